@@ -1,0 +1,108 @@
+"""`catalogue`: the items as they stand, for serving to hold.
+
+items ─ decode ─ dead_letters ─ apply ─ commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import bytewax.operators as op
+import msgspec
+from bytewax.dataflow import Dataflow
+
+from flows.kit.letters import split
+from flows.kit.run import run as run_flow
+from flows.kit.run import stop_on_signals
+from flows.kit.sink import Committed
+from flows.kit.source import Batch, Source
+from flows.kit.worker import Worker
+from infra.settings import Settings
+from schemas import item as items
+from schemas import keys
+from schemas.dead_letter import DeadLetter
+from schemas.item import Item, ItemChange, PutItem
+from schemas.topics import ITEMS
+from schemas.write import StreamEntry, Write
+
+VERSION: Final = 1
+KEEP: Final = 100_000
+"""Changes a reader may be behind before it loads the whole catalogue again."""
+
+Decoded = tuple[Batch, list[tuple[int, int, ItemChange]]]
+
+
+class Catalogue(Worker):
+    """One process's partitions of `items`."""
+
+    def __init__(self, settings: Settings, partitions: Sequence[int] = ()) -> None:
+        super().__init__(settings, "catalogue", ITEMS, VERSION, partitions)
+
+    def apply(self, decoded: Decoded) -> Write:
+        """The items of a batch as they stand after it."""
+        batch, changes = decoded
+        p = batch.partition
+        write = Write(self.name, p, batch.first, self.next_fence(p, batch.next, batch.stamps))
+        now = self._held(p, [item_id(change) for _, _, change in changes])
+        places = {offset: place for place, offset in enumerate(batch.offsets)}
+        for offset, _, change in changes:
+            name = item_id(change)
+            try:
+                now[name] = items.apply(change, now[name])
+            except msgspec.ValidationError:
+                self.refuse(batch, places[offset], "does_not_fit_item")
+        for n, (name, item) in enumerate(now.items(), 1):
+            value = b"" if item is None else msgspec.json.encode(item)
+            if item is None:
+                write.removed.setdefault(keys.items(p), []).append(name.encode())
+            else:
+                write.fields.setdefault(keys.items(p), {})[name.encode()] = value
+            write.entries.append(
+                StreamEntry(
+                    keys.item_changes(p),
+                    b"%d-%d" % (batch.next, n),
+                    {b"i": name.encode(), b"v": value},
+                    KEEP,
+                )
+            )
+        return write
+
+    def _held(self, partition: int, names: list[str]) -> dict[str, Item | None]:
+        names = list(dict.fromkeys(names))
+        if not names:
+            return {}
+        held: list[Any] = self.redis.hmget(keys.items(partition), names)
+        return {
+            name: items.ITEM_DECODER.decode(value) if value else None
+            for name, value in zip(names, held, strict=True)
+        }
+
+
+def item_id(change: ItemChange) -> str:
+    return change.item.item_id if isinstance(change, PutItem) else change.item_id
+
+
+def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
+    changes, letters = split(ITEMS.name, batch, items.decode)
+    return (batch, changes), letters
+
+
+def dataflow(worker: Catalogue) -> Dataflow:
+    flow = Dataflow("catalogue")
+    batches = op.input("items", flow, Source(worker.reader, worker.partitions))
+    decoded = op.map("decode", batches, decode)
+    good = op.map("dead_letters", decoded, worker.dead_letters)
+    writes = op.map("apply", good, worker.apply)
+    op.output("commit", writes, Committed(worker.commit))
+    return flow
+
+
+def run(settings: Settings, partitions: Sequence[int] = ()) -> None:
+    """Until SIGTERM."""
+    worker = Catalogue(settings, partitions)
+    stop_on_signals(worker.reader.stop)
+    try:
+        run_flow(dataflow(worker))
+    finally:
+        worker.close()

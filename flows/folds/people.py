@@ -1,0 +1,380 @@
+"""The fold of a person's events: pure, vectorised over a batch, one function a concern."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from flows.kit.rows import Fetch, Rows
+from models import features
+from models.dedupe import Deduper
+from models.features import ring, window
+from models.features.columns import Columns, Folded
+from models.features.ring import CAP
+from schemas import event as events
+from schemas import facts, keys
+from schemas.actions import ACTIONS, CODE, HIDE, RECENT
+from schemas.alphabet import Pseudonym
+from schemas.event import Action, Link, Merge, MergedAction, Preferences
+from schemas.fence import Fence
+from schemas.identity import category_hash, item_hash
+from schemas.write import StreamEntry, Write
+
+VERSION: Final = 1
+"""Of this fold: a change of what it stores needs another."""
+LATE_MS: Final = 7 * 86_400_000
+_xxh = xxhash.xxh3_64_intdigest
+
+
+class Hashes(dict[str, int]):
+    """hash(id), remembered. Bounded: it forgets everything at a million."""
+
+    def __init__(self, hash_: Any) -> None:
+        super().__init__()
+        self._hash = hash_
+
+    def __missing__(self, key: str) -> int:
+        if len(self) >= 1_000_000:
+            self.clear()
+        self[key] = value = self._hash(key)
+        return int(value)
+
+
+@dataclass
+class Decoded:
+    """A batch on its way through the steps."""
+
+    partition: int
+    first: int
+    next: int
+    records: list[tuple[int, int, events.Event]]
+    """(offset, record time, event)."""
+    stamps: list[int]
+    """Record times of all records, those of dead letters too."""
+    ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
+    """Event ids to remember, by bucket."""
+    expired: list[int] = field(default_factory=list)
+    """Buckets that went out of the window."""
+
+
+class PeopleFold:
+    """The state of one partition, and what a batch does to it.
+
+    `fetch` reads stored values by key; `span` is the window of de-duplication, ms. Nothing
+    here knows a clock, a socket or chance.
+    """
+
+    def __init__(
+        self, partition: int, fence: Fence, fetch: Fetch, span: int, row_cache: int
+    ) -> None:
+        self.partition, self.fence = partition, fence
+        self._fetch = fetch
+        self._rows = Rows(partition, fetch, row_cache)
+        self._dedupe = Deduper(span, fence.newest)
+        self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
+        self._received: dict[int, tuple[int, int]] = {}
+        self._links: dict[str, str] = {}
+        self._load()
+
+    def _load(self) -> None:
+        buckets = list(self._dedupe.live())
+        for bucket, held in zip(
+            buckets, self._fetch([keys.dedupe(self.partition, b) for b in buckets]), strict=True
+        ):
+            if held:
+                self._dedupe.load(bucket, np.frombuffer(held, "<u8"))
+
+    def remember_received(self, held: dict[bytes, bytes]) -> None:
+        """What the outbox of each source partition last sent here: source -> ``offset-n``."""
+        for source, number in held.items():
+            offset, _, n = number.partition(b"-")
+            self._received[int(source)] = (int(offset), int(n))
+
+    # -- dedupe ---------------------------------------------------------------------------
+
+    def dedupe(self, batch: Decoded) -> Decoded:
+        """Drops the records whose (person, event id) was here before (law 12)."""
+        ids = np.array(
+            [
+                0 if isinstance(e, Merge) else _xxh((e.person + e.event_id).encode()) or 1
+                for _, _, e in batch.records
+            ],
+            np.uint64,
+        )
+        times = np.array([stamp for _, stamp, _ in batch.records], np.int64)
+        fresh, batch.ids, batch.expired = self._dedupe.fresh(ids, times)
+        if not fresh.all():
+            batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
+        return batch
+
+    # -- fold -----------------------------------------------------------------------------
+
+    def fold(self, batch: Decoded) -> Write:
+        """What this batch wants stored."""
+        self._rows.make_room()
+        newest = max([self.fence.newest, *batch.stamps])
+        fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
+        write = Write("people", self.partition, batch.first, fence)
+        turn = _Turn(write, batch.first)
+        for run in _runs(batch.records):
+            if isinstance(run[0][1], Action):
+                self._act(run, turn)
+            else:
+                for offset, event in run:
+                    self._told(offset, event, turn)
+        write.values.update(self._rows.packed(sorted(turn.dirty)))
+        for bucket, ids in batch.ids.items():
+            write.append(keys.dedupe(self.partition, bucket), ids.tobytes())
+        write.deleted += [keys.dedupe(self.partition, bucket) for bucket in batch.expired]
+        entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts()))
+        write.entries.append(
+            StreamEntry(keys.deltas(self.partition), b"%d-0" % batch.next, {facts.FIELD: entry})
+        )
+        self.fence = fence
+        return write
+
+    def _act(self, run: Sequence[tuple[int, Any]], turn: _Turn) -> None:
+        acts: list[Action] = [event for _, event in run]
+        slots = self._rows.slots([a.person for a in acts])
+        order = np.argsort(slots, kind="stable")
+        people, who = np.unique(slots[order], return_inverse=True)
+        columns = self._columns(
+            [run[i][0] for i in order], [acts[i] for i in order], who, len(people)
+        )
+        rows = self._rows.take(people)
+        folded = features.fold(rows, columns)
+        self._rows.put(people, rows)
+        turn.dirty.update(people.tolist())
+        self._remember_seen(people, columns, folded, turn.write)
+        turn.add(columns, folded)
+        if (rows["flags"] & features.LINKED).any():
+            for position in np.flatnonzero(rows["flags"][who] & features.LINKED):
+                self._forward(columns, int(position), acts[order[position]], turn)
+
+    def _columns(
+        self, offsets: list[int], acts: list[Action], who: NDArray[np.int64], people: int
+    ) -> Columns:
+        items, categories = self._items, self._categories
+        time = np.array([a.occurred_at for a in acts], np.int64)
+        received = np.array([a.received_at for a in acts], np.int64)
+        return Columns(
+            who=who,
+            offset=np.array(offsets, np.int64),
+            item=np.array([items[a.item_id] for a in acts], np.uint64),
+            category=np.array([categories[a.category] for a in acts], np.uint32),
+            time=time,
+            action=np.array([CODE[a.action] for a in acts], np.uint8),
+            session=np.array(
+                [_xxh(a.session_id.encode()) or 1 if a.session_id else 0 for a in acts], np.uint64
+            ),
+            known=np.array([a.known for a in acts], np.bool_),
+            late=received - time > LATE_MS,
+            people=people,
+        )
+
+    def _remember_seen(
+        self, people: NDArray[np.int64], columns: Columns, folded: Folded, write: Write
+    ) -> None:
+        """Appends to the seen set what the list did not just hold, to the hidden set what was hidden."""
+        new = RECENT[columns.action]
+        new[folded.entered] = ~folded.met
+        self._append(b"s", people, columns.who[new], columns.item[new], write)
+        hides = columns.action == HIDE
+        self._append(b"h", people, columns.who[hides], columns.item[hides], write)
+
+    def _append(
+        self,
+        prefix: bytes,
+        people: NDArray[np.int64],
+        who: NDArray[np.int64],
+        item: NDArray[np.uint64],
+        write: Write,
+    ) -> None:
+        if not len(who):
+            return
+        cuts = np.flatnonzero(np.diff(who)) + 1
+        starts, ends = [0, *cuts.tolist()], [*cuts.tolist(), len(who)]
+        data = item.tobytes()
+        for start, end, slot in zip(starts, ends, people[who[starts]].tolist(), strict=True):
+            write.append(prefix + self._rows.key(slot)[1:], data[8 * start : 8 * end])
+
+    # -- what is said about a person ------------------------------------------------------
+
+    def _told(self, offset: int, event: events.Event, turn: _Turn) -> None:
+        if isinstance(event, Preferences):
+            turn.write.values[keys.preferences(self.partition, event.person)] = events.encode(event)
+        elif isinstance(event, Link):
+            self._link(offset, event, turn)
+        elif isinstance(event, Merge):
+            self._merge(event, turn)
+
+    def _link(self, offset: int, event: Link, turn: _Turn) -> None:
+        """The first link wins; what the anonymous id did so far goes to the person it is."""
+        slots = self._rows.slots([event.person])
+        rows = self._rows.take(slots)
+        if rows["flags"][0] & features.LINKED or event.to == event.person:
+            return
+        rows["flags"] |= features.LINKED
+        rows["version"] = features.VERSION
+        self._rows.put(slots, rows)
+        turn.dirty.update(slots.tolist())
+        self._links[event.person] = event.to
+        turn.write.values[keys.link(self.partition, event.person)] = event.to.encode()
+        row = rows[0]
+        merge = Merge(
+            person=event.to,
+            source=self.partition,
+            offset=offset,
+            n=1,
+            received_at=event.received_at,
+            counts=tuple(row["counts"].tolist()),
+            entered=int(row["n"]),
+            first=int(row["first"]),
+            newest=int(row["newest"]),
+            recent=tuple(
+                MergedAction(item, category, time * 1000 + ms, action)
+                for item, time, ms, category, action in ring.recent(row).tolist()
+            ),
+            seen=self._stored(b"s", int(slots[0]), turn.write),
+            hidden=self._stored(b"h", int(slots[0]), turn.write),
+        )
+        self._send(merge, turn)
+
+    def _stored(self, prefix: bytes, slot: int, write: Write) -> tuple[int, ...]:
+        key = prefix + self._rows.key(slot)[1:]
+        data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
+        return tuple(np.frombuffer(data, "<u8").tolist())
+
+    def _forward(self, columns: Columns, i: int, action: Action, turn: _Turn) -> None:
+        """A linked id acted again: the person it is hears of it."""
+        code, item = int(columns.action[i]), int(columns.item[i])
+        recent = ACTIONS[code].recent and not columns.late[i]
+        self._send(
+            Merge(
+                person=Pseudonym(self._link_of(action.person)),
+                source=self.partition,
+                offset=int(columns.offset[i]),
+                n=1,
+                received_at=action.received_at,
+                counts=tuple(int(code == c) for c in range(len(ACTIONS))),
+                entered=int(recent),
+                first=action.occurred_at,
+                newest=action.occurred_at,
+                recent=(MergedAction(item, int(columns.category[i]), action.occurred_at, code),)
+                if recent
+                else (),
+                seen=(item,) if ACTIONS[code].recent else (),
+                hidden=(item,) if code == HIDE else (),
+            ),
+            turn,
+        )
+
+    def _link_of(self, person: str) -> str:
+        if person not in self._links:
+            held = self._fetch([keys.link(self.partition, person)])[0]
+            self._links[person] = (held or b"").decode()
+        return self._links[person]
+
+    def _send(self, merge: Merge, turn: _Turn) -> None:
+        turn.write.entries.append(
+            StreamEntry(
+                keys.outbox(self.partition),
+                b"%d-%d" % (merge.offset, merge.n),
+                {b"k": merge.person.encode(), b"v": events.encode(merge)},
+            )
+        )
+
+    def _merge(self, event: Merge, turn: _Turn) -> None:
+        """Takes what another partition sent, unless its number was here before. No facts."""
+        number = (event.offset, event.n)
+        if number <= self._received.get(event.source, (-1, 0)):
+            return
+        self._received[event.source] = number
+        turn.write.fields.setdefault(keys.received(self.partition), {})[b"%d" % event.source] = (
+            b"%d-%d" % number
+        )
+        slots = self._rows.slots([event.person])
+        rows = self._rows.take(slots)
+        row = rows[0]
+        row["version"] = features.VERSION
+        row["counts"] += np.array(event.counts, np.uint32)
+        row["first"] = min(filter(None, (int(row["first"]), event.first)), default=0)
+        row["newest"] = max(int(row["newest"]), event.newest)
+        entries = [
+            (time * 1000 + ms, item, category, action)
+            for item, time, ms, category, action in ring.recent(row).tolist()
+        ] + [(a.at, a.item, a.category, a.action) for a in event.recent]
+        row["n"] += event.entered
+        row["window"] = np.roll(row["window"], event.entered % window.LAG)  # its slots count by n
+        ring.write(row, sorted(entries)[-ring.SIZE :], int(row["n"]))
+        self._rows.put(slots, rows)
+        turn.dirty.update(slots.tolist())
+        for prefix, items in ((b"s", event.seen), (b"h", event.hidden)):
+            if items:
+                key = prefix + self._rows.key(int(slots[0]))[1:]
+                turn.write.append(key, np.array(items, "<u8").tobytes())
+
+
+class _Turn:
+    """What one batch has gathered so far."""
+
+    def __init__(self, write: Write, first: int) -> None:
+        self.write, self._first = write, first
+        self.dirty: set[int] = set()
+        self._parts: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, columns: Columns, folded: Folded) -> None:
+        """Facts of the actions on known items, at most 3 of a person, item and UTC day."""
+        counts = columns.known.copy()
+        partners = np.zeros((len(columns), window.LAG), np.uint64)
+        if len(folded.recent):
+            counts[folded.entered] &= folded.repeats < CAP
+            partners[folded.entered] = folded.partners
+        self._parts.append(
+            (
+                columns.offset[counts],
+                columns.item[counts],
+                columns.category[counts],
+                columns.time[counts] // 1000,
+                columns.action[counts],
+                partners[counts],
+            )
+        )
+
+    def facts(self) -> facts.Actions:
+        """In the order of the log."""
+        if not self._parts:
+            return facts.empty()
+        offset, item, category, time, action = (
+            np.concatenate([part[i] for part in self._parts]) for i in range(5)
+        )
+        order = np.argsort(offset, kind="stable")
+        partners = np.concatenate([part[5] for part in self._parts])[order]
+        there = partners != 0
+        return facts.Actions(
+            (offset[order] - self._first).astype(np.uint32),
+            item[order],
+            category[order],
+            time[order].astype(np.uint32),
+            action[order],
+            there.sum(1, dtype=np.uint8),
+            partners[there],
+            (np.nonzero(there)[1] + 1).astype(np.uint8),
+        )
+
+
+def _runs(records: list[tuple[int, int, events.Event]]) -> list[list[tuple[int, Any]]]:
+    """The records cut where actions and what is said about people alternate."""
+    if all(type(event) is Action for _, _, event in records):
+        return [[(offset, event) for offset, _, event in records]] if records else []
+    runs: list[list[tuple[int, Any]]] = []
+    for offset, _, event in records:
+        if not runs or isinstance(event, Action) != isinstance(runs[-1][0][1], Action):
+            runs.append([])
+        runs[-1].append((offset, event))
+    return runs

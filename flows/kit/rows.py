@@ -1,0 +1,62 @@
+"""A write-through cache of people's rows: valid because only the owner of a partition commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import ROW, pack_rows, read_rows
+from schemas import keys
+
+Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
+
+
+class Rows:
+    """Rows of one partition in one array; a person's place in it is their slot."""
+
+    def __init__(self, partition: int, fetch: Fetch, limit: int) -> None:
+        self._partition, self._fetch, self._limit = partition, fetch, limit
+        self._slots: dict[str, int] = {}
+        self._keys: list[bytes] = []
+        self._array = np.zeros(1024, ROW)
+
+    def make_room(self) -> None:
+        """Forget everything once the bound is passed. Only between batches: all is committed then."""
+        if len(self._slots) > self._limit:
+            self._slots.clear()
+            self._keys.clear()
+
+    def slots(self, people: Sequence[str]) -> NDArray[np.int64]:
+        """The slot of each; those not here yet are read from the store, in one call."""
+        try:
+            return np.array([self._slots[person] for person in people], np.int64)
+        except KeyError:
+            self._load([p for p in dict.fromkeys(people) if p not in self._slots])
+            return np.array([self._slots[person] for person in people], np.int64)
+
+    def _load(self, people: list[str]) -> None:
+        names = [keys.row(self._partition, person) for person in people]
+        start = len(self._keys)
+        while start + len(people) > len(self._array):
+            self._array = np.concatenate([self._array, np.zeros(len(self._array), ROW)])
+        self._array[start : start + len(people)] = read_rows(self._fetch(names))
+        self._keys += names
+        self._slots.update(zip(people, range(start, start + len(people)), strict=True))
+
+    def take(self, slots: NDArray[np.int64]) -> NDArray[np.void]:
+        """A copy of these rows."""
+        return self._array[slots]
+
+    def put(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> None:
+        self._array[slots] = rows
+
+    def key(self, slot: int) -> bytes:
+        return self._keys[slot]
+
+    def packed(self, slots: Sequence[int]) -> dict[bytes, bytes]:
+        """Key -> bytes of these rows, as they are stored."""
+        return dict(
+            zip([self._keys[s] for s in slots], pack_rows(self._array[list(slots)]), strict=True)
+        )

@@ -1,0 +1,29 @@
+"""The last step of every flow: perform the write, then let its partition go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from schemas.write import Write
+
+Commit = Callable[[Write], None]
+
+
+class _Committer(StatelessSinkPartition[Any]):
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
+
+    def write_batch(self, items: list[Any]) -> None:
+        for write in items:
+            self._commit(write)
+
+
+class Committed(DynamicSink[Any]):
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Committer:
+        return _Committer(self._commit)

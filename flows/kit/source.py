@@ -1,0 +1,124 @@
+"""Batches of one partition, read from the fence on, one at a time until it is committed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from kafka import KafkaConsumer, TopicPartition
+
+from infra import kafka
+from infra.settings import Settings
+
+POLL_MS: Final = 20
+"""A short blocking poll: an idle poll(0) loop would burn half a core."""
+
+
+@dataclass
+class Batch:
+    """Records of one partition in log order. `first` is where the read began, not the first
+    record's offset: a compacted log has gaps (law 9)."""
+
+    partition: int
+    first: int
+    next: int
+    offsets: list[int]
+    stamps: list[int]
+    """Record timestamps, ms."""
+    values: list[bytes | None]
+
+
+@dataclass
+class Reader:
+    """One consumer for all partitions of a worker."""
+
+    settings: Settings
+    topic: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    until_end: bool = False
+    """Stop at the ends that the log had at the start, instead of following it."""
+    poll_ms: int = POLL_MS
+
+    def __post_init__(self) -> None:
+        self.consumer: KafkaConsumer = kafka.consumer(self.settings)
+        self.position: dict[int, int] = {}
+        self.end: dict[int, int] = {}
+        self._waiting: dict[int, list[Any]] = {}
+        self._uncommitted: set[int] = set()
+
+    def assign(self, positions: dict[int, int]) -> None:
+        """Start each partition at its fence."""
+        self.position = dict(positions)
+        topics = {p: TopicPartition(self.topic, p) for p in positions}
+        self.consumer.assign(list(topics.values()))
+        for p, offset in positions.items():
+            self.consumer.seek(topics[p], offset)
+        if self.until_end:
+            self.end = {
+                tp.partition: o
+                for tp, o in self.consumer.end_offsets(list(topics.values())).items()
+            }
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """First offset and end of the partition's log."""
+        tp = TopicPartition(self.topic, partition)
+        return self.consumer.beginning_offsets([tp])[tp], self.consumer.end_offsets([tp])[tp]
+
+    def next(self, partition: int) -> Batch | None:
+        """The next batch, or None where there is nothing yet or the one before is uncommitted.
+
+        Errors: StopIteration when asked to stop, or at the end.
+        """
+        if self.stop.is_set():
+            raise StopIteration
+        if partition in self._uncommitted:
+            return None
+        if self.until_end and self.position[partition] >= self.end[partition]:
+            raise StopIteration
+        if not self._waiting:
+            for tp, records in self.consumer.poll(self.poll_ms).items():
+                self._waiting[tp.partition] = records
+        records = self._waiting.pop(partition, None)
+        if not records:
+            return None
+        first = self.position[partition]
+        self.position[partition] = records[-1].offset + 1
+        self._uncommitted.add(partition)
+        return Batch(
+            partition,
+            first,
+            records[-1].offset + 1,
+            [r.offset for r in records],
+            [r.timestamp for r in records],
+            [r.value for r in records],
+        )
+
+    def committed(self, partition: int) -> None:
+        self._uncommitted.discard(partition)
+
+
+class _Partition(StatefulSourcePartition[Any, None]):
+    def __init__(self, reader: Reader, partition: int) -> None:
+        self._reader, self._partition = reader, partition
+
+    def next_batch(self) -> list[Any]:
+        batch = self._reader.next(self._partition)
+        return [] if batch is None else [batch]
+
+    def snapshot(self) -> None:
+        return None  # the fence in Redis is where we stand; the engine keeps nothing
+
+
+class Source(FixedPartitionedSource[Any, None]):
+    """`start(partition)` is called once, when the engine builds it, and says where it stands."""
+
+    def __init__(self, reader: Reader, partitions: list[int]) -> None:
+        self._reader, self._partitions = reader, partitions
+
+    def list_parts(self) -> list[str]:
+        return [str(p) for p in self._partitions]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Partition:
+        return _Partition(self._reader, int(for_part))

@@ -1,0 +1,74 @@
+"""Where a flow stands when it starts, and every reason to refuse (law 8)."""
+
+from __future__ import annotations
+
+import logging
+
+from flows.kit.commit import torn_key
+from infra.kafka import TopicInfo
+from infra.store import Client
+from schemas import fence as fences
+from schemas import keys
+from schemas.fence import Fence
+
+log = logging.getLogger(__name__)
+
+
+class Refused(RuntimeError):
+    """The log and the stored state do not belong together; the text names the remedy."""
+
+
+def stand(
+    client: Client,
+    flow: str,
+    partition: int,
+    topic: TopicInfo,
+    log_start: int,
+    log_end: int,
+    version: int,
+) -> Fence:
+    """The fence to start from. Errors: `Refused`."""
+    _drop_if_torn(client, flow, partition)
+    where = f"{flow} partition {partition}"
+    held = client.get(keys.fence(flow, partition))
+    if held is None:
+        if log_start != 0:
+            raise Refused(
+                f"{where}: no fence, and the log starts at {log_start}: what came before is gone from"
+                " it; rebuild from the lake (freshet rebuild)"
+            )
+        return Fence(topic.id, topic.partitions, 0, 0, version)
+    fence = fences.decode(held)
+    for what, is_, was in (
+        ("topic id", topic.id, fence.topic_id),
+        ("partition count", topic.partitions, fence.partitions),
+        ("fold version", version, fence.version),
+    ):
+        if is_ != was:
+            raise Refused(
+                f"{where}: the {what} is {is_}, the state was made with {was}; drop the state and"
+                " rebuild it from this log (freshet rebuild)"
+            )
+    if not log_start <= fence.offset <= log_end:
+        raise Refused(
+            f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end};"
+            " rebuild (freshet rebuild)"
+        )
+    return fence
+
+
+def _drop_if_torn(client: Client, flow: str, partition: int) -> None:
+    mark = torn_key(flow, partition)
+    if client.get(mark) is None:
+        return
+    log.warning(
+        "%s partition %d was torn: dropping its keys, folding its log again", flow, partition
+    )
+    for key in keys.KEYS:
+        if key.owner != flow or "{*}" not in key.pattern:
+            continue
+        pattern = key.pattern.replace("{*}", f"{{{partition}}}")
+        names = [name for name in client.scan_iter(match=pattern, count=1000) if name != mark]
+        for at in range(0, len(names), 500):
+            client.delete(*names[at : at + 500])
+    client.delete(mark)

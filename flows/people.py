@@ -1,0 +1,125 @@
+"""`people`: everything that folds a person's events, in one dataflow, one transaction a batch.
+
+events ─ decode ─ dead_letters ─ dedupe ─ fold ─ commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.kit.letters import split
+from flows.kit.rows import Fetch
+from flows.kit.run import run as run_flow
+from flows.kit.run import stop_on_signals
+from flows.kit.sink import Committed
+from flows.kit.source import Batch, Reader, Source
+from flows.kit.worker import Worker
+from infra.kafka import ensure_topics
+from infra.settings import Settings
+from schemas import event as events
+from schemas import keys
+from schemas.dead_letter import DeadLetter
+from schemas.fence import Fence
+from schemas.topics import EVENTS
+from schemas.write import Write
+
+
+class People(Worker):
+    """One process's partitions of `events`, a fold each."""
+
+    def __init__(
+        self, settings: Settings, partitions: Sequence[int] = (), reader: Reader | None = None
+    ) -> None:
+        super().__init__(settings, "people", EVENTS, VERSION, partitions, reader)
+        self.folds = {p: self._fold(p) for p in self.partitions}
+
+    def _fold(self, partition: int) -> PeopleFold:
+        fold = new_fold(self.settings, partition, self.fences[partition], self.redis.mget)
+        fold.remember_received(self.redis.hgetall(keys.received(partition)))
+        return fold
+
+    def dedupe(self, batch: Decoded) -> Decoded:
+        return self.folds[batch.partition].dedupe(batch)
+
+    def fold(self, batch: Decoded) -> Write:
+        return self.folds[batch.partition].fold(batch)
+
+
+def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
+    """The events of a batch, and a letter for each record that is none."""
+    records, letters = split(EVENTS.name, batch, events.decode)
+    return Decoded(batch.partition, batch.first, batch.next, records, batch.stamps), letters
+
+
+def dataflow(worker: People) -> Dataflow:
+    flow = Dataflow("people")
+    batches = op.input("events", flow, Source(worker.reader, worker.partitions))
+    decoded = op.map("decode", batches, decode)
+    good = op.map("dead_letters", decoded, worker.dead_letters)
+    fresh = op.map("dedupe", good, worker.dedupe)
+    writes = op.map("fold", fresh, worker.fold)
+    op.output("commit", writes, Committed(worker.commit))
+    return flow
+
+
+def run(settings: Settings, partitions: Sequence[int] = ()) -> None:
+    """Until SIGTERM. Errors: `Fenced`, `Torn`, `Refused`, and whatever Kafka or Redis raise."""
+    worker = People(settings, partitions)
+    stop_on_signals(worker.reader.stop)
+    try:
+        run_flow(dataflow(worker))
+    finally:
+        worker.close()
+
+
+def new_fold(settings: Settings, partition: int, fence: Fence, fetch: Fetch) -> PeopleFold:
+    span = int(settings.dedupe_hours * 3_600_000)
+    return PeopleFold(partition, fence, fetch, span, settings.row_cache)
+
+
+def dry_run(
+    settings: Settings, partition: int, start: int, limit: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """What folding the log from `start` on, by itself, would write; nothing is written.
+
+    State is that of the records from `start` on: what people did before is not looked at.
+    """
+    reader = Reader(settings, EVENTS.name, until_end=True)
+    try:
+        topic = ensure_topics(settings)[EVENTS.name]
+        reader.assign({partition: start})
+        fence = Fence(topic.id, topic.partitions, start, 0, VERSION)
+        fold = new_fold(settings, partition, fence, lambda names: [None] * len(names))
+        read = 0
+        while limit is None or read < limit:
+            try:
+                batch = reader.next(partition)
+            except StopIteration:
+                return
+            if batch is None:
+                continue
+            read += len(batch.offsets)
+            decoded, letters = decode(batch)
+            yield describe(fold.fold(fold.dedupe(decoded)), letters)
+            reader.committed(partition)
+    finally:
+        reader.consumer.close()
+
+
+def describe(write: Write, letters: Sequence[DeadLetter] = ()) -> dict[str, Any]:
+    """A write for people to read: keys and sizes, not contents."""
+    return {
+        "partition": write.partition,
+        "first": write.first,
+        "next": write.fence.offset,
+        "set": {key.decode(): len(value) for key, value in write.values.items()},
+        "append": {key.decode(): len(value) for key, value in write.appends.items()},
+        "stream": [f"{e.key.decode()} {e.id.decode()}" for e in write.entries],
+        "delete": [key.decode() for key in write.deleted],
+        "dead_letters": [letter.reason for letter in letters],
+    }

@@ -1,0 +1,166 @@
+"""`rollup`: adds the partitions up, and publishes what readers use.
+
+delta logs ─ apply ─ publish (tables, a new version) ─ store (base, positions) ─ trim
+
+Tails the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in
+Redis and its fence is the vector of positions inside its base.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Final
+
+import redis
+
+from flows.kit.run import stop_on_signals
+from infra import store
+from infra.settings import Settings
+from infra.store import Client
+from models.tables import Hole, Tables
+from schemas import facts, keys, tables
+
+log = logging.getLogger(__name__)
+CHUNK: Final = 48 << 20
+"""Bytes of one key of the base: far below what makes a Redis replica stall."""
+READ: Final = 200
+KEEP: Final = 5_000
+"""Versions that the stream of changes keeps; a reader further behind loads everything."""
+
+
+class Overtaken(RuntimeError):
+    """Another roll-up stored or published since this one last did."""
+
+
+class Rollup:
+    """One process's tables. Every write checks that the one before it was its own."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._redis, self._settings = client, settings
+        self.tables, self._base = self._load()
+        meta = client.get(keys.TABLES_META)
+        self._meta = meta
+        self._published = tables.META_DECODER.decode(meta) if meta else None
+        self.version = self._published.version if self._published else 0
+
+    def _load(self) -> tuple[Tables, bytes | None]:
+        head = self._redis.get(keys.TABLES_BASE)
+        if head is None:
+            return Tables(self._settings.partitions), None
+        chunks = int(head.split(b":")[1])
+        data = b"".join(self._redis.mget([keys.base_chunk(n) for n in range(chunks)]))
+        return Tables.load(data), head
+
+    def read(self) -> int:
+        """Applies what the delta logs hold beyond the positions. Answers how many entries.
+
+        Errors: `Hole`.
+        """
+        applied = 0
+        with self._redis.pipeline(transaction=False) as pipe:
+            for p, position in enumerate(self.tables.positions):
+                pipe.xread({keys.deltas(p): b"%d-0" % position}, count=READ)
+            replies = pipe.execute()
+        for p, reply in enumerate(replies):
+            for _, fields in _entries(reply):
+                self.tables.apply(p, facts.decode(fields[facts.FIELD]))
+                applied += 1
+        return applied
+
+    def publish(self) -> bool:
+        """Publishes what changed as the next version, unless it would go back behind the last one."""
+        if self._behind() or not (self.tables.changed or self._moved()):
+            return False
+        published = self.tables.publish(self.version + 1)
+        meta = tables.ENCODER.encode(published.meta)
+        with self._redis.pipeline(transaction=True) as pipe:
+            self._guard(pipe, keys.TABLES_META, self._meta)
+            for key, rows in (
+                (keys.TABLES_NEIGHBOURS, published.neighbours),
+                (keys.TABLES_POPULARITY, published.popularity),
+                (keys.TABLES_CATEGORIES, published.categories),
+            ):
+                if rows:
+                    pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
+            pipe.set(keys.TABLES_META, meta)
+            pipe.xadd(
+                keys.TABLES_CHANGES,
+                {tables.FIELD: tables.ENCODER.encode(published)},
+                id=b"%d-0" % published.meta.version,
+                maxlen=KEEP,
+                approximate=True,
+            )
+            self._execute(pipe)
+        self.version, self._meta, self._published = published.meta.version, meta, published.meta
+        return True
+
+    def _behind(self) -> bool:
+        """After a crash the base is older than what was published: catch up before publishing."""
+        last = self._published
+        return last is not None and any(
+            mine < theirs
+            for mine, theirs in zip(self.tables.positions, last.positions, strict=True)
+        )
+
+    def _moved(self) -> bool:
+        return self._published is None or self._published.positions != self.tables.positions
+
+    def store(self) -> None:
+        """Stores tables and positions together, then trims the delta logs up to them."""
+        data = self.tables.dump()
+        chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
+        head = b"%d:%d" % (time.time_ns(), len(chunks))
+        with self._redis.pipeline(transaction=True) as pipe:
+            self._guard(pipe, keys.TABLES_BASE, self._base)
+            for n, chunk in enumerate(chunks):
+                pipe.set(keys.base_chunk(n), chunk)
+            pipe.set(keys.TABLES_BASE, head)
+            self._execute(pipe)
+        self._base = head
+        for p, position in enumerate(self.tables.positions):
+            self._redis.xtrim(keys.deltas(p), minid=f"{position}-0", approximate=False)
+
+    def _guard(self, pipe: Any, key: bytes, expected: bytes | None) -> None:
+        pipe.watch(key)
+        if pipe.get(key) != expected:
+            raise Overtaken("another roll-up is at work")
+        pipe.multi()
+
+    def _execute(self, pipe: Any) -> None:
+        try:
+            pipe.execute()
+        except redis.WatchError:
+            raise Overtaken("another roll-up is at work") from None
+
+
+def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    return list(reply[0][1]) if reply else []
+
+
+def run(settings: Settings) -> None:
+    """Until SIGTERM. Errors: `Overtaken`, `Hole`, Redis's own."""
+    stop = threading.Event()
+    stop_on_signals(stop)
+    client = store.connect(settings)
+    store.check(client)
+    rollup = Rollup(client, settings)
+    log.info("rollup stands at %s", rollup.tables.positions)
+    stored = time.monotonic()
+    dirty = False
+    while not stop.is_set():
+        begun = time.monotonic()
+        while rollup.read() >= READ and time.monotonic() - begun < settings.rollup_seconds:
+            pass
+        dirty |= rollup.publish()
+        if dirty and time.monotonic() - stored >= settings.base_seconds:
+            rollup.store()
+            stored, dirty = time.monotonic(), False
+        stop.wait(max(0.0, settings.rollup_seconds - (time.monotonic() - begun)))
+    if dirty:
+        rollup.store()
+    client.close()
+
+
+__all__ = ["Hole", "Overtaken", "Rollup", "run"]

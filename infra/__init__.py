@@ -1,0 +1,1 @@
+"""Plumbing: brokers, stores, processes and settings. Imports schemas only (but `infra.cli`)."""

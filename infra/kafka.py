@@ -1,0 +1,117 @@
+"""Kafka as Freshet uses it: topics made on demand, exact producers, consumers that never jump."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, NamedTuple
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from infra.settings import Settings
+from schemas.topics import TOPICS, Topic
+
+CONNECT_SECONDS: Final = 30.0
+
+
+class TopicMismatch(RuntimeError):
+    """A topic exists with another partition count than this installation's."""
+
+
+class TopicInfo(NamedTuple):
+    id: str
+    partitions: int
+
+
+def producer(settings: Settings, **options: Any) -> KafkaProducer:
+    """Acknowledged by all replicas, idempotent, lz4; `linger_ms` trades latency for batches."""
+    return KafkaProducer(
+        **{
+            "bootstrap_servers": settings.kafka_bootstrap,
+            "acks": "all",
+            "enable_idempotence": True,
+            "compression_type": "lz4",
+            "linger_ms": 1,
+            "allow_auto_create_topics": False,
+            "metrics_enabled": False,
+            **options,
+        }
+    )
+
+
+def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+    """Reads from where it is told: falling off the log is an error, never a silent jump."""
+    return KafkaConsumer(
+        **{
+            "bootstrap_servers": settings.kafka_bootstrap,
+            "group_id": None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",
+            "allow_auto_create_topics": False,
+            "metrics_enabled": False,
+            "fetch_max_wait_ms": 50,
+            "max_poll_records": settings.batch,
+            "max_partition_fetch_bytes": 4 << 20,
+            **options,
+        }
+    )
+
+
+def admin(settings: Settings) -> KafkaAdminClient:
+    """Waits up to `CONNECT_SECONDS` for a broker. Errors: `KafkaError`."""
+    until = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+        except KafkaError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
+    """Creates the topics that are missing; answers id and partition count of each.
+
+    Errors: `TopicMismatch` where one exists with another count.
+    """
+    client = admin(settings)
+    try:
+        have = set(client.list_topics())
+        for topic in TOPICS:
+            if topic.name not in have:
+                _create(client, topic, settings.partitions)
+        found = describe(client, [topic.name for topic in TOPICS])
+    finally:
+        client.close()
+    for topic in TOPICS:
+        want, is_ = topic.partitions or settings.partitions, found[topic.name].partitions
+        if want != is_:
+            raise TopicMismatch(
+                f"topic {topic.name} has {is_} partitions, FRESHET_PARTITIONS says {want}: the count"
+                " is for life; give the topic's count, or make a new topic and rebuild"
+            )
+    return found
+
+
+def describe(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicInfo]:
+    """Topic id and partition count of those of `names` that exist."""
+    found = {}
+    for entry in client.describe_topics(names):
+        if not entry.get("error_code"):
+            name = entry.get("name") or entry.get("topic")
+            found[name] = TopicInfo(str(entry.get("topic_id")), len(entry["partitions"]))
+    return found
+
+
+def _create(client: KafkaAdminClient, topic: Topic, partitions: int) -> None:
+    new = NewTopic(
+        name=topic.name,
+        num_partitions=topic.partitions or partitions,
+        replication_factor=1,
+        topic_configs=topic.config,
+    )
+    try:
+        client.create_topics([new])
+    except TopicAlreadyExistsError:  # another process was first
+        return

@@ -1,0 +1,121 @@
+"""Every knob, once. Read from the environment at start, frozen from then on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+
+class BadSetting(ValueError):
+    """A setting that cannot be used; the text names the variable and says what it takes."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X`` unless it says otherwise)."""
+
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    data_dir: Path = Path(".freshet")
+    """Where a worker keeps what is its own: spools, the generated pseudonym key."""
+    host: str = ""
+    """Address to serve on; "" is loopback, or every address once a token is set."""
+    port: int = 8080
+    token: str = ""
+    """Bearer token with every scope. While it is empty, serving binds to loopback only."""
+    pseudonym_keys: str = ""
+    """``id:hex`` pairs, comma-separated, the first one signs; "" makes one in `data_dir`."""
+    partitions: int = 4
+    """Of the topics this installation creates. For life: changing it is a new topic and a rebuild."""
+    batch: int = 1000
+    """Most records of one partition in one transaction."""
+    dedupe_hours: float = 24.0
+    rollup_seconds: float = 1.0
+    """How often tables are added up and published."""
+    base_seconds: float = 10.0
+    """How often the roll-up stores its tables and trims the delta log."""
+    exact_search: int = 20_000
+    """Catalogues up to this many items are searched exactly by the index, larger ones by HNSW."""
+    row_cache: int = 200_000
+    """People's rows a worker keeps in memory, about 1.3 kB each."""
+
+    @property
+    def bind(self) -> str:
+        return self.host or ("0.0.0.0" if self.token else "127.0.0.1")
+
+
+VARIABLES: Final[Mapping[str, str]] = {
+    name: {"kafka_bootstrap": "KAFKA_BOOTSTRAP", "redis_url": "REDIS_URL"}.get(
+        name, f"FRESHET_{name.upper()}"
+    )
+    for name in Settings.__struct_fields__
+}
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Errors: `BadSetting` naming the variable, never its value."""
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        text = environment.get(VARIABLES[field.name])
+        if text is None:
+            continue
+        try:
+            given[field.name] = (
+                Path(text)
+                if field.type is Path
+                else msgspec.convert(text, field.type, strict=False)
+            )
+        except msgspec.ValidationError:
+            raise BadSetting(
+                f"{VARIABLES[field.name]} must be of type {field.type.__name__}"
+            ) from None
+    settings = Settings(**given)
+    _check(settings)
+    return settings
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The environment that gives a child process the same settings."""
+    return {variable: str(getattr(settings, name)) for name, variable in VARIABLES.items()}
+
+
+def _check(settings: Settings) -> None:
+    if settings.host not in ("", "127.0.0.1", "::1", "localhost") and not settings.token:
+        raise BadSetting(
+            "FRESHET_HOST beyond loopback needs FRESHET_TOKEN: nothing else guards the routes"
+        )
+    for name in ("partitions", "batch", "rollup_seconds", "base_seconds", "dedupe_hours"):
+        if getattr(settings, name) <= 0:
+            raise BadSetting(f"{VARIABLES[name]} must be above 0")
+
+
+def signing_key(settings: Settings) -> tuple[int, bytes]:
+    """The pseudonym key in use, as (id, secret); made once under `data_dir` where none is given.
+
+    Errors: `BadSetting`.
+    """
+    if settings.pseudonym_keys:
+        identifier, colon, secret = settings.pseudonym_keys.split(",")[0].strip().partition(":")
+        try:
+            number, key = int(identifier), bytes.fromhex(secret)
+        except ValueError:
+            number, key = -1, b""
+        if not colon or not 0 <= number <= 255 or len(key) < 16:
+            raise BadSetting(
+                "FRESHET_PSEUDONYM_KEYS takes id:hex pairs, id 0 to 255, 16 bytes or more"
+            )
+        return number, key
+    path = settings.data_dir / "pseudonym.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # O_EXCL: of two workers that start together one makes the key, the other reads it
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return 1, bytes.fromhex(path.read_text().strip())
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    return 1, bytes.fromhex(path.read_text().strip())

@@ -1,0 +1,1 @@
+"""Mathematics: no clock, no socket, no global random generator."""

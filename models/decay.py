@@ -1,0 +1,43 @@
+"""Forward decay: sums whose terms fade, without ever touching them again.
+
+A term of weight w at time t adds w * 2^((t - L) / h) against a landmark L; a reader at time `now`
+multiplies by 2^((L - now) / h). (Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009.)
+Order-free up to rounding, so tables of partitions add up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+REACH: Final = 500
+"""Half-lives after which the landmark moves; what is older than about a thousand more is 0."""
+
+F64 = NDArray[np.float64]
+
+
+class Landmark:
+    """The landmark of one table: `half_life` and times in seconds."""
+
+    def __init__(self, half_life: float, at: float = 0.0) -> None:
+        self.half_life, self.at = half_life, at
+
+    def move(self, newest: float) -> float:
+        """Moves to `newest` if that is out of reach. The factor to multiply the table's sums by."""
+        if (newest - self.at) / self.half_life <= REACH:
+            return 1.0
+        factor = float(np.exp2((self.at - newest) / self.half_life)) if self.at else 0.0
+        self.at = newest
+        return factor
+
+    def terms(self, weight: F64, time: F64) -> F64:
+        """What each weight at its time (s) adds. Underflow is 0."""
+        terms: F64 = weight * np.exp2((time - self.at) / self.half_life)
+        return terms
+
+    def now(self, sums: F64, now: float) -> F64:
+        """The sums as they stand at `now` (s)."""
+        current: F64 = sums * np.exp2((self.at - now) / self.half_life)
+        return current

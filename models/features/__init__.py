@@ -1,0 +1,99 @@
+"""FEATURES: everything kept about a person. A new one is a file and a line here.
+
+Each feature module has `FIELDS` (its part of the row's layout), `update(rows, columns, folded)` (one
+batch, vectorised, in place), `value(row)` and `reference(events)` (the slow definition it must equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import counts, ring, session, window
+from models.features.columns import Columns, Folded
+from models.features.plain import Event
+from schemas.actions import RECENT
+
+
+class Feature(NamedTuple):
+    """`order`: "commutative" (late and shuffled events change nothing) or "log-ordered"."""
+
+    name: str
+    order: Literal["commutative", "log-ordered"]
+    fields: tuple[Any, ...]
+    update: Callable[[NDArray[np.void], Columns, Folded], None]
+    value: Callable[[np.void], Any]
+    reference: Callable[[Sequence[Event]], Any]
+
+
+# in the order they run: the window needs the session's rank and the list's repeats
+FEATURES: Final = (
+    Feature("counts", "commutative", counts.FIELDS, counts.update, counts.value, counts.reference),
+    Feature(
+        "session", "log-ordered", session.FIELDS, session.update, session.value, session.reference
+    ),
+    Feature("ring", "commutative", ring.FIELDS, ring.update, ring.value, ring.reference),
+    Feature("window", "log-ordered", window.FIELDS, window.update, window.value, window.reference),
+)
+
+VERSION: Final = 1
+LINKED: Final = 1
+"""Bit of `flags`: this anonymous id was linked, what it does belongs to somebody else."""
+
+
+def _layout() -> np.dtype[np.void]:
+    fields: list[Any] = [("version", "<u2"), ("flags", "<u2")]
+    fields += [field for feature in FEATURES for field in feature.fields]
+    fields.sort(key=lambda field: field[0] == "ring")  # last, so that unused slots are cut off
+    return np.dtype(fields)
+
+
+ROW: Final = _layout()
+FIXED: Final = ROW.itemsize - ring.SIZE * ring.ENTRY.itemsize
+
+
+class ForeignRow(ValueError):
+    """A stored row was written by code of another version, or is not a row."""
+
+
+def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
+    """(U,) rows as stored; zeros where there is none. Errors: `ForeignRow`."""
+    size = ROW.itemsize
+    rows = np.frombuffer(b"".join([(blob or b"").ljust(size, b"\0") for blob in blobs]), np.uint8)
+    if len(rows) != size * len(blobs) or any(
+        blob is not None and len(blob) < FIXED for blob in blobs
+    ):
+        raise ForeignRow("a person's row has the wrong size")
+    read = rows.view(ROW).copy()
+    if np.any((read["version"] != VERSION) & (read["version"] != 0)):
+        raise ForeignRow("a person's row is of another version: rebuild")
+    return read
+
+
+def read_row(blob: bytes | None) -> np.void:
+    """One row as stored; zeros where there is none. Errors: `ForeignRow`."""
+    row: np.void = read_rows([blob])[0]
+    return row
+
+
+def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
+    """Each row's bytes without the slots of the ring that are still empty."""
+    data, size, entry = rows.tobytes(), ROW.itemsize, ring.ENTRY.itemsize
+    used = FIXED + np.minimum(rows["n"], ring.SIZE).astype(np.int64) * entry
+    return [
+        data[at : at + end]
+        for at, end in zip(range(0, len(data), size), used.tolist(), strict=True)
+    ]
+
+
+def fold(rows: NDArray[np.void], columns: Columns) -> Folded:
+    """Folds a batch into the rows (in place): every feature in turn."""
+    entered = RECENT[columns.action] & ~columns.late
+    folded = Folded(entered, columns.where(entered), before=rows["n"].astype(np.int64))
+    for feature in FEATURES:
+        feature.update(rows, columns, folded)
+    rows["version"] = VERSION
+    return folded

@@ -1,0 +1,30 @@
+"""How much a person leans to each category: the actions of the list, decayed. Commutative.
+
+Computed from the last 50, so nothing is stored beside them and nothing is evicted by a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.ring import recent
+from schemas.actions import WEIGHT
+
+HALF_LIFE_MS: Final = 30 * 86_400_000
+
+
+def affinity(
+    row: np.void, now: int, half_life: int = HALF_LIFE_MS
+) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+    """Category hashes (ascending) and their sums of w * 2^(-age / half-life), age = now - t, at
+    least 0. Times in ms. Category 0 (none) is left out."""
+    entries = recent(row)
+    entries = entries[entries["category"] != 0]
+    time = entries["time"].astype(np.int64) * 1000 + entries["ms"]
+    weight = WEIGHT[entries["action"]] * np.exp2(-np.maximum(now - time, 0) / half_life)
+    categories, which = np.unique(entries["category"], return_inverse=True)
+    sums = np.bincount(which, weight, minlength=len(categories)).astype(np.float64)
+    return categories, sums

@@ -1,0 +1,40 @@
+"""How often a person did each action, and when they were first and last seen. Commutative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.columns import Columns, Folded
+from models.features.plain import Event
+from schemas.actions import ACTIONS
+
+FIELDS = (("counts", "<u4", (len(ACTIONS),)), ("first", "<i8"), ("newest", "<i8"))
+
+
+def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
+    n = len(ACTIONS)
+    flat = np.bincount(columns.who * n + columns.action, minlength=columns.people * n)
+    rows["counts"] += flat.reshape(-1, n).astype(np.uint32)
+    present, start = columns.present, columns.start[columns.count > 0]
+    first = np.minimum.reduceat(columns.time, start)
+    held = rows["first"][present]
+    rows["first"][present] = np.where(held == 0, first, np.minimum(held, first))
+    rows["newest"][present] = np.maximum(
+        rows["newest"][present], np.maximum.reduceat(columns.time, start)
+    )
+
+
+def value(row: np.void) -> Any:
+    return row["counts"].tolist(), int(row["first"]), int(row["newest"])
+
+
+def reference(events: Sequence[Event]) -> Any:
+    counts = [0] * len(ACTIONS)
+    for event in events:
+        counts[event.action] += 1
+    times = [event.time for event in events]
+    return counts, min(times), max(times)

@@ -1,0 +1,33 @@
+"""The plain form of an action, for the slow definitions beside the fast ones (law 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from schemas.actions import ACTIONS
+
+
+class Event(NamedTuple):
+    """One action of one person, in the terms of `columns.Columns`; times in ms."""
+
+    offset: int
+    item: int
+    category: int
+    time: int
+    action: int
+    session: int = 0
+    known: bool = True
+    late: bool = False
+
+    @property
+    def recent(self) -> bool:
+        return ACTIONS[self.action].recent and not self.late
+
+    @property
+    def weight(self) -> float:
+        return ACTIONS[self.action].weight
+
+
+def recents(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.recent]

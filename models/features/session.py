@@ -1,0 +1,81 @@
+"""The session a person is in. Log-ordered.
+
+A session is what a `session_id` names, else what no gap of more than 30 minutes interrupts: an action
+without an id goes on with the session before it, whatever that was called, unless it comes after a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.columns import Columns, Folded
+from models.features.plain import Event, recents
+
+GAP_MS: Final = 30 * 60 * 1000
+FIELDS = (
+    ("session", "<u8"),
+    ("session_start", "<i8"),
+    ("session_last", "<i8"),
+    ("session_n", "<u4"),
+    ("sessions", "<u4"),
+)
+
+
+def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
+    """Also fills `folded.session_rank`."""
+    acts = folded.recent
+    if not len(acts):
+        return
+    who, start = acts.who, acts.start[acts.who]
+    at = np.arange(len(acts))
+    before = np.empty_like(acts.time)
+    before[1:] = acts.time[:-1]
+    opens = acts.rank == 0
+    before[opens] = rows["session_last"][who[opens]]
+    gap = np.abs(acts.time - before) > GAP_MS
+    ever_first = opens & (folded.before[who] == 0)
+    named = acts.session != 0
+    # who says which session this is: a name, or a gap (then nobody: 0)
+    says = _latest(named | gap | ever_first)
+    said = np.concatenate([[-1], says[:-1]])
+    key = np.where(said >= start, acts.session[said], rows["session"][who])
+    breaks = ever_first | np.where(named, acts.session != key, gap)
+    begun = _latest(breaks)
+    inside = begun >= start
+    folded.session_rank = np.where(inside, at - begun, rows["session_n"][who] + acts.rank)
+
+    people, last = acts.present, acts.last
+    rows["session"][people] = np.where(
+        says[last] >= start[last], acts.session[says[last]], rows["session"][people]
+    )
+    rows["session_start"][people] = np.where(
+        inside[last], acts.time[begun[last]], rows["session_start"][people]
+    )
+    rows["session_last"][people] = acts.time[last]
+    rows["session_n"][people] = folded.session_rank[last] + 1
+    rows["sessions"] += np.bincount(who[breaks], minlength=acts.people).astype(np.uint32)
+
+
+def _latest(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) index of the latest mark at or before each place; -1 where there is none."""
+    return np.maximum.accumulate(np.where(marks, np.arange(len(marks)), -1))
+
+
+def value(row: np.void) -> Any:
+    return tuple(int(row[name]) for name, *_ in FIELDS)
+
+
+def reference(events: Sequence[Event]) -> Any:
+    key = begun = last = n = sessions = 0
+    for i, event in enumerate(recents(events)):
+        gap = i == 0 or abs(event.time - last) > GAP_MS
+        if i == 0 or (event.session != key if event.session else gap):
+            begun, n, sessions = event.time, 0, sessions + 1
+        if event.session or gap:
+            key = event.session
+        last, n = event.time, n + 1
+    return key, begun, last, n, sessions

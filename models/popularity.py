@@ -1,0 +1,47 @@
+"""Popularity: decayed sums of what people do, by item or by category, one column a half-life."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.decay import Landmark
+from schemas.actions import WEIGHT
+from schemas.facts import Actions
+from schemas.tables import WINDOWS
+
+HOUR: Final = 3600.0
+HALF_LIVES: Final = dict(
+    zip(WINDOWS, (HOUR, 24 * HOUR, 7 * 24 * HOUR, 90 * 24 * HOUR), strict=True)
+)
+"""Seconds, in the order of `schemas.tables.WINDOWS`."""
+GAIN: Final = np.maximum(WEIGHT, 0)
+"""What an action adds: a dislike is the person's affair and takes no popularity away."""
+
+
+class Popularity:
+    """Sums by dense number (0, 1, ...): an array (n, windows)."""
+
+    def __init__(self) -> None:
+        self.sums = np.zeros((0, len(WINDOWS)))
+        self.landmarks = [Landmark(h) for h in HALF_LIVES.values()]
+
+    def add(self, number: NDArray[np.int64], facts: Actions, numbers: int) -> bool:
+        """Adds facts about `number`; `numbers`: how many there are now. True if a landmark moved."""
+        if numbers > len(self.sums):
+            grown = np.zeros((max(numbers, 2 * len(self.sums)), len(WINDOWS)))
+            grown[: len(self.sums)] = self.sums
+            self.sums = grown
+        time, gain = facts.time.astype(np.float64), GAIN[facts.action]
+        moved = False
+        for column, landmark in enumerate(self.landmarks):
+            factor = landmark.move(float(time.max()))
+            if factor != 1.0:
+                self.sums[:, column] *= factor
+                moved = True
+            self.sums[:, column] += np.bincount(
+                number, landmark.terms(gain, time), minlength=len(self.sums)
+            )
+        return moved

@@ -1,0 +1,50 @@
+"""The alphabet: the few words every other module is spelled with.
+
+Times are integers, milliseconds since 1970-01-01 UTC, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, NewType
+
+import msgspec
+
+Pseudonym = NewType("Pseudonym", str)
+"""32 hex digits that stand for a person everywhere behind the edge (see `schemas.identity`)."""
+
+Millis = int
+"""Milliseconds since 1970-01-01 UTC."""
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A client's id. The edge also holds it to 256 *bytes* of UTF-8 (`schemas.identity.check_id`)."""
+
+
+class Position(NamedTuple):
+    """A place in the `events` log: what `POST /v1/events` answers and `after=` takes.
+
+    Opaque to clients; written ``partition:offset``.
+
+    >>> str(Position.parse("7:129341"))
+    '7:129341'
+    """
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Raises ValueError unless `text` is ``partition:offset`` in plain decimal digits."""
+        partition, colon, offset = text.partition(":")
+        if not (
+            colon
+            and len(text) <= 32
+            and partition.isascii()
+            and partition.isdigit()
+            and offset.isascii()
+            and offset.isdigit()
+        ):
+            raise ValueError("not a position")
+        return cls(int(partition), int(offset))

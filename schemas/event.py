@@ -1,0 +1,143 @@
+"""`events`: everything a person does, and everything said about them, in one order.
+
+JSON, keyed by the person's pseudonym; `kind` tells the records apart. These are the records behind
+the edge, already stamped; what a client sends is `EventIn`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from schemas.actions import ACTIONS
+from schemas.alphabet import Id, Millis, Pseudonym
+
+Scalar = str | int | float | bool | None
+ActionName: Any = Literal[tuple(action.name for action in ACTIONS)]
+Person = Annotated[Pseudonym, msgspec.Meta(min_length=32, max_length=32)]
+# rows keep seconds in 32 bits: the log takes no time outside 1970 to 2100
+Time = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]
+
+
+class EventIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """One event as a client sends it. Times are RFC 3339; who acted is a raw id, which stops here."""
+
+    item_id: Id
+    action: str
+    user_id: Id | None = None
+    anonymous_id: Id | None = None
+    event_id: Id | None = None
+    session_id: Id | None = None
+    occurred_at: str | None = None
+    slate_id: Id | None = None
+    rank: int | None = None
+    value: float | None = None
+    dwell_ms: int | None = None
+    context: dict[str, Scalar] | None = None
+    # what the server logged counts; these are accepted and ignored (API.md, Experiments)
+    experiments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    variant: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    propensity: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Action(
+    msgspec.Struct, tag_field="kind", tag="action", omit_defaults=True, kw_only=True, gc=False
+):
+    """A person acted on an item."""
+
+    event_id: str
+    person: Person
+    item_id: str
+    action: ActionName
+    occurred_at: Time
+    received_at: Time
+    """The edge's clock; for an import the event's own time (law 13)."""
+    category: str = ""
+    """The item's primary category when the edge saw the event; "" where it had none."""
+    known: bool = False
+    """The item was in the catalogue when the edge saw the event."""
+    session_id: str = ""
+    slate_id: str = ""
+    rank: int | None = None
+    value: float | None = None
+    dwell_ms: int | None = None
+    context: dict[str, Scalar] | None = None
+    clamped: bool = False
+    """`occurred_at` lay more than 5 min ahead of the server and was set to `received_at`."""
+
+
+class Preferences(
+    msgspec.Struct, tag_field="kind", tag="preferences", omit_defaults=True, kw_only=True
+):
+    """What a person asked for, whole: it replaces what they asked for before."""
+
+    event_id: str
+    person: Person
+    received_at: Time
+    personalized: bool = True
+    liked_categories: tuple[str, ...] = ()
+    hidden_categories: tuple[str, ...] = ()
+    hidden_items: tuple[str, ...] = ()
+    hidden_owners: tuple[str, ...] = ()
+
+
+class Link(msgspec.Struct, tag_field="kind", tag="link", omit_defaults=True, kw_only=True):
+    """The anonymous `person` turned out to be `to`. A record of the anonymous id; the first wins."""
+
+    event_id: str
+    person: Person
+    to: Person
+    received_at: Time
+
+
+class MergedAction(msgspec.Struct, array_like=True, gc=False):
+    """One remembered action on its way to the person it belongs to: enough for list and seen set."""
+
+    item: int
+    category: int
+    at: Millis
+    action: int
+
+
+class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, kw_only=True):
+    """What an anonymous id did, sent to the person it was linked to, through the outbox (law 7).
+
+    Numbered (`source`, `offset`, `n`) by the partition that emitted it; the receiver keeps the
+    highest number per source and drops the rest. It emits no facts: they were counted there.
+    """
+
+    person: Person
+    source: int
+    offset: int
+    n: int
+    received_at: Time
+    counts: tuple[int, ...] = ()
+    """How often per action code."""
+    entered: int = 0
+    """How many actions ever entered the list of recent ones."""
+    first: Millis = 0
+    newest: Millis = 0
+    recent: tuple[MergedAction, ...] = ()
+    seen: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
+
+
+Event = Action | Preferences | Link | Merge
+
+DECODER: Final = msgspec.json.Decoder(Event)
+ENCODER: Final = msgspec.json.Encoder()
+
+EVERY_KIND: Final = (Action, Preferences, Link, Merge)
+Kind = Literal["action", "preferences", "link", "merge"]
+
+
+def decode(value: bytes) -> Event:
+    """The event in a record's value. Errors: `msgspec.DecodeError` (its text may quote the value:
+    report its type, never its text)."""
+    event: Event = DECODER.decode(value)
+    return event
+
+
+def encode(event: Event) -> bytes:
+    return ENCODER.encode(event)

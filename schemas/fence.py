@@ -1,0 +1,36 @@
+"""The fence: where a flow stands in a partition. Written in the same transaction as its state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from schemas.alphabet import Millis
+
+
+class Fence(msgspec.Struct, array_like=True, gc=False):
+    """Law 8. `offset` is the next one to fold: state holds exactly the records before it."""
+
+    topic_id: str
+    """A recreated topic has another: the same offsets would mean other records."""
+    partitions: int
+    offset: int
+    newest: Millis
+    """Highest record timestamp (the producer's clock) folded so far."""
+    version: int
+    """Of the fold that wrote it."""
+    committed_at: Millis = 0
+    """The committer's clock: tells how late the flow runs; no fold reads it."""
+
+
+DECODER: Final = msgspec.msgpack.Decoder(Fence)
+ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def decode(value: bytes) -> Fence:
+    return DECODER.decode(value)
+
+
+def encode(fence: Fence) -> bytes:
+    return ENCODER.encode(fence)

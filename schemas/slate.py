@@ -1,0 +1,46 @@
+"""`slates`: every decision, whole: what was asked, what was answered, by which versions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from schemas.alphabet import Millis, Pseudonym
+
+
+class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    item_id: str
+    rank: int
+    score: float
+    category: str = ""
+    sources: tuple[str, ...] = ()
+    reason: str = ""
+    because: tuple[str, ...] = ()
+
+
+class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One answer of the read API. Keyed by `slate_id` (a ULID)."""
+
+    slate_id: str
+    served_at: Millis
+    placement: str
+    person: Pseudonym | None
+    items: tuple[SlateItem, ...]
+    fallback: str | None = None
+    rules_relaxed: tuple[str, ...] = ()
+    position: str = ""
+    """The person's partition and the last offset folded into what was read."""
+    tables: str = ""
+    index: str = ""
+    rules: str = ""
+    release: str = ""
+    now: Millis = 0
+    """The time that the decision was made for (the request's `now`)."""
+
+
+DECODER: Final = msgspec.json.Decoder(Slate)
+
+
+def decode(value: bytes) -> Slate:
+    return DECODER.decode(value)

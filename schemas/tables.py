@@ -1,0 +1,66 @@
+"""What the roll-up publishes and serving reads: neighbours and popularity, versioned.
+
+A reader loads the three hashes and `Meta` in one MULTI, then follows the stream `tb:{tables}:log`
+from `Meta.version`; an entry's id is ``<version>-0``. Each value is whole: reading one twice is harmless.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOWS: Final = ("1h", "24h", "7d", "90d")
+"""Half-lives of the popularity columns, in this order (`models.popularity.HALF_LIVES`)."""
+
+NEIGHBOUR: Final = np.dtype([("item", "<u8"), ("score", "<f4")])
+"""An item's neighbours: best first, ties by item hash; `score` is the share of their sums, in (0, 1]."""
+
+POPULARITY: Final = np.dtype("<f8")
+"""One row of ``len(WINDOWS)`` sums: w * 2^((t - landmark) / half-life), comparable within a column."""
+
+
+class Meta(msgspec.Struct, kw_only=True):
+    """`positions[p]`: the tables hold exactly the facts of partition p before that offset.
+
+    `landmarks[w]` (s) of window w: a change means that every row of that column was rescaled, and all
+    rows are published again.
+    """
+
+    version: int
+    positions: list[int]
+    landmarks: list[float]
+
+    @property
+    def name(self) -> str:
+        """`served_by.tables`: the vector of positions.
+
+        >>> Meta(version=3, positions=[10, 0, 7, 2], landmarks=[]).name
+        '10.0.7.2'
+        """
+        return ".".join(map(str, self.positions))
+
+
+class Published(msgspec.Struct, kw_only=True):
+    """One entry of the stream: what changed since the version before."""
+
+    meta: Meta
+    neighbours: dict[int, bytes]
+    popularity: dict[int, bytes]
+    categories: dict[int, bytes]
+
+
+FIELD: Final = b"v"
+META_DECODER: Final = msgspec.msgpack.Decoder(Meta)
+DECODER: Final = msgspec.msgpack.Decoder(Published)
+ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def neighbours(value: bytes) -> NDArray[np.void]:
+    return np.frombuffer(value, NEIGHBOUR)
+
+
+def popularity(value: bytes) -> NDArray[np.float64]:
+    return np.frombuffer(value, POPULARITY, len(WINDOWS))

@@ -1,0 +1,54 @@
+"""Every topic: who writes and reads it, what keys it, how long it is kept."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from schemas import control, dead_letter, event, item, slate
+
+DAY_MS: Final = 86_400_000
+
+
+class Topic(NamedTuple):
+    """`retention_ms` -1 keeps for ever. `partitions` None: the installation's count, for life."""
+
+    name: str
+    key: str
+    records: tuple[Any, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    retention_ms: int
+    partitions: int | None = None
+    compacted: bool = False
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The topic's configuration as a broker takes it."""
+        return {
+            "retention.ms": str(self.retention_ms),
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            # the producer's clock: Kafka deletes by it, so event time lives in the body
+            "message.timestamp.type": "CreateTime",
+        }
+
+
+EVENTS: Final = Topic(
+    "events", "person", event.EVERY_KIND, ("edge", "people"), ("people",), 30 * DAY_MS
+)
+# not compacted: compaction would keep the losing record of a compare-and-set, and a patch is partial
+ITEMS: Final = Topic("items", "item_id", item.EVERY_KIND, ("edge",), ("catalogue",), -1)
+CONTROL: Final = Topic(
+    "control", "subject:id", (control.Change,), ("edge", "cli"), ("control",), -1, partitions=1
+)
+SLATES: Final = Topic("slates", "slate_id", (slate.Slate,), ("serving",), ("inspect",), 30 * DAY_MS)
+DEAD_LETTERS: Final = Topic(
+    "dead-letters",
+    "topic:partition:offset",
+    (dead_letter.DeadLetter,),
+    ("people", "catalogue", "control"),
+    ("tail",),
+    90 * DAY_MS,
+    partitions=1,
+)
+TOPICS: Final = (EVENTS, ITEMS, CONTROL, SLATES, DEAD_LETTERS)
+BY_NAME: Final = {topic.name: topic for topic in TOPICS}

@@ -1,0 +1,36 @@
+"""What a flow wants stored, as data. `flows.kit.commit` performs it, all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.fence import Fence
+
+
+@dataclass(frozen=True)
+class StreamEntry:
+    """An entry for a Redis stream; `keep` trims the stream to about so many, None never."""
+
+    key: bytes
+    id: bytes
+    fields: dict[bytes, bytes]
+    keep: int | None = None
+
+
+@dataclass
+class Write:
+    """One batch of one partition: applied only if the stored fence's offset is still `first`."""
+
+    flow: str
+    partition: int
+    first: int
+    fence: Fence
+    values: dict[bytes, bytes] = field(default_factory=dict)
+    appends: dict[bytes, bytes] = field(default_factory=dict)
+    fields: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
+    removed: dict[bytes, list[bytes]] = field(default_factory=dict)
+    entries: list[StreamEntry] = field(default_factory=list)
+    deleted: list[bytes] = field(default_factory=list)
+
+    def append(self, key: bytes, data: bytes) -> None:
+        self.appends[key] = self.appends.get(key, b"") + data

@@ -1,0 +1,373 @@
+"""Laws 1, 2, 5, 6, 7, 8 and 10 of the commit, on a real Redis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.kit.commit import Fenced, Torn, commit, torn_key
+from flows.kit.stand import Refused, stand
+from flows.rollup import Overtaken, Rollup
+from infra import store
+from infra.kafka import TopicInfo
+from infra.settings import Settings
+from models.popularity import GAIN, HALF_LIVES
+from models.tables import Hole, Tables
+from schemas import event as events
+from schemas import facts, keys, tables
+from schemas import fence as fences
+from schemas.actions import CODE
+from schemas.fence import Fence
+from schemas.identity import item_hash
+from schemas.topics import EVENTS, TOPICS
+from schemas.write import StreamEntry, Write
+from tests.laws.world import T0, Record, action, cuts, fold_log, log_of, person, u64s
+
+TOPIC = TopicInfo("topic-1", 4)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with store.connect(Settings(redis_url=redis_url)) as connected:
+        connected.flushall()
+        yield connected
+
+
+def folded(client: redis.Redis, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
+    """Folds a log into Redis, from where Redis stands, as the flow does."""
+    fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION)
+    fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000)
+    fold.remember_received(client.hgetall(keys.received(partition)))
+    log = [record for record in log if record[0] >= fence.offset]
+    for piece in cuts(len(log), sizes):
+        part = log[piece]
+        batch = Decoded(
+            partition, fold.fence.offset, part[-1][0] + 1, part, [stamp for _, stamp, _ in part]
+        )
+        commit(client, fold.fold(fold.dedupe(batch)))
+    return fold.fence
+
+
+def in_redis(client: redis.Redis) -> dict[bytes, object]:
+    """What `Memory.state` holds, read from Redis."""
+    state: dict[bytes, object] = {}
+    for key in client.scan_iter(count=1000):
+        kind = client.type(key)
+        if key[:2] in (b"f:", b"dl"):
+            continue
+        if kind == b"string":
+            state[key] = client.get(key)
+        elif kind == b"hash":
+            state[key] = client.hgetall(key)
+        else:
+            state[key] = client.xrange(key)
+    return state
+
+
+BUSY = log_of([action(n, n % 4, f"i{n % 9}") for n in range(120)])
+
+
+def test_law_1_no_key_has_two_owners_and_each_flow_writes_its_own(client: redis.Redis) -> None:
+    patterns = [key.pattern for key in keys.KEYS]
+    assert len(set(patterns)) == len(patterns)
+    folded(client, BUSY, [50])
+    rollup = Rollup(client, Settings())
+    rollup.read()
+    rollup.publish()
+    rollup.store()
+    for name in client.scan_iter():
+        owners = {key.owner for key in keys.KEYS if matches(key.pattern, name.decode())}
+        assert len(owners) == 1, name
+
+
+def matches(pattern: str, name: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def test_law_2_everything_about_a_person_is_one_topic_keyed_by_the_person() -> None:
+    about = [t for t in TOPICS if t.key == "person"]
+    assert about == [EVENTS]
+    assert set(EVENTS.records) == set(events.EVERY_KIND)
+    assert all("person" in kind.__struct_fields__ for kind in events.EVERY_KIND)
+
+
+def test_state_and_offset_commit_together_and_equal_the_pure_fold(client: redis.Redis) -> None:
+    fence = folded(client, BUSY, [7, 30])
+    assert in_redis(client) == fold_log(BUSY, [50]).state()
+    held = fences.decode(client.get(keys.fence("people", 0)))  # type: ignore[arg-type]
+    assert (held.offset, held.newest) == (120, BUSY[-1][1]) == (fence.offset, fence.newest)
+
+
+def test_a_redelivered_batch_is_refused_and_changes_nothing(client: redis.Redis) -> None:
+    folded(client, BUSY, [50])
+    before = in_redis(client)
+    stale = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
+    part = BUSY[:50]
+    write = stale.fold(stale.dedupe(Decoded(0, 0, 50, part, [s for _, s, _ in part])))
+    with pytest.raises(Fenced):
+        commit(client, write)
+    assert in_redis(client) == before
+
+
+def test_a_zombie_between_watch_and_exec_is_refused(client: redis.Redis, redis_url: str) -> None:
+    """Two workers fold the same batch; the fence moves after one of them has looked at it."""
+    writes = []
+    for _ in range(2):
+        fold = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
+        writes.append(
+            fold.fold(fold.dedupe(Decoded(0, 0, 50, BUSY[:50], [s for _, s, _ in BUSY[:50]])))
+        )
+    with store.connect(Settings(redis_url=redis_url)) as other:
+
+        class Slow(redis.Redis):
+            """The first worker, overtaken right after its look at the fence."""
+
+        slow = Slow(connection_pool=client.connection_pool)
+        real = slow.pipeline
+
+        def pipeline(**options: object) -> redis.client.Pipeline:
+            pipe = real(**options)  # type: ignore[arg-type]
+            look = pipe.get
+
+            def get(name: bytes) -> object:
+                found = look(name)
+                commit(other, writes[1])
+                return found
+
+            pipe.get = get  # type: ignore[method-assign,assignment]
+            return pipe
+
+        slow.pipeline = pipeline  # type: ignore[method-assign,assignment]
+        with pytest.raises(Fenced):
+            commit(slow, writes[0])
+    assert in_redis(client) == fold_log(BUSY[:50]).state()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.floats(0, 2.2e9), st.sampled_from(["view", "like"])),
+             min_size=1, max_size=60),
+    st.lists(st.integers(1, 20), max_size=4),
+)  # fmt: skip
+def test_law_5_forward_decay_adds_up_in_any_order(
+    drawn: list[tuple[int, float, str]], sizes: list[int]
+) -> None:
+    """Up to 70 years of history: sums at `now` equal the plain formula, however they were cut."""
+    made = [
+        action(n, n % 7, f"i{item}", what, at=int(t * 1000))
+        for n, (item, t, what) in enumerate(drawn)
+    ]
+    held = fold_log(log_of(made), sizes).tables()
+    now = max(t for _, t, _ in drawn)
+    told = fold_log(log_of(made)).all_facts()
+    for column, half_life in enumerate(HALF_LIVES.values()):
+        current = held.popularity.landmarks[column].now(held.popularity.sums[:, column], now)
+        for item in {fact[1] for fact in told}:
+            plain = sum(
+                GAIN[fact[4]] * 2 ** ((fact[3] - now) / half_life)  # type: ignore[operator,index]
+                for fact in told if fact[1] == item
+            )  # fmt: skip
+            number = held.items.of(np.array([item], np.uint64))[0]
+            assert math.isclose(current[number], plain, rel_tol=1e-9, abs_tol=1e-140)
+
+
+def test_law_4_tables_do_not_depend_on_the_batches() -> None:
+    log = log_of(
+        [action(n, n % 5, f"i{n * n % 17}", at=T0 + n * 86_400_000 * 5) for n in range(300)]
+    )
+    one, other = fold_log(log).tables(), fold_log(log, [3, 11]).tables()
+    assert one.positions == other.positions
+    assert one.items.hashes.tolist() == other.items.hashes.tolist()
+    for item in range(len(one.items)):
+        (a, x), (b, y) = one.pairs.of(item), other.pairs.of(item)
+        assert sorted(a.tolist()) == sorted(b.tolist())
+        assert np.allclose(sorted(x), sorted(y), rtol=1e-9)
+        assert one.pairs.neighbours(item, one.items.hashes) == other.pairs.neighbours(
+            item, other.items.hashes
+        )
+
+
+def test_law_6_no_key_expires_and_an_evicting_store_is_refused(client: redis.Redis) -> None:
+    folded(client, BUSY, [50])
+    assert {client.ttl(key) for key in client.scan_iter()} == {-1}
+    store.check(client)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(store.StoreMisconfigured, match="noeviction"):
+            store.check(client)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+def linked_log() -> list[Record]:
+    made: list[events.Event] = [action(n, 1, f"i{n}") for n in range(5)]
+    made.append(events.Link(event_id="l1", person=person(1), to=person(2), received_at=T0))
+    made.append(events.Link(event_id="l2", person=person(1), to=person(3), received_at=T0))
+    made += [action(10 + n, 1, f"j{n}") for n in range(3)]
+    return log_of(made)
+
+
+def test_law_7_what_a_fold_emits_leaves_by_the_outbox_numbered(client: redis.Redis) -> None:
+    folded(client, linked_log(), [2])
+    entries = client.xrange(keys.outbox(0))
+    assert [id_ for id_, _ in entries] == [b"5-1", b"7-1", b"8-1", b"9-1"]  # one link, three later
+    merges = [events.decode(fields[b"v"]) for _, fields in entries]
+    assert {m.person for m in merges} == {person(2)}  # the first of two links wins
+    assert [(m.source, m.offset, m.n) for m in merges] == [
+        (0, 5, 1),
+        (0, 7, 1),
+        (0, 8, 1),
+        (0, 9, 1),
+    ]  # type: ignore[union-attr]
+
+
+def test_law_7_the_receiver_takes_each_number_once(client: redis.Redis) -> None:
+    sent = fold_log(linked_log(), [2]).streams[keys.outbox(0)]
+    merges: list[events.Event] = [events.decode(fields[b"v"]) for _, fields in sent]
+    own: list[events.Event] = [action(50, 2, "own", at=T0 + 2500)]
+    once = fold_log(log_of(own + merges), partition=1)
+    twice = fold_log(log_of([*own, *merges[:3], *merges, *merges]), [2], restart=True, partition=1)
+    row = keys.row(1, person(2))
+    assert once.values[row] == twice.values[row]
+    items = [item_hash(name) for name in ("own", *(f"i{n}" for n in range(5)), "j0", "j1", "j2")]
+    assert sorted(u64s(twice.values[keys.seen(1, person(2))])) == sorted(items)
+    assert [fact[1] for fact in twice.all_facts(1)] == [item_hash("own")]  # a merge emits no facts
+
+
+def test_law_8_the_fence_knows_its_log(client: redis.Redis) -> None:
+    folded(client, BUSY, [50])
+
+    def start(
+        topic: TopicInfo = TOPIC, low: int = 0, high: int = 120, version: int = VERSION
+    ) -> Fence:
+        return stand(client, "people", 0, topic, low, high, version)
+
+    assert start().offset == 120
+    for refused in (
+        lambda: start(TopicInfo("topic-2", 4)),
+        lambda: start(TopicInfo("topic-1", 8)),
+        lambda: start(version=VERSION + 1),
+        lambda: start(high=119),
+        lambda: start(low=121, high=300),
+    ):
+        with pytest.raises(Refused, match="rebuild"):
+            refused()
+    client.delete(keys.fence("people", 0))
+    with pytest.raises(Refused, match="rebuild"):
+        start(low=5)
+    assert start().offset == 0
+
+
+def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
+    client: redis.Redis,
+) -> None:
+    folded(client, BUSY[:60], [20])
+    broken = Write("people", 0, 60, Fence("topic-1", 4, 61, T0, VERSION))
+    broken.values[keys.row(0, person(1))] = b"half a transaction"
+    broken.entries.append(StreamEntry(keys.deltas(0), b"1-0", {b"d": b"x"}))  # behind: XADD refuses
+    with pytest.raises(Torn):
+        commit(client, broken)
+    assert client.get(torn_key("people", 0)) is not None
+    client.set(b"u:{1}:other", b"another partition's")
+    folded(client, BUSY, [20])
+    assert client.delete(b"u:{1}:other") == 1
+    assert in_redis(client) == fold_log(BUSY, [20]).state()
+
+
+def test_an_entry_missing_from_the_delta_log_stops_the_roll_up(client: redis.Redis) -> None:
+    folded(client, BUSY, [20])
+    first = client.xrange(keys.deltas(0), count=2)[1][0]
+    client.xdel(keys.deltas(0), first)
+    with pytest.raises(Hole):
+        Rollup(client, Settings()).read()
+
+
+def test_a_roll_up_counts_once_across_kills_and_other_batch_boundaries(client: redis.Redis) -> None:
+    config = Settings()
+    folded(client, BUSY[:70], [20])
+    rollup = Rollup(client, config)
+    rollup.read()
+    rollup.store()  # then Redis loses its last second: the partition is folded again, cut elsewhere
+    for key in client.scan_iter():
+        if not key.startswith(b"tb:"):
+            client.delete(key)
+    folded(client, BUSY, [13])
+    again = Rollup(client, config)
+    while again.read():
+        pass
+    whole = fold_log(BUSY).tables(1)
+    assert again.tables.positions[0] == 120
+    assert np.allclose(popularity(again.tables), popularity(whole), rtol=1e-9)
+    assert neighbours(again.tables) == neighbours(whole)
+
+
+def popularity(held: Tables) -> list[object]:
+    """The sums as they stand at one time: each table has landmarks of its own."""
+    columns = zip(held.popularity.landmarks, held.popularity.sums[: len(held.items)].T, strict=True)
+    return [landmark.now(sums, T0 / 1000) for landmark, sums in columns]
+
+
+def neighbours(held: Tables) -> dict[int, bytes]:
+    return {
+        int(h): held.pairs.neighbours(n, held.items.hashes)
+        for n, h in enumerate(held.items.hashes.tolist())
+    }
+
+
+def test_of_two_roll_ups_one_exits(client: redis.Redis) -> None:
+    folded(client, BUSY[:60], [20])
+    one, other = Rollup(client, Settings()), Rollup(client, Settings())
+    for rollup in (one, other):
+        rollup.read()
+    assert one.publish()
+    with pytest.raises(Overtaken):
+        other.publish()
+    one.store()
+    with pytest.raises(Overtaken):
+        other.store()
+
+
+def test_published_tables_are_what_a_reader_reads(client: redis.Redis) -> None:
+    folded(client, BUSY, [20])
+    rollup = Rollup(client, Settings())
+    rollup.read()
+    rollup.publish()
+    assert not rollup.publish()  # nothing new, no version
+    meta = tables.META_DECODER.decode(client.get(keys.TABLES_META))  # type: ignore[arg-type]
+    assert (meta.version, meta.positions) == (1, [120, 0, 0, 0])
+    held = client.hgetall(keys.TABLES_NEIGHBOURS)
+    rows = tables.neighbours(held[item_hash("i1").to_bytes(8, "little")])
+    assert math.isclose(rows["score"].sum(), 1, rel_tol=1e-6)
+    entry = client.xrange(keys.TABLES_CHANGES)[0]
+    published = tables.DECODER.decode(entry[1][tables.FIELD])
+    assert entry[0] == b"1-0"
+    assert {n.to_bytes(8, "little"): v for n, v in published.neighbours.items()} == held
+
+
+def test_the_log_of_facts_round_trips_and_refuses_what_is_cut_short() -> None:
+    entry = facts.Entry(
+        0, 120, facts.decode(fold_log(BUSY).streams[keys.deltas(0)][0][1][b"d"]).actions
+    )
+    data = facts.encode(entry)
+    again = facts.decode(data)
+    assert all(np.array_equal(a, b) for a, b in zip(entry.actions, again.actions, strict=True))
+    assert set(entry.actions.action.tolist()) == {CODE["click"]}
+    for cut in (data[:-1], data + b"x", data[:10]):
+        with pytest.raises(ValueError):
+            facts.decode(cut)
+
+
+def test_every_record_round_trips() -> None:
+    for event in [e for _, _, e in linked_log()]:
+        assert events.decode(events.encode(event)) == event
+    with pytest.raises(msgspec.ValidationError):
+        events.decode(b'{"kind":"action","person":"short"}')

@@ -1,0 +1,261 @@
+"""Laws 3, 4, 9, 11, 12 and 13 of the commit: properties of the fold, for any log, cut anyhow."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.dedupe import BUCKETS, Deduper
+from models.features import FEATURES, read_row
+from models.features.plain import Event
+from models.features.ring import CAP, DAY_MS, reference_before
+from models.features.window import reference_partners
+from schemas import event as events
+from schemas import keys
+from schemas.actions import ACTIONS, CODE
+from schemas.identity import category_hash, item_hash
+from tests.laws.world import DAY, T0, Record, action, fold_log, log_of, person, u64s
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [a.name for a in ACTIONS]
+
+gaps = st.sampled_from([0, 1, 900, 1000, 60_000, 40 * 60_000, DAY])
+one_action = st.fixed_dictionaries(
+    {
+        "who": st.integers(1, 3),
+        "item": st.sampled_from([f"i{n}" for n in range(12)]),
+        "what": st.sampled_from([*NAMES, "click", "view", "view"]),
+        "gap": gaps,
+        "back": st.sampled_from([0, 0, 0, 0, 5000, DAY, 9 * DAY]),
+        "session": st.sampled_from(["", "", "s1", "s2"]),
+        "known": st.sampled_from([True, True, True, False]),
+        "again": st.sampled_from([False] * 9 + [True]),
+    }
+)
+
+
+def build(drawn: Sequence[dict[str, object]]) -> list[Record]:
+    """A log out of what hypothesis drew: times that jump back, repeated events, late ones."""
+    made: list[events.Event] = []
+    now = T0
+    for n, d in enumerate(drawn):
+        now += int(d["gap"])  # type: ignore[call-overload]
+        if d["again"] and made:
+            made.append(made[n // 2])
+            continue
+        made.append(
+            action(
+                n,
+                d["who"],
+                d["item"],
+                d["what"],
+                at=now - d["back"],
+                received_at=now,  # type: ignore[arg-type,operator]
+                session_id=d["session"],
+                known=d["known"],
+            )
+        )
+    return log_of(made)
+
+
+def plain(log: Sequence[Record], who: int) -> list[Event]:
+    """What counts of a person, in plain form, duplicates dropped the slow way."""
+    seen, told = set(), []
+    for offset, _, e in log:
+        if not isinstance(e, events.Action) or e.person != person(who) or e.event_id in seen:
+            continue
+        seen.add(e.event_id)
+        told.append(
+            Event(
+                offset,
+                item_hash(e.item_id),
+                category_hash(e.category),
+                e.occurred_at,
+                CODE[e.action],
+                session_hash(e.session_id),
+                e.known,
+                e.received_at - e.occurred_at > 7 * DAY,
+            )
+        )
+    return told
+
+
+def session_hash(session: str) -> int:
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(session.encode()) if session else 0
+
+
+@given(st.lists(one_action, min_size=1, max_size=150), st.lists(st.integers(1, 60), max_size=5))
+def test_law_4_any_split_of_the_log_gives_the_same_state(
+    drawn: list[dict[str, object]], sizes: list[int]
+) -> None:
+    log = build(drawn)
+    whole, one_by_one = fold_log(log), fold_log(log, [1], restart=True)
+    pieces = fold_log(log, sizes, restart=len(sizes) % 2 == 0)
+    assert whole.state() == one_by_one.state() == pieces.state()
+    assert whole.all_facts() == one_by_one.all_facts() == pieces.all_facts()
+
+
+@given(st.lists(one_action, min_size=1, max_size=150), st.lists(st.integers(1, 60), max_size=5))
+def test_law_11_every_feature_equals_its_reference(
+    drawn: list[dict[str, object]], sizes: list[int]
+) -> None:
+    log = build(drawn)
+    memory = fold_log(log, sizes)
+    for who in (1, 2, 3):
+        told = plain(log, who)
+        row = read_row(memory.values.get(keys.row(0, person(who))))
+        assert (row["version"] == 0) == (not told)
+        for feature in FEATURES:
+            if told:
+                assert feature.value(row) == feature.reference(told), feature.name
+
+
+@given(st.lists(one_action, min_size=1, max_size=120), st.lists(st.integers(1, 60), max_size=5))
+def test_law_11_facts_and_sets_equal_their_plain_definitions(
+    drawn: list[dict[str, object]], sizes: list[int]
+) -> None:
+    log = build(drawn)
+    memory = fold_log(log, sizes)
+    expected = []
+    for who in (1, 2, 3):
+        told = plain(log, who)
+        lists, partners = reference_before(told), reference_partners(told)
+        place = {e.offset: n for n, e in enumerate(e for e in told if e.recent)}
+        for e in told:
+            n = place.get(e.offset)
+            held = lists[n] if n is not None else []
+            repeats = sum(k[1] == e.item and k[0] // DAY_MS == e.time // DAY_MS for k in held)
+            if e.known and repeats < CAP:
+                mates = tuple(partners[n]) if n is not None else ()
+                expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates))
+        assert set(u64s(memory.values.get(keys.seen(0, person(who))))) == {
+            e.item for e in told if ACTIONS[e.action].recent
+        }
+        assert set(u64s(memory.values.get(keys.hidden(0, person(who))))) == {
+            e.item for e in told if e.action == CODE["hide"]
+        }
+    assert [fact[:-1] for fact in memory.all_facts()] == sorted(expected)
+
+
+@given(st.lists(one_action, min_size=2, max_size=100), st.randoms(use_true_random=False))
+def test_law_11_commutative_features_do_not_see_the_order(
+    drawn: list[dict[str, object]], rnd: random.Random
+) -> None:
+    log = build([{**d, "again": False} for d in drawn])
+    shuffled = [e for _, _, e in log]
+    rnd.shuffle(shuffled)
+    one, other = fold_log(log, [7]), fold_log(log_of(shuffled), [11])
+    for who in (1, 2, 3):
+        a, b = (read_row(m.values.get(keys.row(0, person(who)))) for m in (one, other))
+        for feature in FEATURES:
+            if feature.order == "commutative":
+                assert feature.value(a) == feature.value(b), feature.name
+        assert set(u64s(one.values.get(keys.seen(0, person(who))))) == set(
+            u64s(other.values.get(keys.seen(0, person(who))))
+        )
+
+
+def test_law_11_what_says_it_is_log_ordered_is() -> None:
+    made = [action(n, 1, f"i{n}", session_id=f"s{n % 2}") for n in range(6)]
+    one, other = (
+        read_row(fold_log(log_of(order)).values[keys.row(0, person(1))])
+        for order in (made, made[::-1])
+    )
+    for feature in FEATURES:
+        assert (feature.value(one) == feature.value(other)) == (feature.order == "commutative")
+
+
+def test_law_9_gaps_in_the_log_are_no_gaps_in_the_batches() -> None:
+    dense = log_of([action(n) for n in range(6)])
+    gappy = [(2 * offset + 5, stamp, e) for offset, stamp, e in dense]
+    memory = fold_log(gappy, [2])
+    assert [fields for _, fields in memory.streams[keys.deltas(0)]]
+    assert [fact[0] for fact in memory.all_facts()] == [5, 7, 9]  # and 3 more fell to the cap
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 25), st.integers(-3, 12)), min_size=1, max_size=80),
+    st.lists(st.integers(1, 9), max_size=4),
+)
+def test_law_12_a_hit_counts_within_the_window_of_the_running_maximum(
+    drawn: list[tuple[int, int]], sizes: list[int]
+) -> None:
+    width, deduper = 1000, Deduper(window=4000)
+    times = np.maximum.accumulate(np.array([0, *[step for _, step in drawn]]).cumsum())[1:] * 300
+    times = times - np.array([(i * 7) % 5 * 400 for i, _ in drawn])  # clocks run apart
+    times = np.maximum(times, 0)
+    ids = np.array([i for i, _ in drawn], np.uint64)
+    expected, held, top = [], {}, 0  # type: ignore[var-annotated]
+    for i, t in zip(ids.tolist(), times.tolist(), strict=True):
+        top = max(top, t // width)
+        hit = any(top - BUCKETS <= b <= top for b in held.get(i, ()))
+        expected.append(not hit)
+        if not hit and t // width >= top - BUCKETS:
+            held.setdefault(i, set()).add(t // width)
+    at, found = 0, []
+    sizes = sizes or [len(ids)]
+    while at < len(ids):
+        size = sizes[len(found) % len(sizes)]
+        found += deduper.fresh(ids[at : at + size], times[at : at + size])[0].tolist()
+        at += size
+    assert found == expected
+
+
+def test_law_12_a_repeat_within_the_window_is_dropped_and_the_window_forgets() -> None:
+    once = [action(1), action(2, item="i2")]
+    memory = fold_log(log_of([*once, *once]), [1], restart=True)
+    assert read_row(memory.values[keys.row(0, person(1))])["n"] == 2
+    later = [(offset, T0 + offset * 2 * DAY, e) for offset, _, e in log_of([*once, *once])]
+    forgotten = fold_log(later, [1], restart=True)
+    assert read_row(forgotten.values[keys.row(0, person(1))])["n"] == 4
+    assert sum(key.startswith(b"dd:") for key in forgotten.values) == 1  # old buckets are deleted
+
+
+def test_law_13_an_import_is_not_late() -> None:
+    ancient = T0 - 900 * DAY
+    imported, late = (
+        fold_log(log_of([action(1, at=ancient, received_at=received)]))
+        for received in (ancient, T0)
+    )
+    assert read_row(imported.values[keys.row(0, person(1))])["n"] == 1
+    assert read_row(late.values[keys.row(0, person(1))])["n"] == 0
+    assert read_row(late.values[keys.row(0, person(1))])["counts"].sum() == 1
+    assert late.all_facts()  # it counts in sums
+    assert late.all_facts() == imported.all_facts()
+
+
+@pytest.mark.parametrize("folder", ["models", "flows/folds", "schemas"])
+def test_law_3_no_clock_no_chance_no_socket(folder: str) -> None:
+    forbidden = {"time", "random", "secrets", "socket", "uuid", "os", "redis", "kafka", "requests"}
+    forbidden |= {"datetime"}
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not {n.split(".")[0] for n in names} & forbidden, (path.name, names)
+            assert not (isinstance(node, ast.Attribute) and node.attr == "random"), path.name
+
+
+def test_law_3_the_same_log_twice_gives_the_same_bytes() -> None:
+    log = log_of([action(n, n % 3, f"i{n % 7}") for n in range(200)])
+    one, other = fold_log(log, [13]), fold_log(log, [13])
+    assert one.state() == other.state()
+    assert one.streams == other.streams
+
+
+settings.register_profile("laws", max_examples=60, deadline=None)
+settings.load_profile("laws")

@@ -1,0 +1,143 @@
+"""A log, cut into batches as a test pleases, folded into a dict that performs writes as Redis does."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from flows.folds.people import Decoded, PeopleFold
+from models.tables import Tables
+from schemas import event as events
+from schemas import facts, keys
+from schemas.fence import Fence
+from schemas.write import Write
+
+T0 = 1_760_000_000_000
+DAY = 86_400_000
+Record = tuple[int, int, events.Event]
+"""(offset, record time, event)."""
+
+
+def person(n: int) -> events.Pseudonym:
+    return events.Pseudonym(f"{n:032x}")
+
+
+def action(
+    n: int, who: int = 1, item: str = "i1", what: str = "click", **more: object
+) -> events.Action:
+    """Action number n of a log: its event id is n, its time n seconds after T0, unless told."""
+    at = int(more.pop("at", T0 + n * 1000))  # type: ignore[call-overload]
+    fields = {
+        "event_id": f"e{n}",
+        "person": person(who),
+        "item_id": item,
+        "action": what,
+        "occurred_at": at,
+        "received_at": at,
+        "category": f"c{len(item) % 3}",
+        "known": True,
+        **more,
+    }
+    return events.Action(**fields)  # type: ignore[arg-type]
+
+
+def log_of(made: Sequence[events.Event], start: int = 0) -> list[Record]:
+    return [(start + n, T0 + n * 1000, event) for n, event in enumerate(made)]
+
+
+class Memory:
+    """The store as plain values: what a partition's flow would leave in Redis."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.hashes: dict[bytes, dict[bytes, bytes]] = {}
+        self.streams: dict[bytes, list[tuple[bytes, dict[bytes, bytes]]]] = {}
+
+    def fetch(self, names: Sequence[bytes]) -> list[bytes | None]:
+        return [self.values.get(name) for name in names]
+
+    def perform(self, write: Write) -> None:
+        self.values.update(write.values)
+        for key, data in write.appends.items():
+            self.values[key] = self.values.get(key, b"") + data
+        for key, mapping in write.fields.items():
+            self.hashes.setdefault(key, {}).update(mapping)
+        for entry in write.entries:
+            self.streams.setdefault(entry.key, []).append((entry.id, entry.fields))
+        for key in write.deleted:
+            self.values.pop(key, None)
+
+    def state(self) -> dict[bytes, object]:
+        """Everything that must not depend on how the log was cut: the delta log's entries joined."""
+        streams = {key: list(entries) for key, entries in self.streams.items() if key[:2] != b"dl"}
+        return {**self.values, **self.hashes, **streams}  # type: ignore[dict-item]
+
+    def all_facts(self, partition: int = 0) -> list[tuple[object, ...]]:
+        """Facts one by one, at their offset in the log."""
+        told: list[tuple[object, ...]] = []
+        for _, fields in self.streams.get(keys.deltas(partition), []):
+            entry = facts.decode(fields[facts.FIELD])
+            at = 0
+            for i, pairs in enumerate(entry.actions.pairs.tolist()):
+                a = entry.actions
+                told.append(
+                    (
+                        entry.first + int(a.delta[i]),
+                        int(a.item[i]),
+                        int(a.category[i]),
+                        int(a.time[i]),
+                        int(a.action[i]),
+                        tuple(a.partner[at : at + pairs].tolist()),
+                        tuple(a.lag[at : at + pairs].tolist()),
+                    )
+                )
+                at += pairs
+        return told
+
+    def tables(self, partitions: int = 1) -> Tables:
+        made = Tables(partitions)
+        for p in range(partitions):
+            for _, fields in self.streams.get(keys.deltas(p), []):
+                made.apply(p, facts.decode(fields[facts.FIELD]))
+        return made
+
+
+def cuts(length: int, sizes: Iterable[int]) -> list[slice]:
+    """The whole length in pieces of these sizes, over and over."""
+    pieces, at, sizes = [], 0, list(sizes) or [length]
+    while at < length:
+        size = max(1, sizes[len(pieces) % len(sizes)])
+        pieces.append(slice(at, min(at + size, length)))
+        at += size
+    return pieces
+
+
+def fold_log(
+    log: Sequence[Record],
+    sizes: Iterable[int] = (),
+    *,
+    memory: Memory | None = None,
+    restart: bool = False,
+    hours: float = 24,
+    partition: int = 0,
+) -> Memory:
+    """Folds a log in batches of these sizes; `restart`: a new worker for each batch."""
+    memory = memory or Memory()
+    span = int(hours * 3_600_000)
+    fold, fence = None, Fence("t", 4, log[0][0] if log else 0, 0, 1)
+    for piece in cuts(len(log), sizes):
+        if fold is None or restart:
+            fold = PeopleFold(partition, fence, memory.fetch, span, row_cache=10)
+            fold.remember_received(memory.hashes.get(keys.received(partition), {}))
+        part = list(log[piece])
+        batch = Decoded(
+            partition, fence.offset, part[-1][0] + 1, part, [stamp for _, stamp, _ in part]
+        )
+        write = fold.fold(fold.dedupe(batch))
+        memory.perform(write)
+        fence = write.fence
+    return memory
+
+
+def u64s(data: bytes | None) -> list[int]:
+    return [n for (n,) in struct.iter_unpack("<Q", data or b"")]
