@@ -73,7 +73,7 @@ class Tables:
         category = self.categories.of(actions.category.astype(np.uint64))
         self._rescaled |= self.popularity.add(item, actions, len(self.items))
         self._rescaled |= self.by_category.add(category, actions, len(self.categories))
-        weight = 1 / np.sqrt(actions.lag)  # the nearer the visit, the closer the relation
+        weight = 1 / np.sqrt(actions.lag, dtype=np.float64)  # the nearer the visit, the closer the relation
         time = np.repeat(actions.time.astype(np.float64), actions.pairs)
         changed = self.pairs.add(np.repeat(item, actions.pairs), partner, weight, time)
         self._dirty_items.update(np.unique(item).tolist(), changed.tolist())

@@ -60,11 +60,11 @@ def reference(events: Sequence[Event]) -> Any:
     return [e.item if e.weight > 0 and e.known else 0 for e in reversed(recents(events)[-LAG:])]
 
 
-def reference_partners(events: Sequence[Event]) -> list[list[int]]:
-    """For each recent action its partners, nearest first."""
+def reference_partners(events: Sequence[Event]) -> list[list[tuple[int, int]]]:
+    """For each recent action its partners and how many actions ago they came, nearest first."""
     acts = recents(events)
     lists = reference_before(events)
-    found: list[list[int]] = []
+    found: list[list[tuple[int, int]]] = []
     key = last = 0
     session: list[int] = []
     for i, (event, held) in enumerate(zip(acts, lists, strict=True)):
@@ -76,11 +76,11 @@ def reference_partners(events: Sequence[Event]) -> list[list[int]]:
         last = event.time
         told = event.item if event.weight > 0 and event.known else 0
         repeats = sum(k[1] == event.item and k[0] // DAY_MS == event.time // DAY_MS for k in held)
-        partners: list[int] = []
+        partners: dict[int, int] = {}
         if told and repeats < CAP:
-            for other in session[: -LAG - 1 : -1]:
+            for lag, other in enumerate(session[: -LAG - 1 : -1], 1):
                 if other not in (0, told) and other not in partners and len(partners) < PARTNERS:
-                    partners.append(other)
-        found.append(partners)
+                    partners[other] = lag
+        found.append(list(partners.items()))
         session.append(told)
     return found

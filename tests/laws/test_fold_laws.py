@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from models.dedupe import BUCKETS, Deduper
 from models.features import FEATURES, read_row
 from models.features.plain import Event
-from models.features.ring import CAP, DAY_MS, reference_before
-from models.features.window import reference_partners
 from schemas import event as events
 from schemas import keys
-from schemas.actions import ACTIONS, CODE
-from schemas.identity import category_hash, item_hash
+from schemas.actions import ACTIONS
+from tests.laws import reference
 from tests.laws.world import DAY, T0, Record, action, fold_log, log_of, person, u64s
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,31 +64,7 @@ def build(drawn: Sequence[dict[str, object]]) -> list[Record]:
 
 
 def plain(log: Sequence[Record], who: int) -> list[Event]:
-    """What counts of a person, in plain form, duplicates dropped the slow way."""
-    seen, told = set(), []
-    for offset, _, e in log:
-        if not isinstance(e, events.Action) or e.person != person(who) or e.event_id in seen:
-            continue
-        seen.add(e.event_id)
-        told.append(
-            Event(
-                offset,
-                item_hash(e.item_id),
-                category_hash(e.category),
-                e.occurred_at,
-                CODE[e.action],
-                session_hash(e.session_id),
-                e.known,
-                e.received_at - e.occurred_at > 7 * DAY,
-            )
-        )
-    return told
-
-
-def session_hash(session: str) -> int:
-    import xxhash
-
-    return xxhash.xxh3_64_intdigest(session.encode()) if session else 0
+    return reference.by_person((offset, e) for offset, _, e in log).get(person(who), [])
 
 
 @given(st.lists(one_action, min_size=1, max_size=150), st.lists(st.integers(1, 60), max_size=5))
@@ -128,22 +102,14 @@ def test_law_11_facts_and_sets_equal_their_plain_definitions(
     expected = []
     for who in (1, 2, 3):
         told = plain(log, who)
-        lists, partners = reference_before(told), reference_partners(told)
-        place = {e.offset: n for n, e in enumerate(e for e in told if e.recent)}
-        for e in told:
-            n = place.get(e.offset)
-            held = lists[n] if n is not None else []
-            repeats = sum(k[1] == e.item and k[0] // DAY_MS == e.time // DAY_MS for k in held)
-            if e.known and repeats < CAP:
-                mates = tuple(partners[n]) if n is not None else ()
-                expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates))
-        assert set(u64s(memory.values.get(keys.seen(0, person(who))))) == {
-            e.item for e in told if ACTIONS[e.action].recent
-        }
-        assert set(u64s(memory.values.get(keys.hidden(0, person(who))))) == {
-            e.item for e in told if e.action == CODE["hide"]
-        }
-    assert [fact[:-1] for fact in memory.all_facts()] == sorted(expected)
+        for e, partners in reference.facts(told):
+            mates, lags = tuple(p for p, _ in partners), tuple(lag for _, lag in partners)
+            expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates, lags))
+        held = memory.values.get(keys.seen(0, person(who)))
+        assert set(u64s(held)) == reference.seen(told)
+        held = memory.values.get(keys.hidden(0, person(who)))
+        assert set(u64s(held)) == reference.hidden(told)
+    assert memory.all_facts() == sorted(expected)
 
 
 @given(st.lists(one_action, min_size=2, max_size=100), st.randoms(use_true_random=False))

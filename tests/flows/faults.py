@@ -1,0 +1,215 @@
+"""Driving the flows through faults: a worker that is killed, restarted and shadowed by a zombie."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kafka import TopicPartition
+
+from infra import kafka, store
+from infra.processes import die_with_parent
+from infra.settings import Settings, to_environment
+from models.features import FEATURES, read_row
+from models.tables import Tables
+from schemas import event as events
+from schemas import fence as fences
+from schemas import keys
+from schemas.identity import partition_of
+from schemas.topics import EVENTS
+from tests.laws import reference
+from tests.laws.world import T0, action, u64s
+
+POISON = b'{"kind":"action","event_id":'
+
+
+class Flow:
+    """One flow as a process; started again whenever it is found dead, as the supervisor would."""
+
+    def __init__(self, settings: Settings, name: str, log: Path) -> None:
+        self._settings, self._name, self._log = settings, name, log
+        self.starts = 0
+        self.start()
+
+    def start(self) -> None:
+        self.process = spawn(self._settings, self._name, self._log)
+        self.starts += 1
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def revive(self) -> None:
+        if self.process.poll() is not None:
+            self.start()
+
+
+def spawn(settings: Settings, name: str, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "infra.cli", "flows", "run", name],
+            env={**os.environ, **to_environment(settings), "OPENBLAS_NUM_THREADS": "1"},
+            stdout=output,
+            stderr=output,
+            preexec_fn=die_with_parent,
+        )
+
+
+def traffic(n: int, people: int, rnd: random.Random) -> list[events.Action]:
+    """n actions of a crowd, in sessions, a tenth of them out of order in time."""
+    crowd = [f"{rnd.getrandbits(128):032x}" for _ in range(people)]
+    made = []
+    for i in range(n):
+        who = min(int(rnd.paretovariate(1.1)) - 1, people - 1)
+        item = f"i{min(int(rnd.paretovariate(0.6)), 800)}"
+        e = action(i, 0, item, rnd.choice(["view", "click", "purchase", "hide"]))
+        back = rnd.choice([0] * 9 + [20_000])
+        made.append(
+            events.Action(
+                **{
+                    **{f: getattr(e, f) for f in e.__struct_fields__},
+                    "person": events.Pseudonym(crowd[who]),
+                    "session_id": f"s{who}-{i // 2000}" if who % 2 else "",
+                    "occurred_at": e.occurred_at - back,
+                }
+            )
+        )
+    return made
+
+
+def produce(
+    settings: Settings,
+    made: list[events.Action],
+    rnd: random.Random,
+    meanwhile: Callable[[int], None],
+) -> int:
+    """Sends the traffic shuffled, 5 % of it twice, with some poison. How many records that were."""
+    producer = kafka.producer(settings, linger_ms=5)
+    order = sorted(range(len(made)), key=lambda i: i + rnd.random() * 40)
+    sent = 0
+    for n, i in enumerate(order):
+        again = [order[rnd.randrange(n + 1)]] if rnd.random() < 0.05 else []
+        for j in [i, *again]:
+            key = made[j].person.encode()
+            producer.send(
+                EVENTS.name,
+                key=key,
+                value=events.encode(made[j]),
+                partition=partition_of(key, settings.partitions),
+            )
+            sent += 1
+        if n % 3000 == 77:
+            producer.send(
+                EVENTS.name, key=b"poison", value=POISON, partition=n % settings.partitions
+            )
+            sent += 1
+        meanwhile(n)
+    producer.flush()
+    producer.close()
+    return sent
+
+
+def whole_log(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
+    """Every record of `events`: partition -> (offset, value), read with a consumer of our own."""
+    consumer = kafka.consumer(settings, max_poll_records=5000)
+    topics = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
+    consumer.assign(topics)
+    consumer.seek_to_beginning()
+    ends = consumer.end_offsets(topics)
+    log: dict[int, list[tuple[int, bytes]]] = {p: [] for p in range(settings.partitions)}
+    while any(consumer.position(tp) < end for tp, end in ends.items()):
+        for tp, records in consumer.poll(500).items():
+            log[tp.partition] += [(r.offset, r.value) for r in records]
+    consumer.close()
+    return log
+
+
+def caught_up(settings: Settings, client: Any) -> bool:
+    """Fences at the ends of the log, the stored tables too."""
+    consumer = kafka.consumer(settings)
+    topics = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
+    ends = {tp.partition: end for tp, end in consumer.end_offsets(topics).items()}
+    consumer.close()
+    held = client.mget([keys.fence("people", p) for p in ends])
+    stands = [fences.decode(f).offset if f else 0 for f in held]
+    tables = stored_tables(client)
+    return stands == list(ends.values()) and tables is not None and tables.positions == stands
+
+
+def stored_tables(client: Any) -> Tables | None:
+    head = client.get(keys.TABLES_BASE)
+    if head is None:
+        return None
+    chunks = int(head.split(b":")[1])
+    return Tables.load(b"".join(client.mget([keys.base_chunk(n) for n in range(chunks)])))
+
+
+def wait(done: Callable[[], bool], meanwhile: Callable[[], None], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        meanwhile()
+        assert time.monotonic() < until, "not caught up in time"
+        time.sleep(0.1)
+
+
+def wrong(settings: Settings) -> dict[str, int]:
+    """Everything in Redis against the slow definitions over the log: how much is wrong, by kind."""
+    counts: dict[str, int] = dict.fromkeys(
+        [*(f.name for f in FEATURES), "seen", "hidden", "people", "popularity", "pairs"], 0
+    )
+    with store.connect(settings) as client:
+        tables = stored_tables(client)
+        assert tables is not None
+        sums = reference.Sums(now=T0 / 1000)
+        for p, records in whole_log(settings).items():
+            told = reference.by_person(
+                (offset, events.decode(value)) for offset, value in records if value != POISON
+            )
+            counts["people"] += len(set(told) ^ {
+                k.decode()[-32:] for k in client.scan_iter(match=f"u:{{{p}}}:*", count=5000)
+            })  # fmt: skip
+            for person, mine in told.items():
+                sums.add(mine)
+                _compare_person(client, p, person, mine, counts)
+        _compare_tables(tables, sums, counts)
+    return counts
+
+
+def _compare_person(
+    client: Any, p: int, person: str, mine: list[Any], counts: dict[str, int]
+) -> None:
+    row, seen, hidden = client.mget(
+        [keys.row(p, person), keys.seen(p, person), keys.hidden(p, person)]
+    )
+    for feature in FEATURES:
+        counts[feature.name] += feature.value(read_row(row)) != feature.reference(mine)
+    counts["seen"] += set(u64s(seen)) != reference.seen(mine)
+    counts["hidden"] += set(u64s(hidden)) != reference.hidden(mine)
+
+
+def _compare_tables(tables: Tables, sums: reference.Sums, counts: dict[str, int]) -> None:
+    hashes = tables.items.hashes.tolist()
+    number = {h: n for n, h in enumerate(hashes)}
+    for (item, window), plain in sums.popularity.items():
+        held = tables.popularity.sums[number[item], window]
+        current = tables.popularity.landmarks[window].now(held, sums.now)
+        counts["popularity"] += not np.isclose(current, plain, rtol=1e-9, atol=1e-140)
+    held_pairs: dict[tuple[int, int], float] = {}
+    for n, item in enumerate(hashes):
+        partners, totals = tables.pairs.of(n)
+        for partner, total in zip(partners.tolist(), totals.tolist(), strict=True):
+            held_pairs[item, hashes[partner]] = tables.pairs.landmark.now(total, sums.now)
+    counts["pairs"] += len(set(held_pairs) ^ set(sums.pairs))
+    counts["pairs"] += sum(
+        not np.isclose(held_pairs[pair], plain, rtol=1e-9)
+        for pair, plain in sums.pairs.items()
+        if pair in held_pairs
+    )

@@ -1,0 +1,110 @@
+"""Five kill -9, a zombie, 5 % doubled and shuffled deliveries: nothing lost, doubled or wrong."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra import kafka, services, store
+from infra.apache_kafka import ApacheKafka
+from infra.settings import Settings
+from schemas import dead_letter
+from schemas.topics import DEAD_LETTERS
+from tests.flows.faults import Flow, caught_up, produce, spawn, traffic, wait, whole_log, wrong
+
+pytestmark = [pytest.mark.check, pytest.mark.timeout(240)]
+EVENTS_SENT, RATE = 12_000, 3_000
+
+
+@pytest.fixture(params=["embedded", "apache"])
+def settings_on(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path: Path
+) -> Iterator[Settings]:
+    made = Settings(
+        redis_url=redis_url, data_dir=tmp_path / "data", rollup_seconds=0.2, base_seconds=0.5
+    )
+    with store.connect(made) as client:
+        client.flushall()
+    if request.param == "embedded":
+        fresh: Settings = request.getfixturevalue("settings")
+        yield with_bootstrap(made, fresh.kafka_bootstrap)
+        return
+    why_not = ApacheKafka.available()
+    if why_not:
+        pytest.skip(why_not)
+    node = ApacheKafka(tmp_path / "kafka", services.free_port())
+    try:
+        yield with_bootstrap(made, node.start())
+    finally:
+        node.stop()
+
+
+def with_bootstrap(settings: Settings, bootstrap: str) -> Settings:
+    import msgspec
+
+    return msgspec.structs.replace(settings, kafka_bootstrap=bootstrap)
+
+
+def test_kills_a_zombie_and_doubled_shuffled_deliveries(
+    settings_on: Settings, tmp_path: Path
+) -> None:
+    settings = settings_on
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rnd = random.Random(seed)
+    kafka.ensure_topics(settings)
+    log = tmp_path / "flows.log"
+    people, rollup = Flow(settings, "people", log), Flow(settings, "rollup", log)
+    kills = sorted(rnd.sample(range(1000, EVENTS_SENT), 5))
+    zombies = []
+    begun = time.monotonic()
+
+    def revive() -> None:
+        people.revive()
+        rollup.revive()
+
+    def meanwhile(n: int) -> None:
+        if n % 100 == 0:
+            time.sleep(max(0.0, begun + n / RATE - time.monotonic()))
+            revive()
+        if kills and n >= kills[0]:
+            kills.pop(0)
+            people.kill()
+            rollup.kill()
+            people.start()
+            rollup.start()
+            if len(kills) == 2:
+                zombies.append(spawn(settings, "people", log))
+
+    try:
+        sent = produce(settings, traffic(EVENTS_SENT, 300, rnd), rnd, meanwhile)
+        with store.connect(settings) as client:
+            wait(lambda: caught_up(settings, client), revive)
+        assert sum(map(len, whole_log(settings).values())) == sent
+        assert wrong(settings) == dict.fromkeys(wrong(settings), 0)
+        assert people.starts >= 6
+        letters = {key for key, _ in read_letters(settings)}
+        assert len(letters) == EVENTS_SENT // 3000
+    finally:
+        for process in [people.process, rollup.process, *zombies]:
+            process.kill()
+            process.wait()
+
+
+def read_letters(settings: Settings) -> list[tuple[bytes, dead_letter.DeadLetter]]:
+    from kafka import TopicPartition
+
+    consumer = kafka.consumer(settings)
+    tp = TopicPartition(DEAD_LETTERS.name, 0)
+    consumer.assign([tp])
+    consumer.seek_to_beginning()
+    end, found = consumer.end_offsets([tp])[tp], []
+    while consumer.position(tp) < end:
+        for records in consumer.poll(500).values():
+            found += [(r.key, dead_letter.decode(r.value)) for r in records]
+    consumer.close()
+    return found
