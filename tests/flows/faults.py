@@ -132,16 +132,19 @@ def whole_log(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
     return log
 
 
-def caught_up(settings: Settings, client: Any) -> bool:
-    """Fences at the ends of the log, the stored tables too."""
+def behind(settings: Settings, client: Any) -> str:
+    """What is not at the ends of the log yet: fences, or the stored tables; "" where nothing is."""
     consumer = kafka.consumer(settings)
     topics = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
-    ends = {tp.partition: end for tp, end in consumer.end_offsets(topics).items()}
+    found = consumer.end_offsets(topics)
+    ends = {tp.partition: found[tp] for tp in topics}
     consumer.close()
     held = client.mget([keys.fence("people", p) for p in ends])
     stands = [fences.decode(f).offset if f else 0 for f in held]
     tables = stored_tables(client)
-    return stands == list(ends.values()) and tables is not None and tables.positions == stands
+    positions = tables.positions if tables else []
+    caught_up = list(ends.values()) == stands == positions
+    return "" if caught_up else f"ends {ends}, fences {stands}, tables {positions}"
 
 
 def stored_tables(client: Any) -> Tables | None:
@@ -152,11 +155,11 @@ def stored_tables(client: Any) -> Tables | None:
     return Tables.load(b"".join(client.mget([keys.base_chunk(n) for n in range(chunks)])))
 
 
-def wait(done: Callable[[], bool], meanwhile: Callable[[], None], seconds: float = 60) -> None:
+def wait(behind: Callable[[], str], meanwhile: Callable[[], None], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
-    while not done():
+    while still := behind():
         meanwhile()
-        assert time.monotonic() < until, "not caught up in time"
+        assert time.monotonic() < until, still
         time.sleep(0.1)
 
 

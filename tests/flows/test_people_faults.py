@@ -14,7 +14,7 @@ from infra.apache_kafka import ApacheKafka
 from infra.settings import Settings
 from schemas import dead_letter
 from schemas.topics import DEAD_LETTERS
-from tests.flows.faults import Flow, caught_up, produce, spawn, traffic, wait, whole_log, wrong
+from tests.flows.faults import Flow, behind, produce, spawn, traffic, wait, whole_log, wrong
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(240)]
 EVENTS_SENT, RATE = 12_000, 3_000
@@ -83,7 +83,7 @@ def test_kills_a_zombie_and_doubled_shuffled_deliveries(
     try:
         sent = produce(settings, traffic(EVENTS_SENT, 300, rnd), rnd, meanwhile)
         with store.connect(settings) as client:
-            wait(lambda: caught_up(settings, client), revive)
+            wait(lambda: behind(settings, client), revive)
         assert sum(map(len, whole_log(settings).values())) == sent
         assert wrong(settings) == dict.fromkeys(wrong(settings), 0)
         assert people.starts >= 6
