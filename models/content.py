@@ -1,4 +1,4 @@
-"""What an item is about, as a vector: hashed title words, categories and tags.
+"""What an item is about, as a vector: hashed title words, categories, tags and decade.
 
 Signed feature hashing (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask
 Learning"), each word at `PLACES` of the `DIM` coordinates so that two words which share one are
@@ -27,33 +27,13 @@ VERSION: Final = "content1"
 
 Vector = NDArray[np.float32]
 
-# how much each part of an item weighs, as the norm it enters with
-_PARTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.7))
+# what one word of each part weighs
+_PARTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.5), ("decade", 1.0))
 _WORD: Final = re.compile(r"\w+")
 _STOP: Final = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "at",
-        "by",
-        "de",
-        "der",
-        "die",
-        "for",
-        "from",
-        "in",
-        "la",
-        "le",
-        "les",
-        "of",
-        "on",
-        "or",
-        "the",
-        "to",
-        "with",
-    ]
+    "a an and at by de der die for from in la le les of on or the to with".split()  # noqa: SIM905
 )
+_YEAR: Final = re.compile(r"\(?\b((?:19|20)\d)\d\)?\s*$")
 
 
 def vector(item: Item) -> Vector:
@@ -62,10 +42,15 @@ def vector(item: Item) -> Vector:
     >>> vector(Item(item_id="i")).any(), vector(Item(item_id="i", title="Alien")).any()
     (np.False_, np.True_)
     """
-    words = {"category": categories(item), "tag": item.tags, "word": title_words(item.title)}
+    words = {
+        "category": categories(item),
+        "tag": item.tags,
+        "word": title_words(item.title),
+        "decade": _YEAR.findall(item.title),
+    }
     total = np.zeros(DIM)
     for part, weight in _PARTS:
-        total += weight * _unit(_sum(part, words[part]))
+        total += weight * _sum(part, words[part])
     return on_grid(total)
 
 
@@ -85,7 +70,8 @@ def categories(item: Item) -> tuple[str, ...]:
 
 
 def title_words(title: str) -> list[str]:
-    words = dict.fromkeys(_WORD.findall(title.casefold()))
+    """Its words, once each; a year at its end tells the decade instead."""
+    words = dict.fromkeys(_WORD.findall(_YEAR.sub("", title).casefold()))
     return [word for word in words if word not in _STOP]
 
 

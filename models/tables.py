@@ -50,7 +50,8 @@ class Tables:
         self.pairs = Pairs()
         self._dirty_items: set[int] = set()
         self._dirty_categories: set[int] = set()
-        self._rescaled = True  # a first publication is whole
+        self._whole = True  # a first publication
+        self._rescaled = False
 
     def apply(self, partition: int, entry: Entry) -> None:
         """Adds an entry's facts at or after this partition's position. Errors: `Hole`."""
@@ -73,7 +74,9 @@ class Tables:
         category = self.categories.of(actions.category.astype(np.uint64))
         self._rescaled |= self.popularity.add(item, actions, len(self.items))
         self._rescaled |= self.by_category.add(category, actions, len(self.categories))
-        weight = 1 / np.sqrt(actions.lag, dtype=np.float64)  # the nearer the visit, the closer the relation
+        weight = 1 / np.sqrt(
+            actions.lag, dtype=np.float64
+        )  # the nearer the visit, the closer the relation
         time = np.repeat(actions.time.astype(np.float64), actions.pairs)
         changed = self.pairs.add(np.repeat(item, actions.pairs), partner, weight, time)
         self._dirty_items.update(np.unique(item).tolist(), changed.tolist())
@@ -86,19 +89,22 @@ class Tables:
         )
 
     def publish(self, version: int) -> tables.Published:
-        """What changed since the last publication; everything after a landmark moved."""
-        if self._rescaled:
+        """What changed since the last publication; all popularity after a landmark moved."""
+        if self._whole:
             self._dirty_items = set(range(len(self.items)))
-            self._dirty_categories = set(range(len(self.categories)))
-            self._rescaled = False
+        rescaled = self._whole or self._rescaled
+        self._whole = self._rescaled = False
         items, hashes = sorted(self._dirty_items), self.items.hashes
+        # a landmark of popularity is none of the pairs': their lists stay as they are
+        popular = range(len(self.items)) if rescaled else items
+        categories = range(len(self.categories)) if rescaled else sorted(self._dirty_categories)
         published = tables.Published(
             meta=self.meta(version),
             neighbours={int(hashes[n]): self.pairs.neighbours(n, hashes) for n in items},
-            popularity={int(hashes[n]): self.popularity.sums[n].tobytes() for n in items},
+            popularity={int(hashes[n]): self.popularity.sums[n].tobytes() for n in popular},
             categories={
                 int(self.categories.hashes[n]): self.by_category.sums[n].tobytes()
-                for n in sorted(self._dirty_categories)
+                for n in categories
             },
         )
         self._dirty_items.clear()

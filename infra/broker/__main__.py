@@ -1,0 +1,79 @@
+"""`python -m infra.broker --data DIR`: prints `listening HOST:PORT` and serves until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import resource
+import sys
+from pathlib import Path
+
+from infra.broker.codes import CannotStart
+from infra.broker.folder import cannot_write
+from infra.broker.node import Broker
+from infra.broker.server import serve
+
+
+def main() -> int:
+    """Exit code 0 after a signal, 2 with one sentence on stderr where it cannot run."""
+    arguments = _arguments()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    _many_files()
+    try:
+        broker = Broker(arguments.data, arguments.partitions, arguments.fsync)
+        try:
+            _run(broker, arguments.host, arguments.port)
+        finally:
+            broker.close()
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(cannot_write(arguments.data, error), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(broker: Broker, host: str, port: int) -> None:
+    def ready(host: str, port: int) -> None:
+        print(f"listening {host}:{port}", flush=True)
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(broker, host, port, ready))
+    else:
+        uvloop.run(serve(broker, host, port, ready))
+
+
+def _many_files() -> None:
+    """A log is an open file: takes all that the system allows this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 1 << 16:
+        raise ValueError
+    return port
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.broker", description="A single-node broker, kept on disk."
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free one")
+    parser.add_argument("--partitions", type=int, default=4, help="of a topic made without a count")
+    parser.add_argument("--fsync", action="store_true", help="acknowledge only what is on the disk")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

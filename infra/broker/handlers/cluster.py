@@ -1,0 +1,153 @@
+"""Metadata, FindCoordinator, DescribeCluster, DescribeLogDirs: the one node and what it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kafka.protocol.admin import DescribeClusterResponse, DescribeLogDirsResponse
+from kafka.protocol.metadata import FindCoordinatorResponse, MetadataResponse
+
+from infra.broker.catalogue import check_new
+from infra.broker.codes import Code, Refused
+from infra.broker.node import LEADER_EPOCH, NODE_ID, Broker
+from infra.broker.topic import Topic, check_name
+from infra.broker.wire import NO_ID, Call
+
+TOPIC = MetadataResponse.MetadataResponseTopic
+PARTITION = TOPIC.MetadataResponsePartition
+DIR = DescribeLogDirsResponse.DescribeLogDirsResult
+
+
+async def metadata(broker: Broker, call: Call) -> Any:
+    """Topics by name or id; a missing one is made where the request allows it."""
+    request, host_port = call.request, call.advertised
+    asked = request.topics
+    if asked is None or (call.version == 0 and not asked):
+        topics = [_describe(topic) for topic in broker.catalogue.topics.values()]
+    else:
+        topics = [_look_up(broker, call, row.name, row.topic_id) for row in asked]
+    return MetadataResponse(
+        throttle_time_ms=0,
+        brokers=[
+            MetadataResponse.MetadataResponseBroker(
+                node_id=NODE_ID, host=host_port[0], port=host_port[1], rack=None
+            )
+        ],
+        cluster_id=broker.catalogue.cluster,
+        controller_id=NODE_ID,
+        topics=topics,
+        error_code=0,
+    )
+
+
+def _look_up(broker: Broker, call: Call, name: str | None, topic_id: Any) -> Any:
+    try:
+        if name is None and call.version >= 10:
+            return _describe(broker.catalogue.identified(topic_id))
+        may_create = call.version < 4 or call.request.allow_auto_topic_creation
+        return _describe(_named(broker, name, may_create))
+    except Refused as refused:
+        return TOPIC(
+            error_code=refused.code,
+            name=name if name is not None or call.version >= 12 else "",
+            topic_id=topic_id or NO_ID,
+            is_internal=False,
+            partitions=[],
+        )
+
+
+def _named(broker: Broker, name: str | None, may_create: bool) -> Topic:
+    topic = broker.catalogue.topics.get(name or "")
+    if topic is not None:
+        return topic
+    check_name(name)
+    if not may_create:
+        raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, "no such topic")
+    legal = check_new(broker.catalogue, name, broker.partitions)
+    return broker.catalogue.create(legal, broker.partitions, {})
+
+
+def _describe(topic: Topic) -> Any:
+    return TOPIC(
+        error_code=0,
+        name=topic.name,
+        topic_id=topic.id,
+        is_internal=False,
+        partitions=[
+            PARTITION(
+                error_code=0,
+                partition_index=n,
+                leader_id=NODE_ID,
+                leader_epoch=LEADER_EPOCH,
+                replica_nodes=[NODE_ID],
+                isr_nodes=[NODE_ID],
+                offline_replicas=[],
+            )
+            for n in range(len(topic.logs))
+        ],
+    )
+
+
+async def find_coordinator(broker: Broker, call: Call) -> Any:
+    """This node, for groups; there is none for transactions."""
+    request, (host, port) = call.request, call.advertised
+    error, reason = Code.NONE, None
+    if request.key_type != 0:
+        error = Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        reason = "transactions are not supported"
+    where = {
+        "error_code": error,
+        "error_message": reason,
+        "node_id": -1 if error else NODE_ID,
+        "host": "" if error else host,
+        "port": -1 if error else port,
+    }
+    if call.version < 4:
+        return FindCoordinatorResponse(throttle_time_ms=0, **where)
+    row = FindCoordinatorResponse.Coordinator
+    return FindCoordinatorResponse(
+        throttle_time_ms=0, coordinators=[row(key=key, **where) for key in request.coordinator_keys]
+    )
+
+
+async def describe(broker: Broker, call: Call) -> Any:
+    """Id, controller and the one broker."""
+    return DescribeClusterResponse(
+        throttle_time_ms=0,
+        error_code=0,
+        error_message=None,
+        endpoint_type=1,
+        cluster_id=broker.catalogue.cluster,
+        controller_id=NODE_ID,
+        brokers=[
+            DescribeClusterResponse.DescribeClusterBroker(
+                broker_id=NODE_ID, host=call.advertised[0], port=call.advertised[1], rack=None
+            )
+        ],
+    )
+
+
+async def log_dirs(broker: Broker, call: Call) -> Any:
+    """Bytes of every partition asked for; all where the request names none."""
+    asked = call.request.topics
+    chosen = None if asked is None else {row.topic: set(row.partitions) for row in asked}
+    rows = []
+    for topic in broker.catalogue.topics.values():
+        if chosen is not None and topic.name not in chosen:
+            continue
+        cells = [
+            DIR.DescribeLogDirsTopic.DescribeLogDirsPartition(
+                partition_index=n, partition_size=log.end, offset_lag=0, is_future_key=False
+            )
+            for n, log in enumerate(topic.logs)
+            if chosen is None or n in chosen[topic.name]
+        ]
+        rows.append(DIR.DescribeLogDirsTopic(name=topic.name, partitions=cells))
+    result = DIR(
+        error_code=0,
+        log_dir=str(broker.folder.path),
+        topics=rows,
+        total_bytes=-1,
+        usable_bytes=-1,
+    )
+    return DescribeLogDirsResponse(throttle_time_ms=0, error_code=0, results=[result])

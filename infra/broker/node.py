@@ -1,0 +1,66 @@
+"""The broker's state: one data folder, its topics, producers and groups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+from infra.broker.catalogue import Catalogue
+from infra.broker.codes import CannotStart
+from infra.broker.commits import Commits
+from infra.broker.folder import Folder, cannot_write
+from infra.broker.groups import Groups
+
+LOG: Final = logging.getLogger("infra.broker")
+NODE_ID: Final = 1
+LEADER_EPOCH: Final = 0
+FLUSH_SECONDS: Final = 60.0
+
+
+class Broker:
+    """What handlers work on. `partitions` is the count of a topic made without one."""
+
+    def __init__(self, data: Path, partitions: int = 4, fsync: bool = False) -> None:
+        """Locks, recovers and opens the folder. Errors: `CannotStart`, one sentence."""
+        self.folder = Folder(data)
+        self.partitions = partitions
+        try:
+            self.catalogue = Catalogue(data, fsync)
+            self.commits = Commits(data / "commits.jsonl", fsync)
+        except OSError as error:
+            self.folder.close()
+            raise CannotStart(cannot_write(data, error)) from error
+        except ValueError as error:
+            self.folder.close()
+            raise CannotStart(f"a file in {data} is damaged: restore it from a copy") from error
+        except CannotStart:
+            self.folder.close()
+            raise
+        self.groups = Groups(self.commits)
+        LOG.info("retention is not enforced: this broker keeps every record until its topic goes")
+
+    @staticmethod
+    def now() -> int:
+        """Wall clock, ms since 1970."""
+        return time.time_ns() // 1_000_000
+
+    async def keep_flushing(self) -> None:
+        """Puts logs on the disk once a minute, so that a power cut costs little; never returns."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            try:
+                await asyncio.to_thread(self.catalogue.flush)
+            except OSError as error:
+                LOG.warning("cannot flush: %s", cannot_write(self.folder.path, error))
+
+    def close(self) -> None:
+        """Flushes everything and frees the folder. Errors: `OSError`."""
+        self.groups.close()
+        try:
+            self.catalogue.close()
+            self.commits.close()
+        finally:
+            self.folder.close()

@@ -1,0 +1,133 @@
+"""Every process of a Freshet on one machine, as data: what runs, where, and what waits for what."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from infra import services
+from infra.processes import Program
+from infra.settings import Settings, from_environment, to_environment
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+FRESHET: Final = (sys.executable, "-m", "infra.cli")
+FOLDS: Final = ("catalogue", "control", "rollup", "relay")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one `up` runs. `settings` are those of every process; `own_*`: started here."""
+
+    settings: Settings
+    own_broker: bool
+    own_redis: bool
+    workers: int = 2
+    flow_workers: int = 1
+
+    @property
+    def url(self) -> str:
+        host = self.settings.bind
+        host = services.HOST if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self.settings.port}"
+
+
+def plan(
+    directory: Path,
+    environment: Mapping[str, str],
+    *,
+    port: int | None = None,
+    redis_port: int | None = None,
+    broker_port: int | None = None,
+    workers: int = 2,
+    flow_workers: int = 1,
+) -> Plan:
+    """Settles every address: given ports must be free, others are found.
+
+    Errors: `services.NoService`, `settings.BadSetting`.
+    """
+    settings = from_environment(environment)
+    asked = port if port is not None else settings.port if "FRESHET_PORT" in environment else None
+    if asked is None and services.in_use(settings.port):
+        asked = services.free_port()
+    own_broker, own_redis = "KAFKA_BOOTSTRAP" not in environment, "REDIS_URL" not in environment
+    changes: dict[str, object] = {
+        "data_dir": directory,
+        "port": _taken_port(asked, "--port", settings.bind) if asked else settings.port,
+    }
+    if own_broker:
+        changes["kafka_bootstrap"] = f"{services.HOST}:{_taken_port(broker_port, '--broker-port')}"
+    if own_redis:
+        own = _taken_port(redis_port, "--redis-port")
+        changes["redis_url"] = f"redis://{services.HOST}:{own}/0"
+    settings = msgspec.structs.replace(settings, **changes)
+    flow_workers = min(flow_workers, settings.partitions)
+    return Plan(settings, own_broker, own_redis, workers, flow_workers)
+
+
+def programs(plan: Plan) -> list[Program]:
+    """The processes of a system, dependencies first. Errors: `services.NoService`."""
+    settings, root = plan.settings, plan.settings.data_dir
+    listed = []
+    if plan.own_broker:
+        port = int(settings.kafka_bootstrap.rpartition(":")[2])
+        command = services.broker_command(port, root / "broker")
+        listed.append(Program("broker", command, ready=lambda: services.port_answers(port)))
+    if plan.own_redis:
+        at = services.redis_port(settings.redis_url)
+        command = services.redis_command(at, root / "redis")
+        answers = lambda: services.redis_answers(settings.redis_url)  # noqa: E731
+        listed.append(Program("redis", command, ready=answers))
+    listed.append(Program("setup", [*FRESHET, "setup"], [it.name for it in listed], once=True))
+    for name, command in _flows(plan):
+        listed.append(Program(name, command, ["setup"]))
+    for number in range(plan.workers):
+        name = "serving" if plan.workers == 1 else f"serving-{number}"
+        ready = lambda: services.http_answers(plan.url)  # noqa: E731
+        listed.append(Program(name, [*FRESHET, "serve"], ["setup"], ready))
+    return listed
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process of ours: the settings, and one thread for linear algebra (many
+    processes share the cores, and small matrices gain nothing from more)."""
+    return {
+        **os.environ,
+        **to_environment(settings),
+        "PYTHONPATH": python_path(),
+        "PYTHONUNBUFFERED": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def python_path() -> str:
+    """Where a child finds our modules, also where Freshet is not installed."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _flows(plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    # worker i of n owns the partitions p with p mod n = i
+    total, workers = plan.settings.partitions, plan.flow_workers
+    for worker in range(workers):
+        people = [*FRESHET, "flows", "run", "people"]
+        for partition in range(worker, total, workers):
+            people += ["--partition", str(partition)]
+        yield ("people" if workers == 1 else f"people-{worker}"), people
+    for name in FOLDS:
+        yield name, [*FRESHET, "flows", "run", name]
+
+
+def _taken_port(port: int | None, option: str, host: str = services.HOST) -> int:
+    if port is None:
+        return services.free_port()
+    if services.in_use(port, host):
+        raise services.NoService(
+            f"port {port} is in use: give another with {option}, or leave it out for a free one"
+        )
+    return port

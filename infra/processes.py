@@ -1,0 +1,266 @@
+"""Keeps processes running: start in order, watch, restart with back-off, stop in reverse order.
+
+What to run is data (`Program`); what happens is told as one line of text each (`report`). One
+thread, which calls `tick` a few times a second, or leaves that to `run`. The thread that starts a
+`Supervisor`'s processes must outlive them: Linux ends a child with the *thread* that forked it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+FIRST_DELAY: Final = 0.1
+LAST_DELAY: Final = 5.0
+HEALTHY_SECONDS: Final = 30.0
+"""After so long a run the next failure counts as the first again."""
+WORKED_SECONDS: Final = 5.0
+GIVE_UP: Final = 5
+"""Failures in a row of a process that never once ran `WORKED_SECONDS`, after which it is hopeless.
+Being killed is no failure of its own and doesn't count."""
+GRACE_SECONDS: Final = 3.0
+USAGE: Final = 2
+"""Exit code of a command that was called wrongly: trying again can't help."""
+LOG_BYTES: Final = 16 << 20
+_PR_SET_PDEATHSIG: Final = 1
+
+State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """`ready` tells when dependents may start (None: once it runs); `once`: it ends by itself, and
+    exit 0 is what dependents wait for."""
+
+    name: str
+    command: Sequence[str]
+    depends_on: Sequence[str] = ()
+    ready: Callable[[], bool] | None = None
+    once: bool = False
+
+
+@dataclass
+class Child:
+    """A program's process, as it stands. Times are of the supervisor's clock, in seconds."""
+
+    program: Program
+    log: Path
+    state: State = "waiting"
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    failures: int = 0
+    worked: bool = False
+    started_at: float = 0.0
+    start_at: float = 0.0
+    last_exit: str = ""
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process else None
+
+    @property
+    def settled(self) -> bool:
+        return self.state == ("done" if self.program.once else "up")
+
+
+@dataclass
+class Supervisor:
+    """`environment` is the whole environment of each process; `logs` must exist.
+
+    `failure` is "" or the sentence that says why not everything can come up: stop ticking then.
+    """
+
+    programs: Sequence[Program]
+    logs: Path
+    environment: Mapping[str, str]
+    report: Callable[[str], None] = lambda line: None
+    clock: Callable[[], float] = time.monotonic
+    failure: str = ""
+    was_ready: bool = False
+    hurry: bool = False
+    children: dict[str, Child] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for program in self.programs:
+            self.children[program.name] = Child(program, self.logs / f"{program.name}.log")
+
+    def tick(self) -> bool:
+        """Starts what may start, notices what ended. True where anything changed."""
+        changed = False
+        for child in self.children.values():
+            changed |= self._advance(child)
+        if not self.was_ready and all(child.settled for child in self.children.values()):
+            self.was_ready = changed = True
+        return changed
+
+    def run(self, stop: threading.Event, on_change: Callable[[], None] = lambda: None) -> None:
+        """Ticks until `stop` is set or `failure` is known. Stops nothing: that is `stop`'s."""
+        while not stop.is_set() and not self.failure:
+            if self.tick():
+                on_change()
+            stop.wait(0.1 if self.was_ready else 0.02)
+
+    def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Ends every process, dependents first; SIGKILL after `grace` s, or as `hurry` is set."""
+        for layer in reversed(_layers(self.programs)):
+            children = [self.children[name] for name in layer]
+            for child in children:
+                _signal(child, signal.SIGTERM)
+            until = time.monotonic() + grace
+            while any(_alive(child) for child in children):
+                if self.hurry or time.monotonic() > until:
+                    break
+                time.sleep(0.01)
+            for child in children:
+                if _alive(child) and not self.hurry:
+                    self.report(f"{child.program.name} did not stop within {grace:g} s: killed")
+                _end(child)
+
+    def _advance(self, child: Child) -> bool:
+        if child.process and _ended(child.process):
+            return self._ended(child)
+        if child.state in ("waiting", "failed"):
+            return self._start(child)
+        if child.state == "starting" and not child.program.once:
+            ready = child.program.ready
+            if ready is None or ready():
+                child.state = "up"
+                return True
+        return False
+
+    def _start(self, child: Child) -> bool:
+        needs = (self.children[name] for name in child.program.depends_on)
+        if self.clock() < child.start_at or not all(need.settled for need in needs):
+            return False
+        again, child.state = child.state == "failed", "starting"
+        child.started_at = self.clock()
+        try:
+            child.process = _spawn(child.program.command, self.environment, child.log)
+        except OSError as error:
+            self.failure = f"{child.program.name} cannot be started: {error.strerror}"
+            return True
+        if again:
+            child.restarts += 1
+            self.report(f"{child.program.name} restarted after {child.last_exit}")
+        return True
+
+    def _ended(self, child: Child) -> bool:
+        assert child.process
+        _end(child)
+        code = child.process.returncode
+        child.process = None
+        if child.program.once and code == 0:
+            child.state = "done"
+            return True
+        ran = self.clock() - child.started_at
+        child.worked |= ran >= WORKED_SECONDS
+        child.failures = 1 if ran >= HEALTHY_SECONDS else child.failures + 1
+        child.state = "failed"
+        child.last_exit = f"{_exit(code)}: {last_line(child.log)}".rstrip(": ")
+        delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** (child.failures - 1))
+        child.start_at = self.clock() + delay
+        hopeless = code == USAGE or (code > 0 and child.failures >= GIVE_UP)
+        if hopeless and not child.worked:
+            times = f" {child.failures} times" if child.failures > 1 else ""
+            self.failure = (
+                f"{child.program.name} does not start, it ended{times} with {child.last_exit}"
+                f" (log: {child.log})"
+            )
+        return True
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that holds text, at most 300 characters; "" where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
+    """For `preexec_fn`: the kernel signals the child when its parent is gone, by whatever cause.
+
+    None where there is no such thing (not Linux).
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def request() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return request
+
+
+def _spawn(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
+            preexec_fn=die_with_parent(),
+        )
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it ended, without reaping it: until then its process group's number is its own."""
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None
+
+
+def _alive(child: Child) -> bool:
+    return child.process is not None and not _ended(child.process)
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if child.process and child.process.returncode is None:
+        os.killpg(child.process.pid, number)
+
+
+def _end(child: Child) -> None:
+    """Kills what is left of the process and its group, and reaps it."""
+    _signal(child, signal.SIGKILL)
+    if child.process:
+        child.process.wait()
+        child.state = "stopped"
+
+
+def _layers(programs: Sequence[Program]) -> list[list[str]]:
+    """Names by distance from those that depend on nothing."""
+    depth: dict[str, int] = {}
+    for program in programs:  # dependencies stand before dependents
+        depth[program.name] = 1 + max((depth[name] for name in program.depends_on), default=-1)
+    layers: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+    for name, at in depth.items():
+        layers[at].append(name)
+    return layers
+
+
+def _exit(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

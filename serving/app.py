@@ -1,0 +1,56 @@
+"""The HTTP application of one serving process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.settings import Settings
+from serving.errors import as_problem, problem_response, request_id
+from serving.state import Serving
+
+VERSION: Final = "1"
+ROUTES: Final = ("serving.write_routes", "serving.read_routes", "serving.ops_routes")
+
+
+def create(settings: Settings) -> FastAPI:
+    """The application; it connects when its lifespan starts. `app.state.serving` holds the rest."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.serving = serving = await Serving.open(settings)
+        try:
+            yield
+        finally:
+            await serving.close()
+
+    app = FastAPI(
+        title="Freshet",
+        version=VERSION,
+        description="A streaming-first recommendation engine: every click changes the next answer.",
+        lifespan=lifespan,
+        # its own routes declare no scope; ours is in `ops_routes`
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    for name in ROUTES:
+        if find_spec(name) is not None:
+            app.router.routes.extend(importlib.import_module(name).router.routes)
+    app.add_exception_handler(HTTPException, not_routed)
+    return app
+
+
+async def not_routed(request: Request, error: Exception) -> Response:
+    """404 and 405: all that can go wrong outside of a `Guarded` route."""
+    response = problem_response(as_problem(error), request)
+    response.headers["X-Request-Id"] = request_id(request)
+    return response

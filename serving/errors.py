@@ -1,0 +1,109 @@
+"""Errors as clients see them: `application/problem+json` (RFC 9457), the field but never its value."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.reject import Rejected
+
+log = logging.getLogger("freshet.serving")
+ENCODE: Final = msgspec.json.Encoder().encode
+_REQUEST_ID: Final = re.compile(r"[\w.\-]{1,64}", re.ASCII)
+
+
+class FieldError(msgspec.Struct):
+    """`field` in the caller's own terms (``events[3].action``, ``body``), `code` a stable word."""
+
+    field: str
+    code: str
+
+
+class ProblemBody(msgspec.Struct, kw_only=True):
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldError]
+    request_id: str
+
+
+class Problem(Exception):
+    """Ends a request with this answer. `errors` are (field, code) pairs."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str = "",
+        errors: Iterable[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = [FieldError(field, word) for field, word in errors]
+        self.headers = dict(headers or {})
+
+
+def json_response(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(ENCODE(content), status, headers, "application/json")
+
+
+def problem_response(problem: Problem, request: Request) -> Response:
+    """The answer, with the request's id and, where the client may retry, when."""
+    body = ProblemBody(
+        type=f"urn:freshet:problem:{problem.code}",
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        code=problem.code,
+        detail=problem.detail,
+        errors=problem.errors,
+        request_id=request_id(request),
+    )
+    return Response(ENCODE(body), problem.status, problem.headers, "application/problem+json")
+
+
+def as_problem(error: Exception) -> Problem:
+    """Any exception as the problem it is to the client; what we did not foresee is a 500."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Rejected):
+        return Problem(422, "invalid", errors=[(error.field, error.code)])
+    if isinstance(error, HTTPException):
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        return Problem(error.status_code, code, headers=error.headers)
+    log.error("a route failed: %s at %s", type(error).__name__, _place(error))
+    return Problem(500, "internal", "This is a fault of the server; it has been logged.")
+
+
+def request_id(request: Request) -> str:
+    """The client's X-Request-Id where it is harmless, else one of our own; the same all through."""
+    scope = request.scope
+    found: str | None = scope.get("freshet.request_id")
+    if found is None:
+        given = request.headers.get("x-request-id", "")
+        found = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope["freshet.request_id"] = found
+    return found
+
+
+def _place(error: Exception) -> str:
+    # where, not what: an exception's text may quote the request
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"

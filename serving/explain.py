@@ -1,0 +1,128 @@
+"""Why an item is shown: what truly contributed, out of the numbers that ranked it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.case import Case
+from serving.score import Scored
+from serving.sources import Pool
+
+
+class Reason(NamedTuple):
+    """`item_ids`: what it refers to. `code` is stable, `text` is for people."""
+
+    code: str
+    text: str
+    item_ids: tuple[str, ...] = ()
+
+
+class Contribution(NamedTuple):
+    """`effect` = weight x value: what the score would lack without it."""
+
+    feature: str
+    value: float
+    effect: float
+
+
+NEW = Reason("new", "New here")
+
+
+def contributions(case: Case, scored: Scored, place: int) -> tuple[Contribution, ...]:
+    """What each column gave to the candidate at `place` of `scored`, largest effect first."""
+    weights = case.world.recipe.weights
+    found = [
+        Contribution(name, float(value[place]), float(value[place]) * weights[name])
+        for name, value in scored.values.items()
+    ]
+    return tuple(sorted(found, key=lambda contribution: -contribution.effect))
+
+
+def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[Reason]:
+    """The reason of each candidate at `places`: that of its largest contribution above 0."""
+    chosen = scored.kept[places].tolist() if places else []
+    largest = _largest(case, scored, places)
+    because = _because(pool, chosen) if "covisit" in largest else {}
+    found = []
+    for candidate, column in zip(chosen, largest, strict=True):
+        slot = int(pool.slots[candidate])
+        if column == "covisit":
+            found.append(_watched(case, because[candidate]))
+        elif column == "content":
+            found.append(_similar(case, slot))
+        elif column == "category":
+            name = _category(case, slot)
+            found.append(Reason("category", f"More {name} for you"))
+        elif column == "popular":
+            found.append(_popular(case))
+        else:
+            found.append(NEW)
+    return found
+
+
+def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
+    """The column with the largest effect on each, "" where none is above 0."""
+    if not places or not scored.values:
+        return [""] * len(places)
+    weights = case.world.recipe.weights
+    effects = np.array([value[places] * weights[name] for name, value in scored.values.items()])
+    names = list(scored.values)
+    best = effects.argmax(axis=0)
+    return [
+        names[column] if effects[column, i] > 0 else "" for i, column in enumerate(best.tolist())
+    ]
+
+
+def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
+    """Candidate -> the entry of the interest that gave most to its co-visitation score.
+
+    What one entry gave to an item is what its list says of it; ties go to the newer one.
+    """
+    drawn, numbers = pool.drawn["covisit"], pool.numbers["covisit"]
+    wanted = np.zeros(len(pool.slots), np.bool_)
+    wanted[chosen] = True
+    at = np.flatnonzero(wanted[numbers])
+    best: dict[int, tuple[float, int]] = {}
+    for candidate, value, entry in zip(
+        numbers[at].tolist(), drawn.values[at].tolist(), drawn.by[at].tolist(), strict=True
+    ):
+        if candidate not in best or value > best[candidate][0]:
+            best[candidate] = (value, entry)
+    return {candidate: entry for candidate, (_, entry) in best.items()}
+
+
+def _watched(case: Case, entry: int) -> Reason:
+    if entry == 0 and case.interest.in_view:
+        return _like(case, entry)
+    item_id, title = _named(case, int(case.interest.slots[entry]))
+    return Reason("because_you_watched", f"Because you watched {title}", (item_id,))
+
+
+def _similar(case: Case, slot: int) -> Reason:
+    """The entry of the interest whose vector, as weighted, adds most to the cosine."""
+    interest, vectors = case.interest, case.world.items.vectors
+    parts: NDArray[np.float64] = (vectors[interest.slots] @ vectors[slot]) * interest.weights
+    return _like(case, int(parts.argmax()))
+
+
+def _like(case: Case, entry: int) -> Reason:
+    item_id, title = _named(case, int(case.interest.slots[entry]))
+    return Reason("similar_to", f"Similar to {title}", (item_id,))
+
+
+def _popular(case: Case) -> Reason:
+    name = case.ask.category
+    return Reason("popular", f"Popular in {name}" if name else "Popular now")
+
+
+def _named(case: Case, slot: int) -> tuple[str, str]:
+    items = case.world.items
+    return items.ids[slot], items.titles[slot] or items.ids[slot]
+
+
+def _category(case: Case, slot: int) -> str:
+    items = case.world.items
+    return items.categories.texts[int(items.category[slot])]

@@ -1,0 +1,119 @@
+"""What serving keeps in process, and where each part of it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from schemas import item as items
+from schemas import keys, tables
+from schemas.identity import partition_of
+from serving.control import Control
+from serving.follow import Entry, Follower, Gap, last_id
+from serving.index import ContentIndex
+from serving.tables import Tables
+
+AT_ONCE: Final = 200
+"""Items taken up before the event loop turns to others."""
+
+
+class CatalogueFollower(Follower):
+    """Items: the table, and the index over it."""
+
+    name = "catalogue"
+
+    def __init__(self, redis: Redis, index: ContentIndex, partitions: int) -> None:
+        super().__init__(redis)
+        self.table, self.index = index.items, index
+        self._streams = {keys.item_changes(p): p for p in range(partitions)}
+
+    async def load(self) -> None:
+        for stream, p in self._streams.items():
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.hgetall(keys.items(p))
+                pipe.xrevrange(stream, count=1)
+                held, end = await pipe.execute()
+            if held or end:  # else it was emptied: what we hold serves until it is filled again
+                await self._take(held, p)
+            self.places[stream] = last_id(end)
+            self.table.positions[p] = self.places[stream][0]
+        self.index.refresh()
+
+    async def _take(self, held: dict[bytes, bytes], partition: int) -> None:
+        for n, value in enumerate(held.values()):
+            self.table.put(items.ITEM_DECODER.decode(value))
+            if n % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        partitions = len(self._streams)
+        for name in self.table.held():
+            key = name.encode()
+            if key not in held and partition_of(key, partitions) == partition:
+                self.table.drop(name)
+
+    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+        for _, fields in entries:
+            if fields[b"v"]:
+                self.table.put(items.ITEM_DECODER.decode(fields[b"v"]))
+            else:
+                self.table.drop(fields[b"i"].decode())
+        self.table.positions[self._streams[stream]] = entries[-1][0][0]
+        self.index.refresh()
+
+
+class TablesFollower(Follower):
+    """Neighbours and popularity, version after version."""
+
+    name = "tables"
+
+    def __init__(self, redis: Redis, held: Tables) -> None:
+        super().__init__(redis)
+        self.tables = held
+
+    async def load(self) -> None:
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.get(keys.TABLES_META)
+            pipe.hgetall(keys.TABLES_NEIGHBOURS)
+            pipe.hgetall(keys.TABLES_POPULARITY)
+            meta, neighbours, popularity = await pipe.execute()
+        version = 0
+        if meta:
+            read = tables.META_DECODER.decode(meta)
+            version = read.version
+            self.tables.load(read, _by_hash(neighbours), _by_hash(popularity))
+        self.places = {keys.TABLES_CHANGES: (version, 0)}
+
+    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+        for _, fields in entries:
+            change = tables.DECODER.decode(fields[tables.FIELD])
+            if change.meta.version != self.tables.meta.version + 1:
+                raise Gap
+            self.tables.apply(change)
+
+
+class ControlFollower(Follower):
+    """Placements' recipes."""
+
+    name = "control"
+
+    def __init__(self, redis: Redis, control: Control) -> None:
+        super().__init__(redis)
+        self.control = control
+
+    async def load(self) -> None:
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.CONTROL_STATE)
+            pipe.xrevrange(keys.CONTROL_CHANGES, count=1)
+            held, end = await pipe.execute()
+        if held or end:
+            self.control.replace({name.decode(): value for name, value in held.items()})
+        self.places = {keys.CONTROL_CHANGES: last_id(end)}
+
+    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+        for _, fields in entries:
+            self.control.put(fields[b"s"].decode(), fields[b"v"])
+
+
+def _by_hash(fields: dict[bytes, Any]) -> dict[int, bytes]:
+    return {int.from_bytes(name, "little"): value for name, value in fields.items()}

@@ -1,0 +1,38 @@
+"""A world without a server: to decide in process what a server would, from the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from schemas.control import Recipe
+from schemas.item import Item
+from schemas.tables import Meta
+from serving.case import World
+from serving.catalogue import ItemTable
+from serving.control import DEFAULT
+from serving.index import ContentIndex
+from serving.tables import NOTHING, Tables
+
+
+def world(
+    items: Iterable[Item],
+    meta: Meta = NOTHING,
+    neighbours: Mapping[int, bytes] | None = None,
+    popularity: Mapping[int, bytes] | None = None,
+    recipe: Recipe = DEFAULT,
+    *,
+    exact: int = 20_000,
+) -> World:
+    """The catalogue and one version of the tables, whole, as `schemas.tables` words their values.
+
+    The order of `items` and of the mappings decides nothing. Go on to later versions with
+    ``world.tables.apply`` and to later items with ``world.items.put`` and ``world.index.refresh``.
+    """
+    table = ItemTable()
+    for item in items:
+        table.put(item)
+    tables = Tables(table)
+    tables.load(meta, neighbours or {}, popularity or {})
+    index = ContentIndex(table, exact)
+    index.refresh()
+    return World(table, tables, index, recipe, "offline")

@@ -1,0 +1,83 @@
+"""Operations: health, metrics, and the description of the API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving import docs, openapi
+from serving.access import OPEN, guarded_router, needs
+from serving.errors import Problem, json_response
+from serving.metrics import CONTENT_TYPE
+from serving.openapi import answers
+from serving.probe import Probe
+from serving.state import Serving, state
+
+router: Final = guarded_router()
+
+
+class Alive(msgspec.Struct):
+    status: str = "alive"
+
+
+class Ready(msgspec.Struct):
+    """By part: redis, broker, and what is kept in process."""
+
+    ready: bool
+    parts: dict[str, bool]
+
+
+@router.get("/health/live", summary="The process answers", responses=answers(200, Alive))
+@needs(OPEN)
+async def live(request: Request) -> Response:
+    return json_response(Alive())
+
+
+@router.get(
+    "/health/ready",
+    summary="The process can serve: its services answered lately and its tables are loaded",
+    responses=answers(200, Ready, 503),
+)
+@needs(OPEN)
+async def ready(request: Request) -> Response:
+    found = readiness(state(request))
+    missing = [(name, "not_ready") for name, ready in found.items() if not ready]
+    if missing:
+        raise Problem(
+            503, "not_ready", "Not everything is there yet.", missing, {"Retry-After": "1"}
+        )
+    return json_response(Ready(True, found))
+
+
+@router.get("/metrics", summary="Counters in Prometheus's text format")
+@needs("ops")
+async def metrics(request: Request) -> Response:
+    serving = state(request)
+    counted = serving.metrics
+    counted.set("freshet_log_pending", serving.log.pending)
+    counted.set("freshet_slates_lost_total", serving.log.lost)
+    for name, is_ready in readiness(serving).items():
+        counted.set("freshet_ready", int(is_ready), f'part="{name}"')
+    return Response(counted.render(), media_type=CONTENT_TYPE)
+
+
+@router.get("/openapi.json", summary="This description")
+@needs("read")
+async def description(request: Request) -> Response:
+    return json_response(openapi.describe(request.app))
+
+
+@router.get("/docs", summary="This description, for people")
+@needs("read")
+async def documents(request: Request) -> Response:
+    return Response(docs.page(openapi.describe(request.app)), media_type="text/html")
+
+
+def readiness(serving: Serving) -> dict[str, bool]:
+    found: dict[str, bool] = {}
+    for part in serving.parts:
+        found.update(part.answers() if isinstance(part, Probe) else {part.name: part.ready})
+    return found

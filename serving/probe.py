@@ -1,0 +1,85 @@
+"""Whether Redis and the broker answer: asked every second, told by `/health/ready`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import time
+from typing import Final
+
+import redis.asyncio
+
+from infra.settings import Settings
+
+EVERY_SECONDS: Final = 1.0
+LATELY_SECONDS: Final = 5.0
+# ApiVersions v0, the first thing that any Kafka client says: size, key 18, version, id, no client name
+_HELLO: Final = struct.pack(">ihhih", 10, 18, 0, 7, -1)
+
+
+class Probe:
+    name = "services"
+
+    def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
+        self._brokers = settings.kafka_bootstrap.split(",")
+        self._redis = client
+        self._answered = {"redis": float("-inf"), "broker": float("-inf")}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return all(self.answers().values())
+
+    def answers(self) -> dict[str, bool]:
+        """By service: whether it answered within the last `LATELY_SECONDS`."""
+        now = time.monotonic()
+        return {name: now - at < LATELY_SECONDS for name, at in self._answered.items()}
+
+    async def start(self) -> None:
+        await self._ask()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            await self._ask()
+
+    async def _ask(self) -> None:
+        for name, question in (("redis", self._ask_redis), ("broker", self._ask_broker)):
+            # whatever goes wrong is the answer "no"
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LATELY_SECONDS / 2):
+                    await question()
+                self._answered[name] = time.monotonic()
+
+    async def _ask_redis(self) -> None:
+        await self._redis.ping()
+
+    async def _ask_broker(self) -> None:
+        error: Exception = ConnectionError()
+        for address in self._brokers:
+            try:
+                return await _hello(address.strip())
+            except (OSError, EOFError) as why:
+                error = why
+        raise error
+
+
+async def _hello(address: str) -> None:
+    """Returns where a Kafka broker at ``host:port`` answers. Errors: OSError, EOFError."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    try:
+        writer.write(_HELLO)
+        _, correlation = struct.unpack(">ii", await reader.readexactly(8))
+        if correlation != 7:
+            raise ConnectionError("not a Kafka broker")
+    finally:
+        writer.close()

@@ -1,0 +1,116 @@
+"""One serving process: uvicorn on a socket that its siblings share."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from kafka.errors import KafkaError
+
+from infra.kafka import TopicMismatch
+from infra.settings import BadSetting, Settings, from_environment
+from serving.app import create
+
+GRACE_SECONDS = 5
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is under way and returns.
+
+    Prints ``listening http://HOST:PORT`` once it takes requests; port 0 is any free one.
+    Errors: SystemExit with one sentence, where it can't listen or its services don't answer.
+    """
+    # its warnings tell of a slow machine, not of a fault
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    listener = listen(settings.bind, settings.port)
+    app = create(settings)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    with listener:
+        _Server(config, app).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; several processes may bind the same port, and the kernel spreads connections."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SystemExit(
+            f"cannot serve on {host} port {port}: {os.strerror(error.errno or 0)}"
+        ) from None
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, why it can't, and returns after a signal instead of dying of it."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        # run here and not by uvicorn, which would answer a missing broker with a stack trace
+        self._life = app.router.lifespan_context(app)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._life.__aenter__()
+        except KafkaError as error:
+            raise SystemExit(f"the broker does not answer ({type(error).__name__})") from None
+        except (TopicMismatch, BadSetting) as error:
+            raise SystemExit(str(error)) from None
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            print(f"listening http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        # what lives now lives on: later collections need not look at it
+        gc.collect()
+        gc.freeze()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._life.__aexit__(None, None, None)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    run(from_environment())
+
+
+if __name__ == "__main__":
+    main()

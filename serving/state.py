@@ -1,0 +1,105 @@
+"""`Serving`: everything a request may need, made once per process and passed by hand."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.requests import Request
+
+from infra import store
+from infra.settings import Settings, signing_key
+from schemas.alphabet import Millis
+from serving.catalogue import ItemTable
+from serving.control import Control
+from serving.index import ContentIndex
+from serving.log import Log
+from serving.metrics import Metrics
+from serving.people import People
+from serving.person import PersonReader
+from serving.probe import Probe
+from serving.slates import Slates
+from serving.tables import Tables
+
+
+class Part(Protocol):
+    """Something that loads at the start and is kept current in the background."""
+
+    name: str
+
+    @property
+    def ready(self) -> bool:
+        """Loaded, and heard of lately."""
+
+    async def start(self) -> None:
+        """Returns soon: loading may go on in the background until `ready`."""
+
+    async def stop(self) -> None: ...
+
+
+def wall_clock() -> Millis:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class Serving:
+    settings: Settings
+    redis: redis.asyncio.Redis
+    log: Log
+    people: People
+    catalogue: ItemTable = field(default_factory=ItemTable)
+    metrics: Metrics = field(default_factory=Metrics)
+    clock: Callable[[], Millis] = wall_clock
+    parts: list[Part] = field(default_factory=list)
+    make_id: Callable[[], str] = field(default_factory=lambda: numbered(secrets.token_hex(10)))
+    tables: Tables = field(init=False)
+    index: ContentIndex = field(init=False)
+    control: Control = field(default_factory=Control)
+    reader: PersonReader = field(init=False)
+    slates: Slates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tables = Tables(self.catalogue)
+        self.index = ContentIndex(self.catalogue, self.settings.exact_search)
+        self.reader = PersonReader(self.redis)
+        self.slates = Slates(self.log, self.settings.partitions)
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Serving:
+        """Connects, and starts the parts. Errors: `KafkaError`, `kafka.TopicMismatch`, `BadSetting`."""
+        from serving.parts import parts  # they name this module
+
+        people = People(signing_key(settings), settings.partitions)
+        log = await Log.open(settings)
+        # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
+        # a lesser answer to give, and whoever follows a stream has a back-off of their own
+        client = store.connect_async(settings, retry=Retry(NoBackoff(), 1))
+        serving = cls(settings, client, log, people)
+        serving.parts += [Probe(settings, serving.redis), *parts(serving)]
+        for part in serving.parts:
+            await part.start()
+        return serving
+
+    async def close(self) -> None:
+        for part in reversed(self.parts):
+            await part.stop()
+        await self.log.close()
+        await self.redis.aclose()
+
+
+def numbered(prefix: str) -> Callable[[], str]:
+    """Ids that nobody else makes: a random prefix of this process, and a number."""
+    numbers = itertools.count()
+    return lambda: f"{prefix}{next(numbers):x}"
+
+
+def state(request: Request) -> Serving:
+    found: Serving = request.app.state.serving
+    return found

@@ -1,0 +1,105 @@
+"""Neighbours and popularity in process: whole values of one published version, by slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import tables
+from schemas.tables import POPULARITY, WINDOWS, Meta, Published
+from serving.catalogue import ItemTable, Slots
+
+NOTHING: Final = Meta(version=0, positions=[], landmarks=[])
+
+
+class Neighbours(NamedTuple):
+    """Best first; `scores` in (0, 1]."""
+
+    slots: Slots
+    scores: NDArray[np.float32]
+
+
+class Tables:
+    """What the roll-up published last. Slots are those of `items`, which it allocates as needed."""
+
+    def __init__(self, items: ItemTable) -> None:
+        self.items = items
+        self.meta = NOTHING
+        self.neighbours: dict[int, Neighbours] = {}
+        self.popularity: NDArray[np.float64] = np.zeros((1, len(WINDOWS)))
+        self._tops = np.ones(len(WINDOWS))
+        self._orders: dict[int, Slots] = {}
+        self._ordered: tuple[int, int] = (-1, -1)
+
+    @property
+    def version(self) -> str:
+        """``served_by.tables``: the vector of positions, "0" before the first was published."""
+        return self.meta.name or "0"
+
+    def load(
+        self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
+    ) -> None:
+        """Takes everything anew: what the mappings lack is gone."""
+        self.neighbours.clear()
+        self.popularity[:] = 0
+        self._tops[:] = 1
+        self._take(meta, neighbours, popularity)
+
+    def apply(self, change: Published) -> None:
+        """Goes on to the next version."""
+        self._take(change.meta, change.neighbours, change.popularity)
+
+    def popular(self, window: int) -> Slots:
+        """Known items by popularity in `WINDOWS[window]`, then the newest, then by hash.
+
+        So it holds the whole catalogue: items that nobody met yet stand at its end.
+        """
+        now = (self.meta.version, self.items.generation)
+        if now != self._ordered:
+            self._orders.clear()
+            self._ordered = now
+        if window not in self._orders:
+            self._orders[window] = self._order(window)
+        return self._orders[window]
+
+    def share(self, slots: Slots, window: int) -> NDArray[np.float64]:
+        """(n,) popularity relative to the most popular item of all, in [0, 1].
+
+        A decayed sum may be divided by another of the same column at any time: both age alike.
+        """
+        self._fit()
+        shares: NDArray[np.float64] = self.popularity[slots, window] / self._tops[window]
+        return shares
+
+    def _order(self, window: int) -> Slots:
+        self._fit()
+        items = self.items
+        slots = np.flatnonzero(items.known[: items.size])
+        newest = -items.published[slots].astype(np.float64)
+        keys = (items.hash[slots], newest, -self.popularity[slots, window])
+        return slots[np.lexsort(keys)].astype(np.int32)
+
+    def _take(
+        self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
+    ) -> None:
+        for item, value in neighbours.items():
+            listed = tables.neighbours(value)
+            found = self.items.locate_all(listed["item"].astype(np.uint64))
+            self.neighbours[self.items.slot(item)] = Neighbours(found, listed["score"].copy())
+        if popularity:
+            slots = self.items.locate_all(np.fromiter(popularity, np.uint64, len(popularity)))
+            self._fit()
+            rows = np.frombuffer(b"".join(popularity.values()), POPULARITY)
+            self.popularity[slots] = rows.reshape(-1, len(WINDOWS))
+            tops = self.popularity.max(axis=0)
+            self._tops = np.where(tops > 0, tops, 1)
+        self.meta = meta
+
+    def _fit(self) -> None:
+        """As many rows as the catalogue has room for."""
+        missing = len(self.items.hash) - len(self.popularity)
+        if missing > 0:
+            self.popularity = np.concatenate([self.popularity, np.zeros((missing, len(WINDOWS)))])

@@ -1,0 +1,54 @@
+"""Times as clients write them: RFC 3339 with an offset, on the wire in UTC with milliseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from schemas.alphabet import Millis
+from schemas.reject import Rejected
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST: Final[Millis] = 631_152_000_000
+"""1990-01-01T00:00:00Z."""
+LATEST: Final[Millis] = 4_102_444_800_000
+"""2100-01-01T00:00:00Z."""
+
+
+def parse(text: str, field: str) -> Millis:
+    """The moment that `text` names, parts of a millisecond cut off.
+
+    Errors: `Rejected` with ``not_a_time`` (also without an offset), or ``out_of_range`` before
+    `EARLIEST` and after `LATEST`.
+
+    >>> parse("2024-01-01T01:00:00.0019+01:00", "at")
+    1704067200001
+    """
+    try:
+        moment = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        raise Rejected(field, "not_a_time") from None
+    if moment.tzinfo is None:
+        raise Rejected(field, "not_a_time")
+    since = moment - EPOCH
+    return within(
+        since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000, field
+    )
+
+
+def within(at: Millis, field: str) -> Millis:
+    """`at`, if it lies in the range that we take. Errors: `Rejected` ``out_of_range``."""
+    if not EARLIEST <= at <= LATEST:
+        raise Rejected(field, "out_of_range")
+    return at
+
+
+def render(at: Millis) -> str:
+    """
+    >>> render(1704067200001)
+    '2024-01-01T00:00:00.001Z'
+    """
+    text = datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{at % 1000:03d}Z"

@@ -1,0 +1,283 @@
+"""The write side of the API: events, items, preferences, links, placements. All answer 202.
+
+A route reads the body, lets a pure function make records of it, and waits for the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.alphabet import Position
+from schemas.event import EventIn
+from schemas.identity import check_id
+from schemas.item import ItemIn
+from schemas.reject import Rejected
+from schemas.topics import CONTROL, EVENTS, ITEMS
+from serving import ingest, ingest_control, ingest_items, ingest_people
+from serving.access import demand, guarded_router, needs
+from serving.batches import Rejection
+from serving.body import check_query, path_id, read_body
+from serving.errors import Problem, json_response
+from serving.ingest import Ask, Record
+from serving.ingest_control import PlacementIn
+from serving.ingest_items import ItemPatch
+from serving.ingest_people import LinkIn, PreferencesIn
+from serving.log import NotDurable
+from serving.openapi import ID, answers, body, merged, parameters
+from serving.state import Serving, state
+
+router: Final = guarded_router()
+
+
+class Written(msgspec.Struct, kw_only=True):
+    """`position` is that of the record, opaque; `positions` the same as a list, as for events."""
+
+    position: str
+    positions: list[str]
+    durable: str = "broker"
+
+
+class Accepted(msgspec.Struct, kw_only=True):
+    """`positions`: the highest per partition touched, opaque. `durable`: who has what was accepted.
+
+    `event_ids`, only where the server named an event: one per event of the request, null where the
+    client had named it or it was rejected.
+    """
+
+    accepted: int
+    rejected: list[Rejection]
+    positions: list[str]
+    durable: str = "broker"
+    event_ids: list[str | None] | msgspec.UnsetType = msgspec.UNSET
+
+
+_KEY: Final = (
+    "Idempotency-Key",
+    "header",
+    ID,
+    "With the event's index it names an event that has no event_id, so a retry counts once.",
+)
+_MODE: Final = (
+    "mode",
+    "query",
+    {"enum": ["live", "import"], "default": "live"},
+    "import: history, received_at := occurred_at; needs the scope import.",
+)
+
+
+@router.post(
+    "/v1/events",
+    status_code=202,
+    summary="Say what people did",
+    responses=answers(202, Accepted, 400, 401, 413, 422, 503, description="The broker has them"),
+    openapi_extra=merged(
+        body(EventIn, ingest.FORM.batch, ndjson=True, description="Up to 1,000 and 1 MiB."),
+        parameters(_MODE, _KEY),
+    ),
+)
+@needs("events")
+async def post_events(request: Request) -> Response:
+    started = time.perf_counter()
+    serving = state(request)
+    content = await _content(request, "mode")
+    done = ingest.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
+    count_rejected(serving, done.rejected)
+    if not done.records:
+        raise all_rejected(done.rejected, None if done.single else "events")
+    positions = await append(serving, EVENTS.name, done.records)
+    metrics = serving.metrics
+    metrics.add("freshet_events_accepted_total", len(done.records))
+    if done.ignored:
+        metrics.add("freshet_events_ignored_fields_total", done.ignored)
+    metrics.observe(time.perf_counter() - started)
+    return json_response(
+        Accepted(
+            accepted=len(done.records),
+            rejected=done.rejected,
+            positions=positions,
+            event_ids=done.made if any(done.made) else msgspec.UNSET,
+        ),
+        202,
+    )
+
+
+@router.post(
+    "/v1/items",
+    status_code=202,
+    summary="Put items",
+    responses=answers(202, Accepted, 400, 401, 413, 422, 503),
+    openapi_extra=body(ItemIn, ingest_items.FORM.batch, ndjson=True, description="Up to 1,000."),
+)
+@needs("items")
+async def post_items(request: Request) -> Response:
+    serving = state(request)
+    content = await _content(request)
+    done = ingest_items.put_many(
+        content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
+    )
+    if not done.records:
+        raise all_rejected(done.rejected, None if done.single else "items")
+    positions = await append(serving, ITEMS.name, done.records)
+    return json_response(
+        Accepted(accepted=len(done.records), rejected=done.rejected, positions=positions), 202
+    )
+
+
+@router.put(
+    "/v1/items/{item_id:path}",
+    status_code=202,
+    summary="Put an item, whole",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=body(ItemIn),
+)
+@needs("items")
+async def put_item(request: Request) -> Response:
+    item_id, content, serving = path_id(request, "item_id"), await _content(request), state(request)
+    record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
+    return await _written(serving, ITEMS.name, record)
+
+
+@router.patch(
+    "/v1/items/{item_id:path}",
+    status_code=202,
+    summary="Change some fields of an item",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=body(ItemPatch),
+)
+@needs("items")
+async def patch_item(request: Request) -> Response:
+    item_id, content, serving = path_id(request, "item_id"), await _content(request), state(request)
+    record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
+    return await _written(serving, ITEMS.name, record)
+
+
+@router.delete(
+    "/v1/items/{item_id:path}",
+    status_code=202,
+    summary="Delete an item",
+    responses=answers(202, Written, 401, 422, 503),
+)
+@needs("items")
+async def delete_item(request: Request) -> Response:
+    check_query(request)
+    item_id, serving = path_id(request, "item_id"), state(request)
+    record = ingest_items.delete(item_id, serving.clock(), serving.settings.partitions)
+    return await _written(serving, ITEMS.name, record)
+
+
+@router.put(
+    "/v1/users/{user_id:path}/preferences",
+    status_code=202,
+    summary="Set what a person prefers, whole",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=merged(body(PreferencesIn), parameters(_KEY)),
+)
+@needs("events")
+async def put_preferences(request: Request) -> Response:
+    user_id, content, serving = path_id(request, "user_id"), await _content(request), state(request)
+    record = ingest_people.preferences(
+        content, user_id, _event_id(request, serving), serving.clock(), serving.people
+    )
+    return await _written(serving, EVENTS.name, record)
+
+
+@router.post(
+    "/v1/users/{user_id:path}:link",
+    status_code=202,
+    summary="Say that an anonymous id was this person",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=merged(body(LinkIn), parameters(_KEY)),
+)
+@needs("events")
+async def post_link(request: Request) -> Response:
+    user_id, content, serving = path_id(request, "user_id"), await _content(request), state(request)
+    record = ingest_people.link(
+        content, user_id, _event_id(request, serving), serving.clock(), serving.people
+    )
+    return await _written(serving, EVENTS.name, record)
+
+
+@router.put(
+    "/v1/placements/{placement}",
+    status_code=202,
+    summary="Change what a placement serves",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=body(PlacementIn),
+)
+@needs("admin")
+async def put_placement(request: Request) -> Response:
+    placement, content = path_id(request, "placement"), await _content(request)
+    serving = state(request)
+    record = ingest_control.placement(content, placement, serving.clock())
+    return await _written(serving, CONTROL.name, record)
+
+
+async def append(serving: Serving, topic: str, records: Sequence[Record]) -> list[str]:
+    """The positions written. Errors: `Problem` 503."""
+    try:
+        offsets = await serving.log.append(topic, records)
+    except NotDurable:
+        serving.metrics.add("freshet_not_durable_total")
+        raise Problem(
+            503,
+            "not_durable",
+            "The broker has not acknowledged all of it; retry with the same ids.",
+            headers={"Retry-After": "1"},
+        ) from None
+    return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
+
+
+async def _written(serving: Serving, topic: str, record: Record) -> Response:
+    positions = await append(serving, topic, [record])
+    return json_response(Written(position=positions[0], positions=positions), 202)
+
+
+def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:
+    """`name`: of the list they came in; None where there was but one."""
+    under = "" if name is None else f"{name}[{{}}]."
+    errors = [(under.format(why.index) + why.field, why.code) for why in rejected]
+    return Problem(422, "invalid", "Nothing was accepted.", errors)
+
+
+def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
+    for why in rejected:
+        serving.metrics.add("freshet_events_rejected_total", 1, f'code="{why.code}"')
+
+
+async def _content(request: Request, *parameters: str) -> bytes:
+    check_query(request, *parameters)
+    return await read_body(request)
+
+
+def is_ndjson(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith("application/x-ndjson")
+
+
+def _ask(request: Request, serving: Serving) -> Ask:
+    mode = request.query_params.get("mode", "live")
+    if mode == "import":
+        demand(request, "import")
+    elif mode != "live":
+        raise Rejected("mode", "unknown_value")
+    return Ask(
+        received_at=serving.clock(),
+        make_id=serving.make_id,
+        ndjson=is_ndjson(request),
+        imported=mode == "import",
+        idempotency_key=_idempotency_key(request),
+    )
+
+
+def _event_id(request: Request, serving: Serving) -> str:
+    return _idempotency_key(request) or serving.make_id()
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    return None if key is None else check_id(key, "Idempotency-Key")

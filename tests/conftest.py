@@ -1,0 +1,107 @@
+"""Real services: one Redis and one broker a session, a whole system where it is asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from infra import kafka, services, store
+from infra.plan import python_path
+from infra.processes import die_with_parent, last_line
+from infra.settings import Settings
+from infra.supervise import System, running
+from schemas.topics import TOPICS
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of the session's own, as the product starts it."""
+    directory, port = tmp_path_factory.mktemp("redis"), services.free_port()
+    url = f"redis://{services.HOST}:{port}/0"
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = _start(services.redis_command(port, directory), output.fileno())
+    try:
+        _await(lambda: services.redis_answers(url), process, log)
+        yield url
+    finally:
+        _stop(process)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of an embedded broker of the session's own."""
+    directory, port = tmp_path_factory.mktemp("broker"), services.free_port()
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = _start(services.broker_command(port, directory / "data"), output.fileno())
+    try:
+        _await(lambda: services.port_answers(port), process, log)
+        yield f"{services.HOST}:{port}"
+    finally:
+        _stop(process)
+
+
+@pytest.fixture
+def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
+    """Settings of a test of its own: an empty Redis, and topics made anew (so with new ids)."""
+    settings = Settings(
+        kafka_bootstrap=broker,
+        redis_url=redis_url,
+        data_dir=tmp_path / "data",
+        port=services.free_port(),
+    )
+    with store.connect(settings) as client:
+        client.flushall()
+    admin = kafka.admin(settings)
+    try:
+        old = sorted(set(admin.list_topics()) & {topic.name for topic in TOPICS})
+        if old:
+            admin.delete_topics(old)
+    finally:
+        admin.close()
+    kafka.ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A whole `freshet up`, shared by the tests of a module."""
+    with running(tmp_path_factory.mktemp("system")) as up:
+        yield up
+
+
+def _start(command: Sequence[str], output: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=die_with_parent(),
+        env={**os.environ, "PYTHONPATH": python_path()},
+    )
+
+
+def _await(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        if process.poll() is not None or time.monotonic() > until:
+            pytest.fail(f"{log.parent.name} does not answer: {last_line(log)}")
+        time.sleep(0.02)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

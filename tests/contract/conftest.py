@@ -1,0 +1,155 @@
+"""Two brokers, one contract: every test that takes `bootstrap` runs against each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from infra.apache_kafka import ApacheKafka
+from tests.contract.raw import Peer, eventually, fresh
+
+START_SECONDS: Final = 20.0
+HERE: Final = Path(__file__).parent
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def quick(test: F) -> F:
+    """Keeps a test's run against the embedded broker in the quick suite."""
+    test.quick = True  # type: ignore[attr-defined]
+    return test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder is `check`, the slow suite, but for what `quick` marks."""
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        kind = getattr(item, "callspec", None)
+        apache = kind is not None and kind.params.get("bootstrap") == "apache"
+        if apache or not hasattr(getattr(item, "function", None), "quick"):
+            item.add_marker(pytest.mark.check)
+
+
+class Embedded:
+    """The embedded broker as a process of its own, on `data`."""
+
+    def __init__(self, data: Path, *options: str, **popen: Any) -> None:
+        self.data, self.options, self.popen = data, options, popen
+        self.process: subprocess.Popen[str] | None = None
+        self.bootstrap = ""
+
+    def start(self, port: int = 0) -> str:
+        """`host:port`. Errors: `AssertionError` with what it said, where it does not come up."""
+        self.process = self.launch(port)
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
+        line = self.process.stdout.readline() if ready else ""
+        if not line.startswith("listening "):
+            self.process.kill()
+            raise AssertionError(self.process.communicate()[1])
+        self.bootstrap = line.split()[1]
+        return self.bootstrap
+
+    def launch(self, port: int = 0) -> subprocess.Popen[str]:
+        """The process, without waiting for it to listen."""
+        command = [sys.executable, "-m", "infra.broker", "--data", str(self.data)]
+        return subprocess.Popen(
+            [*command, "--port", str(port), *self.options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **self.popen,
+        )
+
+    def refuses(self, port: int = 0) -> str:
+        """What it says on stderr. Errors: `AssertionError` unless it ends with exit code 2."""
+        process = self.launch(port)
+        try:
+            _, said = process.communicate(timeout=START_SECONDS)
+        finally:
+            process.kill()
+        assert process.returncode == 2, said
+        return said.strip().splitlines()[-1]
+
+    def restart(self, kill: bool) -> str:
+        """Ends it, with kill -9 or politely, and starts it again on the same port."""
+        port = int(self.bootstrap.rsplit(":", 1)[1])
+        self.stop(kill)
+        return self.start(port)
+
+    def stop(self, kill: bool = False) -> int:
+        """The exit code."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.kill() if kill else process.terminate()
+        process.communicate(timeout=START_SECONDS)
+        return process.returncode
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Embedded]:
+    """An embedded broker of the test's own, not started."""
+    broker = Embedded(tmp_path / "data")
+    yield broker
+    broker.stop(kill=True)
+
+
+@pytest.fixture(scope="session", params=["embedded", "apache"])
+def bootstrap(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """`host:port` of one broker for the whole session."""
+    data = tmp_path_factory.mktemp(request.param)
+    if request.param == "embedded":
+        broker = Embedded(data)
+        yield broker.start()
+        assert broker.stop() == 0
+        return
+    reason = ApacheKafka.available()
+    if reason is not None:
+        pytest.skip(f"Apache Kafka cannot run here: {reason}")
+    node = ApacheKafka(data, free_ports())
+    yield node.start()
+    node.stop()
+
+
+@pytest.fixture
+def peer(bootstrap: str) -> Iterator[Peer]:
+    """A connection to the broker under test."""
+    with Peer(bootstrap) as connection:
+        yield connection
+
+
+@pytest.fixture
+def topic(peer: Peer, request: pytest.FixtureRequest) -> str:
+    """An empty topic with one partition, ready for use."""
+    return new_topic(peer, request.node.originalname)
+
+
+def new_topic(peer: Peer, word: str, partitions: int = 1, **configs: str) -> str:
+    """A topic that every partition of which has a leader."""
+    name = fresh(word.replace("_", "-")[:100])
+    assert peer.create(name, partitions, 1, **configs) == 0
+    for partition in range(partitions):
+        eventually(lambda n=partition: peer.offset_at(name, -1, n)[0] == 0)  # type: ignore[misc]
+    return name
+
+
+def free_ports() -> int:
+    """A port that is free together with the one above it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port

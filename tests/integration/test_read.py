@@ -1,0 +1,364 @@
+"""The read side through real HTTP, over state in Redis as the flows write it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+from kafka import TopicPartition
+
+from infra import kafka, services, store
+from infra.settings import Settings, signing_key
+from models.features import ROW, pack_rows
+from schemas import control, fence, keys, slate, tables
+from schemas.actions import CODE
+from schemas.fence import Fence
+from schemas.identity import anonymous, item_hash, partition_of, pseudonym
+from schemas.item import Item
+from serving.ulid import ulid
+from tests.integration.http import Answer, Server, serving
+from tests.unit import worlds
+from tests.unit.worlds import NOW
+
+ITEMS = [*worlds.catalogue(300, 8, 7), Item(item_id="gone", category="c0", available=False)]
+LISTS = worlds.neighbours(ITEMS, 20, 7)
+CATEGORY = {item.item_id: item.category for item in ITEMS}
+
+
+class Shop(NamedTuple):
+    """A server, and its Redis."""
+
+    server: Server
+    redis: redis.Redis
+
+    def get(self, path: str) -> Answer:
+        return self.server.ask("GET", path)
+
+    def read(self, query: str) -> Any:
+        answer = self.get(f"/v1/recommendations?{query}")
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def where(self, user: str) -> tuple[str, int]:
+        name = pseudonym(*signing_key(self.server.settings), user)
+        return name, partition_of(name.encode(), self.server.settings.partitions)
+
+    def fold(self, name: str, partition: int, acts: list[tuple[str, int]], offset: int) -> None:
+        """As `people` commits: row, seen ids and fence in one transaction."""
+        who = worlds.person(acts, categories=CATEGORY)
+        rows = np.zeros(1, ROW)
+        rows[0] = who.row
+        stands = Fence("topic", 4, offset, NOW, 1, NOW + 19)
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.set(keys.row(partition, name), pack_rows(rows)[0])
+            pipe.set(keys.seen(partition, name), who.seen.tobytes())
+            pipe.set(keys.fence("people", partition), fence.encode(stands))
+            pipe.execute()
+
+    def put(self, item: Item, at: int) -> None:
+        """As `catalogue` commits, `at` being the next offset."""
+        p = partition_of(item.item_id.encode(), 4)
+        value = msgspec.json.encode(item)
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.items(p), item.item_id, value)
+            pipe.xadd(keys.item_changes(p), {"i": item.item_id, "v": value}, id=f"{at}-1")
+            pipe.execute()
+
+    def publish(
+        self, version: int, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
+    ) -> None:
+        """As `rollup` publishes."""
+        meta = tables.Meta(version=version, positions=[version] * 4, landmarks=[0.0] * 4)
+        change = tables.Published(
+            meta=meta, neighbours=dict(neighbours), popularity=dict(popularity), categories={}
+        )
+        with self.redis.pipeline(transaction=True) as pipe:
+            for key, rows in (
+                (keys.TABLES_NEIGHBOURS, neighbours),
+                (keys.TABLES_POPULARITY, popularity),
+            ):
+                if rows:
+                    pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
+            pipe.set(keys.TABLES_META, tables.ENCODER.encode(meta))
+            pipe.xadd(keys.TABLES_CHANGES, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0")
+            pipe.execute()
+
+    def until(self, path: str, so: Any) -> Any:
+        """The answer to `path` once `so` is true of it."""
+        found: list[Any] = []
+
+        def ask() -> bool:
+            found[:] = [self.get(path).json]
+            return bool(so(found[0]))
+
+        services.wait_until(ask, 10, "it does not come")
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    home = tmp_path_factory.mktemp("shop")
+    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
+    kafka.ensure_topics(settings)
+    client = store.connect(settings)
+    client.flushall()
+    with serving(settings, home / "log") as server, client:
+        found = Shop(server, client)
+        _fill(found)
+        yield found
+
+
+def _fill(shop: Shop) -> None:
+    """From an empty system, which answers too, to a full one."""
+    empty = shop.read("user_id=u1")
+    assert (empty["items"], empty["fallback"], empty["exhausted"]) == ([], "popular", True)
+    assert empty["freshness"]["position"] is None
+    for at, item in enumerate(ITEMS, 1):
+        shop.put(item, at)
+    shop.publish(1, LISTS, worlds.popularity(ITEMS, 7))
+    shop.fold(*shop.where("u1"), [("i1", CODE["view"]), ("i2", CODE["like"])], 10)
+    shop.until(
+        "/v1/status", lambda told: told["items"] == len(ITEMS) and told["tables_version"] == 1
+    )
+
+
+def test_an_answer_is_whole(shop: Shop) -> None:
+    answer = shop.get("/v1/recommendations?user_id=u1&count=5")
+    told = answer.json
+    _, partition = shop.where("u1")
+    assert len(told["items"]) == 5
+    assert [item["rank"] for item in told["items"]] == [1, 2, 3, 4, 5]
+    assert (told["user_id"], told["placement"], told["fallback"]) == ("u1", "home", None)
+    assert (told["rules_relaxed"], told["exhausted"]) == ([], False)
+    assert told["freshness"] == {
+        "last_event_at": "2023-11-14T22:13:20.000Z",
+        "applied_at": "2023-11-14T22:13:20.019Z",
+        "position": f"{partition}:9",
+        "lag_ms": 19,
+        "waited_ms": 0,
+        "stale": False,
+    }
+    assert told["served_by"]["tables"] == "1.1.1.1"
+    assert told["served_by"]["rules"] == "r0"
+    assert told["served_by"]["experiments"] == []
+    assert told["took_ms"] > 0
+    assert answer.headers["x-slate-id"] == told["slate_id"]
+    assert len(told["slate_id"]) == 26
+    assert answer.headers["cache-control"] == "private, no-store"
+    stages = [part.partition(";dur=")[0] for part in answer.headers["server-timing"].split(", ")]
+    assert stages[:5] == ["assign", "read", "retrieve", "eligible", "score"]
+    for item in told["items"]:
+        assert item["explore"] is False
+        assert item["reason"]["text"]
+
+
+def test_how_much_is_explained(shop: Shop) -> None:
+    assert "reason" not in shop.read("user_id=u1&explain=none")["items"][0]
+    item = shop.read("user_id=u1&explain=full")["items"][0]
+    effects = [part["effect"] for part in item["explain"]["contributions"]]
+    assert abs(sum(effects) - item["score"]) < 1e-5
+    assert item["explain"]["sources"]
+
+
+def test_somebody_new_gets_the_popular(shop: Shop) -> None:
+    told = shop.read("anonymous_id=a1")
+    assert (told["fallback"], len(told["items"]), told["anonymous_id"]) == ("popular", 10, "a1")
+    assert told["freshness"]["last_event_at"] is None
+    key = signing_key(shop.server.settings)
+    assert anonymous(*key, "u1") != pseudonym(*key, "u1")
+    assert shop.read("anonymous_id=u1")["fallback"] == "popular"
+
+
+def test_pages_repeat_nothing(shop: Shop) -> None:
+    shown: list[str] = []
+    cursor = ""
+    for _ in range(5):
+        told = shop.read(f"user_id=u1&count=20{cursor}")
+        shown += [item["item_id"] for item in told["items"]]
+        cursor = f"&cursor={told['next_cursor']}"
+    assert len(shown) == len(set(shown)) == 100
+
+
+def test_a_read_waits_for_what_it_names(shop: Shop) -> None:
+    name, partition = shop.where("waiting")
+    shop.fold(name, partition, [("i3", CODE["view"])], 50)
+    query = f"user_id=waiting&after={partition}:50&max_wait_ms=5000"
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(shop.read, query)
+        stale = shop.read(f"user_id=waiting&after={partition}:50&max_wait_ms=20")
+        assert stale["freshness"]["stale"]
+        assert stale["freshness"]["waited_ms"] >= 20
+        assert stale["freshness"]["position"] == f"{partition}:49"
+        shop.fold(name, partition, [("i3", CODE["view"]), ("i4", CODE["like"])], 51)
+        told = answer.result(10)
+    assert told["freshness"]["position"] == f"{partition}:50"
+    assert not told["freshness"]["stale"]
+    assert any(item["reason"]["item_ids"] == ["i4"] for item in told["items"])
+    at_once = shop.read(f"user_id=waiting&after={partition}:3")["freshness"]
+    assert (at_once["waited_ms"], at_once["stale"]) == (0, False)
+    shop.fold(*shop.where("u1"), [("i1", CODE["view"]), ("i2", CODE["like"])], 10)
+
+
+def test_a_position_of_another_partition_is_refused(shop: Shop) -> None:
+    _, partition = shop.where("u1")
+    answer = shop.get(f"/v1/recommendations?user_id=u1&after={(partition + 1) % 4}:1")
+    assert (answer.status, answer.errors) == (422, [("after", "wrong_partition")])
+
+
+def test_filters(shop: Shop) -> None:
+    first = shop.read("user_id=u1&count=3")["items"]
+    names = [item["item_id"] for item in first]
+    without = shop.read(f"user_id=u1&count=10&exclude={names[0]}&exclude={names[1]}")["items"]
+    assert not {names[0], names[1]} & {item["item_id"] for item in without}
+    told = shop.read("user_id=u1&category=c1")
+    assert {item["category"] for item in told["items"]} == {"c1"}
+    assert told["rules_relaxed"] == ["category_cap"]
+    assert shop.read("user_id=u1&category=nowhere")["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "code"),
+    [
+        ("user_id=u1&count=0", "count", "out_of_range"),
+        ("user_id=u1&count=1000000000", "count", "out_of_range"),
+        ("user_id=u1&placement=nowhere", "placement", "unknown_placement"),
+        ("user_id=u1&colour=red", "colour", "unknown_field"),
+        ("count=5", "user_id", "required"),
+    ],
+)
+def test_bad_input(shop: Shop, query: str, field: str, code: str) -> None:
+    answer = shop.get(f"/v1/recommendations?{query}")
+    assert (answer.status, answer.errors) == (422, [(field, code)])
+
+
+def test_popular_and_similar(shop: Shop) -> None:
+    told = shop.get("/v1/popular?window=7d&count=5&category=c2").json
+    assert {item["category"] for item in told["items"]} == {"c2"}
+    assert told["fallback"] is None
+    scores = [item["score"] for item in told["items"]]
+    assert scores == sorted(scores, reverse=True)
+    told = shop.get("/v1/items/i5/similar?count=5").json
+    assert len(told["items"]) == 5
+    assert told["fallback"] is None
+    assert all(item["reason"]["item_ids"] == ["i5"] for item in told["items"])
+    told = shop.get("/v1/items/never%20heard%20of/similar?count=5").json
+    assert len(told["items"]) == 5
+    assert told["fallback"] == "popular"
+    answer = shop.get("/v1/popular?window=1m")
+    assert (answer.status, answer.errors) == (422, [("window", "unknown_value")])
+
+
+def test_an_item_as_it_stands(shop: Shop) -> None:
+    told = shop.get("/v1/items/i5").json
+    assert told["item_id"] == "i5"
+    assert told["title"]
+    assert told["indexed"] is True
+    assert shop.get("/v1/items/nothing").status == 404
+
+
+def test_catalogue_tables_and_recipes_are_followed(shop: Shop) -> None:
+    shop.put(Item(item_id="fresh/one", category="new", title="brand new"), 1000)
+    told = shop.until("/v1/popular?category=new", lambda told: told["items"])
+    assert told["items"][0]["item_id"] == "fresh/one"
+    assert shop.get("/v1/items/fresh/one").json["title"] == "brand new"
+
+    row = np.full(len(tables.WINDOWS), 1e9).tobytes()
+    shop.publish(2, {}, {item_hash("fresh/one"): row})
+    first = lambda told: told["items"][0]["item_id"] == "fresh/one"  # noqa: E731
+    assert shop.until("/v1/popular", first)["served_by"]["tables"] == "2.2.2.2"
+
+    recipe = msgspec.json.encode(control.Recipe(weights={"popular": 1.0}))
+    held = control.Held(version=3, body=recipe.decode(), offset=0)
+    value = msgspec.json.encode(held)
+    shop.redis.hset(keys.CONTROL_STATE.decode(), "placement:shelf", value)
+    shop.redis.xadd(keys.CONTROL_CHANGES, {"s": "placement:shelf", "v": value}, id="1-0")
+    path = "/v1/recommendations?user_id=u1&placement=shelf"
+    told = shop.until(path, lambda told: "served_by" in told)
+    assert told["served_by"]["rules"] == "r3"
+    assert told["items"][0]["item_id"] == "fresh/one"
+
+    p = partition_of(b"fresh/one", 4)
+    shop.redis.hdel(keys.items(p).decode(), "fresh/one")
+    shop.redis.xadd(keys.item_changes(p), {"i": "fresh/one", "v": ""}, id="1001-1")
+    shop.until("/v1/popular?category=new", lambda told: not told["items"])
+
+
+def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -> None:
+    shop.redis.delete(keys.TABLES_CHANGES, keys.TABLES_POPULARITY, keys.TABLES_META)
+    shop.publish(1, {}, {item_hash("i9"): np.full(len(tables.WINDOWS), 5.0).tobytes()})
+    told = shop.until("/v1/popular", lambda told: told["items"][0]["item_id"] == "i9")
+    assert told["items"][1]["score"] == 0
+
+
+def test_every_slate_is_in_the_log(shop: Shop) -> None:
+    told = shop.read("user_id=u1&count=4")
+    found = _slate(shop.server.settings, told["slate_id"])
+    name, _ = shop.where("u1")
+    assert (found.person, found.placement, found.tables) == (
+        name,
+        "home",
+        told["served_by"]["tables"],
+    )
+    assert [item.item_id for item in found.items] == [item["item_id"] for item in told["items"]]
+    assert all(item.sources for item in found.items)
+    assert found.position == told["freshness"]["position"]
+
+
+def _slate(settings: Settings, slate_id: str) -> slate.Slate:
+    consumer = kafka.consumer(settings)
+    place = TopicPartition("slates", partition_of(slate_id.encode(), settings.partitions))
+    found: list[slate.Slate] = []
+    try:
+        consumer.assign([place])
+        consumer.seek(place, 0)
+
+        def look() -> bool:
+            records = consumer.poll(100).get(place, [])
+            found.extend(slate.decode(r.value) for r in records if r.key == slate_id.encode())
+            return bool(found)
+
+        services.wait_until(look, 10, "the slate does not come")
+    finally:
+        consumer.close()
+    return found[0]
+
+
+def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: Path) -> None:
+    port = services.free_port()
+    (tmp_path / "redis").mkdir()
+    process = subprocess.Popen(
+        services.redis_command(port, tmp_path / "redis"), stdout=subprocess.DEVNULL
+    )
+    url = f"redis://{services.HOST}:{port}/0"
+    settings = Settings(kafka_bootstrap=broker, redis_url=url, data_dir=tmp_path / "data", port=0)
+    try:
+        services.wait_until(lambda: services.redis_answers(url), 20, "Redis does not answer")
+        kafka.ensure_topics(settings)
+        with serving(settings, tmp_path / "log") as server, store.connect(settings) as client:
+            shop = Shop(server, client)
+            _fill(shop)
+            process.terminate()
+            process.wait(10)
+            told = shop.until(
+                "/v1/recommendations?user_id=u1", lambda told: told["fallback"] == "store_down"
+            )
+            assert len(told["items"]) == 10
+            _, partition = shop.where("u1")
+            assert shop.read(f"user_id=u1&after={partition}:1")["freshness"]["stale"]
+            assert shop.get("/v1/items/i1").status == 503
+            assert shop.get("/v1/status").json["stands"] is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_ulid_sorts_by_time() -> None:
+    assert ulid(1, b"\xff" * 10) < ulid(2, bytes(10))
+    assert len(ulid(NOW, bytes(10))) == 26

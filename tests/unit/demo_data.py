@@ -1,0 +1,49 @@
+"""A small made-up audience, as ratings and as the log that they would make."""
+
+from __future__ import annotations
+
+import msgspec
+
+from infra.cli.movielens import Catalogue, Item, Rating
+from infra.cli.replay_log import Log
+from schemas import item as items
+from schemas.event import Action
+from serving.people import People
+
+PARTITIONS = 3
+KEY = (1, b"k" * 32)
+START = 1_600_000_000_000 // 60_000 * 60_000
+
+
+def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Catalogue:
+    """Everybody rates a film every 20 s; sittings overlap, and no two see films in one order."""
+    made = tuple(Item(f"f{n}", f"Film {n}", ("Drama", "War")[n % 2 :]) for n in range(films))
+    ratings = [
+        Rating(f"u{p}", f"f{(5 * p + 7 * n) % films}", 3.0 + n % 3, START + 90_000 * p + 20_000 * n)
+        for p in range(people)
+        for n in range(each)
+    ]
+    ratings.sort(key=lambda it: (it.at, it.user_id, it.item_id))
+    return Catalogue(made, tuple(ratings), "made for a test")
+
+
+def log(found: Catalogue, people: People) -> Log:
+    """What the topics hold once all of it was sent."""
+    category = {it.item_id: it.category for it in found.items}
+    made: Log = Log([[] for _ in range(PARTITIONS)], [])
+    for n, rating in enumerate(found.ratings):
+        who = people.user(rating.user_id)
+        action = Action(
+            event_id=f"e{n}",
+            person=who.pseudonym,
+            item_id=rating.item_id,
+            action=rating.action,
+            occurred_at=rating.at,
+            received_at=rating.at,
+            category=category[rating.item_id],
+            known=True,
+        )
+        records = made.events[who.partition]
+        records.append((len(records), START + n, action))
+    made.items.extend(msgspec.convert(it.body, items.Item) for it in found.items)
+    return made

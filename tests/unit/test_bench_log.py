@@ -1,0 +1,71 @@
+"""The made-up audience: the same always, skewed as people are, and spelled as the API takes it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+
+from infra.cli import bench_log
+from infra.cli.bench_replay import clean_environment
+from schemas import event as events
+from schemas.event import EventIn
+
+
+def test_the_same_seed_gives_the_same_events_and_another_gives_other_ids() -> None:
+    assert list(bench_log.actions(50, seed=3)) == list(bench_log.actions(50, seed=3))
+    ids = [{a.event_id for a in bench_log.actions(50, seed=seed)} for seed in (3, 4)]
+    assert len(ids[0]) == 50
+    assert not ids[0] & ids[1]
+
+
+def test_events_decode_as_the_flow_reads_them() -> None:
+    for action in islice(bench_log.actions(200), 200):
+        assert events.decode(events.encode(action)) == action
+    size = sum(len(events.encode(a)) for a in bench_log.actions(2_000)) / 2_000
+    assert 200 < size < 260
+
+
+def test_few_people_do_much_and_few_items_get_much() -> None:
+    chance = np.random.default_rng(0)
+    for drawn, top in (
+        (bench_log.people(chance, 20_000), 0.1),
+        (bench_log.items(chance, 20_000), 0.3),
+    ):
+        counts = sorted(Counter(drawn.tolist()).values(), reverse=True)
+        assert len(counts) > 1_000
+        assert sum(counts[: len(counts) // 10]) > top * 20_000
+        assert drawn.min() >= 0
+
+
+def test_bodies_are_one_users_events_each_named_once() -> None:
+    made = list(bench_log.bodies(30, 10, ["a", "b"], 1_760_000_000_000, 500, seed=2))
+    ids = set()
+    for k, (user, body) in enumerate(made):
+        told = json.loads(body)["events"]
+        assert len(told) == 10
+        assert {it["user_id"] for it in told} == {user}
+        assert {it["occurred_at"] for it in told} == {f"2025-10-09T08:53:20.{2 * k:03d}Z"}
+        ids |= {it["event_id"] for it in told}
+        assert events.msgspec.json.decode(json.dumps(told[0]), type=EventIn).user_id == user
+    assert len(ids) == 300
+
+
+def test_a_single_event_is_no_batch() -> None:
+    ((user, body),) = bench_log.bodies(1, 1, ["a"], 1_760_000_000_000, 1000, seed=1)
+    assert json.loads(body)["user_id"] == user
+
+
+def test_no_setting_of_the_caller_reaches_the_bench(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    import os
+
+    for name in ("KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_TOKEN", "FRESHET_PARTITIONS"):
+        monkeypatch.setenv(name, "8")
+    clean_environment()
+    assert not {
+        name
+        for name in os.environ
+        if name in ("KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_PARTITIONS")
+    }

@@ -1,0 +1,119 @@
+"""The report: a hand-worked case for each figure, and the keys that others read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from infra.cli import demo_report, demo_words
+from infra.cli.demo_report import Report, Slates
+from infra.cli.movielens import Catalogue, Item, Rating
+from infra.cli.replay_arms import Arms
+from infra.cli.replay_live import Freshness, Outcome, Scored, ServedBy, ShownItem, Slate
+from infra.cli.replay_schedule import Schedule, Step
+
+PROMISED = [
+    "events",
+    "events_per_s",
+    "freshness_ms",
+    "read_ms",
+    "hit_rate_at_10",
+    "ndcg_at_10",
+    "in_process_equals_live",
+    "coverage_at_10",
+    "max_category_share_top10",
+    "fallback_share",
+    "errors",
+    "versions",
+]
+ITEMS = tuple(Item(f"f{n}", f"Film {n}", ("Drama",)) for n in range(40))
+LIVE: Slates = [tuple(f"f{n}" for n in range(start, start + 10)) for start in (0, 5)]
+
+
+def read(n: int, target: str, relaxed: bool = False) -> Scored:
+    served = ServedBy(release="1", index="i", tables="3.4", rules="r0")
+    shown = [ShownItem(it, f"c{at // 4}") for at, it in enumerate(LIVE[n])]
+    relaxed_rules = ["category_cap"] if relaxed else []
+    slate = Slate(
+        items=shown,
+        freshness=Freshness(position="0:1", waited_ms=4),
+        served_by=served,
+        rules_relaxed=relaxed_rules,
+        fallback="popular" if n else None,
+    )
+    return Scored(Step(n, Rating("u", target, 4.0, n), True, False), slate, 10.0 + n)
+
+
+def made(fresh: Slates = LIVE) -> Report:
+    outcome = Outcome(
+        reads=[read(0, "f1"), read(1, "f39")],
+        freshness_ms=[10.0, 20.0],
+        errors=Counter({"read: 500": 2}),
+        events=100,
+        seconds=0.5,
+    )
+    nobody = [("f9",), ("f9",)]
+    arms = Arms(list(fresh), nobody, nobody, nobody, eligible=[20, 40])
+    return demo_report.report(
+        outcome,
+        arms,
+        Schedule((), ()),
+        Catalogue(ITEMS, (), "made up"),
+        Counter({"event: lost": 1}),
+    )
+
+
+def test_the_keys_are_those_promised(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "report.json"
+    demo_report.write(path, made())
+    told = json.loads(path.read_bytes())
+    assert list(told)[: len(PROMISED)] == PROMISED
+    for name in ("hit_rate_at_10", "ndcg_at_10"):
+        assert sorted(told[name]) == sorted(demo_report.ARMS)
+    assert list(told["freshness_ms"]) == ["p50", "p99"]
+    assert list(told["read_ms"]) == ["p50", "p95", "p99"]
+    assert [it.name for it in path.parent.iterdir()] == ["report.json"]
+
+
+def test_figures_by_hand() -> None:
+    report = made()
+    assert report.events_per_s == 200
+    assert report.errors == 3
+    assert report.freshness_ms == {"p50": 15.0, "p99": 19.9}
+    assert report.read_ms["p50"] == 6.5  # 10 and 11, of which 4 were waited
+    assert report.hit_rate_at_10["fresh"] == 0.5
+    assert report.ndcg_at_10["fresh"] == pytest.approx(0.5 / math.log2(3), abs=1e-4)
+    assert report.hit_rate_at_10["random"] == (10 / 20 + 10 / 40) / 2
+    assert report.coverage_at_10 == 15 / 40
+    assert report.max_category_share_top10 == 0.4
+    assert report.fallback_share == 0.5
+
+
+def test_a_slate_whose_cap_was_lifted_does_not_count_for_it() -> None:
+    assert demo_report.max_category_share([read(0, "f1", relaxed=True)]) == 0.0
+
+
+def test_the_same_ids_in_another_order_differ() -> None:
+    assert made().in_process_equals_live
+    swapped = [LIVE[0], (LIVE[1][1], LIVE[1][0], *LIVE[1][2:])]
+    report = made(swapped)
+    assert not report.in_process_equals_live
+    assert report.in_process_differs == 1
+    assert report.differences[0]["tables"] == "3.4"
+    assert "1 of 2 live answers came out different" in demo_words.verdict(report)
+
+
+def test_without_an_answer_nothing_is_equal() -> None:
+    none = demo_report.report(
+        Outcome(),
+        Arms([], [], [], [], []),
+        Schedule((), ()),
+        Catalogue(ITEMS, (), ""),
+        Counter(),
+    )
+    assert not none.in_process_equals_live
+    assert none.hit_rate_at_10["fresh"] == 0.0

@@ -1,0 +1,127 @@
+"""The house: imports point one way, every module stands alone, a flow reads like its diagram."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.visualize import to_mermaid
+
+import flows.catalogue
+import flows.control
+import flows.people
+from flows.kit.worker import Worker
+from schemas import keys
+from schemas.export import json_schemas
+from schemas.topics import TOPICS
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("schemas", "models", "infra", "flows", "serving")
+GOLDEN = ROOT / "tests" / "golden"
+
+# Forks a child per module from a parent that holds other people's libraries only: a fresh process
+# for each of ours, without paying for numpy 150 times.
+_IMPORT_EACH = """
+import importlib, os, sys
+for library in ("numpy", "kafka", "redis", "redis.asyncio", "fastapi", "uvicorn", "bytewax.operators",
+                "onnxruntime", "usearch.index", "msgspec", "rich.console", "click"):
+    importlib.import_module(library)
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+sys.exit(bool(failed))
+"""
+
+
+def modules() -> list[str]:
+    found = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            if not name.endswith("__main__"):
+                found.append(name.removesuffix(".__init__"))
+    return found
+
+
+def test_every_module_imports_in_a_fresh_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT_EACH, *modules()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_imports_point_one_way() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def bare(worker: type[Worker]) -> Any:
+    """A worker that can be drawn: it has its steps, and no connections."""
+    made = worker.__new__(worker)
+    made.partitions, made.reader = [0], None  # type: ignore[assignment]
+    return made
+
+
+DRAWN = {
+    "people": lambda: flows.people.dataflow(bare(flows.people.People)),
+    "catalogue": lambda: flows.catalogue.dataflow(bare(flows.catalogue.Catalogue)),
+    "control": lambda: flows.control.dataflow(bare(flows.control.Control)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_flow_is_what_its_drawing_says(name: str) -> None:
+    """Run with UPDATE_GOLDEN=1 to redraw, then look at the difference."""
+    flow: Dataflow = DRAWN[name]()
+    check_golden(f"{name}.mmd", to_mermaid(flow))
+
+
+def test_the_schemas_of_the_wire_are_the_exported_ones() -> None:
+    check_golden("schemas.json", json.dumps(json_schemas(), indent=1, sort_keys=True))
+
+
+def check_golden(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text + "\n")
+    assert path.read_text() == text + "\n", f"{name} changed: UPDATE_GOLDEN=1, then read the diff"
+
+
+def test_every_topic_has_a_key_writers_readers_and_a_retention() -> None:
+    for topic in TOPICS:
+        assert topic.key
+        assert topic.writers
+        assert topic.readers
+        assert topic.retention_ms == -1 or topic.retention_ms > 0
+        assert topic.config["message.timestamp.type"] == "CreateTime"
+    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
+
+
+def test_every_key_is_rebuilt_from_a_topic() -> None:
+    names = {topic.name for topic in TOPICS}
+    assert all(key.rebuilt_from in names and key.what for key in keys.KEYS)

@@ -1,0 +1,298 @@
+"""Events at the edge: what is taken, what is refused and by which name. No server, no clock."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.event import Action, decode
+from schemas.identity import partition_of, pseudonym
+from schemas.reject import Rejected
+from serving.errors import Problem
+from serving.ingest import Ask, Ingested, ingest
+from serving.people import People
+
+KEY = (1, b"k" * 32)
+PARTITIONS = 4
+NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+MINUTE = 60_000
+DAY = 86_400_000
+VIEW: dict[str, Any] = {"user_id": "u1", "item_id": "i1", "action": "view"}
+SECRET = "sw0rdfish"
+
+
+def lookup(item_id: str) -> tuple[bool, str]:
+    return (True, "drama") if item_id == "i1" else (False, "")
+
+
+def send(body: Any, **options: Any) -> Ingested:
+    """`body` as JSON unless it is bytes."""
+    numbers = itertools.count()
+    ask = Ask(received_at=NOW, make_id=lambda: f"made{next(numbers)}")._replace(**options)
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ingest(content, ask, People(KEY, PARTITIONS), lookup)
+
+
+def action(done: Ingested, index: int = 0) -> Action:
+    found = decode(done.records[index].value)
+    assert isinstance(found, Action)
+    return found
+
+
+def rejections(done: Ingested) -> list[tuple[int, str, str]]:
+    return [(why.index, why.field, why.code) for why in done.rejected]
+
+
+def refusal(body: Any, **options: Any) -> tuple[int, str, str]:
+    """(status, field, code) of a body refused whole."""
+    try:
+        send(body, **options)
+    except Rejected as rejected:
+        return 422, rejected.field, rejected.code
+    except Problem as problem:
+        return problem.status, problem.errors[0].field, problem.errors[0].code
+    pytest.fail("it was taken")
+
+
+def test_an_event_is_stamped() -> None:
+    done = send(
+        {**VIEW, "event_id": "e1", "session_id": "s1", "rank": 3, "context": {"device": "ios"}}
+    )
+    record, stamped = done.records[0], action(done)
+    person = pseudonym(*KEY, "u1")
+    assert (record.key, record.partition) == (person.encode(), partition_of(person.encode(), 4))
+    assert stamped == Action(
+        event_id="e1",
+        person=person,
+        item_id="i1",
+        action="view",
+        occurred_at=NOW,
+        received_at=NOW,
+        category="drama",
+        known=True,
+        session_id="s1",
+        rank=3,
+        context={"device": "ios"},
+    )
+    assert b"u1" not in record.key + record.value
+    assert (done.single, done.made, done.rejected) == (True, [None], [])
+
+
+def test_an_unknown_item_is_taken_and_marked() -> None:
+    stamped = action(send({**VIEW, "item_id": "i2"}))
+    assert (stamped.known, stamped.category) == (False, "")
+
+
+def test_user_id_counts_where_both_ids_are_given() -> None:
+    both = action(send({**VIEW, "anonymous_id": "a1"}))
+    assert both.person == pseudonym(*KEY, "u1")
+
+
+def test_an_anonymous_id_is_not_the_user_of_the_same_name() -> None:
+    anonymous = {"anonymous_id": "u1", "item_id": "i1", "action": "view"}
+    assert action(send(anonymous)).person != action(send(VIEW)).person
+
+
+def test_forms_give_the_same_records() -> None:
+    several = [{**VIEW, "event_id": f"e{n}", "user_id": f"u{n}"} for n in range(3)]
+    batch = send({"events": several})
+    lines = send(b"\n\n".join(json.dumps(e).encode() for e in several) + b"\r\n", ndjson=True)
+    single = [send(event).records[0] for event in several]
+    assert batch.records == lines.records == single
+    assert not batch.single
+
+
+def test_part_of_a_batch_is_rejected() -> None:
+    done = send({"events": [VIEW, {**VIEW, "action": "stare"}, {**VIEW, "item_id": 5}, VIEW]})
+    assert len(done.records) == 2
+    assert rejections(done) == [(1, "action", "unknown_action"), (2, "item_id", "wrong_type")]
+
+
+def test_a_broken_line_is_rejected_alone() -> None:
+    body = json.dumps(VIEW).encode() + b'\n{"user_id": \n' + json.dumps(VIEW).encode()
+    done = send(body, ndjson=True)
+    assert (len(done.records), rejections(done)) == (2, [(1, "body", "malformed_json")])
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "code"),
+    [
+        ({"item_id": "i1", "action": "view"}, "user_id", "required"),
+        ({"user_id": "u1", "action": "view"}, "item_id", "required"),
+        ({**VIEW, "action": SECRET}, "action", "unknown_action"),
+        ({**VIEW, SECRET[:4]: 1}, SECRET[:4], "unknown_field"),
+        ({**VIEW, "user_id": ""}, "user_id", "out_of_range"),
+        ({**VIEW, "user_id": SECRET * 40}, "user_id", "out_of_range"),
+        ({**VIEW, "user_id": "é" * 129}, "user_id", "too_long"),
+        ({**VIEW, "user_id": SECRET + "\n"}, "user_id", "control_character"),
+        ({**VIEW, "session_id": SECRET + "\x85"}, "session_id", "control_character"),
+        ({**VIEW, "item_id": "a\x00b"}, "item_id", "malformed"),
+        ({**VIEW, "event_id": "a\x7f"}, "event_id", "malformed"),
+        ({**VIEW, "occurred_at": SECRET}, "occurred_at", "not_a_time"),
+        ({**VIEW, "occurred_at": "2026-01-01T00:00:00"}, "occurred_at", "not_a_time"),
+        ({**VIEW, "occurred_at": "2026-01-01"}, "occurred_at", "not_a_time"),
+        ({**VIEW, "occurred_at": 1767225600}, "occurred_at", "wrong_type"),
+        ({**VIEW, "occurred_at": "1989-12-31T23:59:59Z"}, "occurred_at", "out_of_range"),
+        ({**VIEW, "occurred_at": "2100-01-01T00:00:01Z"}, "occurred_at", "out_of_range"),
+        ({**VIEW, "occurred_at": "0001-01-01T00:00:00+14:00"}, "occurred_at", "out_of_range"),
+        ({**VIEW, "rank": -1}, "rank", "out_of_range"),
+        ({**VIEW, "rank": 10**30}, "rank", "out_of_range"),
+        ({**VIEW, "rank": 1.5}, "rank", "wrong_type"),
+        ({**VIEW, "dwell_ms": -1}, "dwell_ms", "out_of_range"),
+        ({**VIEW, "value": 1e300}, "value", "out_of_range"),
+        ({**VIEW, "value": SECRET}, "value", "wrong_type"),
+        ({**VIEW, "context": {"a": [SECRET]}}, "context[...]", "wrong_type"),
+        ({**VIEW, "context": {"a": 2**60}}, "context", "out_of_range"),
+        ({**VIEW, "context": {"a": SECRET * 40}}, "context", "too_long"),
+        ({**VIEW, "context": {str(n): n for n in range(33)}}, "context", "too_many"),
+    ],
+)
+def test_a_field_is_refused_by_name_and_without_its_value(
+    event: dict[str, Any], field: str, code: str
+) -> None:
+    done = send({"events": [VIEW, event]})
+    assert rejections(done) == [(1, field, code)]
+    assert SECRET not in str(done.rejected)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field", "code"),
+    [
+        (b"", 400, "body", "empty"),
+        (b"{", 400, "body", "malformed_json"),
+        (b'{"value": NaN}', 400, "body", "malformed_json"),
+        (b'{"user_id": "\\ud800"}', 400, "body", "malformed_json"),
+        (b'{"events": [{"user_id": "\xff"}]}', 400, "body", "not_utf8"),
+        (b"[" * 100_000, 422, "body", "wrong_type"),
+        (b'{"a":' * 100_000, 400, "body", "too_deep"),
+        (b'{"events":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "body", "too_deep"),
+        (b"null", 422, "body", "wrong_type"),
+        (b'{"events": null}', 422, "events", "wrong_type"),
+        (b'{"events": []}', 422, "events", "empty"),
+        (b'{"events": [1], "sent": 1}', 422, "sent", "unknown_field"),
+        (b'{"events": [' + b"{}," * 1000 + b"{}]}", 413, "events", "too_many"),
+        (b'{"events": [' + b"{}," * 300_000 + b"{}]}", 413, "events", "too_many"),
+    ],
+)
+def test_a_body_is_refused_whole(body: bytes, status: int, field: str, code: str) -> None:
+    assert refusal(body) == (status, field, code)
+
+
+def test_lines_are_counted_and_bad_bytes_refused() -> None:
+    line = json.dumps(VIEW).encode() + b"\n"
+    assert len(send(line * 1000, ndjson=True).records) == 1000
+    assert refusal(line * 1001, ndjson=True) == (413, "events", "too_many")
+    assert refusal(b"\n" * 900_000, ndjson=True) == (413, "events", "too_many")
+    assert refusal(b" \n\n", ndjson=True) == (400, "body", "empty")
+    assert refusal(line + b'{"user_id": "\xff"}', ndjson=True) == (400, "body", "not_utf8")
+
+
+def test_an_event_is_of_bounded_size() -> None:
+    texts = {f"{n:02d}" + "😀" * 250: "😀" * 250 for n in range(32)}
+    assert rejections(send({**VIEW, "context": texts})) == [(0, "body", "too_large")]
+
+
+def test_what_only_the_server_may_say_is_ignored_and_counted() -> None:
+    said = {**VIEW, "experiments": [{"id": "x"}], "variant": "b", "propensity": 0.5}
+    done = send({"events": [VIEW, said]})
+    assert (len(done.records), done.ignored) == (2, 1)
+    assert action(done, 0).person == action(done, 1).person
+    assert b"propensity" not in done.records[1].value
+
+
+def test_ids_that_the_server_makes_are_told() -> None:
+    done = send({"events": [VIEW, {**VIEW, "event_id": "mine"}, {**VIEW, "action": "no"}, VIEW]})
+    assert done.made == ["made0", None, None, "made2"]
+    assert [action(done, n).event_id for n in range(3)] == ["made0", "mine", "made2"]
+
+
+def test_an_idempotency_key_names_events_the_same_way_again() -> None:
+    batch = {"events": [VIEW, {**VIEW, "event_id": "mine"}, VIEW]}
+    done, again = (send(batch, idempotency_key="k1") for _ in range(2))
+    assert [action(done, n).event_id for n in range(3)] == ["k1:0", "mine", "k1:2"]
+    assert (again.records, done.made) == (done.records, [None, None, None])
+
+
+def at(millis: int) -> str:
+    seconds = f"{millis // 1000 % 86400 // 3600:02d}:{millis // 60_000 % 60:02d}"
+    day = 1 + (millis - NOW) // DAY
+    assert day >= 1
+    return f"2026-01-{day:02d}T{seconds}:{millis // 1000 % 60:02d}.{millis % 1000:03d}Z"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "clamped"), [(0, False), (5 * MINUTE, False), (5 * MINUTE + 1, True), (DAY, True)]
+)
+def test_a_clock_that_runs_ahead_is_clamped_beyond_five_minutes(ahead: int, clamped: bool) -> None:
+    stamped = action(send({**VIEW, "occurred_at": at(NOW + ahead)}))
+    assert stamped.clamped is clamped
+    assert stamped.occurred_at == (NOW if clamped else NOW + ahead)
+    assert stamped.received_at == NOW
+
+
+def test_sent_at_corrects_the_clients_clock() -> None:
+    # an hour fast: what it calls 01:00:30 was half a minute after its 01:00:00, our 00:00:00
+    batch = {
+        "events": [{**VIEW, "occurred_at": at(NOW + 61 * MINUTE)}],
+        "sent_at": at(NOW + 60 * MINUTE),
+    }
+    stamped = action(send(batch))
+    assert (stamped.occurred_at, stamped.clamped) == (NOW + MINUTE, False)
+    assert refusal({**batch, "sent_at": "yesterday"}) == (422, "sent_at", "not_a_time")
+    assert refusal({**batch, "sent_at": 5}) == (422, "sent_at", "wrong_type")
+
+
+def test_a_correction_cannot_leave_the_range_of_times() -> None:
+    batch = {"events": [{**VIEW, "occurred_at": "1990-01-01T00:00:00Z"}], "sent_at": at(NOW + DAY)}
+    assert rejections(send(batch)) == [(0, "occurred_at", "out_of_range")]
+
+
+@pytest.mark.parametrize("year", [1995, 2026, 2090])
+def test_an_import_is_received_when_it_occurred(year: int) -> None:
+    event = {**VIEW, "occurred_at": f"{year}-06-01T12:00:00.5+02:00"}
+    stamped = action(send({"events": [event], "sent_at": at(NOW)}, imported=True))
+    assert stamped.received_at == stamped.occurred_at
+    assert not stamped.clamped
+
+
+def test_an_import_needs_its_time() -> None:
+    assert rejections(send(VIEW, imported=True)) == [(0, "occurred_at", "required")]
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()), st.booleans())
+def test_no_body_ends_otherwise_than_in_records_or_refusals(body: bytes, ndjson: bool) -> None:
+    try:
+        done = send(body, ndjson=ndjson)
+    except Rejected:
+        return
+    except Problem as problem:
+        refused = problem.status
+    else:
+        refused = 0
+        assert len(done.records) + len(done.rejected) == len(done.made)
+    assert refused in (0, 400, 413)
+
+
+FIELDS = ("user_id", "item_id", "action", "event_id", "occurred_at", "rank", "value", "context")
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_whatever_a_field_holds_a_record_that_is_taken_can_be_read(change: dict[str, Any]) -> None:
+    for record in send({"events": [{**VIEW, **change}, VIEW]}).records:
+        assert isinstance(decode(record.value), Action)

@@ -1,0 +1,219 @@
+"""Items, preferences, links and placements at the edge. No server, no clock."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas import control
+from schemas import event as events
+from schemas import item as items
+from schemas.event import Link, Preferences
+from schemas.identity import anonymous, partition_of, pseudonym
+from schemas.item import DeleteItem, Item, PutItem
+from schemas.reject import Rejected
+from serving import ingest_control, ingest_items, ingest_people
+from serving.people import People
+
+KEY = (1, b"k" * 32)
+NOW = 1_767_225_600_000
+FULL: dict[str, Any] = {
+    "type": "film",
+    "categories": ["drama", "crime"],
+    "tags": ["old"],
+    "title": "M",
+    "text": "A city looks for a murderer",
+    "attributes": {"year": 1931, "colour": False},
+    "embedding": [0.5, -1],
+    "owner_id": "o1",
+    "available": False,
+    "published_at": "2026-01-01T01:00:00.25+01:00",
+    "expires_at": "2027-01-01T00:00:00Z",
+}
+
+
+def encode(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+def put(body: Any, item_id: str = "i1") -> Item:
+    record = ingest_items.put(encode(body), item_id, NOW, 4)
+    assert (record.key, record.partition) == (item_id.encode(), partition_of(item_id.encode(), 4))
+    change = items.decode(record.value)
+    assert isinstance(change, PutItem)
+    assert change.received_at == NOW
+    return change.item
+
+
+def patched(before: Item | None, body: Any) -> Item | None:
+    return items.apply(items.decode(ingest_items.patch(encode(body), "i1", NOW, 4).value), before)
+
+
+def test_an_item_is_put_whole() -> None:
+    assert put(FULL) == Item(
+        item_id="i1",
+        type="film",
+        category="drama",
+        categories=("drama", "crime"),
+        tags=("old",),
+        title="M",
+        text="A city looks for a murderer",
+        attributes={"year": 1931, "colour": False},
+        embedding=(0.5, -1.0),
+        owner_id="o1",
+        available=False,
+        published_at=NOW + 250,
+        expires_at=NOW + 365 * 86_400_000,
+    )
+    assert put({}) == Item(item_id="i1")
+    assert put({"category": "a", "categories": ["b"]}).category == "a"
+
+
+def test_a_patch_changes_what_it_names() -> None:
+    before = put(FULL)
+    assert patched(before, {}) == before
+    now = patched(before, {"title": "N", "expires_at": None, "embedding": None})
+    assert now is not None
+    assert (now.title, now.expires_at, now.embedding, now.published_at) == (
+        "N",
+        None,
+        None,
+        NOW + 250,
+    )
+    recategorised = patched(before, {"categories": ["war"]})
+    assert recategorised is not None
+    assert recategorised.category == "war"
+    assert patched(None, {"title": "N"}) == Item(item_id="i1", title="N")
+
+
+def test_an_item_is_deleted() -> None:
+    record = ingest_items.delete("i1", NOW, 4)
+    assert items.decode(record.value) == DeleteItem(item_id="i1", received_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        ({"titel": "x"}, "titel", "unknown_field"),
+        ({"title": 5}, "title", "wrong_type"),
+        ({"title": None}, "title", "wrong_type"),
+        ({"item_id": "i2"}, "item_id", "mismatch"),
+        ({"category": "a\nb"}, "category", "control_character"),
+        ({"categories": ["a", ""]}, "categories[1]", "empty"),
+        ({"tags": ["t"] * 101}, "tags", "too_many"),
+        ({"owner_id": "o" * 257}, "owner_id", "too_long"),
+        ({"published_at": "soon"}, "published_at", "not_a_time"),
+        ({"expires_at": "2101-01-01T00:00:00Z"}, "expires_at", "out_of_range"),
+        ({"embedding": []}, "embedding", "out_of_range"),
+        ({"embedding": [1e7]}, "embedding", "out_of_range"),
+        ({"embedding": ["x"]}, "embedding[0]", "wrong_type"),
+        ({"attributes": {"a": {}}}, "attributes[...]", "wrong_type"),
+        ({"attributes": {"a": 2**60}}, "attributes", "out_of_range"),
+        ({"attributes": {str(n): n for n in range(257)}}, "attributes", "too_many"),
+        ({"text": "é" * 300_000}, "body", "too_large"),
+    ],
+)
+def test_a_field_of_an_item_is_refused_by_name(body: Any, field: str, code: str) -> None:
+    for way in (ingest_items.put, ingest_items.patch):
+        with pytest.raises(Rejected) as caught:
+            way(encode(body), "i1", NOW, 4)
+        assert (caught.value.field, caught.value.code) == (field, code)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_every_number_is_finite(number: str) -> None:
+    with pytest.raises(Exception, match=r"malformed|embedding") as caught:
+        ingest_items.put(b'{"embedding": [%s]}' % number.encode(), "i1", NOW, 4)
+    assert type(caught.value).__name__ in ("Problem", "Rejected")
+
+
+def test_items_in_a_batch_name_themselves() -> None:
+    batch = {"items": [{"item_id": "i1"}, {"title": "?"}, {"item_id": "i\t2"}, {"item_id": "i3"}]}
+    done = ingest_items.put_many(encode(batch), NOW, 4, ndjson=False)
+    assert [record.key for record in done.records] == [b"i1", b"i3"]
+    assert [(why.index, why.field, why.code) for why in done.rejected] == [
+        (1, "item_id", "required"),
+        (2, "item_id", "malformed"),
+    ]
+
+
+def test_preferences_are_an_event_of_the_person() -> None:
+    people = People(KEY, 4)
+    body = {"personalized": False, "hidden_items": ["i1"], "liked_categories": ["drama"]}
+    record = ingest_people.preferences(encode(body), "u1", "e1", NOW, people)
+    person = pseudonym(*KEY, "u1")
+    assert record.key == person.encode()
+    assert events.decode(record.value) == Preferences(
+        event_id="e1",
+        person=person,
+        received_at=NOW,
+        personalized=False,
+        liked_categories=("drama",),
+        hidden_items=("i1",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        ({"hidden": []}, "hidden", "unknown_field"),
+        ({"personalized": "no"}, "personalized", "wrong_type"),
+        ({"hidden_items": ["a", 5]}, "hidden_items[1]", "wrong_type"),
+        ({"hidden_owners": ["a", "b\n"]}, "hidden_owners[1]", "control_character"),
+        ({"hidden_items": ["a"] * 1001}, "hidden_items", "too_many"),
+    ],
+)
+def test_a_preference_is_refused_by_name(body: Any, field: str, code: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        ingest_people.preferences(encode(body), "u1", "e1", NOW, People(KEY, 4))
+    assert (caught.value.field, caught.value.code) == (field, code)
+
+
+def test_a_link_is_a_record_of_the_anonymous_person() -> None:
+    record = ingest_people.link(encode({"anonymous_id": "a1"}), "u1", "e1", NOW, People(KEY, 4))
+    person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
+    assert (record.key, record.partition) == (person.encode(), partition_of(person.encode(), 4))
+    assert events.decode(record.value) == Link(event_id="e1", person=person, to=to, received_at=NOW)
+
+
+def test_a_placement_names_the_version_it_replaces() -> None:
+    body = {"expected_version": 3, "recipe": {"weights": {"covisit": 1}}, "reason": "why"}
+    record = ingest_control.placement(encode(body), "home", NOW)
+    change = control.decode(record.value)
+    assert (record.key, record.partition) == (b"placement:home", 0)
+    assert (change.subject, change.id, change.expected_version) == ("placement", "home", 3)
+    assert json.loads(bytes(change.body)) == {
+        "weights": {"covisit": 1.0},
+        "category_cap": 0.3,
+        "depth": 200,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code"),
+    [
+        ({"expected_version": -1}, "expected_version", "out_of_range"),
+        ({"recipe": {"weights": {}}}, "recipe.weights", "empty"),
+        ({"recipe": {"weights": {"astrology": 1}}}, "recipe.weights", "unknown_source"),
+        ({"recipe": {"weights": {"covisit": 1e9}}}, "recipe.weights.covisit", "out_of_range"),
+        (
+            {"recipe": {"weights": {"covisit": 1}, "category_cap": 0}},
+            "recipe.category_cap",
+            "out_of_range",
+        ),
+        (
+            {"recipe": {"weights": {"covisit": 1}, "category_cap": 2}},
+            "recipe.category_cap",
+            "out_of_range",
+        ),
+        ({"recipe": {"weights": {"covisit": 1}, "depth": 0}}, "recipe.depth", "out_of_range"),
+        ({"recipe": {"weights": {"covisit": 1}, "cap": 0}}, "recipe.cap", "unknown_field"),
+    ],
+)
+def test_a_placement_is_refused_by_name(change: Any, field: str, code: str) -> None:
+    body = {"expected_version": 0, "recipe": {"weights": {"covisit": 1}}, **change}
+    with pytest.raises(Rejected) as caught:
+        ingest_control.placement(encode(body), "home", NOW)
+    assert (caught.value.field, caught.value.code) == (field, code)

@@ -1,0 +1,130 @@
+"""Query strings: what is taken, and what is refused by name and never by value."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.alphabet import Position
+from schemas.reject import Rejected
+from serving import cursor, query
+
+
+def test_everything_at_once() -> None:
+    shown = cursor.encode(b"", ["i1"])
+    asked = query.recommendations(
+        urlencode(
+            [
+                ("user_id", "ü +1"),
+                ("count", "100"),
+                ("placement", "replay"),
+                ("session_id", "s"),
+                ("item_id", "i"),
+                ("category", "a b"),
+                ("exclude", "x"),
+                ("exclude", "y"),
+                ("cursor", shown),
+                ("after", "7:129341"),
+                ("max_wait_ms", "0"),
+                ("explain", "full"),
+                ("personalized", "false"),
+                ("now", "2020-01-01T00:00:00Z"),
+            ]
+        ).encode()
+    )
+    assert (asked.user_id, asked.count, asked.category, asked.exclude) == (
+        "ü +1",
+        100,
+        "a b",
+        ("x", "y"),
+    )
+    assert (asked.after, asked.max_wait_ms, asked.personalized) == (Position(7, 129341), 0, False)
+    assert asked.cursor == cursor.decode(shown or "")
+    assert asked.now == 1_577_836_800_000
+
+
+REFUSED = [
+    ("", "user_id", "required"),
+    ("user_id=", "user_id", "empty"),
+    ("user_id=u&anonymous_id=a", "anonymous_id", "conflicts_with_user_id"),
+    ("user_id=u&user_id=v", "user_id", "repeated"),
+    ("user_id=%00", "user_id", "control_character"),
+    ("user_id=%ff", "user_id", "not_utf8"),
+    ("user_id=" + "x" * 257, "user_id", "too_long"),
+    ("user_id=u&count=0", "count", "out_of_range"),
+    ("user_id=u&count=-1", "count", "out_of_range"),
+    ("user_id=u&count=1000000000", "count", "out_of_range"),
+    ("user_id=u&count=" + "9" * 5000, "count", "out_of_range"),
+    ("user_id=u&count=ten", "count", "wrong_type"),
+    ("user_id=u&count=1.0", "count", "wrong_type"),
+    ("user_id=u&count=%D9%A1", "count", "wrong_type"),
+    ("user_id=u&count=", "count", "wrong_type"),
+    ("user_id=u&max_wait_ms=5001", "max_wait_ms", "out_of_range"),
+    ("user_id=u&after=7", "after", "malformed"),
+    ("user_id=u&after=-1:5", "after", "malformed"),
+    ("user_id=u&cursor=!", "cursor", "malformed"),
+    ("user_id=u&cursor=AAAA", "cursor", "malformed"),
+    ("user_id=u&explain=all", "explain", "unknown_value"),
+    ("user_id=u&personalized=1", "personalized", "wrong_type"),
+    ("user_id=u&now=yesterday", "now", "not_a_time"),
+    ("user_id=u&now=1989-12-31T23:59:59Z", "now", "out_of_range"),
+    ("user_id=u&filter=f", "filter", "unknown_filter"),
+    ("user_id=u&colour=red", "colour", "unknown_field"),
+    ("user_id=u&c%3Co=red", "query", "unknown_field"),
+    ("user_id=u&&", "query", "unknown_field"),
+    ("user_id=u" + "&exclude=x" * 501, "exclude", "too_many"),
+    ("user_id=u&" + "x" * 40_000, "query", "too_large"),
+]
+
+
+@pytest.mark.parametrize(("text", "field", "code"), REFUSED)
+def test_refused_by_name(text: str, field: str, code: str) -> None:
+    with pytest.raises(Rejected) as why:
+        query.recommendations(text.encode())
+    assert (why.value.field, why.value.code) == (field, code)
+
+
+def _read(raw: bytes) -> query.Query | Rejected:
+    try:
+        return query.recommendations(raw)
+    except Rejected as why:
+        return why
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_query_or_a_rejection(raw: bytes) -> None:
+    read = _read(raw)
+    assert (
+        isinstance(read, query.Query)
+        or read.field in (*query.READERS, "query")
+        or (read.code == "unknown_field")
+    )
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=50))
+def test_an_id_comes_out_as_it_went_in(text: str) -> None:
+    read = _read(f"user_id={quote(text, safe='')}".encode())
+    if isinstance(read, Rejected):
+        assert read.code == "control_character"
+    else:
+        assert read.user_id == text
+
+
+@given(
+    st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=30), max_size=5)
+)
+def test_cursors_add_up(pages: list[list[str]]) -> None:
+    shown = b""
+    for page in pages:
+        text = cursor.encode(shown, page)
+        assert text is not None
+        shown = cursor.decode(text)
+    assert len(shown) == 4 * sum(map(len, pages))
+
+
+def test_a_list_ends_where_its_cursor_would_not_fit() -> None:
+    assert cursor.encode(b"", ["x"] * cursor.MOST) is not None
+    assert cursor.encode(b"", ["x"] * (cursor.MOST + 1)) is None

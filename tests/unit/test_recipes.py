@@ -1,0 +1,84 @@
+"""CONTRIBUTING's recipes, each applied to a copy of the tree, and its commands run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("schemas", "models", "infra", "flows", "serving", "tests", "pyproject.toml")
+_RECIPE = re.compile(r"^## Recipe: (.+?)\n(.*?)(?=^## |\Z)", re.M | re.S)
+_BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
+_FILE = re.compile(r"`([\w/]+\.\w+)`")
+
+RECIPES = dict(_RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text()))
+
+
+def test_there_is_a_recipe_for_each_thing_people_add() -> None:
+    assert set(RECIPES) == {
+        "add a feature",
+        "add a candidate source",
+        "add a rule",
+        "add a dataflow",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipe(name: str, tmp_path: Path) -> None:
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / part)
+    apply(RECIPES[name], tmp_path)
+
+
+def apply(recipe: str, tree: Path) -> None:
+    """Files are the last one named in the text before their block; `sh` blocks are run."""
+    commands, at, path = 0, 0, ""
+    for block in _BLOCK.finditer(recipe):
+        named = _FILE.findall(recipe[at : block.start()])
+        path, at = (named[-1] if named else path), block.end()
+        kind, body = block.groups()
+        if kind == "python":
+            (tree / path).write_text(body)
+        elif kind == "diff":
+            edit(tree / path, body)
+        else:
+            commands += 1
+            run(body, tree)
+    assert commands, "a recipe ends in a command that shows it worked"
+
+
+def edit(path: Path, diff: str) -> None:
+    lines = diff.splitlines()
+    before = "\n".join(line[1:] for line in lines if line[:1] in ("-", " "))
+    after = "\n".join(line[1:] for line in lines if line[:1] in ("+", " "))
+    text = path.read_text()
+    assert text.count(before) == 1, (
+        f"{path.name}: {before!r} stands there {text.count(before)} times"
+    )
+    path.write_text(text.replace(before, after))
+
+
+def run(command: str, tree: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=tree,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tree),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

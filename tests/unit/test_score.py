@@ -1,0 +1,21 @@
+"""The order of scores: floats and ties in one integer."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.score import ranked
+
+scores = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1.0])
+
+
+@given(
+    st.lists(st.tuples(scores, st.integers(0, 2**32 - 1)), max_size=50, unique_by=lambda x: x[1])
+)
+def test_highest_first_then_the_lesser_tie(given: list[tuple[float, int]]) -> None:
+    totals = np.array([score for score, _ in given], np.float32) + np.float32(0)
+    ties = np.array([tie for _, tie in given], np.uint64)
+    wanted = sorted(range(len(given)), key=lambda i: (-float(totals[i]), given[i][1]))
+    assert ranked(totals, ties).tolist() == wanted
