@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from infra.settings import Settings
 from schemas.topics import TOPICS, Topic
@@ -50,7 +50,7 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
             "auto_offset_reset": "none",
             "allow_auto_create_topics": False,
             "metrics_enabled": False,
-            "fetch_max_wait_ms": 50,
+            "fetch_max_wait_ms": 500,
             "max_poll_records": settings.batch,
             "max_partition_fetch_bytes": 4 << 20,
             **options,
@@ -81,7 +81,7 @@ def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
         for topic in TOPICS:
             if topic.name not in have:
                 _create(client, topic, settings.partitions)
-        found = describe(client, [topic.name for topic in TOPICS])
+        found = _await_described(client)
     finally:
         client.close()
     for topic in TOPICS:
@@ -101,6 +101,18 @@ def describe(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicInfo]
         if not entry.get("error_code"):
             name = entry.get("name") or entry.get("topic")
             found[name] = TopicInfo(str(entry.get("topic_id")), len(entry["partitions"]))
+    return found
+
+
+def _await_described(client: KafkaAdminClient) -> dict[str, TopicInfo]:
+    """All of `TOPICS`: Kafka acknowledges a new one a little before every broker knows of it."""
+    names = [topic.name for topic in TOPICS]
+    until = time.monotonic() + CONNECT_SECONDS
+    while len(found := describe(client, names)) < len(names):
+        if time.monotonic() > until:
+            missing = ", ".join(sorted(set(names) - set(found)))
+            raise UnknownTopicOrPartitionError(f"not there after their creation: {missing}")
+        time.sleep(0.05)
     return found
 
 

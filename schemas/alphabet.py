@@ -15,10 +15,9 @@ Pseudonym = NewType("Pseudonym", str)
 Millis = int
 """Milliseconds since 1970-01-01 UTC."""
 
-Id = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")
-]
-"""A client's id. The edge also holds it to 256 *bytes* of UTF-8 (`schemas.identity.check_id`)."""
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+"""A client's id. `schemas.identity.check_id` also holds it to 256 *bytes* of UTF-8, without control
+characters."""
 
 
 class Position(NamedTuple):

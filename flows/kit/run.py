@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from datetime import timedelta
@@ -26,6 +27,7 @@ def stop_on_signals(stop: threading.Event) -> None:
 
 def run(flow: Dataflow) -> None:
     """Runs in this thread. Errors: the step's own, not the engine's wrapping of it."""
+    os.environ.setdefault("RUST_BACKTRACE", "0")  # a step's error is one sentence, not 60 frames
     try:
         run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
     except BaseException as error:

@@ -12,8 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 from infra import kafka
 from infra.settings import Settings
 
-POLL_MS: Final = 20
-"""A short blocking poll: an idle poll(0) loop would burn half a core."""
+POLL_MS: Final = 100
+"""A blocking poll wakes with the first record, so it costs no latency; it bounds how long a stop takes."""
 
 
 @dataclass

@@ -135,7 +135,7 @@ def test_items_in_a_batch_name_themselves() -> None:
     assert [record.key for record in done.records] == [b"i1", b"i3"]
     assert [(why.index, why.field, why.code) for why in done.rejected] == [
         (1, "item_id", "required"),
-        (2, "item_id", "malformed"),
+        (2, "item_id", "control_character"),
     ]
 
 

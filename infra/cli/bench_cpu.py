@@ -1,0 +1,109 @@
+"""CPU time of processes, and what machine this is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = (
+    "bytewax",
+    "fastapi",
+    "kafka-python",
+    "msgspec",
+    "numpy",
+    "redis",
+    "usearch",
+    "uvicorn",
+)
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int, proc: Path = Path("/proc")) -> float:
+    """User and system time of a process so far, all its threads; 0 where it is gone."""
+    try:
+        text = (proc / str(pid) / "stat").read_text()
+    except OSError:
+        return 0.0
+    # a process may be called ") ": fields count from the last bracket (proc(5): utime is the 14th)
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def cpu_of(pids: Mapping[str, Iterable[int]]) -> dict[str, float]:
+    """Seconds of CPU of each component's processes."""
+    return {name: sum(map(cpu_seconds, of)) for name, of in pids.items()}
+
+
+def per_event(
+    before: Mapping[str, float], after: Mapping[str, float], events: int
+) -> dict[str, float]:
+    """Microseconds of CPU an event cost each component."""
+    return {name: round((after[name] - before[name]) * 1e6 / events, 2) for name in before}
+
+
+class Neighbours:
+    """What other programs use of this machine's cores meanwhile: from a timing's point of view, theft."""
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.monotonic(), _busy(), _own()
+
+    def cores(self) -> float | None:
+        """Cores in use by others, on average since this was made; None where nobody can tell.
+
+        Ours are this process and its children that ended.
+        """
+        now = _busy()
+        if now is None or self._busy is None:
+            return None
+        others = (now - self._busy) - (_own() - self._own)
+        return round(max(0.0, others / (time.monotonic() - self._began)), 2)
+
+
+def machine() -> dict[str, object]:
+    """Of what the figures are: cores, processor, memory in bytes, system, Python."""
+    return {
+        "cores": os.cpu_count(),
+        "processor": _field("/proc/cpuinfo", "model name") or platform.machine(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Freshet and of what its figures depend on most; those that are installed."""
+    found = {}
+    for name in ("freshet", *PACKAGES):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _busy() -> float | None:
+    """Seconds of CPU that this machine has spent at work; None inside a part of a larger one."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    cores = sum(line.startswith("cpu") for line in lines) - 1
+    user, nice, system, _, _, irq, soft, *_ = (int(it) for it in lines[0].split()[1:])
+    return (user + nice + system + irq + soft) / _TICKS if cores == os.cpu_count() else None
+
+
+def _own() -> float:
+    return sum(os.times()[:4])
+
+
+def _field(path: str, name: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -1,0 +1,103 @@
+"""The highest rate that a server holds: step up until it does not, halve the gap, then confirm.
+
+Measuring is an argument, so none of this knows a server or a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Final, NamedTuple
+
+FACTOR: Final = 1.25
+HALVINGS: Final = 2
+REACHED: Final = 0.97
+"""Of the rate that was asked for: below that the server queues, whatever its percentiles say."""
+_STEPS: Final = 30
+
+
+class Step(NamedTuple):
+    """One measurement: what was asked for, what was answered, how late the 95th percentile was."""
+
+    rate: float
+    reached: float
+    p95_ms: float
+    errors: int
+
+
+class NeverHeld(RuntimeError):
+    """Not even the lowest rate was held; the text says what happened there."""
+
+
+Measure = Callable[[float], Step]
+
+
+def holds(step: Step, limit_ms: float) -> bool:
+    return not step.errors and step.p95_ms < limit_ms and step.reached >= REACHED * step.rate
+
+
+def best(
+    measure: Measure, start: float, limit_ms: float, repeats: int = 3, factor: float = FACTOR
+) -> list[Step]:
+    """`repeats` measurements of the highest rate whose medians stay within `limit_ms`.
+
+    Errors: `NeverHeld`.
+    """
+    rate = search(measure, start, limit_ms, factor)
+    for _ in range(_STEPS):
+        steps = _confirm(measure, rate, limit_ms, repeats)
+        if len(steps) == repeats and holds(middle(steps), limit_ms):
+            return steps
+        rate = math.floor(rate / math.sqrt(factor))  # one lucky step is not a rate that is held
+    raise NeverHeld(_lowest(steps[-1]))
+
+
+def search(measure: Measure, start: float, limit_ms: float, factor: float = FACTOR) -> float:
+    """A rate that held once while one at most `factor` ** (1 / 2 ** `HALVINGS`) higher did not.
+
+    Goes down first where `start` itself is not held. Errors: `NeverHeld`.
+    """
+    low, step = start, measure(start)
+    for _ in range(_STEPS):
+        if holds(step, limit_ms):
+            break
+        if low < 1:
+            raise NeverHeld(_lowest(step))
+        low /= factor
+        step = measure(low)
+    high = low * factor
+    for _ in range(_STEPS):
+        if high == start or not holds(measure(high), limit_ms):
+            break
+        low, high = high, high * factor
+    for _ in range(HALVINGS):
+        between = math.sqrt(low * high)
+        if holds(measure(between), limit_ms):
+            low = between
+        else:
+            high = between
+    return math.floor(low) if low >= 1 else low
+
+
+def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> list[Step]:
+    """`repeats` measurements, or fewer once most of them have failed."""
+    steps: list[Step] = []
+    failed = 0
+    while len(steps) < repeats and 2 * failed <= repeats:
+        steps.append(measure(rate))
+        failed += not holds(steps[-1], limit_ms)
+    return steps
+
+
+def middle(steps: Sequence[Step]) -> Step:
+    """The median of each column."""
+    rate, reached, p95, errors = (median(column) for column in zip(*steps, strict=True))
+    return Step(rate, reached, p95, math.ceil(errors))
+
+
+def _lowest(step: Step) -> str:
+    return (
+        f"not even {step.rate:g} requests/s were held: {step.reached:.0f}/s answered,"
+        f" p95 {step.p95_ms:.0f} ms, {step.errors} errors"
+    )

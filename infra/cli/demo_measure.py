@@ -1,0 +1,88 @@
+"""The demo's measurement: import, replay, the same in process, and the report of it all."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from infra.cli import demo_import, demo_report, replay_log
+from infra.cli.demo_report import Report
+from infra.cli.movielens import Catalogue
+from infra.cli.replay_arms import Read, play
+from infra.cli.replay_live import Outcome, Scored, replay
+from infra.cli.replay_log import Log
+from infra.cli.replay_schedule import Schedule
+from infra.settings import Settings, signing_key
+from schemas.alphabet import Position
+from schemas.event import Action
+from serving.people import People
+
+if TYPE_CHECKING:
+    from infra.cli.demo_progress import Said
+    from infra.supervise import System
+
+
+def measure(system: System, found: Catalogue, planned: Schedule, rate: float, say: Said) -> Report:
+    """Errors: `history.NotSent`, `replay_live.NotTaken`, `KafkaError`."""
+    times = [time.monotonic()]
+    split = demo_import.load(system, found, planned.history, say)
+    times.append(time.monotonic())
+    with say.work("replay the rest through the system", len(planned.steps)) as progress:
+        settings = system.settings
+        # the client shares the machine with what it measures: the lighter the better
+        outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
+    times.append(time.monotonic())
+    with say.work("read the log back"):
+        log = replay_log.read(settings)
+    with say.work("decide again in process", 4 * len(outcome.reads)) as progress:
+        reads = knowledge(outcome.reads, settings, len(split))
+        arms = play(log, reads, split, settings, progress)
+    times.append(time.monotonic())
+    made = demo_report.report(outcome, arms, planned, found, lost(log, planned, outcome))
+    made.unknown_items = _unknown(log)
+    spent = [round(end - begun, 1) for begun, end in itertools.pairwise(times)]
+    made.seconds = dict(zip(("import", "replay", "in_process"), spent, strict=True))
+    return made
+
+
+def knowledge(scored: Sequence[Scored], settings: Settings, partitions: int) -> list[Read]:
+    """What each live answer says it was made from."""
+    people = People(signing_key(settings), partitions)
+    return [_read(it, people, partitions) for it in scored]
+
+
+def _read(scored: Scored, people: People, partitions: int) -> Read:
+    rating, slate = scored.step.rating, scored.slate
+    who, position = people.user(rating.user_id), slate.freshness.position
+    tables = tuple(int(part) for part in slate.served_by.tables.split("."))
+    return Read(
+        item_id=rating.item_id,
+        person=who.pseudonym,
+        partition=who.partition,
+        now=rating.at,
+        offset=Position.parse(position).offset + 1 if position else 0,
+        # before the first publication the version is "0"
+        tables=tables if len(tables) == partitions else (0,) * partitions,
+    )
+
+
+def lost(log: Log, planned: Schedule, outcome: Outcome) -> Counter[str]:
+    """Events that were acknowledged and are not in the log, and records that do not decode."""
+    ids = {e.event_id for records in log.events for _, _, e in records if isinstance(e, Action)}
+    sent = [*planned.history, *(step.rating for step in planned.steps)]
+    missing = sum(rating.body["event_id"] not in ids for rating in sent)
+    return +Counter({"event: lost": missing, "record: undecodable": log.undecodable})
+
+
+def _unknown(log: Log) -> int:
+    return sum(
+        not event.known
+        for records in log.events
+        for _, _, event in records
+        if isinstance(event, Action)
+    )

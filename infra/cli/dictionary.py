@@ -1,0 +1,126 @@
+"""`freshet topics`, `freshet keys`: the data dictionary, from the schemas themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infra.cli.console import (
+    NothingRuns,
+    console,
+    find,
+    json_option,
+    print_json,
+    system_option,
+    table,
+)
+
+
+@click.command("topics")
+@click.option("--schema", metavar="NAME", help="Print the JSON Schema of a topic's records.")
+@system_option
+@json_option
+def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Every topic: what keys it, who writes and reads it, how long it is kept, how full it is.
+
+    Partitions and records are those of the running system; without one they are left out.
+
+    \b
+    freshet topics
+    freshet topics --schema events > events.schema.json
+    """
+    from schemas.topics import BY_NAME
+
+    if schema is not None:
+        from schemas.export import json_schemas
+
+        if schema not in BY_NAME:
+            raise click.UsageError(f"--schema takes one of {', '.join(BY_NAME)}")
+        click.echo(json.dumps(json_schemas()[schema], indent=2))
+        return
+    rows = _topics(data_dir)
+    if as_json:
+        print_json(rows)
+        return
+    columns = (
+        "topic",
+        "key",
+        "writers",
+        "readers",
+        "kept",
+        "#partitions",
+        "#records",
+        "#next offsets",
+    )
+    console().print(
+        table(
+            "",
+            columns,
+            (
+                (
+                    it["name"],
+                    it["key"],
+                    ", ".join(it["writers"]),
+                    ", ".join(it["readers"]),
+                    it["kept"],
+                    len(it["partitions"]) or "",
+                    f"{it['records']:,}" if it["partitions"] else "",
+                    " ".join(f"{part['end']}" for part in it["partitions"]),
+                )
+                for it in rows
+            ),
+        )
+    )
+
+
+@click.command("keys")
+@json_option
+def keys_command(as_json: bool) -> None:
+    """Every Redis key: type, the flow that owns it, who reads it, what rebuilds it."""
+    from schemas.keys import KEYS
+
+    if as_json:
+        print_json([key._asdict() for key in KEYS])
+        return
+    rows = (
+        (key.pattern, key.kind, key.owner, ", ".join(key.readers), key.rebuilt_from, key.what)
+        for key in KEYS
+    )
+    columns = ("key", "type", "owner", "readers", "rebuilt from", "what")
+    console().print(table("", columns, rows))
+
+
+def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
+    from infra.cli.offsets import offsets
+    from schemas.topics import DAY_MS, TOPICS
+
+    try:
+        live = offsets(find(data_dir).settings, [topic.name for topic in TOPICS])
+    except NothingRuns:
+        if data_dir is not None:
+            raise
+        live = {}
+    rows: list[dict[str, Any]] = []
+    for topic in TOPICS:
+        parts = [
+            {"partition": partition, "start": start, "end": end}
+            for partition, (start, end) in sorted(live.get(topic.name, {}).items())
+        ]
+        kept = f"{topic.retention_ms // DAY_MS} days" if topic.retention_ms > 0 else "for ever"
+        rows.append(
+            {
+                "name": topic.name,
+                "key": topic.key,
+                "records": sum(part["end"] - part["start"] for part in parts),
+                "kinds": [record.__name__ for record in topic.records],
+                "writers": topic.writers,
+                "readers": topic.readers,
+                "kept": kept + (", compacted" if topic.compacted else ""),
+                "config": topic.config,
+                "partitions": parts,
+            }
+        )
+    return rows

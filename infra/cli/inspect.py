@@ -1,0 +1,273 @@
+"""`freshet inspect`: what is held of one user, one item, one slate."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.cli.console import console, find, iso, json_option, print_json, system_option, table
+
+if TYPE_CHECKING:
+    import redis
+
+    from infra.settings import Settings
+
+
+class NotHeld(ValueError):
+    """Nothing is stored under what was asked for."""
+
+
+@click.group("inspect")
+def inspect_command() -> None:
+    """What is held of one user, one item, one slate.
+
+    \b
+    freshet inspect user u1
+    freshet inspect item i9
+    freshet inspect slate 01JDB3…
+    """
+
+
+@inspect_command.command("user")
+@click.argument("user_id")
+@click.option("--anonymous", is_flag=True, help="USER_ID is an anonymous id.")
+@system_option
+@json_option
+def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) -> None:
+    """Row, recent actions, leanings, preferences of USER_ID (or of a pseudonym, 32 hex digits)."""
+    settings = find(data_dir).settings
+    held = user_held(settings, pseudonym_of(settings, user_id, anonymous), int(time.time() * 1000))
+    if as_json:
+        print_json(held)
+        return
+    out = console()
+    out.print(
+        f"{held['pseudonym']} in partition {held['partition']}, folded up to {held['position']}"
+    )
+    if not held["known"]:
+        out.print("never seen")
+    counts = ", ".join(f"{count} {action}" for action, count in held["counts"].items())
+    facts = {
+        "actions": counts,
+        "first": held["first"],
+        "newest": held["newest"],
+        "session since": held["session_start"],
+        "seen": f"{held['seen']} items, {held['hidden']} hidden",
+        "linked to": held["linked_to"],
+        "preferences": held["preferences"],
+    }
+    for name, value in facts.items():
+        if value:
+            out.print(f"  {name:14} {value}", markup=False)
+    rows = [
+        (it["at"], it["action"], it["item_id"], it["category"], it["title"])
+        for it in held["recent"]
+    ]
+    out.print(table("Recent actions", ("at", "action", "item", "category", "title"), rows))
+    leanings = [(it["category"], f"{it['weight']:.3f}") for it in held["affinity"]]
+    out.print(table("Leanings", ("category", "#weight"), leanings))
+
+
+@inspect_command.command("item")
+@click.argument("item_id")
+@system_option
+@json_option
+def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
+    """Catalogue record, popularity and neighbours of ITEM_ID."""
+    settings = find(data_dir).settings
+    held = item_held(settings, item_id, int(time.time() * 1000))
+    if as_json:
+        print_json(held)
+        return
+    out = console()
+    for name, value in (held["item"] or {"item_id": item_id, "catalogue": "not there"}).items():
+        out.print(f"  {name:14} {value}", markup=False)
+    rows = [(window, f"{value:.4g}") for window, value in held["popularity"].items()]
+    out.print(table("Popularity", ("half-life", "#decayed actions"), rows))
+    best = held["neighbours"][:20]  # people want the first few, --json has all
+    near = [(it["item_id"], f"{it['score']:.3f}", it["title"]) for it in best]
+    out.print(table("Who took this also took", ("item", "#score", "title"), near))
+
+
+@inspect_command.command("slate")
+@click.argument("slate_id")
+@system_option
+@json_option
+def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
+    """The logged decision SLATE_ID, as it stands in the topic `slates`."""
+    settings = find(data_dir).settings
+    found = slate_held(settings, slate_id)
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    for name, value in found.items():
+        if name != "items":
+            out.print(
+                f"  {name:14} {iso(value) if name in ('now', 'served_at') else value}", markup=False
+            )
+    rows = [
+        (
+            it["rank"],
+            it["item_id"],
+            f"{it['score']:.4f}",
+            it.get("category", ""),
+            " ".join(it.get("sources", ())),
+            " ".join([it.get("reason", ""), *it.get("because", ())]),
+        )
+        for it in found["items"]
+    ]
+    out.print(table("", ("#rank", "item", "#score", "category", "sources", "because"), rows))
+
+
+def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> str:
+    from infra.settings import signing_key
+    from schemas import identity
+
+    if re.fullmatch(r"[0-9a-f]{32}", user_id) and not anonymous:
+        return user_id
+    make = identity.anonymous if anonymous else identity.pseudonym
+    return make(*signing_key(settings), user_id)
+
+
+def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
+    """Everything in Redis of a person; `known` False where there is no row."""
+    import numpy as np
+
+    from infra import store
+    from models.features import read_row
+    from models.features.affinity import affinity
+    from models.features.ring import recent
+    from schemas import fence, identity, keys
+    from schemas.actions import ACTIONS
+
+    partition = identity.partition_of(person.encode(), settings.partitions)
+    names = (keys.row, keys.seen, keys.hidden, keys.preferences, keys.link)
+    with store.connect(settings) as client:
+        found = client.mget(
+            [keys.fence("people", partition), *(name(partition, person) for name in names)]
+        )
+        at, blob, seen, hidden, preferences, link = found
+        row = read_row(blob)
+        entries = recent(row, 50)
+        categories, weights = affinity(row, now)
+        titles, named = _names(
+            client,
+            settings,
+            set(entries["item"].tolist()),
+            set(entries["category"].tolist()) | set(categories.tolist()),
+        )
+    return {
+        "pseudonym": person,
+        "partition": partition,
+        "position": f"{partition}:{fence.decode(at).offset - 1}" if at else "",
+        "known": blob is not None,
+        "counts": {ACTIONS[c].name: int(n) for c, n in enumerate(row["counts"]) if n},
+        "first": iso(int(row["first"])),
+        "newest": iso(int(row["newest"])),
+        "session_start": iso(int(row["session_start"])),
+        "seen": len(np.frombuffer(seen or b"", "<u8")),
+        "hidden": len(np.frombuffer(hidden or b"", "<u8")),
+        "linked_to": link.decode() if link else None,
+        "preferences": preferences.decode() if preferences else None,
+        "recent": [
+            {
+                "at": iso(int(it["time"]) * 1000 + int(it["ms"])),
+                "action": ACTIONS[it["action"]].name,
+                **titles.get(int(it["item"]), _unknown(int(it["item"]))),
+                "category": named.get(int(it["category"]), ""),
+            }
+            for it in entries
+        ],
+        "affinity": [
+            {"category": named.get(int(c), f"{int(c):08x}"), "weight": round(float(w), 6)}
+            for w, c in sorted(zip(weights, categories, strict=True), reverse=True)
+        ],
+    }
+
+
+def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
+    """Errors: `NotHeld` where neither catalogue nor tables know the item."""
+    import msgspec
+    import numpy as np
+
+    from infra import store
+    from models.popularity import HALF_LIVES
+    from schemas import identity, keys, tables
+
+    field = identity.item_hash(item_id).to_bytes(8, "little")
+    partition = identity.partition_of(item_id.encode(), settings.partitions)
+    with store.connect(settings) as client:
+        record = client.hget(keys.items(partition), item_id)
+        meta, sums, near = (
+            client.get(keys.TABLES_META),
+            client.hget(keys.TABLES_POPULARITY, field),
+            client.hget(keys.TABLES_NEIGHBOURS, field),
+        )
+        neighbours = tables.neighbours(near) if near else np.empty(0, tables.NEIGHBOUR)
+        titles, _ = _names(client, settings, set(neighbours["item"].tolist()))
+    if record is None and sums is None and near is None:
+        raise NotHeld("neither the catalogue nor the tables hold this item")
+    landmarks = tables.META_DECODER.decode(meta).landmarks if meta else []
+    decayed = {}
+    for at, (window, half_life) in enumerate(HALF_LIVES.items()):
+        if sums and landmarks:
+            age = (now / 1000 - landmarks[at]) / half_life
+            decayed[window] = float(tables.popularity(sums)[at] * np.exp2(-age))
+    return {
+        "item": msgspec.json.decode(record) if record else None,
+        "popularity": decayed,
+        "neighbours": [
+            {**titles.get(int(it["item"]), _unknown(int(it["item"]))), "score": float(it["score"])}
+            for it in neighbours
+        ],
+    }
+
+
+def slate_held(settings: Settings, slate_id: str) -> dict[str, Any]:
+    """Errors: `NotHeld` where the topic has no such slate."""
+    from infra.cli.tail import records
+
+    for record in records(settings, "slates", from_beginning=True, until_end=True):
+        if record["key"] == slate_id and isinstance(record["value"], dict):
+            return dict(record["value"])
+    raise NotHeld("the topic slates holds no such slate: it may be too old, or still on its way")
+
+
+def _names(
+    client: redis.Redis, settings: Settings, items: set[int], categories: set[int] | None = None
+) -> tuple[dict[int, dict[str, str]], dict[int, str]]:
+    """Item hash -> id and title, category hash -> name: a look through the catalogue until all are
+    found. A category is known by the name of an item that has it."""
+    import msgspec
+
+    from schemas import identity, keys
+
+    titles, names = dict[int, dict[str, str]](), dict[int, str]()
+    items, categories = set(items), set(categories or ()) - {0}
+    for partition in range(settings.partitions):
+        for key, record in client.hscan_iter(keys.items(partition), count=2000):
+            if not (items or categories):
+                return titles, names
+            item_id = key.decode()
+            number = identity.item_hash(item_id)
+            if number not in items and not categories:
+                continue
+            told = msgspec.json.decode(record)
+            if number in items:
+                items.discard(number)
+                titles[number] = {"item_id": item_id, "title": told.get("title", "")}
+            name = told.get("category", "")
+            category = identity.category_hash(name)
+            if category in categories:
+                categories.discard(category)
+                names[category] = name
+    return titles, names
+
+
+def _unknown(number: int) -> dict[str, str]:
+    return {"item_id": f"#{number:016x}", "title": "(not in the catalogue)"}

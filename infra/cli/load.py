@@ -1,0 +1,201 @@
+"""`freshet import`: history, through the same edge as everything else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+import click
+import msgspec
+
+from infra.cli import history
+from infra.cli.console import console, find, json_option, print_json, system_option
+from infra.cli.history import Line, Progress, Summary
+from infra.cli.movielens import Catalogue
+
+SAMPLE: Final = 32
+"""So many of the last items must be visible before events follow: some of every partition."""
+Bar = Callable[[str, int | None], Any]
+
+
+@click.command("import")
+@click.option("--movielens", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--items", type=click.Path(path_type=Path, exists=True), help="NDJSON, or .gz of it.")
+@click.option(
+    "--events", type=click.Path(path_type=Path, exists=True), help="NDJSON, or .gz of it."
+)
+@click.option("--connections", type=click.IntRange(1, 32), default=4, show_default=True)
+@click.option("--batch", type=click.IntRange(1, 1000), default=500, show_default=True)
+@click.option("--url", envvar="FRESHET_URL", help="Of the API.  [default: the running system's]")
+@system_option
+@json_option
+def import_command(
+    movielens: Path | None,
+    items: Path | None,
+    events: Path | None,
+    connections: int,
+    batch: int,
+    url: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Load history: items first, then events, the past counted as the past.
+
+    Lines are as the API takes them (`/docs` of the running system). Events should be in order of
+    time. Sending a file twice counts nothing twice within the de-duplication window: an event
+    without event_id gets one from its line.
+
+    \b
+    freshet import --movielens ml-latest-small
+    freshet import --items items.ndjson --events events.ndjson.gz
+    """
+    if not (movielens or items or events):
+        raise click.UsageError("give --movielens, --items or --events")
+    found = find(data_dir)
+    target = Target(url or found.url, found.settings.token, connections, batch)
+    summaries: dict[str, Summary] = {}
+    with _bars(as_json) as bar:
+        if movielens:
+            from infra.cli.movielens import load
+
+            summaries |= send_catalogue(target, load(movielens), bar)
+        if items:
+            summaries["items"] = _send_items(target, _read(items, "item_id"), None, bar)
+        if events:
+            lines = _read(events, "user_id", "anonymous_id", numbered=True)
+            summaries["events"] = target.send(history.EVENTS, lines, bar("events", None))
+    _tell(summaries, as_json)
+
+
+class Target:
+    """Where to send, and how."""
+
+    def __init__(self, url: str, token: str, connections: int = 4, batch: int = 500) -> None:
+        self.url, self.token, self.connections, self.batch = url, token, connections, batch
+
+    def send(self, path: str, lines: Iterable[Line], progress: Progress) -> Summary:
+        return history.send(
+            self.url,
+            path,
+            lines,
+            token=self.token,
+            connections=self.connections,
+            batch=self.batch,
+            progress=progress,
+        )
+
+
+def send_catalogue(target: Target, catalogue: Catalogue, bar: Bar) -> dict[str, Summary]:
+    """Items, and as soon as they are to be seen, every rating."""
+    items = [Line(it.item_id, msgspec.json.encode(it.body)) for it in catalogue.items]
+    ratings = catalogue.ratings
+    lines = (Line(it.user_id, msgspec.json.encode(it.body)) for it in ratings)
+    sent = _send_items(target, items, len(items), bar)
+    return {
+        "items": sent,
+        "events": target.send(history.EVENTS, lines, bar("events", len(ratings))),
+    }
+
+
+def _send_items(target: Target, lines: Iterable[Line], total: int | None, bar: Bar) -> Summary:
+    last: list[str] = []
+
+    def noted() -> Iterator[Line]:
+        for line in lines:
+            last.append(line.key)
+            del last[:-SAMPLE]
+            yield line
+
+    summary = target.send(history.ITEMS, noted(), bar("items", total))
+    if not summary.rejected:  # else the last ones may be among those that never come
+        history.await_items(target.url, last, target.token)
+    return summary
+
+
+def _read(path: Path, *keys: str, numbered: bool = False) -> Iterator[Line]:
+    """Lines of a file. `numbered`: an event without an id gets one from its line and its number."""
+    with _open(path) as file:
+        for number, raw in enumerate(file, 1):
+            line = raw.strip()
+            if not line:
+                continue
+            try:
+                record = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise click.ClickException(f"{path}, line {number}: not a JSON object") from None
+            if numbered and "event_id" not in record:
+                name = hashlib.blake2b(line, digest_size=8).hexdigest()
+                record["event_id"] = msgspec.Raw(b'"import-%d-%s"' % (number, name.encode()))
+                line = msgspec.json.encode(record)
+            key = next((bytes(record[it]) for it in keys if it in record), b"")
+            yield Line(key.decode(errors="replace").strip('"'), line)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[Bar]:
+    """A maker of progress bars with rates, on stderr; of none, for machines and pipes."""
+    on = console(stderr=True)
+    if quiet or not on.is_terminal:
+        yield lambda name, total: lambda count: None
+        return
+    from rich import progress
+
+    class _Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> str:
+            speed = task.finished_speed or task.speed
+            return f"{speed:,.0f}/s" if speed else ""
+
+    columns = (
+        progress.TextColumn("{task.description:7}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed:,.0f}"),
+        _Rate(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=on) as shown:
+
+        def bar(name: str, total: int | None) -> Progress:
+            task = shown.add_task(name, total=total)
+            return lambda count: shown.advance(task, count)
+
+        yield bar
+
+
+def _tell(summaries: dict[str, Summary], as_json: bool) -> None:
+    if as_json:
+        print_json({name: _plain(summary) for name, summary in summaries.items()})
+    else:
+        for name, it in summaries.items():
+            again = f", {it.retries} batches sent again" if it.retries else ""
+            click.echo(
+                f"{name}: {it.accepted:,} of {it.sent:,} accepted in {it.seconds:.1f} s"
+                f" ({it.per_second:,.0f}/s{again})"
+            )
+            for (where, code), count in it.rejected.most_common(10):
+                click.echo(f"  {count:,} rejected: {where} {code}")
+    if any(summary.rejected for summary in summaries.values()):
+        raise click.exceptions.Exit(1)
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    return {
+        "sent": summary.sent,
+        "accepted": summary.accepted,
+        "retries": summary.retries,
+        "seconds": round(summary.seconds, 3),
+        "per_second": round(summary.per_second, 1),
+        "rejected": [
+            {"field": where, "code": code, "count": count}
+            for (where, code), count in Counter(summary.rejected).most_common()
+        ],
+        "positions": [f"{at}:{offset}" for at, offset in sorted(summary.positions.items())],
+    }

@@ -1,0 +1,138 @@
+"""`freshet`: the composition root. One file per group of commands, imported when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.util import find_spec
+from typing import Final, NamedTuple
+
+import click
+
+# before numpy is imported by anything: many processes share the cores
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+class Command(NamedTuple):
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS: Final = (
+    Command("up", "infra.cli.up", "Run everything on this machine"),
+    Command("demo", "infra.cli.demo", "See a click change the next recommendation, on real data"),
+    Command("import", "infra.cli.load", "Load history: MovieLens, or items and events as NDJSON"),
+    Command("status", "infra.cli.status", "How the running system does: processes, lag, tables"),
+    Command("tail", "infra.cli.tail", "Watch a topic"),
+    Command("inspect", "infra.cli.inspect", "What is held of a user, an item, a slate"),
+    Command("topics", "infra.cli.dictionary", "Every topic: key, writers, readers, schema"),
+    Command("keys", "infra.cli.dictionary", "Every Redis key: owner, readers, what rebuilds it"),
+    Command("serve", "infra.cli.run", "One serving worker"),
+    Command("flows", "infra.cli.run", "Run one dataflow, or show what it would write"),
+    Command("setup", "infra.cli.run", "Create the topics and check Redis"),
+    Command("bench", "infra.cli.bench", "Measure the loop on this machine"),
+)
+CONFIGURATION: Final = (
+    "BadSetting",
+    "NoService",
+    "NothingRuns",
+    "StoreMisconfigured",
+    "TopicMismatch",
+    "Unusable",
+)
+"""Errors of ours that another setting cures: exit 2. Others are exit 1."""
+
+
+class Freshet(click.Group):
+    """Loads a command when it is called, and turns errors that are sentences into one line each."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [command.name for command in COMMANDS if find_spec(command.module)]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        for command in COMMANDS:
+            if command.name == name and find_spec(command.module):
+                module = importlib.import_module(command.module)
+                found: click.Command = getattr(module, f"{name}_command")
+                return found
+        return None
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(it.name, it.help) for it in COMMANDS if find_spec(it.module)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+        except Exception as error:
+            if told := explain(error):
+                raise told from error
+            raise
+
+
+class Told(click.ClickException):
+    """An error as a sentence, with the exit code it deserves."""
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        vars(self)["exit_code"] = code
+
+    def show(self, file: object = None) -> None:
+        click.echo(f"freshet: {self.message}", err=True)
+
+
+def explain(error: Exception) -> Told | None:
+    """The sentence for errors that say what to do, or None: a traceback says more."""
+    kind = type(error)
+    origin = kind.__module__.partition(".")[0]
+    if origin in ("infra", "flows", "serving", "models", "schemas"):
+        return Told(str(error), 2 if kind.__name__ in CONFIGURATION else 1)
+    if origin == "redis":
+        return Told(f"Redis does not answer as it should ({kind.__name__})", 1)
+    if origin == "kafka":
+        return Told(f"Kafka does not answer as it should ({kind.__name__})", 1)
+    return None
+
+
+@click.group(cls=Freshet, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda context, option, value: _version(context) if value else None,
+    help="Print the version.",
+)
+def cli() -> None:
+    """Freshet: every click changes the next recommendation.
+
+    \b
+    freshet up                              run everything, here
+    freshet import --movielens DIR          give it something to recommend
+    freshet tail events                     watch what people do
+    freshet inspect user u1                 see what it knows of one of them
+
+    Commands find the system that runs in .freshet, or in the folder that --data-dir names, or by
+    KAFKA_BOOTSTRAP and REDIS_URL.
+    """
+
+
+def _version(context: click.Context) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(version("freshet"))
+    except PackageNotFoundError:
+        click.echo("not installed: run from its sources")
+    context.exit()
+
+
+def main() -> None:
+    """Exit status: 0; 1 it failed; 2 it was called or set up wrongly."""
+    cli(prog_name="freshet")

@@ -1,0 +1,146 @@
+"""MovieLens as items and events; where the files aren't to be had, a generated catalogue.
+
+https://grouplens.org/datasets/movielens/ (Harper and Konstan 2015). A layout is recognised by its
+file names: a folder with ``ratings.csv`` and ``movies.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from infra.cli.console import iso
+
+FILES: Final = ("ratings.csv", "movies.csv")
+PLACES: Final = ("data", "shared/data", "../shared/data")
+LIKED: Final = 4.0
+"""A rating from here on is a like, one below is a view."""
+_NO_GENRE: Final = "(no genres listed)"
+_DEPTH: Final = 3
+
+
+class NotMovieLens(ValueError):
+    """The folder has another layout; the text says what is missing where."""
+
+
+class Item(NamedTuple):
+    item_id: str
+    title: str
+    genres: tuple[str, ...]
+
+    @property
+    def category(self) -> str:
+        return self.genres[0] if self.genres else ""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As `POST /v1/items` takes it."""
+        return {
+            "item_id": self.item_id,
+            "type": "movie",
+            "category": self.category,
+            "categories": list(self.genres),
+            "title": self.title,
+        }
+
+
+class Rating(NamedTuple):
+    user_id: str
+    item_id: str
+    rating: float
+    at: int
+    """Milliseconds since 1970."""
+
+    @property
+    def action(self) -> str:
+        return "like" if self.rating >= LIKED else "view"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As `POST /v1/events?mode=import` takes it. The same rating has the same id, always."""
+        return {
+            "event_id": f"ml-{self.user_id}-{self.item_id}",
+            "user_id": self.user_id,
+            "item_id": self.item_id,
+            "action": self.action,
+            "occurred_at": iso(self.at),
+            "value": self.rating,
+        }
+
+
+class Catalogue(NamedTuple):
+    """`ratings` in order of (time, user, item). `source`: a sentence on where this comes from."""
+
+    items: tuple[Item, ...]
+    ratings: tuple[Rating, ...]
+    source: str
+
+
+def find(environment: Mapping[str, str] = os.environ, here: Path | None = None) -> Path | None:
+    """The first folder with both files: $DATA, ./data, ./shared/data, ../shared/data, or a folder
+    at most three levels below one of them (in order of name)."""
+    here = here or Path.cwd()
+    given = [Path(environment["DATA"])] if environment.get("DATA") else []
+    for place in [*given, *(here / name for name in PLACES)]:
+        for folder in _folders(place, _DEPTH):
+            if all((folder / name).is_file() for name in FILES):
+                return folder.resolve()
+    return None
+
+
+def load(folder: Path) -> Catalogue:
+    """Errors: `NotMovieLens`, naming file and line, never what stands there."""
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise NotMovieLens(f"{folder} is not MovieLens: it has no {' and no '.join(missing)}")
+    items = tuple(_items(folder / "movies.csv"))
+    ratings = tuple(sorted(_ratings(folder / "ratings.csv"), key=_in_order))
+    return Catalogue(items, ratings, f"MovieLens, from {folder}")
+
+
+def _items(path: Path) -> Iterator[Item]:
+    for row in _rows(path, ("movieId", "title", "genres")):
+        listed = row["genres"].split("|")
+        genres = tuple(genre for genre in listed if genre and genre != _NO_GENRE)
+        yield Item(row["movieId"], row["title"], genres)
+
+
+def _ratings(path: Path) -> Iterator[Rating]:
+    for line, row in enumerate(_rows(path, ("userId", "movieId", "rating", "timestamp")), 2):
+        try:
+            rating, at = float(row["rating"]), int(float(row["timestamp"]) * 1000)
+        except ValueError:
+            raise NotMovieLens(f"{path}, line {line}: rating and timestamp are numbers") from None
+        yield Rating(row["userId"], row["movieId"], rating, at)
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise NotMovieLens(f"{path} has no column {' and no column '.join(missing)}")
+        for row in reader:
+            if any(row[name] is None for name in columns):
+                raise NotMovieLens(f"{path}, line {reader.line_num}: too few columns")
+            yield row
+
+
+def _in_order(rating: Rating) -> tuple[int, str, str]:
+    return rating.at, rating.user_id, rating.item_id
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    if not root.is_dir():
+        return
+    yield root
+    if depth:
+        try:
+            below = sorted(path for path in root.iterdir() if path.is_dir())
+        except PermissionError:
+            return
+        for path in below:
+            yield from _folders(path, depth - 1)

@@ -1,0 +1,195 @@
+"""The log read back, and what it says: anybody's state at any offset, and the facts between two."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.kit.source import Batch, Reader
+from flows.people import decode, new_fold
+from infra import kafka
+from infra.settings import Settings
+from schemas import event as events
+from schemas import facts, keys
+from schemas import item as items
+from schemas.facts import Actions, Entry
+from schemas.fence import Fence
+from schemas.item import Item
+from schemas.topics import EVENTS, ITEMS, Topic
+from schemas.write import Write
+
+BATCH = 2_000
+
+Record = tuple[int, int, events.Event]
+"""(offset, record time, event)."""
+
+
+class Log(NamedTuple):
+    """`events[p]`: partition p of the topic, from its beginning; `undecodable` records are left out
+    of it. `items`: the catalogue that the topic of its changes makes."""
+
+    events: list[list[Record]]
+    items: list[Item]
+    undecodable: int = 0
+
+
+class Cut(NamedTuple):
+    """A person as of the records of their partition before `offset`."""
+
+    partition: int
+    offset: int
+    person: str
+
+
+class State(NamedTuple):
+    """As stored; None where there is nothing."""
+
+    row: bytes | None
+    seen: bytes | None
+
+
+class Facts(NamedTuple):
+    """Facts in an order: `place` (n,) ascends, `start` (n + 1,) is where each one's pairs begin."""
+
+    place: NDArray[np.int64]
+    actions: Actions
+    start: NDArray[np.int64]
+
+    def entry(self, first: int, end: int) -> Entry:
+        """Those with first <= place < end, as an entry of the delta log has them."""
+        lo, hi = np.searchsorted(self.place, [first, end]).tolist()
+        a, b = int(self.start[lo]), int(self.start[hi])
+        delta = (self.place[lo:hi] - first).astype(np.uint32)
+        columns = [column[lo:hi] for column in self.actions[1:-2]]
+        pairs = [column[a:b] for column in self.actions[-2:]]
+        return Entry(first, end, Actions(delta, *columns, *pairs))  # type: ignore[arg-type]
+
+
+def read(settings: Settings) -> Log:
+    """Everything in `events` and `items`. Errors: `KafkaError`."""
+    partitions = kafka.ensure_topics(settings)[EVENTS.name].partitions
+    records: list[list[Record]] = [[] for _ in range(partitions)]
+    undecodable = 0
+    for batch in _batches(settings, EVENTS, partitions):
+        decoded, letters = decode(batch)
+        records[batch.partition] += decoded.records
+        undecodable += len(letters)
+    held: dict[str, Item | None] = {}
+    for batch in _batches(settings, ITEMS, partitions):
+        for value in batch.values:
+            change = items.decode(value or b"")
+            name = change.item.item_id if isinstance(change, items.PutItem) else change.item_id
+            held[name] = items.apply(change, held.get(name))
+    return Log(records, [item for item in held.values() if item is not None], undecodable)
+
+
+def _batches(settings: Settings, topic: Topic, partitions: int) -> Iterable[Batch]:
+    reader = Reader(settings, topic.name, until_end=True)
+    try:
+        reader.assign(dict.fromkeys(range(partitions), 0))
+        going = set(range(partitions))
+        while going:
+            for p in sorted(going):
+                try:
+                    batch = reader.next(p)
+                except StopIteration:
+                    going.discard(p)
+                    continue
+                if batch is not None:
+                    reader.committed(p)
+                    yield batch
+    finally:
+        reader.consumer.close()
+
+
+def fold(log: Log, cuts: Iterable[Cut], settings: Settings) -> tuple[dict[Cut, State], list[Facts]]:
+    """The state at each cut, and each partition's facts: what `people` would make of this log."""
+    wanted: dict[int, dict[int, list[Cut]]] = defaultdict(lambda: defaultdict(list))
+    for cut in cuts:
+        wanted[cut.partition][cut.offset].append(cut)
+    states: dict[Cut, State] = {}
+    all_facts = []
+    for p, records in enumerate(log.events):
+        fence = Fence("", len(log.events), 0, 0, VERSION)
+        kept, entries = _fold_partition(p, records, wanted[p], settings, fence)
+        states |= kept
+        all_facts.append(_joined(entries))
+    return states, all_facts
+
+
+def _fold_partition(
+    partition: int,
+    records: Sequence[Record],
+    wanted: dict[int, list[Cut]],
+    settings: Settings,
+    fence: Fence,
+) -> tuple[dict[Cut, State], list[Entry]]:
+    store: dict[bytes, bytes] = {}
+    # a cache that forgets reads from the store again: as in the flow
+    people = new_fold(settings, partition, fence, lambda names: [store.get(it) for it in names])
+    states: dict[Cut, State] = {}
+    entries: list[Entry] = []
+    at = offset = 0
+    last = records[-1][0] + 1 if records else 0
+    for stop in sorted({*wanted, *range(BATCH, last, BATCH), last}):
+        end = at
+        while end < len(records) and records[end][0] < stop:
+            end += 1
+        if end > at:
+            entries.append(_fold_batch(people, store, partition, offset, stop, records[at:end]))
+            at, offset = end, stop
+        for cut in wanted.get(stop, ()):
+            row, seen = keys.row(partition, cut.person), keys.seen(partition, cut.person)
+            states[cut] = State(store.get(row), store.get(seen))
+    return states, entries
+
+
+def _fold_batch(
+    people: PeopleFold,
+    store: dict[bytes, bytes],
+    partition: int,
+    first: int,
+    end: int,
+    records: Sequence[Record],
+) -> Entry:
+    """Folds and stores as the commit would; answers the entry for the delta log."""
+    batch = Decoded(partition, first, end, list(records), [stamp for _, stamp, _ in records])
+    write: Write = people.fold(people.dedupe(batch))
+    store.update(write.values)
+    for key, data in write.appends.items():
+        store[key] = store.get(key, b"") + data
+    log = keys.deltas(partition)
+    return next(facts.decode(e.fields[facts.FIELD]) for e in write.entries if e.key == log)
+
+
+def _joined(entries: Sequence[Entry]) -> Facts:
+    place = [entry.first + entry.actions.delta.astype(np.int64) for entry in entries]
+    return _facts(
+        np.concatenate([np.empty(0, np.int64), *place]), [entry.actions for entry in entries]
+    )
+
+
+def by_time(parts: Sequence[Facts]) -> Facts:
+    """All partitions' facts as one list in order of time; `place` is the number in it, from 0."""
+    joined = _facts(np.empty(0, np.int64), [part.actions for part in parts])
+    order = np.argsort(joined.actions.time, kind="stable")
+    pairs = joined.actions.pairs[order].astype(np.int64)
+    ends = np.cumsum(pairs)
+    of_pairs = np.repeat(joined.start[:-1][order] - (ends - pairs), pairs) + np.arange(pairs.sum())
+    columns = [column[order] for column in joined.actions[:-2]]
+    pair_columns = [column[of_pairs] for column in joined.actions[-2:]]
+    actions = Actions(*columns, *pair_columns)  # type: ignore[arg-type]
+    return _facts(np.arange(len(order)), [actions])
+
+
+def _facts(place: NDArray[np.int64], parts: Sequence[Actions]) -> Facts:
+    none = facts.empty()
+    columns: list[Any] = [np.concatenate(column) for column in zip(none, *parts, strict=True)]
+    actions = Actions(*columns)
+    start = np.concatenate([[0], np.cumsum(actions.pairs, dtype=np.int64)])
+    return Facts(place, actions, start)

@@ -1,0 +1,141 @@
+"""`freshet serve`, `flows run`, `setup`: one process each, as a supervisor runs them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from infra.cli.console import find, json_option, print_json, system_option
+
+FLOWS: Final = ("people", "catalogue", "control", "rollup", "relay")
+
+
+@click.command("serve")
+def serve_command() -> None:
+    """Answer the API on FRESHET_PORT, in one worker.
+
+    Several may share a port: the kernel spreads connections over them. Settings come from the
+    environment (KAFKA_BOOTSTRAP, REDIS_URL, FRESHET_PORT, FRESHET_TOKEN …).
+    """
+    from infra.settings import from_environment
+    from serving import server
+
+    server.run(from_environment())
+
+
+@click.command("setup")
+def setup_command() -> None:
+    """Create the topics that are missing, and check that Redis keeps what it is given.
+
+    Run it once before flows and serving; again changes nothing. `freshet up` does it by itself.
+    """
+    from infra import kafka, services, store
+    from infra.settings import from_environment
+
+    settings = from_environment()
+    with store.connect(settings) as client:
+        services.check_redis_version(client)
+        store.check(client)
+    topics = kafka.ensure_topics(settings)
+    click.echo("topics: " + ", ".join(f"{name} ({it.partitions})" for name, it in topics.items()))
+
+
+@click.group("flows")
+def flows_command() -> None:
+    """Run one dataflow, or show what it would write.
+
+    \b
+    freshet flows run catalogue
+    freshet flows run people --partition 3 --from 1200 --dry-run
+    """
+
+
+@flows_command.command("run")
+@click.argument("name", type=click.Choice(FLOWS))
+@click.option(
+    "--partition",
+    "partitions",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Of people: own this one (repeatable).  [default: all]",
+)
+@click.option(
+    "--from", "start", type=click.IntRange(0), help="With --dry-run: the first offset to fold."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="With --dry-run: records.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be written; write nothing.")
+@system_option
+@json_option
+def run_flow(
+    name: str,
+    partitions: tuple[int, ...],
+    start: int | None,
+    limit: int,
+    dry_run: bool,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Run dataflow NAME until SIGTERM or Ctrl-C.
+
+    \b
+    freshet flows run people --partition 0 --partition 2
+    freshet flows run people --partition 3 --from 1200 --dry-run
+    """
+    if dry_run:
+        if name != "people" or len(partitions) != 1:
+            raise click.UsageError("--dry-run takes the flow people and one --partition")
+        _dry_run(data_dir, partitions[0], start or 0, limit, as_json)
+        return
+    if start is not None:
+        raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
+    from infra.settings import from_environment
+
+    settings = from_environment()
+    flow = importlib.import_module(f"flows.{name}")
+    if name != "people":
+        if partitions:
+            raise click.UsageError("--partition is for people")
+        flow.run(settings)
+        return
+    if any(partition >= settings.partitions for partition in partitions):
+        raise click.UsageError(f"partitions are 0 to {settings.partitions - 1}")
+    flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)))
+
+
+def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_json: bool) -> None:
+    import msgspec
+
+    found = find(data_dir)
+    if partition >= found.settings.partitions:
+        raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
+    settings = msgspec.structs.replace(found.settings, batch=min(limit, found.settings.batch))
+    people: Any = importlib.import_module("flows.people")
+    writes: Iterator[dict[str, Any]] = people.dry_run(settings, partition, start, limit)
+    count = 0
+    for count, write in enumerate(writes, 1):  # noqa: B007 - told after the loop
+        if as_json:
+            print_json(write)
+        else:
+            click.echo("\n".join(_lines(write)))
+    if not as_json:
+        click.echo(f"{count} transactions would be committed; nothing was written", err=True)
+
+
+def _lines(write: dict[str, Any]) -> Iterator[str]:
+    """One batch's writes: where it stands, then a line for each key."""
+    yield f"partition {write['partition']}, offsets {write['first']} to {write['next'] - 1}"
+    for name, value in write.items():
+        if isinstance(value, dict):
+            yield from (f"  {name:12} {key}  {size} B" for key, size in value.items())
+        elif isinstance(value, list | tuple):
+            yield from (f"  {name:12} {it}" for it in value)

@@ -1,0 +1,189 @@
+"""`freshet tail`: watch a topic, for people in colour, for machines as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from infra.cli.console import find, json_option, local, print_json, system_option
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+TOPICS: Final = ("events", "items", "control", "slates", "dead-letters")
+VERBS: Final = {
+    "view": ("viewed", "cyan"),
+    "click": ("clicked", "green"),
+    "purchase": ("bought", "bright_green"),
+    "display": ("was shown", "bright_black"),
+    "dwell": ("stayed with", "cyan"),
+    "like": ("liked", "bright_green"),
+    "dislike": ("disliked", "red"),
+    "hide": ("hid", "red"),
+    "cart": ("put in the cart", "green"),
+    "rate": ("rated", "green"),
+    "share": ("shared", "green"),
+}
+
+
+@click.command("tail")
+@click.argument("topic", type=click.Choice(TOPICS))
+@click.option("--from-beginning", is_flag=True, help="Start at the oldest record.")
+@click.option("-n", "count", type=click.IntRange(1), help="Stop after so many records.")
+@system_option
+@json_option
+def tail_command(
+    topic: str, from_beginning: bool, count: int | None, data_dir: Path | None, as_json: bool
+) -> None:
+    """Watch TOPIC until Ctrl-C.
+
+    \b
+    freshet tail events
+    freshet tail slates --from-beginning -n 5 --json | jq .value.items
+    """
+    settings = find(data_dir).settings
+    seen = 0
+    try:
+        for record in records(settings, topic, from_beginning):
+            if as_json:
+                print_json(record)
+            else:
+                click.echo(line(topic, record))
+            seen += 1
+            if seen == count:
+                return
+    except KeyboardInterrupt:
+        return
+
+
+def records(
+    settings: Settings, topic: str, from_beginning: bool, until_end: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Records as they come, each with its decoded value. Ends when nobody reads our output, or,
+    with `until_end`, at what is the end when it starts."""
+    from kafka import TopicPartition
+
+    from infra.kafka import consumer
+
+    reader = consumer(settings, max_poll_records=500)
+    try:
+        parts = [TopicPartition(topic, at) for at in reader.partitions_for_topic(topic) or ()]
+        reader.assign(parts)
+        ends = reader.end_offsets(parts)
+        starts = reader.beginning_offsets(parts) if from_beginning else ends
+        for part in parts:
+            reader.seek(part, starts[part])
+        while not _deaf():
+            if until_end and all(reader.position(part) >= ends[part] for part in parts):
+                return
+            batches = reader.poll(timeout_ms=200)
+            found = [record for batch in batches.values() for record in batch]
+            # partitions have no order among each other: show what came together by time
+            for record in sorted(found, key=lambda it: (it.timestamp, it.partition, it.offset)):
+                yield _plain(record)
+    finally:
+        reader.close()
+
+
+def line(topic: str, record: dict[str, Any]) -> str:
+    """One record for people: local time, who, what."""
+    at = click.style(local(record["timestamp"]), fg="bright_black")
+    value = record["value"]
+    if not isinstance(value, dict):
+        return f"{at}  {record['partition']}:{record['offset']}  not JSON"
+    words = {
+        "events": _event,
+        "items": _item,
+        "control": _control,
+        "slates": _slate,
+        "dead-letters": _letter,
+    }[topic](value)
+    return f"{at}  {words}"
+
+
+def _event(value: dict[str, Any]) -> str:
+    who, kind = _who(value.get("person")), value.get("kind")
+    if kind == "action":
+        verb, colour = VERBS.get(value["action"], (value["action"], "white"))
+        item = click.style(value["item_id"], bold=True)
+        return f"{who}  {click.style(verb, fg=colour)} {item}{_aside(value.get('category'))}"
+    if kind == "preferences":
+        return f"{who}  {click.style('set preferences', fg='magenta')}"
+    if kind == "link":
+        return f"{who}  {click.style('is the same person as', fg='magenta')} {_who(value['to'])}"
+    return f"{who}  {click.style(str(kind), fg='magenta')}"
+
+
+def _item(value: dict[str, Any]) -> str:
+    kind, item = value.get("kind"), value.get("item") or {}
+    name = click.style(value.get("item_id") or item.get("item_id", ""), bold=True)
+    if kind == "put":
+        return f"put     {name}  {item.get('title', '')}{_aside(item.get('category'))}"
+    if kind == "patch":
+        return f"patched {name}  {', '.join(value.get('fields', ()))}"
+    return f"{click.style('deleted', fg='red')} {name}"
+
+
+def _control(value: dict[str, Any]) -> str:
+    by = f" by {value['actor']}" if value.get("actor") else ""
+    subject = click.style(f"{value.get('subject')}:{value.get('id')}", bold=True)
+    return (
+        f"{subject} from version {value.get('expected_version')}{by}{_aside(value.get('reason'))}"
+    )
+
+
+def _slate(value: dict[str, Any]) -> str:
+    items = [it["item_id"] for it in value.get("items", ())]
+    shown = " ".join(items[:5]) + (" …" if len(items) > 5 else "")
+    why = click.style(f"  {value['fallback']}", fg="yellow") if value.get("fallback") else ""
+    return (
+        f"{_who(value.get('person'))}  {value.get('placement')}  {len(items)} items: {shown}{why}"
+    )
+
+
+def _letter(value: dict[str, Any]) -> str:
+    where = f"{value.get('topic')} {value.get('partition')}:{value.get('offset')}"
+    return f"{where}  {click.style(str(value.get('reason')), fg='red')}"
+
+
+def _who(pseudonym: str | None) -> str:
+    # the first two digits name the key, which is mostly the same
+    return click.style(pseudonym[2:10] if pseudonym else "nobody  ", fg="blue")
+
+
+def _aside(text: str | None) -> str:
+    return click.style(f"  {text}", fg="bright_black") if text else ""
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    value: Any = record.value
+    if value is not None:
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = bytes(value).hex()
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "key": record.key.decode(errors="replace") if record.key is not None else None,
+        "value": value,
+    }
+
+
+def _deaf() -> bool:
+    """Whether the reader of our output has gone (`| head`): else we would wait for the next record
+    to find out."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # no descriptor: a test's capture
+        return False

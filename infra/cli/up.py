@@ -1,0 +1,135 @@
+"""`freshet up`: everything on one machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from infra.cli.console import DEFAULT_DIR, json_option, print_json
+
+if TYPE_CHECKING:
+    from infra.home import Up
+    from infra.plan import Plan
+
+
+@click.command("up")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_DIR,
+    envvar="FRESHET_DATA_DIR",
+    show_default=True,
+    help="Where broker, Redis, keys, spools and logs live.",
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Of the API.  [default: 8080, or a free one]"
+)
+@click.option("--redis-port", type=click.IntRange(1, 65535), help="[default: a free one]")
+@click.option("--broker-port", type=click.IntRange(1, 65535), help="[default: a free one]")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Serving workers."
+)
+@click.option(
+    "--flow-workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Workers that share the partitions of `events`.",
+)
+@json_option
+def up_command(
+    data_dir: Path,
+    port: int | None,
+    redis_port: int | None,
+    broker_port: int | None,
+    workers: int,
+    flow_workers: int,
+    as_json: bool,
+) -> None:
+    """Run broker, Redis, dataflows and API on this machine, until Ctrl-C.
+
+    A process that ends is started again, after 0.1 s, then 0.2 s … up to 5 s. Ctrl-C or SIGTERM
+    stops everything in order and leaves nothing behind but the data; a second Ctrl-C kills.
+
+    KAFKA_BOOTSTRAP and REDIS_URL make it use those instead of its own.
+
+    \b
+    freshet up
+    freshet up --data-dir /srv/freshet --port 8000 --workers 4
+    REDIS_URL=redis://cache:6379/0 KAFKA_BOOTSTRAP=kafka:9092 freshet up
+    """
+    from infra import home
+    from infra.plan import plan
+    from infra.services import reserved
+    from infra.supervise import up
+
+    say = _JsonLines() if as_json else _Lines()
+    with home.claimed(data_dir) as directory:
+        home.forget_stale(directory, say.change)
+        planned = plan(
+            directory,
+            os.environ,
+            port=port,
+            redis_port=redis_port,
+            broker_port=broker_port,
+            workers=workers,
+            flow_workers=flow_workers,
+        )
+        say.starting(planned)
+        with reserved(planned.settings.port, planned.settings.bind):
+            failure = up(planned, say.change, say.ready)
+    if failure:
+        raise click.ClickException(failure)
+    say.change("stopped")
+
+
+class _Lines:
+    """For people."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
+    def starting(self, plan: Plan) -> None:
+        click.echo(f"Freshet starts in {plan.settings.data_dir}")
+
+    def change(self, line: str) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+
+    def ready(self, up: Up) -> None:
+        from infra.services import without_password
+
+        own = {process.name for process in up.processes}
+        click.echo(f"ready after {time.monotonic() - self.began:.1f} s")
+        for name, value in (
+            ("API", click.style(up.url, bold=True) + f"   (try {up.url}/docs)"),
+            ("Kafka", up.kafka_bootstrap + ("" if "broker" in own else "   (yours)")),
+            ("Redis", without_password(up.redis_url) + ("" if "redis" in own else "   (yours)")),
+            ("data", up.data_dir),
+            ("logs", f"{up.data_dir}/logs/*.log"),
+        ):
+            click.echo(f"  {name:6} {value}")
+        click.echo("Ctrl-C stops it; `freshet status` shows how it does")
+
+
+class _JsonLines:
+    """For machines: one object a line, `event` says which."""
+
+    def starting(self, plan: Plan) -> None:
+        print_json({"event": "starting", "data_dir": plan.settings.data_dir, "url": plan.url})
+
+    def change(self, line: str) -> None:
+        print_json({"event": "change", "text": line})
+
+    def ready(self, up: Up) -> None:
+        import msgspec
+
+        from infra.services import without_password
+
+        told = msgspec.to_builtins(up)
+        del told["environment"]  # it holds the token
+        told["redis_url"] = without_password(up.redis_url)
+        print_json({"event": "ready", **told})

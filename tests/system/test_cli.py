@@ -1,0 +1,327 @@
+"""The command line against a whole system: history in, everything told, clean ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from infra.cli import generated, movielens
+from infra.cli.main import COMMANDS, cli
+from infra.plan import ROOT
+from infra.supervise import System
+
+BARE = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL", "FRESHET_DATA_DIR"}
+
+
+def freshet(*arguments: object, code: int | None = 0) -> Result:
+    """`freshet` with `arguments`, in this process: a hundred starts of Python would take minutes."""
+    runner = CliRunner(env=dict.fromkeys(BARE))
+    done = runner.invoke(cli, [*map(str, arguments)], prog_name="freshet")
+    assert code is None or done.exit_code == code, done.output
+    return done
+
+
+def spawned(*arguments: object) -> subprocess.Popen[str]:
+    """`freshet` with `arguments`, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def told_json(system: System, *arguments: object) -> Any:
+    return json.loads(freshet(*arguments, "--json", "--data-dir", system.directory).stdout)
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def history(system: System, tmp_path_factory: pytest.TempPathFactory) -> System:
+    """The system after a small history: 40 films, 12 people who each liked 9 of them."""
+    folder = tmp_path_factory.mktemp("history")
+    items, events = folder / "items.ndjson", folder / "events.ndjson.gz"
+    genres = ("Crime", "Drama")
+    with items.open("w") as file:
+        for n in range(40):
+            item = {"item_id": f"i{n}", "title": f"Film {n}", "category": genres[n % 2]}
+            file.write(json.dumps(item) + "\n")
+    with gzip.open(events, "wt") as file:
+        for minute in range(9):
+            for person in range(12):
+                at = f"2026-11-01T10:{minute:02}:{person:02}Z"
+                item_id = f"i{(person % 3) * 9 + minute}"
+                event = {"user_id": f"u{person}", "item_id": item_id, "action": "like"}
+                file.write(json.dumps(event | {"occurred_at": at}) + "\n")
+    told = told_json(system, "import", "--items", items, "--events", events)
+    assert told["items"]["accepted"] == 40
+    assert told["events"]["accepted"] == 108
+    assert told["events"]["positions"], "one for each partition touched"
+    await_folded(system)
+    return system
+
+
+def await_folded(system: System) -> None:
+    def caught_up() -> bool:
+        told = told_json(system, "status")
+        return all(flow["lag"] == 0 for flow in told["flows"]) and told["tables"] is not None
+
+    until(caught_up)
+
+
+def test_help_is_there_at_once() -> None:
+    before = os.times()
+    said, _ = spawned("--help").communicate()
+    after = os.times()
+    # processor time: a test machine may be busy with others
+    took = sum(after[2:4]) - sum(before[2:4])
+    assert took < 0.3
+    for name in ("up", "import", "status", "tail", "inspect", "topics", "keys", "serve", "flows"):
+        assert re.search(rf"^  {name} ", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", sorted({it.name for it in COMMANDS} - {"demo", "bench"}))
+def test_every_command_explains_itself(command: str) -> None:
+    said = freshet(command, "--help").stdout
+    assert said.startswith(f"Usage: freshet {command}")
+    assert "freshet " in said.partition("\n")[2] or command in ("serve", "keys", "setup")
+
+
+def test_a_wrong_call_is_exit_2() -> None:
+    assert "No such command" in freshet("swim", code=2).stderr
+    assert "give --movielens, --items or --events" in freshet("import", code=2).stderr
+    assert (
+        "--dry-run takes the flow people"
+        in freshet("flows", "run", "control", "--dry-run", code=2).stderr
+    )
+
+
+@pytest.mark.parametrize("command", [("status",), ("tail", "events"), ("inspect", "user", "u1")])
+def test_nothing_running_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = freshet(*command, code=2)
+    assert done.stderr == (
+        "freshet: nothing runs in .freshet: start it with `freshet up`, or name a running one with"
+        " --data-dir, or with KAFKA_BOOTSTRAP and REDIS_URL\n"
+    )
+
+
+def test_status(history: System) -> None:
+    told = told_json(history, "status")
+    assert told["serving_status"] == 200
+    people = [flow for flow in told["flows"] if flow["flow"] == "people"]
+    assert [flow["partition"] for flow in people] == [0, 1, 2, 3]
+    assert sum(flow["offset"] for flow in people) >= 108
+    assert {it["name"] for it in told["processes"]} >= {"people", "redis", "serving-1"}
+    said = freshet("status", "--data-dir", history.directory).stdout
+    assert history.url in said
+    assert "people" in said
+
+
+def test_importing_again_sends_the_same_ids(history: System, tmp_path: Path) -> None:
+    events = tmp_path / "events.ndjson"
+    line = {
+        "user_id": "again",
+        "item_id": "i1",
+        "action": "view",
+        "occurred_at": "2026-11-01T10:00:00Z",
+    }
+    events.write_text(json.dumps(line) + "\n")
+    for _ in range(2):
+        told_json(history, "import", "--events", events)
+    await_folded(history)
+    until(lambda: told_json(history, "inspect", "user", "again")["known"])
+    assert told_json(history, "inspect", "user", "again")["counts"] == {"view": 1}
+
+
+def test_what_the_edge_rejects_is_told_and_exit_1(history: System, tmp_path: Path) -> None:
+    events = tmp_path / "events.ndjson"
+    good = {
+        "user_id": "u1",
+        "item_id": "i1",
+        "action": "view",
+        "occurred_at": "2026-11-01T10:00:00Z",
+    }
+    events.write_text("\n".join(json.dumps(it) for it in (good, good | {"action": "swim"})))
+    done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
+    assert "1 of 2 accepted" in done.stdout
+    assert "1 rejected: action unknown_action" in done.stdout
+    events.write_text("[1]\n")
+    done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
+    assert "line 1: not a JSON object" in done.stderr
+
+
+def test_movielens(history: System, tmp_path: Path) -> None:
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres\n"
+        '901,"Seven, the Film (1995)",Crime|Thriller\n'
+        "902,Bare,(no genres listed)\n"
+    )
+    (tmp_path / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n77,902,3.5,964982800\n77,901,4.0,964982703\n"
+    )
+    told = told_json(history, "import", "--movielens", tmp_path)
+    assert (told["items"]["accepted"], told["events"]["accepted"]) == (2, 2)
+    until(lambda: len(told_json(history, "inspect", "user", "77")["recent"]) == 2)
+    recent = told_json(history, "inspect", "user", "77")["recent"]
+    assert [(it["action"], it["title"], it["category"]) for it in recent] == [
+        ("view", "Bare", ""),
+        ("like", "Seven, the Film (1995)", "Crime"),
+    ]
+
+
+def test_inspect_user(history: System) -> None:
+    told = told_json(history, "inspect", "user", "u3")
+    assert told["known"]
+    assert told["counts"] == {"like": 9}
+    assert told["seen"] == 9
+    assert [it["item_id"] for it in told["recent"]] == [f"i{n}" for n in reversed(range(9))]
+    assert [it["category"] for it in told["affinity"]] == ["Crime", "Drama"]
+    by_pseudonym = told_json(history, "inspect", "user", told["pseudonym"])
+    assert by_pseudonym["counts"] == told["counts"]
+    said = freshet("inspect", "user", "u3", "--data-dir", history.directory).stdout
+    assert "9 like" in said
+    assert "Film 8" in said
+    assert told_json(history, "inspect", "user", "nobody")["known"] is False
+
+
+def test_inspect_item(history: System) -> None:
+    told: dict[str, Any] = {}
+
+    def counted() -> bool:
+        told.update(told_json(history, "inspect", "item", "i4"))
+        return bool(told["neighbours"])
+
+    until(counted)
+    assert told["item"]["title"] == "Film 4"
+    assert told["popularity"]["90d"] > told["popularity"]["24h"] >= 0
+    assert {it["title"] for it in told["neighbours"]} <= {f"Film {n}" for n in range(9)}
+    done = freshet("inspect", "item", "no-such", "--data-dir", history.directory, code=1)
+    assert done.stderr == "freshet: neither the catalogue nor the tables hold this item\n"
+
+
+def test_inspect_slate(history: System) -> None:
+    from infra.cli.history import Connection
+
+    connection = Connection(history.url)
+    _, answer = connection.get("/v1/recommendations?user_id=u3&count=5")
+    connection.close()
+    slate_id = answer["slate_id"]
+    until(
+        lambda: (
+            freshet(
+                "inspect", "slate", slate_id, "--data-dir", history.directory, code=None
+            ).exit_code
+            == 0
+        )
+    )
+    told = told_json(history, "inspect", "slate", slate_id)
+    assert [it["item_id"] for it in told["items"]] == [it["item_id"] for it in answer["items"]]
+    assert slate_id in freshet("inspect", "slate", slate_id, "--data-dir", history.directory).stdout
+
+
+def test_tail(history: System) -> None:
+    where = ("--data-dir", history.directory)
+    done = freshet("tail", "events", "--from-beginning", "-n", "3", "--json", *where)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(records) == 3
+    assert all(record["value"]["kind"] == "action" for record in records)
+    assert not re.search(r"\bu\d+\b", done.stdout), "people are pseudonyms"
+    said = freshet("tail", "items", "--from-beginning", "-n", "1", *where).stdout
+    assert re.search(r"put +i\d+  Film \d+", said)
+
+
+@pytest.mark.parametrize("end", ["interrupt", "pipe"])
+def test_tail_ends_cleanly(history: System, end: str) -> None:
+    command = ("tail", "events", "--from-beginning", "--data-dir", history.directory)
+    with spawned(*command) as tail:
+        assert tail.stdout
+        assert tail.stderr
+        assert "liked" in tail.stdout.readline()
+        if end == "interrupt":
+            tail.send_signal(signal.SIGINT)
+        else:
+            tail.stdout.close()  # nothing more comes: it must notice by itself
+        assert tail.wait(10) == 0
+        assert tail.stderr.read() == ""
+
+
+def test_dry_run_tells_the_writes_and_makes_none(history: System) -> None:
+    before = told_json(history, "status")["flows"]
+    partition = next(
+        it["partition"] for it in before if it["flow"] == "people" and it["offset"] > 5
+    )
+    command = ("flows", "run", "people", "--partition", partition, "--from", 2, "--dry-run")
+    done = freshet(*command, "--limit", 3, "--data-dir", history.directory)
+    assert done.stdout.startswith(f"partition {partition}, offsets 2 to 4\n")
+    assert f"u:{{{partition}}}:" in done.stdout
+    assert done.stderr.endswith("transactions would be committed; nothing was written\n")
+    told = freshet(*command, "--json", "--data-dir", history.directory).stdout.splitlines()
+    assert json.loads(told[0])["first"] == 2
+    after = told_json(history, "status")["flows"]
+    assert [it["offset"] for it in after] == [it["offset"] for it in before]
+
+
+def test_topics_and_keys(history: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {it["name"]: it for it in told_json(history, "topics")}
+    assert len(told["events"]["partitions"]) == 4
+    assert told["events"]["records"] >= 108
+    assert len(told["control"]["partitions"]) == 1
+    monkeypatch.chdir(tmp_path)
+    away = json.loads(freshet("topics", "--json").stdout)
+    assert [it["partitions"] for it in away] == [[]] * len(told)
+    schema = json.loads(freshet("topics", "--schema", "events").stdout)
+    assert schema["title"] == "events"
+    assert "$schema" in schema
+    assert "--schema takes one of" in freshet("topics", "--schema", "nope", code=2).stderr
+    keys = json.loads(freshet("keys", "--json").stdout)
+    assert {"u:{*}:*", "tb:{tables}:meta"} <= {key["pattern"] for key in keys}
+    assert "u:{*}:*" in freshet("keys").stdout
+
+
+def test_movielens_is_found_by_its_file_names(tmp_path: Path) -> None:
+    assert movielens.find({}, tmp_path) is None
+    deep = tmp_path / "data" / "a" / "ml"
+    deep.mkdir(parents=True)
+    for name in movielens.FILES:
+        (deep / name).touch()
+    assert movielens.find({}, tmp_path) == deep
+    given = tmp_path / "elsewhere"
+    given.mkdir()
+    assert movielens.find({"DATA": str(given)}, tmp_path) == deep, "$DATA holds none"
+    for name in movielens.FILES:
+        (given / name).touch()
+    assert movielens.find({"DATA": str(given)}, tmp_path) == given
+    with pytest.raises(movielens.NotMovieLens, match=r"has no ratings\.csv and no movies\.csv"):
+        movielens.load(tmp_path)
+
+
+def test_the_generated_catalogue_is_the_same_every_time() -> None:
+    made = generated.generated(3)
+    assert made == generated.generated(3) != generated.generated(4)
+    assert (len(made.items), len(made.ratings)) == (generated.ITEMS, generated.RATINGS)
+    assert len({it.title for it in made.items}) == generated.ITEMS
+    assert len({(it.user_id, it.item_id) for it in made.ratings}) == generated.RATINGS
+    assert [it.at for it in made.ratings] == sorted(it.at for it in made.ratings)
+    assert "generated" in made.source

