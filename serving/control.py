@@ -14,7 +14,8 @@ _HELD: Final = msgspec.json.Decoder(Held)
 _RECIPE: Final = msgspec.json.Decoder(Recipe)
 _LOG: Final = logging.getLogger(__name__)
 
-# found on MovieLens and on baskets; category is for those who said what they like
+# Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
+# category is for those who said what they like.
 DEFAULT: Final = Recipe(
     weights={"covisit": 1.0, "content": 0.015, "popular": 0.006, "category": 0.001}
 )

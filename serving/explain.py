@@ -53,7 +53,7 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
             found.append(_watched(case, because[candidate]))
         elif column == "content":
             found.append(_similar(case, slot))
-        elif column == "category":
+        elif column in ("category", "affinity"):
             name = _category(case, slot)
             found.append(Reason("category", f"More {name} for you"))
         elif column == "popular":

@@ -12,10 +12,11 @@ from schemas.control import Change, Recipe
 from schemas.reject import Rejected
 from serving.body import decode
 from serving.ingest import Record
+from serving.score import COLUMNS
 from serving.sources import SOURCES
 
-SCORED: Final = frozenset({source.name for source in SOURCES} | {"category"})
-"""What a recipe may give a weight: each source, and the person's affinity to the item's category."""
+SCORED: Final = frozenset(thing.name for thing in (*SOURCES, *COLUMNS))
+"""What a recipe may give a weight: each source, and each column of the score."""
 DEEPEST: Final = 10_000
 _ENCODE: Final = msgspec.json.Encoder().encode
 

@@ -1,6 +1,6 @@
 """COLUMNS: what a score is made of. A new one is a function and a line here.
 
-score = sum over columns of recipe.weights[column] x value. Values lie in 0 to 1 (category: -1 to 1) and do
+score = sum over columns of recipe.weights[column] x value. Values lie in 0 to 1 (affinity: -1 to 1) and do
 not depend on the rate of events; a co-visitation score is a probability, typically .01 to .1, which is why
 the default weights of the others are small.
 """
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.affinity import affinity
+from models.features.affinity import affinity as decayed
 from serving.case import Case, Numbers
 from serving.catalogue import Slots
 from serving.sources import Pool
@@ -66,22 +66,29 @@ def popular(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
 
 
 def category(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """The person's affinity to the primary category, relative to their dearest, -1 to 1; a category
-    they said they like counts as their dearest."""
+    """1 for a primary category that the person said they like, else 0."""
+    preferences = case.person.preferences
+    if not case.personal or preferences is None or not preferences.liked_categories:
+        return None
+    items = case.world.items
+    liked = np.zeros(len(items.categories.texts))
+    liked[[items.categories.find(name) or 0 for name in preferences.liked_categories]] = 1
+    liked[0] = 0
+    return liked[items.category[kept.slots]]
+
+
+def affinity(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """What the person did lately in the primary category, relative to their dearest, -1 to 1."""
     if not case.personal:
         return None
     items = case.world.items
-    hashes, sums = affinity(case.person.row, case.ask.now)
-    preferences = case.person.preferences
-    liked = preferences.liked_categories if preferences else ()
-    if not len(hashes) and not liked:
+    hashes, sums = decayed(case.person.row, case.ask.now)
+    top = sums.max(initial=0.0)
+    if not top > 0:
         return None
     leaning = np.zeros(len(items.categories.texts))
-    top = sums.max(initial=0.0)
-    if top > 0:
-        numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
-        leaning[numbers] = np.maximum(sums / top, -1)
-    leaning[[items.categories.find(name) or 0 for name in liked]] = 1
+    numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
+    leaning[numbers] = np.maximum(sums / top, -1)
     leaning[0] = 0
     return leaning[items.category[kept.slots]]
 
@@ -91,6 +98,7 @@ COLUMNS: Final = (
     Column("content", content),
     Column("popular", popular),
     Column("category", category),
+    Column("affinity", affinity),
 )
 
 

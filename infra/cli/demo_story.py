@@ -73,7 +73,12 @@ async def tell(url: str, token: str, ratings: Sequence[Rating]) -> Story:
         if not before:
             raise NoStory("the list is empty")
         clicked = before[-1].item_id
-        event = {"user_id": user, "item_id": clicked, "action": "click"}
+        event = {
+            "event_id": f"story-{user}-{clicked}",
+            "user_id": user,
+            "item_id": clicked,
+            "action": "click",
+        }
         answer = await client.post("/v1/events", event)
         if answer.status != 202:
             raise NoStory(f"the click was answered {answer.status}")

@@ -7,6 +7,7 @@ what is measured, the client's own work is part of every figure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -44,7 +45,11 @@ _Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Client:
-    """At most `connections` requests at once; the others wait for their turn."""
+    """At most `connections` requests at once; the others wait for their turn.
+
+    A request whose kept connection turns out to be gone is sent again on a new one: posts should
+    carry ids that make them count once.
+    """
 
     def __init__(self, url: str, token: str = "", connections: int = 32) -> None:
         parts = urlsplit(url)
@@ -80,27 +85,34 @@ class Client:
         return await self._request(head % (target.encode(), len(body)), body)
 
     async def _request(self, head: bytes, body: bytes) -> Answer:
-        pair = await self._free.get()
-        kept: _Pair | None = None
+        pair, kept = await self._free.get(), None
+        data = head + self._fixed + b"\r\n" + body
         try:
             async with asyncio.timeout(SECONDS):
-                reader, writer = pair or await asyncio.open_connection(
-                    self._host, self._port, limit=_LARGEST_HEAD
-                )
-                pair = reader, writer
-                began = time.perf_counter()
-                writer.write(head + self._fixed + b"\r\n" + body)
-                status, length, stays = _head(await reader.readuntil(b"\r\n\r\n"))
-                answer = await reader.readexactly(length)
-                ended = time.perf_counter()
-            kept = pair if stays else None
-            return Answer(status, answer, began, ended)
+                if pair:
+                    with contextlib.suppress(OSError, EOFError):  # it lay idle and was ended
+                        answer, kept = await _ask(pair, data)
+                        return answer
+                    pair[1].close()
+                pair = await asyncio.open_connection(self._host, self._port, limit=_LARGEST_HEAD)
+                answer, kept = await _ask(pair, data)
+                return answer
         except (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError) as error:
             raise Broken(type(error).__name__) from None
         finally:
             if pair and not kept:
                 pair[1].close()
             self._free.put_nowait(kept)
+
+
+async def _ask(pair: _Pair, data: bytes) -> tuple[Answer, _Pair | None]:
+    """The answer, and the connection if it stays."""
+    reader, writer = pair
+    began = time.perf_counter()
+    writer.write(data)
+    status, length, stays = _head(await reader.readuntil(b"\r\n\r\n"))
+    body = await reader.readexactly(length)
+    return Answer(status, body, began, time.perf_counter()), pair if stays else None
 
 
 def _head(data: bytes) -> tuple[int, int, bool]:

@@ -75,7 +75,14 @@ def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
 
 def read_row(blob: bytes | None) -> np.void:
     """One row as stored; zeros where there is none. Errors: `ForeignRow`."""
-    row: np.void = read_rows([blob])[0]
+    row: np.void = np.zeros(1, ROW)[0]
+    if blob is None:
+        return row
+    if not FIXED <= len(blob) <= ROW.itemsize:
+        raise ForeignRow("a person's row has the wrong size")
+    row = np.frombuffer(blob.ljust(ROW.itemsize, b"\0"), ROW)[0]
+    if row["version"] != VERSION:
+        raise ForeignRow("a person's row is of another version: rebuild")
     return row
 
 

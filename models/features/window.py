@@ -42,7 +42,8 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     counts = tells & (folded.repeats < CAP)
     good = (lags < folded.session_rank[:, None]) & (back != item[:, None]) & (back != 0)
     good &= counts[:, None]
-    for lag in range(1, LAG):
+    # a partner further back than the longest session of the batch is none
+    for lag in range(1, min(LAG, int(folded.session_rank.max(initial=0)) + 1)):
         good[:, lag] &= ~((back[:, lag : lag + 1] == back[:, :lag]) & good[:, :lag]).any(1)
     good &= np.cumsum(good, 1, dtype=np.uint8) <= PARTNERS
     folded.partners = np.where(good, back, 0).astype(np.uint64)

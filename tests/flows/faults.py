@@ -194,7 +194,7 @@ def _compare_person(
     )
     for feature in FEATURES:
         counts[feature.name] += feature.value(read_row(row)) != feature.reference(mine)
-    counts["seen"] += set(u64s(seen)) != reference.seen(mine)
+    counts["seen"] += u64s(seen) != reference.seen(mine)
     counts["hidden"] += set(u64s(hidden)) != reference.hidden(mine)
 
 

@@ -60,8 +60,15 @@ def facts(told: Sequence[Event]) -> list[tuple[Event, list[tuple[int, int]]]]:
     return counted
 
 
-def seen(told: Sequence[Event]) -> set[int]:
-    return {e.item for e in told if ACTIONS[e.action].recent}
+def seen(told: Sequence[Event]) -> list[int]:
+    """What is appended to the seen set: an item that does not stand in the list just then."""
+    lists = iter(reference_before(told))
+    return [
+        e.item
+        for e in told
+        if ACTIONS[e.action].recent
+        and not (e.recent and any(key[1] == e.item for key in next(lists)))
+    ]
 
 
 def hidden(told: Sequence[Event]) -> set[int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from itertools import islice
 
+import msgspec
 import numpy as np
+import pytest
 
 from infra.cli import bench_log
 from infra.cli.bench_replay import clean_environment
@@ -49,7 +52,7 @@ def test_bodies_are_one_users_events_each_named_once() -> None:
         assert {it["user_id"] for it in told} == {user}
         assert {it["occurred_at"] for it in told} == {f"2025-10-09T08:53:20.{2 * k:03d}Z"}
         ids |= {it["event_id"] for it in told}
-        assert events.msgspec.json.decode(json.dumps(told[0]), type=EventIn).user_id == user
+        assert msgspec.json.decode(json.dumps(told[0]), type=EventIn).user_id == user
     assert len(ids) == 300
 
 
@@ -58,9 +61,7 @@ def test_a_single_event_is_no_batch() -> None:
     assert json.loads(body)["user_id"] == user
 
 
-def test_no_setting_of_the_caller_reaches_the_bench(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    import os
-
+def test_no_setting_of_the_caller_reaches_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_TOKEN", "FRESHET_PARTITIONS"):
         monkeypatch.setenv(name, "8")
     clean_environment()
