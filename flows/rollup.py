@@ -23,8 +23,8 @@ from models.tables import Hole, Tables
 from schemas import facts, keys, tables
 
 log = logging.getLogger(__name__)
-CHUNK: Final = 48 << 20
-"""Bytes of one key of the base: far below what makes a Redis replica stall."""
+CHUNK: Final = 1 << 20
+"""Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
 READ: Final = 200
 KEEP: Final = 5_000
 """Versions that the stream of changes keeps; a reader further behind loads everything."""
@@ -49,9 +49,15 @@ class Rollup:
         head = self._redis.get(keys.TABLES_BASE)
         if head is None:
             return Tables(self._settings.partitions), None
-        chunks = int(head.split(b":")[1])
-        data = b"".join(self._redis.mget([keys.base_chunk(n) for n in range(chunks)]))
-        return Tables.load(data), head
+        self._sweep(head)
+        return Tables.load(b"".join(self._redis.mget(_parts(head)))), head
+
+    def _sweep(self, head: bytes) -> None:
+        """Drops what a roll-up that was killed while storing left behind."""
+        mine = {keys.TABLES_BASE, *_parts(head)}
+        for key in self._redis.scan_iter(match=keys.TABLES_BASE + b"*", count=1000):
+            if key not in mine:
+                self._redis.unlink(key)
 
     def read(self) -> int:
         """Applies what the delta logs hold beyond the positions. Answers how many entries.
@@ -110,14 +116,15 @@ class Rollup:
     def store(self) -> None:
         """Stores tables and positions together, then trims the delta logs up to them."""
         data = self.tables.dump()
-        chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
-        head = b"%d:%d" % (time.time_ns(), len(chunks))
+        head = b"%d:%d" % (time.time_ns(), -(-len(data) // CHUNK))
+        for n, key in enumerate(_parts(head)):  # under a name of its own: nobody reads it yet
+            self._redis.set(key, data[n * CHUNK : (n + 1) * CHUNK])
         with self._redis.pipeline(transaction=True) as pipe:
             self._guard(pipe, keys.TABLES_BASE, self._base)
-            for n, chunk in enumerate(chunks):
-                pipe.set(keys.base_chunk(n), chunk)
             pipe.set(keys.TABLES_BASE, head)
             self._execute(pipe)
+        if self._base is not None:
+            self._redis.unlink(*_parts(self._base))
         self._base = head
         for p, position in enumerate(self.tables.positions):
             self._redis.xtrim(keys.deltas(p), minid=f"{position}-0", approximate=False)
@@ -133,6 +140,12 @@ class Rollup:
             pipe.execute()
         except redis.WatchError:
             raise Overtaken("another roll-up is at work") from None
+
+
+def _parts(head: bytes) -> list[bytes]:
+    """The keys that hold the base which ``name:parts`` heads."""
+    made, _, parts = head.partition(b":")
+    return [keys.base_chunk(made, n) for n in range(int(parts))]
 
 
 def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

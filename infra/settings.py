@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -110,12 +111,32 @@ def signing_key(settings: Settings) -> tuple[int, bytes]:
             )
         return number, key
     path = settings.data_dir / "pseudonym.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _make_key(path)
     try:
-        # O_EXCL: of two workers that start together one makes the key, the other reads it
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return 1, bytes.fromhex(path.read_text().strip())
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
-    return 1, bytes.fromhex(path.read_text().strip())
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        key = b""
+    if len(key) < 16:
+        raise BadSetting(
+            f"{path} holds no key of 16 bytes or more in hex: restore it, or set"
+            " FRESHET_PSEUDONYM_KEYS"
+        )
+    return 1, key
+
+
+def _make_key(path: Path) -> None:
+    """Makes a key unless there is one: of workers that start together all get the first one's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(descriptor)
+        # written first, named afterwards: nobody ever reads half a key (an empty one signs too)
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        fresh.unlink()

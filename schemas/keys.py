@@ -85,8 +85,9 @@ TABLES_CATEGORIES: Final = b"tb:{tables}:cat"
 TABLES_CHANGES: Final = b"tb:{tables}:log"
 
 
-def base_chunk(n: int) -> bytes:
-    return b"%s:%d" % (TABLES_BASE, n)
+def base_chunk(made: bytes, n: int) -> bytes:
+    """Part n of the base that was made under this name."""
+    return b"%s:%s:%d" % (TABLES_BASE, made, n)
 
 
 KEYS: Final = (

@@ -55,7 +55,7 @@ class Follower:
         """Reads the state and, in the same transaction, the last id of each stream."""
         raise NotImplementedError
 
-    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         """Takes the next entries. Errors: `Gap`."""
         raise NotImplementedError
 
@@ -86,14 +86,14 @@ class Follower:
         """Takes what is new, or waits up to `BLOCK_MS` for it. Errors: `Gap`."""
         after: dict[Any, Any] = {stream: _text(last) for stream, last in self.places.items()}
         reply: Any = await self.redis.xread(after, count=COUNT, block=BLOCK_MS)
-        await self._check()
+        await self.check()
         self._heard = time.monotonic()
         for stream, raw in reply:
             entries: list[Entry] = [(_id(name), fields) for name, fields in raw]
-            self.apply(stream, entries)
+            await self.apply(stream, entries)
             self.places[stream] = entries[-1][0]
 
-    async def _check(self) -> None:
+    async def check(self) -> None:
         """Errors: `Gap` where a stream was trimmed past our place, or ends before it."""
         async with self.redis.pipeline(transaction=False) as pipe:
             for stream in self.places:

@@ -13,7 +13,7 @@ from schemas.identity import partition_of
 from serving.control import Control
 from serving.follow import Entry, Follower, Gap, last_id
 from serving.index import ContentIndex
-from serving.tables import Tables
+from serving.tables import Neighbours, Tables
 
 AT_ONCE: Final = 200
 """Items taken up before the event loop turns to others."""
@@ -52,7 +52,7 @@ class CatalogueFollower(Follower):
             if key not in held and partition_of(key, partitions) == partition:
                 self.table.drop(name)
 
-    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         for _, fields in entries:
             if fields[b"v"]:
                 self.table.put(items.ITEM_DECODER.decode(fields[b"v"]))
@@ -81,15 +81,32 @@ class TablesFollower(Follower):
         if meta:
             read = tables.META_DECODER.decode(meta)
             version = read.version
-            self.tables.load(read, _by_hash(neighbours), _by_hash(popularity))
+            located = await self._located(_by_hash(neighbours))
+            self.tables.clear()
+            self.tables.take(read, located, _by_hash(popularity))
         self.places = {keys.TABLES_CHANGES: (version, 0)}
 
-    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         for _, fields in entries:
             change = tables.DECODER.decode(fields[tables.FIELD])
             if change.meta.version != self.tables.meta.version + 1:
                 raise Gap
-            self.tables.apply(change)
+            self.tables.take(change.meta, await self._located(change.neighbours), change.popularity)
+
+    async def _located(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
+        """As `Tables.located`, a part at a time: reads go on in between."""
+        lists, found = list(neighbours.items()), {}
+        for at in range(0, len(lists), AT_ONCE):
+            found.update(self.tables.located(lists[at : at + AT_ONCE]))
+            await asyncio.sleep(0)
+        return found
+
+    async def check(self) -> None:
+        """Versions follow one another, so a trimmed stream shows in `apply`. An entry may be
+        megabytes, so the store's end is read off the version it published last."""
+        meta: Any = await self.redis.get(keys.TABLES_META)
+        if (tables.META_DECODER.decode(meta).version if meta else 0) < self.tables.meta.version:
+            raise Gap
 
 
 class ControlFollower(Follower):
@@ -110,7 +127,7 @@ class ControlFollower(Follower):
             self.control.replace({name.decode(): value for name, value in held.items()})
         self.places = {keys.CONTROL_CHANGES: last_id(end)}
 
-    def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         for _, fields in entries:
             self.control.put(fields[b"s"].decode(), fields[b"v"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -43,14 +43,48 @@ class Tables:
         self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
     ) -> None:
         """Takes everything anew: what the mappings lack is gone."""
+        self.clear()
+        self._take(meta, neighbours, popularity)
+
+    def clear(self) -> None:
         self.neighbours.clear()
         self.popularity[:] = 0
         self._tops[:] = 1
-        self._take(meta, neighbours, popularity)
 
     def apply(self, change: Published) -> None:
         """Goes on to the next version."""
         self._take(change.meta, change.neighbours, change.popularity)
+
+    def located(self, lists: Sequence[tuple[int, bytes]]) -> dict[int, Neighbours]:
+        """Slot -> neighbours, of lists as published: what `take` takes. Changes nothing that is read."""
+        listed = tables.neighbours(b"".join([value for _, value in lists]))
+        slots = self.items.locate_all(listed["item"].astype(np.uint64))
+        scores = listed["score"].copy()
+        owners = self.items.locate_all(np.array([item for item, _ in lists], np.uint64))
+        ends = np.cumsum([len(value) // tables.NEIGHBOUR.itemsize for _, value in lists])
+        return {
+            owner: Neighbours(part.copy(), score.copy())
+            for owner, part, score in zip(
+                owners.tolist(),
+                np.split(slots, ends[:-1]),
+                np.split(scores, ends[:-1]),
+                strict=True,
+            )
+        }
+
+    def take(
+        self, meta: Meta, neighbours: Mapping[int, Neighbours], popularity: Mapping[int, bytes]
+    ) -> None:
+        """Becomes version `meta`, in one step: no answer is made of two versions."""
+        self.neighbours.update(neighbours)
+        if popularity:
+            slots = self.items.locate_all(np.fromiter(popularity, np.uint64, len(popularity)))
+            self._fit()
+            rows = np.frombuffer(b"".join(popularity.values()), POPULARITY)
+            self.popularity[slots] = rows.reshape(-1, len(WINDOWS))
+            tops = self.popularity.max(axis=0)
+            self._tops = np.where(tops > 0, tops, 1)
+        self.meta = meta
 
     def popular(self, window: int) -> Slots:
         """Known items by popularity in `WINDOWS[window]`, then the newest, then by hash.
@@ -85,18 +119,7 @@ class Tables:
     def _take(
         self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
     ) -> None:
-        for item, value in neighbours.items():
-            listed = tables.neighbours(value)
-            found = self.items.locate_all(listed["item"].astype(np.uint64))
-            self.neighbours[self.items.slot(item)] = Neighbours(found, listed["score"].copy())
-        if popularity:
-            slots = self.items.locate_all(np.fromiter(popularity, np.uint64, len(popularity)))
-            self._fit()
-            rows = np.frombuffer(b"".join(popularity.values()), POPULARITY)
-            self.popularity[slots] = rows.reshape(-1, len(WINDOWS))
-            tops = self.popularity.max(axis=0)
-            self._tops = np.where(tops > 0, tops, 1)
-        self.meta = meta
+        self.take(meta, self.located(list(neighbours.items())) if neighbours else {}, popularity)
 
     def _fit(self) -> None:
         """As many rows as the catalogue has room for."""

@@ -78,7 +78,9 @@ class Reader:
         if self.until_end and self.position[partition] >= self.end[partition]:
             raise StopIteration
         if not self._waiting:
-            for tp, records in self.consumer.poll(self.poll_ms).items():
+            # the engine asks every partition before a batch goes on to its commit: never hold one up
+            wait = 0 if self._uncommitted else self.poll_ms
+            for tp, records in self.consumer.poll(wait).items():
                 self._waiting[tp.partition] = records
         records = self._waiting.pop(partition, None)
         if not records:

@@ -81,5 +81,13 @@ def speed(report: Report) -> str:
     return (
         f"{report.events:,} events at {report.events_per_s:,.0f}/s; an event is in the next answer"
         f" after {fresh['p50']:.0f} ms (p99 {fresh['p99']:.0f}), a read takes {read['p50']:.1f} ms"
-        f" (p95 {read['p95']:.1f}, p99 {read['p99']:.1f}). {report.errors} errors."
+        f" (p95 {read['p95']:.1f}, p99 {read['p99']:.1f}). {errors(report)}"
     )
+
+
+def errors(report: Report) -> str:
+    """How many, of which kinds; a read that failed leaves its target out of the table."""
+    if not report.errors:
+        return "No errors."
+    kinds = ", ".join(f"{kind} ({count:,})" for kind, count in report.errors_by_kind.items())
+    return f"{report.errors:,} ERRORS: {kinds}; targets without an answer are not in the table."

@@ -24,6 +24,10 @@ class Broken(ConnectionError):
     """No answer: the connection could not be made, broke, or took too long."""
 
 
+class _Problem(msgspec.Struct):
+    code: str = ""
+
+
 class Answer(NamedTuple):
     """`began`: just before the first byte left; `ended`: after the last one came (perf_counter)."""
 
@@ -35,6 +39,15 @@ class Answer(NamedTuple):
     @property
     def ms(self) -> float:
         return (self.ended - self.began) * 1000
+
+    @property
+    def problem(self) -> str:
+        """Status and code of a problem (API.md), for people."""
+        try:
+            code = msgspec.json.decode(self.body, type=_Problem).code
+        except msgspec.DecodeError:
+            code = ""
+        return f"{self.status} {code}".strip()
 
     def json(self) -> Any:
         """Errors: `msgspec.DecodeError`."""

@@ -166,7 +166,7 @@ class Drive:
         for n, pause in enumerate(PAUSES):
             try:
                 answer = await self._client.post(EVENTS, step.rating.body)
-                last = str(answer.status)
+                last = answer.problem
             except Broken as error:
                 answer, last = None, str(error)
             if answer and answer.status == 202:
@@ -192,7 +192,7 @@ class Drive:
             self.outcome.errors[f"read: {error}"] += 1
             return None
         if answer.status != 200:
-            self.outcome.errors[f"read: {answer.status}"] += 1
+            self.outcome.errors[f"read: {answer.problem}"] += 1
             return None
         return answer
 

@@ -148,11 +148,12 @@ def behind(settings: Settings, client: Any) -> str:
 
 
 def stored_tables(client: Any) -> Tables | None:
-    head = client.get(keys.TABLES_BASE)
-    if head is None:
-        return None
-    chunks = int(head.split(b":")[1])
-    return Tables.load(b"".join(client.mget([keys.base_chunk(n) for n in range(chunks)])))
+    while head := client.get(keys.TABLES_BASE):
+        made, _, parts = head.partition(b":")
+        data = client.mget([keys.base_chunk(made, n) for n in range(int(parts))])
+        if all(data):  # else a newer one took its place meanwhile
+            return Tables.load(b"".join(data))
+    return None
 
 
 def wait(behind: Callable[[], str], meanwhile: Callable[[], None], seconds: float = 60) -> None:

@@ -371,3 +371,16 @@ def test_every_record_round_trips() -> None:
         assert events.decode(events.encode(event)) == event
     with pytest.raises(msgspec.ValidationError):
         events.decode(b'{"kind":"action","person":"short"}')
+
+
+def test_a_base_that_was_never_headed_is_swept(client: redis.Redis) -> None:
+    folded(client, BUSY[:60], [20])
+    rollup = Rollup(client, Settings())
+    rollup.read()
+    rollup.store()
+    client.set(keys.base_chunk(b"killed", 0), b"half of a base")
+    again = Rollup(client, Settings())
+    assert again.tables.positions == rollup.tables.positions
+    rollup.store()
+    held = list(client.scan_iter(match=keys.TABLES_BASE + b"*"))
+    assert len(held) == 2  # the head, and one part
