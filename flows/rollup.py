@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
@@ -120,7 +121,7 @@ class Rollup:
         for n, key in enumerate(_parts(head)):  # under a name of its own: nobody reads it yet
             self._redis.set(key, data[n * CHUNK : (n + 1) * CHUNK])
         with self._redis.pipeline(transaction=True) as pipe:
-            self._guard(pipe, keys.TABLES_BASE, self._base)
+            self._guard(pipe, keys.TABLES_BASE, self._base, _parts(head))
             pipe.set(keys.TABLES_BASE, head)
             self._execute(pipe)
         if self._base is not None:
@@ -129,9 +130,12 @@ class Rollup:
         for p, position in enumerate(self.tables.positions):
             self._redis.xtrim(keys.deltas(p), minid=f"{position}-0", approximate=False)
 
-    def _guard(self, pipe: Any, key: bytes, expected: bytes | None) -> None:
-        pipe.watch(key)
-        if pipe.get(key) != expected:
+    def _guard(
+        self, pipe: Any, key: bytes, expected: bytes | None, parts: Sequence[bytes] = ()
+    ) -> None:
+        """Nothing is written unless `key` is as we left it, and nobody swept our `parts`."""
+        pipe.watch(key, *parts)
+        if pipe.get(key) != expected or (parts and pipe.exists(*parts) != len(parts)):
             raise Overtaken("another roll-up is at work")
         pipe.multi()
 

@@ -382,5 +382,27 @@ def test_a_base_that_was_never_headed_is_swept(client: redis.Redis) -> None:
     again = Rollup(client, Settings())
     assert again.tables.positions == rollup.tables.positions
     rollup.store()
+    client.set(keys.base_chunk(b"1", 0), b"a base that another roll-up is storing")
+    Rollup(client, Settings())
+    assert not client.exists(keys.base_chunk(b"1", 0))  # so the other must not head it: it looks
     held = list(client.scan_iter(match=keys.TABLES_BASE + b"*"))
     assert len(held) == 2  # the head, and one part
+
+
+def test_a_base_whose_parts_were_swept_is_not_headed(client: redis.Redis) -> None:
+    """A second roll-up starts, and sweeps, between the first one's parts and its head."""
+    folded(client, BUSY[:60], [20])
+    rollup = Rollup(client, Settings())
+    rollup.read()
+    rollup.store()
+    head, guard = client.get(keys.TABLES_BASE), rollup._guard
+
+    def late(*arguments: object) -> None:
+        Rollup(client, Settings())
+        guard(*arguments)  # type: ignore[arg-type]
+
+    rollup._guard = late  # type: ignore[method-assign,assignment]
+    with pytest.raises(Overtaken):
+        rollup.store()
+    assert client.get(keys.TABLES_BASE) == head
+    assert Rollup(client, Settings()).tables.positions == rollup.tables.positions
