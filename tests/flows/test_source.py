@@ -1,0 +1,36 @@
+"""What a worker reads, and when it waits."""
+
+from __future__ import annotations
+
+from flows.kit.source import Batch, Reader
+from infra import kafka
+from infra.settings import Settings
+from schemas.topics import EVENTS
+
+
+def read(reader: Reader, partition: int) -> Batch:
+    while (batch := reader.next(partition)) is None:
+        pass
+    return batch
+
+
+def test_what_was_read_never_waits_for_another_partition(settings: Settings) -> None:
+    """The engine asks every partition before a batch goes on to its commit."""
+    reader = Reader(settings, EVENTS.name)
+    reader.assign(dict.fromkeys(range(settings.partitions), 0))
+    producer = kafka.producer(settings)
+    producer.send(EVENTS.name, value=b"{}", partition=0).get(10)
+    poll, waits = reader.consumer.poll, []
+    reader.consumer.poll = lambda ms, **more: waits.append(ms) or poll(ms, **more)  # type: ignore[func-returns-value]
+    try:
+        batch = read(reader, 0)
+        assert (batch.first, batch.next, waits[-1]) == (0, 1, reader.poll_ms)
+        waits.clear()
+        assert all(reader.next(p) is None for p in range(settings.partitions))
+        assert waits == [0] * (settings.partitions - 1)  # and partition 0 is not asked again
+        reader.committed(0)
+        assert reader.next(1) is None
+        assert waits[-1] == reader.poll_ms
+    finally:
+        producer.close()
+        reader.consumer.close()
