@@ -9,6 +9,7 @@ Redis and its fence is the vector of positions inside its base.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -160,6 +161,7 @@ def run(settings: Settings) -> None:
     """Until SIGTERM. Errors: `Overtaken`, `Hole`, Redis's own."""
     stop = threading.Event()
     stop_on_signals(stop)
+    os.nice(5)  # tables may be a moment late; what a person just did may not
     client = store.connect(settings)
     store.check(client)
     rollup = Rollup(client, settings)

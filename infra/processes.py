@@ -165,7 +165,9 @@ class Supervisor:
         child.worked |= ran >= WORKED_SECONDS
         child.failures = 1 if ran >= HEALTHY_SECONDS else child.failures + 1
         child.state = "failed"
-        child.last_exit = f"{_exit(code)}: {last_line(child.log)}".rstrip(": ")
+        # what it said last explains an end of its own, not one from outside
+        why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
+        child.last_exit = f"{_exit(code)}: {why}".rstrip(": ")
         delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** (child.failures - 1))
         child.start_at = self.clock() + delay
         hopeless = code == USAGE or (code > 0 and child.failures >= GIVE_UP)

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -92,6 +93,23 @@ def _check(settings: Settings) -> None:
     for name in ("partitions", "batch", "rollup_seconds", "base_seconds", "dedupe_hours"):
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
+    if not 0 < settings.port < 65536:
+        raise BadSetting("FRESHET_PORT must be 1 to 65535")
+    if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
+        raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
+    if not _is_redis_url(settings.redis_url):
+        raise BadSetting("REDIS_URL takes redis://host:port/number, rediss:// or unix://")
+    if settings.pseudonym_keys:
+        signing_key(settings)
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a port that is none is a ValueError
+    except ValueError:
+        return False
+    return parts.scheme in ("redis", "rediss", "unix")
 
 
 def signing_key(settings: Settings) -> tuple[int, bytes]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 import click
 
@@ -93,7 +93,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
     made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left")
+        # in a narrow window a long word goes on in the next line: cut short it names nothing
+        side: Literal["right", "left"] = "right" if column.startswith("#") else "left"
+        made.add_column(column.lstrip("#"), justify=side, overflow="fold")
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made

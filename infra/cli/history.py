@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import queue
+import re
 import threading
 import time
 import zlib
@@ -26,6 +27,7 @@ BATCH_BYTES: Final = 900_000
 """Below the 1 MiB that the API takes."""
 PATIENCE: Final = 120.0
 """Seconds that one batch is sent again before it is given up."""
+_LINE: Final = re.compile(r"(?:events|items)\[(\d+)\]\.?(.*)")
 Progress = Callable[[int], None]
 
 
@@ -90,8 +92,10 @@ class Connection:
         until, delay, body = time.monotonic() + PATIENCE, 0.1, b"\n".join(lines) + b"\n"
         while True:
             status, answer, after = self._ask("POST", path, body, headers)
-            if status in (200, 202) or (status == 422 and "rejected" in answer):
+            if status in (200, 202):
                 return answer
+            if status == 422 and (rejected := _rejected(answer)):
+                return {"accepted": 0, "rejected": rejected}
             if status not in (0, 429, 503):
                 raise NotSent(f"POST {path} answered {status} {answer.get('code', '')}".strip())
             if stop.is_set() or time.monotonic() > until:
@@ -132,6 +136,16 @@ class Connection:
         )
 
 
+def _rejected(problem: dict[str, Any]) -> list[dict[str, Any]]:
+    """Why each line was refused, where a problem says so of lines (``events[3].action``)."""
+    rejected = []
+    for error in problem.get("errors") or ():
+        if found := _LINE.match(str(error.get("field"))):
+            index, name = int(found[1]), found[2]
+            rejected.append({"index": index, "field": name, "code": error.get("code")})
+    return rejected
+
+
 def send(
     url: str,
     path: str,
@@ -156,6 +170,23 @@ def send(
             raise sender.error
     summary.seconds = time.monotonic() - began
     return summary
+
+
+def check_answers(url: str) -> None:
+    """Errors: `NotSent` where nobody answers at `url`: better said now than after `PATIENCE`."""
+    connection = Connection(url)
+    status, _ = connection.get("/health/live")
+    connection.close()
+    if not status:
+        raise NotSent(
+            f"nothing answers at {_shown(url)}: is the system up? (`freshet status`, or --url)"
+        )
+
+
+def _shown(url: str) -> str:
+    """Scheme, host and port alone: an address may hold a password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def await_items(url: str, item_ids: list[str], token: str = "", seconds: float = 60.0) -> None:

@@ -48,8 +48,9 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
     out.print(
         f"{held['pseudonym']} in partition {held['partition']}, folded up to {held['position']}"
     )
-    if not held["known"]:
+    if not held["known"] and not (held["preferences"] or held["linked_to"]):
         out.print("never seen")
+        return
     counts = ", ".join(f"{count} {action}" for action, count in held["counts"].items())
     facts = {
         "actions": counts,

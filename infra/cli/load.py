@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,15 +21,14 @@ from infra.cli.movielens import Catalogue
 
 SAMPLE: Final = 32
 """So many of the last items must be visible before events follow: some of every partition."""
+FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 Bar = Callable[[str, int | None], Any]
 
 
 @click.command("import")
 @click.option("--movielens", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--items", type=click.Path(path_type=Path, exists=True), help="NDJSON, or .gz of it.")
-@click.option(
-    "--events", type=click.Path(path_type=Path, exists=True), help="NDJSON, or .gz of it."
-)
+@click.option("--items", type=FILE, help="NDJSON, or .gz of it.")
+@click.option("--events", type=FILE, help="NDJSON, or .gz of it.")
 @click.option("--connections", type=click.IntRange(1, 32), default=4, show_default=True)
 @click.option("--batch", type=click.IntRange(1, 1000), default=500, show_default=True)
 @click.option("--url", envvar="FRESHET_URL", help="Of the API.  [default: the running system's]")
@@ -58,6 +58,7 @@ def import_command(
         raise click.UsageError("give --movielens, --items or --events")
     found = find(data_dir)
     target = Target(url or found.url, found.settings.token, connections, batch)
+    history.check_answers(target.url)
     summaries: dict[str, Summary] = {}
     with _bars(as_json) as bar:
         if movielens:
@@ -120,7 +121,7 @@ def _send_items(target: Target, lines: Iterable[Line], total: int | None, bar: B
 def _read(path: Path, *keys: str, numbered: bool = False) -> Iterator[Line]:
     """Lines of a file. `numbered`: an event without an id gets one from its line and its number."""
     with _open(path) as file:
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(_whole(path, file), 1):
             line = raw.strip()
             if not line:
                 continue
@@ -138,6 +139,16 @@ def _read(path: Path, *keys: str, numbered: bool = False) -> Iterator[Line]:
 
 def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _whole(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of `file`; a sentence where it cannot be read to its end."""
+    try:
+        yield from file
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise click.ClickException(f"{path} is not a whole gzip file") from None
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from None
 
 
 @contextmanager

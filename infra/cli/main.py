@@ -94,10 +94,14 @@ def explain(error: Exception) -> Told | None:
     if origin in ("infra", "flows", "serving", "models", "schemas"):
         return Told(str(error), 2 if kind.__name__ in CONFIGURATION else 1)
     if origin == "redis":
-        return Told(f"Redis does not answer as it should ({kind.__name__})", 1)
+        return Told(_service("Redis", "REDIS_URL", kind), 1)
     if origin == "kafka":
-        return Told(f"Kafka does not answer as it should ({kind.__name__})", 1)
+        return Told(_service("Kafka", "KAFKA_BOOTSTRAP", kind), 1)
     return None
+
+
+def _service(name: str, variable: str, kind: type[Exception]) -> str:
+    return f"{name} does not answer as it should ({kind.__name__}): is it up, and {variable} right?"
 
 
 @click.group(cls=Freshet, context_settings={"help_option_names": ["-h", "--help"]})

@@ -128,7 +128,8 @@ def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_j
         else:
             click.echo("\n".join(_lines(write)))
     if not as_json:
-        click.echo(f"{count} transactions would be committed; nothing was written", err=True)
+        what = "1 transaction" if count == 1 else f"{count} transactions"
+        click.echo(f"{what} would be committed; nothing was written", err=True)
 
 
 def _lines(write: dict[str, Any]) -> Iterator[str]:
