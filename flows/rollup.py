@@ -51,8 +51,13 @@ class Rollup:
         head = self._redis.get(keys.TABLES_BASE)
         if head is None:
             return Tables(self._settings.partitions), None
+        parts = self._redis.mget(_parts(head))
+        if not all(parts):
+            raise Hole(
+                "the stored tables lack a part: drop the state and rebuild (freshet rebuild)"
+            )
         self._sweep(head)
-        return Tables.load(b"".join(self._redis.mget(_parts(head)))), head
+        return Tables.load(b"".join(parts)), head
 
     def _sweep(self, head: bytes) -> None:
         """Drops what a roll-up that was killed while storing left behind."""

@@ -53,7 +53,7 @@ def plan(
     """
     settings = from_environment(environment)
     asked = port if port is not None else settings.port if "FRESHET_PORT" in environment else None
-    if asked is None and services.in_use(settings.port):
+    if asked == 0 or (asked is None and services.in_use(settings.port)):
         asked = services.free_port()
     own_broker, own_redis = "KAFKA_BOOTSTRAP" not in environment, "REDIS_URL" not in environment
     changes: dict[str, object] = {
@@ -68,6 +68,16 @@ def plan(
     settings = msgspec.structs.replace(settings, **changes)
     flow_workers = min(flow_workers, settings.partitions)
     return Plan(settings, own_broker, own_redis, workers, flow_workers)
+
+
+def silent(plan: Plan) -> list[str]:
+    """A sentence for each service of somebody else's that does not answer now: it may yet."""
+    told = []
+    if not plan.own_broker and not any(map(_answers, plan.settings.kafka_bootstrap.split(","))):
+        told.append("nothing answers at KAFKA_BOOTSTRAP: waiting for it")
+    if not plan.own_redis and not services.redis_answers(plan.settings.redis_url):
+        told.append("no Redis answers at REDIS_URL: waiting for it")
+    return told
 
 
 def programs(plan: Plan) -> list[Program]:
@@ -121,6 +131,11 @@ def _flows(plan: Plan) -> Iterator[tuple[str, list[str]]]:
         yield ("people" if workers == 1 else f"people-{worker}"), people
     for name in FOLDS:
         yield name, [*FRESHET, "flows", "run", name]
+
+
+def _answers(server: str) -> bool:
+    host, _, port = server.strip().rpartition(":")
+    return port.isdigit() and services.port_answers(int(port), host.strip("[]"))
 
 
 def _taken_port(port: int | None, option: str, host: str = services.HOST) -> int:

@@ -93,8 +93,8 @@ def _check(settings: Settings) -> None:
     for name in ("partitions", "batch", "rollup_seconds", "base_seconds", "dedupe_hours"):
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
-    if not 0 < settings.port < 65536:
-        raise BadSetting("FRESHET_PORT must be 1 to 65535")
+    if not 0 <= settings.port < 65536:
+        raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
     if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
         raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
     if not _is_redis_url(settings.redis_url):

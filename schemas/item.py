@@ -90,4 +90,7 @@ def apply(change: ItemChange, before: Item | None) -> Item | None:
         msgspec.to_builtins(before) if before is not None else {"item_id": change.item_id}
     )
     now.update({name: msgspec.json.decode(raw) for name, raw in change.fields.items()})
-    return msgspec.convert(now, Item)
+    after = msgspec.convert(now, Item)
+    if after.categories and not after.category:
+        after.category = after.categories[0]
+    return after

@@ -48,6 +48,7 @@ class Form(Generic[T]):
 
     def read(self, body: bytes, *, ndjson: bool) -> Parsed[T]:
         """Errors: `Problem` 400 or 413, or `Rejected`, where the body as a whole can't be taken."""
+        _check_utf8(body)
         return self._lines(body) if ndjson else self._json(body)
 
     def _json(self, body: bytes) -> Parsed[T]:
@@ -63,7 +64,6 @@ class Form(Generic[T]):
 
     def _one_by_one(self, body: bytes) -> Parsed[T]:
         """For a body in which something is wrong with at least one."""
-        _check_utf8(body)
         try:
             loose = decode(body, self._loose)
         except Rejected as rejected:
@@ -77,7 +77,6 @@ class Form(Generic[T]):
     def _lines(self, body: bytes) -> Parsed[T]:
         if body.count(b"\n") > 2 * MOST:
             self._check_count(MOST + 1)
-        _check_utf8(body)
         lines = [line for line in body.split(b"\n") if line and not line.isspace()]
         if not lines:
             raise malformed("empty")

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 
 from schemas.identity import check_id
@@ -16,6 +17,15 @@ from serving.errors import Problem
 T = TypeVar("T")
 MAX_BODY: Final = 1 << 20
 """Bytes: 1 MiB."""
+
+
+class IdConvertor(StringConvertor):
+    """An id in a path, slashes, line ends and all: what is wrong with one, `path_id` says."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", IdConvertor())
 
 
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:

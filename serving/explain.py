@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ class Contribution(NamedTuple):
 
 
 NEW = Reason("new", "New here")
+TASTE = Reason("your_taste", "Close to what you watch")
+ALIKE: Final = 0.4
+"""Cosine from which one item is called similar to another: below it hashed words may just collide."""
 
 
 def contributions(case: Case, scored: Scored, place: int) -> tuple[Contribution, ...]:
@@ -102,10 +105,11 @@ def _watched(case: Case, entry: int) -> Reason:
 
 
 def _similar(case: Case, slot: int) -> Reason:
-    """The entry of the interest whose vector, as weighted, adds most to the cosine."""
+    """The entry of the interest whose vector adds most to the cosine, if the two are truly alike."""
     interest, vectors = case.interest, case.world.items.vectors
-    parts: NDArray[np.float64] = (vectors[interest.slots] @ vectors[slot]) * interest.weights
-    return _like(case, int(parts.argmax()))
+    cosines: NDArray[np.float32] = vectors[interest.slots] @ vectors[slot]
+    entry = int((cosines * interest.weights).argmax())
+    return _like(case, entry) if cosines[entry] >= ALIKE else TASTE
 
 
 def _like(case: Case, entry: int) -> Reason:

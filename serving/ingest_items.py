@@ -81,7 +81,10 @@ def delete(item_id: str, now: Millis, partitions: int) -> Record:
 
 
 def _item(given: ItemIn, item_id: str) -> Item:
-    return Item(item_id=item_id, **_checked(msgspec.structs.asdict(given), item_id))
+    item = Item(item_id=item_id, **_checked(msgspec.structs.asdict(given), item_id))
+    if item.categories and not item.category:
+        item.category = item.categories[0]
+    return item
 
 
 def _record(change: ItemChange, item_id: str, partitions: int) -> Record:
@@ -93,7 +96,7 @@ def _record(change: ItemChange, item_id: str, partitions: int) -> Record:
 
 
 def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
-    """What of `fields` belongs into an `Item`, checked, times in ms, the primary category set."""
+    """What of `fields` belongs into an `Item`, checked, times in ms."""
     if fields.pop("item_id", None) not in (None, item_id):
         raise Rejected("item_id", "mismatch")
     for name in ("type", "category", "owner_id"):
@@ -107,8 +110,6 @@ def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
     for name in ("published_at", "expires_at"):
         if fields.get(name) is not None:
             fields[name] = times.parse(fields[name], name)
-    if fields.get("categories") and not fields.get("category"):
-        fields["category"] = fields["categories"][0]
     return fields
 
 

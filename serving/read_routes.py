@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from serving.answer import Answer
 from serving.body import path_id
 from serving.errors import ENCODE, Problem, json_response
 from serving.openapi import answers, parameters
+from serving.person import STORE_SECONDS
 from serving.state import Serving, state
 
 router: Final = guarded_router()
@@ -41,7 +43,10 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
         "How long `after` waits at most.",
     ),
     "explain": ({"enum": list(query.EXPLAIN), "default": "reason"}, "full: scope explain."),
-    "personalized": ({"type": "boolean", "default": True}, "false: nothing of the person is used."),
+    "personalized": (
+        {"type": "boolean", "default": True},
+        "false: nothing of them ranks; what they saw or hid stays away.",
+    ),
     "now": ({"type": "string", "format": "date-time"}, "The time to decide for; scope import."),
     "window": ({"enum": ["1h", "24h", "7d"], "default": "24h"}, "A half-life."),
 }
@@ -55,7 +60,7 @@ def _documented(*names: str) -> dict[str, Any]:
     "/v1/recommendations",
     summary="What to show somebody now",
     openapi_extra=_documented(*query.READERS),
-    responses=answers(200, Answer, 422),
+    responses=answers(200, Answer, 401, 422),
 )
 @needs("read")
 async def recommendations(request: Request) -> Response:
@@ -72,7 +77,7 @@ async def recommendations(request: Request) -> Response:
     "/v1/popular",
     summary="What is popular, by half-life",
     openapi_extra=_documented(*query.POPULAR),
-    responses=answers(200, Answer, 422),
+    responses=answers(200, Answer, 401, 422),
 )
 @needs("read")
 async def popular(request: Request) -> Response:
@@ -84,10 +89,10 @@ async def popular(request: Request) -> Response:
 
 
 @router.get(
-    "/v1/items/{item_id:path}/similar",
+    "/v1/items/{item_id:id}/similar",
     summary="What goes with an item",
     openapi_extra=_documented(*query.SIMILAR),
-    responses=answers(200, Answer, 422),
+    responses=answers(200, Answer, 401, 422),
 )
 @needs("read")
 async def similar(request: Request) -> Response:
@@ -100,9 +105,9 @@ async def similar(request: Request) -> Response:
 
 
 @router.get(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:id}",
     summary="An item as it stands, and whether this process has indexed it",
-    responses=answers(200, items.Item, 404),
+    responses=answers(200, items.Item, 401, 404, 422, 503),
 )
 @needs("read")
 async def item(request: Request) -> Response:
@@ -110,9 +115,12 @@ async def item(request: Request) -> Response:
     query.nothing(request.scope["query_string"])
     partition = partition_of(item_id.encode(), serving.settings.partitions)
     try:
-        value: Any = await serving.redis.hget(keys.items(partition), item_id)
-    except (RedisError, OSError):
-        raise Problem(503, "store_down", "The store does not answer.") from None
+        async with asyncio.timeout(STORE_SECONDS):
+            value: Any = await serving.redis.hget(keys.items(partition), item_id)
+    except (RedisError, OSError, TimeoutError):
+        raise Problem(
+            503, "store_down", "The store does not answer.", headers={"Retry-After": "1"}
+        ) from None
     if value is None:
         raise Problem(404, "unknown_item", "There is no such item.")
     told = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
@@ -125,7 +133,7 @@ async def item(request: Request) -> Response:
 @router.get(
     "/v1/status",
     summary="What this process holds, and how far the flows have come",
-    responses=answers(200, standing.Status),
+    responses=answers(200, standing.Status, 401, 422),
 )
 @needs("ops")
 async def status(request: Request) -> Response:

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -19,29 +18,16 @@ from infra.settings import Settings, signing_key
 from schemas.alphabet import Millis
 from serving.catalogue import ItemTable
 from serving.control import Control
+from serving.hydrate import CatalogueFollower, ControlFollower, TablesFollower
 from serving.index import ContentIndex
 from serving.log import Log
 from serving.metrics import Metrics
+from serving.part import Part
 from serving.people import People
 from serving.person import PersonReader
 from serving.probe import Probe
 from serving.slates import Slates
 from serving.tables import Tables
-
-
-class Part(Protocol):
-    """Something that loads at the start and is kept current in the background."""
-
-    name: str
-
-    @property
-    def ready(self) -> bool:
-        """Loaded, and heard of lately."""
-
-    async def start(self) -> None:
-        """Returns soon: loading may go on in the background until `ready`."""
-
-    async def stop(self) -> None: ...
 
 
 def wall_clock() -> Millis:
@@ -74,15 +60,19 @@ class Serving:
     @classmethod
     async def open(cls, settings: Settings) -> Serving:
         """Connects, and starts the parts. Errors: `KafkaError`, `kafka.TopicMismatch`, `BadSetting`."""
-        from serving.parts import parts  # they name this module
-
         people = People(signing_key(settings), settings.partitions)
         log = await Log.open(settings)
         # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
         # a lesser answer to give, and whoever follows a stream has a back-off of their own
         client = store.connect_async(settings, retry=Retry(NoBackoff(), 1))
         serving = cls(settings, client, log, people)
-        serving.parts += [Probe(settings, serving.redis), *parts(serving)]
+        serving.parts += [
+            Probe(settings, client),
+            ControlFollower(client, serving.control),
+            CatalogueFollower(client, serving.index, settings.partitions),
+            TablesFollower(client, serving.tables),
+            serving.slates,
+        ]
         for part in serving.parts:
             await part.start()
         return serving

@@ -130,7 +130,7 @@ async def post_items(request: Request) -> Response:
 
 
 @router.put(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:id}",
     status_code=202,
     summary="Put an item, whole",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
@@ -144,7 +144,7 @@ async def put_item(request: Request) -> Response:
 
 
 @router.patch(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:id}",
     status_code=202,
     summary="Change some fields of an item",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
@@ -158,7 +158,7 @@ async def patch_item(request: Request) -> Response:
 
 
 @router.delete(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:id}",
     status_code=202,
     summary="Delete an item",
     responses=answers(202, Written, 401, 422, 503),
@@ -172,7 +172,7 @@ async def delete_item(request: Request) -> Response:
 
 
 @router.put(
-    "/v1/users/{user_id:path}/preferences",
+    "/v1/users/{user_id:id}/preferences",
     status_code=202,
     summary="Set what a person prefers, whole",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
@@ -188,7 +188,7 @@ async def put_preferences(request: Request) -> Response:
 
 
 @router.post(
-    "/v1/users/{user_id:path}:link",
+    "/v1/users/{user_id:id}:link",
     status_code=202,
     summary="Say that an anonymous id was this person",
     responses=answers(202, Written, 400, 401, 413, 422, 503),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+from unicodedata import category
 
 import click
 
@@ -92,13 +93,27 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.text import Text
 
     made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        # in a narrow window a long word goes on in the next line: cut short it names nothing
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    for at, column in enumerate(columns):
         side: Literal["right", "left"] = "right" if column.startswith("#") else "left"
-        made.add_column(column.lstrip("#"), justify=side, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        name = column.lstrip("#")
+        # in a narrow window: heads and names whole, the rest goes on in the next line
+        least = max(map(len, name.split()), default=0)
+        if at == 0:
+            least = max([least, *(min(24, len(row[0])) for row in cells)])
+        made.add_column(name, justify=side, overflow="fold", min_width=least)
+    for row in cells:
+        made.add_row(*(Text(printable(cell)) for cell in row))
     return made
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal: a title comes from anybody.
+
+    >>> printable("Alien\\x1b[2J\\n")
+    'Alien\ufffd[2J\ufffd'
+    """
+    return "".join("\ufffd" if category(letter) == "Cc" else letter for letter in text)
 
 
 def iso(millis: int | None) -> str:

@@ -73,7 +73,9 @@ def verdict(report: Report) -> str:
         else f"{report.in_process_differs} of {report.targets:,} live answers came out different"
         " in process"
     )
-    return f"fresh is {' and '.join(times) or 'beyond comparison'}; {same}."
+    if not times:  # no ratio to nothing
+        return f"fresh hits {hits['fresh']:.1%}, popular and frozen nothing; {same}."
+    return f"fresh is {' and '.join(times)}; {same}."
 
 
 def speed(report: Report) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.console import console, find, iso, json_option, print_json, system_option, table
+from infra.cli.console import (
+    console,
+    find,
+    iso,
+    json_option,
+    print_json,
+    printable,
+    system_option,
+    table,
+)
 
 if TYPE_CHECKING:
     import redis
@@ -63,7 +72,7 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
     }
     for name, value in facts.items():
         if value:
-            out.print(f"  {name:14} {value}", markup=False)
+            out.print(f"  {name:14} {printable(str(value))}", markup=False)
     rows = [
         (it["at"], it["action"], it["item_id"], it["category"], it["title"])
         for it in held["recent"]
@@ -86,7 +95,7 @@ def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
         return
     out = console()
     for name, value in (held["item"] or {"item_id": item_id, "catalogue": "not there"}).items():
-        out.print(f"  {name:14} {value}", markup=False)
+        out.print(f"  {name:14} {printable(str(value))}", markup=False)
     rows = [(window, f"{value:.4g}") for window, value in held["popularity"].items()]
     out.print(table("Popularity", ("half-life", "#decayed actions"), rows))
     best = held["neighbours"][:20]  # people want the first few, --json has all
@@ -108,9 +117,8 @@ def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
     out = console()
     for name, value in found.items():
         if name != "items":
-            out.print(
-                f"  {name:14} {iso(value) if name in ('now', 'served_at') else value}", markup=False
-            )
+            told = iso(value) if name in ("now", "served_at") else printable(str(value))
+            out.print(f"  {name:14} {told}", markup=False)
     rows = [
         (
             it["rank"],

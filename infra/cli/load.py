@@ -56,6 +56,8 @@ def import_command(
     """
     if not (movielens or items or events):
         raise click.UsageError("give --movielens, --items or --events")
+    if url and not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url takes http://host:port")
     found = find(data_dir)
     target = Target(url or found.url, found.settings.token, connections, batch)
     history.check_answers(target.url)

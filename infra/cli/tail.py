@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import find, json_option, local, print_json, system_option
+from infra.cli.console import find, json_option, local, print_json, printable, system_option
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -94,7 +94,7 @@ def records(
 def line(topic: str, record: dict[str, Any]) -> str:
     """One record for people: local time, who, what."""
     at = click.style(local(record["timestamp"]), fg="bright_black")
-    value = record["value"]
+    value = _printable(record["value"])
     if not isinstance(value, dict):
         return f"{at}  {record['partition']}:{record['offset']}  not JSON"
     words = {
@@ -150,6 +150,14 @@ def _slate(value: dict[str, Any]) -> str:
 def _letter(value: dict[str, Any]) -> str:
     where = f"{value.get('topic')} {value.get('partition')}:{value.get('offset')}"
     return f"{where}  {click.style(str(value.get('reason')), fg='red')}"
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {name: _printable(it) for name, it in value.items()}
+    return [_printable(it) for it in value] if isinstance(value, list) else value
 
 
 def _who(pseudonym: str | None) -> str:

@@ -63,7 +63,7 @@ def up_command(
     REDIS_URL=redis://cache:6379/0 KAFKA_BOOTSTRAP=kafka:9092 freshet up
     """
     from infra import home
-    from infra.plan import plan
+    from infra.plan import plan, silent
     from infra.services import reserved
     from infra.supervise import up
 
@@ -80,6 +80,8 @@ def up_command(
             flow_workers=flow_workers,
         )
         say.starting(planned)
+        for line in silent(planned):
+            say.change(line)
         with reserved(planned.settings.port, planned.settings.bind):
             failure = up(planned, say.change, say.ready)
     if failure:

@@ -87,6 +87,8 @@ def of_others() -> Iterator[Bad]:
         "item deep", "PUT", "/v1/items/i1", b'{"attributes":' + b"[" * 100_000, 422, "attributes"
     )
     yield Bad("item id", "PUT", "/v1/items/%00" + SECRET, b"{}", 422, "item_id")
+    yield Bad("line end in an id", "PUT", f"/v1/items/{SECRET}%0Aa", b"{}", 422, "item_id")
+    yield Bad("line end after an id", "GET", f"/v1/items/{SECRET}%0A", b"", 422, "item_id")
     yield Bad("item UTF-8", "PUT", "/v1/items/%ff" + SECRET, b"{}", 422, "item_id")
     yield Bad("long item id", "DELETE", "/v1/items/" + "x" * 257, b"", 422, "item_id")
     yield Bad("no item id", "POST", "/v1/items", b"{}", 422, "item_id")

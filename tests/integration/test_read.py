@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -344,6 +346,12 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
         with serving(settings, tmp_path / "log") as server, store.connect(settings) as client:
             shop = Shop(server, client)
             _fill(shop)
+            process.send_signal(signal.SIGSTOP)
+            begun = time.monotonic()
+            hung = shop.get("/v1/items/i1")
+            assert (hung.status, hung.headers["retry-after"]) == (503, "1")
+            assert time.monotonic() - begun < 5
+            process.send_signal(signal.SIGCONT)
             process.terminate()
             process.wait(10)
             told = shop.until(

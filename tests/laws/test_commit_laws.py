@@ -406,3 +406,6 @@ def test_a_base_whose_parts_were_swept_is_not_headed(client: redis.Redis) -> Non
         rollup.store()
     assert client.get(keys.TABLES_BASE) == head
     assert Rollup(client, Settings()).tables.positions == rollup.tables.positions
+    client.delete(keys.base_chunk(head.split(b":")[0], 0))
+    with pytest.raises(Hole, match="rebuild"):
+        Rollup(client, Settings())

@@ -18,7 +18,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infra.cli import generated, movielens
+from infra.cli.console import table
 from infra.cli.main import COMMANDS, cli
+from infra.cli.tail import line
 from infra.plan import ROOT
 from infra.supervise import System
 
@@ -170,6 +172,19 @@ def test_what_the_edge_rejects_is_told_and_exit_1(history: System, tmp_path: Pat
     events.write_text("[1]\n")
     done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
     assert "line 1: not a JSON object" in done.stderr
+    events.write_text(json.dumps(good | {"action": "swim"}))  # alone, so all of a batch is refused
+    done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
+    assert "0 of 1 accepted" in done.stdout
+    assert "1 rejected: action unknown_action" in done.stdout
+
+
+def test_a_file_that_is_no_archive_is_a_sentence(history: System, tmp_path: Path) -> None:
+    whole = gzip.compress(b'{"item_id": "i1"}\n' * 1000)
+    for data in (b"plain text", whole[:-20], whole[:-8]):
+        (path := tmp_path / "events.gz").write_bytes(data)
+        done = freshet("import", "--events", path, "--data-dir", history.directory, code=1)
+        assert "is not a whole gzip file" in done.stderr
+    freshet("import", "--events", tmp_path, "--data-dir", history.directory, code=2)
 
 
 def test_movielens(history: System, tmp_path: Path) -> None:
@@ -219,6 +234,14 @@ def test_inspect_item(history: System) -> None:
     assert {it["title"] for it in told["neighbours"]} <= {f"Film {n}" for n in range(9)}
     done = freshet("inspect", "item", "no-such", "--data-dir", history.directory, code=1)
     assert done.stderr == "freshet: neither the catalogue nor the tables hold this item\n"
+
+
+def test_a_title_cannot_steer_the_terminal() -> None:
+    item = {"item_id": "i1", "title": "Bad\x1b[2J"}
+    record = {"timestamp": 0, "value": {"kind": "put", "item": item}}
+    assert "Bad\ufffd[2J" in line("items", record)
+    (cell,) = table("", ("title",), [("Bad\x1b[2J",)]).columns[0].cells
+    assert str(cell) == "Bad\ufffd[2J"
 
 
 def test_inspect_slate(history: System) -> None:
@@ -276,7 +299,7 @@ def test_dry_run_tells_the_writes_and_makes_none(history: System) -> None:
     done = freshet(*command, "--limit", 3, "--data-dir", history.directory)
     assert done.stdout.startswith(f"partition {partition}, offsets 2 to 4\n")
     assert f"u:{{{partition}}}:" in done.stdout
-    assert done.stderr.endswith("transactions would be committed; nothing was written\n")
+    assert done.stderr.endswith("1 transaction would be committed; nothing was written\n")
     told = freshet(*command, "--json", "--data-dir", history.directory).stdout.splitlines()
     assert json.loads(told[0])["first"] == 2
     after = told_json(history, "status")["flows"]

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra.cli.history import BATCH_BYTES, EVENTS, Line, NotSent, send
+from infra.cli.history import BATCH_BYTES, EVENTS, Line, NotSent, check_answers, send
 
 Answer = tuple[int, dict[str, object]]
 
@@ -99,11 +99,14 @@ def test_what_was_refused_for_the_moment_is_sent_again_as_it_was(
 
 
 def test_rejections_are_counted_also_where_all_are_rejected(edge: Edge) -> None:
-    rejected = [{"index": 0, "field": "action", "code": "unknown_action"}]
-    edge.answers = [(422, {"accepted": 0, "rejected": rejected})]
-    summary = send(edge.url, EVENTS, lines(1), connections=1)
-    assert (summary.sent, summary.accepted) == (1, 0)
-    assert summary.rejected == {("action", "unknown_action"): 1}
+    errors = [
+        {"field": "events[0].action", "code": "unknown_action"},
+        {"field": "events[1]", "code": "not_an_object"},
+    ]
+    edge.answers = [(422, {"code": "invalid", "errors": errors}), _all(1)]
+    summary = send(edge.url, EVENTS, lines(3), connections=1, batch=2)
+    assert (summary.sent, summary.accepted) == (3, 1)
+    assert summary.rejected == {("action", "unknown_action"): 1, ("", "not_an_object"): 1}
 
 
 def test_a_refusal_for_good_ends_it_with_a_sentence(edge: Edge) -> None:
@@ -111,6 +114,11 @@ def test_a_refusal_for_good_ends_it_with_a_sentence(edge: Edge) -> None:
     with pytest.raises(NotSent, match="POST /v1/events\\?mode=import answered 401 unauthorized"):
         send(edge.url, EVENTS, lines(50_000), connections=2, batch=10)
     assert len(edge.bodies) <= 2, "each connection stops at its first refusal"
+
+
+def test_nobody_there_is_a_sentence_at_once_and_without_the_password() -> None:
+    with pytest.raises(NotSent, match=r"nothing answers at http://127\.0\.0\.1:1: is"):
+        check_answers("http://me:secret@127.0.0.1:1")
 
 
 def test_a_batch_stays_below_what_the_api_takes(edge: Edge) -> None:

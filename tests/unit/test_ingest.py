@@ -168,6 +168,7 @@ def test_a_field_is_refused_by_name_and_without_its_value(
         (b'{"value": NaN}', 400, "body", "malformed_json"),
         (b'{"user_id": "\\ud800"}', 400, "body", "malformed_json"),
         (b'{"events": [{"user_id": "\xff"}]}', 400, "body", "not_utf8"),
+        (b'{"item_id": "i", "action": "view", "variant": "\xff"}', 400, "body", "not_utf8"),
         (b"[" * 100_000, 422, "body", "wrong_type"),
         (b'{"a":' * 100_000, 400, "body", "too_deep"),
         (b'{"events":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "body", "too_deep"),

@@ -18,6 +18,7 @@ from schemas.item import Item
 from serving import cursor
 from serving.arrange import cap
 from serving.case import Ask, World
+from serving.explain import ALIKE
 from serving.person import NOBODY, Person
 from serving.recommend import Decision, decide
 from tests.unit.worlds import NOW, catalogue, neighbours, person, popularity, world
@@ -143,6 +144,7 @@ def test_a_reason_truly_contributed(seed: int) -> None:
         codes = {
             "because_you_watched": "covisit",
             "similar_to": "content",
+            "your_taste": "content",
             "category": "category",
             "popular": "popular",
         }
@@ -153,7 +155,13 @@ def test_a_reason_truly_contributed(seed: int) -> None:
         assert effects[named] == max(effects.values()) > 0
         assert abs(sum(effects.values()) - item.score) < 1e-5
         assert set(item.reason.item_ids) <= set(s.acts)
-        assert bool(item.reason.item_ids) == (named in ("covisit", "content"))
+        assert bool(item.reason.item_ids) == (
+            item.reason.code in ("because_you_watched", "similar_to")
+        )
+        if item.reason.code == "similar_to":
+            (like,) = item.reason.item_ids
+            vectors = s.world.items.vectors
+            assert vectors[s.world.items.find(like)] @ vectors[item.slot] >= ALIKE
         if named == "covisit":
             (because,) = item.reason.item_ids
             slot = s.world.items.find(because)
