@@ -38,8 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dedupe_hours: float = 24.0
     rollup_seconds: float = 1.0
     """How often tables are added up and published."""
-    base_seconds: float = 10.0
-    """How often the roll-up stores its tables and trims the delta log."""
+    base_seconds: float = 60.0
+    """How often the roll-up stores its tables and trims the delta log: tens of MB through Redis each time."""
     exact_search: int = 20_000
     """Catalogues up to this many items are searched exactly by the index, larger ones by HNSW."""
     row_cache: int = 200_000
