@@ -64,7 +64,7 @@ class Tables:
         if entry.next <= position:
             return
         self.positions[partition] = entry.next
-        actions = facts.since(entry, position)
+        actions = facts.since(entry, position).actions
         if len(actions.item):
             self._add(actions)
 

@@ -38,17 +38,101 @@ class Held(msgspec.Struct, kw_only=True):
     received_at: Millis = 0
 
 
-class Recipe(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A placement: which sources, with which weights, under which rules. `body` of a placement.
+class _Body(
+    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, frozen=True
+):
+    """What a change brings: it says only what differs from the defaults."""
 
-    Weights are per source name, in units of the final score; a source without one is not asked.
+
+class Exploration(_Body):
+    """With probability `epsilon` the last slot is drawn from what was served least (0: never)."""
+
+    epsilon: float = 0.0
+
+
+class Fatigue(_Body):
+    """Discount of what was shown before: score x `factor` ** (sum over impressions of
+    2 ** (-age / half-life)). `factor` 1: none."""
+
+    factor: float = 0.8
+    half_life_hours: float = 24.0
+
+
+class Filter(_Body):
+    """A named filter: an item passes that has one of each list given, and is young enough."""
+
+    categories: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    published_within_days: float | None = None
+
+
+class Recipe(_Body):
+    """A placement: sources, weights, rules and exploration, under one version. `body` of a placement.
+
+    Weights are per source and column, in units of the coarse score; a source without one is not asked.
     """
 
-    weights: dict[str, float]
+    weights: dict[str, float] | None = None
+    """None: those of the release, or where it has none the built-in ones."""
+    ranker: bool = True
+    """Rank the best by the release's model, where it has one."""
     category_cap: float = 0.3
     """Largest share of one primary category among the first 10 (and of `count` below 10)."""
+    owner_cap: float = 0.3
+    """The same of one `owner_id`."""
+    fresh_days: float = 0.0
+    """At least one item published within so many days, where one is eligible; 0: no such rule."""
+    fatigue: Fatigue = Fatigue()
+    exploration: Exploration = Exploration()
+    filters: dict[str, Filter] = {}
     depth: int = 200
     """Candidates asked of each source."""
+
+
+class Variant(_Body):
+    """One arm of an experiment: whose recipe, and which release; "" leaves it as it would be."""
+
+    name: str
+    share: float
+    """Of all people, at most 1 / number of variants."""
+    placement: str = ""
+    release: str = ""
+
+
+class Experiment(_Body):
+    """Variants against each other on one placement; the first is the control. `body` of an experiment.
+
+    Variant i of n owns the buckets from i / n on, as many as its share says: whoever widens it moves
+    nobody. At most one experiment runs on a placement.
+    """
+
+    placement: str
+    variants: tuple[Variant, ...]
+    running: bool = True
+    salt: str = ""
+    """"" is the experiment's id: another salt shuffles people anew."""
+
+
+class Released(_Body):
+    """A release that exists; `body` of `release`/<its id>. The directory is named like the id."""
+
+    manifest_sha256: str
+    parent: str = ""
+
+
+class Current(_Body):
+    """Which release serves; `body` of `policy`/"release". "" is none.
+
+    One that is older than what it replaces is refused unless `rollback` says that it is meant.
+    """
+
+    release: str
+    rollback: bool = False
+
+
+CURRENT: Final = "policy:release"
 
 
 DECODER: Final = msgspec.json.Decoder(Change)

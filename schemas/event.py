@@ -123,13 +123,46 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     hidden: tuple[int, ...] = ()
 
 
-Event = Action | Preferences | Link | Merge
+class Assigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An experiment that had a say in a slate: its version, and the variant the person is in."""
+
+    experiment: str
+    version: int
+    variant: str
+
+
+class Served(
+    msgspec.Struct, tag_field="kind", tag="served", omit_defaults=True, kw_only=True, gc=False
+):
+    """What a slate showed a person, compact; the whole decision is in `slates`. Only serving writes it,
+    so what it says of experiments and probabilities is what the server drew, never what a client claims.
+    """
+
+    person: Person
+    slate_id: str
+    placement: str
+    received_at: Time
+    items: tuple[str, ...]
+    """Item ids, by rank from 1."""
+    explored: int = 0
+    """Rank of the item that exploration drew; 0: none."""
+    probability: float = 1.0
+    """With which that slot came to hold what it holds."""
+    experiments: tuple[Assigned, ...] = ()
+
+    @property
+    def event_id(self) -> str:
+        """What de-duplication knows it by; no client can name an event so, ids hold no NUL."""
+        return "\0" + self.slate_id
+
+
+Event = Action | Preferences | Link | Merge | Served
 
 DECODER: Final = msgspec.json.Decoder(Event)
 ENCODER: Final = msgspec.json.Encoder()
 
-EVERY_KIND: Final = (Action, Preferences, Link, Merge)
-Kind = Literal["action", "preferences", "link", "merge"]
+EVERY_KIND: Final = (Action, Preferences, Link, Merge, Served)
+Kind = Literal["action", "preferences", "link", "merge", "served"]
 
 
 def decode(value: bytes) -> Event:

@@ -4,32 +4,25 @@ An entry is a header and one columnar section per kind of fact. Every commit app
 empty one, so entries chain: each `first` is the entry before it's `next`. The stream id of an entry
 is ``<next>-0``.
 
-Layout, little-endian: version u2, first i8, next i8, n u4, m u4; then columns. Per fact: ``delta u4``
-(offset - first), ``item u8``, ``category u4``, ``time u4`` (s), ``action u1``, ``pairs u1``. Then,
-in the order of the facts they belong to, m pairs: ``partner u8``, ``lag u1`` (1: the action before).
+Layout, little-endian: version u2, first i8, next i8, then the rows of each section (u4: actions,
+pairs, arms, moments), then the columns of each in turn, as `_SECTIONS` lists them. A fact's `delta` is
+its record's offset - first. Pairs stand in the order of the actions they belong to.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION: Final = 1
+VERSION: Final = 2
 FIELD: Final = b"d"
+STATES: Final = ("served", "displayed", "clicked", "converted")
+"""Of a slot, each counted once per (slate, item); a fact's `state` is its place here."""
 _HEADER: Final = np.dtype(
-    [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("n", "<u4"), ("m", "<u4")]
+    [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (4,))]
 )
-_COLUMNS: Final = (
-    ("delta", "<u4"),
-    ("item", "<u8"),
-    ("category", "<u4"),
-    ("time", "<u4"),
-    ("action", "u1"),
-    ("pairs", "u1"),
-)
-_PAIR_COLUMNS: Final = (("partner", "<u8"), ("lag", "u1"))
 
 
 class Actions(NamedTuple):
@@ -43,54 +36,145 @@ class Actions(NamedTuple):
     pairs: NDArray[np.uint8]
     partner: NDArray[np.uint64]
     lag: NDArray[np.uint8]
+    """1: the action just before."""
+
+
+class Arms(NamedTuple):
+    """A slot of a slate came into a state: what it means for the arm (placement, item)."""
+
+    delta: NDArray[np.uint32]
+    placement: NDArray[np.uint32]
+    """`schemas.identity.category_hash` of the placement's name."""
+    item: NDArray[np.uint64]
+    state: NDArray[np.uint8]
+    """Place in `STATES`."""
+    explored: NDArray[np.uint8]
+    """1: exploration had drawn it."""
+    reward: NDArray[np.float32]
+    """In 0 to 1; of a click what it is worth, else 0."""
+
+
+class Moments(NamedTuple):
+    """What a record changed for one unit (person) of an experiment: their counts before and after.
+
+    Whole counts instead of differences: the roll-up adds f(after) - f(before) of whatever sums it keeps,
+    and sums of integers are exact.
+    """
+
+    delta: NDArray[np.uint32]
+    experiment: NDArray[np.uint32]
+    """`schemas.identity.category_hash` of the experiment's id."""
+    version: NDArray[np.uint16]
+    variant: NDArray[np.uint32]
+    """`schemas.identity.category_hash` of the variant's name."""
+    before: NDArray[np.uint32]
+    """(n, 4), by `STATES`: slots served, displayed, clicked, converted. All 0: the unit is new."""
+    after: NDArray[np.uint32]
+
+
+_Columns = tuple[tuple[str, str, int], ...]
+"""(name, dtype, width) of each column."""
+_ACTIONS: Final[_Columns] = (
+    ("delta", "<u4", 1),
+    ("item", "<u8", 1),
+    ("category", "<u4", 1),
+    ("time", "<u4", 1),
+    ("action", "u1", 1),
+    ("pairs", "u1", 1),
+)
+_PAIRS: Final[_Columns] = (("partner", "<u8", 1), ("lag", "u1", 1))
+_ARMS: Final[_Columns] = (
+    ("delta", "<u4", 1),
+    ("placement", "<u4", 1),
+    ("item", "<u8", 1),
+    ("state", "u1", 1),
+    ("explored", "u1", 1),
+    ("reward", "<f4", 1),
+)
+_MOMENTS: Final[_Columns] = (
+    ("delta", "<u4", 1),
+    ("experiment", "<u4", 1),
+    ("version", "<u2", 1),
+    ("variant", "<u4", 1),
+    ("before", "<u4", len(STATES)),
+    ("after", "<u4", len(STATES)),
+)
+_SECTIONS: Final = (_ACTIONS, _PAIRS, _ARMS, _MOMENTS)
+
+
+def _empty(columns: _Columns) -> list[NDArray[Any]]:
+    return [np.empty(0 if width == 1 else (0, width), dtype) for _, dtype, width in columns]
+
+
+NO_ACTIONS: Final = Actions(*_empty(_ACTIONS), *_empty(_PAIRS))
+NO_ARMS: Final = Arms(*_empty(_ARMS))
+NO_MOMENTS: Final = Moments(*_empty(_MOMENTS))
 
 
 class Entry(NamedTuple):
+    """Facts of the records at offsets first <= offset < next of one partition."""
+
     first: int
     next: int
-    actions: Actions
-
-
-def empty() -> Actions:
-    return Actions(*(np.empty(0, dtype) for _, dtype in (*_COLUMNS, *_PAIR_COLUMNS)))
+    actions: Actions = NO_ACTIONS
+    arms: Arms = NO_ARMS
+    moments: Moments = NO_MOMENTS
 
 
 def encode(entry: Entry) -> bytes:
-    facts = entry.actions
-    header = np.array(
-        [(VERSION, entry.first, entry.next, len(facts.item), len(facts.partner))], _HEADER
-    )
-    parts = [header.tobytes()]
+    held: tuple[Any, ...] = (entry.actions, entry.actions, entry.arms, entry.moments)
+    rows = [
+        len(getattr(facts, columns[0][0])) for facts, columns in zip(held, _SECTIONS, strict=True)
+    ]
+    parts = [np.array([(VERSION, entry.first, entry.next, rows)], _HEADER).tobytes()]
     parts += [
         np.asarray(getattr(facts, name), dtype).tobytes()
-        for name, dtype in (*_COLUMNS, *_PAIR_COLUMNS)
+        for facts, columns in zip(held, _SECTIONS, strict=True)
+        for name, dtype, _ in columns
     ]
     return b"".join(parts)
 
 
 def decode(value: bytes) -> Entry:
-    """Errors: ValueError where the bytes are cut short or of a later version."""
+    """Errors: ValueError where the bytes are cut short or of another version."""
     header = np.frombuffer(value, _HEADER, 1)[0]
     if header["version"] != VERSION:
         raise ValueError(
             f"delta log entry of version {header['version']}, this code reads {VERSION}"
         )
-    at, n, m = _HEADER.itemsize, int(header["n"]), int(header["m"])
-    columns = []
-    for _, dtype, rows in (*((*c, n) for c in _COLUMNS), *((*c, m) for c in _PAIR_COLUMNS)):
-        columns.append(np.frombuffer(value, dtype, rows, at))
-        at += columns[-1].nbytes
+    at = _HEADER.itemsize
+    sections: list[list[NDArray[Any]]] = []
+    for columns, rows in zip(_SECTIONS, header["rows"].tolist(), strict=True):
+        sections.append([])
+        for _, dtype, width in columns:
+            column = np.frombuffer(value, dtype, rows * width, at)
+            sections[-1].append(column if width == 1 else column.reshape(rows, width))
+            at += column.nbytes
     if at != len(value):
         raise ValueError("delta log entry has bytes left over")
-    return Entry(int(header["first"]), int(header["next"]), Actions(*columns))
+    actions, pairs, arms, moments = sections
+    return Entry(
+        int(header["first"]),
+        int(header["next"]),
+        Actions(*actions, *pairs),
+        Arms(*arms),
+        Moments(*moments),
+    )
 
 
-def since(entry: Entry, position: int) -> Actions:
-    """The facts at offsets >= `position`: after a fault batches may be cut elsewhere than before."""
-    facts = entry.actions
+def since(entry: Entry, position: int) -> Entry:
+    """Without the facts at offsets < `position`: after a fault batches may be cut elsewhere than before."""
     if position <= entry.first:
-        return facts
-    keep = facts.delta >= position - entry.first
-    partners = np.repeat(keep, facts.pairs)
-    per_fact = [column[keep] for column in facts[:-2]]
-    return Actions(*per_fact, facts.partner[partners], facts.lag[partners])  # type: ignore[call-arg,arg-type]
+        return entry
+    cut = position - entry.first
+    keep = entry.actions.delta >= cut
+    partners = np.repeat(keep, entry.actions.pairs)
+    arms, moments = entry.arms.delta >= cut, entry.moments.delta >= cut
+    return entry._replace(
+        actions=Actions(
+            *(column[keep] for column in entry.actions[:-2]),  # type: ignore[arg-type]
+            *(column[partners] for column in entry.actions[-2:]),
+        ),
+        arms=Arms(*(column[arms] for column in entry.arms)),  # type: ignore[arg-type]
+        moments=Moments(*(column[moments] for column in entry.moments)),  # type: ignore[arg-type]
+    )

@@ -43,6 +43,18 @@ def link(partition: int, person: str) -> bytes:
     return b"l:{%d}:%s" % (partition, person.encode())
 
 
+def impressions(partition: int, person: str) -> bytes:
+    return b"im:{%d}:%s" % (partition, person.encode())
+
+
+def open_slates(partition: int, person: str) -> bytes:
+    return b"o:{%d}:%s" % (partition, person.encode())
+
+
+def vector(partition: int, person: str) -> bytes:
+    return b"v:{%d}:%s" % (partition, person.encode())
+
+
 def fence(flow: str, partition: int) -> bytes:
     return b"f:{%d}:%s" % (partition, flow.encode())
 
@@ -82,6 +94,8 @@ TABLES_META: Final = b"tb:{tables}:meta"
 TABLES_NEIGHBOURS: Final = b"tb:{tables}:nb"
 TABLES_POPULARITY: Final = b"tb:{tables}:pop"
 TABLES_CATEGORIES: Final = b"tb:{tables}:cat"
+TABLES_ARMS: Final = b"tb:{tables}:arms"
+TABLES_EXPERIMENTS: Final = b"tb:{tables}:exp"
 TABLES_CHANGES: Final = b"tb:{tables}:log"
 
 
@@ -96,6 +110,30 @@ KEYS: Final = (
     Key("h:{*}:*", "string", "people", ("serving",), "events", "item hashes they hid, u64 LE"),
     Key("p:{*}:*", "string", "people", ("serving",), "events", "their preferences, JSON"),
     Key("l:{*}:*", "string", "people", ("people",), "events", "whom an anonymous id was linked to"),
+    Key(
+        "im:{*}:*",
+        "string",
+        "people",
+        ("serving",),
+        "events",
+        "what they were shown: last 64 items, how often and when (models.impressions)",
+    ),
+    Key(
+        "o:{*}:*",
+        "string",
+        "people",
+        ("people",),
+        "events",
+        "their open slates, waiting outcomes and counts per experiment (models.outcomes)",
+    ),
+    Key(
+        "v:{*}:*",
+        "string",
+        "people",
+        ("serving",),
+        "events",
+        "their vector in the space of a release: a cache (schemas.vector)",
+    ),
     Key("f:{*}:people", "string", "people", ("serving", "status"), "events", "fence, msgpack"),
     Key(
         "dd:{*}:*",
@@ -173,6 +211,22 @@ KEYS: Final = (
     Key("tb:{tables}:pop", "hash", "rollup", ("serving",), "events", "item hash -> decayed sums"),
     Key(
         "tb:{tables}:cat", "hash", "rollup", ("serving",), "events", "category hash -> decayed sums"
+    ),
+    Key(
+        "tb:{tables}:arms",
+        "hash",
+        "rollup",
+        ("serving",),
+        "events",
+        "placement and item hash -> what came of showing it",
+    ),
+    Key(
+        "tb:{tables}:exp",
+        "hash",
+        "rollup",
+        ("serving",),
+        "events",
+        "experiment and version -> moments of its variants",
     ),
     Key("tb:{tables}:log", "stream", "rollup", ("serving",), "events", "what each version changed"),
 )

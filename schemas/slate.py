@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis, Pseudonym
+from schemas.event import Assigned
 
 
 class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -17,6 +18,12 @@ class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
     sources: tuple[str, ...] = ()
     reason: str = ""
     because: tuple[str, ...] = ()
+    explore: bool = False
+    """Exploration drew it."""
+    probability: float = 1.0
+    """With which this slot came to hold it, given the items above."""
+    features: tuple[float, ...] = ()
+    """What the ranker saw of it, in the order of the release's manifest; empty without a ranker."""
 
 
 class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -37,6 +44,9 @@ class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
     release: str = ""
     now: Millis = 0
     """The time that the decision was made for (the request's `now`)."""
+    seed: int = 0
+    """Of everything that was drawn (u64)."""
+    experiments: tuple[Assigned, ...] = ()
 
 
 DECODER: Final = msgspec.json.Decoder(Slate)

@@ -18,6 +18,29 @@ WINDOWS: Final = ("1h", "24h", "7d", "90d")
 NEIGHBOUR: Final = np.dtype([("item", "<u8"), ("score", "<f4")])
 """An item's neighbours: best first, ties by item hash; `score` is the share of their sums, in (0, 1]."""
 
+ARM: Final = np.dtype(
+    [
+        ("served", "<u4"),
+        ("displayed", "<u4"),
+        ("clicked", "<u4"),
+        ("converted", "<u4"),
+        ("explored", "<u4"),
+        ("n", "<f8"),
+        ("mean", "<f8"),
+    ]
+)
+"""An arm (placement, item): slots by state, those that exploration drew, and the state of its
+`river.stats.Mean` of rewards (n slots served, mean reward of one)."""
+ARM_KEY: Final = np.dtype([("placement", "<u4"), ("item", "<u8")])
+"""Which arm, as 12 bytes."""
+MOMENTS: Final = np.dtype(
+    [("variant", "<u4"), ("units", "<i8"), ("sums", "<i8", (4,)), ("squares", "<i8", (4, 4))]
+)
+"""One row a variant: how many people, and over them the sum of their counts c (`facts.STATES`) and of
+c c^T. Whole numbers, so exact in any order."""
+MOMENTS_KEY: Final = np.dtype([("experiment", "<u4"), ("version", "<u2")])
+"""Which experiment, as 6 bytes."""
+
 POPULARITY: Final = np.dtype("<f8")
 """One row of ``len(WINDOWS)`` sums: w * 2^((t - landmark) / half-life), comparable within a column."""
 
@@ -50,6 +73,10 @@ class Published(msgspec.Struct, kw_only=True):
     neighbours: dict[int, bytes]
     popularity: dict[int, bytes]
     categories: dict[int, bytes]
+    arms: dict[bytes, bytes] = {}
+    """`ARM_KEY` -> `ARM`."""
+    experiments: dict[bytes, bytes] = {}
+    """`MOMENTS_KEY` -> rows of `MOMENTS`."""
 
 
 FIELD: Final = b"v"

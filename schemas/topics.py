@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from schemas import control, dead_letter, event, item, slate
+from schemas import control, dead_letter, event, item, readout, slate
 
 DAY_MS: Final = 86_400_000
 
@@ -33,7 +33,12 @@ class Topic(NamedTuple):
 
 
 EVENTS: Final = Topic(
-    "events", "person", event.EVERY_KIND, ("edge", "people"), ("people",), 30 * DAY_MS
+    "events",
+    "person",
+    event.EVERY_KIND,
+    ("edge", "serving", "people"),
+    ("people",),
+    30 * DAY_MS,
 )
 # not compacted: compaction would keep the losing record of a compare-and-set, and a patch is partial
 ITEMS: Final = Topic("items", "item_id", item.EVERY_KIND, ("edge",), ("catalogue",), -1)
@@ -41,6 +46,15 @@ CONTROL: Final = Topic(
     "control", "subject:id", (control.Change,), ("edge", "cli"), ("control",), -1, partitions=1
 )
 SLATES: Final = Topic("slates", "slate_id", (slate.Slate,), ("serving",), ("inspect",), 30 * DAY_MS)
+EXPERIMENTS: Final = Topic(
+    "experiments",
+    "experiment_id",
+    (readout.Readout,),
+    ("rollup",),
+    ("tail",),
+    90 * DAY_MS,
+    partitions=1,
+)
 DEAD_LETTERS: Final = Topic(
     "dead-letters",
     "topic:partition:offset",
@@ -50,5 +64,5 @@ DEAD_LETTERS: Final = Topic(
     90 * DAY_MS,
     partitions=1,
 )
-TOPICS: Final = (EVENTS, ITEMS, CONTROL, SLATES, DEAD_LETTERS)
+TOPICS: Final = (EVENTS, ITEMS, CONTROL, SLATES, EXPERIMENTS, DEAD_LETTERS)
 BY_NAME: Final = {topic.name: topic for topic in TOPICS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from models import content
 from models.features.ring import recent
+from models.release import Release
 from schemas.actions import WEIGHT
-from schemas.control import Recipe
+from schemas.control import Filter, Recipe
 from schemas.identity import item_hash
 from schemas.tables import WINDOWS
 from serving.catalogue import Hashes, ItemTable, Slots
@@ -29,6 +30,14 @@ FADE: Final = 0.75
 """What an action is worth of the one after it, to co-visitation."""
 VECTOR_FADE: Final = 0.8
 """The same, to what the person's vector is made of."""
+# Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
+# category is for those who said what they like.
+WEIGHTS: Final[Mapping[str, float]] = {
+    "covisit": 1.0,
+    "content": 0.015,
+    "popular": 0.006,
+    "category": 0.001,
+}
 _SPEAKS: Final = WEIGHT > 0
 _FADING: Final = np.power(FADE, np.arange(LAST + 1), dtype=np.float64)
 _VECTOR_FADING: Final = np.power(VECTOR_FADE, np.arange(LAST + 1), dtype=np.float64)
@@ -46,6 +55,14 @@ class World:
     index: ContentIndex
     recipe: Recipe
     rules: str
+    release: Release | None = None
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """What each source and column weighs: as the recipe says, else the release, else `WEIGHTS`."""
+        if self.recipe.weights is not None:
+            return self.recipe.weights
+        return (self.release.coarse if self.release else None) or WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,9 @@ class Ask:
     served: bytes = b""
     personalized: bool = True
     window: str = WINDOW
+    seed: int = 0
+    """Of whatever is drawn, u64: the same seed draws the same."""
+    filter: Filter | None = None
 
 
 class Interest(NamedTuple):

@@ -8,18 +8,16 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from schemas.control import Held, Recipe
+from schemas.control import Fatigue, Held, Recipe
 
 _HELD: Final = msgspec.json.Decoder(Held)
 _RECIPE: Final = msgspec.json.Decoder(Recipe)
 _LOG: Final = logging.getLogger(__name__)
 
-# Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
-# category is for those who said what they like.
-DEFAULT: Final = Recipe(
-    weights={"covisit": 1.0, "content": 0.015, "popular": 0.006, "category": 0.001}
-)
-BUILT_IN: Final[Mapping[str, Recipe]] = {"home": DEFAULT, "replay": DEFAULT}
+DEFAULT: Final = Recipe()
+# a replay of history shows nothing to anybody, so nobody tires of it and nothing is to be explored
+REPLAY: Final = Recipe(fatigue=Fatigue(factor=1.0))
+BUILT_IN: Final[Mapping[str, Recipe]] = {"home": DEFAULT, "replay": REPLAY}
 
 
 class Placed(NamedTuple):

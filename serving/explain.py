@@ -36,7 +36,7 @@ ALIKE: Final = 0.4
 
 def contributions(case: Case, scored: Scored, place: int) -> tuple[Contribution, ...]:
     """What each column gave to the candidate at `place` of `scored`, largest effect first."""
-    weights = case.world.recipe.weights
+    weights = case.world.weights
     found = [
         Contribution(name, float(value[place]), float(value[place]) * weights[name])
         for name, value in scored.values.items()
@@ -70,7 +70,7 @@ def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
     """The column with the largest effect on each, "" where none is above 0."""
     if not places or not scored.values:
         return [""] * len(places)
-    weights = case.world.recipe.weights
+    weights = case.world.weights
     effects = np.array([value[places] * weights[name] for name, value in scored.values.items()])
     names = list(scored.values)
     best = effects.argmax(axis=0)

@@ -51,9 +51,9 @@ def placement(body: bytes, identifier: str, now: Millis) -> Record:
 
 
 def _check(recipe: Recipe) -> None:
-    if not recipe.weights:
+    if recipe.weights is not None and not recipe.weights:
         raise Rejected("recipe.weights", "empty")
-    for name, weight in recipe.weights.items():
+    for name, weight in (recipe.weights or {}).items():
         if name not in SCORED:
             raise Rejected("recipe.weights", "unknown_source")
         if not (math.isfinite(weight) and abs(weight) <= 1e6):

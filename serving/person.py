@@ -11,14 +11,18 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models.features import ROW, ForeignRow, read_row
+from models.impressions import IMPRESSION
 from schemas import fence, keys
+from schemas import vector as vectors
 from schemas.alphabet import Position, Pseudonym
 from schemas.event import Preferences
 from schemas.fence import Fence
+from schemas.vector import Vector
 from serving.catalogue import Hashes
 
 STORE_SECONDS: Final = 2.0
@@ -27,10 +31,11 @@ REST_SECONDS: Final = 0.25
 """How long a store that failed is left alone."""
 _FIRST_PAUSE: Final = 0.002
 _LAST_PAUSE: Final = 0.010
-_KEYS: Final = 5
+_KEYS: Final = 7
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
 _NOTHING: Final[Hashes] = np.empty(0, np.uint64)
+NO_IMPRESSIONS: Final[NDArray[np.void]] = np.empty(0, IMPRESSION)
 _EMPTY_ROW: Final[np.void] = np.zeros(1, ROW)[0]
 
 _Blobs = list[bytes | None]
@@ -50,6 +55,10 @@ class Person(NamedTuple):
     preferences: Preferences | None
     fence: Fence | None
     """Of the person's partition, read together with the rest; None where nothing was folded yet."""
+    impressions: NDArray[np.void] = NO_IMPRESSIONS
+    """What they were shown lately, `models.impressions.IMPRESSION`."""
+    vector: Vector | None = None
+    """As the flow last made it: good for its release only."""
 
     @property
     def known(self) -> bool:
@@ -68,8 +77,8 @@ class Waited(NamedTuple):
 
 
 def decode(blobs: _Blobs) -> Person:
-    """Row, seen, hidden, preferences and fence, as stored. Errors: `StoreDown`."""
-    row, seen, hidden, preferences, stands = blobs
+    """Row, seen, hidden, preferences, fence, impressions and vector, as stored. Errors: `StoreDown`."""
+    row, seen, hidden, preferences, stands, impressions, vector = blobs
     try:
         return Person(
             read_row(row) if row else _EMPTY_ROW,
@@ -77,6 +86,8 @@ def decode(blobs: _Blobs) -> Person:
             np.frombuffer(hidden, "<u8") if hidden else _NOTHING,
             _PREFERENCES.decode(preferences) if preferences else None,
             fence.decode(stands) if stands else None,
+            np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
+            vectors.DECODER.decode(vector) if vector else None,
         )
     except (ForeignRow, ValueError, msgspec.MsgspecError) as error:
         raise StoreDown(type(error).__name__) from None
@@ -146,4 +157,6 @@ def _keys(person: Pseudonym, partition: int) -> list[bytes]:
         keys.hidden(partition, person),
         keys.preferences(partition, person),
         keys.fence("people", partition),
+        keys.impressions(partition, person),
+        keys.vector(partition, person),
     ]

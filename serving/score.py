@@ -104,7 +104,7 @@ COLUMNS: Final = (
 
 def score(case: Case, pool: Pool, numbers: NDArray[np.intp]) -> Scored:
     """The weighted sum of all columns, and the order it gives."""
-    weights = case.world.recipe.weights
+    weights = case.world.weights
     kept = Kept(numbers, pool.slots[numbers])
     totals, values = np.zeros(len(numbers)), {}
     for column in COLUMNS:

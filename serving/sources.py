@@ -99,7 +99,7 @@ class Pool(NamedTuple):
 
 def retrieve(case: Case, depth: int) -> Pool:
     """What all sources bring, together: those with a weight, and the popular to fall back on."""
-    weights = case.world.recipe.weights
+    weights = case.world.weights
     drawn = {
         source.name: source.draw(case, depth)
         for source in SOURCES

@@ -349,7 +349,7 @@ class _Turn:
     def facts(self) -> facts.Actions:
         """In the order of the log."""
         if not self._parts:
-            return facts.empty()
+            return facts.NO_ACTIONS
         offset, item, category, time, action = (
             np.concatenate([part[i] for part in self._parts]) for i in range(5)
         )

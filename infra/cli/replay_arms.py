@@ -175,7 +175,7 @@ def _people(
 
 
 def _person(state: State) -> Person:
-    return decode([state.row, state.seen, None, None, None])
+    return decode([state.row, state.seen, None, None, None, None, None])
 
 
 def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:

@@ -188,7 +188,7 @@ def by_time(parts: Sequence[Facts]) -> Facts:
 
 
 def _facts(place: NDArray[np.int64], parts: Sequence[Actions]) -> Facts:
-    none = facts.empty()
+    none = facts.NO_ACTIONS
     columns: list[Any] = [np.concatenate(column) for column in zip(none, *parts, strict=True)]
     actions = Actions(*columns)
     start = np.concatenate([[0], np.cumsum(actions.pairs, dtype=np.int64)])

@@ -106,7 +106,14 @@ def of_others() -> Iterator[Bad]:
     yield Bad(
         "link id", "POST", "/v1/users/u1:link", b'{"anonymous_id": "\\u0001"}', 422, "anonymous_id"
     )
-    yield Bad("placement", "PUT", "/v1/placements/home", b'{"recipe": {}}', 422, "recipe.weights")
+    yield Bad(
+        "placement",
+        "PUT",
+        "/v1/placements/home",
+        b'{"recipe": {"weights": {}}, "expected_version": 0}',
+        422,
+        "recipe.weights",
+    )
 
 
 BAD = [*of_events(), *of_others()]

@@ -184,11 +184,7 @@ def test_a_placement_names_the_version_it_replaces() -> None:
     change = control.decode(record.value)
     assert (record.key, record.partition) == (b"placement:home", 0)
     assert (change.subject, change.id, change.expected_version) == ("placement", "home", 3)
-    assert json.loads(bytes(change.body)) == {
-        "weights": {"covisit": 1.0},
-        "category_cap": 0.3,
-        "depth": 200,
-    }
+    assert json.loads(bytes(change.body)) == {"weights": {"covisit": 1.0}}
 
 
 @pytest.mark.parametrize(

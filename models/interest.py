@@ -1,0 +1,28 @@
+"""Which of a person's actions speak for them, and how much each: the same in flow, serving, training."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.ring import recent
+from schemas.actions import WEIGHT
+
+LAST: Final = 20
+"""How many of a person's latest actions speak for them."""
+FADE: Final = 0.75
+"""What an action is worth of the one after it, to co-visitation."""
+VECTOR_FADE: Final = 0.8
+"""The same, to what a person's vector is made of."""
+FADING: Final = np.power(FADE, np.arange(LAST + 1), dtype=np.float64)
+VECTOR_FADING: Final = np.power(VECTOR_FADE, np.arange(LAST + 1), dtype=np.float64)
+_SPEAKS: Final = WEIGHT > 0
+
+
+def items(row: np.void) -> NDArray[np.uint64]:
+    """Item hashes of the last `LAST` actions of positive weight, newest first; an item may repeat."""
+    acts = recent(row, LAST)
+    spoken: NDArray[np.uint64] = acts["item"][_SPEAKS[acts["action"]]].astype(np.uint64)
+    return spoken

@@ -1,0 +1,55 @@
+"""A release as code uses it: one space of vectors, one coarse model, at most one ranker. Immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.content import DIM
+from schemas.item import Item
+
+Vectors = NDArray[np.float32]
+"""(n, `content.DIM`) on `content`'s grid (norm 1, or 0), so that every inner product is exact."""
+Scores = NDArray[np.float32]
+RANKED: Final = 100
+"""How many of the best by the coarse model the ranker sees."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Item vectors that interactions and content share. `hashes` ascend."""
+
+    hashes: NDArray[np.uint64]
+    vectors: Vectors
+    encode: Callable[[list[Item]], Vectors]
+    """The vectors of items that it does not hold, from what they say of themselves."""
+
+    def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """(n,) row of each hash, -1 where there is none."""
+        if not len(self.hashes):
+            return np.full(len(hashes), -1)
+        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        return np.where(self.hashes[at] == hashes, at, -1)
+
+
+@dataclass(frozen=True)
+class Release:
+    """`features` are the ranker's columns in their order; `rank` takes (n, len(features)) float32."""
+
+    id: str
+    features: tuple[str, ...]
+    coarse: Mapping[str, float]
+    """Weights of the coarse model, by column; empty: it has none."""
+    space: Space
+    rank: Callable[[Vectors], Scores] | None = None
+
+
+NO_SPACE: Final = Space(
+    np.empty(0, np.uint64),
+    np.empty((0, DIM), np.float32),
+    lambda items: np.zeros((len(items), DIM), np.float32),
+)
