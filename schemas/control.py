@@ -44,13 +44,13 @@ class _Body(
     """What a change brings: it says only what differs from the defaults."""
 
 
-class Exploration(_Body):
+class Exploration(_Body, frozen=True):
     """With probability `epsilon` the last slot is drawn from what was served least (0: never)."""
 
     epsilon: float = 0.0
 
 
-class Fatigue(_Body):
+class Fatigue(_Body, frozen=True):
     """Discount of what was shown before: score x `factor` ** (sum over impressions of
     2 ** (-age / half-life)). `factor` 1: none."""
 
@@ -58,7 +58,7 @@ class Fatigue(_Body):
     half_life_hours: float = 24.0
 
 
-class Filter(_Body):
+class Filter(_Body, frozen=True):
     """A named filter: an item passes that has one of each list given, and is young enough."""
 
     categories: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class Filter(_Body):
     published_within_days: float | None = None
 
 
-class Recipe(_Body):
+class Recipe(_Body, frozen=True):
     """A placement: sources, weights, rules and exploration, under one version. `body` of a placement.
 
     Weights are per source and column, in units of the coarse score; a source without one is not asked.
@@ -91,7 +91,7 @@ class Recipe(_Body):
     """Candidates asked of each source."""
 
 
-class Variant(_Body):
+class Variant(_Body, frozen=True):
     """One arm of an experiment: whose recipe, and which release; "" leaves it as it would be."""
 
     name: str
@@ -101,7 +101,7 @@ class Variant(_Body):
     release: str = ""
 
 
-class Experiment(_Body):
+class Experiment(_Body, frozen=True):
     """Variants against each other on one placement; the first is the control. `body` of an experiment.
 
     Variant i of n owns the buckets from i / n on, as many as its share says: whoever widens it moves
@@ -115,14 +115,14 @@ class Experiment(_Body):
     """"" is the experiment's id: another salt shuffles people anew."""
 
 
-class Released(_Body):
+class Released(_Body, frozen=True):
     """A release that exists; `body` of `release`/<its id>. The directory is named like the id."""
 
     manifest_sha256: str
     parent: str = ""
 
 
-class Current(_Body):
+class Current(_Body, frozen=True):
     """Which release serves; `body` of `policy`/"release". "" is none.
 
     One that is older than what it replaces is refused unless `rollback` says that it is meant.
