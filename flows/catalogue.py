@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
 from flows.kit.letters import split
-from flows.kit.run import run as run_flow
-from flows.kit.run import stop_on_signals
-from flows.kit.sink import Committed
-from flows.kit.source import Batch, Source
+from flows.kit.plain import plain, run_worker
+from flows.kit.source import Batch
 from flows.kit.worker import Worker
 from infra.settings import Settings
 from schemas import item as items
@@ -89,20 +86,10 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 
 
 def dataflow(worker: Catalogue) -> Dataflow:
-    flow = Dataflow("catalogue")
-    batches = op.input("items", flow, Source(worker.reader, worker.partitions))
-    decoded = op.map("decode", batches, decode)
-    good = op.map("dead_letters", decoded, worker.dead_letters)
-    writes = op.map("apply", good, worker.apply)
-    op.output("commit", writes, Committed(worker.commit))
-    return flow
+    return plain("catalogue", ITEMS.name, worker, decode, worker.apply)
 
 
 def run(settings: Settings, partitions: Sequence[int] = ()) -> None:
     """Until SIGTERM."""
     worker = Catalogue(settings, partitions)
-    stop_on_signals(worker.reader.stop)
-    try:
-        run_flow(dataflow(worker))
-    finally:
-        worker.close()
+    run_worker(worker, dataflow(worker))

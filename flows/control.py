@@ -3,97 +3,136 @@
 control ─ decode ─ dead_letters ─ apply ─ commit
 
 A change that expects another version than the one that stands lost the race: it is skipped and counted.
+One that is malformed, or does not fit what stands, is a dead letter. Both are functions of the log alone,
+so a replay ends in the same.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
-import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from flows.kit.letters import split
-from flows.kit.run import run as run_flow
-from flows.kit.run import stop_on_signals
-from flows.kit.sink import Committed
-from flows.kit.source import Batch, Source
+from flows.kit.letters import letter, split
+from flows.kit.plain import plain, run_worker
+from flows.kit.source import Batch, Reader
 from flows.kit.worker import Worker
 from infra.settings import Settings
 from schemas import control, keys
-from schemas.control import Change, Held
+from schemas.control import Body, Change, Current, Experiment, Held
+from schemas.control_checks import check_fits, read, standing
 from schemas.dead_letter import DeadLetter
+from schemas.reject import Rejected
 from schemas.topics import CONTROL
 from schemas.write import StreamEntry, Write
 
 log = logging.getLogger(__name__)
-VERSION: Final = 1
+VERSION: Final = 2
 KEEP: Final = 10_000
+_HELD: Final = msgspec.json.Decoder(Held)
 
-Decoded = tuple[Batch, list[tuple[int, int, Change]]]
+Good = tuple[int, Change, Body]
+"""Offset, change, and its body within its limits."""
+Decoded = tuple[Batch, list[Good]]
+
+
+class Stands:
+    """What stands, by ``subject:id``, and what a change makes of it. Pure."""
+
+    def __init__(self, stored: Mapping[bytes, bytes]) -> None:
+        self.held = {name.decode(): _HELD.decode(value) for name, value in stored.items()}
+        self._bodies = {name: _body(name, held.body) for name, held in self.held.items()}
+
+    def take(self, offset: int, change: Change, body: Body) -> bool:
+        """False where another version stands than the one expected. Errors: `Rejected`: it does not
+        fit."""
+        name = f"{change.subject}:{change.id}"
+        version = self.held[name].version if name in self.held else 0
+        if change.expected_version != version:
+            return False
+        if isinstance(body, Experiment | Current):
+            check_fits(change.id, body, standing(self._bodies))
+        self._bodies[name] = body
+        self.held[name] = Held(
+            version=version + 1,
+            body=bytes(change.body).decode(),
+            offset=offset,
+            actor=change.actor,
+            reason=change.reason,
+            received_at=change.received_at,
+        )
+        return True
 
 
 class Control(Worker):
     """The one partition of `control`."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, "control", CONTROL, VERSION)
+    def __init__(self, settings: Settings, reader: Reader | None = None) -> None:
+        super().__init__(settings, "control", CONTROL, VERSION, reader=reader)
 
     def apply(self, decoded: Decoded) -> Write:
         """What stands after a batch: the log is the compare-and-set."""
         batch, changes = decoded
         p = batch.partition
         write = Write(self.name, p, batch.first, self.next_fence(p, batch.next, batch.stamps))
-        standing = {
-            name: msgspec.json.decode(value, type=Held)
-            for name, value in self.redis.hgetall(keys.CONTROL_STATE).items()
-        }
-        for offset, _, change in changes:
-            name = f"{change.subject}:{change.id}".encode()
-            version = standing[name].version if name in standing else 0
-            if change.expected_version != version:
-                log.warning("change at %d expects version %d, %d stands: skipped", offset,
-                            change.expected_version, version)  # fmt: skip
+        stands = Stands(self.redis.hgetall(keys.CONTROL_STATE))
+        letters = []
+        counts = write.counts = {"taken": 0, "stale": 0}
+        for offset, change, body in changes:
+            try:
+                taken = stands.take(offset, change, body)
+            except Rejected as error:
+                letters.append(_letter(batch, offset, error.code))
                 continue
-            standing[name] = Held(
-                version=version + 1,
-                body=bytes(change.body).decode(),
-                offset=offset,
-                actor=change.actor,
-                reason=change.reason,
-                received_at=change.received_at,
-            )
-            value = msgspec.json.encode(standing[name])
-            write.fields.setdefault(keys.CONTROL_STATE, {})[name] = value
-            write.entries.append(
-                StreamEntry(
-                    keys.CONTROL_CHANGES, b"%d-0" % (offset + 1), {b"s": name, b"v": value}, KEEP
-                )
-            )
+            counts["taken" if taken else "stale"] += 1
+            if taken:
+                name = f"{change.subject}:{change.id}"
+                _store(write, offset, name.encode(), msgspec.json.encode(stands.held[name]))
+            else:
+                log.warning("change at %d expects version %d, another stands: skipped", offset,
+                            change.expected_version)  # fmt: skip
+        self.send(letters)
         return write
 
 
+def _store(write: Write, offset: int, name: bytes, value: bytes) -> None:
+    write.fields.setdefault(keys.CONTROL_STATE, {})[name] = value
+    fields = {b"s": name, b"v": value}
+    write.entries.append(StreamEntry(keys.CONTROL_CHANGES, b"%d-0" % (offset + 1), fields, KEEP))
+
+
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
+    """Changes within their limits; a letter ``bad_<subject>:<field>:<code>`` for each other."""
     changes, letters = split(CONTROL.name, batch, control.decode)
-    return (batch, changes), letters
+    good: list[Good] = []
+    for offset, _, change in changes:
+        try:
+            good.append((offset, change, read(change.subject, change.id, bytes(change.body))))
+        except Rejected as error:
+            why = f"bad_{change.subject}:{error.field}:{error.code}"
+            letters.append(_letter(batch, offset, why))
+    return (batch, good), letters
+
+
+def _body(name: str, text: str) -> Body:
+    subject, _, identifier = name.partition(":")
+    return read(subject, identifier, text.encode())
+
+
+def _letter(batch: Batch, offset: int, why: str) -> DeadLetter:
+    n = batch.offsets.index(offset)
+    p, stamp, value = batch.partition, batch.stamps[n], batch.values[n]
+    return letter(CONTROL.name, p, offset, stamp, why, value)
 
 
 def dataflow(worker: Control) -> Dataflow:
-    flow = Dataflow("control")
-    batches = op.input("control", flow, Source(worker.reader, worker.partitions))
-    decoded = op.map("decode", batches, decode)
-    good = op.map("dead_letters", decoded, worker.dead_letters)
-    writes = op.map("apply", good, worker.apply)
-    op.output("commit", writes, Committed(worker.commit))
-    return flow
+    return plain("control", CONTROL.name, worker, decode, worker.apply)
 
 
 def run(settings: Settings) -> None:
     """Until SIGTERM."""
     worker = Control(settings)
-    stop_on_signals(worker.reader.stop)
-    try:
-        run_flow(dataflow(worker))
-    finally:
-        worker.close()
+    run_worker(worker, dataflow(worker))

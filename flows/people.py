@@ -6,12 +6,14 @@ events ─ decode ─ dead_letters ─ dedupe ─ fold ─ commit
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.folds.batch import Decoded
+from flows.folds.people import VERSION, PeopleFold
 from flows.kit.letters import split
 from flows.kit.rows import Fetch
 from flows.kit.run import run as run_flow
@@ -19,8 +21,10 @@ from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
 from flows.kit.source import Batch, Reader, Source
 from flows.kit.worker import Worker
+from flows.release import CurrentRelease
 from infra.kafka import ensure_topics
 from infra.settings import Settings
+from models.release import Release
 from schemas import event as events
 from schemas import keys
 from schemas.dead_letter import DeadLetter
@@ -37,6 +41,7 @@ class People(Worker):
     ) -> None:
         super().__init__(settings, "people", EVENTS, VERSION, partitions, reader)
         self.folds = {p: self._fold(p) for p in self.partitions}
+        self._release = CurrentRelease(self.redis, settings.releases, load_release)
 
     def _fold(self, partition: int) -> PeopleFold:
         fold = new_fold(self.settings, partition, self.fences[partition], self.redis.mget)
@@ -47,7 +52,20 @@ class People(Worker):
         return self.folds[batch.partition].dedupe(batch)
 
     def fold(self, batch: Decoded) -> Write:
-        return self.folds[batch.partition].fold(batch)
+        fold = self.folds[batch.partition]
+        fold.encoder = self._release.encoder()
+        return fold.fold(batch)
+
+    def close(self) -> None:
+        self._release.close()
+        super().close()
+
+
+def load_release(directory: Path, manifest_sha256: str) -> Release:
+    """Errors: `BadRelease`."""
+    from models.artefact import load  # brings onnxruntime: only where there is a release
+
+    return load(directory, manifest_sha256)
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
@@ -121,5 +139,6 @@ def describe(write: Write, letters: Sequence[DeadLetter] = ()) -> dict[str, Any]
         "append": {key.decode(): len(value) for key, value in write.appends.items()},
         "stream": [f"{e.key.decode()} {e.id.decode()}" for e in write.entries],
         "delete": [key.decode() for key in write.deleted],
+        "counts": dict(sorted(write.counts.items())),
         "dead_letters": [letter.reason for letter in letters],
     }

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kafka import KafkaProducer, TopicPartition
 
+from flows.kit.meter import Meter
 from flows.kit.run import stop_on_signals
 from infra import kafka, store
 from infra.kafka import ensure_topics
@@ -113,9 +114,12 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
     client = store.connect(settings)
-    relay = Relay(settings, client)
-    while not stop.is_set():
-        if relay.step() == 0:
-            stop.wait(PAUSE_SECONDS)
+    relay, meter = Relay(settings, client), Meter(settings, "relay")
+    with meter.exposed():
+        while not stop.is_set():
+            sent = relay.step()
+            meter.relayed(sent)
+            if sent == 0:
+                stop.wait(PAUSE_SECONDS)
     relay.close()
     client.close()

@@ -1,6 +1,6 @@
 """`rollup`: adds the partitions up, and publishes what readers use.
 
-delta logs ─ apply ─ publish (tables, a new version) ─ store (base, positions) ─ trim
+delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ store (base, positions) ─ trim
 
 Tails the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in
 Redis and its fence is the vector of positions inside its base.
@@ -9,6 +9,7 @@ Redis and its fence is the vector of positions inside its base.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -17,19 +18,24 @@ from typing import Any, Final
 
 import redis
 
+from flows.kit.meter import Meter
 from flows.kit.run import stop_on_signals
+from flows.readouts import Readouts
+from flows.turns import Turns
 from infra import store
 from infra.settings import Settings
 from infra.store import Client
 from models.tables import Hole, Tables
-from schemas import facts, keys, tables
+from schemas import facts, fence, keys, tables
+from schemas.alphabet import Millis
 
 log = logging.getLogger(__name__)
 CHUNK: Final = 1 << 20
 """Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
 READ: Final = 200
-KEEP: Final = 5_000
-"""Versions that the stream of changes keeps; a reader further behind loads everything."""
+KEEP_SECONDS: Final = 120.0
+"""How long the stream of changes goes back; a reader further behind loads everything. Not longer: a
+version holds each neighbour list that changed whole, so a busy one is megabytes."""
 
 
 class Overtaken(RuntimeError):
@@ -46,6 +52,9 @@ class Rollup:
         self._meta = meta
         self._published = tables.META_DECODER.decode(meta) if meta else None
         self.version = self._published.version if self._published else 0
+        self._keep = max(2, math.ceil(KEEP_SECONDS / settings.rollup_seconds))
+        self.as_of: Millis = 0
+        """When the tables last held all that the delta logs did."""
 
     def _load(self) -> tuple[Tables, bytes | None]:
         head = self._redis.get(keys.TABLES_BASE)
@@ -71,7 +80,7 @@ class Rollup:
 
         Errors: `Hole`.
         """
-        applied = 0
+        applied, looked = 0, _now()
         with self._redis.pipeline(transaction=False) as pipe:
             for p, position in enumerate(self.tables.positions):
                 pipe.xread({keys.deltas(p): b"%d-0" % position}, count=READ)
@@ -80,13 +89,22 @@ class Rollup:
             for _, fields in _entries(reply):
                 self.tables.apply(p, facts.decode(fields[facts.FIELD]))
                 applied += 1
+        if applied < READ:
+            self.as_of = looked
         return applied
+
+    def catch_up(self, seconds: float) -> None:
+        """Reads until nothing is left, or about so long."""
+        until = time.monotonic() + seconds
+        while self.read() >= READ and time.monotonic() < until:
+            pass
 
     def publish(self) -> bool:
         """Publishes what changed as the next version, unless it would go back behind the last one."""
         if self._behind() or not (self.tables.changed or self._moved()):
             return False
         published = self.tables.publish(self.version + 1)
+        published.meta.published_at = _now()
         meta = tables.ENCODER.encode(published.meta)
         with self._redis.pipeline(transaction=True) as pipe:
             self._guard(pipe, keys.TABLES_META, self._meta)
@@ -97,17 +115,50 @@ class Rollup:
             ):
                 if rows:
                     pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
+            for key, named in (
+                (keys.TABLES_ARMS, published.arms),
+                (keys.TABLES_EXPERIMENTS, published.experiments),
+            ):
+                if named:
+                    pipe.hset(key, mapping=named)
             pipe.set(keys.TABLES_META, meta)
             pipe.xadd(
                 keys.TABLES_CHANGES,
                 {tables.FIELD: tables.ENCODER.encode(published)},
                 id=b"%d-0" % published.meta.version,
-                maxlen=KEEP,
+                maxlen=self._keep,
                 approximate=True,
             )
             self._execute(pipe)
         self.version, self._meta, self._published = published.meta.version, meta, published.meta
         return True
+
+    @property
+    def published(self) -> tables.Meta | None:
+        """What was published last, where the tables stand just there."""
+        return None if self._moved() else self._published
+
+    def behind(self) -> dict[int, int]:
+        """By partition: records that `people` has committed and the tables lack."""
+        fences = self._redis.mget([keys.fence("people", p) for p in self._partitions])
+        return {
+            p: max(0, fence.decode(held).offset - self.tables.positions[p]) if held else 0
+            for p, held in zip(self._partitions, fences, strict=True)
+        }
+
+    def rows(self) -> dict[str, int]:
+        """By table, how many it has."""
+        held = self.tables
+        return {
+            "items": len(held.items),
+            "pairs": len(held.pairs),
+            "arms": len(held.arms),
+            "experiments": len(held.moments),
+        }
+
+    @property
+    def _partitions(self) -> range:
+        return range(len(self.tables.positions))
 
     def _behind(self) -> bool:
         """After a crash the base is older than what was published: catch up before publishing."""
@@ -162,6 +213,10 @@ def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     return list(reply[0][1]) if reply else []
 
 
+def _now() -> Millis:
+    return time.time_ns() // 1_000_000
+
+
 def run(settings: Settings) -> None:
     """Until SIGTERM. Errors: `Overtaken`, `Hole`, Redis's own."""
     stop = threading.Event()
@@ -169,21 +224,13 @@ def run(settings: Settings) -> None:
     os.nice(5)  # tables may be a moment late; what a person just did may not
     client = store.connect(settings)
     store.check(client)
-    rollup = Rollup(client, settings)
+    rollup, meter = Rollup(client, settings), Meter(settings, "rollup")
     log.info("rollup stands at %s", rollup.tables.positions)
-    stored = time.monotonic()
-    dirty = False
-    while not stop.is_set():
-        begun = time.monotonic()
-        while rollup.read() >= READ and time.monotonic() - begun < settings.rollup_seconds:
-            pass
-        dirty |= rollup.publish()
-        if dirty and time.monotonic() - stored >= settings.base_seconds:
-            rollup.store()
-            stored, dirty = time.monotonic(), False
-        stop.wait(max(0.0, settings.rollup_seconds - (time.monotonic() - begun)))
-    if dirty:
-        rollup.store()
+    turns = Turns(rollup, Readouts(settings, client), meter, settings)
+    with meter.exposed(), meter.ending(fenced=Overtaken):
+        while not stop.is_set():
+            stop.wait(turns.turn())
+        turns.end()
     client.close()
 
 

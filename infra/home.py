@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ LEAST_FREE: Final = 64 << 20
 """Bytes a folder must have free before a start: broker, Redis and logs all write there."""
 PARTS: Final = ("logs", "redis", "broker")
 RECORD: Final = "up.json"
+TARGETS: Final = "prometheus-targets.json"
 
 
 class Unusable(RuntimeError):
@@ -29,7 +30,8 @@ class Unusable(RuntimeError):
 
 
 class Running(msgspec.Struct, kw_only=True):
-    """One supervised process. `pid` is None while it waits for its restart."""
+    """One supervised process. `pid` is None while it waits for its restart; `metrics_port` is 0 where
+    it answers no scrapes."""
 
     name: str
     pid: int | None
@@ -37,6 +39,7 @@ class Running(msgspec.Struct, kw_only=True):
     restarts: int
     log: str
     last_exit: str = ""
+    metrics_port: int = 0
 
 
 class Up(msgspec.Struct, kw_only=True):
@@ -100,8 +103,21 @@ def write(directory: Path, up: Up) -> None:
     fresh.replace(directory / RECORD)
 
 
+def write_targets(directory: Path, ports: Mapping[str, int], host: str) -> None:
+    """Tells a Prometheus where each process answers it: `file_sd_configs` reads the file.
+
+    `ports`: by the process's name. Errors: OSError.
+    """
+    told = [
+        {"targets": [f"{host}:{port}"], "labels": {"process": name}} for name, port in ports.items()
+    ]
+    fresh = directory / f"{TARGETS}.new"
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    fresh.replace(directory / TARGETS)
+
+
 def remove(directory: Path) -> None:
-    for name in (RECORD, f"{RECORD}.new"):
+    for name in (RECORD, f"{RECORD}.new", TARGETS, f"{TARGETS}.new"):
         (directory / name).unlink(missing_ok=True)
 
 

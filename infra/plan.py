@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ import msgspec
 
 from infra import services
 from infra.processes import Program
-from infra.settings import Settings, from_environment, to_environment
+from infra.settings import VARIABLES, Settings, from_environment, to_environment
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FRESHET: Final = (sys.executable, "-m", "infra.cli")
@@ -22,19 +22,23 @@ FOLDS: Final = ("catalogue", "control", "rollup", "relay")
 
 @dataclass(frozen=True)
 class Plan:
-    """What one `up` runs. `settings` are those of every process; `own_*`: started here."""
+    """What one `up` runs. `settings` are those of every process; `own_*`: started here.
+    `metrics_ports`: by its name, where a process answers scrapes."""
 
     settings: Settings
     own_broker: bool
     own_redis: bool
     workers: int = 2
     flow_workers: int = 1
+    metrics_ports: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def metrics_host(self) -> str:
+        return reachable(self.settings.metrics_host or services.HOST)
 
     @property
     def url(self) -> str:
-        host = self.settings.bind
-        host = services.HOST if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.settings.port}"
+        return f"http://{reachable(self.settings.bind)}:{self.settings.port}"
 
 
 def plan(
@@ -67,7 +71,12 @@ def plan(
         changes["redis_url"] = f"redis://{services.HOST}:{own}/0"
     settings = msgspec.structs.replace(settings, **changes)
     flow_workers = min(flow_workers, settings.partitions)
-    return Plan(settings, own_broker, own_redis, workers, flow_workers)
+    names = [name for name, _ in _flows(settings, flow_workers)] + _serving(workers)
+    # those of the services are settled and nobody listens there yet
+    settled = {settings.port, services.redis_port(settings.redis_url)}
+    settled |= set(map(_port, settings.kafka_bootstrap.split(",")))
+    ports = dict(zip(names, _free_ports(len(names), settled), strict=True))
+    return Plan(settings, own_broker, own_redis, workers, flow_workers, ports)
 
 
 def silent(plan: Plan) -> list[str]:
@@ -94,12 +103,12 @@ def programs(plan: Plan) -> list[Program]:
         answers = lambda: services.redis_answers(settings.redis_url)  # noqa: E731
         listed.append(Program("redis", command, ready=answers))
     listed.append(Program("setup", [*FRESHET, "setup"], [it.name for it in listed], once=True))
-    for name, command in _flows(plan):
-        listed.append(Program(name, command, ["setup"]))
-    for number in range(plan.workers):
-        name = "serving" if plan.workers == 1 else f"serving-{number}"
+    for name, command in _flows(settings, plan.flow_workers):
+        listed.append(Program(name, command, ["setup"], environment=_own(plan, name)))
+    for name in _serving(plan.workers):
         ready = lambda: services.http_answers(plan.url)  # noqa: E731
-        listed.append(Program(name, [*FRESHET, "serve"], ["setup"], ready))
+        serve = [*FRESHET, "serve"]
+        listed.append(Program(name, serve, ["setup"], ready, environment=_own(plan, name)))
     return listed
 
 
@@ -121,9 +130,24 @@ def python_path() -> str:
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def _flows(plan: Plan) -> Iterator[tuple[str, list[str]]]:
+def reachable(host: str) -> str:
+    """`host` as a client on this machine names it, in an address with a port."""
+    return services.HOST if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
+
+
+def _own(plan: Plan, name: str) -> dict[str, str]:
+    """The variables of process `name` alone."""
+    port = plan.metrics_ports.get(name)
+    return {VARIABLES["metrics_port"]: str(port)} if port else {}
+
+
+def _serving(workers: int) -> list[str]:
+    return ["serving"] if workers == 1 else [f"serving-{number}" for number in range(workers)]
+
+
+def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
     # worker i of n owns the partitions p with p mod n = i
-    total, workers = plan.settings.partitions, plan.flow_workers
+    total = settings.partitions
     for worker in range(workers):
         people = [*FRESHET, "flows", "run", "people"]
         for partition in range(worker, total, workers):
@@ -134,8 +158,22 @@ def _flows(plan: Plan) -> Iterator[tuple[str, list[str]]]:
 
 
 def _answers(server: str) -> bool:
-    host, _, port = server.strip().rpartition(":")
-    return port.isdigit() and services.port_answers(int(port), host.strip("[]"))
+    host = server.strip().rpartition(":")[0]
+    return bool(_port(server)) and services.port_answers(_port(server), host.strip("[]"))
+
+
+def _port(server: str) -> int:
+    """Of ``host:port``; 0 where it is none."""
+    port = server.strip().rpartition(":")[2]
+    return int(port) if port.isdigit() else 0
+
+
+def _free_ports(count: int, settled: set[int]) -> list[int]:
+    """So many different ones, and none of `settled`. Errors: `services.NoService`."""
+    found: set[int] = set()
+    while len(found) < count:
+        found |= {services.free_port()} - settled
+    return list(found)
 
 
 def _taken_port(port: int | None, option: str, host: str = services.HOST) -> int:

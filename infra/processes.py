@@ -39,13 +39,14 @@ State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
 @dataclass(frozen=True)
 class Program:
     """`ready` tells when dependents may start (None: once it runs); `once`: it ends by itself, and
-    exit 0 is what dependents wait for."""
+    exit 0 is what dependents wait for. `environment`: its own variables, beside everybody's."""
 
     name: str
     command: Sequence[str]
     depends_on: Sequence[str] = ()
     ready: Callable[[], bool] | None = None
     once: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -143,8 +144,9 @@ class Supervisor:
             return False
         again, child.state = child.state == "failed", "starting"
         child.started_at = self.clock()
+        environment = {**self.environment, **child.program.environment}
         try:
-            child.process = _spawn(child.program.command, self.environment, child.log)
+            child.process = _spawn(child.program.command, environment, child.log)
         except OSError as error:
             self.failure = f"{child.program.name} cannot be started: {error.strerror}"
             return True

@@ -40,10 +40,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often tables are added up and published."""
     base_seconds: float = 60.0
     """How often the roll-up stores its tables and trims the delta log: tens of MB through Redis each time."""
+    release_dir: str = ""
+    """Where releases lie, each in a folder named like its id; "" is `data_dir`/releases."""
+    readout_seconds: float = 3.0
+    """How often the roll-up sends how experiments stand, where that changed."""
     exact_search: int = 20_000
     """Catalogues up to this many items are searched exactly by the index, larger ones by HNSW."""
     row_cache: int = 200_000
     """People's rows a worker keeps in memory, about 1.3 kB each."""
+    spool_bytes: int = 1 << 30
+    """Most that the spools under `data_dir` hold together of what the broker has not taken yet."""
+    metrics_port: int = 0
+    """On which this process answers Prometheus; 0: on none (serving also answers GET /metrics)."""
+    metrics_host: str = ""
+    """Address for `metrics_port`; "" is loopback, since no token guards what is counted."""
+
+    @property
+    def releases(self) -> Path:
+        return Path(self.release_dir) if self.release_dir else self.data_dir / "releases"
 
     @property
     def bind(self) -> str:
@@ -90,11 +104,22 @@ def _check(settings: Settings) -> None:
         raise BadSetting(
             "FRESHET_HOST beyond loopback needs FRESHET_TOKEN: nothing else guards the routes"
         )
-    for name in ("partitions", "batch", "rollup_seconds", "base_seconds", "dedupe_hours"):
+    above_zero = (
+        "partitions",
+        "batch",
+        "rollup_seconds",
+        "base_seconds",
+        "readout_seconds",
+        "dedupe_hours",
+        "spool_bytes",
+    )
+    for name in above_zero:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
     if not 0 <= settings.port < 65536:
         raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
+    if not 0 <= settings.metrics_port < 65536:
+        raise BadSetting("FRESHET_METRICS_PORT must be 0 (none) to 65535")
     if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
         raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
     if not _is_redis_url(settings.redis_url):

@@ -42,6 +42,8 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
         state = _state(plan, supervisor, started_at)
         try:
             home.write(directory, state)
+            if supervisor.was_ready and not told:
+                home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
         except OSError as error:
             report(f"{home.RECORD} cannot be written: {error.strerror}")
         if supervisor.was_ready and not told:
@@ -184,11 +186,11 @@ def _state(plan: Plan, supervisor: Supervisor, started_at: int) -> home.Up:
         redis_url=plan.settings.redis_url,
         ready=supervisor.was_ready,
         environment=to_environment(plan.settings),
-        processes=[_process(child) for child in supervisor.children.values()],
+        processes=[_process(child, plan) for child in supervisor.children.values()],
     )
 
 
-def _process(child: Child) -> home.Running:
+def _process(child: Child, plan: Plan) -> home.Running:
     return home.Running(
         name=child.program.name,
         pid=child.pid,
@@ -196,4 +198,5 @@ def _process(child: Child) -> home.Running:
         restarts=child.restarts,
         log=str(child.log),
         last_exit=child.last_exit,
+        metrics_port=plan.metrics_ports.get(child.program.name, 0),
     )

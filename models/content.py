@@ -64,6 +64,21 @@ def on_grid(values: NDArray[np.float64]) -> Vector:
     return (np.rint(_unit(values) * GRID) / GRID).astype(np.float32)
 
 
+def rows_on_grid(values: NDArray[np.float64]) -> Vector:
+    """(n, DIM) each row as `on_grid` has it."""
+    norms = np.sqrt((values * values).sum(axis=1, keepdims=True))
+    unit = np.divide(values, norms, out=np.zeros_like(values), where=norms > 0)
+    rounded: Vector = (np.rint(unit * GRID) / GRID).astype(np.float32)
+    return rounded
+
+
+def within_grid(values: NDArray[np.float64]) -> Vector:
+    """(n, DIM) each row on the grid as it is; one that is longer than 1 is scaled to 1."""
+    norms = np.maximum(np.sqrt((values * values).sum(axis=1, keepdims=True)), 1.0)
+    rounded: Vector = (np.rint(values / norms * GRID) / GRID).astype(np.float32)
+    return rounded
+
+
 def categories(item: Item) -> tuple[str, ...]:
     """Every category of an item, once, the primary one first."""
     return tuple(dict.fromkeys(c for c in (item.category, *item.categories) if c))

@@ -1,11 +1,77 @@
-"""What a person was shown lately: the last 64 items, how often each and when last."""
+"""What a person was shown lately: the last 64 items, how often each and when last. Log-ordered.
+
+One slot of a slate is one impression. A slate goes in whole, then those whose last showing is oldest
+fall out: an item that comes again after that counts from 1.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE: Final = 64
 IMPRESSION: Final = np.dtype([("item", "<u8"), ("count", "<u4"), ("last", "<u4")])
 """`last` in s. At most `SIZE` rows, by (last, item) ascending."""
+Row = tuple[int, int, int]
+
+
+def read(blob: bytes | None) -> NDArray[np.void]:
+    """The rows as stored; none where there is nothing. Errors: ValueError for what are no rows."""
+    return np.frombuffer(blob or b"", IMPRESSION)
+
+
+def update(held: NDArray[np.void], items: NDArray[np.uint64], at: int) -> NDArray[np.void]:
+    """What is held once a slate of `items` (distinct) was shown at `at`, s.
+
+    >>> update(np.array([(7, 1, 60)], IMPRESSION), np.array([7, 8], np.uint64), 90).tolist()
+    [(7, 2, 90), (8, 1, 90)]
+    """
+    rows = np.empty(len(held) + len(items), IMPRESSION)
+    rows[: len(held)] = held
+    new = rows[len(held) :]
+    new["item"], new["count"], new["last"] = items, 1, at
+    order = np.argsort(rows["item"], kind="stable")
+    ordered = rows["item"][order]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(again):
+        before, now = order[again], order[again + 1]
+        rows["count"][now] += rows["count"][before]
+        rows["last"][now] = np.maximum(rows["last"][now], rows["last"][before])
+        stays = np.ones(len(rows), np.bool_)
+        stays[before] = False
+        rows = rows[stays]
+    return rows[np.lexsort((rows["item"], rows["last"]))[-SIZE:]]
+
+
+def value(rows: NDArray[np.void]) -> list[Row]:
+    """(item, count, last) of each."""
+    return [(item, count, last) for item, count, last in rows.tolist()]
+
+
+def reference(slates: Iterable[tuple[int, Sequence[int]]]) -> list[Row]:
+    """The same of (at in s, items) of every slate, in the order of the log."""
+    held: dict[int, tuple[int, int]] = {}
+    for at, items in slates:
+        for item in items:
+            last, count = held.get(item, (0, 0))
+            held[item] = max(last, at), count + 1
+        for item, _ in sorted(held.items(), key=lambda one: (one[1][0], one[0]))[:-SIZE]:
+            del held[item]
+    return sorted(
+        ((item, count, last) for item, (last, count) in held.items()),
+        key=lambda row: (row[2], row[0]),
+    )
+
+
+def decayed(rows: NDArray[np.void], now: int, half_life: int) -> NDArray[np.float64]:
+    """(n,) count x 2^(-age / half-life) of each, age = now - last, at least 0. Times in ms.
+
+    >>> float(decayed(np.array([(7, 3, 60)], IMPRESSION), now=120_000, half_life=60_000)[0])
+    1.5
+    """
+    age = np.maximum(now - rows["last"].astype(np.int64) * 1000, 0)
+    counts: NDArray[np.float64] = rows["count"] * np.exp2(-age / half_life)
+    return counts

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.content import DIM
-from schemas.item import Item
 
 Vectors = NDArray[np.float32]
-"""(n, `content.DIM`) on `content`'s grid (norm 1, or 0), so that every inner product is exact."""
+"""(n, `content.DIM`) on `content`'s grid (norm at most 1), so that every inner product is exact."""
 Scores = NDArray[np.float32]
 RANKED: Final = 100
 """How many of the best by the coarse model the ranker sees."""
@@ -25,8 +24,8 @@ class Space:
 
     hashes: NDArray[np.uint64]
     vectors: Vectors
-    encode: Callable[[list[Item]], Vectors]
-    """The vectors of items that it does not hold, from what they say of themselves."""
+    encode: Callable[[Vectors], Vectors]
+    """The vectors of items that it does not hold, from their `models.content` vectors: (n, DIM) each."""
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(n,) row of each hash, -1 where there is none."""
@@ -51,5 +50,5 @@ class Release:
 NO_SPACE: Final = Space(
     np.empty(0, np.uint64),
     np.empty((0, DIM), np.float32),
-    lambda items: np.zeros((len(items), DIM), np.float32),
+    np.zeros_like,
 )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arms import Arms
 from models.covisit import Pairs
+from models.moments import Moments
 from models.popularity import Popularity
 from schemas import facts, tables
 from schemas.facts import Entry
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the stored form."""
+AT_ONCE: Final = 1 << 17
+"""Facts of arms that wait to be added together: an arm that many of them name is touched once."""
 
 
 class Hole(RuntimeError):
@@ -41,13 +46,16 @@ class Numbers:
 
 
 class Tables:
-    """Popularity by item and category, and pairs, as of a vector of positions."""
+    """Popularity by item and category, pairs, arms and experiments, as of a vector of positions."""
 
     def __init__(self, partitions: int) -> None:
         self.positions = [0] * partitions
         self.items, self.categories = Numbers(), Numbers()
         self.popularity, self.by_category = Popularity(), Popularity()
         self.pairs = Pairs()
+        self._arms, self._moments = Arms(), Moments()
+        self._waiting: tuple[list[facts.Arms], list[facts.Moments]] = ([], [])
+        self._facts = 0  # of arms, that wait
         self._dirty_items: set[int] = set()
         self._dirty_categories: set[int] = set()
         self._whole = True  # a first publication
@@ -64,9 +72,36 @@ class Tables:
         if entry.next <= position:
             return
         self.positions[partition] = entry.next
-        actions = facts.since(entry, position).actions
-        if len(actions.item):
-            self._add(actions)
+        entry = facts.since(entry, position)
+        if len(entry.actions.item):
+            self._add(entry.actions)
+        # their sums do not depend on the order: what came since the last look is added at once
+        if len(entry.arms.item):
+            self._waiting[0].append(entry.arms)
+            self._facts += len(entry.arms.item)
+        if len(entry.moments.variant):
+            self._waiting[1].append(entry.moments)
+        if self._facts >= AT_ONCE:
+            self._settle()
+
+    @property
+    def arms(self) -> Arms:
+        self._settle()
+        return self._arms
+
+    @property
+    def moments(self) -> Moments:
+        self._settle()
+        return self._moments
+
+    def _settle(self) -> None:
+        """Adds the facts that wait."""
+        arms, moments = self._waiting
+        self._waiting, self._facts = ([], []), 0
+        if arms:
+            self._arms.add(facts.Arms(*map(np.concatenate, zip(*arms, strict=True))))
+        if moments:
+            self._moments.add(facts.Moments(*map(np.concatenate, zip(*moments, strict=True))))
 
     def _add(self, actions: facts.Actions) -> None:
         item = self.items.of(actions.item)
@@ -90,9 +125,10 @@ class Tables:
 
     def publish(self, version: int) -> tables.Published:
         """What changed since the last publication; all popularity after a landmark moved."""
-        if self._whole:
+        whole = self._whole
+        if whole:
             self._dirty_items = set(range(len(self.items)))
-        rescaled = self._whole or self._rescaled
+        rescaled = whole or self._rescaled
         self._whole = self._rescaled = False
         items, hashes = sorted(self._dirty_items), self.items.hashes
         # a landmark of popularity is none of the pairs': their lists stay as they are
@@ -106,6 +142,8 @@ class Tables:
                 int(self.categories.hashes[n]): self.by_category.sums[n].tobytes()
                 for n in categories
             },
+            arms=self.arms.publish(whole=whole),
+            experiments=self.moments.publish(whole=whole),
         )
         self._dirty_items.clear()
         self._dirty_categories.clear()
@@ -113,7 +151,8 @@ class Tables:
 
     @property
     def changed(self) -> bool:
-        return bool(self._dirty_items or self._dirty_categories)
+        dirty = self._dirty_items or self._dirty_categories
+        return bool(dirty) or self.arms.changed or self.moments.changed
 
     def dump(self) -> bytes:
         """The whole value, to be loaded by `load`."""
@@ -139,6 +178,8 @@ class Tables:
             ),
             pair_keys=self.pairs.keys,
             pair_sums=self.pairs.sums,
+            **_named("arms_", self.arms.dump()),
+            **_named("moments_", self.moments.dump()),
         )
         return file.getvalue()
 
@@ -160,4 +201,14 @@ class Tables:
             ]
             for mark, at in zip(marks, held["landmarks"].tolist(), strict=True):
                 mark.at = at
+            made._arms = Arms.load(_section(held, "arms_"))
+            made._moments = Moments.load(_section(held, "moments_"))
         return made
+
+
+def _named(section: str, held: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return {section + name: column for name, column in held.items()}
+
+
+def _section(held: Mapping[str, Any], section: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(section): held[key] for key in held if key.startswith(section)}

@@ -6,6 +6,7 @@ fits and refuses the others, so the log itself is the compare-and-set.
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 import msgspec
@@ -13,6 +14,11 @@ import msgspec
 from schemas.alphabet import Millis
 
 Subject = Literal["placement", "experiment", "release", "policy"]
+
+BUILT_IN: Final = ("home", "popular", "replay")
+"""Placements that are there before anybody puts one; what they serve, `serving.control` says."""
+RELEASE_ID: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.(0|[1-9]\d{0,8})", re.ASCII)
+"""``YYYY-MM-DD.N``: a day, and a number of that day."""
 
 
 class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -51,8 +57,8 @@ class Exploration(_Body, frozen=True):
 
 
 class Fatigue(_Body, frozen=True):
-    """Discount of what was shown before: score x `factor` ** (sum over impressions of
-    2 ** (-age / half-life)). `factor` 1: none."""
+    """Discount of what was shown before: score x `factor` ** (n x 2 ** (-age / half-life)), of n times
+    shown, the last time `age` ago: all of them count as if then. `factor` 1: none."""
 
     factor: float = 0.8
     half_life_hours: float = 24.0
@@ -132,7 +138,22 @@ class Current(_Body, frozen=True):
     rollback: bool = False
 
 
+Body = Recipe | Experiment | Released | Current | None
+"""Of a change; None is a policy that this code knows nothing of."""
+
 CURRENT: Final = "policy:release"
+
+
+def release_order(release: str) -> tuple[str, int]:
+    """(day, number): releases ascend by it. Errors: ValueError where it is no id of a release.
+
+    >>> release_order("2026-11-23.10") > release_order("2026-11-23.9")
+    True
+    """
+    found = RELEASE_ID.fullmatch(release)
+    if found is None:
+        raise ValueError("not the id of a release")
+    return found[1], int(found[2])
 
 
 DECODER: Final = msgspec.json.Decoder(Change)

@@ -124,7 +124,7 @@ KEYS: Final = (
         "people",
         ("people",),
         "events",
-        "their open slates, waiting outcomes and counts per experiment (models.outcomes)",
+        "their open slates, waiting outcomes and counts per experiment (models.account)",
     ),
     Key(
         "v:{*}:*",

@@ -1,6 +1,6 @@
-"""What the roll-up publishes and serving reads: neighbours and popularity, versioned.
+"""What the roll-up publishes and serving reads: neighbours, popularity, arms, experiments; versioned.
 
-A reader loads the three hashes and `Meta` in one MULTI, then follows the stream `tb:{tables}:log`
+A reader loads the hashes and `Meta` in one MULTI, then follows the stream `tb:{tables}:log`
 from `Meta.version`; an entry's id is ``<version>-0``. Each value is whole: reading one twice is harmless.
 """
 
@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.alphabet import Millis
 
 WINDOWS: Final = ("1h", "24h", "7d", "90d")
 """Half-lives of the popularity columns, in this order (`models.popularity.HALF_LIVES`)."""
@@ -55,6 +57,8 @@ class Meta(msgspec.Struct, kw_only=True):
     version: int
     positions: list[int]
     landmarks: list[float]
+    published_at: Millis = 0
+    """ms, the roll-up's clock; 0: not told."""
 
     @property
     def name(self) -> str:

@@ -31,6 +31,8 @@ class Write:
     removed: dict[bytes, list[bytes]] = field(default_factory=dict)
     entries: list[StreamEntry] = field(default_factory=list)
     deleted: list[bytes] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    """What the fold saw in the batch, by a word each: for metrics, never stored."""
 
     def append(self, key: bytes, data: bytes) -> None:
         self.appends[key] = self.appends.get(key, b"") + data

@@ -70,6 +70,7 @@ class Guarded(APIRoute):
         except Exception as error:  # a route never ends without an answer
             response = problem_response(as_problem(error), request)
             count_problem(request, response.status_code)
+        count(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
         await response(scope, receive, send)
 
@@ -77,7 +78,14 @@ class Guarded(APIRoute):
 def count_problem(request: Request, status: int) -> None:
     serving = getattr(request.app.state, "serving", None)
     if serving is not None:
-        serving.metrics.add("freshet_problems_total", 1, f'status="{status}"')
+        serving.metrics.add("freshet_problems_total", status=str(status))
+
+
+def count(request: Request, route: str, status: int) -> None:
+    """`route`: as it is registered, so the label has as many values as there are routes."""
+    serving = getattr(request.app.state, "serving", None)
+    if serving is not None:
+        serving.metrics.add("freshet_requests_total", route=route, status=str(status))
 
 
 def guarded_router() -> APIRouter:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from schemas.alphabet import Millis
@@ -28,10 +26,11 @@ class ContributionOut(msgspec.Struct):
 
 
 class Detail(msgspec.Struct):
-    """With explain=full."""
+    """With explain=full. `probability`: with which this slot came to hold it, given the items above."""
 
     sources: tuple[str, ...]
     contributions: list[ContributionOut]
+    probability: float
 
 
 class ItemOut(msgspec.Struct, kw_only=True):
@@ -60,12 +59,21 @@ class Freshness(msgspec.Struct, kw_only=True):
     stale: bool = False
 
 
+class AssignedOut(msgspec.Struct):
+    id: str
+    version: int
+    variant: str
+
+
 class ServedBy(msgspec.Struct, kw_only=True):
+    """The versions that made the answer. `release`: the trained one, or where none had a say that of
+    this code."""
+
     release: str
     index: str
     tables: str
     rules: str
-    experiments: tuple[Any, ...] = ()
+    experiments: tuple[AssignedOut, ...] = ()
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -83,23 +91,31 @@ class Answer(msgspec.Struct, kw_only=True):
     took_ms: float
 
 
-def items_out(shown: list[Shown], first_rank: int = 1) -> list[ItemOut]:
-    """With a reason where there is one, and the contributions where they were asked for."""
+class PageOut(msgspec.Struct):
+    """The answer to several rows asked for at once, in their order."""
+
+    rows: list[Answer]
+
+
+def items_out(shown: list[Shown], *, full: bool) -> list[ItemOut]:
+    """With a reason where there is one, and `full`: with what made them."""
     return [
         ItemOut(
             item_id=item.item_id,
             rank=rank,
             score=round(item.score, 6),
             category=item.category,
+            explore=item.explore,
             reason=ReasonOut(*item.reason) if item.reason else msgspec.UNSET,
-            explain=_detail(item) if item.contributions else msgspec.UNSET,
+            explain=_detail(item) if full else msgspec.UNSET,
         )
-        for rank, item in enumerate(shown, first_rank)
+        for rank, item in enumerate(shown, 1)
     ]
 
 
 def _detail(item: Shown) -> Detail:
-    return Detail(item.sources, [ContributionOut(*part) for part in item.contributions])
+    made = [ContributionOut(*part) for part in item.contributions]
+    return Detail(item.sources, made, item.probability)
 
 
 def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Freshness:

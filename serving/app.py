@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Final
 
 from fastapi import FastAPI
@@ -14,11 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.settings import Settings
+from serving import (
+    control_routes,
+    experiment_routes,
+    ops_routes,
+    read_routes,
+    scrape,
+    write_routes,
+)
 from serving.errors import as_problem, problem_response, request_id
 from serving.state import Serving
 
 VERSION: Final = "1"
-ROUTES: Final = ("serving.write_routes", "serving.read_routes", "serving.ops_routes")
+ROUTES: Final = (write_routes, control_routes, experiment_routes, read_routes, ops_routes)
 
 
 def create(settings: Settings) -> FastAPI:
@@ -27,8 +33,10 @@ def create(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.serving = serving = await Serving.open(settings)
+        scrape.prepare(serving)
         try:
-            yield
+            with serving.metrics.exposed(settings):
+                yield
         finally:
             await serving.close()
 
@@ -42,9 +50,8 @@ def create(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
-    for name in ROUTES:
-        if find_spec(name) is not None:
-            app.router.routes.extend(importlib.import_module(name).router.routes)
+    for module in ROUTES:
+        app.router.routes.extend(module.router.routes)
     app.add_exception_handler(HTTPException, not_routed)
     return app
 

@@ -10,26 +10,20 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content
-from models.features.ring import recent
+from models import content, impressions
+from models import interest as interests
+from models.interest import FADING, VECTOR_FADING
 from models.release import Release
-from schemas.actions import WEIGHT
 from schemas.control import Filter, Recipe
 from schemas.identity import item_hash
 from schemas.tables import WINDOWS
-from serving.catalogue import Hashes, ItemTable, Slots
-from serving.index import ContentIndex
+from serving.catalogue import Hashes, ItemTable, Mask, Slots
+from serving.index import ContentIndex, SpaceIndex
 from serving.person import Person
 from serving.tables import Tables
 
 WINDOW: Final = "90d"
 """Which popularity a recommendation looks at: on MovieLens 7 days found half as much."""
-LAST: Final = 20
-"""How many of a person's latest actions speak for them."""
-FADE: Final = 0.75
-"""What an action is worth of the one after it, to co-visitation."""
-VECTOR_FADE: Final = 0.8
-"""The same, to what the person's vector is made of."""
 # Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
 # category is for those who said what they like.
 WEIGHTS: Final[Mapping[str, float]] = {
@@ -38,17 +32,18 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "popular": 0.006,
     "category": 0.001,
 }
-_SPEAKS: Final = WEIGHT > 0
-_FADING: Final = np.power(FADE, np.arange(LAST + 1), dtype=np.float64)
-_VECTOR_FADING: Final = np.power(VECTOR_FADE, np.arange(LAST + 1), dtype=np.float64)
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
 
 Numbers = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What all requests share. `rules` names the version of the recipe."""
+    """What all requests share. `rules` names the version of the recipe.
+
+    `release` and `space` come together: the space is the release's own, over `items`.
+    """
 
     items: ItemTable
     tables: Tables
@@ -56,6 +51,7 @@ class World:
     recipe: Recipe
     rules: str
     release: Release | None = None
+    space: SpaceIndex | None = None
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -85,6 +81,8 @@ class Ask:
     seed: int = 0
     """Of whatever is drawn, u64: the same seed draws the same."""
     filter: Filter | None = None
+    placement: str = ""
+    """Whose arms tell what was served least."""
 
 
 class Interest(NamedTuple):
@@ -117,20 +115,83 @@ class Case:
         if not self.personal:
             return NO_INTEREST
         items = self.world.items
-        acts = recent(self.person.row, LAST)
-        slots = items.locate(acts["item"])
-        slots = slots[items.known[slots] & _SPEAKS[acts["action"]]]
-        in_view = items.find(self.ask.item_id) if self.ask.item_id else 0
-        if in_view:
-            slots = np.concatenate([np.array([in_view], np.int32), slots])
-        weights = _FADING[: len(slots)]
-        return Interest(slots, weights / weights.sum(), bool(in_view))
+        slots = items.locate(interests.items(self.person.row))
+        slots = slots[items.known[slots]]
+        if self.in_view:
+            slots = np.concatenate([np.array([self.in_view], np.int32), slots])
+        weights = FADING[: len(slots)]
+        return Interest(slots, weights / weights.sum(), bool(self.in_view))
 
     @cached_property
-    def vector(self) -> content.Vector:
+    def in_view(self) -> int:
+        """Slot of the item in view, 0 where there is none."""
+        return self.world.items.find(self.ask.item_id) if self.ask.item_id else 0
+
+    @cached_property
+    def likeness(self) -> content.Vector:
         """What they are interested in, as content; zeros where nothing is known."""
         slots = self.interest.slots
-        return content.person_vector(self.world.items.vectors[slots], _VECTOR_FADING[: len(slots)])
+        return content.person_vector(self.world.items.vectors[slots], VECTOR_FADING[: len(slots)])
+
+    @cached_property
+    def vector(self) -> content.Vector | None:
+        """What they are interested in, in the space of the release; None where that says nothing.
+
+        As the flow stored it, if it did so with this release and that knew every item; else made anew,
+        by the same formula, of the same actions: what is served does not depend on which.
+        """
+        release, space, stored = self.world.release, self.world.space, self.person.vector
+        if release is None or space is None or not self.personal:
+            return None
+        current = stored is not None and stored.release == release.id and stored.complete
+        if stored is not None and current and not self.in_view:
+            made = np.frombuffer(stored.grid, "<i2").astype(np.float32) / np.float32(content.GRID)
+        else:
+            made = self._encoded(space)
+        return made if made.any() else None
+
+    def _encoded(self, space: SpaceIndex) -> content.Vector:
+        vectors = space.of(interests.items(self.person.row))
+        if self.in_view:
+            vectors = np.concatenate([space.vectors[self.in_view][None], vectors])
+        return content.person_vector(vectors, VECTOR_FADING[: len(vectors)])
+
+    def days_ago(self, days: float) -> int:
+        """ms; a time that nothing was published before, where it is too long ago to be told."""
+        return self.ask.now - round(min(days, 1e6) * _DAY_MS)
+
+    @property
+    def explores(self) -> bool:
+        """Whether the last slot may be drawn."""
+        return self.world.recipe.exploration.epsilon > 0 and self.ask.count >= 2
+
+    def served(self, slots: Slots) -> Numbers:
+        """(n,) how often this placement served each."""
+        served, arms = np.zeros(len(slots)), self.world.tables.arms(self.ask.placement)
+        if arms is not None:
+            told = slots < len(arms.served)
+            served[told] = arms.served[slots[told]]
+        return served
+
+    def shown(self, slots: Slots) -> Numbers:
+        """(n,) how often and how lately they were shown each: impressions, decayed by the recipe."""
+        items, counts = self._impressions
+        if not len(items):
+            return np.zeros(len(slots))
+        at = np.minimum(np.searchsorted(items, slots), len(items) - 1)
+        return np.where(items[at] == slots, counts[at], 0.0)
+
+    @cached_property
+    def _impressions(self) -> tuple[Slots, Numbers]:
+        """Slots of what was shown, ascending, and how much each counts."""
+        shown = self.person.impressions
+        if not self.personal or not len(shown):
+            return np.empty(0, np.int32), np.empty(0)
+        hours = self.world.recipe.fatigue.half_life_hours
+        counts = impressions.decayed(shown, self.ask.now, round(hours * _HOUR_MS))
+        slots = self.world.items.locate(shown["item"].astype(np.uint64))
+        order = np.argsort(slots)
+        return slots[order], counts[order]
 
     @cached_property
     def blocked(self) -> Mask:
@@ -140,8 +201,7 @@ class Case:
         for hashes in (person.seen, person.hidden, hashes_of(ask.exclude)):
             if len(hashes):
                 blocked[items.locate(hashes)] = True
-        if ask.item_id:
-            blocked[items.find(ask.item_id)] = True
+        blocked[self.in_view] = True
         return blocked
 
     @property

@@ -13,18 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import content
+from schemas.control import Filter
 from schemas.identity import category_hash, item_hash
 from schemas.item import Item
+from serving.filters import Passing
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
 
 ALWAYS: Final = np.iinfo(np.int64).max
 NEVER: Final = np.iinfo(np.int64).min
+REMEMBERED: Final = 64
+"""How many named filters are kept current at a time."""
 _COLUMNS: Final = (
     ("hash", np.uint64, ()),
     ("category", np.int32, ()),
     ("owner", np.int32, ()),
+    ("type", np.int32, ()),
     ("published", np.int64, ()),
     ("until", np.int64, ()),
     ("known", np.bool_, ()),
@@ -62,6 +68,7 @@ class ItemTable:
     hash: Hashes
     category: Slots
     owner: Slots
+    type: Slots
     published: NDArray[np.int64]
     until: NDArray[np.int64]
     known: NDArray[np.bool_]
@@ -75,13 +82,18 @@ class ItemTable:
         self.ids = [""]
         self.titles = [""]
         self.every_category: list[tuple[int, ...]] = [()]
-        self.categories, self.owners = Names(), Names()
+        self.every_tag: list[tuple[int, ...]] = [()]
+        self.categories, self.owners, self.types, self.tags = Names(), Names(), Names(), Names()
         self.category_numbers = {0: 0}
         """Category hash -> number of the category."""
-        self.changed: set[int] = set()
-        """Slots put or dropped since an index last took them."""
+        self._journal: list[int] = []
+        """Slot of each change; the last one's number is `generation`."""
         self._slots: dict[int, int] = {}
-        self._kinds = (-1, 0)
+        self._passing: dict[Filter, Passing] = {}
+        self._kinds: dict[tuple[str, Filter | None], int] = {}
+        self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
+        self._counted, self._sorted = 0, 0
+        """The generations that `_kinds` and `_newest` are of."""
         for name, dtype, shape in _COLUMNS:
             setattr(self, name, np.zeros((capacity, *shape), dtype))
         self._spread()
@@ -91,15 +103,46 @@ class ItemTable:
         """The positions in `items` that this table holds, as ``10.0.7.2``."""
         return ".".join(str(self.positions[p]) for p in sorted(self.positions)) or "0"
 
-    @property
-    def primary_categories(self) -> int:
-        """How many kinds the cap tells apart: primary categories of known items, and each item
-        without one for itself."""
-        if self._kinds[0] != self.generation:
-            numbers = self.category[: self.size][self.known[: self.size]]
-            kinds = len(np.unique(numbers[numbers != 0])) + int((numbers == 0).sum())
-            self._kinds = (self.generation, kinds)
-        return self._kinds[1]
+    def changed(self, since: int) -> Slots:
+        """Slots put or dropped since `generation` was `since`, each once, ascending; all of them where
+        that was too long ago to tell."""
+        first = self.generation - len(self._journal)
+        if since < first:
+            return np.arange(1, self.size, dtype=np.int32)
+        return np.unique(np.array(self._journal[since - first :], np.int32))
+
+    def passing(self, wanted: Filter) -> Mask:
+        """By slot: which items pass a filter, but for its age. Kept current as they change."""
+        found = self._passing.get(wanted)
+        if found is None:
+            if len(self._passing) == REMEMBERED:
+                del self._passing[next(iter(self._passing))]
+            found = self._passing[wanted] = Passing(self, wanted)
+        return found.now()
+
+    def kinds(self, column: str, wanted: Filter | None = None) -> int:
+        """How many kinds a cap on `column` ("category", "owner") tells apart among known items that
+        pass `wanted`: its values, and each item without one for itself."""
+        if self._counted != self.generation:
+            self._kinds.clear()
+            self._counted = self.generation
+        key = (column, wanted)
+        if key not in self._kinds:
+            known = self.known if wanted is None else self.known & self.passing(wanted)
+            numbers = getattr(self, column)[known]
+            self._kinds[key] = len(np.unique(numbers[numbers != 0])) + int((numbers == 0).sum())
+        return self._kinds[key]
+
+    def published_between(self, after: int, until: int) -> Slots:
+        """Known items published after `after` and no later than `until` (ms), the latest first, then by
+        hash; none of which it is not said."""
+        if self._sorted != self.generation:
+            slots = np.flatnonzero(self.known & (self.published != NEVER))
+            order = np.lexsort((self.hash[slots], -self.published[slots]))
+            self._newest, self._sorted = slots[order].astype(np.int32), self.generation
+            self._ages = -self.published[self._newest]
+        first, end = np.searchsorted(self._ages, (-until, -after))
+        return self._newest[first:end]
 
     def put(self, item: Item) -> int:
         """The item is now this. Answers its slot."""
@@ -110,8 +153,10 @@ class ItemTable:
         self.known[slot] = True
         self.ids[slot], self.titles[slot] = item.item_id, item.title
         self.every_category[slot] = tuple(self._category(name) for name in categories)
+        self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
         self.category[slot] = self._category(primary)
         self.owner[slot] = self.owners.number(item.owner_id)
+        self.type[slot] = self.types.number(item.type)
         self.published[slot] = NEVER if item.published_at is None else item.published_at
         expires = ALWAYS if item.expires_at is None else item.expires_at
         self.until[slot] = expires if item.available else 0
@@ -171,7 +216,9 @@ class ItemTable:
 
     def _touch(self, slot: int) -> None:
         self.generation += 1
-        self.changed.add(slot)
+        self._journal.append(slot)
+        if len(self._journal) > 2 * len(self.hash):
+            del self._journal[: len(self.hash)]  # whoever is further behind starts over
 
     def _allocate(self, item: int) -> int:
         if self.size == len(self.hash):
@@ -183,6 +230,7 @@ class ItemTable:
         self.ids.append("")
         self.titles.append("")
         self.every_category.append(())
+        self.every_tag.append(())
         place = item & int(self._mask)
         if not self._direct[place]:
             self._direct[place] = slot

@@ -1,62 +1,144 @@
-"""Recipes in process: what each placement serves, and under which version."""
+"""Control in process: what each placement serves, which experiments run, which release is current."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from schemas.control import Fatigue, Held, Recipe
+from models.assignment import assign
+from schemas.alphabet import Pseudonym
+from schemas.control import Body, Experiment, Exploration, Fatigue, Held, Recipe, Released
+from schemas.control_checks import Standing, read, standing
+from schemas.event import Assigned
+from schemas.reject import Rejected
 
+T = TypeVar("T")
 _HELD: Final = msgspec.json.Decoder(Held)
-_RECIPE: Final = msgspec.json.Decoder(Recipe)
 _LOG: Final = logging.getLogger(__name__)
 
 DEFAULT: Final = Recipe()
+# one slate in ten explores, in its last slot: one impression in a hundred
+HOME: Final = Recipe(exploration=Exploration(epsilon=0.1))
+POPULAR: Final = Recipe(weights={"popular": 1.0}, ranker=False)
 # a replay of history shows nothing to anybody, so nobody tires of it and nothing is to be explored
 REPLAY: Final = Recipe(fatigue=Fatigue(factor=1.0))
-BUILT_IN: Final[Mapping[str, Recipe]] = {"home": DEFAULT, "replay": REPLAY}
+BUILT_IN: Final[Mapping[str, Recipe]] = {"home": HOME, "popular": POPULAR, "replay": REPLAY}
 
 
 class Placed(NamedTuple):
-    """`rules` is ``served_by.rules``: "r0" for what is built in, else control's version."""
+    """`rules` is ``served_by.rules``: "r0" for what is built in, else control's version; with another
+    placement's name before it where an experiment lent its recipe, as in "popular/r3"."""
 
     recipe: Recipe
     rules: str
 
 
+class Assignment(NamedTuple):
+    """What a person gets at a placement. `release` is the id of the one that serves them, "" none; it
+    may be one that this process has not loaded."""
+
+    placed: Placed
+    experiments: tuple[Assigned, ...]
+    release: str
+
+
 class Control:
-    """Placement -> recipe: those that control holds, else the built-in ones."""
+    """What stands on `control`, and what is built in where nothing does.
+
+    `placements` and `experiments` are what was put, with the record of it. `current`: the release that
+    serves who is in no experiment, "" none. `releases`: each that is current or that a running experiment
+    names, so each that must be loaded. `released`: each that there is.
+    """
+
+    placements: Mapping[str, tuple[Held, Recipe]]
+    experiments: Mapping[str, tuple[Held, Experiment]]
+    released: Mapping[str, Released]
+    current: str
+    releases: frozenset[str]
+    standing: Standing
 
     def __init__(self) -> None:
-        self._held: dict[str, Placed] = {}
+        self._held: dict[str, tuple[Held, Body]] = {}
+        self._unreadable: dict[str, bytes] = {}
+        self._arrange()
 
     def placed(self, placement: str) -> Placed | None:
         """None where there is no such placement."""
-        found = self._held.get(placement)
-        if found is None and placement in BUILT_IN:
-            return Placed(BUILT_IN[placement], "r0")
-        return found
+        found = self.placements.get(placement)
+        if found is not None:
+            return Placed(found[1], f"r{found[0].version}")
+        return Placed(BUILT_IN[placement], "r0") if placement in BUILT_IN else None
+
+    def assigned(self, placement: str, person: Pseudonym | None) -> Assignment | None:
+        """None where there is no such placement. Nobody (None) is in no experiment."""
+        placed = self.placed(placement)
+        if placed is None:
+            return None
+        plain = Assignment(placed, (), self.current)
+        identifier = self._running.get(placement)
+        if identifier is None or person is None:
+            return plain
+        held, experiment = self.experiments[identifier]
+        variant = assign(identifier, experiment, person)
+        if variant is None:
+            return plain
+        if variant.placement:
+            lent = self.placed(variant.placement)
+            if lent is None:  # unreadable, so it is not what they get
+                return plain
+            placed = Placed(lent.recipe, f"{variant.placement}/{lent.rules}")
+        told = Assigned(identifier, held.version, variant.name)
+        return Assignment(placed, (told,), variant.release or self.current)
 
     def put(self, name: str, value: bytes) -> None:
-        """`name` is ``subject:id``. What can't be read leaves what held before, and is logged."""
-        subject, _, identifier = name.partition(":")
-        if subject != "placement":
-            return
-        if not value:
-            self._held.pop(identifier, None)
-            return
-        try:
-            held = _HELD.decode(value)
-            recipe = _RECIPE.decode(held.body)
-        except msgspec.MsgspecError as error:
-            _LOG.warning("a placement's record was left out: %s", type(error).__name__)
-            return
-        self._held[identifier] = Placed(recipe, f"r{held.version}")
+        """`name` is ``subject:id``. What can't be read leaves what held before, and is logged once."""
+        if value:
+            found = self._read(name, value)
+            if found is None:
+                return
+            self._held[name] = found
+        else:
+            self._held.pop(name, None)
+        self._arrange()
 
     def replace(self, state: Mapping[str, bytes]) -> None:
-        self._held.clear()
-        for name, value in state.items():
-            self.put(name, value)
+        before = self._held
+        found = {name: self._read(name, value) or before.get(name) for name, value in state.items()}
+        self._held = {name: held for name, held in found.items() if held is not None}
+        self._arrange()
+
+    def _read(self, name: str, value: bytes) -> tuple[Held, Body] | None:
+        subject, _, identifier = name.partition(":")
+        try:
+            held = _HELD.decode(value)
+            return held, read(subject, identifier, held.body.encode())
+        except (msgspec.MsgspecError, UnicodeDecodeError, Rejected) as error:
+            if self._unreadable.get(name) != value:
+                self._unreadable[name] = value
+                why = str(error) if isinstance(error, Rejected) else type(error).__name__
+                _LOG.warning("a record of %s was left out: %s", subject, why)
+            return None
+
+    def _arrange(self) -> None:
+        every = {name: body for name, (_, body) in self._held.items()}
+        self.standing = standing(every)
+        self.placements = self._of("placement", Recipe)
+        self.experiments = self._of("experiment", Experiment)
+        self.released = {name: body for name, (_, body) in self._of("release", Released).items()}
+        self.current = self.standing.current
+        running = {name: e for name, (_, e) in sorted(self.experiments.items()) if e.running}
+        # of two on one placement, which the fold never takes, the first by id
+        self._running = {e.placement: name for name, e in reversed(running.items())}
+        named = {v.release for e in running.values() for v in e.variants}
+        self.releases = frozenset({self.current, *named} - {""})
+
+    def _of(self, subject: str, kind: type[T]) -> dict[str, tuple[Held, T]]:
+        start = f"{subject}:"
+        return {
+            name.removeprefix(start): (held, body)
+            for name, (held, body) in self._held.items()
+            if name.startswith(start) and isinstance(body, kind)
+        }

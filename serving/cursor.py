@@ -28,7 +28,7 @@ def encode(before: bytes, item_ids: Iterable[str]) -> str | None:
     return base64.urlsafe_b64encode(VERSION + shown).rstrip(b"=").decode()
 
 
-def decode(text: str) -> bytes:
+def decode(text: str, field: str = "cursor") -> bytes:
     """The low 32 bits of each shown item's hash, u32 LE. Errors: `Rejected` malformed.
 
     >>> decode(encode(b"", ["a"])) == decode(encode(b"", ["a", "b"]))[:4]
@@ -37,7 +37,7 @@ def decode(text: str) -> bytes:
     try:
         shown = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise Rejected("cursor", "malformed") from None
+        raise Rejected(field, "malformed") from None
     if shown[:1] != VERSION or len(shown) % 4 != 1 or len(shown) > 4 * MOST + 1:
-        raise Rejected("cursor", "malformed")
+        raise Rejected(field, "malformed")
     return shown[1:]

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.case import Case
+from serving.columns import COLUMNS
+from serving.rank import Ranked
 from serving.score import Scored
 from serving.sources import Pool
 
@@ -21,26 +23,41 @@ class Reason(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """`effect` = weight x value: what the score would lack without it."""
+    """`effect` = weight x value: what the coarse score would lack without it.
+
+    Two more where they had a say: "ranker" (`value` what the model said, `effect` the score that it
+    became, in place of the coarse one) and "fatigue" (`value` the impressions, decayed, `effect` what
+    they changed).
+    """
 
     feature: str
     value: float
     effect: float
 
 
-NEW = Reason("new", "New here")
-TASTE = Reason("your_taste", "Close to what you watch")
+NEW: Final = Reason("new", "New here")
+TASTE: Final = Reason("your_taste", "Close to what you watch")
+EXPLORED: Final = Reason("explore", "Something new for you")
+WHY: Final = {column.name: column.why for column in COLUMNS}
 ALIKE: Final = 0.4
 """Cosine from which one item is called similar to another: below it hashed words may just collide."""
 
 
-def contributions(case: Case, scored: Scored, place: int) -> tuple[Contribution, ...]:
+def contributions(
+    case: Case, scored: Scored, ranked: Ranked, place: int
+) -> tuple[Contribution, ...]:
     """What each column gave to the candidate at `place` of `scored`, largest effect first."""
     weights = case.world.weights
     found = [
         Contribution(name, float(value[place]), float(value[place]) * weights[name])
         for name, value in scored.values.items()
     ]
+    untired = float(ranked.untired[place])
+    for said in ranked.model[ranked.of == place].tolist():
+        found.append(Contribution("ranker", said, untired))
+    if ranked.tired is not None and ranked.tired[place]:
+        effect = float(ranked.scores[place]) - untired
+        found.append(Contribution("fatigue", float(ranked.tired[place]), effect))
     return tuple(sorted(found, key=lambda contribution: -contribution.effect))
 
 
@@ -50,16 +67,17 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
     largest = _largest(case, scored, places)
     because = _because(pool, chosen) if "covisit" in largest else {}
     found = []
-    for candidate, column in zip(chosen, largest, strict=True):
+    for candidate, why in zip(chosen, largest, strict=True):
         slot = int(pool.slots[candidate])
-        if column == "covisit":
+        if why == "covisit":
             found.append(_watched(case, because[candidate]))
-        elif column == "content":
-            found.append(_similar(case, slot))
-        elif column in ("category", "affinity"):
-            name = _category(case, slot)
-            found.append(Reason("category", f"More {name} for you"))
-        elif column == "popular":
+        elif why == "content":
+            found.append(_similar(case, case.world.items.vectors, slot))
+        elif why == "vector" and case.world.space is not None:
+            found.append(_similar(case, case.world.space.vectors, slot))
+        elif why == "category":
+            found.append(Reason("category", f"More {_category(case, slot)} for you"))
+        elif why == "popular":
             found.append(_popular(case))
         else:
             found.append(NEW)
@@ -67,16 +85,14 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
 
 
 def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
-    """The column with the largest effect on each, "" where none is above 0."""
-    if not places or not scored.values:
+    """`Column.why` of the largest effect on each, "" where none is above 0."""
+    told = [(WHY[name], name, value) for name, value in scored.values.items() if WHY[name]]
+    if not places or not told:
         return [""] * len(places)
     weights = case.world.weights
-    effects = np.array([value[places] * weights[name] for name, value in scored.values.items()])
-    names = list(scored.values)
+    effects = np.array([value[places] * weights[name] for _, name, value in told])
     best = effects.argmax(axis=0)
-    return [
-        names[column] if effects[column, i] > 0 else "" for i, column in enumerate(best.tolist())
-    ]
+    return [told[at][0] if effects[at, i] > 0 else "" for i, at in enumerate(best.tolist())]
 
 
 def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
@@ -104,9 +120,11 @@ def _watched(case: Case, entry: int) -> Reason:
     return Reason("because_you_watched", f"Because you watched {title}", (item_id,))
 
 
-def _similar(case: Case, slot: int) -> Reason:
+def _similar(case: Case, vectors: NDArray[np.float32], slot: int) -> Reason:
     """The entry of the interest whose vector adds most to the cosine, if the two are truly alike."""
-    interest, vectors = case.interest, case.world.items.vectors
+    interest = case.interest
+    if not len(interest.slots):
+        return TASTE
     cosines: NDArray[np.float32] = vectors[interest.slots] @ vectors[slot]
     entry = int((cosines * interest.weights).argmax())
     return _like(case, entry) if cosines[entry] >= ALIKE else TASTE

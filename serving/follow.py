@@ -7,7 +7,6 @@ is done, what is in process stays and serves.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import Any, Final
@@ -15,6 +14,8 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from serving.part import Background
 
 log = logging.getLogger("freshet.serving")
 
@@ -33,7 +34,7 @@ class Gap(Exception):
     """The stream no longer holds what comes next: load again."""
 
 
-class Follower:
+class Follower(Background):
     """One state. A subclass has `load`, which reads all and fills `places`, and `apply`."""
 
     name: str = ""
@@ -42,7 +43,6 @@ class Follower:
         self.redis = redis
         self.places: dict[bytes, Id] = {}
         """Stream -> id of the last entry taken from it."""
-        self._task: asyncio.Task[None] | None = None
         self._loaded = False
         self._heard = float("-inf")
 
@@ -59,16 +59,7 @@ class Follower:
         """Takes the next entries. Errors: `Gap`."""
         raise NotImplementedError
 
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             try:

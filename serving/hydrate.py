@@ -63,7 +63,7 @@ class CatalogueFollower(Follower):
 
 
 class TablesFollower(Follower):
-    """Neighbours and popularity, version after version."""
+    """What the roll-up publishes, version after version."""
 
     name = "tables"
 
@@ -76,14 +76,16 @@ class TablesFollower(Follower):
             pipe.get(keys.TABLES_META)
             pipe.hgetall(keys.TABLES_NEIGHBOURS)
             pipe.hgetall(keys.TABLES_POPULARITY)
-            meta, neighbours, popularity = await pipe.execute()
+            pipe.hgetall(keys.TABLES_ARMS)
+            pipe.hgetall(keys.TABLES_EXPERIMENTS)
+            meta, neighbours, popularity, arms, experiments = await pipe.execute()
         version = 0
         if meta:
             read = tables.META_DECODER.decode(meta)
             version = read.version
             located = await self._located(_by_hash(neighbours))
             self.tables.clear()
-            self.tables.take(read, located, _by_hash(popularity))
+            self.tables.take(read, located, _by_hash(popularity), arms, experiments)
         self.places = {keys.TABLES_CHANGES: (version, 0)}
 
     async def apply(self, stream: bytes, entries: list[Entry]) -> None:
@@ -91,7 +93,10 @@ class TablesFollower(Follower):
             change = tables.DECODER.decode(fields[tables.FIELD])
             if change.meta.version != self.tables.meta.version + 1:
                 raise Gap
-            self.tables.take(change.meta, await self._located(change.neighbours), change.popularity)
+            located = await self._located(change.neighbours)
+            self.tables.take(
+                change.meta, located, change.popularity, change.arms, change.experiments
+            )
 
     async def _located(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
         """As `Tables.located`, a part at a time: reads go on in between."""

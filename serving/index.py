@@ -1,4 +1,7 @@
-"""Nearest items by content: USearch, exact while the catalogue is small, HNSW above."""
+"""Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above.
+
+Two of them: by content, and in the space of a release. Both lie on `models.content`'s grid.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 import numpy as np
+import onnxruntime  # noqa: F401  # before usearch: the other order segfaults
 from numpy.typing import NDArray
 from usearch.index import Index
 
 from models import content
-from serving.catalogue import ItemTable, Slots
+from models.release import Release, Vectors
+from serving.catalogue import Hashes, ItemTable, Slots
 
 REMEMBERED: Final = 4096
 
@@ -22,16 +27,18 @@ class Found(NamedTuple):
     similarity: NDArray[np.float32]
 
 
-class ContentIndex:
-    """Over the vectors of `items`, by slot. `exact` is the largest catalogue searched exactly.
+class VectorIndex:
+    """Over a vector for each of `items`, by slot. `exact` is the largest catalogue searched exactly.
 
-    An exact search is a function of the vectors alone: `content` vectors lie on a grid, so their
-    products carry no rounding, and ties are broken by hash, never by slot.
+    An exact search is a function of the vectors alone: they lie on a grid, so their products carry
+    no rounding, and ties are broken by hash, never by slot.
     """
 
     def __init__(self, items: ItemTable, exact: int) -> None:
         self.items = items
         self.exact = exact
+        self._generation = 0
+        self._left: Slots = np.empty(0, np.int32)
         self._graph = False
         self._index = _index(graph=False)
         self._remembered: OrderedDict[tuple[bytes, int], Found] = OrderedDict()
@@ -42,20 +49,36 @@ class ContentIndex:
     @property
     def version(self) -> str:
         """``served_by.index``: the kind of vector and the catalogue's positions."""
-        return f"{content.VERSION}@{self.items.version}"
+        raise NotImplementedError
 
-    def refresh(self) -> None:
-        """Takes up what changed in the catalogue since the last time."""
-        changed = np.array(sorted(self.items.changed), np.int64)
-        if not len(changed):
-            return
-        self.items.changed.clear()
+    @property
+    def vectors(self) -> Vectors:
+        """(slots, DIM): as many rows as the catalogue has room for; zeros where there is none."""
+        raise NotImplementedError
+
+    def refresh(self, limit: int | None = None) -> bool:
+        """Takes up what changed in the catalogue since the last time, at most `limit` items of it.
+
+        True once nothing is left. Until then it knows some items as they were, or not at all.
+        """
+        left = self._changed()
+        if not len(left):
+            return True
         self._remembered.clear()
         if self.items.count > self.exact and not self._graph:
-            # once: from here on the index is a graph, also when items go again
+            # once, and whole: from here on the index is a graph, also when items go again
+            limit = limit if not len(self._index) else None
             self._graph, self._index = True, _index(graph=True)
-            changed = np.flatnonzero(self.items.known[: self.items.size])
-        self._replace(changed)
+            left = np.flatnonzero(self.items.known[: self.items.size]).astype(np.int32)
+        part, self._left = left[:limit], left[len(left) if limit is None else limit :]
+        self._encode(part)
+        self._replace(part)
+        return not len(self._left)
+
+    def _changed(self) -> Slots:
+        changed = self.items.changed(self._generation)
+        self._generation = self.items.generation
+        return np.union1d(self._left, changed) if len(self._left) else changed
 
     def search(self, query: content.Vector, k: int) -> Found:
         """At most `k` items with a positive cosine to `query`."""
@@ -86,18 +109,75 @@ class ContentIndex:
     def _tied(self, query: content.Vector, similarity: np.float32, k: int) -> Found:
         """The first `k` by hash of those that are exactly as near, where all the nearest are."""
         items = self.items
-        slots = np.flatnonzero(items.vectors[: items.size] @ query == similarity).astype(np.int32)
+        slots = np.flatnonzero(self.vectors[: items.size] @ query == similarity).astype(np.int32)
         slots = slots[np.argsort(items.hash[slots])][:k]
         return Found(slots, np.full(len(slots), similarity))
 
-    def _replace(self, slots: NDArray[np.int64]) -> None:
-        held = slots[self._index.contains(slots)]
+    def _encode(self, slots: Slots) -> None:
+        """Brings `vectors` of these slots up to date."""
+
+    def _replace(self, slots: Slots) -> None:
+        keys = slots.astype(np.int64)
+        held = keys[self._index.contains(keys)]
         if len(held):
             self._index.remove(held)
-        vectors = self.items.vectors[slots]
+        vectors = self.vectors[slots]
         worth = self.items.known[slots] & vectors.any(axis=1)
         if worth.any():
-            self._index.add(slots[worth], vectors[worth], threads=1)
+            self._index.add(keys[worth], vectors[worth], threads=1)
+
+
+class ContentIndex(VectorIndex):
+    """By what items say of themselves."""
+
+    @property
+    def version(self) -> str:
+        return f"{content.VERSION}@{self.items.version}"
+
+    @property
+    def vectors(self) -> Vectors:
+        return self.items.vectors
+
+
+class SpaceIndex(VectorIndex):
+    """In the space of `release`: its vectors of the items it holds, of the others what it encodes."""
+
+    def __init__(self, items: ItemTable, release: Release, exact: int) -> None:
+        super().__init__(items, exact)
+        self.release = release
+        self._vectors: Vectors = np.zeros((1, content.DIM), np.float32)
+
+    @property
+    def version(self) -> str:
+        return f"{self.release.id}@{self.items.version}"
+
+    @property
+    def vectors(self) -> Vectors:
+        missing = len(self.items.hash) - len(self._vectors)
+        if missing > 0:
+            room = np.zeros((missing, content.DIM), np.float32)
+            self._vectors = np.concatenate([self._vectors, room])
+        return self._vectors
+
+    def of(self, hashes: Hashes) -> Vectors:
+        """(n, DIM) vectors of items by hash: also of one that left the catalogue, if the release holds
+        it; zeros where nothing is known."""
+        space = self.release.space
+        rows = space.find(hashes)
+        found: Vectors = self.vectors[self.items.locate(hashes)]
+        held = rows >= 0
+        found[held] = space.vectors[rows[held]]
+        return found
+
+    def _encode(self, slots: Slots) -> None:
+        items, vectors, space = self.items, self.vectors, self.release.space
+        rows = space.find(items.hash[slots])
+        held = rows >= 0
+        vectors[slots[held]] = space.vectors[rows[held]]
+        others = slots[~held]
+        if len(others):
+            vectors[others] = space.encode(items.vectors[others])
+        vectors[slots[~items.known[slots]]] = 0
 
 
 def _index(graph: bool) -> Index:

@@ -73,15 +73,12 @@ class Log:
     def __init__(self, settings: Settings, producer: KafkaProducer) -> None:
         self.loop = asyncio.get_running_loop()
         self.pending = 0
-        self.lost = 0
-        """Records of `offer` that did not arrive."""
         self._settings = settings
         self._producer = producer
         self._reports: deque[tuple[_Waiter, Any]] = deque()
         self._woken = False
         self._failing_since: float | None = None
         self._reopening: asyncio.Task[None] | None = None
-        self._offers: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, settings: Settings) -> Log:
@@ -111,12 +108,6 @@ class Log:
         if waiter.failed:
             raise NotDurable
         return waiter.offsets
-
-    def offer(self, topic: str, record: Record) -> None:
-        """Appends without anybody waiting; a record that does not arrive is counted in `lost`."""
-        task = self.loop.create_task(self._offer(topic, record))
-        self._offers.add(task)
-        task.add_done_callback(self._offers.discard)
 
     async def close(self) -> None:
         """Waits for what is under way, at most `DELIVERY_MS`."""
@@ -152,12 +143,6 @@ class Log:
                 return
             future.add_callback(waiter.succeeded)
             future.add_errback(waiter.broke)
-
-    async def _offer(self, topic: str, record: Record) -> None:
-        try:
-            await self.append(topic, [record])
-        except NotDurable:
-            self.lost += 1
 
     def _judge(self, failed: bool) -> None:
         now = time.monotonic()

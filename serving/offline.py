@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from models.release import Release
 from schemas.control import Recipe
 from schemas.item import Item
 from schemas.tables import Meta
 from serving.case import World
 from serving.catalogue import ItemTable
 from serving.control import DEFAULT
-from serving.index import ContentIndex
+from serving.index import ContentIndex, SpaceIndex
 from serving.tables import NOTHING, Tables
 
 
@@ -21,12 +22,14 @@ def world(
     popularity: Mapping[int, bytes] | None = None,
     recipe: Recipe = DEFAULT,
     *,
+    release: Release | None = None,
     exact: int = 20_000,
 ) -> World:
     """The catalogue and one version of the tables, whole, as `schemas.tables` words their values.
 
     The order of `items` and of the mappings decides nothing. Go on to later versions with
-    ``world.tables.apply`` and to later items with ``world.items.put`` and ``world.index.refresh``.
+    ``world.tables.apply`` and to later items with ``world.items.put`` and the ``refresh`` of
+    ``world.index`` and, where there is a release, of ``world.space``.
     """
     table = ItemTable()
     for item in items:
@@ -35,4 +38,7 @@ def world(
     tables.load(meta, neighbours or {}, popularity or {})
     index = ContentIndex(table, exact)
     index.refresh()
-    return World(table, tables, index, recipe, "offline")
+    space = SpaceIndex(table, release, exact) if release is not None else None
+    if space is not None:
+        space.refresh()
+    return World(table, tables, index, recipe, "offline", release, space)

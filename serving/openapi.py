@@ -51,11 +51,13 @@ def parameters(*given: tuple[str, str, dict[str, Any], str]) -> dict[str, Any]:
 
 
 def answers(ok: int, kind: Any, *problems: int, description: str = "Done") -> dict[int | str, Any]:
-    """`responses` of a route: its answer, and the problems it may give instead."""
+    """`responses` of a route: its answer (of one `kind`, or of one of several), and the problems it may
+    give instead."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
     told: dict[int | str, Any] = {
         ok: {
             "description": description,
-            "content": {"application/json": {"schema": _schema((kind,))}},
+            "content": {"application/json": {"schema": _schema(kinds)}},
         }
     }
     for status in problems:

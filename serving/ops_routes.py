@@ -8,13 +8,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra.telemetry import CONTENT_TYPE
 from serving import docs, openapi
 from serving.access import OPEN, guarded_router, needs
 from serving.errors import Problem, json_response
-from serving.metrics import CONTENT_TYPE
 from serving.openapi import answers
-from serving.probe import Probe
-from serving.state import Serving, state
+from serving.scrape import readiness
+from serving.state import state
 
 router: Final = guarded_router()
 
@@ -55,13 +55,7 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics", summary="Counters in Prometheus's text format")
 @needs("ops")
 async def metrics(request: Request) -> Response:
-    serving = state(request)
-    counted = serving.metrics
-    counted.set("freshet_log_pending", serving.log.pending)
-    counted.set("freshet_slates_lost_total", serving.log.lost)
-    for name, is_ready in readiness(serving).items():
-        counted.set("freshet_ready", int(is_ready), f'part="{name}"')
-    return Response(counted.render(), media_type=CONTENT_TYPE)
+    return Response(state(request).metrics.render(), media_type=CONTENT_TYPE)
 
 
 @router.get("/openapi.json", summary="This description")
@@ -74,10 +68,3 @@ async def description(request: Request) -> Response:
 @needs("read")
 async def documents(request: Request) -> Response:
     return Response(docs.page(openapi.describe(request.app)), media_type="text/html")
-
-
-def readiness(serving: Serving) -> dict[str, bool]:
-    found: dict[str, bool] = {}
-    for part in serving.parts:
-        found.update(part.answers() if isinstance(part, Probe) else {part.name: part.ready})
-    return found

@@ -11,6 +11,7 @@ from typing import Final
 import redis.asyncio
 
 from infra.settings import Settings
+from serving.part import Background
 
 EVERY_SECONDS: Final = 1.0
 LATELY_SECONDS: Final = 5.0
@@ -18,14 +19,13 @@ LATELY_SECONDS: Final = 5.0
 _HELLO: Final = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 
 
-class Probe:
+class Probe(Background):
     name = "services"
 
     def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
         self._brokers = settings.kafka_bootstrap.split(",")
         self._redis = client
         self._answered = {"redis": float("-inf"), "broker": float("-inf")}
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -38,15 +38,9 @@ class Probe:
 
     async def start(self) -> None:
         await self._ask()
-        self._task = asyncio.create_task(self._run())
+        await super().start()
 
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             await self._ask()

@@ -18,13 +18,14 @@ MOST_COUNT: Final = 100
 MOST_WAIT_MS: Final = 5000
 MOST_EXCLUDED: Final = 500
 MOST_BYTES: Final = 32 * 1024
-FILTERS: Final[frozenset[str]] = frozenset()
-"""Named filters a placement may define; none yet."""
 EXPLAIN: Final = ("none", "reason", "full")
 
 
 class Query(msgspec.Struct, kw_only=True):
-    """A read, checked. `now` in ms, `cursor` as `cursor.decode` answers it."""
+    """A read, checked. `now` in ms, `cursor` as `cursor.decode` answers it.
+
+    Whether there is such a placement, and such a filter of it, is known only where it is assigned.
+    """
 
     user_id: str | None = None
     anonymous_id: str | None = None
@@ -60,10 +61,10 @@ def _whole(least: int, most: int) -> Callable[[str, str], int]:
     return read
 
 
-def _one_of(*values: str, code: str = "unknown_value") -> Callable[[str, str], str]:
+def _one_of(*values: str) -> Callable[[str, str], str]:
     def read(text: str, field: str) -> str:
         if text not in values:
-            raise Rejected(field, code)
+            raise Rejected(field, "unknown_value")
         return text
 
     return read
@@ -75,6 +76,10 @@ def _truth(text: str, field: str) -> bool:
     return text == "true"
 
 
+def _cursor(text: str, field: str) -> bytes:
+    return cursor.decode(text, field)
+
+
 def _position(text: str, field: str) -> Position:
     try:
         return Position.parse(text)
@@ -82,13 +87,7 @@ def _position(text: str, field: str) -> Position:
         raise Rejected(field, "malformed") from None
 
 
-def _filter(text: str, field: str) -> str:
-    if text not in FILTERS:
-        raise Rejected(field, "unknown_filter")
-    return text
-
-
-Reader = Callable[[str, str], Any]
+Reader = Callable[[Any, str], Any]
 READERS: Final[Mapping[str, Reader]] = {
     "user_id": _text,
     "anonymous_id": _text,
@@ -98,14 +97,15 @@ READERS: Final[Mapping[str, Reader]] = {
     "item_id": _text,
     "category": _text,
     "exclude": _text,
-    "filter": _filter,
-    "cursor": lambda text, field: cursor.decode(text),
+    "filter": _text,
+    "cursor": _cursor,
     "after": _position,
     "max_wait_ms": _whole(0, MOST_WAIT_MS),
     "explain": _one_of(*EXPLAIN),
     "personalized": _truth,
     "now": times.parse,
 }
+"""By parameter of the query string."""
 POPULAR: Final = ("category", "window", "count", "cursor", "now")
 SIMILAR: Final = ("count", "cursor", "now", "exclude")
 _WINDOW: Final = _one_of(*WINDOWS[:3])
@@ -114,10 +114,7 @@ _WINDOW: Final = _one_of(*WINDOWS[:3])
 def recommendations(raw: bytes) -> Query:
     """Errors: `Rejected`: an unknown parameter, one given twice, a value that can't be taken."""
     query = _parse(raw, READERS)
-    if query.user_id is None and query.anonymous_id is None:
-        raise Rejected("user_id", "required")
-    if query.user_id is not None and query.anonymous_id is not None:
-        raise Rejected("anonymous_id", "conflicts_with_user_id")
+    check_who(query)
     return query
 
 
@@ -133,6 +130,14 @@ def similar(raw: bytes) -> Query:
 def nothing(raw: bytes) -> None:
     """Of a route without parameters."""
     _parse(raw, {})
+
+
+def check_who(query: Query, path: str = "") -> None:
+    """Errors: `Rejected` unless one of the two ids says who it is for; `path` is where they stand."""
+    if query.user_id is None and query.anonymous_id is None:
+        raise Rejected(f"{path}user_id", "required")
+    if query.user_id is not None and query.anonymous_id is not None:
+        raise Rejected(f"{path}anonymous_id", "conflicts_with_user_id")
 
 
 def _parse(raw: bytes, readers: Mapping[str, Reader]) -> Query:

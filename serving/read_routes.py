@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +14,13 @@ from starlette.responses import Response
 from schemas import item as items
 from schemas import keys
 from schemas.identity import partition_of
-from serving import query, reads, times
+from serving import query, reads, rows, times
 from serving import status as standing
 from serving.access import demand, guarded_router, needs
-from serving.answer import Answer
-from serving.body import path_id
+from serving.answer import Answer, AssignedOut, PageOut
+from serving.body import path_id, read_body
 from serving.errors import ENCODE, Problem, json_response
-from serving.openapi import answers, parameters
+from serving.openapi import answers, body, parameters
 from serving.person import STORE_SECONDS
 from serving.state import Serving, state
 
@@ -60,48 +61,64 @@ def _documented(*names: str) -> dict[str, Any]:
     "/v1/recommendations",
     summary="What to show somebody now",
     openapi_extra=_documented(*query.READERS),
-    responses=answers(200, Answer, 401, 422),
+    responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def recommendations(request: Request) -> Response:
-    asked = query.recommendations(request.scope["query_string"])
-    if asked.now is not None:
-        demand(request, "import")
-    if asked.explain == "full":
-        demand(request, "explain")
+    serving, asked = _asked(request, query.recommendations)
+    return _respond(serving, "recommendations", await reads.recommend(serving, asked))
+
+
+@router.post(
+    "/v1/recommendations",
+    summary="The same with a body, or several rows of one page",
+    openapi_extra=body(
+        rows.PageIn,
+        description=(
+            "One row, answered as GET answers it; or with `requests` 1 to "
+            f"{rows.MOST_ROWS} rows, answered as `rows`. What stands beside `requests` holds for each"
+            " row that does not say otherwise; `distinct`: no row shows what one before it does."
+        ),
+    ),
+    responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422),
+)
+@needs("read")
+async def recommend_rows(request: Request) -> Response:
+    query.nothing(request.scope["query_string"])
+    asked = rows.posted(await read_body(request))
+    for row in asked.rows:
+        _demand(request, row)
     serving = state(request)
-    return _respond(serving, await reads.recommend(serving, asked))
+    if asked.single:
+        return _respond(serving, "recommendations", await reads.recommend(serving, asked.rows[0]))
+    replies = await reads.several(serving, asked)
+    page = PageOut([reply.answer for reply in replies])
+    return _logged(serving, "recommendations", replies, page)
 
 
 @router.get(
     "/v1/popular",
     summary="What is popular, by half-life",
     openapi_extra=_documented(*query.POPULAR),
-    responses=answers(200, Answer, 401, 422),
+    responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def popular(request: Request) -> Response:
-    asked = query.popular(request.scope["query_string"])
-    if asked.now is not None:
-        demand(request, "import")
-    serving = state(request)
-    return _respond(serving, reads.popular(serving, asked))
+    serving, asked = _asked(request, query.popular)
+    return _respond(serving, "popular", reads.popular(serving, asked))
 
 
 @router.get(
     "/v1/items/{item_id:id}/similar",
     summary="What goes with an item",
     openapi_extra=_documented(*query.SIMILAR),
-    responses=answers(200, Answer, 401, 422),
+    responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
-    asked = query.similar(request.scope["query_string"])
-    if asked.now is not None:
-        demand(request, "import")
-    serving = state(request)
-    return _respond(serving, reads.similar(serving, item_id, asked))
+    serving, asked = _asked(request, query.similar)
+    return _respond(serving, "similar", reads.similar(serving, item_id, asked))
 
 
 @router.get(
@@ -141,11 +158,66 @@ async def status(request: Request) -> Response:
     return json_response(await standing.status(state(request)))
 
 
-def _respond(serving: Serving, served: reads.Served) -> Response:
+def _asked(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
+    """What the query string asks for, if the caller may ask for it."""
+    asked = parse(request.scope["query_string"])
+    _demand(request, asked)
+    return state(request), asked
+
+
+def _demand(request: Request, asked: query.Query) -> None:
+    if asked.now is not None:
+        demand(request, "import")
+    if asked.explain == "full":
+        demand(request, "explain")
+
+
+def _respond(serving: Serving, route: str, reply: reads.Reply) -> Response:
+    return _logged(serving, route, [reply], reply.answer)
+
+
+def _logged(
+    serving: Serving, route: str, replies: list[reads.Reply], content: Answer | PageOut
+) -> Response:
+    """The response, once what it leaves for the log is safe from the death of this process."""
+    for reply in replies:
+        serving.slates.add(reply.slate, reply.served)
+        _count(serving, route, reply)
     headers = {
-        "X-Slate-Id": served.answer.slate_id,
-        "Server-Timing": served.watch.header,
+        "X-Slate-Id": ", ".join([reply.answer.slate_id for reply in replies]),
+        "Server-Timing": _timing(replies),
         "Cache-Control": "private, no-store",
     }
-    serving.slates.add(served.slate)
-    return Response(ENCODE(served.answer), 200, headers, "application/json")
+    told = [it for reply in replies for it in reply.answer.served_by.experiments]
+    if told:
+        # each once: the rows of a page may share one
+        headers["X-Experiments"] = ", ".join(dict.fromkeys(map(_experiment, told)))
+    return Response(ENCODE(content), 200, headers, "application/json")
+
+
+def _count(serving: Serving, route: str, reply: reads.Reply) -> None:
+    answer = reply.answer
+    serving.metrics.read(
+        route,
+        reply.watch.spent,
+        reply.decision,
+        answer.placement,
+        answer.fallback,
+        reply.slate.experiments,
+    )
+    if answer.freshness is not None and answer.freshness.stale:
+        serving.metrics.add("freshet_stale_reads_total")
+
+
+def _timing(replies: list[reads.Reply]) -> str:
+    """As Server-Timing has it: the milliseconds of each stage, of all rows together."""
+    spent = dict(replies[0].watch.spent)
+    for reply in replies[1:]:
+        for stage, ms in reply.watch.spent.items():
+            spent[stage] = spent.get(stage, 0.0) + ms
+    return ", ".join([f"{stage};dur={ms:.3f}" for stage, ms in spent.items()])
+
+
+def _experiment(told: AssignedOut) -> str:
+    # ids of both are a header's tokens: `schemas.control_checks` lets no other pass
+    return f"{told.id}={told.variant};v={told.version}"

@@ -1,42 +1,65 @@
-"""From a checked query to an answer: assign > read > decide > log."""
+"""From a checked query to an answer: assign > read > decide, and what of it is to be logged."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NamedTuple
 
-from schemas.alphabet import Millis, Pseudonym
+from schemas.alphabet import Millis
 from schemas.control import Recipe
+from schemas.event import Served
 from schemas.reject import Rejected
-from schemas.slate import Slate, SlateItem
-from serving import cursor
-from serving import people as identities
-from serving.answer import Answer, Freshness, ServedBy, freshness, items_out
+from schemas.slate import Slate
+from serving import cursor, record
+from serving.answer import (
+    Answer,
+    AssignedOut,
+    Freshness,
+    ServedBy,
+    freshness,
+    items_out,
+)
 from serving.case import Ask, World
 from serving.control import Placed
-from serving.person import NOBODY, StoreDown, Waited
+from serving.person import NOBODY
 from serving.query import Query
 from serving.recommend import Decision, Explain, decide
+from serving.rows import Asked
 from serving.state import Serving
+from serving.turn import Read, Turn, assign, read, read_each
+from serving.turn import world as world_of
 from serving.ulid import ulid
 
 STORE_DOWN: Final = "store_down"
-_LIKE: Final = Recipe(weights={"covisit": 1.0, "content": 0.5}, category_cap=1.0)
-SIMILAR: Final = Placed(_LIKE, "similar1")
-POPULAR: Final = Placed(Recipe(weights={"popular": 1.0}, category_cap=1.0), "popular1")
+NO_MODEL: Final = "no_model"
+UNLOGGED: Final = "replay"
+"""A placement that shows nothing to anybody: no person was served by it."""
 
 
-def _release() -> str:
+def _like(*sources: str) -> Recipe:
+    weights = dict(zip(sources, (1.0, 0.5), strict=True))
+    return Recipe(weights=weights, ranker=False, category_cap=1.0, owner_cap=1.0)
+
+
+SIMILAR: Final = Placed(_like("covisit", "content"), "similar1")
+SIMILAR_IN_SPACE: Final = Placed(_like("covisit", "vector"), "similar2")
+POPULAR: Final = Placed(
+    Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
+)
+
+
+def _code_version() -> str:
     try:
         return version("freshet")
     except PackageNotFoundError:  # run from its folder
         return "source"
 
 
-RELEASE: Final = _release()
-"""``served_by.release``: the version of this code."""
+RELEASE: Final = _code_version()
+"""``served_by.release`` where no trained release had a say: the version of this code."""
 
 
 class Watch:
@@ -55,63 +78,69 @@ class Watch:
     def took_ms(self) -> float:
         return (self._last - self.begun) * 1000
 
-    @property
-    def header(self) -> str:
-        """As ``Server-Timing`` has it."""
-        return ", ".join([f"{stage};dur={spent:.3f}" for stage, spent in self.spent.items()])
 
-
-class Served(NamedTuple):
-    """An answer, the record of it for the log, and the headers it goes with."""
+class Reply(NamedTuple):
+    """An answer, what made it, and what it leaves for the log (`served`: of a person's slate)."""
 
     answer: Answer
-    slate: Slate
+    decision: Decision
     watch: Watch
+    slate: Slate
+    served: Served | None = None
 
 
-async def recommend(serving: Serving, query: Query) -> Served:
+async def recommend(serving: Serving, query: Query) -> Reply:
     """Errors: `Rejected`."""
     watch = Watch()
-    placed = serving.control.placed(query.placement)
-    if placed is None:
-        raise Rejected("placement", "unknown_placement")
-    who = _who(serving, query)
+    turn = assign(serving, query)
     watch("assign")
-    read, down = await _read(serving, query, who)
-    now = serving.clock()
+    known = await read(serving, turn)
     watch("read")
-    ask = Ask(
-        now=now if query.now is None else query.now,
-        count=query.count,
-        category=query.category,
-        item_id=query.item_id,
-        exclude=query.exclude,
-        served=query.cursor,
-        personalized=query.personalized,
-    )
-    world = _world(serving, placed)
-    explain: Explain = query.explain  # type: ignore[assignment]  # one of these, `query` saw to it
-    decision = decide(read.person, world, ask, explain, watch)
-    if down:
-        decision = decision._replace(fallback=STORE_DOWN)
-    fresh = freshness(read.person, who.partition, read.waited_ms, read.stale)
-    answer = _answer(decision, world, ask, query.placement, fresh, now, watch)
-    answer.user_id = query.user_id
-    if query.anonymous_id is not None:
-        answer.anonymous_id = query.anonymous_id
-    return Served(answer, _slate(decision, answer, ask, now, who.pseudonym), watch)
+    return _reply(serving, turn, known, watch)
 
 
-def similar(serving: Serving, item_id: str, query: Query) -> Served:
+async def several(serving: Serving, asked: Asked) -> list[Reply]:
+    """The rows of a page, in their order; all of the worlds that there are now.
+
+    Errors: `Rejected`, under the path of the row's field.
+    """
+    watch = Watch()
+    turns = []
+    for at, query in enumerate(asked.rows):
+        try:
+            turns.append(assign(serving, query))
+        except Rejected as why:
+            raise Rejected(asked.path(at, why.field), why.code) from None
+    watch("assign")
+    known = await read_each(serving, turns)
+    watch("read")
+    replies: list[Reply] = []
+    shown: tuple[str, ...] = ()
+    for turn, person in zip(turns, known, strict=True):
+        reply = _reply(serving, turn, person, watch, shown)
+        replies.append(reply)
+        if asked.distinct:
+            shown += tuple([item.item_id for item in reply.answer.items])
+        await asyncio.sleep(0)  # a long page lets others in between
+        watch = Watch()
+    return replies
+
+
+def similar(serving: Serving, item_id: str, query: Query) -> Reply:
     """What goes with an item; the popular where it is unknown or nothing does."""
     watch, now = Watch(), serving.clock()
-    world = _world(serving, SIMILAR)
+    world = world_of(serving, SIMILAR, serving.control.current)
+    if world.space is not None:
+        world = world_of(serving, SIMILAR_IN_SPACE, serving.control.current)
+    seed, slate_id = _draw(now)
     ask = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         item_id=item_id,
         exclude=query.exclude,
         served=query.cursor,
+        seed=seed,
+        placement="similar",
     )
     decision = decide(NOBODY, world, ask, "reason", watch)
     if decision.fallback != "popular":
@@ -119,75 +148,97 @@ def similar(serving: Serving, item_id: str, query: Query) -> Served:
         like = [item for item in decision.items if item.score > 0]
         ended = decision.exhausted or len(like) < len(decision.items)
         decision = decision._replace(items=like, exhausted=ended)
-    answer = _answer(decision, world, ask, "similar", Freshness(), now, watch)
-    return Served(answer, _slate(decision, answer, ask, now, None), watch)
+    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
+    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
 
 
-def popular(serving: Serving, query: Query) -> Served:
+def popular(serving: Serving, query: Query) -> Reply:
     watch, now = Watch(), serving.clock()
-    world = _world(serving, POPULAR)
+    world = world_of(serving, POPULAR, "")
+    seed, slate_id = _draw(now)
     ask = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         category=query.category,
         served=query.cursor,
         window=query.window,
+        seed=seed,
+        placement="popular",
     )
     decision = decide(NOBODY, world, ask, "reason", watch)._replace(fallback=None)
-    answer = _answer(decision, world, ask, "popular", Freshness(), now, watch)
-    return Served(answer, _slate(decision, answer, ask, now, None), watch)
+    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
+    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
 
 
-def _who(serving: Serving, query: Query) -> identities.Person:
-    if query.user_id is not None:
-        who = serving.people.user(query.user_id)
-    else:
-        who = serving.people.anonymous(query.anonymous_id or "")
-    if query.after is not None and query.after.partition != who.partition:
-        raise Rejected("after", "wrong_partition")
-    return who
+def _reply(
+    serving: Serving, turn: Turn, known: Read, watch: Watch, shown: tuple[str, ...] = ()
+) -> Reply:
+    """`shown`: what the page shows already."""
+    query, who, now = turn.query, turn.who, serving.clock()
+    seed, slate_id = _draw(now)
+    ask = Ask(
+        now=now if query.now is None else query.now,
+        count=query.count,
+        category=query.category,
+        item_id=query.item_id,
+        exclude=query.exclude + shown,
+        served=query.cursor,
+        personalized=query.personalized,
+        seed=seed,
+        filter=turn.filter,
+        placement=query.placement,
+    )
+    explain: Explain = query.explain  # type: ignore[assignment]  # one of these, `query` saw to it
+    decision = decide(known.person, turn.world, ask, explain, watch)
+    if known.down:
+        decision = decision._replace(fallback=STORE_DOWN)
+    elif turn.lacks:
+        decision = decision._replace(fallback=decision.fallback or NO_MODEL)
+    fresh = freshness(known.person, who.partition, known.waited_ms, known.stale)
+    answer = _answer(slate_id, decision, turn.world, ask, fresh, watch, explain == "full")
+    answer.user_id = query.user_id
+    if query.anonymous_id is not None:
+        answer.anonymous_id = query.anonymous_id
+    answer.served_by.experiments = tuple(
+        [AssignedOut(it.experiment, it.version, it.variant) for it in turn.experiments]
+    )
+    slate = record.slate(decision, answer, ask, now, who.pseudonym, turn.experiments)
+    served = None
+    if slate.items and query.placement != UNLOGGED:
+        served = record.served(slate, who.pseudonym)
+    return Reply(answer, decision, watch, slate, served)
 
 
-async def _read(serving: Serving, query: Query, who: identities.Person) -> tuple[Waited, bool]:
-    """What is known of the person, and whether the store failed to say."""
-    try:
-        if query.after is not None:
-            return await serving.reader.read_after(
-                who.pseudonym, query.after, query.max_wait_ms
-            ), False
-        return Waited(await serving.reader.read(who.pseudonym, who.partition), 0, False), False
-    except StoreDown:
-        return Waited(NOBODY, 0, query.after is not None), True
-
-
-def _world(serving: Serving, placed: Placed) -> World:
-    return World(serving.catalogue, serving.tables, serving.index, placed.recipe, placed.rules)
+def _draw(at: Millis) -> tuple[int, str]:
+    """Chance, once a slate: the seed of all that is drawn for it (u64), and its id."""
+    chance = os.urandom(18)
+    return int.from_bytes(chance[:8], "little"), ulid(at, chance[8:])
 
 
 def _answer(
+    slate_id: str,
     decision: Decision,
     world: World,
     ask: Ask,
-    placement: str,
     fresh: Freshness,
-    now: Millis,
     watch: Watch,
+    full: bool = False,
 ) -> Answer:
     after = None
     if not decision.exhausted:
         after = cursor.encode(ask.served, [item.item_id for item in decision.items])
     answer = Answer(
-        slate_id=ulid(now, os.urandom(10)),
-        placement=placement,
-        items=items_out(decision.items),
+        slate_id=slate_id,
+        placement=ask.placement,
+        items=items_out(decision.items, full=full),
         next_cursor=after,
         exhausted=after is None,
         fallback=decision.fallback,
         rules_relaxed=decision.relaxed,
         freshness=fresh,
         served_by=ServedBy(
-            release=RELEASE,
-            index=world.index.version,
+            release=world.release.id if world.release else RELEASE,
+            index=(world.space or world.index).version,
             tables=world.tables.version,
             rules=world.rules,
         ),
@@ -196,36 +247,3 @@ def _answer(
     watch("answer")
     answer.took_ms = round(watch.took_ms, 3)
     return answer
-
-
-def _slate(
-    decision: Decision, answer: Answer, ask: Ask, at: Millis, person: Pseudonym | None
-) -> Slate:
-    items = [
-        SlateItem(
-            item_id=item.item_id,
-            rank=rank,
-            score=item.score,
-            category=item.category,
-            sources=item.sources,
-            reason=item.reason.code if item.reason else "",
-            because=item.reason.item_ids if item.reason else (),
-        )
-        for rank, item in enumerate(decision.items, 1)
-    ]
-    served_by = answer.served_by
-    return Slate(
-        slate_id=answer.slate_id,
-        served_at=at,
-        placement=answer.placement,
-        person=person,
-        items=tuple(items),
-        fallback=answer.fallback,
-        rules_relaxed=answer.rules_relaxed,
-        position=(answer.freshness.position if answer.freshness else None) or "",
-        tables=served_by.tables,
-        index=served_by.index,
-        rules=served_by.rules,
-        release=served_by.release,
-        now=ask.now,
-    )

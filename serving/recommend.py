@@ -1,30 +1,45 @@
-"""One recommendation: retrieve > eligible > score > arrange > explain, a stage a line.
+"""One recommendation: retrieve > eligible > score > rank > arrange > explain, a stage a line.
 
-`decide` is a function of its arguments alone: no clock, no socket, no randomness. Read, assign and
-log stand around it (`serving.read_routes`).
+`decide` is a function of its arguments alone: no clock, no socket, no randomness but what the seed of
+the request gives. Read, assign and log stand around it (`serving.reads`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
-from serving.arrange import CATEGORY_CAP, HEAD, Arranged, arrange, cap
+from serving.arrange import (
+    CATEGORY_CAP,
+    HEAD,
+    OWNER_CAP,
+    Arranged,
+    Limits,
+    Line,
+    arrange,
+    cap,
+)
 from serving.case import Ask, Case, World
-from serving.explain import Contribution, Reason, contributions, reasons
+from serving.explain import EXPLORED, Contribution, Reason, contributions, reasons
 from serving.person import Person
-from serving.rules import eligible
+from serving.rank import Ranked, rank, rows, wanted
+from serving.rules import Verdict, eligible
 from serving.score import Scored, score
-from serving.sources import Pool, retrieve
+from serving.sources import Pool, best, retrieve
 
 DEEPER: Final = 50
-AT_ONCE: Final = 50
+BEYOND: Final = "beyond"
+"""In `Decision.removed`: those that may be shown, but were more than are scored."""
 Explain = Literal["none", "reason", "full"]
 Tick = Callable[[str], None]
 
 
 class Shown(NamedTuple):
-    """One item of a slate. `sources` brought it; `contributions` only where all was asked for."""
+    """One item of a slate. `sources` brought it; `contributions` only where all was asked for.
+
+    `explore`: the last slot was drawn, and not greedily. `probability`: with which this slot came to
+    hold it, given the ones above. `features`: its row for the ranker, empty where none had a say.
+    """
 
     slot: int
     item_id: str
@@ -33,15 +48,25 @@ class Shown(NamedTuple):
     reason: Reason | None
     sources: tuple[str, ...]
     contributions: tuple[Contribution, ...]
+    explore: bool = False
+    probability: float = 1.0
+    features: tuple[float, ...] = ()
 
 
 class Decision(NamedTuple):
-    """`fallback`: the reason for a lesser answer, else None. `exhausted`: there is no more."""
+    """`fallback`: the reason for a lesser answer, else None. `exhausted`: there is no more.
+
+    `sources`: how many candidates each brought. `removed`: how many each rule took, how many each cap
+    passed over, and how many were `BEYOND` what is scored. `kept`: how many no rule took.
+    """
 
     items: list[Shown]
     fallback: str | None
     relaxed: tuple[str, ...]
     exhausted: bool
+    sources: Mapping[str, int]
+    removed: Mapping[str, int]
+    kept: int
 
 
 def decide(
@@ -56,18 +81,27 @@ def decide(
     for depth in _depths(world):
         pool = retrieve(case, depth)
         tick("retrieve")
-        kept, _removed = eligible(case, pool.slots)
+        verdict = eligible(case, pool.slots)
         tick("eligible")
-        scored = score(case, pool, kept)
+        scored = score(case, pool, best(pool, verdict.kept))
         tick("score")
-        arranged = _arrange(case, pool, scored)
+        ranked = rank(case, pool, scored)
+        tick("rank")
+        arranged = _arrange(case, pool, scored, ranked)
         tick("arrange")
-        if not _lacks(case, arranged):
+        if not _lacks(case, pool, arranged, depth):
             break
-    items = _explained(case, pool, scored, arranged, explain)
+    items = _explained(case, pool, scored, ranked, arranged, explain)
     tick("explain")
-    exhausted = len(items) < ask.count or len(kept) == len(items)
-    return Decision(items, _fallback(case, pool), arranged.relaxed, exhausted)
+    return Decision(
+        items,
+        _fallback(case, pool, ranked),
+        arranged.relaxed,
+        len(items) < ask.count or len(verdict.kept) == len(items),
+        pool.counts,
+        _removed(verdict, scored, arranged),
+        len(verdict.kept),
+    )
 
 
 def _depths(world: World) -> Iterator[int]:
@@ -79,33 +113,46 @@ def _depths(world: World) -> Iterator[int]:
         yield depth
 
 
-def _arrange(case: Case, pool: Pool, scored: Scored) -> Arranged:
-    share = case.world.recipe.category_cap
-    lifted = case.ask.category is not None and share < 1
-    return arrange(_in_order(case, pool, scored), case.ask.count, share, lifted=lifted)
+def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged:
+    world, ask, recipe = case.world, case.ask, case.world.recipe
+    items, slots = world.items, pool.slots[scored.kept]
+    line = Line(
+        order=ranked.order,
+        category=items.category[slots],
+        owner=items.owner[slots],
+        fresh=items.published[slots] > case.days_ago(recipe.fresh_days)
+        if recipe.fresh_days > 0
+        else None,
+        served=case.served(slots) if case.explores else None,
+    )
+    limits = Limits(
+        category=cap(recipe.category_cap, ask.count),
+        owner=cap(recipe.owner_cap, ask.count),
+        lifted=ask.category is not None and recipe.category_cap < 1,
+        epsilon=recipe.exploration.epsilon,
+        seed=ask.seed,
+    )
+    return arrange(line, ask.count, limits)
 
 
-def _in_order(case: Case, pool: Pool, scored: Scored) -> Iterator[tuple[int, int]]:
-    """Place and primary category of each candidate, best first; most slates need but a few."""
-    for at in range(0, len(scored.order), AT_ONCE):
-        places = scored.order[at : at + AT_ONCE]
-        categories = case.world.items.category[pool.slots[scored.kept[places]]]
-        yield from zip(places.tolist(), categories.tolist(), strict=True)
-
-
-def _lacks(case: Case, arranged: Arranged) -> bool:
-    """Whether more candidates could make the slate longer, or spare it a broken cap."""
-    if len(arranged.places) < case.ask.count:
+def _lacks(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
+    """Whether more candidates could make the slate longer or fresher, or spare it a broken cap."""
+    ask, recipe, items = case.ask, case.world.recipe, case.world.items
+    if len(arranged.places) < ask.count:
         return True
-    if CATEGORY_CAP not in arranged.relaxed or case.ask.category is not None:
-        return False
-    count = case.ask.count
-    most = case.world.items.primary_categories * cap(case.world.recipe.category_cap, count)
-    return most >= min(HEAD, count)
+    for rule, column, share in (
+        (CATEGORY_CAP, "category", recipe.category_cap),
+        (OWNER_CAP, "owner", recipe.owner_cap),
+    ):
+        if rule in arranged.relaxed and not (rule == CATEGORY_CAP and ask.category is not None):
+            most = items.kinds(column, ask.filter) * cap(share, ask.count)
+            if most >= min(HEAD, ask.count):
+                return True
+    return not arranged.fresh and len(pool.drawn["fresh"].slots) >= depth
 
 
 def _explained(
-    case: Case, pool: Pool, scored: Scored, arranged: Arranged, explain: Explain
+    case: Case, pool: Pool, scored: Scored, ranked: Ranked, arranged: Arranged, explain: Explain
 ) -> list[Shown]:
     items, places = case.world.items, arranged.places
     candidates = scored.kept[places].tolist() if places else []
@@ -113,8 +160,8 @@ def _explained(
     if explain != "none":
         why = list(reasons(case, pool, scored, places))
     slots = pool.slots[candidates].tolist()
-    totals, categories = scored.totals[places].tolist(), items.category[slots].tolist()
-    return [
+    scores, categories = ranked.scores[places].tolist(), items.category[slots].tolist()
+    shown = [
         Shown(
             slot=slot,
             item_id=items.ids[slot],
@@ -122,18 +169,52 @@ def _explained(
             category=items.categories.texts[category],
             reason=reason,
             sources=sources,
-            contributions=contributions(case, scored, place) if explain == "full" else (),
+            contributions=contributions(case, scored, ranked, place) if explain == "full" else (),
+            features=features,
         )
-        for place, slot, total, category, reason, sources in zip(
-            places, slots, totals, categories, why, pool.provenance(candidates), strict=True
+        for place, slot, total, category, reason, sources, features in zip(
+            places,
+            slots,
+            scores,
+            categories,
+            why,
+            pool.provenance(candidates),
+            _features(case, pool, scored, ranked, places),
+            strict=True,
         )
     ]
+    drawn = arranged.drawn
+    if drawn is not None:
+        shown[-1] = shown[-1]._replace(explore=drawn.explored, probability=drawn.probability)
+        if drawn.explored and explain != "none":
+            shown[-1] = shown[-1]._replace(reason=EXPLORED)
+    return shown
 
 
-def _fallback(case: Case, pool: Pool) -> str | None:
-    if not len(case.interest.slots):
-        return "popular"
-    for source, fallback in (("covisit", None), ("content", "content")):
+def _features(
+    case: Case, pool: Pool, scored: Scored, ranked: Ranked, places: list[int]
+) -> list[tuple[float, ...]]:
+    """The row of each: as the ranker saw it, or would have."""
+    release, at = case.world.release, {place: n for n, place in enumerate(ranked.of.tolist())}
+    if release is None or not at:
+        return [()] * len(places)
+    made = ranked.rows[[at.get(place, 0) for place in places]]
+    missed = [n for n, place in enumerate(places) if place not in at]
+    if missed:
+        numbers = scored.kept[[places[n] for n in missed]]
+        made[missed] = rows(case, pool, numbers, release.features)
+    return [tuple(row) for row in made.tolist()]
+
+
+def _removed(verdict: Verdict, scored: Scored, arranged: Arranged) -> dict[str, int]:
+    removed = {rule: len(numbers) for rule, numbers in verdict.removed.items()}
+    removed[BEYOND] = len(verdict.kept) - len(scored.kept)
+    return removed | dict(arranged.held)
+
+
+def _fallback(case: Case, pool: Pool, ranked: Ranked) -> str | None:
+    for source in ("covisit", "vector", "content"):
         if source in pool.drawn and len(pool.drawn[source].slots):
-            return fallback
+            failed = wanted(case) and not len(ranked.of) and len(ranked.order) > 0
+            return "content" if source == "content" else "no_model" if failed else None
     return "popular"

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.case import Case, Mask
-from serving.catalogue import Slots
+from serving.case import Case
+from serving.catalogue import Mask, Slots
 
 
 class Rule(NamedTuple):
@@ -83,11 +83,23 @@ def hidden_owner(case: Case, slots: Slots) -> Mask | None:
     return np.isin(items.owner[slots], hidden)
 
 
+def named_filter(case: Case, slots: Slots) -> Mask | None:
+    """Outside the named filter that the request asks for."""
+    wanted, items = case.ask.filter, case.world.items
+    if wanted is None:
+        return None
+    outside = ~items.passing(wanted)[slots]
+    if wanted.published_within_days is not None:
+        outside |= items.published[slots] <= case.days_ago(wanted.published_within_days)
+    return outside
+
+
 RULES: Final = (
     Rule("unavailable", unavailable),
     Rule("blocked", blocked),
     Rule("served", served),
     Rule("category", category),
+    Rule("filter", named_filter),
     Rule("hidden_item", hidden_item),
     Rule("hidden_category", hidden_category),
     Rule("hidden_owner", hidden_owner),

@@ -1,108 +1,30 @@
-"""COLUMNS: what a score is made of. A new one is a function and a line here.
+"""The coarse score of every candidate: sum over columns of weight x value.
 
-score = sum over columns of recipe.weights[column] x value. Values lie in 0 to 1 (affinity: -1 to 1) and do
-not depend on the rate of events; a co-visitation score is a probability, typically .01 to .1, which is why
-the default weights of the others are small.
+The weights are those of the recipe, else of the release, else the built-in ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.affinity import affinity as decayed
 from serving.case import Case, Numbers
-from serving.catalogue import Slots
-from serving.sources import Pool
-
-
-class Kept(NamedTuple):
-    """(k,) candidates of a pool: their numbers in it, and their slots."""
-
-    numbers: NDArray[np.intp]
-    slots: Slots
-
-
-class Column(NamedTuple):
-    """`value(case, pool, kept)`: (k,) for the candidates kept; None where it can tell nothing of this
-    person."""
-
-    name: str
-    value: Callable[[Case, Pool, Kept], Numbers | None]
+from serving.columns import COLUMNS, Kept
+from serving.sources import Places, Pool
 
 
 class Scored(NamedTuple):
     """`totals` (k,), and the values (k,) of each column that took part. `order`: best first."""
 
-    kept: NDArray[np.intp]
+    kept: Places
     totals: NDArray[np.float32]
     values: dict[str, Numbers]
-    order: NDArray[np.intp]
+    order: Places
 
 
-def covisit(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """Neighbour scores, averaged over what speaks for the person by weight: about p(item | them)."""
-    if "covisit" not in pool.drawn or not len(pool.drawn["covisit"].slots):
-        return None
-    return pool.sums("covisit")[kept.numbers]
-
-
-def content(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """Cosine to the person's vector, at least 0."""
-    if not len(case.interest.slots):
-        return None
-    # exact in float32, whatever sums it (models.content)
-    cosines = case.world.items.vectors.take(kept.slots, 0) @ case.vector
-    similar: Numbers = np.maximum(cosines, 0).astype(np.float64)
-    return similar
-
-
-def popular(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """Popularity relative to the most popular item."""
-    return case.world.tables.share(kept.slots, case.window)
-
-
-def category(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """1 for a primary category that the person said they like, else 0."""
-    preferences = case.person.preferences
-    if not case.personal or preferences is None or not preferences.liked_categories:
-        return None
-    items = case.world.items
-    liked = np.zeros(len(items.categories.texts))
-    liked[[items.categories.find(name) or 0 for name in preferences.liked_categories]] = 1
-    liked[0] = 0
-    return liked[items.category[kept.slots]]
-
-
-def affinity(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """What the person did lately in the primary category, relative to their dearest, -1 to 1."""
-    if not case.personal:
-        return None
-    items = case.world.items
-    hashes, sums = decayed(case.person.row, case.ask.now)
-    top = sums.max(initial=0.0)
-    if not top > 0:
-        return None
-    leaning = np.zeros(len(items.categories.texts))
-    numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
-    leaning[numbers] = np.maximum(sums / top, -1)
-    leaning[0] = 0
-    return leaning[items.category[kept.slots]]
-
-
-COLUMNS: Final = (
-    Column("covisit", covisit),
-    Column("content", content),
-    Column("popular", popular),
-    Column("category", category),
-    Column("affinity", affinity),
-)
-
-
-def score(case: Case, pool: Pool, numbers: NDArray[np.intp]) -> Scored:
+def score(case: Case, pool: Pool, numbers: Places) -> Scored:
     """The weighted sum of all columns, and the order it gives."""
     weights = case.world.weights
     kept = Kept(numbers, pool.slots[numbers])
@@ -124,7 +46,7 @@ def _ties(case: Case, pool: Pool) -> NDArray[np.uint64]:
     return ties
 
 
-def ranked(totals: NDArray[np.float32], ties: NDArray[np.uint64]) -> NDArray[np.intp]:
+def ranked(totals: NDArray[np.float32], ties: NDArray[np.uint64]) -> Places:
     """Places of `totals`, highest first; ties (below 2^32) ascending.
 
     One sort of one integer: the float's bits, turned to ascend as scores fall, then the tie.

@@ -26,6 +26,7 @@ from serving.part import Part
 from serving.people import People
 from serving.person import PersonReader
 from serving.probe import Probe
+from serving.releases import Releases
 from serving.slates import Slates
 from serving.tables import Tables
 
@@ -49,13 +50,15 @@ class Serving:
     index: ContentIndex = field(init=False)
     control: Control = field(default_factory=Control)
     reader: PersonReader = field(init=False)
+    releases: Releases = field(init=False)
     slates: Slates = field(init=False)
 
     def __post_init__(self) -> None:
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
         self.reader = PersonReader(self.redis)
-        self.slates = Slates(self.log, self.settings.partitions)
+        self.releases = Releases(self.settings, self.control, self.catalogue, self.metrics)
+        self.slates = Slates(self.log, self.settings, self.metrics)
 
     @classmethod
     async def open(cls, settings: Settings) -> Serving:
@@ -71,6 +74,7 @@ class Serving:
             ControlFollower(client, serving.control),
             CatalogueFollower(client, serving.index, settings.partitions),
             TablesFollower(client, serving.tables),
+            serving.releases,
             serving.slates,
         ]
         for part in serving.parts:

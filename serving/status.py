@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from schemas import fence, keys
 from serving import times
 from serving.answer import lag, position
-from serving.reads import RELEASE
+from serving.scrape import serves
 from serving.state import Serving
 
 
@@ -40,7 +40,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 async def status(serving: Serving) -> Status:
     return Status(
-        release=RELEASE,
+        release=serves(serving),
         index=serving.index.version,
         tables=serving.tables.version,
         tables_version=serving.tables.meta.version,

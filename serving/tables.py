@@ -1,4 +1,4 @@
-"""Neighbours and popularity in process: whole values of one published version, by slot."""
+"""Neighbours, popularity and arms in process, by slot, and experiments: one published version."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import tables
-from schemas.tables import POPULARITY, WINDOWS, Meta, Published
+from schemas.identity import category_hash
+from schemas.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.catalogue import ItemTable, Slots
 
 NOTHING: Final = Meta(version=0, positions=[], landmarks=[])
+NONE: Final[Mapping[bytes, bytes]] = {}
 
 
 class Neighbours(NamedTuple):
@@ -20,6 +22,13 @@ class Neighbours(NamedTuple):
 
     slots: Slots
     scores: NDArray[np.float32]
+
+
+class Arms(NamedTuple):
+    """A placement's. `served`: (slots,) how often each item was served there; a slot beyond its end,
+    which an item got since, never was."""
+
+    served: NDArray[np.uint32]
 
 
 class Tables:
@@ -30,6 +39,9 @@ class Tables:
         self.meta = NOTHING
         self.neighbours: dict[int, Neighbours] = {}
         self.popularity: NDArray[np.float64] = np.zeros((1, len(WINDOWS)))
+        self.experiments: dict[bytes, bytes] = {}
+        """`schemas.tables.MOMENTS_KEY` -> rows of `MOMENTS`."""
+        self._arms: dict[int, Arms] = {}
         self._tops = np.ones(len(WINDOWS))
         self._orders: dict[int, Slots] = {}
         self._ordered: tuple[int, int] = (-1, -1)
@@ -42,18 +54,26 @@ class Tables:
     def load(
         self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
     ) -> None:
-        """Takes everything anew: what the mappings lack is gone."""
+        """Takes these anew; what the mappings lack is gone, and so are arms and experiments."""
         self.clear()
         self._take(meta, neighbours, popularity)
 
+    def arms(self, placement: str) -> Arms | None:
+        """None where nothing was ever served."""
+        return self._arms.get(category_hash(placement))
+
     def clear(self) -> None:
         self.neighbours.clear()
+        self.experiments.clear()
+        self._arms.clear()
         self.popularity[:] = 0
         self._tops[:] = 1
 
     def apply(self, change: Published) -> None:
         """Goes on to the next version."""
-        self._take(change.meta, change.neighbours, change.popularity)
+        self._take(
+            change.meta, change.neighbours, change.popularity, change.arms, change.experiments
+        )
 
     def located(self, lists: Sequence[tuple[int, bytes]]) -> dict[int, Neighbours]:
         """Slot -> neighbours, of lists as published: what `take` takes. Changes nothing that is read."""
@@ -73,7 +93,12 @@ class Tables:
         }
 
     def take(
-        self, meta: Meta, neighbours: Mapping[int, Neighbours], popularity: Mapping[int, bytes]
+        self,
+        meta: Meta,
+        neighbours: Mapping[int, Neighbours],
+        popularity: Mapping[int, bytes],
+        arms: Mapping[bytes, bytes] = NONE,
+        experiments: Mapping[bytes, bytes] = NONE,
     ) -> None:
         """Becomes version `meta`, in one step: no answer is made of two versions."""
         self.neighbours.update(neighbours)
@@ -84,6 +109,9 @@ class Tables:
             self.popularity[slots] = rows.reshape(-1, len(WINDOWS))
             tops = self.popularity.max(axis=0)
             self._tops = np.where(tops > 0, tops, 1)
+        if arms:
+            self._take_arms(arms)
+        self.experiments.update(experiments)
         self.meta = meta
 
     def popular(self, window: int) -> Slots:
@@ -117,9 +145,28 @@ class Tables:
         return slots[np.lexsort(keys)].astype(np.int32)
 
     def _take(
-        self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
+        self,
+        meta: Meta,
+        neighbours: Mapping[int, bytes],
+        popularity: Mapping[int, bytes],
+        arms: Mapping[bytes, bytes] = NONE,
+        experiments: Mapping[bytes, bytes] = NONE,
     ) -> None:
-        self.take(meta, self.located(list(neighbours.items())) if neighbours else {}, popularity)
+        located = self.located(list(neighbours.items())) if neighbours else {}
+        self.take(meta, located, popularity, arms, experiments)
+
+    def _take_arms(self, arms: Mapping[bytes, bytes]) -> None:
+        keys = np.frombuffer(b"".join(arms), ARM_KEY)
+        served = np.frombuffer(b"".join(arms.values()), ARM)["served"]
+        slots = self.items.locate_all(keys["item"].astype(np.uint64))
+        for placement in np.unique(keys["placement"]).tolist():
+            mine = keys["placement"] == placement
+            held = self._arms.get(placement, Arms(np.zeros(0, np.uint32))).served
+            missing = len(self.items.hash) - len(held)
+            if missing > 0:
+                held = np.concatenate([held, np.zeros(missing, np.uint32)])
+                self._arms[placement] = Arms(held)
+            held[slots[mine]] = served[mine]
 
     def _fit(self) -> None:
         """As many rows as the catalogue has room for."""

@@ -1,4 +1,4 @@
-"""The write side of the API: events, items, preferences, links, placements. All answer 202.
+"""The write side of the API: events, items, preferences, links. All answer 202.
 
 A route reads the body, lets a pure function make records of it, and waits for the log.
 """
@@ -18,14 +18,13 @@ from schemas.event import EventIn
 from schemas.identity import check_id
 from schemas.item import ItemIn
 from schemas.reject import Rejected
-from schemas.topics import CONTROL, EVENTS, ITEMS
-from serving import ingest, ingest_control, ingest_items, ingest_people
+from schemas.topics import EVENTS, ITEMS
+from serving import ingest, ingest_items, ingest_people
 from serving.access import demand, guarded_router, needs
 from serving.batches import Rejection
 from serving.body import check_query, path_id, read_body
 from serving.errors import Problem, json_response
 from serving.ingest import Ask, Record
-from serving.ingest_control import PlacementIn
 from serving.ingest_items import ItemPatch
 from serving.ingest_people import LinkIn, PreferencesIn
 from serving.log import NotDurable
@@ -85,7 +84,7 @@ _MODE: Final = (
 async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
-    content = await _content(request, "mode")
+    content = await payload(request, "mode")
     done = ingest.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
     count_rejected(serving, done.rejected)
     if not done.records:
@@ -117,7 +116,7 @@ async def post_events(request: Request) -> Response:
 @needs("items")
 async def post_items(request: Request) -> Response:
     serving = state(request)
-    content = await _content(request)
+    content = await payload(request)
     done = ingest_items.put_many(
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )
@@ -138,9 +137,9 @@ async def post_items(request: Request) -> Response:
 )
 @needs("items")
 async def put_item(request: Request) -> Response:
-    item_id, content, serving = path_id(request, "item_id"), await _content(request), state(request)
+    item_id, content, serving = path_id(request, "item_id"), await payload(request), state(request)
     record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
-    return await _written(serving, ITEMS.name, record)
+    return await written(serving, ITEMS.name, record)
 
 
 @router.patch(
@@ -152,9 +151,9 @@ async def put_item(request: Request) -> Response:
 )
 @needs("items")
 async def patch_item(request: Request) -> Response:
-    item_id, content, serving = path_id(request, "item_id"), await _content(request), state(request)
+    item_id, content, serving = path_id(request, "item_id"), await payload(request), state(request)
     record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
-    return await _written(serving, ITEMS.name, record)
+    return await written(serving, ITEMS.name, record)
 
 
 @router.delete(
@@ -168,7 +167,7 @@ async def delete_item(request: Request) -> Response:
     check_query(request)
     item_id, serving = path_id(request, "item_id"), state(request)
     record = ingest_items.delete(item_id, serving.clock(), serving.settings.partitions)
-    return await _written(serving, ITEMS.name, record)
+    return await written(serving, ITEMS.name, record)
 
 
 @router.put(
@@ -180,11 +179,11 @@ async def delete_item(request: Request) -> Response:
 )
 @needs("events")
 async def put_preferences(request: Request) -> Response:
-    user_id, content, serving = path_id(request, "user_id"), await _content(request), state(request)
+    user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
     record = ingest_people.preferences(
         content, user_id, _event_id(request, serving), serving.clock(), serving.people
     )
-    return await _written(serving, EVENTS.name, record)
+    return await written(serving, EVENTS.name, record)
 
 
 @router.post(
@@ -196,26 +195,11 @@ async def put_preferences(request: Request) -> Response:
 )
 @needs("events")
 async def post_link(request: Request) -> Response:
-    user_id, content, serving = path_id(request, "user_id"), await _content(request), state(request)
+    user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
     record = ingest_people.link(
         content, user_id, _event_id(request, serving), serving.clock(), serving.people
     )
-    return await _written(serving, EVENTS.name, record)
-
-
-@router.put(
-    "/v1/placements/{placement}",
-    status_code=202,
-    summary="Change what a placement serves",
-    responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=body(PlacementIn),
-)
-@needs("admin")
-async def put_placement(request: Request) -> Response:
-    placement, content = path_id(request, "placement"), await _content(request)
-    serving = state(request)
-    record = ingest_control.placement(content, placement, serving.clock())
-    return await _written(serving, CONTROL.name, record)
+    return await written(serving, EVENTS.name, record)
 
 
 async def append(serving: Serving, topic: str, records: Sequence[Record]) -> list[str]:
@@ -233,7 +217,7 @@ async def append(serving: Serving, topic: str, records: Sequence[Record]) -> lis
     return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
 
 
-async def _written(serving: Serving, topic: str, record: Record) -> Response:
+async def written(serving: Serving, topic: str, record: Record) -> Response:
     positions = await append(serving, topic, [record])
     return json_response(Written(position=positions[0], positions=positions), 202)
 
@@ -247,12 +231,14 @@ def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:
 
 def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
     for why in rejected:
-        serving.metrics.add("freshet_events_rejected_total", 1, f'code="{why.code}"')
+        serving.metrics.add("freshet_events_rejected_total", code=why.code)
 
 
-async def _content(request: Request, *parameters: str) -> bytes:
+async def payload(request: Request, *parameters: str) -> bytes:
     check_query(request, *parameters)
-    return await read_body(request)
+    content = await read_body(request)
+    state(request).metrics.add("freshet_request_bytes_total", len(content))
+    return content
 
 
 def is_ndjson(request: Request) -> bool:

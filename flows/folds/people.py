@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from flows.folds.batch import Decoded, Hashes, Turn, runs
+from flows.folds.slates import Slates, told
 from flows.kit.rows import Fetch, Rows
 from models import features
 from models.dedupe import Deduper
 from models.features import ring, window
 from models.features.columns import Columns, Folded
-from models.features.ring import CAP
+from models.vectors import Encoder
 from schemas import event as events
 from schemas import facts, keys
 from schemas.actions import ACTIONS, CODE, HIDE, RECENT
@@ -25,41 +26,10 @@ from schemas.fence import Fence
 from schemas.identity import category_hash, item_hash
 from schemas.write import StreamEntry, Write
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of this fold: a change of what it stores needs another."""
 LATE_MS: Final = 7 * 86_400_000
 _xxh = xxhash.xxh3_64_intdigest
-
-
-class Hashes(dict[str, int]):
-    """hash(id), remembered. Bounded: it forgets everything at a million."""
-
-    def __init__(self, hash_: Any) -> None:
-        super().__init__()
-        self._hash = hash_
-
-    def __missing__(self, key: str) -> int:
-        if len(self) >= 1_000_000:
-            self.clear()
-        self[key] = value = self._hash(key)
-        return int(value)
-
-
-@dataclass
-class Decoded:
-    """A batch on its way through the steps."""
-
-    partition: int
-    first: int
-    next: int
-    records: list[tuple[int, int, events.Event]]
-    """(offset, record time, event)."""
-    stamps: list[int]
-    """Record times of all records, those of dead letters too."""
-    ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
-    """Event ids to remember, by bucket."""
-    expired: list[int] = field(default_factory=list)
-    """Buckets that went out of the window."""
 
 
 class PeopleFold:
@@ -77,6 +47,9 @@ class PeopleFold:
         self._rows = Rows(partition, fetch, row_cache)
         self._dedupe = Deduper(span, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
+        self._slates = Slates(partition, fetch, row_cache, self._items, self._categories)
+        self.encoder: Encoder | None = None
+        """Makes people's vectors; whoever runs the fold may set another between two batches."""
         self._received: dict[int, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
         self._load()
@@ -117,28 +90,30 @@ class PeopleFold:
     def fold(self, batch: Decoded) -> Write:
         """What this batch wants stored."""
         self._rows.make_room()
+        self._slates.make_room()
         newest = max([self.fence.newest, *batch.stamps])
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence)
-        turn = _Turn(write, batch.first)
-        for run in _runs(batch.records):
+        turn = Turn(write, batch.first)
+        for run in runs(batch.records):
             if isinstance(run[0][1], Action):
                 self._act(run, turn)
             else:
                 for offset, event in run:
                     self._told(offset, event, turn)
-        write.values.update(self._rows.packed(sorted(turn.dirty)))
+        arms, moments = self._slates.join(told(batch.records), write)
+        self._store(turn)
         for bucket, ids in batch.ids.items():
             write.append(keys.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [keys.dedupe(self.partition, bucket) for bucket in batch.expired]
-        entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts()))
+        entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts(), arms, moments))
         write.entries.append(
             StreamEntry(keys.deltas(self.partition), b"%d-0" % batch.next, {facts.FIELD: entry})
         )
         self.fence = fence
         return write
 
-    def _act(self, run: Sequence[tuple[int, Any]], turn: _Turn) -> None:
+    def _act(self, run: Sequence[tuple[int, Any]], turn: Turn) -> None:
         acts: list[Action] = [event for _, event in run]
         slots = self._rows.slots([a.person for a in acts])
         order = np.argsort(slots, kind="stable")
@@ -150,6 +125,7 @@ class PeopleFold:
         folded = features.fold(rows, columns)
         self._rows.put(people, rows)
         turn.dirty.update(people.tolist())
+        turn.spoke.update(people[folded.recent.present].tolist())
         self._remember_seen(people, columns, folded, turn.write)
         turn.add(columns, folded)
         if (rows["flags"] & features.LINKED).any():
@@ -203,9 +179,26 @@ class PeopleFold:
         for start, end, slot in zip(starts, ends, people[who[starts]].tolist(), strict=True):
             write.append(prefix + self._rows.key(slot)[1:], data[8 * start : 8 * end])
 
+    def _store(self, turn: Turn) -> None:
+        """The rows that changed, and where a release is at hand the vectors it makes of them; who says
+        nothing to it has none."""
+        dirty = np.array(sorted(turn.dirty), np.int64)
+        rows, write = self._rows.take(dirty), turn.write
+        write.values.update(self._rows.packed(dirty, rows))
+        if self.encoder is None or not turn.spoke:
+            return
+        spoke = np.array([slot in turn.spoke for slot in dirty.tolist()], np.bool_)
+        made = self.encoder.stored(rows if spoke.all() else rows[spoke])
+        for slot, vector in zip(dirty[spoke].tolist(), made, strict=True):
+            key = b"v" + self._rows.key(slot)[1:]
+            if vector is None:
+                write.deleted.append(key)
+            else:
+                write.values[key] = vector
+
     # -- what is said about a person ------------------------------------------------------
 
-    def _told(self, offset: int, event: events.Event, turn: _Turn) -> None:
+    def _told(self, offset: int, event: events.Event, turn: Turn) -> None:
         if isinstance(event, Preferences):
             turn.write.values[keys.preferences(self.partition, event.person)] = events.encode(event)
         elif isinstance(event, Link):
@@ -213,7 +206,7 @@ class PeopleFold:
         elif isinstance(event, Merge):
             self._merge(event, turn)
 
-    def _link(self, offset: int, event: Link, turn: _Turn) -> None:
+    def _link(self, offset: int, event: Link, turn: Turn) -> None:
         """The first link wins; what the anonymous id did so far goes to the person it is."""
         slots = self._rows.slots([event.person])
         rows = self._rows.take(slots)
@@ -250,7 +243,7 @@ class PeopleFold:
         data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
         return tuple(np.frombuffer(data, "<u8").tolist())
 
-    def _forward(self, columns: Columns, i: int, action: Action, turn: _Turn) -> None:
+    def _forward(self, columns: Columns, i: int, action: Action, turn: Turn) -> None:
         """A linked id acted again: the person it is hears of it."""
         code, item = int(columns.action[i]), int(columns.item[i])
         recent = ACTIONS[code].recent and not columns.late[i]
@@ -280,7 +273,7 @@ class PeopleFold:
             self._links[person] = (held or b"").decode()
         return self._links[person]
 
-    def _send(self, merge: Merge, turn: _Turn) -> None:
+    def _send(self, merge: Merge, turn: Turn) -> None:
         turn.write.entries.append(
             StreamEntry(
                 keys.outbox(self.partition),
@@ -289,7 +282,7 @@ class PeopleFold:
             )
         )
 
-    def _merge(self, event: Merge, turn: _Turn) -> None:
+    def _merge(self, event: Merge, turn: Turn) -> None:
         """Takes what another partition sent, unless its number was here before. No facts."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
@@ -314,67 +307,8 @@ class PeopleFold:
         ring.write(row, sorted(entries)[-ring.SIZE :], int(row["n"]))
         self._rows.put(slots, rows)
         turn.dirty.update(slots.tolist())
+        turn.spoke.update(slots.tolist())
         for prefix, items in ((b"s", event.seen), (b"h", event.hidden)):
             if items:
                 key = prefix + self._rows.key(int(slots[0]))[1:]
                 turn.write.append(key, np.array(items, "<u8").tobytes())
-
-
-class _Turn:
-    """What one batch has gathered so far."""
-
-    def __init__(self, write: Write, first: int) -> None:
-        self.write, self._first = write, first
-        self.dirty: set[int] = set()
-        self._parts: list[tuple[NDArray[Any], ...]] = []
-
-    def add(self, columns: Columns, folded: Folded) -> None:
-        """Facts of the actions on known items, at most 3 of a person, item and UTC day."""
-        counts = columns.known.copy()
-        partners = np.zeros((len(columns), window.LAG), np.uint64)
-        if len(folded.recent):
-            counts[folded.entered] &= folded.repeats < CAP
-            partners[folded.entered] = folded.partners
-        self._parts.append(
-            (
-                columns.offset[counts],
-                columns.item[counts],
-                columns.category[counts],
-                columns.time[counts] // 1000,
-                columns.action[counts],
-                partners[counts],
-            )
-        )
-
-    def facts(self) -> facts.Actions:
-        """In the order of the log."""
-        if not self._parts:
-            return facts.NO_ACTIONS
-        offset, item, category, time, action = (
-            np.concatenate([part[i] for part in self._parts]) for i in range(5)
-        )
-        order = np.argsort(offset, kind="stable")
-        partners = np.concatenate([part[5] for part in self._parts])[order]
-        there = partners != 0
-        return facts.Actions(
-            (offset[order] - self._first).astype(np.uint32),
-            item[order],
-            category[order],
-            time[order].astype(np.uint32),
-            action[order],
-            there.sum(1, dtype=np.uint8),
-            partners[there],
-            (np.nonzero(there)[1] + 1).astype(np.uint8),
-        )
-
-
-def _runs(records: list[tuple[int, int, events.Event]]) -> list[list[tuple[int, Any]]]:
-    """The records cut where actions and what is said about people alternate."""
-    if all(type(event) is Action for _, _, event in records):
-        return [[(offset, event) for offset, _, event in records]] if records else []
-    runs: list[list[tuple[int, Any]]] = []
-    for offset, _, event in records:
-        if not runs or isinstance(event, Action) != isinstance(runs[-1][0][1], Action):
-            runs.append([])
-        runs[-1].append((offset, event))
-    return runs

@@ -15,6 +15,8 @@ from schemas.dead_letter import DeadLetter
 from schemas.topics import DEAD_LETTERS
 
 SEND_SECONDS = 30.0
+REASONS = ("does_not_fit_schema", "empty", "not_json", "not_utf8", "too_deep")
+"""Of a record that does not decode."""
 
 
 def reason(error: Exception) -> str:

@@ -55,8 +55,6 @@ class Rows:
     def key(self, slot: int) -> bytes:
         return self._keys[slot]
 
-    def packed(self, slots: Sequence[int]) -> dict[bytes, bytes]:
+    def packed(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> dict[bytes, bytes]:
         """Key -> bytes of these rows, as they are stored."""
-        return dict(
-            zip([self._keys[s] for s in slots], pack_rows(self._array[list(slots)]), strict=True)
-        )
+        return dict(zip([self._keys[s] for s in slots.tolist()], pack_rows(rows), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ class Batch:
     stamps: list[int]
     """Record timestamps, ms."""
     values: list[bytes | None]
+    read_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -45,8 +47,12 @@ class Reader:
         self.consumer: KafkaConsumer = kafka.consumer(self.settings)
         self.position: dict[int, int] = {}
         self.end: dict[int, int] = {}
+        self.log_ends: dict[int, int] = {}
+        """By partition, the log's end as it was last told with records: no request of its own."""
+        self.polled_at = time.time()
+        """When the log was last asked, Unix time in s."""
         self._waiting: dict[int, list[Any]] = {}
-        self._uncommitted: set[int] = set()
+        self._uncommitted: dict[int, Batch] = {}
 
     def assign(self, positions: dict[int, int]) -> None:
         """Start each partition at its fence."""
@@ -64,7 +70,8 @@ class Reader:
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset and end of the partition's log."""
         tp = TopicPartition(self.topic, partition)
-        return self.consumer.beginning_offsets([tp])[tp], self.consumer.end_offsets([tp])[tp]
+        self.log_ends[partition] = self.consumer.end_offsets([tp])[tp]
+        return self.consumer.beginning_offsets([tp])[tp], self.log_ends[partition]
 
     def next(self, partition: int) -> Batch | None:
         """The next batch, or None where there is nothing yet or the one before is uncommitted.
@@ -82,13 +89,14 @@ class Reader:
             wait = 0 if self._uncommitted else self.poll_ms
             for tp, records in self.consumer.poll(wait).items():
                 self._waiting[tp.partition] = records
+                self.log_ends[tp.partition] = self.consumer.highwater(tp) or 0
+            self.polled_at = time.time()
         records = self._waiting.pop(partition, None)
         if not records:
             return None
         first = self.position[partition]
         self.position[partition] = records[-1].offset + 1
-        self._uncommitted.add(partition)
-        return Batch(
+        self._uncommitted[partition] = Batch(
             partition,
             first,
             records[-1].offset + 1,
@@ -96,9 +104,11 @@ class Reader:
             [r.timestamp for r in records],
             [r.value for r in records],
         )
+        return self._uncommitted[partition]
 
-    def committed(self, partition: int) -> None:
-        self._uncommitted.discard(partition)
+    def committed(self, partition: int) -> Batch | None:
+        """The partition may go on. Answers the batch that it waited for."""
+        return self._uncommitted.pop(partition, None)
 
 
 class _Partition(StatefulSourcePartition[Any, None]):

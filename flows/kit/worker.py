@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
-from flows.kit.commit import commit
-from flows.kit.letters import Letters, letter
+from flows.kit.commit import Fenced, Torn, commit
+from flows.kit.letters import REASONS, Letters, letter
+from flows.kit.meter import Meter
 from flows.kit.source import Batch, Reader
 from flows.kit.stand import stand
 from infra import store
@@ -52,6 +55,11 @@ class Worker:
             self.fences[p] = stand(self.redis, name, p, info, start, end, version)
             log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
         self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
+        self.meter = Meter(settings, name, str(self.partitions[0]))
+        self.meter.expect(REASONS)
+        self.meter.at_scrape(self._stands)
+        self._open = ExitStack()
+        self._open.enter_context(self.meter.exposed())
 
     def dead_letters(self, step: tuple[Any, list[DeadLetter]]) -> Any:
         """Passes the good on once the broker has the bad."""
@@ -61,6 +69,7 @@ class Worker:
 
     def send(self, letters: list[DeadLetter]) -> None:
         self._letters.send(letters)
+        self.meter.dead(letters)
         for sent in letters:
             log.warning("dead letter %s: %s", sent.key.decode(), sent.reason)
 
@@ -86,11 +95,21 @@ class Worker:
         return Fence(held.topic_id, held.partitions, next_, newest, held.version)
 
     def commit(self, write: Write) -> None:
-        commit(self.redis, write)
+        begun = time.monotonic()
+        with self.meter.ending(fenced=Fenced, torn=Torn):
+            commit(self.redis, write)
+        spent = time.monotonic() - begun
         self.fences[write.partition] = write.fence
-        self.reader.committed(write.partition)
+        if batch := self.reader.committed(write.partition):
+            self.meter.committed(batch, spent, write.counts)
+
+    def _stands(self) -> None:
+        self.meter.seen(self.reader.polled_at)
+        for partition, fence in self.fences.items():
+            self.meter.stands(partition, fence.offset, self.reader.log_ends[partition])
 
     def close(self) -> None:
+        self._open.close()
         self._letters.close()
         self.reader.consumer.close()
         self.redis.close()

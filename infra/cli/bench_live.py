@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from infra import store, supervise
-from infra.cli import bench_cpu, bench_log, load, movielens
+from infra.cli import bench_cpu, bench_everything, bench_log, bench_swap, load, movielens
 from infra.cli.bench_load import Generator, NotMeasured, Probing, step
 from infra.cli.bench_rate import Step, best
+from infra.cli.bench_swap import Swap
 from infra.cli.generated import generated
 from infra.cli.movielens import Catalogue
 from infra.supervise import System
@@ -31,6 +32,7 @@ CALLERS: Final = 32
 STEADY: Final = 300.0
 PROBES_PER_S: Final = 25
 SAMPLE: Final = 5_000
+EVERY_KEY: Final = ("u", "s", "v", "im", "o")
 _PATIENCE: Final = 120.0
 _CALM_SECONDS: Final = 10.0
 _CALM_SHARE: Final = 0.15
@@ -69,9 +71,13 @@ class Reads(NamedTuple):
     best: list[Step]
     bare: list[Step]
     bytes_per_user: float
+    """Of row and seen ids."""
+    all_bytes_per_user: float
+    """Of those, and of vector, impressions and open slates, after the reads."""
     cpu_us: dict[str, float]
     """Per request at `STEADY`, by component."""
     users: int
+    swap: Swap
 
 
 def catalogue() -> Catalogue:
@@ -119,14 +125,18 @@ def _fresh(
 
 
 def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say: Say) -> Reads:
-    """Reads by people with a history. Errors: `NotMeasured`, `bench_rate.NeverHeld`."""
+    """Reads by people with a history, with everything on; then releases are swapped under them.
+
+    Errors: `NotMeasured`, `bench_rate.NeverHeld`.
+    """
     whole = catalogue()
     source = whole._replace(ratings=whole.ratings[: int(len(whole.ratings) * SHARE)])
     users = sorted({it.user_id for it in source.ratings})
     random.Random(0).shuffle(users)
     paths = [f"/v1/recommendations?user_id={quote(user, safe='')}&count=10" for user in users]
     with _system(folder, generator, source, say) as (system, at):
-        size = bytes_per_user(system)
+        size = bytes_per_user(system, "us")
+        bench_everything.switch_on(system, say)
         steady, cpu = [], []
         for number in range(repeats):
             before = _cpu(system)
@@ -137,10 +147,12 @@ def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say:
             _refuse_errors(report)
             steady.append({name: report["latency_ms"][name] for name in ("p50", "p95")})
             say(f"reads at 300/s, {number + 1} of {repeats}: p95 {steady[-1]['p95']:.1f} ms")
+        whole_size = bytes_per_user(system, EVERY_KEY)
+        swap = bench_swap.measure(system, at, paths, say)
         held = _best(system, at, paths, seconds, repeats, "reads", say)
         bare = _best(system, at, ["/health/live"], seconds, repeats, "a bare route", say)
     middle = {name: round(median(it[name] for it in cpu), 2) for name in cpu[0]}
-    return Reads(steady, held, bare, size, middle, len(users))
+    return Reads(steady, held, bare, size, whole_size, middle, len(users), swap)
 
 
 def _best(
@@ -167,18 +179,19 @@ def _best(
     return best(measure, max(FIRST_RATE, most * FIRST_SHARE), LIMIT_MS, repeats)
 
 
-def bytes_per_user(system: System) -> float:
-    """Median of what Redis holds of a person: row and seen ids, with what keys cost."""
+def bytes_per_user(system: System, kinds: Sequence[str]) -> float:
+    """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
     with store.connect(system.settings) as client:
         names = list(client.scan_iter(match=b"u:*", count=1000))[:SAMPLE]
         with client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.memory_usage(name)
-                pipe.memory_usage(b"s" + name[1:])
+                for kind in kinds:
+                    pipe.memory_usage(kind.encode() + name[1:])
             used = [it or 0 for it in pipe.execute()]
     if not names:
         raise NotMeasured("Redis holds nobody")
-    return float(median(row + seen for row, seen in zip(used[::2], used[1::2], strict=True)))
+    each = len(kinds)
+    return float(median(sum(used[at : at + each]) for at in range(0, len(used), each)))
 
 
 @contextmanager

@@ -36,6 +36,20 @@ OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL")
 @click.option(
     "--rate", type=click.FloatRange(1), default=500, show_default=True, help="Events a second."
 )
+@click.option(
+    "--population",
+    type=click.IntRange(0, 9_999),
+    default=300,
+    show_default=True,
+    help="Simulated people; 0: none.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1),
+    default=60,
+    show_default=True,
+    help="How long they act.",
+)
 @click.option("--limit", type=click.IntRange(10), help="Of the latest ratings only so many.")
 @click.option(
     "--stay/--no-stay", default=None, help="Stay up afterwards.  [default: at a terminal]"
@@ -51,6 +65,8 @@ def demo_command(
     data: Path | None,
     sample: int,
     rate: float,
+    population: int,
+    seconds: float,
     limit: int | None,
     stay: bool | None,
     data_dir: Path,
@@ -59,7 +75,9 @@ def demo_command(
 
     Starts everything from nothing, imports the first 80 % of MovieLens, sends the rest through the
     running system, and asks it before 2,000 of the films that people liked next. Compares with
-    popularity, and with the same recommender knowing less. Writes report.json.
+    popularity, and with the same recommender knowing less. Then simulated people, whose truth is
+    known, live with it for a minute: half of them see what is popular, half what is theirs. Writes
+    report.json.
     """
     from infra.cli import demo_report
     from infra.cli.console import console
@@ -77,13 +95,17 @@ def demo_command(
         f"  {len(found.items):,} films; {len(planned.history):,} ratings are history,"
         f" {len(planned.steps):,} are replayed, {len(planned.scored):,} of them are targets"
     )
+    path = data_dir / "report.json"
     with _system(data_dir / "system", say) as system:
         report = measure(system, found, planned, rate, say)
-        report.seconds["total"] = round(time.monotonic() - began, 1)
-        path = data_dir / "report.json"
-        demo_report.write(path, report)
-        _tell(report, path, found, planned, say)
+        demo_report.write(path, report)  # what comes after it can fail without it
+        _tell(report, found, planned, say)
         _story(system, found, planned, say)
+        if population:
+            _crowd(system, found, population, seconds, report, say)
+        report.seconds["total"] = round(time.monotonic() - began, 1)
+        demo_report.write(path, report)
+        say(f"Report: {path}, after {report.seconds['total']:.0f} s")
         if sys.stdin.isatty() if stay is None else stay:
             _stay(system, say)
 
@@ -108,7 +130,7 @@ def _system(directory: Path, say: Said) -> Iterator[System]:
         yield system
 
 
-def _tell(report: Report, path: Path, found: Catalogue, planned: Schedule, say: Said) -> None:
+def _tell(report: Report, found: Catalogue, planned: Schedule, say: Said) -> None:
     from infra.cli import demo_report, demo_words
 
     say()
@@ -118,7 +140,6 @@ def _tell(report: Report, path: Path, found: Catalogue, planned: Schedule, say: 
         demo_words.verdict(report),
         demo_words.flatters(planned, real),
         demo_words.speed(report),
-        f"Report: {path}",
     ):
         say(sentence)
 
@@ -136,6 +157,25 @@ def _story(system: System, found: Catalogue, planned: Schedule, say: Said) -> No
     for shown in demo_story.as_tables(story, found):
         say(shown)
     say(after)
+
+
+def _crowd(
+    system: System, found: Catalogue, count: int, seconds: float, report: Report, say: Said
+) -> None:
+    """After the story: from here on home is an experiment, and half of all people see the popular."""
+    from infra.cli import demo_crowd, demo_panel, demo_words
+
+    say()
+    say.head("Many people", demo_words.BEFORE_CROWD.format(count=count, seconds=seconds))
+    say(f"  beside it: `freshet tail experiments --data-dir {system.directory}`")
+    began = time.monotonic()
+    crowd = demo_crowd.live(system, found, count, seconds, say)
+    demo_crowd.add(report, crowd)
+    report.seconds["population"] = round(time.monotonic() - began, 1)
+    say()
+    say(demo_panel.as_table("Click rates, as the experiment counted them", crowd.seen, crowd.told))
+    for sentence in demo_words.crowd(report):
+        say(sentence)
 
 
 def _stay(system: System, say: Said) -> None:

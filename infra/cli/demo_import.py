@@ -30,22 +30,28 @@ def load(system: System, found: Catalogue, ratings: Sequence[Rating], say: Said)
     url, token = system.url, system.settings.token
     with say.work("import films", len(found.items)) as progress:
         lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in found.items)
-        _all(history.send(url, history.ITEMS, lines, token=token, progress=progress))
+        all_taken(history.send(url, history.ITEMS, lines, token=token, progress=progress))
         last = [it.item_id for it in found.items[-LAST:]]
         for _ in range(LOOKS):
             history.await_items(url, last, token)
     with say.work("import history", len(ratings)) as progress:
         lines = (Line(it.user_id, msgspec.json.encode(it.body)) for it in ratings)
-        _all(history.send(url, history.EVENTS, lines, token=token, progress=progress))
+        all_taken(history.send(url, history.EVENTS, lines, token=token, progress=progress))
     with say.work("wait until it is folded and the tables are published"):
-        ends = [
-            end for _, (_, end) in sorted(offsets(system.settings, [EVENTS.name])["events"].items())
-        ]
-        _await(url, token, ends)
+        return settle(system)
+
+
+def settle(system: System) -> list[int]:
+    """Waits until all that is in `events` now is folded and its tables are published; answers how
+    far each partition goes. Errors: `NotSent`, `KafkaError`."""
+    held = offsets(system.settings, [EVENTS.name])["events"]
+    ends = [end for _, (_, end) in sorted(held.items())]
+    _await(system.url, system.settings.token, ends)
     return ends
 
 
-def _all(summary: Summary) -> None:
+def all_taken(summary: Summary) -> None:
+    """Errors: `NotSent` where a line was rejected."""
     if summary.rejected:
         (name, code), count = summary.rejected.most_common(1)[0]
         raise NotSent(f"{count} lines were rejected: {name} {code}")
@@ -59,7 +65,7 @@ def _await(url: str, token: str, ends: Sequence[int]) -> None:
             if status == 200 and _holds(told, ends):
                 return
             if time.monotonic() > until:
-                raise NotSent(f"the history is not folded and published after {SECONDS:g} s")
+                raise NotSent(f"the events are not folded and published after {SECONDS:g} s")
             time.sleep(0.05)
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""The demo's measurement: import, replay, the same in process, and the report of it all."""
+"""The demo's measurement: import, train, replay, the same in process, and the report of it all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from infra.cli import demo_import, demo_report, replay_log
+from infra.cli import demo_import, demo_report, demo_train, replay_log
 from infra.cli.demo_report import Report
 from infra.cli.movielens import Catalogue
 from infra.cli.replay_arms import Read, play
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 
 def measure(system: System, found: Catalogue, planned: Schedule, rate: float, say: Said) -> Report:
-    """Errors: `history.NotSent`, `replay_live.NotTaken`, `KafkaError`."""
+    """Errors: `history.NotSent`, `replay_live.NotTaken`, `KafkaError`, and of training."""
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)
+    times.append(time.monotonic())
+    trained = demo_train.serve(system, say)
     times.append(time.monotonic())
     with say.work("replay the rest through the system", len(planned.steps)) as progress:
         settings = system.settings
@@ -41,12 +43,13 @@ def measure(system: System, found: Catalogue, planned: Schedule, rate: float, sa
         log = replay_log.read(settings)
     with say.work("decide again in process", 4 * len(outcome.reads)) as progress:
         reads = knowledge(outcome.reads, settings, len(split))
-        arms = play(log, reads, split, settings, progress)
+        arms = play(log, reads, split, settings, progress, demo_train.held(system, trained))
     times.append(time.monotonic())
     made = demo_report.report(outcome, arms, planned, found, lost(log, planned, outcome))
     made.unknown_items = _unknown(log)
+    made.release = trained
     spent = [round(end - begun, 1) for begun, end in itertools.pairwise(times)]
-    made.seconds = dict(zip(("import", "replay", "in_process"), spent, strict=True))
+    made.seconds = dict(zip(("import", "train", "replay", "in_process"), spent, strict=True))
     return made
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 from rich.table import Table
 
 from infra.cli.console import table
+from infra.cli.demo_figures import Experiment, Population
+from infra.cli.demo_numbers import mean, percentiles
+from infra.cli.demo_train import Trained
 from infra.cli.movielens import Catalogue
 from infra.cli.replay_arms import Arms
 from infra.cli.replay_live import COUNT, Outcome, Scored
@@ -58,6 +60,14 @@ class Report(msgspec.Struct, kw_only=True):
     differences: list[dict[str, Any]] = []
     errors_by_kind: dict[str, int] = {}
     unknown_items: int = 0
+    release: Trained | None = None
+    experiment: Experiment | None = None
+    ctr: dict[str, float | None] = {}
+    """Of each variant, as the API said."""
+    explored_share: float | None = None
+    coverage: float | None = None
+    """Share of the catalogue that the simulated people were shown."""
+    population: Population | None = None
 
 
 def report(
@@ -81,17 +91,17 @@ def report(
         freshness_ms=percentiles(outcome.freshness_ms, 50, 99),
         read_ms=percentiles([it.ms - it.slate.freshness.waited_ms for it in reads], 50, 95, 99),
         hit_rate_at_10={
-            "random": _mean([min(COUNT, n) / n if n else 0.0 for n in arms.eligible]),
+            "random": mean([min(COUNT, n) / n if n else 0.0 for n in arms.eligible]),
             **{name: hit_rate(targets, it) for name, it in slates.items()},
         },
         ndcg_at_10={
-            "random": _mean([_blind_gain(n) for n in arms.eligible]),
+            "random": mean([_blind_gain(n) for n in arms.eligible]),
             **{name: ndcg(targets, it) for name, it in slates.items()},
         },
         in_process_equals_live=bool(reads) and not different,
         coverage_at_10=round(len({i for it in live for i in it}) / len(catalogue.items), 4),
         max_category_share_top10=max_category_share(reads),
-        fallback_share=_mean([it.slate.fallback is not None for it in reads]),
+        fallback_share=mean([it.slate.fallback is not None for it in reads]),
         errors=counted.total(),
         versions=versions(reads),
         data=catalogue.source,
@@ -123,13 +133,13 @@ def differences(reads: Sequence[Scored], fresh: Slates) -> list[dict[str, Any]]:
 
 
 def hit_rate(targets: Sequence[str], slates: Slates) -> float:
-    return _mean([target in it for target, it in zip(targets, slates, strict=True)])
+    return mean([target in it for target, it in zip(targets, slates, strict=True)])
 
 
 def ndcg(targets: Sequence[str], slates: Slates) -> float:
     """One relevant item each: the mean of 1 / log2(rank + 1), 0 where it is not shown."""
     pairs = zip(targets, slates, strict=True)
-    return _mean([_gain(it.index(target) + 1) if target in it else 0.0 for target, it in pairs])
+    return mean([_gain(it.index(target) + 1) if target in it else 0.0 for target, it in pairs])
 
 
 def max_category_share(reads: Sequence[Scored]) -> float:
@@ -140,15 +150,6 @@ def max_category_share(reads: Sequence[Scored]) -> float:
         if len(read.slate.items) == COUNT and not read.slate.rules_relaxed
     ]
     return max(shares, default=0.0)
-
-
-def percentiles(values: Sequence[float], *which: int) -> dict[str, float]:
-    """
-    >>> percentiles([1.0, 2.0, 3.0], 50)
-    {'p50': 2.0}
-    """
-    found = np.percentile(values, which).tolist() if values else [math.nan for _ in which]
-    return {f"p{p}": round(value, 2) for p, value in zip(which, found, strict=True)}
 
 
 def versions(reads: Sequence[Scored]) -> dict[str, str]:
@@ -188,7 +189,3 @@ def _gain(rank: int) -> float:
 def _blind_gain(eligible: int) -> float:
     ranks = range(1, min(COUNT, eligible) + 1)
     return sum(map(_gain, ranks)) / eligible if eligible else 0.0
-
-
-def _mean(values: Sequence[float]) -> float:
-    return round(sum(values) / len(values), 4) if values else 0.0

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from infra.cli.demo_experiment import CONTROL, TREATMENT
+from infra.cli.demo_figures import Experiment
 from infra.cli.demo_report import Report
 from infra.cli.movielens import Rating
 from infra.cli.replay_schedule import Schedule
+
+BEFORE_CROWD: Final = (
+    "{count:,} simulated people, whose tastes we know and the system does not, live with it for"
+    " {seconds:g} s: half of them see what is popular, half what is theirs."
+)
 
 
 class Pace(NamedTuple):
@@ -89,7 +96,67 @@ def speed(report: Report) -> str:
 
 def errors(report: Report) -> str:
     """How many, of which kinds; a read that failed leaves its target out of the table."""
-    if not report.errors:
+    told = _errors(report.errors_by_kind)
+    return f"{told} Targets without an answer are not in the table." if report.errors else told
+
+
+def _errors(kinds: Mapping[str, int]) -> str:
+    if not kinds:
         return "No errors."
-    kinds = ", ".join(f"{kind} ({count:,})" for kind, count in report.errors_by_kind.items())
-    return f"{report.errors:,} ERRORS: {kinds}; targets without an answer are not in the table."
+    listed = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.items())
+    return f"{sum(kinds.values()):,} ERRORS: {listed}."
+
+
+def crowd(report: Report) -> list[str]:
+    """What came of the experiment, without hiding where it came to nothing."""
+    held, people = report.experiment, report.population
+    if held is None or people is None:
+        return []
+    fresh = people.freshness_ms
+    return [
+        winner(held),
+        counts(held),
+        f"{people.slates:,} slates at {people.slates_per_s:,.0f}/s, {people.events:,} events at"
+        f" {people.events_per_s:,.0f}/s; a click was in the next slate after {fresh['p50']:.0f} ms"
+        f" (p99 {fresh['p99']:.0f}). They were shown {report.coverage or 0:.0%} of the catalogue;"
+        f" exploration drew {report.explored_share or 0:.1%} of all slots. {_errors(people.errors_by_kind)}",
+        honest(held),
+    ]
+
+
+def winner(held: Experiment) -> str:
+    if held.lift is None or held.lift_ci is None:
+        return "The experiment has no lift to tell: too little happened."
+    low, high = held.lift_ci
+    between = f"{held.lift:+.0%} clicks a slot (95 %: {low:+.0%} to {high:+.0%})"
+    truly = "" if held.true_lift is None else f"; its true lift is {held.true_lift:+.0%}"
+    if low > 0:
+        return f"{TREATMENT} beats {CONTROL}: {between}{truly}."
+    if high < 0:
+        return f"{TREATMENT} LOSES to {CONTROL} here: {between}{truly}."
+    return f"So few clicks can't tell {TREATMENT} from {CONTROL}: {between}{truly}."
+
+
+def honest(held: Experiment) -> str:
+    """What these figures are good for."""
+    spans = [(it.ci, it.true_ctr) for it in held.variants] + [(held.lift_ci, held.true_lift)]
+    inside = all(ci and truth is not None and ci[0] <= truth <= ci[1] for ci, truth in spans)
+    level = "The level of these rates is the simulator's and means nothing;"
+    if inside:
+        return (
+            f"{level} that the true ones lie in their intervals shows that the experiment measures"
+            " what is there."
+        )
+    return f"{level} NOT all true ones lie in their intervals: by chance one in twenty does not."
+
+
+def counts(held: Experiment) -> str:
+    if held.counts_match:
+        served, clicked = (
+            sum(getattr(it, state) for it in held.variants) for state in ("served", "clicked")
+        )
+        return (
+            f"What the API counted is what was sent, slot by slot: {served:,} served,"
+            f" {clicked:,} clicked."
+        )
+    return "What the API counted is NOT what was sent: see experiment in the report."

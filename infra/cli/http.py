@@ -93,9 +93,16 @@ class Client:
 
     async def post(self, target: str, value: object) -> Answer:
         """Posts `value` as JSON. Errors: `Broken`."""
+        return await self._send(b"POST", target, value)
+
+    async def put(self, target: str, value: object) -> Answer:
+        """Puts `value` as JSON. Errors: `Broken`."""
+        return await self._send(b"PUT", target, value)
+
+    async def _send(self, method: bytes, target: str, value: object) -> Answer:
         body = msgspec.json.encode(value)
-        head = b"POST %s HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        return await self._request(head % (target.encode(), len(body)), body)
+        head = b"%s %s HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        return await self._request(head % (method, target.encode(), len(body)), body)
 
     async def _request(self, head: bytes, body: bytes) -> Answer:
         pair, kept = await self._free.get(), None

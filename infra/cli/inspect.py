@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from infra.cli import inspect_arms
 from infra.cli.console import (
     console,
     find,
@@ -87,7 +88,7 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
 @system_option
 @json_option
 def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
-    """Catalogue record, popularity and neighbours of ITEM_ID."""
+    """Catalogue record, popularity, arms and neighbours of ITEM_ID."""
     settings = find(data_dir).settings
     held = item_held(settings, item_id, int(time.time() * 1000))
     if as_json:
@@ -98,6 +99,11 @@ def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
         out.print(f"  {name:14} {printable(str(value))}", markup=False)
     rows = [(window, f"{value:.4g}") for window, value in held["popularity"].items()]
     out.print(table("Popularity", ("half-life", "#decayed actions"), rows))
+    if held["arms"]:
+        shown = [inspect_arms.cells(it) for it in held["arms"]]
+        out.print(table("What came of showing it", inspect_arms.COLUMNS, shown))
+    else:
+        out.print("not shown yet")
     best = held["neighbours"][:20]  # people want the first few, --json has all
     near = [(it["item_id"], f"{it['score']:.3f}", it["title"]) for it in best]
     out.print(table("Who took this also took", ("item", "#score", "title"), near))
@@ -219,7 +225,8 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
         )
         neighbours = tables.neighbours(near) if near else np.empty(0, tables.NEIGHBOUR)
         titles, _ = _names(client, settings, set(neighbours["item"].tolist()))
-    if record is None and sums is None and near is None:
+        arms = inspect_arms.arms_held(client, item_id)
+    if record is None and sums is None and near is None and not arms:
         raise NotHeld("neither the catalogue nor the tables hold this item")
     landmarks = tables.META_DECODER.decode(meta).landmarks if meta else []
     decayed = {}
@@ -230,6 +237,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     return {
         "item": msgspec.json.decode(record) if record else None,
         "popularity": decayed,
+        "arms": arms,
         "neighbours": [
             {**titles.get(int(it["item"]), _unknown(int(it["item"]))), "score": float(it["score"])}
             for it in neighbours

@@ -24,6 +24,8 @@ COMMANDS: Final = (
     Command("up", "infra.cli.up", "Run everything on this machine"),
     Command("demo", "infra.cli.demo", "See a click change the next recommendation, on real data"),
     Command("import", "infra.cli.load", "Load history: MovieLens, or items and events as NDJSON"),
+    Command("train", "infra.cli.train", "Learn a release from the log, judge it, let it serve"),
+    Command("release", "infra.cli.release", "Which releases there are, which serves; going back"),
     Command("status", "infra.cli.status", "How the running system does: processes, lag, tables"),
     Command("tail", "infra.cli.tail", "Watch a topic"),
     Command("inspect", "infra.cli.inspect", "What is held of a user, an item, a slate"),

@@ -18,6 +18,7 @@ import numpy as np
 from infra.cli.replay_live import COUNT, PLACEMENT
 from infra.cli.replay_log import Cut, Facts, Log, State, by_time, fold
 from infra.settings import Settings
+from models.release import Release
 from models.tables import Tables as Sums
 from schemas.event import Action
 from serving import offline
@@ -96,13 +97,16 @@ def play(
     split: Sequence[int],
     settings: Settings,
     progress: Progress = lambda count: None,
+    release: Release | None = None,
 ) -> Arms:
-    """Every arm's answer to every read. `split[p]`: the offset at which the history ended.
+    """Every arm's answer to every read, by `release`. `split[p]`: the offset at which the history
+    ended.
 
     `progress` is called with how many decisions came since the last call.
     """
     people, facts = _people(log, reads, split, settings)
-    world = offline.world(log.items, recipe=BUILT_IN[PLACEMENT], exact=settings.exact_search)
+    recipe, exact = BUILT_IN[PLACEMENT], settings.exact_search
+    world = offline.world(log.items, recipe=recipe, release=release, exact=exact)
     every = range(len(reads))
     by_tables = sorted(every, key=lambda n: sum(reads[n].tables))
     by_now = sorted(every, key=lambda n: reads[n].now)
@@ -175,7 +179,7 @@ def _people(
 
 
 def _person(state: State) -> Person:
-    return decode([state.row, state.seen, None, None, None, None, None])
+    return decode([state.row, state.seen, None, None, None, state.impressions, None])
 
 
 def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:

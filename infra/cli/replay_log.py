@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.folds.batch import Decoded
+from flows.folds.people import VERSION, PeopleFold
 from flows.kit.source import Batch, Reader
 from flows.people import decode, new_fold
 from infra import kafka
@@ -51,6 +52,7 @@ class State(NamedTuple):
 
     row: bytes | None
     seen: bytes | None
+    impressions: bytes | None
 
 
 class Facts(NamedTuple):
@@ -144,8 +146,8 @@ def _fold_partition(
             entries.append(_fold_batch(people, store, partition, offset, stop, records[at:end]))
             at, offset = end, stop
         for cut in wanted.get(stop, ()):
-            row, seen = keys.row(partition, cut.person), keys.seen(partition, cut.person)
-            states[cut] = State(store.get(row), store.get(seen))
+            named = (keys.row, keys.seen, keys.impressions)
+            states[cut] = State(*(store.get(key(partition, cut.person)) for key in named))
     return states, entries
 
 
@@ -163,6 +165,8 @@ def _fold_batch(
     store.update(write.values)
     for key, data in write.appends.items():
         store[key] = store.get(key, b"") + data
+    for key in write.deleted:
+        store.pop(key, None)
     log = keys.deltas(partition)
     return next(facts.decode(e.fields[facts.FIELD]) for e in write.entries if e.key == log)
 

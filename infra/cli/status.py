@@ -61,6 +61,7 @@ def gather(found: Found) -> dict[str, Any]:
         "serving_status": status,
         "processes": _processes(found),
         "flows": _flows(found.settings),
+        "metrics": _metrics(found),
         "tables": _tables(found.settings),
     }
 
@@ -69,6 +70,21 @@ def _processes(found: Found) -> list[dict[str, Any]]:
     import msgspec
 
     return [msgspec.to_builtins(process) for process in found.up.processes] if found.up else []
+
+
+def _metrics(found: Found) -> list[dict[str, Any]]:
+    """Since each flow's process started, by what it says itself; nothing of those that say nothing."""
+    from infra.cli.scrape import flow_row, scrape
+    from infra.plan import reachable
+    from infra.telemetry import LOOPBACK
+
+    host = reachable(found.settings.metrics_host or LOOPBACK)
+    told = [
+        flow_row(process.name, scrape(host, process.metrics_port))
+        for process in (found.up.processes if found.up else ())
+        if process.metrics_port and process.pid
+    ]
+    return [row for row in told if row is not None]
 
 
 def _flows(settings: Settings) -> list[dict[str, Any]]:
@@ -136,6 +152,19 @@ def _show(told: dict[str, Any]) -> None:
         for it in told["flows"]
     ]
     out.print(table("", ("flow", "#partition", "#next offset", "#lag", "committed"), lags))
+    if told["metrics"]:
+        columns = ("flow", "#records", "#a batch", "#commit p95 ms", "#fresh p95 ms")
+        did = [
+            (
+                it["process"],
+                f"{it['records']:,}",
+                *(_short(it[name]) for name in ("batch", "commit_p95_ms", "fresh_p95_ms")),
+                it["dead_letters"],
+                it["fenced"],
+            )
+            for it in told["metrics"]
+        ]
+        out.print(table("", (*columns, "#dead letters", "#fenced"), did))
     tables = told["tables"]
     out.print(
         f"tables version {tables['version']}, at {tables['name']}" if tables else "no tables yet"
@@ -143,6 +172,10 @@ def _show(told: dict[str, Any]) -> None:
     for name, value in (told["serving"] or {}).items():
         if isinstance(value, str | int | float | bool):
             out.print(f"{name}: {value}")
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
 
 
 def _ago(committed: str) -> str:

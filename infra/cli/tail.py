@@ -16,7 +16,7 @@ from infra.cli.console import find, json_option, local, print_json, printable, s
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-TOPICS: Final = ("events", "items", "control", "slates", "dead-letters")
+TOPICS: Final = ("events", "items", "control", "slates", "experiments", "dead-letters")
 VERBS: Final = {
     "view": ("viewed", "cyan"),
     "click": ("clicked", "green"),
@@ -45,11 +45,15 @@ def tail_command(
 
     \b
     freshet tail events
+    freshet tail experiments
     freshet tail slates --from-beginning -n 5 --json | jq .value.items
     """
     settings = find(data_dir).settings
     seen = 0
     try:
+        if topic == "experiments" and not as_json:
+            _experiments(settings, from_beginning, count)
+            return
         for record in records(settings, topic, from_beginning):
             if as_json:
                 print_json(record)
@@ -62,11 +66,21 @@ def tail_command(
         return
 
 
+def _experiments(settings: Settings, from_beginning: bool, count: int | None) -> None:
+    from infra.cli import tail_experiments as shown
+
+    if sys.stdout.isatty():
+        # from a little back: what was told last is there at once
+        shown.watch(records(settings, "experiments", from_beginning, last=shown.LAST), count)
+    else:
+        shown.print_blocks(records(settings, "experiments", from_beginning), count)
+
+
 def records(
-    settings: Settings, topic: str, from_beginning: bool, until_end: bool = False
+    settings: Settings, topic: str, from_beginning: bool, until_end: bool = False, last: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Records as they come, each with its decoded value. Ends when nobody reads our output, or,
-    with `until_end`, at what is the end when it starts."""
+    """Records as they come, each with its decoded value, before them the `last` of each partition.
+    Ends when nobody reads our output, or, with `until_end`, at what is the end when it starts."""
     from kafka import TopicPartition
 
     from infra.kafka import consumer
@@ -76,9 +90,10 @@ def records(
         parts = [TopicPartition(topic, at) for at in reader.partitions_for_topic(topic) or ()]
         reader.assign(parts)
         ends = reader.end_offsets(parts)
-        starts = reader.beginning_offsets(parts) if from_beginning else ends
+        least = reader.beginning_offsets(parts)
         for part in parts:
-            reader.seek(part, starts[part])
+            start = least[part] if from_beginning else max(least[part], ends[part] - last)
+            reader.seek(part, start)
         while not _deaf():
             if until_end and all(reader.position(part) >= ends[part] for part in parts):
                 return
@@ -117,6 +132,9 @@ def _event(value: dict[str, Any]) -> str:
         return f"{who}  {click.style('set preferences', fg='magenta')}"
     if kind == "link":
         return f"{who}  {click.style('is the same person as', fg='magenta')} {_who(value['to'])}"
+    if kind == "served":
+        shown = f"{len(value['items'])} items at {value['placement']}"
+        return f"{who}  {click.style('was served', fg='bright_black')} {shown}"
     return f"{who}  {click.style(str(kind), fg='magenta')}"
 
 

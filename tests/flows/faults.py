@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from schemas import fence as fences
 from schemas import keys
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
+from tests.flows.slates import KINDS, Expected
 from tests.laws import reference
 from tests.laws.world import T0, action, u64s
 
@@ -87,7 +89,7 @@ def traffic(n: int, people: int, rnd: random.Random) -> list[events.Action]:
 
 def produce(
     settings: Settings,
-    made: list[events.Action],
+    made: Sequence[events.Event],
     rnd: random.Random,
     meanwhile: Callable[[int], None],
 ) -> int:
@@ -166,17 +168,16 @@ def wait(behind: Callable[[], str], meanwhile: Callable[[], None], seconds: floa
 
 def wrong(settings: Settings) -> dict[str, int]:
     """Everything in Redis against the slow definitions over the log: how much is wrong, by kind."""
-    counts: dict[str, int] = dict.fromkeys(
-        [*(f.name for f in FEATURES), "seen", "hidden", "people", "popularity", "pairs"], 0
-    )
+    kinds = [*(f.name for f in FEATURES), "seen", "hidden", "people", "popularity", "pairs", *KINDS]
+    counts = Counter(dict.fromkeys(kinds, 0))
     with store.connect(settings) as client:
         tables = stored_tables(client)
         assert tables is not None
-        sums = reference.Sums(now=T0 / 1000)
+        sums, shown = reference.Sums(now=T0 / 1000), Expected()
         for p, records in whole_log(settings).items():
-            told = reference.by_person(
-                (offset, events.decode(value)) for offset, value in records if value != POISON
-            )
+            log = [(offset, events.decode(value)) for offset, value in records if value != POISON]
+            shown.compare(client, p, log, counts)
+            told = reference.by_person(log)
             counts["people"] += len(set(told) ^ {
                 k.decode()[-32:] for k in client.scan_iter(match=f"u:{{{p}}}:*", count=5000)
             })  # fmt: skip
@@ -184,11 +185,12 @@ def wrong(settings: Settings) -> dict[str, int]:
                 sums.add(mine)
                 _compare_person(client, p, person, mine, counts)
         _compare_tables(tables, sums, counts)
-    return counts
+        shown.compare_tables(tables, counts)
+    return dict(counts)
 
 
 def _compare_person(
-    client: Any, p: int, person: str, mine: list[Any], counts: dict[str, int]
+    client: Any, p: int, person: str, mine: list[Any], counts: Counter[str]
 ) -> None:
     row, seen, hidden = client.mget(
         [keys.row(p, person), keys.seen(p, person), keys.hidden(p, person)]
@@ -199,7 +201,7 @@ def _compare_person(
     counts["hidden"] += set(u64s(hidden)) != reference.hidden(mine)
 
 
-def _compare_tables(tables: Tables, sums: reference.Sums, counts: dict[str, int]) -> None:
+def _compare_tables(tables: Tables, sums: reference.Sums, counts: Counter[str]) -> None:
     hashes = tables.items.hashes.tolist()
     number = {h: n for n, h in enumerate(hashes)}
     for (item, window), plain in sums.popularity.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.folds.batch import Decoded
+from flows.folds.people import VERSION, PeopleFold
 from flows.kit.commit import commit
 from flows.relay import Relay
 from infra import store

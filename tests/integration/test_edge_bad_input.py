@@ -114,6 +114,16 @@ def of_others() -> Iterator[Bad]:
         422,
         "recipe.weights",
     )
+    yield Bad(
+        "experiment",
+        "PUT",
+        f"/v1/experiments/{SECRET}",
+        b'{"experiment": {"placement": "%s", "variants": []}, "expected_version": 0}'
+        % SECRET.encode(),
+        422,
+        "experiment.variants",
+    )
+    yield Bad("no experiment", "GET", f"/v1/experiments/{SECRET}%0A", b"", 422, "experiment_id")
 
 
 BAD = [*of_events(), *of_others()]

@@ -5,103 +5,23 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pytest
-import redis
-from kafka import TopicPartition
 
 from infra import kafka, services, store
 from infra.settings import Settings, signing_key
-from models.features import ROW, pack_rows
-from schemas import control, fence, keys, slate, tables
+from schemas import control, keys, tables
 from schemas.actions import CODE
-from schemas.fence import Fence
 from schemas.identity import anonymous, item_hash, partition_of, pseudonym
 from schemas.item import Item
 from serving.ulid import ulid
-from tests.integration.http import Answer, Server, serving
-from tests.unit import worlds
+from tests.integration.http import serving
+from tests.integration.shops import Shop, fill, logged
 from tests.unit.worlds import NOW
-
-ITEMS = [*worlds.catalogue(300, 8, 7), Item(item_id="gone", category="c0", available=False)]
-LISTS = worlds.neighbours(ITEMS, 20, 7)
-CATEGORY = {item.item_id: item.category for item in ITEMS}
-
-
-class Shop(NamedTuple):
-    """A server, and its Redis."""
-
-    server: Server
-    redis: redis.Redis
-
-    def get(self, path: str) -> Answer:
-        return self.server.ask("GET", path)
-
-    def read(self, query: str) -> Any:
-        answer = self.get(f"/v1/recommendations?{query}")
-        assert answer.status == 200, answer.body
-        return answer.json
-
-    def where(self, user: str) -> tuple[str, int]:
-        name = pseudonym(*signing_key(self.server.settings), user)
-        return name, partition_of(name.encode(), self.server.settings.partitions)
-
-    def fold(self, name: str, partition: int, acts: list[tuple[str, int]], offset: int) -> None:
-        """As `people` commits: row, seen ids and fence in one transaction."""
-        who = worlds.person(acts, categories=CATEGORY)
-        rows = np.zeros(1, ROW)
-        rows[0] = who.row
-        stands = Fence("topic", 4, offset, NOW, 1, NOW + 19)
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.set(keys.row(partition, name), pack_rows(rows)[0])
-            pipe.set(keys.seen(partition, name), who.seen.tobytes())
-            pipe.set(keys.fence("people", partition), fence.encode(stands))
-            pipe.execute()
-
-    def put(self, item: Item, at: int) -> None:
-        """As `catalogue` commits, `at` being the next offset."""
-        p = partition_of(item.item_id.encode(), 4)
-        value = msgspec.json.encode(item)
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.items(p), item.item_id, value)
-            pipe.xadd(keys.item_changes(p), {"i": item.item_id, "v": value}, id=f"{at}-1")
-            pipe.execute()
-
-    def publish(
-        self, version: int, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
-    ) -> None:
-        """As `rollup` publishes."""
-        meta = tables.Meta(version=version, positions=[version] * 4, landmarks=[0.0] * 4)
-        change = tables.Published(
-            meta=meta, neighbours=dict(neighbours), popularity=dict(popularity), categories={}
-        )
-        with self.redis.pipeline(transaction=True) as pipe:
-            for key, rows in (
-                (keys.TABLES_NEIGHBOURS, neighbours),
-                (keys.TABLES_POPULARITY, popularity),
-            ):
-                if rows:
-                    pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
-            pipe.set(keys.TABLES_META, tables.ENCODER.encode(meta))
-            pipe.xadd(keys.TABLES_CHANGES, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0")
-            pipe.execute()
-
-    def until(self, path: str, so: Any) -> Any:
-        """The answer to `path` once `so` is true of it."""
-        found: list[Any] = []
-
-        def ask() -> bool:
-            found[:] = [self.get(path).json]
-            return bool(so(found[0]))
-
-        services.wait_until(ask, 10, "it does not come")
-        return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -113,22 +33,8 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     client.flushall()
     with serving(settings, home / "log") as server, client:
         found = Shop(server, client)
-        _fill(found)
+        fill(found)
         yield found
-
-
-def _fill(shop: Shop) -> None:
-    """From an empty system, which answers too, to a full one."""
-    empty = shop.read("user_id=u1")
-    assert (empty["items"], empty["fallback"], empty["exhausted"]) == ([], "popular", True)
-    assert empty["freshness"]["position"] is None
-    for at, item in enumerate(ITEMS, 1):
-        shop.put(item, at)
-    shop.publish(1, LISTS, worlds.popularity(ITEMS, 7))
-    shop.fold(*shop.where("u1"), [("i1", CODE["view"]), ("i2", CODE["like"])], 10)
-    shop.until(
-        "/v1/status", lambda told: told["items"] == len(ITEMS) and told["tables_version"] == 1
-    )
 
 
 def test_an_answer_is_whole(shop: Shop) -> None:
@@ -156,9 +62,9 @@ def test_an_answer_is_whole(shop: Shop) -> None:
     assert answer.headers["cache-control"] == "private, no-store"
     stages = [part.partition(";dur=")[0] for part in answer.headers["server-timing"].split(", ")]
     assert stages[:5] == ["assign", "read", "retrieve", "eligible", "score"]
-    for item in told["items"]:
-        assert item["explore"] is False
-        assert item["reason"]["text"]
+    assert all(item["reason"]["text"] for item in told["items"])
+    # the last slot may have been drawn
+    assert [item["explore"] for item in told["items"][:-1]] == [False] * 4
 
 
 def test_how_much_is_explained(shop: Shop) -> None:
@@ -167,6 +73,10 @@ def test_how_much_is_explained(shop: Shop) -> None:
     effects = [part["effect"] for part in item["explain"]["contributions"]]
     assert abs(sum(effects) - item["score"]) < 1e-5
     assert item["explain"]["sources"]
+    assert item["explain"]["probability"] == 1
+    last = shop.read("user_id=u1&explain=full")["items"][-1]
+    assert 0 < last["explain"]["probability"] < 1
+    assert "explain" not in shop.read("user_id=u1")["items"][0]
 
 
 def test_somebody_new_gets_the_popular(shop: Shop) -> None:
@@ -276,11 +186,7 @@ def test_catalogue_tables_and_recipes_are_followed(shop: Shop) -> None:
     first = lambda told: told["items"][0]["item_id"] == "fresh/one"  # noqa: E731
     assert shop.until("/v1/popular", first)["served_by"]["tables"] == "2.2.2.2"
 
-    recipe = msgspec.json.encode(control.Recipe(weights={"popular": 1.0}))
-    held = control.Held(version=3, body=recipe.decode(), offset=0)
-    value = msgspec.json.encode(held)
-    shop.redis.hset(keys.CONTROL_STATE.decode(), "placement:shelf", value)
-    shop.redis.xadd(keys.CONTROL_CHANGES, {"s": "placement:shelf", "v": value}, id="1-0")
+    shop.control("placement:shelf", control.Recipe(weights={"popular": 1.0}), 3)
     path = "/v1/recommendations?user_id=u1&placement=shelf"
     told = shop.until(path, lambda told: "served_by" in told)
     assert told["served_by"]["rules"] == "r3"
@@ -299,37 +205,54 @@ def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -
     assert told["items"][1]["score"] == 0
 
 
-def test_every_slate_is_in_the_log(shop: Shop) -> None:
-    told = shop.read("user_id=u1&count=4")
-    found = _slate(shop.server.settings, told["slate_id"])
+def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> None:
+    told = shop.read("user_id=u1&count=4&now=2023-11-15T00:00:00Z")
+    made, shown = logged(shop.server.settings, told["slate_id"])
     name, _ = shop.where("u1")
-    assert (found.person, found.placement, found.tables) == (
+    assert (made.person, made.placement, made.tables) == (
         name,
         "home",
         told["served_by"]["tables"],
     )
-    assert [item.item_id for item in found.items] == [item["item_id"] for item in told["items"]]
-    assert all(item.sources for item in found.items)
-    assert found.position == told["freshness"]["position"]
+    assert [item.item_id for item in made.items] == [item["item_id"] for item in told["items"]]
+    assert all(item.sources for item in made.items)
+    assert made.position == told["freshness"]["position"]
+    assert made.seed
+    assert made.now == 1_700_006_400_000
+    assert abs(made.served_at - time.time_ns() // 1_000_000) < 60_000
+
+    assert shown is not None
+    assert (shown.person, shown.placement) == (name, "home")
+    assert shown.received_at == made.served_at
+    assert shown.items == tuple(item["item_id"] for item in told["items"])
+    explored = [item.rank for item in made.items if item.explore]
+    assert explored == ([shown.explored] if shown.explored else [])
+    # home explores one slate in ten, in the last slot
+    assert shown.probability == made.items[-1].probability < 1
+    assert all(item.probability == 1 for item in made.items[:-1])
 
 
-def _slate(settings: Settings, slate_id: str) -> slate.Slate:
-    consumer = kafka.consumer(settings)
-    place = TopicPartition("slates", partition_of(slate_id.encode(), settings.partitions))
-    found: list[slate.Slate] = []
-    try:
-        consumer.assign([place])
-        consumer.seek(place, 0)
+def test_a_seed_of_its_own_for_each_slate(shop: Shop) -> None:
+    told = [shop.read("user_id=u1") for _ in range(3)]
+    made = [logged(shop.server.settings, it["slate_id"])[0] for it in told]
+    assert len({it.seed for it in made}) == 3
 
-        def look() -> bool:
-            records = consumer.poll(100).get(place, [])
-            found.extend(slate.decode(r.value) for r in records if r.key == slate_id.encode())
-            return bool(found)
 
-        services.wait_until(look, 10, "the slate does not come")
-    finally:
-        consumer.close()
-    return found[0]
+def test_a_replay_and_a_list_for_nobody_serve_no_person(shop: Shop) -> None:
+    paths = (
+        "/v1/recommendations?user_id=u1&placement=replay",
+        "/v1/popular",
+        "/v1/items/i5/similar",
+        "/v1/recommendations?user_id=u1&category=nowhere",
+    )
+    told = [shop.get(path).json["slate_id"] for path in paths]
+    # a later batch follows those before it
+    logged(shop.server.settings, told[-1], served=False)
+    logged(shop.server.settings, shop.read("user_id=u1")["slate_id"])
+    for slate_id in told:
+        made, shown = logged(shop.server.settings, slate_id, served=False)
+        assert made.seed
+        assert shown is None
 
 
 def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: Path) -> None:
@@ -345,7 +268,7 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
         kafka.ensure_topics(settings)
         with serving(settings, tmp_path / "log") as server, store.connect(settings) as client:
             shop = Shop(server, client)
-            _fill(shop)
+            fill(shop)
             process.send_signal(signal.SIGSTOP)
             begun = time.monotonic()
             hung = shop.get("/v1/items/i1")

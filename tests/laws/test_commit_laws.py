@@ -12,7 +12,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.folds.people import VERSION, Decoded, PeopleFold
+from flows.folds.batch import Decoded
+from flows.folds.people import VERSION, PeopleFold
 from flows.kit.commit import Fenced, Torn, commit, torn_key
 from flows.kit.stand import Refused, stand
 from flows.rollup import Overtaken, Rollup
@@ -29,7 +30,18 @@ from schemas.fence import Fence
 from schemas.identity import item_hash
 from schemas.topics import EVENTS, TOPICS
 from schemas.write import StreamEntry, Write
-from tests.laws.world import T0, Record, action, cuts, fold_log, log_of, person, u64s
+from tests.laws.world import (
+    T0,
+    Record,
+    action,
+    assigned,
+    cuts,
+    fold_log,
+    log_of,
+    person,
+    served,
+    u64s,
+)
 
 TOPIC = TopicInfo("topic-1", 4)
 
@@ -72,7 +84,16 @@ def in_redis(client: redis.Redis) -> dict[bytes, object]:
     return state
 
 
-BUSY = log_of([action(n, n % 4, f"i{n % 9}") for n in range(120)])
+def _busy(n: int) -> events.Event:
+    """Every tenth record is a slate, and the one but next comes of it."""
+    if n % 10 == 7:
+        return served(f"s{n}", ["i1", "i2"], n % 4, T0 + n * 1000, experiments=(assigned(),))
+    if n % 10 == 9:
+        return action(n, (n - 2) % 4, "i2", slate_id=f"s{n - 2}")
+    return action(n, n % 4, f"i{n % 9}")
+
+
+BUSY = log_of([_busy(n) for n in range(120)])
 
 
 def test_law_1_no_key_has_two_owners_and_each_flow_writes_its_own(client: redis.Redis) -> None:
@@ -103,7 +124,9 @@ def test_law_2_everything_about_a_person_is_one_topic_keyed_by_the_person() -> N
 
 def test_state_and_offset_commit_together_and_equal_the_pure_fold(client: redis.Redis) -> None:
     fence = folded(client, BUSY, [7, 30])
-    assert in_redis(client) == fold_log(BUSY, [50]).state()
+    pure = fold_log(BUSY, [50])
+    assert in_redis(client) == pure.state()
+    assert len(pure.arms()) == 3 * 12  # two slots served, one of them clicked
     held = fences.decode(client.get(keys.fence("people", 0)))  # type: ignore[arg-type]
     assert (held.offset, held.newest) == (120, BUSY[-1][1]) == (fence.offset, fence.newest)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from flows.folds.people import Decoded, PeopleFold
+from flows.folds.batch import Decoded
+from flows.folds.people import PeopleFold
 from models.tables import Tables
+from models.vectors import Encoder
 from schemas import event as events
 from schemas import facts, keys
+from schemas.event import Assigned, Served
 from schemas.fence import Fence
 from schemas.write import Write
 
@@ -41,6 +45,24 @@ def action(
     return events.Action(**fields)  # type: ignore[arg-type]
 
 
+def served(
+    slate: str, items: Sequence[str] = ("i1",), who: int = 1, at: int = T0, **more: object
+) -> Served:
+    fields = {
+        "person": person(who),
+        "slate_id": slate,
+        "placement": "home",
+        "received_at": at,
+        "items": tuple(items),
+        **more,
+    }
+    return Served(**fields)  # type: ignore[arg-type]
+
+
+def assigned(experiment: str = "x", variant: str = "a", version: int = 1) -> Assigned:
+    return Assigned(experiment, version, variant)
+
+
 def log_of(made: Sequence[events.Event], start: int = 0) -> list[Record]:
     return [(start + n, T0 + n * 1000, event) for n, event in enumerate(made)]
 
@@ -52,6 +74,8 @@ class Memory:
         self.values: dict[bytes, bytes] = {}
         self.hashes: dict[bytes, dict[bytes, bytes]] = {}
         self.streams: dict[bytes, list[tuple[bytes, dict[bytes, bytes]]]] = {}
+        self.counts: Counter[str] = Counter()
+        """What the folds counted: no state, batches may count differently."""
 
     def fetch(self, names: Sequence[bytes]) -> list[bytes | None]:
         return [self.values.get(name) for name in names]
@@ -66,6 +90,7 @@ class Memory:
             self.streams.setdefault(entry.key, []).append((entry.id, entry.fields))
         for key in write.deleted:
             self.values.pop(key, None)
+        self.counts.update(write.counts)
 
     def state(self) -> dict[bytes, object]:
         """Everything that must not depend on how the log was cut: the delta log's entries joined."""
@@ -73,10 +98,9 @@ class Memory:
         return {**self.values, **self.hashes, **streams}  # type: ignore[dict-item]
 
     def all_facts(self, partition: int = 0) -> list[tuple[object, ...]]:
-        """Facts one by one, at their offset in the log."""
+        """Facts about actions one by one, at their offset in the log."""
         told: list[tuple[object, ...]] = []
-        for _, fields in self.streams.get(keys.deltas(partition), []):
-            entry = facts.decode(fields[facts.FIELD])
+        for entry in self.entries(partition):
             at = 0
             for i, pairs in enumerate(entry.actions.pairs.tolist()):
                 a = entry.actions
@@ -94,12 +118,33 @@ class Memory:
                 at += pairs
         return told
 
+    def entries(self, partition: int = 0) -> list[facts.Entry]:
+        log = self.streams.get(keys.deltas(partition), [])
+        return [facts.decode(fields[facts.FIELD]) for _, fields in log]
+
+    def arms(self, partition: int = 0) -> list[tuple[object, ...]]:
+        """(offset, placement, item, state, explored, reward), one by one."""
+        return [row for entry in self.entries(partition) for row in rows_of(entry, entry.arms)]
+
+    def moments(self, partition: int = 0) -> list[tuple[object, ...]]:
+        """(offset, experiment, version, variant, before, after), one by one."""
+        return [row for entry in self.entries(partition) for row in rows_of(entry, entry.moments)]
+
     def tables(self, partitions: int = 1) -> Tables:
         made = Tables(partitions)
         for p in range(partitions):
-            for _, fields in self.streams.get(keys.deltas(p), []):
-                made.apply(p, facts.decode(fields[facts.FIELD]))
+            for entry in self.entries(p):
+                made.apply(p, entry)
         return made
+
+
+def rows_of(entry: facts.Entry, section: facts.Arms | facts.Moments) -> list[tuple[object, ...]]:
+    """The facts of a section as plain values, at their offset in the log."""
+    columns = [entry.first + section.delta.astype("i8"), *section[1:]]
+    return [
+        tuple(tuple(value) if isinstance(value, list) else value for value in row)
+        for row in zip(*(column.tolist() for column in columns), strict=True)
+    ]
 
 
 def cuts(length: int, sizes: Iterable[int]) -> list[slice]:
@@ -120,6 +165,7 @@ def fold_log(
     restart: bool = False,
     hours: float = 24,
     partition: int = 0,
+    encoder: Encoder | None = None,
 ) -> Memory:
     """Folds a log in batches of these sizes; `restart`: a new worker for each batch."""
     memory = memory or Memory()
@@ -129,6 +175,7 @@ def fold_log(
         if fold is None or restart:
             fold = PeopleFold(partition, fence, memory.fetch, span, row_cache=10)
             fold.remember_received(memory.hashes.get(keys.received(partition), {}))
+            fold.encoder = encoder
         part = list(log[piece])
         batch = Decoded(
             partition, fence.offset, part[-1][0] + 1, part, [stamp for _, stamp, _ in part]

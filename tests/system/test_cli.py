@@ -136,6 +136,11 @@ def test_status(history: System) -> None:
     assert [flow["partition"] for flow in people] == [0, 1, 2, 3]
     assert sum(flow["offset"] for flow in people) >= 108
     assert {it["name"] for it in told["processes"]} >= {"people", "redis", "serving-1"}
+    counted = {it["process"]: it for it in told["metrics"]}
+    assert set(counted) == {"people", "catalogue", "control"}
+    assert counted["people"]["records"] >= 108
+    assert counted["people"]["commit_p95_ms"] > 0
+    assert counted["people"]["dead_letters"] == counted["people"]["fenced"] == 0
     said = freshet("status", "--data-dir", history.directory).stdout
     assert history.url in said
     assert "people" in said

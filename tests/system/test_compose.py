@@ -21,6 +21,7 @@ import yaml
 
 from infra import apache_kafka, kafka, services
 from infra.cli.history import Connection
+from infra.cli.scrape import scrape
 from infra.plan import ROOT
 from infra.processes import Program, Supervisor
 from infra.settings import VARIABLES, Settings
@@ -52,8 +53,9 @@ PROPERTIES: Final = {
 """Names as Apache Kafka documents them (https://kafka.apache.org/documentation/#brokerconfigs)."""
 
 
-def compose(given: Mapping[str, str] = GIVEN) -> dict[str, Any]:
-    """The services, with variables filled in as Docker does: in values, after parsing."""
+def compose(given: Mapping[str, str] = GIVEN, profile: str | None = None) -> dict[str, Any]:
+    """The services, with variables filled in as Docker does: in values, after parsing. Those of no
+    profile, or those of `profile` alone."""
 
     def fill(match: re.Match[str]) -> str:
         name, kind, text = match["name"], match["kind"], match["text"]
@@ -71,7 +73,11 @@ def compose(given: Mapping[str, str] = GIVEN) -> dict[str, Any]:
         return re.sub(VARIABLE, fill, value) if isinstance(value, str) else value
 
     loaded = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    return dict(filled(loaded["services"]))
+    return {
+        name: it
+        for name, it in filled(loaded["services"]).items()
+        if it.get("profiles", [None]) == [profile]
+    }
 
 
 def properties(environment: Mapping[str, object]) -> dict[str, str]:
@@ -98,7 +104,9 @@ Ports = dict[str, int]
 
 @pytest.fixture
 def ports() -> Ports:
-    return {name: services.free_port() for name in ("kafka:9092", "redis:6379", "8080")}
+    shared = ("kafka:9092", "redis:6379", "8080")
+    # every container has port 9464 for itself, this machine has it once
+    return {name: services.free_port() for name in (*shared, *(f"9464 {it}" for it in ours()))}
 
 
 @pytest.fixture
@@ -123,6 +131,9 @@ def programs(ports: Ports, tmp_path: Path) -> list[Program]:
     made: list[Program] = []
     for name, it in compose().items():
         environment = {key: here(str(value)) for key, value in it.get("environment", {}).items()}
+        if "FRESHET_METRICS_PORT" in environment:
+            port = environment["FRESHET_METRICS_PORT"]
+            environment["FRESHET_METRICS_PORT"] = str(ports[f"{port} {name}"])
         whole = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
         ready: Callable[[], bool] | None = None
         if name == "kafka":
@@ -179,6 +190,9 @@ def test_everything_in_it_comes_up_and_works_together(running: Supervisor, ports
     assert read["freshness"]["position"] == position
     assert connection.get("/v1/status")[0] == 200
     connection.close()
+    for name in ours().keys() - {"setup"}:
+        told = scrape("127.0.0.1", ports[f"9464 {name}"])
+        assert {it for it in told if it.startswith("freshet_")}, f"{name} says nothing of itself"
     running.tick()
     assert [it.program.name for it in running.children.values() if not it.settled] == []
     assert [it.program.name for it in running.children.values() if it.restarts] == []
@@ -211,7 +225,8 @@ def test_a_flow_a_service_and_all_of_them() -> None:
 def test_every_setting_in_it_is_one_of_ours_and_the_same_everywhere() -> None:
     for name, it in ours().items():
         assert set(it["environment"]) <= set(VARIABLES.values()), name
-    for variable in ("KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_PARTITIONS"):
+    same = ("KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_PARTITIONS", "FRESHET_METRICS_PORT")
+    for variable in same:
         assert len({str(it["environment"][variable]) for it in ours().values()}) == 1
 
 
@@ -233,6 +248,16 @@ def test_all_wait_for_what_they_need() -> None:
     assert all(
         port.startswith("127.0.0.1:") for it in services_.values() for port in it.get("ports", ())
     )
+
+
+def test_the_dashboard_is_for_who_asks_and_on_this_machine_only() -> None:
+    watching = compose(profile="metrics")
+    assert set(watching) == {"prometheus", "grafana"}
+    for it in watching.values():
+        assert re.fullmatch(r"(prom|grafana)/\w+:v?\d+\.\d+\.\d+", it["image"])
+        assert all(port.startswith("127.0.0.1:") for port in it["ports"])
+        assert all((ROOT / m.split(":")[0]).is_dir() for m in it["volumes"] if m[0] == ".")
+        assert all(m.endswith(":ro") for m in it["volumes"] if m[0] == ".")
 
 
 def test_redis_keeps_what_it_is_given() -> None:

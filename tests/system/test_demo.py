@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from schemas.event import Action
 pytestmark = pytest.mark.check
 LIMIT = 1_500
 SAMPLE = 80
+PEOPLE = 20
 
 
 def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
@@ -48,7 +50,7 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     ids: Counter[str] = Counter()
     for records in log.events:
         for _, _, event in records:
-            assert isinstance(event, Action)
+            assert isinstance(event, Action)  # a replay shows nobody anything
             times[event.person].append(event.occurred_at)
             ids[event.event_id] += 1
     assert all(theirs == sorted(theirs) for theirs in times.values())
@@ -64,17 +66,43 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
 
 def test_the_command_starts_from_nothing_and_ends_with_0(tmp_path: Path) -> None:
     data = _movielens(tmp_path / "data")
-    first, again = (_demo(tmp_path, data) for _ in range(2))
+    first, again = (_demo(tmp_path, data, people) for people in (0, PEOPLE))
     for run in (first, again):
         assert run.returncode == 0, run.stdout + run.stderr
         assert f"MovieLens, from {data}" in run.stdout
         assert "One person" in run.stdout
+    assert "Many people" not in first.stdout
+    assert "What the API counted is what was sent" in again.stdout
     report = json.loads((tmp_path / "demo" / "report.json").read_bytes())
     assert sorted(report["hit_rate_at_10"]) == sorted(ARMS)
     assert report["in_process_equals_live"] is True
-    assert report["errors"] == 0
+    assert report["errors"] == 0, report["errors_by_kind"]
     assert report["events"] == 80
     assert home.read(tmp_path / "demo" / "system") is None
+    _check_experiment(report)
+
+
+def _check_experiment(report: dict[str, Any]) -> None:
+    """Every slot that was answered and every click that was sent is counted, once, where it belongs."""
+    experiment, people = report["experiment"], report["population"]
+    assert experiment["counts_match"] is True
+    assert (experiment["id"], experiment["version"]) == ("home-ranker", 1)
+    arms = {arm["variant"]: arm for arm in experiment["variants"]}
+    assert set(arms) == set(report["ctr"]) == {"popularity", "personal"}
+    assert sum(arm["served"] for arm in arms.values()) == 10 * people["slates"] > 0
+    assert sum(arm["clicked"] for arm in arms.values()) > 0
+    for name, arm in arms.items():
+        assert 0 < arm["units"] <= PEOPLE
+        assert arm["ctr"] == pytest.approx(arm["clicked"] / arm["served"])
+        assert arm["clicked"] <= arm["displayed"] <= arm["served"]
+        assert arm["converted"] <= arm["clicked"]
+        assert 0 < people["true_ctr"][name] == arm["true_ctr"] < 0.3
+    assert sum(arm["units"] for arm in arms.values()) <= PEOPLE
+    assert people["events"] == sum(
+        arm[state] for arm in arms.values() for state in ("displayed", "clicked", "converted")
+    )
+    assert 0 < report["coverage"] <= 1
+    assert 0 <= report["explored_share"] <= 0.1
 
 
 def test_a_second_demo_in_one_folder_is_told_so(system: System, tmp_path: Path) -> None:
@@ -103,8 +131,9 @@ def _movielens(folder: Path) -> Path:
     return folder
 
 
-def _demo(directory: Path, data: Path) -> subprocess.CompletedProcess[str]:
+def _demo(directory: Path, data: Path, people: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "infra.cli", "demo", "--sample", "20"]
+    command += ["--population", str(people), "--seconds", "4"]
     command += ["--data", str(data), "--data-dir", str(directory / "demo")]
     return subprocess.run(
         command,

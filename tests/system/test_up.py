@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra import home, services
+from infra.cli.scrape import scrape
 from infra.plan import ROOT
 from infra.supervise import System, running
 
@@ -104,6 +105,18 @@ def test_everything_comes_up_and_says_where_it_is(system: System) -> None:
         assert where in said
     assert all(Path(it.log).is_file() for it in state.processes)
     assert system.settings.data_dir == system.directory
+
+
+def test_each_process_answers_prometheus_where_it_is_told_to_look(system: System) -> None:
+    told = json.loads((system.directory / home.TARGETS).read_text())
+    ports = {it.name: it.metrics_port for it in system.state().processes if it.metrics_port}
+    assert set(ports) == {*NAMES, "serving-0", "serving-1"} - {"broker", "redis", "setup"}
+    assert len(set(ports.values())) == len(ports)
+    assert {it["labels"]["process"]: it["targets"] for it in told} == {
+        name: [f"127.0.0.1:{port}"] for name, port in ports.items()
+    }
+    for port in ports.values():
+        until(lambda port=port: bool(scrape("127.0.0.1", port)))  # type: ignore[misc]
 
 
 def test_a_killed_process_is_started_again_in_one_line(system: System) -> None:

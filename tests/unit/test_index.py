@@ -1,4 +1,4 @@
-"""The content index: exact, and the same whatever the order of insertion."""
+"""The indexes: exact, the same whatever the order of insertion, each as current as its last refresh."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import content
+from schemas.identity import item_hash
 from schemas.item import Item
 from serving.catalogue import ItemTable
-from serving.index import ContentIndex
-from tests.unit.worlds import WORDS, catalogue
+from serving.index import ContentIndex, SpaceIndex, VectorIndex
+from tests.unit.worlds import WORDS, catalogue, release
 
 NOW = (("a", "love"), ("c", "river"))
 few_words = st.lists(st.sampled_from(WORDS[:4]), max_size=2).map(" ".join)
@@ -25,7 +26,7 @@ def _index(items: list[Item], exact: int = 1000) -> ContentIndex:
     return index
 
 
-def _ids(index: ContentIndex, query: content.Vector, k: int) -> list[tuple[str, float]]:
+def _ids(index: VectorIndex, query: content.Vector, k: int) -> list[tuple[str, float]]:
     found = index.search(query, k)
     near = zip(found.slots.tolist(), found.similarity.tolist(), strict=True)
     return [(index.items.ids[slot], similarity) for slot, similarity in near]
@@ -83,3 +84,74 @@ def test_above_the_limit_it_is_a_graph_that_finds_nearly_all() -> None:
 def test_an_empty_index_finds_nothing() -> None:
     index = _index([])
     assert not len(index.search(content.vector(Item(item_id="q", title="red")), 5).slots)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_a_space_has_its_own_vectors_and_encodes_the_rest(seed: int, part: int) -> None:
+    items = catalogue(40, 3, seed)
+    made = release(items[:20], seed)
+    table = ItemTable(capacity=4)
+    by_content, by_space = ContentIndex(table, 1000), SpaceIndex(table, made, 1000)
+    for n, item in enumerate(items):
+        table.put(item)
+        if n % 7 == 0:  # several follow one table, each at its own pace
+            by_content.refresh()
+        if n % 5 == 0:
+            by_space.refresh(limit=part)
+    table.drop("i3")
+    before = len(by_space)
+    while not by_space.refresh(limit=part):
+        assert len(by_space) <= before + part
+        before = len(by_space)
+    by_content.refresh()
+    held = [item for item in items if item.item_id != "i3"]
+    worded = [item for item in held if content.vector(item).any()]
+    assert len(by_content) == len(worded)
+    assert not by_space.vectors[table.slot(item_hash("i3"))].any()
+    rows = made.space.find(np.array([item_hash(item.item_id) for item in held], np.uint64))
+    exact = {}
+    for item, row in zip(held, rows.tolist(), strict=True):
+        own = made.space.vectors[row] if row >= 0 else None
+        vector = made.space.encode(content.vector(item)[None])[0] if own is None else own
+        exact[item.item_id] = float(vector @ made.space.vectors[0]) if len(made.space.hashes) else 0
+        assert (by_space.vectors[table.find(item.item_id)] == vector).all()
+    if len(made.space.hashes):
+        found = dict(_ids(by_space, made.space.vectors[0], 100))
+        assert found == {name: value for name, value in exact.items() if value > 0}
+
+
+def test_the_space_knows_who_left_the_catalogue() -> None:
+    items = catalogue(10, 2, 1)
+    made = release(items, 1, share=1.0)
+    index = SpaceIndex(ItemTable(), made, 1000)
+    index.items.put(items[0])
+    index.items.put(Item(item_id="new", title="red river"))
+    index.refresh()
+    hashes = np.array([item_hash(name) for name in ("i0", "i1", "new", "nobody")], np.uint64)
+    known = made.space.vectors[made.space.find(hashes[:2])]
+    encoded = made.space.encode(content.vector(Item(item_id="new", title="red river"))[None])
+    found = index.of(hashes)
+    assert (found[:2] == known).all()
+    assert (found[2] == encoded[0]).all()
+    assert not found[3].any()
+    assert index.version == "r1@0"
+
+
+def test_a_big_space_is_a_graph_from_the_start_and_built_in_parts() -> None:
+    items = catalogue(1500, 5, seed=1)
+    made, table = release(items, 1), ItemTable()
+    for item in items:
+        table.put(item)
+    exact, graph = SpaceIndex(table, made, 2000), SpaceIndex(table, made, 100)
+    exact.refresh()
+    parts = 1
+    while not graph.refresh(limit=400):
+        parts += 1
+    assert parts == 4
+    assert len(graph) == len(exact)
+    near = [
+        len(np.intersect1d(exact.search(v, 50).slots, graph.search(v, 40).slots))
+        for v in made.space.vectors[:30]
+    ]
+    assert np.mean(near) > 36

@@ -1,15 +1,17 @@
-"""Items, preferences, links and placements at the edge. No server, no clock."""
+"""Items, preferences, links, placements and experiments at the edge. No server, no clock."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas import control
 from schemas import event as events
 from schemas import item as items
+from schemas.control_checks import standing
 from schemas.event import Link, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.item import DeleteItem, Item, PutItem
@@ -206,10 +208,47 @@ def test_a_placement_names_the_version_it_replaces() -> None:
         ),
         ({"recipe": {"weights": {"covisit": 1}, "depth": 0}}, "recipe.depth", "out_of_range"),
         ({"recipe": {"weights": {"covisit": 1}, "cap": 0}}, "recipe.cap", "unknown_field"),
+        ({"recipe": {"exploration": {"epsilon": 2}}}, "recipe.exploration.epsilon", "out_of_range"),
     ],
 )
 def test_a_placement_is_refused_by_name(change: Any, field: str, code: str) -> None:
     body = {"expected_version": 0, "recipe": {"weights": {"covisit": 1}}, **change}
     with pytest.raises(Rejected) as caught:
         ingest_control.placement(encode(body), "home", NOW)
+    assert (caught.value.field, caught.value.code) == (field, code)
+
+
+EXPERIMENT: dict[str, Any] = {
+    "placement": "home",
+    "variants": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}],
+}
+
+
+def experiment(change: Any = (), **body: Any) -> control.Change:
+    stands = standing({"experiment:old": msgspec.convert(EXPERIMENT, control.Experiment)})
+    whole = {"expected_version": 0, "experiment": {**EXPERIMENT, **dict(change)}, **body}
+    record = ingest_control.experiment(encode(whole), "ranker", stands, NOW)
+    assert (record.key, record.partition) == (b"experiment:ranker", 0)
+    return control.decode(record.value)
+
+
+def test_an_experiment_names_the_version_it_replaces() -> None:
+    change = experiment({"placement": "popular"}, expected_version=3, actor="me")
+    assert (change.subject, change.id, change.expected_version) == ("experiment", "ranker", 3)
+    assert (change.actor, change.received_at) == ("me", NOW)
+    assert json.loads(bytes(change.body)) == {**EXPERIMENT, "placement": "popular"}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code"),
+    [
+        ({}, "experiment.placement", "overlapping_experiment"),
+        ({"placement": "nowhere"}, "experiment.placement", "unknown_placement"),
+        ({"variants": []}, "experiment.variants", "too_few"),
+        ({"salt": 5}, "experiment.salt", "wrong_type"),
+    ],
+)
+def test_an_experiment_is_refused_by_name(change: Any, field: str, code: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        experiment(change)
     assert (caught.value.field, caught.value.code) == (field, code)

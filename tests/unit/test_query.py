@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.alphabet import Position
 from schemas.reject import Rejected
-from serving import cursor, query
+from serving import cursor, query, rows
+from serving.errors import Problem
 
 
 def test_everything_at_once() -> None:
@@ -32,6 +34,7 @@ def test_everything_at_once() -> None:
                 ("explain", "full"),
                 ("personalized", "false"),
                 ("now", "2020-01-01T00:00:00Z"),
+                ("filter", "f"),
             ]
         ).encode()
     )
@@ -44,6 +47,7 @@ def test_everything_at_once() -> None:
     assert (asked.after, asked.max_wait_ms, asked.personalized) == (Position(7, 129341), 0, False)
     assert asked.cursor == cursor.decode(shown or "")
     assert asked.now == 1_577_836_800_000
+    assert asked.filter == "f"  # whether there is one, is known where the placement is
 
 
 REFUSED = [
@@ -71,7 +75,8 @@ REFUSED = [
     ("user_id=u&personalized=1", "personalized", "wrong_type"),
     ("user_id=u&now=yesterday", "now", "not_a_time"),
     ("user_id=u&now=1989-12-31T23:59:59Z", "now", "out_of_range"),
-    ("user_id=u&filter=f", "filter", "unknown_filter"),
+    ("user_id=u&filter=", "filter", "empty"),
+    ("user_id=u&filter=f&filter=g", "filter", "repeated"),
     ("user_id=u&colour=red", "colour", "unknown_field"),
     ("user_id=u&c%3Co=red", "query", "unknown_field"),
     ("user_id=u&&", "query", "unknown_field"),
@@ -128,3 +133,50 @@ def test_cursors_add_up(pages: list[list[str]]) -> None:
 def test_a_list_ends_where_its_cursor_would_not_fit() -> None:
     assert cursor.encode(b"", ["x"] * cursor.MOST) is not None
     assert cursor.encode(b"", ["x"] * (cursor.MOST + 1)) is None
+
+
+def test_a_row_goes_before_what_all_share() -> None:
+    asked = rows.posted(
+        b'{"user_id": "u", "count": 3, "category": "c", "distinct": true, "requests":'
+        b' [{}, {"count": 4, "category": null}, {"anonymous_id": "a", "exclude": ["x"]}]}'
+    )
+    assert (asked.single, asked.distinct) == (False, True)
+    assert [(row.user_id, row.anonymous_id) for row in asked.rows] == [
+        ("u", None),
+        ("u", None),
+        (None, "a"),
+    ]
+    assert [(row.count, row.category) for row in asked.rows] == [(3, "c"), (4, None), (3, "c")]
+    assert [row.exclude for row in asked.rows] == [(), (), ("x",)]
+    assert asked.path(1, "count") == "requests[1].count"
+    assert asked.path(2, "count") == "count"
+
+
+def test_one_row_stands_alone() -> None:
+    asked = rows.posted(b'{"user_id": "u", "after": "7:1", "cursor": null}')
+    assert (asked.single, asked.distinct) == (True, False)
+    assert asked.rows == (query.Query(user_id="u", after=Position(7, 1)),)
+    assert asked.path(0, "after") == "after"
+
+
+FIELDS = st.sampled_from([*query.READERS, "requests", "distinct", "context", "x"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=4),
+)
+
+
+@given(JSON | st.dictionaries(FIELDS, JSON, max_size=6))
+def test_any_json_is_rows_or_a_refusal(given: object) -> None:
+    try:
+        asked = rows.posted(json.dumps(given).encode())
+    except (Rejected, Problem):
+        return
+    assert all((row.user_id is None) != (row.anonymous_id is None) for row in asked.rows)
+    assert 1 <= len(asked.rows) <= rows.MOST_ROWS
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_rows_or_a_refusal(raw: bytes) -> None:
+    with pytest.raises((Rejected, Problem)):
+        rows.posted(raw)

@@ -1,0 +1,118 @@
+"""A batch of one partition on its way through the steps, and the facts it gathers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import window
+from models.features.columns import Columns, Folded
+from models.features.ring import CAP
+from schemas import event as events
+from schemas import facts
+from schemas.event import Action, Served
+from schemas.write import Write
+
+MOST_HASHES: Final = 1_000_000
+
+
+class Hashes(dict[str, int]):
+    """hash(id), remembered. Bounded: it forgets everything at `MOST_HASHES`."""
+
+    def __init__(self, hash_: Any) -> None:
+        super().__init__()
+        self._hash = hash_
+
+    def __missing__(self, key: str) -> int:
+        if len(self) >= MOST_HASHES:
+            self.clear()
+        self[key] = value = self._hash(key)
+        return int(value)
+
+
+@dataclass
+class Decoded:
+    """A batch on its way through the steps."""
+
+    partition: int
+    first: int
+    next: int
+    records: list[tuple[int, int, events.Event]]
+    """(offset, record time, event)."""
+    stamps: list[int]
+    """Record times of all records, those of dead letters too."""
+    ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
+    """Event ids to remember, by bucket."""
+    expired: list[int] = field(default_factory=list)
+    """Buckets that went out of the window."""
+
+
+class Turn:
+    """What one batch has gathered so far. `dirty`: slots of rows that changed; `spoke`: of those
+    whose list of recent actions did."""
+
+    def __init__(self, write: Write, first: int) -> None:
+        self.write, self._first = write, first
+        self.dirty: set[int] = set()
+        self.spoke: set[int] = set()
+        self._parts: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, columns: Columns, folded: Folded) -> None:
+        """Facts of the actions on known items, at most 3 of a person, item and UTC day."""
+        counts = columns.known.copy()
+        partners = np.zeros((len(columns), window.LAG), np.uint64)
+        if len(folded.recent):
+            counts[folded.entered] &= folded.repeats < CAP
+            partners[folded.entered] = folded.partners
+        self._parts.append(
+            (
+                columns.offset[counts],
+                columns.item[counts],
+                columns.category[counts],
+                columns.time[counts] // 1000,
+                columns.action[counts],
+                partners[counts],
+            )
+        )
+
+    def facts(self) -> facts.Actions:
+        """In the order of the log."""
+        if not self._parts:
+            return facts.NO_ACTIONS
+        offset, item, category, time, action = (
+            np.concatenate([part[i] for part in self._parts]) for i in range(5)
+        )
+        order = np.argsort(offset, kind="stable")
+        partners = np.concatenate([part[5] for part in self._parts])[order]
+        there = partners != 0
+        return facts.Actions(
+            (offset[order] - self._first).astype(np.uint32),
+            item[order],
+            category[order],
+            time[order].astype(np.uint32),
+            action[order],
+            there.sum(1, dtype=np.uint8),
+            partners[there],
+            (np.nonzero(there)[1] + 1).astype(np.uint8),
+        )
+
+
+def runs(records: list[tuple[int, int, events.Event]]) -> list[list[tuple[int, Any]]]:
+    """The records cut where actions and what is said about people alternate. What was served is left
+    out: it touches no row, and would cut the actions into small pieces."""
+    if all(type(event) is Action for _, _, event in records):
+        return [[(offset, event) for offset, _, event in records]] if records else []
+    cut: list[list[tuple[int, Any]]] = []
+    last: bool | None = None
+    for offset, _, event in records:
+        kind = type(event)
+        if kind is Served:
+            continue
+        if (kind is Action) != last:
+            last = kind is Action
+            cut.append([])
+        cut[-1].append((offset, event))
+    return cut

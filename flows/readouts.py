@@ -1,0 +1,165 @@
+"""How experiments stand, from the roll-up to the topic `experiments`, every few seconds.
+
+Views, not facts: of an experiment the last revision wins, so one that is lost is made good by the next,
+and the roll-up never waits for a broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from infra.settings import Settings
+from infra.store import Client
+from models.stats.readout import readout, version_shown
+from models.tables import Tables
+from schemas import keys
+from schemas.alphabet import Millis
+from schemas.control import Experiment, Held
+from schemas.readout import Readout
+from schemas.tables import Meta
+from schemas.topics import EXPERIMENTS
+
+log = logging.getLogger(__name__)
+AGAIN_SECONDS: Final = 30.0
+"""A running experiment is told at least so often, changed or not: whoever begins to read gets it."""
+ACKNOWLEDGED_SECONDS: Final = 10.0
+_PRODUCER: Final[dict[str, Any]] = {
+    "linger_ms": 20,
+    "bootstrap_timeout_ms": 3000,
+    "max_block_ms": 5000,
+}
+_SUBJECT: Final = b"experiment:"
+_HELD: Final = msgspec.json.Decoder(Held)
+_EXPERIMENT: Final = msgspec.json.Decoder(Experiment)
+
+
+class Sender:
+    """Sends the newest value of each key, in a thread of its own: whoever offers one never waits.
+
+    What the broker does not take is logged, counted in `failed`, and not tried again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.sent, self.failed = 0, 0
+        self._settings = settings
+        self._offered: dict[bytes, bytes] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._producer: Any = None
+
+    def offer(self, key: bytes, value: bytes) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="readouts", daemon=True)
+            self._thread.start()
+        with self._changed:
+            self._offered[key] = value
+            self._changed.notify()
+
+    def close(self, seconds: float) -> None:
+        """Sends what was offered, if the broker takes it within `seconds`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (batch := self._taken()) is not None:
+            try:
+                self._send(batch)
+                self.sent += len(batch)
+            except Exception as error:  # whatever the client raises: the next revision comes
+                self.failed += len(batch)
+                log.warning("readouts were not sent: %s", type(error).__name__)
+                self._drop()
+        self._drop()
+
+    def _taken(self) -> dict[bytes, bytes] | None:
+        """What was offered since; waits for it. None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._offered or self._closing)
+            taken, self._offered = self._offered, {}
+        return taken or None
+
+    def _send(self, batch: dict[bytes, bytes]) -> None:
+        if self._producer is None:
+            from infra import kafka  # a roll-up without experiments needs no broker
+
+            self._producer = kafka.producer(self._settings, **_PRODUCER)
+        futures = [
+            self._producer.send(EXPERIMENTS.name, key=key, value=value, partition=0)
+            for key, value in batch.items()
+        ]
+        for future in futures:
+            future.get(ACKNOWLEDGED_SECONDS)
+
+    def _drop(self) -> None:
+        """An idempotent producer that failed once may be good for nothing more."""
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+            self._producer = None
+
+
+class Readouts:
+    """What was told of each experiment, and when. `clock` answers seconds that only grow."""
+
+    def __init__(
+        self, settings: Settings, client: Client, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.sender = Sender(settings)
+        self._redis, self._clock = client, clock
+        self._every = settings.readout_seconds
+        self._next = float("-inf")
+        self._told: dict[str, tuple[object, float]] = {}
+        self._unreadable: set[bytes] = set()
+
+    def step(self, tables: Tables, meta: Meta, as_of: Millis, *, now: bool = False) -> int:
+        """Sends what is due of `tables`, which were published as `meta`. Answers how many.
+
+        `now`: also before the time has come. Errors: Redis's own.
+        """
+        if not now and self._clock() < self._next:
+            return 0
+        self._next = self._clock() + self._every
+        found = list(self._due_of(tables, meta, as_of))
+        for told in found:
+            self.sender.offer(told.experiment_id.encode(), msgspec.json.encode(told))
+        return len(found)
+
+    def close(self, seconds: float = 1.0) -> None:
+        self.sender.close(seconds)
+
+    def _due_of(self, tables: Tables, meta: Meta, as_of: Millis) -> Iterator[Readout]:
+        for identifier, held, experiment in self._experiments():
+            counted = tables.moments.versions(identifier)
+            version = version_shown(held.version, experiment.running, counted)
+            moments = tables.moments.of(identifier, version)
+            state = (version, held.body, moments.tobytes())
+            before, at = self._told.get(identifier, (None, 0.0))
+            again = experiment.running and self._clock() - at >= AGAIN_SECONDS
+            if state != before or again:
+                self._told[identifier] = (state, self._clock())
+                yield readout(
+                    identifier, version, experiment, moments, meta.positions, meta.version, as_of
+                )
+
+    def _experiments(self) -> Iterator[tuple[str, Held, Experiment]]:
+        for name, value in sorted(self._redis.hgetall(keys.CONTROL_STATE).items()):
+            if not name.startswith(_SUBJECT):
+                continue
+            try:
+                held = _HELD.decode(value)
+                experiment = _EXPERIMENT.decode(held.body)
+            except msgspec.MsgspecError as error:
+                if value not in self._unreadable:
+                    self._unreadable.add(value)
+                    log.warning("an experiment is not readable: %s", type(error).__name__)
+                continue
+            yield name.removeprefix(_SUBJECT).decode(), held, experiment

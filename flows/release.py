@@ -1,0 +1,115 @@
+"""Follows the release that serves, so that people's vectors are made by it.
+
+What it makes is a cache (law 4): when it changes is no matter of the log, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from infra.store import Client
+from models.release import Release
+from models.vectors import Encoder
+from schemas import keys
+from schemas.control import CURRENT, Current, Held, Released, release_order
+
+log = logging.getLogger(__name__)
+LOOK_SECONDS: Final = 2.0
+AGAIN_SECONDS: Final = 30.0
+"""After which one that could not be loaded is tried again: its files may be on their way."""
+
+Load = Callable[[Path, str], Release]
+"""(directory, SHA-256 of its manifest by control or "") -> release. Errors: any, for a broken one."""
+
+
+class CurrentRelease:
+    """The encoder of the release that control names; each is `directory`/<its id>.
+
+    Another is loaded in a thread beside the flow. One that cannot be loaded is told of once, by name,
+    and the one before it stays.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        directory: Path,
+        load: Load,
+        every: float = LOOK_SECONDS,
+        again: float = AGAIN_SECONDS,
+    ) -> None:
+        self._redis, self._directory, self._load = client, directory, load
+        self._every, self._again = every, again
+        self._threads = ThreadPoolExecutor(1, "release")
+        self._loading: Future[Encoder] | None = None
+        self._named = self._told = ""
+        self._looked, self._failed = -every, math.inf
+        self._encoder: Encoder | None = None
+
+    def encoder(self) -> Encoder | None:
+        """As far as it is known: it asks `every` so many seconds. Errors: Redis's."""
+        now = time.monotonic()
+        if now - self._looked >= self._every:
+            self._looked = now
+            self._look(now)
+        if self._loading is not None and self._loading.done():
+            loaded, self._loading = self._loading, None
+            self._take(loaded, now)
+        return self._encoder
+
+    def _look(self, now: float) -> None:
+        named = _current(self._redis.hget(keys.CONTROL_STATE, CURRENT.encode()))
+        if named == self._named and now - self._failed < self._again:
+            return
+        self._named, self._failed, self._loading = named, math.inf, None
+        if named:
+            published = self._redis.hget(keys.CONTROL_STATE, f"release:{named}".encode())
+            self._loading = self._threads.submit(self._make, named, _sha256(published))
+        else:
+            self._encoder = None
+
+    def _make(self, release: str, sha256: str) -> Encoder:
+        release_order(release)  # a name that is none is no directory either
+        return Encoder(release, self._load(self._directory / release, sha256).space)
+
+    def _take(self, loaded: Future[Encoder], now: float) -> None:
+        error = loaded.exception()  # what broken files make a library raise is anything
+        if error is None:
+            self._encoder = loaded.result()
+            log.info("people's vectors are made by release %s", self._named)
+            return
+        self._failed = now
+        if self._told != self._named:
+            log.warning("release %s cannot be loaded: %s", self._named, error)
+            self._told = self._named
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _current(held: bytes | None) -> str:
+    """Id of the release; "" where there is none, or what control holds cannot be read."""
+    with suppress(msgspec.MsgspecError):
+        if held:
+            return msgspec.json.decode(_body(held), type=Current).release
+    return ""
+
+
+def _sha256(held: bytes | None) -> str:
+    """Of the manifest of a release, as it was published; "" where that is not known."""
+    with suppress(msgspec.MsgspecError):
+        if held:
+            return msgspec.json.decode(_body(held), type=Released).manifest_sha256
+    return ""
+
+
+def _body(held: bytes) -> str:
+    return msgspec.json.decode(held, type=Held).body

@@ -1,0 +1,64 @@
+"""The roll-up's turns: what goes out of each, and when."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from flows.kit.meter import Meter
+from flows.readouts import Readouts
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.rollup import Rollup
+
+
+class Turns:
+    """The roll-up's turns, with what goes out of each: tables, readouts, counts, the base."""
+
+    def __init__(
+        self, rollup: Rollup, readouts: Readouts, meter: Meter, settings: Settings
+    ) -> None:
+        self._rollup, self._readouts, self._meter = rollup, readouts, meter
+        self._settings = settings
+        self._stored, self._dirty = time.monotonic(), False
+        self._ignored: Counter[str] = Counter()
+
+    def turn(self) -> float:
+        """Reads, publishes, stores where it is time. Answers the seconds until the next."""
+        begun, every = time.monotonic(), self._settings.rollup_seconds
+        self._meter.seen()
+        self._rollup.catch_up(every)
+        read = time.monotonic()
+        if self._rollup.publish():
+            self._dirty = True
+            self._meter.published(time.monotonic() - read)
+        self._tell()
+        self._count()
+        if self._dirty and time.monotonic() - self._stored >= self._settings.base_seconds:
+            self._store()
+        return max(0.0, every - (time.monotonic() - begun))
+
+    def end(self) -> None:
+        """How experiments stand at last, and the base."""
+        self._tell(now=True)
+        if self._dirty:
+            self._store()
+        self._readouts.close()
+
+    def _tell(self, *, now: bool = False) -> None:
+        if meta := self._rollup.published:
+            self._readouts.step(self._rollup.tables, meta, self._rollup.as_of, now=now)
+
+    def _count(self) -> None:
+        self._meter.tables(self._rollup.behind(), self._rollup.rows())
+        self._meter.told(self._readouts.sender.sent, self._readouts.sender.failed)
+        ignored = self._rollup.tables.arms.ignored
+        for why, n in (ignored - self._ignored).items():
+            self._meter.ignored(why, n)
+        self._ignored = ignored.copy()
+
+    def _store(self) -> None:
+        self._rollup.store()
+        self._stored, self._dirty = time.monotonic(), False

@@ -1,0 +1,71 @@
+"""The demo's release: learnt from the imported history, judged, and where it may be, served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import uvloop
+
+from infra.cli import train
+from infra.cli.demo_wait import everywhere
+from infra.cli.http import Answer
+from infra.cli.train_log import TooLittle
+from models.artefact import load
+from models.release import Release
+
+if TYPE_CHECKING:
+    from infra.cli.demo_progress import Said
+    from infra.cli.train_run import Made
+    from infra.supervise import System
+
+
+class Trained(msgspec.Struct, kw_only=True):
+    """`id` "": nothing serves but what is built in. `ranker`: refused means that it was below the best
+    there is without it, so the release goes without. `gate` says of each part what it was judged by,
+    `ndcg_at_10` and `hit_rate_at_10` of each arm, on `judged` choices held out of the history's end.
+    """
+
+    id: str
+    ranker: Literal["released", "refused", "none"]
+    gate: dict[str, str]
+    ndcg_at_10: dict[str, float] = {}
+    hit_rate_at_10: dict[str, float] = {}
+    judged: int = 0
+
+
+class _Status(msgspec.Struct):
+    release: str
+
+
+def serve(system: System, say: Said) -> Trained:
+    """Trains on what was imported, and lets every worker serve it. Errors: as `train.train`."""
+    try:
+        made, release = train.train(system.settings, say)
+    except TooLittle as error:
+        say(f"No release: {error}.")
+        return Trained(id="", ranker="none", gate={"data": str(error)})
+
+    def serves(answer: Answer) -> bool:
+        told = msgspec.json.decode(answer.body, type=_Status) if answer.status == 200 else None
+        return told is not None and told.release == release
+
+    url, token = system.url, system.settings.token
+    uvloop.run(everywhere(url, token, "/v1/status", serves, f"release {release}"))
+    return trained(made, release)
+
+
+def trained(made: Made, release: str) -> Trained:
+    return Trained(
+        id=release,
+        ranker="released" if made.model is not None else "refused",
+        gate={name: f"{it.outcome}: {it.why}" for name, it in made.verdicts.items()},
+        ndcg_at_10={name: arm.ndcg for name, arm in made.arms.items()},
+        hit_rate_at_10={name: arm.hit_rate for name, arm in made.arms.items()},
+        judged=made.choices["judged"],
+    )
+
+
+def held(system: System, told: Trained) -> Release | None:
+    """What serves, for whoever decides in process."""
+    return load(system.settings.releases / told.id) if told.id else None

@@ -1,0 +1,92 @@
+"""What came of showing an item, by placement: its arms, for `freshet inspect item`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    import redis
+
+    from models.arms import Arm
+
+COLUMNS: Final = (
+    "placement", "#served", "#displayed", "#clicked", "#converted", "#explored", "#mean reward",
+    "Beta", "#click rate", "#95 %",
+)  # fmt: skip
+_GLOB: Final = b"*?[]\\^-"
+"""Bytes that mean something in a pattern of Redis."""
+
+
+def arms_held(client: redis.Redis, item_id: str) -> list[dict[str, Any]]:
+    """Every arm of the item, by placement: a look over all arms, since placements may have been anything."""
+    import numpy as np
+
+    from models.arms import arm
+    from schemas import keys
+    from schemas.identity import item_hash
+    from schemas.tables import ARM_KEY
+
+    item = item_hash(item_id).to_bytes(8, "little")
+    pattern = b"????" + b"".join(b"\\" + bytes([it]) if it in _GLOB else bytes([it]) for it in item)
+    found = {}
+    for key, value in client.hscan_iter(keys.TABLES_ARMS, match=pattern, count=10_000):
+        found[int(np.frombuffer(key, ARM_KEY)["placement"][0])] = arm(value)
+    names = _placements(client) if found else {}
+    told = [_told(names.get(number, f"#{number:08x}"), it) for number, it in found.items()]
+    return sorted(told, key=lambda it: str(it["placement"]))
+
+
+def cells(arm: dict[str, Any]) -> tuple[object, ...]:
+    """A row of `COLUMNS`."""
+    beta, (lo, hi) = arm["beta"], arm["click_rate"]["interval"]
+    return (
+        arm["placement"],
+        *(arm[name] for name in ("served", "displayed", "clicked", "converted", "explored")),
+        f"{arm['mean_reward']:.4f}",
+        f"({beta['alpha']}, {beta['beta']})",
+        f"{arm['click_rate']['mean']:.2%}",
+        f"[{lo:.2%}, {hi:.2%}]",
+    )
+
+
+def _told(placement: str, arm: Arm) -> dict[str, Any]:
+    from models.arms import credible
+
+    beta = arm.beta
+    counts = {
+        name: getattr(arm, name)
+        for name in ("served", "displayed", "clicked", "converted", "explored")
+    }
+    return {
+        "placement": placement,
+        **counts,
+        "mean_reward": arm.mean,
+        "beta": {"alpha": beta.alpha, "beta": beta.beta},
+        "click_rate": {
+            "mean": beta.alpha / (beta.alpha + beta.beta),
+            "interval": list(credible(beta)),
+        },
+    }
+
+
+def _placements(client: redis.Redis) -> dict[int, str]:
+    """Hash -> name, of those built in or put, and of those that an experiment names."""
+    from schemas import keys
+    from schemas.control import BUILT_IN, Experiment, Held
+    from schemas.identity import category_hash
+
+    names = set(BUILT_IN)
+    held: dict[bytes, bytes] = client.hgetall(keys.CONTROL_STATE)  # type: ignore[assignment]
+    for key, value in held.items():
+        subject, _, identifier = key.decode().partition(":")
+        if subject == "placement":
+            names.add(identifier)
+        elif subject == "experiment":
+            try:
+                body = msgspec.json.decode(value, type=Held).body
+                names.add(msgspec.json.decode(body, type=Experiment).placement)
+            except msgspec.MsgspecError:
+                continue
+    return {category_hash(name): name for name in names}

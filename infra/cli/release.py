@@ -1,0 +1,145 @@
+"""`freshet release`: which releases there are, which one serves, and going back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.cli.console import console, find, iso, json_option, print_json, system_option, table
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+
+class NoRelease(ValueError):
+    """There is no such release; the text says what there is."""
+
+
+@click.group("release")
+def release_command() -> None:
+    """Which releases there are, which one serves, and going back.
+
+    \b
+    freshet release list
+    freshet release show 2026-11-24.1
+    freshet release activate 2026-11-24.2
+    freshet release rollback
+    """
+
+
+@release_command.command("list")
+@system_option
+@json_option
+def list_(data_dir: Path | None, as_json: bool) -> None:
+    """Every release, the newest first."""
+    held = releases(find(data_dir).settings)
+    if as_json:
+        print_json(held)
+        return
+    rows = [
+        ("serves" if it["current"] else "", it["id"], iso(it["created_at"]) if it["created_at"]
+         else "", it["parent"], it["ranker"], it["state"])
+        for it in held
+    ]  # fmt: skip
+    console().print(table("", ("", "release", "made", "parent", "ranker", "state"), rows))
+
+
+@release_command.command("show")
+@click.argument("release")
+@system_option
+@json_option
+def show(release: str, data_dir: Path | None, as_json: bool) -> None:
+    """The manifest of RELEASE, checked against its files."""
+    import msgspec
+
+    from models.artefact import load, manifest_of
+
+    settings = find(data_dir).settings
+    _known(settings, release)
+    manifest, sha = manifest_of(settings.releases / release)
+    load(settings.releases / release)
+    told = {**msgspec.to_builtins(manifest), "manifest_sha256": sha}
+    if as_json:
+        print_json(told)
+        return
+    console().print_json(data=told)
+
+
+@release_command.command("activate")
+@click.argument("release")
+@system_option
+def activate(release: str, data_dir: Path | None) -> None:
+    """Let RELEASE serve. Going back to an older one is `rollback`."""
+    from infra.cli.train import serve
+    from models.artefact import load
+
+    settings = find(data_dir).settings
+    _known(settings, release)
+    load(
+        settings.releases / release
+    )  # what is broken is told here, before anybody is told to serve it
+    serve(settings, release)
+    console().print(f"{release} serves from now on.")
+
+
+@release_command.command("rollback")
+@click.argument("release", required=False)
+@system_option
+def rollback(release: str | None, data_dir: Path | None) -> None:
+    """Go back to RELEASE, else to the parent of the one that serves."""
+    from infra.cli.train import serve
+    from models.artefact import load, manifest_of
+
+    settings = find(data_dir).settings
+    if release is None:
+        current = next((it["id"] for it in releases(settings) if it["current"]), "")
+        if not current:
+            raise NoRelease("no release serves: there is nothing to go back from")
+        release = manifest_of(settings.releases / current)[0].parent
+        if not release:
+            raise NoRelease(f"{current} has no parent to go back to: name one")
+    _known(settings, release)
+    load(settings.releases / release)
+    serve(settings, release, rollback=True)
+    console().print(f"{release} serves from now on.")
+
+
+def releases(settings: Settings) -> list[dict[str, Any]]:
+    """Those that control knows, the newest first, with what lies in their folders."""
+    import msgspec
+
+    from infra import store
+    from models.artefact import BadRelease, manifest_of
+    from schemas import keys
+    from schemas.control import CURRENT, Current, Held, release_order
+    from schemas.release import RANKER
+
+    with store.connect(settings) as client:
+        held: Any = client.hgetall(keys.CONTROL_STATE)
+    bodies = {
+        name.decode(): msgspec.json.decode(value, type=Held).body for name, value in held.items()
+    }
+    current = bodies.get(CURRENT)
+    serves = msgspec.json.decode(current, type=Current).release if current else ""
+    names = [name.partition(":")[2] for name in bodies if name.startswith("release:")]
+    found = []
+    for name in sorted(names, key=release_order, reverse=True):
+        told = {"id": name, "current": name == serves, "created_at": 0, "parent": "", "ranker": "",
+                "state": "ready"}  # fmt: skip
+        try:
+            manifest, _ = manifest_of(settings.releases / name)
+            told |= {"created_at": manifest.created_at, "parent": manifest.parent,
+                     "ranker": "yes" if RANKER in manifest.files else "no"}  # fmt: skip
+        except BadRelease as bad:
+            told["state"] = str(bad)
+        found.append(told)
+    return found
+
+
+def _known(settings: Settings, release: str) -> None:
+    known = [it["id"] for it in releases(settings)]
+    if release not in known:
+        there = ", ".join(known[:5]) or "none"
+        raise NoRelease(f"there is no release of that name; there are: {there}")

@@ -1,0 +1,92 @@
+"""What processes say of themselves in Prometheus's text format, read for people."""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+SECONDS: Final = 2.0
+Label = tuple[str, str]
+Samples = Mapping[str, Mapping[tuple[Label, ...], float]]
+"""Name -> labels, sorted -> value."""
+
+
+def scrape(host: str, port: int) -> Samples:
+    """Nothing where nobody answers."""
+    # loopback is nobody's proxy's business
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{host}:{port}/metrics", timeout=SECONDS) as answer:
+            return read(answer.read().decode())
+    except (OSError, ValueError):
+        return {}
+
+
+def read(text: str) -> Samples:
+    """Errors: ValueError where it is no such text."""
+    found: dict[str, dict[tuple[Label, ...], float]] = defaultdict(dict)
+    for family in text_string_to_metric_families(text):
+        for it in family.samples:
+            found[it.name][tuple(sorted(it.labels.items()))] = it.value
+    return dict(found)
+
+
+def total(samples: Samples, name: str) -> float:
+    """Over all its series."""
+    return sum(samples.get(name, {}).values())
+
+
+def quantile(samples: Samples, name: str, q: float) -> float | None:
+    """Of the histogram `name`, as PromQL's histogram_quantile has it; None where it holds nothing.
+
+    >>> told = 'a_bucket{le="1"} 2\\na_bucket{le="2"} 4\\na_bucket{le="+Inf"} 4\\n'
+    >>> quantile(read(told), "a", 0.75)
+    1.5
+    """
+    buckets: dict[float, float] = defaultdict(float)
+    for labels, n in samples.get(f"{name}_bucket", {}).items():
+        buckets[float(dict(labels)["le"])] += n
+    return _within(sorted(buckets.items()), q)
+
+
+def _within(buckets: Iterable[tuple[float, float]], q: float) -> float | None:
+    """`buckets`: upper bound and how many lie at or below it."""
+    held = list(buckets)
+    if not held or not held[-1][1]:
+        return None
+    wanted, low, below = q * held[-1][1], 0.0, 0.0
+    for bound, n in held:
+        if n >= wanted:
+            # beyond the last bound nothing is known but that it is beyond
+            return (
+                low if math.isinf(bound) else low + (bound - low) * (wanted - below) / (n - below)
+            )
+        low, below = bound, n
+    return None
+
+
+def flow_row(process: str, samples: Samples) -> dict[str, Any] | None:
+    """How a flow's process has done since its start; None where it is none that reads a topic."""
+    batches = total(samples, "freshet_flow_batch_records_count")
+    if "freshet_flow_records_total" not in samples:
+        return None
+    records = total(samples, "freshet_flow_records_total")
+    return {
+        "process": process,
+        "records": int(records),
+        "lag": int(total(samples, "freshet_flow_lag")),
+        "batch": records / batches if batches else None,
+        "commit_p95_ms": _ms(quantile(samples, "freshet_flow_commit_seconds", 0.95)),
+        "fresh_p95_ms": _ms(quantile(samples, "freshet_flow_fresh_seconds", 0.95)),
+        "dead_letters": int(total(samples, "freshet_flow_dead_letters_total")),
+        "fenced": int(total(samples, "freshet_flow_fenced_total")),
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

@@ -1,0 +1,190 @@
+"""`freshet tail experiments`: how each experiment stands, one block a revision, or one that changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from infra.cli.console import console, printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from schemas.readout import MetricOut, Readout, VariantOut
+
+LAST: Final = 200
+"""Readouts that a terminal looks back at: each running experiment is told at least every 30 s."""
+INTERVAL: Final = "#"
+"""The column of the interval of what stands before it."""
+LIFT: Final = "#lift of CTR"
+COLUMNS: Final = (
+    "variant", "#people", "#served", "#clicks",
+    "#CTR", INTERVAL, LIFT, INTERVAL, "#conversion", INTERVAL,
+)  # fmt: skip
+CAPTION: Final = "95 % intervals, for one look at the planned end and not one a day"
+
+
+def parsed(value: Any) -> Readout | None:
+    """A record's value as a readout; None where it is none."""
+    import msgspec
+
+    from schemas.readout import Readout
+
+    try:
+        return msgspec.convert(value, Readout)
+    except msgspec.ValidationError:
+        return None
+
+
+def heading(told: Readout, now: int) -> str:
+    """
+    >>> from schemas.readout import Readout
+    >>> heading(Readout(experiment_id="e", version=3, placement="home", revision=812, positions=(),
+    ...                 as_of=1000, variants=(), comparisons=()), 3500)
+    'e version 3 at home, revision 812, as of 2.5 s ago'
+    """
+    return (
+        f"{printable(told.experiment_id)} version {told.version} at {printable(told.placement)},"
+        f" revision {told.revision}, as of {_ago(now - told.as_of)}"
+    )
+
+
+def rows(told: Readout) -> list[tuple[str, ...]]:
+    """A row of `COLUMNS` each variant."""
+    lifts = {it.treatment: it for it in told.comparisons if it.metric == "ctr"}
+    return [_row(it, lifts.get(it.variant)) for it in told.variants]
+
+
+def block(told: Readout, now: int) -> str:
+    """One readout as plain lines, columns aligned."""
+    names = [name.lstrip("#") for name in COLUMNS]
+    cells = [names, *(list(map(printable, row)) for row in rows(told))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if name.startswith("#") else cell.ljust(width)
+            for name, cell, width in zip(COLUMNS, line, widths, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join([heading(told, now), *(f"  {line}" for line in lines)])
+
+
+def panel(told: Iterable[Readout], now: int) -> RenderableType:
+    """Every experiment, for a terminal: intervals stand below their values, 80 columns are enough."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_stacked(it, now) for it in told]
+    return Group(*parts, Text(CAPTION if parts else "no experiment was told yet", style="dim"))
+
+
+def _stacked(told: Readout, now: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(
+        title=heading(told, now),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in COLUMNS:
+        if name != INTERVAL:
+            made.add_column(name.lstrip("#"), justify="right" if name.startswith("#") else "left")
+    sure = {it.treatment: _sure(it.ci) for it in told.comparisons if it.metric == "ctr"}
+    for variant, row in zip(told.variants, rows(told), strict=True):
+        cells: list[Text] = []
+        for name, cell in zip(COLUMNS, row, strict=True):
+            if name == INTERVAL:
+                cells[-1].append(f"\n{cell}", style="dim")
+            else:
+                style = sure.get(variant.variant, "") if name == LIFT else ""
+                cells.append(Text(printable(cell), style=style))
+        made.add_row(*cells)
+    return made
+
+
+def _sure(ci: tuple[float, float] | None) -> str:
+    """A style: green where all of the interval is better, red where all of it is worse."""
+    if ci is None or ci[0] <= 0 <= ci[1]:
+        return ""
+    return "bold green" if ci[0] > 0 else "bold red"
+
+
+def watch(records: Iterable[dict[str, Any]], count: int | None) -> None:
+    """Keeps one panel current, of the last revision of each experiment, until `count` records came."""
+    from rich.live import Live
+
+    held: dict[str, Readout] = {}
+    with Live(
+        get_renderable=lambda: panel([held[name] for name in sorted(held)], _now()),
+        console=console(),
+        refresh_per_second=4,
+    ):
+        for n, record in enumerate(records, 1):
+            told = parsed(record["value"])
+            if told is not None:
+                held = {**held, told.experiment_id: told}
+            if n == count:
+                return
+
+
+def print_blocks(
+    records: Iterable[dict[str, Any]], count: int | None, clock: Callable[[], int] | None = None
+) -> None:
+    """A block a record."""
+    for n, record in enumerate(records, 1):
+        told = parsed(record["value"])
+        where = f"{record['partition']}:{record['offset']}"
+        click.echo(block(told, (clock or _now)()) if told else f"{where}  not a readout")
+        if n == count:
+            return
+
+
+def _row(variant: VariantOut, lift: Any) -> tuple[str, ...]:
+    ctr, conversion = variant.metrics.get("ctr"), variant.metrics.get("conversion")
+    return (
+        variant.variant,
+        f"{variant.units:,}",
+        f"{variant.counts.get('served', 0):,}",
+        f"{variant.counts.get('clicked', 0):,}",
+        *_rate(ctr),
+        *(_lift(lift.lift, lift.ci) if lift else ("", "")),
+        *_rate(conversion),
+    )
+
+
+def _rate(metric: MetricOut | None) -> tuple[str, str]:
+    if metric is None or metric.value is None:
+        return "-", ""
+    ends = f"{100 * metric.ci[0]:.2f} to {metric.ci[1]:.2%}" if metric.ci else ""
+    return f"{metric.value:.2%}", ends
+
+
+def _lift(value: float | None, ci: tuple[float, float] | None) -> tuple[str, str]:
+    if value is None:
+        return "-", ""
+    return f"{value:+.1%}", f"{100 * ci[0]:+.1f} to {ci[1]:+.1%}" if ci else ""
+
+
+def _ago(millis: int) -> str:
+    """
+    >>> _ago(-3), _ago(2500), _ago(90_000), _ago(10_000_000)
+    ('0.0 s ago', '2.5 s ago', '90 s ago', '167 min ago')
+    """
+    seconds = max(0, millis) / 1000
+    if seconds < 10:
+        return f"{seconds:.1f} s ago"
+    return f"{seconds:.0f} s ago" if seconds < 600 else f"{seconds / 60:.0f} min ago"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,148 @@
+"""`freshet train`: from the log to a release that serves."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.cli.console import find, json_option, print_json, system_option
+
+if TYPE_CHECKING:
+    from infra.cli.demo_progress import Said
+    from infra.cli.train_run import Made
+    from infra.settings import Settings
+
+
+@click.command("train")
+@system_option
+@click.option(
+    "--publish/--no-publish", default=True, show_default=True, help="Write it, and tell control."
+)
+@click.option(
+    "--activate/--no-activate", default=True, show_default=True, help="Let it serve from now on."
+)
+@json_option
+def train_command(data_dir: Path | None, publish: bool, activate: bool, as_json: bool) -> None:
+    """Learn a release from the log, judge it, and let it serve.
+
+    Item vectors in which interactions and content share one space, the weights of the coarse score,
+    and a ranker. Whatever is below what it would replace, on choices held out of the end of the log,
+    is not released: the release says so, and is made of the rest.
+
+    \b
+    freshet train
+    freshet train --no-publish            how good would it be?
+    freshet train --no-activate           then: freshet release activate ID
+    """
+    from infra.cli.console import console
+    from infra.cli.demo_progress import Said
+
+    settings = find(data_dir).settings
+    say = Said(console(stderr=as_json))
+    made, release = train(settings, say, publish=publish, activate=activate)
+    if as_json:
+        print_json({"release": release, "seconds": made.seconds["train"], **made.metrics})
+
+
+def train(
+    settings: Settings, say: Said, *, publish: bool = True, activate: bool = True
+) -> tuple[Made, str]:
+    """What was learnt, and the id it was written under ("" where it was not).
+
+    Errors: `train_log.TooLittle`, `train_run.NotTheSame`, `changes.NotTaken`; Kafka's and Redis's.
+    """
+    from infra.cli import replay_log, train_run
+
+    with say.work("read the log"):
+        log = replay_log.read(settings)
+    made = train_run.train(log, settings, say)
+    told(made, say)
+    if not publish:
+        return made, ""
+    release = write(settings, made, time.time_ns() // 1_000_000)
+    say(f"Release {release} in {settings.releases / release}")
+    if activate:
+        serve(settings, release)
+        say("It serves from now on.")
+    return made, release
+
+
+def told(made: Made, say: Said) -> None:
+    """How the arms did, and what the gate says."""
+    from infra.cli.console import table
+
+    rows = [
+        (name, f"{arm.hit_rate:.4f}", f"{arm.ndcg:.4f}")
+        for name, arm in sorted(made.arms.items(), key=lambda it: -it[1].ndcg)
+    ]
+    title = f"{made.choices['judged']:,} choices held out, full ranking"
+    say(table(title, ("arm", "#HR@10", "#NDCG@10"), rows))
+    for name, verdict in made.verdicts.items():
+        word = "released" if verdict.released else "NOT RELEASED"
+        say(f"{name}: {word}; {verdict.why}")
+
+
+def write(settings: Settings, made: Made, now: int) -> str:
+    """Writes the release, and tells control that it exists. Answers its id."""
+    import msgspec
+    import numpy as np
+
+    from infra.cli.changes import publish, standing
+    from models import content
+    from models.training.writing import save
+    from schemas.control import CURRENT, Current, Released
+    from schemas.release import ENCODER, HASHES, VECTORS, Manifest, Space
+    from serving.reads import RELEASE
+
+    subject, _, identifier = CURRENT.partition(":")
+    held = standing(settings, subject, identifier)  # type: ignore[arg-type]
+    parent = msgspec.json.decode(held.body, type=Current).release if held else ""
+    manifest = Manifest(
+        format=0,
+        id=next_id(settings, now, parent),
+        created_at=now,
+        parent=parent,
+        code=RELEASE,
+        features=made.features,
+        schema="",
+        space=Space(name="together1", dim=content.DIM, items=len(made.hashes)),
+        coarse=dict(made.weights),
+        files={},
+        metrics=made.metrics,
+        data=made.data,
+    )
+    arrays: dict[str, Any] = {
+        HASHES: made.hashes,
+        VECTORS: np.rint(made.learnt.vectors * content.GRID).astype(np.int16),
+        ENCODER: made.learnt.encoder,
+    }
+    sha = save(settings.releases, manifest, arrays, made.model)
+    publish(settings, "release", manifest.id, Released(manifest_sha256=sha, parent=parent))
+    return manifest.id
+
+
+def next_id(settings: Settings, now: int, parent: str) -> str:
+    """The next free one of the day, later than `parent`: YYYY-MM-DD.N."""
+    from schemas.control import release_order
+
+    day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+    taken = [path.name for path in settings.releases.glob("[0-9]*.*")] + (
+        [parent] if parent else []
+    )
+    day = max([day, *(release_order(parent)[:1] if parent else ())])
+    used = [int(name.rpartition(".")[2]) for name in taken if name.startswith(f"{day}.")]
+    return f"{day}.{max(used, default=0) + 1}"
+
+
+def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
+    """Errors: `changes.NotTaken`."""
+    from infra.cli.changes import publish
+    from schemas.control import CURRENT, Current
+
+    subject, _, identifier = CURRENT.partition(":")
+    body = Current(release=release, rollback=rollback)
+    publish(settings, subject, identifier, body)  # type: ignore[arg-type]

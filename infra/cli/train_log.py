@@ -1,0 +1,196 @@
+"""Where a trainer's log comes from, and the choices in it that there is something to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.cli import replay_log
+from infra.cli.replay_log import Log
+from infra.settings import Settings
+from schemas.actions import CODE, WEIGHT
+from schemas.event import Action
+from schemas.identity import item_hash
+
+CLEAR: Final = 2.0
+"""Weight of an action from which on it is a choice (a click, a like); a view may be a mistake."""
+LEARNT: Final = 0.6
+JUDGED: Final = 0.9
+"""Shares of the acts, by time: vectors are learnt before the first, the ranker between, judged after."""
+FEWEST: Final = (200, 100)
+"""Choices to learn from and to judge by, below which neither says anything."""
+_SEED: Final = 20_26
+
+
+class TooLittle(RuntimeError):
+    """The log holds too little to learn from; the text says what is missing."""
+
+
+class BadUntil(ValueError):
+    """What ``--until`` was given is neither a time nor offsets."""
+
+
+class LogSource(Protocol):
+    """Where a trainer reads the log: the topics, or whatever keeps them."""
+
+    def read(self) -> Log:
+        """All of it, each partition from its beginning."""
+
+
+class Topics:
+    """The log as Kafka holds it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def read(self) -> Log:
+        """Errors: `KafkaError`."""
+        return replay_log.read(self._settings)
+
+
+class Acts(NamedTuple):
+    """n acts on known items that say somebody likes them, in order of (time, partition, offset).
+
+    `time` in ms; `person` are dense numbers of `people`; `first`: of this person on this item;
+    `clear`: a choice.
+    """
+
+    partition: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    time: NDArray[np.int64]
+    item: NDArray[np.uint64]
+    person: NDArray[np.int64]
+    first: NDArray[np.bool_]
+    clear: NDArray[np.bool_]
+    people: list[str]
+
+
+class Target(NamedTuple):
+    """Somebody's choice: what they did before it in their partition's log is before `offset`."""
+
+    partition: int
+    offset: int
+    person: str
+    item: int
+    """Its hash."""
+    now: int
+
+
+class Plan(NamedTuple):
+    """`learnt` (s): facts before it make the vectors. Both lists of targets are later, by time."""
+
+    learnt: int
+    train: list[Target]
+    judge: list[Target]
+
+
+def cut(log: Log, until: str) -> Log:
+    """The log before `until`: a time (RFC 3339) or the next offset of each partition, ``10.0.7.2``.
+
+    Errors: `BadUntil`.
+    """
+    if not until:
+        return log
+    parts = until.split(".")
+    if len(parts) == len(log.events) and all(part.isascii() and part.isdigit() for part in parts):
+        ends = [int(part) for part in parts]
+        events = [
+            [record for record in records if record[0] < end]
+            for records, end in zip(log.events, ends, strict=True)
+        ]
+        return log._replace(events=events)
+    try:
+        at = datetime.fromisoformat(until)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise BadUntil(
+            f"--until takes a time like 2026-11-23T10:00:00Z, or {len(log.events)} offsets with dots"
+            " between them"
+        )
+    end = int(at.timestamp() * 1000)
+    return log._replace(
+        events=[[r for r in records if _time(r) < end] for records in log.events],
+    )
+
+
+def _time(record: replay_log.Record) -> int:
+    event = record[2]
+    return event.occurred_at if isinstance(event, Action) else record[1]
+
+
+def acts(log: Log) -> Acts:
+    numbers: dict[str, int] = {}
+    hashes: dict[str, int] = {}
+    rows = []
+    for p, records in enumerate(log.events):
+        for offset, _, event in records:
+            if not isinstance(event, Action) or not event.known:
+                continue
+            weight = WEIGHT[CODE[event.action]]
+            if weight <= 0:
+                continue
+            item = hashes.get(event.item_id)
+            if item is None:
+                item = hashes[event.item_id] = item_hash(event.item_id)
+            person = numbers.setdefault(event.person, len(numbers))
+            rows.append((event.occurred_at, p, offset, person, item, weight >= CLEAR))
+    rows.sort()
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 6
+    at, partition, place, who = (np.array(it, np.int64) for it in columns[:4])
+    items = np.array(columns[4], np.uint64)
+    pairs = np.stack([who.astype(np.uint64), items]) if rows else np.empty((2, 0), np.uint64)
+    first = np.zeros(len(rows), np.bool_)
+    first[np.unique(pairs, axis=1, return_index=True)[1]] = True
+    clear = np.array(columns[5], np.bool_)
+    return Acts(partition, place, at, items, who, first, clear, list(numbers))
+
+
+def plan(done: Acts, train: int, judge: int) -> Plan:
+    """At most so many targets of each kind, drawn with a fixed seed: people's first acts on an item,
+    choices where there are enough of them, by somebody of whom something was known. Errors: `TooLittle`.
+    """
+    if not len(done.time):
+        raise TooLittle("the log holds nothing that anybody did with an item of the catalogue")
+    learnt = int(done.time[int(LEARNT * len(done.time))]) // 1000
+    judged = int(done.time[int(JUDGED * len(done.time))])
+    known = np.ones(len(done.time), np.bool_)
+    known[np.unique(done.person, return_index=True)[1]] = False
+    later = done.time // 1000 >= learnt
+    for eligible in (done.first & known & done.clear & later, done.first & known & later):
+        early = np.flatnonzero(eligible & (done.time < judged))
+        late = np.flatnonzero(eligible & (done.time >= judged))
+        if len(early) >= FEWEST[0] and len(late) >= FEWEST[1]:
+            chance = np.random.default_rng(_SEED)
+            return Plan(
+                learnt,
+                _targets(done, _some(early, train, chance)),
+                _targets(done, _some(late, judge, chance)),
+            )
+    raise TooLittle(
+        f"the log is too small to learn from: it holds {len(done.time):,} acts, and after the first"
+        f" {LEARNT:.0%} of them {len(early):,} first choices to learn from ({FEWEST[0]} are the least)"
+        f" and {len(late):,} to judge by ({FEWEST[1]})"
+    )
+
+
+def _some(among: NDArray[np.int64], most: int, chance: np.random.Generator) -> NDArray[np.int64]:
+    drawn = chance.choice(among, most, replace=False) if len(among) > most else among
+    return np.sort(drawn)
+
+
+def _targets(done: Acts, at: Sequence[int] | NDArray[np.int64]) -> list[Target]:
+    return [
+        Target(
+            int(done.partition[n]),
+            int(done.offset[n]),
+            done.people[done.person[n]],
+            int(done.item[n]),
+            int(done.time[n]),
+        )
+        for n in at
+    ]

@@ -1,0 +1,226 @@
+"""Every metric of the product, in one table, and the registry in which a process keeps its part of it.
+
+A process counts for itself and exports Prometheus's text format: serving under GET /metrics, and every
+process on a port of its own where FRESHET_METRICS_PORT gives it one. Labels have few values (partitions,
+stages, registries of ours, names that an operator chose), never the id of a person or an item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+# when a series began says nothing that its first sample does not
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Kind = Literal["counter", "gauge", "histogram"]
+Part = Literal["serving", "flows"]
+LOOPBACK: Final = "127.0.0.1"
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metric(NamedTuple):
+    """`part`: whose processes export it. `buckets`: upper bounds, in the unit that the name ends with."""
+
+    part: Part
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_READ: Final = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
+_STAGE: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+_WRITE: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_FRESH: Final = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0)
+_BATCH: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+
+# fmt: off
+TABLE: Final[tuple[Metric, ...]] = (
+    # the edge
+    Metric("serving", "freshet_requests_total", "counter", "Requests answered.", ("route", "status")),
+    Metric("serving", "freshet_request_bytes_total", "counter", "Bytes of the bodies of requests."),
+    Metric("serving", "freshet_problems_total", "counter", "Requests answered with a problem.", ("status",)),
+    Metric("serving", "freshet_events_accepted_total", "counter", "Events acknowledged with 202."),
+    Metric("serving", "freshet_events_rejected_total", "counter", "Events refused.", ("code",)),
+    Metric("serving", "freshet_events_ignored_fields_total", "counter",
+           "Events with experiment, variant or propensity, ignored."),
+    Metric("serving", "freshet_not_durable_total", "counter",
+           "Requests answered 503 since the broker did not take them."),
+    Metric("serving", "freshet_write_seconds", "histogram",
+           "Time from a write request's arrival to its acknowledgement.", (), _WRITE),
+    Metric("serving", "freshet_log_pending", "gauge", "Records under way to the broker."),
+    # what a serving process holds
+    Metric("serving", "freshet_ready", "gauge", "Whether a part of the server is ready, 0 or 1.", ("part",)),
+    Metric("serving", "freshet_items", "gauge", "Items that can be shown."),
+    Metric("serving", "freshet_tables_version", "gauge", "Version of the roll-up's tables."),
+    Metric("serving", "freshet_release_info", "gauge", "The release that serves: 1.", ("release",)),
+    Metric("serving", "freshet_release_refused_total", "counter",
+           "Releases that were not taken; the one before goes on.", ("why",)),
+    # reads
+    Metric("serving", "freshet_read_seconds", "histogram", "Time of an answer's making.", ("route",), _READ),
+    Metric("serving", "freshet_stage_seconds", "histogram", "Time of a stage of an answer.",
+           ("stage",), _STAGE),
+    Metric("serving", "freshet_answers_total", "counter", "Answers; fallback is none for a full one.",
+           ("placement", "fallback")),
+    Metric("serving", "freshet_stale_reads_total", "counter",
+           "Answers given before the state included what `after` asked for."),
+    Metric("serving", "freshet_store_down_total", "counter", "Answers made without the store."),
+    Metric("serving", "freshet_stale_vector_total", "counter",
+           "Answers made without the person's vector, which was of another release."),
+    Metric("serving", "freshet_candidates_total", "counter", "Candidates brought.", ("source",)),
+    Metric("serving", "freshet_rule_removed_total", "counter", "Candidates that a rule removed.", ("why",)),
+    Metric("serving", "freshet_rule_kept_total", "counter", "Candidates that every rule kept."),
+    Metric("serving", "freshet_shown_total", "counter", "Items shown.", ("placement",)),
+    Metric("serving", "freshet_explored_total", "counter", "Items shown that exploration drew.",
+           ("placement",)),
+    Metric("serving", "freshet_assignments_total", "counter", "Answers in which an experiment had a say.",
+           ("experiment", "variant")),
+    Metric("serving", "freshet_slates_total", "counter", "Slates given to the log."),
+    Metric("serving", "freshet_slates_lost_total", "counter", "Slates that did not reach the log."),
+    Metric("serving", "freshet_spool_bytes", "gauge", "Bytes in the spool that are not in the log yet."),
+    Metric("serving", "freshet_spool_writable", "gauge",
+           "Whether slates survive the process's death: 1, or 0 while the disk takes none."),
+    Metric("serving", "freshet_spool_taken_over_total", "counter",
+           "Spools of workers that were killed, taken over."),
+    # flows on a topic
+    Metric("flows", "freshet_flow_lag", "gauge", "Records from the fence to the log's end, as last fetched.",
+           ("flow", "partition")),
+    Metric("flows", "freshet_flow_offset", "gauge", "Where the fence stands.", ("flow", "partition")),
+    Metric("flows", "freshet_flow_seen_timestamp_seconds", "gauge",
+           "When the flow last looked for more, Unix time.", ("flow",)),
+    Metric("flows", "freshet_flow_records_total", "counter", "Records committed.", ("flow",)),
+    Metric("flows", "freshet_flow_batch_records", "histogram", "Records of a batch.", ("flow",), _BATCH),
+    Metric("flows", "freshet_flow_batch_seconds", "histogram",
+           "Time from a batch's reading to its commit's end.", ("flow",), _WRITE),
+    Metric("flows", "freshet_flow_commit_seconds", "histogram", "Time of a commit.", ("flow",), _WRITE),
+    Metric("flows", "freshet_flow_fresh_seconds", "histogram",
+           "Time from the oldest record of a batch to its commit.", ("flow",), _FRESH),
+    Metric("flows", "freshet_flow_dead_letters_total", "counter", "Records that no fold could take.",
+           ("flow", "reason")),
+    Metric("flows", "freshet_flow_fenced_total", "counter",
+           "Ends of the flow since another one had moved its fence, also of processes before.", ("flow",)),
+    Metric("flows", "freshet_flow_torn_total", "counter",
+           "Ends of the flow by a torn partition, also of processes before.", ("flow",)),
+    Metric("flows", "freshet_fold_counts_total", "counter", "What a fold counted.", ("flow", "what")),
+    # the roll-up and the relay
+    Metric("flows", "freshet_rollup_positions_lag", "gauge",
+           "Records folded by `people` and not in the tables yet.", ("partition",)),
+    Metric("flows", "freshet_rollup_publish_seconds", "histogram", "Time of a publication.", (), _WRITE),
+    Metric("flows", "freshet_rollup_rows", "gauge", "Rows of the tables.", ("table",)),
+    Metric("flows", "freshet_rollup_ignored_total", "counter",
+           "Facts that the tables do not take.", ("why",)),
+    Metric("flows", "freshet_readouts_total", "counter", "Readouts of experiments.", ("outcome",)),
+    Metric("flows", "freshet_relay_sent_total", "counter", "Records sent to other partitions."),
+)
+# fmt: on
+METRICS: Final = {metric.name: metric for metric in TABLE}
+_MADE_BY: Final[dict[Kind, Any]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+class Telemetry:
+    """One process's part of the table.
+
+    Errors of every method: KeyError for a name that is not in it, ValueError for other labels than its
+    own. Counting is safe in any thread, and costs 0.3 to 0.6 µs once a series exists.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.registry = CollectorRegistry()
+        self._hooks = _Hooks()
+        # first, so that what it sets is in the same answer
+        self.registry.register(self._hooks)
+        self._families = {it.name: _made(it, self.registry) for it in TABLE if it.part == part}
+        ProcessCollector(registry=self.registry)
+        self._series: dict[tuple[str, ...], Any] = {}
+        self._totals: dict[tuple[str, ...], float] = {}
+        self._lock = threading.Lock()
+
+    def series(self, name: str, *labels: str) -> Any:
+        """The counter, gauge or histogram `name` with these values of its labels, in their order."""
+        try:
+            return self._series[(name, *labels)]
+        except KeyError:
+            family = self._families[name]
+            made = family.labels(*labels) if METRICS[name].labels or labels else family
+            self._series[(name, *labels)] = made
+            return made
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """A gauge's value; of a counter the total that somebody else keeps, which never falls."""
+        if METRICS[name].kind == "gauge":
+            self.series(name, *labels).set(value)
+            return
+        with self._lock:
+            before = self._totals.get((name, *labels), 0.0)
+            if value > before:
+                self.series(name, *labels).inc(value - before)
+                self._totals[(name, *labels)] = value
+
+    def only(self, name: str, *labels: str) -> None:
+        """1 for these labels, and no other series of that gauge."""
+        family = self._families[name]
+        family.clear()
+        family.labels(*labels).set(1)
+
+    def before(self, hook: Callable[[], None]) -> None:
+        """Calls `hook` before each scrape, in the scrape's thread, to set what is read and not counted."""
+        self._hooks.hooks.append(hook)
+
+    def render(self) -> bytes:
+        """Prometheus's text format."""
+        return prometheus_client.generate_latest(self.registry)
+
+    @contextlib.contextmanager
+    def exposed(self, settings: Settings) -> Iterator[None]:
+        """Answers scrapes on the process's own port, in a thread, where it has one.
+
+        A port that can't be had is a warning: no process ends for its metrics.
+        """
+        host, port = settings.metrics_host or LOOPBACK, settings.metrics_port
+        if not port:
+            yield
+            return
+        try:
+            server, thread = prometheus_client.start_http_server(port, host, self.registry)
+        except OSError as error:
+            log.warning("no metrics on %s port %d: %s", host, port, error.strerror)
+            yield
+            return
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+class _Hooks(Collector):
+    """Brings no metric of its own."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[], None]] = []
+
+    def collect(self) -> Iterable[Family]:
+        for hook in self.hooks:
+            hook()
+        return ()
+
+
+def _made(metric: Metric, registry: CollectorRegistry) -> Any:
+    options: dict[str, Any] = {"buckets": metric.buckets} if metric.buckets else {}
+    return _MADE_BY[metric.kind](
+        metric.name, metric.help, metric.labels, registry=registry, **options
+    )

@@ -1,0 +1,249 @@
+"""Arms: what came of showing an item at a placement, kept as River's running statistics.
+
+A slot that was served is a reward of 0 until it is clicked; a click puts its reward in that 0's place.
+So the mean of an arm's rewards is what one more serving of it would bring. Statistics are stored as
+their numbers, made into `river.stats.Mean` where facts change them, and merged: facts of one arm that
+come together are one merge, to the same mean.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.facts import STATES
+from schemas.facts import Arms as Facts
+from schemas.identity import category_hash, item_hash
+from schemas.tables import ARM, ARM_KEY
+
+SERVED, CLICKED = STATES.index("served"), STATES.index("clicked")
+EARLY: Final = np.dtype([("n", "<f8"), ("mean", "<f8")])
+"""State of the `Mean` of rewards whose slot was clicked before it was served. The fold emits none
+such; a table must not go below zero over one."""
+Key = NDArray[np.void]
+
+
+class Arm(NamedTuple):
+    """One arm, for readers: `schemas.tables.ARM` as plain numbers. `n` and `mean` are the state of its
+    `Mean` of rewards."""
+
+    served: int = 0
+    displayed: int = 0
+    clicked: int = 0
+    converted: int = 0
+    explored: int = 0
+    n: float = 0.0
+    mean: float = 0.0
+
+    @property
+    def beta(self) -> Any:
+        """`river.proba.Beta` of the click rate, from a uniform prior.
+
+        >>> Arm(served=10, clicked=2).beta.mode
+        0.2
+        """
+        from river.proba import Beta  # brings scipy: a reader's second and a half
+
+        return Beta(1 + self.clicked, 1 + max(0, self.served - self.clicked))
+
+
+def credible(beta: Any, level: float = 0.95) -> tuple[float, float]:
+    """The interval of `beta` with half of 1 - `level` on each side, by halving on River's cdf.
+
+    >>> lo, hi = credible(Arm().beta)  # uniform
+    >>> round(lo, 6), round(hi, 6)
+    (0.025, 0.975)
+    """
+
+    def quantile(p: float) -> float:
+        lo, hi = 0.0, 1.0
+        for _ in range(50):
+            mid = (lo + hi) / 2
+            lo, hi = (mid, hi) if beta.cdf(mid) < p else (lo, mid)
+        return (lo + hi) / 2
+
+    return quantile((1 - level) / 2), quantile((1 + level) / 2)
+
+
+def arm_key(placement: str, item_id: str) -> bytes:
+    """`ARM_KEY` of an arm by its names."""
+    return np.array([(category_hash(placement), item_hash(item_id))], ARM_KEY).tobytes()
+
+
+def arm(value: bytes | None) -> Arm:
+    """An arm as published; None is one that was never served.
+
+    >>> arm(None).served
+    0
+    """
+    return Arm(*np.frombuffer(value, ARM, 1)[0].item()) if value else Arm()
+
+
+class Arms:
+    """Every arm. Counts are exact whatever the order of facts, means to 1e-9.
+
+    `ignored` counts facts that were not taken, by why, since this process began.
+    """
+
+    def __init__(self) -> None:
+        self.ignored: Counter[str] = Counter()
+        self._of: dict[bytes, int] = {}
+        self._keys, self._rows, self._early = (np.zeros(0, kind) for kind in (ARM_KEY, ARM, EARLY))
+        self._dirty: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self._dirty)
+
+    def add(self, facts: Facts) -> None:
+        """Adds facts, in any order. Not taken: an unknown state, a reward that is no number in 0 to 1."""
+        keep = self._valid(facts)
+        if not len(keep):
+            return
+        which, first = _grouped(facts.placement[keep], facts.item[keep])
+        keys = np.empty(len(first), ARM_KEY)
+        keys["placement"], keys["item"] = facts.placement[keep][first], facts.item[keep][first]
+        state, many = facts.state[keep].astype(np.intp), len(keys)
+        counts = np.bincount(which * len(STATES) + state, minlength=many * len(STATES))
+        counts = counts.reshape(many, len(STATES))
+        drawn = (facts.explored[keep] != 0) & (state == SERVED)
+        rewards = np.where(state == CLICKED, facts.reward[keep], 0.0)
+        numbers = self._numbers(keys)
+        self._reward(numbers, counts, np.bincount(which, rewards, many).astype(np.float64))
+        for name, count in zip(STATES, counts.T, strict=True):
+            self._rows[name][numbers] += count.astype(np.uint32)
+        self._rows["explored"][numbers] += np.bincount(which, drawn, many).astype(np.uint32)
+        self._dirty.update(numbers.tolist())
+
+    def get(self, key: bytes) -> Arm:
+        """By `ARM_KEY`; one that nobody served is all 0."""
+        number = self._of.get(key)
+        return Arm() if number is None else Arm(*self._rows[number].item())
+
+    def publish(self, *, whole: bool) -> dict[bytes, bytes]:
+        """`ARM_KEY` -> `ARM` of what changed since the last publication, or of all."""
+        numbers = range(len(self)) if whole else sorted(self._dirty)
+        at = np.fromiter(numbers, np.intp, len(numbers))
+        self._dirty.clear()
+        keys, rows = self._keys[at].tobytes(), self._rows[at].tobytes()
+        return dict(zip(_parts(keys, ARM_KEY), _parts(rows, ARM), strict=True))
+
+    def dump(self) -> dict[str, NDArray[Any]]:
+        held = len(self)
+        return {
+            "keys": self._keys[:held],
+            "rows": self._rows[:held],
+            "early": self._early[:held],
+        }
+
+    @classmethod
+    def load(cls, held: Mapping[str, NDArray[Any]]) -> Arms:
+        made = cls()
+        made._keys, made._rows, made._early = held["keys"], held["rows"], held["early"]
+        made._of = {key: n for n, key in enumerate(_parts(made._keys.tobytes(), ARM_KEY))}
+        return made
+
+    def _valid(self, facts: Facts) -> NDArray[np.intp]:
+        finite = np.isfinite(facts.reward)
+        fits = (facts.reward >= 0) & (facts.reward <= 1)
+        known = facts.state < len(STATES)
+        bad = {
+            "unknown_state": ~known,
+            "reward_not_finite": known & ~finite,
+            "reward_out_of_range": known & finite & ~fits,
+        }
+        self.ignored.update({why: int(n) for why, of in bad.items() if (n := of.sum())})
+        return np.flatnonzero(known & finite & fits)
+
+    def _numbers(self, keys: Key) -> NDArray[np.intp]:
+        """Dense numbers of distinct keys; new ones get the next."""
+        known = len(self._of)
+        named = _parts(keys.tobytes(), ARM_KEY)
+        numbers = np.array([self._of.setdefault(key, len(self._of)) for key in named], np.intp)
+        if len(self._of) > len(self._rows):
+            room = max(len(self._of), 2 * len(self._rows))
+            self._keys, self._rows, self._early = (
+                np.concatenate([held[:known], np.zeros(room - known, held.dtype)])
+                for held in (self._keys, self._rows, self._early)
+            )
+        self._keys[numbers] = keys
+        return numbers
+
+    def _reward(
+        self, numbers: NDArray[np.intp], counts: NDArray[np.int64], rewards: NDArray[np.float64]
+    ) -> None:
+        """Moves the means, before the counts. `rewards`: of the new clicks of each arm, summed."""
+        moved = np.flatnonzero(counts[:, SERVED] + counts[:, CLICKED])
+        at, rows = numbers[moved], self._rows
+        told: Iterable[list[Any]] = (
+            column.tolist()
+            for column in (
+                rows["n"][at],
+                rows["mean"][at],
+                self._early["n"][at],
+                self._early["mean"][at],
+                rows["clicked"][at],
+                counts[moved, SERVED],
+                counts[moved, CLICKED],
+                rewards[moved],
+            )
+        )
+        after = np.array([_rewarded(*arm) for arm in zip(*told, strict=True)]).reshape(-1, 4)
+        rows["n"][at], rows["mean"][at] = after[:, 0], after[:, 1]
+        self._early["n"][at], self._early["mean"][at] = after[:, 2], after[:, 3]
+
+
+def _rewarded(
+    n: float,
+    mean: float,
+    early_n: float,
+    early_mean: float,
+    before: int,
+    served: int,
+    clicked: int,
+    reward: float,
+) -> tuple[float, float, float, float]:
+    """State of an arm's rewards, and of those that are early, after `served` slots more and `clicked`
+    clicks more that brought `reward` together; `before` were clicked so far."""
+    from river.stats import Mean  # a third of a second: only a process that keeps arms pays it
+
+    held, early = Mean._from_state(n, mean), Mean._from_state(early_n, early_mean)
+    placed = before - early_n  # clicks that are in `held`: what else is in it are zeros
+    if served:
+        held += Mean._from_state(served, 0.0)  # so many update(0.0)
+    if clicked:
+        early += Mean._from_state(clicked, reward / clicked)
+    if placed and (early_n or early.n > held.n - placed):
+        # more clicks than slots: which of them wait must not depend on the order they came in, so
+        # each is worth what all of them are on average
+        early += Mean._from_state(placed, held.get() * held.n / placed)
+        held, placed = Mean._from_state(held.n, 0.0), 0
+    due = min(early.n, held.n - placed)
+    if due > 0:
+        held -= Mean._from_state(due, 0.0)  # revert(0.0), and then update(reward)
+        held += Mean._from_state(due, early.get())
+    return held.n, held.get(), early.n - due, early.get()
+
+
+def _grouped(
+    placement: NDArray[np.uint32], item: NDArray[np.uint64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(n,) which arm each is, and (arms,) where each arm stands first; arms by (item, placement)."""
+    order = np.lexsort((placement, item))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (np.diff(item[order]) != 0) | (np.diff(placement[order]) != 0)
+    which = np.empty(len(order), np.intp)
+    which[order] = np.cumsum(new) - 1
+    return which, order[new]
+
+
+def _parts(data: bytes, kind: np.dtype[np.void]) -> list[bytes]:
+    size = kind.itemsize
+    return [data[at : at + size] for at in range(0, len(data), size)]

@@ -1,0 +1,152 @@
+"""A release read from disk: only if every byte is what was written (`models.training.writing`)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from models import content
+from models.release import Release, Scores, Space, Vectors
+from schemas import release as shape
+from schemas.release import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
+
+
+class BadRelease(ValueError):
+    """A directory that is no release this code can serve; the text says which, and why."""
+
+
+def encoder(matrix: NDArray[np.float32]) -> Any:
+    """Content vectors (n, DIM) -> vectors of the space, through a (DIM, DIM) matrix."""
+
+    def encode(vectors: Vectors) -> Vectors:
+        return content.within_grid(vectors.astype(np.float64) @ matrix.astype(np.float64))
+
+    return encode
+
+
+def schema(features: tuple[str, ...], dim: int) -> str:
+    """What a model file and the code that feeds it must agree on, as 16 hex digits."""
+    told = msgspec.json.encode([features, dim, content.VERSION])
+    return hashlib.sha256(told).hexdigest()[:16]
+
+
+def ranker(model: bytes, width: int) -> Any:
+    """(n, width) float32 -> (n,) float32 by an ONNX model. Errors: `BadRelease`."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever the runtime makes of broken bytes
+        raise BadRelease(f"{RANKER} is no model ({type(error).__name__})") from None
+    takes, gives = session.get_inputs(), session.get_outputs()
+    if len(takes) != 1 or len(gives) != 1 or takes[0].shape[-1] != width:
+        raise BadRelease(f"{RANKER} does not take {width} features")
+    name = takes[0].name
+
+    def rank(rows: Vectors) -> Scores:
+        scores: Scores = session.run(None, {name: rows})[0].reshape(-1)
+        return scores
+
+    return rank
+
+
+def manifest_of(path: Path) -> tuple[Manifest, str]:
+    """The manifest at `path`, and its SHA-256. Errors: `BadRelease`."""
+    try:
+        told = (path / MANIFEST).read_bytes()
+    except OSError:
+        raise BadRelease(f"{path.name}: it has no {MANIFEST}") from None
+    try:
+        manifest = shape.DECODER.decode(told)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise BadRelease(f"{path.name}: its {MANIFEST} cannot be read") from None
+    return manifest, sha256(told)
+
+
+def load(path: Path, manifest_sha256: str = "") -> Release:
+    """The release at `path`, all of it checked. `manifest_sha256`: what control says it must be.
+
+    Errors: `BadRelease`.
+    """
+    manifest, sha = manifest_of(path)
+    try:
+        return _load(path, manifest, sha, manifest_sha256)
+    except BadRelease as bad:
+        raise BadRelease(f"{path.name}: {bad}") from None
+
+
+def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
+    if manifest.format != FORMAT:
+        raise BadRelease(f"it is of format {manifest.format}, this code reads {FORMAT}")
+    if manifest.id != path.name:
+        raise BadRelease("it calls itself otherwise")
+    if wanted and sha != wanted:
+        raise BadRelease("its manifest is not the one that was published")
+    if manifest.schema != schema(manifest.features, manifest.space.dim):
+        raise BadRelease("its features or vectors are of another schema than it says")
+    if manifest.space.dim != content.DIM:
+        raise BadRelease(
+            f"its vectors have {manifest.space.dim} dimensions, this code {content.DIM}"
+        )
+    if not np.isfinite(list(manifest.coarse.values())).all():
+        raise BadRelease("a coarse weight is not finite")
+    files = {name: _read(path, name, of) for name, of in manifest.files.items()}
+    missing = {HASHES, VECTORS, ENCODER} - files.keys()
+    if missing:
+        raise BadRelease(f"it lacks {', '.join(sorted(missing))}")
+    space = _space(files, manifest.space.items)
+    rank = None
+    if RANKER in files:
+        width = len(manifest.features)
+        rank = ranker(files[RANKER], width)
+        tried = rank(np.zeros((2, width), np.float32))
+        if tried.shape != (2,) or not np.isfinite(tried).all():
+            raise BadRelease(f"{RANKER} does not give a finite score a row")
+    return Release(manifest.id, manifest.features, manifest.coarse, space, rank)
+
+
+def _space(files: Mapping[str, bytes], items: int) -> Space:
+    hashes, vectors, matrix = (_array(name, files[name]) for name in (HASHES, VECTORS, ENCODER))
+    if hashes.dtype != np.uint64 or hashes.shape != (items,) or np.any(hashes[1:] <= hashes[:-1]):
+        raise BadRelease(f"{HASHES} does not hold {items} ascending ids")
+    if vectors.dtype != np.int16 or vectors.shape != (items, content.DIM):
+        raise BadRelease(f"{VECTORS} does not hold a vector for each of {items} items")
+    if matrix.shape != (content.DIM, content.DIM) or not np.isfinite(matrix).all():
+        raise BadRelease(f"{ENCODER} is no finite {content.DIM} x {content.DIM} matrix")
+    grid: Vectors = (vectors / content.GRID).astype(np.float32)
+    return Space(hashes, grid, encoder(matrix))
+
+
+def _read(path: Path, name: str, of: File) -> bytes:
+    if "/" in name or name.startswith("."):
+        raise BadRelease("it names a file elsewhere")
+    try:
+        data = (path / name).read_bytes()
+    except OSError:
+        raise BadRelease(f"{name} is missing") from None
+    if len(data) != of.bytes:
+        raise BadRelease(f"{name} is cut short: {len(data)} of {of.bytes} bytes")
+    if sha256(data) != of.sha256:
+        raise BadRelease(f"{name} is corrupt: its checksum differs")
+    return data
+
+
+def _array(name: str, data: bytes) -> NDArray[Any]:
+    try:
+        held: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise BadRelease(f"{name} is no array") from None
+    return held
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,31 @@
+"""METRICS of experiments: each a ratio of two counts of a person, summed over people."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from schemas.facts import STATES
+
+
+class Metric(NamedTuple):
+    """`numerator` and `denominator` are of `schemas.facts.STATES`."""
+
+    name: str
+    numerator: str
+    denominator: str
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """Their places among a person's counts.
+
+        >>> METRICS[0].at
+        (2, 0)
+        """
+        return STATES.index(self.numerator), STATES.index(self.denominator)
+
+
+METRICS: Final = (
+    Metric("ctr", "clicked", "served"),
+    Metric("conversion", "converted", "clicked"),
+)
+BY_NAME: Final = {metric.name: metric for metric in METRICS}

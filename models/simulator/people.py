@@ -1,0 +1,136 @@
+"""Simulated people: they come with an intent, look down a slate, click and buy, tire and drift.
+
+Utility of item j for person u in a session of intent z:
+
+    x_uj = a <p_u, q_j> + gamma <z, q_j> + beta b_j - c - 0.5 min(shown_uj, 5) - 6 [clicked before]
+
+A slot k = 1, 2, ... is examined with probability e_k = k^-0.7, an examined item is clicked with
+probability sigmoid(x), a clicked one is bought with probability sigmoid(x - 3.5), all independently
+(position-based model, Richardson et al. 2007). So the click rate that a slate deserves is known in
+closed form, `expected_ctr`, and with it the truth about any comparison of slates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from models.simulator.truth import DIM, F64, Items, Tastes, normalised
+
+TASTE: Final = 2.6
+INTENT: Final = 1.6
+PULL: Final = 0.45
+COST: Final = 2.65
+TIRED: Final = 0.5
+TIRED_MOST: Final = 5.0
+CLICKED: Final = 6.0
+BUY: Final = 3.5
+INTENT_TASTE: Final = 4.0
+INTENT_PULL: Final = 0.5
+FORGETS: Final = 0.6
+"""What a day leaves of the memory of having been shown something."""
+DRIFT: Final = 0.97
+"""What a day leaves of somebody's taste."""
+MORE: Final = 0.25
+"""Chance that a slate is the last one of its session, but for the first."""
+ACTIVITY: Final = 1.2
+"""Exponent of the Pareto law of sessions a day: few people make most of them."""
+BUSIEST: Final = 20.0
+"""Most sessions a day that are drawn, before their mean is set to 1."""
+EXAMINED: Final[F64] = np.arange(1, 101, dtype=np.float64) ** -0.7
+"""e_k at k - 1."""
+
+
+class Look(NamedTuple):
+    """What a person did with a slate of k items, each (k,). Only what was examined is clicked, only
+    what was clicked is bought. `expected`: the true probability of each click, before the draw."""
+
+    examined: NDArray[np.bool_]
+    clicked: NDArray[np.bool_]
+    bought: NDArray[np.bool_]
+    expected: F64
+
+
+class People:
+    """`count` people over `items`; each draws from a generator of their own, so that what one does
+    depends on what they were shown and on nobody else. Time is in days."""
+
+    def __init__(self, items: Items, tastes: Tastes, count: int, rng: Generator) -> None:
+        self.items = items
+        self.p = tastes.draw(count, rng)
+        drawn = np.minimum(1 + rng.pareto(ACTIVITY, count), BUSIEST)
+        self.activity: F64 = drawn / drawn.mean()
+        """(count,) sessions a day, mean 1."""
+        self._rng = rng.spawn(count)
+        self._shown = np.zeros((count, len(items.b)), np.float32)
+        self._clicked = np.zeros((count, len(items.b)), np.bool_)
+        self._at = np.zeros(count)
+        self._z = np.zeros((count, DIM))
+
+    def picks(self, person: int, count: int, sitting: int = 5) -> list[list[int]]:
+        """What they found by themselves: sittings of distinct items, each of one intent, drawn by
+        exp(utility) (Plackett-Luce). They count as clicked from then on."""
+        found = []
+        while count > 0:
+            self.start(person, self._at[person])
+            utility = self.utility(person, np.arange(len(self.items.b)))
+            keys = utility + self._rng[person].gumbel(size=len(utility))
+            keys[self._clicked[person]] = -np.inf
+            chosen = np.argsort(-keys)[: min(sitting, count)].tolist()
+            self._clicked[person, chosen] = True
+            found.append(chosen)
+            count -= sitting
+        return found
+
+    def start(self, person: int, day: float) -> int:
+        """A session at `day` (never earlier than the one before): taste and memory come up to date,
+        an intent is drawn. Answers how many slates they will look at: 1 + Geometric."""
+        passed, rng = max(0.0, day - self._at[person]), self._rng[person]
+        if passed:
+            kept = DRIFT**passed
+            noise = rng.standard_normal(DIM) * np.sqrt((1 - kept * kept) / DIM)
+            self.p[person] = normalised(kept * self.p[person] + noise)
+            self._shown[person] *= FORGETS**passed
+            self._at[person] = day
+        liking = INTENT_TASTE * (self.items.q @ self.p[person]) + INTENT_PULL * self.items.b
+        chosen = int(np.argmax(liking + rng.gumbel(size=len(liking))))  # softmax
+        self._z[person] = self.items.q[chosen]
+        return 1 + int(rng.geometric(MORE))
+
+    def utility(self, person: int, slots: Sequence[int] | NDArray[np.int64]) -> F64:
+        """(k,) x_uj of the items at `slots`."""
+        q, b = self.items.q[slots], self.items.b[slots]
+        tired = TIRED * np.minimum(self._shown[person, slots], TIRED_MOST)
+        liking = TASTE * (q @ self.p[person]) + INTENT * (q @ self._z[person]) + PULL * b - COST
+        return np.asarray(liking - tired - CLICKED * self._clicked[person, slots], np.float64)
+
+    def look(self, person: int, slots: Sequence[int]) -> Look:
+        """At a slate, from the top; they will remember that it was shown, and what they clicked."""
+        if not len(slots):
+            none = np.zeros(0, np.bool_)
+            return Look(none, none, none, np.zeros(0))
+        utility, rng = self.utility(person, slots), self._rng[person]
+        examine, click, buy = rng.random((3, len(slots)))
+        examined = examine < EXAMINED[: len(slots)]
+        clicked = examined & (click < sigmoid(utility))
+        bought = clicked & (buy < sigmoid(utility - BUY))
+        self._shown[person, slots] += 1
+        self._clicked[person, np.asarray(slots)[clicked]] = True
+        return Look(examined, clicked, bought, EXAMINED[: len(slots)] * sigmoid(utility))
+
+
+def expected_ctr(utility: F64) -> float:
+    """The true click rate of a slate whose items have these utilities: mean_k e_k sigmoid(x_k).
+
+    >>> round(expected_ctr(np.zeros(1)), 3)
+    0.5
+    """
+    return float((EXAMINED[: len(utility)] * sigmoid(utility)).mean()) if len(utility) else 0.0
+
+
+def sigmoid(x: F64) -> F64:
+    return np.asarray(1 / (1 + np.exp(-x)), np.float64)

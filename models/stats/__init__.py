@@ -1,0 +1,1 @@
+"""Statistics of experiments: what may be said of them, and how surely."""

@@ -1,0 +1,58 @@
+"""Ranked lists as arrays, and what is measured on them."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+CUT: Final = 10
+"""Ranks that count: what one page shows."""
+Rows = NDArray[np.float32]
+Ranks = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+
+class Lists(NamedTuple):
+    """n rows of G lists, one list after the other; one row of each is its target.
+
+    `rows` (n, F), a column a feature; `target` (n,); `size` (G,).
+    """
+
+    rows: Rows
+    target: NDArray[np.bool_]
+    size: NDArray[np.int64]
+
+
+def joined(one: Lists, other: Lists) -> Lists:
+    return Lists(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))  # type: ignore[arg-type]
+
+
+def gains(ranks: Ranks, cut: int = CUT) -> F64:
+    """(G,) NDCG@`cut` where one thing is relevant: 1 / log2(rank + 1); 0 for rank 0, which is a miss.
+
+    Järvelin, Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques".
+
+    >>> gains(np.array([1, 3, 11, 0])).tolist()
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    inside = (ranks > 0) & (ranks <= cut)
+    return np.where(inside, 1 / np.log2(np.maximum(ranks, 1) + 1), 0.0)
+
+
+def hit_rate(ranks: Ranks) -> float:
+    return round(float(((ranks > 0) & (ranks <= CUT)).mean()), 5) if len(ranks) else 0.0
+
+
+def ndcg(ranks: Ranks) -> float:
+    return round(float(gains(ranks).mean()), 5) if len(ranks) else 0.0
+
+
+def spread(rows: Rows, size: NDArray[np.int64], weights: F64) -> float:
+    """Mean over the lists of the standard deviation of ``rows @ weights`` within a list."""
+    scores = rows.astype(np.float64) @ weights
+    start = np.cumsum(size) - size
+    mean = np.add.reduceat(scores, start) / size
+    square = np.add.reduceat((scores - np.repeat(mean, size)) ** 2, start) / size
+    return float(np.sqrt(square).mean())

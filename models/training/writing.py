@@ -1,0 +1,74 @@
+"""A release written to disk: complete or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from models.artefact import schema, sha256
+from schemas import release as shape
+from schemas.release import FORMAT, MANIFEST, RANKER, File, Manifest
+
+_HIDDEN: Final = ".tmp-"
+
+
+def save(
+    directory: Path, manifest: Manifest, arrays: Mapping[str, Any], model: bytes | None
+) -> str:
+    """Writes `directory`/<manifest.id>; `arrays`: `HASHES`, `VECTORS` and `ENCODER`. Answers the
+    SHA-256 of the manifest, whose `files`, `schema` and `format` it fills in.
+
+    It is written under another name, flushed to the disk, and named last: nobody sees half a release.
+    Errors: FileExistsError where there is one of this id; OSError.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    sweep(directory)
+    target = directory / manifest.id
+    if target.exists():
+        raise FileExistsError(f"there is a release {manifest.id} already")
+    files = {name: _npy(array) for name, array in arrays.items()}
+    if model is not None:
+        files[RANKER] = model
+    manifest.format, manifest.schema = FORMAT, schema(manifest.features, manifest.space.dim)
+    manifest.files = {
+        name: File(sha256=sha256(data), bytes=len(data)) for name, data in files.items()
+    }
+    told = shape.encode(manifest)
+    fresh = directory / f"{_HIDDEN}{manifest.id}-{secrets.token_hex(4)}"
+    fresh.mkdir()
+    for name, data in {**files, MANIFEST: told}.items():
+        with (fresh / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync(fresh)
+    fresh.rename(target)
+    _sync(directory)
+    return sha256(told)
+
+
+def sweep(directory: Path) -> None:
+    """Removes what a trainer that was killed left half written."""
+    for left in directory.glob(f"{_HIDDEN}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""A person's vector in the space of a release: what their last actions spoke for, fading.
+
+A function of the last K actions and the release, tagged with it: a cache, never an accumulator. Each
+item weighs `interest.VECTOR_FADING` of its rank among those the space knows. All sums are exact
+(`interest.VECTOR_FADING` says why), so one person or a thousand at once, it is the same to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import content
+from models.features.ring import SIZE
+from models.interest import LAST, SPEAKS, VECTOR_FADING
+from models.release import Space
+from schemas import vector as stored
+
+U64 = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+_WEIGHTS: Final = VECTOR_FADING.astype(np.float32)
+_MOST_BITS: Final = 24
+_AT_ONCE: Final = 128
+
+
+def person_vector(hashes: U64, space: Space) -> tuple[content.Vector, bool]:
+    """(DIM,) of the items that speak for a person (`interest.items`: newest first), on `content`'s grid;
+    zeros where the space knows none. And whether it knows them all."""
+    rows = space.find(hashes)
+    vectors = space.vectors[rows[rows >= 0]]
+    return content.person_vector(vectors, VECTOR_FADING[: len(vectors)]), len(vectors) == len(
+        hashes
+    )
+
+
+class Encoded(NamedTuple):
+    """Of U people: `grid` (U, DIM) int16, coordinates times `content.GRID`; `known` tells who has a
+    vector at all, `complete` of whom the space knows every item."""
+
+    grid: NDArray[np.int16]
+    known: Mask
+    complete: Mask
+
+
+class Encoder:
+    """`person_vector` of many people at once, from their rows."""
+
+    def __init__(self, release: str, space: Space) -> None:
+        self.release = release
+        grid = bytes(content.DIM * 2)
+        self._heads = [
+            stored.ENCODER.encode(stored.Vector(release, complete, grid))[: -len(grid)]
+            for complete in (False, True)
+        ]
+        self._vectors = space.vectors
+        self._find = Finder(space.hashes)
+
+    def encode(self, rows: NDArray[np.void]) -> Encoded:
+        """`rows`: (U,) of `models.features.ROW`."""
+        items, speaks = _last(rows)
+        found = np.full(items.shape, -1)
+        found[speaks] = self._find(items[speaks])
+        known = found >= 0
+        # a row that is none counts 0 times, so any will do
+        rank = np.cumsum(known, axis=1) - 1
+        weights = np.where(known, _WEIGHTS[rank], np.float32(0))
+        complete: Mask = np.all(known == speaks, axis=1)
+        some: Mask = np.any(known, axis=1)
+        total = np.zeros((len(rows), content.DIM), np.float32)
+        if len(self._vectors):
+            self._add_up(np.maximum(found, 0), weights, total)
+        grid = content.rows_on_grid(total.astype(np.float64)) * content.GRID
+        return Encoded(grid.astype("<i2"), some, complete)
+
+    def _add_up(
+        self, found: NDArray[np.int64], weights: NDArray[np.float32], total: NDArray[np.float32]
+    ) -> None:
+        """Weighted sums of the vectors at (U, LAST) `found`, some people at a time to stay in the cache."""
+        for at in range(0, len(found), _AT_ONCE):
+            part = slice(at, at + _AT_ONCE)
+            vectors = self._vectors.take(found[part], axis=0, mode="clip")
+            np.matmul(weights[part, None], vectors, out=total[part, None])
+
+    def stored(self, rows: NDArray[np.void]) -> list[bytes | None]:
+        """Of each row a `schemas.vector.Vector` as it is stored, or None who has none."""
+        encoded, size = self.encode(rows), content.DIM * 2
+        data, heads = encoded.grid.tobytes(), self._heads
+        return [
+            heads[complete] + data[at : at + size] if known else None
+            for at, known, complete in zip(
+                range(0, len(data), size),
+                encoded.known.tolist(),
+                encoded.complete.tolist(),
+                strict=True,
+            )
+        ]
+
+
+class Finder:
+    """`Space.find` over many hashes, ten times quicker: they are spread evenly, so their first bits
+    tell where to begin. `hashes` ascend."""
+
+    def __init__(self, hashes: U64) -> None:
+        bits = min(max(len(hashes), 1).bit_length() + 2, _MOST_BITS)
+        self._shift, self._size = np.uint64(64 - bits), len(hashes)
+        first = np.arange(1 << bits, dtype=np.uint64) << self._shift
+        self._start = np.searchsorted(hashes, first)
+        self._hashes = np.append(hashes, np.uint64(2**64 - 1))
+
+    def __call__(self, hashes: U64) -> NDArray[np.int64]:
+        """(n,) row of each, -1 where there is none."""
+        at = self._start[(hashes >> self._shift).astype(np.int64)]
+        short = np.flatnonzero(self._hashes[at] < hashes)
+        while len(short):
+            at[short] += 1
+            short = short[self._hashes[at[short]] < hashes[short]]
+        return np.where((self._hashes[at] == hashes) & (at < self._size), at, -1)
+
+
+def _last(rows: NDArray[np.void]) -> tuple[U64, Mask]:
+    """(U, LAST) items of their last actions, newest first, and which of them speak."""
+    n = rows["n"].astype(np.int64)
+    back = np.arange(LAST)
+    who, at = np.arange(len(rows))[:, None], (n[:, None] - 1 - back) % SIZE
+    speaks = (back < n[:, None]) & SPEAKS[rows["ring"]["action"][who, at]]
+    return rows["ring"]["item"][who, at].astype(np.uint64), speaks

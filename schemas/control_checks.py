@@ -1,0 +1,241 @@
+"""What `control` takes: the limits of each body, and how it must fit what stands.
+
+The edge asks before it writes and the fold before it takes: the same functions, so nothing that a
+caller was told is fine is refused later, unless somebody else came first. Pure; all raise `Rejected`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from schemas.control import (
+    BUILT_IN,
+    CURRENT,
+    RELEASE_ID,
+    Body,
+    Current,
+    Experiment,
+    Filter,
+    Recipe,
+    Released,
+    Variant,
+    release_order,
+)
+from schemas.identity import check_id
+from schemas.reject import Rejected, from_validation
+
+MOST: Final = 1e6
+"""Largest weight, either way."""
+DEEPEST: Final = 10_000
+LONGEST: Final = 100
+"""Entries of a list."""
+MOST_FILTERS: Final = 32
+FEWEST_VARIANTS: Final = 2
+MOST_VARIANTS: Final = 10
+SMALLEST_SHARE: Final = 1e-4
+"""One bucket (`models.assignment`)."""
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
+# travels in a header, between ";", "=" and ","
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def check_recipe(recipe: Recipe, prefix: str = "") -> None:
+    """`prefix` stands before each field, as ``recipe`` in ``recipe.exploration.epsilon``."""
+    with _under(prefix):
+        _check_weights(recipe.weights)
+        _check(0 < recipe.category_cap <= 1, "category_cap")
+        _check(0 < recipe.owner_cap <= 1, "owner_cap")
+        _check(0 <= recipe.fresh_days <= 3650, "fresh_days")
+        _check(0 < recipe.fatigue.factor <= 1, "fatigue.factor")
+        # from seconds to a century: an age over it stays a number
+        _check(1e-3 <= recipe.fatigue.half_life_hours <= 1e6, "fatigue.half_life_hours")
+        _check(0 <= recipe.exploration.epsilon <= 1, "exploration.epsilon")
+        _check(1 <= recipe.depth <= DEEPEST, "depth")
+        _check(len(recipe.filters) <= MOST_FILTERS, "filters", "too_many")
+        for name, each in recipe.filters.items():
+            _check(_NAME.fullmatch(name) is not None, "filters", "malformed")
+            _check(each != Filter(), f"filters.{name}", "empty")
+            with _under(f"filters.{name}"):
+                _check_filter(each)
+
+
+def _check_weights(weights: Mapping[str, float] | None) -> None:
+    if weights is None:
+        return
+    _check(len(weights) > 0, "weights", "empty")
+    _check(len(weights) <= LONGEST, "weights", "too_many")
+    for name, weight in weights.items():
+        _check(_NAME.fullmatch(name) is not None, "weights", "malformed")
+        _check(abs(weight) <= MOST, f"weights.{name}")
+
+
+def _check_filter(given: Filter) -> None:
+    for field in ("categories", "types", "tags", "owners"):
+        entries: Sequence[str] = getattr(given, field)
+        _check(len(entries) <= LONGEST, field, "too_many")
+        for n, entry in enumerate(entries):
+            check_id(entry, f"{field}[{n}]")
+    days = given.published_within_days
+    _check(days is None or 0 < days <= 36_500, "published_within_days")
+
+
+def check_experiment(identifier: str, experiment: Experiment, prefix: str = "") -> None:
+    """`identifier` is reported as ``experiment_id``, without the prefix."""
+    _check(_TOKEN.fullmatch(identifier) is not None, "experiment_id", "malformed")
+    variants = experiment.variants
+    with _under(prefix):
+        check_id(experiment.placement, "placement")
+        if experiment.salt:
+            check_id(experiment.salt, "salt")
+        _check(len(variants) >= FEWEST_VARIANTS, "variants", "too_few")
+        _check(len(variants) <= MOST_VARIANTS, "variants", "too_many")
+        names = [variant.name for variant in variants]
+        for n, variant in enumerate(variants):
+            with _under(f"variants[{n}]"):
+                _check_variant(variant, len(variants))
+                _check(names.index(variant.name) == n, "name", "repeated")
+
+
+def _check_variant(variant: Variant, of: int) -> None:
+    _check(_TOKEN.fullmatch(variant.name) is not None, "name", "malformed")
+    # `1 / of` as people write it may be a last bit more
+    _check(SMALLEST_SHARE <= variant.share <= (1 + 1e-9) / of, "share")
+    if variant.placement:
+        check_id(variant.placement, "placement")
+    if variant.release:
+        _check_release(variant.release, "release")
+
+
+def check_released(identifier: str, released: Released, prefix: str = "") -> None:
+    """`identifier` is reported as ``release``, without the prefix."""
+    _check_release(identifier, "release")
+    with _under(prefix):
+        digest = _SHA256.fullmatch(released.manifest_sha256)
+        _check(digest is not None, "manifest_sha256", "malformed")
+        if released.parent:
+            _check_release(released.parent, "parent")
+
+
+def check_current(current: Current, prefix: str = "") -> None:
+    with _under(prefix):
+        if current.release:
+            _check_release(current.release, "release")
+
+
+class Standing(NamedTuple):
+    """What stands on `control`, as far as one record depends on others."""
+
+    placements: Collection[str]
+    """Built in ones too."""
+    experiments: Mapping[str, Experiment]
+    releases: Collection[str]
+    current: str
+    """Release; "": none."""
+
+
+def standing(bodies: Mapping[str, Body]) -> Standing:
+    """Out of what holds, by ``subject:id``."""
+    by_subject: dict[str, dict[str, Any]] = {}
+    for name, body in bodies.items():
+        subject, _, identifier = name.partition(":")
+        by_subject.setdefault(subject, {})[identifier] = body
+    current = bodies.get(CURRENT)
+    return Standing(
+        placements={*BUILT_IN, *by_subject.get("placement", ())},
+        experiments=by_subject.get("experiment", {}),
+        releases=by_subject.get("release", {}),
+        current=current.release if isinstance(current, Current) else "",
+    )
+
+
+def check_fits(identifier: str, body: Body, stands: Standing, prefix: str = "") -> None:
+    """Whether `body`, by itself in order, may hold beside what stands.
+
+    Codes: `unknown_placement`, `missing_release`, `overlapping_experiment`, `older_release`.
+    """
+    with _under(prefix):
+        if isinstance(body, Experiment):
+            _fits(identifier, body, stands)
+        elif isinstance(body, Current) and body.release:
+            _check(body.release in stands.releases, "release", "missing_release")
+            older = bool(stands.current) and release_order(body.release) < release_order(
+                stands.current
+            )
+            _check(body.rollback or not older, "release", "older_release")
+
+
+def _fits(identifier: str, experiment: Experiment, stands: Standing) -> None:
+    _check(experiment.placement in stands.placements, "placement", "unknown_placement")
+    for n, variant in enumerate(experiment.variants):
+        known = not variant.placement or variant.placement in stands.placements
+        _check(known, f"variants[{n}].placement", "unknown_placement")
+        there = not variant.release or variant.release in stands.releases
+        _check(there, f"variants[{n}].release", "missing_release")
+    others = (other for name, other in stands.experiments.items() if name != identifier)
+    taken = any(other.running and other.placement == experiment.placement for other in others)
+    _check(not (experiment.running and taken), "placement", "overlapping_experiment")
+
+
+class _Kind(NamedTuple):
+    decode: Callable[[bytes], Any]
+    check: Callable[[str, Any], None]
+
+
+def _placement(identifier: str, recipe: Recipe) -> None:
+    check_id(identifier, "placement")
+    check_recipe(recipe)
+
+
+_KINDS: Final = {
+    "placement": _Kind(msgspec.json.Decoder(Recipe).decode, _placement),
+    "experiment": _Kind(msgspec.json.Decoder(Experiment).decode, check_experiment),
+    "release": _Kind(msgspec.json.Decoder(Released).decode, check_released),
+    CURRENT: _Kind(msgspec.json.Decoder(Current).decode, lambda _, body: check_current(body)),
+}
+
+
+def read(subject: str, identifier: str, text: bytes) -> Body:
+    """The body of ``subject:identifier`` out of its JSON, within its limits."""
+    kind = _KINDS.get(subject) or _KINDS.get(f"{subject}:{identifier}")
+    try:
+        text.decode()  # of a policy that nobody knows, it is all there is to check
+        if kind is None:
+            check_id(identifier, subject)
+            return None
+        body: Body = kind.decode(text)
+    except msgspec.ValidationError as error:
+        raise from_validation(error) from None
+    except UnicodeDecodeError:
+        raise Rejected("body", "not_utf8") from None
+    except RecursionError:
+        raise Rejected("body", "too_deep") from None
+    except msgspec.DecodeError:
+        raise Rejected("body", "not_json") from None
+    kind.check(identifier, body)
+    return body
+
+
+def _check(holds: bool, field: str, code: str = "out_of_range") -> None:
+    # comparisons with a NaN are false, so it is out of every range
+    if not holds:
+        raise Rejected(field, code)
+
+
+def _check_release(release: str, field: str) -> None:
+    _check(RELEASE_ID.fullmatch(release) is not None, field, "malformed")
+
+
+@contextmanager
+def _under(prefix: str) -> Iterator[None]:
+    try:
+        yield
+    except Rejected as error:
+        if not prefix:
+            raise
+        raise Rejected(f"{prefix}.{error.field}", error.code) from None

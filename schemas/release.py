@@ -1,0 +1,64 @@
+"""A release on disk: a directory named like its id, with `manifest.json` and the files it names."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from schemas.alphabet import Millis
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+HASHES: Final = "item_hashes.npy"
+VECTORS: Final = "item_vectors.npy"
+ENCODER: Final = "encoder.npy"
+RANKER: Final = "ranker.onnx"
+
+
+class File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    sha256: str
+    bytes: int
+
+
+class Space(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`name`: of the kind of vectors; two releases' spaces have nothing in common even so."""
+
+    name: str
+    dim: int
+    items: int
+
+
+class Data(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What it was learnt from: so many events, those before these offsets, of this span."""
+
+    events: int
+    offsets: tuple[int, ...]
+    first: Millis
+    last: Millis
+
+
+class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`features`: the ranker's columns, in order. `schema`: of them and of the space, as
+    `models.release.schema` makes it. `metrics`: what the trainer measured, the gate's verdict among it.
+    """
+
+    format: int
+    id: str
+    created_at: Millis
+    parent: str
+    code: str
+    features: tuple[str, ...]
+    schema: str
+    space: Space
+    coarse: dict[str, float]
+    files: dict[str, File]
+    metrics: dict[str, Any]
+    data: Data
+
+
+DECODER: Final = msgspec.json.Decoder(Manifest)
+
+
+def encode(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"

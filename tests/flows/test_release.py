@@ -1,0 +1,194 @@
+"""How `people` follows the release that serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+import schemas.release
+from flows.folds.batch import Decoded
+from flows.people import People
+from flows.release import CurrentRelease
+from infra import store
+from infra.settings import Settings
+from infra.store import Client
+from models import content
+from models.content import DIM
+from models.release import Release, Space
+from models.training.writing import save
+from models.vectors import Encoder, person_vector
+from schemas import keys, vector
+from schemas.control import CURRENT, Current, Held, Released
+from schemas.identity import item_hash
+from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest
+from tests.laws.test_vector_laws import space
+from tests.laws.world import action, log_of, person
+
+ONE, TWO, BROKEN = "2026-01-01.0", "2026-01-01.1", "2026-01-02.0"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Client]:
+    with store.connect(Settings(redis_url=redis_url)) as connected:
+        connected.flushall()
+        yield connected
+
+
+class Shelf:
+    """A directory of releases, whose loading waits until it is let."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def __call__(self, directory: Path, manifest_sha256: str) -> Release:
+        self.open.wait(10)
+        self.loaded.append(directory.name)
+        self.sha256 = manifest_sha256
+        if directory.name == BROKEN:
+            raise ValueError("cut short")
+        space = Space(np.empty(0, np.uint64), np.empty((0, DIM), np.float32), np.zeros_like)
+        return Release(directory.name, (), {}, space)
+
+
+def name(client: Client, release: str) -> None:
+    body = msgspec.json.encode(Current(release=release)).decode()
+    held = msgspec.json.encode(Held(version=1, body=body, offset=0))
+    client.hset(keys.CONTROL_STATE, CURRENT, held)
+
+
+def when(follower: CurrentRelease, holds: Callable[[Encoder | None], bool]) -> None:
+    """Asks until it is so."""
+    until = time.monotonic() + 10
+    while not holds(follower.encoder()):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_it_makes_vectors_by_the_release_that_control_names(client: Client) -> None:
+    shelf = Shelf()
+    follower = CurrentRelease(client, Path("releases"), shelf, every=0)
+    assert follower.encoder() is None
+    name(client, ONE)
+    when(follower, lambda made: made is not None and made.release == ONE)
+    name(client, TWO)
+    shelf.open.clear()
+    held = follower.encoder()
+    assert held is not None
+    assert held.release == ONE  # while the next one is read, nothing waits
+    shelf.open.set()
+    when(follower, lambda made: made is not None and made.release == TWO)
+    name(client, "")
+    assert follower.encoder() is None
+    assert shelf.loaded == [ONE, TWO]
+    follower.close()
+
+
+def test_one_that_cannot_be_loaded_is_told_of_once_and_the_old_one_stays(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf()
+    follower = CurrentRelease(client, Path("releases"), shelf, every=0)
+    name(client, ONE)
+    when(follower, lambda made: made is not None)
+    for bad, why in ((BROKEN, "cut short"), ("../../etc", "not the id of a release")):
+        caplog.clear()
+        name(client, bad)
+        with caplog.at_level(logging.WARNING):
+            when(follower, lambda made: bool(caplog.messages))
+            for _ in range(3):
+                held = follower.encoder()
+                assert held is not None
+                assert held.release == ONE
+        assert caplog.messages == [f"release {bad} cannot be loaded: {why}"]
+    assert shelf.loaded == [ONE, BROKEN]  # what is no id of a release is no path either
+    name(client, TWO)
+    when(follower, lambda made: made is not None and made.release == TWO)
+    follower.close()
+
+
+def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf()
+    follower = CurrentRelease(client, Path("releases"), shelf, every=0, again=0)
+    name(client, BROKEN)
+    with caplog.at_level(logging.WARNING):
+        when(follower, lambda made: len(shelf.loaded) > 2)
+    assert len(caplog.messages) == 1
+    follower.close()
+
+
+def test_it_is_held_to_the_manifest_that_was_published(client: Client) -> None:
+    shelf = Shelf()
+    follower = CurrentRelease(client, Path("releases"), shelf, every=0)
+    body = msgspec.json.encode(Released(manifest_sha256="ab" * 32)).decode()
+    held = msgspec.json.encode(Held(version=1, body=body, offset=0))
+    client.hset(keys.CONTROL_STATE, f"release:{ONE}", held)
+    name(client, ONE)
+    when(follower, lambda made: made is not None)
+    assert shelf.sha256 == "ab" * 32
+    follower.close()
+
+
+def test_what_control_holds_and_nobody_can_read_is_no_release(client: Client) -> None:
+    client.hset(keys.CONTROL_STATE, CURRENT, b"{")
+    follower = CurrentRelease(client, Path("releases"), Shelf(), every=0)
+    assert follower.encoder() is None
+    follower.close()
+
+
+def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> None:
+    release = space(5)
+    manifest = Manifest(
+        format=0,
+        id=ONE,
+        created_at=0,
+        parent="",
+        code="test",
+        features=(),
+        schema="",
+        space=schemas.release.Space(name="random", dim=content.DIM, items=5),
+        coarse={},
+        files={},
+        metrics={},
+        data=Data(events=0, offsets=(), first=0, last=0),
+    )
+    arrays = {
+        HASHES: release.hashes,
+        VECTORS: (release.vectors * content.GRID).astype(np.int16),
+        ENCODER: np.eye(content.DIM, dtype=np.float32),
+    }
+    save(settings.releases, manifest, arrays, None)
+    worker = People(settings)
+    name(worker.redis, ONE)
+    until = time.monotonic() + 20
+    made, n = None, 0
+    while made is None:
+        assert time.monotonic() < until
+        log = log_of([action(n, item="i1")], start=n)
+        n += 1
+        write = worker.fold(Decoded(0, n - 1, n, log, [stamp for _, stamp, _ in log]))
+        made = write.values.get(keys.vector(0, person(1)))
+    held = vector.DECODER.decode(made)
+    assert (held.release, held.complete) == (ONE, True)
+    plain, _ = person_vector(np.array([item_hash("i1")], np.uint64), release)
+    assert np.frombuffer(held.grid, "<i2").tolist() == (plain * content.GRID).tolist()
+    worker.close()
+
+
+def test_it_does_not_ask_at_every_batch(client: Client) -> None:
+    follower = CurrentRelease(client, Path("releases"), Shelf(), every=3600)
+    assert follower.encoder() is None
+    name(client, ONE)
+    for _ in range(100):
+        assert follower.encoder() is None
+    follower.close()

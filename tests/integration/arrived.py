@@ -1,0 +1,80 @@
+"""What has arrived in the log of the slates and of whom they were served to; what is left of spools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kafka import TopicPartition
+
+from infra import kafka, services
+from infra.settings import Settings
+from schemas import event, slate
+from schemas.event import Served
+from schemas.identity import partition_of
+from schemas.slate import Slate
+
+
+class Arrived:
+    """Reads two topics from their beginnings on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.slates: list[Slate] = []
+        self.served: list[Served] = []
+        self._partitions = settings.partitions
+        self._consumer = kafka.consumer(settings)
+        places = [TopicPartition(t, p) for t in ("slates", "events") for p in range(4)]
+        self._consumer.assign(places)
+        for place in places:
+            self._consumer.seek(place, 0)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def look(self) -> None:
+        for place, records in self._consumer.poll(50).items():
+            for record in records:
+                assert place.partition == partition_of(record.key, self._partitions)
+                if place.topic == "slates":
+                    told = slate.decode(record.value)
+                    assert record.key == told.slate_id.encode()
+                    self.slates.append(told)
+                elif isinstance(said := event.decode(record.value), Served):
+                    assert record.key == said.person.encode()
+                    self.served.append(said)
+
+    def until(self, wanted: Sequence[str]) -> None:
+        """Every slate of `wanted` has come, and the served record of each."""
+
+        def come() -> bool:
+            self.look()
+            ids = set(wanted)
+            return ids <= {it.slate_id for it in self.slates} and ids <= {
+                it.slate_id for it in self.served
+            }
+
+        services.wait_until(come, 30, "not everything arrives")
+
+    def in_order(self) -> bool:
+        """Whether the log has what each person was served in the order of time; of a slate that stands
+        there twice, which it may after a fault, the first counts."""
+        first = {it.slate_id: it for it in reversed(self.served)}
+        log: dict[str, list[int]] = {}
+        for it in self.served:
+            if first.get(it.slate_id) is it:
+                log.setdefault(it.person, []).append(it.received_at)
+        return all(times == sorted(times) for times in log.values())
+
+
+@contextmanager
+def arrived(settings: Settings) -> Iterator[Arrived]:
+    found = Arrived(settings)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def left(settings: Settings) -> list[Path]:
+    return [path for path in (settings.data_dir / "spool").iterdir() if path.is_dir()]

@@ -1,0 +1,173 @@
+"""A release on disk: what is written is read, and what is broken is told by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+
+from models import artefact, content
+from models.artefact import BadRelease
+from models.training.onnx import export
+from models.training.writing import save
+from schemas.release import ENCODER, HASHES, MANIFEST, RANKER, VECTORS, Data, Manifest, Space
+
+FEATURES = ("covisit", "content", "popular")
+ID = "2026-11-24.1"
+
+
+def manifest(items: int = 5) -> Manifest:
+    return Manifest(
+        format=0,
+        id=ID,
+        created_at=1,
+        parent="",
+        code="test",
+        features=FEATURES,
+        schema="",
+        space=Space(name="made up", dim=content.DIM, items=items),
+        coarse={"covisit": 1.0},
+        files={},
+        metrics={},
+        data=Data(events=3, offsets=(1, 2), first=0, last=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    rng = np.random.default_rng(0)
+    rows = rng.random((400, len(FEATURES)), np.float32)
+    made = lightgbm.train(
+        {"objective": "lambdarank", "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5},
+        lightgbm.Dataset(rows, (rows[:, 0] > 0.5).astype(int), group=[20] * 20),
+        5,
+    )
+    return export(made, [0.0] * len(FEATURES))
+
+
+def arrays(items: int = 5) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    vectors = content.rows_on_grid(rng.normal(size=(items, content.DIM)))
+    return {
+        HASHES: np.sort(rng.integers(1, 2**63, items).astype(np.uint64)),
+        VECTORS: (vectors * content.GRID).astype(np.int16),
+        ENCODER: rng.normal(size=(content.DIM, content.DIM)).astype(np.float32),
+    }
+
+
+@pytest.fixture
+def saved(tmp_path: Path, model: bytes) -> Path:
+    save(tmp_path, manifest(), arrays(), model)
+    return tmp_path / ID
+
+
+def test_what_is_written_is_read(saved: Path) -> None:
+    read, given = artefact.load(saved), arrays()
+    assert (read.id, read.features, dict(read.coarse)) == (ID, FEATURES, {"covisit": 1.0})
+    assert np.array_equal(read.space.hashes, given[HASHES])
+    assert np.array_equal(read.space.vectors * content.GRID, given[VECTORS])
+    assert read.rank is not None
+    assert read.rank(np.ones((7, 3), np.float32)).shape == (7,)
+    encoded = read.space.encode(read.space.vectors)
+    assert np.array_equal(np.rint(encoded * content.GRID), encoded * content.GRID)
+    one = read.space.encode(read.space.vectors[2:3])
+    assert np.array_equal(one[0], encoded[2])
+
+
+def test_the_manifest_is_the_one_that_was_published(saved: Path) -> None:
+    _, sha = artefact.manifest_of(saved)
+    assert artefact.load(saved, sha).id == ID
+    with pytest.raises(BadRelease, match="published"):
+        artefact.load(saved, "0" * 64)
+
+
+def test_no_release_replaces_another_of_its_name(saved: Path, model: bytes) -> None:
+    with pytest.raises(FileExistsError):
+        save(saved.parent, manifest(), arrays(), model)
+    assert artefact.load(saved).id == ID
+
+
+def test_half_a_release_is_invisible_and_swept(tmp_path: Path) -> None:
+    left = tmp_path / ".tmp-2026-11-23.1-aa"
+    left.mkdir()
+    (left / HASHES).write_bytes(b"half")
+    save(tmp_path, manifest(), arrays(), None)
+    assert [path.name for path in tmp_path.iterdir()] == [ID]
+
+
+def edited(change: Callable[[dict[str, object]], None]) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        held = json.loads((path / MANIFEST).read_text())
+        change(held)
+        (path / MANIFEST).write_text(json.dumps(held))
+
+    return edit
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:-1])  # type: ignore[func-returns-value]
+
+
+def flipped(name: str) -> Callable[[Path], None]:
+    def flip(path: Path) -> None:
+        data = bytearray((path / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (path / name).write_bytes(data)
+
+    return flip
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        *((cut(name), "cut short") for name in (HASHES, VECTORS, ENCODER, RANKER)),
+        *((flipped(name), "corrupt") for name in (HASHES, VECTORS, ENCODER, RANKER)),
+        *(((lambda p, n=name: (p / n).unlink()), "missing") for name in (VECTORS, RANKER)),
+        ((lambda p: (p / MANIFEST).unlink()), "no manifest"),
+        ((lambda p: (p / MANIFEST).write_bytes(b"{")), "cannot be read"),
+        (edited(lambda m: m.update(format=2)), "format 2"),
+        (edited(lambda m: m.update(id="2026-11-24.2")), "otherwise"),
+        (edited(lambda m: m.update(features=["covisit", "content"])), "another schema"),
+        (edited(lambda m: m.update(coarse={"covisit": 1e999})), "cannot be read"),
+        (edited(lambda m: m["files"].pop(HASHES)), "lacks"),  # type: ignore[attr-defined]
+        (edited(lambda m: m["space"].update(items=4)), "4 ascending"),  # type: ignore[attr-defined]
+    ],
+)
+def test_what_is_broken_is_told(saved: Path, harm: Callable[[Path], None], told: str) -> None:
+    harm(saved)
+    with pytest.raises(BadRelease, match=told):
+        artefact.load(saved)
+
+
+def test_numbers_that_are_none_and_models_that_do_not_fit_are_told(
+    tmp_path: Path, model: bytes
+) -> None:
+    broken = {
+        ENCODER: np.full((content.DIM, content.DIM), np.nan, np.float32),
+        VECTORS: np.zeros((5, 3), np.int16),
+        HASHES: np.zeros(5, np.uint64),
+    }
+    for n, (name, array) in enumerate(broken.items()):
+        save(tmp_path / str(n), manifest(), {**arrays(), name: array}, None)
+        with pytest.raises(BadRelease, match=name):
+            artefact.load(tmp_path / str(n) / ID)
+    wide = manifest()
+    wide.features = (*FEATURES, "affinity")
+    save(tmp_path / "wide", wide, arrays(), model)
+    with pytest.raises(BadRelease, match="does not take 4"):
+        artefact.load(tmp_path / "wide" / ID)
+    save(tmp_path / "no", manifest(), arrays(), b"no model")
+    with pytest.raises(BadRelease, match="no model"):
+        artefact.load(tmp_path / "no" / ID)
+
+
+def test_a_model_and_its_export_say_the_same(model: bytes) -> None:
+    rank = artefact.ranker(model, len(FEATURES))
+    rows = np.random.default_rng(2).random((1000, len(FEATURES)), np.float32)
+    assert np.isfinite(rank(rows)).all()
+    # one row or a thousand at once: the same score
+    assert np.array_equal(rank(rows[5:6]), rank(rows)[5:6])

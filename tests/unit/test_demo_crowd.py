@@ -1,0 +1,178 @@
+"""The simulated half of the demo: what is sent, what is counted, and what is said of it."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from infra.cli import demo_crowd, demo_experiment, demo_figures, demo_panel, demo_report, demo_words
+from infra.cli.demo_crowd import Crowd
+from infra.cli.demo_experiment import Comparison, Metric, Metrics, Variant
+from infra.cli.demo_population import Assigned, Item, ServedBy, Slate, told
+from infra.cli.demo_seen import Seen, Tally
+from infra.cli.movielens import Catalogue
+from infra.cli.movielens import Item as Film
+from infra.cli.replay_arms import Arms
+from infra.cli.replay_live import Outcome
+from infra.cli.replay_schedule import Schedule
+from models.simulator import Look
+from schemas.control_checks import check_experiment
+from schemas.readout import Readout
+from serving.ingest_control import ExperimentIn
+
+COUNTS = {"served": 100, "displayed": 40, "clicked": 6, "converted": 1}
+
+
+def seen() -> Seen:
+    found = Seen(people=4, seconds=2.0, items=50)
+    found.variants["popularity"] = Tally(10, 100, 40, 6, 1, 0, 5.0)
+    found.variants["personal"] = Tally(10, 100, 40, 9, 2, 3, 8.0)
+    found.shown.update(f"f{n}" for n in range(20))
+    found.freshness_ms += [10.0, 20.0]
+    found.errors["read: 503"] = 1
+    found.events = 80
+    return found
+
+
+def metrics(
+    lift: float | None = 0.5, ci: tuple[float, float] | None = (0.1, 0.9), clicked: int = 6
+) -> Metrics:
+    ctr = {"ctr": Metric(clicked / 100, (0.04, 0.08), clicked, 100)}
+    better = {**COUNTS, "clicked": 9, "converted": 2}
+    return Metrics(
+        version=1,
+        variants=[
+            Variant("popularity", 2, {**COUNTS, "clicked": clicked}, ctr),
+            Variant("personal", 2, better, {"ctr": Metric(0.09, (0.05, 0.13), 9, 100)}),
+        ],
+        comparisons=[
+            Comparison("conversion", "popularity", "personal", -0.9, (-1.0, -0.8)),
+            Comparison("ctr", "popularity", "personal", lift, ci),
+        ],
+    )
+
+
+def look(examined: list[int], clicked: list[int], bought: list[int]) -> Look:
+    def mask(ranks: list[int]) -> Any:
+        return np.isin(np.arange(1, 4), ranks)
+
+    return Look(mask(examined), mask(clicked), mask(bought), np.zeros(3))
+
+
+def slate(variant: str | None = "personal") -> Slate:
+    experiments = [Assigned("home-ranker", variant)] if variant else []
+    return Slate("s1", [Item("a"), Item("b"), Item("c")], ServedBy(experiments))
+
+
+def test_what_they_did_is_sent_with_slate_and_rank_once() -> None:
+    events = told("sim-0001", slate(), look([1, 3], [3], [3]))
+    assert [(it["item_id"], it["action"], it["rank"]) for it in events] == [
+        ("a", "display", 1),
+        ("c", "display", 3),
+        ("c", "click", 3),
+        ("c", "purchase", 3),
+    ]
+    assert {it["slate_id"] for it in events} == {"s1"}
+    assert len({it["event_id"] for it in events}) == 4
+
+
+def test_a_slate_in_no_experiment_is_of_no_variant() -> None:
+    assert slate(None).variant == ""
+    assert slate().variant == "personal"
+
+
+def test_the_experiment_is_one_that_control_takes() -> None:
+    given = msgspec.convert(demo_experiment.BODY, ExperimentIn)
+    check_experiment(demo_experiment.ID, given.experiment)
+
+
+def test_counted_is_state_by_state() -> None:
+    sent = {name: tally.states for name, tally in seen().variants.items()}
+    assert demo_experiment.counted(metrics(), sent)
+    assert not demo_experiment.counted(metrics(clicked=7), sent)
+    assert not demo_experiment.counted(Metrics(), sent)
+    assert not demo_experiment.counted(metrics(), {})
+
+
+def test_a_readout_is_read_as_the_api_words_it() -> None:
+    ours = set(Metrics.__struct_fields__)
+    assert ours <= {field.name for field in msgspec.structs.fields(Readout)}
+    for mine, theirs in ((Variant, "variants"), (Comparison, "comparisons")):
+        kind = next(f.type for f in msgspec.structs.fields(Readout) if f.name == theirs)
+        assert set(mine.__struct_fields__) <= set(kind.__args__[0].__struct_fields__)
+
+
+def test_the_report_says_what_the_api_said_and_what_is_true() -> None:
+    held = demo_figures.experiment(seen(), metrics(), True)
+    control, treatment = held.variants
+    assert (control.variant, control.units, control.clicked) == ("popularity", 2, 6)
+    assert (control.ctr, control.ci, control.true_ctr) == (0.06, (0.04, 0.08), 0.05)
+    assert treatment.true_ctr == 0.08
+    assert (held.lift, held.lift_ci) == (0.5, (0.1, 0.9))
+    assert held.true_lift == pytest.approx(0.6)
+
+
+def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
+    catalogue = Catalogue((Film("f", "Film", ()),), (), "made up")
+    report = demo_report.report(
+        Outcome(), Arms([], [], [], [], []), Schedule((), ()), catalogue, Counter()
+    )
+    demo_crowd.add(report, Crowd(seen(), metrics(), True))
+    path = tmp_path / "report.json"
+    demo_report.write(path, report)
+    told = msgspec.json.decode(path.read_bytes())
+    assert told["ctr"] == {"popularity": 0.06, "personal": 0.09}
+    assert told["explored_share"] == 3 / 200
+    assert told["coverage"] == 20 / 50
+    assert told["experiment"]["counts_match"] is True
+    assert told["population"]["slates_per_s"] == 10
+    assert told["population"]["freshness_ms"] == {"p50": 15.0, "p99": 19.9}
+    assert told["population"]["true_ctr"] == {"popularity": 0.05, "personal": 0.08}
+    assert told["errors"] == 1
+    assert told["errors_by_kind"] == {"read: 503": 1}
+
+
+@pytest.mark.parametrize(
+    ("lift", "ci", "word"),
+    [
+        (0.5, (0.1, 0.9), "personal beats popularity"),
+        (0.1, (-0.2, 0.4), "can't tell personal from popularity"),
+        (-0.3, (-0.5, -0.1), "LOSES"),
+        (None, None, "no lift to tell"),
+    ],
+)
+def test_losing_is_said(lift: float | None, ci: tuple[float, float] | None, word: str) -> None:
+    held = demo_figures.experiment(seen(), metrics(lift, ci), True)
+    assert word in demo_words.winner(held)
+
+
+def test_counts_that_differ_are_said() -> None:
+    assert "is what was sent" in demo_words.counts(demo_figures.experiment(seen(), metrics(), True))
+    assert "NOT" in demo_words.counts(demo_figures.experiment(seen(), metrics(), False))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_panel_fits_a_terminal(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(demo_panel.panel(seen(), metrics()))
+    console.print(demo_panel.panel(seen(), Metrics()))
+    shown = console.export_text()
+    assert len([row for row in shown.splitlines() if "personal  " in row and "9.00%" in row]) == 1
+    assert "personal over popularity: +50% clicks a slot (95 %: +10% to +90%)" in shown
+    assert "40% of the catalogue shown" in shown
+
+
+def test_a_truth_outside_of_its_interval_is_said() -> None:
+    held = demo_figures.experiment(seen(), metrics(), True)
+    assert "lie in their intervals" in demo_words.honest(held)
+    assert "NOT" not in demo_words.honest(held)
+    held.variants[1].true_ctr = 0.2
+    assert "NOT all" in demo_words.honest(held)
+    assert "NOT all" in demo_words.honest(demo_figures.experiment(seen(), Metrics(), True))
