@@ -20,7 +20,11 @@ from schemas.release import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, 
 
 
 class BadRelease(ValueError):
-    """A directory that is no release this code can serve; the text says which, and why."""
+    """A directory that is no release this code can serve; the text says which, and why, `word` in one."""
+
+    def __init__(self, text: str, word: str = "broken") -> None:
+        super().__init__(text)
+        self.word = word
 
 
 def encoder(matrix: NDArray[np.float32]) -> Any:
@@ -64,7 +68,7 @@ def manifest_of(path: Path) -> tuple[Manifest, str]:
     try:
         told = (path / MANIFEST).read_bytes()
     except OSError:
-        raise BadRelease(f"{path.name}: it has no {MANIFEST}") from None
+        raise BadRelease(f"{path.name}: it has no {MANIFEST}", "missing") from None
     try:
         manifest = shape.DECODER.decode(told)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -81,24 +85,24 @@ def load(path: Path, manifest_sha256: str = "") -> Release:
     try:
         return _load(path, manifest, sha, manifest_sha256)
     except BadRelease as bad:
-        raise BadRelease(f"{path.name}: {bad}") from None
+        raise BadRelease(f"{path.name}: {bad}", bad.word) from None
 
 
 def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
     if manifest.format != FORMAT:
-        raise BadRelease(f"it is of format {manifest.format}, this code reads {FORMAT}")
+        raise BadRelease(f"it is of format {manifest.format}, this code reads {FORMAT}", "foreign")
     if manifest.id != path.name:
         raise BadRelease("it calls itself otherwise")
     if wanted and sha != wanted:
-        raise BadRelease("its manifest is not the one that was published")
+        raise BadRelease("its manifest is not the one that was published", "unpublished")
     if manifest.schema != schema(manifest.features, manifest.space.dim):
-        raise BadRelease("its features or vectors are of another schema than it says")
+        raise BadRelease("its features or vectors are of another schema than it says", "foreign")
     if manifest.space.dim != content.DIM:
         raise BadRelease(
             f"its vectors have {manifest.space.dim} dimensions, this code {content.DIM}"
         )
     if not np.isfinite(list(manifest.coarse.values())).all():
-        raise BadRelease("a coarse weight is not finite")
+        raise BadRelease("a coarse weight is not finite", "not_finite")
     files = {name: _read(path, name, of) for name, of in manifest.files.items()}
     missing = {HASHES, VECTORS, ENCODER} - files.keys()
     if missing:
@@ -132,11 +136,11 @@ def _read(path: Path, name: str, of: File) -> bytes:
     try:
         data = (path / name).read_bytes()
     except OSError:
-        raise BadRelease(f"{name} is missing") from None
+        raise BadRelease(f"{name} is missing", "missing") from None
     if len(data) != of.bytes:
-        raise BadRelease(f"{name} is cut short: {len(data)} of {of.bytes} bytes")
+        raise BadRelease(f"{name} is cut short: {len(data)} of {of.bytes} bytes", "cut_short")
     if sha256(data) != of.sha256:
-        raise BadRelease(f"{name} is corrupt: its checksum differs")
+        raise BadRelease(f"{name} is corrupt: its checksum differs", "corrupt")
     return data
 
 

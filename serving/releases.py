@@ -97,21 +97,26 @@ class Releases(Background):
         try:
             release = await asyncio.to_thread(load, self._settings.releases / name, sha)
             if foreign := unknown(release.features):
-                raise BadRelease(f"{name}: it ranks by {len(foreign)} features unknown here")
+                raise BadRelease(
+                    f"{name}: it ranks by {len(foreign)} features unknown here", "foreign"
+                )
             if foreign := unknown(tuple(release.coarse)):
-                raise BadRelease(f"{name}: it weighs {len(foreign)} columns unknown here")
+                raise BadRelease(
+                    f"{name}: it weighs {len(foreign)} columns unknown here", "foreign"
+                )
         except BadRelease as bad:
-            self._refuse(name, sha, str(bad), now)
+            self._refuse(name, sha, bad, now)
             return None
         space = SpaceIndex(self._items, release, self._settings.exact_search)
         await self._index(space)
         return Loaded(release, space)
 
-    def _refuse(self, name: str, sha: str, why: str, now: float) -> None:
+    def _refuse(self, name: str, sha: str, bad: BadRelease, now: float) -> None:
+        """Told and counted once, however often it is tried."""
         if (name, sha) not in self._refused:
-            log.error("release %s; what served before goes on", why)
+            log.error("release %s; what served before goes on", bad)
+            self._metrics.add("freshet_release_refused_total", why=bad.word)
         self._refused[name, sha] = now + AGAIN_SECONDS
-        self._metrics.add("freshet_release_refused_total", why="bad")
 
     async def _index(self, space: SpaceIndex) -> None:
         while not space.refresh(AT_ONCE):

@@ -73,11 +73,11 @@ def demo_command(
 ) -> None:
     """See a click change the next recommendation, on real data.
 
-    Starts everything from nothing, imports the first 80 % of MovieLens, sends the rest through the
-    running system, and asks it before 2,000 of the films that people liked next. Compares with
-    popularity, and with the same recommender knowing less. Then simulated people, whose truth is
-    known, live with it for a minute: half of them see what is popular, half what is theirs. Writes
-    report.json.
+    Starts everything from nothing, imports the first 80 % of MovieLens, learns a release of it, sends
+    the rest through the running system, and asks it before 2,000 of the films that people liked next.
+    Compares with popularity, and with the same recommender knowing less. Then simulated people, whose
+    truth is known, live with it for a minute: half of them see what is popular, half what is theirs.
+    Writes report.json.
     """
     from infra.cli import demo_report
     from infra.cli.console import console
@@ -138,6 +138,7 @@ def _tell(report: Report, found: Catalogue, planned: Schedule, say: Said) -> Non
     real = found.source.startswith("MovieLens")
     for sentence in (
         demo_words.verdict(report),
+        demo_words.release(report),
         demo_words.flatters(planned, real),
         demo_words.speed(report),
     ):

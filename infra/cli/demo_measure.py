@@ -41,7 +41,7 @@ def measure(system: System, found: Catalogue, planned: Schedule, rate: float, sa
     times.append(time.monotonic())
     with say.work("read the log back"):
         log = replay_log.read(settings)
-    with say.work("decide again in process", 4 * len(outcome.reads)) as progress:
+    with say.work("decide again in process", 5 * len(outcome.reads)) as progress:
         reads = knowledge(outcome.reads, settings, len(split))
         arms = play(log, reads, split, settings, progress, demo_train.held(system, trained))
     times.append(time.monotonic())

@@ -80,3 +80,17 @@ class Said:
                 self(f"  {name}: {done:,}{of}")
 
         yield advance
+
+
+class Quiet(Said):
+    """Says nothing: for what is part of a longer story."""
+
+    def __call__(self, text: object = "") -> None:
+        pass
+
+    def head(self, name: str, text: str) -> None:
+        pass
+
+    @contextmanager
+    def work(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        yield lambda units: None

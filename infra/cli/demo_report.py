@@ -25,6 +25,7 @@ from infra.cli.replay_schedule import Schedule
 PACKAGES: Final = ("bytewax", "fastapi", "kafka-python", "numpy", "redis", "usearch")
 ARMS: Final = {
     "fresh": "the running system: every answer knows what the person did just before",
+    "untrained": "the same, without the release",
     "late_60s": "the same recommender, people and tables up to a minute late",
     "frozen": "the same recommender, as it stood when the replay began",
     "popular": "what it shows somebody unknown: what is popular now",
@@ -81,6 +82,7 @@ def report(
         "popular": arms.popular,
         "frozen": arms.frozen,
         "late_60s": arms.late_60s,
+        "untrained": arms.untrained,
         "fresh": live,
     }
     different = differences(reads, arms.fresh)

@@ -8,11 +8,13 @@ import msgspec
 import uvloop
 
 from infra.cli import train
+from infra.cli.demo_progress import Quiet
 from infra.cli.demo_wait import everywhere
 from infra.cli.http import Answer
 from infra.cli.train_log import TooLittle
 from models.artefact import load
 from models.release import Release
+from models.training.gate import RANKER
 
 if TYPE_CHECKING:
     from infra.cli.demo_progress import Said
@@ -41,9 +43,10 @@ class _Status(msgspec.Struct):
 def serve(system: System, say: Said) -> Trained:
     """Trains on what was imported, and lets every worker serve it. Errors: as `train.train`."""
     try:
-        made, release = train.train(system.settings, say)
+        with say.work("learn a release of it, and judge it"):
+            made, release = train.train(system.settings, Quiet(say.console))
     except TooLittle as error:
-        say(f"No release: {error}.")
+        say(f"  no release: {error}")
         return Trained(id="", ranker="none", gate={"data": str(error)})
 
     def serves(answer: Answer) -> bool:
@@ -52,7 +55,16 @@ def serve(system: System, say: Said) -> Trained:
 
     url, token = system.url, system.settings.token
     uvloop.run(everywhere(url, token, "/v1/status", serves, f"release {release}"))
-    return trained(made, release)
+    told = trained(made, release)
+    say(f"  {words(told)}")
+    return told
+
+
+def words(told: Trained) -> str:
+    """Which release serves, and with or without a ranker."""
+    verdict, _, figures = told.gate[RANKER].partition(": ")
+    ranker = "with its ranker" if verdict == "released" else "its ranker is NOT RELEASED"
+    return f"release {told.id} serves, {ranker}: {figures}, on {told.judged:,} choices held out"
 
 
 def trained(made: Made, release: str) -> Trained:

@@ -85,6 +85,18 @@ def verdict(report: Report) -> str:
     return f"fresh is {' and '.join(times)}; {same}."
 
 
+def release(report: Report) -> str:
+    """What the release is worth on this sample, for better or worse."""
+    told, hits = report.release, report.hit_rate_at_10
+    if told is None or not told.id:
+        return "There is no release: what serves is what is built in."
+    figures = f"HR@10 {hits['fresh']:.4f} with release {told.id}, {hits['untrained']:.4f} without"
+    without = "" if told.ranker == "released" else ", which has no ranker: that was refused"
+    if hits["fresh"] < hits["untrained"]:
+        return f"The release LOSES on this sample: {figures}{without}."
+    return f"{figures}{without}."
+
+
 def speed(report: Report) -> str:
     fresh, read = report.freshness_ms, report.read_ms
     return (

@@ -53,6 +53,7 @@ class Arms(NamedTuple):
     could have been shown, for the arm that draws them blindly."""
 
     fresh: list[Ids]
+    untrained: list[Ids]
     popular: list[Ids]
     frozen: list[Ids]
     late_60s: list[Ids]
@@ -86,8 +87,10 @@ class Shelf:
         self._version += 1
         self.world.tables.apply(self._sums.publish(self._version))
 
-    def show(self, person: Person, now: int) -> Ids:
-        decision = decide(person, self.world, Ask(now=now, count=COUNT), "none")
+    def show(self, person: Person, now: int, trained: bool = True) -> Ids:
+        """`trained` False: as without a release."""
+        world = self.world if trained else replace(self.world, release=None, space=None)
+        decision = decide(person, world, Ask(now=now, count=COUNT), "none")
         return tuple(item.item_id for item in decision.items)
 
 
@@ -112,13 +115,15 @@ def play(
     by_now = sorted(every, key=lambda n: reads[n].now)
     shelf = Shelf(world, facts)
     fresh: dict[int, Ids] = {}
+    untrained: dict[int, Ids] = {}
     popular: dict[int, Ids] = {}
     for n in by_tables:
         person, now = people[n].fresh, reads[n].now
         shelf.go_to(reads[n].tables)
         fresh[n] = shelf.show(person, now)
+        untrained[n] = shelf.show(person, now, trained=False)
         popular[n] = shelf.show(NOBODY._replace(seen=person.seen), now)
-        progress(2)
+        progress(3)
     shelf = Shelf(world, facts)
     shelf.go_to(split)
     frozen: dict[int, Ids] = {}
@@ -137,6 +142,7 @@ def play(
 
     return Arms(
         fresh=in_order(fresh),
+        untrained=in_order(untrained),
         popular=in_order(popular),
         frozen=in_order(frozen),
         late_60s=in_order(late),

@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 @click.command("train")
 @system_option
 @click.option(
+    "--until",
+    default="",
+    metavar="WHEN",
+    help="Of the log only what is before: a time, or offsets.",
+)
+@click.option(
     "--publish/--no-publish", default=True, show_default=True, help="Write it, and tell control."
 )
 @click.option(
     "--activate/--no-activate", default=True, show_default=True, help="Let it serve from now on."
 )
 @json_option
-def train_command(data_dir: Path | None, publish: bool, activate: bool, as_json: bool) -> None:
+def train_command(
+    data_dir: Path | None, until: str, publish: bool, activate: bool, as_json: bool
+) -> None:
     """Learn a release from the log, judge it, and let it serve.
 
     Item vectors in which interactions and content share one space, the weights of the coarse score,
@@ -36,6 +44,7 @@ def train_command(data_dir: Path | None, publish: bool, activate: bool, as_json:
     \b
     freshet train
     freshet train --no-publish            how good would it be?
+    freshet train --until 2026-11-23T00:00:00Z
     freshet train --no-activate           then: freshet release activate ID
     """
     from infra.cli.console import console
@@ -43,22 +52,29 @@ def train_command(data_dir: Path | None, publish: bool, activate: bool, as_json:
 
     settings = find(data_dir).settings
     say = Said(console(stderr=as_json))
-    made, release = train(settings, say, publish=publish, activate=activate)
+    made, release = train(settings, say, until=until, publish=publish, activate=activate)
     if as_json:
         print_json({"release": release, "seconds": made.seconds["train"], **made.metrics})
 
 
 def train(
-    settings: Settings, say: Said, *, publish: bool = True, activate: bool = True
+    settings: Settings,
+    say: Said,
+    *,
+    until: str = "",
+    publish: bool = True,
+    activate: bool = True,
 ) -> tuple[Made, str]:
     """What was learnt, and the id it was written under ("" where it was not).
 
-    Errors: `train_log.TooLittle`, `train_run.NotTheSame`, `changes.NotTaken`; Kafka's and Redis's.
+    Errors: `train_log.TooLittle` and `BadUntil`, `train_run.NotTheSame`, `changes.NotTaken`; Kafka's and
+    Redis's.
     """
-    from infra.cli import replay_log, train_run
+    from infra.cli import train_run
+    from infra.cli.train_log import Topics, cut
 
     with say.work("read the log"):
-        log = replay_log.read(settings)
+        log = cut(Topics(settings).read(), until)
     made = train_run.train(log, settings, say)
     told(made, say)
     if not publish:
@@ -93,6 +109,7 @@ def write(settings: Settings, made: Made, now: int) -> str:
 
     from infra.cli.changes import publish, standing
     from models import content
+    from models.training import vectors
     from models.training.writing import save
     from schemas.control import CURRENT, Current, Released
     from schemas.release import ENCODER, HASHES, VECTORS, Manifest, Space
@@ -109,7 +126,7 @@ def write(settings: Settings, made: Made, now: int) -> str:
         code=RELEASE,
         features=made.features,
         schema="",
-        space=Space(name="together1", dim=content.DIM, items=len(made.hashes)),
+        space=Space(name=vectors.NAME, dim=content.DIM, items=len(made.hashes)),
         coarse=dict(made.weights),
         files={},
         metrics=made.metrics,

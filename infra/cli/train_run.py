@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.cli.replay_log import Log
+from infra.cli.train_items import Items
 from infra.cli.train_log import Acts, Plan, acts, plan
 from infra.cli.train_replay import (
     FEATURES,
@@ -23,34 +25,33 @@ from infra.cli.train_replay import (
     weigh,
 )
 from infra.settings import Settings
-from models import artefact, content
+from models import artefact
 from models.release import RANKED, Release, Space
 from models.training import ranker as rankers
-from models.training import vectors
 from models.training.gate import BUILT_IN, COARSE, RANKER, Arm, Verdict, arms, judge
 from models.training.lists import Ranks, gains, joined
 from models.training.ranker import Ranker
-from models.training.vectors import Learnt, Pairs, Visits
-from schemas.facts import Actions
-from schemas.identity import item_hash
+from models.training.vectors import Learnt
 from schemas.release import Data
 from serving.case import WEIGHTS
 
 if TYPE_CHECKING:
     from infra.cli.demo_progress import Said
 
-TRAIN: Final = 5_000
-JUDGE: Final = 1_500
-WEIGH: Final = 700
-"""Choices by which the weight of the vectors is found."""
 LIGHTEST: Final = 0.0025
 VECTOR_WEIGHTS: Final = (LIGHTEST, 0.005, 0.01, 0.02, 0.04)
 SAME: Final = 1e-5
 """Most by which a score in Python and one by the exported model may differ."""
 FEWEST_ROWS: Final = 1_000
 """Rows on which they are compared, where there are so many."""
-MOST_VISITS: Final = 1_000
-"""Of one person, the latest: what somebody did before tells nothing new."""
+
+
+class Sizes(NamedTuple):
+    """At most so many choices to learn from, to judge by, and to find the weight of the vectors by."""
+
+    train: int = 5_000
+    judge: int = 1_500
+    weigh: int = 700
 
 
 class NotTheSame(RuntimeError):
@@ -71,6 +72,7 @@ class Made:
     arms: dict[str, Arm]
     choices: dict[str, int]
     compared: dict[str, float]
+    seconds: dict[str, float]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -85,17 +87,18 @@ class Made:
         }  # fmt: skip
 
 
-def train(log: Log, settings: Settings, say: Said) -> Made:
+def train(log: Log, settings: Settings, say: Said, sizes: Sizes = Sizes()) -> Made:  # noqa: B008
     """The vectors of the release are learnt from all of the log, and so is a ranker that passed the
     gate: in the same way, after one that knew less was judged. Errors: `TooLittle`, `NotTheSame`."""
+    began = time.monotonic()
     done = acts(log)
-    planned = plan(done, TRAIN, JUDGE)
+    planned = plan(done, sizes.train, sizes.judge)
     with say.work("fold the log up to each choice"):
         replay = Replay(log, [*planned.train, *planned.judge], settings)
-    items = _Items(log)
+    items = Items(log)
     with say.work("learn vectors of the first part"):
         early = items.learn(done, replay.before(planned.learnt), planned.learnt)
-    weights, judged, verdict = _weights(replay, planned, _basis(items, early), say)
+    weights, judged, verdict = _weights(replay, planned, _basis(items, early), sizes.weigh, say)
     basis = _basis(items, early, weights)
     ranked = _ranker(replay, planned, basis, say)
     judged[RANKER] = ranked.ranks
@@ -119,6 +122,7 @@ def train(log: Log, settings: Settings, say: Said) -> Made:
             "lists": ranked.lists,
         },
         compared=ranked.compared,
+        seconds={"train": round(time.monotonic() - began, 1)},
     )
 
 
@@ -166,48 +170,16 @@ def _ranker(replay: Replay, planned: Plan, basis: Release, say: Said) -> _Ranked
     )
 
 
-class _Items:
-    """The catalogue as rows: `hashes` ascend, `about` holds content vectors."""
-
-    def __init__(self, log: Log) -> None:
-        held = sorted((item_hash(item.item_id), item) for item in log.items)
-        self.hashes = np.array([number for number, _ in held], np.uint64)
-        self.about = np.array([content.vector(item) for _, item in held], np.float32)
-
-    def learn(self, done: Acts, facts: Actions, second: int) -> Learnt:
-        """From what was done before it."""
-        before = np.flatnonzero(done.time // 1000 < second)
-        visits = self._latest(done.person[before], done.item[before])
-        ones = np.repeat(facts.item, facts.pairs)
-        one, other = self._rows(ones), self._rows(facts.partner)
-        there = (one >= 0) & (other >= 0)
-        weight = 1 / np.sqrt(facts.lag[there], dtype=np.float64)
-        return vectors.learn(self.about, visits, Pairs(one[there], other[there], weight))
-
-    def _latest(self, person: NDArray[np.int64], item: NDArray[np.uint64]) -> Visits:
-        rows = self._rows(item)
-        order = np.argsort(person[::-1], kind="stable")  # by person, the latest first
-        _, start = np.unique(person[::-1][order], return_index=True)
-        rank = np.arange(len(order)) - np.repeat(start, np.diff([*start, len(order)]))
-        kept = (len(person) - 1 - order)[rank < MOST_VISITS]
-        kept = kept[rows[kept] >= 0]
-        return Visits(person[kept], rows[kept])
-
-    def _rows(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        return np.where(self.hashes[at] == hashes, at, -1)
-
-
-def _basis(items: _Items, learnt: Learnt, weights: Mapping[str, float] | None = None) -> Release:
+def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = None) -> Release:
     space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
     return Release("basis", (), weights or {**WEIGHTS, "vector": LIGHTEST}, space)
 
 
 def _weights(
-    replay: Replay, planned: Plan, basis: Release, say: Said
-) -> tuple[Mapping[str, float], dict[str, Ranks], dict[str, Verdict]]:
+    replay: Replay, planned: Plan, basis: Release, weigh_by: int, say: Said
+) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
     """The coarse weights, how each arm that needs no ranker did, and the verdict on the vectors'."""
-    few = planned.train[:: max(1, len(planned.train) // WEIGH)]
+    few = planned.train[:: max(1, len(planned.train) // weigh_by)]
     with say.work("weigh the vectors", len(few)) as progress:
         ranks = weigh(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
     best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], RANKED).mean())
@@ -225,8 +197,8 @@ def _weights(
         verdict = judge(COARSE, {COARSE: own, BUILT_IN: judged[BUILT_IN]})
         if verdict.released:
             judged.pop(f"{COARSE} {LIGHTEST}", None)
-            return weights, {**judged, COARSE: own}, {COARSE: verdict}
-    return dict(WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, {COARSE: verdict}
+            return weights, {**judged, COARSE: own}, verdict
+    return dict(WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
 
 
 def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:

@@ -26,7 +26,11 @@ class Lists(NamedTuple):
 
 
 def joined(one: Lists, other: Lists) -> Lists:
-    return Lists(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))  # type: ignore[arg-type]
+    return Lists(
+        np.concatenate([one.rows, other.rows]),
+        np.concatenate([one.target, other.target]),
+        np.concatenate([one.size, other.size]),
+    )
 
 
 def gains(ranks: Ranks, cut: int = CUT) -> F64:

@@ -63,6 +63,7 @@ def _trees(model: lightgbm.Booster, features: int) -> Any:
 
         return convert_lightgbm(
             model,
+            name="ranker",  # else a random one: no two exports would be alike
             initial_types=[(ROWS, FloatTensorType([None, features]))],
             target_opset=OPSET,
             zipmap=False,

@@ -3,8 +3,7 @@
 LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART: An Overview") as LightGBM has it.
 Boosting starts from the coarse score, score = scale x coarse + trees: where there is nothing to learn
 the order stays. Few leaves, many rows in each, and every tree of a part of the lists: choices are few
-and people's ways change, so what a bigger model learns of the past does not hold (on MovieLens 31 leaves
-found less than the coarse score by itself).
+and people's ways change, so what a bigger model learns of the past does not hold.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ What people did makes a symmetric matrix over items, M = S / |S| + G / |G|: S ho
 the co-visitation sums (within a session, the nearer the more), G how many people acted on both items
 (whenever). Its `DIM` leading eigenvectors, each times the root of its eigenvalue, are the items'
 coordinates (as in factorising co-occurrence: Levy, Goldberg 2014, "Neural Word Embedding as Implicit
-Matrix Factorization"; shifted PMI found less here: HR@10 .103 against .126 on MovieLens). Content is
+Matrix Factorization"; positive PMI found less here: HR@10 .103 against .126 on MovieLens). Content is
 mapped into that space by ridge regression, and an item of n visits is
 
     v = n v_interactions + PRIOR v_content,    |v_interactions| = 1, |v| scaled to 1

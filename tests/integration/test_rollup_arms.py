@@ -158,6 +158,9 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
             await follower._go_on()
         await follower.load()
         assert served(held, "i1") == 208
+        redis_gone = client.delete(keys.TABLES_ARMS, keys.TABLES_EXPERIMENTS)
+        await follower.load()  # a store that was emptied: what it lacks is gone
+        assert (redis_gone, held.arms("home"), held.experiments) == (2, None, {})
         await redis.aclose()
 
     def served(held: Tables, item: str) -> int:
@@ -175,10 +178,12 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         put_experiment(client)
         append(client, 1, *TWO_PEOPLE[:2])
         made, _ = turns(settings, client)
+        begun = time.time_ns() // 1_000_000
         made.turn()
         (first,) = told(settings, 1)
         assert (first.experiment_id, first.version, first.placement) == ("e", 1, "home")
         assert (first.revision, first.positions) == (1, (0, 2, 0, 0))
+        assert begun <= first.as_of <= time.time_ns() // 1_000_000
         assert [v.counts["served"] for v in first.variants] == [2, 2]
         append(client, 1, *TWO_PEOPLE[2:])
         made.turn()  # not yet time

@@ -136,7 +136,7 @@ def test_a_corrupt_release_never_replaces_a_good_one(shop: Shop) -> None:
     assert made_by(told) == SECOND
     assert told["fallback"] in (None, "popular")
     refused = shop.get("/metrics").body.decode()
-    assert 'freshet_release_refused_total{why="bad"}' in refused
+    assert 'freshet_release_refused_total{why="cut_short"}' in refused
     # once its files are whole, it serves: they may have been on their way
     (shop.server.settings.releases / THIRD / VECTORS).write_bytes(whole)
     serves(shop, THIRD)

@@ -44,6 +44,9 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     assert report.unknown_items == 0
     assert report.max_category_share_top10 <= 0.3
     assert 0 < report.coverage_at_10 < 1
+    assert report.release
+    assert report.release.id == report.versions["release"] != ""
+    assert report.release.ranker in ("released", "refused")
 
     log = replay_log.read(system.settings)
     times: dict[str, list[int]] = defaultdict(list)
@@ -78,6 +81,9 @@ def test_the_command_starts_from_nothing_and_ends_with_0(tmp_path: Path) -> None
     assert report["in_process_equals_live"] is True
     assert report["errors"] == 0, report["errors_by_kind"]
     assert report["events"] == 80
+    # too few choices to learn from: it says so, and goes on without
+    assert (report["release"]["id"], report["release"]["ranker"]) == ("", "none")
+    assert "There is no release" in again.stdout
     assert home.read(tmp_path / "demo" / "system") is None
     _check_experiment(report)
 

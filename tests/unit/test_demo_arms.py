@@ -10,7 +10,10 @@ import pytest
 from infra.cli.replay_arms import Arms, Read, Shelf, play
 from infra.cli.replay_log import Cut, Facts, by_time, fold
 from infra.settings import Settings
+from models import content
+from models.release import Release, Space
 from schemas.event import Action
+from schemas.identity import item_hash
 from serving import offline
 from serving.people import People
 from serving.person import NOBODY
@@ -117,8 +120,16 @@ def _ends(now: int) -> tuple[int, ...]:
     )
 
 
-def arms(asked: list[Read]) -> Arms:
-    return play(LOG, asked, [0] * len(ENDS), SETTINGS)
+def arms(asked: list[Read], release: Release | None = None) -> Arms:
+    return play(LOG, asked, [0] * len(ENDS), SETTINGS, release=release)
+
+
+def release() -> Release:
+    """One that goes by its vectors alone, which are all over."""
+    hashes = np.array(sorted(item_hash(it.item_id) for it in FOUND.items), np.uint64)
+    places = np.random.default_rng(1).normal(size=(len(hashes), content.DIM))
+    space = Space(hashes, content.rows_on_grid(places), np.zeros_like)
+    return Release("2026-11-24.1", (), {"vector": 1.0}, space)
 
 
 def test_nothing_shown_was_had_before_whatever_the_arm_knows() -> None:
@@ -130,7 +141,13 @@ def test_nothing_shown_was_had_before_whatever_the_arm_knows() -> None:
             for _, _, e in LOG.events[read.partition]
             if isinstance(e, Action) and e.person == read.person and e.occurred_at < read.now
         }
-        for shown in (made.fresh[n], made.late_60s[n], made.frozen[n], made.popular[n]):
+        for shown in (
+            made.fresh[n],
+            made.untrained[n],
+            made.late_60s[n],
+            made.frozen[n],
+            made.popular[n],
+        ):
             assert len(shown) == 10
             assert not had & set(shown)
         assert made.eligible[n] == len(FOUND.items) - len(had)
@@ -149,3 +166,13 @@ def test_frozen_before_everything_knows_nothing() -> None:
     made, other = arms(asked), arms([read._replace(tables=(0,) * len(ENDS)) for read in asked])
     # somebody unknown, on tables that hold nothing: what is popular then
     assert made.frozen == other.popular
+
+
+def test_a_release_has_a_say_in_every_arm_but_the_untrained() -> None:
+    asked = reads()
+    bare, made = arms(asked), arms(asked, release())
+    assert bare.untrained == bare.fresh
+    assert made.untrained == bare.fresh
+    assert made.fresh != bare.fresh
+    assert made.late_60s != bare.late_60s
+    assert all(len(shown) == 10 for shown in made.fresh)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import demo_report, demo_words
+from infra.cli import demo_report, demo_train, demo_words
 from infra.cli.demo_report import Report, Slates
+from infra.cli.demo_train import Trained
 from infra.cli.movielens import Catalogue, Item, Rating
 from infra.cli.replay_arms import Arms
 from infra.cli.replay_live import Freshness, Outcome, Scored, ServedBy, ShownItem, Slate
@@ -57,7 +58,7 @@ def made(fresh: Slates = LIVE) -> Report:
         seconds=0.5,
     )
     nobody = [("f9",), ("f9",)]
-    arms = Arms(list(fresh), nobody, nobody, nobody, eligible=[20, 40])
+    arms = Arms(list(fresh), nobody, nobody, nobody, nobody, eligible=[20, 40])
     return demo_report.report(
         outcome,
         arms,
@@ -110,10 +111,31 @@ def test_the_same_ids_in_another_order_differ() -> None:
 def test_without_an_answer_nothing_is_equal() -> None:
     none = demo_report.report(
         Outcome(),
-        Arms([], [], [], [], []),
+        Arms([], [], [], [], [], []),
         Schedule((), ()),
         Catalogue(ITEMS, (), ""),
         Counter(),
     )
     assert not none.in_process_equals_live
     assert none.hit_rate_at_10["fresh"] == 0.0
+
+
+def trained(ranker: str) -> Trained:
+    gate = {"ranker": f"{ranker}: NDCG@10 0.2000 against 0.1000"}
+    return Trained(id="2026-11-24.1", ranker=ranker, gate=gate, judged=150)  # type: ignore[arg-type]
+
+
+def test_what_the_release_is_worth_is_said_for_better_or_worse() -> None:
+    report = made()
+    assert "no release" in demo_words.release(report)
+    report.release = trained("released")
+    assert demo_words.release(report) == ("HR@10 0.5000 with release 2026-11-24.1, 0.0000 without.")
+    report.hit_rate_at_10["untrained"] = 0.6
+    report.release = trained("refused")
+    assert "LOSES" in demo_words.release(report)
+    assert "refused" in demo_words.release(report)
+
+
+def test_a_refused_ranker_is_named() -> None:
+    assert "with its ranker: NDCG@10 0.2000" in demo_train.words(trained("released"))
+    assert "NOT RELEASED: NDCG@10 0.2000" in demo_train.words(trained("refused"))

@@ -1,0 +1,73 @@
+"""`freshet train` and `freshet release` against a whole system: learned, served, taken back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.cli import generated
+from infra.cli.load import Target, send_catalogue
+from infra.cli.movielens import Catalogue
+from infra.services import wait_until
+from infra.supervise import System
+from tests.system.test_cli import freshet, told_json
+
+pytestmark = pytest.mark.check
+RATINGS = 6_000
+
+
+def fill(system: System, ratings: int) -> Catalogue:
+    whole = generated.generated()
+    some = Catalogue(whole.items, whole.ratings[:ratings], whole.source)
+    target = Target(system.url, system.settings.token)
+    send_catalogue(target, some, lambda name, total: lambda count: None)
+    return some
+
+
+def status(system: System) -> dict[str, Any]:
+    told: dict[str, Any] = told_json(system, "status")["serving"] or {}
+    return told
+
+
+def serves(system: System, release: str) -> None:
+    wait_until(lambda: status(system).get("release") == release, 20, f"{release} does not serve")
+
+
+def test_a_release_is_learnt_served_followed_and_taken_back(system: System) -> None:
+    where = ("--data-dir", system.directory)
+    empty = freshet("train", *where, code=1)
+    assert "nothing that anybody did" in empty.output
+    assert "Traceback" not in empty.output
+    some = fill(system, RATINGS)
+    short = freshet("train", "--until", "9.9.9.9", *where, code=1)
+    assert "too small" in short.output
+    assert freshet("train", "--until", "soon", *where, code=1).output.count("\n") >= 1
+
+    tried = told_json(system, "train", "--no-publish")
+    assert tried["release"] == ""
+    assert not list(system.settings.releases.glob("*"))
+    first = told_json(system, "train")["release"]
+    serves(system, first)
+    manifest = json.loads((system.settings.releases / first / "manifest.json").read_text())
+    assert sum(manifest["data"]["offsets"]) == len(some.ratings) == manifest["data"]["events"]
+    assert manifest["metrics"] == {**manifest["metrics"], "gate": tried["gate"]}
+
+    second = told_json(system, "train", "--no-activate")["release"]
+    serves(system, first)
+    listed = told_json(system, "release", "list")
+    assert [(it["id"], it["current"], it["parent"]) for it in listed] == [
+        (second, False, first),
+        (first, True, ""),
+    ]
+    freshet("release", "activate", second, *where)
+    serves(system, second)
+    back = freshet("release", "activate", first, *where, code=1)
+    assert "refused" in back.output
+    freshet("release", "rollback", *where)
+    serves(system, first)
+    assert told_json(system, "release", "show", second)["parent"] == first
+    assert (
+        "there is no release" in freshet("release", "show", "2020-01-01.1", *where, code=1).output
+    )
