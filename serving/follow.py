@@ -7,6 +7,7 @@ is done, what is in process stays and serves.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from typing import Any, Final
@@ -64,6 +65,7 @@ class Follower(Background):
         while True:
             try:
                 await self.load()
+                gc.freeze()  # what was loaded lives on: no collection need look at it, and stop us
                 self._loaded, self._heard = True, time.monotonic()
                 while True:
                     await self._go_on()

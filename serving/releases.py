@@ -6,6 +6,7 @@ A request uses one `Loaded` from beginning to end, so no answer mixes two.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -79,6 +80,7 @@ class Releases(Background):
             made = await self._try(wanted)
             if made is not None:
                 self._loaded = {**self._loaded, wanted: made}
+                gc.freeze()  # it lives as long as it serves: no collection need look at it, and stop us
                 log.warning("release %s is loaded: %d items", wanted, len(made.space))
         current = self._control.current
         if current in self._loaded or not current:

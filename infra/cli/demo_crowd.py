@@ -10,6 +10,7 @@ import uvloop
 from infra.cli import demo_experiment, demo_figures, demo_import, demo_panel, history
 from infra.cli.demo_audience import PICKS, Audience
 from infra.cli.demo_experiment import Metrics
+from infra.cli.demo_numbers import settle_heap
 from infra.cli.demo_population import act
 from infra.cli.demo_report import Report
 from infra.cli.demo_seen import Seen
@@ -43,6 +44,7 @@ def live(system: System, found: Catalogue, count: int, seconds: float, say: Said
         )
         demo_import.settle(system)
     uvloop.run(demo_experiment.start(url, token))
+    settle_heap()
 
     async def watch(client: Client, seen: Seen) -> None:
         await demo_panel.watch(client, seen, say)

@@ -28,7 +28,8 @@ class Arm(msgspec.Struct, kw_only=True):
 class Experiment(msgspec.Struct, kw_only=True):
     """`lift` of the treatment over the control, relative, as the API said; `true_lift` as it is.
 
-    `counts_match`: the API counted each slot in each state just as often as it was sent or answered.
+    `sent`: by variant and state, the slots that were answered or told of, as the people know it
+    themselves; `counts_match`: the API counted just these (it counts more where others read for them).
     """
 
     id: str
@@ -37,6 +38,7 @@ class Experiment(msgspec.Struct, kw_only=True):
     lift: float | None
     lift_ci: tuple[float, float] | None
     true_lift: float | None
+    sent: dict[str, dict[str, int]]
     counts_match: bool
 
 
@@ -66,6 +68,7 @@ def experiment(seen: Seen, told: Metrics, counts_match: bool) -> Experiment:
         lift=lift.lift,
         lift_ci=lift.ci,
         true_lift=truth[TREATMENT] / truth[CONTROL] - 1 if truth[CONTROL] else None,
+        sent={name: seen.variants[name].states for name in (CONTROL, TREATMENT)},
         counts_match=counts_match,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from infra.cli import demo_import, demo_report, demo_train, replay_log
+from infra.cli.demo_numbers import settle_heap
 from infra.cli.demo_report import Report
 from infra.cli.movielens import Catalogue
 from infra.cli.replay_arms import Read, play
@@ -36,6 +37,7 @@ def measure(system: System, found: Catalogue, planned: Schedule, rate: float, sa
     times.append(time.monotonic())
     with say.work("replay the rest through the system", len(planned.steps)) as progress:
         settings = system.settings
+        settle_heap()
         # the client shares the machine with what it measures: the lighter the better
         outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
     times.append(time.monotonic())

@@ -87,14 +87,16 @@ def verdict(report: Report) -> str:
 
 def release(report: Report) -> str:
     """What the release is worth on this sample, for better or worse."""
-    told, hits = report.release, report.hit_rate_at_10
+    told, hits, gains = report.release, report.hit_rate_at_10, report.ndcg_at_10
     if told is None or not told.id:
         return "There is no release: what serves is what is built in."
-    figures = f"HR@10 {hits['fresh']:.4f} with release {told.id}, {hits['untrained']:.4f} without"
-    without = "" if told.ranker == "released" else ", which has no ranker: that was refused"
-    if hits["fresh"] < hits["untrained"]:
-        return f"The release LOSES on this sample: {figures}{without}."
-    return f"{figures}{without}."
+    word = "LOSES" if gains["fresh"] < gains["untrained"] else "holds"
+    without = "" if told.ranker == "released" else " It has no ranker: that was refused."
+    return (
+        f"Release {told.id} {word} on this sample: NDCG@10 {gains['fresh']:.4f} against"
+        f" {gains['untrained']:.4f} without it, HR@10 {hits['fresh']:.4f} against"
+        f" {hits['untrained']:.4f}.{without}"
+    )
 
 
 def speed(report: Report) -> str:
@@ -171,4 +173,10 @@ def counts(held: Experiment) -> str:
             f"What the API counted is what was sent, slot by slot: {served:,} served,"
             f" {clicked:,} clicked."
         )
-    return "What the API counted is NOT what was sent: see experiment in the report."
+    differ = [
+        f"{arm.variant} {state}: {getattr(arm, state):,} counted, {sent:,} sent"
+        for arm in held.variants
+        for state, sent in held.sent[arm.variant].items()
+        if getattr(arm, state) != sent
+    ]
+    return f"What the API counted is NOT what was sent: {'; '.join(differ)}."

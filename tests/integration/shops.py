@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,7 +12,7 @@ import numpy as np
 import redis
 from kafka import TopicPartition
 
-from infra import kafka, services
+from infra import kafka, services, store
 from infra.settings import Settings, signing_key
 from models.features import ROW, pack_rows
 from schemas import control, event, fence, keys, slate, tables
@@ -20,7 +22,7 @@ from schemas.fence import Fence
 from schemas.identity import partition_of, pseudonym
 from schemas.item import Item
 from schemas.slate import Slate
-from tests.integration.http import Answer, Server
+from tests.integration.http import Answer, Server, serving
 from tests.unit import worlds
 from tests.unit.worlds import NOW
 
@@ -109,6 +111,19 @@ class Shop(NamedTuple):
 
         services.wait_until(ask, 10, "it does not come")
         return found[0]
+
+
+@contextmanager
+def opened(redis_url: str, broker: str, home: Path) -> Iterator[Shop]:
+    """A server over an emptied Redis, full."""
+    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
+    kafka.ensure_topics(settings)
+    with store.connect(settings) as client:
+        client.flushall()
+        with serving(settings, home / "log") as server:
+            shop = Shop(server, client)
+            fill(shop)
+            yield shop
 
 
 def fill(shop: Shop) -> None:

@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 
-from infra import kafka, store
-from infra.settings import Settings
 from schemas.actions import CODE
 from schemas.control import Current, Experiment, Recipe, Variant
 from schemas.event import Assigned
-from tests.integration.http import serving
-from tests.integration.shops import Shop, fill, logged
+from tests.integration.shops import Shop, logged, opened
 
 HALVES = (Variant(name="a", share=0.5), Variant(name="b", share=0.5, placement="shelf"))
 
@@ -22,27 +19,19 @@ HALVES = (Variant(name="a", share=0.5), Variant(name="b", share=0.5, placement="
 @pytest.fixture(scope="module")
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("assignment")
-    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
-    with store.connect(settings) as client:
-        client.flushall()
-        with serving(settings, home / "log") as server:
-            found = Shop(server, client)
-            fill(found)
-            found.control("placement:shelf", Recipe(weights={"popular": 1.0}), 4)
-            found.control(
-                "experiment:home-ranker", Experiment(placement="home", variants=HALVES), 3
-            )
-            found.control("placement:page", Recipe())
-            absent = Variant(name="b", share=0.5, release="2026-01-01.1")
-            found.control(
-                "experiment:models", Experiment(placement="page", variants=(HALVES[0], absent))
-            )
-            found.until(
-                "/v1/recommendations?user_id=u1&placement=page",
-                lambda told: "items" in told and told["served_by"]["experiments"],
-            )
-            yield found
+    with opened(redis_url, broker, home) as found:
+        found.control("placement:shelf", Recipe(weights={"popular": 1.0}), 4)
+        found.control("experiment:home-ranker", Experiment(placement="home", variants=HALVES), 3)
+        found.control("placement:page", Recipe())
+        absent = Variant(name="b", share=0.5, release="2026-01-01.1")
+        found.control(
+            "experiment:models", Experiment(placement="page", variants=(HALVES[0], absent))
+        )
+        found.until(
+            "/v1/recommendations?user_id=u1&placement=page",
+            lambda told: "items" in told and told["served_by"]["experiments"],
+        )
+        yield found
 
 
 def variant(answer: Any) -> str:

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra import kafka, store
-from infra.settings import Settings
 from schemas.control import Exploration, Fatigue, Filter, Recipe
-from tests.integration.http import serving
-from tests.integration.shops import CATEGORY, ITEMS, Shop, fill, logged
+from tests.integration.shops import CATEGORY, ITEMS, Shop, logged, opened
 
 # nothing drawn, so that the same question has the same answer
 PLAIN = Recipe(exploration=Exploration(epsilon=0.0), fatigue=Fatigue(factor=1.0))
@@ -22,19 +19,11 @@ SHELF = Recipe(filters={"some": Filter(categories=("c1", "c2"))})
 @pytest.fixture(scope="module")
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("page")
-    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
-    with store.connect(settings) as client:
-        client.flushall()
-        with serving(settings, home / "log") as server:
-            found = Shop(server, client)
-            fill(found)
-            found.control("placement:plain", PLAIN)
-            found.control("placement:shelf", SHELF)
-            found.until(
-                "/v1/recommendations?user_id=u1&placement=shelf", lambda told: "items" in told
-            )
-            yield found
+    with opened(redis_url, broker, home) as found:
+        found.control("placement:plain", PLAIN)
+        found.control("placement:shelf", SHELF)
+        found.until("/v1/recommendations?user_id=u1&placement=shelf", lambda told: "items" in told)
+        yield found
 
 
 def shown(answer: Any) -> list[str]:

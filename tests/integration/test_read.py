@@ -20,20 +20,14 @@ from schemas.identity import anonymous, item_hash, partition_of, pseudonym
 from schemas.item import Item
 from serving.ulid import ulid
 from tests.integration.http import serving
-from tests.integration.shops import Shop, fill, logged
+from tests.integration.shops import Shop, fill, logged, opened
 from tests.unit.worlds import NOW
 
 
 @pytest.fixture(scope="module")
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("shop")
-    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
-    client = store.connect(settings)
-    client.flushall()
-    with serving(settings, home / "log") as server, client:
-        found = Shop(server, client)
-        fill(found)
+    with opened(redis_url, broker, home) as found:
         yield found
 
 

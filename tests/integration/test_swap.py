@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra import kafka, services, store
-from infra.settings import Settings
+from infra import services
 from models import content
 from models.training.writing import save
 from schemas.control import Current, Released
 from schemas.identity import item_hash
 from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest, Space
-from tests.integration.http import ask, serving
-from tests.integration.shops import ITEMS, Shop, fill
+from tests.integration.http import ask
+from tests.integration.shops import ITEMS, Shop, opened
 
 FIRST, SECOND, THIRD = "2026-11-24.1", "2026-11-24.2", "2026-11-24.3"
 LARGE = 1000.0
@@ -28,17 +27,11 @@ CALLERS = 4
 @pytest.fixture(scope="module")
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("swap")
-    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
-    with store.connect(settings) as client:
-        client.flushall()
-        with serving(settings, home / "log") as server:
-            found = Shop(server, client)
-            fill(found)
-            for name, weight in ((FIRST, 1.0), (SECOND, LARGE), (THIRD, 1.0)):
-                sha = release(settings.releases, name, weight)
-                found.control(f"release:{name}", Released(manifest_sha256=sha))
-            yield found
+    with opened(redis_url, broker, home) as found:
+        for name, weight in ((FIRST, 1.0), (SECOND, LARGE), (THIRD, 1.0)):
+            sha = release(found.server.settings.releases, name, weight)
+            found.control(f"release:{name}", Released(manifest_sha256=sha))
+        yield found
 
 
 def release(directory: Path, name: str, weight: float) -> str:

@@ -129,8 +129,11 @@ def test_what_the_release_is_worth_is_said_for_better_or_worse() -> None:
     report = made()
     assert "no release" in demo_words.release(report)
     report.release = trained("released")
-    assert demo_words.release(report) == ("HR@10 0.5000 with release 2026-11-24.1, 0.0000 without.")
-    report.hit_rate_at_10["untrained"] = 0.6
+    assert demo_words.release(report) == (
+        "Release 2026-11-24.1 holds on this sample: NDCG@10 0.3155 against 0.0000 without it,"
+        " HR@10 0.5000 against 0.0000."
+    )
+    report.ndcg_at_10["untrained"] = 0.6
     report.release = trained("refused")
     assert "LOSES" in demo_words.release(report)
     assert "refused" in demo_words.release(report)
