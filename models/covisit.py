@@ -20,6 +20,12 @@ U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 
 
+def nearness(lag: NDArray[np.uint8]) -> F64:
+    """(m,) what a pair weighs: the nearer the visit (lag 1: just before), the closer the relation."""
+    weight: F64 = 1 / np.sqrt(lag, dtype=np.float64)
+    return weight
+
+
 class Pairs:
     """Sums over ordered pairs of dense item numbers: sorted keys ``i << 32 | j``, 16 bytes a pair.
 

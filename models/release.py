@@ -18,6 +18,14 @@ RANKED: Final = 100
 """How many of the best by the coarse model the ranker sees."""
 
 
+def rows_of(among: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """(n,) place of each hash in `among`, which ascends; -1 where there is none."""
+    if not len(among):
+        return np.full(len(hashes), -1)
+    at = np.minimum(np.searchsorted(among, hashes), len(among) - 1)
+    return np.where(among[at] == hashes, at, -1)
+
+
 @dataclass(frozen=True)
 class Space:
     """Item vectors that interactions and content share. `hashes` ascend."""
@@ -29,10 +37,7 @@ class Space:
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(n,) row of each hash, -1 where there is none."""
-        if not len(self.hashes):
-            return np.full(len(hashes), -1)
-        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        return np.where(self.hashes[at] == hashes, at, -1)
+        return rows_of(self.hashes, hashes)
 
 
 @dataclass(frozen=True)

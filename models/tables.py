@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arms import Arms
-from models.covisit import Pairs
+from models.covisit import Pairs, nearness
 from models.moments import Moments
 from models.popularity import Popularity
 from schemas import facts, tables
@@ -109,9 +109,7 @@ class Tables:
         category = self.categories.of(actions.category.astype(np.uint64))
         self._rescaled |= self.popularity.add(item, actions, len(self.items))
         self._rescaled |= self.by_category.add(category, actions, len(self.categories))
-        weight = 1 / np.sqrt(
-            actions.lag, dtype=np.float64
-        )  # the nearer the visit, the closer the relation
+        weight = nearness(actions.lag)
         time = np.repeat(actions.time.astype(np.float64), actions.pairs)
         changed = self.pairs.add(np.repeat(item, actions.pairs), partner, weight, time)
         self._dirty_items.update(np.unique(item).tolist(), changed.tolist())

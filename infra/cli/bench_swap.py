@@ -9,19 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-import msgspec
 import numpy as np
 
-from infra import store
 from infra.cli.bench_load import Generator, NotMeasured
+from infra.cli.changes import current, publish, serve
 from infra.supervise import System
 from models import artefact
 from models.training.writing import save
-from schemas import keys
-from schemas.control import CURRENT, Current, Held, release_order
+from schemas.control import Released, release_order
 from schemas.release import ENCODER, HASHES, VECTORS
 
 RATE: Final = 200.0
@@ -48,7 +46,9 @@ class Swap(NamedTuple):
 
 def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Swap:
     """Of a system that serves a release. Errors: `NotMeasured`."""
-    first = current(system)
+    first = current(system.settings)
+    if not first:
+        raise NotMeasured("no release serves")
     second = _louder(system, first)
     sampler = _Sampler(system, paths, loud=second)
     seconds = SWAPS * 1.5 + 2
@@ -57,7 +57,7 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
         sampler.start()
         time.sleep(at.warmup)
         for number in range(SWAPS):
-            activate(system, second if number % 2 == 0 else first)
+            serve(system.settings, second if number % 2 == 0 else first, rollback=True)
             sampler.await_release(second if number % 2 == 0 else first)
             time.sleep(1.0)
         report = load.result()
@@ -79,37 +79,8 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
     return done
 
 
-def current(system: System) -> str:
-    """The release that control names. Errors: `NotMeasured` where there is none."""
-    held = _held(system)
-    if held is None:
-        raise NotMeasured("no release serves")
-    return msgspec.json.decode(held.body, type=Current).release
-
-
-def activate(system: System, release: str) -> None:
-    """Makes a release current, whatever stood before."""
-    from infra.cli.changes import publish
-
-    publish(
-        system.settings,
-        "policy",
-        CURRENT.partition(":")[2],
-        Current(release=release, rollback=True),
-    )
-
-
-def _held(system: System) -> Held | None:
-    with store.connect(system.settings) as client:
-        value: Any = client.hget(keys.CONTROL_STATE, CURRENT.encode())
-    return msgspec.json.decode(value, type=Held) if value else None
-
-
 def _louder(system: System, release: str) -> str:
     """A copy of `release` without a ranker, its coarse scores multiplied."""
-    from infra.cli.changes import publish
-    from schemas.control import Released
-
     folder = system.settings.releases
     manifest, _ = artefact.manifest_of(folder / release)
     day, number = release_order(release)

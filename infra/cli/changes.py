@@ -11,10 +11,11 @@ from kafka import KafkaProducer
 from infra import kafka, store
 from infra.settings import Settings
 from schemas import keys
-from schemas.control import Body, Change, Held, Subject
+from schemas.control import CURRENT, Body, Change, Current, Held, Subject
 from schemas.topics import CONTROL
 
 SECONDS: Final = 15.0
+_CURRENT: Final[tuple[Subject, str]] = ("policy", CURRENT.partition(":")[2])
 
 
 class NotTaken(RuntimeError):
@@ -24,6 +25,17 @@ class NotTaken(RuntimeError):
 def standing(settings: Settings, subject: Subject, identifier: str) -> Held | None:
     with store.connect(settings) as client:
         return _held(client, f"{subject}:{identifier}")
+
+
+def current(settings: Settings) -> str:
+    """The release that control lets serve; "" where it is none."""
+    held = standing(settings, *_CURRENT)
+    return msgspec.json.decode(held.body, type=Current).release if held else ""
+
+
+def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
+    """Lets a release serve. Errors: `NotTaken`."""
+    publish(settings, *_CURRENT, Current(release=release, rollback=rollback))
 
 
 def publish(

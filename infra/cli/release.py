@@ -72,7 +72,7 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
 @system_option
 def activate(release: str, data_dir: Path | None) -> None:
     """Let RELEASE serve. Going back to an older one is `rollback`."""
-    from infra.cli.train import serve
+    from infra.cli.changes import serve
     from models.artefact import load
 
     settings = find(data_dir).settings
@@ -89,7 +89,7 @@ def activate(release: str, data_dir: Path | None) -> None:
 @system_option
 def rollback(release: str | None, data_dir: Path | None) -> None:
     """Go back to RELEASE, else to the parent of the one that serves."""
-    from infra.cli.train import serve
+    from infra.cli.changes import serve
     from models.artefact import load, manifest_of
 
     settings = find(data_dir).settings

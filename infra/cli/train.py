@@ -71,6 +71,7 @@ def train(
     Redis's.
     """
     from infra.cli import train_run
+    from infra.cli.changes import serve
     from infra.cli.train_log import Topics, cut
 
     with say.work("read the log"):
@@ -104,20 +105,17 @@ def told(made: Made, say: Said) -> None:
 
 def write(settings: Settings, made: Made, now: int) -> str:
     """Writes the release, and tells control that it exists. Answers its id."""
-    import msgspec
     import numpy as np
 
-    from infra.cli.changes import publish, standing
+    from infra.cli.changes import current, publish
     from models import content
     from models.training import vectors
     from models.training.writing import save
-    from schemas.control import CURRENT, Current, Released
+    from schemas.control import Released
     from schemas.release import ENCODER, HASHES, VECTORS, Manifest, Space
     from serving.reads import RELEASE
 
-    subject, _, identifier = CURRENT.partition(":")
-    held = standing(settings, subject, identifier)  # type: ignore[arg-type]
-    parent = msgspec.json.decode(held.body, type=Current).release if held else ""
+    parent = current(settings)
     manifest = Manifest(
         format=0,
         id=next_id(settings, now, parent),
@@ -153,13 +151,3 @@ def next_id(settings: Settings, now: int, parent: str) -> str:
     day = max([day, *(release_order(parent)[:1] if parent else ())])
     used = [int(name.rpartition(".")[2]) for name in taken if name.startswith(f"{day}.")]
     return f"{day}.{max(used, default=0) + 1}"
-
-
-def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
-    """Errors: `changes.NotTaken`."""
-    from infra.cli.changes import publish
-    from schemas.control import CURRENT, Current
-
-    subject, _, identifier = CURRENT.partition(":")
-    body = Current(release=release, rollback=rollback)
-    publish(settings, subject, identifier, body)  # type: ignore[arg-type]

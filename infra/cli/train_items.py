@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from infra.cli.replay_log import Log
 from infra.cli.train_log import Acts
 from models import content
+from models.covisit import nearness
+from models.release import rows_of
 from models.training import vectors
 from models.training.vectors import Learnt, Pairs, Visits
 from schemas.facts import Actions
@@ -32,20 +34,16 @@ class Items:
         before = np.flatnonzero(done.time // 1000 < second)
         visits = self._latest(done.person[before], done.item[before])
         ones = np.repeat(facts.item, facts.pairs)
-        one, other = self._rows(ones), self._rows(facts.partner)
+        one, other = rows_of(self.hashes, ones), rows_of(self.hashes, facts.partner)
         there = (one >= 0) & (other >= 0)
-        weight = 1 / np.sqrt(facts.lag[there], dtype=np.float64)
+        weight = nearness(facts.lag[there])
         return vectors.learn(self.about, visits, Pairs(one[there], other[there], weight))
 
     def _latest(self, person: NDArray[np.int64], item: NDArray[np.uint64]) -> Visits:
-        rows = self._rows(item)
+        rows = rows_of(self.hashes, item)
         order = np.argsort(person[::-1], kind="stable")  # by person, the latest first
         _, start = np.unique(person[::-1][order], return_index=True)
         rank = np.arange(len(order)) - np.repeat(start, np.diff([*start, len(order)]))
         kept = (len(person) - 1 - order)[rank < MOST_VISITS]
         kept = kept[rows[kept] >= 0]
         return Visits(person[kept], rows[kept])
-
-    def _rows(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        return np.where(self.hashes[at] == hashes, at, -1)
