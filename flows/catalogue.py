@@ -13,8 +13,8 @@ from bytewax.dataflow import Dataflow
 
 from flows.kit.letters import split
 from flows.kit.plain import plain, run_worker
-from flows.kit.source import Batch
 from flows.kit.worker import Worker
+from infra.log import Batch
 from infra.settings import Settings
 from schemas import item as items
 from schemas import keys

@@ -18,8 +18,9 @@ from bytewax.dataflow import Dataflow
 
 from flows.kit.letters import letter, split
 from flows.kit.plain import plain, run_worker
-from flows.kit.source import Batch, Reader
+from flows.kit.source import Reader
 from flows.kit.worker import Worker
+from infra.log import Batch
 from infra.settings import Settings
 from schemas import control, keys
 from schemas.control import Body, Change, Current, Experiment, Held

@@ -19,10 +19,11 @@ from flows.kit.rows import Fetch
 from flows.kit.run import run as run_flow
 from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
-from flows.kit.source import Batch, Reader, Source
+from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
 from flows.release import CurrentRelease
 from infra.kafka import ensure_topics
+from infra.log import Batch
 from infra.settings import Settings
 from models.release import Release
 from schemas import event as events

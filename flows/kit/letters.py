@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from kafka import KafkaProducer
 
-from flows.kit.source import Batch
 from infra import kafka
+from infra.log import Batch
 from infra.settings import Settings
 from schemas.dead_letter import DeadLetter
 from schemas.topics import DEAD_LETTERS

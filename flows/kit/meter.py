@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from flows.kit.source import Batch
+from infra.log import Batch
 from infra.settings import Settings
 from infra.telemetry import Telemetry
 from schemas.dead_letter import DeadLetter

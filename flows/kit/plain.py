@@ -14,8 +14,9 @@ from bytewax.dataflow import Dataflow
 from flows.kit.run import run as run_flow
 from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
-from flows.kit.source import Batch, Source
+from flows.kit.source import Source
 from flows.kit.worker import Worker
+from infra.log import Batch
 from schemas.dead_letter import DeadLetter
 from schemas.write import Write
 

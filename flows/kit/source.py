@@ -11,25 +11,11 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
 from infra import kafka
+from infra.log import Batch
 from infra.settings import Settings
 
 POLL_MS: Final = 100
 """A blocking poll wakes with the first record, so it costs no latency; it bounds how long a stop takes."""
-
-
-@dataclass
-class Batch:
-    """Records of one partition in log order. `first` is where the read began, not the first
-    record's offset: a compacted log has gaps (law 9)."""
-
-    partition: int
-    first: int
-    next: int
-    offsets: list[int]
-    stamps: list[int]
-    """Record timestamps, ms."""
-    values: list[bytes | None]
-    read_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -103,6 +89,7 @@ class Reader:
             [r.offset for r in records],
             [r.timestamp for r in records],
             [r.value for r in records],
+            keys=[r.key for r in records],
         )
         return self._uncommitted[partition]
 

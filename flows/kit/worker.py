@@ -11,10 +11,11 @@ from typing import Any
 from flows.kit.commit import Fenced, Torn, commit
 from flows.kit.letters import REASONS, Letters, letter
 from flows.kit.meter import Meter
-from flows.kit.source import Batch, Reader
+from flows.kit.source import Reader
 from flows.kit.stand import stand
 from infra import store
 from infra.kafka import ensure_topics
+from infra.log import Batch
 from infra.settings import Settings
 from infra.store import Client
 from schemas.dead_letter import DeadLetter

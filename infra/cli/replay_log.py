@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from flows.folds.batch import Decoded
 from flows.folds.people import VERSION, PeopleFold
-from flows.kit.source import Batch, Reader
+from flows.kit.source import Reader
 from flows.people import decode, new_fold
 from infra import kafka
+from infra.log import Batch
 from infra.settings import Settings
 from schemas import event as events
 from schemas import facts, keys

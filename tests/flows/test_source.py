@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flows.kit.source import Batch, Reader
+from flows.kit.source import Reader
 from infra import kafka
+from infra.log import Batch
 from infra.settings import Settings
 from schemas.topics import EVENTS
 
