@@ -5,6 +5,7 @@ events ─ decode ─ dead_letters ─ dedupe ─ fold ─ commit
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from bytewax.dataflow import Dataflow
 
 from flows.folds.batch import Decoded
 from flows.folds.people import VERSION, PeopleFold
+from flows.kit.generation import run_live
 from flows.kit.letters import split
 from flows.kit.rows import Fetch
 from flows.kit.run import run as run_flow
-from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
@@ -38,15 +39,20 @@ class People(Worker):
     """One process's partitions of `events`, a fold each."""
 
     def __init__(
-        self, settings: Settings, partitions: Sequence[int] = (), reader: Reader | None = None
+        self,
+        settings: Settings,
+        partitions: Sequence[int] = (),
+        reader: Reader | None = None,
+        generation: int = 0,
     ) -> None:
-        super().__init__(settings, "people", EVENTS, VERSION, partitions, reader)
+        super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
         self.folds = {p: self._fold(p) for p in self.partitions}
         self._release = CurrentRelease(self.redis, settings.releases, load_release)
 
     def _fold(self, partition: int) -> PeopleFold:
-        fold = new_fold(self.settings, partition, self.fences[partition], self.redis.mget)
-        fold.remember_received(self.redis.hgetall(keys.received(partition)))
+        fence, generation = self.fences[partition], self.generation
+        fold = new_fold(self.settings, partition, fence, self.redis.mget, generation)
+        fold.remember_received(self.redis.hgetall(keys.received(partition, generation)))
         return fold
 
     def dedupe(self, batch: Decoded) -> Decoded:
@@ -86,19 +92,27 @@ def dataflow(worker: People) -> Dataflow:
     return flow
 
 
-def run(settings: Settings, partitions: Sequence[int] = ()) -> None:
-    """Until SIGTERM. Errors: `Fenced`, `Torn`, `Refused`, and whatever Kafka or Redis raise."""
-    worker = People(settings, partitions)
-    stop_on_signals(worker.reader.stop)
-    try:
-        run_flow(dataflow(worker))
-    finally:
-        worker.close()
+def run(settings: Settings, partitions: Sequence[int] = (), generation: int | None = None) -> None:
+    """Until SIGTERM, in the generation that is live unless one is given.
+
+    Errors: `Fenced`, `Torn`, `Refused`, and whatever Kafka or Redis raise.
+    """
+
+    def run_in(generation: int, stop: threading.Event) -> None:
+        worker = People(settings, partitions, Reader(settings, EVENTS.name, stop), generation)
+        try:
+            run_flow(dataflow(worker))
+        finally:
+            worker.close()
+
+    run_live(settings, run_in, generation)
 
 
-def new_fold(settings: Settings, partition: int, fence: Fence, fetch: Fetch) -> PeopleFold:
+def new_fold(
+    settings: Settings, partition: int, fence: Fence, fetch: Fetch, generation: int = 0
+) -> PeopleFold:
     span = int(settings.dedupe_hours * 3_600_000)
-    return PeopleFold(partition, fence, fetch, span, settings.row_cache)
+    return PeopleFold(partition, fence, fetch, span, settings.row_cache, generation)
 
 
 def dry_run(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import Any, Final
 
 from kafka import KafkaProducer, TopicPartition
 
+from flows.kit.generation import run_live
 from flows.kit.meter import Meter
-from flows.kit.run import stop_on_signals
 from infra import kafka, store
 from infra.kafka import ensure_topics
 from infra.settings import Settings
@@ -34,18 +35,20 @@ Number = tuple[int, int]
 class Relay:
     """One process's outboxes: `sent[p]` is the highest number of partition p known to be in the log."""
 
-    def __init__(self, settings: Settings, client: Client) -> None:
-        self._settings, self._redis = settings, client
+    def __init__(self, settings: Settings, client: Client, generation: int = 0) -> None:
+        self._settings, self._redis, self._generation = settings, client, generation
         self.partitions = ensure_topics(settings)[EVENTS.name].partitions
         self._producer: KafkaProducer = kafka.producer(settings)
         self.sent = self._positions()
 
     def _positions(self) -> dict[int, Number]:
         """Where each outbox stands; without a stored position, what the log itself says."""
-        held = self._redis.mget([keys.relayed(p) for p in range(self.partitions)])
+        held = self._redis.mget([keys.relayed(p, self._generation) for p in range(self.partitions)])
         if all(held):
             return {p: _number(value) for p, value in enumerate(held)}
-        if not any(self._redis.exists(keys.outbox(p)) for p in range(self.partitions)):
+        if not any(
+            self._redis.exists(keys.outbox(p, self._generation)) for p in range(self.partitions)
+        ):
             return dict.fromkeys(range(self.partitions), (-1, 0))
         log.info("no position: reading %s for what was sent", EVENTS.name)
         return self._highest_in_log()
@@ -75,7 +78,7 @@ class Relay:
         """Sends what stands in the outboxes, waits for the broker, trims. How many were sent."""
         with self._redis.pipeline(transaction=False) as pipe:
             for p in range(self.partitions):
-                pipe.xrange(keys.outbox(p), count=READ)
+                pipe.xrange(keys.outbox(p, self._generation), count=READ)
             outboxes: list[Any] = pipe.execute()
         sent = 0
         for p, entries in enumerate(outboxes):
@@ -96,8 +99,8 @@ class Relay:
     def _done(self, partition: int, ids: list[bytes]) -> None:
         self.sent[partition] = max(self.sent[partition], _number(ids[-1]))
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(keys.relayed(partition), b"%d-%d" % self.sent[partition])
-            pipe.xdel(keys.outbox(partition), *ids)
+            pipe.set(keys.relayed(partition, self._generation), b"%d-%d" % self.sent[partition])
+            pipe.xdel(keys.outbox(partition, self._generation), *ids)
             pipe.execute()
 
     def close(self) -> None:
@@ -110,11 +113,13 @@ def _number(text: bytes) -> Number:
 
 
 def run(settings: Settings) -> None:
-    """Until SIGTERM."""
-    stop = threading.Event()
-    stop_on_signals(stop)
+    """Until SIGTERM, for the generation that is live: one that is being rebuilt sends nothing."""
+    run_live(settings, partial(_run, settings))
+
+
+def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
     client = store.connect(settings)
-    relay, meter = Relay(settings, client), Meter(settings, "relay")
+    relay, meter = Relay(settings, client, generation), Meter(settings, "relay")
     with meter.exposed():
         while not stop.is_set():
             sent = relay.step()

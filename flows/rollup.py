@@ -14,12 +14,13 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import redis
 
+from flows.kit.generation import run_live
 from flows.kit.meter import Meter
-from flows.kit.run import stop_on_signals
 from flows.readouts import Readouts
 from flows.turns import Turns
 from infra import store
@@ -45,10 +46,11 @@ class Overtaken(RuntimeError):
 class Rollup:
     """One process's tables. Every write checks that the one before it was its own."""
 
-    def __init__(self, client: Client, settings: Settings) -> None:
+    def __init__(self, client: Client, settings: Settings, generation: int = 0) -> None:
         self._redis, self._settings = client, settings
+        self.generation, self._keys = generation, keys.tables(generation)
         self.tables, self._base = self._load()
-        meta = client.get(keys.TABLES_META)
+        meta = client.get(self._keys.meta)
         self._meta = meta
         self._published = tables.META_DECODER.decode(meta) if meta else None
         self.version = self._published.version if self._published else 0
@@ -57,10 +59,10 @@ class Rollup:
         """When the tables last held all that the delta logs did."""
 
     def _load(self) -> tuple[Tables, bytes | None]:
-        head = self._redis.get(keys.TABLES_BASE)
+        head = self._redis.get(self._keys.base)
         if head is None:
             return Tables(self._settings.partitions), None
-        parts = self._redis.mget(_parts(head))
+        parts = self._redis.mget(self._parts(head))
         if not all(parts):
             raise Hole(
                 "the stored tables lack a part: drop the state and rebuild (freshet rebuild)"
@@ -68,10 +70,15 @@ class Rollup:
         self._sweep(head)
         return Tables.load(b"".join(parts)), head
 
+    def _parts(self, head: bytes) -> list[bytes]:
+        """The keys that hold the base which ``name:parts`` heads."""
+        made, _, parts = head.partition(b":")
+        return [self._keys.base_chunk(made, n) for n in range(int(parts))]
+
     def _sweep(self, head: bytes) -> None:
         """Drops what a roll-up that was killed while storing left behind."""
-        mine = {keys.TABLES_BASE, *_parts(head)}
-        for key in self._redis.scan_iter(match=keys.TABLES_BASE + b"*", count=1000):
+        mine = {self._keys.base, *self._parts(head)}
+        for key in self._redis.scan_iter(match=self._keys.base + b"*", count=1000):
             if key not in mine:
                 self._redis.unlink(key)
 
@@ -83,7 +90,7 @@ class Rollup:
         applied, looked = 0, _now()
         with self._redis.pipeline(transaction=False) as pipe:
             for p, position in enumerate(self.tables.positions):
-                pipe.xread({keys.deltas(p): b"%d-0" % position}, count=READ)
+                pipe.xread({keys.deltas(p, self.generation): b"%d-0" % position}, count=READ)
             replies = pipe.execute()
         for p, reply in enumerate(replies):
             for _, fields in _entries(reply):
@@ -107,23 +114,23 @@ class Rollup:
         published.meta.published_at = _now()
         meta = tables.ENCODER.encode(published.meta)
         with self._redis.pipeline(transaction=True) as pipe:
-            self._guard(pipe, keys.TABLES_META, self._meta)
+            self._guard(pipe, self._keys.meta, self._meta)
             for key, rows in (
-                (keys.TABLES_NEIGHBOURS, published.neighbours),
-                (keys.TABLES_POPULARITY, published.popularity),
-                (keys.TABLES_CATEGORIES, published.categories),
+                (self._keys.neighbours, published.neighbours),
+                (self._keys.popularity, published.popularity),
+                (self._keys.categories, published.categories),
             ):
                 if rows:
                     pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
             for key, named in (
-                (keys.TABLES_ARMS, published.arms),
-                (keys.TABLES_EXPERIMENTS, published.experiments),
+                (self._keys.arms, published.arms),
+                (self._keys.experiments, published.experiments),
             ):
                 if named:
                     pipe.hset(key, mapping=named)
-            pipe.set(keys.TABLES_META, meta)
+            pipe.set(self._keys.meta, meta)
             pipe.xadd(
-                keys.TABLES_CHANGES,
+                self._keys.changes,
                 {tables.FIELD: tables.ENCODER.encode(published)},
                 id=b"%d-0" % published.meta.version,
                 maxlen=self._keep,
@@ -140,7 +147,9 @@ class Rollup:
 
     def behind(self) -> dict[int, int]:
         """By partition: records that `people` has committed and the tables lack."""
-        fences = self._redis.mget([keys.fence("people", p) for p in self._partitions])
+        fences = self._redis.mget(
+            [keys.fence("people", p, self.generation) for p in self._partitions]
+        )
         return {
             p: max(0, fence.decode(held).offset - self.tables.positions[p]) if held else 0
             for p, held in zip(self._partitions, fences, strict=True)
@@ -175,17 +184,19 @@ class Rollup:
         """Stores tables and positions together, then trims the delta logs up to them."""
         data = self.tables.dump()
         head = b"%d:%d" % (time.time_ns(), -(-len(data) // CHUNK))
-        for n, key in enumerate(_parts(head)):  # under a name of its own: nobody reads it yet
+        for n, key in enumerate(self._parts(head)):  # under a name of its own: nobody reads it yet
             self._redis.set(key, data[n * CHUNK : (n + 1) * CHUNK])
         with self._redis.pipeline(transaction=True) as pipe:
-            self._guard(pipe, keys.TABLES_BASE, self._base, _parts(head))
-            pipe.set(keys.TABLES_BASE, head)
+            self._guard(pipe, self._keys.base, self._base, self._parts(head))
+            pipe.set(self._keys.base, head)
             self._execute(pipe)
         if self._base is not None:
-            self._redis.unlink(*_parts(self._base))
+            self._redis.unlink(*self._parts(self._base))
         self._base = head
         for p, position in enumerate(self.tables.positions):
-            self._redis.xtrim(keys.deltas(p), minid=f"{position}-0", approximate=False)
+            self._redis.xtrim(
+                keys.deltas(p, self.generation), minid=f"{position}-0", approximate=False
+            )
 
     def _guard(
         self, pipe: Any, key: bytes, expected: bytes | None, parts: Sequence[bytes] = ()
@@ -203,12 +214,6 @@ class Rollup:
             raise Overtaken("another roll-up is at work") from None
 
 
-def _parts(head: bytes) -> list[bytes]:
-    """The keys that hold the base which ``name:parts`` heads."""
-    made, _, parts = head.partition(b":")
-    return [keys.base_chunk(made, n) for n in range(int(parts))]
-
-
 def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     return list(reply[0][1]) if reply else []
 
@@ -217,16 +222,21 @@ def _now() -> Millis:
     return time.time_ns() // 1_000_000
 
 
-def run(settings: Settings) -> None:
-    """Until SIGTERM. Errors: `Overtaken`, `Hole`, Redis's own."""
-    stop = threading.Event()
-    stop_on_signals(stop)
+def run(settings: Settings, generation: int | None = None) -> None:
+    """Until SIGTERM, in the generation that is live unless one is given.
+
+    Errors: `Overtaken`, `Hole`, Redis's own.
+    """
     os.nice(5)  # tables may be a moment late; what a person just did may not
+    run_live(settings, partial(_run, settings, generation is None), generation)
+
+
+def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
     client = store.connect(settings)
     store.check(client)
-    rollup, meter = Rollup(client, settings), Meter(settings, "rollup")
+    rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
     log.info("rollup stands at %s", rollup.tables.positions)
-    turns = Turns(rollup, Readouts(settings, client), meter, settings)
+    turns = Turns(rollup, Readouts(settings, client) if telling else None, meter, settings)
     with meter.exposed(), meter.ending(fenced=Overtaken):
         while not stop.is_set():
             stop.wait(turns.turn())

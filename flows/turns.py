@@ -18,8 +18,9 @@ class Turns:
     """The roll-up's turns, with what goes out of each: tables, readouts, counts, the base."""
 
     def __init__(
-        self, rollup: Rollup, readouts: Readouts, meter: Meter, settings: Settings
+        self, rollup: Rollup, readouts: Readouts | None, meter: Meter, settings: Settings
     ) -> None:
+        """Without `readouts` nothing is told of experiments: these tables are not the live ones."""
         self._rollup, self._readouts, self._meter = rollup, readouts, meter
         self._settings = settings
         self._stored, self._dirty = time.monotonic(), False
@@ -45,15 +46,17 @@ class Turns:
         self._tell(now=True)
         if self._dirty:
             self._store()
-        self._readouts.close()
+        if self._readouts is not None:
+            self._readouts.close()
 
     def _tell(self, *, now: bool = False) -> None:
-        if meta := self._rollup.published:
+        if self._readouts is not None and (meta := self._rollup.published):
             self._readouts.step(self._rollup.tables, meta, self._rollup.as_of, now=now)
 
     def _count(self) -> None:
         self._meter.tables(self._rollup.behind(), self._rollup.rows())
-        self._meter.told(self._readouts.sender.sent, self._readouts.sender.failed)
+        if self._readouts is not None:
+            self._meter.told(self._readouts.sender.sent, self._readouts.sender.failed)
         ignored = self._rollup.tables.arms.ignored
         for why, n in (ignored - self._ignored).items():
             self._meter.ignored(why, n)

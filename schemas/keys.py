@@ -3,10 +3,14 @@
 None has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
 Everything of one partition carries that partition's hash tag, which keeps its transaction in one
 slot of a Redis Cluster.
+
+What is made of `events` exists in generations: a rebuild fills the next one beside the live one, and
+`LIVE` says which is read. A generation is part of the hash tag: ``{3}`` in generation 0, ``{3.2}`` in 2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["string", "hash", "stream"]
@@ -23,60 +27,65 @@ class Key(NamedTuple):
     what: str
 
 
-def row(partition: int, person: str) -> bytes:
-    return b"u:{%d}:%s" % (partition, person.encode())
+def tag(partition: int | str, generation: int = 0) -> bytes:
+    """What stands between the braces of a key of this partition (or of the roll-up's "tables")."""
+    return f"{partition}.{generation}".encode() if generation else str(partition).encode()
 
 
-def seen(partition: int, person: str) -> bytes:
-    return b"s:{%d}:%s" % (partition, person.encode())
+def row(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"u:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def hidden(partition: int, person: str) -> bytes:
-    return b"h:{%d}:%s" % (partition, person.encode())
+def seen(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"s:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def preferences(partition: int, person: str) -> bytes:
-    return b"p:{%d}:%s" % (partition, person.encode())
+def hidden(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"h:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def link(partition: int, person: str) -> bytes:
-    return b"l:{%d}:%s" % (partition, person.encode())
+def preferences(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"p:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def impressions(partition: int, person: str) -> bytes:
-    return b"im:{%d}:%s" % (partition, person.encode())
+def link(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"l:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def open_slates(partition: int, person: str) -> bytes:
-    return b"o:{%d}:%s" % (partition, person.encode())
+def impressions(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"im:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def vector(partition: int, person: str) -> bytes:
-    return b"v:{%d}:%s" % (partition, person.encode())
+def open_slates(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"o:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def fence(flow: str, partition: int) -> bytes:
-    return b"f:{%d}:%s" % (partition, flow.encode())
+def vector(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"v:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
-def dedupe(partition: int, bucket: int) -> bytes:
-    return b"dd:{%d}:%d" % (partition, bucket)
+def fence(flow: str, partition: int, generation: int = 0) -> bytes:
+    return b"f:{%b}:%b" % (tag(partition, generation), flow.encode())
 
 
-def deltas(partition: int) -> bytes:
-    return b"dl:{%d}" % partition
+def dedupe(partition: int, bucket: int, generation: int = 0) -> bytes:
+    return b"dd:{%b}:%d" % (tag(partition, generation), bucket)
 
 
-def outbox(partition: int) -> bytes:
-    return b"ob:{%d}" % partition
+def deltas(partition: int, generation: int = 0) -> bytes:
+    return b"dl:{%b}" % tag(partition, generation)
 
 
-def received(partition: int) -> bytes:
-    return b"or:{%d}" % partition
+def outbox(partition: int, generation: int = 0) -> bytes:
+    return b"ob:{%b}" % tag(partition, generation)
 
 
-def relayed(partition: int) -> bytes:
-    return b"os:{%d}" % partition
+def received(partition: int, generation: int = 0) -> bytes:
+    return b"or:{%b}" % tag(partition, generation)
+
+
+def relayed(partition: int, generation: int = 0) -> bytes:
+    return b"os:{%b}" % tag(partition, generation)
 
 
 def items(partition: int) -> bytes:
@@ -87,21 +96,41 @@ def item_changes(partition: int) -> bytes:
     return b"il:{%d}" % partition
 
 
+class TablesKeys(NamedTuple):
+    """The roll-up's, of one generation."""
+
+    base: bytes
+    meta: bytes
+    neighbours: bytes
+    popularity: bytes
+    categories: bytes
+    arms: bytes
+    experiments: bytes
+    changes: bytes
+
+    def base_chunk(self, made: bytes, n: int) -> bytes:
+        """Part n of the base that was made under this name."""
+        return b"%b:%b:%d" % (self.base, made, n)
+
+
+def tables(generation: int = 0) -> TablesKeys:
+    words = (b"base", b"meta", b"nb", b"pop", b"cat", b"arms", b"exp", b"log")
+    return TablesKeys(*(b"tb:{%b}:%b" % (tag("tables", generation), word) for word in words))
+
+
+def of_partition(owner: str, partition: int, generation: int = 0) -> Iterator[bytes]:
+    """Patterns, as MATCH takes them, of all that `owner` keeps of a partition."""
+    for key in KEYS:
+        if key.owner == owner and "{*}" in key.pattern:
+            yield key.pattern.encode().replace(b"{*}", b"{%b}" % tag(partition, generation))
+
+
+LIVE: Final = b"g:{live}"
+"""Which generation is read and kept current: a number, missing means 0."""
+FOLLOWED: Final = b"ga:{live}"
+"""By serving worker, the generation that it reads and when it last said so."""
 CONTROL_STATE: Final = b"c:{control}"
 CONTROL_CHANGES: Final = b"cl:{control}"
-TABLES_BASE: Final = b"tb:{tables}:base"
-TABLES_META: Final = b"tb:{tables}:meta"
-TABLES_NEIGHBOURS: Final = b"tb:{tables}:nb"
-TABLES_POPULARITY: Final = b"tb:{tables}:pop"
-TABLES_CATEGORIES: Final = b"tb:{tables}:cat"
-TABLES_ARMS: Final = b"tb:{tables}:arms"
-TABLES_EXPERIMENTS: Final = b"tb:{tables}:exp"
-TABLES_CHANGES: Final = b"tb:{tables}:log"
-
-
-def base_chunk(made: bytes, n: int) -> bytes:
-    """Part n of the base that was made under this name."""
-    return b"%s:%s:%d" % (TABLES_BASE, made, n)
 
 
 KEYS: Final = (
@@ -192,7 +221,7 @@ KEYS: Final = (
         "what changed, id = next offset",
     ),
     Key(
-        "tb:{tables}:base*",
+        "tb:{tables*}:base*",
         "string",
         "rollup",
         ("rollup",),
@@ -200,20 +229,25 @@ KEYS: Final = (
         "tables and positions, in chunks",
     ),
     Key(
-        "tb:{tables}:meta",
+        "tb:{tables*}:meta",
         "string",
         "rollup",
         ("serving", "status"),
         "events",
         "version and positions published",
     ),
-    Key("tb:{tables}:nb", "hash", "rollup", ("serving",), "events", "item hash -> its neighbours"),
-    Key("tb:{tables}:pop", "hash", "rollup", ("serving",), "events", "item hash -> decayed sums"),
+    Key("tb:{tables*}:nb", "hash", "rollup", ("serving",), "events", "item hash -> its neighbours"),
+    Key("tb:{tables*}:pop", "hash", "rollup", ("serving",), "events", "item hash -> decayed sums"),
     Key(
-        "tb:{tables}:cat", "hash", "rollup", ("serving",), "events", "category hash -> decayed sums"
+        "tb:{tables*}:cat",
+        "hash",
+        "rollup",
+        ("serving",),
+        "events",
+        "category hash -> decayed sums",
     ),
     Key(
-        "tb:{tables}:arms",
+        "tb:{tables*}:arms",
         "hash",
         "rollup",
         ("serving",),
@@ -221,12 +255,30 @@ KEYS: Final = (
         "placement and item hash -> what came of showing it",
     ),
     Key(
-        "tb:{tables}:exp",
+        "tb:{tables*}:exp",
         "hash",
         "rollup",
         ("serving",),
         "events",
         "experiment and version -> moments of its variants",
     ),
-    Key("tb:{tables}:log", "stream", "rollup", ("serving",), "events", "what each version changed"),
+    Key(
+        "g:{live}",
+        "string",
+        "rebuild",
+        ("serving", "people", "rollup", "relay"),
+        "events",
+        "which generation of what is made of events is live; missing means 0",
+    ),
+    Key(
+        "ga:{live}",
+        "hash",
+        "serving",
+        ("rebuild",),
+        "events",
+        "serving worker -> the generation that it reads, and when it last said so",
+    ),
+    Key(
+        "tb:{tables*}:log", "stream", "rollup", ("serving",), "events", "what each version changed"
+    ),
 )

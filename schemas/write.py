@@ -33,6 +33,8 @@ class Write:
     deleted: list[bytes] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """What the fold saw in the batch, by a word each: for metrics, never stored."""
+    generation: int = 0
+    """Of the keys that are written."""
 
     def append(self, key: bytes, data: bytes) -> None:
         self.appends[key] = self.appends.get(key, b"") + data

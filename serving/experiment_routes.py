@@ -141,7 +141,10 @@ async def _lag(serving: Serving) -> Millis | None:
     try:
         async with asyncio.timeout(STORE_SECONDS):
             fences: Any = await serving.redis.mget(
-                [keys.fence("people", p) for p in range(len(meta.positions))]
+                [
+                    keys.fence("people", p, serving.generation.live)
+                    for p in range(len(meta.positions))
+                ]
             )
     except (RedisError, OSError, TimeoutError):
         return longest

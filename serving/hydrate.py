@@ -12,6 +12,7 @@ from schemas import keys, tables
 from schemas.identity import partition_of
 from serving.control import Control
 from serving.follow import Entry, Follower, Gap, last_id
+from serving.generation import Generation
 from serving.index import ContentIndex
 from serving.tables import Neighbours, Tables
 
@@ -67,17 +68,20 @@ class TablesFollower(Follower):
 
     name = "tables"
 
-    def __init__(self, redis: Redis, held: Tables) -> None:
+    def __init__(self, redis: Redis, held: Tables, generation: Generation) -> None:
         super().__init__(redis)
-        self.tables = held
+        self.tables, self._generation = held, generation
+        self._keys, self._of = keys.tables(), 0
 
     async def load(self) -> None:
+        self._of = self._generation.live
+        self._keys = keys.tables(self._of)
         async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.get(keys.TABLES_META)
-            pipe.hgetall(keys.TABLES_NEIGHBOURS)
-            pipe.hgetall(keys.TABLES_POPULARITY)
-            pipe.hgetall(keys.TABLES_ARMS)
-            pipe.hgetall(keys.TABLES_EXPERIMENTS)
+            pipe.get(self._keys.meta)
+            pipe.hgetall(self._keys.neighbours)
+            pipe.hgetall(self._keys.popularity)
+            pipe.hgetall(self._keys.arms)
+            pipe.hgetall(self._keys.experiments)
             meta, neighbours, popularity, arms, experiments = await pipe.execute()
         version = 0
         if meta:
@@ -86,7 +90,8 @@ class TablesFollower(Follower):
             located = await self._located(_by_hash(neighbours))
             self.tables.clear()
             self.tables.take(read, located, _by_hash(popularity), arms, experiments)
-        self.places = {keys.TABLES_CHANGES: (version, 0)}
+        self.places = {self._keys.changes: (version, 0)}
+        self._generation.tables = self._of
 
     async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         for _, fields in entries:
@@ -109,7 +114,9 @@ class TablesFollower(Follower):
     async def check(self) -> None:
         """Versions follow one another, so a trimmed stream shows in `apply`. An entry may be
         megabytes, so the store's end is read off the version it published last."""
-        meta: Any = await self.redis.get(keys.TABLES_META)
+        if self._of != self._generation.live:
+            raise Gap
+        meta: Any = await self.redis.get(self._keys.meta)
         if (tables.META_DECODER.decode(meta).version if meta else 0) < self.tables.meta.version:
             raise Gap
 

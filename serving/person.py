@@ -24,6 +24,7 @@ from schemas.event import Preferences
 from schemas.fence import Fence
 from schemas.vector import Vector
 from serving.catalogue import Hashes
+from serving.generation import Generation
 
 STORE_SECONDS: Final = 2.0
 """How long a read waits for a store that does not say no either."""
@@ -96,8 +97,8 @@ def decode(blobs: _Blobs) -> Person:
 class PersonReader:
     """Reads people from the store: one for the process, and its event loop."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, generation: Generation) -> None:
+        self._redis, self._generation = redis, generation
         self._asked: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0.0
@@ -110,7 +111,7 @@ class PersonReader:
         answer: asyncio.Future[_Blobs] = loop.create_future()
         if not self._asked:
             loop.call_soon(self._send)
-        self._asked.append((_keys(person, partition), answer))
+        self._asked.append((_keys(person, partition, self._generation.live), answer))
         return decode(await answer)
 
     async def read_after(self, person: Pseudonym, after: Position, max_wait_ms: int) -> Waited:
@@ -150,13 +151,13 @@ class PersonReader:
                 answer.set_result(values[at * _KEYS : (at + 1) * _KEYS])
 
 
-def _keys(person: Pseudonym, partition: int) -> list[bytes]:
+def _keys(person: Pseudonym, partition: int, generation: int) -> list[bytes]:
     return [
-        keys.row(partition, person),
-        keys.seen(partition, person),
-        keys.hidden(partition, person),
-        keys.preferences(partition, person),
-        keys.fence("people", partition),
-        keys.impressions(partition, person),
-        keys.vector(partition, person),
+        keys.row(partition, person, generation),
+        keys.seen(partition, person, generation),
+        keys.hidden(partition, person, generation),
+        keys.preferences(partition, person, generation),
+        keys.fence("people", partition, generation),
+        keys.impressions(partition, person, generation),
+        keys.vector(partition, person, generation),
     ]

@@ -18,6 +18,7 @@ from infra.settings import Settings, signing_key
 from schemas.alphabet import Millis
 from serving.catalogue import ItemTable
 from serving.control import Control
+from serving.generation import Generation
 from serving.hydrate import CatalogueFollower, ControlFollower, TablesFollower
 from serving.index import ContentIndex
 from serving.log import Log
@@ -49,6 +50,7 @@ class Serving:
     tables: Tables = field(init=False)
     index: ContentIndex = field(init=False)
     control: Control = field(default_factory=Control)
+    generation: Generation = field(init=False)
     reader: PersonReader = field(init=False)
     releases: Releases = field(init=False)
     slates: Slates = field(init=False)
@@ -56,7 +58,8 @@ class Serving:
     def __post_init__(self) -> None:
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
-        self.reader = PersonReader(self.redis)
+        self.generation = Generation(self.redis)
+        self.reader = PersonReader(self.redis, self.generation)
         self.releases = Releases(self.settings, self.control, self.catalogue, self.metrics)
         self.slates = Slates(self.log, self.settings, self.metrics)
 
@@ -71,9 +74,10 @@ class Serving:
         serving = cls(settings, client, log, people)
         serving.parts += [
             Probe(settings, client),
+            serving.generation,
             ControlFollower(client, serving.control),
             CatalogueFollower(client, serving.index, settings.partitions),
-            TablesFollower(client, serving.tables),
+            TablesFollower(client, serving.tables, serving.generation),
             serving.releases,
             serving.slates,
         ]

@@ -57,7 +57,12 @@ async def _stands(serving: Serving) -> list[Stand] | None:
     asked = [(flow, p) for flow in ("people", "catalogue") for p in partitions]
     asked.append(("control", 0))
     try:
-        values: Any = await serving.redis.mget([keys.fence(flow, p) for flow, p in asked])
+        values: Any = await serving.redis.mget(
+            [
+                keys.fence(flow, p, serving.generation.live if flow == "people" else 0)
+                for flow, p in asked
+            ]
+        )
     except (RedisError, OSError):
         return None
     return [_stand(flow, p, value) for (flow, p), value in zip(asked, values, strict=True)]

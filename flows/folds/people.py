@@ -40,14 +40,22 @@ class PeopleFold:
     """
 
     def __init__(
-        self, partition: int, fence: Fence, fetch: Fetch, span: int, row_cache: int
+        self,
+        partition: int,
+        fence: Fence,
+        fetch: Fetch,
+        span: int,
+        row_cache: int,
+        generation: int = 0,
     ) -> None:
-        self.partition, self.fence = partition, fence
+        self.partition, self.fence, self.generation = partition, fence, generation
         self._fetch = fetch
-        self._rows = Rows(partition, fetch, row_cache)
+        self._rows = Rows(partition, fetch, row_cache, generation)
         self._dedupe = Deduper(span, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
-        self._slates = Slates(partition, fetch, row_cache, self._items, self._categories)
+        self._slates = Slates(
+            partition, fetch, row_cache, self._items, self._categories, generation
+        )
         self.encoder: Encoder | None = None
         """Makes people's vectors; whoever runs the fold may set another between two batches."""
         self._received: dict[int, tuple[int, int]] = {}
@@ -57,7 +65,9 @@ class PeopleFold:
     def _load(self) -> None:
         buckets = list(self._dedupe.live())
         for bucket, held in zip(
-            buckets, self._fetch([keys.dedupe(self.partition, b) for b in buckets]), strict=True
+            buckets,
+            self._fetch([keys.dedupe(self.partition, b, self.generation) for b in buckets]),
+            strict=True,
         ):
             if held:
                 self._dedupe.load(bucket, np.frombuffer(held, "<u8"))
@@ -93,7 +103,7 @@ class PeopleFold:
         self._slates.make_room()
         newest = max([self.fence.newest, *batch.stamps])
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
-        write = Write("people", self.partition, batch.first, fence)
+        write = Write("people", self.partition, batch.first, fence, generation=self.generation)
         turn = Turn(write, batch.first)
         for run in runs(batch.records):
             if isinstance(run[0][1], Action):
@@ -104,11 +114,17 @@ class PeopleFold:
         arms, moments = self._slates.join(told(batch.records), write)
         self._store(turn)
         for bucket, ids in batch.ids.items():
-            write.append(keys.dedupe(self.partition, bucket), ids.tobytes())
-        write.deleted += [keys.dedupe(self.partition, bucket) for bucket in batch.expired]
+            write.append(keys.dedupe(self.partition, bucket, self.generation), ids.tobytes())
+        write.deleted += [
+            keys.dedupe(self.partition, bucket, self.generation) for bucket in batch.expired
+        ]
         entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts(), arms, moments))
         write.entries.append(
-            StreamEntry(keys.deltas(self.partition), b"%d-0" % batch.next, {facts.FIELD: entry})
+            StreamEntry(
+                keys.deltas(self.partition, self.generation),
+                b"%d-0" % batch.next,
+                {facts.FIELD: entry},
+            )
         )
         self.fence = fence
         return write
@@ -200,7 +216,9 @@ class PeopleFold:
 
     def _told(self, offset: int, event: events.Event, turn: Turn) -> None:
         if isinstance(event, Preferences):
-            turn.write.values[keys.preferences(self.partition, event.person)] = events.encode(event)
+            turn.write.values[keys.preferences(self.partition, event.person, self.generation)] = (
+                events.encode(event)
+            )
         elif isinstance(event, Link):
             self._link(offset, event, turn)
         elif isinstance(event, Merge):
@@ -217,7 +235,9 @@ class PeopleFold:
         self._rows.put(slots, rows)
         turn.dirty.update(slots.tolist())
         self._links[event.person] = event.to
-        turn.write.values[keys.link(self.partition, event.person)] = event.to.encode()
+        turn.write.values[keys.link(self.partition, event.person, self.generation)] = (
+            event.to.encode()
+        )
         row = rows[0]
         merge = Merge(
             person=event.to,
@@ -269,14 +289,14 @@ class PeopleFold:
 
     def _link_of(self, person: str) -> str:
         if person not in self._links:
-            held = self._fetch([keys.link(self.partition, person)])[0]
+            held = self._fetch([keys.link(self.partition, person, self.generation)])[0]
             self._links[person] = (held or b"").decode()
         return self._links[person]
 
     def _send(self, merge: Merge, turn: Turn) -> None:
         turn.write.entries.append(
             StreamEntry(
-                keys.outbox(self.partition),
+                keys.outbox(self.partition, self.generation),
                 b"%d-%d" % (merge.offset, merge.n),
                 {b"k": merge.person.encode(), b"v": events.encode(merge)},
             )
@@ -288,9 +308,9 @@ class PeopleFold:
         if number <= self._received.get(event.source, (-1, 0)):
             return
         self._received[event.source] = number
-        turn.write.fields.setdefault(keys.received(self.partition), {})[b"%d" % event.source] = (
-            b"%d-%d" % number
-        )
+        turn.write.fields.setdefault(keys.received(self.partition, self.generation), {})[
+            b"%d" % event.source
+        ] = b"%d-%d" % number
         slots = self._rows.slots([event.person])
         rows = self._rows.take(slots)
         row = rows[0]

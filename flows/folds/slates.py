@@ -48,9 +48,15 @@ class Slates:
     """
 
     def __init__(
-        self, partition: int, fetch: Fetch, limit: int, items: Hashes, names: Hashes
+        self,
+        partition: int,
+        fetch: Fetch,
+        limit: int,
+        items: Hashes,
+        names: Hashes,
+        generation: int = 0,
     ) -> None:
-        self._partition, self._fetch = partition, fetch
+        self._partition, self._fetch, self._generation = partition, fetch, generation
         self._limit = min(limit, MOST_PEOPLE)
         self._items, self._names = items, names
         self._accounts: dict[str, Account] = {}
@@ -81,10 +87,10 @@ class Slates:
         unseen = [person for person in shown if person not in self._shown]
         if not new and not unseen:
             return
-        p = self._partition
+        p, g = self._partition, self._generation
         held = self._fetch(
-            [keys.open_slates(p, person) for person in new]
-            + [keys.impressions(p, person) for person in unseen]
+            [keys.open_slates(p, person, g) for person in new]
+            + [keys.impressions(p, person, g) for person in unseen]
         )
         self._accounts.update(zip(new, map(accounts.decode, held), strict=False))
         self._shown.update(zip(unseen, map(impressions.read, held[len(new) :]), strict=True))
@@ -120,11 +126,11 @@ class Slates:
         )
 
     def _store(self, records: Told, write: Write) -> None:
-        p, values = self._partition, write.values
+        p, g, values = self._partition, self._generation, write.values
         for person in dict.fromkeys(event.person for _, event in records):
-            values[keys.open_slates(p, person)] = accounts.encode(self._accounts[person])
+            values[keys.open_slates(p, person, g)] = accounts.encode(self._accounts[person])
         for person in dict.fromkeys(event.person for _, event in records if type(event) is Served):
-            values[keys.impressions(p, person)] = self._shown[person].tobytes()
+            values[keys.impressions(p, person, g)] = self._shown[person].tobytes()
 
 
 class _Gathered:

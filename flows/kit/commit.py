@@ -33,14 +33,14 @@ class Torn(RuntimeError):
     """A command failed inside EXEC, which does not roll back: the partition must be rebuilt."""
 
 
-def torn_key(flow: str, partition: int) -> bytes:
-    return keys.fence(flow, partition) + b":torn"
+def torn_key(flow: str, partition: int, generation: int = 0) -> bytes:
+    return keys.fence(flow, partition, generation) + b":torn"
 
 
 def commit(client: Client, write: Write) -> None:
     """Errors: `Fenced`, `Torn`; `redis.RedisError` where nothing was written or nobody knows: the
     fence will tell."""
-    key = keys.fence(write.flow, write.partition)
+    key = keys.fence(write.flow, write.partition, write.generation)
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(key)
         held = pipe.get(key)
@@ -61,7 +61,7 @@ def commit(client: Client, write: Write) -> None:
         except redis.exceptions.ExecAbortError:
             raise  # refused while queueing (out of memory, say): nothing was applied
         except redis.ResponseError as error:
-            client.set(torn_key(write.flow, write.partition), b"%d" % write.first)
+            client.set(torn_key(write.flow, write.partition, write.generation), b"%d" % write.first)
             raise Torn(
                 f"{write.flow} partition {write.partition}: a command failed inside the transaction"
                 f" that starts at {write.first} ({str(error)[:80]})"

@@ -16,8 +16,9 @@ Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
 class Rows:
     """Rows of one partition in one array; a person's place in it is their slot."""
 
-    def __init__(self, partition: int, fetch: Fetch, limit: int) -> None:
+    def __init__(self, partition: int, fetch: Fetch, limit: int, generation: int = 0) -> None:
         self._partition, self._fetch, self._limit = partition, fetch, limit
+        self._generation = generation
         self._slots: dict[str, int] = {}
         self._keys: list[bytes] = []
         self._array = np.zeros(1024, ROW)
@@ -37,7 +38,7 @@ class Rows:
             return np.array([self._slots[person] for person in people], np.int64)
 
     def _load(self, people: list[str]) -> None:
-        names = [keys.row(self._partition, person) for person in people]
+        names = [keys.row(self._partition, person, self._generation) for person in people]
         start = len(self._keys)
         while start + len(people) > len(self._array):
             self._array = np.concatenate([self._array, np.zeros(len(self._array), ROW)])

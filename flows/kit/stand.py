@@ -26,11 +26,12 @@ def stand(
     log_start: int,
     log_end: int,
     version: int,
+    generation: int = 0,
 ) -> Fence:
     """The fence to start from. Errors: `Refused`."""
-    _drop_if_torn(client, flow, partition)
+    _drop_if_torn(client, flow, partition, generation)
     where = f"{flow} partition {partition}"
-    held = client.get(keys.fence(flow, partition))
+    held = client.get(keys.fence(flow, partition, generation))
     if held is None:
         if log_start != 0:
             raise Refused(
@@ -57,17 +58,14 @@ def stand(
     return fence
 
 
-def _drop_if_torn(client: Client, flow: str, partition: int) -> None:
-    mark = torn_key(flow, partition)
+def _drop_if_torn(client: Client, flow: str, partition: int, generation: int) -> None:
+    mark = torn_key(flow, partition, generation)
     if client.get(mark) is None:
         return
     log.warning(
         "%s partition %d was torn: dropping its keys, folding its log again", flow, partition
     )
-    for key in keys.KEYS:
-        if key.owner != flow or "{*}" not in key.pattern:
-            continue
-        pattern = key.pattern.replace("{*}", f"{{{partition}}}")
+    for pattern in keys.of_partition(flow, partition, generation):
         names = [name for name in client.scan_iter(match=pattern, count=1000) if name != mark]
         for at in range(0, len(names), 500):
             client.delete(*names[at : at + 500])

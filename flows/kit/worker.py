@@ -40,8 +40,10 @@ class Worker:
         version: int,
         partitions: Sequence[int] = (),
         reader: Reader | None = None,
+        generation: int = 0,
     ) -> None:
         self.settings, self.name, self.topic = settings, name, topic
+        self.generation = generation
         self.redis: Client = store.connect(settings)
         store.check(self.redis)
         info = ensure_topics(settings)[topic.name]
@@ -53,7 +55,7 @@ class Worker:
         self.fences: dict[int, Fence] = {}
         for p in self.partitions:
             start, end = self.reader.bounds(p)
-            self.fences[p] = stand(self.redis, name, p, info, start, end, version)
+            self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
             log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
         self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
         self.meter = Meter(settings, name, str(self.partitions[0]))

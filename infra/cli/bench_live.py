@@ -227,7 +227,7 @@ def _settle(system: System) -> None:
                 )
             ]
             held = client.mget([keys.fence("people", p) for p in range(len(ends))])
-            meta = client.get(keys.TABLES_META)
+            meta = client.get(keys.tables().meta)
             folded = [fences.decode(it).offset if it else 0 for it in held]
             summed = list(tables.META_DECODER.decode(meta).positions) if meta else [0] * len(ends)
             if folded == ends == summed:

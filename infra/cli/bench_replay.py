@@ -130,7 +130,7 @@ def _fences(client: Client, log: bench_log.Written) -> list[int]:
 
 
 def _tables(client: Client) -> list[int]:
-    held = client.get(keys.TABLES_META)
+    held = client.get(keys.tables().meta)
     return list(tables.META_DECODER.decode(held).positions) if held else []
 
 

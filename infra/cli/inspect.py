@@ -153,7 +153,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     """Everything in Redis of a person; `known` False where there is no row."""
     import numpy as np
 
-    from infra import store
+    from infra import generation, store
     from models.features import read_row
     from models.features.affinity import affinity
     from models.features.ring import recent
@@ -163,8 +163,12 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     partition = identity.partition_of(person.encode(), settings.partitions)
     names = (keys.row, keys.seen, keys.hidden, keys.preferences, keys.link)
     with store.connect(settings) as client:
+        live = generation.live(client)
         found = client.mget(
-            [keys.fence("people", partition), *(name(partition, person) for name in names)]
+            [
+                keys.fence("people", partition, live),
+                *(name(partition, person, live) for name in names),
+            ]
         )
         at, blob, seen, hidden, preferences, link = found
         row = read_row(blob)
@@ -210,22 +214,23 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     import msgspec
     import numpy as np
 
-    from infra import store
+    from infra import generation, store
     from models.popularity import HALF_LIVES
     from schemas import identity, keys, tables
 
     field = identity.item_hash(item_id).to_bytes(8, "little")
     partition = identity.partition_of(item_id.encode(), settings.partitions)
     with store.connect(settings) as client:
+        held = keys.tables(generation.live(client))
         record = client.hget(keys.items(partition), item_id)
         meta, sums, near = (
-            client.get(keys.TABLES_META),
-            client.hget(keys.TABLES_POPULARITY, field),
-            client.hget(keys.TABLES_NEIGHBOURS, field),
+            client.get(held.meta),
+            client.hget(held.popularity, field),
+            client.hget(held.neighbours, field),
         )
         neighbours = tables.neighbours(near) if near else np.empty(0, tables.NEIGHBOUR)
         titles, _ = _names(client, settings, set(neighbours["item"].tolist()))
-        arms = inspect_arms.arms_held(client, item_id)
+        arms = inspect_arms.arms_held(client, held.arms, item_id)
     if record is None and sums is None and near is None and not arms:
         raise NotHeld("neither the catalogue nor the tables hold this item")
     landmarks = tables.META_DECODER.decode(meta).landmarks if meta else []

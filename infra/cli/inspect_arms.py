@@ -19,19 +19,18 @@ _GLOB: Final = b"*?[]\\^-"
 """Bytes that mean something in a pattern of Redis."""
 
 
-def arms_held(client: redis.Redis, item_id: str) -> list[dict[str, Any]]:
+def arms_held(client: redis.Redis, arms: bytes, item_id: str) -> list[dict[str, Any]]:
     """Every arm of the item, by placement: a look over all arms, since placements may have been anything."""
     import numpy as np
 
     from models.arms import arm
-    from schemas import keys
     from schemas.identity import item_hash
     from schemas.tables import ARM_KEY
 
     item = item_hash(item_id).to_bytes(8, "little")
     pattern = b"????" + b"".join(b"\\" + bytes([it]) if it in _GLOB else bytes([it]) for it in item)
     found = {}
-    for key, value in client.hscan_iter(keys.TABLES_ARMS, match=pattern, count=10_000):
+    for key, value in client.hscan_iter(arms, match=pattern, count=10_000):
         found[int(np.frombuffer(key, ARM_KEY)["placement"][0])] = arm(value)
     names = _placements(client) if found else {}
     told = [_told(names.get(number, f"#{number:08x}"), it) for number, it in found.items()]

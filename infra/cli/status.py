@@ -88,16 +88,17 @@ def _metrics(found: Found) -> list[dict[str, Any]]:
 
 
 def _flows(settings: Settings) -> list[dict[str, Any]]:
-    from infra import store
+    from infra import generation, store
     from infra.cli.offsets import offsets
     from schemas import fence, keys
 
     ends = offsets(settings, READERS.values())
     rows: list[dict[str, Any]] = []
     with store.connect(settings) as client:
+        live = generation.live(client)
         for flow, topic in READERS.items():
             for partition, (_, end) in sorted(ends.get(topic, {}).items()):
-                stored = client.get(keys.fence(flow, partition))
+                stored = client.get(keys.fence(flow, partition, live if flow == "people" else 0))
                 held = fence.decode(stored) if isinstance(stored, bytes) else None
                 at = held.offset if held else 0
                 rows.append(
@@ -116,11 +117,11 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _tables(settings: Settings) -> dict[str, Any] | None:
-    from infra import store
+    from infra import generation, store
     from schemas import keys, tables
 
     with store.connect(settings) as client:
-        stored = client.get(keys.TABLES_META)
+        stored = client.get(keys.tables(generation.live(client)).meta)
     if not isinstance(stored, bytes):
         return None
     meta = tables.META_DECODER.decode(stored)

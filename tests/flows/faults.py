@@ -150,9 +150,9 @@ def behind(settings: Settings, client: Any) -> str:
 
 
 def stored_tables(client: Any) -> Tables | None:
-    while head := client.get(keys.TABLES_BASE):
+    while head := client.get(keys.tables().base):
         made, _, parts = head.partition(b":")
-        data = client.mget([keys.base_chunk(made, n) for n in range(int(parts))])
+        data = client.mget([keys.tables().base_chunk(made, n) for n in range(int(parts))])
         if all(data):  # else a newer one took its place meanwhile
             return Tables.load(b"".join(data))
     return None

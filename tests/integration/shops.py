@@ -92,13 +92,15 @@ class Shop(NamedTuple):
         )
         with self.redis.pipeline(transaction=True) as pipe:
             for key, rows in (
-                (keys.TABLES_NEIGHBOURS, neighbours),
-                (keys.TABLES_POPULARITY, popularity),
+                (keys.tables().neighbours, neighbours),
+                (keys.tables().popularity, popularity),
             ):
                 if rows:
                     pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
-            pipe.set(keys.TABLES_META, tables.ENCODER.encode(meta))
-            pipe.xadd(keys.TABLES_CHANGES, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0")
+            pipe.set(keys.tables().meta, tables.ENCODER.encode(meta))
+            pipe.xadd(
+                keys.tables().changes, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0"
+            )
             pipe.execute()
 
     def until(self, path: str, so: Any) -> Any:

@@ -90,7 +90,7 @@ def test_an_experiment_as_it_stands(shop: Shop) -> None:
 
 
 def test_how_late_it_is(shop: Shop) -> None:
-    meta = META_DECODER.decode(shop.redis.get(keys.TABLES_META))  # type: ignore[arg-type]
+    meta = META_DECODER.decode(shop.redis.get(keys.tables().meta))  # type: ignore[arg-type]
     shop.folded(4)
     told = shop.read()
     assert told["lag_ms"] == 0, "the tables lack nothing"

@@ -193,7 +193,7 @@ def test_catalogue_tables_and_recipes_are_followed(shop: Shop) -> None:
 
 
 def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -> None:
-    shop.redis.delete(keys.TABLES_CHANGES, keys.TABLES_POPULARITY, keys.TABLES_META)
+    shop.redis.delete(keys.tables().changes, keys.tables().popularity, keys.tables().meta)
     shop.publish(1, {}, {item_hash("i9"): np.full(len(tables.WINDOWS), 5.0).tobytes()})
     told = shop.until("/v1/popular", lambda told: told["items"][0]["item_id"] == "i9")
     assert told["items"][1]["score"] == 0

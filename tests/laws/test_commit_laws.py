@@ -365,12 +365,12 @@ def test_published_tables_are_what_a_reader_reads(client: redis.Redis) -> None:
     rollup.read()
     rollup.publish()
     assert not rollup.publish()  # nothing new, no version
-    meta = tables.META_DECODER.decode(client.get(keys.TABLES_META))  # type: ignore[arg-type]
+    meta = tables.META_DECODER.decode(client.get(keys.tables().meta))  # type: ignore[arg-type]
     assert (meta.version, meta.positions) == (1, [120, 0, 0, 0])
-    held = client.hgetall(keys.TABLES_NEIGHBOURS)
+    held = client.hgetall(keys.tables().neighbours)
     rows = tables.neighbours(held[item_hash("i1").to_bytes(8, "little")])
     assert math.isclose(rows["score"].sum(), 1, rel_tol=1e-6)
-    entry = client.xrange(keys.TABLES_CHANGES)[0]
+    entry = client.xrange(keys.tables().changes)[0]
     published = tables.DECODER.decode(entry[1][tables.FIELD])
     assert entry[0] == b"1-0"
     assert {n.to_bytes(8, "little"): v for n, v in published.neighbours.items()} == held
@@ -401,14 +401,16 @@ def test_a_base_that_was_never_headed_is_swept(client: redis.Redis) -> None:
     rollup = Rollup(client, Settings())
     rollup.read()
     rollup.store()
-    client.set(keys.base_chunk(b"killed", 0), b"half of a base")
+    client.set(keys.tables().base_chunk(b"killed", 0), b"half of a base")
     again = Rollup(client, Settings())
     assert again.tables.positions == rollup.tables.positions
     rollup.store()
-    client.set(keys.base_chunk(b"1", 0), b"a base that another roll-up is storing")
+    client.set(keys.tables().base_chunk(b"1", 0), b"a base that another roll-up is storing")
     Rollup(client, Settings())
-    assert not client.exists(keys.base_chunk(b"1", 0))  # so the other must not head it: it looks
-    held = list(client.scan_iter(match=keys.TABLES_BASE + b"*"))
+    assert not client.exists(
+        keys.tables().base_chunk(b"1", 0)
+    )  # so the other must not head it: it looks
+    held = list(client.scan_iter(match=keys.tables().base + b"*"))
     assert len(held) == 2  # the head, and one part
 
 
@@ -418,7 +420,7 @@ def test_a_base_whose_parts_were_swept_is_not_headed(client: redis.Redis) -> Non
     rollup = Rollup(client, Settings())
     rollup.read()
     rollup.store()
-    head, guard = client.get(keys.TABLES_BASE), rollup._guard
+    head, guard = client.get(keys.tables().base), rollup._guard
 
     def late(*arguments: object) -> None:
         Rollup(client, Settings())
@@ -427,8 +429,8 @@ def test_a_base_whose_parts_were_swept_is_not_headed(client: redis.Redis) -> Non
     rollup._guard = late  # type: ignore[method-assign,assignment]
     with pytest.raises(Overtaken):
         rollup.store()
-    assert client.get(keys.TABLES_BASE) == head
+    assert client.get(keys.tables().base) == head
     assert Rollup(client, Settings()).tables.positions == rollup.tables.positions
-    client.delete(keys.base_chunk(head.split(b":")[0], 0))
+    client.delete(keys.tables().base_chunk(head.split(b":")[0], 0))
     with pytest.raises(Hole, match="rebuild"):
         Rollup(client, Settings())

@@ -1,0 +1,27 @@
+"""Running a flow in the generation that is live, and in the next one once that is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from flows.kit.run import stop_on_signals
+from infra import generation, store
+from infra.settings import Settings
+
+Run = Callable[[int, threading.Event], None]
+"""Runs a flow in a generation until the event is set."""
+
+
+def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
+    """Until SIGTERM, in `only` where it is given. Errors: those of `run`."""
+    asked = threading.Event()
+    stop_on_signals(asked)
+    if only is not None:
+        run(only, asked)
+        return
+    while not asked.is_set():
+        with store.connect(settings) as client:
+            live = generation.live(client)
+        with generation.until_moved(settings, live, asked) as stop:
+            run(live, stop)
