@@ -6,8 +6,11 @@ BIN := .venv/bin
 SETUP := .venv/.ready
 LOAD := .freshet/bin/load
 export OPENBLAS_NUM_THREADS := 1
+# what touches Redis's keys: in `check` once more, on a cluster of three
+KEYS := tests/laws/test_commit_laws.py tests/integration/test_rollup_arms.py tests/integration/test_read.py \
+  tests/integration/test_links.py tests/integration/test_cold.py tests/flows/test_relay.py tests/system/test_rebuild.py
 
-.PHONY: help demo test check bench lint up lock
+.PHONY: help demo test check bench lint up kafka chaos lock
 
 help:
 	@echo "make demo    the whole system on real data: import, replay, measure (about 3 min)"
@@ -15,7 +18,10 @@ help:
 	@echo "make check   the slow suite: contract, faults, whole systems"
 	@echo "make bench   the figures, as a table and .freshet/bench/loop.json"
 	@echo "make lint    formatting, types, import contracts"
+	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"
+	@echo "             (SECONDS=45 of traffic at RATE=2000 events/s, SEED= of the first, BROKER=kafka)"
 	@echo "make up      a system of your own: broker, Redis, flows, serving"
+	@echo "make kafka   Apache Kafka in the foreground, on KAFKA_PORT=9092 (Java 17 and Maven)"
 
 $(SETUP): pyproject.toml infra/lock/dev.txt
 	@test -n "$(PYTHON)" || { echo "Freshet needs Python 3.11 or 3.12: none was found (set PYTHON=...)" >&2; exit 1; }
@@ -36,6 +42,7 @@ test: $(SETUP)
 
 check: $(SETUP) lint
 	$(BIN)/python -m pytest -q -m check
+	$(BIN)/python -m pytest -q --redis=cluster $(KEYS)
 
 bench: $(SETUP) $(LOAD)
 	@$(BIN)/freshet bench
@@ -48,6 +55,13 @@ lint: $(SETUP)
 
 up: $(SETUP)
 	@$(BIN)/freshet up
+
+chaos: $(SETUP)
+	@$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1) --seconds $(or $(SECONDS),45) \
+	  --rate $(or $(RATE),2000) --broker $(or $(BROKER),embedded) $(if $(SEED),--seed $(SEED))
+
+kafka: $(SETUP)
+	@$(BIN)/python -m infra.apache_kafka --data .freshet/kafka --port $(or $(KAFKA_PORT),9092)
 
 # the locks carry hashes and no registry's address
 lock: $(SETUP)

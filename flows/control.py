@@ -124,9 +124,7 @@ def _body(name: str, text: str) -> Body:
 
 
 def _letter(batch: Batch, offset: int, why: str) -> DeadLetter:
-    n = batch.offsets.index(offset)
-    p, stamp, value = batch.partition, batch.stamps[n], batch.values[n]
-    return letter(CONTROL.name, p, offset, stamp, why, value)
+    return letter(CONTROL.name, batch, batch.offsets.index(offset), why)
 
 
 def dataflow(worker: Control) -> Dataflow:

@@ -15,6 +15,7 @@ from bytewax.dataflow import Dataflow
 
 from flows.folds.batch import Decoded
 from flows.folds.people import VERSION, PeopleFold
+from flows.kit.cold import Tier
 from flows.kit.generation import run_live
 from flows.kit.letters import split
 from flows.kit.rows import Fetch
@@ -47,6 +48,7 @@ class People(Worker):
     ) -> None:
         super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
         self.folds = {p: self._fold(p) for p in self.partitions}
+        self.tiers = {p: self._tier(p) for p in self.partitions}
         self._release = CurrentRelease(self.redis, settings.releases, load_release)
 
     def _fold(self, partition: int) -> PeopleFold:
@@ -55,12 +57,25 @@ class People(Worker):
         fold.remember_received(self.redis.hgetall(keys.received(partition, generation)))
         return fold
 
+    def _tier(self, partition: int) -> Tier:
+        return Tier(
+            self.settings,
+            self.redis,
+            partition,
+            self.generation,
+            lambda: self.fences[partition],
+        )
+
+    def between(self, partition: int) -> None:
+        self.tiers[partition].step()
+
     def dedupe(self, batch: Decoded) -> Decoded:
         return self.folds[batch.partition].dedupe(batch)
 
     def fold(self, batch: Decoded) -> Write:
         fold = self.folds[batch.partition]
         fold.encoder = self._release.encoder()
+        self.tiers[batch.partition].warm(event.person for _, _, event in batch.records)
         return fold.fold(batch)
 
     def close(self) -> None:
@@ -77,7 +92,7 @@ def load_release(directory: Path, manifest_sha256: str) -> Release:
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
     """The events of a batch, and a letter for each record that is none."""
-    records, letters = split(EVENTS.name, batch, events.decode)
+    records, letters = split(EVENTS.name, batch, events.DECODER.decode)
     return Decoded(batch.partition, batch.first, batch.next, records, batch.stamps), letters
 
 

@@ -1,7 +1,8 @@
 """`relay`: sends what the folds put into their outboxes, and trims it once the broker has it (law 7).
 
 It may send a record twice; each carries its number (source partition, offset, n), and the fold that
-receives it drops what it had.
+receives it drops what it had. So two relays at once do no harm. A lower number that came after a higher
+one would be dropped, too: what goes to one partition is sent in order or not at all.
 """
 
 from __future__ import annotations
@@ -11,25 +12,34 @@ import threading
 from functools import partial
 from typing import Any, Final
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 
 from flows.kit.generation import run_live
 from flows.kit.meter import Meter
+from flows.relayed import NOTHING, Number, Relayed, number, sent_before
 from infra import kafka, store
 from infra.kafka import ensure_topics
 from infra.settings import Settings
 from infra.store import Client
-from schemas import event as events
+from schemas import fence as fences
 from schemas import keys
-from schemas.event import Merge
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
 
 log = logging.getLogger(__name__)
 PAUSE_SECONDS: Final = 0.02
 """Between looks at empty outboxes: a link is merged within this and a fold."""
-READ: Final = 100
-Number = tuple[int, int]
+READ: Final = 500
+"""Entries of one outbox that are sent at once."""
+SEND_SECONDS: Final = 30.0
+_NEVER_MS: Final = 2**31 - 1
+
+# One request at a time, and none given up: a producer that drops a batch goes on with the next one
+_IN_ORDER: Final = {"max_in_flight_requests_per_connection": 1, "delivery_timeout_ms": _NEVER_MS}
+
+
+class OtherTopic(RuntimeError):
+    """The topic is not the one that the relay's positions are of: it has to start again."""
 
 
 class Relay:
@@ -37,58 +47,58 @@ class Relay:
 
     def __init__(self, settings: Settings, client: Client, generation: int = 0) -> None:
         self._settings, self._redis, self._generation = settings, client, generation
-        self.partitions = ensure_topics(settings)[EVENTS.name].partitions
-        self._producer: KafkaProducer = kafka.producer(settings)
-        self.sent = self._positions()
+        topic = ensure_topics(settings)[EVENTS.name]
+        self._topic, self.partitions = topic.id, topic.partitions
+        self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NOTHING)
+        self._look()
+        self._producer: KafkaProducer = kafka.producer(settings, **_IN_ORDER)
 
-    def _positions(self) -> dict[int, Number]:
-        """Where each outbox stands; without a stored position, what the log itself says."""
-        held = self._redis.mget([keys.relayed(p, self._generation) for p in range(self.partitions)])
-        if all(held):
-            return {p: _number(value) for p, value in enumerate(held)}
-        if not any(
-            self._redis.exists(keys.outbox(p, self._generation)) for p in range(self.partitions)
-        ):
-            return dict.fromkeys(range(self.partitions), (-1, 0))
-        log.info("no position: reading %s for what was sent", EVENTS.name)
-        return self._highest_in_log()
+    def _ask_log(self) -> None:
+        """Where no position of this topic is stored, the log says it; and it is stored at once, for an
+        outbox that is empty now may be about to fill itself again."""
+        log.info("no position: asking %s what was sent", EVENTS.name)
+        found = sent_before(self._settings, self._redis, self.partitions, self._generation)
+        for p in range(self.partitions):
+            self.sent[p] = max(self.sent[p], found.get(p, NOTHING))
+            self._redis.set(keys.relayed(p, self._generation), self._stored(p))
 
-    def _highest_in_log(self) -> dict[int, Number]:
-        highest: dict[int, Number] = dict.fromkeys(range(self.partitions), (-1, 0))
-        consumer = kafka.consumer(self._settings, max_poll_records=5000)
-        try:
-            topics = [TopicPartition(EVENTS.name, p) for p in range(self.partitions)]
-            consumer.assign(topics)
-            consumer.seek_to_beginning()
-            ends = consumer.end_offsets(topics)
-            while any(consumer.position(tp) < end for tp, end in ends.items()):
-                for records in consumer.poll(200).values():
-                    for record in records:
-                        # a cheap look first: nearly every record is an action
-                        if record.value and b'"kind":"merge"' in record.value[:20]:
-                            merge = events.decode(record.value)
-                            if isinstance(merge, Merge):
-                                number = (merge.offset, merge.n)
-                                highest[merge.source] = max(highest[merge.source], number)
-        finally:
-            consumer.close()
-        return highest
+    def _stored(self, partition: int) -> bytes:
+        return Relayed(self._topic, self.sent[partition]).stored()
 
     def step(self) -> int:
-        """Sends what stands in the outboxes, waits for the broker, trims. How many were sent."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for p in range(self.partitions):
-                pipe.xrange(keys.outbox(p, self._generation), count=READ)
-            outboxes: list[Any] = pipe.execute()
-        sent = 0
+        """Sends what stands in the outboxes, waits for the broker, trims. How many were sent.
+
+        Errors: `KafkaTimeoutError`, after which nothing more may be sent by this relay; `OtherTopic`.
+        """
+        outboxes = self._look()
+        futures = []
         for p, entries in enumerate(outboxes):
-            due = [(id_, fields) for id_, fields in entries if _number(id_) > self.sent[p]]
-            for future in [self._send(fields) for _, fields in due]:
-                future.get(30)
+            due = [fields for id_, fields in entries if number(id_) > self.sent[p]]
+            if len(due) < len(entries):
+                self._check_topic(p)
+            futures += [self._send(fields) for fields in due]
+        for future in futures:
+            future.get(SEND_SECONDS)
+        for p, entries in enumerate(outboxes):
             if entries:
                 self._done(p, [id_ for id_, _ in entries])
-            sent += len(due)
-        return sent
+        return len(futures)
+
+    def _look(self) -> list[Any]:
+        """What stands in each outbox. The positions are looked at, too: another relay may have moved them,
+        and where one is gone Redis was emptied."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for p in range(self.partitions):
+                pipe.get(keys.relayed(p, self._generation))
+                pipe.xrange(keys.outbox(p, self._generation), count=READ)
+            found: list[Any] = pipe.execute()
+        held = [Relayed.read(value) for value in found[::2]]
+        for p, at in enumerate(held):
+            if at is not None and at.topic == self._topic:
+                self.sent[p] = max(self.sent[p], at.number)
+        if not all(at is not None and at.topic == self._topic for at in held):
+            self._ask_log()
+        return found[1::2]
 
     def _send(self, fields: dict[bytes, bytes]) -> Any:
         key = fields[b"k"]
@@ -97,23 +107,28 @@ class Relay:
         )
 
     def _done(self, partition: int, ids: list[bytes]) -> None:
-        self.sent[partition] = max(self.sent[partition], _number(ids[-1]))
+        self.sent[partition] = max(self.sent[partition], number(ids[-1]))
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(keys.relayed(partition, self._generation), b"%d-%d" % self.sent[partition])
+            pipe.set(keys.relayed(partition, self._generation), self._stored(partition))
             pipe.xdel(keys.outbox(partition, self._generation), *ids)
             pipe.execute()
 
+    def _check_topic(self, partition: int) -> None:
+        """Entries below the position are old ones of an outbox that fills itself again; or a new topic's,
+        whose offsets begin at 0, and then they must not be taken for sent. Errors: `OtherTopic`."""
+        held = self._redis.get(keys.fence("people", partition, self._generation))
+        if held is not None and fences.decode(held).topic_id != self._topic:
+            raise OtherTopic(f"{EVENTS.name} was made anew: the relay has to start again")
+
     def close(self) -> None:
-        self._producer.close()
-
-
-def _number(text: bytes) -> Number:
-    offset, _, n = text.partition(b"-")
-    return int(offset), int(n)
+        self._producer.close(timeout=SEND_SECONDS)
 
 
 def run(settings: Settings) -> None:
-    """Until SIGTERM, for the generation that is live: one that is being rebuilt sends nothing."""
+    """Until SIGTERM, for the generation that is live: one that is being rebuilt sends nothing.
+
+    Errors: `KafkaError`, `OtherTopic`.
+    """
     run_live(settings, partial(_run, settings))
 
 

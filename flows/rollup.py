@@ -147,8 +147,8 @@ class Rollup:
 
     def behind(self) -> dict[int, int]:
         """By partition: records that `people` has committed and the tables lack."""
-        fences = self._redis.mget(
-            [keys.fence("people", p, self.generation) for p in self._partitions]
+        fences = store.mget(
+            self._redis, [keys.fence("people", p, self.generation) for p in self._partitions]
         )
         return {
             p: max(0, fence.decode(held).offset - self.tables.positions[p]) if held else 0

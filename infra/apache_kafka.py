@@ -1,8 +1,8 @@
 """One Apache Kafka node (KRaft, plaintext, this machine only) without containers.
 
 Needs Java 17 or newer and Maven; the jars (some 45 files, 43 MB) are fetched once and kept under
-`${XDG_CACHE_HOME:-~/.cache}/freshet/kafka-VERSION`.  `python -m infra.apache_kafka --data DIR`
-runs one in the foreground.
+`${XDG_CACHE_HOME:-~/.cache}/freshet/kafka-VERSION`.  `make kafka`, which is
+`python -m infra.apache_kafka --data DIR`, runs one in the foreground.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,8 @@ controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={data}/logs
 num.partitions=4
+# kafka-python asks for a topic to be made whatever it is told, also for one just deleted
+auto.create.topics.enable=false
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1
@@ -76,14 +79,17 @@ appender.f.layout.pattern=%d %p %m (%c{{1}})%n
 
 
 class KafkaFailed(RuntimeError):
-    """Apache Kafka, or the fetching of its jars, failed; the text ends with what it said last."""
+    """Apache Kafka, or the fetching of its jars, failed; the text says why, or what it said last."""
 
 
 class ApacheKafka:
-    """A node on 127.0.0.1:`port` (its controller takes `port` + 1) that keeps all in `data`."""
+    """A node on 127.0.0.1:`port` (its controller takes `port` + 1) that keeps all in `data`.
 
-    def __init__(self, data: Path, port: int) -> None:
-        self.data, self.port = data.resolve(), port
+    `properties` are added to its own, as in `{"log.retention.check.interval.ms": "100"}`.
+    """
+
+    def __init__(self, data: Path, port: int, properties: Mapping[str, str] | None = None) -> None:
+        self.data, self.port, self._more = data.resolve(), port, dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -105,9 +111,12 @@ class ApacheKafka:
         Errors: `KafkaFailed`.
         """
         jars = fetch_jars()
+        for port in (self.port, self.port + 1):
+            _check_free(port)
         self.data.mkdir(parents=True, exist_ok=True)
         values = {"port": self.port, "controller": self.port + 1, "data": self.data}
-        (self.data / "server.properties").write_text(PROPERTIES.format(**values))
+        more = "".join(f"{name}={value}\n" for name, value in self._more.items())
+        (self.data / "server.properties").write_text(PROPERTIES.format(**values) + more)
         (self.data / "log4j2.properties").write_text(LOGGING.format(**values))
         if not (self.data / "logs" / "meta.properties").exists():
             self._format(jars)
@@ -216,6 +225,16 @@ def _jars() -> Path:
     return Path(cache) / "freshet" / f"kafka-{VERSION}"
 
 
+def _check_free(port: int) -> None:
+    """Errors: `KafkaFailed` where something else listens there, which must not pass for it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise KafkaFailed(f"port {port}, which Apache Kafka needs, cannot be used") from error
+
+
 def _answers(port: int) -> bool:
     """Whether a broker on `port` answers ApiVersions."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as peer:
@@ -231,15 +250,25 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--port", type=int, default=9092, help="and the one above it")
+    parser.add_argument(
+        "--advertised",
+        metavar="HOST:PORT",
+        help="where clients reach it, if not where it listens: behind a proxy, say",
+    )
     arguments = parser.parse_args()
     reason = ApacheKafka.available()
     if reason is not None:
-        print(f"Apache Kafka cannot run here: {reason}", file=sys.stderr)
+        needs = f"Apache Kafka needs Java {MIN_JAVA} or newer and Maven, and {reason}"
+        print(f"{needs}: install both, or use the embedded broker (make up)", file=sys.stderr)
         return 2
-    node = ApacheKafka(arguments.data, arguments.port)
+    if not (_jars() / ".complete").exists():
+        print(f"fetching Apache Kafka {VERSION} with Maven, once (43 MB)", file=sys.stderr)
+    where = arguments.advertised
+    more = {"advertised.listeners": f"PLAINTEXT://{where}"} if where else {}
+    node = ApacheKafka(arguments.data, arguments.port, more)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        print(f"listening {node.start()}", flush=True)
+        print(f"KAFKA_BOOTSTRAP={node.start()}", flush=True)
         return node.wait()
     except KeyboardInterrupt:
         return 0
@@ -247,6 +276,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave it behind
         node.stop()
 
 

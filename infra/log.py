@@ -46,3 +46,43 @@ class LogReader(Protocol):
 
 class OffTheLog(RuntimeError):
     """Asked for offsets that are not there, or not any more; the text says which there are."""
+
+
+class Joined:
+    """A `LogReader`: the lake up to its end, the topics from there on.
+
+    Errors of every method, beside those of both: `OffTheLog` where the two are not parts of one log.
+    """
+
+    def __init__(self, lake: LogReader, topics: LogReader) -> None:
+        self._lake, self._topics = lake, topics
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        (lake_start, lake_end), (start, end) = self._both(topic, partition)
+        return (min(lake_start, start) if lake_end else start), end
+
+    def read(
+        self, topic: str, partition: int, start: int, end: int, size: int = 20_000
+    ) -> Iterator[Batch]:
+        (lake_start, lake_end), _ = self._both(topic, partition)
+        if lake_start <= start < lake_end:
+            cut = min(end, lake_end)
+            yield from self._lake.read(topic, partition, start, cut, size)
+            start = cut
+        yield from self._topics.read(topic, partition, start, end, size)
+
+    def _both(self, topic: str, partition: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        # the lake first: it follows the topic, so it never seems to be ahead of it
+        lake = self._lake.bounds(topic, partition)
+        log = self._topics.bounds(topic, partition)
+        if lake[1] > log[1]:
+            raise OffTheLog(
+                f"{topic} partition {partition} ends at {log[1]}, the lake holds up to {lake[1]}: the"
+                " topic lost records, or is another one under the same name"
+            )
+        if lake[1] and lake[1] < log[0]:
+            raise OffTheLog(
+                f"{topic} partition {partition} starts at {log[0]}, the lake ends at {lake[1]}: what"
+                " lies between is gone"
+            )
+        return lake, log

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from infra.settings import VARIABLES, Settings, from_environment, to_environment
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FRESHET: Final = (sys.executable, "-m", "infra.cli")
-FOLDS: Final = ("catalogue", "control", "rollup", "relay")
+FOLDS: Final = ("catalogue", "control", "rollup", "relay", "lake")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def plan(
     flow_workers = min(flow_workers, settings.partitions)
     names = [name for name, _ in _flows(settings, flow_workers)] + _serving(workers)
     # those of the services are settled and nobody listens there yet
-    settled = {settings.port, services.redis_port(settings.redis_url)}
+    settled = {settings.port, *services.redis_ports(settings.redis_url)}
     settled |= set(map(_port, settings.kafka_bootstrap.split(",")))
     ports = dict(zip(names, _free_ports(len(names), settled), strict=True))
     return Plan(settings, own_broker, own_redis, workers, flow_workers, ports)
@@ -98,7 +98,7 @@ def programs(plan: Plan) -> list[Program]:
         command = services.broker_command(port, root / "broker")
         listed.append(Program("broker", command, ready=lambda: services.port_answers(port)))
     if plan.own_redis:
-        at = services.redis_port(settings.redis_url)
+        (at,) = services.redis_ports(settings.redis_url)
         command = services.redis_command(at, root / "redis")
         answers = lambda: services.redis_answers(settings.redis_url)  # noqa: E731
         listed.append(Program("redis", command, ready=answers))
@@ -110,6 +110,28 @@ def programs(plan: Plan) -> list[Program]:
         serve = [*FRESHET, "serve"]
         listed.append(Program(name, serve, ["setup"], ready, environment=_own(plan, name)))
     return listed
+
+
+def people(settings: Settings, workers: int) -> list[tuple[str, list[str]]]:
+    """Name and command of each process of `people`: worker i of n owns the partitions p with
+    p mod n = i. At most one a partition."""
+    workers = min(workers, settings.partitions)
+    listed = []
+    for worker in range(workers):
+        command = [*FRESHET, "flows", "run", "people"]
+        for partition in range(worker, settings.partitions, workers):
+            command += ["--partition", str(partition)]
+        listed.append(("people" if workers == 1 else f"people-{worker}", command))
+    return listed
+
+
+def scaled(plan: Plan, flow_workers: int) -> Plan:
+    """The same with so many workers for `people`, and a port for the metrics of each new one."""
+    flow_workers = min(flow_workers, plan.settings.partitions)
+    ports = dict(plan.metrics_ports)
+    new = [name for name, _ in people(plan.settings, flow_workers) if name not in ports]
+    ports |= zip(new, _free_ports(len(new), set(ports.values())), strict=True)
+    return replace(plan, flow_workers=flow_workers, metrics_ports=ports)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -146,15 +168,11 @@ def _serving(workers: int) -> list[str]:
 
 
 def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
-    # worker i of n owns the partitions p with p mod n = i
-    total = settings.partitions
-    for worker in range(workers):
-        people = [*FRESHET, "flows", "run", "people"]
-        for partition in range(worker, total, workers):
-            people += ["--partition", str(partition)]
-        yield ("people" if workers == 1 else f"people-{worker}"), people
+    yield from people(settings, workers)
     for name in FOLDS:
         yield name, [*FRESHET, "flows", "run", name]
+    if settings.verify_seconds:
+        yield "verify", [*FRESHET, "verify", "--every", f"{settings.verify_seconds:g}"]
 
 
 def _answers(server: str) -> bool:

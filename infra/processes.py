@@ -7,11 +7,13 @@ thread, which calls `tick` a few times a second, or leaves that to `run`. The th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +33,9 @@ GRACE_SECONDS: Final = 3.0
 USAGE: Final = 2
 """Exit code of a command that was called wrongly: trying again can't help."""
 LOG_BYTES: Final = 16 << 20
+STAND_BY: Final = "FRESHET_STAND_BY"
+"""Variable: a folder in which a process says that it is about to start, and that goes when it may."""
+STAND_BY_SECONDS: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1
 
 State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
@@ -103,28 +108,74 @@ class Supervisor:
             self.was_ready = changed = True
         return changed
 
-    def run(self, stop: threading.Event, on_change: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self,
+        stop: threading.Event,
+        on_change: Callable[[], None] = lambda: None,
+        before_tick: Callable[[], None] = lambda: None,
+    ) -> None:
         """Ticks until `stop` is set or `failure` is known. Stops nothing: that is `stop`'s."""
         while not stop.is_set() and not self.failure:
+            before_tick()
             if self.tick():
                 on_change()
             stop.wait(0.1 if self.was_ready else 0.02)
 
+    def change(
+        self, programs: Sequence[Program], stop: threading.Event, grace: float = GRACE_SECONDS
+    ) -> None:
+        """Runs these from now on. What is new starts first and stands by (`stand_by`); then what is not
+        among them ends, and the new go on. Nothing may depend on what ends.
+        """
+        running = {name: child.program.command for name, child in self.children.items()}
+        changed = [it for it in programs if running.get(it.name) != it.command]
+        gone = running.keys() - {it.name for it in programs} | {it.name for it in changed}
+        # beside the logs: whoever runs this can write there
+        with tempfile.TemporaryDirectory(prefix="stand-by-", dir=self.logs) as place:
+            fresh = [self._stand_by(it, Path(place)) for it in changed]
+            self._await(fresh, Path(place), stop)
+            self._stop([self.children[name] for name in gone & self.children.keys()], grace)
+        for name in gone & self.children.keys():
+            del self.children[name]
+        self.programs = programs
+        self.children |= {child.program.name: child for child in fresh}
+
+    def _stand_by(self, program: Program, place: Path) -> Child:
+        child = Child(program, self.logs / f"{program.name}.log", "starting")
+        environment = {**self.environment, **program.environment, STAND_BY: str(place)}
+        try:
+            child.process = _spawn(program.command, environment, child.log)
+        except OSError as error:
+            self.failure = f"{program.name} cannot be started: {error.strerror}"
+        child.started_at = self.clock()
+        return child
+
+    def _await(self, fresh: Sequence[Child], place: Path, stop: threading.Event) -> None:
+        """Until each stands by or has ended. Meanwhile those that still run are looked after."""
+        until = self.clock() + STAND_BY_SECONDS
+        while self.clock() < until and not stop.is_set():
+            if all(not _alive(it) or (place / str(it.pid)).exists() for it in fresh):
+                return
+            self.tick()
+            time.sleep(0.01)
+
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Ends every process, dependents first; SIGKILL after `grace` s, or as `hurry` is set."""
         for layer in reversed(_layers(self.programs)):
-            children = [self.children[name] for name in layer]
-            for child in children:
-                _signal(child, signal.SIGTERM)
-            until = time.monotonic() + grace
-            while any(_alive(child) for child in children):
-                if self.hurry or time.monotonic() > until:
-                    break
-                time.sleep(0.01)
-            for child in children:
-                if _alive(child) and not self.hurry:
-                    self.report(f"{child.program.name} did not stop within {grace:g} s: killed")
-                _end(child)
+            self._stop([self.children[name] for name in layer], grace)
+
+    def _stop(self, children: Sequence[Child], grace: float) -> None:
+        for child in children:
+            _signal(child, signal.SIGTERM)
+        until = time.monotonic() + grace
+        while any(_alive(child) for child in children):
+            if self.hurry or time.monotonic() > until:
+                break
+            time.sleep(0.01)
+        for child in children:
+            if _alive(child) and not self.hurry:
+                self.report(f"{child.program.name} did not stop within {grace:g} s: killed")
+            _end(child)
 
     def _advance(self, child: Child) -> bool:
         if child.process and _ended(child.process):
@@ -180,6 +231,18 @@ class Supervisor:
                 f" (log: {child.log})"
             )
         return True
+
+
+def stand_by() -> None:
+    """For a process that takes over from others: returns once they have ended. Call it when all that
+    takes long is done and nothing of theirs is touched yet."""
+    if STAND_BY not in os.environ:
+        return
+    place = Path(os.environ.pop(STAND_BY))
+    with contextlib.suppress(OSError):
+        (place / str(os.getpid())).touch(exist_ok=False)
+        while place.exists():
+            time.sleep(0.005)
 
 
 def last_line(log: Path) -> str:

@@ -25,6 +25,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
+from infra import store
+
 HOST: Final = "127.0.0.1"
 OLDEST_REDIS: Final = (6, 2)
 # outside the range that Linux draws local ports of connections from: a port found free stays free
@@ -108,7 +110,8 @@ def redis_binary() -> str:
 
 def check_redis_version(client: redis.Redis) -> None:
     """Errors: `NoService` where the server is older than `OLDEST_REDIS`."""
-    version = _parse(str(client.info("server").get("redis_version", "")))
+    told = [server.info("server").get("redis_version", "") for server in store.servers(client)]
+    version = min(_parse(str(version)) for version in told)
     if version < OLDEST_REDIS:
         raise NoService(
             f"Redis is {_dotted(version)} and Freshet needs {_dotted(OLDEST_REDIS)} or later:"
@@ -118,13 +121,14 @@ def check_redis_version(client: redis.Redis) -> None:
 
 def broker_command(port: int, directory: Path) -> list[str]:
     """The command line of the embedded broker; it prints ``listening host:port``."""
-    return [sys.executable, "-m", "infra.broker", "--data", str(directory), "--port", str(port)]
+    command = [sys.executable, "-m", "infra.broker", "--no-auto-create"]
+    return [*command, "--data", str(directory), "--port", str(port)]
 
 
 def redis_answers(url: str) -> bool:
     """Whether Redis takes commands now (not while it loads its file)."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
+        with store.open_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
             return bool(client.ping())
     except (redis.RedisError, OSError):
         return False
@@ -151,8 +155,11 @@ def http_answers(url: str, path: str = "/health/ready") -> bool:
         connection.close()
 
 
-def redis_port(url: str) -> int:
-    return urlsplit(url).port or 6379
+def redis_ports(url: str) -> list[int]:
+    """Of the server, or of the nodes of a cluster that `url` names."""
+    if url.startswith(store.CLUSTER):
+        return [port for _, port in store.nodes(url)]
+    return [urlsplit(url).port or 6379]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

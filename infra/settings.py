@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+
+_CLUSTER: Final = "redis+cluster://"
 
 
 class BadSetting(ValueError):
@@ -46,10 +49,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often the roll-up sends how experiments stand, where that changed."""
     exact_search: int = 20_000
     """Catalogues up to this many items are searched exactly by the index, larger ones by HNSW."""
+    lake_url: str = ""
+    """Where the lake lies: a path, or s3://bucket/prefix?region=... as pyarrow takes it (credentials from
+    the usual AWS_ variables); "" is `data_dir`/lake."""
+    lake_seconds: float = 5.0
+    """How long the flow `lake` gathers records of a partition before it writes a file of them."""
     row_cache: int = 200_000
     """People's rows a worker keeps in memory, about 1.3 kB each."""
+    poison_limit: int = 10_000
+    """So many records in a row that no fold can take pause their partition, until an operator looks."""
+    cold_days: float = 0.0
+    """People not seen for so long move from Redis to the lake, until they come back; 0: nobody does."""
+    verify_seconds: float = 0.0
+    """How often `freshet up` has Redis compared with the log (freshet verify --every); 0: never."""
     spool_bytes: int = 1 << 30
     """Most that the spools under `data_dir` hold together of what the broker has not taken yet."""
+    write_spool_bytes: int = 1 << 30
+    """The same for what clients wrote while the broker was away; beyond it they are refused with 503."""
     metrics_port: int = 0
     """On which this process answers Prometheus; 0: on none (serving also answers GET /metrics)."""
     metrics_host: str = ""
@@ -110,12 +126,19 @@ def _check(settings: Settings) -> None:
         "rollup_seconds",
         "base_seconds",
         "readout_seconds",
+        "lake_seconds",
         "dedupe_hours",
         "spool_bytes",
+        "write_spool_bytes",
+        "poison_limit",
     )
     for name in above_zero:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
+    if not settings.cold_days >= 0:
+        raise BadSetting("FRESHET_COLD_DAYS must be 0 (nobody is cold) or more")
+    if settings.verify_seconds and not settings.verify_seconds >= 1:
+        raise BadSetting("FRESHET_VERIFY_SECONDS must be 0 (never) or at least 1")
     if not 0 <= settings.port < 65536:
         raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
     if not 0 <= settings.metrics_port < 65536:
@@ -123,12 +146,18 @@ def _check(settings: Settings) -> None:
     if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
         raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
     if not _is_redis_url(settings.redis_url):
-        raise BadSetting("REDIS_URL takes redis://host:port/number, rediss:// or unix://")
+        raise BadSetting(
+            "REDIS_URL takes redis://host:port/number, rediss://, unix://, or for a cluster"
+            " redis+cluster://host:port,host:port"
+        )
     if settings.pseudonym_keys:
         signing_key(settings)
 
 
 def _is_redis_url(url: str) -> bool:
+    if url.startswith(_CLUSTER):
+        nodes = url.removeprefix(_CLUSTER).partition("/")[0].split(",")
+        return all(re.fullmatch(r"[^:/]+:[0-9]+", node) for node in nodes)
     try:
         parts = urlsplit(url)
         _ = parts.port  # a port that is none is a ValueError

@@ -1,18 +1,29 @@
-"""Redis as Freshet uses it: one way to connect, and a check that it keeps what it is given."""
+"""Redis as Freshet uses it, one server or a cluster: one way to connect, and a check that it keeps what
+it is given.
+
+``redis+cluster://host:port,host:port`` names a cluster by some of its nodes. Everything of a partition lies
+in one slot; what is asked of several partitions at once goes through `mget` here.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import redis
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.backoff import ExponentialBackoff
+from redis.cluster import ClusterNode
+from redis.crc import key_slot
 from redis.retry import Retry
 
 from infra.settings import Settings
 
 # redis-py types each reply for both of its decoding modes; ours always answers bytes
 Client = Any
+CLUSTER: Final = "redis+cluster://"
 
 
 class StoreMisconfigured(RuntimeError):
@@ -21,19 +32,102 @@ class StoreMisconfigured(RuntimeError):
 
 def connect(settings: Settings, **options: Any) -> Client:
     """A blocking client that returns bytes."""
-    return redis.Redis.from_url(
-        settings.redis_url,
-        protocol=2,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
-        **options,
-    )
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 3)
+    return open_url(settings.redis_url, retry=retry, **{"socket_connect_timeout": 5, **options})
+
+
+def open_url(url: str, **options: Any) -> Client:
+    """A blocking client of whatever `url` names; a cluster has to answer at once."""
+    options.setdefault("protocol", 2)
+    if not url.startswith(CLUSTER):
+        return redis.Redis.from_url(url, **options)
+    some = [
+        ClusterNode(host, port)  # type: ignore[no-untyped-call]
+        for host, port in nodes(url)
+    ]
+    return redis.RedisCluster(startup_nodes=some, **options)
+
+
+def _told_as_away(kind: Any) -> Any:
+    """A kind of connection whose writes fail with Redis's own error also where the loop is uvloop: that
+    has a RuntimeError for a connection that was reset a moment ago, which nobody would expect."""
+
+    class Connection(kind):  # type: ignore[misc]
+        async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+            try:
+                await super().send_packed_command(*arguments, **options)
+            except RuntimeError as error:
+                raise redis.ConnectionError("the connection was closed") from error
+
+    return Connection
 
 
 def connect_async(settings: Settings, **options: Any) -> Client:
-    return redis.asyncio.Redis.from_url(
-        settings.redis_url, protocol=2, socket_connect_timeout=5, **options
-    )
+    options = {"protocol": 2, "socket_connect_timeout": 5, **options}
+    if not settings.redis_url.startswith(CLUSTER):
+        pool = redis.asyncio.ConnectionPool.from_url(settings.redis_url, **options)
+        pool.connection_class = _told_as_away(pool.connection_class)
+        return redis.asyncio.Redis.from_pool(pool)
+    some = [AsyncClusterNode(host, port) for host, port in nodes(settings.redis_url)]
+    return redis.asyncio.RedisCluster(startup_nodes=some, **options)
+
+
+def nodes(url: str) -> list[tuple[str, int]]:
+    """Host and port of the nodes that the URL of a cluster names."""
+    hosts = url.removeprefix(CLUSTER).partition("/")[0].split(",")
+    return [(host, int(port or 6379)) for host, _, port in (it.rpartition(":") for it in hosts)]
+
+
+def is_cluster(client: Client) -> bool:
+    return isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+
+
+def mget(client: Client, names: Sequence[bytes]) -> list[Any]:
+    """The values of keys of any partitions, in order. On a cluster those of a slot are of one moment."""
+    if not names or not is_cluster(client):
+        return list(client.mget(names)) if names else []
+    slots = _by_slot(names)
+    with client.pipeline(transaction=False) as pipe:
+        for places in slots:
+            pipe.execute_command("MGET", *(names[n] for n in places))
+        return _in_order(len(names), slots, pipe.execute())
+
+
+async def mget_async(client: Client, names: Sequence[bytes]) -> list[Any]:
+    """As `mget`, of an asynchronous client."""
+    if not is_cluster(client):
+        return list(await client.mget(names))
+    slots = _by_slot(names)
+    found = await asyncio.gather(*(client.mget([names[n] for n in places]) for places in slots))
+    return _in_order(len(names), slots, found)
+
+
+def fields(reply: Any) -> dict[bytes, bytes]:
+    """Of HGETALL inside a transaction: redis-py leaves the reply as it came where that is a cluster's."""
+    return dict(reply) if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True))
+
+
+def _by_slot(names: Sequence[bytes]) -> list[list[int]]:
+    """Places of the names, by slot."""
+    slots: dict[int, list[int]] = {}
+    for place, name in enumerate(names):
+        slots.setdefault(key_slot(name), []).append(place)
+    return list(slots.values())
+
+
+def _in_order(count: int, slots: list[list[int]], replies: Iterable[Any]) -> list[Any]:
+    values: list[Any] = [None] * count
+    for places, reply in zip(slots, replies, strict=True):
+        for place, value in zip(places, reply, strict=True):
+            values[place] = value
+    return values
+
+
+def servers(client: Client) -> list[Client]:
+    """A client of each server that holds keys: of one, or of a cluster's primaries."""
+    if not is_cluster(client):
+        return [client]
+    return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 
 def check(client: Client) -> None:
@@ -41,12 +135,13 @@ def check(client: Client) -> None:
 
     Errors: `StoreMisconfigured`. A store that forbids CONFIG is taken at its word.
     """
-    try:
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
-    except redis.ResponseError:
-        return
-    if policy != "noeviction":
-        raise StoreMisconfigured(
-            "Redis may evict keys (maxmemory-policy is not noeviction), and a record that is missing"
-            " means a person never seen: set maxmemory-policy noeviction"
-        )
+    for server in servers(client):
+        try:
+            policy = server.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+        except redis.ResponseError:
+            continue
+        if policy != "noeviction":
+            raise StoreMisconfigured(
+                "Redis may evict keys (maxmemory-policy is not noeviction), and a record that is"
+                " missing means a person never seen: set maxmemory-policy noeviction"
+            )

@@ -17,9 +17,19 @@ from pathlib import Path
 from types import FrameType
 
 from infra import home, services
-from infra.plan import FRESHET, Plan, child_environment, plan, programs, python_path
+from infra.plan import (
+    FRESHET,
+    Plan,
+    child_environment,
+    people,
+    plan,
+    programs,
+    python_path,
+    scaled,
+)
 from infra.processes import Child, Program, Supervisor, die_with_parent, last_line
-from infra.settings import Settings, from_environment, to_environment
+from infra.settings import VARIABLES, Settings, from_environment, to_environment
+from infra.workers import Workers
 
 __all__ = ["Plan", "Program", "Supervisor", "System", "plan", "programs", "running", "up"]
 
@@ -34,7 +44,7 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
     environment = child_environment(plan.settings)
     supervisor = Supervisor(programs(plan), directory / "logs", environment, report)
     started_at = int(time.time() * 1000)
-    stop = _on_signals(supervisor)
+    stop, workers = _on_signals(supervisor), Workers(directory)
     told = False
 
     def changed() -> None:
@@ -50,12 +60,64 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
             told = True
             on_ready(state)
 
+    def rescale() -> None:
+        nonlocal plan
+        count = min(workers.asked, plan.settings.partitions)
+        if count and count != plan.flow_workers and supervisor.was_ready:
+            report(
+                f"{count} workers share the partitions of events, instead of {plan.flow_workers}"
+            )
+            plan = scaled(plan, count)
+            supervisor.change(programs(plan), stop)
+            home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
+            workers.tell(count)
+            changed()
+
     try:
-        supervisor.run(stop, changed)
+        workers.started(plan.flow_workers)
+        supervisor.run(stop, changed, rescale)
     finally:
         supervisor.stop()
         home.remove(directory)
+        workers.ended()
     return supervisor.failure
+
+
+def share_people(settings: Settings, count: int, report: Callable[[str], None]) -> str:
+    """Runs so many processes of `people`, each with its share of the partitions, until SIGINT or
+    SIGTERM; as many as `Workers.ask` says meanwhile. Answers "", or why they can't run."""
+    directory = settings.data_dir
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    made = _sharing(settings, count)
+    supervisor = Supervisor(made, directory / "logs", child_environment(settings), report)
+    stop, workers = _on_signals(supervisor), Workers(directory)
+
+    def rescale() -> None:
+        nonlocal count
+        asked = min(workers.asked, settings.partitions)
+        if asked and asked != count:
+            report(f"{asked} workers instead of {count}")
+            count = asked
+            supervisor.change(_sharing(settings, count), stop)
+            workers.tell(count)
+
+    try:
+        workers.started(count)
+        supervisor.run(stop, before_tick=rescale)
+    finally:
+        supervisor.stop()
+        workers.ended()
+    return supervisor.failure
+
+
+def _sharing(settings: Settings, count: int) -> list[Program]:
+    first = settings.metrics_port
+    return [
+        Program(
+            name, command, environment={VARIABLES["metrics_port"]: str(first + n if first else 0)}
+        )
+        for n, (name, command) in enumerate(people(settings, count))
+    ]
 
 
 @dataclass

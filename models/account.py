@@ -1,4 +1,5 @@
-"""What is kept of a person's slates, as versioned plain data (`models.outcomes` says how it changes)."""
+"""What is kept of a person's slates and links, as versioned plain data (`models.outcomes` and
+`models.links` say how it changes)."""
 
 from __future__ import annotations
 
@@ -7,15 +8,17 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis
+from schemas.version import Upgrades, current
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 Counts = tuple[int, int, int, int]
 """Slots by `STATES`."""
 
 
 class Unit(msgspec.Struct, array_like=True):
-    """A person in a version of an experiment (hash of its id), under the variant they met first."""
+    """An id that was served, in a version of an experiment (hash of its id), under the variant it met
+    first."""
 
     experiment: int
     version: int
@@ -34,7 +37,7 @@ class Slate(msgspec.Struct, array_like=True):
     explored: int
     """Place of the item that exploration drew, -1: none."""
     units: tuple[int, ...]
-    """Places in `Account.units`."""
+    """Places in the `units` beside it."""
 
 
 class Outcome(msgspec.Struct, array_like=True):
@@ -52,6 +55,38 @@ class Waiting(msgspec.Struct, array_like=True):
     outcomes: list[Outcome]
 
 
+class Guest(msgspec.Struct, array_like=True):
+    """What the anonymous id `of` was shown, who turned out to be the person: as in an `Account`."""
+
+    of: str
+    newest: Millis = 0
+    slates: list[Slate] = []
+    units: list[Unit] = []
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """The link of this name (its event id) of the anonymous id `of`, made at `at`."""
+
+    of: str
+    link: str
+    at: Millis
+
+
+class Links(msgspec.Struct, array_like=True):
+    """Of who was linked, or had somebody linked to them."""
+
+    to: str = ""
+    """Whom this anonymous id was linked to, "" nobody: they keep its slates."""
+    first: Mark | None = None
+    """The earliest of the links that have arrived and won."""
+    pending: list[Mark] = []
+    """Links that are on their way, in the order they were told of."""
+    answered: list[Mark] = []
+    """Links that arrived before they were told of."""
+    guests: list[Guest] = []
+    """In the order they came."""
+
+
 class Account(msgspec.Struct, array_like=True):
     """Of one person. `slates` by (at, id) ascending; `waiting` in the order they began to wait."""
 
@@ -62,10 +97,20 @@ class Account(msgspec.Struct, array_like=True):
     waiting: list[Waiting] = []
     units: list[Unit] = []
     """Never forgotten: a unit that was would count as a new one."""
+    since: Millis = 0
+    """When the first slate was served; 0: none was."""
+    links: Links | None = None
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Account)
+
+
+class _Versioned(msgspec.Struct, array_like=True):
+    version: int
+
+
+_VERSIONED: Final = msgspec.msgpack.Decoder(_Versioned)
 
 
 def decode(blob: bytes | None) -> Account:
@@ -74,12 +119,32 @@ def decode(blob: bytes | None) -> Account:
     if not blob:
         return Account()
     try:
-        account = _DECODER.decode(blob)
+        return _DECODER.decode(upgraded(blob))
     except msgspec.MsgspecError:
         raise ValueError("a person's open slates cannot be read: rebuild") from None
-    if account.version != VERSION:
-        raise ValueError("a person's open slates are of another version: rebuild")
-    return account
+
+
+def upgraded(blob: bytes) -> bytes:
+    """An account as stored by this version or the one before, as one of this.
+
+    Errors: ValueError for another version; `msgspec.MsgspecError` where it is none.
+    """
+    # the version comes first in an array of fewer than 16
+    held = blob[1] if len(blob) > 1 and blob[0] >> 4 == 9 else _VERSIONED.decode(blob).version
+    return current("a person's open slates", held, VERSION, UPGRADES, blob)
+
+
+def _with_links(blob: bytes) -> bytes:
+    """Version 1 told neither of links nor since when: of slates that are gone only the newest's time is
+    known."""
+    account = _DECODER.decode(blob)
+    account.version = 2
+    account.since = account.slates[0].at if account.slates else account.newest
+    return encode(account)
+
+
+UPGRADES: Final[Upgrades[bytes]] = {1: _with_links}
+"""Account as stored by the version before -> the same of this one (`schemas.version`)."""
 
 
 def encode(account: Account) -> bytes:

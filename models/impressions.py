@@ -29,10 +29,19 @@ def update(held: NDArray[np.void], items: NDArray[np.uint64], at: int) -> NDArra
     >>> update(np.array([(7, 1, 60)], IMPRESSION), np.array([7, 8], np.uint64), 90).tolist()
     [(7, 2, 90), (8, 1, 90)]
     """
-    rows = np.empty(len(held) + len(items), IMPRESSION)
-    rows[: len(held)] = held
-    new = rows[len(held) :]
+    new = np.empty(len(items), IMPRESSION)
     new["item"], new["count"], new["last"] = items, 1, at
+    return merge(held, new)
+
+
+def merge(held: NDArray[np.void], new: NDArray[np.void]) -> NDArray[np.void]:
+    """Both together, of one person. Each names an item once; of one in both, counts add up.
+
+    >>> one = np.array([(7, 2, 60)], IMPRESSION)
+    >>> merge(one, np.array([(8, 1, 30), (7, 3, 50)], IMPRESSION)).tolist()
+    [(8, 1, 30), (7, 5, 60)]
+    """
+    rows = np.concatenate([held, new])
     order = np.argsort(rows["item"], kind="stable")
     ordered = rows["item"][order]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
@@ -53,11 +62,16 @@ def value(rows: NDArray[np.void]) -> list[Row]:
 
 def reference(slates: Iterable[tuple[int, Sequence[int]]]) -> list[Row]:
     """The same of (at in s, items) of every slate, in the order of the log."""
+    return reference_of_rows([(item, 1, at) for item in items] for at, items in slates)
+
+
+def reference_of_rows(told: Iterable[Sequence[Row]]) -> list[Row]:
+    """The same of (item, count, last) that came together: of a slate, or of somebody who was merged."""
     held: dict[int, tuple[int, int]] = {}
-    for at, items in slates:
-        for item in items:
+    for rows in told:
+        for item, more, at in rows:
             last, count = held.get(item, (0, 0))
-            held[item] = max(last, at), count + 1
+            held[item] = max(last, at), count + more
         for item, _ in sorted(held.items(), key=lambda one: (one[1][0], one[0]))[:-SIZE]:
             del held[item]
     return sorted(

@@ -5,6 +5,18 @@ outcome counts once per (slate, item, state), if the slate held the item and the
 at most `WINDOW_MS` after the slate was served; everything else counts for nothing. What is kept of a
 person is bounded by points in the log: the newest `SLATES` slates, none of them served more than
 `WINDOW_MS` before the newest, and outcomes that wait for as many slates again, for as long.
+
+**Links.** An anonymous id that turns out to be somebody takes its open slates along. Who counts what:
+
+- What came of a slate before the link, in the order of the anonymous id's log, counts there.
+- From the link on that account is closed (`leave`): it counts nothing more, whatever comes of its
+  slates, and slates whose record comes late, are sent on to the person.
+- The person takes the slates in as those of a guest (`receive`), with the states they are in, so that
+  each (slate, item, state) counts once, here or there. Whoever acts on them, under whichever id.
+- Units stay those of the id that was served: the guest's go on with the counts they had, beside the
+  person's own. So sums over units are those of the set of records, whenever the link arrives.
+- The bounds of a guest are its own, and of all guests the newest `GUESTS` are kept. Its slates go, too,
+  once they were served more than `WINDOW_MS` before the newest of all.
 """
 
 from __future__ import annotations
@@ -15,7 +27,8 @@ from collections.abc import Sequence
 from struct import pack
 from typing import Final, NamedTuple
 
-from models.account import Account, Counts, Outcome, Slate, Unit, Waiting
+from models import links
+from models.account import Account, Counts, Guest, Outcome, Slate, Unit, Waiting
 from schemas.alphabet import Millis
 from schemas.facts import STATES
 
@@ -23,6 +36,8 @@ SLATES: Final = 20
 WINDOW_MS: Final = 86_400_000
 WAITING: Final = 100
 """Most outcomes that wait for one slate."""
+GUESTS: Final = 20
+"""Most anonymous ids whose slates are kept with a person's."""
 STATE: Final = {
     "display": STATES.index("displayed"),
     "click": STATES.index("clicked"),
@@ -78,45 +93,121 @@ class Effect(NamedTuple):
     counts: Counter[str]
 
 
-def serve(account: Account, shown: Shown) -> Effect:
-    """A slate was served: its items are, and what waited for it is joined. In place."""
+class Left(NamedTuple):
+    """What a closed account held: open slates, waiting outcomes, units."""
+
+    slates: list[Slate]
+    waiting: list[Waiting]
+    units: list[Unit]
+
+
+Holder = Account | Guest
+
+
+def serve(account: Account, shown: Shown, guest: str = "") -> Effect:
+    """A slate was served: its items are, and what waited for it is joined. In place.
+
+    `guest`: the anonymous id that it was served to, where it was not the person.
+    """
     effect = Effect(shown.placement, [], [], Counter())
     if _find(account, shown.id) is not None:
         effect.counts["served_again"] += 1
         return effect
-    slate = _opened(account, shown, effect)
+    holder = _guest(account, guest) if guest else account
+    slate = _opened(holder, shown, effect)
     effect.counts["served"] += 1
     effect.counts["served_items"] += len(slate.states)
     for outcome in _awaited(account, shown.id):
         _mark(slate, outcome, effect)
-    _move(account, slate, effect)
-    insort(account.slates, slate, key=lambda held: (held.at, held.id))
-    account.newest = max(account.newest, shown.at)
+    _move(holder, slate, effect)
+    insort(holder.slates, slate, key=_order)
+    holder.newest = max(holder.newest, shown.at)
+    if holder is account:
+        account.since = min(account.since or shown.at, shown.at)
     _forget(account, effect)
     return effect
 
 
 def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
     """Something came of a slate, whose record may still be on its way. In place."""
-    slate = _find(account, slate_id)
-    effect = Effect(slate.placement if slate else 0, [], [], Counter())
-    if slate is None:
+    found = _find(account, slate_id)
+    if found is None:
+        effect = Effect(0, [], [], Counter())
         _wait(account, slate_id, outcome, effect)
         _forget(account, effect)
-    else:
-        _mark(slate, outcome, effect)
-        _move(account, slate, effect)
+        return effect
+    holder, slate = found
+    effect = Effect(slate.placement, [], [], Counter())
+    _mark(slate, outcome, effect)
+    _move(holder, slate, effect)
     return effect
 
 
-def _find(account: Account, slate_id: int) -> Slate | None:
+def leave(account: Account, to: str) -> Left:
+    """The id was linked to the person `to`: what is open goes there, and nothing counts here any more.
+    In place."""
+    left = Left(account.slates, account.waiting, account.units)
+    account.slates, account.waiting, account.units = [], [], []
+    links.of(account).to = to
+    return left
+
+
+def receive(account: Account, guest: str, left: Left) -> list[Effect]:
+    """The anonymous id `guest` is this person, and this is what it left: its slates are joined with what
+    waited here, what waited there with the slates here. In place."""
+    effects = []
+    if left.slates or left.units:
+        held = _guest(account, guest)
+        moved = [_enrol(held, unit) for unit in left.units]
+        for slate in left.slates:
+            if _find(account, slate.id) is not None:
+                continue
+            slate.units = tuple(moved[place] for place in slate.units)
+            insort(held.slates, slate, key=_order)
+            held.newest = max(held.newest, slate.at)
+            if awaited := _awaited(account, slate.id):
+                effects.append(Effect(slate.placement, [], [], Counter()))
+                for outcome in awaited:
+                    _mark(slate, outcome, effects[-1])
+                _move(held, slate, effects[-1])
+    for waiting in left.waiting:
+        effects += [act(account, waiting.slate, outcome) for outcome in waiting.outcomes]
+    effects.append(Effect(0, [], [], Counter()))
+    _forget(account, effects[-1])
+    return effects
+
+
+def _guests(account: Account) -> list[Guest]:
+    return account.links.guests if account.links is not None else []
+
+
+def _guest(account: Account, of: str) -> Guest:
+    """Where the slates of this anonymous id are kept; the guest that came first makes room."""
+    guests = links.of(account).guests
+    for guest in guests:
+        if guest.of == of:
+            return guest
+    guests.append(Guest(of))
+    del guests[:-GUESTS]
+    return guests[-1]
+
+
+def _order(slate: Slate) -> tuple[Millis, int]:
+    return slate.at, slate.id
+
+
+def _find(account: Account, slate_id: int) -> tuple[Holder, Slate] | None:
     for slate in reversed(account.slates):
         if slate.id == slate_id:
-            return slate
+            return account, slate
+    for guest in _guests(account):
+        for slate in reversed(guest.slates):
+            if slate.id == slate_id:
+                return guest, slate
     return None
 
 
-def _opened(account: Account, shown: Shown, effect: Effect) -> Slate:
+def _opened(holder: Holder, shown: Shown, effect: Effect) -> Slate:
     """The slate with all its slots served. An item that it names twice is one slot, at its first rank."""
     items = tuple(dict.fromkeys(shown.items))
     explored = shown.items[shown.explored - 1] if 0 < shown.explored <= len(shown.items) else None
@@ -127,22 +218,31 @@ def _opened(account: Account, shown: Shown, effect: Effect) -> Slate:
         pack(f"<{len(items)}Q", *items),
         bytearray([_SERVED]) * len(items),
         items.index(explored) if explored is not None else -1,
-        tuple(dict.fromkeys(_enrolled(account, each, effect) for each in shown.assigned)),
+        tuple(dict.fromkeys(_enrolled(holder, each, effect) for each in shown.assigned)),
     )
     served = STATES.index("served")
     effect.arms.extend([Arm(item, served, n == slate.explored) for n, item in enumerate(items)])
     return slate
 
 
-def _enrolled(account: Account, assigned: Assignment, effect: Effect) -> int:
-    """Place of the person's unit. The variant they met first stays theirs."""
-    for place, unit in enumerate(account.units):
+def _enrolled(holder: Holder, assigned: Assignment, effect: Effect) -> int:
+    """Place of the id's unit. The variant it met first stays its."""
+    for place, unit in enumerate(holder.units):
         if (unit.experiment, unit.version) == assigned[:2]:
             if unit.variant != assigned.variant:
                 effect.counts["variant_changed"] += 1
             return place
-    account.units.append(Unit(*assigned))
-    return len(account.units) - 1
+    holder.units.append(Unit(*assigned))
+    return len(holder.units) - 1
+
+
+def _enrol(guest: Guest, unit: Unit) -> int:
+    """Place of a unit that came along."""
+    for place, held in enumerate(guest.units):
+        if (held.experiment, held.version) == (unit.experiment, unit.version):
+            return place
+    guest.units.append(unit)
+    return len(guest.units) - 1
 
 
 def _mark(slate: Slate, outcome: Outcome, effect: Effect) -> None:
@@ -168,13 +268,13 @@ def _place(items: bytes, item: int) -> int:
     return at // 8
 
 
-def _move(account: Account, slate: Slate, effect: Effect) -> None:
+def _move(holder: Holder, slate: Slate, effect: Effect) -> None:
     """Adds the slots that changed to each unit that had a say in the slate."""
     if not effect.arms:
         return
     states = [arm.state for arm in effect.arms]
     for place in slate.units:
-        unit = account.units[place]
+        unit = holder.units[place]
         served, displayed, clicked, converted = before = unit.counts
         unit.counts = (
             served + states.count(0),
@@ -214,16 +314,25 @@ def _awaited(account: Account, slate_id: int) -> list[Outcome]:
 
 def _forget(account: Account, effect: Effect) -> None:
     """Drops what is too old, then what is too much."""
-    oldest = account.newest - WINDOW_MS
-    while account.slates and account.slates[0].at < oldest:
-        del account.slates[0]
-    del account.slates[: max(0, len(account.slates) - SLATES)]
+    _drop(account.slates, account.newest - WINDOW_MS)
+    newest = account.newest
+    if guests := _guests(account):
+        newest = max(newest, *[guest.newest for guest in guests])
+        for guest in guests:
+            _drop(guest.slates, newest - WINDOW_MS)
     if not account.waiting:
         return
     before = sum(len(waiting.outcomes) for waiting in account.waiting)
+    oldest = newest - WINDOW_MS
     for waiting in account.waiting:
         waiting.outcomes = [outcome for outcome in waiting.outcomes if outcome.at >= oldest]
     account.waiting = [waiting for waiting in account.waiting if waiting.outcomes][-SLATES:]
     lost = before - sum(len(waiting.outcomes) for waiting in account.waiting)
     if lost:
         effect.counts["unattributed:never_served"] += lost
+
+
+def _drop(slates: list[Slate], oldest: Millis) -> None:
+    while slates and slates[0].at < oldest:
+        del slates[0]
+    del slates[: max(0, len(slates) - SLATES)]

@@ -15,9 +15,13 @@ from models.moments import Moments
 from models.popularity import Popularity
 from schemas import facts, tables
 from schemas.facts import Entry
+from schemas.version import Upgrades, current
 
 VERSION: Final = 2
 """Of the stored form."""
+UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
+"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 1 has none:
+it weighed pairs in half precision, which only the log can make good."""
 AT_ONCE: Final = 1 << 17
 """Facts of arms that wait to be added together: an arm that many of them name is touched once."""
 
@@ -38,11 +42,14 @@ class Numbers:
 
     def of(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Their numbers; new hashes get the next ones."""
-        listed, known = hashes.tolist(), len(self._of)
-        found = [self._of.setdefault(h, len(self._of)) for h in listed]
-        if len(self._of) > known:
-            self.hashes = np.fromiter(self._of, np.uint64, len(self._of))
-        return np.array(found, np.int64)
+        listed, of = hashes.tolist(), self._of
+        try:
+            return np.array(list(map(of.__getitem__, listed)), np.int64)
+        except KeyError:
+            for h in listed:
+                of.setdefault(h, len(of))
+            self.hashes = np.fromiter(of, np.uint64, len(of))
+            return np.array(list(map(of.__getitem__, listed)), np.int64)
 
 
 class Tables:
@@ -185,8 +192,8 @@ class Tables:
     def load(cls, data: bytes) -> Tables:
         """Errors: ValueError where the bytes are of another version or broken."""
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
-            if int(held["version"][0]) != VERSION:
-                raise ValueError("the stored tables are of another version: rebuild")
+            version = int(held["version"][0])
+            held = current("a dump of the tables", version, VERSION, UPGRADES, held)
             made = cls(len(held["positions"]))
             made.positions = held["positions"].tolist()
             made.items, made.categories = Numbers(held["items"]), Numbers(held["categories"])

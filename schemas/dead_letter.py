@@ -1,5 +1,9 @@
 """`dead-letters`: records that no fold could take, with why. Keyed topic:partition:offset, so that
-a repeat after a restart is the same letter."""
+a repeat after a restart is the same letter.
+
+Beside the letters lie marks of the same key: that somebody sends the record once more, and that it was
+sent. So the topic itself says what became of a letter, and of two that claim it the first one has it.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,49 @@ import msgspec
 
 from schemas.alphabet import Millis
 
+REDRIVEN: Final = "freshet-redriven"
+"""Header of a record that was sent once more: the identity of its letter."""
+TRIES: Final = "freshet-tries"
+"""Header of such a record: how often it has been sent once more by now."""
 
-class DeadLetter(msgspec.Struct, kw_only=True):
+
+class Redrive(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A mark: `by`, a run of the command, sends the record once more; with `sent` it has."""
+
+    by: str
+    at: Millis
+    end: int
+    """Where the record's partition ended before: what was sent lies there or beyond."""
+    sent: int | None = None
+    """The offset that it got."""
+
+
+class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     topic: str
     partition: int
     offset: int
     reason: str
     """A stable snake_case word: what was wrong, never what was in it."""
     value: bytes | None
-    """The record's bytes (base64 in JSON)."""
+    """The record's bytes (base64 in JSON); None where it had none, or too many for a letter."""
     record_at: Millis
+    key: bytes | None = None
+    """The record's key. Letters of before 2026-11-27 lack it."""
+    size: int = 0
+    """Length of the record's value in bytes, also where they are too many for a letter."""
+    tries: int = 0
+    """How often it had been sent once more before it came here."""
+    redrive: Redrive | None = None
+    """On a mark, which is no letter of its own."""
 
     @property
-    def key(self) -> bytes:
-        return f"{self.topic}:{self.partition}:{self.offset}".encode()
+    def identity(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @property
+    def length(self) -> int:
+        """Bytes of the record's value."""
+        return self.size or len(self.value or b"")
 
 
 DECODER: Final = msgspec.json.Decoder(DeadLetter)
@@ -30,3 +63,16 @@ DECODER: Final = msgspec.json.Decoder(DeadLetter)
 
 def decode(value: bytes) -> DeadLetter:
     return DECODER.decode(value)
+
+
+def encode(letter: DeadLetter) -> bytes:
+    return msgspec.json.encode(letter)
+
+
+def tries(header: bytes | None) -> int:
+    """What the header `TRIES` says; 0 where there is none, or anything else stands in it.
+
+    >>> tries(b"2"), tries(None), tries(b"two"), tries(b"-1")
+    (2, 0, 0, 0)
+    """
+    return int(header) if header and header.isdigit() and len(header) < 10 else 0

@@ -100,29 +100,6 @@ class MergedAction(msgspec.Struct, array_like=True, gc=False):
     action: int
 
 
-class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, kw_only=True):
-    """What an anonymous id did, sent to the person it was linked to, through the outbox (law 7).
-
-    Numbered (`source`, `offset`, `n`) by the partition that emitted it; the receiver keeps the
-    highest number per source and drops the rest. It emits no facts: they were counted there.
-    """
-
-    person: Person
-    source: int
-    offset: int
-    n: int
-    received_at: Time
-    counts: tuple[int, ...] = ()
-    """How often per action code."""
-    entered: int = 0
-    """How many actions ever entered the list of recent ones."""
-    first: Millis = 0
-    newest: Millis = 0
-    recent: tuple[MergedAction, ...] = ()
-    seen: tuple[int, ...] = ()
-    hidden: tuple[int, ...] = ()
-
-
 class Assigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An experiment that had a say in a slate: its version, and the variant the person is in."""
 
@@ -156,13 +133,104 @@ class Served(
         return "\0" + self.slate_id
 
 
-Event = Action | Preferences | Link | Merge | Served
+class MergedSlate(msgspec.Struct, array_like=True, gc=False):
+    """A slate that is still open, by hashes, with the states of its slots (`models.account.Slate`)."""
+
+    id: int
+    at: Millis
+    placement: int
+    items: tuple[int, ...]
+    states: tuple[int, ...]
+    explored: int
+    units: tuple[int, ...]
+    """Places in the merge's `units`."""
+
+
+class MergedUnit(msgspec.Struct, array_like=True, gc=False):
+    """What was counted of the anonymous id in an experiment so far (`models.account.Unit`)."""
+
+    experiment: int
+    version: int
+    variant: int
+    counts: tuple[int, int, int, int]
+
+
+class MergedOutcome(msgspec.Struct, array_like=True, gc=False):
+    """Something came of a slate, and nothing was counted of it yet."""
+
+    slate: int
+    item: int
+    state: int
+    at: Millis
+
+
+class MergedImpression(msgspec.Struct, array_like=True, gc=False):
+    """An item they were shown: how often, and when last (s)."""
+
+    item: int
+    count: int
+    last: int
+
+
+class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, kw_only=True):
+    """What an anonymous id did, sent to the person it was linked to, through the outbox (law 7).
+
+    Numbered (`source`, `offset`, `n`) by the partition that emitted it; the receiver keeps the
+    highest number per source and drops the rest. It holds all that was known when the link came, in
+    several records where that is much, or what came later, a record of theirs each. What was counted
+    there is not counted again; open slates, and outcomes nobody counted, are the person's from here on.
+    """
+
+    person: Person
+    source: int
+    offset: int
+    n: int
+    received_at: Time
+    of: str = ""
+    """The anonymous id."""
+    link: str = ""
+    """Event id of the link that this ends, the last of its records; "": it ends none."""
+    lost: bool = False
+    """The anonymous id had been linked before: nothing comes of this link."""
+    counts: tuple[int, ...] = ()
+    """How often per action code."""
+    entered: int = 0
+    """How many actions ever entered the list of recent ones."""
+    first: Millis = 0
+    newest: Millis = 0
+    recent: tuple[MergedAction, ...] = ()
+    seen: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
+    impressions: tuple[MergedImpression, ...] = ()
+    slates: tuple[MergedSlate, ...] = ()
+    units: tuple[MergedUnit, ...] = ()
+    outcomes: tuple[MergedOutcome, ...] = ()
+    served: Served | None = None
+    """A slate of theirs whose record came after the link."""
+
+
+class Linking(msgspec.Struct, tag_field="kind", tag="linking", omit_defaults=True, kw_only=True):
+    """The anonymous id `of` is being linked to the person: a mark in their own partition, beside the
+    `Link` (its event id is `link`) in the other one, so that reads know that a merge is pending."""
+
+    person: Person
+    of: Person
+    link: str
+    received_at: Time
+
+    @property
+    def event_id(self) -> str:
+        """What de-duplication knows it by; no client can name an event so, ids hold no NUL."""
+        return f"\0link\0{self.of}{self.link}"
+
+
+Event = Action | Preferences | Link | Merge | Served | Linking
 
 DECODER: Final = msgspec.json.Decoder(Event)
 ENCODER: Final = msgspec.json.Encoder()
 
-EVERY_KIND: Final = (Action, Preferences, Link, Merge, Served)
-Kind = Literal["action", "preferences", "link", "merge", "served"]
+EVERY_KIND: Final = (Action, Preferences, Link, Merge, Served, Linking)
+Kind = Literal["action", "preferences", "link", "merge", "served", "linking"]
 
 
 def decode(value: bytes) -> Event:

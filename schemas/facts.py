@@ -16,12 +16,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.version import Upgrades, current
+
 VERSION: Final = 2
 FIELD: Final = b"d"
 STATES: Final = ("served", "displayed", "clicked", "converted")
 """Of a slot, each counted once per (slate, item); a fact's `state` is its place here."""
 _HEADER: Final = np.dtype(
     [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (4,))]
+)
+_HEADER_1: Final = np.dtype(
+    [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("n", "<u4"), ("m", "<u4")]
 )
 
 
@@ -135,13 +140,24 @@ def encode(entry: Entry) -> bytes:
     return b"".join(parts)
 
 
+def _with_slates(value: bytes) -> bytes:
+    """Version 1 had actions and pairs alone: the same columns behind a shorter header."""
+    header = np.frombuffer(value, _HEADER_1, 1)[0]
+    rows = [header["n"], header["m"], 0, 0]
+    made = np.array([(2, header["first"], header["next"], rows)], _HEADER)
+    return made.tobytes() + value[_HEADER_1.itemsize :]
+
+
+UPGRADES: Final[Upgrades[bytes]] = {1: _with_slates}
+"""Entry as stored by the version before -> the same of this one."""
+
+
 def decode(value: bytes) -> Entry:
-    """Errors: ValueError where the bytes are cut short or of another version."""
+    """Errors: ValueError where the bytes are cut short or of another version than this one and the one
+    before."""
+    version = int.from_bytes(value[:2], "little")
+    value = current("an entry of the delta log", version, VERSION, UPGRADES, value)
     header = np.frombuffer(value, _HEADER, 1)[0]
-    if header["version"] != VERSION:
-        raise ValueError(
-            f"delta log entry of version {header['version']}, this code reads {VERSION}"
-        )
     at = _HEADER.itemsize
     sections: list[list[NDArray[Any]]] = []
     for columns, rows in zip(_SECTIONS, header["rows"].tolist(), strict=True):

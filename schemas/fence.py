@@ -19,11 +19,12 @@ class Fence(msgspec.Struct, array_like=True, gc=False):
     newest: Millis
     """Highest record timestamp (the producer's clock) folded so far."""
     version: int
-    """Of the fold that wrote it."""
+    """Of the fold that wrote it; `HELD` while the partition is being put right in its place."""
     committed_at: Millis = 0
     """The committer's clock: tells how late the flow runs; no fold reads it."""
 
 
+HELD: Final = 0
 DECODER: Final = msgspec.msgpack.Decoder(Fence)
 ENCODER: Final = msgspec.msgpack.Encoder()
 

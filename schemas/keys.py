@@ -1,6 +1,6 @@
 """Every Redis key: its name, type, the one flow that owns it, who reads it, what rebuilds it.
 
-None has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
+None of a fold has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
 Everything of one partition carries that partition's hash tag, which keeps its transaction in one
 slot of a Redis Cluster.
 
@@ -68,6 +68,26 @@ def fence(flow: str, partition: int, generation: int = 0) -> bytes:
     return b"f:{%b}:%b" % (tag(partition, generation), flow.encode())
 
 
+def poison(flow: str, partition: int, generation: int = 0) -> bytes:
+    return fence(flow, partition, generation) + b":poison"
+
+
+def accepted(flow: str, partition: int) -> bytes:
+    return fence(flow, partition) + b":accepted"
+
+
+def tombstone(partition: int, person: str, generation: int = 0) -> bytes:
+    return b"t:{%b}:%b" % (tag(partition, generation), person.encode())
+
+
+def cold(partition: int, generation: int = 0) -> bytes:
+    return b"tn:{%b}" % tag(partition, generation)
+
+
+def cold_asked(partition: int) -> bytes:
+    return b"tq:{%d}" % partition
+
+
 def dedupe(partition: int, bucket: int, generation: int = 0) -> bytes:
     return b"dd:{%b}:%d" % (tag(partition, generation), bucket)
 
@@ -127,6 +147,10 @@ def of_partition(owner: str, partition: int, generation: int = 0) -> Iterator[by
 
 LIVE: Final = b"g:{live}"
 """Which generation is read and kept current: a number, missing means 0."""
+GENERATIONS: Final = b"gs:{live}"
+"""By generation beside the live one: "filling" or "kept"."""
+REBUILDING: Final = b"gb:{live}"
+"""Held by who rebuilds, so that nobody else does."""
 FOLLOWED: Final = b"ga:{live}"
 """By serving worker, the generation that it reads and when it last said so."""
 CONTROL_STATE: Final = b"c:{control}"
@@ -138,7 +162,14 @@ KEYS: Final = (
     Key("s:{*}:*", "string", "people", ("serving",), "events", "item hashes they acted on, u64 LE"),
     Key("h:{*}:*", "string", "people", ("serving",), "events", "item hashes they hid, u64 LE"),
     Key("p:{*}:*", "string", "people", ("serving",), "events", "their preferences, JSON"),
-    Key("l:{*}:*", "string", "people", ("people",), "events", "whom an anonymous id was linked to"),
+    Key(
+        "l:{*}:*",
+        "string",
+        "people",
+        ("people", "serving"),
+        "events",
+        "whom they were linked to; or whose id their variants are drawn with (schemas.links)",
+    ),
     Key(
         "im:{*}:*",
         "string",
@@ -153,7 +184,7 @@ KEYS: Final = (
         "people",
         ("people",),
         "events",
-        "their open slates, waiting outcomes and counts per experiment (models.account)",
+        "their open slates, waiting outcomes, counts per experiment, links (models.account)",
     ),
     Key(
         "v:{*}:*",
@@ -197,7 +228,34 @@ KEYS: Final = (
         "events",
         "set while the partition is to be dropped and folded again",
     ),
+    Key(
+        "f:{*}:*:poison",
+        "string",
+        "people",
+        ("people", "serving", "status"),
+        "events",
+        "how many records in a row no fold could take, up to the fence",
+    ),
+    Key(
+        "f:{*}:*:accepted",
+        "string",
+        "dead-letters",
+        ("people", "serving", "status"),
+        "events",
+        "the offset up to which an operator accepts such records",
+    ),
     Key("os:{*}", "string", "relay", ("relay",), "events", "highest number sent from the outbox"),
+    Key(
+        "t:{*}:*",
+        "string",
+        "people",
+        ("people", "serving"),
+        "events",
+        "of a person not seen for long: the object in the lake that holds their records",
+    ),
+    Key("tn:{*}", "string", "people", ("people", "cold"), "events", "how many people are there"),
+    Key("tq:{*}", "string", "cold", ("people",), "events", "the sweep that an operator asked for"),
+    Key("f:{*}:lake-*", "string", "lake", ("lake",), "events", "fence, of each topic, msgpack"),
     Key("f:{*}:catalogue", "string", "catalogue", ("status",), "items", "fence, msgpack"),
     Key("i:{*}", "hash", "catalogue", ("serving",), "items", "item id -> item, JSON"),
     Key(
@@ -271,6 +329,22 @@ KEYS: Final = (
         "which generation of what is made of events is live; missing means 0",
     ),
     Key(
+        "gs:{live}",
+        "hash",
+        "rebuild",
+        ("rebuild",),
+        "events",
+        "generations beside the live one: filling or kept",
+    ),
+    Key(
+        "gb:{live}",
+        "string",
+        "rebuild",
+        ("rebuild",),
+        "events",
+        "who rebuilds now; the only key that expires, with its holder",
+    ),
+    Key(
         "ga:{live}",
         "hash",
         "serving",
@@ -282,3 +356,46 @@ KEYS: Final = (
         "tb:{tables*}:log", "stream", "rollup", ("serving",), "events", "what each version changed"
     ),
 )
+MOVES: Final = (b"u", b"s", b"im", b"o", b"v")
+"""Prefixes of what moves to the lake with a person who is not seen for long. What they asked for (hidden
+items, preferences) and whom they are linked to stays: it is little, and it is kept to at once."""
+
+
+def that_move(partition: int, person: str, generation: int = 0) -> list[bytes]:
+    """A person's keys, in the order of `MOVES`."""
+    rest = b":{%b}:%b" % (tag(partition, generation), person.encode())
+    return [prefix + rest for prefix in MOVES]
+
+
+_OWNERS: Final = ("people", "rollup", "relay")
+_PREFIXES: Final = frozenset(
+    key.pattern.partition(":")[0].encode()
+    for key in KEYS
+    if key.owner in _OWNERS and not key.pattern.startswith("f:")
+)
+
+
+def generation_of(name: bytes) -> int | None:
+    """Of a key of what is made of `events`; None for any other.
+
+    >>> generation_of(b"u:{3.2}:ab"), generation_of(b"f:{3}:people"), generation_of(b"i:{3}")
+    (2, 0, None)
+    """
+    prefix, _, rest = name.partition(b":{")
+    home, _, what = rest.partition(b"}")
+    if prefix not in _PREFIXES and not (prefix == b"f" and what.startswith(b":people")):
+        return None
+    _, dot, number = home.partition(b".")
+    return int(number) if dot else 0
+
+
+def in_generation(name: bytes, generation: int) -> bytes:
+    """The same key in another generation.
+
+    >>> in_generation(b"u:{3}:ab", 2)
+    b'u:{3.2}:ab'
+    """
+    prefix, _, rest = name.partition(b"{")
+    home, _, what = rest.partition(b"}")
+    partition = home.partition(b".")[0].decode()
+    return b"%b{%b}%b" % (prefix, tag(partition, generation), what)

@@ -48,7 +48,8 @@ class Freshness(msgspec.Struct, kw_only=True):
 
     `last_event_at`: the newest action in it. `position`: the last record of the person's partition
     that is folded in, committed at `applied_at`; `lag_ms`: from the newest record to that commit.
-    `stale`: what `after` asked for is not in it.
+    `stale`: what `after` asked for is not in it, or more than 10,000 records of the partition are
+    not, or they were away for so long that what they did is not at hand at once.
     """
 
     last_event_at: str | None = None
@@ -57,6 +58,7 @@ class Freshness(msgspec.Struct, kw_only=True):
     lag_ms: int | None = None
     waited_ms: int = 0
     stale: bool = False
+    merge_pending: bool = False
 
 
 class AssignedOut(msgspec.Struct):
@@ -127,6 +129,7 @@ def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Fr
         lag_ms=lag(fence),
         waited_ms=waited_ms,
         stale=stale,
+        merge_pending=person.links.pending > 0,
     )
 
 

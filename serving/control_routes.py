@@ -2,6 +2,10 @@
 
 A put answers when the log has it. It is in force once the fold took it and this process heard of it,
 some milliseconds later: then a read here shows its version, and until then what it replaces.
+
+While the broker is away a put is a 503 and never spooled: it is a compare-and-set against what stands,
+so whoever sends one must learn soon whether it holds. One that came out of a spool an hour later would
+win or lose against changes that its sender never saw.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ from serving.access import guarded_router, needs
 from serving.body import check_query, path_id
 from serving.control import Control
 from serving.errors import Problem, json_response
+from serving.ingest import Record
 from serving.ingest_control import ExperimentIn, PlacementIn
+from serving.log import NotDurable
 from serving.openapi import answers, body
-from serving.state import state
-from serving.write_routes import Written, payload, written
+from serving.state import Serving, state
+from serving.write_routes import Written, listed, not_durable, payload
 
 router: Final = guarded_router()
 
@@ -72,7 +78,7 @@ async def put_placement(request: Request) -> Response:
     placement, content = path_id(request, "placement"), await payload(request)
     serving = state(request)
     record = ingest_control.placement(content, placement, serving.clock())
-    return await written(serving, CONTROL.name, record)
+    return await _changed(serving, record)
 
 
 @router.get(
@@ -116,7 +122,7 @@ async def put_experiment(request: Request) -> Response:
     serving = state(request)
     stands = serving.control.standing
     record = ingest_control.experiment(content, identifier, stands, serving.clock())
-    return await written(serving, CONTROL.name, record)
+    return await _changed(serving, record)
 
 
 @router.get(
@@ -144,6 +150,15 @@ async def experiment(request: Request) -> Response:
     if found is None:
         raise Problem(404, "unknown_experiment", "There is no such experiment.")
     return json_response(full(_experiment(identifier, *found)))
+
+
+async def _changed(serving: Serving, record: Record) -> Response:
+    """Errors: `Problem` 413, 503."""
+    try:
+        positions = listed(await serving.log.append(CONTROL.name, [record]))
+    except NotDurable as error:
+        raise not_durable(serving, error) from None
+    return json_response(Written(position=positions[0], positions=positions), 202)
 
 
 def _placement(control: Control, name: str) -> PlacementOut | None:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra import store
 from models.metrics import BY_NAME
 from models.moments import moments, moments_key
 from models.stats.readout import readout, version_shown
@@ -140,11 +141,12 @@ async def _lag(serving: Serving) -> Millis | None:
     longest = max(0, serving.clock() - meta.published_at)
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            fences: Any = await serving.redis.mget(
+            fences: Any = await store.mget_async(
+                serving.redis,
                 [
                     keys.fence("people", p, serving.generation.live)
                     for p in range(len(meta.positions))
-                ]
+                ],
             )
     except (RedisError, OSError, TimeoutError):
         return longest

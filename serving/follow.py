@@ -16,12 +16,15 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from infra import store
 from serving.part import Background
 
 log = logging.getLogger("freshet.serving")
 
 BLOCK_MS: Final = 1000
 COUNT: Final = 500
+PAUSE_SECONDS: Final = 0.1
+"""Between looks at the streams of a cluster."""
 LATELY_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 2.0
@@ -78,7 +81,7 @@ class Follower(Background):
     async def _go_on(self) -> None:
         """Takes what is new, or waits up to `BLOCK_MS` for it. Errors: `Gap`."""
         after: dict[Any, Any] = {stream: _text(last) for stream, last in self.places.items()}
-        reply: Any = await self.redis.xread(after, count=COUNT, block=BLOCK_MS)
+        reply = await _xread(self.redis, after)
         await self.check()
         self._heard = time.monotonic()
         for stream, raw in reply:
@@ -97,6 +100,18 @@ class Follower(Background):
             first, last = ends[2 * n], ends[2 * n + 1]
             if (_id(last[0][0]) if last else NONE) < mine or (first and _id(first[0][0]) > mine):
                 raise Gap
+
+
+async def _xread(client: Any, after: dict[Any, Any]) -> list[Any]:
+    """What streams hold after these ids; waits up to `BLOCK_MS` for something."""
+    if len(after) == 1 or not store.is_cluster(client):
+        return list(await client.xread(after, count=COUNT, block=BLOCK_MS))
+    # of several slots: nobody can wait for all of them in one place
+    asked = [client.xread({stream: id_}, count=COUNT) for stream, id_ in after.items()]
+    found = [part for reply in await asyncio.gather(*asked) for part in reply]
+    if not found:
+        await asyncio.sleep(PAUSE_SECONDS)
+    return found
 
 
 def last_id(reply: Any) -> Id:

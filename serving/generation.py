@@ -62,7 +62,8 @@ class Generation(Background):
         if live != self.live:
             log.info("generation %d is live instead of %d", live, self.live)
             self.live = live
+        # a store that is full is still read
+        self._heard = time.monotonic()
         reads = live if self.tables == live else -1
         told = b"%d %d" % (reads, time.time_ns() // 1_000_000)
         await self._redis.hset(keys.FOLLOWED, self._who, told)
-        self._heard = time.monotonic()

@@ -20,6 +20,9 @@ AT_ONCE: Final = 200
 """Items taken up before the event loop turns to others."""
 
 
+# HGETALL by its name: redis-py's transaction on a cluster gives the method's own arguments to its parser
+
+
 class CatalogueFollower(Follower):
     """Items: the table, and the index over it."""
 
@@ -33,7 +36,7 @@ class CatalogueFollower(Follower):
     async def load(self) -> None:
         for stream, p in self._streams.items():
             async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.hgetall(keys.items(p))
+                pipe.execute_command("HGETALL", keys.items(p))
                 pipe.xrevrange(stream, count=1)
                 held, end = await pipe.execute()
             if held or end:  # else it was emptied: what we hold serves until it is filled again
@@ -78,10 +81,10 @@ class TablesFollower(Follower):
         self._keys = keys.tables(self._of)
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.get(self._keys.meta)
-            pipe.hgetall(self._keys.neighbours)
-            pipe.hgetall(self._keys.popularity)
-            pipe.hgetall(self._keys.arms)
-            pipe.hgetall(self._keys.experiments)
+            pipe.execute_command("HGETALL", self._keys.neighbours)
+            pipe.execute_command("HGETALL", self._keys.popularity)
+            pipe.execute_command("HGETALL", self._keys.arms)
+            pipe.execute_command("HGETALL", self._keys.experiments)
             meta, neighbours, popularity, arms, experiments = await pipe.execute()
         version = 0
         if meta:
@@ -132,7 +135,7 @@ class ControlFollower(Follower):
 
     async def load(self) -> None:
         async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(keys.CONTROL_STATE)
+            pipe.execute_command("HGETALL", keys.CONTROL_STATE)
             pipe.xrevrange(keys.CONTROL_CHANGES, count=1)
             held, end = await pipe.execute()
         if held or end:

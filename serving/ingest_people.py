@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from schemas import event as events
 from schemas.alphabet import Id, Millis
-from schemas.event import Link, Preferences
+from schemas.event import Link, Linking, Preferences
 from schemas.identity import check_id
 from serving.body import decode
 from serving.ingest import Record
@@ -53,10 +53,22 @@ def preferences(body: bytes, user_id: str, event_id: str, now: Millis, people: P
     return Record(person.key, person.partition, events.encode(record))
 
 
-def link(body: bytes, user_id: str, event_id: str, now: Millis, people: People) -> Record:
-    """A record of the anonymous person, in whose partition what they did lies. Errors: as above."""
+class Linked(NamedTuple):
+    """The link, of the anonymous person, in whose partition what they did lies; and a mark of the user,
+    to be written once the link is durable: without its link it would wait for ever."""
+
+    link: Record
+    mark: Record
+
+
+def link(body: bytes, user_id: str, event_id: str, now: Millis, people: People) -> Linked:
+    """Errors: as above."""
     given = decode(body, _LINK)
     person = people.anonymous(check_id(given.anonymous_id, "anonymous_id"))
-    to = people.user(user_id).pseudonym
-    record = Link(event_id=event_id, person=person.pseudonym, to=to, received_at=now)
-    return Record(person.key, person.partition, events.encode(record))
+    user = people.user(user_id)
+    link = Link(event_id=event_id, person=person.pseudonym, to=user.pseudonym, received_at=now)
+    mark = Linking(person=user.pseudonym, of=person.pseudonym, link=event_id, received_at=now)
+    return Linked(
+        Record(person.key, person.partition, events.encode(link)),
+        Record(user.key, user.partition, events.encode(mark)),
+    )

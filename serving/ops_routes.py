@@ -24,10 +24,12 @@ class Alive(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """By part: redis, broker, and what is kept in process."""
+    """By part: redis, broker, and what is kept in process. `spooled`: records acknowledged that still
+    wait on this worker's disk for the broker."""
 
     ready: bool
     parts: dict[str, bool]
+    spooled: int
 
 
 @router.get("/health/live", summary="The process answers", responses=answers(200, Alive))
@@ -43,13 +45,15 @@ async def live(request: Request) -> Response:
 )
 @needs(OPEN)
 async def ready(request: Request) -> Response:
-    found = readiness(state(request))
+    serving = state(request)
+    found = readiness(serving)
     missing = [(name, "not_ready") for name, ready in found.items() if not ready]
     if missing:
-        raise Problem(
-            503, "not_ready", "Not everything is there yet.", missing, {"Retry-After": "1"}
-        )
-    return json_response(Ready(True, found))
+        spooled = serving.writes.waiting
+        waits = f" {spooled} records wait on disk for the broker." if spooled else ""
+        detail = f"Not everything is there yet.{waits}"
+        raise Problem(503, "not_ready", detail, missing, {"Retry-After": "1"})
+    return json_response(Ready(True, found, serving.writes.waiting))
 
 
 @router.get("/metrics", summary="Counters in Prometheus's text format")

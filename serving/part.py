@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import Protocol
+from typing import Final, Protocol
+
+AGAIN_SECONDS: Final = 1.0
 
 
 class Part(Protocol):
@@ -31,10 +32,10 @@ class Background:
         self._task = asyncio.create_task(self.run())
 
     async def stop(self) -> None:
-        if self._task is not None:
+        # a client that is cancelled while it gives a reply back may swallow that: it is told again
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task], timeout=AGAIN_SECONDS)
 
     async def run(self) -> None:
         raise NotImplementedError

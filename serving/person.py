@@ -13,15 +13,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from infra import store
 from models.features import ROW, ForeignRow, read_row
 from models.impressions import IMPRESSION
 from schemas import fence, keys
+from schemas import links as ties
 from schemas import vector as vectors
 from schemas.alphabet import Position, Pseudonym
 from schemas.event import Preferences
 from schemas.fence import Fence
+from schemas.links import Links
 from schemas.vector import Vector
 from serving.catalogue import Hashes
 from serving.generation import Generation
@@ -32,7 +34,7 @@ REST_SECONDS: Final = 0.25
 """How long a store that failed is left alone."""
 _FIRST_PAUSE: Final = 0.002
 _LAST_PAUSE: Final = 0.010
-_KEYS: Final = 7
+_KEYS: Final = 9
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
 _NOTHING: Final[Hashes] = np.empty(0, np.uint64)
@@ -60,6 +62,9 @@ class Person(NamedTuple):
     """What they were shown lately, `models.impressions.IMPRESSION`."""
     vector: Vector | None = None
     """As the flow last made it: good for its release only."""
+    links: Links = ties.NONE
+    cold: bool = False
+    """They were not seen for long: their records lie in the lake until the flow has brought them back."""
 
     @property
     def known(self) -> bool:
@@ -78,8 +83,11 @@ class Waited(NamedTuple):
 
 
 def decode(blobs: _Blobs) -> Person:
-    """Row, seen, hidden, preferences, fence, impressions and vector, as stored. Errors: `StoreDown`."""
-    row, seen, hidden, preferences, stands, impressions, vector = blobs
+    """Row, seen, hidden, preferences, fence, impressions, vector, links and tombstone, as stored.
+
+    Errors: `StoreDown`.
+    """
+    row, seen, hidden, preferences, stands, impressions, vector, links, tombstone = blobs
     try:
         return Person(
             read_row(row) if row else _EMPTY_ROW,
@@ -89,9 +97,16 @@ def decode(blobs: _Blobs) -> Person:
             fence.decode(stands) if stands else None,
             np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
             vectors.DECODER.decode(vector) if vector else None,
+            ties.decode(links),
+            tombstone is not None,
         )
     except (ForeignRow, ValueError, msgspec.MsgspecError) as error:
         raise StoreDown(type(error).__name__) from None
+
+
+def of_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
+    """What the log alone says of somebody. Errors: `StoreDown`."""
+    return decode([row, seen, None, None, None, impressions, None, None, None])
 
 
 class PersonReader:
@@ -139,8 +154,8 @@ class PersonReader:
         names = [name for part, _ in asked for name in part]
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                values: list[Any] = await self._redis.mget(names)
-        except (RedisError, OSError, TimeoutError) as error:
+                values: list[Any] = await store.mget_async(self._redis, names)
+        except Exception as error:  # whatever it is: nobody may wait for ever
             self._down_until = asyncio.get_running_loop().time() + REST_SECONDS
             for _, answer in asked:
                 if not answer.done():
@@ -160,4 +175,6 @@ def _keys(person: Pseudonym, partition: int, generation: int) -> list[bytes]:
         keys.fence("people", partition, generation),
         keys.impressions(partition, person, generation),
         keys.vector(partition, person, generation),
+        keys.link(partition, person, generation),
+        keys.tombstone(partition, person, generation),
     ]

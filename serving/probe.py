@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 import time
 from typing import Final
 
 import redis.asyncio
 
 from infra.settings import Settings
+from serving.hello import hello
 from serving.part import Background
 
 EVERY_SECONDS: Final = 1.0
 LATELY_SECONDS: Final = 5.0
-# ApiVersions v0, the first thing that any Kafka client says: size, key 18, version, id, no client name
-_HELLO: Final = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 
 
 class Probe(Background):
@@ -57,23 +55,4 @@ class Probe(Background):
         await self._redis.ping()
 
     async def _ask_broker(self) -> None:
-        error: Exception = ConnectionError()
-        for address in self._brokers:
-            try:
-                return await _hello(address.strip())
-            except (OSError, EOFError) as why:
-                error = why
-        raise error
-
-
-async def _hello(address: str) -> None:
-    """Returns where a Kafka broker at ``host:port`` answers. Errors: OSError, EOFError."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    try:
-        writer.write(_HELLO)
-        _, correlation = struct.unpack(">ii", await reader.readexactly(8))
-        if correlation != 7:
-            raise ConnectionError("not a Kafka broker")
-    finally:
-        writer.close()
+        await hello(self._brokers)

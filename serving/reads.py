@@ -1,12 +1,13 @@
-"""From a checked query to an answer: assign > read > decide, and what of it is to be logged."""
+"""From a checked query to an answer: read > assign > decide, and what of it is to be logged."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from schemas.alphabet import Millis
 from schemas.control import Recipe
@@ -29,10 +30,11 @@ from serving.query import Query
 from serving.recommend import Decision, Explain, decide
 from serving.rows import Asked
 from serving.state import Serving
-from serving.turn import Read, Turn, assign, read, read_each
+from serving.turn import Read, Turn, asking, assign, read, read_each
 from serving.turn import world as world_of
 from serving.ulid import ulid
 
+T = TypeVar("T")
 STORE_DOWN: Final = "store_down"
 NO_MODEL: Final = "no_model"
 UNLOGGED: Final = "replay"
@@ -92,10 +94,11 @@ class Reply(NamedTuple):
 async def recommend(serving: Serving, query: Query) -> Reply:
     """Errors: `Rejected`."""
     watch = Watch()
-    turn = assign(serving, query)
-    watch("assign")
-    known = await read(serving, turn)
+    asks = asking(serving, query)
+    known = await read(serving, asks)
     watch("read")
+    turn = assign(serving, asks, known)
+    watch("assign")
     return _reply(serving, turn, known, watch)
 
 
@@ -105,15 +108,12 @@ async def several(serving: Serving, asked: Asked) -> list[Reply]:
     Errors: `Rejected`, under the path of the row's field.
     """
     watch = Watch()
-    turns = []
-    for at, query in enumerate(asked.rows):
-        try:
-            turns.append(assign(serving, query))
-        except Rejected as why:
-            raise Rejected(asked.path(at, why.field), why.code) from None
-    watch("assign")
-    known = await read_each(serving, turns)
+    rows = range(len(asked.rows))
+    every = [_at(asked, n, asking, serving, asked.rows[n]) for n in rows]
+    known = await read_each(serving, every)
     watch("read")
+    turns = [_at(asked, n, assign, serving, every[n], known[n]) for n in rows]
+    watch("assign")
     replies: list[Reply] = []
     shown: tuple[str, ...] = ()
     for turn, person in zip(turns, known, strict=True):
@@ -124,6 +124,14 @@ async def several(serving: Serving, asked: Asked) -> list[Reply]:
         await asyncio.sleep(0)  # a long page lets others in between
         watch = Watch()
     return replies
+
+
+def _at(asked: Asked, row: int, step: Callable[..., T], *arguments: object) -> T:
+    """A step for one row. Errors: `Rejected`, under the path of the row's field."""
+    try:
+        return step(*arguments)
+    except Rejected as why:
+        raise Rejected(asked.path(row, why.field), why.code) from None
 
 
 def similar(serving: Serving, item_id: str, query: Query) -> Reply:
@@ -194,7 +202,9 @@ def _reply(
         decision = decision._replace(fallback=STORE_DOWN)
     elif turn.lacks:
         decision = decision._replace(fallback=decision.fallback or NO_MODEL)
-    fresh = freshness(known.person, who.partition, known.waited_ms, known.stale)
+    late = known.stale or known.person.cold
+    late = late or serving.lag.late(who.partition, known.person.fence)
+    fresh = freshness(known.person, who.partition, known.waited_ms, late)
     answer = _answer(slate_id, decision, turn.world, ask, fresh, watch, explain == "full")
     answer.user_id = query.user_id
     if query.anonymous_id is not None:

@@ -17,6 +17,8 @@ def prepare(serving: Serving) -> None:
 def refresh(serving: Serving) -> None:
     counted = serving.metrics
     counted.set("freshet_log_pending", serving.log.pending)
+    serving.writes.tell()
+    serving.lag.tell()
     counted.set("freshet_items", serving.catalogue.count)
     counted.set("freshet_tables_version", serving.tables.meta.version)
     counted.telemetry.only("freshet_release_info", serves(serving))

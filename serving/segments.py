@@ -1,13 +1,14 @@
 """A spool on disk: frames in segments, in a directory that one worker holds under a lock.
 
-Segments only grow, one frame an answer, one write a frame. Nothing is synced: that survives the death
-of the process, not that of the machine. The worker holds an flock on the file `lock` for as long as it
-lives; its 16 bytes say up to where the broker has acknowledged everything, and segments before that
-place are gone.
+Segments only grow. What is not synced survives the death of the process, not that of the machine; a
+spool says whether it syncs. The worker holds an flock on the file `lock` for as long as it lives; its 16
+bytes say up to where the broker has acknowledged everything, and segments before that place are gone.
+A directory's name begins with the time of its making, so names sort as the spools were begun.
 
-A frame, little-endian: length u4 and CRC-32 (zlib's) u4 of the rest; then key length u2 and value
-length u4 of the record for `slates` and of that for `events` (0 and 0 where there is none), and the
-four of them.
+A frame, little-endian: length u4 and CRC-32 (zlib's) u4 of the rest, its body. Whose spool it is says
+what a body holds. A slate's (`Frame`): key length u2 and value length u4 of the record for `slates` and
+of that for `events` (0 and 0 where there is none), and the four of them. For a write's see
+`serving.entries`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import fcntl
 import os
 import secrets
 import struct
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +26,8 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 _HEAD: Final = struct.Struct("<II")
+HEAD_BYTES: Final = _HEAD.size
+"""Of a frame, beside its body."""
 _LENGTHS: Final = struct.Struct("<HIHI")
 _MARK: Final = struct.Struct("<QQ")
 _LOCK: Final = "lock"
@@ -53,11 +57,33 @@ class Place(NamedTuple):
 START: Final = Place(0, 0)
 
 
+def seal(body: bytes) -> bytes:
+    """A frame around a body."""
+    return _HEAD.pack(len(body), crc32(body)) + body
+
+
+def unseal(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Each body of `data` from offset `at` on, and where its frame ends; up to the first frame that is
+    not whole.
+
+    >>> [end for _, end in unseal(seal(b"ab") + seal(b"c") + seal(b"d")[:-1])]
+    [10, 19]
+    """
+    while at + _HEAD.size <= len(data):
+        length, checksum = _HEAD.unpack_from(data, at)
+        start, end = at + _HEAD.size, at + _HEAD.size + length
+        body = data[start:end]
+        # no body is empty: a stretch of zeros, which a crash may leave, is no frame
+        if not length or end > len(data) or crc32(body) != checksum:
+            return
+        yield body, end
+        at = end
+
+
 def encode(frame: Frame) -> bytes:
     slate_key, slate, served_key, served = frame
     lengths = _LENGTHS.pack(len(slate_key), len(slate), len(served_key), len(served))
-    body = b"".join((lengths, slate_key, slate, served_key, served))
-    return _HEAD.pack(len(body), crc32(body)) + body
+    return seal(b"".join((lengths, slate_key, slate, served_key, served)))
 
 
 def decode(data: bytes, at: int = 0) -> Iterator[tuple[Frame, int]]:
@@ -67,19 +93,15 @@ def decode(data: bytes, at: int = 0) -> Iterator[tuple[Frame, int]]:
     >>> [end for _, end in decode(encode(frame) + encode(frame)[:-1])]
     [22]
     """
-    while at + _HEAD.size + _LENGTHS.size <= len(data):
-        length, checksum = _HEAD.unpack_from(data, at)
-        start, end = at + _HEAD.size, at + _HEAD.size + length
-        if end > len(data) or crc32(data[start:end]) != checksum:
+    for body, end in unseal(data, at):
+        if len(body) < _LENGTHS.size:
             return
-        lengths = _LENGTHS.unpack_from(data, start)
-        cuts = [start + _LENGTHS.size]
-        for size in lengths:
+        cuts = [_LENGTHS.size]
+        for size in _LENGTHS.unpack_from(body):
             cuts.append(cuts[-1] + size)
-        if cuts[-1] != end:
+        if cuts[-1] != len(body):
             return
-        yield Frame(*(data[a:b] for a, b in pairwise(cuts))), end
-        at = end
+        yield Frame(*(body[a:b] for a, b in pairwise(cuts))), end
 
 
 class Directory:
@@ -90,8 +112,8 @@ class Directory:
 
     @classmethod
     def make(cls, root: Path) -> Directory:
-        """A new one of a random name, which nobody finds before it is locked. Errors: OSError."""
-        name = secrets.token_hex(8)
+        """A new one of a name of its own, which nobody finds before it is locked. Errors: OSError."""
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         made = cls._locked(root / f".{name}")
         try:
             made.path = made.path.rename(root / name)
@@ -122,8 +144,20 @@ class Directory:
         if not root.is_dir():
             return None
         paths = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
-        paths.sort(key=lambda path: path.stat().st_mtime)
-        return next(filter(None, map(cls._seized, paths)), None)
+        return next(filter(None, map(cls._seized, sorted(paths))), None)
+
+    @classmethod
+    def orphans(cls, root: Path) -> list[Directory]:
+        """All whose workers are gone, the oldest first: one that looks takes all there are, so what a
+        worker left and what its successor left don't part. Errors: OSError."""
+        if not root.is_dir():
+            return []
+        turn = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            return list(iter(lambda: cls.orphan(root), None))
+        finally:
+            os.close(turn)
 
     @classmethod
     def _seized(cls, path: Path) -> Directory | None:
@@ -166,6 +200,11 @@ class Directory:
         with contextlib.suppress(OSError):
             os.pwrite(self._lock, _MARK.pack(*place), 0)
 
+    def sync(self) -> None:
+        """The mark, and the names of the segments, survive the machine. Errors: OSError."""
+        os.fdatasync(self._lock)
+        sync_names(self.path)
+
     def drop(self, number: int) -> None:
         with contextlib.suppress(OSError):
             self.segment(number).unlink()
@@ -186,3 +225,12 @@ class Directory:
     def close(self) -> None:
         """Leaves it to the next worker that looks."""
         os.close(self._lock)
+
+
+def sync_names(folder: Path) -> None:
+    """What was made, named or removed in it survives the machine. Errors: OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

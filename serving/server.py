@@ -28,8 +28,8 @@ def run(settings: Settings) -> None:
     Prints ``listening http://HOST:PORT`` once it takes requests; port 0 is any free one.
     Errors: SystemExit with one sentence, where it can't listen or its services don't answer.
     """
-    # its warnings tell of a slow machine, not of a fault
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    # a broker that is away would be told of with every try, in stack traces: `serving.log` says it once
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     listener = listen(settings.bind, settings.port)
     app = create(settings)
     config = uvicorn.Config(

@@ -22,9 +22,10 @@ from schemas.event import Served
 from schemas.slate import Slate
 from serving import segments
 from serving.delivery import AT_MOST, Delivery, batches
-from serving.log import DELIVERY_MS, Log
+from serving.log import Log
 from serving.metrics import Metrics
 from serving.orphans import Orphans
+from serving.producing import DELIVERY_MS
 from serving.segments import Frame, Place
 from serving.spool import Spool
 

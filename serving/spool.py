@@ -1,4 +1,7 @@
-"""A worker's own spool: what an answer leaves behind for the log, on disk before the answer goes out."""
+"""A worker's own spool: what waits for the log, on disk before the answer goes out.
+
+Nothing is synced here, which is enough for slates: nobody was promised them. See `serving.synced`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Spool:
     """This worker's own. It raises nothing: what it can't take, `append` answers with None.
 
     `most_bytes` bounds all spools under `root` together, as far as `look` has seen those of others.
+    `otherwise` says what becomes of what it can't take.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Spool:
         most_bytes: int,
         segment_bytes: int = SEGMENT_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        otherwise: str = "slates wait in memory",
     ) -> None:
         self.root, self.most_bytes = root, most_bytes
         self.writable = False
@@ -43,7 +48,7 @@ class Spool:
         self._sizes: dict[int, int] = {}
         self._current, self._file = 0, -1
         self._opened = 0.0
-        self._told = False
+        self._told, self._otherwise = False, otherwise
         self._acknowledged = START
 
     @property
@@ -94,12 +99,13 @@ class Spool:
 
     def goal(self, place: Place) -> Place:
         """The end of the segment that `place` lies in, as far as it goes now."""
-        return Place(place.segment, self._sizes[place.segment])
+        return Place(place.segment, self._sizes.get(place.segment, 0))
 
     def after(self, place: Place) -> Place:
         """Where reading goes on: the next segment, where `place` ends one."""
         later = [number for number in self._sizes if number > place.segment]
-        done = later and place.offset >= self._sizes[place.segment]
+        # one that was acknowledged as a whole is gone already
+        done = later and place.offset >= self._sizes.get(place.segment, 0)
         return Place(min(later), 0) if done else place
 
     def read(self, start: Place, end: Place) -> bytes:
@@ -151,15 +157,18 @@ class Spool:
     def _shut(self) -> None:
         if self.writable:
             self.writable = False
-            with contextlib.suppress(OSError):
-                os.close(self._file)
+            self._let_go(self._file)
+
+    def _let_go(self, file: int) -> None:
+        with contextlib.suppress(OSError):
+            os.close(file)
 
     def _failed(self, error: OSError) -> None:
         """Off until `open` succeeds: a disk that is full or read-only stays so for a while."""
         if not self._told:
             self._told = True
             why = errno.errorcode.get(error.errno or 0, type(error).__name__)
-            log.warning("the spool %s can't be written (%s): slates wait in memory", self.root, why)
+            log.warning("the spool %s can't be written (%s): %s", self.root, why, self._otherwise)
         if self.writable:
             # cuts off what a short write left; a reader would stop there
             with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ from serving.control import Control
 from serving.generation import Generation
 from serving.hydrate import CatalogueFollower, ControlFollower, TablesFollower
 from serving.index import ContentIndex
+from serving.lag import Lag
 from serving.log import Log
 from serving.metrics import Metrics
 from serving.part import Part
@@ -30,6 +31,7 @@ from serving.probe import Probe
 from serving.releases import Releases
 from serving.slates import Slates
 from serving.tables import Tables
+from serving.writes import Writes
 
 
 def wall_clock() -> Millis:
@@ -51,17 +53,21 @@ class Serving:
     index: ContentIndex = field(init=False)
     control: Control = field(default_factory=Control)
     generation: Generation = field(init=False)
+    lag: Lag = field(init=False)
     reader: PersonReader = field(init=False)
     releases: Releases = field(init=False)
     slates: Slates = field(init=False)
+    writes: Writes = field(init=False)
 
     def __post_init__(self) -> None:
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
         self.generation = Generation(self.redis)
+        self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(self.redis, self.generation)
         self.releases = Releases(self.settings, self.control, self.catalogue, self.metrics)
         self.slates = Slates(self.log, self.settings, self.metrics)
+        self.writes = Writes(self.log, self.settings, self.metrics)
 
     @classmethod
     async def open(cls, settings: Settings) -> Serving:
@@ -75,11 +81,13 @@ class Serving:
         serving.parts += [
             Probe(settings, client),
             serving.generation,
+            serving.lag,
             ControlFollower(client, serving.control),
             CatalogueFollower(client, serving.index, settings.partitions),
             TablesFollower(client, serving.tables, serving.generation),
             serving.releases,
             serving.slates,
+            serving.writes,
         ]
         for part in serving.parts:
             await part.start()

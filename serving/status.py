@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from infra import store
 from schemas import fence, keys
 from serving import times
 from serving.answer import lag, position
@@ -15,13 +16,21 @@ from serving.state import Serving
 
 
 class Stand(msgspec.Struct, kw_only=True):
-    """How far a flow has come in a partition. `lag_ms`: from the newest record to its commit."""
+    """How far a flow has come in a partition. `lag_ms`: from the newest record to its commit.
+
+    `end`: the offset that the log's next record gets, as the broker said within the last second or so
+    (null: it did not); `lag`: records from the position to there. `paused`: nothing but records that
+    cannot be decoded came for long; an operator lets it go on (freshet dead-letters resume).
+    """
 
     flow: str
     partition: int
     position: str | None
     applied_at: str | None
     lag_ms: int | None
+    end: int | None
+    lag: int | None
+    paused: bool
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -57,23 +66,28 @@ async def _stands(serving: Serving) -> list[Stand] | None:
     asked = [(flow, p) for flow in ("people", "catalogue") for p in partitions]
     asked.append(("control", 0))
     try:
-        values: Any = await serving.redis.mget(
+        values: Any = await store.mget_async(
+            serving.redis,
             [
                 keys.fence(flow, p, serving.generation.live if flow == "people" else 0)
                 for flow, p in asked
-            ]
+            ],
         )
     except (RedisError, OSError):
         return None
-    return [_stand(flow, p, value) for (flow, p), value in zip(asked, values, strict=True)]
+    return [_stand(serving, flow, p, value) for (flow, p), value in zip(asked, values, strict=True)]
 
 
-def _stand(flow: str, partition: int, value: bytes | None) -> Stand:
+def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> Stand:
     found = fence.decode(value) if value else None
+    end = serving.lag.end(flow, partition)
     return Stand(
         flow=flow,
         partition=partition,
         position=position(partition, found),
         applied_at=times.render(found.committed_at) if found else None,
         lag_ms=lag(found),
+        end=end,
+        lag=None if end is None else max(0, end - (found.offset if found else 0)),
+        paused=(flow, partition) in serving.lag.paused,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from schemas.alphabet import Pseudonym
 from schemas.control import Filter
 from schemas.event import Assigned
 from schemas.reject import Rejected
@@ -16,8 +17,15 @@ from serving.query import Query
 from serving.state import Serving
 
 
+class Asking(NamedTuple):
+    """Who asks for what."""
+
+    query: Query
+    who: identities.Person
+
+
 class Turn(NamedTuple):
-    """What is settled before anything is read: who asks, of which world, in which experiments.
+    """What is settled before anything is decided: who asks, of which world, in which experiments.
 
     `lacks`: the release that an experiment gives them is not loaded.
     """
@@ -39,10 +47,27 @@ class Read(NamedTuple):
     down: bool = False
 
 
-def assign(serving: Serving, query: Query) -> Turn:
-    """Errors: `Rejected`: no such placement or filter of it, a position of another partition."""
-    who = _who(serving, query)
-    assignment = serving.control.assigned(query.placement, who.pseudonym)
+def asking(serving: Serving, query: Query) -> Asking:
+    """Errors: `Rejected`: no such placement, a position of another partition."""
+    if query.user_id is not None:
+        who = serving.people.user(query.user_id)
+    else:
+        who = serving.people.anonymous(query.anonymous_id or "")
+    if query.after is not None and query.after.partition != who.partition:
+        raise Rejected("after", "wrong_partition")
+    if serving.control.placed(query.placement) is None:
+        raise Rejected("placement", "unknown_placement")
+    return Asking(query, who)
+
+
+def assign(serving: Serving, asking: Asking, known: Read) -> Turn:
+    """Variants are drawn with the person's first id, so that a link keeps them (`models.links`).
+
+    Errors: `Rejected`: no such placement, or filter of it.
+    """
+    query, who = asking
+    first = known.person.links.first or who.pseudonym
+    assignment = serving.control.assigned(query.placement, Pseudonym(first))
     if assignment is None:
         raise Rejected("placement", "unknown_placement")
     wanted = None
@@ -53,16 +78,6 @@ def assign(serving: Serving, query: Query) -> Turn:
     of = world(serving, assignment.placed, assignment.release)
     lacks = of.release is None and assignment.release not in ("", serving.control.current)
     return Turn(query, who, of, assignment.experiments, wanted, lacks)
-
-
-def _who(serving: Serving, query: Query) -> identities.Person:
-    if query.user_id is not None:
-        who = serving.people.user(query.user_id)
-    else:
-        who = serving.people.anonymous(query.anonymous_id or "")
-    if query.after is not None and query.after.partition != who.partition:
-        raise Rejected("after", "wrong_partition")
-    return who
 
 
 def world(serving: Serving, placed: Placed, release: str) -> World:
@@ -79,9 +94,9 @@ def world(serving: Serving, placed: Placed, release: str) -> World:
     )
 
 
-async def read(serving: Serving, turn: Turn) -> Read:
+async def read(serving: Serving, asking: Asking) -> Read:
     """What the store knows of who asks; nobody where it is away."""
-    query, who = turn.query, turn.who
+    query, who = asking
     try:
         if query.after is None:
             return Read(await serving.reader.read(who.pseudonym, who.partition))
@@ -90,10 +105,10 @@ async def read(serving: Serving, turn: Turn) -> Read:
         return Read(NOBODY, 0, query.after is not None, True)
 
 
-async def read_each(serving: Serving, turns: list[Turn]) -> list[Read]:
+async def read_each(serving: Serving, every: list[Asking]) -> list[Read]:
     """Each person once, for all the rows that want the same of them."""
-    wants = [(turn.who, turn.query.after, turn.query.max_wait_ms) for turn in turns]
-    first = dict(zip(wants, turns, strict=True))
-    found = await asyncio.gather(*(read(serving, turn) for turn in first.values()))
+    wants = [(asking.who, asking.query.after, asking.query.max_wait_ms) for asking in every]
+    first = dict(zip(wants, every, strict=True))
+    found = await asyncio.gather(*(read(serving, asking) for asking in first.values()))
     reads = dict(zip(first, found, strict=True))
     return [reads[want] for want in wants]

@@ -6,8 +6,8 @@ A route reads the body, lets a pure function make records of it, and waits for t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -27,23 +27,26 @@ from serving.errors import Problem, json_response
 from serving.ingest import Ask, Record
 from serving.ingest_items import ItemPatch
 from serving.ingest_people import LinkIn, PreferencesIn
-from serving.log import NotDurable
+from serving.log import NotDurable, Refused
 from serving.openapi import ID, answers, body, merged, parameters
 from serving.state import Serving, state
 
 router: Final = guarded_router()
+Durable = Literal["broker", "spool"]
 
 
 class Written(msgspec.Struct, kw_only=True):
-    """`position` is that of the record, opaque; `positions` the same as a list, as for events."""
+    """`position` is that of the record, opaque, null where the spool has it; `positions` the same as a
+    list, as for events."""
 
-    position: str
+    position: str | None
     positions: list[str]
-    durable: str = "broker"
+    durable: Durable = "broker"
 
 
 class Accepted(msgspec.Struct, kw_only=True):
-    """`positions`: the highest per partition touched, opaque. `durable`: who has what was accepted.
+    """`positions`: the highest per partition touched, opaque; none where the spool has the records.
+    `durable`: who has what was accepted, the broker, or an fsynced spool that goes to the log later.
 
     `event_ids`, only where the server named an event: one per event of the request, null where the
     client had named it or it was rejected.
@@ -52,7 +55,7 @@ class Accepted(msgspec.Struct, kw_only=True):
     accepted: int
     rejected: list[Rejection]
     positions: list[str]
-    durable: str = "broker"
+    durable: Durable = "broker"
     event_ids: list[str | None] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -74,7 +77,16 @@ _MODE: Final = (
     "/v1/events",
     status_code=202,
     summary="Say what people did",
-    responses=answers(202, Accepted, 400, 401, 413, 422, 503, description="The broker has them"),
+    responses=answers(
+        202,
+        Accepted,
+        400,
+        401,
+        413,
+        422,
+        503,
+        description="The broker or an fsynced spool has them",
+    ),
     openapi_extra=merged(
         body(EventIn, ingest.FORM.batch, ndjson=True, description="Up to 1,000 and 1 MiB."),
         parameters(_MODE, _KEY),
@@ -89,7 +101,7 @@ async def post_events(request: Request) -> Response:
     count_rejected(serving, done.rejected)
     if not done.records:
         raise all_rejected(done.rejected, None if done.single else "events")
-    positions = await append(serving, EVENTS.name, done.records)
+    receipt = await append(serving, EVENTS.name, done.records)
     metrics = serving.metrics
     metrics.add("freshet_events_accepted_total", len(done.records))
     if done.ignored:
@@ -99,7 +111,8 @@ async def post_events(request: Request) -> Response:
         Accepted(
             accepted=len(done.records),
             rejected=done.rejected,
-            positions=positions,
+            positions=receipt.positions,
+            durable=receipt.durable,
             event_ids=done.made if any(done.made) else msgspec.UNSET,
         ),
         202,
@@ -122,9 +135,15 @@ async def post_items(request: Request) -> Response:
     )
     if not done.records:
         raise all_rejected(done.rejected, None if done.single else "items")
-    positions = await append(serving, ITEMS.name, done.records)
+    receipt = await append(serving, ITEMS.name, done.records)
     return json_response(
-        Accepted(accepted=len(done.records), rejected=done.rejected, positions=positions), 202
+        Accepted(
+            accepted=len(done.records),
+            rejected=done.rejected,
+            positions=receipt.positions,
+            durable=receipt.durable,
+        ),
+        202,
     )
 
 
@@ -190,36 +209,68 @@ async def put_preferences(request: Request) -> Response:
     "/v1/users/{user_id:id}:link",
     status_code=202,
     summary="Say that an anonymous id was this person",
+    description=(
+        "`position` is that of the link, in the anonymous id's partition; of `positions` the other one is"
+        " in the user's: a read of the user `after` it says `merge_pending` until what the anonymous id"
+        " did is theirs. The first of two links of an anonymous id wins."
+    ),
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=merged(body(LinkIn), parameters(_KEY)),
 )
 @needs("events")
 async def post_link(request: Request) -> Response:
     user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
-    record = ingest_people.link(
+    link, mark = ingest_people.link(
         content, user_id, _event_id(request, serving), serving.clock(), serving.people
     )
-    return await written(serving, EVENTS.name, record)
+    first = await append(serving, EVENTS.name, [link])
+    then = await append(serving, EVENTS.name, [mark])
+    offsets = dict(map(Position.parse, first.positions + then.positions))
+    answer = Written(
+        position=first.positions[0] if first.positions else None,
+        positions=listed(offsets),
+        durable=first.durable if first.durable == then.durable else "spool",
+    )
+    return json_response(answer, 202)
 
 
-async def append(serving: Serving, topic: str, records: Sequence[Record]) -> list[str]:
-    """The positions written. Errors: `Problem` 503."""
+class Receipt(NamedTuple):
+    """Who has the records, and where they stand in the log where that is known."""
+
+    durable: Durable
+    positions: list[str]
+
+
+async def append(serving: Serving, topic: str, records: Sequence[Record]) -> Receipt:
+    """To the broker, or to the spool while it is away. Errors: `Problem` 413, 503."""
     try:
-        offsets = await serving.log.append(topic, records)
-    except NotDurable:
-        serving.metrics.add("freshet_not_durable_total")
-        raise Problem(
-            503,
-            "not_durable",
-            "The broker has not acknowledged all of it; retry with the same ids.",
-            headers={"Retry-After": "1"},
-        ) from None
-    return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
+        offsets = await serving.writes.append(topic, records)
+    except NotDurable as error:
+        raise not_durable(serving, error) from None
+    return Receipt("spool", []) if offsets is None else Receipt("broker", listed(offsets))
 
 
 async def written(serving: Serving, topic: str, record: Record) -> Response:
-    positions = await append(serving, topic, [record])
-    return json_response(Written(position=positions[0], positions=positions), 202)
+    durable, positions = await append(serving, topic, [record])
+    position = positions[0] if positions else None
+    return json_response(Written(position=position, positions=positions, durable=durable), 202)
+
+
+def listed(offsets: Mapping[int, int]) -> list[str]:
+    """Positions as clients see them, in the partitions' order."""
+    return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
+
+
+def not_durable(serving: Serving, error: NotDurable) -> Problem:
+    if isinstance(error, Refused):
+        return Problem(413, "record_too_large", "The broker does not take a record of this size.")
+    serving.metrics.add("freshet_not_durable_total")
+    return Problem(
+        503,
+        "not_durable",
+        "Nothing durable has all of it; retry with the same ids.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:

@@ -18,11 +18,26 @@ from infra.processes import die_with_parent, last_line
 from infra.settings import Settings
 from infra.supervise import System, running
 from schemas.topics import TOPICS
+from tests import cluster
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis",
+        choices=("single", "cluster"),
+        default="single",
+        help="What `redis_url` names: one server, or a cluster of three.",
+    )
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis of the session's own, as the product starts it."""
+def redis_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A Redis of the session's own, as the product starts it; or a cluster, for --redis=cluster."""
+    if request.config.getoption("--redis") == "cluster":
+        yield request.getfixturevalue("redis_cluster").url
+        return
     directory, port = tmp_path_factory.mktemp("redis"), services.free_port()
     url = f"redis://{services.HOST}:{port}/0"
     log = directory / "log"
@@ -33,6 +48,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         _stop(process)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Cluster]:
+    with cluster.running(tmp_path_factory.mktemp("cluster")) as running_:
+        yield running_
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +93,16 @@ def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A whole `freshet up`, shared by the tests of a module."""
-    with running(tmp_path_factory.mktemp("system")) as up:
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """A whole `freshet up`, shared by the tests of a module; on the cluster, for --redis=cluster."""
+    yours = {}
+    if request.config.getoption("--redis") == "cluster":
+        yours["REDIS_URL"] = request.getfixturevalue("redis_url")
+        with store.connect(Settings(redis_url=yours["REDIS_URL"])) as client:
+            client.flushall()
+    with running(tmp_path_factory.mktemp("system"), environment=yours) as up:
         yield up
 
 

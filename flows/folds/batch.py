@@ -6,17 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
+from models.dedupe import Deduper
 from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.ring import CAP
 from schemas import event as events
 from schemas import facts
-from schemas.event import Action, Served
+from schemas.event import Action, Merge, Served
 from schemas.write import Write
 
 MOST_HASHES: Final = 1_000_000
+_xxh = xxhash.xxh3_64_intdigest
 
 
 class Hashes(dict[str, int]):
@@ -50,6 +53,23 @@ class Decoded:
     """Buckets that went out of the window."""
 
 
+def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
+    """The batch without the records whose (person, event id) was here before. A merge has no such id:
+    its number tells whether it came before."""
+    ids = np.array(
+        [
+            0 if isinstance(e, Merge) else _xxh((e.person + e.event_id).encode()) or 1
+            for _, _, e in batch.records
+        ],
+        np.uint64,
+    )
+    times = np.array([stamp for _, stamp, _ in batch.records], np.int64)
+    fresh, batch.ids, batch.expired = deduper.fresh(ids, times)
+    if not fresh.all():
+        batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
+    return batch
+
+
 class Turn:
     """What one batch has gathered so far. `dirty`: slots of rows that changed; `spoke`: of those
     whose list of recent actions did."""
@@ -58,7 +78,14 @@ class Turn:
         self.write, self._first = write, first
         self.dirty: set[int] = set()
         self.spoke: set[int] = set()
+        self.outgoing: dict[tuple[int, int], Merge] = {}
+        """What goes to other partitions, by (offset, n)."""
+        self.taken: set[int] = set()
+        """Offsets of the merges that had not been here before."""
         self._parts: list[tuple[NDArray[Any], ...]] = []
+
+    def send(self, merge: Merge) -> None:
+        self.outgoing[merge.offset, merge.n] = merge
 
     def add(self, columns: Columns, folded: Folded) -> None:
         """Facts of the actions on known items, at most 3 of a person, item and UTC day."""
@@ -103,7 +130,7 @@ class Turn:
 def runs(records: list[tuple[int, int, events.Event]]) -> list[list[tuple[int, Any]]]:
     """The records cut where actions and what is said about people alternate. What was served is left
     out: it touches no row, and would cut the actions into small pieces."""
-    if all(type(event) is Action for _, _, event in records):
+    if {type(event) for _, _, event in records} <= {Action}:
         return [[(offset, event) for offset, _, event in records]] if records else []
     cut: list[list[tuple[int, Any]]] = []
     last: bool | None = None

@@ -9,25 +9,28 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.folds.batch import Decoded, Hashes, Turn, runs
+from flows.folds.batch import Decoded, Hashes, Turn, deduped, runs
+from flows.folds.linked import Linked
 from flows.folds.slates import Slates, told
 from flows.kit.rows import Fetch, Rows
 from models import features
 from models.dedupe import Deduper
-from models.features import ring, window
 from models.features.columns import Columns, Folded
 from models.vectors import Encoder
 from schemas import event as events
 from schemas import facts, keys
-from schemas.actions import ACTIONS, CODE, HIDE, RECENT
-from schemas.alphabet import Pseudonym
-from schemas.event import Action, Link, Merge, MergedAction, Preferences
+from schemas.actions import CODE, HIDE, RECENT
+from schemas.event import Action, Link, Merge, Preferences
 from schemas.fence import Fence
 from schemas.identity import category_hash, item_hash
+from schemas.version import Upgrades
 from schemas.write import StreamEntry, Write
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of this fold: a change of what it stores needs another."""
+UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {}
+"""Keys and values of a partition as the version before left them -> as this one would have
+(`schemas.version`; records that have a version are upgraded before). None: the log is folded again."""
 LATE_MS: Final = 7 * 86_400_000
 _xxh = xxhash.xxh3_64_intdigest
 
@@ -58,8 +61,7 @@ class PeopleFold:
         )
         self.encoder: Encoder | None = None
         """Makes people's vectors; whoever runs the fold may set another between two batches."""
-        self._received: dict[int, tuple[int, int]] = {}
-        self._links: dict[str, str] = {}
+        self._linked = Linked(partition, fetch, self._rows, generation)
         self._load()
 
     def _load(self) -> None:
@@ -74,26 +76,13 @@ class PeopleFold:
 
     def remember_received(self, held: dict[bytes, bytes]) -> None:
         """What the outbox of each source partition last sent here: source -> ``offset-n``."""
-        for source, number in held.items():
-            offset, _, n = number.partition(b"-")
-            self._received[int(source)] = (int(offset), int(n))
+        self._linked.remember_received(held)
 
     # -- dedupe ---------------------------------------------------------------------------
 
     def dedupe(self, batch: Decoded) -> Decoded:
         """Drops the records whose (person, event id) was here before (law 12)."""
-        ids = np.array(
-            [
-                0 if isinstance(e, Merge) else _xxh((e.person + e.event_id).encode()) or 1
-                for _, _, e in batch.records
-            ],
-            np.uint64,
-        )
-        times = np.array([stamp for _, stamp, _ in batch.records], np.int64)
-        fresh, batch.ids, batch.expired = self._dedupe.fresh(ids, times)
-        if not fresh.all():
-            batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
-        return batch
+        return deduped(batch, self._dedupe)
 
     # -- fold -----------------------------------------------------------------------------
 
@@ -101,7 +90,8 @@ class PeopleFold:
         """What this batch wants stored."""
         self._rows.make_room()
         self._slates.make_room()
-        newest = max([self.fence.newest, *batch.stamps])
+        # of the records that decode: what de-duplication has seen, so that a restart changes no window
+        newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, generation=self.generation)
         turn = Turn(write, batch.first)
@@ -111,13 +101,14 @@ class PeopleFold:
             else:
                 for offset, event in run:
                     self._told(offset, event, turn)
-        arms, moments = self._slates.join(told(batch.records), write)
+        arms, moments = self._slates.join(told(batch.records), turn)
         self._store(turn)
         for bucket, ids in batch.ids.items():
             write.append(keys.dedupe(self.partition, bucket, self.generation), ids.tobytes())
         write.deleted += [
             keys.dedupe(self.partition, bucket, self.generation) for bucket in batch.expired
         ]
+        write.entries += self._linked.outbox(turn)
         entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts(), arms, moments))
         write.entries.append(
             StreamEntry(
@@ -134,9 +125,7 @@ class PeopleFold:
         slots = self._rows.slots([a.person for a in acts])
         order = np.argsort(slots, kind="stable")
         people, who = np.unique(slots[order], return_inverse=True)
-        columns = self._columns(
-            [run[i][0] for i in order], [acts[i] for i in order], who, len(people)
-        )
+        columns = self._columns([offset for offset, _ in run], acts, order, who, len(people))
         rows = self._rows.take(people)
         folded = features.fold(rows, columns)
         self._rows.put(people, rows)
@@ -146,25 +135,31 @@ class PeopleFold:
         turn.add(columns, folded)
         if (rows["flags"] & features.LINKED).any():
             for position in np.flatnonzero(rows["flags"][who] & features.LINKED):
-                self._forward(columns, int(position), acts[order[position]], turn)
+                self._linked.forward(columns, int(position), acts[order[position]], turn)
 
     def _columns(
-        self, offsets: list[int], acts: list[Action], who: NDArray[np.int64], people: int
+        self,
+        offsets: list[int],
+        acts: list[Action],
+        order: NDArray[np.int64],
+        who: NDArray[np.int64],
+        people: int,
     ) -> Columns:
+        """`offsets` and `acts` as the log has them, the columns in `order`: numbers are put in order
+        for a tenth of what it costs to look objects up in it."""
         items, categories = self._items, self._categories
-        time = np.array([a.occurred_at for a in acts], np.int64)
-        received = np.array([a.received_at for a in acts], np.int64)
+        time = np.array([a.occurred_at for a in acts], np.int64)[order]
+        received = np.array([a.received_at for a in acts], np.int64)[order]
+        session = [_xxh(a.session_id.encode()) or 1 if a.session_id else 0 for a in acts]
         return Columns(
             who=who,
-            offset=np.array(offsets, np.int64),
-            item=np.array([items[a.item_id] for a in acts], np.uint64),
-            category=np.array([categories[a.category] for a in acts], np.uint32),
+            offset=np.array(offsets, np.int64)[order],
+            item=np.array([items[a.item_id] for a in acts], np.uint64)[order],
+            category=np.array([categories[a.category] for a in acts], np.uint32)[order],
             time=time,
-            action=np.array([CODE[a.action] for a in acts], np.uint8),
-            session=np.array(
-                [_xxh(a.session_id.encode()) or 1 if a.session_id else 0 for a in acts], np.uint64
-            ),
-            known=np.array([a.known for a in acts], np.bool_),
+            action=np.array([CODE[a.action] for a in acts], np.uint8)[order],
+            session=np.array(session, np.uint64)[order],
+            known=np.array([a.known for a in acts], np.bool_)[order],
             late=received - time > LATE_MS,
             people=people,
         )
@@ -220,115 +215,6 @@ class PeopleFold:
                 events.encode(event)
             )
         elif isinstance(event, Link):
-            self._link(offset, event, turn)
+            self._linked.link(offset, event, turn)
         elif isinstance(event, Merge):
-            self._merge(event, turn)
-
-    def _link(self, offset: int, event: Link, turn: Turn) -> None:
-        """The first link wins; what the anonymous id did so far goes to the person it is."""
-        slots = self._rows.slots([event.person])
-        rows = self._rows.take(slots)
-        if rows["flags"][0] & features.LINKED or event.to == event.person:
-            return
-        rows["flags"] |= features.LINKED
-        rows["version"] = features.VERSION
-        self._rows.put(slots, rows)
-        turn.dirty.update(slots.tolist())
-        self._links[event.person] = event.to
-        turn.write.values[keys.link(self.partition, event.person, self.generation)] = (
-            event.to.encode()
-        )
-        row = rows[0]
-        merge = Merge(
-            person=event.to,
-            source=self.partition,
-            offset=offset,
-            n=1,
-            received_at=event.received_at,
-            counts=tuple(row["counts"].tolist()),
-            entered=int(row["n"]),
-            first=int(row["first"]),
-            newest=int(row["newest"]),
-            recent=tuple(
-                MergedAction(item, category, time * 1000 + ms, action)
-                for item, time, ms, category, action in ring.recent(row).tolist()
-            ),
-            seen=self._stored(b"s", int(slots[0]), turn.write),
-            hidden=self._stored(b"h", int(slots[0]), turn.write),
-        )
-        self._send(merge, turn)
-
-    def _stored(self, prefix: bytes, slot: int, write: Write) -> tuple[int, ...]:
-        key = prefix + self._rows.key(slot)[1:]
-        data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
-        return tuple(np.frombuffer(data, "<u8").tolist())
-
-    def _forward(self, columns: Columns, i: int, action: Action, turn: Turn) -> None:
-        """A linked id acted again: the person it is hears of it."""
-        code, item = int(columns.action[i]), int(columns.item[i])
-        recent = ACTIONS[code].recent and not columns.late[i]
-        self._send(
-            Merge(
-                person=Pseudonym(self._link_of(action.person)),
-                source=self.partition,
-                offset=int(columns.offset[i]),
-                n=1,
-                received_at=action.received_at,
-                counts=tuple(int(code == c) for c in range(len(ACTIONS))),
-                entered=int(recent),
-                first=action.occurred_at,
-                newest=action.occurred_at,
-                recent=(MergedAction(item, int(columns.category[i]), action.occurred_at, code),)
-                if recent
-                else (),
-                seen=(item,) if ACTIONS[code].recent else (),
-                hidden=(item,) if code == HIDE else (),
-            ),
-            turn,
-        )
-
-    def _link_of(self, person: str) -> str:
-        if person not in self._links:
-            held = self._fetch([keys.link(self.partition, person, self.generation)])[0]
-            self._links[person] = (held or b"").decode()
-        return self._links[person]
-
-    def _send(self, merge: Merge, turn: Turn) -> None:
-        turn.write.entries.append(
-            StreamEntry(
-                keys.outbox(self.partition, self.generation),
-                b"%d-%d" % (merge.offset, merge.n),
-                {b"k": merge.person.encode(), b"v": events.encode(merge)},
-            )
-        )
-
-    def _merge(self, event: Merge, turn: Turn) -> None:
-        """Takes what another partition sent, unless its number was here before. No facts."""
-        number = (event.offset, event.n)
-        if number <= self._received.get(event.source, (-1, 0)):
-            return
-        self._received[event.source] = number
-        turn.write.fields.setdefault(keys.received(self.partition, self.generation), {})[
-            b"%d" % event.source
-        ] = b"%d-%d" % number
-        slots = self._rows.slots([event.person])
-        rows = self._rows.take(slots)
-        row = rows[0]
-        row["version"] = features.VERSION
-        row["counts"] += np.array(event.counts, np.uint32)
-        row["first"] = min(filter(None, (int(row["first"]), event.first)), default=0)
-        row["newest"] = max(int(row["newest"]), event.newest)
-        entries = [
-            (time * 1000 + ms, item, category, action)
-            for item, time, ms, category, action in ring.recent(row).tolist()
-        ] + [(a.at, a.item, a.category, a.action) for a in event.recent]
-        row["n"] += event.entered
-        row["window"] = np.roll(row["window"], event.entered % window.LAG)  # its slots count by n
-        ring.write(row, sorted(entries)[-ring.SIZE :], int(row["n"]))
-        self._rows.put(slots, rows)
-        turn.dirty.update(slots.tolist())
-        turn.spoke.update(slots.tolist())
-        for prefix, items in ((b"s", event.seen), (b"h", event.hidden)):
-            if items:
-                key = prefix + self._rows.key(int(slots[0]))[1:]
-                turn.write.append(key, np.array(items, "<u8").tobytes())
+            self._linked.merge(offset, event, turn)

@@ -1,4 +1,5 @@
-"""The part of the fold that joins what people were shown with what they did (`models.outcomes`)."""
+"""The part of the fold that joins what people were shown with what they did (`models.outcomes`), under
+whichever of their ids (`models.links`)."""
 
 from __future__ import annotations
 
@@ -9,15 +10,18 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.folds.batch import Hashes
+from flows.folds import left
+from flows.folds.batch import Hashes, Turn
 from flows.kit.rows import Fetch
 from models import account as accounts
-from models import impressions, outcomes
-from models.account import Account, Outcome
+from models import impressions, links, outcomes
+from models.account import Account, Mark, Outcome
 from models.outcomes import STATE, Assignment, Effect, Shown
 from schemas import event as events
 from schemas import facts, keys
-from schemas.event import Action, Served
+from schemas import links as stored
+from schemas.alphabet import Pseudonym
+from schemas.event import Action, Link, Linking, Merge, MergedOutcome, Served
 from schemas.facts import STATES
 from schemas.write import Write
 
@@ -27,18 +31,23 @@ _CLICKED: Final = STATES.index("clicked")
 _MOST_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
-Told = list[tuple[int, Served | Action]]
-"""(offset, what was served or what may have come of it), in log order."""
+Record = Served | Action | Link | Linking | Merge
+Told = list[tuple[int, Record]]
+"""(offset, what was served, what may have come of it or what ties ids together), in log order."""
 
 
 def told(records: Sequence[tuple[int, int, events.Event]]) -> Told:
-    """The records that concern a slate."""
-    return [
-        (offset, event)
-        for offset, _, event in records
-        if (type(event) is Action and event.slate_id and event.action in STATE)
-        or type(event) is Served
-    ]
+    """The records that concern a slate, or links."""
+    found: Told = []
+    for offset, _, event in records:
+        if type(event) is Action:
+            if event.slate_id and event.action in STATE:
+                found.append((offset, event))
+        elif isinstance(event, Served | Link | Linking) or (
+            isinstance(event, Merge) and left.concerns(event)
+        ):
+            found.append((offset, event))
+    return found
 
 
 class Slates:
@@ -68,21 +77,36 @@ class Slates:
             self._accounts.clear()
             self._shown.clear()
 
-    def join(self, records: Told, write: Write) -> tuple[facts.Arms, facts.Moments]:
-        """Folds them in, puts what changed into `write`, and answers the facts."""
+    def join(self, records: Told, turn: Turn) -> tuple[facts.Arms, facts.Moments]:
+        """Folds them in, puts what changed into the turn's write and what it sends, answers the facts."""
         if not records:
             return facts.NO_ARMS, facts.NO_MOMENTS
         self._load(records)
-        gathered = _Gathered(write)
+        gathered = _Gathered(turn.write)
         for offset, event in records:
-            gathered.add(offset, self._effect(self._accounts[event.person], event))
-        self._store(records, write)
+            account = self._accounts[event.person]
+            if isinstance(event, Served | Action):
+                if account.links is not None and account.links.to:
+                    self._forward(offset, event, account.links.to, turn)
+                else:
+                    gathered.add(offset, self._effect(account, event))
+            elif isinstance(event, Merge):
+                if offset in turn.taken:
+                    for effect in self._receive(account, event):
+                        gathered.add(offset, effect)
+            elif isinstance(event, Linking):
+                links.mark(account, Mark(event.of, event.link, event.received_at))
+            elif not (merge := turn.outgoing[offset, 1]).lost:
+                left.put(merge, outcomes.leave(account, event.to), self._shown[event.person])
+        self._store(records, turn.write)
         return gathered.facts()
 
     def _load(self, records: Told) -> None:
         """What is not here yet of these people, in one call."""
         people = dict.fromkeys(event.person for _, event in records)
-        shown = dict.fromkeys(event.person for _, event in records if type(event) is Served)
+        shown = dict.fromkeys(
+            event.person for _, event in records if _shows(event) or isinstance(event, Link)
+        )
         new = [person for person in people if person not in self._accounts]
         unseen = [person for person in shown if person not in self._shown]
         if not new and not unseen:
@@ -97,18 +121,56 @@ class Slates:
 
     def _effect(self, account: Account, event: Served | Action) -> Effect:
         if isinstance(event, Served):
-            return self._serve(account, event)
+            return self._serve(account, event, event.person)
         outcome = Outcome(self._items[event.item_id], STATE[event.action], event.received_at)
         return outcomes.act(account, _xxh(event.slate_id.encode()), outcome)
 
-    def _serve(self, account: Account, served: Served) -> Effect:
+    def _serve(self, account: Account, served: Served, person: str) -> Effect:
+        """`person` are they whose account it is; the slate may have been served to a guest of theirs."""
         shown = self._hashed(served)
-        effect = outcomes.serve(account, shown)
+        effect = outcomes.serve(account, shown, "" if person == served.person else served.person)
         if effect.arms:
-            items = np.array(list(dict.fromkeys(shown.items)), np.uint64)
-            held = self._shown[served.person]
-            self._shown[served.person] = impressions.update(held, items, shown.at // 1000)
+            self._show(person, shown)
         return effect
+
+    def _show(self, person: str, shown: Shown) -> None:
+        items = np.array(list(dict.fromkeys(shown.items)), np.uint64)
+        if len(items):
+            held = self._shown[person]
+            self._shown[person] = impressions.update(held, items, shown.at // 1000)
+
+    def _forward(self, offset: int, event: Served | Action, to: str, turn: Turn) -> None:
+        """An id that was linked counts nothing any more: the person that it is does."""
+        if isinstance(event, Action):
+            state, item = STATE[event.action], self._items[event.item_id]
+            slate = _xxh(event.slate_id.encode())
+            told = MergedOutcome(slate, item, state, event.received_at)
+            turn.outgoing[offset, 1].outcomes = (told,)  # its row was forwarded already
+            return
+        self._show(event.person, self._hashed(event))
+        turn.send(
+            Merge(
+                person=Pseudonym(to),
+                source=self._partition,
+                offset=offset,
+                n=1,
+                received_at=event.received_at,
+                of=event.person,
+                served=event,
+            )
+        )
+
+    def _receive(self, account: Account, merge: Merge) -> list[Effect]:
+        effects = outcomes.receive(account, merge.of, left.taken(merge))
+        if merge.served is not None:
+            effects.append(self._serve(account, merge.served, merge.person))
+        if merge.impressions:
+            held, new = self._shown[merge.person], left.impressions(merge)
+            self._shown[merge.person] = impressions.merge(held, new)
+        if merge.link:
+            mark = Mark(merge.of, merge.link, merge.received_at)
+            links.answer(account, mark, lost=merge.lost)
+        return effects
 
     def _hashed(self, served: Served) -> Shown:
         items, names = self._items, self._names
@@ -128,9 +190,19 @@ class Slates:
     def _store(self, records: Told, write: Write) -> None:
         p, g, values = self._partition, self._generation, write.values
         for person in dict.fromkeys(event.person for _, event in records):
-            values[keys.open_slates(p, person, g)] = accounts.encode(self._accounts[person])
-        for person in dict.fromkeys(event.person for _, event in records if type(event) is Served):
+            account = self._accounts[person]
+            values[keys.open_slates(p, person, g)] = accounts.encode(account)
+            if account.links is not None:
+                values[keys.link(p, person, g)] = stored.encode(links.view(account))
+        for person in dict.fromkeys(event.person for _, event in records if _shows(event)):
             values[keys.impressions(p, person, g)] = self._shown[person].tobytes()
+
+
+def _shows(event: Record) -> bool:
+    """Whether it changes what somebody was shown lately."""
+    if isinstance(event, Merge):
+        return bool(event.impressions or event.served)
+    return isinstance(event, Served)
 
 
 class _Gathered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import Any, Final
 
 import redis
@@ -33,34 +34,33 @@ class Torn(RuntimeError):
     """A command failed inside EXEC, which does not roll back: the partition must be rebuilt."""
 
 
+class StoreFull(RuntimeError):
+    """Redis is at maxmemory: it refused the batch as a whole; the text names the remedy."""
+
+
 def torn_key(flow: str, partition: int, generation: int = 0) -> bytes:
     return keys.fence(flow, partition, generation) + b":torn"
 
 
 def commit(client: Client, write: Write) -> None:
-    """Errors: `Fenced`, `Torn`; `redis.RedisError` where nothing was written or nobody knows: the
-    fence will tell."""
+    """Errors: `Fenced`, `Torn`, `StoreFull`; `redis.RedisError` where nothing was written or nobody
+    knows: the fence will tell."""
     key = keys.fence(write.flow, write.partition, write.generation)
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(key)
         held = pipe.get(key)
-        stands = fences.decode(held).offset if held is not None else 0
-        if stands != write.first:
-            raise Fenced(
-                f"{write.flow} partition {write.partition}: the batch starts at {write.first},"
-                f" the fence stands at {stands}"
-            )
+        _check_mine(write, held)
         pipe.multi()
         _queue(pipe, write)
-        write.fence.committed_at = time.time_ns() // 1_000_000
+        if write.fence.offset != write.first:  # else it only moves what is held: no record is in it
+            write.fence.committed_at = time.time_ns() // 1_000_000
         pipe.set(key, fences.encode(write.fence))
         try:
             pipe.execute()
         except redis.WatchError:
             raise Fenced(f"{write.flow} partition {write.partition}: the fence moved") from None
-        except redis.exceptions.ExecAbortError:
-            raise  # refused while queueing (out of memory, say): nothing was applied
         except redis.ResponseError as error:
+            _check_applied(write, error)
             client.set(torn_key(write.flow, write.partition, write.generation), b"%d" % write.first)
             raise Torn(
                 f"{write.flow} partition {write.partition}: a command failed inside the transaction"
@@ -68,11 +68,43 @@ def commit(client: Client, write: Write) -> None:
             ) from error
 
 
+def _check_applied(write: Write, error: redis.ResponseError) -> None:
+    """Raises where the transaction was refused before it ran: then nothing was applied.
+
+    redis-py raises what the first queued command was told, in place of EXEC's own error.
+    """
+    aborted = redis.exceptions.ExecAbortError
+    if not isinstance(error, aborted) and not isinstance(error.__context__, aborted):
+        return
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in str(error):
+        raise StoreFull(
+            f"Redis is full (maxmemory) and refused a batch of {write.flow} partition"
+            f" {write.partition} at offset {write.first}; nothing of it was applied. Give it more memory"
+            " (CONFIG SET maxmemory): the flow goes on from there"
+        ) from None
+    raise error
+
+
+def _check_mine(write: Write, held: bytes | None) -> None:
+    fence = fences.decode(held) if held is not None else None
+    stands = fence.offset if fence is not None else 0
+    if stands != write.first:
+        raise Fenced(
+            f"{write.flow} partition {write.partition}: the batch starts at {write.first},"
+            f" the fence stands at {stands}"
+        )
+    if fence is not None and fence.version == fences.HELD:
+        raise Fenced(f"{write.flow} partition {write.partition} is being rebuilt")
+
+
 def _queue(pipe: Any, write: Write) -> None:
     if write.values:
-        pipe.mset(write.values)
+        # by its name: a cluster's pipeline has no method for it, since keys may lie in several slots
+        pipe.execute_command("MSET", *chain.from_iterable(write.values.items()))
     if write.appends:
-        pipe.eval(_APPEND_ALL, len(write.appends), *write.appends, *write.appends.values())
+        pipe.execute_command(
+            "EVAL", _APPEND_ALL, len(write.appends), *chain(write.appends, write.appends.values())
+        )
     for key, mapping in write.fields.items():
         pipe.hset(key, mapping=mapping)
     for key, names in write.removed.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from kafka import KafkaProducer
@@ -11,10 +11,13 @@ from kafka import KafkaProducer
 from infra import kafka
 from infra.log import Batch
 from infra.settings import Settings
+from schemas import dead_letter
 from schemas.dead_letter import DeadLetter
 from schemas.topics import DEAD_LETTERS
 
 SEND_SECONDS = 30.0
+MOST_BYTES: Final = 600_000
+"""A longer value stays in its topic: in base64 it would be more than a broker takes in a record."""
 REASONS = ("does_not_fit_schema", "empty", "not_json", "not_utf8", "too_deep")
 """Of a record that does not decode."""
 
@@ -41,22 +44,32 @@ def split(
         pass
     good: list[tuple[int, int, Any]] = []
     letters: list[DeadLetter] = []
-    for offset, stamp, value in zip(batch.offsets, batch.stamps, batch.values, strict=True):
+    for place, value in enumerate(batch.values):
         try:
             if value is None:
                 raise ValueError
-            good.append((offset, stamp, decode(value)))
+            good.append((batch.offsets[place], batch.stamps[place], decode(value)))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             why = "empty" if value is None else reason(error)
-            letters.append(letter(topic, batch.partition, offset, stamp, why, value))
+            letters.append(letter(topic, batch, place, why))
     return good, letters
 
 
-def letter(
-    topic: str, partition: int, offset: int, stamp: int, why: str, value: bytes | None
-) -> DeadLetter:
+def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
+    """Of record number `place` of a batch."""
+    value = batch.values[place]
+    size = len(value or b"")
+    headers = dict(batch.headers[place]) if batch.headers else {}
     return DeadLetter(
-        topic=topic, partition=partition, offset=offset, reason=why, value=value, record_at=stamp
+        topic=topic,
+        partition=batch.partition,
+        offset=batch.offsets[place],
+        reason=why,
+        value=value if size <= MOST_BYTES else None,
+        record_at=batch.stamps[place],
+        key=batch.keys[place] if batch.keys else None,
+        size=size,
+        tries=dead_letter.tries(headers.get(dead_letter.TRIES)),
     )
 
 
@@ -68,13 +81,17 @@ class Letters:
         self._producer: KafkaProducer | None = None
 
     def send(self, letters: list[DeadLetter]) -> None:
+        """All of them together, then waits for all."""
         if not letters:
             return
         if self._producer is None:
-            self._producer = kafka.producer(self._settings)
+            self._producer = kafka.producer(self._settings, batch_size=256 << 10)
         sent = [
             self._producer.send(
-                DEAD_LETTERS.name, key=letter.key, value=msgspec.json.encode(letter), partition=0
+                DEAD_LETTERS.name,
+                key=letter.identity.encode(),
+                value=dead_letter.encode(letter),
+                partition=0,
             )
             for letter in letters
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from infra.telemetry import Telemetry
 from schemas.dead_letter import DeadLetter
 
 log = logging.getLogger(__name__)
-ENDS: Final = ("fenced", "torn")
+ENDS: Final = ("fenced", "torn", "full")
 
 
 class Meter:
@@ -47,10 +48,15 @@ class Meter:
         """It looked for more: now, or at `at`, Unix time in s."""
         self._series("freshet_flow_seen_timestamp_seconds").set(time.time() if at is None else at)
 
-    def stands(self, partition: int, offset: int, end: int) -> None:
+    def stands(self, partition: int, offset: int, end: int | None) -> None:
+        """`end`: of the log, None where the broker does not say: then the lag is no number either."""
         series = self.telemetry.series
+        lag = math.nan if end is None else max(0, end - offset)
         series("freshet_flow_offset", self.flow, str(partition)).set(offset)
-        series("freshet_flow_lag", self.flow, str(partition)).set(max(0, end - offset))
+        series("freshet_flow_lag", self.flow, str(partition)).set(lag)
+
+    def paused(self, partition: int, is_: bool) -> None:
+        self.telemetry.set("freshet_flow_paused", is_, self.flow, str(partition))
 
     def committed(self, batch: Batch, seconds: float, counts: Mapping[str, int]) -> None:
         """A batch is committed, which took `seconds`; `counts` are its fold's."""

@@ -7,9 +7,7 @@ from typing import Any
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-from schemas.write import Write
-
-Commit = Callable[[Write], None]
+Commit = Callable[[Any], None]
 
 
 class _Committer(StatelessSinkPartition[Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,16 +30,18 @@ class Reader:
     """Stop at the ends that the log had at the start, instead of following it."""
     poll_ms: int = POLL_MS
 
+    before_poll: Callable[[], None] = lambda: None
+    """Called before the log is asked, between batches: by whoever has to look at something else too."""
+
     def __post_init__(self) -> None:
         self.consumer: KafkaConsumer = kafka.consumer(self.settings)
         self.position: dict[int, int] = {}
         self.end: dict[int, int] = {}
-        self.log_ends: dict[int, int] = {}
-        """By partition, the log's end as it was last told with records: no request of its own."""
         self.polled_at = time.time()
         """When the log was last asked, Unix time in s."""
         self._waiting: dict[int, list[Any]] = {}
         self._uncommitted: dict[int, Batch] = {}
+        self._paused: set[int] = set()
 
     def assign(self, positions: dict[int, int]) -> None:
         """Start each partition at its fence."""
@@ -56,8 +59,7 @@ class Reader:
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset and end of the partition's log."""
         tp = TopicPartition(self.topic, partition)
-        self.log_ends[partition] = self.consumer.end_offsets([tp])[tp]
-        return self.consumer.beginning_offsets([tp])[tp], self.log_ends[partition]
+        return self.consumer.beginning_offsets([tp])[tp], self.consumer.end_offsets([tp])[tp]
 
     def next(self, partition: int) -> Batch | None:
         """The next batch, or None where there is nothing yet or the one before is uncommitted.
@@ -68,14 +70,15 @@ class Reader:
             raise StopIteration
         if partition in self._uncommitted:
             return None
-        if self.until_end and self.position[partition] >= self.end[partition]:
+        ends = self.until_end and self.position[partition] >= self.end[partition]
+        if ends or (self.until_end and partition in self._paused):
             raise StopIteration
         if not self._waiting:
+            self.before_poll()
             # the engine asks every partition before a batch goes on to its commit: never hold one up
             wait = 0 if self._uncommitted else self.poll_ms
             for tp, records in self.consumer.poll(wait).items():
                 self._waiting[tp.partition] = records
-                self.log_ends[tp.partition] = self.consumer.highwater(tp) or 0
             self.polled_at = time.time()
         records = self._waiting.pop(partition, None)
         if not records:
@@ -90,8 +93,25 @@ class Reader:
             [r.timestamp for r in records],
             [r.value for r in records],
             keys=[r.key for r in records],
+            headers=[r.headers for r in records] if any(r.headers for r in records) else [],
         )
         return self._uncommitted[partition]
+
+    def pause(self, partition: int) -> None:
+        """No more of it is read, from where it stands; the others go on."""
+        at = TopicPartition(self.topic, partition)
+        self._waiting.pop(partition, None)
+        self.consumer.seek(at, self.position[partition])
+        self.consumer.pause(at)
+        self._paused.add(partition)
+
+    def resume(self, partition: int) -> None:
+        self.consumer.resume(TopicPartition(self.topic, partition))
+        self._paused.discard(partition)
+
+    def under_way(self, partition: int) -> Batch | None:
+        """The batch that was read and is not committed yet."""
+        return self._uncommitted.get(partition)
 
     def committed(self, partition: int) -> Batch | None:
         """The partition may go on. Answers the batch that it waited for."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Final
 
 from flows.kit.commit import torn_key
 from infra.kafka import TopicInfo
@@ -12,6 +14,8 @@ from schemas import keys
 from schemas.fence import Fence
 
 log = logging.getLogger(__name__)
+HOLD_SECONDS: Final = 60.0
+"""How long a start waits for a partition that is being rebuilt."""
 
 
 class Refused(RuntimeError):
@@ -31,7 +35,7 @@ def stand(
     """The fence to start from. Errors: `Refused`."""
     _drop_if_torn(client, flow, partition, generation)
     where = f"{flow} partition {partition}"
-    held = client.get(keys.fence(flow, partition, generation))
+    held = _released(client, keys.fence(flow, partition, generation), where)
     if held is None:
         if log_start != 0:
             raise Refused(
@@ -56,6 +60,21 @@ def stand(
             " rebuild (freshet rebuild)"
         )
     return fence
+
+
+def _released(client: Client, key: bytes, where: str) -> bytes | None:
+    """The fence, once nobody holds it. Errors: `Refused` where that does not end."""
+    until = time.monotonic() + HOLD_SECONDS
+    while held := client.get(key):
+        if fences.decode(held).version != fences.HELD:
+            return bytes(held)
+        if time.monotonic() > until:
+            raise Refused(
+                f"{where}: a rebuild of this partition did not end; run it again"
+                " (freshet rebuild --partition)"
+            )
+        time.sleep(0.05)
+    return None
 
 
 def _drop_if_torn(client: Client, flow: str, partition: int, generation: int) -> None:

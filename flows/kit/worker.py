@@ -6,14 +6,16 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
-from flows.kit.commit import Fenced, Torn, commit
+from flows.kit.commit import Fenced, StoreFull, Torn, commit
 from flows.kit.letters import REASONS, Letters, letter
 from flows.kit.meter import Meter
+from flows.kit.poison import Poison
 from flows.kit.source import Reader
 from flows.kit.stand import stand
 from infra import store
+from infra.ends import Ends
 from infra.kafka import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
@@ -24,6 +26,8 @@ from schemas.topics import Topic
 from schemas.write import Write
 
 log = logging.getLogger(__name__)
+MOST_LINES: Final = 20
+"""Dead letters of a batch that are named in the log."""
 
 
 class Worker:
@@ -58,8 +62,14 @@ class Worker:
             self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
             log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
         self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
+        limit = settings.poison_limit
+        self._poison = Poison(self.redis, name, topic.name, self.fences, limit, generation)
+        for p in self._poison.paused:
+            self.reader.pause(p)
+        self.reader.before_poll = self._between
         self.meter = Meter(settings, name, str(self.partitions[0]))
         self.meter.expect(REASONS)
+        self._ends = Ends(settings, {topic.name: self.partitions})
         self.meter.at_scrape(self._stands)
         self._open = ExitStack()
         self._open.enter_context(self.meter.exposed())
@@ -67,29 +77,22 @@ class Worker:
     def dead_letters(self, step: tuple[Any, list[DeadLetter]]) -> Any:
         """Passes the good on once the broker has the bad."""
         good, letters = step
-        self.send(letters)
+        if letters:
+            self.send(letters)
+            self._poison.saw(letters)
         return good
 
     def send(self, letters: list[DeadLetter]) -> None:
         self._letters.send(letters)
         self.meter.dead(letters)
-        for sent in letters:
-            log.warning("dead letter %s: %s", sent.key.decode(), sent.reason)
+        for sent in letters[:MOST_LINES]:
+            log.warning("dead letter %s: %s", sent.identity, sent.reason)
+        if len(letters) > MOST_LINES:
+            log.warning("and %d dead letters more of this batch", len(letters) - MOST_LINES)
 
     def refuse(self, batch: Batch, place: int, why: str) -> None:
         """Sends record number `place` of a batch to the dead letters."""
-        self.send(
-            [
-                letter(
-                    self.topic.name,
-                    batch.partition,
-                    batch.offsets[place],
-                    batch.stamps[place],
-                    why,
-                    batch.values[place],
-                )
-            ]
-        )
+        self.send([letter(self.topic.name, batch, place, why)])
 
     def next_fence(self, partition: int, next_: int, stamps: Sequence[int]) -> Fence:
         """The fence after a batch that ends before offset `next_`."""
@@ -98,21 +101,41 @@ class Worker:
         return Fence(held.topic_id, held.partitions, next_, newest, held.version)
 
     def commit(self, write: Write) -> None:
+        p = write.partition
+        if under_way := self.reader.under_way(p):
+            self._poison.count(under_way, write)
         begun = time.monotonic()
-        with self.meter.ending(fenced=Fenced, torn=Torn):
+        with self.meter.ending(fenced=Fenced, torn=Torn, full=StoreFull):
             commit(self.redis, write)
         spent = time.monotonic() - begun
-        self.fences[write.partition] = write.fence
-        if batch := self.reader.committed(write.partition):
+        self.fences[p] = write.fence
+        if batch := self.reader.committed(p):
             self.meter.committed(batch, spent, write.counts)
+            if self._poison.pauses(p):
+                self.reader.pause(p)
+            self.between(p)
+
+    def between(self, partition: int) -> None:
+        """Called between two batches of a partition, as they come and while none come."""
+
+    def _between(self) -> None:
+        for p in self._poison.resumed():
+            self.reader.resume(p)
+        for p in self.partitions:
+            if self.reader.under_way(p) is None:
+                self.between(p)
 
     def _stands(self) -> None:
+        """In the scrape's thread: a flow that hangs or is paused still tells how far it is behind."""
         self.meter.seen(self.reader.polled_at)
+        ends = self._ends.get() or {}
         for partition, fence in self.fences.items():
-            self.meter.stands(partition, fence.offset, self.reader.log_ends[partition])
+            self.meter.stands(partition, fence.offset, ends.get((self.topic.name, partition)))
+            self.meter.paused(partition, partition in self._poison.paused)
 
     def close(self) -> None:
         self._open.close()
+        self._ends.close()
         self._letters.close()
         self.reader.consumer.close()
         self.redis.close()

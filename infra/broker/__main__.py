@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infra.broker.codes import CannotStart
 from infra.broker.folder import cannot_write
-from infra.broker.node import Broker
+from infra.broker.node import RETENTION_CHECK_SECONDS, Broker
 from infra.broker.server import serve
 
 
@@ -22,9 +22,15 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     _many_files()
     try:
-        broker = Broker(arguments.data, arguments.partitions, arguments.fsync)
+        broker = Broker(
+            arguments.data,
+            arguments.partitions,
+            arguments.fsync,
+            arguments.retention_check_seconds,
+            arguments.auto_create,
+        )
         try:
-            _run(broker, arguments.host, arguments.port)
+            _run(broker, arguments.host, arguments.port, arguments.advertised)
         finally:
             broker.close()
     except CannotStart as error:
@@ -36,16 +42,16 @@ def main() -> int:
     return 0
 
 
-def _run(broker: Broker, host: str, port: int) -> None:
+def _run(broker: Broker, host: str, port: int, advertised: tuple[str, int] | None) -> None:
     def ready(host: str, port: int) -> None:
         print(f"listening {host}:{port}", flush=True)
 
     try:
         import uvloop
     except ImportError:
-        asyncio.run(serve(broker, host, port, ready))
+        asyncio.run(serve(broker, host, port, ready, advertised))
     else:
-        uvloop.run(serve(broker, host, port, ready))
+        uvloop.run(serve(broker, host, port, ready, advertised))
 
 
 def _many_files() -> None:
@@ -63,6 +69,20 @@ def _port(text: str) -> int:
     return port
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.01 <= seconds <= 86_400:
+        raise ValueError
+    return seconds
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise ValueError
+    return host.strip("[]"), _port(port)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m infra.broker", description="A single-node broker, kept on disk."
@@ -70,8 +90,27 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=0, help="0 takes a free one")
+    parser.add_argument(
+        "--advertised",
+        type=_address,
+        metavar="HOST:PORT",
+        help="where clients reach it, if not where it listens: behind a proxy, say",
+    )
     parser.add_argument("--partitions", type=int, default=4, help="of a topic made without a count")
+    parser.add_argument(
+        "--auto-create",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make a topic that a client asks about",
+    )
     parser.add_argument("--fsync", action="store_true", help="acknowledge only what is on the disk")
+    parser.add_argument(
+        "--retention-check-seconds",
+        type=_seconds,
+        default=RETENTION_CHECK_SECONDS,
+        metavar="S",
+        help="between two looks for records that no topic keeps any longer",
+    )
     return parser.parse_args()
 
 

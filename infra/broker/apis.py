@@ -36,7 +36,14 @@ from kafka.protocol.metadata import (
     FindCoordinatorRequest,
     MetadataRequest,
 )
-from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
+from kafka.protocol.producer import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+    ProduceRequest,
+    TxnOffsetCommitRequest,
+)
 
 from infra.broker.codes import Code
 from infra.broker.handlers import (
@@ -46,6 +53,7 @@ from infra.broker.handlers import (
     fetch,
     groups,
     membership,
+    missing,
     offsets,
     produce,
     topics,
@@ -63,6 +71,7 @@ class Api(NamedTuple):
     low: int
     high: int
     handle: Handler
+    listed: bool = True  # told in ApiVersions
 
 
 async def api_versions(_: Broker, call: Call) -> Any:
@@ -80,6 +89,7 @@ def versions(error: Code) -> Any:
             # librdkafka drops a broker that does not claim Produce v0, which none needs to answer
             key(api_key=n, min_version=0 if n == 0 else api.low, max_version=api.high)
             for n, api in APIS.items()
+            if api.listed
         ],
     )
 
@@ -111,5 +121,9 @@ _TABLE: Final = (
     Api(DeleteGroupsRequest, 0, 2, groups.delete),
     Api(IncrementalAlterConfigsRequest, 0, 1, configs.alter_some),
     Api(DescribeClusterRequest, 0, 1, cluster.describe),
+    Api(AddPartitionsToTxnRequest, 0, 3, missing.add_partitions, listed=False),
+    Api(AddOffsetsToTxnRequest, 0, 4, missing.add_offsets, listed=False),
+    Api(EndTxnRequest, 0, 4, missing.end, listed=False),
+    Api(TxnOffsetCommitRequest, 0, 4, missing.commit_offsets, listed=False),
 )
 APIS: Final[dict[int, Api]] = {api.codec.API_KEY: api for api in _TABLE}

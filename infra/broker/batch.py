@@ -1,8 +1,8 @@
 """One record batch (magic 2): its header, and the checks without which no log accepts it.
 
 A batch that a broker acknowledges and no consumer can read stops every consumer behind it for
-good, so a batch is walked record by record before it is written: by lengths always, field by
-field where keys must be present.  Layout: the Kafka protocol guide, "Record Batch".
+good, so a batch is walked record by record before it is written.  Layout: the Kafka protocol
+guide, "Record Batch".
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from crc32c import crc32c
 
 from infra.broker.codes import Code, Refused
 from infra.broker.compression import decompress
+from infra.broker.missing import lacks
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 PREFIX: Final = struct.Struct(">qii")  # what a broker rewrites: base offset, length, leader epoch
@@ -60,11 +61,11 @@ def header_at(data: bytes | memoryview, position: int = 0) -> Header:
     return Header._make(HEADER.unpack_from(data, position))
 
 
-def checked(data: bytes, max_bytes: int, keyed: bool) -> Header:
+def checked(data: bytes, max_bytes: int) -> Header:
     """The header of `data` if it is exactly one readable batch of at most `max_bytes`.
 
-    `keyed` refuses records without a key.  Errors: `Refused` with CORRUPT_MESSAGE where bytes
-    were damaged, INVALID_RECORD where they were made wrong, MESSAGE_TOO_LARGE.
+    Errors: `Refused` with CORRUPT_MESSAGE where bytes were damaged, INVALID_RECORD where they
+    were made wrong, MESSAGE_TOO_LARGE.
     """
     header = _framed(data)
     if len(data) > max_bytes:
@@ -76,15 +77,14 @@ def checked(data: bytes, max_bytes: int, keyed: bool) -> Header:
     if header.records <= 0 or header.records != header.last_delta + 1:
         raise Refused(Code.INVALID_RECORD, "record count and last offset delta disagree")
     if header.attributes & (TRANSACTIONAL_BIT | CONTROL_BIT):
-        raise Refused(Code.INVALID_RECORD, "transactional and control batches are not supported")
+        raise lacks(Code.INVALID_RECORD, "transactions")
     if header.attributes & LOG_APPEND_TIME_BIT:
         raise Refused(Code.INVALID_TIMESTAMP, "only the broker stamps append time")
     if header.producer >= 0 and (header.sequence < 0 or header.epoch < 0):
         raise Refused(Code.INVALID_RECORD, "producer id without epoch or sequence")
     payload, position = _payload(data, header)
-    walk = _walk_fields if keyed else _walk_lengths
     try:
-        walk(payload, position, header.records)
+        _walk_lengths(payload, position, header.records)
     except IndexError:
         raise Refused(Code.INVALID_RECORD, "records end too early") from None
     return header
@@ -147,40 +147,6 @@ def _walk_lengths(data: bytes, at: int, count: int) -> None:
             raise Refused(Code.INVALID_RECORD, "record length out of range")
     if at != len(data):
         raise Refused(Code.INVALID_RECORD, "records and the length of their batch disagree")
-
-
-def _walk_fields(data: bytes, at: int, count: int) -> None:
-    """As `_walk_lengths`, and refuses a record without a key or with wrong inner lengths."""
-    for index in range(count):
-        size, at = _varint(data, at)
-        stop = at + size
-        _, at = _varint(data, at + 1)  # behind the attributes: timestamp delta
-        delta, at = _varint(data, at)
-        if delta != index:
-            raise Refused(Code.INVALID_RECORD, "offset deltas must count up from 0")
-        key, at = _varint(data, at)
-        if key < 0:
-            raise Refused(Code.INVALID_RECORD, "compacted topics need a key")
-        value, at = _varint(data, at + key)
-        at = _headers(data, at + max(value, 0), stop)
-        if value < -1 or at != stop:
-            raise Refused(Code.INVALID_RECORD, "record and its length disagree")
-    if at != len(data):
-        raise Refused(Code.INVALID_RECORD, "records and the length of their batch disagree")
-
-
-def _headers(data: bytes, at: int, stop: int) -> int:
-    """Where the record's headers, which begin with their number at `at`, end."""
-    number, at = _varint(data, at)
-    if number < 0:
-        raise Refused(Code.INVALID_RECORD, "negative number of headers")
-    for _ in range(number):
-        key, at = _varint(data, at)
-        value, at = _varint(data, at + key)
-        at += max(value, 0)
-        if key < 0 or value < -1 or at > stop:
-            raise Refused(Code.INVALID_RECORD, "header longer than its record")
-    return at
 
 
 def _unsigned(data: bytes, at: int) -> tuple[int, int]:

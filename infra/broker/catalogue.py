@@ -7,6 +7,7 @@ is removed on start.  Folders are named by topic id, so no topic name ever becom
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -17,8 +18,10 @@ from infra.broker.checkpoint import Checkpoint
 from infra.broker.codes import CannotStart, Code, Refused
 from infra.broker.files import sync_directory, write_atomically
 from infra.broker.log import Log
+from infra.broker.segment import stored
 from infra.broker.topic import Topic, check_name
 
+LOG: Final = logging.getLogger("infra.broker")
 VERSION: Final = 1
 PRODUCER_BLOCK: Final = 1000  # producer ids reserved at once, as in Kafka
 MAX_PARTITIONS: Final = 10_000  # one topic
@@ -40,7 +43,7 @@ class Catalogue:
         self._reserved = self._next_producer
         for name, entry in saved["topics"].items():
             topic = Topic(name, uuid.UUID(entry["id"]), entry["configs"])
-            self._open_logs(topic, entry["partitions"])
+            self._open_logs(topic, entry["partitions"], must_exist=True)
             self.topics[name] = self.by_id[topic.id] = topic
         if not self._file.exists():
             self._save()
@@ -129,27 +132,40 @@ class Catalogue:
 
     # -- the disk
 
+    def retain(self, now: int) -> None:
+        """Deletes what the topics' configs no longer keep; a log that cannot be is told of."""
+        for topic in self.topics.values():
+            for partition, log in enumerate(topic.logs):
+                try:
+                    gone = log.retain(topic.rules, now)
+                except OSError as error:
+                    reason = os.strerror(error.errno or 0)
+                    LOG.warning("%s/%d: cannot delete: %s", topic.name, partition, reason)
+                    continue
+                if gone:
+                    told = (topic.name, partition, gone, log.start)
+                    LOG.info("%s/%d: %d segments deleted, begins at offset %d", *told)
+
     def flush(self) -> None:
         """Puts every log on the disk and notes how far. Blocks; safe in another thread."""
-        self._checkpoint.flush(self._keyed_logs())
+        self._checkpoint.flush(self._logs())
 
     def close(self) -> None:
         """Flushes and closes every log. Errors: `OSError`."""
-        self._checkpoint.close(self._keyed_logs())
+        self._checkpoint.close(self._logs())
 
-    def _keyed_logs(self) -> dict[str, Log]:
-        return {
-            f"{topic.id}/{n}": log
-            for topic in list(self.topics.values())
-            for n, log in enumerate(list(topic.logs))
-        }
+    def _logs(self) -> list[Log]:
+        return [log for topic in list(self.topics.values()) for log in list(topic.logs)]
 
-    def _open_logs(self, topic: Topic, partitions: int) -> None:
+    def _open_logs(self, topic: Topic, partitions: int, must_exist: bool = False) -> None:
         path = self._path(topic)
         path.mkdir(exist_ok=True)
+        found = stored(path)
         for n in range(len(topic.logs), partitions):
-            trusted = self._checkpoint.trusted(f"{topic.id}/{n}")
-            topic.logs.append(Log(path / f"{n}.log", self._fsync, trusted))
+            if must_exist and n not in found:
+                raise CannotStart(f"{path} lacks the files of partition {n}: restore a copy")
+            bases = found.get(n, [])
+            topic.logs.append(Log(path, n, bases, self._fsync, self._checkpoint.trusted))
         sync_directory(path)
 
     def _discard(self, topic: Topic) -> None:

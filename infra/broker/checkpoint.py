@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from infra.broker.files import write_atomically
@@ -13,7 +12,10 @@ from infra.broker.log import Log
 
 
 class Checkpoint:
-    """A file of {log key: bytes}. A lost or old file costs time on start, never records."""
+    """A file of {segment key: bytes}, of every log's last segment: those before it are flushed.
+
+    A lost or old file costs time on start, never records.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -22,30 +24,22 @@ class Checkpoint:
             self._bytes = {str(key): int(n) for key, n in json.loads(path.read_text()).items()}
 
     def trusted(self, key: str) -> int:
-        """Bytes of the log that were flushed; 0 for an unknown one."""
+        """Bytes of the segment that were flushed; 0 for an unknown one."""
         return self._bytes.get(key, 0)
 
-    def flush(self, logs: Mapping[str, Log]) -> None:
+    def flush(self, logs: Sequence[Log]) -> None:
         """Flushes what was written since the last time. Errors: `OSError`."""
-        dirty = {key: log for key, log in logs.items() if not log.closed and log.flushed < log.end}
-        for log in dirty.values():
-            end = log.end
-            try:
-                fd = log.duplicate_fd()
-            except OSError:  # closed meanwhile: its topic was deleted
-                continue
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            log.flushed = end
+        segments = [log.active for log in logs if not log.closed]
+        dirty = [segment for segment in segments if segment.flushed < segment.end]
+        for segment in dirty:
+            segment.flush_from_elsewhere()
         if dirty:
             self._write(logs)
 
-    def close(self, logs: Mapping[str, Log]) -> None:
+    def close(self, logs: Sequence[Log]) -> None:
         """Flushes and closes every log. Errors: `OSError`, after all are closed."""
         failed = None
-        for log in logs.values():
+        for log in logs:
             try:
                 log.close()
             except OSError as error:
@@ -54,6 +48,7 @@ class Checkpoint:
         if failed is not None:
             raise failed
 
-    def _write(self, logs: Mapping[str, Log]) -> None:
-        self._bytes = {key: log.flushed for key, log in logs.items()}
+    def _write(self, logs: Sequence[Log]) -> None:
+        last = [log.active for log in logs]
+        self._bytes = {segment.key: segment.flushed for segment in last}
         write_atomically(self._path, json.dumps(self._bytes).encode())

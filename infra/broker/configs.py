@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from infra.broker.codes import Code, Refused
+from infra.broker.missing import lacks
 
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
 
 
 class Rules(NamedTuple):
-    """What a topic's configs mean for an append; sizes in bytes, times in ms."""
+    """What a topic's configs mean for its logs; sizes in bytes, times in ms."""
 
     max_bytes: int
-    keyed: bool
     append_time: bool
     max_ahead: int
     max_behind: int
+    segment_bytes: int
+    segment_ms: int
+    retention_bytes: int  # -1 for no limit, as below
+    retention_ms: int
 
 
 class Config(NamedTuple):
@@ -72,41 +76,49 @@ CONFIGS: Final[Mapping[str, Config]] = {
     "preallocate": Config("false", _one_of("true", "false"), BOOL),
     "retention.bytes": Config("-1", _whole(-1), LONG),
     "retention.ms": Config("604800000", _whole(-1), LONG),
-    "segment.bytes": Config("1073741824", _whole(1 << 20, INT_MAX), INT),
+    "segment.bytes": Config("134217728", _whole(1 << 20, INT_MAX), INT),
     "segment.index.bytes": Config("10485760", _whole(4, INT_MAX), INT),
     "segment.jitter.ms": Config("0", _whole(0), LONG),
     "segment.ms": Config("604800000", _whole(1), LONG),
     "unclean.leader.election.enable": Config("false", _one_of("true", "false"), BOOL),
 }
 BROKER: Final[Mapping[str, str]] = {
-    "auto.create.topics.enable": "true",
     "default.replication.factor": "1",
-    "log.retention.ms": "-1",
+    "log.retention.ms": "604800000",
     "message.max.bytes": "1048588",
 }
 
 
 def check(configs: Mapping[str, str | None]) -> dict[str, str]:
-    """The configs as they will be stored. Errors: `Refused` with INVALID_CONFIG."""
+    """The configs as they will be stored.
+
+    Errors: `Refused` with INVALID_CONFIG, also for compaction.
+    """
     for name, value in configs.items():
         known = CONFIGS.get(name)
         if known is None:
             raise Refused(Code.INVALID_CONFIG, "unknown topic config")
         if value is None or not known.legal(value):
             raise Refused(Code.INVALID_CONFIG, f"illegal value for topic config {name}")
+        if name == "cleanup.policy" and "compact" in value:
+            raise lacks(Code.INVALID_CONFIG, "compaction (cleanup.policy=compact)")
     return {name: value for name, value in configs.items() if value is not None}
 
 
 def rules(configs: Mapping[str, str]) -> Rules:
-    """What `configs`, already checked, mean for an append."""
+    """What `configs`, already checked, mean for its logs."""
 
     def value(name: str) -> str:
         return configs.get(name, CONFIGS[name].default)
 
+    deletes = "delete" in value("cleanup.policy")  # a topic of an older broker may say compact
     return Rules(
         max_bytes=int(value("max.message.bytes")),
-        keyed="compact" in value("cleanup.policy"),
         append_time=value("message.timestamp.type") == "LogAppendTime",
         max_ahead=int(value("message.timestamp.after.max.ms")),
         max_behind=int(value("message.timestamp.before.max.ms")),
+        segment_bytes=int(value("segment.bytes")),
+        segment_ms=int(value("segment.ms")),
+        retention_bytes=int(value("retention.bytes")) if deletes else -1,
+        retention_ms=int(value("retention.ms")) if deletes else -1,
     )

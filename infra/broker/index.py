@@ -49,8 +49,3 @@ class Index:
             if times[found] >= time:
                 return self._positions[found]
         return None
-
-    def newest(self, position: int) -> int | None:
-        """The newest record time from `position` on, to the entry; None for an empty log."""
-        entry = max(bisect_right(self._positions, position) - 1, 0)
-        return max(self._times[entry:], default=None)

@@ -1,31 +1,32 @@
-"""One partition's log: a file of record batches, one behind the other.
+"""One partition's log: a row of segments, of which the oldest go and the last one grows.
 
 What is acknowledged is in the page cache (it survives a kill of the process), and on the disk
-too where `fsync` is set (it survives a power cut).  A write that fails is undone.
+too where `fsync` is set (it survives a power cut).  A write that fails is undone.  The first
+offset is on the disk before a segment below it goes, so a kill in between loses nothing and
+leaves nothing behind: the next start finishes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
-import struct
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from crc32c import crc32c
-
 from infra.broker import batch
-from infra.broker.batch import CRC_FROM, HEADER, LOG_APPEND_TIME_BIT, PREFIX, Header
-from infra.broker.codes import Code, Refused
+from infra.broker.batch import PREFIX, Header
+from infra.broker.codes import CannotStart, Code, Refused
 from infra.broker.configs import Rules
-from infra.broker.files import write_atomically
-from infra.broker.index import Index
+from infra.broker.files import sync_directory, write_atomically
 from infra.broker.producers import Producers
-from infra.broker.recovery import recover
+from infra.broker.segment import Segment, path_of
+from infra.broker.stamps import check_time, stamped
 
-WINDOW: Final = 4096  # bytes read at once when stepping from header to header
+LOG: Final = logging.getLogger("infra.broker")
 
 
 class Receipt(NamedTuple):
@@ -36,27 +37,87 @@ class Receipt(NamedTuple):
 
 
 class Log:
-    """`start` is the first readable offset, `next` the one that the next record gets."""
+    """`start` is the first readable offset, `next` the one that the next record gets.
 
-    def __init__(self, path: Path, fsync: bool = False, trusted: int = 0) -> None:
-        """Opens or creates the file and cuts a torn tail off.
+    A position is a byte of the log as if it were one file; it never changes while the log is
+    open, whatever is deleted before it.
+    """
 
-        `trusted` is the number of bytes known to be sound on the disk.  Errors: `OSError`;
-        `CannotStart` where those bytes are damaged.
+    def __init__(
+        self,
+        folder: Path,
+        partition: int,
+        bases: Sequence[int] = (),
+        fsync: bool = False,
+        trusted: Callable[[str], int] = lambda _: 0,
+    ) -> None:
+        """Opens the segments that begin at `bases`, or a first one.
+
+        `trusted` tells how many bytes of a segment, by its key, are sound on the disk.
+        Errors: `OSError`; `CannotStart` where those bytes are damaged or a segment is missing.
         """
-        self._path, self._fsync = path, fsync
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._index, self._producers = Index(), Producers()
+        self._folder, self._partition, self._fsync = folder, partition, fsync
+        self._start_file = folder / f"{partition}.start"
+        self._producers = Producers()
         self._waiters: set[asyncio.Future[None]] = set()
-        self.next, self.end, self.closed = 0, 0, False
+        self._segments: list[Segment] = []
+        self.closed = False
+        self.start = int(self._start_file.read_text()) if self._start_file.exists() else 0
         try:
-            for header, position in recover(self._fd, trusted, path):
-                self._note(header, position)
-            self.start = self._read_start()
+            self._open(self._sweep(bases), trusted)
         except BaseException:
-            os.close(self._fd)
+            for segment in self._segments:
+                segment.close()
             raise
-        self.flushed = min(trusted, self.end)
+        self.start = min(self.start, self.next)
+
+    @property
+    def active(self) -> Segment:
+        """The segment that is written to."""
+        return self._segments[-1]
+
+    @property
+    def next(self) -> int:
+        """The offset that the next record gets."""
+        return self._segments[-1].next
+
+    @property
+    def end(self) -> int:
+        """The position that the next batch gets."""
+        last = self._segments[-1]
+        return last.at + last.end
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(segment.end for segment in self._segments)
+
+    # -- opening
+
+    def _sweep(self, bases: Sequence[int]) -> list[int]:
+        """The bases from `start` on; deletes what a kill left below it."""
+        keep = max(bisect_right(bases, self.start) - 1, 0)
+        for base in bases[:keep]:
+            path_of(self._folder, self._partition, base).unlink()
+        if (bases[keep] if bases else 0) > self.start or (self.start and not bases):
+            raise CannotStart(
+                f"{self._folder}: partition {self._partition} lacks the records from offset"
+                f" {self.start} on: restore its files from a copy"
+            )
+        return list(bases[keep:]) or [0]
+
+    def _open(self, bases: list[int], trusted: Callable[[str], int]) -> None:
+        for base in bases:
+            path = path_of(self._folder, self._partition, base)
+            if self._segments and base != self.next:
+                raise CannotStart(
+                    f"{path} begins at another offset than {self.next}, where the file before it"
+                    " ends: restore both from a copy"
+                )
+            segment = Segment(path, base, self.end if self._segments else 0)
+            self._segments.append(segment)
+            for header in segment.recover(trusted(segment.key) if base == bases[-1] else None):
+                self._remember(header)
 
     # -- writing
 
@@ -65,9 +126,11 @@ class Log:
 
         `now` is ms since 1970.  Errors: `Refused`; nothing was appended then.
         """
-        header = batch.checked(records, rules.max_bytes, rules.keyed)
+        header = batch.checked(records, rules.max_bytes)
+        if header.size > rules.segment_bytes:
+            raise Refused(Code.RECORD_LIST_TOO_LARGE, "batch larger than segment.bytes")
         if not rules.append_time:
-            _check_time(header, rules, now)
+            check_time(header, rules, now)
         if header.producer >= 0:
             known = self._producers.duplicate(
                 header.producer, header.epoch, header.sequence, header.records
@@ -75,119 +138,113 @@ class Log:
             if known is not None:
                 return Receipt(known, -1)
         if rules.append_time:
-            records, header = _stamped(records, header, now)
+            records, header = stamped(records, header, now)
         header = header._replace(base=self.next, leader_epoch=0)
-        self._write(PREFIX.pack(header.base, header.length, 0), memoryview(records)[PREFIX.size :])
-        self._note(header, self.end)
+        try:
+            if _is_full(self.active, header, rules):
+                self._roll()
+            prefix = PREFIX.pack(header.base, header.length, 0)
+            self.active.write(prefix, memoryview(records)[PREFIX.size :], self._fsync)
+        except OSError as error:
+            reason = f"write failed: {os.strerror(error.errno or 0)}"
+            raise Refused(Code.KAFKA_STORAGE_ERROR, reason) from error
+        self.active.note(header, self.active.end)
+        self._remember(header)
         self.wake()
         return Receipt(header.base, now if rules.append_time else -1)
 
-    def _write(self, prefix: bytes, rest: memoryview) -> None:
-        try:
-            done = os.pwritev(self._fd, [prefix, rest], self.end)
-            if done < len(prefix) + len(rest):  # disk full or a signal: the next call says which
-                data = b"".join((prefix, rest))
-                while done < len(data):
-                    done += os.pwrite(self._fd, data[done:], self.end + done)
-            if self._fsync:
-                os.fdatasync(self._fd)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # what stays is behind `end`: never read
-                os.ftruncate(self._fd, self.end)
-            raise Refused(
-                Code.KAFKA_STORAGE_ERROR, f"write failed: {os.strerror(error.errno or 0)}"
-            ) from error
-
-    def _note(self, header: Header, position: int) -> None:
-        """A batch is in the file at `position`."""
-        self._index.note(header, position)
+    def _remember(self, header: Header) -> None:
         if header.producer >= 0:
             self._producers.note(
                 header.producer, header.epoch, header.sequence, header.records, header.base
             )
-        self.next, self.end = header.last + 1, position + header.size
+
+    def _roll(self) -> None:
+        """Begins a new segment. Errors: `OSError`; the old one is still the last then."""
+        self.active.flush()
+        path = path_of(self._folder, self._partition, self.next)
+        segment = Segment(path, self.next, self.end, fresh=True)
+        try:
+            sync_directory(self._folder)
+        except OSError:
+            segment.remove()
+            raise
+        self._segments.append(segment)
+
+    # -- deleting
+
+    def retain(self, rules: Rules, now: int) -> int:
+        """Deletes the oldest segments that `rules` no longer keep; how many.
+
+        A segment goes whole, by its newest record's time and by the log's size, as in Kafka.
+        Errors: `OSError`.
+        """
+        count, size = 0, self.size
+        for segment in self._segments:
+            too_old = 0 <= rules.retention_ms < segment.age(now)
+            too_much = 0 <= rules.retention_bytes <= size - segment.end
+            if not segment.end or not (too_old or too_much):
+                break
+            count, size = count + 1, size - segment.end
+        if count == len(self._segments):
+            self._roll()
+        if count:
+            self._delete_before(self._segments[count].base)
+        return count
 
     def truncate_before(self, offset: int) -> None:
-        """Makes `offset` the first readable one; the bytes stay. Errors: `Refused`, `OSError`."""
+        """Makes `offset` the first readable one. Errors: `Refused`, `OSError`."""
         if not 0 <= offset <= self.next:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, "offset outside the log")
         if offset > self.start:
-            write_atomically(self._path.with_suffix(".start"), str(offset).encode())
-            self.start = offset
+            self._delete_before(offset)
 
-    def _read_start(self) -> int:
-        path = self._path.with_suffix(".start")
-        return min(int(path.read_text()), self.next) if path.exists() else 0
+    def _delete_before(self, offset: int) -> None:
+        """Moves the start up, for good, and deletes the segments that lie before it."""
+        if offset > self.start:
+            write_atomically(self._start_file, str(offset).encode())
+            self.start = offset
+        while len(self._segments) > 1 and self._segments[1].base <= self.start:
+            segment = self._segments.pop(0)
+            try:
+                segment.remove()
+            except OSError as error:  # the next start sweeps it
+                LOG.warning("cannot delete %s: %s", segment.path, os.strerror(error.errno or 0))
 
     # -- reading
 
     def locate(self, offset: int) -> int:
-        """Position of the batch that holds `offset`; the end of the file for `next`.
+        """Position of the batch that holds `offset`; the end of the log for `next`.
 
         Errors: `Refused` with OFFSET_OUT_OF_RANGE outside `start`..`next`.
         """
         if not self.start <= offset <= self.next:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, "offset outside the log")
-        if offset == self.next:
-            return self.end
-        for header, position in self._headers(self._index.at_offset(offset)):
-            if header.last >= offset:
-                return position
-        return self.end
+        segment = self._segments[bisect_right(self._segments, offset, key=attrgetter("base")) - 1]
+        return segment.at + segment.locate(offset)
 
     def read(self, position: int, limit: int, first_whole: bool) -> bytes:
-        """Whole batches from `position` on, at most `limit` bytes of them.
+        """Whole batches of one segment from `position` on, at most `limit` bytes of them.
 
         With `first_whole` the first batch comes even if it alone is larger.
         """
-        stop = position + limit
-        if stop >= self.end:
-            return os.pread(self._fd, self.end - position, position)
-        cut = max(position, self._index.at_position(stop))
-        for header, at in self._headers(cut):
-            if at + header.size > stop:
-                break
-            cut = at + header.size
-        else:
-            cut = self.end
-        if cut == position and first_whole:
-            cut += batch.header_at(os.pread(self._fd, HEADER.size, position)).size
-        return os.pread(self._fd, cut - position, position)
+        segment = self._segments[bisect_right(self._segments, position, key=attrgetter("at")) - 1]
+        return segment.read(position - segment.at, limit, first_whole)
 
     def at_time(self, time: int) -> tuple[int, int]:
         """(offset, time) of the first record stamped `time` ms or later; (-1, -1) without one."""
-        floor = self.locate(self.start)
-        position = self._index.since(time, floor)
-        if position is None:
-            return -1, -1
-        for header, at in self._headers(max(position, floor)):
-            if header.max_time >= time:
-                for offset, stamp in batch.times(os.pread(self._fd, header.size, at)):
-                    if stamp >= time and offset >= self.start:
-                        return offset, stamp
+        for segment in self._segments:
+            if segment.newest >= time:
+                found = segment.at_time(time, self.start)
+                if found != (-1, -1):
+                    return found
         return -1, -1
 
     def newest(self) -> tuple[int, int]:
         """(offset, time) of the first record with the newest time; (-1, -1) without one."""
-        floor = self.locate(self.start)
-        time = self._index.newest(floor)
-        if time is None or self.start == self.next:
+        if self.start == self.next:
             return -1, -1
-        found = self.at_time(time)
-        if found == (-1, -1):  # it was just before `start`: the index is not that fine
-            found = self.at_time(max(header.max_time for header, _ in self._headers(floor)))
-        return found
-
-    def _headers(self, position: int) -> Iterator[tuple[Header, int]]:
-        """Every header from `position` on, reading a few kB at a time."""
-        while position < self.end:
-            window = os.pread(self._fd, WINDOW, position)
-            at = 0
-            while at + HEADER.size <= len(window) and position + at < self.end:
-                header = batch.header_at(window, at)
-                yield header, position + at
-                at += header.size
-            position += at
+        return self.at_time(max(segment.newest_from(self.start) for segment in self._segments))
 
     # -- waiting and closing
 
@@ -206,33 +263,21 @@ class Log:
                 waiter.set_result(None)
         self._waiters.clear()
 
-    def duplicate_fd(self) -> int:
-        """A descriptor of the file that outlives `close`, for a flush in another thread."""
-        return os.dup(self._fd)
-
     def close(self, flush: bool = True) -> None:
-        """Flushes and closes the file. Errors: `OSError`."""
+        """Flushes and closes the files. Errors: `OSError`."""
         self.closed = True
         self.wake()
         try:
-            if flush and self.flushed != self.end:
-                os.fsync(self._fd)
-                self.flushed = self.end
+            if flush:
+                self.active.flush()
         finally:
-            os.close(self._fd)
+            for segment in self._segments:
+                segment.close()
 
 
-def _check_time(header: Header, rules: Rules, now: int) -> None:
-    ahead = max(header.max_time, header.base_time) - now
-    if ahead > rules.max_ahead or (header.base_time >= 0 and -ahead > rules.max_behind):
-        raise Refused(Code.INVALID_TIMESTAMP, "record timestamp too far from the broker's clock")
-
-
-def _stamped(records: bytes, header: Header, now: int) -> tuple[bytes, Header]:
-    """The batch with the broker's time as every record's, and a checksum that fits."""
-    header = header._replace(attributes=header.attributes | LOG_APPEND_TIME_BIT, max_time=now)
-    data = bytearray(HEADER.pack(*header))
-    data += memoryview(records)[HEADER.size :]
-    header = header._replace(crc=crc32c(memoryview(data)[CRC_FROM:]))
-    struct.pack_into(">I", data, CRC_FROM - 4, header.crc)
-    return bytes(data), header
+def _is_full(segment: Segment, header: Header, rules: Rules) -> bool:
+    """Whether a batch with this header must begin a new segment."""
+    if not segment.end:
+        return False
+    waited = header.max_time - segment.oldest if segment.oldest >= 0 else 0
+    return segment.end + header.size > rules.segment_bytes or waited > rules.segment_ms

@@ -18,15 +18,28 @@ LOG: Final = logging.getLogger("infra.broker")
 NODE_ID: Final = 1
 LEADER_EPOCH: Final = 0
 FLUSH_SECONDS: Final = 60.0
+RETENTION_CHECK_SECONDS: Final = 300.0  # Kafka's log.retention.check.interval.ms
 
 
 class Broker:
-    """What handlers work on. `partitions` is the count of a topic made without one."""
+    """What handlers work on.
 
-    def __init__(self, data: Path, partitions: int = 4, fsync: bool = False) -> None:
+    `partitions` is the count of a topic made without one; `auto_create` makes one that a client
+    asks about, as Kafka does by default.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        partitions: int = 4,
+        fsync: bool = False,
+        check_seconds: float = RETENTION_CHECK_SECONDS,
+        auto_create: bool = True,
+    ) -> None:
         """Locks, recovers and opens the folder. Errors: `CannotStart`, one sentence."""
         self.folder = Folder(data)
-        self.partitions = partitions
+        self.partitions, self.auto_create = partitions, auto_create
+        self._check_seconds = check_seconds
         try:
             self.catalogue = Catalogue(data, fsync)
             self.commits = Commits(data / "commits.jsonl", fsync)
@@ -40,7 +53,7 @@ class Broker:
             self.folder.close()
             raise
         self.groups = Groups(self.commits)
-        LOG.info("retention is not enforced: this broker keeps every record until its topic goes")
+        self.catalogue.retain(self.now())
 
     @staticmethod
     def now() -> int:
@@ -55,6 +68,12 @@ class Broker:
                 await asyncio.to_thread(self.catalogue.flush)
             except OSError as error:
                 LOG.warning("cannot flush: %s", cannot_write(self.folder.path, error))
+
+    async def keep_retaining(self) -> None:
+        """Deletes what no topic keeps any longer, now and then; never returns."""
+        while True:
+            await asyncio.sleep(self._check_seconds)
+            self.catalogue.retain(self.now())
 
     def close(self) -> None:
         """Flushes everything and frees the folder. Errors: `OSError`."""

@@ -17,13 +17,21 @@ LOG: Final = logging.getLogger("infra.broker")
 WINDOW: Final = 4096
 
 
-def recover(fd: int, trusted: int, path: Path) -> Iterator[tuple[Header, int]]:
+def recover(
+    fd: int, trusted: int | None, path: Path, expected: int
+) -> Iterator[tuple[Header, int]]:
     """Every batch's header and position; the file is cut behind the last sound batch.
 
-    Batches that end within the first `trusted` bytes were flushed: they are not read again, and
-    damage there is no torn write.  Errors: `OSError`; `CannotStart` for such damage.
+    Batches that end within the first `trusted` bytes (None: all) were flushed: they are not read
+    again, and damage there is no torn write.  `expected` is the first offset.
+    Errors: `OSError`; `CannotStart` for such damage.
     """
-    size, position, expected = os.fstat(fd).st_size, 0, 0
+    size, position = os.fstat(fd).st_size, 0
+    remedy = "restore it from a copy"
+    if trusted is None:
+        trusted = size
+    else:
+        remedy += ", or delete checkpoint.json to have it cut there"
     window, window_at = b"", 0
     while position + HEADER.size <= size:
         if position + HEADER.size > window_at + len(window):
@@ -40,7 +48,7 @@ def recover(fd: int, trusted: int, path: Path) -> Iterator[tuple[Header, int]]:
     if position < min(trusted, size) or size < trusted:
         raise CannotStart(
             f"{path} is damaged at byte {position}, inside the {trusted} bytes that were flushed:"
-            " restore it from a copy, or delete checkpoint.json to have it cut there"
+            f" {remedy}"
         )
     if position < size:
         LOG.warning("%s: cut %d bytes of an unfinished write", path, size - position)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from kafka.protocol.metadata import ApiVersionsRequest
 
 from infra.broker.apis import APIS, versions
 from infra.broker.codes import CannotStart, Code
+from infra.broker.handlers.missing import CONSUMER_GROUP_HEARTBEAT, refused_heartbeat
 from infra.broker.node import Broker
 from infra.broker.wire import Call, Malformed, decode, encode, frame_size, head_of
 
@@ -25,10 +27,13 @@ ANY_HOST: Final = ("0.0.0.0", "::", "")
 
 
 class Server:
-    """Listens for `broker`; `port` is the one that was bound."""
+    """Listens for `broker`; `port` is the one that was bound.
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    `advertised` is where clients reach it, if that is somewhere else.
+    """
+
+    def __init__(self, broker: Broker, advertised: tuple[str, int] | None = None) -> None:
+        self._broker, self._advertised = broker, advertised
         self._connections: set[asyncio.Task[None]] = set()
         self.host, self.port = "", 0
 
@@ -54,7 +59,7 @@ class Server:
         assert task is not None
         self._connections.add(task)
         try:
-            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _tune(writer.get_extra_info("socket"))
             await self._converse(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, Malformed):
             pass  # the peer is gone, or was none of ours: nobody to tell
@@ -71,11 +76,15 @@ class Server:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = str(writer.get_extra_info("peername")[0])
         local = str(writer.get_extra_info("sockname")[0])
-        advertised = (local if self.host in ANY_HOST else self.host, self.port)
+        own = (local if self.host in ANY_HOST else self.host, self.port)
+        advertised = self._advertised or own
         while True:
             frame = await reader.readexactly(frame_size(await reader.readexactly(4)))
             head = head_of(frame)
             api = APIS.get(head.api)
+            if head.api == CONSUMER_GROUP_HEARTBEAT:
+                writer.write(refused_heartbeat(head.correlation))
+                continue
             if api is None:
                 raise Malformed("unknown API")
             if not api.low <= head.version <= api.high:
@@ -91,7 +100,23 @@ class Server:
                 await writer.drain()
 
 
-async def serve(broker: Broker, host: str, port: int, ready: Callable[[str, int], None]) -> None:
+def _tune(peer: socket.socket) -> None:
+    """Answers leave at once, and a peer that vanished without a word is missed in two minutes."""
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+
+
+async def serve(
+    broker: Broker,
+    host: str,
+    port: int,
+    ready: Callable[[str, int], None],
+    advertised: tuple[str, int] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT; calls `ready(host, port)` once it listens.
 
     Errors: `CannotStart`. The broker is left open.
@@ -100,11 +125,15 @@ async def serve(broker: Broker, host: str, port: int, ready: Callable[[str, int]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Server(broker).listening(host, port) as server:
-        flusher = asyncio.create_task(broker.keep_flushing())
+    async with Server(broker, advertised).listening(host, port) as server:
+        chores = [
+            asyncio.create_task(broker.keep_flushing()),
+            asyncio.create_task(broker.keep_retaining()),
+        ]
         try:
             ready(server.host, server.port)
             await stop.wait()
         finally:
-            flusher.cancel()
-            await asyncio.gather(flusher, return_exceptions=True)
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)

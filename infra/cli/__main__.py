@@ -1,3 +1,4 @@
 from infra.cli.main import main
 
-main()
+if __name__ == "__main__":  # a process that another one starts imports this, and must not run it
+    main()

@@ -162,7 +162,9 @@ class Drive:
             except Broken as error:
                 answer, last = None, str(error)
             if answer and answer.status == 202:
-                self._positions[person] = answer.json()["positions"][0]
+                # none: it waits in a spool, and there is nothing to read after
+                for at in answer.json()["positions"]:
+                    self._positions[person] = at
                 self.seen.events += len(events)
                 return answer.began if n == 0 else first
             self.seen.errors[f"events: {last}"] += 1

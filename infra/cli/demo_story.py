@@ -82,9 +82,10 @@ async def tell(url: str, token: str, ratings: Sequence[Rating]) -> Story:
         answer = await client.post("/v1/events", event)
         if answer.status != 202:
             raise NoStory(f"the click was answered {answer.status}")
-        position = answer.json()["positions"][0]
+        if not (positions := answer.json()["positions"]):
+            raise NoStory("the click waits in a spool: the broker is away")
         await asyncio.sleep(PAUSE)
-        again = await client.get(f"{target}&after={quote(position)}")
+        again = await client.get(f"{target}&after={quote(positions[0])}")
         after = _items(again.status, again.body)
     later = (again.ended - answer.began) * 1000
     return Story(user, tuple(liked[-3:]), clicked, before, after, later)

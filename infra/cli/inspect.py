@@ -157,7 +157,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     from models.features import read_row
     from models.features.affinity import affinity
     from models.features.ring import recent
-    from schemas import fence, identity, keys
+    from schemas import fence, identity, keys, links
     from schemas.actions import ACTIONS
 
     partition = identity.partition_of(person.encode(), settings.partitions)
@@ -191,7 +191,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
         "session_start": iso(int(row["session_start"])),
         "seen": len(np.frombuffer(seen or b"", "<u8")),
         "hidden": len(np.frombuffer(hidden or b"", "<u8")),
-        "linked_to": link.decode() if link else None,
+        "linked_to": links.decode(link).to or None,
         "preferences": preferences.decode() if preferences else None,
         "recent": [
             {

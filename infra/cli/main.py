@@ -26,7 +26,16 @@ COMMANDS: Final = (
     Command("import", "infra.cli.load", "Load history: MovieLens, or items and events as NDJSON"),
     Command("train", "infra.cli.train", "Learn a release from the log, judge it, let it serve"),
     Command("release", "infra.cli.release", "Which releases there are, which serves; going back"),
+    Command("snapshot", "infra.cli.snapshot", "What folding the log leaves, kept in the lake"),
+    Command("rebuild", "infra.cli.rebuild", "Make what Redis holds again, from the log"),
+    Command("verify", "infra.cli.verify", "Compare what Redis holds with what the log says"),
+    Command(
+        "dead-letters", "infra.cli.dead_letters", "What no fold could take; sending it once more"
+    ),
+    Command("cold", "infra.cli.cold", "People not seen for long, from Redis to the lake"),
     Command("status", "infra.cli.status", "How the running system does: processes, lag, tables"),
+    Command("lake", "infra.cli.lake", "What the lake holds; compacting and sweeping it"),
+    Command("sql", "infra.cli.sql", "Ask the lake in SQL"),
     Command("tail", "infra.cli.tail", "Watch a topic"),
     Command("inspect", "infra.cli.inspect", "What is held of a user, an item, a slate"),
     Command("topics", "infra.cli.dictionary", "Every topic: key, writers, readers, schema"),
@@ -38,6 +47,7 @@ COMMANDS: Final = (
 )
 CONFIGURATION: Final = (
     "BadSetting",
+    "BadUntil",
     "NoService",
     "NothingRuns",
     "StoreMisconfigured",
@@ -57,7 +67,7 @@ class Freshet(click.Group):
         for command in COMMANDS:
             if command.name == name and find_spec(command.module):
                 module = importlib.import_module(command.module)
-                found: click.Command = getattr(module, f"{name}_command")
+                found: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
                 return found
         return None
 
@@ -95,6 +105,8 @@ def explain(error: Exception) -> Told | None:
     origin = kind.__module__.partition(".")[0]
     if origin in ("infra", "flows", "serving", "models", "schemas"):
         return Told(str(error), 2 if kind.__name__ in CONFIGURATION else 1)
+    if origin == "redis" and (kind.__name__ == "OutOfMemoryError" or "OOM" in str(error)):
+        return Told("Redis is full (maxmemory): give it more memory, and all goes on", 1)
     if origin == "redis":
         return Told(_service("Redis", "REDIS_URL", kind), 1)
     if origin == "kafka":

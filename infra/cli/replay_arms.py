@@ -24,7 +24,7 @@ from schemas.event import Action
 from serving import offline
 from serving.case import Ask, World
 from serving.control import BUILT_IN
-from serving.person import NOBODY, Person, decode
+from serving.person import NOBODY, Person, of_log
 from serving.recommend import decide
 from serving.tables import Tables
 
@@ -185,7 +185,7 @@ def _people(
 
 
 def _person(state: State) -> Person:
-    return decode([state.row, state.seen, None, None, None, state.impressions, None])
+    return of_log(*state)
 
 
 def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:

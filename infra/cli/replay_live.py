@@ -170,7 +170,9 @@ class Drive:
             except Broken as error:
                 answer, last = None, str(error)
             if answer and answer.status == 202:
-                self._positions[step.rating.user_id] = answer.json()["positions"][0]
+                # none: it waits in a spool, and there is nothing to read after
+                for at in answer.json()["positions"]:
+                    self._positions[step.rating.user_id] = at
                 self.outcome.events += 1
                 return answer.began if n == 0 else first
             self.outcome.errors[f"event: {last}"] += 1

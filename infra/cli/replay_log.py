@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.folds.batch import Decoded
-from flows.folds.people import VERSION, PeopleFold
-from flows.kit.source import Reader
-from flows.people import decode, new_fold
+from flows.folds.people import VERSION
+from flows.offline import Offline
+from flows.people import decode
 from infra import kafka
-from infra.log import Batch
+from infra.lake import open_log
+from infra.log import Batch, LogReader
 from infra.settings import Settings
 from schemas import event as events
 from schemas import facts, keys
@@ -23,7 +24,6 @@ from schemas.facts import Actions, Entry
 from schemas.fence import Fence
 from schemas.item import Item
 from schemas.topics import EVENTS, ITEMS, Topic
-from schemas.write import Write
 
 BATCH = 2_000
 
@@ -74,16 +74,18 @@ class Facts(NamedTuple):
 
 
 def read(settings: Settings) -> Log:
-    """Everything in `events` and `items`. Errors: `KafkaError`."""
+    """Everything in `events` and `items`, each partition from its beginning: from the lake as far as it
+    goes. Errors: `KafkaError`, `OffTheLog`, `LakeError`."""
     partitions = kafka.ensure_topics(settings)[EVENTS.name].partitions
+    log = open_log(settings)
     records: list[list[Record]] = [[] for _ in range(partitions)]
     undecodable = 0
-    for batch in _batches(settings, EVENTS, partitions):
+    for batch in _batches(log, EVENTS, partitions):
         decoded, letters = decode(batch)
         records[batch.partition] += decoded.records
         undecodable += len(letters)
     held: dict[str, Item | None] = {}
-    for batch in _batches(settings, ITEMS, partitions):
+    for batch in _batches(log, ITEMS, partitions):
         for value in batch.values:
             change = items.decode(value or b"")
             name = change.item.item_id if isinstance(change, items.PutItem) else change.item_id
@@ -91,23 +93,9 @@ def read(settings: Settings) -> Log:
     return Log(records, [item for item in held.values() if item is not None], undecodable)
 
 
-def _batches(settings: Settings, topic: Topic, partitions: int) -> Iterable[Batch]:
-    reader = Reader(settings, topic.name, until_end=True)
-    try:
-        reader.assign(dict.fromkeys(range(partitions), 0))
-        going = set(range(partitions))
-        while going:
-            for p in sorted(going):
-                try:
-                    batch = reader.next(p)
-                except StopIteration:
-                    going.discard(p)
-                    continue
-                if batch is not None:
-                    reader.committed(p)
-                    yield batch
-    finally:
-        reader.consumer.close()
+def _batches(log: LogReader, topic: Topic, partitions: int) -> Iterable[Batch]:
+    for partition in range(partitions):
+        yield from log.read(topic.name, partition, 0, log.bounds(topic.name, partition)[1])
 
 
 def fold(log: Log, cuts: Iterable[Cut], settings: Settings) -> tuple[dict[Cut, State], list[Facts]]:
@@ -132,44 +120,28 @@ def _fold_partition(
     settings: Settings,
     fence: Fence,
 ) -> tuple[dict[Cut, State], list[Entry]]:
-    store: dict[bytes, bytes] = {}
-    # a cache that forgets reads from the store again: as in the flow
-    people = new_fold(settings, partition, fence, lambda names: [store.get(it) for it in names])
+    people = Offline(settings, partition, fence)
     states: dict[Cut, State] = {}
     entries: list[Entry] = []
-    at = offset = 0
-    last = records[-1][0] + 1 if records else 0
+    at, last = 0, records[-1][0] + 1 if records else 0
     for stop in sorted({*wanted, *range(BATCH, last, BATCH), last}):
         end = at
         while end < len(records) and records[end][0] < stop:
             end += 1
         if end > at:
-            entries.append(_fold_batch(people, store, partition, offset, stop, records[at:end]))
-            at, offset = end, stop
+            entries.append(_fold_batch(people, stop, records[at:end]))
+            at = end
         for cut in wanted.get(stop, ()):
             named = (keys.row, keys.seen, keys.impressions)
-            states[cut] = State(*(store.get(key(partition, cut.person)) for key in named))
+            states[cut] = State(*(people.get(key(partition, cut.person)) for key in named))
     return states, entries
 
 
-def _fold_batch(
-    people: PeopleFold,
-    store: dict[bytes, bytes],
-    partition: int,
-    first: int,
-    end: int,
-    records: Sequence[Record],
-) -> Entry:
-    """Folds and stores as the commit would; answers the entry for the delta log."""
-    batch = Decoded(partition, first, end, list(records), [stamp for _, stamp, _ in records])
-    write: Write = people.fold(people.dedupe(batch))
-    store.update(write.values)
-    for key, data in write.appends.items():
-        store[key] = store.get(key, b"") + data
-    for key in write.deleted:
-        store.pop(key, None)
-    log = keys.deltas(partition)
-    return next(facts.decode(e.fields[facts.FIELD]) for e in write.entries if e.key == log)
+def _fold_batch(people: Offline, end: int, records: Sequence[Record]) -> Entry:
+    """The records before offset `end`; answers the entry for the delta log."""
+    stamps = [stamp for _, stamp, _ in records]
+    batch = Decoded(people.partition, people.fence.offset, end, list(records), stamps)
+    return people.fold_decoded(batch)
 
 
 def _joined(entries: Sequence[Entry]) -> Facts:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from infra.cli.console import find, json_option, print_json, system_option
 
-FLOWS: Final = ("people", "catalogue", "control", "rollup", "relay")
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+GENERATIONAL: Final = ("people", "rollup")
+SCALE_SECONDS: Final = 30.0
+FLOWS: Final = ("people", "catalogue", "control", "rollup", "relay", "lake")
 
 
 @click.command("serve")
@@ -73,6 +78,16 @@ def flows_command() -> None:
     show_default=True,
     help="With --dry-run: records.",
 )
+@click.option(
+    "--generation",
+    type=click.IntRange(0),
+    help="Of people and rollup: run in this one, live or not (freshet rebuild does).",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Of people: so many processes that share the partitions, kept running.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write nothing.")
 @system_option
 @json_option
@@ -81,6 +96,8 @@ def run_flow(
     partitions: tuple[int, ...],
     start: int | None,
     limit: int,
+    generation: int | None,
+    workers: int | None,
     dry_run: bool,
     data_dir: Path | None,
     as_json: bool,
@@ -89,6 +106,7 @@ def run_flow(
 
     \b
     freshet flows run people --partition 0 --partition 2
+    freshet flows run people --workers 3
     freshet flows run people --partition 3 --from 1200 --dry-run
     """
     if dry_run:
@@ -98,18 +116,75 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
+    from infra.processes import stand_by
     from infra.settings import from_environment
 
     settings = from_environment()
     flow = importlib.import_module(f"flows.{name}")
+    if generation is not None and name not in GENERATIONAL:
+        raise click.UsageError("--generation is for people and rollup")
+    given = {} if generation is None else {"generation": generation}
     if name != "people":
-        if partitions:
-            raise click.UsageError("--partition is for people")
-        flow.run(settings)
+        if partitions or workers:
+            raise click.UsageError("--partition and --workers are for people")
+        flow.run(settings, **given)
+        return
+    if workers is not None:
+        if partitions or given:
+            raise click.UsageError("--workers own all partitions, of the live generation")
+        _share(settings, workers)
         return
     if any(partition >= settings.partitions for partition in partitions):
         raise click.UsageError(f"partitions are 0 to {settings.partitions - 1}")
-    flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)))
+    stand_by()
+    flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)), **given)
+
+
+@flows_command.command("scale")
+@click.argument("count", metavar="N", type=click.IntRange(1))
+@system_option
+def scale(count: int, data_dir: Path | None) -> None:
+    """Let N processes share the partitions of `events`, in a system that runs.
+
+    The processes end at their fences and others start there: nothing is lost, and people wait for
+    a second or two. N is as many as are used until the next start.
+    """
+    import time
+
+    from infra.workers import Workers
+
+    settings = find(data_dir).settings
+    _check_workers(settings, count)
+    workers = Workers(settings.data_dir)
+    if not workers.runs:
+        raise click.ClickException(
+            f"nobody runs workers in {settings.data_dir}: freshet up, or freshet flows run people"
+            " --workers N"
+        )
+    workers.ask(count)
+    until = time.monotonic() + SCALE_SECONDS
+    while workers.runs != count:
+        if time.monotonic() > until:
+            raise click.ClickException(
+                f"it was asked for, and did not happen in {SCALE_SECONDS:g} s"
+            )
+        time.sleep(0.05)
+    click.echo(f"{count} workers share {settings.partitions} partitions")
+
+
+def _share(settings: Settings, workers: int) -> None:
+    from infra.supervise import share_people
+
+    _check_workers(settings, workers)
+    if failure := share_people(settings, workers, click.echo):
+        raise click.ClickException(failure)
+
+
+def _check_workers(settings: Settings, count: int) -> None:
+    if count > settings.partitions:
+        raise click.UsageError(
+            f"there are {settings.partitions} partitions: at most one worker each"
+        )
 
 
 def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_json: bool) -> None:

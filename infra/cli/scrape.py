@@ -37,8 +37,8 @@ def read(text: str) -> Samples:
 
 
 def total(samples: Samples, name: str) -> float:
-    """Over all its series."""
-    return sum(samples.get(name, {}).values())
+    """Over all its series that are known."""
+    return sum(value for value in samples.get(name, {}).values() if not math.isnan(value))
 
 
 def quantile(samples: Samples, name: str, q: float) -> float | None:

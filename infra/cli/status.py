@@ -62,6 +62,7 @@ def gather(found: Found) -> dict[str, Any]:
         "processes": _processes(found),
         "flows": _flows(found.settings),
         "metrics": _metrics(found),
+        "paused": _paused(found.settings),
         "tables": _tables(found.settings),
     }
 
@@ -116,6 +117,14 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
+def _paused(settings: Settings) -> list[dict[str, Any]]:
+    from infra import store
+    from infra.paused import paused
+
+    with store.connect(settings) as client:
+        return [it._asdict() for it in paused(client, settings)]
+
+
 def _tables(settings: Settings) -> dict[str, Any] | None:
     from infra import generation, store
     from schemas import keys, tables
@@ -166,6 +175,11 @@ def _show(told: dict[str, Any]) -> None:
             for it in told["metrics"]
         ]
         out.print(table("", (*columns, "#dead letters", "#fenced"), did))
+    for it in told["paused"]:
+        out.print(
+            f"PAUSED: {it['flow']} partition {it['partition']} at {it['stands']:,}, after {it['row']:,}"
+            " records in a row that could not be decoded (freshet dead-letters list)"
+        )
     tables = told["tables"]
     out.print(
         f"tables version {tables['version']}, at {tables['name']}" if tables else "no tables yet"

@@ -132,6 +132,10 @@ def _event(value: dict[str, Any]) -> str:
         return f"{who}  {click.style('set preferences', fg='magenta')}"
     if kind == "link":
         return f"{who}  {click.style('is the same person as', fg='magenta')} {_who(value['to'])}"
+    if kind == "linking":
+        return f"{who}  {click.style('is being linked to', fg='magenta')} {_who(value['of'])}"
+    if kind == "merge":
+        return f"{who}  {click.style('takes over from', fg='magenta')} {_who(value.get('of'))}"
     if kind == "served":
         shown = f"{len(value['items'])} items at {value['placement']}"
         return f"{who}  {click.style('was served', fg='bright_black')} {shown}"

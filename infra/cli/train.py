@@ -72,10 +72,11 @@ def train(
     """
     from infra.cli import train_run
     from infra.cli.changes import serve
-    from infra.cli.train_log import Topics, cut
+    from infra.cli.replay_log import read
+    from infra.cli.train_log import cut
 
     with say.work("read the log"):
-        log = cut(Topics(settings).read(), until)
+        log = cut(read(settings), until)
     made = train_run.train(log, settings, say)
     told(made, say)
     if not publish:

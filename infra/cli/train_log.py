@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.cli import replay_log
 from infra.cli.replay_log import Log
-from infra.settings import Settings
 from schemas.actions import CODE, WEIGHT
 from schemas.event import Action
 from schemas.identity import item_hash
@@ -32,24 +31,6 @@ class TooLittle(RuntimeError):
 
 class BadUntil(ValueError):
     """What ``--until`` was given is neither a time nor offsets."""
-
-
-class LogSource(Protocol):
-    """Where a trainer reads the log: the topics, or whatever keeps them."""
-
-    def read(self) -> Log:
-        """All of it, each partition from its beginning."""
-
-
-class Topics:
-    """The log as Kafka holds it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def read(self) -> Log:
-        """Errors: `KafkaError`."""
-        return replay_log.read(self._settings)
 
 
 class Acts(NamedTuple):

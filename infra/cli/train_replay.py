@@ -24,7 +24,7 @@ from serving.case import WEIGHTS, Ask, Case, World
 from serving.columns import COLUMNS
 from serving.control import BUILT_IN
 from serving.index import SpaceIndex
-from serving.person import Person, decode
+from serving.person import Person, of_log
 from serving.rank import rows
 from serving.recommend import decide
 from serving.rules import eligible
@@ -159,4 +159,4 @@ def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
 
 
 def _person(state: State) -> Person:
-    return decode([state.row, state.seen, None, None, None, state.impressions, None])
+    return of_log(*state)

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Workers that share the partitions of `events`.",
 )
+@click.option(
+    "--verify",
+    "verify_seconds",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Compare Redis with the log so often (freshet verify).  [default: never]",
+)
 @json_option
 def up_command(
     data_dir: Path,
@@ -48,6 +55,7 @@ def up_command(
     broker_port: int | None,
     workers: int,
     flow_workers: int,
+    verify_seconds: float | None,
     as_json: bool,
 ) -> None:
     """Run broker, Redis, dataflows and API on this machine, until Ctrl-C.
@@ -65,14 +73,16 @@ def up_command(
     from infra import home
     from infra.plan import plan, silent
     from infra.services import reserved
+    from infra.settings import VARIABLES
     from infra.supervise import up
 
     say = _JsonLines() if as_json else _Lines()
     with home.claimed(data_dir) as directory:
         home.forget_stale(directory, say.change)
+        verified = {VARIABLES["verify_seconds"]: str(verify_seconds)} if verify_seconds else {}
         planned = plan(
             directory,
-            os.environ,
+            {**os.environ, **verified},
             port=port,
             redis_port=redis_port,
             broker_port=broker_port,

@@ -1,7 +1,8 @@
 """FEATURES: everything kept about a person. A new one is a file and a line here.
 
 Each feature module has `FIELDS` (its part of the row's layout), `update(rows, columns, folded)` (one
-batch, vectorised, in place), `value(row)` and `reference(events)` (the slow definition it must equal).
+batch, vectorised, in place), `value(row)` and `reference(events, merges)` (the slow
+definition it must equal).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from models.features import counts, ring, session, window
 from models.features.columns import Columns, Folded
-from models.features.plain import Event
 from schemas.actions import RECENT
+from schemas.version import Upgrades, current
 
 
 class Feature(NamedTuple):
@@ -26,7 +27,8 @@ class Feature(NamedTuple):
     fields: tuple[Any, ...]
     update: Callable[[NDArray[np.void], Columns, Folded], None]
     value: Callable[[np.void], Any]
-    reference: Callable[[Sequence[Event]], Any]
+    reference: Callable[..., Any]
+    """(a person's events, merges that they received) -> value, by the slow definition."""
 
 
 # in the order they run: the window needs the session's rank and the list's repeats
@@ -40,6 +42,8 @@ FEATURES: Final = (
 )
 
 VERSION: Final = 1
+UPGRADES: Final[Upgrades[bytes]] = {}
+"""Row as stored by the version before -> the same of this one (`schemas.version`)."""
 LINKED: Final = 1
 """Bit of `flags`: this anonymous id was linked, what it does belongs to somebody else."""
 
@@ -59,30 +63,35 @@ class ForeignRow(ValueError):
     """A stored row was written by code of another version, or is not a row."""
 
 
+def upgraded(blob: bytes) -> bytes:
+    """A row as stored by this version or the one before, as one of this. Errors: `ForeignRow`."""
+    held = int.from_bytes(blob[:2], "little")
+    return current("a person's row", held, VERSION, UPGRADES, blob, ForeignRow)
+
+
 def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
     """(U,) rows as stored; zeros where there is none. Errors: `ForeignRow`."""
+    this = VERSION.to_bytes(2, "little")
+    if any(blob is not None and blob[:2] != this for blob in blobs):
+        blobs = [None if blob is None else upgraded(blob) for blob in blobs]
     size = ROW.itemsize
     rows = np.frombuffer(b"".join([(blob or b"").ljust(size, b"\0") for blob in blobs]), np.uint8)
     if len(rows) != size * len(blobs) or any(
         blob is not None and len(blob) < FIXED for blob in blobs
     ):
         raise ForeignRow("a person's row has the wrong size")
-    read = rows.view(ROW).copy()
-    if np.any((read["version"] != VERSION) & (read["version"] != 0)):
-        raise ForeignRow("a person's row is of another version: rebuild")
-    return read
+    return rows.view(ROW).copy()
 
 
 def read_row(blob: bytes | None) -> np.void:
     """One row as stored; zeros where there is none. Errors: `ForeignRow`."""
-    row: np.void = np.zeros(1, ROW)[0]
     if blob is None:
-        return row
+        empty: np.void = np.zeros(1, ROW)[0]
+        return empty
+    blob = upgraded(blob)
     if not FIXED <= len(blob) <= ROW.itemsize:
         raise ForeignRow("a person's row has the wrong size")
-    row = np.frombuffer(blob.ljust(ROW.itemsize, b"\0"), ROW)[0]
-    if row["version"] != VERSION:
-        raise ForeignRow("a person's row is of another version: rebuild")
+    row: np.void = np.frombuffer(blob.ljust(ROW.itemsize, b"\0"), ROW)[0]
     return row
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.features.columns import Columns, Folded
 from models.features.plain import Event
 from schemas.actions import ACTIONS
+from schemas.event import Merge
 
 FIELDS = (("counts", "<u4", (len(ACTIONS),)), ("first", "<i8"), ("newest", "<i8"))
 
@@ -32,9 +33,13 @@ def value(row: np.void) -> Any:
     return row["counts"].tolist(), int(row["first"]), int(row["newest"])
 
 
-def reference(events: Sequence[Event]) -> Any:
+def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
     counts = [0] * len(ACTIONS)
     for event in events:
         counts[event.action] += 1
-    times = [event.time for event in events]
-    return counts, min(times), max(times)
+    for merge in merges:
+        for code, n in enumerate(merge.counts):
+            counts[code] += n
+    first = [event.time for event in events] + [merge.first for merge in merges if merge.first]
+    newest = [event.time for event in events] + [merge.newest for merge in merges]
+    return counts, min(first, default=0), max(newest, default=0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.features.columns import I64, Columns, Folded, Mask
 from models.features.plain import Event, recents
+from schemas.event import Merge
 
 SIZE: Final = 50
 DAY_MS: Final = 86_400_000
@@ -132,16 +133,10 @@ def value(row: np.void) -> Any:
     return int(row["n"]), [tuple(entry) for entry in recent(row).tolist()]
 
 
-def reference(events: Sequence[Event]) -> Any:
+def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
     acts = recents(events)
-    keys = sorted((e.time, e.item, e.category, e.action) for e in acts)[-SIZE:]
-    return len(acts), [(i, t // 1000, t % 1000, c, a) for t, i, c, a in reversed(keys)]
-
-
-def reference_before(events: Sequence[Event]) -> list[list[Key]]:
-    """The list as it stood just before each recent action: what caps and the seen set look at."""
-    acts = recents(events)
-    return [
-        sorted((e.time, e.item, e.category, e.action) for e in acts[:i])[-SIZE:]
-        for i in range(len(acts))
-    ]
+    keys = [(e.time, e.item, e.category, e.action) for e in acts]
+    keys += [(a.at, a.item, a.category, a.action) for merge in merges for a in merge.recent]
+    newest = reversed(sorted(keys)[-SIZE:])
+    n = len(acts) + sum(merge.entered for merge in merges)
+    return n, [(i, t // 1000, t % 1000, c, a) for t, i, c, a in newest]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
+from schemas.event import Merge
 
 GAP_MS: Final = 30 * 60 * 1000
 FIELDS = (
@@ -69,7 +70,8 @@ def value(row: np.void) -> Any:
     return tuple(int(row[name]) for name, *_ in FIELDS)
 
 
-def reference(events: Sequence[Event]) -> Any:
+def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
+    """A merge is no action of the session's."""
     key = begun = last = n = sessions = 0
     for i, event in enumerate(recents(events)):
         gap = i == 0 or abs(event.time - last) > GAP_MS

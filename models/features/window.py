@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
-from models.features.ring import CAP, DAY_MS, reference_before
-from models.features.session import GAP_MS
+from models.features.ring import CAP
 from schemas.actions import WEIGHT
+from schemas.event import Merge
 
 LAG: Final = 16
 PARTNERS: Final = 10
@@ -57,31 +57,9 @@ def value(row: np.void) -> Any:
     return [int(row["window"][(n - 1 - lag) % LAG]) for lag in range(min(n, LAG))]
 
 
-def reference(events: Sequence[Event]) -> Any:
-    return [e.item if e.weight > 0 and e.known else 0 for e in reversed(recents(events)[-LAG:])]
-
-
-def reference_partners(events: Sequence[Event]) -> list[list[tuple[int, int]]]:
-    """For each recent action its partners and how many actions ago they came, nearest first."""
+def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
+    """What a merge brought tells nothing here, and is as old as can be."""
     acts = recents(events)
-    lists = reference_before(events)
-    found: list[list[tuple[int, int]]] = []
-    key = last = 0
-    session: list[int] = []
-    for i, (event, held) in enumerate(zip(acts, lists, strict=True)):
-        gap = i == 0 or abs(event.time - last) > GAP_MS
-        if i == 0 or (event.session != key if event.session else gap):
-            session = []
-        if event.session or gap:
-            key = event.session
-        last = event.time
-        told = event.item if event.weight > 0 and event.known else 0
-        repeats = sum(k[1] == event.item and k[0] // DAY_MS == event.time // DAY_MS for k in held)
-        partners: dict[int, int] = {}
-        if told and repeats < CAP:
-            for lag, other in enumerate(session[: -LAG - 1 : -1], 1):
-                if other not in (0, told) and other not in partners and len(partners) < PARTNERS:
-                    partners[other] = lag
-        found.append(list(partners.items()))
-        session.append(told)
-    return found
+    told = [e.item if e.weight > 0 and e.known else 0 for e in reversed(acts[-LAG:])]
+    n = len(acts) + sum(merge.entered for merge in merges)
+    return told + [0] * (min(n, LAG) - len(told))

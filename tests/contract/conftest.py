@@ -12,12 +12,21 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
+from kafka.protocol.consumer import HeartbeatRequest
+from kafka.protocol.metadata import FindCoordinatorRequest
 
 from infra.apache_kafka import ApacheKafka
 from tests.contract.raw import Peer, eventually, fresh
 
 START_SECONDS: Final = 20.0
+UNKNOWN_MEMBER: Final = 25
 HERE: Final = Path(__file__).parent
+# looks for old records at once and often, where Kafka's own start after 30 s and rest for 5 min
+SOON: Final = {
+    "log.initial.task.delay.ms": "200",
+    "log.retention.check.interval.ms": "200",
+    "auto.create.topics.enable": "true",  # Kafka's own default
+}
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -45,26 +54,32 @@ class Embedded:
         self.data, self.options, self.popen = data, options, popen
         self.process: subprocess.Popen[str] | None = None
         self.bootstrap = ""
+        self.log = data.with_name(f"{data.name}.log")
 
     def start(self, port: int = 0) -> str:
         """`host:port`. Errors: `AssertionError` with what it said, where it does not come up."""
-        self.process = self.launch(port)
+        with self.log.open("ab") as log:
+            self.process = self.launch(port, log.fileno())
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if ready else ""
         if not line.startswith("listening "):
-            self.process.kill()
-            raise AssertionError(self.process.communicate()[1])
+            self.stop(kill=True)
+            raise AssertionError(self.said())
         self.bootstrap = line.split()[1]
         return self.bootstrap
 
-    def launch(self, port: int = 0) -> subprocess.Popen[str]:
+    def said(self) -> str:
+        """Its log so far."""
+        return self.log.read_text()
+
+    def launch(self, port: int = 0, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """The process, without waiting for it to listen."""
         command = [sys.executable, "-m", "infra.broker", "--data", str(self.data)]
         return subprocess.Popen(
             [*command, "--port", str(port), *self.options],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             **self.popen,
         )
@@ -110,14 +125,14 @@ def bootstrap(
     """`host:port` of one broker for the whole session."""
     data = tmp_path_factory.mktemp(request.param)
     if request.param == "embedded":
-        broker = Embedded(data)
+        broker = Embedded(data, "--retention-check-seconds", "0.2")
         yield broker.start()
         assert broker.stop() == 0
         return
     reason = ApacheKafka.available()
     if reason is not None:
         pytest.skip(f"Apache Kafka cannot run here: {reason}")
-    node = ApacheKafka(data, free_ports())
+    node = ApacheKafka(data, free_ports(), SOON)
     yield node.start()
     node.stop()
 
@@ -133,6 +148,24 @@ def peer(bootstrap: str) -> Iterator[Peer]:
 def topic(peer: Peer, request: pytest.FixtureRequest) -> str:
     """An empty topic with one partition, ready for use."""
     return new_topic(peer, request.node.originalname)
+
+
+@pytest.fixture
+def group(peer: Peer) -> str:
+    """A group id whose coordinator answers."""
+    name = fresh("group")
+
+    def answers() -> bool:
+        asked = FindCoordinatorRequest(key_type=0, coordinator_keys=[name])
+        if peer.ask(asked, 4).coordinators[0].error_code:
+            return False
+        beat = HeartbeatRequest(
+            group_id=name, generation_id=-1, member_id="", group_instance_id=None
+        )
+        return bool(peer.ask(beat, 4).error_code == UNKNOWN_MEMBER)
+
+    eventually(answers)
+    return name
 
 
 def new_topic(peer: Peer, word: str, partitions: int = 1, **configs: str) -> str:

@@ -94,7 +94,10 @@ class Peer:
 
     def ask(self, request: Any, version: int) -> Any:
         """The decoded answer."""
-        number = self.send(request, version)
+        return self.receive(request, version, self.send(request, version))
+
+    def receive(self, request: Any, version: int, number: int) -> Any:
+        """The decoded answer to a request that `send` numbered."""
         response = ResponseClassRegistry.get_response_class(request.header)
         answer = response.decode(self.read_frame(), version=version, header=True)
         assert answer.header.correlation_id == number
@@ -113,6 +116,13 @@ class Peer:
 
     def read_frame(self) -> bytes:
         return self._exactly(struct.unpack(">i", self._exactly(4))[0])
+
+    def leave(self, reset: bool) -> None:
+        """Closes the connection, or resets it as a peer does that was killed with bytes unread."""
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._socket.close()
 
     def closed(self, within: float = 3.0) -> bool:
         """Whether the broker closes the connection within so many seconds, unasked."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, MessageSizeTooLargeError, OffsetOutOfRangeError
+from kafka.errors import MessageSizeTooLargeError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from tests.contract.conftest import new_topic, quick
@@ -169,15 +169,3 @@ def test_the_admin_client_makes_finds_and_removes_topics(bootstrap: str) -> None
         assert admin.describe_cluster()["brokers"]
     finally:
         admin.close()
-
-
-def test_transactions_fail_at_once_where_there_are_none(bootstrap: str, peer: Peer) -> None:
-    """Apache Kafka has them; the embedded broker must say so, not hang."""
-    producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=fresh("tx"))
-    began = time.monotonic()
-    try:
-        producer.init_transactions()
-    except KafkaError:
-        assert time.monotonic() - began < 5
-    finally:
-        producer.close(timeout=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from tests.contract.conftest import Embedded, new_topic, quick
-from tests.contract.raw import Peer, batch, fetch_request
+from tests.contract.raw import Peer, batch, eventually, fetch_request
 
 SECONDS = 30.0
 
@@ -36,10 +37,10 @@ def test_nothing_acknowledged_is_lost_to_kills(embedded: Embedded) -> None:
         try:
             assert producing.stdout is not None
             assert producing.stdout.readline() == "producing\n"
-            for _ in range(3):
-                time.sleep(0.5)
-                embedded.restart(kill=True)
-            time.sleep(0.3)
+            for kill in range(4):
+                eventually(lambda n=kill: amount(bootstrap, name) > 300 * (n + 1))  # type: ignore[misc]
+                if kill < 3:
+                    embedded.restart(kill=True)
             said, _ = producing.communicate(timeout=SECONDS)
         finally:
             producing.kill()
@@ -50,6 +51,12 @@ def test_nothing_acknowledged_is_lost_to_kills(embedded: Embedded) -> None:
     assert [value for value in stored.values() if value == b"first"] == [b"first"]
     assert {k: v for k, v in stored.items() if v != b"first"} == acknowledged  # none lost or twice
     assert len(acknowledged) > 100
+
+
+def amount(bootstrap: str, topic: str) -> int:
+    """Records in both partitions."""
+    with Peer(bootstrap) as peer:
+        return sum(peer.offset_at(topic, -1, n)[1] for n in range(2))
 
 
 def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int], bytes]:
@@ -68,17 +75,26 @@ def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int
     return got
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a broker that was killed, and its only topic, of six records."""
+    broker = Embedded(tmp_path_factory.mktemp("killed") / "data")
+    with Peer(broker.start()) as peer:
+        name = new_topic(peer, "torn")
+        for _ in range(3):
+            assert peer.code(name, batch([b"x"] * 2)) == 0
+    broker.stop(kill=True)
+    return broker.data, name
+
+
 @pytest.mark.parametrize(
     "torn",
     [b"", batch()[:40], batch([b"x" * 99])[:-1], b"\0" * 4096],
     ids=["nothing", "half-a-header", "all-but-a-byte", "zeros"],
 )
-def test_a_torn_tail_is_cut(embedded: Embedded, torn: bytes) -> None:
-    with Peer(embedded.start()) as peer:
-        name = new_topic(peer, "torn")
-        for _ in range(3):
-            assert peer.code(name, batch([b"x"] * 2)) == 0
-    embedded.stop(kill=True)
+def test_a_torn_tail_is_cut(embedded: Embedded, killed: tuple[Path, str], torn: bytes) -> None:
+    name = killed[1]
+    shutil.copytree(killed[0], embedded.data)
     (path,) = logs(embedded)
     whole = path.stat().st_size
     with path.open("ab") as file:
@@ -210,12 +226,9 @@ def test_sigterm_ends_it_at_once_whoever_waits(embedded: Embedded) -> None:
 
         def wait() -> None:
             with contextlib.suppress(OSError):
-                peer.fetch(name, 1, wait=9000)
+                peer.fetch(name, 1, wait=60_000)
 
         waiting = threading.Thread(target=wait)
         waiting.start()
-        time.sleep(0.2)
-        began = time.monotonic()
-        assert embedded.stop() == 0
-        assert time.monotonic() - began < 2.0
+        assert embedded.stop() == 0  # within START_SECONDS, or that raises
         waiting.join(5)

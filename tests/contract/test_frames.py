@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
 
-from tests.contract.conftest import quick
-from tests.contract.raw import Peer, fresh
+from tests.contract.conftest import Embedded, quick
+from tests.contract.raw import Peer, batch, eventually, fetch_request, produce_request
 
 
 @pytest.mark.parametrize(
@@ -40,14 +43,81 @@ def test_unknown_version_of_api_versions_is_told_what_there_is(peer: Peer) -> No
     assert peer.ask(ApiVersionsRequest(), 0).error_code == 0  # and the connection lives
 
 
-def test_a_hang_up_in_the_middle_of_a_frame_harms_nobody(bootstrap: str) -> None:
-    for cut in (2, 4, 30):
+def test_clients_are_sent_where_the_broker_is_advertised(tmp_path: Path) -> None:
+    broker = Embedded(tmp_path / "data", "--advertised", "[::1]:1234")
+    try:
+        with Peer(broker.start()) as peer:
+            (node,) = peer.ask(MetadataRequest(topics=[]), 12).brokers
+            assert (node.host, node.port) == ("::1", 1234)
+    finally:
+        broker.stop(kill=True)
+
+
+def frame(request: Any) -> bytes:
+    """A request as it goes over the wire, in version 9."""
+    request.API_VERSION = 9
+    request.with_header(1, "suite")
+    return bytes(request.encode(header=True, framed=True))
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@quick
+def test_a_peer_that_goes_in_the_middle_of_a_request_harms_nobody(
+    bootstrap: str, peer: Peer, topic: str, reset: bool
+) -> None:
+    whole = frame(produce_request(topic, batch([b"x" * 1000])))
+    for cut in (2, 4, 30, len(whole) - 1):
         with Peer(bootstrap) as gone:
-            gone.send_bytes((struct.pack(">i", 1000) + b"x" * 500)[:cut])
+            gone.send_bytes(whole[:cut])
+            gone.leave(reset)
+    assert peer.offset_at(topic, -1) == (0, 0)  # no part of it counts
+    with Peer(bootstrap) as gone:
+        gone.send(fetch_request(topic, 0, wait=5000), 12)
+        gone.leave(reset)
+    assert peer.produce(topic, batch()).base_offset == 0
+    assert peer.fetch(topic, 0).records
+
+
+@quick
+def test_a_request_whose_sender_is_gone_counts_whole(bootstrap: str, topic: str) -> None:
+    with Peer(bootstrap) as gone:
+        gone.send(produce_request(topic, batch([b"x"] * 3)), 9)
     with Peer(bootstrap) as peer:
-        name = fresh("none")
-        request = MetadataRequest(
-            topics=[MetadataRequest.MetadataRequestTopic(name=name)],
-            allow_auto_topic_creation=False,
-        )
-        assert peer.ask(request, 5).topics[0].error_code == 3
+        eventually(lambda: peer.offset_at(topic, -1) == (0, 3))
+
+
+@quick
+def test_half_a_frame_holds_up_only_its_own_connection(
+    bootstrap: str, peer: Peer, topic: str
+) -> None:
+    whole = frame(produce_request(topic, batch([b"x" * 1000])))
+    with contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(Peer(bootstrap)) for _ in range(50)]
+        for n, half in enumerate(stalled):
+            half.send_bytes(whole[: 1 + n * (len(whole) - 2) // 49])
+        for n in range(3):
+            assert peer.produce(topic, batch()).base_offset == n
+            assert len(peer.fetch(topic, n).records) == len(batch())
+        for n, half in enumerate(stalled):
+            half.send_bytes(whole[1 + n * (len(whole) - 2) // 49 :])
+            assert half.read_frame()
+    assert peer.offset_at(topic, -1) == (0, 53)
+
+
+@quick
+def test_a_request_may_come_byte_by_byte(peer: Peer, topic: str) -> None:
+    for byte in frame(produce_request(topic, batch())):
+        peer.send_bytes(bytes([byte]))
+    assert peer.read_frame()
+    assert peer.offset_at(topic, -1) == (0, 1)
+
+
+@quick
+def test_a_peer_that_does_not_read_holds_nobody_up(bootstrap: str, peer: Peer, topic: str) -> None:
+    assert peer.code(topic, batch([b"x" * 1_000_000])) == 0
+    with Peer(bootstrap) as deaf:
+        for _ in range(30):
+            deaf.send(fetch_request(topic, 0), 12)
+        for n in range(1, 4):
+            assert peer.produce(topic, batch()).base_offset == n
+            assert peer.fetch(topic, n).records

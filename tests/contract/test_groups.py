@@ -18,7 +18,6 @@ from kafka.protocol.consumer import (
     OffsetFetchRequest,
     SyncGroupRequest,
 )
-from kafka.protocol.metadata import FindCoordinatorRequest
 
 from tests.contract.conftest import quick
 from tests.contract.raw import Peer, eventually, fresh
@@ -43,8 +42,20 @@ class Member:
         protocols: tuple[str, ...] = ("range",),
         kind: str = "consumer",
     ) -> Any:
+        answer = self.peer.ask(self._joining(session, protocols, kind), 7)
+        if answer.error_code in (0, 79):
+            self.id = answer.member_id
+        if answer.error_code == 0:
+            self.generation = answer.generation_id
+        return answer
+
+    def send_join(self) -> None:
+        """Asks to be let in and does not wait for the answer."""
+        self.peer.send(self._joining(SESSION, ("range",), "consumer"), 7)
+
+    def _joining(self, session: int, protocols: tuple[str, ...], kind: str) -> Any:
         row = JoinGroupRequest.JoinGroupRequestProtocol
-        request = JoinGroupRequest(
+        return JoinGroupRequest(
             group_id=self.group,
             session_timeout_ms=session,
             rebalance_timeout_ms=SESSION,
@@ -54,12 +65,6 @@ class Member:
             protocols=[row(name=name, metadata=b"meta") for name in protocols],
             reason=None,
         )
-        answer = self.peer.ask(request, 7)
-        if answer.error_code in (0, 79):
-            self.id = answer.member_id
-        if answer.error_code == 0:
-            self.generation = answer.generation_id
-        return answer
 
     def enter(self) -> Any:
         """Joins for the first time: asks for an id, then comes with it."""
@@ -128,20 +133,6 @@ class Member:
 
 
 @pytest.fixture
-def group(bootstrap: str, peer: Peer) -> str:
-    """A group id whose coordinator answers."""
-    name = fresh("group")
-
-    def answers() -> bool:
-        request = FindCoordinatorRequest(key_type=0, coordinator_keys=[name])
-        code = peer.ask(request, 4).coordinators[0].error_code
-        return code == 0 and Member(peer, name).beat() == 25
-
-    eventually(answers)
-    return name
-
-
-@pytest.fixture
 def second(bootstrap: str) -> Iterator[Peer]:
     with Peer(bootstrap) as connection:
         yield connection
@@ -207,13 +198,27 @@ def test_two_members_share_and_hand_over(peer: Peer, second: Peer, group: str) -
     assert other.join().leader == other.id
 
 
-def test_a_silent_member_expires(peer: Peer, group: str, topic: str) -> None:
-    member = stable(Member(peer, group))
+def test_members_that_went_silent_or_vanished_are_missed_after_their_session(
+    bootstrap: str, peer: Peer, group: str, topic: str
+) -> None:
+    silent = stable(Member(peer, fresh("silent")))
     began = time.monotonic()
-    eventually(lambda: bool(described(peer, group).group_state == "Empty"))
-    assert 0.9 * SESSION < (time.monotonic() - began) * 1000 < 2.5 * SESSION
-    assert member.beat() == 25
-    assert member.commit(topic) == 25
+    member = stable(Member(peer, group))
+    with Peer(bootstrap) as gone:  # killed while it waits to be let in
+        other = Member(gone, group)
+        assert other.join().error_code == 79
+        other.send_join()
+        eventually(lambda: member.beat() == 27)
+    assert {m.member_id for m in member.join().members} == {member.id, other.id}
+    assert member.sync({member.id: b"half"}).assignment == b"half"
+    assert Member(peer, group, other.id, member.generation).commit(topic) == 0  # a zombie, in time
+    eventually(lambda: member.beat() == 27)
+    assert time.monotonic() - began > 0.9 * SESSION / 1000
+    assert [m.member_id for m in member.join().members] == [member.id]
+    assert Member(peer, group, other.id, member.generation).beat() == 25
+    eventually(lambda: bool(described(peer, silent.group).group_state == "Empty"))
+    assert silent.beat() == 25
+    assert silent.commit(topic) == 25
 
 
 @quick

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from kafka.protocol.admin import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
     DescribeConfigsRequest,
+    DescribeLogDirsRequest,
+    IncrementalAlterConfigsRequest,
 )
 from kafka.protocol.metadata import MetadataRequest
 
-from tests.contract.conftest import new_topic, quick
+from tests.contract.conftest import Embedded, new_topic, quick
 from tests.contract.raw import Peer, batch, eventually, fetch_request, fresh
 
 
@@ -31,6 +34,7 @@ def delete(peer: Peer, name: str) -> int:
     return code
 
 
+SET, UNSET = 0, 1  # operations of an incremental change
 BAD_NAMES = ["a b", "..", ".", "", "a/b", "../x", "x" * 250, "é", "a\x00b", "a\nb", "topic\n"]
 
 
@@ -63,7 +67,7 @@ def test_names_that_differ_in_dot_and_underscore_collide(peer: Peer) -> None:
         (1, 1, {"retention_ms": "soon"}, 40),
         (1, 1, {"cleanup_policy": "shred"}, 40),
         (1, 1, {"message_timestamp_type": "Never"}, 40),
-        (-1, -1, {"cleanup_policy": "compact,delete"}, 0),
+        (-1, -1, {"cleanup_policy": "delete", "retention_bytes": "-1"}, 0),
     ],
 )
 @quick
@@ -145,6 +149,16 @@ def test_metadata_makes_a_topic_only_where_it_may(peer: Peer) -> None:
     assert len(described(peer, name).partitions) == 4
 
 
+def test_no_client_makes_a_topic_where_that_is_switched_off(tmp_path: Path) -> None:
+    broker = Embedded(tmp_path / "data", "--no-auto-create")
+    try:
+        with Peer(broker.start()) as peer:
+            assert described(peer, "auto", may_create=True).error_code == 3
+            assert peer.create("made") == 0
+    finally:
+        broker.stop(kill=True)
+
+
 @pytest.mark.parametrize(("count", "code"), [(3, 37), (2, 37), (0, 37), (5, 0)])
 @quick
 def test_partitions_only_become_more(peer: Peer, count: int, code: int) -> None:
@@ -155,6 +169,15 @@ def test_partitions_only_become_more(peer: Peer, count: int, code: int) -> None:
     eventually(lambda: len(described(peer, name).partitions) == (count if code == 0 else 3))
 
 
+def alter(peer: Peer, name: str, **configs: str) -> int:
+    """Error code of giving the topic these configs and no others; `_` stands for a dot."""
+    row = AlterConfigsRequest.AlterConfigsResource
+    values = [row.AlterableConfig(key.replace("_", "."), value) for key, value in configs.items()]
+    request = AlterConfigsRequest(resources=[row(2, name, values)], validate_only=False)
+    code: int = peer.ask(request, 2).responses[0].error_code
+    return code
+
+
 def test_configs_are_described_and_altered(peer: Peer) -> None:
     name = new_topic(peer, "conf", max_message_bytes="2000")
 
@@ -163,16 +186,31 @@ def test_configs_are_described_and_altered(peer: Peer) -> None:
         request = DescribeConfigsRequest(resources=[asked], include_synonyms=False)
         return {row.name: row.value for row in peer.ask(request, 4).results[0].configs}
 
-    def alter(key: str, value: str) -> int:
-        row = AlterConfigsRequest.AlterConfigsResource
-        asked = row(2, name, [row.AlterableConfig(key, value)])
-        request = AlterConfigsRequest(resources=[asked], validate_only=False)
-        code: int = peer.ask(request, 2).responses[0].error_code
-        return code
-
     assert configs()["max.message.bytes"] == "2000"
     assert peer.code(name, batch([b"x" * 3000])) == 10
-    assert alter("no.such.config", "1") == 40
-    assert alter("max.message.bytes", "4000") == 0
+    assert alter(peer, name, no_such_config="1") == 40
+    assert alter(peer, name, max_message_bytes="4000") == 0
     eventually(lambda: peer.code(name, batch([b"x" * 3000])) == 0)
     assert configs()["max.message.bytes"] == "4000"
+    assert change(peer, name, "retention.ms", "77", SET) == 0
+    assert change(peer, name, "max.message.bytes", None, UNSET) == 0
+    assert change(peer, name, "retention.ms", "soon", SET) == 40
+    eventually(lambda: configs()["max.message.bytes"] == "1048588")
+    assert configs()["retention.ms"] == "77"
+
+
+def change(peer: Peer, name: str, key: str, value: str | None, operation: int) -> int:
+    """Error code of changing one config and leaving the others."""
+    row = IncrementalAlterConfigsRequest.AlterConfigsResource
+    asked = row(2, name, [row.AlterableConfig(key, operation, value)])
+    request = IncrementalAlterConfigsRequest(resources=[asked], validate_only=False)
+    code: int = peer.ask(request, 1).responses[0].error_code
+    return code
+
+
+def test_log_dirs_tell_the_bytes_of_a_partition(peer: Peer, topic: str) -> None:
+    for _ in range(3):
+        assert peer.code(topic, batch([b"x" * 100])) == 0
+    asked = DescribeLogDirsRequest.DescribableLogDirTopic(topic=topic, partitions=[0])
+    (place,) = peer.ask(DescribeLogDirsRequest(topics=[asked]), 4).results
+    assert place.topics[0].partitions[0].partition_size == 3 * len(batch([b"x" * 100]))

@@ -8,27 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from kafka import TopicPartition
 
-from infra import kafka, store
+from infra import generation, kafka, store
+from infra.cli.verify_run import verify
+from infra.kafka_log import Topics
 from infra.processes import die_with_parent
 from infra.settings import Settings, to_environment
-from models.features import FEATURES, read_row
 from models.tables import Tables
 from schemas import event as events
 from schemas import fence as fences
-from schemas import keys
+from schemas import keys, tables
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
-from tests.flows.slates import KINDS, Expected
-from tests.laws import reference
-from tests.laws.world import T0, action, u64s
+from tests.laws.world import action
 
 POISON = b'{"kind":"action","event_id":'
 
@@ -61,7 +58,7 @@ def spawn(settings: Settings, name: str, log: Path) -> subprocess.Popen[bytes]:
             env={**os.environ, **to_environment(settings), "OPENBLAS_NUM_THREADS": "1"},
             stdout=output,
             stderr=output,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent(),
         )
 
 
@@ -136,23 +133,30 @@ def whole_log(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
 
 def behind(settings: Settings, client: Any) -> str:
     """What is not at the ends of the log yet: fences, or the stored tables; "" where nothing is."""
-    consumer = kafka.consumer(settings)
-    topics = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
-    found = consumer.end_offsets(topics)
-    ends = {tp.partition: found[tp] for tp in topics}
-    consumer.close()
-    held = client.mget([keys.fence("people", p) for p in ends])
+    held = stored_tables(client)
+    return _behind(settings, client, held.positions if held else [])
+
+
+def behind_published(settings: Settings, client: Any) -> str:
+    """As `behind`, of the tables that are published: they are stored once a minute only."""
+    meta = client.get(keys.tables(generation.live(client)).meta)
+    return _behind(settings, client, tables.META_DECODER.decode(meta).positions if meta else [])
+
+
+def _behind(settings: Settings, client: Any, positions: list[int]) -> str:
+    log, partitions, live = Topics(settings), range(settings.partitions), generation.live(client)
+    ends = [log.bounds(EVENTS.name, p)[1] for p in partitions]
+    held = store.mget(client, [keys.fence("people", p, live) for p in partitions])
     stands = [fences.decode(f).offset if f else 0 for f in held]
-    tables = stored_tables(client)
-    positions = tables.positions if tables else []
-    caught_up = list(ends.values()) == stands == positions
+    caught_up = ends == stands == positions
     return "" if caught_up else f"ends {ends}, fences {stands}, tables {positions}"
 
 
 def stored_tables(client: Any) -> Tables | None:
-    while head := client.get(keys.tables().base):
+    names = keys.tables(generation.live(client))
+    while head := client.get(names.base):
         made, _, parts = head.partition(b":")
-        data = client.mget([keys.tables().base_chunk(made, n) for n in range(int(parts))])
+        data = client.mget([names.base_chunk(made, n) for n in range(int(parts))])
         if all(data):  # else a newer one took its place meanwhile
             return Tables.load(b"".join(data))
     return None
@@ -167,55 +171,9 @@ def wait(behind: Callable[[], str], meanwhile: Callable[[], None], seconds: floa
 
 
 def wrong(settings: Settings) -> dict[str, int]:
-    """Everything in Redis against the slow definitions over the log: how much is wrong, by kind."""
-    kinds = [*(f.name for f in FEATURES), "seen", "hidden", "people", "popularity", "pairs", *KINDS]
-    counts = Counter(dict.fromkeys(kinds, 0))
-    with store.connect(settings) as client:
-        tables = stored_tables(client)
-        assert tables is not None
-        sums, shown = reference.Sums(now=T0 / 1000), Expected()
-        for p, records in whole_log(settings).items():
-            log = [(offset, events.decode(value)) for offset, value in records if value != POISON]
-            shown.compare(client, p, log, counts)
-            told = reference.by_person(log)
-            counts["people"] += len(set(told) ^ {
-                k.decode()[-32:] for k in client.scan_iter(match=f"u:{{{p}}}:*", count=5000)
-            })  # fmt: skip
-            for person, mine in told.items():
-                sums.add(mine)
-                _compare_person(client, p, person, mine, counts)
-        _compare_tables(tables, sums, counts)
-        shown.compare_tables(tables, counts)
-    return dict(counts)
-
-
-def _compare_person(
-    client: Any, p: int, person: str, mine: list[Any], counts: Counter[str]
-) -> None:
-    row, seen, hidden = client.mget(
-        [keys.row(p, person), keys.seen(p, person), keys.hidden(p, person)]
-    )
-    for feature in FEATURES:
-        counts[feature.name] += feature.value(read_row(row)) != feature.reference(mine)
-    counts["seen"] += u64s(seen) != reference.seen(mine)
-    counts["hidden"] += set(u64s(hidden)) != reference.hidden(mine)
-
-
-def _compare_tables(tables: Tables, sums: reference.Sums, counts: Counter[str]) -> None:
-    hashes = tables.items.hashes.tolist()
-    number = {h: n for n, h in enumerate(hashes)}
-    for (item, window), plain in sums.popularity.items():
-        held = tables.popularity.sums[number[item], window]
-        current = tables.popularity.landmarks[window].now(held, sums.now)
-        counts["popularity"] += not np.isclose(current, plain, rtol=1e-9, atol=1e-140)
-    held_pairs: dict[tuple[int, int], float] = {}
-    for n, item in enumerate(hashes):
-        partners, totals = tables.pairs.of(n)
-        for partner, total in zip(partners.tolist(), totals.tolist(), strict=True):
-            held_pairs[item, hashes[partner]] = tables.pairs.landmark.now(total, sums.now)
-    counts["pairs"] += len(set(held_pairs) ^ set(sums.pairs))
-    counts["pairs"] += sum(
-        not np.isclose(held_pairs[pair], plain, rtol=1e-9)
-        for pair, plain in sums.pairs.items()
-        if pair in held_pairs
-    )
+    """Everything in Redis against the slow definitions over the log: what is wrong, by kind."""
+    report = verify(settings, Topics(settings))
+    assert report.people_checked > 0
+    for mismatch in report.mismatches[:20]:
+        print(mismatch)
+    return dict(report.wrong())

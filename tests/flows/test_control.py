@@ -116,7 +116,7 @@ def letters(settings: Settings) -> dict[int, dead_letter.DeadLetter]:
         while consumer.position(place) < end:
             for record in consumer.poll(500).get(place, []):
                 each = dead_letter.decode(record.value)
-                assert record.key == each.key
+                assert record.key == each.identity.encode()
                 found[each.offset] = each
     finally:
         consumer.close()

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from flows.folds.batch import Decoded
 from flows.folds.people import VERSION, PeopleFold
 from flows.kit.commit import commit
-from flows.relay import Relay
-from infra import store
+from flows.relay import OtherTopic, Relay
+from flows.relayed import NOTHING, Relayed, sent_before
+from infra import kafka, services, store
+from infra.kafka_log import Topics
 from infra.settings import Settings
 from schemas import event as events
+from schemas import fence as fences
 from schemas import keys
-from schemas.event import Merge
+from schemas.event import Link, Merge
 from schemas.fence import Fence
-from tests.flows.faults import whole_log
+from schemas.identity import partition_of
+from schemas.topics import EVENTS
+from tests.flows.faults import Flow, spawn, whole_log
 from tests.laws.test_commit_laws import linked_log
-from tests.laws.world import person
+from tests.laws.world import T0, action, assigned, fold_log, person, served
+
+SENT = [(0, n, 1) for n in range(5, 10)]
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Any]:
+    with store.connect(settings) as client:
+        yield client
 
 
 def merges(settings: Settings) -> list[Merge]:
@@ -22,26 +43,229 @@ def merges(settings: Settings) -> list[Merge]:
     return [event for event in told if isinstance(event, Merge)]
 
 
-def test_a_relay_sends_all_and_one_that_starts_anew_re_sends_none(settings: Settings) -> None:
-    with store.connect(settings) as client:
-        log = linked_log()
-        fold = PeopleFold(0, Fence("t", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
-        batch = Decoded(0, 0, len(log), log, [stamp for _, stamp, _ in log])
-        commit(client, fold.fold(fold.dedupe(batch)))
-        waiting = client.xrange(keys.outbox(0))
+def numbers(settings: Settings) -> list[tuple[int, int, int]]:
+    return sorted((merge.source, merge.offset, merge.n) for merge in merges(settings))
 
-        relay = Relay(settings, client)
-        assert relay.step() == 4
-        assert relay.step() == client.xlen(keys.outbox(0)) == 0
-        relay.close()
-        assert {merge.person for merge in merges(settings)} == {person(2)}
 
-        # a Redis that was wiped and filled itself again: the outbox is full, the position is gone
-        client.delete(keys.outbox(0), *[keys.relayed(p) for p in range(4)])
-        for name, fields in waiting:
-            client.xadd(keys.outbox(0), fields, id=name)
-        relay = Relay(settings, client)
-        assert relay.step() == 0
+def fold_links(settings: Settings, client: Any) -> None:
+    """Folds a log with a link in it as partition 0, and leaves its outbox full."""
+    topic = kafka.ensure_topics(settings)[EVENTS.name]
+    log = linked_log()
+    fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
+    batch = Decoded(0, 0, len(log), log, [stamp for _, stamp, _ in log])
+    commit(client, fold.fold(fold.dedupe(batch)))
+
+
+def step(settings: Settings, client: Any) -> int:
+    """What a relay that starts now sends."""
+    relay = Relay(settings, client)
+    try:
+        return relay.step()
+    finally:
         relay.close()
-        numbers = [(merge.source, merge.offset, merge.n) for merge in merges(settings)]
-        assert sorted(numbers) == [(0, 5, 1), (0, 7, 1), (0, 8, 1), (0, 9, 1)]
+
+
+def test_a_relay_sends_all_and_one_that_starts_anew_re_sends_none(
+    settings: Settings, client: Any
+) -> None:
+    fold_links(settings, client)
+    assert step(settings, client) == len(SENT)
+    assert step(settings, client) == client.xlen(keys.outbox(0)) == 0
+    assert {merge.person for merge in merges(settings)} == {person(2), person(3)}
+
+    client.flushall()  # and the fold fills it again, before a relay starts
+    fold_links(settings, client)
+    client.delete(keys.fence("people", 0))  # it is not that far yet: the log is to be read
+    assert step(settings, client) == client.xlen(keys.outbox(0)) == 0
+    assert numbers(settings) == SENT
+
+
+def test_a_relay_that_starts_over_an_empty_redis_re_sends_none(
+    settings: Settings, client: Any
+) -> None:
+    fold_links(settings, client)
+    assert step(settings, client) == len(SENT)
+    client.flushall()
+    relay = Relay(settings, client)  # what will be in the outbox, was sent
+    fold_links(settings, client)
+    assert relay.step() == client.xlen(keys.outbox(0)) == 0
+    relay.close()
+    assert numbers(settings) == SENT
+
+
+def test_what_the_folds_have_received_need_not_be_read_again(
+    settings: Settings, client: Any
+) -> None:
+    assert sent_before(settings, client, 4, 0) == {}
+    ends = {p: len(log) for p, log in whole_log(settings).items()}
+    for p in range(4):
+        client.set(keys.fence("people", p), fences.encode(Fence("t", 4, ends[p], 0, VERSION)))
+    client.hset(keys.received(1), mapping={b"0": b"7-1", b"2": b"3-2"})
+    client.hset(keys.received(3), mapping={b"0": b"9-1"})
+    assert sent_before(settings, client, 4, 0) == {0: (9, 1), 2: (3, 2)}
+    relay = Relay(settings, client)
+    relay.close()
+    assert relay.sent == {0: (9, 1), 1: NOTHING, 2: (3, 2), 3: NOTHING}
+    for p, sent in relay.sent.items():
+        topic = kafka.ensure_topics(settings)[EVENTS.name].id
+        assert Relayed.read(client.get(keys.relayed(p))) == (topic, sent)
+    # a generation that was made from a snapshot begins with nothing of its own
+    assert sent_before(settings, client, 4, 1) == {}
+
+
+def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:
+    one, other = Relay(settings, client), Relay(settings, client)
+    fold_links(settings, client)
+    waiting, stands = client.xrange(keys.outbox(0)), client.get(keys.relayed(0))
+    assert one.step() == len(SENT)
+    client.delete(keys.outbox(0))
+    client.set(keys.relayed(0), stands)
+    for name, fields in waiting:  # as the other one sees it, before that
+        client.xadd(keys.outbox(0), fields, id=name)
+    assert other.step() == len(SENT)
+    for relay in (one, other):
+        relay.close()
+    assert numbers(settings) == sorted(SENT * 2)
+    log = whole_log(settings)
+    sent = {p: [events.decode(value) for _, value in told] for p, told in log.items()}
+    for p, told in sent.items():
+        made = [(n, T0, event) for n, event in enumerate(told)]
+        if made:
+            twice, once = fold_log(made, partition=p), fold_log(made[: len(made) // 2], partition=p)
+            for key in (keys.row(p, person(2)), keys.seen(p, person(2))):
+                assert twice.values.get(key) == once.values.get(key)
+
+
+def test_a_topic_made_anew_is_not_taken_for_one_that_was_sent(
+    settings: Settings, client: Any
+) -> None:
+    client.set(keys.relayed(0), Relayed("another topic", (1 << 40, 1)).stored())
+    client.set(keys.relayed(1), b"not a position")
+    relay = Relay(settings, client)
+    assert relay.sent == dict.fromkeys(range(4), NOTHING)
+    relay.sent[0] = (1 << 40, 1)
+    fold_links(settings, client)
+    fence = fences.decode(client.get(keys.fence("people", 0)))
+    fence.topic_id = "made anew"
+    client.set(keys.fence("people", 0), fences.encode(fence))
+    with pytest.raises(OtherTopic):
+        relay.step()
+    relay.close()
+    assert client.xlen(keys.outbox(0)) == len(SENT)
+
+
+# -- kills ------------------------------------------------------------------------------------
+
+
+def visitors(rnd: random.Random, people: int) -> list[events.Event]:
+    """Each looks around under an id, says who they are, and goes on under both."""
+    made: list[events.Event] = []
+    for n in range(people):
+        ann, user = 1000 + n, 1 + n % (people // 2)
+        told: list[events.Event] = [
+            served(f"s{n}", ["i1", "i2", "i3"], ann, T0 + n, experiments=(assigned(),))
+        ]
+        for at, who in enumerate((ann, ann, user, ann)):
+            item = f"i{rnd.randrange(1, 5)}"
+            slate = f"s{n}" if at else ""
+            told.append(action(10 * n + at, who, item, "click", slate_id=slate))
+        for twice in ("", "again"):
+            link = Link(
+                event_id=f"l{n}{twice}",
+                person=person(ann),
+                to=person(user if not twice else 1),
+                received_at=T0 + n,
+            )
+            told.insert(rnd.randrange(1, len(told) + 1), link)
+        made += told
+    return made
+
+
+@pytest.mark.check
+@pytest.mark.timeout(120)
+def test_links_arrive_once_after_kills_and_a_wiped_redis_re_sends_none(
+    settings: Settings, client: Any, tmp_path: Path
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rnd, log = random.Random(seed), tmp_path / "flows.log"
+    people, relay = Flow(settings, "people", log), Flow(settings, "relay", log)
+    zombie = spawn(settings, "relay", log)
+
+    def revive() -> None:
+        people.revive()
+        relay.revive()
+
+    try:
+        made = visitors(rnd, 300)
+        kills = sorted(rnd.sample(range(100, len(made)), 6))
+        producer = kafka.producer(settings)
+        for n, event in enumerate(made):
+            key = event.person.encode()
+            partition = partition_of(key, settings.partitions)
+            producer.send(EVENTS.name, key=key, value=events.encode(event), partition=partition)
+            if n in kills:
+                producer.flush()
+                revive()
+                # something of each is in hand: rows folded, records between outbox and log
+                services.wait_until(lambda: client.dbsize() > 0, 20, "nothing is folded")
+                rnd.choice((people, relay, relay)).kill()
+        producer.close()
+        settled(settings, client, revive)
+        check_log_and_state(settings, client)
+        sent = numbers(settings)
+
+        people.kill()
+        client.flushall()
+        settled(settings, client, revive)
+        assert numbers(settings) == sent  # one relay knew it all, the other one was alive, too
+        relay.kill()
+        zombie.kill()
+        people.kill()
+        client.flushall()
+        settled(settings, client, revive)
+        assert numbers(settings) == sent
+        check_log_and_state(settings, client)
+    finally:
+        for process in (people.process, relay.process, zombie):
+            process.kill()
+            process.wait()
+
+
+def settled(settings: Settings, client: Any, meanwhile: Any) -> None:
+    """All is folded, also what the outboxes sent, and nothing stands in them."""
+
+    def done() -> bool:
+        meanwhile()
+        if any(client.xlen(keys.outbox(p)) for p in range(settings.partitions)):
+            return False
+        fences_ = [client.get(keys.fence("people", p)) for p in range(settings.partitions)]
+        stands = {p: fences.decode(f).offset if f else 0 for p, f in enumerate(fences_)}
+        return stands == {p: end for p, (_, end) in bounds(settings).items()}
+
+    for _ in range(2):  # what was on its way at the first look is in the log at the second
+        services.wait_until(done, 60, "the flows do not catch up")
+
+
+def bounds(settings: Settings) -> dict[int, tuple[int, int]]:
+    return {p: Topics(settings).bounds(EVENTS.name, p) for p in range(settings.partitions)}
+
+
+def check_log_and_state(settings: Settings, client: Any) -> None:
+    log = whole_log(settings)
+    told = {p: [(n, T0, events.decode(value)) for n, value in log[p]] for p in log}
+    emitted: Counter[tuple[int, int, int]] = Counter()
+    for p, made in told.items():
+        if not made:
+            continue
+        memory = fold_log(made, [500], partition=p)
+        for id_, _ in memory.streams.get(keys.outbox(p), []):
+            offset, _, n = id_.partition(b"-")
+            emitted[p, int(offset), int(n)] += 1
+        for prefix in (b"u", b"s", b"h", b"l", b"o", b"im"):
+            here = {k: v for k, v in memory.values.items() if k.startswith(prefix + b":")}
+            names = list(client.scan_iter(match=prefix + b":{%d}:*" % p, count=1000))
+            assert dict(zip(names, client.mget(names), strict=True)) == here
+    assert emitted
+    assert set(emitted.values()) == {1}
+    assert set(numbers(settings)) == set(emitted)

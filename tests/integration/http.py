@@ -97,6 +97,12 @@ def ask(
     return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 
 
+def metric(server: Server, name: str) -> float:
+    """A series without labels, as the process exports it now."""
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
 @contextmanager
 def serving(settings: Settings, log: Path) -> Iterator[Server]:
     server = Server(settings, log)

@@ -10,7 +10,7 @@ import pytest
 
 from infra.settings import signing_key
 from schemas import control, event, item
-from schemas.event import Action, Link, Preferences
+from schemas.event import Action, Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.item import DeleteItem, PatchItem, PutItem
 from tests.integration.http import Server, ask, ends, record_at
@@ -135,6 +135,11 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     assert isinstance(link, Link)
     assert record.key == anonymous(*key, "a1").encode()
     assert link.to == pseudonym(*key, "u1")
+    assert told["position"] in told["positions"]
+    [other] = [it for it in told["positions"] if it != told["position"]]
+    mark = event.decode(record_at(edge.settings, "events", other).value)
+    assert isinstance(mark, Linking)
+    assert (mark.person, mark.of, mark.link) == (link.to, link.person, link.event_id)
 
 
 def test_a_placement_goes_to_control(edge: Server) -> None:

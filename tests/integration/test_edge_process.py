@@ -60,12 +60,14 @@ def test_another_partition_count_is_one_sentence(edge: Server, tmp_path: Path) -
 
 
 @pytest.mark.check
-def test_nothing_is_acknowledged_without_the_broker(redis_url: str, tmp_path: Path) -> None:
+def test_nothing_is_acknowledged_without_broker_and_spool(redis_url: str, tmp_path: Path) -> None:
     port = services.free_port()
     broker = _start_broker(port, tmp_path)
     settings = Settings(
         kafka_bootstrap=f"127.0.0.1:{port}", redis_url=redis_url, data_dir=tmp_path / "d", port=0
     )
+    settings.data_dir.mkdir()
+    (settings.data_dir / "writes").write_text("in the way of a spool")
     try:
         with serving(settings, tmp_path / "log") as server:
             assert server.ask("POST", "/v1/events", EVENT).status == 202

@@ -63,7 +63,7 @@ def test_a_body_asks_as_a_query_string_does(shop: Shop, given: dict[str, Any]) -
     assert answer.status == 200, answer.body
     assert same(answer.json) == same(shop.read(query))
     assert answer.headers["x-slate-id"] == answer.json["slate_id"]
-    assert answer.headers["server-timing"].startswith("assign;dur=")
+    assert answer.headers["server-timing"].startswith("read;dur=")
     assert answer.headers["cache-control"] == "private, no-store"
 
 

@@ -46,6 +46,7 @@ def test_an_answer_is_whole(shop: Shop) -> None:
         "lag_ms": 19,
         "waited_ms": 0,
         "stale": False,
+        "merge_pending": False,
     }
     assert told["served_by"]["tables"] == "1.1.1.1"
     assert told["served_by"]["rules"] == "r0"
@@ -55,7 +56,7 @@ def test_an_answer_is_whole(shop: Shop) -> None:
     assert len(told["slate_id"]) == 26
     assert answer.headers["cache-control"] == "private, no-store"
     stages = [part.partition(";dur=")[0] for part in answer.headers["server-timing"].split(", ")]
-    assert stages[:5] == ["assign", "read", "retrieve", "eligible", "score"]
+    assert stages[:5] == ["read", "assign", "retrieve", "eligible", "score"]
     assert all(item["reason"]["text"] for item in told["items"])
     # the last slot may have been drawn
     assert [item["explore"] for item in told["items"][:-1]] == [False] * 4

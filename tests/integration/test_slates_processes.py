@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,44 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infra import kafka, services, store
+from infra import services, store
 from infra.settings import Settings
-from serving.log import DELIVERY_MS
+from serving.producing import DELIVERY_MS
 from tests.integration.arrived import arrived, left
-from tests.integration.http import Server, serving
+from tests.integration.http import metric, serving
+from tests.integration.outage import Broker
 from tests.integration.shops import Shop, fill
-
-
-class Broker:
-    """One of a test's own, to be taken away."""
-
-    def __init__(self, home: Path) -> None:
-        self.port, self._home = services.free_port(), home
-        self.address = f"127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            services.broker_command(self.port, self._home / "broker"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        services.wait_until(lambda: services.port_answers(self.port), 20, "no broker answers")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def broker_of_my_own(tmp_path: Path) -> Iterator[Broker]:
-    found = Broker(tmp_path)
-    try:
-        yield found
-    finally:
-        found.process.send_signal(signal.SIGCONT)
-        found.kill()
 
 
 @contextmanager
@@ -60,23 +28,6 @@ def shop_of(settings: Settings, log: Path) -> Iterator[Shop]:
             found = Shop(server, client)
             fill(found)
             yield found
-
-
-@pytest.fixture
-def own(broker_of_my_own: Broker, redis_url: str, tmp_path: Path) -> Settings:
-    settings = Settings(
-        kafka_bootstrap=broker_of_my_own.address,
-        redis_url=redis_url,
-        data_dir=tmp_path / "data",
-        port=0,
-    )
-    kafka.ensure_topics(settings)
-    return settings
-
-
-def metric(server: Server, name: str) -> float:
-    lines = server.ask("GET", "/metrics").body.decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
 
 def test_what_was_answered_survives_a_kill(

@@ -17,10 +17,10 @@ import pytest
 
 from infra import home, services
 from infra.cli.scrape import scrape
-from infra.plan import ROOT
+from infra.plan import FRESHET, ROOT
 from infra.supervise import System, running
 
-NAMES = ["broker", "redis", "setup", "people", "catalogue", "control", "rollup", "relay"]
+NAMES = ["broker", "redis", "setup", "people", "catalogue", "control", "rollup", "relay", "lake"]
 
 
 def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -148,7 +148,16 @@ def test_a_signal_stops_everything_and_leaves_nothing_behind(start: Start, numbe
     assert time.monotonic() - began < 8, "a few seconds"
     assert not any(alive(pid) for pid in pids)
     left = {path.name for path in up.folder.iterdir()}
-    assert left <= {"broker", "redis", "logs", "pseudonym.key", "spool"}
+    assert left <= {
+        "broker",
+        "redis",
+        "logs",
+        "pseudonym.key",
+        "spool",
+        "lake",
+        "writes",
+        "partitions",
+    }
     assert up.said.endswith(" stopped\n")
     assert "did not stop" not in up.said
 
@@ -219,13 +228,25 @@ def test_another_partition_count_is_refused_with_the_remedy(
 
 
 @pytest.mark.check
-def test_json_lines_for_machines(start: Start) -> None:
+def test_json_lines_for_machines_while_flow_workers_change(start: Start) -> None:
     up = start("--workers", "1", "--flow-workers", "2", "--json", FRESHET_TOKEN="secret-token")
     state = up.await_ready()
+    scale = [*FRESHET, "flows", "scale", "1", "--data-dir", state.data_dir]
+    assert (
+        subprocess.run(scale, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode
+        == 0
+    )
+    now = home.read(Path(state.data_dir))
+    assert now is not None
+    people = [it for it in now.processes if it.name.startswith("people")]
+    assert [(it.name, it.metrics_port > 0, bool(it.pid)) for it in people] == [
+        ("people", True, True)
+    ]
     up.process.terminate()
     assert up.process.wait(15) == 0
     lines = [json.loads(line) for line in up.said.splitlines()]
-    assert [line["event"] for line in lines] == ["starting", "ready", "change"]
+    assert [line["event"] for line in lines] == ["starting", "ready", "change", "change"]
+    assert "1 workers share" in lines[2]["text"]
     assert lines[1]["url"] == state.url
     names = [it["name"] for it in lines[1]["processes"]]
     assert "people-0" in names

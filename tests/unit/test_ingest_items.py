@@ -12,7 +12,7 @@ from schemas import control
 from schemas import event as events
 from schemas import item as items
 from schemas.control_checks import standing
-from schemas.event import Link, Preferences
+from schemas.event import Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.item import DeleteItem, Item, PutItem
 from schemas.reject import Rejected
@@ -173,11 +173,18 @@ def test_a_preference_is_refused_by_name(body: Any, field: str, code: str) -> No
     assert (caught.value.field, caught.value.code) == (field, code)
 
 
-def test_a_link_is_a_record_of_the_anonymous_person() -> None:
-    record = ingest_people.link(encode({"anonymous_id": "a1"}), "u1", "e1", NOW, People(KEY, 4))
+def test_a_link_is_a_record_of_the_anonymous_person_and_a_mark_of_the_user() -> None:
+    told = ingest_people.link(encode({"anonymous_id": "a1"}), "u1", "e1", NOW, People(KEY, 4))
     person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
-    assert (record.key, record.partition) == (person.encode(), partition_of(person.encode(), 4))
-    assert events.decode(record.value) == Link(event_id="e1", person=person, to=to, received_at=NOW)
+    for record, key in ((told.link, person.encode()), (told.mark, to.encode())):
+        assert (record.key, record.partition) == (key, partition_of(key, 4))
+    assert events.decode(told.link.value) == Link(
+        event_id="e1", person=person, to=to, received_at=NOW
+    )
+    mark = events.decode(told.mark.value)
+    assert mark == Linking(person=to, of=person, link="e1", received_at=NOW)
+    assert isinstance(mark, Linking)
+    assert "\0" in mark.event_id  # so that no client's event is taken for it
 
 
 def test_a_placement_names_the_version_it_replaces() -> None:

@@ -9,6 +9,7 @@ from kafka.protocol.metadata import FindCoordinatorResponse, MetadataResponse
 
 from infra.broker.catalogue import check_new
 from infra.broker.codes import Code, Refused
+from infra.broker.handlers.missing import no_transactions
 from infra.broker.node import LEADER_EPOCH, NODE_ID, Broker
 from infra.broker.topic import Topic, check_name
 from infra.broker.wire import NO_ID, Call
@@ -44,7 +45,9 @@ def _look_up(broker: Broker, call: Call, name: str | None, topic_id: Any) -> Any
     try:
         if name is None and call.version >= 10:
             return _describe(broker.catalogue.identified(topic_id))
-        may_create = call.version < 4 or call.request.allow_auto_topic_creation
+        may_create = broker.auto_create and (
+            call.version < 4 or call.request.allow_auto_topic_creation
+        )
         return _describe(_named(broker, name, may_create))
     except Refused as refused:
         return TOPIC(
@@ -93,8 +96,8 @@ async def find_coordinator(broker: Broker, call: Call) -> Any:
     request, (host, port) = call.request, call.advertised
     error, reason = Code.NONE, None
     if request.key_type != 0:
-        error = Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        reason = "transactions are not supported"
+        refusal = no_transactions()
+        error, reason = refusal.code, refusal.reason
     where = {
         "error_code": error,
         "error_message": reason,
@@ -137,7 +140,7 @@ async def log_dirs(broker: Broker, call: Call) -> Any:
             continue
         cells = [
             DIR.DescribeLogDirsTopic.DescribeLogDirsPartition(
-                partition_index=n, partition_size=log.end, offset_lag=0, is_future_key=False
+                partition_index=n, partition_size=log.size, offset_lag=0, is_future_key=False
             )
             for n, log in enumerate(topic.logs)
             if chosen is None or n in chosen[topic.name]

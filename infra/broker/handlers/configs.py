@@ -54,6 +54,7 @@ def _values(broker: Broker, asked: Any) -> list[Any]:
     elif asked.resource_type == NODE and asked.resource_name in ("", str(NODE_ID)):
         shown = {name: (value, False, 0) for name, value in BROKER.items()}
         shown["num.partitions"] = (str(broker.partitions), False, 3)
+        shown["auto.create.topics.enable"] = (str(broker.auto_create).lower(), False, 1)
     else:
         raise Refused(Code.INVALID_REQUEST, "only topics and this broker have configs")
     return [

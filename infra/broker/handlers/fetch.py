@@ -10,6 +10,7 @@ from kafka.protocol.consumer import FetchResponse
 
 from infra.broker.codes import Code, Refused
 from infra.broker.log import Log
+from infra.broker.missing import lacks
 from infra.broker.node import LEADER_EPOCH, Broker
 from infra.broker.topic import Topic
 from infra.broker.wire import Call
@@ -44,7 +45,7 @@ async def fetch(broker: Broker, call: Call) -> Any:
     if request.session_id != 0 and request.session_epoch > 0:
         return FetchResponse(
             throttle_time_ms=0,
-            error_code=Code.FETCH_SESSION_ID_NOT_FOUND,
+            error_code=lacks(Code.FETCH_SESSION_ID_NOT_FOUND, "fetch sessions").code,
             session_id=0,
             responses=[],
         )
@@ -141,6 +142,6 @@ def _cell(want: Wanted, records: bytes) -> Any:
 def check_epoch(epoch: int) -> None:
     """The leader epoch a client believes in; -1 is none. Errors: `Refused`."""
     if epoch > LEADER_EPOCH:
-        raise Refused(Code.UNKNOWN_LEADER_EPOCH, "leader epoch is newer than the broker's")
+        raise lacks(Code.UNKNOWN_LEADER_EPOCH, "leader epoch but 0")
     if -1 < epoch < LEADER_EPOCH:
         raise Refused(Code.FENCED_LEADER_EPOCH, "leader epoch is older than the broker's")

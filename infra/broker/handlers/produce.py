@@ -7,6 +7,7 @@ from typing import Any
 from kafka.protocol.producer import InitProducerIdResponse, ProduceResponse
 
 from infra.broker.codes import Code, Refused
+from infra.broker.handlers.missing import no_transactions
 from infra.broker.node import Broker
 from infra.broker.topic import Topic
 from infra.broker.wire import Call, Malformed
@@ -39,7 +40,7 @@ def _append(broker: Broker, call: Call, asked: Any, part: Any) -> Any:
     if request.acks not in (-1, 0, 1):
         raise Refused(Code.INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1")
     if request.transactional_id is not None:
-        raise Refused(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported")
+        raise no_transactions()
     topic: Topic = (
         broker.catalogue.identified(asked.topic_id)
         if call.version >= 13
@@ -74,9 +75,7 @@ async def init_producer(broker: Broker, call: Call) -> Any:
     """A new producer id with epoch 0. Transactional ids are refused for good."""
     try:
         if call.request.transactional_id is not None:
-            raise Refused(
-                Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not supported"
-            )
+            raise no_transactions()
         producer, epoch, error = broker.catalogue.new_producer(), 0, Code.NONE
     except Refused as refused:
         producer, epoch, error = -1, -1, refused.code

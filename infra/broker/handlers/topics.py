@@ -15,7 +15,8 @@ from kafka.protocol.admin import (
 from infra.broker.catalogue import MAX_PARTITIONS, check_new
 from infra.broker.codes import Code, Refused
 from infra.broker.configs import CONFIGS, check
-from infra.broker.node import LOG, NODE_ID, Broker
+from infra.broker.missing import lacks
+from infra.broker.node import NODE_ID, Broker
 from infra.broker.topic import Topic
 from infra.broker.wire import NO_ID, Call
 
@@ -57,8 +58,6 @@ def _create(broker: Broker, asked: Any, validate_only: bool) -> Any:
     topic_id = NO_ID
     if not validate_only:
         topic_id = broker.catalogue.create(name, partitions, configs).id
-        if {"retention.ms", "retention.bytes"} & configs.keys():
-            LOG.info("topic %s: retention is stored and not enforced", name)
     return CREATED(
         name=name,
         topic_id=topic_id,
@@ -88,10 +87,10 @@ def _count(broker: Broker, asked: Any) -> int:
         if any(brokers != [NODE_ID] for brokers in placed.values()) or sorted(placed) != list(
             range(len(asked.assignments))
         ):
-            raise Refused(Code.INVALID_REPLICA_ASSIGNMENT, "there is one broker only")
+            raise lacks(Code.INVALID_REPLICA_ASSIGNMENT, "replication: there is one broker only")
         return len(placed)
     if asked.replication_factor not in (-1, 1):
-        raise Refused(Code.INVALID_REPLICATION_FACTOR, "there is one broker only")
+        raise lacks(Code.INVALID_REPLICATION_FACTOR, "replication: there is one broker only")
     return broker.partitions if asked.num_partitions == -1 else int(asked.num_partitions)
 
 
@@ -158,6 +157,6 @@ def _grow(broker: Broker, asked: Any, validate_only: bool) -> None:
         len(placed) != asked.count - len(topic.logs)
         or any(list(row.broker_ids) != [NODE_ID] for row in placed)
     ):
-        raise Refused(Code.INVALID_REPLICA_ASSIGNMENT, "there is one broker only")
+        raise lacks(Code.INVALID_REPLICA_ASSIGNMENT, "replication: there is one broker only")
     if not validate_only:
         broker.catalogue.grow(topic, asked.count)

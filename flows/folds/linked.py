@@ -1,0 +1,193 @@
+"""The part of the fold that ties anonymous ids to people: what one partition sends, another takes in.
+
+Rows and sets are here; what becomes of slates is added by `flows.folds.slates` in the same batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from flows.folds.batch import Turn
+from flows.kit.rows import Fetch, Rows
+from models import features
+from models.features import ring, window
+from models.features.columns import Columns
+from schemas import event as events
+from schemas import keys
+from schemas import links as stored
+from schemas.actions import ACTIONS, HIDE
+from schemas.alphabet import Pseudonym
+from schemas.event import Action, Link, Merge, MergedAction
+from schemas.write import StreamEntry, Write
+
+PART: Final = 4_000
+"""Most hashes of one record: a record of them is some 90 kB, and a broker takes 1 MB."""
+MOST_LINKS: Final = 100_000
+Number = tuple[int, int]
+
+
+class Linked:
+    """Links of one partition's people, and the numbers it has received. `rows` are the fold's own."""
+
+    def __init__(self, partition: int, fetch: Fetch, rows: Rows, generation: int = 0) -> None:
+        self._partition, self._fetch, self._rows = partition, fetch, rows
+        self._generation = generation
+        self._received: dict[int, Number] = {}
+        self._to: dict[str, str] = {}
+
+    def remember_received(self, held: dict[bytes, bytes]) -> None:
+        """What the outbox of each source partition last sent here: source -> ``offset-n``."""
+        for source, number in held.items():
+            offset, _, n = number.partition(b"-")
+            self._received[int(source)] = (int(offset), int(n))
+
+    # -- the partition of the anonymous id ----------------------------------------------------
+
+    def link(self, offset: int, event: Link, turn: Turn) -> None:
+        """The first link wins: what the anonymous id did so far goes to the person it is. Any other is
+        answered, too, for somebody waits for it."""
+        slots = self._rows.slots([event.person])
+        rows = self._rows.take(slots)
+        merge = Merge(
+            person=event.to,
+            source=self._partition,
+            offset=offset,
+            n=1,
+            received_at=event.received_at,
+            of=event.person,
+            link=event.event_id,
+        )
+        if rows["flags"][0] & features.LINKED or event.to == event.person:
+            merge.lost = True
+            turn.send(merge)
+            return
+        rows["flags"] |= features.LINKED
+        rows["version"] = features.VERSION
+        self._rows.put(slots, rows)
+        turn.dirty.update(slots.tolist())
+        self._remember(event.person, event.to)
+        _tell(merge, rows[0])
+        self._send_sets(merge, int(slots[0]), turn)
+
+    def _send_sets(self, merge: Merge, slot: int, turn: Turn) -> None:
+        """The merge, with as many more records as its sets need; the last one ends the link."""
+        seen, hidden = (self._stored(prefix, slot, turn.write) for prefix in (b"s", b"h"))
+        link, merge.link = merge.link, ""
+        for at in range(0, max(len(seen), len(hidden), 1), PART):
+            part = merge
+            if at:
+                part = Merge(
+                    person=merge.person,
+                    source=merge.source,
+                    offset=merge.offset,
+                    n=1 + at // PART,
+                    received_at=merge.received_at,
+                    of=merge.of,
+                )
+            part.seen, part.hidden = seen[at : at + PART], hidden[at : at + PART]
+            turn.send(part)
+        part.link = link
+
+    def _stored(self, prefix: bytes, slot: int, write: Write) -> tuple[int, ...]:
+        key = prefix + self._rows.key(slot)[1:]
+        data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
+        # each once, in the order they came: a list of what was seen may name an item again
+        return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
+
+    def forward(self, columns: Columns, i: int, action: Action, turn: Turn) -> None:
+        """A linked id acted again: the person it is hears of it."""
+        code, item = int(columns.action[i]), int(columns.item[i])
+        recent = ACTIONS[code].recent and not columns.late[i]
+        said = MergedAction(item, int(columns.category[i]), action.occurred_at, code)
+        turn.send(
+            Merge(
+                person=Pseudonym(self._whom(action.person)),
+                source=self._partition,
+                offset=int(columns.offset[i]),
+                n=1,
+                received_at=action.received_at,
+                of=action.person,
+                counts=tuple(int(code == c) for c in range(len(ACTIONS))),
+                entered=int(recent),
+                first=action.occurred_at,
+                newest=action.occurred_at,
+                recent=(said,) if recent else (),
+                seen=(item,) if ACTIONS[code].recent else (),
+                hidden=(item,) if code == HIDE else (),
+            )
+        )
+
+    def _whom(self, person: str) -> str:
+        if person not in self._to:
+            key = keys.link(self._partition, person, self._generation)
+            self._remember(person, stored.decode(self._fetch([key])[0]).to)
+        return self._to[person]
+
+    def _remember(self, person: str, to: str) -> None:
+        if len(self._to) >= MOST_LINKS:
+            self._to.clear()
+        self._to[person] = to
+
+    def outbox(self, turn: Turn) -> list[StreamEntry]:
+        """What the batch sends, by its numbers."""
+        key = keys.outbox(self._partition, self._generation)
+        return [
+            StreamEntry(
+                key,
+                b"%d-%d" % number,
+                {b"k": merge.person.encode(), b"v": events.encode(merge)},
+            )
+            for number, merge in sorted(turn.outgoing.items())
+        ]
+
+    # -- the partition of the person ----------------------------------------------------------
+
+    def merge(self, offset: int, event: Merge, turn: Turn) -> None:
+        """Takes what another partition sent, unless its number was here before. No facts."""
+        number = (event.offset, event.n)
+        if number <= self._received.get(event.source, (-1, 0)):
+            return
+        self._received[event.source] = number
+        turn.write.fields.setdefault(keys.received(self._partition, self._generation), {})[
+            b"%d" % event.source
+        ] = b"%d-%d" % number
+        turn.taken.add(offset)
+        slots = self._rows.slots([event.person])
+        if event.newest:
+            rows = self._rows.take(slots)
+            _add(rows[0], event)
+            self._rows.put(slots, rows)
+            turn.dirty.update(slots.tolist())
+            turn.spoke.update(slots.tolist())
+        for prefix, items in ((b"s", event.seen), (b"h", event.hidden)):
+            if items:
+                key = prefix + self._rows.key(int(slots[0]))[1:]
+                turn.write.append(key, np.array(items, "<u8").tobytes())
+
+
+def _tell(merge: Merge, row: Any) -> None:
+    """What a row says, into the merge."""
+    merge.counts = tuple(row["counts"].tolist())
+    merge.entered = int(row["n"])
+    merge.first, merge.newest = int(row["first"]), int(row["newest"])
+    merge.recent = tuple(
+        MergedAction(item, category, time * 1000 + ms, action)
+        for item, time, ms, category, action in ring.recent(row).tolist()
+    )
+
+
+def _add(row: Any, merge: Merge) -> None:
+    """What a merge says, into the row."""
+    row["version"] = features.VERSION
+    row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)
+    row["first"] = min(filter(None, (int(row["first"]), merge.first)), default=0)
+    row["newest"] = max(int(row["newest"]), merge.newest)
+    entries = [
+        (time * 1000 + ms, item, category, action)
+        for item, time, ms, category, action in ring.recent(row).tolist()
+    ] + [(a.at, a.item, a.category, a.action) for a in merge.recent]
+    row["n"] += merge.entered
+    row["window"] = np.roll(row["window"], merge.entered % window.LAG)  # its slots count by n
+    ring.write(row, sorted(entries)[-ring.SIZE :], int(row["n"]))

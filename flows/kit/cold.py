@@ -1,0 +1,198 @@
+"""People not seen for long move to the lake, and back when something comes for them.
+
+The worker that owns the partition does both, between two batches, under its own fence: nobody else moves
+what its caches hold. No byte changes and no fold sees it, so when it happens is nobody's business (as with
+a person's vector): an operator asks for it, or once a day of the log is over where a setting says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from flows.kit.commit import commit
+from infra import cold as objects
+from infra import store
+from infra.settings import Settings
+from infra.store import Client
+from models import impressions
+from models.features import read_row
+from schemas import cold, keys
+from schemas.cold import Ask
+from schemas.fence import Fence
+from schemas.write import Write
+
+log = logging.getLogger(__name__)
+DAY_MS: Final = 86_400_000
+SLICE: Final = 500
+"""People looked at between two batches."""
+LOOK_SECONDS: Final = 1.0
+MOST_WARM: Final = 1_000_000
+
+
+class Tier:
+    """Of one partition. `fence` tells where its fold stands. Its caches hold what was stored last, so they
+    are as good for somebody who went and came back."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        partition: int,
+        generation: int,
+        fence: Callable[[], Fence],
+    ) -> None:
+        self._settings, self._redis = settings, client
+        self._partition, self._generation = partition, generation
+        self._fence = fence
+        self._held = cold.decode(client.get(keys.cold(partition, generation)))
+        self._warm: set[str] = set()
+        self._swept_day = -1
+        self._looked = 0.0
+        self._slices: Iterator[None] | None = None
+
+    def warm(self, people: Iterable[str]) -> None:
+        """Call it with whom a batch is about, before it is folded: who is cold comes back.
+
+        Errors: `infra.cold.ColdTorn`, `LakeError`, and those of a commit.
+        """
+        if not self._held.people:
+            return
+        if len(self._warm) > MOST_WARM:
+            self._warm.clear()
+        asked = [who for who in dict.fromkeys(people) if who not in self._warm]
+        found = self._tombstones(asked)
+        if found:
+            self._bring_back(found)
+        self._warm.update(asked)
+
+    def _tombstones(self, people: list[str]) -> dict[str, bytes]:
+        """Person -> name of the object, of those who are cold."""
+        if not people:
+            return {}
+        held = self._redis.mget([self._key(who) for who in people])
+        return {who: name for who, name in zip(people, held, strict=True) if name}
+
+    def _bring_back(self, found: dict[str, bytes]) -> None:
+        values: dict[bytes, bytes] = {}
+        for name in set(found.values()):
+            these = [who for who, its in found.items() if its == name]
+            for who, records in objects.get(self._settings, name.decode(), these).items():
+                home = b":{%b}:%b" % (keys.tag(self._partition, self._generation), who.encode())
+                values.update({prefix + home: value for prefix, value in records.items()})
+        beside = [
+            key for key, held in zip(values, self._redis.mget(list(values)), strict=True) if held
+        ]
+        if beside:
+            # a partition that was made again beside its tombstones: what is there is newer
+            log.warning("%d keys are not cold, whatever their tombstones say", len(beside))
+            whole = {key.rpartition(b":")[2] for key in beside}
+            values = {k: v for k, v in values.items() if k.rpartition(b":")[2] not in whole}
+        self._held.people -= len(found)
+        self._move(values, [self._key(who) for who in found])
+
+    def step(self) -> None:
+        """Does a little of a sweep, where there is one to do. Call it between two batches."""
+        if self._slices is None:
+            asked = self._asked()
+            if asked is None:
+                return
+            self._slices = self._sweep(asked)
+        try:
+            next(self._slices)
+        except StopIteration:
+            self._slices = None
+
+    def _asked(self) -> Ask | None:
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = now
+        asked = cold.decode_ask(self._redis.get(keys.cold_asked(self._partition)))
+        if asked is not None and asked.id != self._held.done:
+            return asked
+        newest, days = self._fence().newest, self._settings.cold_days
+        if not days or newest // DAY_MS <= self._swept_day:
+            return None
+        self._swept_day = newest // DAY_MS
+        return Ask(self._held.done, newest - int(days * DAY_MS))
+
+    def _sweep(self, asked: Ask) -> Iterator[None]:
+        """Everybody not seen since `asked.before`, a slice at a time; then what nobody needs any more."""
+        from infra.lake.errors import LakeError
+
+        moved = 0
+        try:
+            for prefix in (b"u", b"im"):
+                names = self._scan(prefix)
+                while people := [
+                    name.rpartition(b":")[2].decode() for name in islice(names, SLICE)
+                ]:
+                    moved += self._evict(list(dict.fromkeys(people)), asked.before)
+                    yield
+            named = set()
+            names = self._scan(b"t")
+            while some := list(islice(names, SLICE)):
+                named |= {name.decode() for name in self._redis.mget(some) if name}
+                yield
+            objects.sweep(self._settings, self._partition, self._generation, named, time.time())
+        except LakeError as error:
+            log.error("the sweep of partition %d ends early: %s", self._partition, error)
+            self._looked = time.monotonic() + 60 * LOOK_SECONDS
+            return
+        self._held.done, self._held.moved = asked.id, moved
+        self._move({}, [])
+        log.info("partition %d: %d people are cold now", self._partition, moved)
+
+    def _scan(self, prefix: bytes) -> Iterator[bytes]:
+        pattern = prefix + b":{%b}:*" % keys.tag(self._partition, self._generation)
+        for server in store.servers(self._redis):
+            yield from server.scan_iter(match=pattern, count=1000)
+
+    def _evict(self, people: list[str], before: int) -> int:
+        """Those of `people` not seen since: object first, then tombstones in the place of their keys."""
+        width = len(keys.MOVES)
+        names = [
+            name
+            for who in people
+            for name in keys.that_move(self._partition, who, self._generation)
+        ]
+        held = self._redis.mget(names)
+        gone, deleted = {}, []
+        for n, who in enumerate(people):
+            at = slice(n * width, (n + 1) * width)
+            records = {p: v for p, v in zip(keys.MOVES, held[at], strict=True) if v is not None}
+            if 0 < last_seen(records) < before:
+                gone[who] = records
+                deleted += [
+                    name for name, v in zip(names[at], held[at], strict=True) if v is not None
+                ]
+        if not gone:
+            return 0
+        offset = self._fence().offset
+        name = objects.put(self._settings, self._partition, self._generation, offset, gone).encode()
+        self._held.people += len(gone)
+        self._move({self._key(who): name for who in gone}, deleted)
+        self._warm.clear()
+        return len(gone)
+
+    def _move(self, values: dict[bytes, bytes], deleted: list[bytes]) -> None:
+        """In one transaction, refused unless the fence stands where this worker left it."""
+        fence = self._fence()
+        count = {keys.cold(self._partition, self._generation): cold.encode(self._held)}
+        write = Write("people", self._partition, fence.offset, fence, {**values, **count})
+        write.deleted, write.generation = deleted, self._generation
+        commit(self._redis, write)
+
+    def _key(self, who: str) -> bytes:
+        return keys.tombstone(self._partition, who, self._generation)
+
+
+def last_seen(records: objects.Records) -> int:
+    """When a person acted or was shown something last, ms; 0 where neither is known."""
+    row, shown = records.get(b"u"), impressions.read(records.get(b"im"))
+    acted = int(read_row(row)["newest"]) if row else 0
+    return max(acted, 1000 * int(shown["last"].max()) if len(shown) else 0)

@@ -1,0 +1,160 @@
+"""A partition of the lake as its writer holds it: where it stands, and the three steps of a commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from flows.kit.commit import commit
+from flows.kit.stand import Refused
+from infra.kafka import TopicInfo
+from infra.lake.errors import LakeHole
+from infra.lake.manifest import Manifest
+from infra.lake.store import Store
+from infra.lake.write import write
+from infra.log import Batch
+from infra.store import Client
+from schemas import keys, lake
+from schemas.lake import Entry, LakeFence, Table
+from schemas.write import Write
+
+log = logging.getLogger(__name__)
+
+
+def flow_of(topic: str) -> str:
+    """What its fence in this topic is called."""
+    return f"lake-{topic}"
+
+
+class Owner:
+    """Writes one partition of a topic. Errors (of the constructor): `Refused`, `LakeError`."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        table: Table,
+        partition: int,
+        topic: TopicInfo,
+        bounds: tuple[int, int],
+    ) -> None:
+        self._redis, self._store, self._table = client, store, table
+        self._manifest = Manifest(store, table.topic, partition)
+        self.fence = stand(client, self._manifest, topic, bounds)
+
+    def put(self, batches: Sequence[Batch]) -> Entry:
+        """Step 1: the records are in an object that nobody knows of. Errors: `LakeError`."""
+        fence = self.fence
+        return write(self._store, self._table, batches, fence.topic_id, fence.partitions)
+
+    def move(self, entry: Entry) -> None:
+        """Step 2: the fence stands behind the object and names it. Errors: `Fenced`, `Torn`."""
+        held = self.fence
+        newest = max(held.newest, entry.last_at)
+        fence = LakeFence(
+            held.topic_id,
+            held.partitions,
+            entry.end,
+            newest,
+            held.version,
+            entry=entry,
+            origin=held.origin,
+        )
+        name, partition = flow_of(self._table.topic), self._manifest.partition
+        commit(self._redis, Write(name, partition, entry.start, fence))
+        self.fence = fence
+
+    def add(self, entry: Entry) -> None:
+        """Step 3: readers see it. Errors: `LakeError`."""
+        self._manifest.write(entry)
+
+
+def stand(
+    client: Client, manifest: Manifest, topic: TopicInfo, bounds: tuple[int, int]
+) -> LakeFence:
+    """Where to go on: the end of the chain, once it has the entry that the fence was committed with.
+
+    Then the fence stands there too, whatever it was: a store that lost its last second, or all, is as
+    good as one that did not. `bounds` are the log's. Errors: `Refused`, `LakeError`.
+    """
+    held = _held(client, manifest)
+    if held is not None:
+        _same(manifest, held.topic_id, held.partitions, topic)
+        if held.entry is not None and manifest.repair(held.entry):
+            log.warning("%s: added the entry that its writer could not", manifest.folder)
+    chain = manifest.chain()
+    last = manifest.entry(chain[-1]) if chain else None
+    if last is not None:
+        _same(manifest, last.topic_id, last.partitions, topic)
+    start = chain[0].start if chain else bounds[0]
+    if held is not None and held.entry is not None and start > held.origin:
+        raise LakeHole(
+            f"{manifest.folder} starts at {start}, and did at {held.origin}: restore what is missing"
+        )
+    fence = _fence(topic, start, chain[-1].end if chain else start, held, last)
+    _within(manifest, fence.offset, bounds)
+    if held is None or held.offset != fence.offset:
+        _set(client, manifest, held, fence)
+    return fence
+
+
+def _fence(
+    topic: TopicInfo, start: int, end: int, held: LakeFence | None, last: Entry | None
+) -> LakeFence:
+    newest = max(held.newest if held else 0, last.last_at if last else 0)
+    return LakeFence(
+        topic.id, topic.partitions, end, newest, lake.VERSION, entry=last, origin=start
+    )
+
+
+def _set(client: Client, manifest: Manifest, held: LakeFence | None, fence: LakeFence) -> None:
+    if held is None and fence.entry is None and fence.offset:
+        log.warning("%s starts at %d: the topic does", manifest.folder, fence.offset)
+    first = held.offset if held else 0
+    commit(client, Write(flow_of(manifest.topic), manifest.partition, first, fence))
+
+
+def _held(client: Client, manifest: Manifest) -> LakeFence | None:
+    key = keys.fence(flow_of(manifest.topic), manifest.partition)
+    try:
+        data: Any = client.get(key)
+        fence = None if data is None else lake.decode_fence(data)
+    except (msgspec.MsgspecError, redis.ResponseError):
+        fence = LakeFence("", 0, 0, 0, 0)
+    if fence is not None and fence.version != lake.VERSION:
+        raise Refused(
+            f"{key.decode()} in Redis is no fence of this version: delete it, and the flow lake goes on at"
+            " the end of its manifest"
+        )
+    return fence
+
+
+def _same(manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo) -> None:
+    for what, is_, was in (
+        ("topic id", topic.id, topic_id),
+        ("partition count", topic.partitions, partitions),
+    ):
+        if is_ != was:
+            raise Refused(
+                f"lake of {manifest.topic} partition {manifest.partition}: the {what} is {is_}, the lake was"
+                f" written with {was}; name another lake with FRESHET_LAKE_URL (this one stays as it is) and"
+                f" delete the keys f:*:{flow_of(manifest.topic)}"
+            )
+
+
+def _within(manifest: Manifest, offset: int, bounds: tuple[int, int]) -> None:
+    start, end = bounds
+    if not start <= offset <= end:
+        raise Refused(
+            f"lake of {manifest.topic} partition {manifest.partition}: it stands at {offset}, the log runs"
+            f" from {start} to {end}: "
+            + (
+                "what lies between is gone from the log; name another lake with FRESHET_LAKE_URL"
+                if offset < start
+                else "the log lost records that the lake holds"
+            )
+        )

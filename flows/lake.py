@@ -1,0 +1,237 @@
+"""`lake`: every topic as it was written, in Parquet.
+
+log ─ put ─ commit
+
+A chunk of a partition's records becomes an object under a name of its own (`put`); then the fence moves
+on, carrying the object's entry; then the entry is added to the manifest (`commit`). Killed before the
+fence, the object is nothing and its records are read again; killed after it, whoever comes next adds the
+entry. So the chain of entries is the log, once each record, whatever is killed or comes back from sleep.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from kafka import KafkaConsumer, TopicPartition
+
+from flows.kit.commit import Fenced, Torn
+from flows.kit.lake_owner import Owner
+from flows.kit.meter import Meter
+from flows.kit.run import run as run_flow
+from flows.kit.run import stop_on_signals
+from flows.kit.sink import Committed
+from infra import kafka, store
+from infra.lake.store import of
+from infra.log import Batch
+from infra.settings import Settings
+from schemas.lake import TABLES, Entry
+
+log = logging.getLogger(__name__)
+POLL_MS: Final = 200
+MOST_RECORDS: Final = 200_000
+MOST_BYTES: Final = 32 << 20
+"""Of one partition's records in memory: then they are written, whatever their age."""
+MOST_HELD: Final = 128 << 20
+"""The same, of all partitions."""
+NICE: Final = 10
+"""What serves people goes first."""
+
+
+Place = tuple[str, int]
+"""Topic and partition."""
+
+
+class Chunk(NamedTuple):
+    """Records of a partition that chain, on their way into one object."""
+
+    place: Place
+    batches: list[Batch]
+
+
+class Written(NamedTuple):
+    place: Place
+    entry: Entry
+
+
+@dataclass
+class _Gathered:
+    since: float
+    batches: list[Batch] = field(default_factory=list)
+    records: int = 0
+    bytes: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.records += len(batch.offsets)
+        self.bytes += sum(len(value) for value in batch.values if value)
+
+
+class Gatherer:
+    """One consumer for every partition of every topic: gathers records until a chunk is due."""
+
+    def __init__(self, settings: Settings, *, until_end: bool = False) -> None:
+        self.stop = threading.Event()
+        self.consumer: KafkaConsumer = kafka.consumer(settings, max_poll_records=20_000)
+        self.ends: dict[Place, int] = {}
+        """Of the partitions, as the log last told."""
+        self.polled_at = time.time()
+        """When the log was last asked, Unix time in s."""
+        self._seconds, self._until_end = settings.lake_seconds, until_end
+        self._position: dict[Place, int] = {}
+        self._held: dict[Place, _Gathered] = {}
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        tp = TopicPartition(topic, partition)
+        end = self.ends[topic, partition] = self.consumer.end_offsets([tp])[tp]
+        return self.consumer.beginning_offsets([tp])[tp], end
+
+    def assign(self, positions: dict[Place, int]) -> None:
+        self._position = dict(positions)
+        self.consumer.assign([TopicPartition(*place) for place in positions])
+        for place, offset in positions.items():
+            self.consumer.seek(TopicPartition(*place), offset)
+
+    def next(self) -> list[Chunk]:
+        """The chunks that are due. Errors: StopIteration when it was asked to stop, or is at the end,
+        and has given out all that it held."""
+        if self.stop.is_set() or self._at_end():
+            if not self._held:
+                raise StopIteration
+            return list(self._due(everything=True))
+        for tp, records in self.consumer.poll(POLL_MS).items():
+            self._take((tp.topic, tp.partition), records)
+            self.ends[tp.topic, tp.partition] = self.consumer.highwater(tp) or 0
+        self.polled_at = time.time()
+        return list(self._due())
+
+    def _at_end(self) -> bool:
+        return self._until_end and all(
+            offset >= self.ends[place] for place, offset in self._position.items()
+        )
+
+    def _take(self, place: Place, records: list[Any]) -> None:
+        held = self._held.setdefault(place, _Gathered(time.monotonic()))
+        headers = [record.headers for record in records]
+        batch = Batch(
+            place[1],
+            self._position[place],
+            records[-1].offset + 1,
+            [record.offset for record in records],
+            [record.timestamp for record in records],
+            [record.value for record in records],
+            keys=[record.key for record in records],
+            headers=headers if any(headers) else [],
+        )
+        held.add(batch)
+        self._position[place] = batch.next
+
+    def _due(self, everything: bool = False) -> Iterator[Chunk]:
+        old = time.monotonic() - self._seconds
+        everything |= sum(held.bytes for held in self._held.values()) >= MOST_HELD
+        for place, held in list(self._held.items()):
+            large = held.records >= MOST_RECORDS or held.bytes >= MOST_BYTES
+            if everything or large or held.since <= old:
+                del self._held[place]
+                yield Chunk(place, held.batches)
+
+
+class Lake:
+    """Every partition of every topic, in one process.
+
+    Errors (of the constructor): `stand.Refused`, `LakeError`, `StoreMisconfigured`, Kafka's and Redis's.
+    """
+
+    def __init__(self, settings: Settings, *, until_end: bool = False) -> None:
+        with ExitStack() as opened:
+            self.redis: store.Client = store.connect(settings)
+            opened.callback(self.redis.close)
+            store.check(self.redis)
+            self.gatherer = Gatherer(settings, until_end=until_end)
+            opened.callback(self.gatherer.consumer.close)
+            self.owners = dict(self._owners(settings))
+            self.gatherer.assign({place: it.fence.offset for place, it in self.owners.items()})
+            self.meter = Meter(settings, "lake")
+            self.meter.at_scrape(self._stands)
+            self._opened = opened.pop_all()
+
+    def _owners(self, settings: Settings) -> Iterator[tuple[Place, Owner]]:
+        objects, topics = of(settings), kafka.ensure_topics(settings)
+        for table in TABLES:
+            info = topics[table.topic]
+            for p in range(info.partitions):
+                bounds = self.gatherer.bounds(table.topic, p)
+                yield (table.topic, p), Owner(self.redis, objects, table, p, info, bounds)
+
+    def put(self, chunk: Chunk) -> Written:
+        """Its records are in an object."""
+        begun = time.monotonic()
+        entry = self.owners[chunk.place].put(chunk.batches)
+        series, topic = self.meter.telemetry.series, chunk.place[0]
+        series("freshet_lake_write_seconds").observe(time.monotonic() - begun)
+        series("freshet_lake_records_total", topic).inc(entry.rows)
+        series("freshet_lake_bytes_total", topic).inc(entry.bytes)
+        return Written(chunk.place, entry)
+
+    def commit(self, written: Written) -> None:
+        """Moves the fence, then adds the entry. Errors: `Fenced`, `Torn`, `LakeError`."""
+        owner = self.owners[written.place]
+        with self.meter.ending(fenced=Fenced, torn=Torn):
+            owner.move(written.entry)
+        owner.add(written.entry)
+
+    def _stands(self) -> None:
+        series = self.meter.telemetry.series
+        self.meter.seen(self.gatherer.polled_at)
+        for (topic, p), owner in self.owners.items():
+            lag = max(0, self.gatherer.ends[topic, p] - owner.fence.offset)
+            series("freshet_lake_lag", topic, str(p)).set(lag)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class _Partition(StatelessSourcePartition[Chunk]):
+    def __init__(self, gatherer: Gatherer) -> None:
+        self._gatherer = gatherer
+
+    def next_batch(self) -> list[Chunk]:
+        return self._gatherer.next()
+
+
+class _Log(DynamicSource[Chunk]):
+    def __init__(self, gatherer: Gatherer) -> None:
+        self._gatherer = gatherer
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
+        return _Partition(self._gatherer)
+
+
+def dataflow(lake: Lake) -> Dataflow:
+    flow = Dataflow("lake")
+    chunks = op.input("log", flow, _Log(lake.gatherer))
+    entries = op.map("put", chunks, lake.put)
+    op.output("commit", entries, Committed(lake.commit))
+    return flow
+
+
+def run(settings: Settings) -> None:
+    """Until SIGTERM; what was gathered by then is written. Errors: `Fenced`, `LakeFull`, `LakeReadOnly`
+    and others, after which a restart goes on where the fence stands."""
+    os.nice(NICE)
+    lake = Lake(settings)
+    stop_on_signals(lake.gatherer.stop)
+    try:
+        with lake.meter.exposed():
+            run_flow(dataflow(lake))
+    finally:
+        lake.close()

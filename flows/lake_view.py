@@ -1,0 +1,57 @@
+"""`events` without doubles: what the fold takes of the log, by the fold's own rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from flows.folds.batch import Decoded, deduped
+from flows.people import decode
+from infra.log import Batch, LogReader
+from infra.settings import Settings
+from models.dedupe import Deduper
+from schemas.event import Merge
+from schemas.topics import EVENTS
+
+
+@dataclass
+class Distinct:
+    """Of one partition, from the log's beginning on: what a record is depends on those before it.
+
+    `window` of de-duplication, ms.
+    """
+
+    window: int
+    _received: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._deduper = Deduper(self.window)
+
+    def take(self, batch: Batch) -> Decoded:
+        """The records of the next batch that the fold would take: they decode, and are no repeat."""
+        decoded = deduped(decode(batch)[0], self._deduper)
+        if any(isinstance(event, Merge) for _, _, event in decoded.records):
+            decoded.records = [it for it in decoded.records if self._is_new(it[2])]
+        return decoded
+
+    def _is_new(self, event: object) -> bool:
+        """Of what another partition sent, whether its number is above all before."""
+        if not isinstance(event, Merge):
+            return True
+        number = (event.offset, event.n)
+        new = number > self._received.get(event.source, (-1, 0))
+        if new:
+            self._received[event.source] = number
+        return new
+
+
+def distinct(batches: Iterable[Batch], settings: Settings) -> Iterator[Decoded]:
+    """Of the batches of one partition, from its beginning on."""
+    view = Distinct(int(settings.dedupe_hours * 3_600_000))
+    return map(view.take, batches)
+
+
+def events(log: LogReader, settings: Settings, partition: int, end: int) -> Iterator[Decoded]:
+    """The distinct events of a partition at offsets below `end`. Errors: the log's."""
+    start = log.bounds(EVENTS.name, partition)[0]
+    return distinct(log.read(EVENTS.name, partition, start, end), settings)

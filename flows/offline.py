@@ -1,0 +1,117 @@
+"""`people` off line: one partition folded in memory, by the very fold of the flow.
+
+batch ─ decode ─ dead letters (counted) ─ dedupe ─ fold ─ a dict
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from flows.folds.batch import Decoded
+from flows.people import decode, new_fold
+from infra.log import Batch
+from infra.settings import Settings
+from schemas import facts, keys
+from schemas.facts import Entry
+from schemas.fence import Fence
+from schemas.write import StreamEntry, Write
+
+BATCH = 20_000
+"""Records that are worth a batch where no transaction bounds it."""
+
+
+class Offline:
+    """A partition as of its fence. Keys are those of generation 0; vectors are not made: they are a
+    cache that the flow fills again. Errors of `fold`: those of `PeopleFold`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        partition: int,
+        fence: Fence,
+        state: Mapping[bytes, bytes] | None = None,
+        received: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        """`state`: string keys as of `fence`; `received`: the fields of ``or:{p}``."""
+        self.partition = partition
+        self.received: dict[bytes, bytes] = dict(received or {})
+        """The fields of ``or:{p}``."""
+        self.outbox: list[StreamEntry] = []
+        """What the fold wants sent, in order; whoever takes it clears it."""
+        self.dead: Counter[str] = Counter()
+        """Records that no fold can take, by reason."""
+        self.events = 0
+        """Records so far, dead letters among them."""
+        # what grows by appends lies here as bytearrays: bytes would be copied for each of them
+        self._held: dict[bytes, bytes | bytearray] = dict(state or {})
+        self._fold = new_fold(settings, partition, fence, self._fetch)
+        self._fold.remember_received(self.received)
+
+    @property
+    def fence(self) -> Fence:
+        return self._fold.fence
+
+    @property
+    def state(self) -> dict[bytes, bytes]:
+        """Every string key and its value, as the flow would have stored them. A copy."""
+        return {key: bytes(value) for key, value in self._held.items()}
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """The same, ascending by key, one at a time."""
+        for key in sorted(self._held):
+            yield key, bytes(self._held[key])
+
+    def get(self, key: bytes) -> bytes | None:
+        held = self._held.get(key)
+        return bytes(held) if held is not None else None
+
+    def fold(self, batch: Batch) -> Entry:
+        """Folds what comes next in the log; answers the batch's entry of the delta log.
+
+        Errors: ValueError where the batch does not start at the fence.
+        """
+        decoded, letters = decode(batch)
+        self.dead.update(letter.reason for letter in letters)
+        return self.fold_decoded(decoded)
+
+    def fold_decoded(self, batch: Decoded) -> Entry:
+        if batch.first != self.fence.offset:
+            raise ValueError(
+                f"partition {self.partition}: the batch starts at {batch.first}, the fold stands at"
+                f" {self.fence.offset}"
+            )
+        self.events += len(batch.stamps)
+        return self._perform(self._fold.fold(self._fold.dedupe(batch)))
+
+    def _fetch(self, names: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(name) for name in names]
+
+    def _perform(self, write: Write) -> Entry:
+        """What `flows.kit.commit` does in Redis, here."""
+        held = self._held
+        held.update(write.values)
+        for key, data in write.appends.items():
+            before = held.get(key)
+            if isinstance(before, bytearray):
+                before += data
+            else:
+                held[key] = bytearray((before or b"") + data)
+        for key, fields in write.fields.items():
+            if key != keys.received(self.partition):
+                raise ValueError("the fold keeps a hash that nothing off line reads back")
+            self.received.update(fields)
+        for key in write.deleted:
+            held.pop(key, None)
+        return self._entry(write)
+
+    def _entry(self, write: Write) -> Entry:
+        log, entry = keys.deltas(self.partition), None
+        for told in write.entries:
+            if told.key == log:
+                entry = facts.decode(told.fields[facts.FIELD])
+            else:
+                self.outbox.append(told)
+        if entry is None:
+            raise ValueError("a batch without an entry of the delta log: entries would not chain")
+        return entry

@@ -1,0 +1,104 @@
+"""What a relay has sent: its stored position, and without one what the log tells (law 7)."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from kafka import TopicPartition
+
+from infra import kafka
+from infra.settings import Settings
+from infra.store import Client
+from schemas import event as events
+from schemas import fence as fences
+from schemas import keys
+from schemas.event import Merge
+from schemas.topics import EVENTS
+
+Number = tuple[int, int]
+"""(offset, n) of what a partition's fold emitted."""
+NOTHING: Final[Number] = (-1, 0)
+_MERGE: Final = b'"kind":"merge"'
+
+
+class Relayed(NamedTuple):
+    """The highest number sent from an outbox, of the topic with this id."""
+
+    topic: str
+    number: Number
+
+    @classmethod
+    def read(cls, value: bytes | None) -> Relayed | None:
+        """As stored; None where there is nothing, or what cannot be read: the log is asked then."""
+        told, _, topic = (value or b"").partition(b" ")
+        try:
+            return cls(topic.decode(), number(told)) if topic else None
+        except ValueError:
+            return None
+
+    def stored(self) -> bytes:
+        return b"%d-%d %b" % (*self.number, self.topic.encode())
+
+
+def number(text: bytes) -> Number:
+    """Of ``offset-n``. Errors: ValueError."""
+    offset, _, n = text.rpartition(b"-")
+    return int(offset), int(n)
+
+
+def sent_before(
+    settings: Settings, client: Client, partitions: int, generation: int
+) -> dict[int, Number]:
+    """By source partition the highest number that the log holds.
+
+    What the folds have received says it up to their fences; from there on the log is read, so it is
+    a short read unless the folds have far to go.
+    """
+    highest: dict[int, Number] = {}
+    start: dict[int, int] = {}
+    for p in range(partitions):
+        start[p], received = _received(client, p, generation)
+        _raise(highest, received)
+    _raise_by_log(highest, settings, start)
+    return highest
+
+
+def _raise(highest: dict[int, Number], told: dict[int, Number]) -> None:
+    for source, at in told.items():
+        highest[source] = max(highest.get(source, NOTHING), at)
+
+
+def _received(client: Client, partition: int, generation: int) -> tuple[int, dict[int, Number]]:
+    """Where a partition's fold stands, and what it has received up to there: of one moment."""
+    with client.pipeline(transaction=True) as pipe:
+        pipe.get(keys.fence("people", partition, generation))
+        pipe.hgetall(keys.received(partition, generation))
+        fence, received = pipe.execute()
+    if fence is None:
+        return 0, {}
+    return fences.decode(fence).offset, {int(p): number(at) for p, at in received.items()}
+
+
+def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[int, int]) -> None:
+    consumer = kafka.consumer(settings, max_poll_records=5000)
+    places = {TopicPartition(EVENTS.name, p): offset for p, offset in start.items()}
+    try:
+        consumer.assign(list(places))
+        begins, ends = consumer.beginning_offsets(list(places)), consumer.end_offsets(list(places))
+        for place, offset in places.items():
+            # a fence beyond the end is of another log: its flow refuses and says so
+            consumer.seek(place, max(min(offset, ends[place]), begins[place]))
+        while any(consumer.position(place) < end for place, end in ends.items()):
+            for records in consumer.poll(200).values():
+                for record in records:
+                    _raise(highest, _told(record))
+    finally:
+        consumer.close()
+
+
+def _told(record: Any) -> dict[int, Number]:
+    # a cheap look first: nearly every record is an action
+    if not record.value or _MERGE not in record.value[:20]:
+        return {}
+    merge = events.decode(record.value)
+    return {merge.source: (merge.offset, merge.n)} if isinstance(merge, Merge) else {}

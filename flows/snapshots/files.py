@@ -1,0 +1,118 @@
+"""The objects of a snapshot: written with their size and hash, read back only where both are right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.lake.store import Store
+from schemas.snapshot import FOLDER, MANIFEST, File
+
+ROWS: Final = 20_000
+"""Of a row group: some 25 MB of people."""
+Row = tuple[bytes, ...]
+
+
+class SnapshotError(RuntimeError):
+    """A snapshot that cannot be used or made; the text names it, the file and the remedy."""
+
+
+class BadSnapshot(SnapshotError):
+    """An object of it is missing, torn, or not what its manifest says."""
+
+
+class ForeignSnapshot(SnapshotError):
+    """It belongs to another log, or another version of Freshet made it."""
+
+
+class NoSnapshot(SnapshotError):
+    """There is no such snapshot."""
+
+
+def path(snapshot: str, name: str) -> str:
+    return f"{FOLDER}/{snapshot}/{name}"
+
+
+def write_rows(
+    store: Store, snapshot: str, name: str, schema: pa.Schema, rows: Iterable[Row]
+) -> File:
+    """A Parquet file of binary columns. Errors: `infra.lake.errors.LakeError`."""
+    count, rows = 0, iter(rows)
+    with (
+        store.create(path(snapshot, name)) as sink,
+        pq.ParquetWriter(
+            pa.PythonFile(sink, mode="w"),
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=False,
+        ) as writer,
+    ):
+        while part := list(islice(rows, ROWS)):
+            columns = [pa.array(column, pa.binary()) for column in zip(*part, strict=True)]
+            writer.write_table(pa.table(columns, schema=schema))
+            count += len(part)
+    return File(name=name, rows=count, bytes=sink.bytes, sha256=sink.sha256)
+
+
+def write_bytes(store: Store, snapshot: str, name: str, data: bytes, rows: int) -> File:
+    store.put(path(snapshot, name), data)
+    return File(name=name, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def read_bytes(store: Store, snapshot: str, file: File) -> bytes:
+    """Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
+    try:
+        data = store.get(path(snapshot, file.name))
+    except FileNotFoundError:
+        raise bad(snapshot, file.name, "is missing") from None
+    if len(data) != file.bytes:
+        raise bad(snapshot, file.name, f"has {len(data)} bytes, the manifest says {file.bytes}")
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise bad(snapshot, file.name, "has another sha256 than the manifest says")
+    return data
+
+
+def read_rows(store: Store, snapshot: str, file: File, schema: pa.Schema) -> Iterator[Row]:
+    """Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
+    data, count = read_bytes(store, snapshot, file), 0
+    try:
+        held = pq.ParquetFile(pa.BufferReader(data))
+        if not held.schema_arrow.equals(schema):
+            raise bad(snapshot, file.name, "has other columns than a snapshot's")
+        for batch in held.iter_batches(ROWS):
+            count += len(batch)
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    except (pa.ArrowInvalid, OSError):
+        raise bad(snapshot, file.name, "is no Parquet that can be read") from None
+    if count != file.rows:
+        raise bad(snapshot, file.name, f"has {count} rows, the manifest says {file.rows}")
+
+
+def bad(snapshot: str, name: str, what: str) -> BadSnapshot:
+    return BadSnapshot(
+        f"snapshot {snapshot}: {name} {what}; restore it, or remove the snapshot (freshet snapshot"
+        " remove) and make one anew"
+    )
+
+
+def names(store: Store) -> dict[str, dict[str, Any]]:
+    """By snapshot its objects, whole or not: name -> `infra.lake.store.Object`."""
+    found: dict[str, dict[str, Any]] = {}
+    for held in store.list(FOLDER):
+        _, snapshot, name = held.name.split("/", 2)
+        found.setdefault(snapshot, {})[name] = held
+    return found
+
+
+def remove(store: Store, snapshot: str) -> None:
+    """The manifest first: what is left of a removal that was cut off is no snapshot."""
+    held = names(store).get(snapshot, {})
+    for name in sorted(held, key=lambda name: name != MANIFEST):
+        store.delete(path(snapshot, name))

@@ -1,0 +1,175 @@
+"""Folding the log's partitions off line, side by side: each in a process, its facts sent as they come."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import wait
+from typing import Any, Final, NamedTuple
+
+from flows.folds.people import VERSION
+from flows.offline import BATCH, Offline
+from flows.snapshots.files import Row, write_rows
+from flows.snapshots.read import load
+from infra.kafka import TopicInfo
+from infra.lake.store import of
+from infra.log import LogReader
+from infra.settings import Settings
+from schemas import facts
+from schemas.facts import Entry
+from schemas.fence import Fence
+from schemas.snapshot import PAIRS, File, Snapshot
+from schemas.topics import EVENTS
+
+FEW: Final = 200_000
+"""Records that are folded sooner than two processes have started."""
+
+
+class Task(NamedTuple):
+    """A partition to fold: from where `base` stands up to offset `until`, into a file of `snapshot`."""
+
+    settings: Settings
+    log: LogReader
+    snapshot: str
+    partition: int
+    until: int
+    base: Snapshot | None
+    topic: TopicInfo
+
+    @property
+    def records(self) -> int:
+        """At most."""
+        return self.until - (self.base.offsets[self.partition] if self.base else 0)
+
+
+class Told(NamedTuple):
+    """A batch was folded."""
+
+    partition: int
+    records: int
+    entry: Entry
+
+
+class Folded(NamedTuple):
+    """A partition is folded, its file written. `outbox`: (id, person, value) of what it wants sent."""
+
+    partition: int
+    fence: Fence
+    events: int
+    dead_letters: int
+    received: dict[bytes, bytes]
+    outbox: Sequence[Row]
+    people: File
+
+
+def people_file(partition: int) -> str:
+    return f"people-{partition:02}.parquet"
+
+
+def fold(task: Task) -> Iterator[Told | Folded]:
+    """Errors: those of the log, of the fold and of the lake; ValueError where the log falls short."""
+    made = _start(task)
+    for batch in task.log.read(EVENTS.name, task.partition, made.fence.offset, task.until, BATCH):
+        yield Told(task.partition, len(batch.offsets), made.fold(batch))
+    if made.fence.offset != task.until:
+        raise ValueError(
+            f"partition {task.partition}: the log was read up to {made.fence.offset}, asked for"
+            f" {task.until}"
+        )
+    store = of(task.settings)
+    people = write_rows(store, task.snapshot, people_file(task.partition), PAIRS, made.pairs())
+    sent = [(it.id, it.fields[b"k"], it.fields[b"v"]) for it in made.outbox]
+    dead = made.dead.total()
+    yield Folded(task.partition, made.fence, made.events, dead, dict(made.received), sent, people)
+
+
+def _start(task: Task) -> Offline:
+    if task.base is None:
+        fence = Fence(task.topic.id, task.topic.partitions, 0, 0, VERSION)
+        return Offline(task.settings, task.partition, fence)
+    fence, state, received = load(task.settings, task.base, task.partition)
+    return Offline(task.settings, task.partition, fence, state, received)
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """A batch makes many objects and no cycles: looking for some at Python's pace costs a tenth."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def fold_all(tasks: Sequence[Task], processes: int) -> Iterator[Told | Folded]:
+    """What `fold` says of each, as it comes, in so many processes. Errors: the first one's."""
+    if processes <= 1:
+        for task in tasks:
+            yield from fold(task)
+        return
+    # not forked: the parent may hold a broker's or a bucket's threads
+    context = multiprocessing.get_context("spawn")
+    going: dict[Any, Any] = {}
+    with ExitStack() as children:
+        for mine in _shares(tasks, processes):
+            here, there = context.Pipe(duplex=False)
+            child = context.Process(target=_run, args=(mine, there), daemon=True)
+            child.start()
+            children.callback(_end, child)
+            there.close()
+            going[here] = child
+        while going:
+            for ready in wait(list(going)):
+                if (told := _received(ready, going[ready])) is None:
+                    del going[ready]
+                else:
+                    yield told
+
+
+def _shares(tasks: Sequence[Task], processes: int) -> list[list[Task]]:
+    """Each process's: the longest partitions first, each to whoever has least."""
+    shares: list[list[Task]] = [[] for _ in range(min(processes, len(tasks)))]
+    for task in sorted(tasks, key=lambda it: it.records, reverse=True):
+        min(shares, key=lambda share: sum(it.records for it in share)).append(task)
+    return shares
+
+
+def _run(tasks: Sequence[Task], parent: Any) -> None:
+    try:
+        with seldom_collecting():
+            for told in (it for task in tasks for it in fold(task)):
+                if isinstance(told, Told):
+                    parent.send((told.partition, told.records, facts.encode(told.entry)))
+                else:
+                    parent.send(told)
+        parent.send(None)
+    except Exception as error:
+        parent.send(error)
+        raise SystemExit(1) from None
+
+
+def _received(here: Any, child: Any) -> Told | Folded | None:
+    """None once it has told all."""
+    try:
+        told = here.recv()
+    except EOFError:
+        child.join()
+        raise ChildProcessError(
+            f"a process that folds a partition ended with status {child.exitcode}: was it killed, or"
+            " is memory short?"
+        ) from None
+    if isinstance(told, Exception):
+        raise told
+    if told is None or isinstance(told, Folded):
+        return told
+    partition, records, entry = told
+    return Told(partition, records, facts.decode(entry))
+
+
+def _end(child: Any) -> None:
+    if child.is_alive():
+        child.kill()
+    child.join()

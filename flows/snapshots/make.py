@@ -1,0 +1,150 @@
+"""Snapshot n + 1 = fold(snapshot n, log up to offsets o): the running flows have no part in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from flows.snapshots import files
+from flows.snapshots.files import Row, SnapshotError
+from flows.snapshots.fold import FEW, Folded, Task, fold_all, seldom_collecting
+from flows.snapshots.read import check, outbox, tables, topic_of
+from flows.snapshots.versions import now
+from infra.kafka import TopicInfo
+from infra.lake.store import Store, of
+from infra.log import LogReader
+from infra.settings import Settings
+from models.tables import Tables
+from schemas import snapshot as snapshots
+from schemas.alphabet import Millis
+from schemas.identity import partition_of
+from schemas.snapshot import MANIFEST, OUTBOX, Partition, Snapshot
+
+TABLES: Final = "tables.npz"
+Progress = Callable[[int], None]
+
+
+def make(
+    settings: Settings,
+    log: LogReader,
+    until: Sequence[int],
+    base: Snapshot | None = None,
+    progress: Progress = lambda records: None,
+    *,
+    topic: TopicInfo | None = None,
+    processes: int | None = None,
+) -> Snapshot:
+    """The snapshot of the log up to offset `until[p]` of each partition, from `base` (None: from the
+    beginning). `progress` is told of records as they are folded; `processes`: None chooses.
+
+    Errors: `SnapshotError`, `LakeError`, `OffTheLog` and other errors of the log, those of the fold.
+    """
+    topic = topic or topic_of(settings)
+    _check_until(until, base, topic)
+    made_at = time.time_ns() // 1_000_000
+    id_ = f"{datetime.fromtimestamp(made_at / 1000, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    tasks = [Task(settings, log, id_, p, end, base, topic) for p, end in enumerate(until)]
+    sums = Tables(topic.partitions) if base is None else tables(settings, base)
+    folded = _fold(tasks, sums, processes or _processes(until, base), progress)
+    if sums.positions != list(until):
+        raise SnapshotError(
+            f"the tables stand at {sums.positions}, the people at {list(until)}: facts do not chain"
+        )
+    return _write(settings, id_, made_at, base, topic, folded, sums)
+
+
+def _check_until(until: Sequence[int], base: Snapshot | None, topic: TopicInfo) -> None:
+    """Errors: `SnapshotError`."""
+    if len(until) != topic.partitions:
+        raise SnapshotError(
+            f"until has {len(until)} offsets, events has {topic.partitions} partitions"
+        )
+    if base is None:
+        return
+    check(base, topic)
+    for p, (here, there) in enumerate(zip(base.offsets, until, strict=True)):
+        if there < here:
+            raise SnapshotError(
+                f"until is {there} in partition {p}, snapshot {base.id} stands at {here}: begin with an"
+                " earlier one, or from the beginning"
+            )
+
+
+def _processes(until: Sequence[int], base: Snapshot | None) -> int:
+    records = sum(until) - (sum(base.offsets) if base else 0)
+    return 1 if records < FEW else min(len(until), os.cpu_count() or 1)
+
+
+def _fold(tasks: Sequence[Task], sums: Tables, processes: int, progress: Progress) -> list[Folded]:
+    """The partitions in order; their facts are in `sums`."""
+    folded: dict[int, Folded] = {}
+    with seldom_collecting():
+        for told in fold_all(tasks, processes):
+            if isinstance(told, Folded):
+                folded[told.partition] = told
+            else:
+                sums.apply(told.partition, told.entry)
+                progress(told.records)
+    return [folded[p] for p in sorted(folded)]
+
+
+def _write(
+    settings: Settings,
+    id_: str,
+    made_at: Millis,
+    base: Snapshot | None,
+    topic: TopicInfo,
+    folded: Sequence[Folded],
+    sums: Tables,
+) -> Snapshot:
+    store = of(settings)
+    before = [outbox(settings, base, p) if base else [] for p in range(topic.partitions)]
+    made = Snapshot(
+        id=id_,
+        made_at=made_at,
+        base=base.id if base else "",
+        topic_id=topic.id,
+        versions=now(),
+        partitions=[
+            _partition(
+                store, id_, it, base, _unsent([*before[it.partition], *it.outbox], it, folded)
+            )
+            for it in folded
+        ],
+        tables=files.write_bytes(store, id_, TABLES, sums.dump(), len(sums.items)),
+    )
+    store.put(files.path(id_, MANIFEST), snapshots.encode(made))
+    return made
+
+
+def _partition(
+    store: Store, id_: str, it: Folded, base: Snapshot | None, unsent: Sequence[Row]
+) -> Partition:
+    before = base.partitions[it.partition] if base else None
+    return Partition(
+        offset=it.fence.offset,
+        newest=it.fence.newest,
+        events=it.events + (before.events if before else 0),
+        dead_letters=it.dead_letters + (before.dead_letters if before else 0),
+        received={source.decode(): number.decode() for source, number in it.received.items()},
+        people=it.people,
+        outbox=files.write_rows(store, id_, f"outbox-{it.partition:02}.parquet", OUTBOX, unsent),
+    )
+
+
+def _unsent(emitted: Sequence[Row], source: Folded, all_: Sequence[Folded]) -> list[Row]:
+    """What its receiver had not folded at these offsets: a relay sends a partition's in order, so each
+    receiver's highest number tells."""
+    name = b"%d" % source.partition
+    reached = [_number(it.received.get(name, b"-1-0")) for it in all_]
+    return [row for row in emitted if _number(row[0]) > reached[partition_of(row[1], len(all_))]]
+
+
+def _number(text: bytes) -> tuple[int, int]:
+    """Of ``offset-n``."""
+    offset, _, n = text.rpartition(b"-")
+    return int(offset), int(n)

@@ -1,0 +1,198 @@
+"""Which snapshots there are, and what is in one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from flows.snapshots import files
+from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, Row, SnapshotError
+from flows.snapshots.versions import check_versions, upgraded
+from infra import kafka
+from infra.kafka import TopicInfo
+from infra.lake.store import Store, of
+from infra.settings import Settings
+from models.tables import Tables
+from schemas import snapshot as snapshots
+from schemas.alphabet import Millis
+from schemas.fence import Fence
+from schemas.snapshot import MANIFEST, OUTBOX, PAIRS, Snapshot
+from schemas.topics import EVENTS
+from schemas.version import OtherVersion
+
+log = logging.getLogger(__name__)
+
+
+class Listed(NamedTuple):
+    """A folder of `snapshots`. `why`: what keeps it from being used, "" nothing."""
+
+    id: str
+    snapshot: Snapshot | None
+    why: str
+    newest_at: float
+    """When the newest of its objects was written, Unix time in s."""
+    half: bool
+    """It has no manifest."""
+
+
+# -- which there are ------------------------------------------------------------------------
+
+
+def listed(settings: Settings, topic: TopicInfo | None = None) -> list[Listed]:
+    """All, the newest first. `topic`: of `events`, asked for where it is not given.
+
+    Errors: `LakeError`, `KafkaError`.
+    """
+    topic = topic or topic_of(settings)
+    store, found = of(settings), []
+    for id_, objects in sorted(files.names(store).items(), reverse=True):
+        held, why = None, ""
+        try:
+            held = _read(store, id_)
+            check(held, topic)
+        except SnapshotError as error:
+            why = str(error)
+        newest = max(it.at for it in objects.values())
+        found.append(Listed(id_, held, why, newest, MANIFEST not in objects))
+    return found
+
+
+def latest(
+    settings: Settings,
+    topic: TopicInfo | None = None,
+    within: Sequence[int] | None = None,
+    before: Millis | None = None,
+) -> Snapshot | None:
+    """Of those that can be used, the one that reaches furthest. `within`: nowhere beyond these offsets;
+    `before`: of records before this time only.
+
+    Errors: `LakeError`, `KafkaError`.
+    """
+    good: list[Snapshot] = []
+    for it in listed(settings, topic):
+        if it.why:
+            log.warning("passed over: %s", it.why)
+        elif it.snapshot is not None and _reaches(it.snapshot, within, before):
+            good.append(it.snapshot)
+    return max(good, key=lambda it: (sum(it.offsets), it.id), default=None)
+
+
+def find(settings: Settings, id_: str, topic: TopicInfo | None = None) -> Snapshot:
+    """Errors: `NoSnapshot`, `BadSnapshot`, `ForeignSnapshot`, `LakeError`, `KafkaError`."""
+    held = _read(of(settings), id_)
+    check(held, topic or topic_of(settings))
+    return held
+
+
+def check(snapshot: Snapshot, topic: TopicInfo) -> None:
+    """Errors: `ForeignSnapshot`."""
+    where, remedy = f"snapshot {snapshot.id}", "make one anew (freshet snapshot make)"
+    if len(snapshot.partitions) != topic.partitions:
+        raise ForeignSnapshot(
+            f"{where}: it is of {len(snapshot.partitions)} partitions, the topic has"
+            f" {topic.partitions}; {remedy}"
+        )
+    if snapshot.topic_id != topic.id:
+        raise ForeignSnapshot(
+            f"{where}: its topic id is {snapshot.topic_id}, that of events is {topic.id}: the topic was"
+            f" made anew; {remedy}"
+        )
+    check_versions(snapshot)
+
+
+def remove(settings: Settings, id_: str) -> None:
+    """Whole or half. Errors: `NoSnapshot`, `LakeError`."""
+    store = of(settings)
+    if id_ not in files.names(store):
+        raise _none(store, id_)
+    files.remove(store, id_)
+
+
+def _read(store: Store, id_: str) -> Snapshot:
+    try:
+        data = store.get(files.path(id_, MANIFEST))
+    except FileNotFoundError:
+        if id_ not in files.names(store):
+            raise _none(store, id_) from None
+        raise BadSnapshot(
+            f"snapshot {id_}: it has no {MANIFEST}: half a snapshot, whose making ended early or goes on"
+        ) from None
+    try:
+        held = snapshots.decode(data)
+    except OtherVersion as error:
+        raise ForeignSnapshot(f"snapshot {id_}: {error}: use the one that made it") from None
+    except msgspec.MsgspecError:
+        raise files.bad(id_, MANIFEST, "is no manifest of a snapshot") from None
+    if held.id != id_:
+        raise files.bad(id_, MANIFEST, "is that of another snapshot")
+    return held
+
+
+def _none(store: Store, id_: str) -> NoSnapshot:
+    there = ", ".join(sorted(files.names(store), reverse=True)[:5]) or "none"
+    return NoSnapshot(f"there is no snapshot of that name; there are: {there}")
+
+
+def _reaches(snapshot: Snapshot, within: Sequence[int] | None, before: Millis | None) -> bool:
+    if before is not None and snapshot.newest >= before:
+        return False
+    return within is None or all(
+        mine <= most for mine, most in zip(snapshot.offsets, within, strict=True)
+    )
+
+
+def topic_of(settings: Settings) -> TopicInfo:
+    return kafka.ensure_topics(settings)[EVENTS.name]
+
+
+# -- what is in one -------------------------------------------------------------------------
+
+
+def load(
+    settings: Settings, snapshot: Snapshot, partition: int
+) -> tuple[Fence, dict[bytes, bytes], dict[bytes, bytes]]:
+    """A partition as of the snapshot: its fence, its string keys as they are named in generation 0, and
+    the fields of ``or:{p}``. Every record is of the version that this code writes.
+
+    Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`.
+    """
+    check_versions(snapshot)
+    held = snapshot.partitions[partition]
+    rows = files.read_rows(of(settings), snapshot.id, held.people, PAIRS)
+    state: dict[bytes, bytes] = dict(rows)  # type: ignore[arg-type]
+    fence, state = upgraded(snapshot, partition, state)
+    received = {source.encode(): number.encode() for source, number in held.received.items()}
+    return fence, state, received
+
+
+def verify(settings: Settings, snapshot: Snapshot) -> None:
+    """Reads all of it. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
+    for partition in range(len(snapshot.partitions)):
+        load(settings, snapshot, partition)
+        outbox(settings, snapshot, partition)
+    tables(settings, snapshot)
+
+
+def outbox(settings: Settings, snapshot: Snapshot, partition: int) -> list[Row]:
+    """(id, person, record) of what the partition had emitted and its receiver had not folded yet.
+
+    Errors: `BadSnapshot`, `LakeError`.
+    """
+    held = snapshot.partitions[partition].outbox
+    return list(files.read_rows(of(settings), snapshot.id, held, OUTBOX))
+
+
+def tables(settings: Settings, snapshot: Snapshot) -> Tables:
+    """At the snapshot's offsets. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
+    check_versions(snapshot)
+    data = files.read_bytes(of(settings), snapshot.id, snapshot.tables)
+    try:
+        made = Tables.load(data)
+    except (ValueError, KeyError, OSError):
+        raise files.bad(snapshot.id, snapshot.tables.name, "holds no tables") from None
+    if made.positions != snapshot.offsets:
+        raise files.bad(snapshot.id, snapshot.tables.name, "stands elsewhere than the people do")
+    return made

@@ -1,0 +1,71 @@
+"""Of which versions a snapshot's records are, and how those of the version before become today's."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from flows.folds import people
+from flows.snapshots.files import ForeignSnapshot
+from models import account, features
+from models import tables as sums
+from schemas import facts
+from schemas.fence import Fence
+from schemas.snapshot import Snapshot, Versions
+from schemas.version import OtherVersion, current, readable
+
+
+class Versioned(NamedTuple):
+    """What has a version, and the table of upgrades beside it."""
+
+    version: int
+    upgrades: Any
+    record: bytes = b""
+    """What the keys begin with whose values are such records; b"": none are."""
+
+
+VERSIONED: Final = {
+    "fold": Versioned(people.VERSION, people.UPGRADES),
+    "facts": Versioned(facts.VERSION, facts.UPGRADES),
+    "rows": Versioned(features.VERSION, features.UPGRADES, b"u:"),
+    "accounts": Versioned(account.VERSION, account.UPGRADES, b"o:"),
+    "tables": Versioned(sums.VERSION, sums.UPGRADES),
+}
+"""By field of `Versions`."""
+State = dict[bytes, bytes]
+
+
+def now() -> Versions:
+    """Those that this code writes."""
+    return Versions(**{name: it.version for name, it in VERSIONED.items()})
+
+
+def check_versions(snapshot: Snapshot) -> None:
+    """Errors: `ForeignSnapshot`, which names the version that is not read."""
+    for name, it in VERSIONED.items():
+        if getattr(snapshot.versions, name) not in readable(it.version, it.upgrades):
+            _current(snapshot, name, None)
+
+
+def upgraded(snapshot: Snapshot, partition: int, state: State) -> tuple[Fence, State]:
+    """The fence and a partition's state, with every record of the version that this code writes.
+
+    Errors: `ForeignSnapshot`.
+    """
+    for name, it in VERSIONED.items():
+        if it.record and getattr(snapshot.versions, name) != it.version:
+            for key, value in state.items():
+                if key.startswith(it.record):
+                    state[key] = _current(snapshot, name, value)
+    fence = snapshot.fence(partition)
+    state = _current(snapshot, "fold", state)
+    fence.version = people.VERSION
+    return fence, state
+
+
+def _current(snapshot: Snapshot, name: str, record: Any) -> Any:
+    it, held = VERSIONED[name], getattr(snapshot.versions, name)
+    what = f"snapshot {snapshot.id}: versions.{name}"
+    try:
+        return current(what, held, it.version, it.upgrades, record)
+    except OtherVersion as error:
+        raise ForeignSnapshot(str(error)) from None

@@ -1,0 +1,93 @@
+"""What is asked for in vain: transactions, and consumer groups of the new protocol (KIP-848).
+
+None of these is in the list of ApiVersions, so no client that looks there sends one; one that
+does not look is told.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from kafka.protocol.producer import (
+    AddOffsetsToTxnResponse,
+    AddPartitionsToTxnResponse,
+    EndTxnResponse,
+    TxnOffsetCommitResponse,
+)
+
+from infra.broker.codes import Code, Refused
+from infra.broker.missing import lacks
+from infra.broker.node import Broker
+from infra.broker.wire import Call
+
+CONSUMER_GROUP_HEARTBEAT: Final = 68
+ADDED = AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult
+ADDED_CELL: Final = ADDED.AddPartitionsToTxnPartitionResult
+OFFSETS = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
+OFFSETS_CELL: Final = OFFSETS.TxnOffsetCommitResponsePartition
+
+
+def no_transactions() -> Refused:
+    """The refusal to raise; clients take its code for final."""
+    return lacks(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions")
+
+
+async def add_partitions(_: Broker, call: Call) -> Any:
+    """Refused, partition by partition."""
+    code = no_transactions().code
+    return AddPartitionsToTxnResponse(
+        throttle_time_ms=0,
+        results_by_topic_v3_and_below=[
+            ADDED(
+                name=asked.name,
+                results_by_partition=[
+                    ADDED_CELL(partition_index=n, partition_error_code=code)
+                    for n in asked.partitions
+                ],
+            )
+            for asked in call.request.v3_and_below_topics
+        ],
+    )
+
+
+async def add_offsets(_: Broker, __: Call) -> Any:
+    """Refused."""
+    return AddOffsetsToTxnResponse(throttle_time_ms=0, error_code=no_transactions().code)
+
+
+async def end(_: Broker, __: Call) -> Any:
+    """Refused."""
+    return EndTxnResponse(throttle_time_ms=0, error_code=no_transactions().code)
+
+
+async def commit_offsets(_: Broker, call: Call) -> Any:
+    """Refused, partition by partition."""
+    code = no_transactions().code
+    return TxnOffsetCommitResponse(
+        throttle_time_ms=0,
+        topics=[
+            OFFSETS(
+                name=asked.name,
+                partitions=[
+                    OFFSETS_CELL(partition_index=part.partition_index, error_code=code)
+                    for part in asked.partitions
+                ],
+            )
+            for asked in call.request.topics
+        ],
+    )
+
+
+def refused_heartbeat(correlation: int) -> bytes:
+    """The framed answer to a ConsumerGroupHeartbeat, which kafka-python has no codec for."""
+    refusal = lacks(Code.UNSUPPORTED_VERSION, "KIP-848 groups (group.protocol=consumer)")
+    reason = str(refusal).encode()
+    body = b"".join(
+        (
+            struct.pack(">ixih", correlation, 0, refusal.code),  # no tags; no throttling
+            bytes([len(reason) + 1]) + reason,
+            b"\0" + struct.pack(">ii", -1, 0) + b"\xff\0",  # member, epoch, interval, assignment
+        )
+    )
+    return struct.pack(">i", len(body)) + body

@@ -1,0 +1,260 @@
+"""`freshet dead-letters`: records that no fold could take: which, why, and sending them once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from infra.cli.console import console, find, iso, json_option, print_json, system_option, table
+
+if TYPE_CHECKING:
+    from infra.letterbox import Letter, Outcome
+    from infra.settings import Settings
+    from schemas.dead_letter import DeadLetter
+
+STATES: Final = ("waiting", "claimed", "redriven")
+READ: Final = ("events", "items", "control")
+Wanted = Callable[["DeadLetter"], bool]
+
+
+@click.group("dead-letters")
+def dead_letters_command() -> None:
+    """Records that no fold could take, and sending them once more.
+
+    \b
+    freshet dead-letters list
+    freshet dead-letters show events:3:1200
+    freshet dead-letters redrive --reason not_json --dry-run
+    freshet dead-letters resume events 3
+    """
+
+
+def _filters(command: Any) -> Any:
+    for option in (
+        click.option("--reason", help="This reason, or its first word."),
+        click.option("--partition", type=click.IntRange(0)),
+        click.option("--topic", type=click.Choice(READ)),
+    ):
+        command = option(command)
+    return command
+
+
+def _wanted(topic: str | None, partition: int | None, reason: str | None) -> Wanted:
+    def wanted(letter: DeadLetter) -> bool:
+        return (
+            topic in (None, letter.topic)
+            and partition in (None, letter.partition)
+            and reason in (None, letter.reason, letter.reason.partition(":")[0])
+        )
+
+    return wanted
+
+
+@dead_letters_command.command("list")
+@_filters
+@click.option("--state", type=click.Choice(STATES), help="What became of them.")
+@click.option("--each", is_flag=True, help="A line for each letter, instead of for each reason.")
+@system_option
+@json_option
+def list_letters(
+    topic: str | None,
+    partition: int | None,
+    reason: str | None,
+    state: str | None,
+    each: bool,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """How many there are, by topic, partition and reason; each counts once, however often it came."""
+    settings, wanted = find(data_dir).settings, _wanted(topic, partition, reason)
+    held = [it for it in _all(settings) if wanted(it.letter) and state in (None, it.state)]
+    rows = [_plain(it) for it in held] if each else grouped(held)
+    stopped = _paused(settings)
+    if as_json:
+        print_json({"letters" if each else "groups": rows, "paused": stopped})
+        return
+    heads = {"letters": "#letters", "offset": "#offset", "bytes": "#bytes", "tries": "#tries"}
+    if rows:
+        columns = [heads.get(name, name) for name in rows[0]]
+        console().print(table("", columns, [list(row.values()) for row in rows]))
+    else:
+        click.echo("no dead letters")
+    for it in stopped:
+        click.echo(_sentence(it))
+
+
+@dead_letters_command.command("show")
+@click.argument("identity", metavar="ID")
+@click.option("--bytes", "with_bytes", is_flag=True, help="What is in it too: it may be personal.")
+@system_option
+@json_option
+def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json: bool) -> None:
+    """One letter: ID is topic:partition:offset."""
+    settings = find(data_dir).settings
+    found = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
+    if identity not in found:
+        raise click.ClickException(
+            "there is no such dead letter (freshet dead-letters list --each)"
+        )
+    told = _plain(found[identity])
+    if with_bytes:
+        told["key"] = found[identity].letter.key
+        told["value"] = found[identity].letter.value
+    if as_json:
+        print_json(told)
+        return
+    for name, value in told.items():
+        click.echo(f"{name:10} {value!r}" if isinstance(value, bytes) else f"{name:10} {value}")
+
+
+@dead_letters_command.command("redrive")
+@click.argument("identities", metavar="[ID]...", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every letter that waits.")
+@click.option("--dry-run", is_flag=True, help="Say how many; send nothing.")
+@system_option
+@json_option
+def redrive(
+    identities: tuple[str, ...],
+    topic: str | None,
+    partition: int | None,
+    reason: str | None,
+    everything: bool,
+    dry_run: bool,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Send the records of letters to their topic once more, as they were: same bytes, key, partition.
+
+    A letter's record is sent once: a second redrive does nothing. What fails again is a new letter,
+    which counts its tries. Exit status 1 where a record could not be had any more.
+    """
+    chosen = (topic, partition, reason) != (None, None, None)
+    if not identities and not chosen and not everything:
+        raise click.UsageError("say which: ids, --topic, --partition, --reason, or --all")
+    filtered = _wanted(topic, partition, reason)
+    wanted = lambda it: filtered(it) and (not identities or it.identity in identities)  # noqa: E731
+    outcome = _redrive(find(data_dir).settings, wanted, identities, dry_run)
+    told = {
+        "sent": len(outcome.sent),
+        "redriven_before": len(outcome.before),
+        "claimed_by_another_run": len(outcome.elsewhere),
+        "gone": len(outcome.gone),
+        "dry_run": dry_run,
+    }
+    if as_json:
+        print_json(told)
+    else:
+        verb = "would be sent" if dry_run else "sent"
+        click.echo(f"{told['sent']:,} {verb}, {told['redriven_before']:,} were redriven before")
+        if outcome.elsewhere:
+            click.echo(f"{len(outcome.elsewhere):,} are being redriven by another run")
+    if outcome.gone:
+        raise click.ClickException(
+            f"{len(outcome.gone):,} were too long for a letter, and their topic keeps them no more:"
+            f" {', '.join(outcome.gone[:5])}"
+        )
+
+
+@dead_letters_command.command("resume")
+@click.argument("topic", type=click.Choice(READ))
+@click.argument("partition", type=click.IntRange(0))
+@click.option("--until", type=click.IntRange(0), help="An offset.  [default: the log's end now]")
+@system_option
+def resume(topic: str, partition: int, until: int | None, data_dir: Path | None) -> None:
+    """Let a partition that poison has paused go on: what of it lies before --until is accepted.
+
+    Each such record still becomes a dead letter. Poison beyond is counted anew.
+    """
+    from infra import store
+    from infra.cli.offsets import offsets
+    from infra.paused import accept
+
+    settings = find(data_dir).settings
+    ends = offsets(settings, [topic]).get(topic, {})
+    if partition not in ends:
+        raise click.UsageError(f"{topic} has partitions 0 to {len(ends) - 1}")
+    upto = ends[partition][1] if until is None else until
+    with store.connect(settings) as client:
+        accept(client, topic, partition, upto)
+    click.echo(f"{topic} partition {partition}: poison before offset {upto:,} is accepted")
+
+
+def _all(settings: Settings, keep: Wanted = lambda letter: False) -> Iterable[Letter]:
+    from infra.letterbox import Letterbox
+
+    box = Letterbox(settings, keep)
+    box.close()
+    return box.letters.values()
+
+
+def _redrive(
+    settings: Settings, wanted: Wanted, identities: tuple[str, ...], dry_run: bool
+) -> Outcome:
+    from infra.letterbox import Letterbox, Outcome
+
+    box = Letterbox(settings, wanted)
+    try:
+        missing = [name for name in identities if name not in box.letters]
+        if missing:
+            raise click.ClickException(f"there is no dead letter {missing[0]}")
+        due = [name for name, it in box.letters.items() if wanted(it.letter)]
+        if not dry_run:
+            return box.redrive(due)
+        sent = [name for name in due if box.letters[name].sent]
+        return Outcome(sent=[name for name in due if name not in set(sent)], before=sent)
+    finally:
+        box.close()
+
+
+def grouped(letters: Iterable[Letter]) -> list[dict[str, Any]]:
+    """A row for each topic, partition and reason."""
+    groups: dict[tuple[str, int, str], list[Letter]] = {}
+    for it in letters:
+        groups.setdefault((it.letter.topic, it.letter.partition, it.letter.reason), []).append(it)
+    return [
+        {
+            "topic": topic,
+            "partition": partition,
+            "reason": reason,
+            "letters": len(those),
+            **{state: sum(it.state == state for it in those) for state in STATES},
+            "bytes": sum(it.letter.length for it in those),
+            "first": min(it.letter.offset for it in those),
+            "last": max(it.letter.offset for it in those),
+        }
+        for (topic, partition, reason), those in sorted(groups.items())
+    ]
+
+
+def _plain(it: Letter) -> dict[str, Any]:
+    return {
+        "id": it.letter.identity,
+        "reason": it.letter.reason,
+        "state": it.state,
+        "record_at": iso(it.letter.record_at),
+        "told_at": iso(it.told_at),
+        "bytes": it.letter.length,
+        "tries": it.letter.tries,
+        "repeats": it.repeats,
+        "redriven": f"{it.letter.partition}:{it.sent.sent}" if it.sent else "",
+    }
+
+
+def _paused(settings: Settings) -> list[dict[str, Any]]:
+    from infra import store
+    from infra.paused import paused
+
+    with store.connect(settings) as client:
+        return [it._asdict() for it in paused(client, settings)]
+
+
+def _sentence(it: dict[str, Any]) -> str:
+    return (
+        f"{it['topic']} partition {it['partition']} is PAUSED at {it['stands']:,} after"
+        f" {it['row']:,} records in a row that could not be decoded: freshet dead-letters resume"
+        f" {it['topic']} {it['partition']} lets it go on"
+    )

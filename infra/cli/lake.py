@@ -1,0 +1,157 @@
+"""`freshet lake`: what lies in it; a day into one file; what is off the chain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from infra.cli.console import console, iso, json_option, print_json, system_option, table
+
+if TYPE_CHECKING:
+    from infra.lake import Lake
+    from infra.settings import Settings
+
+TORN: Final = 1
+"""Exit status where ``status --check`` finds a file that is not what was written."""
+
+
+def settings_of(data_dir: Path | None) -> Settings:
+    """Of the system that runs; where none does, of the environment: a lake can be read by itself."""
+    import msgspec
+
+    from infra.cli.console import NothingRuns, find
+    from infra.settings import from_environment
+
+    try:
+        return find(data_dir).settings
+    except NothingRuns:
+        settings = from_environment()
+        return msgspec.structs.replace(settings, data_dir=data_dir or settings.data_dir)
+
+
+def opened(data_dir: Path | None) -> Lake:
+    from infra.lake import Lake
+
+    return Lake.of(settings_of(data_dir))
+
+
+@click.group("lake")
+def lake_command() -> None:
+    """The log as Parquet: every topic, kept for ever, in FRESHET_LAKE_URL or the data folder.
+
+    \b
+    freshet lake status --check
+    freshet lake compact && freshet lake sweep
+    freshet sql "SELECT action, count(*) FROM events_distinct GROUP BY action"
+    """
+
+
+@lake_command.command("status")
+@click.option("--check", "checks", is_flag=True, help="Read every file whole, hold it to its hash.")
+@system_option
+@json_option
+def status(checks: bool, data_dir: Path | None, as_json: bool) -> None:
+    """What lies in the lake, a line for each topic. Exit status 1 where a file is torn."""
+    from schemas.lake import TABLES
+
+    lake = opened(data_dir)
+    told = [_of_topic(lake, it.topic, checks) for it in TABLES]
+    if as_json:
+        print_json(told)
+    else:
+        columns = ("topic", "#records", "#files", "#compacted", "#bytes", "#B/record", "from", "to")
+        console().print(table(lake.store.root, columns, map(_row, told)))
+        for line in (line for it in told for line in it["torn"]):
+            console(stderr=True).print(line, markup=False)
+    if any(it["torn"] for it in told):
+        raise click.exceptions.Exit(TORN)
+
+
+def _of_topic(lake: Lake, topic: str, checks: bool) -> dict[str, Any]:
+    positions, files, torn = {}, [], []
+    for partition in lake.partitions(topic):
+        manifest = lake.manifest(topic, partition)
+        chain = manifest.chain()
+        positions[partition] = [chain[0].start, chain[-1].end] if chain else [0, 0]
+        files += manifest.entries(chain)
+    if checks:
+        torn = list(_torn(lake, files))
+    return {
+        "topic": topic,
+        "positions": positions,
+        "records": sum(it.rows for it in files),
+        "files": len(files),
+        "compacted": sum(it.clustered for it in files),
+        "bytes": sum(it.bytes for it in files),
+        "first_at": min((it.first_at for it in files), default=0),
+        "last_at": max((it.last_at for it in files), default=0),
+        "torn": torn,
+    }
+
+
+def _torn(lake: Lake, files: Sequence[Any]) -> Iterator[str]:
+    from infra.lake.compact import check
+    from infra.lake.errors import LakeTorn
+
+    for entry in files:
+        try:
+            check(lake.store, entry)
+        except LakeTorn as error:
+            yield str(error)
+
+
+def _row(it: dict[str, Any]) -> tuple[object, ...]:
+    each = f"{it['bytes'] / it['records']:.1f}" if it["records"] else ""
+    numbers = [f"{it[name]:,}" for name in ("records", "files", "compacted", "bytes")]
+    return (it["topic"], *numbers, each, iso(it["first_at"]), iso(it["last_at"]))
+
+
+@lake_command.command("compact")
+@click.option("--all", "all_", is_flag=True, help="Today's files too, but for the last of each.")
+@system_option
+@json_option
+def compact(all_: bool, data_dir: Path | None, as_json: bool) -> None:
+    """Make one file of each day of a partition that is over, so that a person and an hour lie together.
+
+    Run it once a day. It may run beside the flow, and twice at the same time does no harm.
+    """
+    from infra.lake.compact import compact as run
+    from schemas.lake import TABLES
+
+    lake, now = opened(data_dir), time.time_ns() // 1_000_000
+    for it in TABLES:
+        for partition in lake.partitions(it.topic):
+            for entry, replaced in run(lake, it.topic, partition, now, all_=all_):
+                if as_json:
+                    print_json({"name": entry.name, "rows": entry.rows, "replaced": replaced})
+                else:
+                    click.echo(f"{entry.name}: {entry.rows:,} records of {replaced} files")
+
+
+@lake_command.command("sweep")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Minutes that a file stays after it was replaced: longer than anybody reads.",
+)
+@system_option
+@json_option
+def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
+    """Delete what no chain names: files that were compacted, and those of writers that were killed."""
+    from infra.lake.sweep import sweep as run
+    from schemas.lake import TABLES
+
+    lake, now = opened(data_dir), time.time()
+    swept = [run(lake, it.topic, now, grace * 60) for it in TABLES]
+    objects, size = sum(it.objects for it in swept), sum(it.bytes for it in swept)
+    if as_json:
+        entries = sum(it.entries for it in swept)
+        print_json({"objects": objects, "bytes": size, "entries": entries})
+    else:
+        click.echo(f"{objects} files deleted, {size:,} bytes")

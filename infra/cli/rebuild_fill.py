@@ -1,0 +1,173 @@
+"""Filling a generation: a snapshot's state into Redis, then the ordinary flows for the tail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Final
+
+from flows import snapshots
+from flows.rollup import Rollup
+from infra import store
+from infra.kafka_log import Topics
+from infra.plan import FRESHET, child_environment
+from infra.processes import die_with_parent, last_line
+from infra.settings import Settings
+from infra.store import Client
+from schemas import fence as fences
+from schemas import keys, tables
+from schemas.fence import Fence
+from schemas.snapshot import Snapshot
+from schemas.topics import EVENTS
+
+SLICE: Final = 500
+OVERHEAD: Final = 100
+"""Bytes that Redis keeps of a key beside its name and value: measured 72 to 96."""
+NEAR: Final = 500
+"""Records of a partition behind the log's end: caught up, for the flows never stand exactly at it."""
+
+
+class TooLittleMemory(RuntimeError):
+    """Redis has no room for a second generation."""
+
+
+class Stuck(RuntimeError):
+    """The flows of the new generation ended, or do not come nearer to the log's end."""
+
+
+def check_memory(client: Client, need: int) -> None:
+    """Errors: `TooLittleMemory` where Redis does not have `need` bytes more."""
+    told = [server.info("memory") for server in store.servers(client)]
+    limits = [it.get("maxmemory") or it.get("total_system_memory") or 0 for it in told]
+    room = sum(limits) - sum(it["used_memory"] for it in told)
+    if all(limits) and room < need:
+        raise TooLittleMemory(
+            f"a second generation takes about {need >> 20:,} MB, and Redis has {room >> 20:,} MB left"
+            f" of {sum(limits) >> 20:,}: give it more (maxmemory), and run this again"
+        )
+
+
+def size(state: Mapping[bytes, bytes]) -> int:
+    """Bytes that these keys take in Redis, about."""
+    return sum(len(name) + len(value) + OVERHEAD for name, value in state.items())
+
+
+def fill(
+    client: Client,
+    settings: Settings,
+    snapshot: Snapshot,
+    generation: int,
+    wrote: Callable[[int], None],
+) -> None:
+    """Writes a snapshot as `generation`: people, then their fences, then the tables at the same place.
+
+    `wrote` is told of keys. Errors: `TooLittleMemory`, those of `flows.snapshots`, Redis's.
+    """
+    for p in range(settings.partitions):
+        fence, state, received = snapshots.load(settings, snapshot, p)
+        check_memory(client, size(state))
+        _write(client, state, generation, wrote)
+        if received:
+            client.hset(keys.received(p, generation), mapping=received)
+        for id_, person, value in snapshots.outbox(settings, snapshot, p):
+            client.xadd(keys.outbox(p, generation), {b"k": person, b"v": value}, id=id_)
+        client.set(keys.fence("people", p, generation), fences.encode(fence))
+    rollup = Rollup(client, settings, generation)
+    rollup.tables = snapshots.tables(settings, snapshot)
+    rollup.publish()
+    rollup.store()
+
+
+def _write(
+    client: Client, state: Mapping[bytes, bytes], generation: int, wrote: Callable[[int], None]
+) -> None:
+    items = iter(state.items())
+    while slice_ := dict(islice(items, SLICE)):
+        client.mset({keys.in_generation(k, generation): v for k, v in slice_.items()})
+        wrote(len(slice_))
+
+
+def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> None:
+    """Tells the new generation's relay how far the one before had sent."""
+    for p in range(settings.partitions):
+        if sent := client.get(keys.relayed(p, old)):
+            client.set(keys.relayed(p, new), sent)
+
+
+@contextmanager
+def flows(settings: Settings, generation: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """`people` and `rollup` of a generation as processes, ended politely when left."""
+    logs = settings.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    running = []
+    for name in ("people", "rollup"):
+        with (logs / f"rebuild-{name}.log").open("wb") as output:
+            running.append(
+                subprocess.Popen(
+                    [*FRESHET, "flows", "run", name, "--generation", str(generation)],
+                    env={**os.environ, **child_environment(settings), "FRESHET_METRICS_PORT": "0"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    preexec_fn=die_with_parent(),
+                )
+            )
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(30)
+
+
+def catch_up(
+    client: Client,
+    settings: Settings,
+    generation: int,
+    running: list[subprocess.Popen[bytes]],
+    folded: Callable[[int], None],
+) -> None:
+    """Returns once people and tables of the generation stand at the log's end. Errors: `Stuck`."""
+    log, partitions = Topics(settings), range(settings.partitions)
+    stood = [fence.offset for fence in stands(client, settings, generation)]
+    moved = time.monotonic()
+    while True:
+        _check_alive(settings, running)
+        ends = [log.bounds(EVENTS.name, p)[1] for p in partitions]
+        stand = [fence.offset for fence in stands(client, settings, generation)]
+        positions = _published(client, settings, generation)
+        if all(end - at <= NEAR for end, at in zip(ends, stand, strict=True)) and all(
+            end - at <= 4 * NEAR for end, at in zip(ends, positions, strict=True)
+        ):
+            return
+        if stand != stood:
+            folded(sum(stand) - sum(stood))
+            stood, moved = stand, time.monotonic()
+        elif time.monotonic() - moved > 60:
+            raise Stuck("the new generation does not come nearer to the log's end")
+        time.sleep(0.1)
+
+
+def _published(client: Client, settings: Settings, generation: int) -> list[int]:
+    meta = client.get(keys.tables(generation).meta)
+    return tables.META_DECODER.decode(meta).positions if meta else [0] * settings.partitions
+
+
+def _check_alive(settings: Settings, running: list[subprocess.Popen[bytes]]) -> None:
+    for process, name in zip(running, ("people", "rollup"), strict=True):
+        if process.poll() is not None:
+            told = last_line(settings.data_dir / "logs" / f"rebuild-{name}.log")
+            raise Stuck(f"the new generation's {name} ended: {told}")
+
+
+def stands(client: Client, settings: Settings, generation: int) -> list[Fence]:
+    """The fences of `people`. Errors: `Stuck` where one is missing."""
+    held = [client.get(keys.fence("people", p, generation)) for p in range(settings.partitions)]
+    if not all(held):
+        raise Stuck(f"generation {generation} has no fence for every partition")
+    return [fences.decode(value) for value in held]

@@ -1,0 +1,147 @@
+"""One partition's people put right in their place: no deltas, no outbox, the tables stay as they are.
+
+The partition is held only for the records that came while the rest was folded, and while what differs is
+written; reads go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+
+from flows.folds.people import VERSION
+from flows.kit.stand import Refused
+from flows.offline import Offline
+from flows.snapshots import latest, load
+from infra import generation, kafka
+from infra.lake import open_log
+from infra.log import LogReader
+from infra.settings import Settings
+from infra.store import Client
+from schemas import facts, keys
+from schemas import fence as fences
+from schemas.fence import Fence
+from schemas.topics import EVENTS
+
+if TYPE_CHECKING:
+    from infra.cli.demo_progress import Said
+
+SLICE: Final = 500
+_NOT_PEOPLE: Final = (b"f:", b"dl:", b"ob:", b"os:", b"tb:", b"v:", b"or:")
+"""Prefixes of what stays: fence, delta log, outbox, tables; vectors follow from rows."""
+
+
+def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> dict[str, Any]:
+    """Errors: `Refused` where the rest of what is stored does not fit what would be written."""
+    live = generation.live(client)
+    if partition >= settings.partitions:
+        raise Refused(f"partitions are 0 to {settings.partitions - 1}")
+    key = keys.fence("people", partition, live)
+    stands = _stands(client, key, partition, live)
+    log = open_log(settings)
+    made = _start(settings, partition)
+    began = made.fence.offset
+    with said.work("events folded", stands.offset - began) as folded:
+        _fold(made, log, stands.offset, folded)
+    held = _hold(client, key)
+    _fold(made, log, held.offset, lambda n: None)
+    written, deleted = _put_right(client, made, live)
+    client.set(key, fences.encode(made.fence))
+    said(f"partition {partition}: {written} keys were wrong, {deleted} did not belong there")
+    return {
+        "partition": partition,
+        "events": held.offset - began,
+        "written": written,
+        "deleted": deleted,
+    }
+
+
+def _stands(client: Client, key: bytes, partition: int, live: int) -> Fence:
+    """The fence as it is. Errors: `Refused`."""
+    held = client.get(key)
+    if held is None:
+        raise Refused(f"people partition {partition} holds nothing: start its flow, or rebuild all")
+    fence = fences.decode(held)
+    if fence.version not in (VERSION, fences.HELD):
+        raise Refused(
+            f"people partition {partition} was folded by version {fence.version}, this is {VERSION}:"
+            " its facts may mean something else by now, so sums have to be rebuilt too (freshet"
+            " rebuild, without --partition)"
+        )
+    for _, fields in client.xrevrange(keys.deltas(partition, live), count=1):
+        try:
+            facts.decode(fields[facts.FIELD])
+        except ValueError as error:
+            raise Refused(f"{error}: sums have to be rebuilt too (freshet rebuild)") from None
+    return fence
+
+
+def _start(settings: Settings, partition: int) -> Offline:
+    newest = latest(settings)
+    if newest is not None:
+        fence, state, received = load(settings, newest, partition)
+        return Offline(settings, partition, fence, state, received)
+    topic = kafka.ensure_topics(settings)[EVENTS.name]
+    return Offline(settings, partition, Fence(topic.id, topic.partitions, 0, 0, VERSION))
+
+
+def _fold(made: Offline, log: LogReader, end: int, folded: Any) -> None:
+    for batch in log.read(EVENTS.name, made.partition, made.fence.offset, end):
+        made.fold(batch)
+        folded(len(batch.offsets))
+
+
+def _hold(client: Client, key: bytes) -> Fence:
+    """Puts the flow out, and keeps it out. What it had committed stands in the fence."""
+    while True:
+        with client.pipeline(transaction=True) as pipe:
+            pipe.watch(key)
+            fence = fences.decode(pipe.get(key))
+            fence.version = fences.HELD
+            pipe.multi()
+            pipe.set(key, fences.encode(fence))
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                continue  # it committed once more
+            return fence
+
+
+def _put_right(client: Client, made: Offline, live: int) -> tuple[int, int]:
+    """Writes what differs, deletes what should not be. How many keys of each."""
+    want = {keys.in_generation(name, live): value for name, value in made.state.items()}
+    written = _write_wrong(client, want, live)
+    mine = b"{%b}" % keys.tag(made.partition, live)
+    extra = [
+        name
+        for name in client.scan_iter(match=b"*" + mine + b"*", count=1000)
+        if name not in want and not name.startswith(_NOT_PEOPLE)
+    ]
+    for name in extra:
+        client.unlink(name)
+    received = keys.received(made.partition, live)
+    if client.hgetall(received) != made.received:
+        client.delete(received)
+        if made.received:
+            client.hset(received, mapping=made.received)
+        written += 1
+    return written, len(extra)
+
+
+def _write_wrong(client: Client, want: Mapping[bytes, bytes], live: int) -> int:
+    written, items = 0, iter(want.items())
+    while slice_ := dict(islice(items, SLICE)):
+        with client.pipeline(transaction=False) as pipe:
+            for name in slice_:
+                pipe.get(name)
+            held = pipe.execute(raise_on_error=False)
+        wrong = {n: v for (n, v), is_ in zip(slice_.items(), held, strict=True) if is_ != v}
+        for name, value in wrong.items():
+            client.set(name, value)
+            if name.startswith(b"u:"):
+                client.unlink(b"v" + name[1:])  # made of the row that was wrong
+        written += len(wrong)
+    return written

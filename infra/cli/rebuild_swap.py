@@ -1,0 +1,143 @@
+"""Generations of what is made of `events`: claimed, swapped, dropped."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+
+from infra import generation, store
+from infra.settings import Settings
+from infra.store import Client
+from schemas import keys
+
+HOLD_SECONDS: Final = 30
+LATELY_MS: Final = 5_000
+"""A serving worker that did not say what it reads for so long is gone."""
+DROP_SLICE: Final = 500
+_RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Busy(RuntimeError):
+    """Another rebuild is at work."""
+
+
+class NotSwapped(RuntimeError):
+    """The pointer was not moved, or not everybody follows it; the text says what holds now."""
+
+
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Holds the right to rebuild while entered. Errors: `Busy`."""
+    me, left = secrets.token_hex(8), threading.Event()
+    client = store.connect(settings)
+    if not client.set(keys.REBUILDING, me, nx=True, ex=HOLD_SECONDS):
+        client.close()
+        raise Busy("a rebuild is at work, or was killed less than half a minute ago")
+
+    def hold() -> None:
+        while not left.wait(HOLD_SECONDS / 3):
+            try:
+                client.expire(keys.REBUILDING, HOLD_SECONDS)
+            except redis.RedisError:
+                continue  # the rebuild itself will say so
+
+    thread = threading.Thread(target=hold, name="rebuilding", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+        client.eval(_RELEASE, 1, keys.REBUILDING, me)
+        client.close()
+
+
+def roles(client: Client) -> dict[int, str]:
+    """Generation -> "live", "kept" (may be swapped back to) or "filling" (of a rebuild that goes on,
+    or was killed)."""
+    held: dict[bytes, bytes] = client.hgetall(keys.GENERATIONS)
+    found = {int(name): role.decode() for name, role in held.items()}
+    return found | {generation.live(client): "live"}
+
+
+def claim(client: Client) -> int:
+    """A generation to fill: a number that none has."""
+    new = max(roles(client)) + 1
+    client.hset(keys.GENERATIONS, str(new), "filling")
+    return new
+
+
+def swap(client: Client, old: int, new: int) -> None:
+    """Makes `new` live, keeps `old`. Errors: `NotSwapped` where another one is live by now."""
+    with client.pipeline(transaction=True) as pipe:
+        pipe.watch(keys.LIVE)
+        if (stands := int(pipe.get(keys.LIVE) or 0)) != old:
+            raise NotSwapped(f"generation {stands} is live by now, not {old}: nothing was swapped")
+        pipe.multi()
+        pipe.set(keys.LIVE, str(new))
+        pipe.hdel(keys.GENERATIONS, str(new))
+        pipe.hset(keys.GENERATIONS, str(old), "kept")
+        try:
+            pipe.execute()
+        except redis.WatchError:
+            raise NotSwapped("somebody else swapped at this moment: nothing was swapped") from None
+
+
+def await_serving(client: Client, new: int, seconds: float) -> None:
+    """Returns once every serving worker that is there reads generation `new`. Errors: `NotSwapped`."""
+    until = time.monotonic() + seconds
+    while behind := _behind(client, new):
+        if time.monotonic() > until:
+            raise NotSwapped(
+                f"generation {new} is live, but {behind} serving workers do not read it after"
+                f" {seconds:g} s: the one before is kept (freshet rebuild --back, or --drop it later)"
+            )
+        time.sleep(0.1)
+
+
+def _behind(client: Client, new: int) -> int:
+    """How many serving workers read another generation. Those that are gone are forgotten."""
+    now, behind = time.time_ns() // 1_000_000, 0
+    told: dict[bytes, bytes] = client.hgetall(keys.FOLLOWED)
+    for who, said in told.items():
+        reads, _, at = said.partition(b" ")
+        if now - int(at) > LATELY_MS:
+            client.hdel(keys.FOLLOWED, who)
+        elif int(reads) != new:
+            behind += 1
+    return behind
+
+
+def drop(client: Client, old: int, dropped: Any = None) -> int:
+    """Deletes all keys of a generation in slices; `dropped` is told of how many at a time.
+
+    Errors: ValueError for the live one.
+    """
+    if generation.live(client) == old:
+        raise ValueError(f"generation {old} is live: it is not dropped")
+    count, slice_ = 0, []
+    for name in client.scan_iter(count=1000):
+        if keys.generation_of(name) == old:
+            slice_.append(name)
+        if len(slice_) >= DROP_SLICE:
+            count += _unlink(client, slice_, dropped)
+            slice_ = []
+    count += _unlink(client, slice_, dropped)
+    client.hdel(keys.GENERATIONS, str(old))
+    return count
+
+
+def _unlink(client: Client, names: list[bytes], dropped: Any) -> int:
+    with client.pipeline(transaction=False) as pipe:  # one at a time: a cluster has many slots
+        for name in names:
+            pipe.unlink(name)
+        pipe.execute()
+    if dropped is not None:
+        dropped(len(names))
+    return len(names)

@@ -1,0 +1,180 @@
+"""`freshet snapshot`: what folding the log leaves, made off line and kept in the lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.cli.console import console, find, iso, json_option, print_json, system_option, table
+
+if TYPE_CHECKING:
+    from flows.snapshots import Listed
+    from infra.settings import Settings
+    from schemas.snapshot import Snapshot
+
+DAY = 86_400.0
+"""s; a making that has written nothing for so long has ended."""
+
+
+@click.group("snapshot")
+def snapshot_command() -> None:
+    """What folding the log leaves, made off line and kept in the lake.
+
+    \b
+    freshet snapshot make                                from the newest one, to the log's end
+    freshet snapshot make --from beginning
+    freshet snapshot make --until 2026-11-24T00:00:00Z   as it was then
+    freshet snapshot list
+    freshet snapshot show 20261124T101500-3fa2c1
+    freshet snapshot prune --keep 3
+    """
+
+
+@snapshot_command.command("make")
+@click.option(
+    "--from",
+    "start",
+    default="latest",
+    show_default=True,
+    help="latest, beginning, or a snapshot's id.",
+)
+@click.option(
+    "--until",
+    "text",
+    help="An offset of each partition (120,340,...), or a time (RFC 3339): the records before it."
+    "  [default: the log's end]",
+)
+@system_option
+@json_option
+def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Make a snapshot. The running flows have no part in it."""
+    from flows import snapshots
+    from infra.cli.demo_progress import Quiet, Said
+    from infra.cli.snapshot_until import until_of
+    from infra.lake import open_log
+
+    settings = find(data_dir).settings
+    log, out = open_log(settings), console()
+    until = until_of(settings, log, text)
+    base = None if start == "beginning" else _base(settings, start, until)
+    if base is not None and base.offsets == until:
+        if not as_json:
+            out.print(f"{base.id} stands there already.")
+        return print_json(_told(base)) if as_json else None
+    said = (Quiet if as_json else Said)(out)
+    begins = base.id if base else "the beginning"
+    said.head("snapshot", f"from {begins} to {','.join(map(str, until))}")
+    with said.work("fold", sum(until) - (sum(base.offsets) if base else 0)) as progress:
+        made = snapshots.make(settings, log, until, base, progress)
+    if as_json:
+        return print_json(_told(made))
+    return out.print(f"{made.id}: {made.events:,} events, {_size(made.bytes)}.")
+
+
+def _base(settings: Settings, start: str, until: list[int]) -> Snapshot | None:
+    from flows import snapshots
+
+    if start == "latest":
+        return snapshots.latest(settings, within=until)
+    return snapshots.find(settings, start)
+
+
+@snapshot_command.command("list")
+@system_option
+@json_option
+def list_(data_dir: Path | None, as_json: bool) -> None:
+    """All snapshots, the newest first."""
+    from flows import snapshots
+
+    held = snapshots.listed(find(data_dir).settings)
+    if as_json:
+        print_json([_row(it) for it in held])
+        return
+    rows = [
+        (it["id"], iso(it["made_at"]), it["base"], ",".join(map(str, it["offsets"])),
+         f"{it['events']:,}", _size(it["bytes"]), it["state"])
+        for it in map(_row, held)
+    ]  # fmt: skip
+    columns = ("snapshot", "made", "from", "offsets", "#events", "#size", "state")
+    console().print(table("", columns, rows))
+
+
+@snapshot_command.command("show")
+@click.argument("snapshot")
+@system_option
+@json_option
+def show(snapshot: str, data_dir: Path | None, as_json: bool) -> None:
+    """The manifest of SNAPSHOT, checked against its files."""
+    import msgspec
+
+    from flows import snapshots
+
+    settings = find(data_dir).settings
+    held = snapshots.find(settings, snapshot)
+    snapshots.verify(settings, held)
+    told = msgspec.to_builtins(held)
+    if as_json:
+        print_json(told)
+        return
+    console().print_json(data=told)
+
+
+@snapshot_command.command("remove")
+@click.argument("snapshot")
+@system_option
+def remove(snapshot: str, data_dir: Path | None) -> None:
+    """Remove SNAPSHOT, whole or half."""
+    from flows import snapshots
+
+    snapshots.remove(find(data_dir).settings, snapshot)
+    console().print(f"{snapshot} is gone.")
+
+
+@snapshot_command.command("prune")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="So many of the newest.",
+)
+@system_option
+def prune(keep: int, data_dir: Path | None) -> None:
+    """Remove all but the newest ones, and what a making that ended early left a day ago or longer.
+
+    What cannot be used stays, and is named.
+    """
+    import time
+
+    from flows import snapshots
+
+    settings, out = find(data_dir).settings, console()
+    held = snapshots.listed(settings)
+    old = [it.id for it in held if not it.why][keep:]
+    ended = [it.id for it in held if it.half and it.newest_at < time.time() - DAY]
+    for name in [*old, *ended]:
+        snapshots.remove(settings, name)
+        out.print(f"{name} is gone.")
+    for it in held:
+        if it.why and it.id not in ended:
+            out.print(f"stays: {it.why}")
+
+
+def _row(it: Listed) -> dict[str, Any]:
+    """For people and machines."""
+    if it.snapshot is None:
+        return {"id": it.id, "made_at": 0, "base": "", "offsets": [], "events": 0, "bytes": 0,
+                "state": it.why}  # fmt: skip
+    return {**_told(it.snapshot), "state": it.why or "ready"}
+
+
+def _told(held: Snapshot) -> dict[str, Any]:
+    return {"id": held.id, "made_at": held.made_at, "base": held.base, "offsets": held.offsets,
+            "events": held.events, "dead_letters": sum(p.dead_letters for p in held.partitions),
+            "bytes": held.bytes}  # fmt: skip
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,74 @@
+"""Up to where: offsets as they are given, or those that a time means."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from schemas.topics import EVENTS
+
+if TYPE_CHECKING:
+    from infra.log import LogReader
+    from infra.settings import Settings
+    from schemas.alphabet import Millis
+
+
+class BadUntil(ValueError):
+    """Neither offsets of this log nor a time; the text says what is taken."""
+
+
+def until_of(settings: Settings, log: LogReader, text: str | None) -> list[int]:
+    """An offset of each partition of `events`; None is the log's end.
+
+    A time means, in each partition, the first record that was written then or later. Errors: `BadUntil`,
+    those of the log.
+    """
+    from infra.kafka import ensure_topics
+
+    partitions = ensure_topics(settings)[EVENTS.name].partitions
+    ends = [log.bounds(EVENTS.name, p)[1] for p in range(partitions)]
+    if text is None:
+        return ends
+    if re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", text):
+        return _offsets(text, ends)
+    return at_time(settings, log, _time(text), ends)
+
+
+def _offsets(text: str, ends: list[int]) -> list[int]:
+    found = [int(part) for part in text.split(",")]
+    if len(found) != len(ends):
+        raise BadUntil(f"--until has {len(found)} offsets, events has {len(ends)} partitions")
+    for p, (asked, end) in enumerate(zip(found, ends, strict=True)):
+        if asked > end:
+            raise BadUntil(f"--until is beyond the log of partition {p}, which ends at {end}")
+    return found
+
+
+def _time(text: str) -> Millis:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadUntil(
+            "--until takes an offset of each partition with commas between them, or a time as"
+            " 2026-11-24T00:00:00Z"
+        ) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def at_time(settings: Settings, log: LogReader, at: Millis, ends: list[int]) -> list[int]:
+    """Looks at the log's times from the newest snapshot on that is all before `at`."""
+    from flows import snapshots
+
+    base = snapshots.latest(settings, before=at)
+    starts = base.offsets if base else [log.bounds(EVENTS.name, p)[0] for p in range(len(ends))]
+    spans = zip(starts, ends, strict=True)
+    return [_first(log, p, start, end, at) for p, (start, end) in enumerate(spans)]
+
+
+def _first(log: LogReader, partition: int, start: int, end: int, at: Millis) -> int:
+    for batch in log.read(EVENTS.name, partition, start, end):
+        for offset, stamp in zip(batch.offsets, batch.stamps, strict=True):
+            if stamp >= at:
+                return offset
+    return end

@@ -1,0 +1,115 @@
+"""`freshet verify`: whether Redis holds what the log says, once or again and again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from infra.cli.console import console, find, json_option, print_json, system_option, table
+
+if TYPE_CHECKING:
+    from infra.cli.verify_report import Report
+
+PEOPLE: Final = 500
+SHOWN: Final = 40
+"""Mismatches that people are shown; ``--json`` lists more."""
+
+
+@click.command("verify")
+@click.option(
+    "--people", type=click.IntRange(1), metavar="N", help=f"Check N of them.  [default: {PEOPLE}]"
+)
+@click.option("--seed", default=0, show_default=True, help="Of the choice of people.")
+@click.option("--sums", is_flag=True, help="Check every table: of people none, unless --people.")
+@click.option(
+    "--partition",
+    "partitions",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Check everything of this one (repeatable): everybody, unless --people.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Check again and again, until SIGTERM, and tell Prometheus.",
+)
+@system_option
+@json_option
+def verify_command(
+    people: int | None,
+    seed: int,
+    sums: bool,
+    partitions: tuple[int, ...],
+    every: float | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare what Redis holds with what the log says, while everything runs.
+
+    Everything is computed again from the log, slowly and plainly: a sample of people and all tables,
+    unless told otherwise. Nothing is written. The exit code is 1 where something is wrong.
+
+    \b
+    freshet verify
+    freshet verify --people 5000 --seed 7
+    freshet verify --partition 3
+    freshet verify --sums --json | jq '.mismatches | length'
+    """
+    if every is not None:
+        if people or sums or partitions:
+            raise click.UsageError("--every checks a sample of people and all tables")
+        _again_and_again(data_dir, every)
+        return
+    found = find(data_dir)
+    if any(partition >= found.settings.partitions for partition in partitions):
+        raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
+    from infra.cli.verify_run import verify
+    from infra.lake import open_log
+
+    everything = not (people or sums or partitions)
+    report = verify(
+        found.settings,
+        open_log(found.settings),
+        people=people or (None if partitions else PEOPLE if everything else 0),
+        sums=sums or everything,
+        partitions=partitions or None,
+        seed=seed,
+    )
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(report))
+    else:
+        show(report)
+    if report.mismatches:
+        raise click.exceptions.Exit(1)
+
+
+def _again_and_again(data_dir: Path | None, seconds: float) -> None:
+    from infra.cli import verify_every
+    from infra.settings import from_environment
+
+    # as `freshet up` starts it, it has a port of its own for Prometheus in its environment
+    own = data_dir is None and "KAFKA_BOOTSTRAP" in os.environ
+    verify_every.run(from_environment() if own else find(data_dir).settings, seconds, PEOPLE)
+
+
+def show(report: Report) -> None:
+    """For people."""
+    wrong = report.mismatches
+    if wrong:
+        columns = ("what", "field", "stored", "expected", "key")
+        rows = [(it.what, it.field, it.stored, it.expected, it.key) for it in wrong[:SHOWN]]
+        console().print(table("Not as the log says", columns, rows))
+    if len(wrong) > SHOWN:
+        click.echo(f"… and {len(wrong) - SHOWN} more (--json lists them)")
+    many = f"{len(report.partitions)} partition" + "s" * (len(report.partitions) != 1)
+    click.echo(
+        f"{many}, {report.events:,} records of the log at {report.rate:,.0f}/s,"
+        f" {report.people_checked:,} people, {report.fields_checked:,} fields:"
+        + (f" {len(wrong)} are wrong" if wrong else " all as the log says")
+    )

@@ -1,0 +1,53 @@
+"""`freshet verify --every`: a process that checks again and again, and tells Prometheus what it found."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+import redis
+from kafka.errors import KafkaError
+
+from flows.kit.run import stop_on_signals
+from infra.cli.verify_run import Moved, Report, verify
+from infra.lake import open_log
+from infra.lake.errors import LakeError
+from infra.log import OffTheLog
+from infra.settings import Settings
+from infra.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+PASSING: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved)
+"""What a service that is away does to a run: the next one may end well."""
+
+
+def run(settings: Settings, seconds: float, people: int) -> None:
+    """Until SIGTERM: a sample, another each time, and all tables. Errors: those of `verify` that do not
+    pass by themselves."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    stop_on_signals(stop)
+    telemetry = Telemetry("flows")
+    with telemetry.exposed(settings):
+        seed = 0
+        while not stop.is_set():
+            begun = time.monotonic()
+            try:
+                tell(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
+            except PASSING as error:
+                log.warning("could not verify: %s", type(error).__name__)
+            seed += 1
+            stop.wait(max(0.0, begun + seconds - time.monotonic()))
+
+
+def tell(telemetry: Telemetry, report: Report) -> None:
+    telemetry.set("freshet_verify_mismatches", len(report.mismatches))
+    telemetry.set("freshet_verify_fields", report.fields_checked)
+    telemetry.set("freshet_verify_timestamp_seconds", time.time())
+    log.info("%d fields compared, %d wrong", report.fields_checked, len(report.mismatches))
+    for it in report.mismatches[:20]:
+        log.warning(
+            "%s %s: stored %s, expected %s %s", it.what, it.field, it.stored, it.expected, it.key
+        )

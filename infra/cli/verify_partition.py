@@ -1,0 +1,99 @@
+"""One partition of `freshet verify`: its log gone through once, its people compared, its sums added up."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from infra import store
+from infra.cli.verify_people import People
+from infra.cli.verify_report import Found
+from infra.cli.verify_walk import Walk
+from infra.log import LogReader
+from infra.settings import Settings
+from models.reference import Partition, Sums
+from models.reference.sample import Sample
+from models.reference.sums import Marks
+
+
+class Shortened(RuntimeError):
+    """The log does not go back to its beginning; the text says where it starts."""
+
+
+class Task(NamedTuple):
+    """`people`: how many are checked, None everybody. `cuts`: where each version of the tables stands in
+    this partition; of none, nothing is added up. `marks`: what sums are told against."""
+
+    settings: Settings
+    log: LogReader
+    partition: int
+    generation: int
+    people: int | None
+    seed: int
+    cuts: Sequence[int]
+    marks: Marks
+
+
+class Done(NamedTuple):
+    """`both`: sums up to the first cut; `own`: of each, from there to it. `beyond`: cuts that lie beyond
+    the log's end, which `end` is; there are no sums then."""
+
+    partition: int
+    found: Found
+    events: int
+    checked: int
+    both: Sums
+    own: list[Sums]
+    beyond: list[int]
+    end: int
+
+
+def go_through(task: Task) -> Done:
+    """Errors: `Shortened`, `infra.log.OffTheLog`, those of Redis and the log."""
+    both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
+    with store.connect(task.settings) as client, _seldom_collected():
+        walk, found = walk_of(task, both if task.cuts else None), Found()
+        beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.look()]
+        if not beyond:
+            _add_up(walk, task.cuts, own)
+        walk.told.sums = None
+        people = People(client, walk, task.generation, found, task.settings)
+        wanted = task.people is None or task.people > 0
+        checked = people.check(whole=task.people is None) if wanted else 0
+    return Done(task.partition, found, walk.events, checked, both, own, beyond, walk.end)
+
+
+def walk_of(task: Task, sums: Sums | None) -> Walk:
+    """From the log's beginning. Errors: `Shortened`."""
+    window = int(task.settings.dedupe_hours * 3_600_000)
+    told = Partition(window, Sample(task.people, task.seed), sums)
+    walk = Walk(task.log, task.partition, told)
+    if walk.start:
+        raise Shortened(
+            f"partition {task.partition} of the log starts at {walk.start}, and what came before is not in"
+            " the lake: there is nothing to compare with"
+        )
+    return walk
+
+
+def _add_up(walk: Walk, cuts: Sequence[int], own: Sequence[Sums]) -> None:
+    """A partition's facts, up to each of at most two cuts in turn."""
+    order = sorted(range(len(cuts)), key=lambda n: cuts[n])
+    for place, n in enumerate(order):
+        walk.to(cuts[n])
+        # what comes now is beyond this one, and within the one that stands further
+        further = order[place + 1 :]
+        walk.told.sums = own[further[0]] if further else None
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """What is made here lives until the end: looking for garbage again and again costs a tenth."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

@@ -1,0 +1,248 @@
+"""A partition's people: read from Redis with the fence they stand at, compared with the log up to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+import msgspec
+import redis
+import xxhash
+
+from flows.folds.people import VERSION
+from flows.kit.commit import torn_key
+from infra import cold as objects
+from infra import store
+from infra.cli import verify_person
+from infra.cli.verify_person import PARTS
+from infra.cli.verify_report import Found
+from infra.cli.verify_walk import Walk
+from infra.settings import Settings
+from infra.store import Client
+from schemas import fence as fences
+from schemas import keys
+from schemas.fence import Fence
+
+AT_ONCE: Final = 200
+"""People of one transaction: Redis answers it in a few milliseconds, and serves others in between."""
+READ_AHEAD: Final = 20
+"""Transactions whose answers are held, so that the log is read once for all of them."""
+FENCE_SECONDS: Final = 5.0
+"""How long a partition that has records may be without a fence: its flow is just starting."""
+
+
+class Read(NamedTuple):
+    """What Redis held of these people when the partition stood at `fence`."""
+
+    names: Sequence[str]
+    fence: Fence
+    blobs: list[bytes | None]
+    received: dict[bytes, bytes] | Exception
+
+
+class BadFence(ValueError):
+    """A partition's fence cannot be read, or is none of this log's; the text says why."""
+
+
+class People:
+    """Of the partition that `walk` goes through, in the generation `generation`."""
+
+    def __init__(
+        self, client: Client, walk: Walk, generation: int, found: Found, settings: Settings
+    ) -> None:
+        self._settings = settings
+        self._redis, self._walk, self._found = client, walk, found
+        self._generation = generation
+        self._fence = keys.fence("people", walk.partition, generation)
+
+    def check(self, *, whole: bool) -> int:
+        """Compares everybody whom the walk keeps, and with `whole` the names of all keys. Answers how
+        many people that were."""
+        try:
+            self._check_fence()
+            there = list(self._names()) if whole else []
+            checked = self._everybody()
+            if whole:
+                self._check_ids()
+                self._check_names(there)
+            return checked
+        except BadFence as error:
+            self._found.wrong("fence", "value", str(error), "a fence of this log", self._fence)
+            return 0
+
+    def _check_fence(self) -> None:
+        fence = self._await_fence()
+        found, key, walk = self._found, self._fence, self._walk
+        torn = self._redis.exists(torn_key("people", walk.partition, self._generation))
+        found.compare("fence", "torn", bool(torn), False, key)
+        found.compare("fence", "partitions", fence.partitions, self._settings.partitions, key)
+        found.compare("fence", "version", fence.version, VERSION, key)
+        walk.to(fence.offset)
+        if walk.next == fence.offset:  # else the walk is ahead: the tables said more
+            found.compare("fence", "newest", fence.newest, walk.newest, key)
+
+    def _await_fence(self) -> Fence:
+        until = time.monotonic() + FENCE_SECONDS
+        while (held := self._redis.get(self._fence)) is None and self._walk.end > self._walk.start:
+            if time.monotonic() > until:
+                raise BadFence("nothing, while the log has records")
+            time.sleep(0.1)
+        return self._read_fence(held)
+
+    def _read_fence(self, held: bytes | None) -> Fence:
+        if held is None:
+            return Fence("", 0, self._walk.next, 0, VERSION)
+        try:
+            fence = fences.decode(held)
+        except msgspec.MsgspecError:
+            raise BadFence("does not decode") from None
+        if fence.offset < self._walk.start:
+            raise BadFence("stands before the first record of the log")
+        if fence.offset > self._walk.end and fence.offset > self._walk.look():
+            raise BadFence("stands beyond the end of the log")
+        return fence
+
+    # -- people ---------------------------------------------------------------------------
+
+    def _everybody(self) -> int:
+        checked, names = 0, iter(list(self._walk.told.checked))
+        while chunk := list(islice(names, AT_ONCE * READ_AHEAD)):
+            reads = [self._read(chunk[at : at + AT_ONCE]) for at in range(0, len(chunk), AT_ONCE)]
+            for read in reads:
+                self._walk.to(read.fence.offset)
+                checked += self._compare(read)
+        return checked
+
+    def _keys(self, names: Sequence[str]) -> list[bytes]:
+        p, g = self._walk.partition, self._generation
+        return [part.key(p, name, g) for name in names for part in PARTS]
+
+    def _tombstones(self, names: Sequence[str]) -> list[bytes]:
+        p, g = self._walk.partition, self._generation
+        return [keys.tombstone(p, name, g) for name in names]
+
+    def _read(self, names: Sequence[str]) -> Read:
+        """In one transaction, so that all of it is as of the fence."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._fence)
+            pipe.hgetall(keys.received(self._walk.partition, self._generation))
+            pipe.execute_command("MGET", *self._keys(names))
+            pipe.execute_command("MGET", *self._tombstones(names))
+            held, received, blobs, cold = pipe.execute(raise_on_error=False)
+        for reply in (held, blobs):
+            if isinstance(reply, Exception):
+                raise BadFence("has the wrong type") if reply is held else reply
+        self._add_cold(names, cold, blobs)
+        if not isinstance(received, Exception):
+            received = store.fields(received)
+        return Read(names, self._read_fence(held), blobs, received)
+
+    def _add_cold(
+        self, names: Sequence[str], cold: Sequence[bytes | None], blobs: list[bytes | None]
+    ) -> None:
+        """What the lake holds of those whose tombstones stand here."""
+        of = {name: place.decode() for name, place in zip(names, cold, strict=True) if place}
+        for place in set(of.values()):
+            those = [name for name, its in of.items() if its == place]
+            try:
+                records = objects.get(self._settings, place, those)
+            except objects.ColdTorn as error:
+                self._found.wrong("cold", "object", str(error), "their records", place.encode())
+                continue
+            for name in those:
+                first = names.index(name) * len(PARTS)
+                for at, key in enumerate(self._keys([name]), first):
+                    blobs[at] = blobs[at] or records[name].get(key.partition(b":")[0])
+
+    def _compare(self, read: Read) -> int:
+        names = self._keys(read.names)
+        self._check_types(
+            [key for key, blob in zip(names, read.blobs, strict=True) if blob is None]
+        )
+        held = iter(zip(names, read.blobs, strict=True))
+        checked = 0
+        for name in read.names:
+            person = self._walk.told.people[name]
+            kept = person.kept is not None  # somebody new may have taken their place meanwhile
+            checked += kept
+            for part, (key, blob) in zip(PARTS, islice(held, len(PARTS)), strict=True):
+                if kept:
+                    verify_person.compare(self._found, part, key, blob, person)
+        self._check_received(read.received)
+        return checked
+
+    def _check_types(self, missing: Sequence[bytes]) -> None:
+        """MGET answers nothing for what is no string: that is no missing value."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in missing:
+                pipe.type(key)
+            for key, kind in zip(missing, pipe.execute(), strict=True):
+                if kind not in (b"none", b"string"):
+                    self._found.wrong("key", "type", kind.decode(), "string", key)
+
+    def _check_received(self, received: dict[bytes, bytes] | Exception) -> None:
+        key = keys.received(self._walk.partition, self._generation)
+        if isinstance(received, redis.ResponseError):
+            self._found.wrong("key", "type", "another type", "hash", key)
+            return
+        if isinstance(received, Exception):
+            raise received
+        told = {source: f"{o}-{n}" for source, (o, n) in self._walk.told.received.items()}
+        stored = {
+            source.decode(errors="replace"): number.decode(errors="replace")
+            for source, number in received.items()
+        }
+        expected = {str(source): number for source, number in told.items()}
+        for source in sorted(stored.keys() | expected.keys()):
+            one, other = stored.get(source), expected.get(source)
+            if one == other:
+                self._found.fields += 1
+            else:
+                self._found.wrong("received", f"source {source}", one, other, key)
+
+    # -- a whole partition ----------------------------------------------------------------
+
+    def _names(self) -> Iterator[bytes]:
+        """Keys of people that are there now."""
+        p, g = self._walk.partition, self._generation
+        pattern = b"*:{%b}:*" % keys.tag(p, g)
+        prefixes = tuple(part.key(p, "", g) for part in PARTS)
+        for key in self._redis.scan_iter(match=pattern, count=5000):
+            if key.startswith(prefixes):
+                yield key
+
+    def _check_names(self, there: Sequence[bytes]) -> None:
+        """Nothing is stored of anybody of whom the log says nothing (what is missing, `_compare` saw)."""
+        self._walk.to(self._read_fence(self._redis.get(self._fence)).offset)
+        p, g, people = self._walk.partition, self._generation, self._walk.told.people
+        expected = {
+            part.key(p, name, g)
+            for name, person in people.items()
+            for part in PARTS
+            if part.there(person)
+        }
+        self._found.fields += len(there)
+        for key in set(there) - expected:
+            self._found.wrong("key", "value", "is there", None, key)
+
+    def _check_ids(self) -> None:
+        """The ids that de-duplication remembers, bucket by bucket."""
+        p, g, ids = self._walk.partition, self._generation, self._walk.told.ids
+        buckets = list(range(ids.oldest, ids.oldest + 8))  # some that will only come, too
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._fence)
+            pipe.execute_command("MGET", *(keys.dedupe(p, bucket, g) for bucket in buckets))
+            held, blobs = pipe.execute()
+        self._walk.to(self._read_fence(held).offset)
+        expected = ids.held()
+        for bucket, blob in zip(buckets, blobs, strict=True):
+            if bucket < ids.oldest:
+                continue
+            hashes = {xxhash.xxh3_64_intdigest(it.encode()) or 1 for it in expected.get(bucket, [])}
+            stored = [blob[at : at + 8] for at in range(0, len(blob or b""), 8)] if blob else []
+            self._found.compare(
+                "ids", f"bucket {bucket}", sorted(int.from_bytes(it, "little") for it in stored),
+                sorted(hashes), keys.dedupe(p, bucket, g),
+            )  # fmt: skip

@@ -1,0 +1,161 @@
+"""What Redis holds of one person, part by part, in the terms of what the log says of them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from infra.cli.verify_report import Found
+from models import account as accounts
+from models import impressions
+from models.features import FEATURES, LINKED, read_row
+from models.reference import Person
+from schemas import event as events
+from schemas import keys, links
+
+
+class Part(NamedTuple):
+    """`read` makes the value plain, `expected` says what it should be where it should be `there`. A value
+    that is a dict is compared field by field."""
+
+    what: str
+    key: Callable[[int, str, int], bytes]
+    read: Callable[[bytes], Any]
+    there: Callable[[Person], bool]
+    expected: Callable[[Person], Any]
+
+
+def _row(blob: bytes) -> Any:
+    row = read_row(blob)
+    return {"flags": int(row["flags"]), **{f.name: f.value(row) for f in FEATURES}}
+
+
+def _expected_row(person: Person) -> Any:
+    return {"flags": LINKED if person.link else 0, **person.features()}
+
+
+def _hashes(blob: bytes) -> list[int]:
+    if len(blob) % 8:
+        raise ValueError("these are no hashes")
+    return [number for (number,) in struct.iter_unpack("<Q", blob)]
+
+
+def _preferences(blob: bytes) -> Any:
+    held = events.decode(blob)
+    if not isinstance(held, events.Preferences):
+        raise ValueError("these are no preferences")
+    return msgspec.structs.asdict(held)
+
+
+def _expected_preferences(person: Person) -> Any:
+    return msgspec.structs.asdict(person.preferences) if person.preferences else None
+
+
+def _slates(slates: Sequence[accounts.Slate]) -> Any:
+    return [
+        {
+            **msgspec.structs.asdict(slate),
+            "items": _hashes(slate.items),
+            "states": list(slate.states),
+        }
+        for slate in slates
+    ]
+
+
+def _units(units: Sequence[accounts.Unit]) -> Any:
+    return [(unit.experiment, unit.version, unit.variant, unit.counts) for unit in units]
+
+
+def _account(account: accounts.Account) -> Any:
+    tied = account.links or accounts.Links()
+    return {
+        "newest": account.newest,
+        "since": account.since,
+        "slates": _slates(account.slates),
+        "waiting": [
+            [waiting.slate, [(it.item, it.state, it.at) for it in waiting.outcomes]]
+            for waiting in account.waiting
+        ],
+        "units": _units(account.units),
+        "linked": tied.to,
+        "links": [
+            [(mark.of, mark.link, mark.at) for mark in marks]
+            for marks in ([tied.first] if tied.first else [], tied.pending, tied.answered)
+        ],
+        "guests": [
+            {"of": guest.of, "newest": guest.newest, "slates": _slates(guest.slates),
+             "units": _units(guest.units)}
+            for guest in tied.guests
+        ],
+    }  # fmt: skip
+
+
+def _expected_account(person: Person) -> Any:
+    return _account(person.came.account()) if person.came else None
+
+
+def _expected_link(person: Person) -> Any:
+    view = person.came.view() if person.came else None
+    return msgspec.structs.asdict(view) if view else None
+
+
+PARTS: Final = (
+    Part("row", keys.row, _row, lambda person: person.has_row, _expected_row),
+    Part("seen", keys.seen, _hashes, lambda it: bool(it.seen), lambda it: it.seen),
+    Part("hidden", keys.hidden, _hashes, lambda it: bool(it.hidden), lambda it: it.hidden),
+    Part(
+        "preferences",
+        keys.preferences,
+        _preferences,
+        lambda person: person.preferences is not None,
+        _expected_preferences,
+    ),
+    Part(
+        "link",
+        keys.link,
+        lambda blob: msgspec.structs.asdict(links.decode(blob)),
+        lambda person: person.came is not None and person.came.tied is not None,
+        _expected_link,
+    ),
+    Part(
+        "impressions",
+        keys.impressions,
+        lambda blob: impressions.value(impressions.read(blob)),
+        lambda person: person.shown,
+        lambda person: person.impressions(),
+    ),
+    Part(
+        "slates",
+        keys.open_slates,
+        lambda blob: _account(accounts.decode(blob)),
+        lambda person: person.came is not None,
+        _expected_account,
+    ),
+)
+"""Everything of a person but their vector, which is a cache and made anew with every release."""
+
+
+def compare(found: Found, part: Part, key: bytes, blob: bytes | None, person: Person) -> None:
+    """One part of a person, as stored under `key`."""
+    there = part.there(person)
+    if blob is None or not there:
+        stored = None if blob is None else f"{len(blob)} bytes"
+        if (blob is not None) == there:
+            found.fields += 1
+        else:
+            found.wrong(part.what, "value", stored, "to be there" if there else None, key)
+        return
+    try:
+        value = part.read(blob)
+    except (ValueError, msgspec.MsgspecError) as error:
+        found.wrong(part.what, "value", f"does not decode ({type(error).__name__})", "a value", key)
+        return
+    expected = part.expected(person)
+    if not isinstance(value, dict):
+        found.compare(part.what, "value", value, expected, key)
+        return
+    for field in value:
+        found.compare(part.what, field, value[field], expected[field], key)

@@ -1,0 +1,161 @@
+"""What `freshet verify` found: how much was compared, and every value that is not what the log says."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+MOST: Final = 100
+"""Mismatches of one kind (`what`, `field`) that a report lists; the rest are one entry with their number."""
+CLOSE: Final = 1e-6
+"""Relative difference of floats that are the same; of sums in tables the caller says less."""
+
+Plain = str | int | float | bool | None
+"""What a report shows of a value: a count, a hash, a pseudonym or a word, never a raw id."""
+
+
+class Mismatch(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """`what`: a person's part or a table; `key`: where it stands in Redis. `field` may name a place
+    inside the value."""
+
+    what: str
+    field: str
+    stored: Plain
+    expected: Plain
+    key: str = ""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """Of one run. `events`: records of the log that were gone through; `rate`: those a second."""
+
+    partitions: list[int]
+    events: int = 0
+    people_checked: int = 0
+    fields_checked: int = 0
+    mismatches: list[Mismatch] = []
+    rate: float = 0.0
+
+    def wrong(self) -> Counter[str]:
+        """How many mismatches are listed, by what they are of."""
+        return Counter(it.what for it in self.mismatches)
+
+
+class Difference(NamedTuple):
+    """`place`: where inside a value, "" where it is the value itself."""
+
+    place: str
+    stored: Plain
+    expected: Plain
+
+
+class Found:
+    """Collects what is compared; bounded, however much is wrong."""
+
+    def __init__(self) -> None:
+        self.fields = 0
+        self._listed: list[Mismatch] = []
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def compare(
+        self,
+        what: str,
+        field: str,
+        stored: Any,
+        expected: Any,
+        key: bytes = b"",
+        place: str = "",
+        close: float = CLOSE,
+        tiny: float = 0.0,
+    ) -> None:
+        """One field more; a mismatch where they differ, at the first place where they do. Floats are the
+        same within `close` of each other, or both within `tiny` of 0."""
+        self.fields += 1
+        if (there := difference(stored, expected, close, tiny)) is not None:
+            self._add(what, field, there, key, place)
+
+    def wrong(
+        self, what: str, field: str, stored: Plain, expected: Plain, key: bytes = b""
+    ) -> None:
+        """A field that was looked at, and is wrong."""
+        self.fields += 1
+        self._add(what, field, Difference("", stored, expected), key, "")
+
+    def _add(self, what: str, field: str, there: Difference, key: bytes, place: str) -> None:
+        self._counts[what, field] += 1
+        if self._counts[what, field] <= MOST:
+            name = f"{place} {field}".strip() + there.place
+            self._listed.append(
+                Mismatch(
+                    what=what,
+                    field=name,
+                    stored=there.stored,
+                    expected=there.expected,
+                    key=key.decode(errors="backslashreplace"),
+                )
+            )
+
+    def add(self, other: Found) -> None:
+        """What another one found."""
+        self.fields += other.fields
+        self._listed += other._listed
+        self._counts.update(other._counts)
+
+    def mismatches(self) -> list[Mismatch]:
+        """As they came; then one for each kind of which there are more than `MOST`."""
+        more = [
+            Mismatch(what=what, field=f"{field}: so many more", stored=n - MOST, expected=0)
+            for (what, field), n in self._counts.items()
+            if n > MOST
+        ]
+        return self._listed + more
+
+
+def difference(
+    stored: Any, expected: Any, close: float = CLOSE, tiny: float = 0.0
+) -> Difference | None:
+    """The first place where two plain values differ.
+
+    >>> difference([7, [1.0, 2.0]], (7, [1.0, 2.5]))
+    Difference(place='[1][1]', stored=2.0, expected=2.5)
+    """
+    if isinstance(expected, Mapping) and isinstance(stored, Mapping):
+        if stored.keys() != expected.keys():
+            return Difference(" size", len(stored), len(expected))
+        return _inside(((f".{key}", stored[key], expected[key]) for key in expected), close, tiny)
+    if _listed(stored) and _listed(expected):
+        if len(stored) != len(expected):
+            return Difference(" length", len(stored), len(expected))
+        pairs = enumerate(zip(stored, expected, strict=True))
+        return _inside(((f"[{n}]", one, other) for n, (one, other) in pairs), close, tiny)
+    if isinstance(stored, float) and isinstance(expected, float):
+        same = math.isclose(stored, expected, rel_tol=close, abs_tol=tiny)
+    else:
+        same = bool(stored == expected)
+    return None if same else Difference("", brief(stored), brief(expected))
+
+
+def _inside(pairs: Any, close: float, tiny: float) -> Difference | None:
+    for place, one, other in pairs:
+        if (there := difference(one, other, close, tiny)) is not None:
+            return there._replace(place=place + there.place)
+    return None
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
+def brief(value: Any) -> Plain:
+    """A value as a report may show it: of a text only its length, unless it is a pseudonym."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        hexed = len(value) == 32 and not set(value) - set("0123456789abcdef")
+        return value if hexed else f"text of {len(value)}"
+    if isinstance(value, bytes | bytearray):
+        return f"{len(value)} bytes"
+    return f"{len(value)} values" if hasattr(value, "__len__") else type(value).__name__

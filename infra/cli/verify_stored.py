@@ -1,0 +1,196 @@
+"""The roll-up's tables as Redis holds them, in plain form: the stored base, and what is published."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from infra import store
+from infra.cli.verify_report import Found
+from infra.store import Client
+from models.moments import moments
+from models.reference.sums import WINDOWS, Marks
+from models.tables import Tables
+from schemas import keys, tables
+from schemas.tables import ARM, ARM_KEY, MOMENTS_KEY
+
+_BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+TRIES: Final = 50
+"""A base that is replaced while it is read is read again."""
+
+Pairs = dict[tuple[int, int], float]
+Arm = tuple[int, int, int, int, int, float, float]
+Moments = tuple[int, list[int], list[list[int]]]
+
+
+class Stored(NamedTuple):
+    """One version of the tables. `keys`: by table, under which key of Redis; `pairs` of the base,
+    `neighbours` of what is published; both are None in the other."""
+
+    keys: Mapping[str, bytes]
+    positions: list[int]
+    marks: Marks
+    popularity: dict[int, list[float]]
+    categories: dict[int, list[float]]
+    pairs: Pairs | None
+    neighbours: dict[int, list[tuple[int, float]]] | None
+    arms: dict[tuple[int, int], Arm]
+    moments: dict[tuple[int, int, int], Moments]
+
+
+def base(client: Client, partitions: int, generation: int, found: Found) -> Stored | None:
+    """The stored base; empty where there is none yet, None (and a mismatch) where it is broken."""
+    names = keys.tables(generation)
+    why = "lacks a part"
+    for _ in range(TRIES):
+        head = client.get(names.base)
+        if head is None:
+            return of_tables(Tables(partitions), names)
+        try:
+            made, _, parts = head.partition(b":")
+            chunks = client.mget([names.base_chunk(made, n) for n in range(int(parts))])
+            if all(chunks):
+                return _checked(of_tables(Tables.load(b"".join(chunks)), names), partitions)
+        except _BAD as error:
+            why = f"does not decode ({type(error).__name__})"
+            break
+    found.wrong("tables", "base", why, "tables", names.base)
+    return None
+
+
+def of_tables(held: Tables, names: keys.TablesKeys) -> Stored:
+    key = dict.fromkeys(TABLES, names.base)
+    marks = Marks(
+        [mark.at for mark in held.popularity.landmarks],
+        [mark.at for mark in held.by_category.landmarks],
+        held.pairs.landmark.at,
+    )
+    items, categories = held.items.hashes, held.categories.hashes
+    popularity = held.popularity.sums[: len(items)].tolist()
+    by_category = held.by_category.sums[: len(categories)].tolist()
+    return Stored(
+        key,
+        held.positions,
+        marks,
+        dict(zip(items.tolist(), popularity, strict=True)),
+        dict(zip(categories.tolist(), by_category, strict=True)),
+        _pairs(held, items),
+        None,
+        _arms(held.arms.publish(whole=True)),
+        _moments(held.moments.publish(whole=True)),
+    )
+
+
+def published(client: Client, partitions: int, generation: int, found: Found) -> Stored | None:
+    """What readers use, hashes and `Meta` as of one moment; as `base` where nothing is published."""
+    names = keys.tables(generation)
+    with client.pipeline(transaction=True) as pipe:
+        pipe.get(names.meta)
+        for key in names[2:7]:
+            pipe.hgetall(key)
+        meta, *hashes = pipe.execute(raise_on_error=False)
+    for key, reply in zip(names[1:7], (meta, *hashes), strict=True):
+        if isinstance(reply, Exception):
+            found.wrong("key", "type", "another type", "a string" if reply is meta else "hash", key)
+            return None
+    try:
+        return _checked(_published(meta, names, partitions, *map(store.fields, hashes)), partitions)
+    except (*_BAD, msgspec.MsgspecError) as error:
+        why = f"does not decode ({type(error).__name__})"
+        found.wrong("tables", "published", why, "tables", names.meta)
+        return None
+
+
+def _published(
+    held: bytes | None,
+    names: keys.TablesKeys,
+    partitions: int,
+    neighbours: Mapping[bytes, bytes],
+    popularity: Mapping[bytes, bytes],
+    categories: Mapping[bytes, bytes],
+    arms: Mapping[bytes, bytes],
+    experiments: Mapping[bytes, bytes],
+) -> Stored:
+    nothing = tables.Meta(version=0, positions=[0] * partitions, landmarks=[0.0] * 2 * WINDOWS)
+    meta = tables.META_DECODER.decode(held) if held else nothing
+    return Stored(
+        dict(zip(TABLES, (names.popularity, names.categories, names.neighbours, *names[5:7]), strict=True)),
+        meta.positions,
+        # shares of pairs are the same against any landmark
+        Marks(meta.landmarks[:WINDOWS], meta.landmarks[WINDOWS:], 0.0),
+        {_number(key): _sums(row) for key, row in popularity.items()},
+        {_number(key): _sums(row) for key, row in categories.items()},
+        None,
+        {_number(key): tables.neighbours(row).tolist() for key, row in neighbours.items()},
+        _arms(arms),
+        _moments(experiments),
+    )  # fmt: skip
+
+
+TABLES: Final = ("popularity", "categories", "pairs", "arms", "experiments")
+
+
+def _checked(stored: Stored, partitions: int) -> Stored:
+    """Errors: ValueError where it cannot be compared."""
+    marks = stored.marks
+    landmarks = [*marks.items, *marks.categories, marks.pairs]
+    if len(stored.positions) != partitions or min(stored.positions) < 0:
+        raise ValueError("positions of other partitions")
+    if len(landmarks) != 2 * WINDOWS + 1 or not all(map(math.isfinite, landmarks)):
+        raise ValueError("landmarks that are none")
+    return stored
+
+
+def _pairs(held: Tables, items: NDArray[np.uint64]) -> Pairs:
+    held.pairs.settle()
+    first = items[(held.pairs.keys >> np.uint64(32)).astype(np.int64)].tolist()
+    second = items[(held.pairs.keys & np.uint64(0xFFFF_FFFF)).astype(np.int64)].tolist()
+    return dict(zip(zip(first, second, strict=True), held.pairs.sums.tolist(), strict=True))
+
+
+def _number(key: bytes) -> int:
+    if len(key) != 8:
+        raise ValueError("a field that is no hash")
+    return int.from_bytes(key, "little")
+
+
+def _sums(row: bytes) -> list[float]:
+    if len(row) != 8 * WINDOWS:
+        raise ValueError("a row of another size")
+    sums: list[float] = tables.popularity(row).tolist()
+    return sums
+
+
+def _arms(held: Mapping[bytes, bytes]) -> dict[tuple[int, int], Arm]:
+    return {_one(key, ARM_KEY): _one(row, ARM) for key, row in held.items()}
+
+
+def _moments(held: Mapping[bytes, bytes]) -> dict[tuple[int, int, int], Moments]:
+    found: dict[tuple[int, int, int], Moments] = {}
+    for key, rows in held.items():
+        for row in moments(rows):
+            of = (*_one(key, MOMENTS_KEY), int(row["variant"]))
+            found[of] = (int(row["units"]), row["sums"].tolist(), row["squares"].tolist())
+    return found
+
+
+def _one(data: bytes, kind: np.dtype[np.void]) -> Any:
+    """The one row that these bytes are."""
+    (row,) = np.frombuffer(data, kind).tolist()
+    return row
+
+
+def reference_marks(of: Sequence[Stored]) -> Marks:
+    """The latest landmarks: nothing that is in any of these lies far ahead of them."""
+    return Marks(
+        [max(them) for them in zip(*(one.marks.items for one in of), strict=True)],
+        [max(them) for them in zip(*(one.marks.categories for one in of), strict=True)],
+        max(one.marks.pairs for one in of),
+    )

@@ -1,0 +1,134 @@
+"""Tables in Redis against the sums of the log up to exactly their positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from infra.cli.verify_report import Found
+from infra.cli.verify_stored import Stored
+from models.covisit import HALF_LIFE, TOP
+from models.popularity import HALF_LIVES
+from models.reference.sums import Sums, grown
+
+CLOSE: Final = 1e-9
+TINY: Final = 1e-290
+"""Sums so small have lost digits to underflow."""
+SHARE: Final = 1e-6
+
+
+def compare(found: Found, stored: Stored, sums: Sums) -> None:
+    """`sums`: of the log before `stored.positions`."""
+    _popularity(
+        found, "popularity", stored, stored.popularity, sums.popularity, stored.marks.items,
+        sums.marks.items,
+    )  # fmt: skip
+    _popularity(
+        found, "categories", stored, stored.categories, sums.categories, stored.marks.categories,
+        sums.marks.categories,
+    )  # fmt: skip
+    if stored.pairs is not None:
+        _pairs(found, stored, stored.pairs, sums)
+    if stored.neighbours is not None:
+        _neighbours(found, stored, stored.neighbours, sums)
+    _arms(found, stored, sums)
+    _experiments(found, stored, sums)
+
+
+def _popularity(
+    found: Found,
+    what: str,
+    stored: Stored,
+    held: Mapping[int, list[float]],
+    expected: Mapping[int, list[float]],
+    theirs: Sequence[float],
+    ours: Sequence[float],
+) -> None:
+    """A row that is not there is all 0."""
+    windows = list(HALF_LIVES.items())
+    factors = [
+        grown(a - b, half_life) for a, b, (_, half_life) in zip(theirs, ours, windows, strict=True)
+    ]
+    nothing = [0.0] * len(windows)
+    for key in held.keys() | expected.keys():
+        one, other = held.get(key, nothing), expected.get(key, nothing)
+        for column, (window, _) in enumerate(windows):
+            found.compare(
+                what, window, one[column] * factors[column], other[column], stored.keys[what],
+                place=f"{key}", close=CLOSE, tiny=TINY,
+            )  # fmt: skip
+
+
+def _pairs(found: Found, stored: Stored, held: Mapping[tuple[int, int], float], sums: Sums) -> None:
+    factor = grown(stored.marks.pairs - sums.marks.pairs, HALF_LIFE)
+    both = {**sums.pairs, **{(b, a): sum_ for (a, b), sum_ in sums.pairs.items()}}
+    for pair in held.keys() | both.keys():
+        one, other = held.get(pair), both.get(pair)
+        found.compare(
+            "pairs", "sum", None if one is None else one * factor, other, stored.keys["pairs"],
+            place=f"{pair[0]} {pair[1]}", close=CLOSE, tiny=TINY,
+        )  # fmt: skip
+
+
+def _neighbours(
+    found: Found, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
+) -> None:
+    partners: dict[int, dict[int, float]] = {}
+    for (a, b), sum_ in sums.pairs.items():
+        if sum_ > 0:
+            partners.setdefault(a, {})[b] = sum_
+            partners.setdefault(b, {})[a] = sum_
+    for item in held.keys() | partners.keys():
+        there = _list_is_wrong(held.get(item, []), partners.get(item, {}))
+        place, one, other = there or ("", 0, 0)
+        found.compare(
+            "neighbours", place, one, other, stored.keys["pairs"], place=f"{item}", close=SHARE
+        )
+
+
+def _list_is_wrong(
+    held: Sequence[tuple[int, float]], partners: Mapping[int, float]
+) -> tuple[str, float, float] | None:
+    """Where a list is not the best partners, best first, each with its share of their sums; of two that
+    are equal either may come first."""
+    if len(held) != min(len(partners), TOP):
+        return "length", len(held), min(len(partners), TOP)
+    total = sum(partners.get(partner, 0.0) for partner, _ in held)
+    left = dict(partners)
+    for place, (partner, score) in enumerate(held):
+        share = left.pop(partner, 0.0) / total if total else 0.0
+        if abs(share - score) > SHARE:
+            return f"share {place}", score, share
+        if place and score > held[place - 1][1] + SHARE:
+            return f"order {place}", score, held[place - 1][1]
+    best = max(left.values(), default=0.0) / total if total else 0.0
+    if held and best > held[-1][1] + SHARE:
+        return "left out", held[-1][1], best
+    return None
+
+
+def _arms(found: Found, stored: Stored, sums: Sums) -> None:
+    names = ("served", "displayed", "clicked", "converted", "explored", "n", "mean")
+    nothing = (0, 0, 0, 0, 0, 0.0, 0.0)
+    for arm in stored.arms.keys() | sums.arms.keys():
+        counts = sums.arms.get(arm, [0] * 5)
+        mean = counts[2] / counts[0] if counts[0] else 0.0
+        for name, one, other in zip(
+            names, stored.arms.get(arm, nothing), (*counts, float(counts[0]), mean), strict=True
+        ):
+            found.compare(
+                "arms", name, one, other, stored.keys["arms"],
+                place=f"{arm[0]} {arm[1]}", close=CLOSE,
+            )  # fmt: skip
+
+
+def _experiments(found: Found, stored: Stored, sums: Sums) -> None:
+    nothing = (0, [0] * 4, [[0] * 4] * 4)
+    expected = sums.moments()
+    for unit in stored.moments.keys() | expected.keys():
+        one, other = stored.moments.get(unit, nothing), expected.get(unit, nothing)
+        for name, mine, theirs in zip(("units", "sums", "squares"), one, other, strict=True):
+            place = "{} version {} variant {}".format(*unit)
+            found.compare(
+                "experiments", name, mine, theirs, stored.keys["experiments"], place=place
+            )

@@ -1,0 +1,159 @@
+"""A day of a partition that is over becomes one file, in which a person and an hour lie together.
+
+Rows by (hour, cluster column, offset), in row groups that end with the hour where that leaves them large
+enough. The merged range's entry replaces those within it: a chain of fewer entries is the chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infra.lake.file import File, torn
+from infra.lake.reader import Lake, missing
+from infra.lake.store import Store
+from infra.lake.write import GROUP, data_name, day_of, writer
+from schemas.lake import BY_TOPIC, Entry, Table
+
+HOUR_MS: Final = 3_600_000
+SMALLEST: Final = GROUP // 4
+"""Rows below which an hour shares its row group with the next one."""
+_PIECE: Final = 4 << 20
+
+
+class Compacted(NamedTuple):
+    """`replaced`: files whose rows are in `entry`'s now."""
+
+    entry: Entry
+    replaced: int
+
+
+def compact(
+    lake: Lake, topic: str, partition: int, now: int, *, all_: bool = False
+) -> list[Compacted]:
+    """Merges each day of the partition that was over at `now` (ms); with `all_` today's too.
+
+    The chain's last entry stays as it is: a writer that comes back may go on from within it.
+    Errors: `LakeError`.
+    """
+    manifest = lake.manifest(topic, partition)
+    entries = manifest.entries(manifest.chain())
+    done = []
+    for day, run in groupby(_days(entries[:-1], now), key=lambda it: it[0]):
+        files = [entry for _, entry in run]
+        over = all_ or day < day_of(now)
+        if over and (len(files) > 1 or not files[0].clustered):
+            merged = _merge(lake.store, BY_TOPIC[topic], partition, day, files)
+            manifest.write(merged)
+            done.append(Compacted(merged, len(files)))
+    return done
+
+
+def _days(entries: Sequence[Entry], now: int) -> Iterator[tuple[str, Entry]]:
+    """Each entry with its day, which never falls along the chain: the clocks of two producers may differ
+    at midnight. A day that has not come yet is nobody's."""
+    newest, today = "", day_of(now)
+    for entry in entries:
+        day = entry.name.split("/")[2].removeprefix("day=")
+        if day <= today:
+            newest = max(newest, day)
+        yield newest or day, entry
+
+
+def _merge(store: Store, table: Table, partition: int, day: str, entries: Sequence[Entry]) -> Entry:
+    first, last = entries[0], entries[-1]
+    name = data_name(table, partition, first.start, last.end, day)
+    files = [_Part(store, table, entry) for entry in entries]
+    rows = 0
+    headers = any(file.headers for file in files)
+    with store.create(name) as sink, writer(sink, table, headers=headers) as out:
+        for part in _shared(_by_hour(files, table.cluster)):
+            out.write_table(part, row_group_size=GROUP)
+            rows += len(part)
+    assert rows == sum(entry.rows for entry in entries), name
+    return Entry(
+        name=name,
+        start=first.start,
+        end=last.end,
+        rows=rows,
+        bytes=sink.bytes,
+        sha256=sink.sha256,
+        first_at=min(entry.first_at for entry in entries),
+        last_at=max(entry.last_at for entry in entries),
+        topic_id=last.topic_id,
+        partitions=last.partitions,
+        clustered=True,
+    )
+
+
+class _Part:
+    """One of the files that are merged: its hash is right, its hours are known."""
+
+    def __init__(self, store: Store, table: Table, entry: Entry) -> None:
+        self._store, self._table, self.entry = store, table, entry
+        check(store, entry)
+        with self._open() as file:
+            self.headers = file.headers
+            stamps = file.read(range(file.groups), ["timestamp"])
+        self.hours: set[int] = set(np.unique(_hours(stamps)).tolist())
+
+    def of_hour(self, hour: int) -> pa.Table:
+        with self._open() as file:
+            rows = file.read(range(file.groups), self._table.schema.names)
+        rows = rows.cast(self._table.schema)
+        if self.hours == {hour}:
+            return rows
+        return rows.filter(pa.array(_hours(rows) == hour))
+
+    @contextmanager
+    def _open(self) -> Iterator[File]:
+        try:
+            source = self._store.open(self.entry.name)
+        except FileNotFoundError:
+            raise missing(self.entry) from None
+        with source:
+            yield File(self._store, self.entry, source)
+
+
+def check(store: Store, entry: Entry) -> None:
+    """Errors: `LakeTorn` where an object's bytes are not those that were written."""
+    digest = hashlib.sha256()
+    try:
+        with store.open(entry.name) as source:
+            while piece := source.read(_PIECE):
+                digest.update(piece)
+    except FileNotFoundError:
+        raise missing(entry) from None
+    if digest.hexdigest() != entry.sha256:
+        raise torn(entry, "its hash is another than its entry's")
+
+
+def _hours(rows: pa.Table) -> NDArray[np.int64]:
+    at: NDArray[np.int64] = rows["timestamp"].cast(pa.int64()).to_numpy()
+    return at // HOUR_MS
+
+
+def _by_hour(files: Sequence[_Part], cluster: str) -> Iterator[pa.Table]:
+    """The rows of an hour each, hours ascending; one hour's are in memory at once."""
+    for hour in sorted(set().union(*(file.hours for file in files))):
+        rows = pa.concat_tables([file.of_hour(hour) for file in files if hour in file.hours])
+        yield rows.sort_by([(cluster, "ascending"), ("offset", "ascending")])
+
+
+def _shared(hours: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Small ones together with those that follow."""
+    held: list[pa.Table] = []
+    for rows in hours:
+        held.append(rows)
+        if sum(map(len, held)) >= SMALLEST:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)

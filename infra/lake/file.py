@@ -1,0 +1,198 @@
+"""One data object, read back: row groups by their statistics, rows in the order of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from infra.lake.errors import LakeError, LakeTorn, LakeVersion
+from infra.lake.store import Store
+from schemas import lake
+from schemas.lake import Entry
+
+STEP: Final = 65_536
+"""Offsets that are put in order at once."""
+RECORD: Final = ("offset", "timestamp", "key", "value")
+
+
+class Rows(NamedTuple):
+    """All records of a file with offsets below `next` that did not come before, in log order."""
+
+    next: int
+    table: pa.Table
+
+
+class Wanted(NamedTuple):
+    """Rows of one person, of since <= record time < until (ms), or both; None is any."""
+
+    person: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+class _Group:
+    """A row group that is read, sorted by offset, and how far it was given out."""
+
+    def __init__(self, table: pa.Table) -> None:
+        offsets: NDArray[np.int64] = table["offset"].to_numpy()
+        if len(offsets) > 1 and not (offsets[1:] > offsets[:-1]).all():
+            order = np.argsort(offsets, kind="stable")
+            table, offsets = table.take(pa.array(order)), offsets[order]
+        self._table, self._offsets, self._given = table, offsets, 0
+
+    def before(self, bound: int) -> pa.Table:
+        start = self._given
+        self._given = int(np.searchsorted(self._offsets, bound))
+        return self._table.slice(start, self._given - start)
+
+    @property
+    def empty(self) -> bool:
+        return self._given == len(self._offsets)
+
+
+class File:
+    """Errors of every method: `LakeTorn`, `LakeVersion`, each naming the object."""
+
+    def __init__(self, store: Store, entry: Entry, source: pa.NativeFile) -> None:
+        self.entry = entry
+        size = source.size()
+        if size != entry.bytes:
+            raise torn(entry, f"it has {size} bytes, its entry says {entry.bytes}")
+        with self._parquet():
+            self._file = pq.ParquetFile(
+                source, page_checksum_verification=True, pre_buffer=not store.local
+            )
+            self._metadata = self._file.metadata
+            self._schema = self._file.schema_arrow
+        self._check()
+        self._leaf = {
+            self._metadata.schema.column(n).path: n for n in range(self._metadata.num_columns)
+        }
+        self.groups: int = self._metadata.num_row_groups
+
+    def _check(self) -> None:
+        told = self._schema.metadata or {}
+        version = told.get(b"version", b"").decode(errors="replace")
+        if version != str(lake.VERSION):
+            raise LakeVersion(
+                f"{self.entry.name} has version {version[:20] or 'none'}, this Freshet reads version"
+                f" {lake.VERSION}: use the one that wrote it"
+            )
+        if self._metadata.num_rows != self.entry.rows:
+            raise torn(self.entry, "it has another number of rows than its entry says")
+
+    @property
+    def headers(self) -> bool:
+        return (self._schema.metadata or {}).get(b"headers") == b"1"
+
+    def bounds(self, group: int, column: str) -> tuple[Any, Any] | None:
+        """Least and greatest value of a column in a row group, as Parquet keeps them; None where it
+        has none (all null)."""
+        found = self._metadata.row_group(group).column(self._leaf[column]).statistics
+        return (found.min_raw, found.max_raw) if found is not None and found.has_min_max else None
+
+    def read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        with self._parquet():
+            return self._file.read_row_groups(list(groups), columns=list(columns))
+
+    def ordered(self, start: int, end: int, columns: Sequence[str] = RECORD) -> Iterator[Rows]:
+        """The records at offsets start <= offset < end. What is in memory at once: some `STEP` offsets,
+        and of a compacted file the row groups that reach into them (an hour's)."""
+        bounds = {n: self.bounds(n, "offset") for n in range(self.groups)}
+        waiting = sorted(
+            (it[0], n) for n, it in bounds.items() if it and it[0] < end and it[1] >= start
+        )
+        held: list[_Group] = []
+        at = start
+        while at < end:
+            lead = at if held else max(at, waiting[0][0]) if waiting else end
+            bound = lead + STEP
+            taken = [n for least, n in waiting if least < bound]
+            waiting = waiting[len(taken) :]
+            held += [_Group(self.read([n], columns)) for n in taken]
+            bound = min(bound, end)
+            yield Rows(bound, _since(_merged(held, bound), at))
+            held = [group for group in held if not group.empty]
+            at = bound
+
+    def select(self, wanted: Wanted, columns: Sequence[str]) -> tuple[pa.Table, int]:
+        """The rows that are wanted, in the order of the log, and how many row groups that took."""
+        groups = [n for n in range(self.groups) if self._may_hold(n, wanted)]
+        needed = dict.fromkeys([*columns, "offset", "timestamp"])
+        if wanted.person is not None:
+            needed["person"] = None
+        table = self.read(groups, list(needed))
+        held = self._holds(table, wanted)
+        table = (table if held is None else table.filter(held)).sort_by("offset")
+        return table.select(list(columns)), len(groups)
+
+    def _may_hold(self, group: int, wanted: Wanted) -> bool:
+        if wanted.since is not None or wanted.until is not None:
+            least, most = self.bounds(group, "timestamp") or (0, 0)
+            if wanted.since is not None and most < wanted.since:
+                return False
+            if wanted.until is not None and least >= wanted.until:
+                return False
+        if wanted.person is None:
+            return True
+        people, name = self.bounds(group, "person"), wanted.person.encode()
+        return people is not None and people[0] <= name <= people[1]
+
+    @staticmethod
+    def _holds(table: pa.Table, wanted: Wanted) -> pa.ChunkedArray | None:
+        conditions = []
+        at = table["timestamp"].cast(pa.int64())
+        if wanted.since is not None:
+            conditions.append(pc.greater_equal(at, wanted.since))
+        if wanted.until is not None:
+            conditions.append(pc.less(at, wanted.until))
+        if wanted.person is not None:
+            conditions.append(pc.equal(table["person"], wanted.person))
+        held = None
+        for condition in conditions:
+            held = condition if held is None else pc.and_(held, condition)
+        return held
+
+    @contextmanager
+    def _parquet(self) -> Iterator[None]:
+        try:
+            yield
+        except LakeError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise torn(
+                self.entry, f"it is no whole Parquet file ({type(error).__name__})"
+            ) from None
+
+
+def torn(entry: Entry, why: str) -> LakeTorn:
+    return LakeTorn(
+        f"{entry.name} is torn: {why}; restore it, or take its entry and all after it out of the manifest"
+        " and delete the partition's fence: the flow lake writes them again, as far as the log holds them"
+    )
+
+
+def _merged(groups: Sequence[_Group], bound: int) -> pa.Table:
+    parts = [group.before(bound) for group in groups]
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return pa.table({"offset": pa.array([], pa.int64())})
+    table = pa.concat_tables(parts).combine_chunks()
+    offsets: NDArray[np.int64] = table["offset"].to_numpy()
+    if (offsets[1:] > offsets[:-1]).all():
+        return table
+    return table.take(pa.array(np.argsort(offsets, kind="stable")))
+
+
+def _since(table: pa.Table, start: int) -> pa.Table:
+    """Without the rows before offset `start`: a row group may begin there."""
+    first = int(np.searchsorted(table["offset"].to_numpy(), start))
+    return table.slice(first) if first else table

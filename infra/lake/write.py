@@ -1,0 +1,118 @@
+"""Records into a file: the first of the three steps (data object, fence, manifest's entry)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.lake.store import Sink, Store
+from infra.log import Batch
+from schemas.lake import HEADERS, TIME, Entry, Table
+
+GROUP: Final = 16_384
+"""Rows of a row group: what a read by statistics takes or leaves."""
+DAY_MS: Final = 86_400_000
+_LAST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+_UNIQUE: Final = ("offset", "timestamp", "value", "event_id", "slate_id")
+"""Hardly a value comes twice in them: a dictionary would be the column again."""
+
+
+def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
+    """The rows of batches that follow one another."""
+    offsets = [offset for batch in batches for offset in batch.offsets]
+    stamps = [stamp for batch in batches for stamp in batch.stamps]
+    keys = [key for batch in batches for key in batch.keys or [None] * len(batch.offsets)]
+    values = [value for batch in batches for value in batch.values]
+    arrays = [
+        pa.array(offsets, pa.int64()),
+        pa.array(stamps, TIME),
+        pa.array(keys, pa.binary()),
+        pa.array(values, pa.binary()),
+        _headers(batches, len(offsets)),
+        *table.typed(values),
+    ]
+    return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def _headers(batches: Sequence[Batch], rows: int) -> pa.Array:
+    if not any(batch.headers for batch in batches):
+        return pa.nulls(rows, HEADERS.type)
+    told = [
+        [{"name": name, "value": value} for name, value in headers] or None
+        for batch in batches
+        for headers in batch.headers or [()] * len(batch.offsets)
+    ]
+    return pa.array(told, HEADERS.type)
+
+
+def write(
+    store: Store, table: Table, batches: Sequence[Batch], topic_id: str, partitions: int
+) -> Entry:
+    """Puts the records of batches that chain into an object. They hold one record or more.
+
+    Errors: `LakeError`. Until an entry names it, the object is nothing: it is swept.
+    """
+    partition, start, end = batches[0].partition, batches[0].first, batches[-1].next
+    stamps = [stamp for batch in batches for stamp in batch.stamps]
+    name = data_name(table, partition, start, end, day_of(stamps[0]))
+    rows = columns(table, batches)
+    with store.create(name) as sink, writer(sink, table, headers=_any_headers(rows)) as file:
+        file.write_table(rows, row_group_size=GROUP)
+    return Entry(
+        name=name,
+        start=start,
+        end=end,
+        rows=len(rows),
+        bytes=sink.bytes,
+        sha256=sink.sha256,
+        first_at=min(stamps),
+        last_at=max(stamps),
+        topic_id=topic_id,
+        partitions=partitions,
+    )
+
+
+def _any_headers(rows: pa.Table) -> bool:
+    return bool(rows["headers"].null_count < len(rows))
+
+
+def data_name(table: Table, partition: int, start: int, end: int, day: str) -> str:
+    """A name that no object had."""
+    folder = f"data/{table.topic}/day={day}/partition={partition:02}"
+    return f"{folder}/{start:020}-{end:020}-{secrets.token_hex(8)}.parquet"
+
+
+def day_of(at: int) -> str:
+    """The UTC day of a record time; the nearest there is, where it lies outside 1970 to 9999."""
+    return f"{datetime.fromtimestamp(min(max(at, 0), _LAST_MS) / 1000, UTC):%Y-%m-%d}"
+
+
+def writer(sink: Sink, table: Table, *, headers: bool) -> pq.ParquetWriter:
+    """`headers`: some record has some. Pages carry checksums, which readers verify."""
+    metadata: Mapping[str, str] = {**table.metadata, "headers": str(int(headers))}
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "use_dictionary": [name for name in _leaves(table) if name not in _UNIQUE],
+        "write_page_checksum": True,
+        "write_statistics": True,
+    }
+    return pq.ParquetWriter(sink, table.schema.with_metadata(metadata), **options)
+
+
+def _leaves(table: Table) -> list[str]:
+    """Columns as Parquet names them."""
+    found = []
+    for field in table.schema:
+        if field.name == "headers":
+            found += ["headers.list.element.name", "headers.list.element.value"]
+        else:
+            found.append(
+                f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+            )
+    return found

@@ -1,0 +1,76 @@
+"""Links between anonymous ids and the people they turned out to be: which are pending, whose id was first.
+
+A link is told of twice: the user's partition hears at once that it is on its way (`mark`), and later,
+through the outbox of the anonymous id's partition, what came of it (`answer`). Either may come first.
+
+The first id: variants are drawn with the anonymous id of the earliest link, if it was made before the
+user was served anything under their own id; a link on its way counts until it turns out to have lost.
+That is a function of the links and of the time of the first slate, in whatever order they are told.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.account import Account, Links, Mark
+from schemas import links as stored
+
+MOST: Final = 20
+"""Of one user: links on their way, answers that wait for their mark. The oldest go."""
+
+
+def of(account: Account) -> Links:
+    """Its links, made where there are none yet."""
+    if account.links is None:
+        account.links = Links()
+    return account.links
+
+
+def mark(account: Account, told: Mark) -> None:
+    """A link is on its way. In place."""
+    links = of(account)
+    if _taken(links.answered, told) or told in links.pending:
+        return
+    links.pending.append(told)
+    del links.pending[:-MOST]
+
+
+def answer(account: Account, told: Mark, *, lost: bool) -> None:
+    """A link is done; `lost`: the anonymous id was linked before, so nothing came of it. In place."""
+    links = of(account)
+    if not _taken(links.pending, told):
+        links.answered.append(told)
+        del links.answered[:-MOST]
+    if not lost and (links.first is None or _order(told) < _order(links.first)):
+        links.first = told
+
+
+def first(account: Account) -> str:
+    """The anonymous id that their variants are drawn with; "" for their own id."""
+    links = account.links
+    if links is None:
+        return ""
+    every = [*links.pending, *([links.first] if links.first else [])]
+    early = [told for told in every if not account.since or told.at <= account.since]
+    return min(early, key=_order).of if early else ""
+
+
+def view(account: Account) -> stored.Links:
+    """What readers are told of it."""
+    links = account.links
+    if links is None:
+        return stored.NONE
+    return stored.Links(links.to, first(account), len(links.pending))
+
+
+def _order(told: Mark) -> tuple[int, str]:
+    return told.at, told.of
+
+
+def _taken(among: list[Mark], told: Mark) -> bool:
+    """Whether the link stood there; it does no more."""
+    for n, held in enumerate(among):
+        if (held.of, held.link) == (told.of, told.link):
+            del among[n]
+            return True
+    return False

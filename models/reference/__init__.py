@@ -1,0 +1,26 @@
+"""The slow definitions: what a log must have ended in, by plain Python, one record after the other.
+
+No fold, no array, no batch of `flows` or `models.features` is behind them, so they check both: laws
+compare them with the folds, and `freshet verify` with what Redis holds. Beside each feature stands its
+own `reference`; here is everything that needs more than one person's actions.
+"""
+
+from __future__ import annotations
+
+from models.reference.outcomes import Came, by_viewer
+from models.reference.partition import Partition
+from models.reference.people import Person
+from models.reference.recents import by_person, facts, hidden, seen
+from models.reference.sums import Sums
+
+__all__ = [
+    "Came",
+    "Partition",
+    "Person",
+    "Sums",
+    "by_person",
+    "by_viewer",
+    "facts",
+    "hidden",
+    "seen",
+]

@@ -1,0 +1,53 @@
+"""Which links an id has a part in: on their way, done before they were told of, and the ones that won."""
+
+from __future__ import annotations
+
+from models.account import Mark
+from models.links import MOST
+from schemas.event import Linking, Merge
+
+
+class Tied:
+    """`to`: whom this anonymous id was linked to. Of a user: marks and answers, whichever came first."""
+
+    def __init__(self) -> None:
+        self.to = ""
+        self.pending: list[Mark] = []
+        self.answered: list[Mark] = []
+        self.won: list[Mark] = []
+
+    def mark(self, told: Linking) -> None:
+        """A link is on its way, unless its answer was quicker."""
+        mine = Mark(told.of, told.link, told.received_at)
+        if not _take(self.answered, mine) and mine not in self.pending:
+            self.pending = [*self.pending, mine][-MOST:]
+
+    def answer(self, merge: Merge) -> None:
+        """It arrived, with what came of it."""
+        mine = Mark(merge.of, merge.link, merge.received_at)
+        if not _take(self.pending, mine):
+            self.answered = [*self.answered, mine][-MOST:]
+        if not merge.lost:
+            self.won.append(mine)
+
+    @property
+    def earliest(self) -> Mark | None:
+        """Of those that won."""
+        return min(self.won, key=_order, default=None)
+
+    def first(self, since: int) -> str:
+        """The anonymous id that variants are drawn with, of somebody first served at `since` (0: never)."""
+        early = [m for m in [*self.pending, *self.won] if not since or m.at <= since]
+        return min(early, key=_order).of if early else ""
+
+
+def _order(mark: Mark) -> tuple[int, str]:
+    return mark.at, mark.of
+
+
+def _take(marks: list[Mark], told: Mark) -> bool:
+    for n, held in enumerate(marks):
+        if (held.of, held.link) == (told.of, told.link):
+            del marks[n]
+            return True
+    return False

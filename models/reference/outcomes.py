@@ -1,0 +1,335 @@
+"""What came of one person's slates, and of those of their anonymous ids, by plain lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import pack
+from typing import NamedTuple
+
+from models import account as accounts
+from models.account import Account
+from models.outcomes import GUESTS, SLATES, STATE, WAITING, WINDOW_MS
+from models.reference import plain
+from models.reference.links import Tied
+from schemas import event as events
+from schemas import links as stored
+from schemas.event import Action, Assigned, Link, Linking, Merge, Served
+
+Row = tuple[object, ...]
+Mark = tuple[int, int, int]
+"""Item, state, receipt in ms."""
+Unit = tuple[int, int]
+"""Experiment and version."""
+Shown = tuple[int, int, int]
+"""Item, how often it was shown, when last (s)."""
+_MOST_VERSION = 0xFFFF
+
+
+class Slate(NamedTuple):
+    """An open one. `states`: of each item the states that it came into."""
+
+    id: int
+    at: int
+    placement: int
+    items: list[int]
+    places: dict[int, int]
+    """Of each item, among them."""
+    states: list[set[int]]
+    explored: int
+    """Place of the item that exploration drew, -1: none."""
+    units: list[Unit]
+
+
+class Holder:
+    """The open slates of one id, by time and id, and its units: variant and counts of each."""
+
+    def __init__(self) -> None:
+        self.slates: list[Slate] = []
+        self.units: dict[Unit, tuple[int, tuple[int, ...]]] = {}
+        self.newest = 0
+
+    def take(self, slate: Slate) -> None:
+        self.slates = sorted([*self.slates, slate], key=lambda held: (held.at, held.id))
+        self.newest = max(self.newest, slate.at)
+
+    def drop(self, oldest: int) -> None:
+        self.slates = [slate for slate in self.slates if slate.at >= oldest][-SLATES:]
+
+    def enrolled(self, experiments: Iterable[Assigned]) -> list[Unit]:
+        """The units that had a say; the variant that an id met first stays its."""
+        found: dict[Unit, None] = {}
+        for each in experiments:
+            if 0 <= each.version <= _MOST_VERSION:
+                unit = (plain.name(each.experiment), each.version)
+                self.units.setdefault(unit, (plain.name(each.variant), (0, 0, 0, 0)))
+                found[unit] = None
+        return list(found)
+
+    def stored(self) -> tuple[list[accounts.Slate], list[accounts.Unit]]:
+        places = {unit: place for place, unit in enumerate(self.units)}
+        return [_stored(slate, places) for slate in self.slates], [
+            accounts.Unit(*unit, variant, counts)  # type: ignore[arg-type]
+            for unit, (variant, counts) in self.units.items()
+        ]
+
+
+class Came:
+    """Feed it what `concerns` lets through, in log order.
+
+    `arms` and `moments`: the facts so far, as `(offset, placement, item, state, explored, reward)` and
+    `(offset, experiment, version, variant, before, after)`; whoever takes them may clear them.
+    """
+
+    def __init__(self, told: Iterable[tuple[int, Served | Action]] = ()) -> None:
+        self.own = Holder()
+        self.guests: dict[str, Holder] = {}
+        """By anonymous id, what was shown to those who turned out to be this person."""
+        self.waiting: list[tuple[int, list[Mark]]] = []
+        self.tied: Tied | None = None
+        self.arms: list[Row] = []
+        self.moments: list[Row] = []
+        self.lost = 0
+        """Outcomes that count for nothing, but for repetitions."""
+        self.shown: list[list[Shown]] = []
+        """What they were shown, slate by slate, or all at once of an anonymous id."""
+        self._since = 0
+        for offset, e in told:
+            self.add(offset, e)
+
+    def add(self, offset: int, e: Served | Action) -> None:
+        """A slate or an outcome. From a link on it is the business of whoever the id turned out to be."""
+        gone = self.tied is not None and self.tied.to
+        if isinstance(e, Action):
+            if not gone:
+                mark = (plain.item(e.item_id), STATE[e.action], e.received_at)
+                self._act(offset, plain.text(e.slate_id), mark)
+        elif gone:
+            self._show(e)
+        else:
+            self._serve(offset, e)
+
+    def leave(self, to: str) -> None:
+        """The id was linked: what is open goes to the person."""
+        self._ties().to = to
+        newest = self.own.newest
+        self.own, self.waiting = Holder(), []
+        self.own.newest = newest
+
+    def linking(self, e: Linking) -> None:
+        self._ties().mark(e)
+
+    def receive(self, offset: int, merge: Merge) -> None:
+        """What an anonymous id left, or did after its link."""
+        if merge.slates or merge.units:
+            self._take_in(offset, merge)
+        for told in merge.outcomes:
+            self._act(offset, told.slate, (told.item, told.state, told.at))
+        self._forget()
+        if merge.served is not None:
+            of = merge.served.person
+            self._serve(offset, merge.served, of if of != merge.person else "")
+        if merge.impressions:
+            self.shown.append([(told.item, told.count, told.last) for told in merge.impressions])
+        if merge.link:
+            self._ties().answer(merge)
+
+    def account(self) -> Account:
+        """As it is to be stored."""
+        slates, units = self.own.stored()
+        return Account(
+            newest=self.own.newest,
+            since=self._since,
+            slates=slates,
+            waiting=[
+                accounts.Waiting(slate, [accounts.Outcome(*mark) for mark in held])
+                for slate, held in self.waiting
+            ],
+            units=units,
+            links=self._links(),
+        )
+
+    def view(self) -> stored.Links | None:
+        """What readers are told of the links; None where there are none."""
+        tied = self.tied
+        return stored.Links(tied.to, tied.first(self._since), len(tied.pending)) if tied else None
+
+    # -- slates ---------------------------------------------------------------------------
+
+    def _serve(self, offset: int, e: Served, guest: str = "") -> None:
+        identifier = plain.text(e.slate_id)
+        if self._find(identifier):
+            return  # de-duplication forgot it, and it is still open
+        holder = self._guest(guest) if guest else self.own
+        items = [plain.item(item) for item in dict.fromkeys(e.items)]
+        places = {item: place for place, item in enumerate(items)}
+        drawn = e.items[e.explored - 1] if 0 < e.explored <= len(e.items) else None
+        slate = Slate(
+            identifier,
+            e.received_at,
+            plain.name(e.placement),
+            items,
+            places,
+            [set() for _ in items],
+            places[plain.item(drawn)] if drawn is not None else -1,
+            holder.enrolled(e.experiments),
+        )
+        self._show(e)
+        marks = [(item, 0, e.received_at) for item in items]
+        self._mark(offset, holder, slate, marks + self._awaited(identifier))
+        holder.take(slate)
+        if holder is self.own:
+            self._since = min(self._since or e.received_at, e.received_at)
+        self._forget()
+
+    def _show(self, e: Served) -> None:
+        at = e.received_at // 1000
+        self.shown.append([(plain.item(item), 1, at) for item in dict.fromkeys(e.items)])
+
+    def _take_in(self, offset: int, merge: Merge) -> None:
+        holder = self._guest(merge.of)
+        named = [(unit.experiment, unit.version) for unit in merge.units]
+        for unit, told in zip(named, merge.units, strict=True):
+            holder.units.setdefault(unit, (told.variant, tuple(told.counts)))
+        for held in merge.slates:
+            if self._find(held.id):
+                continue
+            slate = Slate(
+                held.id,
+                held.at,
+                held.placement,
+                list(held.items),
+                {item: place for place, item in enumerate(held.items)},
+                [{state for state in range(4) if bits >> state & 1} for bits in held.states],
+                held.explored,
+                [named[place] for place in held.units],
+            )
+            holder.take(slate)
+            self._mark(offset, holder, slate, self._awaited(held.id))
+
+    def _find(self, slate: int) -> tuple[Holder, Slate] | None:
+        for holder in (self.own, *self.guests.values()):
+            for held in holder.slates:
+                if held.id == slate:
+                    return holder, held
+        return None
+
+    def _guest(self, of: str) -> Holder:
+        self._ties()
+        if of not in self.guests:
+            self.guests[of] = Holder()
+            if len(self.guests) > GUESTS:
+                del self.guests[next(iter(self.guests))]
+        return self.guests[of]
+
+    # -- outcomes -------------------------------------------------------------------------
+
+    def _act(self, offset: int, slate: int, mark: Mark) -> None:
+        if found := self._find(slate):
+            self._mark(offset, *found, [mark])
+        else:
+            self._wait(slate, mark)
+            self._forget()
+
+    def _wait(self, slate: int, mark: Mark) -> None:
+        held = dict(self.waiting).get(slate)
+        if held is None:
+            self.waiting.append((slate, held := []))
+        same = [m for m in held if m[:2] == mark[:2]]
+        if same:
+            held[held.index(same[0])] = min(same[0], mark)
+        elif len(held) < WAITING:
+            held.append(mark)
+        else:
+            self.lost += 1
+
+    def _awaited(self, slate: int) -> list[Mark]:
+        """What waited for this slate, and waits no more."""
+        held = dict(self.waiting).get(slate, [])
+        self.waiting = [group for group in self.waiting if group[0] != slate]
+        return held
+
+    def _mark(self, offset: int, holder: Holder, slate: Slate, marks: list[Mark]) -> None:
+        gained = [0] * 4
+        for item, state, at in marks:
+            place = slate.places.get(item)
+            if place is None or at - slate.at > WINDOW_MS:
+                self.lost += 1
+                continue
+            states = slate.states[place]
+            if state not in states:
+                states.add(state)
+                gained[state] += 1
+                explored, reward = int(place == slate.explored), float(state == 2)
+                self.arms.append((offset, slate.placement, item, state, explored, reward))
+        if any(gained):
+            for unit in slate.units:
+                variant, before = holder.units[unit]
+                after = tuple(a + b for a, b in zip(before, gained, strict=True))
+                self.moments.append((offset, *unit, variant, before, after))
+                holder.units[unit] = variant, after
+
+    def _forget(self) -> None:
+        self.own.drop(self.own.newest - WINDOW_MS)
+        newest = max([self.own.newest, *(guest.newest for guest in self.guests.values())])
+        oldest = newest - WINDOW_MS
+        for guest in self.guests.values():
+            guest.drop(oldest)
+        if not self.waiting:
+            return
+        before = sum(len(held) for _, held in self.waiting)
+        kept = [(slate, [m for m in held if m[2] >= oldest]) for slate, held in self.waiting]
+        self.waiting = [(slate, held) for slate, held in kept if held][-SLATES:]
+        self.lost += before - sum(len(held) for _, held in self.waiting)
+
+    # -- links ----------------------------------------------------------------------------
+
+    def _ties(self) -> Tied:
+        if self.tied is None:
+            self.tied = Tied()
+        return self.tied
+
+    def _links(self) -> accounts.Links | None:
+        if self.tied is None:
+            return None
+        tied = self.tied
+        guests = [
+            accounts.Guest(of, guest.newest, *guest.stored()) for of, guest in self.guests.items()
+        ]
+        return accounts.Links(tied.to, tied.earliest, tied.pending, tied.answered, guests)
+
+
+def _stored(slate: Slate, places: dict[Unit, int]) -> accounts.Slate:
+    return accounts.Slate(
+        slate.id,
+        slate.at,
+        slate.placement,
+        pack(f"<{len(slate.items)}Q", *slate.items),
+        bytearray(sum(1 << state for state in states) for states in slate.states),
+        slate.explored,
+        tuple(places[unit] for unit in slate.units),
+    )
+
+
+def concerns(e: events.Event) -> bool:
+    """Whether a record has a say in what came of slates, or ties ids together."""
+    if isinstance(e, Action):
+        return bool(e.slate_id) and e.action in STATE
+    if isinstance(e, Merge):
+        said = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions)
+        return any(said)
+    return isinstance(e, Served | Link | Linking)
+
+
+def by_viewer(
+    log: Iterable[tuple[int, events.Event]],
+) -> dict[str, list[tuple[int, Served | Action]]]:
+    """(offset, event) of one partition in order -> each person's slates and outcomes, no duplicates."""
+    taken: set[tuple[str, str]] = set()
+    told: dict[str, list[tuple[int, Served | Action]]] = {}
+    for offset, e in log:
+        if not isinstance(e, Served | Action) or (e.person, e.event_id) in taken:
+            continue
+        taken.add((e.person, e.event_id))
+        if concerns(e):
+            told.setdefault(e.person, []).append((offset, e))
+    return told

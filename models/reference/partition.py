@@ -1,0 +1,77 @@
+"""One partition of `events`, gone through record by record: people, sums, what it received."""
+
+from __future__ import annotations
+
+from models.reference import plain
+from models.reference.dedupe import Window
+from models.reference.outcomes import Came, concerns
+from models.reference.people import Person
+from models.reference.sample import Sample
+from models.reference.sums import Sums
+from schemas.event import Action, Event, Link, Linking, Merge, Preferences, Served
+
+
+class Partition:
+    """`window`: of de-duplication, ms. While `sums` is one, everybody's facts are added to it; where it
+    is None from the beginning, only people to whom `sample` is open need be told, and merges."""
+
+    def __init__(self, window: int, sample: Sample, sums: Sums | None = None) -> None:
+        self.people: dict[str, Person] = {}
+        self.received: dict[int, tuple[int, int]] = {}
+        """Source partition -> highest (offset, n) that its outbox sent here."""
+        self.ids = Window(window)
+        self.sums = sums
+        self.sample = sample
+
+    def take(self, offset: int, stamp: int, e: Event) -> None:
+        """The record at `offset`, whose record time is `stamp` (ms)."""
+        if isinstance(e, Merge):
+            self.ids.passed(stamp)
+            self._merge(offset, e)
+        elif self.ids.fresh(e.person, e.event_id, stamp):
+            self._told(offset, e)
+
+    @property
+    def checked(self) -> dict[str, Person]:
+        return {name: person for name, person in self.people.items() if person.kept is not None}
+
+    def _told(self, offset: int, e: Action | Preferences | Link | Linking | Served) -> None:
+        person = self.people.get(e.person) or self._person(e.person)
+        if isinstance(e, Action):
+            act = plain.event(offset, e)
+            found = person.act(act)
+            if self.sums is not None and found.counts:
+                self.sums.fact(act, found.partners)
+            if not e.slate_id:
+                return
+        elif isinstance(e, Preferences):
+            person.preferences = e
+        if concerns(e):
+            self._add(person, person.concern(offset, e))  # type: ignore[arg-type]
+
+    def _person(self, name: str) -> Person:
+        person = self.people.get(name)
+        if person is None:
+            taken, out = self.sample.take(name)
+            person = self.people[name] = Person(taken)
+            if out is not None:
+                self.people[out].kept = None
+        return person
+
+    def _merge(self, offset: int, merge: Merge) -> None:
+        """An outbox may send again: only higher numbers count."""
+        number = (merge.offset, merge.n)
+        if number > self.received.get(merge.source, (-1, 0)):
+            self.received[merge.source] = number
+            person = self._person(merge.person)
+            if came := person.merge(offset, merge):
+                self._add(person, came)
+
+    def _add(self, person: Person, came: Came) -> None:
+        """What just came of slates, into the sums."""
+        if self.sums is not None:
+            self.sums.slots(came)
+        came.arms.clear()
+        came.moments.clear()
+        if person.kept is None:
+            came.shown.clear()

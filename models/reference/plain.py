@@ -1,0 +1,39 @@
+"""Records in the terms of the slow definitions: hashes for ids, nothing that no definition asks for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import xxhash
+
+from models.features.plain import Event
+from schemas import identity
+from schemas.actions import CODE
+from schemas.event import Action
+
+LATE_MS: Final = 7 * 86_400_000
+"""Further behind its receipt an action counts in sums only."""
+_REMEMBERED: Final = 1 << 18
+
+item = lru_cache(_REMEMBERED)(identity.item_hash)
+name = lru_cache(_REMEMBERED)(identity.category_hash)
+
+
+@lru_cache(_REMEMBERED)
+def text(told: str) -> int:
+    """64 bits of a session's or slate's id; "" is 0."""
+    return (xxhash.xxh3_64_intdigest(told.encode()) or 1) if told else 0
+
+
+def event(offset: int, e: Action) -> Event:
+    return Event(
+        offset,
+        item(e.item_id),
+        name(e.category),
+        e.occurred_at,
+        CODE[e.action],
+        text(e.session_id),
+        e.known,
+        e.received_at - e.occurred_at > LATE_MS,
+    )

@@ -1,0 +1,114 @@
+"""The list of a person's recent actions as it grows: what facts, partners and the seen set look at."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from models.features.plain import Event
+from models.features.ring import CAP, DAY_MS, SIZE
+from models.features.session import GAP_MS
+from models.features.window import LAG, PARTNERS
+from models.reference import plain
+from schemas import event as events
+from schemas.actions import ACTIONS
+
+_RECENT = [action.recent for action in ACTIONS]
+_TELLS = [action.weight > 0 for action in ACTIONS]
+Key = tuple[int, int, int, int]
+Partners = list[tuple[int, int]]
+"""Items visited with an action, and how many actions ago: the nearest first."""
+
+
+class Looked(NamedTuple):
+    """What an action found when it came. `met`: its item stood in the list; `counts`: in sums."""
+
+    met: bool
+    counts: bool
+    partners: Partners
+
+
+class Recents:
+    """`keys`: the last 50 by (time, item, category, action); `session`: what was visited in the session,
+    0 for what tells nothing, the last 16."""
+
+    __slots__ = ("_last", "_name", "keys", "n", "session")
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+        self.n = 0
+        self.session: list[int] = []
+        self._name = self._last = 0
+
+    def act(self, e: Event) -> Looked:
+        if not _RECENT[e.action] or e.late:
+            return Looked(False, e.known, [])
+        same = [key for key in self.keys if key[1] == e.item]
+        counts = e.known and not (same and _on_day(same, e.time // DAY_MS) >= CAP)
+        self._go_on(e)
+        tells = e.known and _TELLS[e.action]
+        partners = self._partners(e.item) if tells and counts else []
+        self.session = [*self.session[-LAG + 1 :], e.item if tells else 0]
+        insort(self.keys, (e.time, e.item, e.category, e.action))
+        del self.keys[:-SIZE]
+        self.n += 1
+        return Looked(bool(same), counts, partners)
+
+    def merge(self, merge: events.Merge) -> None:
+        """What somebody else did turns out to be theirs: it enters the list and no session."""
+        told = [(a.at, a.item, a.category, a.action) for a in merge.recent]
+        self.keys = sorted([*self.keys, *told])[-SIZE:]
+        self.n += merge.entered
+
+    def _go_on(self, e: Event) -> None:
+        gap = self.n == 0 or abs(e.time - self._last) > GAP_MS
+        if self.n == 0 or (e.session != self._name if e.session else gap):
+            self.session = []
+        if e.session or gap:
+            self._name = e.session
+        self._last = e.time
+
+    def _partners(self, item: int) -> Partners:
+        found: dict[int, int] = {}
+        for lag, other in enumerate(reversed(self.session), 1):
+            if other and other != item and other not in found:
+                found[other] = lag
+                if len(found) == PARTNERS:
+                    break
+        return list(found.items())
+
+
+def _on_day(keys: list[Key], day: int) -> int:
+    return sum(key[0] // DAY_MS == day for key in keys)
+
+
+def by_person(log: Iterable[tuple[int, events.Event]]) -> dict[str, list[Event]]:
+    """(offset, event) of one partition in order -> each person's actions, duplicates dropped."""
+    taken: set[tuple[str, str]] = set()
+    told: dict[str, list[Event]] = {}
+    for offset, e in log:
+        if isinstance(e, events.Action) and (e.person, e.event_id) not in taken:
+            taken.add((e.person, e.event_id))
+            told.setdefault(e.person, []).append(plain.event(offset, e))
+    return told
+
+
+def looked(told: Sequence[Event]) -> Iterator[tuple[Event, Looked]]:
+    recents = Recents()
+    for e in told:
+        yield e, recents.act(e)
+
+
+def facts(told: Sequence[Event]) -> list[tuple[Event, Partners]]:
+    """Of one person: the actions that count in sums, each with its partners and their lags."""
+    return [(e, found.partners) for e, found in looked(told) if found.counts]
+
+
+def seen(told: Sequence[Event]) -> list[int]:
+    """What is appended to the seen set: an item that does not stand in the list just then."""
+    return [e.item for e, found in looked(told) if _RECENT[e.action] and not found.met]
+
+
+def hidden(told: Sequence[Event]) -> list[int]:
+    return [e.item for e in told if ACTIONS[e.action].name == "hide"]

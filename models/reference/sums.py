@@ -1,0 +1,150 @@
+"""Everything that is a sum over people, added up one fact after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import exp2
+from typing import Any, Final
+
+from models.covisit import HALF_LIFE
+from models.features.plain import Event
+from models.popularity import GAIN, HALF_LIVES
+from models.reference.outcomes import Came
+from models.reference.recents import Partners, facts
+
+WINDOWS: Final = len(HALF_LIVES)
+_GAIN: Final = GAIN.tolist()
+_RATES: Final = [1 / half_life for half_life in HALF_LIVES.values()]
+_NEARNESS: Final = [0.0, *(lag**-0.5 for lag in range(1, 17))]
+_MOST: Final = 1000.0
+"""Half-lives that anything may lie ahead of the landmark; beyond it a float overflows."""
+
+
+def grown(seconds: float, half_life: float) -> float:
+    """2^(t / half-life). Underflow is 0."""
+    return exp2(min(seconds / half_life, _MOST))
+
+
+class Marks:
+    """The landmarks (s) that sums are told against: of the popularity of items, of categories, of pairs."""
+
+    def __init__(self, items: Sequence[float], categories: Sequence[float], pairs: float) -> None:
+        self.items, self.categories, self.pairs = tuple(items), tuple(categories), pairs
+
+    @classmethod
+    def at(cls, now: float) -> Marks:
+        """All the same: sums as they stand at `now` (s)."""
+        return cls([now] * WINDOWS, [now] * WINDOWS, now)
+
+
+class Sums:
+    """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by two item hashes, the
+    smaller first; `arms`: how often which state, and served as drawn by exploration."""
+
+    def __init__(self, marks: Marks) -> None:
+        self.marks = marks
+        self.popularity: dict[int, list[float]] = {}
+        self.categories: dict[int, list[float]] = {}
+        self.pairs: dict[tuple[int, int], float] = {}
+        self.arms: dict[tuple[int, int], list[int]] = {}
+        self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
+        """By experiment, version and variant: how many people have these counts."""
+        self._at = -1
+        self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
+
+    def add(self, told: Sequence[Event]) -> None:
+        """All that one person did."""
+        for e, partners in facts(told):
+            self.fact(e, partners)
+
+    def fact(self, e: Event, partners: Partners) -> None:
+        items, categories, pairs = self._growth(e.time // 1000)
+        gain, mine = _GAIN[e.action], e.item
+        _plus(self.popularity, mine, gain, items)
+        _plus(self.categories, e.category, gain, categories)
+        for partner, lag in partners:
+            pair = (mine, partner) if mine < partner else (partner, mine)
+            self.pairs[pair] = self.pairs.get(pair, 0.0) + _NEARNESS[lag] * pairs
+
+    def slots(self, came: Came) -> None:
+        """Adds the facts that somebody's slates hold."""
+        arms: Any = came.arms
+        for _, placement, item, state, explored, _ in arms:
+            arm = self.arms.get((placement, item))
+            if arm is None:
+                arm = self.arms[placement, item] = [0] * 5
+            arm[state] += 1
+            if explored and state == 0:
+                arm[4] += 1
+        moments: Any = came.moments
+        for _, experiment, version, variant, before, after in moments:
+            told = self.units.get((experiment, version, variant))
+            if told is None:
+                told = self.units[experiment, version, variant] = Counter()
+            told[after] += 1
+            told[before] -= any(before)
+
+    @classmethod
+    def of(cls, parts: Iterable[Sums]) -> Sums:
+        """All of them together; their landmarks are the same."""
+        first, *more = parts
+        total = cls(first.marks)
+        for one in (first, *more):
+            total._take(one)
+        return total
+
+    def _take(self, other: Sums) -> None:
+        for key, sums in other.popularity.items():
+            _plus(self.popularity, key, 1.0, sums)
+        for key, sums in other.categories.items():
+            _plus(self.categories, key, 1.0, sums)
+        for pair, sum_ in other.pairs.items():
+            self.pairs[pair] = self.pairs.get(pair, 0.0) + sum_
+        for arm, counts in other.arms.items():
+            held = self.arms.get(arm, [0] * 5)
+            self.arms[arm] = [a + b for a, b in zip(held, counts, strict=True)]
+        for unit, told in other.units.items():
+            units = self.units.setdefault(unit, Counter())
+            for those, n in told.items():
+                units[those] += n
+
+    def moments(self) -> dict[tuple[int, int, int], tuple[int, list[int], list[list[int]]]]:
+        """Of each variant: people, sums of their counts, sums of the products of two."""
+        return {unit: _moments(told) for unit, told in self.units.items()}
+
+    def _growth(self, at: int) -> tuple[list[float], list[float], float]:
+        """What a fact at `at` (s) weighs in each column."""
+        if at != self._at:
+            marks = self.marks
+            items = _terms(marks.items, at)
+            same = marks.items == marks.categories
+            categories = items if same else _terms(marks.categories, at)
+            self._at, self._terms = at, (items, categories, grown(at - marks.pairs, HALF_LIFE))
+        return self._terms
+
+
+def _terms(landmarks: Sequence[float], at: int) -> list[float]:
+    """`grown` since each landmark, of its window."""
+    ages = [(at - mark) * rate for mark, rate in zip(landmarks, _RATES, strict=True)]
+    return [exp2(age) if age < _MOST else exp2(_MOST) for age in ages]
+
+
+def _plus(held: dict[int, list[float]], key: int, gain: float, terms: Sequence[float]) -> None:
+    sums = held.get(key)
+    if sums is None:
+        held[key] = [gain * term for term in terms]
+    else:
+        held[key] = [sum_ + gain * term for sum_, term in zip(sums, terms, strict=True)]
+
+
+def _moments(told: Counter[tuple[int, ...]]) -> tuple[int, list[int], list[list[int]]]:
+    states = range(4)
+    return (
+        told.total(),
+        [sum(n * counts[i] for counts, n in told.items()) for i in states],
+        [
+            [sum(n * counts[i] * counts[j] for counts, n in told.items()) for j in states]
+            for i in states
+        ],
+    )

@@ -1,0 +1,46 @@
+"""The cold tier: people not seen for long, whose records lie in the lake and not in Redis (law 6).
+
+A tombstone stands in their place: the name of the object that holds their records. Moving there and back
+changes no byte of them, so no fold knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from schemas.alphabet import Millis
+
+
+class Ask(msgspec.Struct, array_like=True):
+    """A sweep that an operator asks for: everybody not seen since `before`."""
+
+    id: str
+    before: Millis
+
+
+class Cold(msgspec.Struct, array_like=True):
+    """Of a partition: how many people are cold; the sweep done last, and how many it moved."""
+
+    people: int = 0
+    done: str = ""
+    moved: int = 0
+
+
+_ASK: Final = msgspec.msgpack.Decoder(Ask)
+_COLD: Final = msgspec.msgpack.Decoder(Cold)
+
+
+def decode_ask(stored: bytes | None) -> Ask | None:
+    """Errors: `msgspec.MsgspecError`."""
+    return _ASK.decode(stored) if stored else None
+
+
+def decode(stored: bytes | None) -> Cold:
+    """Errors: `msgspec.MsgspecError`."""
+    return _COLD.decode(stored) if stored else Cold()
+
+
+def encode(value: Ask | Cold) -> bytes:
+    return msgspec.msgpack.encode(value)

@@ -1,0 +1,285 @@
+"""The lake's tables, one a topic: the log as written, and beside it the columns that analysts ask for.
+
+Offset, record time, key, value and headers are the record, byte for byte. The typed columns are read out
+of its value, null where it does not decode: what no fold takes is in the lake too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from schemas import control, dead_letter, event, item, readout, slate
+from schemas.alphabet import Millis
+from schemas.fence import Fence
+from schemas.topics import CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
+
+VERSION: Final = 1
+"""Of what lies in the lake: its tables and its manifests."""
+TIME: Final = pa.timestamp("ms")
+"""UTC."""
+TEXTS: Final = pa.list_(pa.string())
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+LOG: Final = (
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("timestamp", TIME, nullable=False),
+    pa.field("key", pa.binary()),
+    pa.field("value", pa.binary()),
+)
+"""Of every record; `timestamp` is Kafka's, the producer's clock."""
+HEADERS: Final = pa.field(
+    "headers", pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))
+)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a partition: the records at offsets start <= offset < end, all that there are.
+
+    `name`: the object, under the lake's root. `bytes` and `sha256` are the object's; `first_at` and
+    `last_at` the least and the greatest record time in it, ms.
+    """
+
+    name: str
+    start: int
+    end: int
+    rows: int
+    bytes: int
+    sha256: str
+    first_at: Millis
+    last_at: Millis
+    topic_id: str
+    partitions: int
+    version: int = VERSION
+    clustered: bool = False
+    """Rows lie by (hour, cluster column, offset), not in the order of the log."""
+
+
+class LakeFence(Fence, array_like=True, gc=False):
+    """Where the lake stands in a partition, and the entry that was committed with it: whoever comes
+    next writes it to the manifest, if its writer was killed before it could."""
+
+    entry: Entry | None = None
+    origin: int = 0
+    """Where the chain of entries begins."""
+
+
+ENTRY_DECODER: Final = msgspec.json.Decoder(Entry)
+FENCE_DECODER: Final = msgspec.msgpack.Decoder(LakeFence)
+
+
+class Column(NamedTuple):
+    """`get` reads it off a decoded record; None is null."""
+
+    name: str
+    type: pa.DataType
+    get: Callable[[Any], Any]
+
+
+class Table(NamedTuple):
+    """`cluster`: the column that rows of a compacted hour lie by."""
+
+    topic: str
+    decode: Callable[[bytes], Any]
+    columns: tuple[Column, ...]
+    cluster: str = "key"
+
+    @property
+    def view(self) -> str:
+        """Its name in SQL."""
+        return self.topic.replace("-", "_")
+
+    @property
+    def schema(self) -> pa.Schema:
+        typed = [pa.field(column.name, column.type) for column in self.columns]
+        return pa.schema([*LOG, HEADERS, *typed], metadata=self.metadata)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"table": self.topic, "version": str(VERSION)}
+
+    def typed(self, values: Sequence[bytes | None]) -> list[pa.Array]:
+        """The typed columns of so many values."""
+        records = self._decoded(values)
+        return [_array([column.get(it) for it in records], column.type) for column in self.columns]
+
+    def _decoded(self, values: Sequence[bytes | None]) -> list[Any]:
+        try:  # nearly all of them decode
+            return list(map(self.decode, values))  # type: ignore[arg-type]
+        except (*UNDECODABLE, TypeError):
+            return [self._one(value) for value in values]
+
+    def _one(self, value: bytes | None) -> Any:
+        try:
+            return None if value is None else self.decode(value)
+        except UNDECODABLE:
+            return None
+
+
+def _array(cells: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(cells, kind)
+    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):  # a number no column can hold
+        return pa.concat_arrays([_cell(cell, kind) for cell in cells])
+
+
+def _cell(cell: Any, kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array([cell], kind)
+    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+        return pa.nulls(1, kind)
+
+
+def _of(name: str, kind: pa.DataType, path: str = "") -> Column:
+    """The attribute of that name, or at the end of `path`; null where the record has none."""
+    first, _, second = (path or name).partition(".")
+    if second:
+        return Column(name, kind, lambda it: getattr(getattr(it, first, None), second, None))
+    return Column(name, kind, lambda it: getattr(it, first, None))
+
+
+def _text(name: str, path: str = "") -> Column:
+    """The same, of a text; "" is null."""
+    column = _of(name, pa.string(), path)
+    return column._replace(get=lambda it: column.get(it) or None)
+
+
+def _kind(it: Any) -> str | None:
+    return None if it is None else str(it.__struct_config__.tag)
+
+
+def _served(it: Any) -> list[str] | None:
+    return list(it.items) if isinstance(it, event.Served) else None
+
+
+def _event_id(it: Any) -> str | None:
+    # a slate is known by its `slate_id`
+    return None if isinstance(it, event.Served) else getattr(it, "event_id", None)
+
+
+def _item_id(it: Any) -> str | None:
+    return it.item.item_id if isinstance(it, item.PutItem) else getattr(it, "item_id", None)
+
+
+def _shown(it: Any) -> list[str] | None:
+    return None if it is None else [shown.item_id for shown in it.items]
+
+
+def _body(it: Any) -> str | None:
+    return None if it is None else bytes(it.body).decode()
+
+
+def _units(it: Any) -> int | None:
+    return None if it is None else sum(variant.units for variant in it.variants)
+
+
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+TABLES: Final = (
+    Table(
+        EVENTS.name,
+        event.decode,
+        (
+            Column("kind", _TEXT, _kind),
+            _text("person"),
+            Column("event_id", _TEXT, _event_id),
+            _text("item_id"),
+            _text("action"),
+            _of("occurred_at", TIME),
+            _of("received_at", TIME),
+            _text("category"),
+            _of("known", _BOOL),
+            _text("session_id"),
+            _text("slate_id"),
+            _of("rank", _INT),
+            _of("number", _FLOAT, "value"),
+            _of("dwell_ms", _INT),
+            _text("placement"),
+            Column("items", TEXTS, _served),
+            _text("linked_to", "to"),
+        ),
+        cluster="person",
+    ),
+    Table(
+        ITEMS.name,
+        item.decode,
+        (
+            Column("kind", _TEXT, _kind),
+            Column("item_id", _TEXT, _item_id),
+            _of("received_at", TIME),
+            _text("title", "item.title"),
+            _text("category", "item.category"),
+            _text("owner_id", "item.owner_id"),
+            _of("available", _BOOL, "item.available"),
+            _of("published_at", TIME, "item.published_at"),
+        ),
+    ),
+    Table(
+        CONTROL.name,
+        control.decode,
+        (
+            _text("subject"),
+            _text("id"),
+            _of("expected_version", _INT),
+            _of("received_at", TIME),
+            _text("actor"),
+            _text("reason"),
+            Column("body", _TEXT, _body),
+        ),
+    ),
+    Table(
+        SLATES.name,
+        slate.decode,
+        (
+            _text("slate_id"),
+            _of("served_at", TIME),
+            _text("placement"),
+            _text("person"),
+            Column("items", TEXTS, _shown),
+            _text("fallback"),
+            _text("release"),
+            _text("rules"),
+        ),
+        cluster="person",
+    ),
+    Table(
+        EXPERIMENTS.name,
+        readout.decode,
+        (
+            _text("experiment_id"),
+            _of("version", _INT),
+            _text("placement"),
+            _of("revision", _INT),
+            _of("as_of", TIME),
+            Column("units", _INT, _units),
+        ),
+    ),
+    Table(
+        DEAD_LETTERS.name,
+        dead_letter.decode,
+        (
+            _text("of_topic", "topic"),
+            _of("of_partition", _INT, "partition"),
+            _of("of_offset", _INT, "offset"),
+            _text("reason"),
+            _of("record_at", TIME),
+        ),
+    ),
+)
+BY_TOPIC: Final = {table.topic: table for table in TABLES}
+
+
+def decode_entry(data: bytes) -> Entry:
+    """Errors: `msgspec.MsgspecError`."""
+    return ENTRY_DECODER.decode(data)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    return msgspec.json.encode(entry)
+
+
+def decode_fence(data: bytes) -> LakeFence:
+    """Errors: `msgspec.MsgspecError`."""
+    return FENCE_DECODER.decode(data)

@@ -1,0 +1,35 @@
+"""How an id is tied to others, as readers need it (`models.links` says how it comes about)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+
+class Links(msgspec.Struct, array_like=True, gc=False):
+    """Of an anonymous id: `to`, whom it was linked to. Of a user: `first`, the anonymous id that their
+    variants are drawn with (""; their own), and how many links are `pending`."""
+
+    to: str = ""
+    first: str = ""
+    pending: int = 0
+
+
+NONE: Final = Links()
+_DECODER: Final = msgspec.msgpack.Decoder(Links)
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_FIRST_OF_ARRAYS: Final = 0x90
+
+
+def decode(value: bytes | None) -> Links:
+    """As stored; `NONE` where there is nothing. Errors: `msgspec.MsgspecError`, `UnicodeDecodeError`."""
+    if not value:
+        return NONE
+    if value[0] < _FIRST_OF_ARRAYS:
+        return Links(value.decode())  # before the third version of the fold: `to` alone, as text
+    return _DECODER.decode(value)
+
+
+def encode(links: Links) -> bytes:
+    return _ENCODER.encode(links)

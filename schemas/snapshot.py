@@ -1,0 +1,121 @@
+"""A snapshot: all that folding `events` up to an offset of each partition leaves. `manifest.json` comes
+last of its objects: where there is none, there is no snapshot."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+from schemas.alphabet import Millis
+from schemas.fence import Fence
+from schemas.version import OtherVersion
+
+VERSION: Final = 1
+"""Of the form: the manifest and the files that it names."""
+FOLDER: Final = "snapshots"
+MANIFEST: Final = "manifest.json"
+PAIRS: Final = pa.schema(
+    [pa.field("key", pa.binary(), nullable=False), pa.field("value", pa.binary(), nullable=False)]
+)
+"""Of a partition's file: its string keys in generation 0, ascending."""
+OUTBOX: Final = pa.schema(
+    [
+        pa.field("id", pa.binary(), nullable=False),
+        pa.field("person", pa.binary(), nullable=False),
+        pa.field("value", pa.binary(), nullable=False),
+    ]
+)
+"""Of what a partition's outbox held: what it emitted and its receiver had not folded, in order."""
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """`name` in the snapshot's folder."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what made it, and of the records in it."""
+
+    fold: int
+    facts: int
+    rows: int
+    accounts: int
+    tables: int
+
+
+class Partition(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition as of `offset`: exactly the records before it are in."""
+
+    offset: int
+    newest: Millis
+    """Highest record time among them."""
+    events: int
+    """How many records, dead letters among them."""
+    dead_letters: int
+    received: dict[str, str]
+    """By source partition, the highest number received from its outbox, ``offset-n``."""
+    people: File
+    outbox: File
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest."""
+
+    version: int = VERSION
+    id: str
+    made_at: Millis
+    base: str
+    """Id of the snapshot that it was made from; "": from the log's beginning."""
+    topic_id: str
+    versions: Versions
+    partitions: list[Partition]
+    tables: File
+
+    @property
+    def offsets(self) -> list[int]:
+        return [partition.offset for partition in self.partitions]
+
+    @property
+    def newest(self) -> Millis:
+        return max((partition.newest for partition in self.partitions), default=0)
+
+    @property
+    def events(self) -> int:
+        return sum(partition.events for partition in self.partitions)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def files(self) -> list[File]:
+        mine = [file for it in self.partitions for file in (it.people, it.outbox)]
+        return [*mine, self.tables]
+
+    def fence(self, partition: int) -> Fence:
+        """As the fold would have stored it."""
+        held = self.partitions[partition]
+        count, version = len(self.partitions), self.versions.fold
+        return Fence(self.topic_id, count, held.offset, held.newest, version)
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def decode(value: bytes) -> Snapshot:
+    """Errors: `msgspec.MsgspecError`; `OtherVersion` for a form that this code does not read."""
+    version = msgspec.json.decode(value, type=_Versioned).version
+    if version != VERSION:
+        raise OtherVersion(f"it has form {version}, this Freshet reads form {VERSION}")
+    return msgspec.json.decode(value, type=Snapshot)
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(snapshot), indent=1)

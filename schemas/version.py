@@ -1,0 +1,50 @@
+"""Stored records carry a version, and this code reads the version before it too.
+
+Each record has one table of upgrades, beside its VERSION: version n - 1 -> what makes a record of it one
+of version n. A change that no function can make up for has no entry there: then the log is folded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+Upgrades = Mapping[int, Callable[[T], T]]
+
+
+class OtherVersion(ValueError):
+    """A record of a version that this code does not read; the text names it and the remedy."""
+
+
+def readable(version: int, upgrades: Upgrades[T]) -> tuple[int, ...]:
+    """The versions that code of `version` reads, ascending.
+
+    >>> readable(3, {1: bytes, 2: bytes})
+    (2, 3)
+    """
+    return (version - 1, version) if version - 1 in upgrades else (version,)
+
+
+def current(
+    what: str,
+    held: int,
+    version: int,
+    upgrades: Upgrades[T],
+    record: T,
+    error: type[ValueError] = OtherVersion,
+) -> T:
+    """`record`, of version `held`, as one of `version`. Errors: `error`, which names `what`.
+
+    >>> current("a word", 1, 2, {1: str.upper}, "hello")
+    'HELLO'
+    """
+    if held == version:
+        return record
+    if held not in readable(version, upgrades):
+        reads = " and ".join(map(str, readable(version, upgrades)))
+        raise error(
+            f"{what} is of version {held}, this Freshet reads version {reads}: fold the log again"
+            " (freshet rebuild --from beginning)"
+        )
+    return upgrades[held](record)

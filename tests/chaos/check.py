@@ -1,0 +1,136 @@
+"""Once the traffic is over: waiting until all of it is everywhere, and comparing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from flows import lake_view
+from infra.cli.verify_run import verify
+from infra.kafka_log import Topics
+from infra.lake import Lake
+from infra.log import LogReader
+from infra.settings import Settings, signing_key
+from schemas import event as events
+from schemas.event import Merge
+from schemas.topics import DEAD_LETTERS, EVENTS
+from serving.people import People
+from tests.chaos.accounts import Found, Pseudonyms, Row, check
+from tests.chaos.crowd import Crowd
+from tests.chaos.told import Told
+from tests.chaos.watch import AWAY, Watch
+
+QUIET_SECONDS: Final = 1.0
+"""The log's ends stand still for so long: no spool, no outbox has anything left."""
+
+
+class NotQuiet(RuntimeError):
+    """What was sent did not get everywhere; the text says what is behind."""
+
+
+def await_quiet(watch: Watch, seconds: float) -> None:
+    """Until everything has the whole log. Errors: `NotQuiet`."""
+    until, still, since = time.monotonic() + seconds, "the log", time.monotonic()
+    ends: dict[int, int] = {}
+    while time.monotonic() < until:
+        try:
+            now = watch.ends()
+            if now != ends:
+                ends, since = now, time.monotonic()
+            still = _behind(watch, ends)
+        except AWAY as error:
+            still = type(error).__name__
+        if not still and time.monotonic() - since >= QUIET_SECONDS:
+            return
+        time.sleep(0.1)
+    raise NotQuiet(f"{still} is behind the log's ends {ends} after {seconds:g} s")
+
+
+def _behind(watch: Watch, ends: dict[int, int]) -> str:
+    parts: dict[str, Callable[[], dict[int, int]]] = {
+        "people": watch.folded,
+        "published tables": watch.added,
+        "stored tables": watch.stored,
+        "lake": watch.laked,
+    }
+    for name, where in parts.items():
+        if (there := where()) != ends:
+            return f"{name} ({there})"
+    if watch.waiting():
+        return "relay"
+    letters = watch.ends(DEAD_LETTERS.name, [0])
+    return "" if watch.laked(DEAD_LETTERS.name, [0]) == letters else "lake of dead letters"
+
+
+def accounts(settings: Settings, ledgers: Told, crowd: Crowd) -> Found:
+    """The ledgers against the lake, and the lake against the log."""
+    lake, people = Lake.of(settings), People(signing_key(settings), settings.partitions)
+    who = Pseudonyms(
+        lambda raw: people.user(raw).pseudonym, lambda raw: people.anonymous(raw).pseudonym
+    )
+    letters = [key or b"" for key, _ in _keyed(lake, DEAD_LETTERS.name, 0)]
+    found = check(ledgers, _rows(lake, settings), letters, who, crowd)
+    for one, other in zip(_rows(lake, settings), _rows(Topics(settings), settings), strict=True):
+        if one != other:
+            found.wrong("lake_differs", f"events {other.partition}:{other.offset}")
+    return found
+
+
+def doubles(settings: Settings) -> dict[str, int]:
+    """Records of the de-duplicated view that it has twice; and, where it lacks some that the log has,
+    how many."""
+    lake, found = Lake.of(settings), dict.fromkeys(("doubled", "lost_in_view"), 0)
+    for p in range(settings.partitions):
+        names = [_name(event) for event in _view(lake, settings, p)]
+        there = {_name(event) for event in _decoded(lake, settings, p)}
+        found["doubled"] += len(names) - len(set(names))
+        found["lost_in_view"] += len(there - set(names))
+    return found
+
+
+def _view(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
+    for batch in lake_view.events(lake, settings, p, lake.bounds(EVENTS.name, p)[1]):
+        yield from (event for _, _, event in batch.records)
+
+
+def _decoded(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
+    start, end = lake.bounds(EVENTS.name, p)
+    for batch in lake.read(EVENTS.name, p, start, end):
+        for value in batch.values:
+            with contextlib.suppress(msgspec.DecodeError):
+                yield events.decode(value or b"")
+
+
+def _name(event: events.Event) -> tuple[str, object]:
+    """What makes it the same as another."""
+    if isinstance(event, Merge):
+        return event.person, (event.source, event.offset, event.n)
+    return event.person, event.event_id
+
+
+def wrong_values(settings: Settings) -> dict[str, int]:
+    """Everything in Redis against the slow definitions over the log: what is wrong, by kind."""
+    report = verify(settings, Topics(settings))
+    if not report.people_checked:
+        raise NotQuiet("verify found nobody to check")
+    for mismatch in report.mismatches[:10]:
+        print(f"  {mismatch}")
+    return dict(report.wrong())
+
+
+def _rows(log: LogReader, settings: Settings) -> Iterator[Row]:
+    for p in range(settings.partitions):
+        start, end = log.bounds(EVENTS.name, p)
+        for batch in log.read(EVENTS.name, p, start, end):
+            for offset, value in zip(batch.offsets, batch.values, strict=True):
+                yield Row(p, offset, value)
+
+
+def _keyed(log: LogReader, topic: str, partition: int) -> Iterator[tuple[bytes | None, int]]:
+    start, end = log.bounds(topic, partition)
+    for batch in log.read(topic, partition, start, end):
+        yield from zip(batch.keys, batch.offsets, strict=True)

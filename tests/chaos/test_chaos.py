@@ -1,0 +1,32 @@
+"""Three runs of 45 s that go through every kind of fault: nothing is lost, doubled or wrong, and the
+system comes back by itself after each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.report import table
+from tests.chaos.run import Options, run
+from tests.chaos.schedule import KINDS, SHARE, schedule
+
+pytestmark = [pytest.mark.check, pytest.mark.timeout(240)]
+SEEDS = range(SHARE)
+OPTIONS = Options()
+
+
+def test_the_seeds_cover_every_kind_of_fault() -> None:
+    met = {fault.kind for seed in SEEDS for fault in schedule(seed, OPTIONS.seconds)}
+    assert met == set(KINDS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_doubled_or_wrong(seed: int, tmp_path: Path) -> None:
+    made = run(seed, tmp_path / "run", OPTIONS, print)
+    print(table([made]))
+    told = (made.failure, made.wrong, made.examples, made.logs)
+    assert (made.lost, made.doubled, made.wrong_fields) == (0, 0, 0), told
+    assert made.passed, told
+    assert made.acknowledged > 0
+    assert made.dead_letters > 0

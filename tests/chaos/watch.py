@@ -1,0 +1,132 @@
+"""How far everything is, asked past the proxies: so that a fault does not blind who watches."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import redis
+from kafka.protocol.api_header import ResponseClassRegistry
+from kafka.protocol.consumer import ListOffsetsRequest
+
+from infra.lake import Lake
+from infra.settings import Settings
+from schemas import fence, keys, tables
+from schemas.topics import EVENTS
+from tests.flows.faults import stored_tables
+
+SECONDS: Final = 1.0
+"""After which a service that says nothing counts as away."""
+LATEST: Final = -1
+Ends = Mapping[int, int]
+AWAY: Final = (OSError, redis.RedisError, struct.error, ValueError)
+
+
+class Watch:
+    """`direct`: settings that name broker and Redis themselves; `settings`: the system's."""
+
+    def __init__(self, direct: Settings, settings: Settings) -> None:
+        host, _, port = direct.kafka_bootstrap.rpartition(":")
+        self._broker, self._partitions = (host, int(port)), range(settings.partitions)
+        self.redis: Any = redis.Redis.from_url(
+            direct.redis_url, protocol=2, socket_timeout=SECONDS, socket_connect_timeout=SECONDS
+        )
+        self._lake = Lake.of(settings)
+
+    def ends(self, topic: str = EVENTS.name, partitions: Iterable[int] = ()) -> dict[int, int]:
+        """Of the log. Errors: those of `AWAY`."""
+        wanted = list(partitions) or list(self._partitions)
+        row = ListOffsetsRequest.ListOffsetsTopic
+        cells = [
+            row.ListOffsetsPartition(partition_index=p, current_leader_epoch=-1, timestamp=LATEST)
+            for p in wanted
+        ]
+        request: Any = ListOffsetsRequest(
+            replica_id=-1, isolation_level=0, topics=[row(name=topic, partitions=cells)]
+        )
+        answer = self._ask(request, 5).topics[0].partitions
+        if any(it.error_code for it in answer):
+            raise ValueError("the broker does not tell yet")
+        return {it.partition_index: it.offset for it in answer}
+
+    def folded(self) -> dict[int, int]:
+        """Up to where people's state has the log."""
+        held = self.redis.mget([keys.fence("people", p) for p in self._partitions])
+        return {p: fence.decode(it).offset if it else 0 for p, it in enumerate(held)}
+
+    def added(self) -> dict[int, int]:
+        """Up to where the published tables have it."""
+        meta = self.redis.get(keys.tables().meta)
+        positions = tables.META_DECODER.decode(meta).positions if meta else [0] * 99
+        return {p: positions[p] for p in self._partitions}
+
+    def stored(self) -> dict[int, int]:
+        """Up to where the stored tables have it."""
+        base = stored_tables(self.redis)
+        return {p: base.positions[p] if base else 0 for p in self._partitions}
+
+    def relayed(self) -> dict[int, int | None]:
+        """By partition, the offset of the first record in the outbox; None where it is empty."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for p in self._partitions:
+                pipe.xrange(keys.outbox(p), count=1)
+            held = pipe.execute()
+        firsts = [int(entries[0][0].partition(b"-")[0]) if entries else None for entries in held]
+        return dict(enumerate(firsts))
+
+    def waiting(self) -> int:
+        """Records in all outboxes."""
+        return sum(self.redis.xlen(keys.outbox(p)) for p in self._partitions)
+
+    def laked(self, topic: str = EVENTS.name, partitions: Iterable[int] = ()) -> dict[int, int]:
+        """Up to where the lake has it."""
+        wanted = list(partitions) or list(self._partitions)
+        return {p: self._lake.bounds(topic, p)[1] for p in wanted}
+
+    def lacks(self, marks: Ends, *, lake: bool = False) -> str:
+        """Who has not got beyond `marks` yet; "" where all have. What is away has not."""
+        with contextlib.suppress(*AWAY):
+            if _short(self.folded(), marks):
+                return "people"
+            if _short(self.added(), marks):
+                return "rollup"
+            if any(it is not None and it < marks[p] for p, it in self.relayed().items()):
+                return "relay"
+            if lake and _short(self.laked(), marks):
+                return "lake"
+            return ""
+        return "Redis"
+
+    def lag(self) -> tuple[int, int] | None:
+        """Records that people's state lacks, and the tables; None while that cannot be told."""
+        with contextlib.suppress(*AWAY):
+            ends = sum(self.ends().values())
+            return ends - sum(self.folded().values()), ends - sum(self.added().values())
+        return None
+
+    def _ask(self, request: Any, version: int) -> Any:
+        request.API_VERSION = version
+        request.with_header(1, "chaos")
+        with socket.create_connection(self._broker, SECONDS) as peer:
+            peer.sendall(bytes(request.encode(header=True, framed=True)))
+            (size,) = struct.unpack(">i", _exactly(peer, 4))
+            frame = _exactly(peer, size)
+        response = ResponseClassRegistry.get_response_class(request.header)
+        return response.decode(frame, version=version, header=True)
+
+
+def _exactly(peer: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = peer.recv(size - len(data))
+        if not more:
+            raise ConnectionError("the broker hung up")
+        data += more
+    return data
+
+
+def _short(reached: Ends, marks: Ends) -> bool:
+    return any(reached[p] < mark for p, mark in marks.items())

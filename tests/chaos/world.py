@@ -1,0 +1,229 @@
+"""The whole system in a folder, broker and Redis behind proxies, and every process at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from infra import services
+from infra.plan import FRESHET, child_environment
+from infra.processes import Program, Supervisor, die_with_parent
+from infra.settings import Settings
+from infra.supervise import System, running
+from tests.chaos.proxy import HOST, Proxies
+
+SERVICES: Final = ("broker", "redis")
+ZOMBIE_SECONDS: Final = 30.0
+AT_WORK: Final = 1
+"""Sockets of a process that has begun to talk to Redis or the broker."""
+KEEP: Final = {
+    # so that what happens seldom happens in a run of seconds
+    "FRESHET_BASE_SECONDS": "2",
+    "FRESHET_LAKE_SECONDS": "1",
+}
+
+
+class World:
+    """`settings` go through the proxies, as the system does; `direct` past them."""
+
+    def __init__(self, system: System, keeper: Supervisor, proxies: Proxies, direct: Settings):
+        self.system, self.proxies, self.direct = system, proxies, direct
+        self._keeper = keeper
+        self._zombies: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def settings(self) -> Settings:
+        return self.system.settings
+
+    @property
+    def logs(self) -> Path:
+        return self.system.directory / "logs"
+
+    def pids(self, name: str) -> list[int]:
+        """Of the processes of a name that run now."""
+        if name not in SERVICES:
+            return self.system.pids(name)
+        pid = self._keeper.children[name].pid
+        return (_children(pid) or [pid]) if pid else []
+
+    def signal(self, pids: Sequence[int], number: signal.Signals) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self, *names: str) -> None:
+        """All at once; each is started again by whoever keeps it."""
+        self.signal([pid for name in names for pid in self.pids(name)], signal.SIGKILL)
+
+    def zombie(self, name: str) -> None:
+        """A second process of a flow, which nobody asked for; returns when it is at work, or fenced."""
+        with (self.logs / f"zombie-{name}.log").open("ab") as output:
+            process = subprocess.Popen(
+                [*FRESHET, "flows", "run", name],
+                env=child_environment(msgspec.structs.replace(self.settings, metrics_port=0)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=die_with_parent(),
+            )
+        self._zombies.append(process)
+        services.wait_until(
+            lambda: process.poll() is not None or _sockets(process.pid) >= AT_WORK,
+            ZOMBIE_SECONDS,
+            f"the zombie of {name} is not at work",
+        )
+
+    def lay_to_rest(self) -> None:
+        for process in self._zombies:
+            process.kill()
+            process.wait()
+        self._zombies.clear()
+
+    def forget(self, seconds: float) -> int:
+        """Redis as after a power cut: what it wrote in the last `seconds` is gone. How many bytes."""
+        file = _append_only(self.direct.data_dir)
+        held = file.stat().st_size
+        time.sleep(seconds)
+        pids = self.pids("redis")
+        self.signal(pids, signal.SIGKILL)
+        for pid in pids:
+            _await_end(pid)
+        if file != _append_only(self.direct.data_dir):
+            return 0  # it began another file meanwhile
+        lost = file.stat().st_size - held
+        os.truncate(file, held)
+        return lost
+
+
+@contextlib.contextmanager
+def world(directory: Path, *, apache: bool = False) -> Iterator[World]:
+    """Everything is up and answers. Errors: RuntimeError, `services.NoService`.
+
+    Call it from the main thread.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    ports = {name: (services.free_port(), services.free_port()) for name in SERVICES}
+    direct = Settings(
+        kafka_bootstrap=f"{HOST}:{ports['broker'][1]}",
+        redis_url=f"redis://{HOST}:{ports['redis'][1]}/0",
+        data_dir=directory,
+    )
+    proxies = Proxies(ports)
+    try:
+        with (
+            _kept(_programs(directory, ports, apache), directory) as keeper,
+            running(
+                directory / "system", environment=_environment(ports, direct), seconds=90
+            ) as system,
+        ):
+            made = World(system, keeper, proxies, direct)
+            try:
+                yield made
+            finally:
+                made.lay_to_rest()
+    finally:
+        proxies.close()
+
+
+def _environment(ports: Mapping[str, tuple[int, int]], direct: Settings) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP": f"{HOST}:{ports['broker'][0]}",
+        "REDIS_URL": f"redis://{HOST}:{ports['redis'][0]}/0",
+        **KEEP,
+    }
+
+
+def _programs(directory: Path, ports: Mapping[str, tuple[int, int]], apache: bool) -> list[Program]:
+    (front, broker), (_, redis) = ports["broker"], ports["redis"]
+    for name in ("broker", "redis", "logs"):
+        (directory / name).mkdir(exist_ok=True)
+    advertised = ["--advertised", f"{HOST}:{front}"]
+    command = [*services.broker_command(broker, directory / "broker"), *advertised]
+    if apache:
+        data = ["--data", str(directory / "broker"), "--port", str(broker)]
+        command = [sys.executable, "-m", "infra.apache_kafka", *data, *advertised]
+    url = f"redis://{HOST}:{redis}/0"
+    return [
+        Program("broker", command, ready=lambda: services.port_answers(broker)),
+        Program(
+            "redis",
+            services.redis_command(redis, directory / "redis"),
+            ready=lambda: services.redis_answers(url),
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def _kept(programs: Sequence[Program], directory: Path) -> Iterator[Supervisor]:
+    """Broker and Redis, started again as `freshet up` would, by a thread that ends with the block."""
+    keeper = Supervisor(programs, directory / "logs", child_environment(Settings()))
+    stop = threading.Event()
+
+    def keep() -> None:
+        try:
+            keeper.run(stop)
+        finally:
+            pid = keeper.children["broker"].pid
+            for child in _children(pid) if pid else ():
+                os.kill(child, signal.SIGKILL)  # it would outlive whoever started it
+            keeper.stop()
+
+    thread = threading.Thread(target=keep, name="keeper")
+    thread.start()
+    try:
+        services.wait_until(
+            lambda: keeper.was_ready or bool(keeper.failure), 90, "broker and Redis do not answer"
+        )
+        if keeper.failure:
+            raise RuntimeError(keeper.failure)
+        yield keeper
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _children(pid: int) -> list[int]:
+    """Apache Kafka is the child of what was started."""
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return []
+
+
+def _sockets(pid: int) -> int:
+    """How many it has open."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found += str(path.readlink()).startswith("socket:")
+    return found
+
+
+def _append_only(directory: Path) -> Path:
+    """The file that Redis appends to now."""
+    files = (directory / "redis" / "appendonlydir").glob("*.incr.aof")
+    return max(files, key=lambda path: int(path.name.split(".")[-3]))
+
+
+def _await_end(pid: int) -> None:
+    """Of a process that somebody else reaps."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.001)

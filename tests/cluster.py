@@ -1,0 +1,90 @@
+"""A Redis Cluster of three nodes, made by the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import redis
+
+from infra import services
+from infra.processes import die_with_parent
+
+SLOTS = 16_384
+NODES = 3
+SECONDS = 30.0
+
+
+class Cluster:
+    """`nodes`: a client of each, in the order of their slots."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.ports = ports
+        self.nodes = [redis.Redis(services.HOST, port) for port in ports]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"{services.HOST}:{port}" for port in self.ports)
+
+    def form(self) -> None:
+        """Gives each its share of the slots, and waits until all know of all."""
+        for n, node in enumerate(self.nodes):
+            mine = range(n * SLOTS // NODES, (n + 1) * SLOTS // NODES)
+            node.execute_command("CLUSTER", "ADDSLOTS", *mine)
+            node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for port in self.ports[1:]:
+            self.nodes[0].execute_command("CLUSTER", "MEET", services.HOST, port)
+        wait(lambda: all(map(self._whole, self.nodes)), "the cluster does not form")
+
+    def _whole(self, node: redis.Redis) -> bool:
+        told = node.execute_command("CLUSTER", "INFO").decode().split()
+        return "cluster_state:ok" in told and f"cluster_known_nodes:{NODES}" in told
+
+    def owner(self, slot: int) -> int:
+        return next(n for n in range(NODES) if slot < (n + 1) * SLOTS // NODES)
+
+    def move(self, slot: int, source: int, target: int) -> None:
+        """Migrates a slot from one node to another, as `redis-cli --cluster reshard` does."""
+        ids = [node.execute_command("CLUSTER", "MYID").decode() for node in self.nodes]
+        there, here = self.nodes[target], self.nodes[source]
+        there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        while names := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            here.execute_command(
+                "MIGRATE", services.HOST, self.ports[target], "", 0, 5000, "KEYS", *names
+            )
+        for node in (there, here, *self.nodes):
+            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+
+def wait(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        ports = []
+        for n in range(NODES):
+            port, home = services.free_port(), directory / str(n)
+            home.mkdir()
+            command = [*services.redis_command(port, home), "--cluster-enabled", "yes"]
+            log = stack.enter_context((home / "log").open("wb"))
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, preexec_fn=die_with_parent()
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            ports.append(port)
+        for port in ports:
+            url = f"redis://{services.HOST}:{port}/0"
+            wait(lambda url=url: services.redis_answers(url), "a node does not answer")  # type: ignore[misc]
+        cluster = Cluster(ports)
+        cluster.form()
+        yield cluster

@@ -1,0 +1,56 @@
+"""A Redis Cluster whose slots move while events are folded: a worker restarts from its fence."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from redis.crc import key_slot
+
+from infra import store
+from infra.settings import Settings
+from schemas import keys
+from tests.cluster import NODES, Cluster
+from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
+from tests.flows.slates import with_slates
+
+pytestmark = [pytest.mark.check, pytest.mark.timeout(120)]
+EVENTS_SENT = 6_000
+
+
+def test_slots_that_move_under_the_flows_lose_and_double_nothing(
+    settings: Settings, redis_cluster: Cluster, tmp_path: Path
+) -> None:
+    mine = msgspec.structs.replace(
+        settings, redis_url=redis_cluster.url, rollup_seconds=0.2, base_seconds=0.5, batch=100
+    )
+    slots = [key_slot(keys.fence("people", p)) for p in (0, 1)]
+    slots.append(key_slot(keys.tables().meta))
+    with store.connect(mine) as client:
+        client.flushall()
+    flows = [Flow(mine, name, tmp_path / f"{name}.log") for name in ("people", "rollup")]
+    moves = iter(slots)
+
+    def meanwhile(n: int) -> None:
+        for flow in flows:
+            flow.revive()
+        if n % (EVENTS_SENT // 4) == EVENTS_SENT // 8 and (slot := next(moves, None)) is not None:
+            source = redis_cluster.owner(slot)
+            redis_cluster.move(slot, source, (source + 1) % NODES)
+
+    rnd = random.Random(11)
+    try:
+        with store.connect(mine) as client:
+            # the keys have to be there when their slot moves
+            produce(mine, traffic(500, 100, rnd), rnd, lambda n: None)
+            wait(lambda: behind(mine, client), lambda: meanwhile(-1))
+            produce(mine, with_slates(traffic(EVENTS_SENT, 400, rnd), rnd), rnd, meanwhile)
+            wait(lambda: behind(mine, client), lambda: meanwhile(-1))
+        assert next(moves, None) is None
+        found = wrong(mine)
+        assert found == dict.fromkeys(found, 0)
+    finally:
+        for flow in flows:
+            flow.kill()

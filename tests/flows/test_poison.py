@@ -1,0 +1,162 @@
+"""Nothing but poison in a partition: it is paused with an alarm, its siblings go on, and an operator
+lets it go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from flows import people
+from flows.kit.run import run as run_flow
+from flows.kit.source import Reader
+from infra import kafka, store
+from infra.letterbox import Letterbox
+from infra.paused import Paused, accept, paused
+from infra.settings import Settings
+from infra.telemetry import METRICS
+from schemas import event as events
+from schemas import fence, keys
+from schemas.topics import EVENTS
+from tests.flows.faults import POISON
+from tests.laws.world import action
+from tests.unit.test_telemetry import samples
+
+LIMIT = 50
+
+
+@pytest.fixture
+def strict(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, poison_limit=LIMIT, batch=20)
+
+
+def say(settings: Settings, partition: int, values: Sequence[bytes | None]) -> None:
+    producer = kafka.producer(settings)
+    for value in values:
+        producer.send(EVENTS.name, value=value, key=b"k", partition=partition)
+    producer.flush()
+    producer.close()
+
+
+def good(*numbers: int) -> list[bytes]:
+    return [events.encode(action(n)) for n in numbers]
+
+
+def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, ...], float]:
+    """Runs the flow until every partition is at its end, or paused. What it exports then."""
+    reader = Reader(settings, EVENTS.name, until_end=True)
+    worker = people.People(settings, partitions, reader)
+    try:
+        run_flow(people.dataflow(worker))
+        return samples(worker.meter.telemetry.render())
+    finally:
+        worker.close()
+
+
+def stands(settings: Settings) -> dict[int, int]:
+    with store.connect(settings) as client:
+        held = {p: client.get(keys.fence("people", p)) for p in range(settings.partitions)}
+    return {p: fence.decode(it).offset for p, it in held.items() if it}
+
+
+def told(settings: Settings) -> list[Paused]:
+    with store.connect(settings) as client:
+        return paused(client, settings)
+
+
+def letters(settings: Settings) -> int:
+    box = Letterbox(settings)
+    box.close()
+    return len(box.letters)
+
+
+def test_ten_thousand_is_the_limit_unless_a_setting_says_otherwise() -> None:
+    assert Settings().poison_limit == 10_000
+    assert METRICS["freshet_flow_paused"].labels == ("flow", "partition")
+
+
+def test_a_row_of_poison_pauses_its_partition_and_no_other(
+    strict: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    say(strict, 0, [*good(1), *[POISON] * 120, *good(2)])
+    say(strict, 1, good(*range(10, 200)))
+    with caplog.at_level(logging.ERROR):
+        metrics = fold(strict)
+    (stopped,) = told(strict)
+    assert (stopped.topic, stopped.flow, stopped.partition) == ("events", "people", 0)
+    # at the end of the batch in which the limit was reached
+    assert LIMIT <= stopped.row < LIMIT + strict.batch
+    assert stopped.stands == stands(strict)[0] == 1 + stopped.row
+    assert stands(strict)[1] == 190
+    assert metrics[("freshet_flow_paused", "people", "0")] == 1
+    assert metrics[("freshet_flow_paused", "people", "1")] == 0
+    (line,) = [it for it in caplog.messages if "PAUSED" in it]
+    assert "freshet dead-letters resume events 0" in line
+
+    fold(strict)
+    assert told(strict) == [stopped], "a restart changes nothing"
+
+    with store.connect(strict) as client:
+        accept(client, "events", 0, 122)
+    assert told(strict) == []
+    metrics = fold(strict)
+    assert (stands(strict)[0], told(strict)) == (122, [])
+    assert metrics[("freshet_flow_paused", "people", "0")] == 0
+    assert letters(strict) == 120
+
+
+def test_the_count_survives_restarts_and_a_good_record_ends_the_row(strict: Settings) -> None:
+    say(strict, 0, [POISON] * 30)
+    fold(strict, [0])
+    say(strict, 0, [None] * 15 + good(1) + [POISON] * 10)
+    fold(strict, [0])
+    assert (told(strict), stands(strict)[0]) == ([], 56)
+    say(strict, 0, [POISON] * 39)
+    fold(strict, [0])
+    assert told(strict) == []
+    say(strict, 0, [POISON])
+    fold(strict, [0])
+    assert told(strict) == [Paused("events", "people", 0, LIMIT, 96)]
+
+
+def test_what_comes_beyond_what_was_accepted_is_counted_anew(strict: Settings) -> None:
+    say(strict, 2, [POISON] * 60)
+    fold(strict, [2])
+    with store.connect(strict) as client:
+        accept(client, "events", 2, 60)
+    say(strict, 2, [POISON] * (LIMIT - 1))
+    fold(strict, [2])
+    assert (told(strict), stands(strict)[2]) == ([], 109)
+    say(strict, 2, [POISON] * 40)
+    fold(strict, [2])
+    (stopped,) = told(strict)
+    assert stopped.stands < 149
+
+
+def test_a_running_flow_goes_on_once_it_is_told(strict: Settings) -> None:
+    """The same worker, not a new one: it looks for the word between its polls."""
+    say(strict, 0, [POISON] * 60 + good(1))
+    reader = Reader(strict, EVENTS.name)
+    worker = people.People(strict, [0], reader)
+    before = reader.before_poll
+    seen: list[list[Paused]] = []
+
+    def between() -> None:
+        now = told(strict)
+        if now and not seen:
+            seen.append(now)
+            with store.connect(strict) as client:
+                accept(client, "events", 0, 61)
+        before()
+        if stands(strict).get(0) == 61:
+            reader.stop.set()
+
+    reader.before_poll = between
+    try:
+        run_flow(people.dataflow(worker))
+    finally:
+        worker.close()
+    assert len(seen) == 1
+    assert stands(strict)[0] == 61

@@ -1,0 +1,37 @@
+"""A log read once and held, for tests that go through it often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from infra.log import Batch, LogReader, OffTheLog
+
+
+class Recorded:
+    """A `LogReader` of what `log` held of a topic when this was made."""
+
+    def __init__(self, log: LogReader, topic: str, partitions: int) -> None:
+        self._bounds = {p: log.bounds(topic, p) for p in range(partitions)}
+        self._batches = {p: list(log.read(topic, p, *bounds)) for p, bounds in self._bounds.items()}
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return self._bounds[partition]
+
+    def read(
+        self, topic: str, partition: int, start: int, end: int, size: int = 20_000
+    ) -> Iterator[Batch]:
+        first, last = self._bounds[partition]
+        if not first <= start <= end <= last:
+            raise OffTheLog(f"partition {partition} holds offsets {first} to {last}")
+        for batch in self._batches[partition]:
+            keep = [n for n, offset in enumerate(batch.offsets) if start <= offset < end]
+            if batch.next > start and batch.first < end:
+                yield Batch(
+                    partition,
+                    max(start, batch.first),
+                    min(end, batch.next),
+                    [batch.offsets[n] for n in keep],
+                    [batch.stamps[n] for n in keep],
+                    [batch.values[n] for n in keep],
+                    keys=[batch.keys[n] for n in keep],
+                )

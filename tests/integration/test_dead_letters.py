@@ -1,0 +1,217 @@
+"""`freshet dead-letters` over real topics: each letter counts once, and its record is sent once more."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from kafka import TopicPartition
+
+from flows import people
+from flows.kit.letters import MOST_BYTES, Letters
+from flows.kit.run import run as run_flow
+from flows.kit.source import Reader
+from infra import kafka, letterbox
+from infra.cli.main import cli
+from infra.letterbox import Letterbox
+from infra.settings import Settings, to_environment
+from schemas import dead_letter
+from schemas import event as events
+from schemas.dead_letter import REDRIVEN, TRIES, DeadLetter, Redrive
+from schemas.topics import DEAD_LETTERS, EVENTS
+from tests.flows.faults import POISON
+from tests.laws.world import T0, action
+
+SECRET = b"swordfish of nineteen"
+
+
+def say(settings: Settings, partition: int, values: Sequence[bytes | None]) -> None:
+    producer = kafka.producer(settings)
+    for value in values:
+        producer.send(EVENTS.name, value=value, key=b"somebody", partition=partition)
+    producer.flush()
+    producer.close()
+
+
+def fold(settings: Settings) -> None:
+    worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+    try:
+        run_flow(people.dataflow(worker))
+    finally:
+        worker.close()
+
+
+def log_of(settings: Settings, topic: str) -> list[Any]:
+    """Every record of a topic."""
+    consumer = kafka.consumer(settings, max_poll_records=5000)
+    try:
+        parts = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(parts)
+        consumer.seek_to_beginning()
+        ends, found = consumer.end_offsets(parts), []
+        while any(consumer.position(part) < ends[part] for part in parts):
+            found += [it for records in consumer.poll(500).values() for it in records]
+        return found
+    finally:
+        consumer.close()
+
+
+def once_more(settings: Settings) -> list[Any]:
+    """The records of `events` that were sent once more."""
+    return [it for it in log_of(settings, EVENTS.name) if dict(it.headers).get(REDRIVEN)]
+
+
+def freshet(settings: Settings, *arguments: object, code: int = 0) -> Any:
+    done = CliRunner(env=to_environment(settings)).invoke(
+        cli, ["dead-letters", *map(str, arguments)], prog_name="freshet"
+    )
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout) if "--json" in arguments else done.output
+
+
+def letter(n: int, value: bytes | None = POISON, **more: Any) -> DeadLetter:
+    told = {"topic": "events", "partition": 1, "offset": n, "reason": "not_json", "record_at": T0}
+    return DeadLetter(**{**told, "value": value, "key": b"somebody", **more})
+
+
+def put(settings: Settings, *letters: DeadLetter) -> None:
+    sender = Letters(settings)
+    sender.send(list(letters))
+    sender.close()
+
+
+def test_letters_are_counted_by_identity_and_their_bytes_are_asked_for(settings: Settings) -> None:
+    say(settings, 2, [SECRET, None, b"\xff"])
+    say(settings, 3, [SECRET])
+    fold(settings)
+    put(settings, letter(0, SECRET, partition=3))  # a flow that ended before its commit
+    told = freshet(settings, "list", "--json")
+    assert told["paused"] == []
+    assert {(it["partition"], it["reason"]): it["letters"] for it in told["groups"]} == {
+        (2, "empty"): 1,
+        (2, "not_json"): 2,
+        (3, "not_json"): 1,
+    }
+    each = freshet(settings, "list", "--each", "--partition", 3, "--json")["letters"]
+    assert [(it["id"], it["repeats"], it["bytes"]) for it in each] == [
+        ("events:3:0", 1, len(SECRET))
+    ]
+    assert "swordfish" not in freshet(settings, "list") + freshet(settings, "show", "events:3:0")
+    assert "swordfish" in freshet(settings, "show", "events:3:0", "--bytes")
+    assert "no such dead letter" in freshet(settings, "show", "events:3:9", code=1)
+
+
+def test_a_record_is_sent_once_more_and_never_again(settings: Settings) -> None:
+    say(settings, 2, [SECRET, None])
+    fold(settings)
+    assert freshet(settings, "redrive", "--all", "--dry-run", "--json")["sent"] == 2
+    assert once_more(settings) == []
+    assert freshet(settings, "redrive", "--reason", "not_json", "--json")["sent"] == 1
+    (record,) = once_more(settings)
+    assert (record.partition, record.key, record.value) == (2, b"somebody", SECRET)
+    told = freshet(settings, "redrive", "events:2:0", "--json")
+    assert (told["sent"], told["redriven_before"]) == (0, 1)
+    assert len(once_more(settings)) == 1
+    assert freshet(settings, "list", "--state", "redriven", "--json")["groups"][0]["letters"] == 1
+
+    fold(settings)  # it fails again: a new letter, and the loop can be seen
+    again = freshet(settings, "show", f"events:2:{record.offset}", "--json")
+    assert (again["tries"], again["state"]) == (1, "waiting")
+    freshet(settings, "redrive", f"events:2:{record.offset}")
+    fold(settings)
+    third = freshet(settings, "list", "--each", "--json")["letters"]
+    assert sorted(it["tries"] for it in third) == [0, 0, 1, 2]
+    assert "say which" in freshet(settings, "redrive", code=2)
+
+
+def test_an_old_letter_without_a_key_is_read_and_goes_to_its_partition(settings: Settings) -> None:
+    old = b'{"topic":"events","partition":3,"offset":7,"reason":"x","value":"QQ==","record_at":5}'
+    assert dead_letter.decode(old) == letter(
+        7, b"A", partition=3, reason="x", key=None, record_at=5
+    )
+    put(settings, dead_letter.decode(old))
+    assert freshet(settings, "redrive", "--all", "--json")["sent"] == 1
+    (record,) = once_more(settings)
+    assert (record.partition, record.key, record.value) == (3, None, b"A")
+
+
+def test_of_two_that_redrive_at_once_one_sends(settings: Settings) -> None:
+    put(settings, *[letter(n) for n in range(2500)])
+    keep = lambda it: True  # noqa: E731
+    boxes = [Letterbox(settings, keep) for _ in range(2)]
+    outcomes = []
+    both = [
+        threading.Thread(target=lambda box=box: outcomes.append(box.redrive(list(box.letters))))
+        for box in boxes
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    for box in boxes:
+        box.close()
+    sent = [name for outcome in outcomes for name in outcome.sent]
+    assert len(sent) == len(set(sent)) == len(once_more(settings)) == 2500
+    others = [len(it.before) + len(it.elsewhere) for it in outcomes]
+    assert sum(others) == 2500
+
+
+@pytest.mark.parametrize("age_s", [1, letterbox.CLAIM_SECONDS + 1])
+def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: float) -> None:
+    """The run before sent the record of 1, not that of 2, and was killed before it said so."""
+    now = letterbox._now()
+    claim = Redrive(by="gone", at=now - int(age_s * 1000), end=0)
+    put(settings, letter(1), letter(2), letter(1, redrive=claim), letter(2, redrive=claim))
+    producer = kafka.producer(settings)
+    headers = [(REDRIVEN, b"events:1:1"), (TRIES, b"1")]
+    producer.send(EVENTS.name, POISON, b"somebody", headers=headers, partition=1).get(10)
+    producer.close()
+    told = freshet(settings, "redrive", "--all", "--json")
+    if age_s < letterbox.CLAIM_SECONDS:
+        assert (told["sent"], told["claimed_by_another_run"]) == (0, 2)
+    else:
+        assert (told["sent"], told["redriven_before"]) == (1, 1)
+        told = freshet(settings, "redrive", "--all", "--json")
+        assert (told["sent"], told["redriven_before"]) == (0, 2)
+    sent = Counter(dict(it.headers)[REDRIVEN] for it in once_more(settings))
+    assert set(sent.values()) == {1}
+
+
+def test_a_good_record_in_a_letter_is_folded_once(settings: Settings) -> None:
+    """As after a release that reads what the one before did not."""
+    put(settings, letter(5, events.encode(action(1))))
+    for _ in range(2):
+        freshet(settings, "redrive", "--all")
+    fold(settings)
+    assert [events.decode(it.value) for it in log_of(settings, EVENTS.name)] == [action(1)]
+
+
+def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings) -> None:
+    long = b"x" * (MOST_BYTES + 1)
+    say(settings, 1, [long])
+    fold(settings)
+    (record,) = log_of(settings, DEAD_LETTERS.name)
+    assert len(record.value) < 1000
+    assert freshet(settings, "list", "--json")["groups"][0]["bytes"] == len(long)
+    assert freshet(settings, "redrive", "--all", "--json")["sent"] == 1
+    (record,) = once_more(settings)
+    assert record.value == long
+    put(settings, letter(99, None, size=len(long)))
+    assert "keeps them no more: events:1:99" in freshet(settings, "redrive", "--all", code=1)
+
+
+def test_a_letter_of_a_partition_that_is_not_there_is_an_error(settings: Settings) -> None:
+    put(settings, letter(1, partition=77))
+    told = freshet(settings, "redrive", "--all", code=1)
+    assert "topic events has no partition 77" in told
+
+
+def test_resume_names_the_partitions_that_there_are(settings: Settings) -> None:
+    assert "partitions 0 to 3" in freshet(settings, "resume", "events", 4, code=2)
+    say(settings, 1, [POISON])
+    assert "poison before offset 1 is accepted" in freshet(settings, "resume", "events", 1)

@@ -1,0 +1,104 @@
+"""The lake in a bucket: over HTTP, against the S3 endpoint that the package moto ships (`moto_server`)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from pyarrow import fs
+
+from flows.kit.run import run as run_flow
+from flows.lake import Lake as Flow
+from flows.lake import dataflow
+from infra import services
+from infra.cli.sql import Tables
+from infra.lake import Lake, open_log
+from infra.lake import errors as lake_errors
+from infra.lake.compact import compact
+from infra.lake.store import Store
+from infra.lake.sweep import sweep
+from infra.settings import Settings
+from schemas.topics import EVENTS
+from tests import lakes
+from tests.conftest import _await, _start, _stop
+from tests.integration.test_lake_flow import fill, same
+from tests.lakes import DAY, HOUR, everything, put
+
+pytestmark = pytest.mark.check
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A URL of an empty bucket; what asks for it has credentials in its environment."""
+    port, log = services.free_port(), tmp_path_factory.mktemp("s3") / "log"
+    command = [
+        str(Path(sys.executable).with_name("moto_server")),
+        "-H",
+        services.HOST,
+        "-p",
+        str(port),
+    ]
+    with log.open("wb") as output:
+        process: subprocess.Popen[bytes] = _start(command, output.fileno())
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    try:
+        _await(lambda: services.port_answers(port), process, log)
+        options = f"endpoint_override={services.HOST}:{port}&scheme=http&region=us-east-1"
+        made, path = fs.FileSystem.from_uri(f"s3://lake?{options}&allow_bucket_creation=true")
+        made.create_dir(path)
+        yield f"s3://lake/{{}}?{options}"
+    finally:
+        patch.undo()
+        _stop(process)
+
+
+def test_the_flow_writes_to_a_bucket_and_everybody_reads_from_it(
+    settings: Settings, bucket: str
+) -> None:
+    settings = msgspec.structs.replace(settings, lake_url=bucket.format("flow"))
+    fill(settings)
+    for _ in range(2):
+        flow = Flow(settings, until_end=True)
+        run_flow(dataflow(flow))
+        flow.close()
+    assert all(same(settings, EVENTS.name, p) for p in range(settings.partitions))
+    assert not settings.data_dir.joinpath("lake").exists()
+    assert open_log(settings).bounds(EVENTS.name, 0) == (0, 301)
+    names, rows = Tables(settings).ask(
+        'SELECT count(*) AS n, max("offset") AS last FROM events WHERE partition = 0'
+    )
+    assert (names, list(rows)) == (["n", "last"], [(301, 300)])
+
+
+def test_a_day_is_compacted_and_swept_there(bucket: str) -> None:
+    lake = Lake(Store(bucket.format("days")))
+    put(lake, lakes.a_day(2_000, 20, 8))
+    put(lake, lakes.a_day(100, 20, 1, day=DAY + 24 * HOUR, start=2_000))
+    before = everything(lake)
+    (done,) = compact(lake, EVENTS.name, 0, DAY + 30 * HOUR)
+    assert done.replaced == 8
+    assert everything(lake)[:5] == before[:5]
+    swept = sweep(lake, EVENTS.name, max(it.at for it in lake.store.list("")) + 3601)
+    assert (swept.entries, swept.objects) == (8, 8)
+    assert everything(lake)[:5] == before[:5]
+
+
+def test_an_object_that_was_cut_is_told(bucket: str) -> None:
+    lake = Lake(Store(bucket.format("cut")))
+    (entry,) = put(lake, lakes.a_day(100, 5, 1))
+    lake.store.put(entry.name, lake.store.get(entry.name)[:-9])
+    with pytest.raises(lake_errors.LakeTorn, match=entry.name):
+        everything(lake)
+
+
+def test_a_bucket_that_is_not_there(bucket: str) -> None:
+    lake = Lake(Store(bucket.format("x").replace("s3://lake/", "s3://another/")))
+    with pytest.raises(lake_errors.LakeAway, match="the lake takes nothing: data/events"):
+        put(lake, lakes.a_day(10, 5, 1))

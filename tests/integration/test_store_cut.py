@@ -1,0 +1,50 @@
+"""A store whose connections break: every read ends, with what is there or with the word that it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import msgspec
+import uvloop
+
+from infra import services, store
+from infra.settings import Settings
+from schemas.event import Pseudonym
+from serving.generation import Generation
+from serving.person import PersonReader, StoreDown
+from tests.chaos.proxy import HOST, Proxies
+
+READS = 800
+SOMEBODY = Pseudonym("0" * 32)
+
+
+async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[str]:
+    """Every connection is reset again and again, and in between there is no way: how reads ended."""
+    client = store.connect_async(settings)
+    reader, ends = PersonReader(client, Generation(client)), Counter[str]()
+    for n in range(READS):
+        if n % 20 == 0:
+            proxies.tell("redis", is_open=n % 40 != 0, cut=True)
+        reader._down_until = 0.0  # each is to try
+        try:
+            async with asyncio.timeout(10):
+                await reader.read(SOMEBODY, 0)
+            ends["read"] += 1
+        except StoreDown as error:
+            ends[str(error)] += 1
+    await client.aclose()
+    return ends
+
+
+def test_a_read_ends_however_its_connection_breaks(settings: Settings) -> None:
+    front, redis = services.free_port(), services.redis_ports(settings.redis_url)[0]
+    proxies = Proxies({"redis": (front, redis)})
+    through = msgspec.structs.replace(settings, redis_url=f"redis://{HOST}:{front}/0")
+    try:
+        ends = uvloop.run(read_while_it_breaks(through, proxies))
+    finally:
+        proxies.close()
+    assert sum(ends.values()) == READS
+    assert ends["read"] > 0
+    assert set(ends) == {"read", "ConnectionError"}

@@ -1,0 +1,333 @@
+"""Laws 4 and 7 of links: whenever and however often an outbox arrives, everything counts once.
+
+Two anonymous ids in partitions of their own are (or are not) linked to people of a third. What their
+outboxes send is put into the people's log anywhere among what the people do, in order, with repetitions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import impressions, reference
+from models.features import counts, read_row, ring
+from models.outcomes import STATE
+from models.tables import Tables
+from schemas import event as events
+from schemas import keys, links
+from schemas.event import Action, Link, Linking, Merge, Served
+from schemas.facts import STATES
+from schemas.identity import category_hash, item_hash
+from tests.laws.world import (
+    T0,
+    Memory,
+    action,
+    assigned,
+    fold_log,
+    log_of,
+    person,
+    served,
+    u64s,
+)
+
+ANN, BEN, USER, OTHER = 1, 2, 3, 4
+HOME = 2
+"""Partition of the people; Ann's is 0, Ben's 1."""
+ITEMS = [f"i{n}" for n in range(6)]
+EXPERIMENTS = {ANN: (assigned("x"),), BEN: (assigned("x", "b"),), USER: (assigned("x"),), OTHER: ()}
+one_record = st.fixed_dictionaries(
+    {
+        "who": st.sampled_from([ANN, ANN, BEN, USER, USER, OTHER]),
+        "what": st.sampled_from(
+            ["served", "display", "click", "click", "purchase", "view", "hide"]
+        ),
+        "item": st.sampled_from(ITEMS),
+        "slate": st.tuples(st.sampled_from([ANN, ANN, BEN, USER, OTHER]), st.integers(0, 3)),
+        "named": st.sampled_from([True, True, True, False]),
+        "back": st.sampled_from([0, 0, 0, 5_000, 9 * 86_400_000]),
+    }
+)
+records = st.lists(one_record, min_size=1, max_size=60)
+law = settings(max_examples=80, deadline=None)
+splits = st.lists(st.integers(1, 20), max_size=4)
+
+
+class Case(NamedTuple):
+    """What each id's partition holds, in order, without what outboxes send."""
+
+    logs: dict[int, list[events.Event]]
+    """Ann's, Ben's, the people's."""
+
+
+def made(n: int, d: dict[str, Any]) -> events.Event:
+    who, (owner, number) = d["who"], d["slate"]
+    if d["what"] == "served":
+        items = [ITEMS[(number + at) % len(ITEMS)] for at in range(3)]
+        drawn = {"explored": number, "experiments": EXPERIMENTS[who]}
+        return served(f"s{who}-{number}", items, who, T0 + n * 1000, **drawn)
+    at = T0 + n * 1000
+    slate = f"s{owner}-{number}" if d["named"] else ""
+    return action(n, who, d["item"], d["what"], at=at - d["back"], received_at=at, slate_id=slate)
+
+
+def partition(who: int) -> int:
+    return {ANN: 0, BEN: 1}.get(who, HOME)
+
+
+def case(drawn: Sequence[dict[str, Any]], linked: Sequence[tuple[int, int, int]]) -> Case:
+    """`linked`: (place among all records, anonymous id, person); each link has its mark."""
+    logs: dict[int, list[events.Event]] = {0: [], 1: [], HOME: []}
+    waiting = sorted(linked)
+    for n, d in enumerate([*drawn, None]):
+        while waiting and (d is None or waiting[0][0] <= n):
+            place, of, to = waiting.pop(0)
+            name, at = f"l{place}-{of}-{to}", T0 + n * 1000 - 500
+            logs[partition(of)].append(
+                Link(event_id=name, person=person(of), to=person(to), received_at=at)
+            )
+            logs[HOME].append(Linking(person=person(to), of=person(of), link=name, received_at=at))
+        if d is not None:
+            event = made(n, d)
+            logs[partition(d["who"])].append(event)
+    return Case(logs)
+
+
+def sent(memory: Memory, source: int) -> list[events.Event]:
+    return [events.decode(f[b"v"]) for _, f in memory.streams.get(keys.outbox(source), [])]
+
+
+def woven(
+    own: Sequence[events.Event], outboxes: Iterable[Sequence[events.Event]], rnd: Any
+) -> list[events.Event]:
+    """Everything in one log: each part in order, and now and then a relay starts again from before."""
+    parts = [list(own), *map(list, outboxes)]
+    at, log = [0] * len(parts), []
+    while open_ := [n for n, part in enumerate(parts) if at[n] < len(part)]:
+        n = rnd.choice(open_)
+        log.append(parts[n][at[n]])
+        at[n] += 1
+        if n and rnd.random() < 0.2:
+            log += parts[n][rnd.randrange(at[n]) : at[n]]
+    return log
+
+
+class Folded(NamedTuple):
+    memories: list[Memory]
+    """By partition."""
+    log: list[events.Event]
+    """Of the people, with what was sent to them."""
+
+    @property
+    def home(self) -> Memory:
+        return self.memories[HOME]
+
+
+def folded(told: Case, rnd: Any, sizes: Sequence[int] = ()) -> Folded:
+    sources = [fold_log(log_of(told.logs[p]), sizes, partition=p) for p in (0, 1)]
+    log = woven(told.logs[HOME], [sent(m, p) for p, m in enumerate(sources)], rnd)
+    home = fold_log(log_of(log), sizes, partition=HOME, restart=len(sizes) % 2 == 0)
+    return Folded([*sources, home], log)
+
+
+# -- what must have come of it, of the sets of records alone ----------------------------------
+
+
+def owner(told: Case, of: int) -> str:
+    """Whom the first link of an anonymous id names; else the id itself."""
+    for event in told.logs[partition(of)]:
+        if isinstance(event, Link) and event.person == person(of):
+            return event.to
+    return person(of)
+
+
+def everything(told: Case) -> Iterator[events.Event]:
+    """Without repetitions: of two records of one event the first counts."""
+    for log in told.logs.values():
+        seen: set[tuple[str, str]] = set()
+        for event in log:
+            if not isinstance(event, Merge) and (event.person, event.event_id) not in seen:
+                seen.add((event.person, event.event_id))
+                yield event
+
+
+class Expected:
+    """`slots`: (placement, item, state) -> how often. `units`: counts of each (id, experiment)."""
+
+    def __init__(self, told: Case) -> None:
+        group = {person(of): owner(told, of) for of in (ANN, BEN)}
+        self.group = group
+        slates = {e.slate_id: e for e in everything(told) if isinstance(e, Served)}
+        self.slates = slates
+        self.acts = [e for e in everything(told) if isinstance(e, Action)]
+        states = {(s, item): {0} for s, e in slates.items() for item in e.items}
+        for e in self.acts:
+            slate = slates.get(e.slate_id)
+            if slate is None or self.who(e.person) != self.who(slate.person):
+                continue
+            if e.action in STATE and (e.slate_id, e.item_id) in states:
+                states[e.slate_id, e.item_id].add(STATE[e.action])
+        self.slots: Counter[object] = Counter()
+        self.units: dict[tuple[str, str], list[int]] = {}
+        for (name, item), reached in states.items():
+            slate = slates[name]
+            self.slots.update((category_hash("home"), item_hash(item), state) for state in reached)
+            for each in slate.experiments:
+                held = self.units.setdefault((slate.person, each.variant), [0] * len(STATES))
+                for state in reached:
+                    held[state] += 1
+
+    def who(self, of: str) -> str:
+        return self.group.get(events.Pseudonym(of), events.Pseudonym(of))
+
+    def check_sums(self, memories: Sequence[Memory]) -> None:
+        found = Counter(row[1:4] for p, m in enumerate(memories) for row in m.arms(p))
+        assert found == self.slots
+        tables = Tables(len(memories))
+        for p, memory in enumerate(memories):
+            for entry in memory.entries(p):
+                tables.apply(p, entry)
+        rows = {int(row["variant"]): row for row in tables.moments.of("x", 1)}
+        for variant in ("a", "b"):
+            units = [held for (_, named), held in self.units.items() if named == variant]
+            if not units:
+                assert category_hash(variant) not in rows
+                continue
+            row, counted = rows[category_hash(variant)], np.array(units, np.int64)
+            assert row["units"] == len(units)
+            assert row["sums"].tolist() == counted.sum(0).tolist()
+            assert row["squares"].tolist() == (counted.T @ counted).tolist()
+
+    def check_person(self, memory: Memory, who: int) -> None:
+        """What they and all who turned out to be them did, whoever's partition it lies in."""
+        mine = [e for e in self.acts if self.who(e.person) == person(who)]
+        plain = [
+            event
+            for one in {e.person for e in mine}
+            for event in reference.by_person((n, e) for n, e in enumerate(mine) if e.person == one)[
+                one
+            ]
+        ]
+        row = read_row(memory.values.get(keys.row(HOME, person(who))))
+        if plain:
+            assert counts.value(row) == counts.reference(plain)
+            assert ring.value(row) == ring.reference(plain)
+        seen = memory.values.get(keys.seen(HOME, person(who)))
+        assert set(u64s(seen)) == {item for e in plain for item in reference.seen([e])}
+        hidden = memory.values.get(keys.hidden(HOME, person(who)))
+        assert set(u64s(hidden)) == {e.item for e in plain if reference.hidden([e])}
+        shown = impressions.read(memory.values.get(keys.impressions(HOME, person(who))))
+        slates = [s for s in self.slates.values() if self.who(s.person) == person(who)]
+        assert impressions.value(shown) == impressions.reference(
+            (s.received_at // 1000, [item_hash(item) for item in dict.fromkeys(s.items)])
+            for s in sorted(slates, key=lambda s: s.received_at)
+        )
+
+    def check_links(self, told: Case, memory: Memory, who: int) -> None:
+        held = links.decode(memory.values.get(keys.link(HOME, person(who))))
+        won = {
+            (e.received_at, e.person)
+            for p in (0, 1)
+            for e in told.logs[p][::-1]
+            if isinstance(e, Link) and self.who(e.person) == e.to == person(who)
+        }
+        earliest = min([s.received_at for s in self.slates.values() if s.person == person(who)],
+                       default=None)  # fmt: skip
+        # of two links of one id to the same person the first is the one
+        early = {(at, of) for at, of in won if earliest is None or at <= earliest}
+        assert held.pending == 0
+        assert held.first == (min(early)[1] if early else "")
+
+
+linkings = st.lists(
+    st.tuples(
+        st.integers(0, 60), st.sampled_from([ANN, ANN, BEN]), st.sampled_from([USER, USER, OTHER])
+    ),
+    max_size=4,
+)
+
+
+@law
+@given(records, linkings, splits, st.randoms(use_true_random=False))
+def test_everything_counts_once_whenever_an_outbox_arrives(
+    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int], rnd: Any
+) -> None:
+    check(case(drawn, linked), rnd, sizes)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_everything_counts_once_in_a_crowded_log(seed: int) -> None:
+    """Ann and Ben are linked, once and again, in the middle of much that comes of their slates."""
+    rnd = random.Random(seed)
+    drawn = [
+        {
+            "who": rnd.choice([ANN, ANN, BEN, USER, USER, OTHER]),
+            "what": rnd.choice(["served", "display", "click", "click", "purchase", "hide"]),
+            "item": rnd.choice(ITEMS),
+            "slate": (rnd.choice([ANN, ANN, BEN, USER, OTHER]), rnd.randrange(4)),
+            "named": rnd.random() < 0.9,
+            "back": rnd.choice([0, 0, 0, 5_000]),
+        }
+        for _ in range(rnd.choice([40, 200]))
+    ]
+    linked = [
+        (rnd.randrange(len(drawn)), of, rnd.choice([USER, USER, OTHER])) for of in (ANN, ANN, BEN)
+    ]
+    check(case(drawn, linked), rnd, [rnd.randrange(1, 30) for _ in range(3)])
+
+
+def check(told: Case, rnd: Any, sizes: Sequence[int]) -> None:
+    done, expected = folded(told, rnd, sizes), Expected(told)
+    expected.check_sums(done.memories)
+    for who in (USER, OTHER):
+        expected.check_person(done.home, who)
+        expected.check_links(told, done.home, who)
+    # what they did counts where they did it (three times a day, with what a merge brought among it)
+    acted = {offset for offset, event in enumerate(done.log) if isinstance(event, Action)}
+    assert {fact[0] for fact in done.home.all_facts(HOME)} <= acted
+
+
+@law
+@given(records, linkings, splits, st.randoms(use_true_random=False))
+def test_law_4_any_split_gives_the_same_state_with_links(
+    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int], rnd: Any
+) -> None:
+    told = case(drawn, linked)
+    log = folded(told, rnd).log
+    for p, of in ((0, told.logs[0]), (1, told.logs[1]), (HOME, log)):
+        if not of:
+            continue
+        whole = fold_log(log_of(of), partition=p)
+        single = fold_log(log_of(of), [1], partition=p, restart=True)
+        pieces = fold_log(log_of(of), sizes, partition=p, restart=len(sizes) % 2 == 0)
+        assert whole.state() == single.state() == pieces.state()
+        assert whole.arms(p) == single.arms(p) == pieces.arms(p)
+        assert whole.moments(p) == single.moments(p) == pieces.moments(p)
+
+
+@law
+@given(records, linkings, st.randoms(use_true_random=False))
+def test_law_7_what_is_sent_twice_changes_nothing(
+    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], rnd: Any
+) -> None:
+    log = folded(case(drawn, linked), rnd).log
+    numbers: set[object] = set()
+    once = []
+    for event in log:
+        if isinstance(event, Merge):
+            if (event.source, event.offset, event.n) in numbers:
+                continue
+            numbers.add((event.source, event.offset, event.n))
+        once.append(event)
+    one, twice = (fold_log(log_of(it), partition=HOME) for it in (once, log))
+    for state in (one, twice):
+        for key in [key for key in state.values if key.startswith(b"dd:")]:
+            del state.values[key]  # buckets are of record times, and these logs differ in length
+    assert one.state() == twice.state()
+    assert [row[1:] for row in one.arms(HOME)] == [row[1:] for row in twice.arms(HOME)]

@@ -1,0 +1,123 @@
+"""No interaction is dropped because the write before it was still in flight (Metarank's issue 1620).
+
+There a feature's value was read back for every interaction while its last write was under way, so what
+the last one added was lost, "on essentially every interaction" of a quick user. Here one owner folds a
+partition in order, and commits only if nobody else did since it read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flows.folds.batch import Decoded
+from flows.folds.people import VERSION, PeopleFold
+from flows.kit.commit import Fenced, commit
+from flows.kit.stand import stand
+from infra import store
+from infra.cli import verify_person
+from infra.cli.verify_person import PARTS
+from infra.cli.verify_report import Found
+from infra.kafka import TopicInfo
+from infra.settings import Settings
+from models.features import counts, read_row
+from models.reference import Partition
+from models.reference.sample import Sample
+from schemas import keys
+from tests.laws.world import Record, action, cuts, log_of, person, served
+
+TOPIC = TopicInfo("topic-1", 4)
+DAY = 86_400_000
+ACTS = 240
+LOG: list[Record] = log_of(
+    [
+        served(f"s{n}", [f"i{n % 9}", "i1"]) if n % 12 == 11 else
+        action(n, 1, f"i{n % 70}", ["view", "click", "purchase", "hide"][n % 4],
+               slate_id=f"s{n - n % 12 - 1}" if n % 3 else "")
+        for n in range(ACTS)
+    ]
+)  # fmt: skip
+"""One person, as quick as can be."""
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    with store.connect(Settings(redis_url=redis_url)) as connected:
+        connected.flushall()
+        yield connected
+
+
+class Worker:
+    """A flow's worker on partition 0, that keeps rows in memory (or, with `cache` 0, reads each again)."""
+
+    def __init__(self, client: Any, cache: int) -> None:
+        self.client = client
+        fence = stand(client, "people", 0, TOPIC, 0, 10**9, VERSION)
+        self.fold = PeopleFold(0, fence, client.mget, DAY, cache)
+
+    @property
+    def next(self) -> int:
+        return self.fold.fence.offset
+
+    def take(self, part: list[Record]) -> None:
+        """Folds and commits. Errors: `Fenced`."""
+        batch = Decoded(0, self.next, part[-1][0] + 1, part, [stamp for _, stamp, _ in part])
+        commit(self.client, self.fold.fold(self.fold.dedupe(batch)))
+
+
+def dropped(client: Any) -> list[object]:
+    """Everything of the person that is not what all of the log makes of them."""
+    told, found, name = Partition(DAY, Sample(None)), Found(), person(1)
+    for offset, stamp, event in LOG:
+        told.take(offset, stamp, event)
+    for part in PARTS:
+        key = part.key(0, name, 0)
+        verify_person.compare(found, part, key, client.get(key), told.people[name])
+    row = read_row(client.get(keys.row(0, name)))
+    assert sum(counts.value(row)[0]) == ACTS - ACTS // 12
+    return list(found.mismatches())
+
+
+@pytest.mark.parametrize("cache", [0, 1000])
+@pytest.mark.parametrize("size", [1, 7, ACTS])
+def test_of_many_interactions_of_one_person_none_is_dropped(
+    client: Any, size: int, cache: int
+) -> None:
+    worker = Worker(client, cache)
+    for piece in cuts(len(LOG), [size]):
+        worker.take(LOG[piece])
+    assert dropped(client) == []
+
+
+@pytest.mark.parametrize("cache", [0, 1000])
+def test_nor_where_another_worker_folds_the_same_person_at_the_same_time(
+    client: Any, cache: int
+) -> None:
+    """Each in turn wins a batch that both have read the state for; who comes second starts again."""
+    workers, refused = [Worker(client, cache), Worker(client, cache)], 0
+    turn = 0
+    while any(worker.next < ACTS for worker in workers):
+        turn += 1
+        size = 1 + turn % 5
+        for n in (turn % 2, 1 - turn % 2):
+            part = LOG[workers[n].next : workers[n].next + size]
+            if not part:
+                continue
+            try:
+                workers[n].take(part)
+            except Fenced:
+                refused += 1
+                workers[n] = Worker(client, cache)
+    assert refused > ACTS // 10
+    assert dropped(client) == []
+
+
+def test_the_check_would_see_a_single_one_that_was_dropped(client: Any) -> None:
+    worker = Worker(client, 1000)
+    for piece in cuts(len(LOG), [7]):
+        worker.take(LOG[piece])
+    key = keys.seen(0, person(1))
+    client.set(key, client.get(key)[:-8])
+    assert len(dropped(client)) == 1

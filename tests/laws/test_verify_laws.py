@@ -1,0 +1,161 @@
+"""What `freshet verify` expects is what the fold stores: people, links and tables, of any log."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from infra.cli import verify_person, verify_stored, verify_tables
+from infra.cli.verify_person import PARTS
+from infra.cli.verify_report import Found, Mismatch
+from models.reference import Partition, Sums
+from models.reference.dedupe import Window
+from models.reference.sample import Sample
+from models.tables import Tables
+from schemas import facts, keys
+from tests.laws.test_fold_laws import build as actions
+from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
+from tests.laws.test_outcome_laws import busy
+from tests.laws.world import Memory, Record, fold_log, log_of
+
+DAY = 86_400_000
+
+
+def slowly(log: Sequence[Record], sums: Sums | None = None) -> Partition:
+    told = Partition(DAY, Sample(None), sums)
+    for offset, stamp, event in log:
+        told.take(offset, stamp, event)
+    return told
+
+
+def wrong(memory: Memory, partition: int, told: Partition) -> list[Mismatch]:
+    """Of everybody, and whoever is stored and not in the log."""
+    found, named = Found(), set()
+    for name, person in told.people.items():
+        for part in PARTS:
+            key = part.key(partition, name, 0)
+            verify_person.compare(found, part, key, memory.values.get(key), person)
+            named.add(key)
+    prefixes = tuple(part.key(partition, "", 0) for part in PARTS)
+    assert {key for key in memory.values if key.startswith(prefixes)} <= named
+    received = {b"%d" % p: b"%d-%d" % number for p, number in told.received.items()}
+    assert memory.hashes.get(keys.received(partition), {}) == received
+    return found.mismatches()
+
+
+def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> list[Mismatch]:
+    tables = Tables(len(memories))
+    for p, memory in enumerate(memories):
+        for entry in memory.streams.get(keys.deltas(p), []):
+            tables.apply(p, facts.decode(entry[1][facts.FIELD]))
+    stored, found = verify_stored.of_tables(tables, keys.tables()), Found()
+    sums = Sums(stored.marks)
+    for log in logs:
+        slowly(log, sums)
+    verify_tables.compare(found, stored, sums)
+    assert found.fields > 0 or not any(logs)
+    return found.mismatches()
+
+
+@law
+@given(records, linkings, splits)
+def test_people_links_and_sums_are_what_the_slow_definitions_say(
+    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int]
+) -> None:
+    check(drawn, linked, sizes, random.Random(len(drawn)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
+    rnd = random.Random(seed)
+    what = ["served", "display", "click", "click", "purchase", "view", "hide"]
+    drawn = [
+        {
+            "who": rnd.choice([1, 1, 2, 3, 3, 4]),
+            "what": rnd.choice(what),
+            "item": f"i{rnd.randrange(6)}",
+            "slate": (rnd.choice([1, 1, 2, 3, 4]), rnd.randrange(4)),
+            "named": rnd.random() < 0.9,
+            "back": rnd.choice([0, 0, 0, 5_000, 9 * DAY]),
+        }
+        for _ in range(250)
+    ]
+    linked = [(rnd.randrange(250), of, rnd.choice([3, 3, 4])) for of in (1, 1, 2, 2)]
+    check(drawn, linked, [rnd.randrange(1, 40)], rnd)
+
+
+def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random) -> None:
+    told = case(drawn, linked)
+    done = folded(told, rnd, sizes)
+    logs = [log_of(told.logs[0]), log_of(told.logs[1]), log_of(done.log)]
+    for p, log in enumerate(logs):
+        assert wrong(done.memories[p], p, slowly(log)) == []
+    assert wrong_sums(done.memories, logs) == []
+    assert len(logs) - 1 == HOME
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_so_they_are_with_more_slates_than_are_kept(seed: int) -> None:
+    log = busy(seed)
+    memory = fold_log(log, [50])
+    assert wrong(memory, 0, slowly(log)) == []
+    assert wrong_sums([memory], [log]) == []
+
+
+def test_a_fact_less_or_more_is_found() -> None:
+    """The check can fail: of the same log without its last counted action, and with one twice."""
+    log = busy(3)
+    memory = fold_log(log, [50])
+    assert wrong(memory, 0, slowly(log[:-30]))
+    found = {it.what for it in wrong_sums([memory], [log[:-30]])}
+    assert {"popularity", "arms", "experiments"} <= found
+
+
+@law
+@given(records)
+def test_law_12_the_slow_window_takes_what_the_fold_takes(drawn: list[dict[str, Any]]) -> None:
+    """Ids that come again after a while; what is remembered is what is stored, bucket by bucket."""
+    import xxhash
+
+    rnd = random.Random(len(drawn))
+    made = case(drawn, []).logs[HOME]
+    if not made:
+        return
+    order = [rnd.choice(made) for _ in range(3 * len(made))]
+    log = [(n, 1_000_000 + n * rnd.randrange(900), event) for n, event in enumerate(order)]
+    memory, window = fold_log(log, [7, 2], hours=0.005, partition=HOME), Window(18_000)
+    for _, stamp, event in log:
+        window.fresh(event.person, event.event_id, stamp)  # type: ignore[union-attr]
+    held = window.held()
+    for bucket in range(window.oldest, window.oldest + 6):
+        blob = memory.values.get(keys.dedupe(HOME, bucket), b"")
+        stored = {blob[at : at + 8] for at in range(0, len(blob), 8)}
+        told = {
+            (xxhash.xxh3_64_intdigest(name.encode()) or 1).to_bytes(8, "little")
+            for name in held.get(bucket, [])
+        }
+        assert stored == told
+
+
+def test_a_sample_is_whole_fixed_by_its_seed_and_of_those_alone() -> None:
+    drawn = [
+        {"who": n, "item": "i1", "what": "click", "gap": 1000, "back": 0, "session": "",
+         "known": True, "again": False}
+        for n in range(300)
+    ] * 2  # fmt: skip
+    log = actions(drawn)
+
+    def sample(seed: int) -> dict[str, int]:
+        told = Partition(DAY, Sample(40, seed))
+        for offset, stamp, event in log:
+            told.take(offset, stamp, event)
+        return {name: len(it.kept.acts) for name, it in told.checked.items() if it.kept}
+
+    one, other = sample(1), sample(2)
+    assert len(one) == len(other) == 40
+    assert set(one.values()) == {2}, "of whoever is in it nothing was missed"
+    assert one == sample(1) != other

@@ -1,0 +1,201 @@
+"""`freshet rebuild` on a whole system: swapped without a gap, exact, taken back, put right in its place."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from infra import generation, store
+from infra.cli.verify_run import verify
+from infra.lake import open_log
+from infra.plan import FRESHET
+from infra.services import wait_until
+from infra.settings import Settings
+from infra.supervise import System
+from schemas import keys
+from tests.flows.faults import behind_published, produce, traffic
+from tests.system.test_cli import freshet, told_json
+
+pytestmark = [pytest.mark.check, pytest.mark.timeout(180)]
+GAP_SECONDS = 5.0
+
+
+@dataclass
+class Reads:
+    """A client that reads all the while. `failed`: answers that were none, or of the store being away."""
+
+    asked: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def reading(system: System, person: str) -> Iterator[Reads]:
+    seen, stop = Reads(), threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.01):
+            url = f"{system.url}/v1/recommendations?user_id={person}"
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    told = json.load(answer)
+            except OSError as error:
+                seen.failed.append(type(error).__name__)
+                continue
+            seen.asked += 1
+            if told["fallback"] == "store_down":
+                seen.failed.append("store_down")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def acting(settings: Settings, seed: int) -> Iterator[list[int]]:
+    """Events all the while, a few hundred a second; yields a list that in the end holds how many."""
+    rnd, stop, sent = random.Random(seed), threading.Event(), [0]
+
+    def act() -> None:
+        while not stop.is_set():
+            sent[0] += produce(settings, traffic(200, 300, rnd), rnd, lambda n: None)
+            stop.wait(0.3)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        stop.set()
+        thread.join()
+
+
+def caught_up(settings: Settings) -> None:
+    with store.connect(settings) as client:
+        wait_until(lambda: not behind_published(settings, client), 30, "the flows do not catch up")
+
+
+def exact(settings: Settings) -> None:
+    """Everything against the slow definitions."""
+    caught_up(settings)
+    report = verify(settings, open_log(settings))
+    assert report.mismatches == []
+    assert report.people_checked > 0
+
+
+def generations(settings: Settings) -> set[int]:
+    with store.connect(settings) as client:
+        return {keys.generation_of(name) for name in client.scan_iter(count=1000)} - {None}
+
+
+def test_everything_is_rebuilt_beside_what_is_live_and_swapped_without_a_gap(
+    system: System,
+) -> None:
+    settings = system.settings
+    with acting(settings, 1), reading(system, "u1") as reads:
+        wait_until(lambda: reads.asked > 50, 30, "nobody reads")
+        first = told_json(system, "rebuild")
+        caught_up_within(settings, GAP_SECONDS)
+        kept = told_json(system, "rebuild", "--from", "beginning", "--keep")
+    assert reads.failed == []
+    assert (first["generation"], first["before"], first["kept"]) == (1, 0, False)
+    assert first["events"] > 0
+    assert (kept["generation"], kept["before"], kept["kept"]) == (2, 1, True)
+    assert generations(settings) == {1, 2}
+    exact(settings)
+    with acting(settings, 2):
+        back = told_json(system, "rebuild", "--back")
+    assert (back["generation"], back["before"]) == (1, 2)
+    exact(settings)
+    assert told_json(system, "rebuild", "--drop")["dropped"].keys() == {"2"}
+    assert generations(settings) == {1}
+    assert (
+        "nothing to swap back to"
+        in freshet("rebuild", "--back", "--data-dir", system.directory, code=1).output
+    )
+
+
+def caught_up_within(settings: Settings, seconds: float) -> None:
+    """Events go on coming: the fences have to move, and stay near the log's end."""
+    began = time.monotonic()
+    with store.connect(settings) as client:
+        live = generation.live(client)
+        before = client.get(keys.fence("people", 0, live))
+        wait_until(
+            lambda: client.get(keys.fence("people", 0, live)) != before, 30, "the flow stands still"
+        )
+    assert time.monotonic() - began < seconds
+
+
+def test_a_partition_is_put_right_in_its_place(system: System) -> None:
+    settings = system.settings
+    rnd = random.Random(3)
+    produce(settings, traffic(2_000, 200, rnd), rnd, lambda n: None)
+    caught_up(settings)
+    with store.connect(settings) as client:
+        live = generation.live(client)
+        rows = sorted(client.scan_iter(match=b"u:{%b}:*" % keys.tag(1, live), count=1000))
+        broken, lost = rows[0], rows[1]
+        client.setrange(broken, 8, b"\xff\xff")
+        client.delete(lost)
+        client.set(keys.row(1, "0" * 32, live), b"nobody")
+        wrong = verify(settings, open_log(settings), partitions=[1], sums=False)
+        assert len({it.key for it in wrong.mismatches}) >= 2
+        with acting(settings, 4):
+            told = told_json(system, "rebuild", "--partition", "1")
+        assert told["written"] >= 2
+        assert told["deleted"] == 1
+    exact(settings)
+
+
+def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_sweeps(
+    system: System,
+) -> None:
+    settings = system.settings
+    with store.connect(settings) as client:
+        live = generation.live(client)
+        client.hset(keys.GENERATIONS, str(live + 7), "filling")  # as one that died while it filled
+        client.set(keys.row(0, "1" * 32, live + 7), b"half")
+        process = subprocess.Popen(
+            [*FRESHET, "rebuild", "--json", "--data-dir", str(system.directory)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: client.exists(keys.REBUILDING), 20, "the rebuild does not begin")
+        process.kill()
+        process.wait()
+        assert generation.live(client) == live
+        busy = freshet("rebuild", "--data-dir", system.directory, code=1).output
+        assert "a rebuild is at work" in busy
+        client.delete(keys.REBUILDING)  # it expires by itself half a minute later
+        told = told_json(system, "rebuild")
+        assert told["before"] == live
+        assert generations(settings) == {told["generation"]}
+    exact(settings)
+
+
+def test_a_full_store_is_told_before_anything_is_written(system: System, tmp_path: Path) -> None:
+    with store.connect(system.settings) as client:
+        live = generation.live(client)
+        used = client.info("memory")["used_memory"]
+        client.config_set("maxmemory", used + 20_000)
+        try:
+            told = freshet("rebuild", "--data-dir", system.directory, code=1).output
+        finally:
+            client.config_set("maxmemory", 0)
+        assert "maxmemory" in told
+        assert "Traceback" not in told
+        assert generation.live(client) == live

@@ -1,0 +1,119 @@
+"""A log in memory, of every kind of record that `events` holds, for tests of what is made off line."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flows.folds.people import VERSION
+from flows.offline import Offline
+from infra.kafka import TopicInfo
+from infra.log import Batch, OffTheLog
+from infra.settings import Settings
+from schemas import event as events
+from schemas.event import Link, Preferences
+from schemas.fence import Fence
+from schemas.identity import partition_of
+from tests.laws.world import T0, action, assigned, person, served
+
+PARTITIONS = 2
+TOPIC = TopicInfo("a topic id", PARTITIONS)
+POISON = b'{"kind":"action","event_id":'
+HOUR = 3_600_000
+
+
+class MemoryLog:
+    """A `infra.log.LogReader` of plain lists: parts[p][offset] = (record time, value)."""
+
+    def __init__(self, parts: Sequence[Sequence[tuple[int, bytes]]]) -> None:
+        self.parts = [list(part) for part in parts]
+
+    @property
+    def ends(self) -> list[int]:
+        return [len(part) for part in self.parts]
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return 0, len(self.parts[partition])
+
+    def read(
+        self, topic: str, partition: int, start: int, end: int, size: int = 20_000
+    ) -> Iterator[Batch]:
+        if end > len(self.parts[partition]):
+            raise OffTheLog(f"the log ends at {len(self.parts[partition])}")
+        while start < end:
+            next_ = min(end, start + size)
+            part = self.parts[partition][start:next_]
+            yield Batch(
+                partition,
+                start,
+                next_,
+                list(range(start, next_)),
+                [stamp for stamp, _ in part],
+                [value for _, value in part],
+            )
+            start = next_
+
+
+def settings_in(folder: Path) -> Settings:
+    return Settings(data_dir=folder, partitions=PARTITIONS)
+
+
+def crowd(n: int, seed: int = 0, people: int = 12) -> list[events.Event]:
+    """n records of every kind, some of them twice."""
+    rnd, made = random.Random(seed), list[events.Event]()
+    for i in range(n):
+        who, item, at = rnd.randint(1, people), f"i{rnd.randint(1, 40)}", T0 + i * 1000
+        draw = rnd.random()
+        if draw < 0.1:
+            items = [f"i{rnd.randint(1, 40)}" for _ in range(4)]
+            made.append(served(f"s{i}", items, who, at, experiments=(assigned(),)))
+        elif draw < 0.13:
+            told = Preferences(event_id=f"p{i}", person=person(who), received_at=at)
+            made.append(told)
+        elif draw < 0.16:
+            to = person(rnd.randint(1, people))
+            made.append(Link(event_id=f"l{i}", person=person(who), to=to, received_at=at))
+        elif draw < 0.2 and made:
+            made.append(rnd.choice(made[-50:]))
+        else:
+            what = rnd.choice(["view", "click", "click", "like", "purchase", "hide", "display"])
+            slate = f"s{rnd.randint(max(0, i - 40), i)}"
+            back = rnd.choice([0, 0, 0, 5000])
+            made.append(action(i, who, item, what, at=at - back, received_at=at, slate_id=slate))
+    return made
+
+
+def log_of(made: Sequence[events.Event], seed: int = 0) -> MemoryLog:
+    """Its partitions, some poison between, each record an hour or less after the one before."""
+    rnd, parts = random.Random(seed), [list[tuple[int, bytes]]() for _ in range(PARTITIONS)]
+    at = T0
+    for n, event in enumerate(made):
+        at += rnd.choice([0, 1000, 1000, HOUR // 10])
+        partition = partition_of(event.person.encode(), PARTITIONS)
+        parts[partition].append((at, events.encode(event)))
+        if n % 97 == 50:
+            parts[partition].append((at, POISON))
+    return MemoryLog(parts)
+
+
+def start(settings: Settings, partition: int) -> Offline:
+    return Offline(settings, partition, Fence(TOPIC.id, TOPIC.partitions, 0, 0, VERSION))
+
+
+def folded(settings: Settings, log: MemoryLog, partition: int, size: int = 20_000) -> Offline:
+    """A partition from its beginning to its end, in batches of `size`."""
+    made = start(settings, partition)
+    for batch in log.read("events", partition, 0, log.ends[partition], size):
+        made.fold(batch)
+    return made
+
+
+def relayed(settings: Settings, log: MemoryLog, at: int) -> MemoryLog:
+    """The log with what its partitions want sent behind it, as a relay would have done."""
+    after = MemoryLog(log.parts)
+    for partition in range(PARTITIONS):
+        for entry in folded(settings, log, partition).outbox:
+            to = partition_of(entry.fields[b"k"], PARTITIONS)
+            after.parts[to].append((at, entry.fields[b"v"]))
+    return after

@@ -1,0 +1,193 @@
+"""Writes in segments: any cut loses only what lies behind it, and what is taken over goes on in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.item import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
+from serving.entries import AT_MOST, MOST_BYTES, Entry, batches, decode, encode
+from serving.ingest import Record
+from serving.left import Left
+from serving.segments import Directory, Place
+from serving.synced import Synced
+
+BYTES = st.binary(max_size=30)
+RECORDS = st.lists(st.builds(Record, BYTES, st.integers(0, 65535), BYTES), max_size=8)
+RECORD = Record(b"person", 3, b"v" * 60)
+
+
+def written(records: list[Record]) -> tuple[bytes, list[int]]:
+    data, ends = b"", []
+    for record in records:
+        data += encode("events", [record], 7)
+        ends.append(len(data))
+    return data, ends
+
+
+@given(RECORDS)
+def test_entries_come_out_as_they_went_in(records: list[Record]) -> None:
+    data, ends = written(records)
+    assert data == encode("events", records, 7)
+    found = list(decode(data))
+    assert found == [(Entry("events", it, 7), end) for it, end in zip(records, ends, strict=True)]
+    assert sum(entry.size for entry, _ in found) == len(data)
+
+
+@given(RECORDS, st.data())
+def test_a_cut_at_any_byte_loses_only_what_lies_behind_it(
+    records: list[Record], draw: st.DataObject
+) -> None:
+    data, ends = written(records)
+    cut = draw.draw(st.integers(0, len(data)))
+    junk = draw.draw(st.sampled_from([b"", b"\0" * 40, b"\x20\0\0\0\1\2\3\4" + b"x" * 9]))
+    whole = sum(end <= cut for end in ends)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Directory.make(Path(folder))
+        directory.segment(1).write_bytes(data[:cut] + junk)
+        directory.segment(2).write_bytes(data)
+        left = Left.look(directory)
+        assert left.records == whole + len(records)
+        sent = asyncio.run(all_of(left))
+        assert [entry.record for entry in sent] == records[:whole] + records
+        assert directory.segments() == []
+        assert directory.remove()
+
+
+async def all_of(left: Left) -> list[Entry]:
+    return [entry async for batch in left.batches() for entry in batch]
+
+
+def test_a_mark_says_where_to_go_on(tmp_path: Path) -> None:
+    data, ends = written([RECORD._replace(key=b"%d" % n) for n in range(5)])
+    directory = Directory.make(tmp_path)
+    directory.segment(3).write_bytes(data)
+    directory.mark = Place(3, ends[1])
+    left = Left.look(directory)
+    assert (left.records, left.bytes, left.oldest) == (3, len(data) - ends[1], 7)
+    assert [it.record.key for it in asyncio.run(all_of(left))] == [b"2", b"3", b"4"]
+    assert Left.look(directory).records == 0
+    directory.remove()
+
+
+def test_a_batch_is_bounded_by_number_and_by_bytes() -> None:
+    many = [(Entry("events", RECORD, 7), n) for n in range(AT_MOST + 1)]
+    assert [(len(it.entries), it.end) for it in batches(many)] == [
+        (AT_MOST, AT_MOST - 1),
+        (1, AT_MOST),
+    ]
+    large = Entry("items", RECORD._replace(value=b"v" * (MOST_BYTES - 1)), 7)
+    assert [len(it.entries) for it in batches([(large, 1), (large, 2)])] == [1, 1]
+
+
+ITEM = st.builds(Item, item_id=st.just("i"), title=st.sampled_from(["a", "b"]))
+CHANGES = st.lists(
+    st.one_of(
+        st.builds(PutItem, item=ITEM, received_at=st.just(1)),
+        st.builds(DeleteItem, item_id=st.just("i"), received_at=st.just(1)),
+        st.builds(
+            PatchItem,
+            item_id=st.just("i"),
+            fields=st.dictionaries(
+                st.sampled_from(["title", "text"]),
+                st.sampled_from([b'"x"', b'"y"']).map(msgspec.Raw),
+            ),
+            received_at=st.just(1),
+        ),
+    ),
+    max_size=6,
+)
+
+
+@given(st.none() | ITEM, CHANGES, st.data())
+def test_changes_of_an_item_repeated_from_a_place_on_end_in_the_same_item(
+    before: Item | None, changes: list[ItemChange], draw: st.DataObject
+) -> None:
+    """What a drain does that dies after it had sent some: again from its mark, in order."""
+    sent = draw.draw(st.integers(0, len(changes)))
+    mark = draw.draw(st.integers(0, sent))
+    once = twice = before
+    for change in changes:
+        once = apply(change, once)
+    for change in [*changes[:sent], *changes[mark:]]:
+        twice = apply(change, twice)
+    assert once == twice
+
+
+def with_spool(root: Path, most: int = 1 << 20) -> Synced:
+    spool = Synced(root, most)
+    spool.open()
+    assert spool.writable
+    return spool
+
+
+def test_those_of_one_turn_share_a_sync(tmp_path: Path) -> None:
+    async def main() -> None:
+        spool = with_spool(tmp_path)
+        frames = encode("events", [RECORD], 7)
+        waiting = [spool.put(frames) for _ in range(10)]
+        assert len({id(it) for it in waiting}) == 1
+        assert waiting[0] is not None
+        assert spool.synced < spool.end
+        assert await asyncio.shield(waiting[0])
+        assert spool.synced == spool.end == Place(1, 10 * len(frames))
+        spool.close(empty=False)
+
+    asyncio.run(main())
+
+
+def test_beyond_its_bound_a_request_is_refused_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        frames = encode("events", [RECORD] * 4, 7)
+        spool = with_spool(tmp_path, most=len(frames) + 10)
+        assert spool.put(frames) is not None
+        assert spool.put(frames) is None
+        await spool.settled()
+        assert spool.held == len(frames)
+        spool.close(empty=False)
+
+    asyncio.run(main())
+
+
+def test_what_could_not_be_synced_is_cut_and_nobody_is_told_that_it_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No descriptor is left for the sync: as where the disk fails under it."""
+
+    async def main() -> None:
+        spool = with_spool(tmp_path)
+        frames = encode("events", [RECORD], 7)
+        kept = spool.put(frames)
+        assert kept is not None
+        assert await asyncio.shield(kept)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lost = spool.put(frames)
+        assert lost is not None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            assert not await asyncio.shield(lost)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert not spool.writable
+        assert spool.put(frames) is None
+        assert sum(os.path.getsize(it) for it in tmp_path.glob("*/*.seg")) == len(frames)
+        spool.open()
+        again = spool.put(frames)
+        assert again is not None
+        assert await asyncio.shield(again)
+        assert (spool.synced, spool.held) == (Place(2, len(frames)), 2 * len(frames))
+        spool.close(empty=False)
+        [directory] = Directory.orphans(tmp_path)
+        assert Left.look(directory).records == 2
+        directory.remove()
+
+    asyncio.run(main())
+    assert caplog.text.count("writes are refused while the broker is away") == 1

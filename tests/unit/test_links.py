@@ -1,0 +1,186 @@
+"""Links: which are pending, whose id was first; and slates that change their keeper."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from models import links
+from models.account import Account, Mark, Outcome, decode, encode
+from models.outcomes import GUESTS, SLATES, WINDOW_MS, Assignment, Shown, act, leave, receive, serve
+from schemas import event as events
+from schemas import keys
+from schemas import links as stored
+from schemas.event import Link, Linking, Merge
+from tests.laws.world import T0, action, fold_log, log_of, person, served, u64s
+
+CLICKED, CONVERTED = 2, 3
+IN_A = [Assignment(7, 1, 70)]
+A, B = Mark("ann", "l1", T0), Mark("ben", "l2", T0 + 5)
+
+
+def shown(n: int, at: int = T0) -> Shown:
+    return Shown(n, at + n, 1, [10, 11, 12], explored=3, assigned=IN_A)
+
+
+def test_the_first_id_is_a_function_of_the_links_in_any_order() -> None:
+    told = [
+        lambda account: links.mark(account, A),
+        lambda account: links.mark(account, B),
+        lambda account: links.answer(account, A, lost=False),
+        lambda account: links.answer(account, B, lost=False),
+        lambda account: serve(account, shown(1, T0 + 1)),
+    ]
+    for order in itertools.permutations(told):
+        account = Account()
+        for step in order:
+            step(account)
+        assert links.view(account) == stored.Links(first="ann", pending=0)
+        assert decode(encode(account)) == account
+
+
+def test_a_link_counts_while_it_is_on_its_way_and_no_more_once_it_lost() -> None:
+    account = Account()
+    links.mark(account, B)
+    links.mark(account, A)
+    assert links.view(account) == stored.Links(first="ann", pending=2)
+    links.answer(account, A, lost=True)
+    assert links.view(account) == stored.Links(first="ben", pending=1)
+    links.answer(account, B, lost=True)
+    assert links.view(account) == stored.Links()
+
+
+@pytest.mark.parametrize(("at", "first"), [(T0 - 1, ""), (T0, "ann"), (T0 + 1, "ann")])
+def test_who_was_served_before_keeps_their_own_id(at: int, first: str) -> None:
+    account = Account()
+    links.answer(account, A, lost=False)
+    serve(account, shown(0, at))
+    assert links.first(account) == first
+    assert links.view(account).pending == 0
+
+
+def test_what_waits_of_links_is_bounded() -> None:
+    account = Account()
+    for n in range(3 * links.MOST):
+        links.mark(account, Mark("ann", f"p{n}", T0))
+        links.answer(account, Mark("ann", f"a{n}", T0), lost=True)
+    held = links.of(account)
+    assert len(held.pending) == len(held.answered) == links.MOST
+    assert held.pending[-1].link == f"p{3 * links.MOST - 1}"
+
+
+def test_links_as_stored() -> None:
+    assert stored.decode(None) == stored.decode(b"") == stored.NONE
+    told = stored.Links(first="a" * 32, pending=2)
+    assert stored.decode(stored.encode(told)) == told
+    assert stored.decode(b"0" * 32) == stored.Links(
+        "0" * 32
+    )  # as the fold's second version stored it
+
+
+def test_a_slot_counts_once_here_or_there() -> None:
+    ann, user = Account(), Account()
+    serve(ann, shown(1))
+    assert act(ann, 1, Outcome(10, CLICKED, T0 + 9)).arms
+    act(ann, 2, Outcome(11, CLICKED, T0 + 9))  # of a slate whose record is late
+    act(user, 1, Outcome(12, CLICKED, T0 + 9))  # quicker than the link
+    left = leave(ann, "user")
+    assert (ann.slates, ann.waiting, ann.units) == ([], [], [])
+    assert ann.links is not None
+    assert ann.links.to == "user"
+
+    arms = [arm for effect in receive(user, "ann", left) for arm in effect.arms]
+    assert [(arm.item, arm.state, arm.explored) for arm in arms] == [(12, CLICKED, True)]
+    assert not act(user, 1, Outcome(10, CLICKED, T0 + 9)).arms
+    assert act(user, 1, Outcome(10, CONVERTED, T0 + 9)).arms
+    effect = serve(user, shown(2), "ann")
+    assert (11, CLICKED) in [arm[:2] for arm in effect.arms]
+    # the unit goes on from what it had
+    assert effect.moved[0].before == (3, 0, 2, 1)
+    assert effect.moved[0].after == (6, 0, 3, 1)
+    assert user.units == []
+    assert user.since == 0
+
+
+def test_a_guest_pushes_out_no_slate_of_the_person_and_guests_are_bounded() -> None:
+    user = Account()
+    serve(user, shown(1))
+    for n in range(2 * GUESTS):
+        for slate in range(SLATES + 3):
+            serve(user, shown(100 * n + 10 + slate, T0 + n), f"ann{n}")
+    assert user.links is not None
+    guests = user.links.guests
+    assert [guest.of for guest in guests] == [f"ann{n}" for n in range(GUESTS, 2 * GUESTS)]
+    assert {len(guest.slates) for guest in guests} == {SLATES}
+    assert [slate.id for slate in user.slates] == [1]
+    serve(user, shown(1_000_000, T0 + WINDOW_MS))
+    assert not any(guest.slates for guest in guests)
+    assert all(len(guest.units) == 1 for guest in guests)
+
+
+# -- the records -------------------------------------------------------------------------------
+
+
+def test_much_that_was_seen_goes_in_several_records_of_bounded_size() -> None:
+    items = [f"i{n}" for n in range(9_000)]
+    made: list[events.Event] = [action(n, 1, item, "view") for n, item in enumerate(items)]
+    made.append(Link(event_id="l", person=person(1), to=person(2), received_at=T0))
+    memory = fold_log(log_of(made), [4_000])
+    values = [fields[b"v"] for _, fields in memory.streams[keys.outbox(0)]]
+    assert max(map(len, values)) < 100_000
+    parts = [events.decode(value) for value in values]
+    assert [(p.offset, p.n, p.link) for p in parts if isinstance(p, Merge)] == [
+        (9_000, 1, ""),
+        (9_000, 2, ""),
+        (9_000, 3, "l"),
+    ]
+    mark = Linking(person=person(2), of=person(1), link="l", received_at=T0)
+    for upto, pending in ((1, 1), (2, 1), (3, 0)):
+        home = fold_log(log_of([mark, *parts[:upto]]), partition=1)
+        assert stored.decode(home.values[keys.link(1, person(2))]).pending == pending
+    assert len(set(u64s(home.values[keys.seen(1, person(2))]))) == len(items)
+    row = np.frombuffer(home.values[keys.row(1, person(2))][:8], "u1")
+    assert row.any()
+
+
+def test_a_link_of_nobody_to_nobody_is_answered_and_leaves_no_row() -> None:
+    link = Link(event_id="l", person=person(1), to=person(2), received_at=T0)
+    sent = fold_log(log_of([link])).streams[keys.outbox(0)]
+    [merge] = [events.decode(fields[b"v"]) for _, fields in sent]
+    home = fold_log(log_of([merge]), partition=1)
+    assert keys.row(1, person(2)) not in home.values
+    assert stored.decode(home.values[keys.link(1, person(2))]).first == person(1)
+
+
+@pytest.mark.parametrize("to", [1, 2])
+def test_a_link_to_oneself_and_a_cycle_end(to: int) -> None:
+    """Not by the API, which takes an anonymous id and a user's; but whatever stands in the log ends."""
+    made: list[events.Event] = [
+        served("s", ["i1"], 1),
+        Link(event_id="l1", person=person(1), to=person(to), received_at=T0),
+        Link(event_id="l2", person=person(2), to=person(1), received_at=T0),
+        action(1, 1, "i1", slate_id="s"),
+    ]
+    sent: list[events.Event] = []
+    for _ in range(4):
+        memory = fold_log(log_of([*made, *sent]))
+        said = [events.decode(fields[b"v"]) for _, fields in memory.streams[keys.outbox(0)]]
+        if len(said) == len(sent):
+            break
+        sent = said
+    assert len(said) == len(sent)
+    assert [row[3] for row in memory.arms()].count(CLICKED) <= 1
+    assert stored.decode(memory.values.get(keys.link(0, person(1)))).pending == 0
+
+
+def test_merges_of_the_version_before_are_taken() -> None:
+    old = (
+        b'{"kind":"merge","person":"%032x","source":0,"offset":7,"n":1,"received_at":%d,'
+        b'"counts":[1,0,0,0,0,0,0,0],"entered":1,"first":%d,"newest":%d,"recent":[[5,6,%d,0]],"seen":[5]}'
+    ) % (2, T0, T0, T0, T0)
+    home = fold_log(log_of([events.decode(old)]), partition=1)
+    assert u64s(home.values[keys.seen(1, person(2))]) == [5]
+    assert keys.open_slates(1, person(2)) not in home.values
+    assert keys.link(1, person(2)) not in home.values

@@ -1,0 +1,126 @@
+"""The parts of `freshet verify` that need no service: differences, reports, the walk through a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from infra.cli.main import cli
+from infra.cli.verify_every import tell
+from infra.cli.verify_partition import Shortened, Task, walk_of
+from infra.cli.verify_report import MOST, Found, Mismatch, Report, brief, difference
+from infra.cli.verify_walk import Walk
+from infra.log import Batch
+from infra.plan import plan
+from infra.settings import BadSetting, Settings, from_environment
+from infra.telemetry import Telemetry
+from models.reference import Partition, Sums
+from models.reference.sample import Sample
+from models.reference.sums import Marks
+from schemas import event as events
+from tests.laws.world import T0, action, person
+
+
+class Held:
+    """A log of one partition, from `start` on."""
+
+    def __init__(self, values: list[bytes], keys: list[bytes], start: int = 0) -> None:
+        self._values, self._keys, self._start = values, keys, start
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return self._start, self._start + len(self._values)
+
+    def read(
+        self, topic: str, partition: int, start: int, end: int, size: int = 20_000
+    ) -> Iterator[Batch]:
+        places = range(start, end)
+        values: list[bytes | None] = [self._values[n - self._start] for n in places]
+        keys: list[bytes | None] = [self._keys[n - self._start] for n in places]
+        yield Batch(
+            partition, start, end, list(places), [T0 + n for n in places], values, keys=keys
+        )
+
+
+def log(n: int = 60, start: int = 0) -> Held:
+    made = [action(i, i % 7, f"i{i % 5}") for i in range(n)]
+    values = [events.encode(it) for it in made]
+    values[3] = b'{"kind":"action"'  # went to the dead letters
+    return Held(values, [it.person.encode() for it in made], start)
+
+
+def test_a_difference_is_named_by_its_place() -> None:
+    assert difference({"a": [1, (2, 3.0)]}, {"a": (1, [2, 3.0 + 1e-9])}) is None
+    there = difference({"a": [1, (2, 3)]}, {"a": [1, (2, 4)]})
+    assert there is not None
+    assert (there.place, there.stored, there.expected) == (".a[1][1]", 3, 4)
+    there = difference([1], [1, 2])
+    assert there is not None
+    assert (there.place, there.stored, there.expected) == (" length", 1, 2)
+    assert difference(0.0, 1e-300, tiny=1e-290) is None
+    assert difference(1.0, 1.0 + 1e-5) is not None
+
+
+def test_of_a_text_a_report_shows_its_length_unless_it_is_a_pseudonym() -> None:
+    assert brief("somebody@example.org") == "text of 20"
+    assert brief(person(5)) == person(5)
+    assert brief(b"abc") == "3 bytes"
+
+
+def test_a_report_is_bounded_however_much_is_wrong() -> None:
+    found = Found()
+    for n in range(3 * MOST):
+        found.compare("seen", "value", n, n + 1)
+    told = found.mismatches()
+    assert len(told) == MOST + 1
+    assert (told[-1].stored, told[-1].expected) == (2 * MOST, 0)
+    assert found.fields == 3 * MOST
+
+
+def test_a_walk_that_skips_people_tells_the_same_of_those_it_keeps() -> None:
+    every = Walk(log(), 0, Partition(10**9, Sample(3, 1), Sums(Marks.at(T0 / 1000))))
+    some = Walk(log(), 0, Partition(10**9, Sample(3, 1)))
+    for walk in (every, some):
+        walk.to(20)
+        walk.to(60)
+        assert (walk.events, walk.newest) == (60, T0 + 59)
+    assert len(every.told.people) == 7
+    assert every.told.checked.keys() == some.told.checked.keys()
+    for name, one in every.told.checked.items():
+        assert one.features() == some.told.checked[name].features()
+
+
+def test_a_log_without_its_beginning_is_refused() -> None:
+    task = Task(Settings(), log(start=5), 2, 0, None, 0, [], Marks.at(0.0))
+    with pytest.raises(Shortened, match="partition 2 of the log starts at 5"):
+        walk_of(task, None)
+
+
+def test_what_was_found_is_told_to_prometheus() -> None:
+    telemetry = Telemetry("flows")
+    wrong = Mismatch(what="seen", field="value", stored=1, expected=2)
+    tell(telemetry, Report(partitions=[0], fields_checked=40, mismatches=[wrong]))
+    text = telemetry.render().decode()
+    assert "freshet_verify_mismatches 1.0" in text
+    assert "freshet_verify_fields 40.0" in text
+    tell(telemetry, Report(partitions=[0], fields_checked=41))
+    assert "freshet_verify_mismatches 0.0" in telemetry.render().decode()
+
+
+def test_up_runs_it_where_it_is_asked_for(tmp_path: Path) -> None:
+    asked = plan(tmp_path, {"FRESHET_VERIFY_SECONDS": "60"})
+    assert "verify" in asked.metrics_ports
+    assert "verify" not in plan(tmp_path, {}).metrics_ports
+    with pytest.raises(BadSetting, match="FRESHET_VERIFY_SECONDS"):
+        from_environment({"FRESHET_VERIFY_SECONDS": "0.5"})
+
+
+@pytest.mark.parametrize("options", [["--every", "5", "--sums"], ["--partition", "9"]])
+def test_what_makes_no_sense_is_a_usage_error(options: list[str]) -> None:
+    told: Any = CliRunner().invoke(
+        cli, ["verify", *options], env={"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://x"}
+    )
+    assert told.exit_code == 2

@@ -1,0 +1,235 @@
+"""A fold that stores something else has another version: stored state is what a version means.
+
+tests/golden/folds.json has, by fold and version, a digest of all that a fixed log leaves. UPDATE_GOLDEN=1
+adds those of new versions; it never changes one that is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from flows import catalogue, control
+from flows.folds import people
+from flows.offline import Offline
+from infra.log import Batch
+from infra.settings import Settings
+from models import account, features
+from models import tables as sums
+from models.account import Account, Slate, Unit
+from models.features import ForeignRow
+from models.tables import Tables
+from schemas import event as events
+from schemas import facts, keys
+from schemas.event import Merge
+from schemas.facts import Entry
+from schemas.fence import Fence
+from schemas.identity import partition_of
+from schemas.version import OtherVersion, current
+from tests.unit import fixed_log
+from tests.unit.fixed_log import START
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "folds.json"
+EVENTS, PARTITIONS, BATCH = 900, 2, 60
+
+
+def batch(partition: int, first: int, values: Sequence[bytes]) -> Batch:
+    offsets = list(range(first, first + len(values)))
+    stamps = [START + 700_000 * offset for offset in offsets]
+    return Batch(partition, first, first + len(values), offsets, stamps, list(values))
+
+
+def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[int, Entry]]]:
+    """Each partition folded, and the entries of the delta logs."""
+    made, entries = list[Offline](), list[tuple[int, Entry]]()
+    for p, values in enumerate(parts):
+        made.append(Offline(Settings(), p, Fence("t", PARTITIONS, 0, 0, people.VERSION)))
+        for at in range(0, len(values), BATCH):
+            entries.append((p, made[p].fold(batch(p, at, values[at : at + BATCH]))))
+    return made, entries
+
+
+@pytest.fixture(scope="module")
+def folded() -> tuple[list[Offline], list[tuple[int, Entry]]]:
+    """The fixed log, with what its outboxes sent behind it, as a relay would have."""
+    parts: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
+    for i in range(EVENTS):
+        event = fixed_log.event(i)
+        parts[partition_of(event.person.encode(), PARTITIONS)].append(events.encode(event))
+    for made in fold(parts)[0]:
+        for entry in made.outbox:
+            value = entry.fields[b"v"]
+            assert isinstance(events.decode(value), Merge)
+            parts[partition_of(entry.fields[b"k"], PARTITIONS)].append(value)
+    return fold(parts)
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    made = hashlib.sha256()
+    for part in parts:
+        made.update(b"%d:" % len(part) + part)
+    return made.hexdigest()
+
+
+def same_as_before(fold: str, version: str, found: str, remedy: str) -> None:
+    held = json.loads(GOLDEN.read_text())
+    before = held.setdefault(fold, {}).get(version)
+    if before is None and os.environ.get("UPDATE_GOLDEN"):
+        held[fold][version] = before = found
+        GOLDEN.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+    assert before is not None, f"{fold} has the new version {version}: UPDATE_GOLDEN=1 adds it"
+    assert found == before, (
+        f"{fold}: what it stores changed, its version {version} did not: raise {remedy}, say in its"
+        " UPGRADES how the state before becomes this one (or nothing: then it is folded again), and"
+        " run this once with UPDATE_GOLDEN=1"
+    )
+
+
+def test_people(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
+    def stored() -> Iterator[bytes]:
+        for made in folded[0]:
+            assert made.received
+            assert made.outbox
+            for key, value in made.pairs():
+                yield from (key, value)
+            for source, number in sorted(made.received.items()):
+                yield from (source, number)
+            for entry in made.outbox:
+                yield from (entry.key, entry.id, *entry.fields.values())
+
+    same_as_before("people", str(people.VERSION), digest(stored()), "flows.folds.people.VERSION")
+
+
+def test_facts(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
+    entries = [entry for _, entry in folded[1]]
+    for section in ("actions", "arms", "moments"):
+        assert any(len(getattr(entry, section).delta) for entry in entries), section
+    same_as_before(
+        "facts",
+        f"{people.VERSION}.{facts.VERSION}",
+        digest(map(facts.encode, entries)),
+        "flows.folds.people.VERSION where they mean something else, schemas.facts.VERSION where they"
+        " lie otherwise",
+    )
+
+
+def test_tables(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
+    made = Tables(PARTITIONS)
+    for partition, entry in folded[1]:
+        made.apply(partition, entry)
+    with np.load(io.BytesIO(made.dump())) as held:
+        parts = [part for name in sorted(held) for part in (name.encode(), plain(held[name]))]
+    # sums of other facts are other sums of the same form
+    version = f"{people.VERSION}.{facts.VERSION}.{sums.VERSION}"
+    same_as_before("tables", version, digest(parts), "models.tables.VERSION")
+
+
+def plain(column: np.ndarray[Any, Any]) -> bytes:
+    """Whole numbers as they are, others to six digits: processors differ in the last."""
+    if column.dtype.names:
+        return b"".join(name.encode() + plain(column[name]) for name in column.dtype.names)
+    if column.dtype.kind == "f":
+        return " ".join(f"{value:.6g}" for value in column.ravel().tolist()).encode()
+    return str(column.dtype).encode() + column.tobytes()
+
+
+def test_catalogue(settings: Settings) -> None:
+    worker = catalogue.Catalogue(settings)
+    values = [msgspec.json.encode(change) for change in fixed_log.item_changes()]
+    for at in range(0, len(values), 20):
+        worker.commit(worker.apply(catalogue.decode(batch(0, at, values[at : at + 20]))[0]))
+    found = stored(worker.redis, keys.items(0), keys.item_changes(0))
+    worker.close()
+    same_as_before("catalogue", str(catalogue.VERSION), found, "flows.catalogue.VERSION")
+
+
+def test_control(settings: Settings) -> None:
+    worker = control.Control(settings)
+    values = [msgspec.json.encode(change) for change in fixed_log.control_changes()]
+    worker.commit(worker.apply(control.decode(batch(0, 0, values))[0]))
+    found = stored(worker.redis, keys.CONTROL_STATE, keys.CONTROL_CHANGES)
+    worker.close()
+    same_as_before("control", str(control.VERSION), found, "flows.control.VERSION")
+
+
+def stored(client: Any, state: bytes, changes: bytes) -> str:
+    held, told = client.hgetall(state), client.xrange(changes)
+    assert held
+    assert told
+    parts = [part for pair in sorted(held.items()) for part in pair]
+    parts += [part for id_, fields in told for part in (id_, *fields.values())]
+    return digest(parts)
+
+
+def test_what_is_there_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folds.json"
+    path.write_text('{"people": {"1": "a"}}')
+    monkeypatch.setitem(globals(), "GOLDEN", path)
+    monkeypatch.setenv("UPDATE_GOLDEN", "1")
+    same_as_before("people", "1", "a", "VERSION")
+    with pytest.raises(AssertionError, match="its version 1 did not: raise VERSION"):
+        same_as_before("people", "1", "b", "VERSION")
+    same_as_before("people", "2", "b", "VERSION")
+    assert json.loads(path.read_text()) == {"people": {"1": "a", "2": "b"}}
+    monkeypatch.delenv("UPDATE_GOLDEN")
+    with pytest.raises(AssertionError, match="new version 3"):
+        same_as_before("people", "3", "b", "VERSION")
+
+
+# -- records of the version before -------------------------------------------------------------
+
+
+def test_facts_of_version_1_are_read(
+    folded: tuple[list[Offline], list[tuple[int, Entry]]],
+) -> None:
+    """It had no arms and no moments: version u2, first i8, next i8, n u4, m u4, then the columns."""
+    entry = next(entry for _, entry in folded[1] if len(entry.actions.partner))
+    n, m = len(entry.actions.item), len(entry.actions.partner)
+    header = np.array([(1, entry.first, entry.next, n, m)], "<u2,<i8,<i8,<u4,<u4").tobytes()
+    old = header + b"".join(column.tobytes() for column in entry.actions)
+    assert facts.encode(facts.decode(old)) == facts.encode(
+        Entry(entry.first, entry.next, entry.actions)
+    )
+    with pytest.raises(ValueError, match="is of version 0, this Freshet reads version 1 and 2"):
+        facts.decode(b"\0\0" + old[2:])
+
+
+def test_accounts_of_version_1_are_read() -> None:
+    """Version 1 had no `since` and no `links`."""
+    slate = Slate(5, START, 7, b"\1" * 8, bytearray(b"\1"), -1, (0,))
+    fields = (START + 9, [slate], [], [Unit(1, 2, 3, (4, 0, 0, 0))])
+    encode = msgspec.msgpack.encode
+    assert account.decode(encode((1, *fields))) == Account(account.VERSION, *fields, since=START)
+    with pytest.raises(ValueError, match="version 0, this Freshet reads version 1 and 2"):
+        account.decode(encode((0, *fields)))
+    with pytest.raises(ValueError, match="cannot be read"):
+        account.decode(encode({"version": 1}))
+
+
+def test_rows_and_tables_of_other_versions_are_refused_by_name() -> None:
+    row = (features.VERSION + 1).to_bytes(2, "little") + bytes(features.FIXED - 2)
+    for read in (features.read_row, lambda blob: features.read_rows([blob])):
+        with pytest.raises(ForeignRow, match=f"row is of version {features.VERSION + 1}, this"):
+            read(row)
+    file = io.BytesIO()
+    np.savez(file, version=np.array([sums.VERSION - 1]))
+    with pytest.raises(OtherVersion, match=f"tables is of version {sums.VERSION - 1}, this"):
+        Tables.load(file.getvalue())
+
+
+def test_one_version_back_and_no_further() -> None:
+    upgrades = {1: str.upper, 2: str.title}
+    assert current("a word", 3, 3, upgrades, "as it is") == "as it is"
+    assert current("a word", 2, 3, upgrades, "as it is") == "As It Is"
+    for version in (0, 1, 4):
+        with pytest.raises(OtherVersion, match=f"of version {version}, .* version 2 and 3"):
+            current("a word", version, 3, upgrades, "as it is")
