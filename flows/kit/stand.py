@@ -62,6 +62,15 @@ def stand(
     return fence
 
 
+def made_anew(flow: str, partition: int, topic: str, now: TopicInfo) -> str:
+    """Of a topic that became another one while it was read."""
+    return (
+        f"{flow} partition {partition}: the topic {topic} was made anew, its id is {now.id} and it has"
+        f" {now.partitions} partitions; drop the state and rebuild it from this log (freshet rebuild"
+        " --from beginning)"
+    )
+
+
 def _released(client: Client, key: bytes, where: str) -> bytes | None:
     """The fence, once nobody holds it. Errors: `Refused` where that does not end."""
     until = time.monotonic() + HOLD_SECONDS

@@ -13,13 +13,14 @@ from flows.kit.letters import REASONS, Letters, letter
 from flows.kit.meter import Meter
 from flows.kit.poison import Poison
 from flows.kit.source import Reader
-from flows.kit.stand import stand
+from flows.kit.stand import Refused, made_anew, stand
 from infra import store
 from infra.ends import Ends
 from infra.kafka import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
 from infra.store import Client
+from infra.topic_watch import TopicWatch
 from schemas.dead_letter import DeadLetter
 from schemas.fence import Fence
 from schemas.topics import Topic
@@ -56,6 +57,7 @@ class Worker:
             raise ValueError(f"topic {topic.name} has partitions 0 to {info.partitions - 1}")
         self.reader = reader or Reader(settings, topic.name)
         self._letters = Letters(settings)
+        self._watch = TopicWatch(settings, topic.name, info)
         self.fences: dict[int, Fence] = {}
         for p in self.partitions:
             start, end = self.reader.bounds(p)
@@ -101,7 +103,10 @@ class Worker:
         return Fence(held.topic_id, held.partitions, next_, newest, held.version)
 
     def commit(self, write: Write) -> None:
+        """Errors: `Fenced`, `Torn`, `StoreFull`; `Refused` where the topic is another by now; Redis's."""
         p = write.partition
+        if other := self._watch.other:
+            raise Refused(made_anew(self.name, p, self.topic.name, other))
         if under_way := self.reader.under_way(p):
             self._poison.count(under_way, write)
         begun = time.monotonic()
@@ -135,6 +140,7 @@ class Worker:
 
     def close(self) -> None:
         self._open.close()
+        self._watch.close()
         self._ends.close()
         self._letters.close()
         self.reader.consumer.close()

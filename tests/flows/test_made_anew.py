@@ -1,0 +1,54 @@
+"""A topic that is made anew under a running flow, and has grown past where that stands."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from infra import generation, kafka, services, store
+from infra.settings import Settings
+from schemas import fence as fences
+from schemas import keys
+from schemas.topics import EVENTS
+from tests.flows.faults import produce, spawn, traffic, wait
+
+pytestmark = [pytest.mark.check, pytest.mark.timeout(90)]
+
+
+def test_a_topic_made_anew_is_told_from_the_one_before(settings: Settings, tmp_path: Path) -> None:
+    log, rnd = tmp_path / "people.log", random.Random(5)
+    process = spawn(settings, "people", log)
+    try:
+        with store.connect(settings) as client:
+            live = generation.live(client)
+            produce(settings, traffic(40, 20, rnd), rnd, lambda n: None)
+
+            def unread() -> str:
+                held = client.mget(
+                    [keys.fence("people", p, live) for p in range(settings.partitions)]
+                )
+                stands = [fences.decode(it).offset if it else 0 for it in held]
+                return "" if sum(stands) >= 40 else f"fences {stands}"
+
+            wait(unread, lambda: None)
+            process.send_signal(signal.SIGSTOP)  # so that it misses that the log was ever shorter
+            admin = kafka.admin(settings)
+            admin.delete_topics([EVENTS.name])
+            admin.close()
+            kafka.ensure_topics(settings)
+            produce(settings, traffic(2_000, 200, rnd), rnd, lambda n: None)
+            process.send_signal(signal.SIGCONT)
+
+            def more() -> bool:
+                produce(settings, traffic(20, 20, rnd), rnd, lambda n: None)
+                return process.poll() is not None
+
+            services.wait_until(more, 40, "the flow reads on")
+        assert process.returncode == 1
+        assert "was made anew" in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
