@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
 from flows.release import CurrentRelease
+from infra import store
 from infra.kafka import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
@@ -53,7 +55,9 @@ class People(Worker):
 
     def _fold(self, partition: int) -> PeopleFold:
         fence, generation = self.fences[partition], self.generation
-        fold = new_fold(self.settings, partition, fence, self.redis.mget, generation)
+        fold = new_fold(
+            self.settings, partition, fence, partial(store.mget, self.redis), generation
+        )
         fold.remember_received(self.redis.hgetall(keys.received(partition, generation)))
         return fold
 

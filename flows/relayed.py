@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from kafka import TopicPartition
 
-from infra import kafka
+from infra import kafka, store
 from infra.settings import Settings
 from infra.store import Client
 from schemas import event as events
@@ -76,7 +76,9 @@ def _received(client: Client, partition: int, generation: int) -> tuple[int, dic
         fence, received = pipe.execute()
     if fence is None:
         return 0, {}
-    return fences.decode(fence).offset, {int(p): number(at) for p, at in received.items()}
+    return fences.decode(fence).offset, {
+        int(p): number(at) for p, at in store.fields(received).items()
+    }
 
 
 def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[int, int]) -> None:

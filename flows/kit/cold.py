@@ -73,7 +73,7 @@ class Tier:
         """Person -> name of the object, of those who are cold."""
         if not people:
             return {}
-        held = self._redis.mget([self._key(who) for who in people])
+        held = store.mget(self._redis, [self._key(who) for who in people])
         return {who: name for who, name in zip(people, held, strict=True) if name}
 
     def _bring_back(self, found: dict[str, bytes]) -> None:
@@ -84,7 +84,9 @@ class Tier:
                 home = b":{%b}:%b" % (keys.tag(self._partition, self._generation), who.encode())
                 values.update({prefix + home: value for prefix, value in records.items()})
         beside = [
-            key for key, held in zip(values, self._redis.mget(list(values)), strict=True) if held
+            key
+            for key, held in zip(values, store.mget(self._redis, list(values)), strict=True)
+            if held
         ]
         if beside:
             # a partition that was made again beside its tombstones: what is there is newer
@@ -136,7 +138,7 @@ class Tier:
             named = set()
             names = self._scan(b"t")
             while some := list(islice(names, SLICE)):
-                named |= {name.decode() for name in self._redis.mget(some) if name}
+                named |= {name.decode() for name in store.mget(self._redis, some) if name}
                 yield
             objects.sweep(self._settings, self._partition, self._generation, named, time.time())
         except LakeError as error:
@@ -160,7 +162,7 @@ class Tier:
             for who in people
             for name in keys.that_move(self._partition, who, self._generation)
         ]
-        held = self._redis.mget(names)
+        held = store.mget(self._redis, names)
         gone, deleted = {}, []
         for n, who in enumerate(people):
             at = slice(n * width, (n + 1) * width)
