@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Final
 
@@ -12,6 +13,7 @@ from infra import kafka
 from infra.kafka import TopicInfo
 from infra.settings import Settings
 
+ASK_MS: Final = 1000
 LOOK_SECONDS: Final = 2.0
 """What a topic made anew is read for at most, before it shows."""
 
@@ -33,15 +35,20 @@ class TopicWatch:
     def _run(self) -> None:
         client: KafkaAdminClient | None = None
         while self.other is None and not self._stop.wait(LOOK_SECONDS):
-            try:
-                client = client or KafkaAdminClient(
-                    bootstrap_servers=self._settings.kafka_bootstrap
-                )
-                found = kafka.describe(client, [self._name]).get(self._name)
-            except (KafkaError, OSError):
-                client = None  # the broker is away: the flow itself will say so
-                continue
-            if found is not None and found != self._was:
-                self.other = found
+            # the broker away: the flow itself will say so
+            with contextlib.suppress(KafkaError, OSError):
+                # one for good: each that finds no broker leaves a thread behind
+                client = client or self._client()
+                found = kafka.describe(client, [self._name]).get(self._name, self._was)
+                self.other = found if found != self._was else None
         if client is not None:
             client.close()
+
+    def _client(self) -> KafkaAdminClient:
+        return KafkaAdminClient(
+            bootstrap_servers=self._settings.kafka_bootstrap,
+            # a flow that ends waits for this
+            bootstrap_timeout_ms=ASK_MS,
+            request_timeout_ms=ASK_MS,
+            reconnect_backoff_max_ms=ASK_MS,
+        )
