@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from typing import Any
@@ -129,11 +130,18 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     assert record.key == pseudonym(*key, "u1").encode()
     assert preferences.hidden_items == ("i9",)
 
-    told = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": "a1"}).json
+    # of another partition than u1: of each one, the highest position is told
+    def home(person: str) -> int:
+        return partition_of(person.encode(), edge.settings.partitions)
+
+    names = (f"a{n}" for n in itertools.count())
+    theirs = home(pseudonym(*key, "u1"))
+    name = next(it for it in names if home(anonymous(*key, it)) != theirs)
+    told = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": name}).json
     record = record_at(edge.settings, "events", told["position"])
     link = event.decode(record.value)
     assert isinstance(link, Link)
-    assert record.key == anonymous(*key, "a1").encode()
+    assert record.key == anonymous(*key, name).encode()
     assert link.to == pseudonym(*key, "u1")
     assert told["position"] in told["positions"]
     [other] = [it for it in told["positions"] if it != told["position"]]
