@@ -30,7 +30,7 @@ from flows.kit.meter import Meter
 from flows.kit.run import run as run_flow
 from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
-from infra import kafka, store
+from infra import kafka, kafka_log, store
 from infra.lake.store import of
 from infra.log import Batch
 from infra.settings import Settings
@@ -121,17 +121,8 @@ class Gatherer:
 
     def _take(self, place: Place, records: list[Any]) -> None:
         held = self._held.setdefault(place, _Gathered(time.monotonic()))
-        headers = [record.headers for record in records]
-        batch = Batch(
-            place[1],
-            self._position[place],
-            records[-1].offset + 1,
-            [record.offset for record in records],
-            [record.timestamp for record in records],
-            [record.value for record in records],
-            keys=[record.key for record in records],
-            headers=headers if any(headers) else [],
-        )
+        first, reached = self._position[place], records[-1].offset + 1
+        batch = kafka_log.batch(place[1], first, reached, records)
         held.add(batch)
         self._position[place] = batch.next
 

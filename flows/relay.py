@@ -16,13 +16,14 @@ from kafka import KafkaProducer
 
 from flows.kit.generation import run_live
 from flows.kit.meter import Meter
-from flows.relayed import NOTHING, Number, Relayed, number, sent_before
+from flows.relayed import NOTHING, Number, Relayed, sent_before
 from infra import kafka, store
 from infra.kafka import ensure_topics
 from infra.settings import Settings
 from infra.store import Client
 from schemas import fence as fences
 from schemas import keys
+from schemas.event import number
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
 

@@ -12,7 +12,7 @@ from infra.store import Client
 from schemas import event as events
 from schemas import fence as fences
 from schemas import keys
-from schemas.event import Merge
+from schemas.event import Merge, number
 from schemas.topics import EVENTS
 
 Number = tuple[int, int]
@@ -38,12 +38,6 @@ class Relayed(NamedTuple):
 
     def stored(self) -> bytes:
         return b"%d-%d %b" % (*self.number, self.topic.encode())
-
-
-def number(text: bytes) -> Number:
-    """Of ``offset-n``. Errors: ValueError."""
-    offset, _, n = text.rpartition(b"-")
-    return int(offset), int(n)
 
 
 def sent_before(

@@ -62,7 +62,7 @@ class Rollup:
         head = self._redis.get(self._keys.base)
         if head is None:
             return Tables(self._settings.partitions), None
-        parts = self._redis.mget(self._parts(head))
+        parts = self._redis.mget(self._keys.base_chunks(head))
         if not all(parts):
             raise Hole(
                 "the stored tables lack a part: drop the state and rebuild (freshet rebuild)"
@@ -70,14 +70,9 @@ class Rollup:
         self._sweep(head)
         return Tables.load(b"".join(parts)), head
 
-    def _parts(self, head: bytes) -> list[bytes]:
-        """The keys that hold the base which ``name:parts`` heads."""
-        made, _, parts = head.partition(b":")
-        return [self._keys.base_chunk(made, n) for n in range(int(parts))]
-
     def _sweep(self, head: bytes) -> None:
         """Drops what a roll-up that was killed while storing left behind."""
-        mine = {self._keys.base, *self._parts(head)}
+        mine = {self._keys.base, *self._keys.base_chunks(head)}
         for key in self._redis.scan_iter(match=self._keys.base + b"*", count=1000):
             if key not in mine:
                 self._redis.unlink(key)
@@ -184,14 +179,16 @@ class Rollup:
         """Stores tables and positions together, then trims the delta logs up to them."""
         data = self.tables.dump()
         head = b"%d:%d" % (time.time_ns(), -(-len(data) // CHUNK))
-        for n, key in enumerate(self._parts(head)):  # under a name of its own: nobody reads it yet
+        for n, key in enumerate(
+            self._keys.base_chunks(head)
+        ):  # under a name of its own: nobody reads it yet
             self._redis.set(key, data[n * CHUNK : (n + 1) * CHUNK])
         with self._redis.pipeline(transaction=True) as pipe:
-            self._guard(pipe, self._keys.base, self._base, self._parts(head))
+            self._guard(pipe, self._keys.base, self._base, self._keys.base_chunks(head))
             pipe.set(self._keys.base, head)
             self._execute(pipe)
         if self._base is not None:
-            self._redis.unlink(*self._parts(self._base))
+            self._redis.unlink(*self._keys.base_chunks(self._base))
         self._base = head
         for p, position in enumerate(self.tables.positions):
             self._redis.xtrim(

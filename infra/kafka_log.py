@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -49,7 +49,7 @@ class Topics:
                 # a compacted log may hold nothing before its end
                 reached = min(int(consumer.position(tp)), end)
                 if reached > start:
-                    yield _batch(partition, start, reached, records)
+                    yield batch(partition, start, reached, records)
                     start = reached
         finally:
             consumer.close()
@@ -59,7 +59,9 @@ def _bounds(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
     return consumer.beginning_offsets([tp])[tp], consumer.end_offsets([tp])[tp]
 
 
-def _batch(partition: int, first: int, next_: int, records: list[Any]) -> Batch:
+def batch(partition: int, first: int, next_: int, records: Sequence[Any]) -> Batch:
+    """What kafka-python has read of a partition, from offset `first` to before `next_`."""
+    headers = [record.headers for record in records]
     return Batch(
         partition,
         first,
@@ -68,7 +70,5 @@ def _batch(partition: int, first: int, next_: int, records: list[Any]) -> Batch:
         [record.timestamp for record in records],
         [record.value for record in records],
         keys=[record.key for record in records],
-        headers=[record.headers for record in records]
-        if any(record.headers for record in records)
-        else [],
+        headers=headers if any(headers) else [],
     )

@@ -100,6 +100,15 @@ class MergedAction(msgspec.Struct, array_like=True, gc=False):
     action: int
 
 
+def number(text: bytes) -> tuple[int, int]:
+    """Of a merge among those of its source, as keys and streams hold it: ``offset-n``.
+
+    Errors: ValueError.
+    """
+    offset, _, n = text.rpartition(b"-")
+    return int(offset), int(n)
+
+
 class Assigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An experiment that had a say in a slate: its version, and the variant the person is in."""
 

@@ -132,6 +132,11 @@ class TablesKeys(NamedTuple):
         """Part n of the base that was made under this name."""
         return b"%b:%b:%d" % (self.base, made, n)
 
+    def base_chunks(self, head: bytes) -> list[bytes]:
+        """The keys of the parts of the base that ``name:parts`` heads. Errors: ValueError."""
+        made, _, parts = head.partition(b":")
+        return [self.base_chunk(made, n) for n in range(int(parts))]
+
 
 def tables(generation: int = 0) -> TablesKeys:
     words = (b"base", b"meta", b"nb", b"pop", b"cat", b"arms", b"exp", b"log")

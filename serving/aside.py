@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from infra.files import sync_directory
 from serving import entries
 from serving.entries import Entry
-from serving.segments import sync_names
 
 NAME: Final = "refused.seg"
 
@@ -28,5 +28,5 @@ def keep(root: Path, entry: Entry) -> Path:
         os.fdatasync(file)
     finally:
         os.close(file)
-    sync_names(root)
+    sync_directory(root)
     return path

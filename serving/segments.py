@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from infra.files import sync_directory
+
 _HEAD: Final = struct.Struct("<II")
 HEAD_BYTES: Final = _HEAD.size
 """Of a frame, beside its body."""
@@ -203,7 +205,7 @@ class Directory:
     def sync(self) -> None:
         """The mark, and the names of the segments, survive the machine. Errors: OSError."""
         os.fdatasync(self._lock)
-        sync_names(self.path)
+        sync_directory(self.path)
 
     def drop(self, number: int) -> None:
         with contextlib.suppress(OSError):
@@ -225,12 +227,3 @@ class Directory:
     def close(self) -> None:
         """Leaves it to the next worker that looks."""
         os.close(self._lock)
-
-
-def sync_names(folder: Path) -> None:
-    """What was made, named or removed in it survives the machine. Errors: OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from serving.segments import START, Place, sync_names
+from infra.files import sync_directory
+from serving.segments import START, Place
 from serving.spool import SEGMENT_BYTES, Spool
 
 OTHERWISE: Final = "writes are refused while the broker is away"
@@ -59,7 +60,7 @@ class Synced(Spool):
         if self._directory is not None:
             await asyncio.to_thread(self._directory.sync)
         if self.root.is_dir():
-            await asyncio.to_thread(sync_names, self.root)
+            await asyncio.to_thread(sync_directory, self.root)
 
     def limit(self, place: Place) -> Place:
         """How far what follows `place` in its segment can be read: as far as it is synced."""
@@ -129,7 +130,7 @@ def _sync(flush: _Flush) -> None:
         for file in flush.files:
             os.fdatasync(file)
         for folder in flush.folders:
-            sync_names(folder)
+            sync_directory(folder)
     finally:
         for file in flush.files:
             os.close(file)

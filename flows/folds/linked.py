@@ -39,9 +39,7 @@ class Linked:
 
     def remember_received(self, held: dict[bytes, bytes]) -> None:
         """What the outbox of each source partition last sent here: source -> ``offset-n``."""
-        for source, number in held.items():
-            offset, _, n = number.partition(b"-")
-            self._received[int(source)] = (int(offset), int(n))
+        self._received.update((int(source), events.number(it)) for source, it in held.items())
 
     # -- the partition of the anonymous id ----------------------------------------------------
 

@@ -32,6 +32,9 @@ _MOST_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
 Record = Served | Action | Link | Linking | Merge
+# made once: a union in a look at each record costs more than the look
+_OF_SLATES: Final = (Served, Action)
+_TOLD: Final = (Served, Link, Linking)
 Told = list[tuple[int, Record]]
 """(offset, what was served, what may have come of it or what ties ids together), in log order."""
 
@@ -43,9 +46,7 @@ def told(records: Sequence[tuple[int, int, events.Event]]) -> Told:
         if type(event) is Action:
             if event.slate_id and event.action in STATE:
                 found.append((offset, event))
-        elif isinstance(event, Served | Link | Linking) or (
-            isinstance(event, Merge) and left.concerns(event)
-        ):
+        elif isinstance(event, _TOLD) or (isinstance(event, Merge) and left.concerns(event)):
             found.append((offset, event))
     return found
 
@@ -85,7 +86,7 @@ class Slates:
         gathered = _Gathered(turn.write)
         for offset, event in records:
             account = self._accounts[event.person]
-            if isinstance(event, Served | Action):
+            if isinstance(event, _OF_SLATES):
                 if account.links is not None and account.links.to:
                     self._forward(offset, event, account.links.to, turn)
                 else:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
-from infra import kafka
+from infra import kafka, kafka_log
 from infra.log import Batch
 from infra.settings import Settings
 
@@ -85,16 +85,8 @@ class Reader:
             return None
         first = self.position[partition]
         self.position[partition] = records[-1].offset + 1
-        self._uncommitted[partition] = Batch(
-            partition,
-            first,
-            records[-1].offset + 1,
-            [r.offset for r in records],
-            [r.timestamp for r in records],
-            [r.value for r in records],
-            keys=[r.key for r in records],
-            headers=[r.headers for r in records] if any(r.headers for r in records) else [],
-        )
+        reached = self.position[partition]
+        self._uncommitted[partition] = kafka_log.batch(partition, first, reached, records)
         return self._uncommitted[partition]
 
     def pause(self, partition: int) -> None:

@@ -21,6 +21,7 @@ from infra.settings import Settings
 from models.tables import Tables
 from schemas import snapshot as snapshots
 from schemas.alphabet import Millis
+from schemas.event import number
 from schemas.identity import partition_of
 from schemas.snapshot import MANIFEST, OUTBOX, Partition, Snapshot
 
@@ -140,11 +141,5 @@ def _unsent(emitted: Sequence[Row], source: Folded, all_: Sequence[Folded]) -> l
     """What its receiver had not folded at these offsets: a relay sends a partition's in order, so each
     receiver's highest number tells."""
     name = b"%d" % source.partition
-    reached = [_number(it.received.get(name, b"-1-0")) for it in all_]
-    return [row for row in emitted if _number(row[0]) > reached[partition_of(row[1], len(all_))]]
-
-
-def _number(text: bytes) -> tuple[int, int]:
-    """Of ``offset-n``."""
-    offset, _, n = text.rpartition(b"-")
-    return int(offset), int(n)
+    reached = [number(it.received.get(name, b"-1-0")) for it in all_]
+    return [row for row in emitted if number(row[0]) > reached[partition_of(row[1], len(all_))]]

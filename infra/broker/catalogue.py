@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from infra.broker.checkpoint import Checkpoint
 from infra.broker.codes import CannotStart, Code, Refused
-from infra.broker.files import sync_directory, write_atomically
 from infra.broker.log import Log
 from infra.broker.segment import stored
 from infra.broker.topic import Topic, check_name
+from infra.files import sync_directory, write_atomically
 
 LOG: Final = logging.getLogger("infra.broker")
 VERSION: Final = 1

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.broker.files import write_atomically
 from infra.broker.log import Log
+from infra.files import write_atomically
 
 
 class Checkpoint:

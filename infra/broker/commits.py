@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from infra.broker.files import write_atomically
+from infra.files import write_atomically
 
 Key = tuple[str, str, int]  # group, topic, partition
 SLACK: Final = 100_000  # dead lines that a running broker lets grow before it compacts

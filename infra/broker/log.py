@@ -21,10 +21,10 @@ from infra.broker import batch
 from infra.broker.batch import PREFIX, Header
 from infra.broker.codes import CannotStart, Code, Refused
 from infra.broker.configs import Rules
-from infra.broker.files import sync_directory, write_atomically
 from infra.broker.producers import Producers
 from infra.broker.segment import Segment, path_of
 from infra.broker.stamps import check_time, stamped
+from infra.files import sync_directory, write_atomically
 
 LOG: Final = logging.getLogger("infra.broker")
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
     from infra.cli.demo_report import Report
     from infra.cli.movielens import Catalogue
+    from infra.cli.progress import Said
     from infra.cli.replay_schedule import Schedule
     from infra.supervise import System
 
@@ -83,7 +83,7 @@ def demo_command(
     from infra.cli.console import console
     from infra.cli.demo_data import catalogue
     from infra.cli.demo_measure import measure
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.cli.replay_schedule import schedule
 
     say, began = Said(console()), time.monotonic()

@@ -18,7 +18,7 @@ from infra.cli.http import Client
 from infra.cli.movielens import Catalogue
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.supervise import System
 
 SEED: Final = 20_26

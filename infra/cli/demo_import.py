@@ -15,7 +15,7 @@ from infra.cli.offsets import offsets
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.supervise import System
 
 SECONDS: Final = 120.0

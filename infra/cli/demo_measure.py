@@ -24,7 +24,7 @@ from schemas.event import Action
 from serving.people import People
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.supervise import System
 
 

@@ -8,16 +8,16 @@ import msgspec
 import uvloop
 
 from infra.cli import train
-from infra.cli.demo_progress import Quiet
 from infra.cli.demo_wait import everywhere
 from infra.cli.http import Answer
+from infra.cli.progress import Quiet
 from infra.cli.train_log import TooLittle
 from models.artefact import load
 from models.release import Release
 from models.training.gate import RANKER
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.cli.train_run import Made
     from infra.supervise import System
 

@@ -10,7 +10,7 @@ import click
 from infra.cli.console import find, json_option, print_json, system_option
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.settings import Settings
     from infra.store import Client
 
@@ -58,7 +58,7 @@ def rebuild_command(
 
     from infra import store
     from infra.cli import rebuild_partition, rebuild_swap
-    from infra.cli.demo_progress import Quiet, Said
+    from infra.cli.progress import Quiet, Said
 
     if sum((partition is not None, back, drop)) > 1:
         raise click.UsageError("--partition, --back and --drop are for one at a time")

@@ -6,14 +6,15 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Final
 
+from kafka import KafkaConsumer, TopicPartition
+
 from flows import snapshots
 from flows.rollup import Rollup
-from infra import store
-from infra.kafka_log import Topics
+from infra import kafka, store
 from infra.plan import FRESHET, child_environment
 from infra.processes import die_with_parent, last_line
 from infra.settings import Settings
@@ -133,12 +134,25 @@ def catch_up(
     folded: Callable[[int], None],
 ) -> None:
     """Returns once people and tables of the generation stand at the log's end. Errors: `Stuck`."""
-    log, partitions = Topics(settings), range(settings.partitions)
+    with closing(kafka.consumer(settings)) as log:
+        _catch_up(client, settings, generation, running, folded, log)
+
+
+def _catch_up(
+    client: Client,
+    settings: Settings,
+    generation: int,
+    running: list[subprocess.Popen[bytes]],
+    folded: Callable[[int], None],
+    log: KafkaConsumer,
+) -> None:
+    places = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
     stood = [fence.offset for fence in stands(client, settings, generation)]
     moved = time.monotonic()
     while True:
         _check_alive(settings, running)
-        ends = [log.bounds(EVENTS.name, p)[1] for p in partitions]
+        found = log.end_offsets(places)
+        ends = [found[place] for place in places]
         stand = [fence.offset for fence in stands(client, settings, generation)]
         positions = _published(client, settings, generation)
         if all(end - at <= NEAR for end, at in zip(ends, stand, strict=True)) and all(

@@ -27,7 +27,7 @@ from schemas.fence import Fence
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
 
 SLICE: Final = 500
 _NOT_PEOPLE: Final = (b"f:", b"dl:", b"ob:", b"os:", b"tb:", b"v:", b"or:")

@@ -51,7 +51,7 @@ def snapshot_command() -> None:
 def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Make a snapshot. The running flows have no part in it."""
     from flows import snapshots
-    from infra.cli.demo_progress import Quiet, Said
+    from infra.cli.progress import Quiet, Said
     from infra.cli.snapshot_until import until_of
     from infra.lake import open_log
 

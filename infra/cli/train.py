@@ -12,7 +12,7 @@ import click
 from infra.cli.console import find, json_option, print_json, system_option
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
     from infra.cli.train_run import Made
     from infra.settings import Settings
 
@@ -48,7 +48,7 @@ def train_command(
     freshet train --no-activate           then: freshet release activate ID
     """
     from infra.cli.console import console
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
 
     settings = find(data_dir).settings
     say = Said(console(stderr=as_json))

@@ -36,7 +36,7 @@ from schemas.release import Data
 from serving.case import WEIGHTS
 
 if TYPE_CHECKING:
-    from infra.cli.demo_progress import Said
+    from infra.cli.progress import Said
 
 LIGHTEST: Final = 0.0025
 VECTOR_WEIGHTS: Final = (LIGHTEST, 0.005, 0.01, 0.02, 0.04)

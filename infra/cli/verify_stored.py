@@ -54,8 +54,7 @@ def base(client: Client, partitions: int, generation: int, found: Found) -> Stor
         if head is None:
             return of_tables(Tables(partitions), names)
         try:
-            made, _, parts = head.partition(b":")
-            chunks = client.mget([names.base_chunk(made, n) for n in range(int(parts))])
+            chunks = client.mget(names.base_chunks(head))
             if all(chunks):
                 return _checked(of_tables(Tables.load(b"".join(chunks)), names), partitions)
         except _BAD as error:

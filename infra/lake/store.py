@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
+from infra.files import sync_directory
 from infra.lake.errors import LakeAway, LakeError, LakeFull, LakeReadOnly
 from infra.settings import Settings
 
@@ -154,7 +155,7 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             half.rename(path)
-            _sync(path.parent)
+            sync_directory(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 half.unlink(missing_ok=True)
@@ -176,15 +177,7 @@ def _folder(path: Path) -> None:
         return
     _folder(path.parent)
     path.mkdir(exist_ok=True)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
 
 
 def _unwritable(error: OSError, name: str) -> LakeError:

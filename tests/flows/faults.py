@@ -155,8 +155,7 @@ def _behind(settings: Settings, client: Any, positions: list[int]) -> str:
 def stored_tables(client: Any) -> Tables | None:
     names = keys.tables(generation.live(client))
     while head := client.get(names.base):
-        made, _, parts = head.partition(b":")
-        data = client.mget([names.base_chunk(made, n) for n in range(int(parts))])
+        data = client.mget(names.base_chunks(head))
         if all(data):  # else a newer one took its place meanwhile
             return Tables.load(b"".join(data))
     return None

@@ -222,7 +222,9 @@ PEOPLE: Final = (
     Break("row", "ring", b"u:{*}:*", in_row(another_item)),
     Break("row", "session", b"u:{*}:*", in_row(another_session)),
     Break("row", "window", b"u:{*}:*", in_row(another_visit)),
-    Break("row", "flags", b"u:{*}:*", in_row(lambda row: row.__setitem__("flags", 1))),
+    Break(
+        "row", "flags", b"u:{*}:*", in_row(lambda row: row.__setitem__("flags", row["flags"] ^ 1))
+    ),
     Break("row", "value", b"u:{*}:*", lambda value: b"garbage"),
     Break("seen", "value", b"s:{*}:*", lambda value: value + bytes(range(8))),
     Break("seen", "value", b"s:{*}:*", lambda value: value[:-8]),
@@ -321,8 +323,7 @@ def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> Non
     """Popularity, pairs, arms and moments, one of each."""
     client, base = world.client, keys.tables().base
     head = client.get(base)
-    made, _, parts = head.partition(b":")
-    chunks = [keys.tables().base_chunk(made, n) for n in range(int(parts))]
+    chunks = keys.tables().base_chunks(head)
     held = client.mget(chunks)
     changed = broken_base(b"".join(held))
     client.set(keys.tables().base_chunk(b"broken", 0), changed)

@@ -17,9 +17,9 @@ import pytest
 from infra import home
 from infra.cli import demo_measure, demo_story, replay_log
 from infra.cli.console import console
-from infra.cli.demo_progress import Said
 from infra.cli.demo_report import ARMS
 from infra.cli.generated import generated
+from infra.cli.progress import Said
 from infra.cli.replay_schedule import schedule
 from infra.plan import python_path
 from infra.supervise import System

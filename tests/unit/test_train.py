@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from infra.cli import train_run
-from infra.cli.demo_progress import Said
 from infra.cli.generated import generated
 from infra.cli.movielens import Catalogue
+from infra.cli.progress import Said
 from infra.cli.replay_log import Log
 from infra.cli.train_log import BadUntil, TooLittle, acts, cut, plan
 from infra.cli.train_replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
