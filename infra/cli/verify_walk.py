@@ -12,10 +12,6 @@ from models.reference import Partition
 from schemas import event as events
 from schemas.topics import EVENTS
 
-_MERGE: Final = events.encode(
-    events.Merge(person="0" * 32, source=0, offset=0, n=0, received_at=0)  # type: ignore[arg-type]
-)[:15]
-"""How the records begin that an outbox sent: they are numbered over everybody's."""
 _BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 
 
@@ -30,8 +26,11 @@ class Walk:
         self.start, self.end = log.bounds(EVENTS.name, partition)
         self.next = self.start
         self.events = 0
-        self.newest = 0
-        """Highest record time so far, ms."""
+
+    @property
+    def newest(self) -> int:
+        """Highest time so far of a record that decodes, ms."""
+        return self.told.ids.newest
 
     def look(self) -> int:
         """Where the log ends now."""
@@ -44,33 +43,20 @@ class Walk:
             return
         for batch in self._log.read(EVENTS.name, self.partition, self.next, end):
             self.events += len(batch.offsets)
-            self.newest = max([self.newest, *batch.stamps])
-            if self.told.sums is None:
-                self._some(batch)
-            else:
-                self._all(batch)
+            self._take(batch)
         self.next = end
 
-    def _all(self, batch: Batch) -> None:
-        take = self.told.take
+    def _take(self, batch: Batch) -> None:
+        told = self.told
+        everybody, open_to = told.sums is not None, told.sample.open_to
         for offset, stamp, event in zip(
             batch.offsets, batch.stamps, _decoded(batch.values), strict=True
         ):
-            if event is not None:
-                take(offset, stamp, event)
-
-    def _some(self, batch: Batch) -> None:
-        """The key says whose a record is: nobody else's is decoded."""
-        told, open_to = self.told, self.told.sample.open_to
-        names = batch.keys or [None] * len(batch.offsets)
-        for offset, stamp, key, value in zip(
-            batch.offsets, batch.stamps, names, batch.values, strict=True
-        ):
-            wanted = key is None or open_to(key.decode(errors="replace"))
-            if value is not None and (wanted or value.startswith(_MERGE)):
-                (event,) = _decoded([value])
-                if event is not None:
-                    told.take(offset, stamp, event)
+            if event is None:
+                continue
+            # what an outbox sent is numbered over everybody's
+            if everybody or isinstance(event, events.Merge) or open_to(event.person):
+                told.take(offset, stamp, event)
             else:
                 told.ids.passed(stamp)
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from flows.folds.people import VERSION
+from flows.offline import Offline
 from infra.cli.main import cli
 from infra.cli.verify_every import tell
 from infra.cli.verify_partition import Shortened, Task, walk_of
@@ -22,6 +24,7 @@ from models.reference import Partition, Sums
 from models.reference.sample import Sample
 from models.reference.sums import Marks
 from schemas import event as events
+from schemas.fence import Fence
 from tests.laws.world import T0, action, person
 
 
@@ -91,6 +94,21 @@ def test_a_walk_that_skips_people_tells_the_same_of_those_it_keeps() -> None:
     assert every.told.checked.keys() == some.told.checked.keys()
     for name, one in every.told.checked.items():
         assert one.features() == some.told.checked[name].features()
+
+
+def test_what_does_not_decode_moves_no_window() -> None:
+    """Fold and slow definition end in the same newest time."""
+    good, poison = events.encode(action(0)), b"{"
+    held = Held([good, good, poison], [b"k"] * 3)
+    fence = Fence("t", 1, 0, 0, VERSION)
+    whole = Offline(Settings(), 0, fence)
+    for batch in held.read("events", 0, 0, 3):
+        whole.fold(batch)
+    assert whole.fence.newest == T0 + 1
+    for sums in (Sums(Marks.at(T0 / 1000)), None):
+        walk = Walk(held, 0, Partition(10**9, Sample(0, 1), sums))
+        walk.to(3)
+        assert (walk.events, walk.newest) == (3, T0 + 1)
 
 
 def test_a_log_without_its_beginning_is_refused() -> None:
