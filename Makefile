@@ -14,8 +14,8 @@ KEYS := tests/laws/test_commit_laws.py tests/integration/test_rollup_arms.py tes
 
 help:
 	@echo "make demo    the whole system on real data: import, replay, measure (about 3 min)"
-	@echo "make test    the fast suite (under 5 min)"
-	@echo "make check   the slow suite: contract, faults, whole systems"
+	@echo "make test    the fast suite (about 8 min on two cores)"
+	@echo "make check   the slow suite: contract, faults, chaos, whole systems, a cluster (about 20 min)"
 	@echo "make bench   the figures, as a table and .freshet/bench/loop.json"
 	@echo "make lint    formatting, types, import contracts"
 	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"
