@@ -19,6 +19,8 @@ from schemas.event import Merge
 
 SIZE: Final = 50
 DAY_MS: Final = 86_400_000
+FEW: Final = 16
+"""People: fewer are cheaper one by one than by vectors."""
 CAP: Final = 3
 """Actions of one person on one item in one UTC day that count in sums over people."""
 ENTRY: Final = np.dtype(
@@ -45,8 +47,10 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     disordered[acts.who[acts.time <= before]] = True
     _look_back(rows, acts, folded)
     _append(rows, acts, folded.before, ~disordered[acts.who])
-    for person in np.flatnonzero(disordered):
-        _one_by_one(rows, acts, folded, int(person))
+    people = np.flatnonzero(disordered)
+    rounds = _in_rounds(rows, acts, folded, people)
+    for person in people[acts.count[people] > rounds]:
+        _one_by_one(rows, acts, folded, int(person), rounds)
     rows["n"] += acts.count.astype(np.uint32)
 
 
@@ -98,22 +102,70 @@ def _look_back_in_batch(acts: Columns, folded: Folded) -> None:
         folded.repeats[order[back:]] += same & (day[back:] == day[:-back])
 
 
-def _one_by_one(rows: NDArray[np.void], acts: Columns, folded: Folded, person: int) -> None:
-    """For a person whose actions came out of order, or two in one millisecond."""
-    row, n = rows[person], int(folded.before[person])
+def _in_rounds(rows: NDArray[np.void], acts: Columns, folded: Folded, people: I64) -> int:
+    """For people whose actions came out of order, or two in one millisecond: everybody's first action, then
+    everybody's second, as long as `FEW` have another. How many rounds that were."""
+    people = people[np.argsort(-acts.count[people], kind="stable")]
+    if len(people) < FEW:
+        return 0
+    count, n, age = acts.count[people], folded.before[people], np.arange(SIZE)
+    rounds, pairs = int(count[FEW - 1]), _pair(acts.category, acts.action)
+    held = rows["ring"][people[:, None], (n[:, None] - 1 - age) % SIZE]  # newest first
+    time = held["time"].astype(np.int64) * 1000 + held["ms"]
+    keys = [time, held["item"].copy(), _pair(held["category"], held["action"])]
+    for r in range(rounds):
+        some = np.count_nonzero(count > r)
+        at = acts.start[people[:some]] + r
+        new = [it[:, None] for it in (acts.time[at], acts.item[at], pairs[at])]
+        old = [key[:some] for key in keys]
+        stands = age < (n[:some] + r)[:, None]
+        same = stands & (old[1] == new[1])
+        folded.met[at] = same.any(1)
+        folded.repeats[at] = (same & (old[0] // DAY_MS == new[0] // DAY_MS)).sum(1)
+        later = stands & _above(old, new)
+        place = np.count_nonzero(later, 1)[:, None]
+        for key, value in zip(old, new, strict=True):
+            behind = np.concatenate((value, key[:, :-1]), 1)
+            key[:] = np.where(later, key, np.where(age == place, value, behind))
+    held["time"], held["ms"] = np.divmod(time, 1000)
+    held["item"], held["category"], held["action"] = keys[1], keys[2] >> 8, keys[2] & 255
+    n = n + np.minimum(count, rounds)
+    rows["ring"][people[:, None], (n[:, None] - 1 - age) % SIZE] = held
+    return rounds
+
+
+def _pair(category: NDArray[Any], action: NDArray[Any]) -> I64:
+    """Both as one number, in the order of (category, action)."""
+    pair: I64 = category.astype(np.int64) << 8 | action
+    return pair
+
+
+def _above(old: Sequence[NDArray[Any]], new: Sequence[NDArray[Any]]) -> Mask:
+    """Whether keys of three parts are greater than others."""
+    (time, item, pair), (new_time, new_item, new_pair) = old, new
+    rest = (item > new_item) | ((item == new_item) & (pair > new_pair))
+    above: Mask = (time > new_time) | ((time == new_time) & rest)
+    return above
+
+
+def _one_by_one(
+    rows: NDArray[np.void], acts: Columns, folded: Folded, person: int, done: int
+) -> None:
+    """The same for one person, whose first `done` actions are in the list already."""
+    row, n = rows[person], int(folded.before[person]) + done
     entries: list[Key] = sorted(
         (time * 1000 + ms, item, category, action)
         for item, time, ms, category, action in row["ring"][: min(n, SIZE)].tolist()
     )
-    start = int(acts.start[person])
-    for i in range(start, start + int(acts.count[person])):
+    start, count = int(acts.start[person]), int(acts.count[person])
+    for i in range(start + done, start + count):
         time, item = int(acts.time[i]), int(acts.item[i])
         same = [key for key in entries if key[1] == item]
         folded.met[i] = bool(same)
         folded.repeats[i] = sum(key[0] // DAY_MS == time // DAY_MS for key in same)
         insort(entries, (time, item, int(acts.category[i]), int(acts.action[i])))
         del entries[:-SIZE]
-    write(row, entries, n + int(acts.count[person]))
+    write(row, entries, n - done + count)
 
 
 def write(row: np.void, entries: Sequence[Key], n: int) -> None:
@@ -133,10 +185,16 @@ def value(row: np.void) -> Any:
     return int(row["n"]), [tuple(entry) for entry in recent(row).tolist()]
 
 
-def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
-    acts = recents(events)
-    keys = [(e.time, e.item, e.category, e.action) for e in acts]
+def keys_of(value: Any) -> list[Key]:
+    """What the list holds, oldest first."""
+    return sorted((time * 1000 + ms, item, c, a) for item, time, ms, c, a in value[1])
+
+
+def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
+    acts, held = recents(events), before or (0, [])
+    keys = keys_of(held)
+    keys += [(e.time, e.item, e.category, e.action) for e in acts]
     keys += [(a.at, a.item, a.category, a.action) for merge in merges for a in merge.recent]
     newest = reversed(sorted(keys)[-SIZE:])
-    n = len(acts) + sum(merge.entered for merge in merges)
+    n = held[0] + len(acts) + sum(merge.entered for merge in merges)
     return n, [(i, t // 1000, t % 1000, c, a) for t, i, c, a in newest]

@@ -1,0 +1,60 @@
+"""The ring's fast ways say what its slow definition does, whichever of them a batch takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models.features import ROW, ring
+from models.features.columns import Columns, Folded
+
+BEGAN = 1_700_006_300_000
+"""Not long before the end of a UTC day."""
+
+
+def batch(rnd: np.random.Generator, people: int, spread: int) -> Columns:
+    """Of up to 9 actions a person, whose times lie anywhere in `spread` minutes: ties and late ones."""
+    who = np.sort(rnd.integers(0, people, int(rnd.integers(1, 9 * people))))
+    n = len(who)
+    return Columns(
+        who=who,
+        offset=np.arange(n),
+        item=rnd.integers(1, 12, n).astype(np.uint64) << np.uint64(60),
+        category=rnd.integers(0, 3, n).astype(np.uint32) << np.uint32(30),
+        time=BEGAN + rnd.integers(0, spread, n) * 60_000,
+        action=rnd.integers(0, 5, n).astype(np.uint8),
+        session=np.zeros(n, np.uint64),
+        known=np.ones(n, np.bool_),
+        late=np.zeros(n, np.bool_),
+        people=people,
+    )
+
+
+def folded(batches: list[Columns], people: int) -> tuple[NDArray[np.void], list[Folded]]:
+    rows, told = np.zeros(people, ROW), []
+    for columns in batches:
+        entered = np.ones(len(columns), np.bool_)
+        told.append(Folded(entered, columns, before=rows["n"].astype(np.int64)))
+        ring.update(rows, columns, told[-1])
+    return rows, told
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([2, 60, 5000]))
+def test_rounds_and_one_by_one_agree(seed: int, people: int, spread: int) -> None:
+    """Down to the bytes, and in what they say of each action."""
+    rnd = np.random.default_rng(seed)
+    batches = [batch(rnd, people, spread) for _ in range(12)]
+    found = []
+    for few in (1, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ring, "FEW", few)
+            found.append(folded(batches, people))
+    (rounds, told), (one_by_one, also) = found
+    assert rounds.tobytes() == one_by_one.tobytes()
+    for ours, theirs in zip(told, also, strict=True):
+        assert ours.met.tolist() == theirs.met.tolist()
+        assert ours.repeats.tolist() == theirs.repeats.tolist()
