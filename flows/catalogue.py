@@ -6,6 +6,7 @@ items ─ decode ─ dead_letters ─ apply ─ commit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from bytewax.dataflow import Dataflow
 
 from flows.kit.letters import split
 from flows.kit.plain import plain, run_worker
+from flows.kit.source import Reader
 from flows.kit.worker import Worker
 from infra.log import Batch
 from infra.settings import Settings
@@ -33,8 +35,10 @@ Decoded = tuple[Batch, list[tuple[int, int, ItemChange]]]
 class Catalogue(Worker):
     """One process's partitions of `items`."""
 
-    def __init__(self, settings: Settings, partitions: Sequence[int] = ()) -> None:
-        super().__init__(settings, "catalogue", ITEMS, VERSION, partitions)
+    def __init__(
+        self, settings: Settings, partitions: Sequence[int] = (), reader: Reader | None = None
+    ) -> None:
+        super().__init__(settings, "catalogue", ITEMS, VERSION, partitions, reader)
 
     def apply(self, decoded: Decoded) -> Write:
         """The items of a batch as they stand after it."""
@@ -91,5 +95,4 @@ def dataflow(worker: Catalogue) -> Dataflow:
 
 def run(settings: Settings, partitions: Sequence[int] = ()) -> None:
     """Until SIGTERM."""
-    worker = Catalogue(settings, partitions)
-    run_worker(worker, dataflow(worker))
+    run_worker(settings, ITEMS, partial(Catalogue, settings, partitions), dataflow)

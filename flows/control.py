@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -133,5 +134,4 @@ def dataflow(worker: Control) -> Dataflow:
 
 def run(settings: Settings) -> None:
     """Until SIGTERM."""
-    worker = Control(settings)
-    run_worker(worker, dataflow(worker))
+    run_worker(settings, CONTROL, partial(Control, settings), dataflow)

@@ -27,8 +27,8 @@ from kafka import KafkaConsumer, TopicPartition
 from flows.kit.commit import Fenced, Torn
 from flows.kit.lake_owner import Owner
 from flows.kit.meter import Meter
+from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
-from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
 from infra import kafka, kafka_log, store
 from infra.lake.store import of
@@ -79,8 +79,10 @@ class _Gathered:
 class Gatherer:
     """One consumer for every partition of every topic: gathers records until a chunk is due."""
 
-    def __init__(self, settings: Settings, *, until_end: bool = False) -> None:
-        self.stop = threading.Event()
+    def __init__(
+        self, settings: Settings, stop: threading.Event, *, until_end: bool = False
+    ) -> None:
+        self.stop = stop
         self.consumer: KafkaConsumer = kafka.consumer(settings, max_poll_records=20_000)
         self.ends: dict[Place, int] = {}
         """Of the partitions, as the log last told."""
@@ -142,12 +144,14 @@ class Lake:
     Errors (of the constructor): `stand.Refused`, `LakeError`, `StoreMisconfigured`, Kafka's and Redis's.
     """
 
-    def __init__(self, settings: Settings, *, until_end: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, stop: threading.Event | None = None, *, until_end: bool = False
+    ) -> None:
         with ExitStack() as opened:
             self.redis: store.Client = store.connect(settings)
             opened.callback(self.redis.close)
             store.check(self.redis)
-            self.gatherer = Gatherer(settings, until_end=until_end)
+            self.gatherer = Gatherer(settings, stop or threading.Event(), until_end=until_end)
             opened.callback(self.gatherer.consumer.close)
             self.owners = dict(self._owners(settings))
             self.gatherer.assign({place: it.fence.offset for place, it in self.owners.items()})
@@ -219,10 +223,15 @@ def run(settings: Settings) -> None:
     """Until SIGTERM; what was gathered by then is written. Errors: `Fenced`, `LakeFull`, `LakeReadOnly`
     and others, after which a restart goes on where the fence stands."""
     os.nice(NICE)
-    lake = Lake(settings)
-    stop_on_signals(lake.gatherer.stop)
-    try:
-        with lake.meter.exposed():
-            run_flow(dataflow(lake))
-    finally:
-        lake.close()
+    asked = threading.Event()
+    stop_on_signals(asked)
+
+    def turn() -> None:
+        lake = Lake(settings, asked)
+        try:
+            with lake.meter.exposed():
+                run_flow(dataflow(lake))
+        finally:
+            lake.close()
+
+    keep_on(settings, asked, turn)

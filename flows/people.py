@@ -49,8 +49,12 @@ class People(Worker):
         generation: int = 0,
     ) -> None:
         super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
-        self.folds = {p: self._fold(p) for p in self.partitions}
-        self.tiers = {p: self._tier(p) for p in self.partitions}
+        try:
+            self.folds = {p: self._fold(p) for p in self.partitions}
+            self.tiers = {p: self._tier(p) for p in self.partitions}
+        except BaseException:
+            super().close()
+            raise
         self._release = CurrentRelease(self.redis, settings.releases, load_release)
 
     def _fold(self, partition: int) -> PeopleFold:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 from functools import partial
 from typing import Any, Final
 
@@ -134,13 +135,11 @@ def run(settings: Settings) -> None:
 
 
 def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
-    client = store.connect(settings)
-    relay, meter = Relay(settings, client, generation), Meter(settings, "relay")
-    with meter.exposed():
-        while not stop.is_set():
-            sent = relay.step()
-            meter.relayed(sent)
-            if sent == 0:
-                stop.wait(PAUSE_SECONDS)
-    relay.close()
-    client.close()
+    with store.connect(settings) as client:
+        relay, meter = Relay(settings, client, generation), Meter(settings, "relay")
+        with meter.exposed(), closing(relay):
+            while not stop.is_set():
+                sent = relay.step()
+                meter.relayed(sent)
+                if sent == 0:
+                    stop.wait(PAUSE_SECONDS)

@@ -14,11 +14,13 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any, Final
 
 import redis
 
+from flows.kit.commit import Forgotten
 from flows.kit.generation import run_live
 from flows.kit.meter import Meter
 from flows.readouts import Readouts
@@ -200,14 +202,27 @@ class Rollup:
     ) -> None:
         """Nothing is written unless `key` is as we left it, and nobody swept our `parts`."""
         pipe.watch(key, *parts)
-        if pipe.get(key) != expected or (parts and pipe.exists(*parts) != len(parts)):
+        held = pipe.get(key)
+        if self._written(key, held) < self._written(key, expected):
+            raise Forgotten("Redis has not kept what the roll-up wrote last")
+        if held != expected or (parts and pipe.exists(*parts) != len(parts)):
             raise Overtaken("another roll-up is at work")
         pipe.multi()
+
+    def _written(self, key: bytes, held: bytes | None) -> int:
+        """Of two values of the base's head, or of the meta, the larger one was written later."""
+        if held is None:
+            return 0
+        if key == self._keys.base:
+            return int(held.partition(b":")[0])
+        return tables.META_DECODER.decode(held).version
 
     def _execute(self, pipe: Any) -> None:
         try:
             pipe.execute()
-        except redis.WatchError:
+        except redis.WatchError as error:
+            if store.is_away(error):
+                raise
             raise Overtaken("another roll-up is at work") from None
 
 
@@ -229,16 +244,20 @@ def run(settings: Settings, generation: int | None = None) -> None:
 
 
 def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
-    client = store.connect(settings)
-    store.check(client)
-    rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
-    log.info("rollup stands at %s", rollup.tables.positions)
-    turns = Turns(rollup, Readouts(settings, client) if telling else None, meter, settings)
-    with meter.exposed(), meter.ending(fenced=Overtaken):
-        while not stop.is_set():
-            stop.wait(turns.turn())
-        turns.end()
-    client.close()
+    with store.connect(settings) as client:
+        store.check(client)
+        rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
+        log.info("rollup stands at %s", rollup.tables.positions)
+        with ExitStack() as opened:
+            readouts = None
+            if telling:
+                readouts = opened.enter_context(closing(Readouts(settings, client)))
+            turns = Turns(rollup, readouts, meter, settings)
+            opened.enter_context(meter.exposed())
+            opened.enter_context(meter.ending(fenced=Overtaken))
+            while not stop.is_set():
+                stop.wait(turns.turn())
+            turns.end()
 
 
 __all__ = ["Hole", "Overtaken", "Rollup", "run"]

@@ -46,8 +46,6 @@ class Turns:
         self._tell(now=True)
         if self._dirty:
             self._store()
-        if self._readouts is not None:
-            self._readouts.close()
 
     def _tell(self, *, now: bool = False) -> None:
         if self._readouts is not None and (meta := self._rollup.published):

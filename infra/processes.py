@@ -23,9 +23,8 @@ from typing import Final, Literal
 
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 5.0
-HEALTHY_SECONDS: Final = 30.0
-"""After so long a run the next failure counts as the first again."""
 WORKED_SECONDS: Final = 5.0
+"""After so long a run the next failure counts as the first again."""
 GIVE_UP: Final = 5
 """Failures in a row of a process that never once ran `WORKED_SECONDS`, after which it is hopeless.
 Being killed is no failure of its own and doesn't count."""
@@ -216,7 +215,7 @@ class Supervisor:
             return True
         ran = self.clock() - child.started_at
         child.worked |= ran >= WORKED_SECONDS
-        child.failures = 1 if ran >= HEALTHY_SECONDS else child.failures + 1
+        child.failures = 1 if ran >= WORKED_SECONDS else child.failures + 1
         child.state = "failed"
         # what it said last explains an end of its own, not one from outside
         why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)

@@ -102,6 +102,16 @@ async def mget_async(client: Client, names: Sequence[bytes]) -> list[Any]:
     return _in_order(len(names), slots, found)
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether Redis could not be asked: it does not run, is loading, or hung up, maybe in the middle of a
+    transaction, of which then nobody knows whether it was applied."""
+    if isinstance(error, redis.WatchError) and error.__context__ is not None:
+        error = error.__context__  # redis-py's word for a connection that was lost under WATCH
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError) and not isinstance(
+        error, redis.AuthenticationError | redis.exceptions.AuthorizationError
+    )
+
+
 def fields(reply: Any) -> dict[bytes, bytes]:
     """Of HGETALL inside a transaction: redis-py leaves the reply as it came where that is a cluster's."""
     return dict(reply) if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import redis
 
+from infra import store
 from infra.store import Client
 from schemas import fence as fences
 from schemas import keys
@@ -30,6 +31,10 @@ class Fenced(RuntimeError):
     """Somebody else moved this partition on: drop the caches and start again from the fence."""
 
 
+class Forgotten(Fenced):
+    """The fence stands before what was committed: Redis lost its last writes. The log has them."""
+
+
 class Torn(RuntimeError):
     """A command failed inside EXEC, which does not roll back: the partition must be rebuilt."""
 
@@ -43,8 +48,8 @@ def torn_key(flow: str, partition: int, generation: int = 0) -> bytes:
 
 
 def commit(client: Client, write: Write) -> None:
-    """Errors: `Fenced`, `Torn`, `StoreFull`; `redis.RedisError` where nothing was written or nobody
-    knows: the fence will tell."""
+    """Errors: `Fenced` (`Forgotten`), `Torn`, `StoreFull`; `redis.RedisError` where nothing was written
+    or nobody knows: the fence will tell."""
     key = keys.fence(write.flow, write.partition, write.generation)
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(key)
@@ -57,7 +62,9 @@ def commit(client: Client, write: Write) -> None:
         pipe.set(key, fences.encode(write.fence))
         try:
             pipe.execute()
-        except redis.WatchError:
+        except redis.WatchError as error:
+            if store.is_away(error):
+                raise
             raise Fenced(f"{write.flow} partition {write.partition}: the fence moved") from None
         except redis.ResponseError as error:
             _check_applied(write, error)
@@ -89,7 +96,8 @@ def _check_mine(write: Write, held: bytes | None) -> None:
     fence = fences.decode(held) if held is not None else None
     stands = fence.offset if fence is not None else 0
     if stands != write.first:
-        raise Fenced(
+        kind = Fenced if stands > write.first else Forgotten
+        raise kind(
             f"{write.flow} partition {write.partition}: the batch starts at {write.first},"
             f" the fence stands at {stands}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from flows.kit.run import stop_on_signals
+from flows.kit.run import keep_on, stop_on_signals
 from infra import generation, store
 from infra.settings import Settings
 
@@ -14,14 +14,17 @@ Run = Callable[[int, threading.Event], None]
 
 
 def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
-    """Until SIGTERM, in `only` where it is given. Errors: those of `run`."""
+    """Until SIGTERM, in `only` where it is given. Errors: those of `run` and `keep_on`."""
     asked = threading.Event()
     stop_on_signals(asked)
-    if only is not None:
-        run(only, asked)
-        return
-    while not asked.is_set():
+
+    def turn() -> None:
+        if only is not None:
+            run(only, asked)
+            return
         with store.connect(settings) as client:
             live = generation.live(client)
         with generation.until_moved(settings, live, asked) as stop:
             run(live, stop)
+
+    keep_on(settings, asked, turn)

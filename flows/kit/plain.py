@@ -5,22 +5,26 @@ topic ─ decode ─ dead_letters ─ apply ─ commit
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
+from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
-from flows.kit.run import stop_on_signals
 from flows.kit.sink import Committed
-from flows.kit.source import Source
+from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
 from infra.log import Batch
+from infra.settings import Settings
 from schemas.dead_letter import DeadLetter
+from schemas.topics import Topic
 from schemas.write import Write
 
 Decode = Callable[[Batch], tuple[Any, list[DeadLetter]]]
+W = TypeVar("W", bound=Worker)
 
 
 def plain(
@@ -36,10 +40,18 @@ def plain(
     return flow
 
 
-def run_worker(worker: Worker, flow: Dataflow) -> None:
-    """Until SIGTERM; the worker is closed. Errors: the steps' own."""
-    stop_on_signals(worker.reader.stop)
-    try:
-        run_flow(flow)
-    finally:
-        worker.close()
+def run_worker(
+    settings: Settings, topic: Topic, make: Callable[[Reader], W], flow: Callable[[W], Dataflow]
+) -> None:
+    """Until SIGTERM. Errors: those of `make` and of the steps."""
+    asked = threading.Event()
+    stop_on_signals(asked)
+
+    def turn() -> None:
+        worker = make(Reader(settings, topic.name, asked))
+        try:
+            run_flow(flow(worker))
+        finally:
+            worker.close()
+
+    keep_on(settings, asked, turn)

@@ -1,4 +1,8 @@
-"""Running a dataflow: until it is told to stop, or until its partition is no longer its own."""
+"""Running a dataflow: until it is told to stop, or until its partition is no longer its own.
+
+A flow that loses its Redis goes on where its fence stands, in the same process: to start another costs a
+second of imports, which is most of what everybody would wait for.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,27 @@ import logging
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from types import FrameType
+from typing import Final
 
 from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
 from bytewax.testing import run_main
 
+from flows.kit.commit import Forgotten
+from infra import store
+from infra.settings import Settings
+from infra.store import Client
+
+log = logging.getLogger(__name__)
 EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long
+FIRST_PAUSE: Final = 0.05
+LAST_PAUSE: Final = 5.0
+WORKED_SECONDS: Final = 5.0
+"""After so long a turn the next pause is the first again."""
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -30,14 +48,48 @@ def run(flow: Dataflow) -> None:
     os.environ.setdefault("RUST_BACKTRACE", "0")  # a step's error is one sentence, not 60 frames
     try:
         run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+        return
     except BaseException as error:
         cause = root(error)
-        logging.getLogger(__name__).error("%s", cause)
-        raise cause from None
+    log.error("%s", cause)
+    raise cause  # out here, for it to keep its own context (`store.is_away`)
 
 
 def root(error: BaseException) -> BaseException:
-    """The first cause: the engine wraps what a step raises in one RuntimeError per layer."""
-    while error.__cause__ is not None:
+    """What a step raised: the engine wraps it in one of its errors per layer."""
+    while isinstance(error, BytewaxRuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]) -> None:
+    """Calls `turn`, which starts a flow where its fence stands and runs it, until `asked`: anew each time
+    Redis was away, or lost its last writes.
+
+    Errors: the others of `turn`, after which only a new process may go on; Redis's where it is not
+    there to begin with.
+    """
+    with store.connect(settings) as client:
+        client.ping()
+        pause = FIRST_PAUSE
+        while not asked.is_set():
+            begun = time.monotonic()
+            try:
+                turn()
+            except Exception as error:
+                if not (isinstance(error, Forgotten) or store.is_away(error)):
+                    raise
+                log.warning("%s; going on where the fence stands", error)
+                pause = FIRST_PAUSE if time.monotonic() - begun > WORKED_SECONDS else 2 * pause
+                _await(client, asked, min(pause, LAST_PAUSE))
+
+
+def _await(client: Client, asked: threading.Event, pause: float) -> None:
+    """Returns once Redis answers, after a pause at least."""
+    while not asked.wait(pause):
+        try:
+            client.ping()
+            return
+        except Exception as error:
+            if not store.is_away(error):
+                raise

@@ -32,9 +32,10 @@ MOST_LINES: Final = 20
 
 
 class Worker:
-    """One process's partitions of one topic, for the flow `name`.
+    """One process's partitions of one topic, for the flow `name`. A `reader` that is given becomes its own.
 
-    Errors (of the constructor): `stand.Refused`, `store.StoreMisconfigured`, Kafka's and Redis's.
+    Errors (of the constructor, which then leaves nothing open): `stand.Refused`,
+    `store.StoreMisconfigured`, Kafka's and Redis's.
     """
 
     def __init__(
@@ -49,32 +50,38 @@ class Worker:
     ) -> None:
         self.settings, self.name, self.topic = settings, name, topic
         self.generation = generation
-        self.redis: Client = store.connect(settings)
-        store.check(self.redis)
-        info = ensure_topics(settings)[topic.name]
-        self.partitions = sorted(set(partitions)) or list(range(info.partitions))
-        if self.partitions[-1] >= info.partitions or self.partitions[0] < 0:
-            raise ValueError(f"topic {topic.name} has partitions 0 to {info.partitions - 1}")
-        self.reader = reader or Reader(settings, topic.name)
-        self._letters = Letters(settings)
-        self._watch = TopicWatch(settings, topic.name, info)
-        self.fences: dict[int, Fence] = {}
-        for p in self.partitions:
-            start, end = self.reader.bounds(p)
-            self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
-            log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
-        self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
-        limit = settings.poison_limit
-        self._poison = Poison(self.redis, name, topic.name, self.fences, limit, generation)
-        for p in self._poison.paused:
-            self.reader.pause(p)
-        self.reader.before_poll = self._between
-        self.meter = Meter(settings, name, str(self.partitions[0]))
-        self.meter.expect(REASONS)
-        self._ends = Ends(settings, {topic.name: self.partitions})
-        self.meter.at_scrape(self._stands)
-        self._open = ExitStack()
-        self._open.enter_context(self.meter.exposed())
+        with ExitStack() as opened:
+            self.redis: Client = store.connect(settings)
+            opened.callback(self.redis.close)
+            self.reader = reader or Reader(settings, topic.name)
+            opened.callback(self.reader.consumer.close)
+            store.check(self.redis)
+            info = ensure_topics(settings)[topic.name]
+            self.partitions = sorted(set(partitions)) or list(range(info.partitions))
+            if self.partitions[-1] >= info.partitions or self.partitions[0] < 0:
+                raise ValueError(f"topic {topic.name} has partitions 0 to {info.partitions - 1}")
+            self.fences: dict[int, Fence] = {}
+            for p in self.partitions:
+                start, end = self.reader.bounds(p)
+                self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
+                log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
+            self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
+            limit = settings.poison_limit
+            self._poison = Poison(self.redis, name, topic.name, self.fences, limit, generation)
+            for p in self._poison.paused:
+                self.reader.pause(p)
+            self.reader.before_poll = self._between
+            self._letters = Letters(settings)
+            opened.callback(self._letters.close)
+            self._ends = Ends(settings, {topic.name: self.partitions})
+            opened.callback(self._ends.close)
+            self._watch = TopicWatch(settings, topic.name, info)
+            opened.callback(self._watch.close)
+            self.meter = Meter(settings, name, str(self.partitions[0]))
+            self.meter.expect(REASONS)
+            self.meter.at_scrape(self._stands)
+            opened.enter_context(self.meter.exposed())
+            self._opened = opened.pop_all()
 
     def dead_letters(self, step: tuple[Any, list[DeadLetter]]) -> Any:
         """Passes the good on once the broker has the bad."""
@@ -139,9 +146,4 @@ class Worker:
             self.meter.paused(partition, partition in self._poison.paused)
 
     def close(self) -> None:
-        self._open.close()
-        self._watch.close()
-        self._ends.close()
-        self._letters.close()
-        self.reader.consumer.close()
-        self.redis.close()
+        self._opened.close()

@@ -1,0 +1,151 @@
+"""Redis that goes and comes back, also without its last writes: the flows' processes outlive it."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from flows.kit.commit import Fenced, Forgotten
+from flows.kit.run import keep_on
+from infra import services, store
+from infra.cli.run import FLOWS
+from infra.processes import die_with_parent
+from infra.settings import Settings
+from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
+from tests.flows.slates import with_slates
+
+EVENTS_SENT = 4_000
+
+
+class Server:
+    """A Redis of a test's own, which keeps its file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.port = directory, services.free_port()
+        directory.mkdir()
+        self.url = f"redis://{services.HOST}:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            services.redis_command(self.port, self._directory),
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(),
+        )
+        services.wait_until(lambda: services.redis_answers(self.url), 20, "no Redis answers")
+
+    def kill(self, forget: int = 0) -> None:
+        """And `forget` bytes at the end of what it wrote."""
+        self.process.kill()
+        self.process.wait()
+        if forget:
+            (file,) = (self._directory / "appendonlydir").glob("*.incr.aof")
+            os.truncate(file, max(0, file.stat().st_size - forget))
+
+
+@pytest.mark.check
+@pytest.mark.timeout(180)
+def test_the_flows_outlive_their_redis(settings: Settings, tmp_path: Path) -> None:
+    """Killed four times under traffic, twice with half a megabyte of what it had written gone."""
+    server = Server(tmp_path / "redis")
+    mine = msgspec.structs.replace(
+        settings, redis_url=server.url, rollup_seconds=0.2, base_seconds=0.5, lake_seconds=0.3
+    )
+    flows = [Flow(mine, name, tmp_path / f"{name}.log") for name in FLOWS]
+    rnd = random.Random(5)
+    made = with_slates(traffic(EVENTS_SENT, 300, rnd), rnd)
+    eighth = len(made) // 8
+    forgets = {eighth: 0, 3 * eighth: 500_000, 5 * eighth: 0, 7 * eighth: 500_000}
+
+    def meanwhile(n: int) -> None:
+        if n in forgets:
+            server.kill(forgets[n])
+            server.start()
+
+    try:
+        produce(mine, traffic(200, 50, rnd), rnd, lambda n: None)
+        with store.connect(mine) as client:
+            wait(lambda: behind(mine, client), lambda: None)
+            produce(mine, made, rnd, meanwhile)
+            wait(lambda: behind(mine, client), lambda: None)
+        assert [flow.process.poll() for flow in flows] == [None] * len(flows)
+        found = wrong(mine)
+        assert found == dict.fromkeys(found, 0)
+    finally:
+        for flow in flows:
+            flow.kill()
+        server.kill()
+
+
+def lost_under_watch() -> redis.WatchError:
+    """As redis-py tells that a connection was lost in the middle of a transaction."""
+    error = redis.WatchError("A ConnectionError occurred while watching one or more keys")
+    error.__context__ = redis.ConnectionError("hung up")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ConnectionError(),
+        redis.TimeoutError(),
+        redis.BusyLoadingError(),
+        lost_under_watch(),
+        Forgotten(),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_a_flow_goes_on_after(settings: Settings, error: Exception) -> None:
+    asked, turns = threading.Event(), 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns < 3:
+            raise error
+        asked.set()
+
+    keep_on(settings, asked, turn)
+    assert turns == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Fenced(), redis.AuthenticationError(), redis.WatchError(), redis.ResponseError(), OSError()],
+    ids=lambda it: type(it).__name__,
+)
+def test_a_flow_ends_with(settings: Settings, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        keep_on(settings, threading.Event(), _raising(error))
+
+
+def test_a_flow_does_not_begin_without_redis(settings: Settings) -> None:
+    nowhere = msgspec.structs.replace(settings, redis_url="redis://127.0.0.1:1/0")
+    with pytest.raises(redis.ConnectionError):
+        keep_on(nowhere, threading.Event(), _raising(AssertionError()))
+
+
+def test_one_that_waits_for_redis_ends_when_it_is_asked(tmp_path: Path) -> None:
+    server, asked = Server(tmp_path / "redis"), threading.Event()
+
+    def turn() -> None:
+        server.kill()
+        threading.Timer(0.3, asked.set).start()
+        raise redis.ConnectionError
+
+    keep_on(Settings(redis_url=server.url), asked, turn)
+
+
+def _raising(error: Exception) -> Callable[[], None]:
+    def turn() -> None:
+        raise error
+
+    return turn
