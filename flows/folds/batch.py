@@ -15,10 +15,12 @@ from models.features.columns import Columns, Folded
 from models.features.ring import CAP
 from schemas import event as events
 from schemas import facts
-from schemas.event import Action, Merge, Served
+from schemas.event import Action, Link, Merge
 from schemas.write import Write
 
 MOST_HASHES: Final = 1_000_000
+Record = tuple[int, int, events.Event]
+"""(offset, record time, event)."""
 _xxh = xxhash.xxh3_64_intdigest
 
 
@@ -43,8 +45,7 @@ class Decoded:
     partition: int
     first: int
     next: int
-    records: list[tuple[int, int, events.Event]]
-    """(offset, record time, event)."""
+    records: list[Record]
     stamps: list[int]
     """Record times of all records, those of dead letters too."""
     ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
@@ -127,19 +128,26 @@ class Turn:
         )
 
 
-def runs(records: list[tuple[int, int, events.Event]]) -> list[list[tuple[int, Any]]]:
-    """The records cut where actions and what is said about people alternate. What was served is left
-    out: it touches no row, and would cut the actions into small pieces."""
+def layers(records: list[Record]) -> list[list[tuple[int, Any]]]:
+    """What touches rows, in lists to be folded one after the other: of actions, then of links and merges, and
+    so on. Everybody's records keep their order; what one does is nothing to another, so there are as many
+    lists as one person alternates, not as many as the log does."""
     if {type(event) for _, _, event in records} <= {Action}:
         return [[(offset, event) for offset, _, event in records]] if records else []
     cut: list[list[tuple[int, Any]]] = []
-    last: bool | None = None
+    reached: dict[str, int] = {}
     for offset, _, event in records:
         kind = type(event)
-        if kind is Served:
+        if kind is Action:
+            ties = 0
+        elif kind is Link or kind is Merge:
+            ties = 1
+        else:
             continue
-        if (kind is Action) != last:
-            last = kind is Action
+        at = reached.get(event.person, 0)
+        at += at % 2 != ties  # actions lie in even ones
+        reached[event.person] = at
+        while len(cut) <= at:
             cut.append([])
-        cut[-1].append((offset, event))
-    return cut
+        cut[at].append((offset, event))
+    return list(filter(None, cut))

@@ -5,6 +5,7 @@ Rows and sets are here; what becomes of slates is added by `flows.folds.slates` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -41,9 +42,17 @@ class Linked:
         """What the outbox of each source partition last sent here: source -> ``offset-n``."""
         self._received.update((int(source), events.number(it)) for source, it in held.items())
 
+    def tie(self, records: Sequence[tuple[int, Any]], turn: Turn) -> None:
+        """Folds links and merges, by offset."""
+        for offset, event in records:
+            if isinstance(event, Link):
+                self._link(offset, event, turn)
+            else:
+                self._merge(event, turn)
+
     # -- the partition of the anonymous id ----------------------------------------------------
 
-    def link(self, offset: int, event: Link, turn: Turn) -> None:
+    def _link(self, offset: int, event: Link, turn: Turn) -> None:
         """The first link wins: what the anonymous id did so far goes to the person it is. Any other is
         answered, too, for somebody waits for it."""
         slots = self._rows.slots([event.person])
@@ -142,16 +151,20 @@ class Linked:
 
     # -- the partition of the person ----------------------------------------------------------
 
-    def merge(self, offset: int, event: Merge, turn: Turn) -> None:
-        """Takes what another partition sent, unless its number was here before. No facts."""
+    def is_new(self, offset: int, event: Merge, turn: Turn) -> bool:
+        """Whether its number was not here before; then it is from now on. Call it in the log's order."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
-            return
+            return False
         self._received[event.source] = number
         turn.write.fields.setdefault(keys.received(self._partition, self._generation), {})[
             b"%d" % event.source
         ] = b"%d-%d" % number
         turn.taken.add(offset)
+        return True
+
+    def _merge(self, event: Merge, turn: Turn) -> None:
+        """Takes what another partition sent. No facts."""
         slots = self._rows.slots([event.person])
         if event.newest:
             rows = self._rows.take(slots)

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.folds.batch import Decoded, Hashes, Turn, deduped, runs
+from flows.folds.batch import Decoded, Hashes, Record, Turn, deduped, layers
 from flows.folds.linked import Linked
 from flows.folds.slates import Slates, told
 from flows.kit.rows import Fetch, Rows
@@ -20,7 +20,7 @@ from models.vectors import Encoder
 from schemas import event as events
 from schemas import facts, keys
 from schemas.actions import CODE, HIDE, RECENT
-from schemas.event import Action, Link, Merge, Preferences
+from schemas.event import Action, Merge, Preferences
 from schemas.fence import Fence
 from schemas.identity import category_hash, item_hash
 from schemas.version import Upgrades
@@ -95,12 +95,11 @@ class PeopleFold:
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, generation=self.generation)
         turn = Turn(write, batch.first)
-        for run in runs(batch.records):
-            if isinstance(run[0][1], Action):
-                self._act(run, turn)
+        for layer in layers(self._told(batch.records, turn)):
+            if isinstance(layer[0][1], Action):
+                self._act(layer, turn)
             else:
-                for offset, event in run:
-                    self._told(offset, event, turn)
+                self._linked.tie(layer, turn)
         arms, moments = self._slates.join(told(batch.records), turn)
         self._store(turn)
         for bucket, ids in batch.ids.items():
@@ -120,12 +119,12 @@ class PeopleFold:
         self.fence = fence
         return write
 
-    def _act(self, run: Sequence[tuple[int, Any]], turn: Turn) -> None:
-        acts: list[Action] = [event for _, event in run]
+    def _act(self, layer: Sequence[tuple[int, Any]], turn: Turn) -> None:
+        acts: list[Action] = [event for _, event in layer]
         slots = self._rows.slots([a.person for a in acts])
         order = np.argsort(slots, kind="stable")
         people, who = np.unique(slots[order], return_inverse=True)
-        columns = self._columns([offset for offset, _ in run], acts, order, who, len(people))
+        columns = self._columns([offset for offset, _ in layer], acts, order, who, len(people))
         rows = self._rows.take(people)
         folded = features.fold(rows, columns)
         self._rows.put(people, rows)
@@ -209,12 +208,18 @@ class PeopleFold:
 
     # -- what is said about a person ------------------------------------------------------
 
-    def _told(self, offset: int, event: events.Event, turn: Turn) -> None:
-        if isinstance(event, Preferences):
-            turn.write.values[keys.preferences(self.partition, event.person, self.generation)] = (
-                events.encode(event)
-            )
-        elif isinstance(event, Link):
-            self._linked.link(offset, event, turn)
-        elif isinstance(event, Merge):
-            self._linked.merge(offset, event, turn)
+    def _told(self, records: list[Record], turn: Turn) -> list[Record]:
+        """Takes what is said about people, and answers the rest; also without merges that came before."""
+        kinds = {type(event) for _, _, event in records}
+        if Preferences in kinds:
+            for _, _, event in records:
+                if isinstance(event, Preferences):
+                    key = keys.preferences(self.partition, event.person, self.generation)
+                    turn.write.values[key] = events.encode(event)
+        if Merge in kinds:
+            return [
+                it
+                for it in records
+                if not isinstance(it[2], Merge) or self._linked.is_new(it[0], it[2], turn)
+            ]
+        return records

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.folds.batch import layers
 from models import impressions, reference
 from models.features import counts, read_row, ring
 from models.outcomes import STATE
@@ -309,6 +310,22 @@ def test_law_4_any_split_gives_the_same_state_with_links(
         assert whole.state() == single.state() == pieces.state()
         assert whole.arms(p) == single.arms(p) == pieces.arms(p)
         assert whole.moments(p) == single.moments(p) == pieces.moments(p)
+
+
+def test_one_persons_links_do_not_cut_the_actions_of_others_apart() -> None:
+    """One list more each time that a person turns from acting to being merged, whatever the log does."""
+    mixed: list[events.Event] = []
+    for n in range(40):
+        who = person(n % 4)
+        mixed.append(action(n, n % 8, f"i{n}"))
+        mixed.append(Merge(person=who, source=1, offset=n, n=1, received_at=T0, of=person(9)))
+        mixed.append(events.Preferences(event_id=f"p{n}", person=who, received_at=T0))
+    cut = layers(log_of(mixed))
+    assert [{type(event) for _, event in layer} for layer in cut] == [{Action}, {Merge}] * 5
+    for n in range(8):
+        theirs = [offset for layer in cut for offset, event in layer if event.person == person(n)]
+        assert theirs == sorted(theirs)
+    assert sum(map(len, cut)) == 80
 
 
 @law

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.folds.batch import runs
+from flows.folds.batch import layers
 from models import account as accounts
 from models import impressions, reference
 from models.outcomes import SLATES, WINDOW_MS
@@ -240,7 +240,7 @@ def test_served_records_do_not_cut_the_actions_apart() -> None:
     slates: list[events.Event] = [served(f"s{n}", ["i1", "i2"], n % 3) for n in range(60)]
     mixed = [event for pair in zip(acts, slates, strict=True) for event in pair]
     one, other = fold_log(log_of(acts)), fold_log(log_of(mixed), [13])
-    assert [len(run) for run in runs(log_of(mixed))] == [60]
+    assert [len(layer) for layer in layers(log_of(mixed))] == [60]
     rows = {key: value for key, value in one.values.items() if key[:2] in (b"u:", b"s:")}
     assert rows == {key: value for key, value in other.values.items() if key[:2] in (b"u:", b"s:")}
     assert [fact[1:] for fact in one.all_facts()] == [fact[1:] for fact in other.all_facts()]
