@@ -65,9 +65,10 @@ def latest(
     topic: TopicInfo | None = None,
     within: Sequence[int] | None = None,
     before: Millis | None = None,
+    since: Sequence[int] | None = None,
 ) -> Snapshot | None:
     """Of those that can be used, the one that reaches furthest. `within`: nowhere beyond these offsets;
-    `before`: of records before this time only.
+    `before`: of records before this time only; `since`: nowhere short of these offsets.
 
     Errors: `LakeError`, `KafkaError`.
     """
@@ -75,7 +76,7 @@ def latest(
     for it in listed(settings, topic):
         if it.why:
             log.warning("passed over: %s", it.why)
-        elif it.snapshot is not None and _reaches(it.snapshot, within, before):
+        elif it.snapshot is not None and _reaches(it.snapshot, within, before, since):
             good.append(it.snapshot)
     return max(good, key=lambda it: (sum(it.offsets), it.id), default=None)
 
@@ -136,12 +137,18 @@ def _none(store: Store, id_: str) -> NoSnapshot:
     return NoSnapshot(f"there is no snapshot of that name; there are: {there}")
 
 
-def _reaches(snapshot: Snapshot, within: Sequence[int] | None, before: Millis | None) -> bool:
+def _reaches(
+    snapshot: Snapshot,
+    within: Sequence[int] | None,
+    before: Millis | None,
+    since: Sequence[int] | None,
+) -> bool:
+    offsets = snapshot.offsets
     if before is not None and snapshot.newest >= before:
         return False
-    return within is None or all(
-        mine <= most for mine, most in zip(snapshot.offsets, within, strict=True)
-    )
+    if since is not None and any(a < b for a, b in zip(offsets, since, strict=True)):
+        return False
+    return within is None or all(a <= b for a, b in zip(offsets, within, strict=True))
 
 
 def topic_of(settings: Settings) -> TopicInfo:

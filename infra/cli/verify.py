@@ -51,7 +51,8 @@ def verify_command(
     """Compare what Redis holds with what the log says, while everything runs.
 
     Everything is computed again from the log, slowly and plainly: a sample of people and all tables,
-    unless told otherwise. Nothing is written. The exit code is 1 where something is wrong.
+    unless told otherwise. Where the log's beginning is gone, it is taken from the newest snapshot that
+    the log still goes back to. Nothing is written. The exit code is 1 where something is wrong.
 
     \b
     freshet verify
@@ -108,8 +109,9 @@ def show(report: Report) -> None:
     if len(wrong) > SHOWN:
         click.echo(f"… and {len(wrong) - SHOWN} more (--json lists them)")
     many = f"{len(report.partitions)} partition" + "s" * (len(report.partitions) != 1)
+    since = f" from snapshot {report.snapshot} on" if report.snapshot else ""
     click.echo(
-        f"{many}, {report.events:,} records of the log at {report.rate:,.0f}/s,"
+        f"{many}, {report.events:,} records of the log{since} at {report.rate:,.0f}/s,"
         f" {report.people_checked:,} people, {report.fields_checked:,} fields:"
         + (f" {len(wrong)} are wrong" if wrong else " all as the log says")
     )

@@ -11,7 +11,7 @@ import redis
 from kafka.errors import KafkaError
 
 from flows.kit.run import stop_on_signals
-from infra.cli.verify_run import Moved, Report, verify
+from infra.cli.verify_run import Behind, Moved, Report, verify
 from infra.lake import open_log
 from infra.lake.errors import LakeError
 from infra.log import OffTheLog
@@ -19,7 +19,7 @@ from infra.settings import Settings
 from infra.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-PASSING: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved)
+PASSING: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved, Behind)
 """What a service that is away does to a run: the next one may end well."""
 
 

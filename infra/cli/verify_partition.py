@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from infra import store
+from infra.cli import verify_basis
 from infra.cli.verify_people import People
 from infra.cli.verify_report import Found
 from infra.cli.verify_walk import Walk
@@ -16,15 +17,13 @@ from infra.settings import Settings
 from models.reference import Partition, Sums
 from models.reference.sample import Sample
 from models.reference.sums import Marks
-
-
-class Shortened(RuntimeError):
-    """The log does not go back to its beginning; the text says where it starts."""
+from schemas.snapshot import Snapshot
 
 
 class Task(NamedTuple):
     """`people`: how many are checked, None everybody. `cuts`: where each version of the tables stands in
-    this partition; of none, nothing is added up. `marks`: what sums are told against."""
+    this partition; of none, nothing is added up. `marks`: what sums are told against. `snapshot`: where
+    to begin; None is the log's beginning."""
 
     settings: Settings
     log: LogReader
@@ -34,11 +33,16 @@ class Task(NamedTuple):
     seed: int
     cuts: Sequence[int]
     marks: Marks
+    snapshot: Snapshot | None = None
+
+    @property
+    def first(self) -> int:
+        return self.snapshot.offsets[self.partition] if self.snapshot else 0
 
 
 class Done(NamedTuple):
-    """`both`: sums up to the first cut; `own`: of each, from there to it. `beyond`: cuts that lie beyond
-    the log's end, which `end` is; there are no sums then."""
+    """`both`: sums from where it began to the first cut; `own`: of each, from there to it. `beyond`: cuts
+    that lie beyond the log's end, which `end` is; there are no sums then."""
 
     partition: int
     found: Found
@@ -51,7 +55,7 @@ class Done(NamedTuple):
 
 
 def go_through(task: Task) -> Done:
-    """Errors: `Shortened`, `infra.log.OffTheLog`, those of Redis and the log."""
+    """Errors: `Shortened`, `infra.log.OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
     with store.connect(task.settings) as client, _seldom_collected():
         walk, found = walk_of(task, both if task.cuts else None), Found()
@@ -66,15 +70,14 @@ def go_through(task: Task) -> Done:
 
 
 def walk_of(task: Task, sums: Sums | None) -> Walk:
-    """From the log's beginning. Errors: `Shortened`."""
-    window = int(task.settings.dedupe_hours * 3_600_000)
-    told = Partition(window, Sample(task.people, task.seed), sums)
-    walk = Walk(task.log, task.partition, told)
-    if walk.start:
-        raise Shortened(
-            f"partition {task.partition} of the log starts at {walk.start}, and what came before is not in"
-            " the lake: there is nothing to compare with"
-        )
+    """From the log's beginning, or from the snapshot. Errors: `Shortened`, those of reading a snapshot."""
+    window, before = int(task.settings.dedupe_hours * 3_600_000), None
+    if task.snapshot is not None:
+        before = verify_basis.before(task.settings, task.snapshot, task.partition)
+    told = Partition(window, Sample(task.people, task.seed), sums, before)
+    walk = Walk(task.log, task.partition, told, task.first)
+    if walk.start > task.first:
+        raise verify_basis.shortened(task.partition, walk.start)
     return walk
 
 

@@ -30,7 +30,9 @@ class Mismatch(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Of one run. `events`: records of the log that were gone through; `rate`: those a second."""
+    """Of one run. `events`: records of the log that were gone through; `rate`: those a second. `start`: by
+    partition, the first offset that was gone through. Where that is not the log's beginning, what came
+    before is as `snapshot` holds it."""
 
     partitions: list[int]
     events: int = 0
@@ -38,6 +40,8 @@ class Report(msgspec.Struct, kw_only=True):
     fields_checked: int = 0
     mismatches: list[Mismatch] = []
     rate: float = 0.0
+    start: dict[int, int] = msgspec.field(name="from", default_factory=dict)
+    snapshot: str = ""
 
     def wrong(self) -> Counter[str]:
         """How many mismatches are listed, by what they are of."""

@@ -10,13 +10,15 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
 from infra import store
-from infra.cli import verify_stored, verify_tables
-from infra.cli.verify_partition import Done, Shortened, Task, go_through
+from infra.cli import verify_basis, verify_stored, verify_tables
+from infra.cli.verify_basis import Behind, Shortened
+from infra.cli.verify_partition import Done, Task, go_through
 from infra.cli.verify_report import Found, Report
 from infra.cli.verify_stored import Stored
 from infra.generation import live
 from infra.log import LogReader
 from infra.settings import Settings
+from infra.store import Client
 from models.reference import Sums
 from models.reference.sums import Marks
 from schemas.topics import EVENTS
@@ -43,21 +45,29 @@ def verify(
     """Compares so many `people` (None: everybody) and, with `sums`, every table with the log.
 
     `partitions`: people of these only; sums are of all. Where everybody is checked, so are the names
-    of their keys, and the ids that de-duplication remembers. Writes nothing. `Report.mismatches` is
-    empty where all is well; `Report.wrong()` counts them by what they are of.
-    Errors: `Moved`, `Shortened`, `infra.log.OffTheLog`, those of Redis and the log.
+    of their keys, and the ids that de-duplication remembers. Where the log does not go back to its
+    beginning, what came before is taken from a snapshot. Writes nothing. `Report.mismatches` is empty
+    where all is well; `Report.wrong()` counts them by what they are of.
+    Errors: `Moved`, `Behind`, `Shortened`, `infra.log.OffTheLog`, `SnapshotError`, those of Redis, the log
+    and the lake.
     """
     chosen = list(range(settings.partitions)) if partitions is None else sorted(set(partitions))
     begun, found = time.monotonic(), Found()
     with store.connect(settings) as client:
         generation = live(client)
-        read = (client, settings.partitions, generation, found)
-        there = [verify_stored.base(*read), verify_stored.published(*read)] if sums else []
-        tables = [one for one in there if one is not None]
-        done = list(_all(_tasks(settings, log, generation, people, seed, chosen, tables)))
+        tables = _tables(client, settings, generation, found) if sums else []
+        through = list(range(settings.partitions)) if tables else chosen
+        snapshot = verify_basis.choose(settings, log, through, client, generation, tables)
+        basis = [verify_basis.sums(settings, snapshot)] if snapshot and tables else []
+        marks = verify_stored.reference_marks([*tables, *basis]) if tables else Marks.at(0.0)
+        # the sample is shared between the chosen partitions
+        most = None if people is None else -(-people // max(1, len(chosen)))
+        whole = Task(settings, log, 0, generation, most, seed, [], marks, snapshot)
+        tasks = [_of_partition(whole, p, p in chosen, tables) for p in through]
+        done = list(_all(tasks))
         if live(client) != generation:
             raise Moved("another generation went live meanwhile: run it again")
-    _compare(found, tables, done)
+    _compare(found, tables, done, [verify_stored.sums_of(it, marks) for it in basis])
     events = sum(it.events for it in done)
     return Report(
         partitions=chosen,
@@ -66,39 +76,33 @@ def verify(
         fields_checked=found.fields,
         mismatches=found.mismatches(),
         rate=round(events / max(time.monotonic() - begun, 1e-9), 1),
+        start={task.partition: task.first for task in tasks},
+        snapshot=snapshot.id if snapshot else "",
     )
 
 
-def _tasks(
-    settings: Settings,
-    log: LogReader,
-    generation: int,
-    people: int | None,
-    seed: int,
-    chosen: Sequence[int],
-    tables: Sequence[Stored],
-) -> list[Task]:
-    """The sample is shared between the chosen partitions."""
-    most = None if people is None else -(-people // max(1, len(chosen)))
-    marks = verify_stored.reference_marks(tables) if tables else Marks.at(0.0)
-    return [
-        Task(
-            settings,
-            log,
-            partition,
-            generation,
-            most if partition in chosen else 0,
-            seed,
-            [stored.positions[partition] for stored in tables],
-            marks,
-        )
-        for partition in (range(settings.partitions) if tables else chosen)
-    ]
+def _tables(client: Client, settings: Settings, generation: int, found: Found) -> list[Stored]:
+    """Those to compare with the log. What stands at its very beginning must be empty."""
+    read = (client, settings.partitions, generation, found)
+    there = [verify_stored.base(*read), verify_stored.published(*read)]
+    tables = [one for one in there if one is not None]
+    for stored in tables:
+        if not any(stored.positions):
+            verify_tables.compare(found, stored, Sums(stored.marks))
+    return [stored for stored in tables if any(stored.positions)]
+
+
+def _of_partition(task: Task, partition: int, chosen: bool, tables: Sequence[Stored]) -> Task:
+    return task._replace(
+        partition=partition,
+        people=task.people if chosen else 0,
+        cuts=[stored.positions[partition] for stored in tables],
+    )
 
 
 def _all(tasks: Sequence[Task]) -> Iterator[Done]:
     """In processes of their own where that is worth it: partitions are independent."""
-    records = sum(end - start for start, end in (_bounds(task) for task in tasks))
+    records = sum(map(_records, tasks))
     processes = min(PROCESSES, os.cpu_count() or 1, len(tasks))
     if processes < 2 or records < MANY:
         yield from map(go_through, tasks)
@@ -108,12 +112,14 @@ def _all(tasks: Sequence[Task]) -> Iterator[Done]:
         yield from pool.map(go_through, tasks)
 
 
-def _bounds(task: Task) -> tuple[int, int]:
-    return task.log.bounds(EVENTS.name, task.partition)
+def _records(task: Task) -> int:
+    return task.log.bounds(EVENTS.name, task.partition)[1] - task.first
 
 
-def _compare(found: Found, tables: Sequence[Stored], done: Sequence[Done]) -> None:
-    """Sums of all partitions against each version of the tables."""
+def _compare(
+    found: Found, tables: Sequence[Stored], done: Sequence[Done], before: Sequence[Sums]
+) -> None:
+    """Sums of all partitions, and those before them, against each version of the tables."""
     beyond = False
     for it in done:
         found.add(it.found)
@@ -122,10 +128,10 @@ def _compare(found: Found, tables: Sequence[Stored], done: Sequence[Done]) -> No
             found.wrong("tables", f"position {it.partition}", position, it.end)
     if beyond or not tables:
         return  # no table can hold more of a partition than its log does
-    both = Sums.of(it.both for it in done)
+    both = Sums.of([*before, *(it.both for it in done)])
     for n, stored in enumerate(tables):
         total = Sums.of([both, *(it.own[n] for it in done)])
         verify_tables.compare(found, stored, total)
 
 
-__all__ = ["Moved", "Report", "Shortened", "verify"]
+__all__ = ["Behind", "Moved", "Report", "Shortened", "verify"]

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from infra import store
 from infra.cli.verify_report import Found
 from infra.store import Client
+from models.covisit import HALF_LIFE
 from models.moments import moments
-from models.reference.sums import WINDOWS, Marks
+from models.popularity import HALF_LIVES
+from models.reference.sums import WINDOWS, Marks, Sums, grown
 from models.tables import Tables
 from schemas import keys, tables
 from schemas.tables import ARM, ARM_KEY, MOMENTS_KEY
@@ -184,6 +186,35 @@ def _one(data: bytes, kind: np.dtype[np.void]) -> Any:
     """The one row that these bytes are."""
     (row,) = np.frombuffer(data, kind).tolist()
     return row
+
+
+def sums_of(stored: Stored, marks: Marks) -> Sums:
+    """A base in the terms of the slow definitions, told against `marks`."""
+    made = Sums(marks)
+    made.popularity = _told(stored.popularity, stored.marks.items, marks.items)
+    made.categories = _told(stored.categories, stored.marks.categories, marks.categories)
+    factor = grown(stored.marks.pairs - marks.pairs, HALF_LIFE)
+    # both ways there, once here
+    made.pairs = {
+        pair: sum_ * factor for pair, sum_ in (stored.pairs or {}).items() if pair[0] < pair[1]
+    }
+    made.arms = {name: list(arm[:5]) for name, arm in stored.arms.items()}
+    made.before = dict(stored.moments)
+    return made
+
+
+def _told(
+    held: Mapping[int, list[float]], theirs: Sequence[float], ours: Sequence[float]
+) -> dict[int, list[float]]:
+    """Rows of sums against other landmarks."""
+    factors = [
+        grown(a - b, half_life)
+        for a, b, half_life in zip(theirs, ours, HALF_LIVES.values(), strict=True)
+    ]
+    return {
+        key: [sum_ * factor for sum_, factor in zip(sums, factors, strict=True)]
+        for key, sums in held.items()
+    }
 
 
 def reference_marks(of: Sequence[Stored]) -> Marks:

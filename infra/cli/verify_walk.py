@@ -17,14 +17,17 @@ _BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeErr
 
 class Walk:
     """`told` has been told of every record before `next`, or of those of people who may be checked.
+    `first`: where to begin, if not at the log's start; then `told` knows what came before.
 
     Errors of `to`: `infra.log.OffTheLog`, the log's own.
     """
 
-    def __init__(self, log: LogReader, partition: int, told: Partition) -> None:
+    def __init__(
+        self, log: LogReader, partition: int, told: Partition, first: int | None = None
+    ) -> None:
         self._log, self.partition, self.told = log, partition, told
         self.start, self.end = log.bounds(EVENTS.name, partition)
-        self.next = self.start
+        self.first = self.next = self.start if first is None else first
         self.events = 0
 
     @property

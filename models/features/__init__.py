@@ -1,8 +1,9 @@
 """FEATURES: everything kept about a person. A new one is a file and a line here.
 
 Each feature module has `FIELDS` (its part of the row's layout), `update(rows, columns, folded)` (one
-batch, vectorised, in place), `value(row)` and `reference(events, merges)` (the slow
-definition it must equal).
+batch, vectorised, in place), `value(row)` and `reference(events, merges, before)` (the slow
+definition it must equal). `before` is the value that whatever came earlier left, so that the definition
+goes on from a snapshot: of all is what it makes of the rest, from what it made of the first part.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Feature(NamedTuple):
     update: Callable[[NDArray[np.void], Columns, Folded], None]
     value: Callable[[np.void], Any]
     reference: Callable[..., Any]
-    """(a person's events, merges that they received) -> value, by the slow definition."""
+    """(a person's events, merges that they received, the value before them or None) -> value, by the
+    slow definition."""
 
 
 # in the order they run: the window needs the session's rank and the list's repeats

@@ -33,13 +33,15 @@ def value(row: np.void) -> Any:
     return row["counts"].tolist(), int(row["first"]), int(row["newest"])
 
 
-def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
-    counts = [0] * len(ACTIONS)
+def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
+    held, earliest, latest = before or ([0] * len(ACTIONS), 0, 0)
+    counts = list(held)
     for event in events:
         counts[event.action] += 1
     for merge in merges:
         for code, n in enumerate(merge.counts):
             counts[code] += n
-    first = [event.time for event in events] + [merge.first for merge in merges if merge.first]
-    newest = [event.time for event in events] + [merge.newest for merge in merges]
-    return counts, min(first, default=0), max(newest, default=0)
+    first = [it for it in (earliest, *(merge.first for merge in merges)) if it]
+    newest = [latest, *(merge.newest for merge in merges)]
+    times = [event.time for event in events]
+    return counts, min(first + times, default=0), max(newest + times)

@@ -191,7 +191,7 @@ def keys_of(value: Any) -> list[Key]:
 
 
 def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
-    acts, held = recents(events), before or (0, [])
+    acts, held = recents(events), (0, []) if before is None else before
     keys = keys_of(held)
     keys += [(e.time, e.item, e.category, e.action) for e in acts]
     keys += [(a.at, a.item, a.category, a.action) for merge in merges for a in merge.recent]

@@ -70,12 +70,12 @@ def value(row: np.void) -> Any:
     return tuple(int(row[name]) for name, *_ in FIELDS)
 
 
-def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
+def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
     """A merge is no action of the session's."""
-    key = begun = last = n = sessions = 0
-    for i, event in enumerate(recents(events)):
-        gap = i == 0 or abs(event.time - last) > GAP_MS
-        if i == 0 or (event.session != key if event.session else gap):
+    key, begun, last, n, sessions = before or (0, 0, 0, 0, 0)
+    for event in recents(events):
+        gap = sessions == 0 or abs(event.time - last) > GAP_MS
+        if sessions == 0 or (event.session != key if event.session else gap):
             begun, n, sessions = event.time, 0, sessions + 1
         if event.session or gap:
             key = event.session

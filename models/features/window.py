@@ -57,9 +57,10 @@ def value(row: np.void) -> Any:
     return [int(row["window"][(n - 1 - lag) % LAG]) for lag in range(min(n, LAG))]
 
 
-def reference(events: Sequence[Event], merges: Sequence[Merge] = ()) -> Any:
+def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
     """What a merge brought tells nothing here, and is as old as can be."""
-    acts = recents(events)
+    acts, held = recents(events), before or []
     told = [e.item if e.weight > 0 and e.known else 0 for e in reversed(acts[-LAG:])]
-    n = len(acts) + sum(merge.entered for merge in merges)
+    told = [*told, *held][:LAG]
+    n = len(held) + len(acts) + sum(merge.entered for merge in merges)
     return told + [0] * (min(n, LAG) - len(told))

@@ -2,11 +2,13 @@
 
 No fold, no array, no batch of `flows` or `models.features` is behind them, so they check both: laws
 compare them with the folds, and `freshet verify` with what Redis holds. Beside each feature stands its
-own `reference`; here is everything that needs more than one person's actions.
+own `reference`; here is everything that needs more than one person's actions. They go on from a snapshot
+(`Before`) where the log's beginning is gone.
 """
 
 from __future__ import annotations
 
+from models.reference.before import Before
 from models.reference.outcomes import Came, by_viewer
 from models.reference.partition import Partition
 from models.reference.people import Person
@@ -14,6 +16,7 @@ from models.reference.recents import by_person, facts, hidden, seen
 from models.reference.sums import Sums
 
 __all__ = [
+    "Before",
     "Came",
     "Partition",
     "Person",

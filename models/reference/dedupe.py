@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+import xxhash
 
 BUCKETS: Final = 4
 """Buckets in a window; the one before them counts, too, so that no window is shorter than it says."""
@@ -11,12 +14,16 @@ _SWEEP: Final = 1 << 16
 
 class Window:
     """Which records are new. An id is old if it was taken in a bucket of record time within the window of
-    the highest record time so far. `window` in ms."""
+    the highest record time so far. `window` in ms; `newest` and `held` as what came before left them: of
+    the ids by bucket a snapshot has only the hashes."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(
+        self, window: int, newest: int = 0, held: Mapping[int, Iterable[int]] | None = None
+    ) -> None:
         self._width = max(1, window // BUCKETS)
-        self.newest = 0
+        self.newest = newest
         """Highest record time so far, ms."""
+        self._before = {number: at for at, numbers in (held or {}).items() for number in numbers}
         self._bucket: dict[str, int] = {}
         self._swept = 0
 
@@ -37,6 +44,8 @@ class Window:
         identifier, bucket = person + event_id, stamp // self._width
         if self._bucket.get(identifier, oldest - 1) >= oldest:
             return False
+        if self._before and self._before.get(_number(identifier), oldest - 1) >= oldest:
+            return False
         if bucket >= oldest:  # else it is too old to be remembered
             self._bucket[identifier] = bucket
         if len(self._bucket) > 2 * self._swept + _SWEEP:
@@ -44,10 +53,17 @@ class Window:
             self._swept = len(self._bucket)
         return True
 
-    def held(self) -> dict[int, list[str]]:
-        """Person and event id of what is remembered, by bucket."""
-        found: dict[int, list[str]] = {}
+    def held(self) -> dict[int, set[int]]:
+        """What is remembered, by bucket: hashes of person and event id."""
+        found: dict[int, set[int]] = {}
         for identifier, bucket in self._bucket.items():
             if bucket >= self.oldest:
-                found.setdefault(bucket, []).append(identifier)
+                found.setdefault(bucket, set()).add(_number(identifier))
+        for number, bucket in self._before.items():
+            if bucket >= self.oldest:
+                found.setdefault(bucket, set()).add(number)
         return found
+
+
+def _number(identifier: str) -> int:
+    return xxhash.xxh3_64_intdigest(identifier.encode()) or 1

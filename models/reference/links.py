@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.account import Mark
+from models.account import Links, Mark
 from models.links import MOST
 from schemas.event import Linking, Merge
 
@@ -15,6 +15,14 @@ class Tied:
         self.pending: list[Mark] = []
         self.answered: list[Mark] = []
         self.won: list[Mark] = []
+
+    @classmethod
+    def of(cls, held: Links) -> Tied:
+        """As they were stored: of those that won only the earliest, which is all that is asked for."""
+        made = cls()
+        made.to, made.pending, made.answered = held.to, list(held.pending), list(held.answered)
+        made.won = [held.first] if held.first else []
+        return made
 
     def mark(self, told: Linking) -> None:
         """A link is on its way, unless its answer was quicker."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from struct import pack
+from collections.abc import Iterable, Sequence
+from struct import iter_unpack, pack
 from typing import NamedTuple
 
 from models import account as accounts
@@ -65,6 +65,16 @@ class Holder:
                 found[unit] = None
         return list(found)
 
+    @classmethod
+    def of(cls, held: Account | accounts.Guest) -> Holder:
+        """As it was stored."""
+        made = cls()
+        made.newest = held.newest
+        made.units = {(it.experiment, it.version): (it.variant, it.counts) for it in held.units}
+        units = list(made.units)
+        made.slates = [_opened(slate, units) for slate in held.slates]
+        return made
+
     def stored(self) -> tuple[list[accounts.Slate], list[accounts.Unit]]:
         places = {unit: place for place, unit in enumerate(self.units)}
         return [_stored(slate, places) for slate in self.slates], [
@@ -95,6 +105,20 @@ class Came:
         self._since = 0
         for offset, e in told:
             self.add(offset, e)
+
+    @classmethod
+    def of(cls, held: Account) -> Came:
+        """As it was stored; what they were shown lies elsewhere."""
+        made = cls()
+        made.own, made._since = Holder.of(held), held.since
+        made.waiting = [
+            (it.slate, [(mark.item, mark.state, mark.at) for mark in it.outcomes])
+            for it in held.waiting
+        ]
+        if held.links is not None:
+            made.tied = Tied.of(held.links)
+            made.guests = {guest.of: Holder.of(guest) for guest in held.links.guests}
+        return made
 
     def add(self, offset: int, e: Served | Action) -> None:
         """A slate or an outcome. From a link on it is the business of whoever the id turned out to be."""
@@ -199,7 +223,7 @@ class Came:
                 held.placement,
                 list(held.items),
                 {item: place for place, item in enumerate(held.items)},
-                [{state for state in range(4) if bits >> state & 1} for bits in held.states],
+                [_states(bits) for bits in held.states],
                 held.explored,
                 [named[place] for place in held.units],
             )
@@ -308,6 +332,25 @@ def _stored(slate: Slate, places: dict[Unit, int]) -> accounts.Slate:
         slate.explored,
         tuple(places[unit] for unit in slate.units),
     )
+
+
+def _opened(slate: accounts.Slate, units: Sequence[Unit]) -> Slate:
+    """The opposite."""
+    items = [item for (item,) in iter_unpack("<Q", slate.items)]
+    return Slate(
+        slate.id,
+        slate.at,
+        slate.placement,
+        items,
+        {item: place for place, item in enumerate(items)},
+        [_states(bits) for bits in slate.states],
+        slate.explored,
+        [units[place] for place in slate.units],
+    )
+
+
+def _states(bits: int) -> set[int]:
+    return {state for state in range(4) if bits >> state & 1}
 
 
 def concerns(e: events.Event) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models.reference import plain
+from models.reference.before import Before
 from models.reference.dedupe import Window
 from models.reference.outcomes import Came, concerns
 from models.reference.people import Person
@@ -13,15 +14,20 @@ from schemas.event import Action, Event, Link, Linking, Merge, Preferences, Serv
 
 class Partition:
     """`window`: of de-duplication, ms. While `sums` is one, everybody's facts are added to it; where it
-    is None from the beginning, only people to whom `sample` is open need be told, and merges."""
+    is None from the beginning, only people to whom `sample` is open need be told, and merges. `before`:
+    what the records that are not told left, None where all are."""
 
-    def __init__(self, window: int, sample: Sample, sums: Sums | None = None) -> None:
-        self.people: dict[str, Person] = {}
-        self.received: dict[int, tuple[int, int]] = {}
+    def __init__(
+        self, window: int, sample: Sample, sums: Sums | None = None, before: Before | None = None
+    ) -> None:
+        self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) that its outbox sent here."""
-        self.ids = Window(window)
+        self.ids = before.window(window) if before else Window(window)
         self.sums = sums
         self.sample = sample
+        self._before = before
+        self.people = {name: self._new(name, True) for name in self._drawn()}
+        """Who is checked, and whoever was told of."""
 
     def take(self, offset: int, stamp: int, e: Event) -> None:
         """The record at `offset`, whose record time is `stamp` (ms)."""
@@ -49,11 +55,25 @@ class Partition:
         if concerns(e):
             self._add(person, person.concern(offset, e))  # type: ignore[arg-type]
 
+    def _drawn(self) -> list[str]:
+        """Of those who were there before, the ones that are checked: they may not be told of again."""
+        drawn: dict[str, None] = {}
+        for name in self._before.names if self._before else ():
+            taken, out = self.sample.take(name)
+            if taken:
+                drawn[name] = None
+            if out is not None:
+                del drawn[out]
+        return list(drawn)
+
+    def _new(self, name: str, kept: bool) -> Person:
+        return self._before.person(name, kept) if self._before else Person(kept)
+
     def _person(self, name: str) -> Person:
         person = self.people.get(name)
         if person is None:
             taken, out = self.sample.take(name)
-            person = self.people[name] = Person(taken)
+            person = self.people[name] = self._new(name, taken)
             if out is not None:
                 self.people[out].kept = None
         return person

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from models import impressions
+from models.account import Account
 from models.features import FEATURES
 from models.features.plain import Event
 from models.impressions import Row
@@ -16,31 +18,51 @@ from schemas.event import Action, Link, Linking, Merge, Preferences, Served
 _RECENT = [action.recent for action in ACTIONS]
 
 
+class Held(NamedTuple):
+    """What a snapshot holds of somebody. `values`: of each feature, None where they have no row; `shown`:
+    what they were shown lately, None where they were shown nothing."""
+
+    values: Mapping[str, Any] | None = None
+    seen: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
+    preferences: Preferences | None = None
+    account: Account | None = None
+    shown: list[Row] | None = None
+
+
 class Kept(NamedTuple):
-    """What only somebody who is checked needs: lists that grow with all they ever did."""
+    """What only somebody who is checked needs: lists that grow with all they ever did. `before`: their
+    features' values before the first of it."""
 
     acts: list[Event]
     merges: list[Merge]
     seen: list[int]
     hidden: list[int]
+    before: Mapping[str, Any] | None
 
 
 class Person:
-    """`kept` is None of somebody whose facts count in sums, and who is not checked themselves."""
+    """`kept` is None of somebody whose facts count in sums, and who is not checked themselves. `held`:
+    what there was of them before the first record that is told."""
 
     __slots__ = ("_recents", "came", "kept", "link", "preferences", "shown")
 
-    def __init__(self, kept: bool) -> None:
-        self.kept = Kept([], [], [], []) if kept else None
-        self.preferences: Preferences | None = None
+    def __init__(self, kept: bool, held: Held = Held()) -> None:  # noqa: B008 - it never changes
+        seen, hidden = list(held.seen), list(held.hidden)
+        self.kept = Kept([], [], seen, hidden, held.values) if kept else None
+        self.preferences = held.preferences
         self.link = ""
         """Whom this anonymous id was linked to first."""
-        self.came: Came | None = None
+        self.came = Came.of(held.account) if held.account is not None else None
         """None of somebody who was shown nothing, did nothing with what others are shown, and has no
         part in a link."""
-        self.shown = False
+        self.shown = held.shown is not None
         """They were shown something, or an anonymous id of theirs was."""
-        self._recents = Recents()
+        self._recents = Recents() if held.values is None else Recents.after(held.values)
+        if self.came and self.came.tied:
+            self.link = self.came.tied.to
+        if self.came and held.shown:
+            self.came.shown.append(held.shown)
 
     def act(self, e: Event) -> Looked:
         found = self._recents.act(e)
@@ -83,7 +105,8 @@ class Person:
 
     @property
     def has_row(self) -> bool:
-        return bool(self.link or self._of.acts or self._of.merges)
+        it = self._of
+        return bool(self.link or it.acts or it.merges or it.before is not None)
 
     @property
     def seen(self) -> list[int]:
@@ -97,8 +120,8 @@ class Person:
 
     def features(self) -> dict[str, object]:
         """The value of each feature, by its `reference`."""
-        acts, merges = self._of.acts, self._of.merges
-        return {feature.name: feature.reference(acts, merges) for feature in FEATURES}
+        acts, merges, before = self._of.acts, self._of.merges, self._of.before or {}
+        return {it.name: it.reference(acts, merges, before.get(it.name)) for it in FEATURES}
 
     def impressions(self) -> list[Row]:
         return impressions.reference_of_rows(self.came.shown if self.came else ())

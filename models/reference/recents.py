@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from models.features.plain import Event
-from models.features.ring import CAP, DAY_MS, SIZE
+from models.features.ring import CAP, DAY_MS, SIZE, keys_of
 from models.features.session import GAP_MS
 from models.features.window import LAG, PARTNERS
 from models.reference import plain
@@ -40,6 +40,16 @@ class Recents:
         self.n = 0
         self.session: list[int] = []
         self._name = self._last = 0
+
+    @classmethod
+    def after(cls, values: Mapping[str, Any]) -> Recents:
+        """As it stands where the person's features have these values, by name."""
+        made = cls()
+        made.n, made.keys = values["ring"][0], keys_of(values["ring"])
+        made._name, _, made._last, n, _ = values["session"]
+        # the newest come first there; those of a session are the newest n
+        made.session = values["window"][:n][::-1]
+        return made
 
     def act(self, e: Event) -> Looked:
         if not _RECENT[e.action] or e.late:

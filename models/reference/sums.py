@@ -38,6 +38,10 @@ class Marks:
         return cls([now] * WINDOWS, [now] * WINDOWS, now)
 
 
+Moments = tuple[int, list[int], list[list[int]]]
+"""Of a variant: people, sums of their counts, sums of the products of two."""
+
+
 class Sums:
     """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by two item hashes, the
     smaller first; `arms`: how often which state, and served as drawn by exploration."""
@@ -49,7 +53,10 @@ class Sums:
         self.pairs: dict[tuple[int, int], float] = {}
         self.arms: dict[tuple[int, int], list[int]] = {}
         self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
-        """By experiment, version and variant: how many people have these counts."""
+        """By experiment, version and variant: how many people have these counts. Of somebody who was
+        counted before the first fact: one less with the counts they had."""
+        self.before: dict[tuple[int, int, int], Moments] = {}
+        """What was added up before the first fact."""
         self._at = -1
         self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
 
@@ -108,10 +115,15 @@ class Sums:
             units = self.units.setdefault(unit, Counter())
             for those, n in told.items():
                 units[those] += n
+        for unit, before in other.before.items():
+            self.before[unit] = _plus_moments(self.before.get(unit), before)
 
-    def moments(self) -> dict[tuple[int, int, int], tuple[int, list[int], list[list[int]]]]:
-        """Of each variant: people, sums of their counts, sums of the products of two."""
-        return {unit: _moments(told) for unit, told in self.units.items()}
+    def moments(self) -> dict[tuple[int, int, int], Moments]:
+        """Of each variant."""
+        told = {unit: _moments(counts) for unit, counts in self.units.items()}
+        for unit, held in self.before.items():
+            told[unit] = _plus_moments(told.get(unit), held)
+        return told
 
     def _growth(self, at: int) -> tuple[list[float], list[float], float]:
         """What a fact at `at` (s) weighs in each column."""
@@ -138,7 +150,20 @@ def _plus(held: dict[int, list[float]], key: int, gain: float, terms: Sequence[f
         held[key] = [sum_ + gain * term for sum_, term in zip(sums, terms, strict=True)]
 
 
-def _moments(told: Counter[tuple[int, ...]]) -> tuple[int, list[int], list[list[int]]]:
+def _plus_moments(one: Moments | None, other: Moments) -> Moments:
+    if one is None:
+        return other
+    return (
+        one[0] + other[0],
+        [a + b for a, b in zip(one[1], other[1], strict=True)],
+        [
+            [a + b for a, b in zip(mine, theirs, strict=True)]
+            for mine, theirs in zip(one[2], other[2], strict=True)
+        ],
+    )
+
+
+def _moments(told: Counter[tuple[int, ...]]) -> Moments:
     states = range(4)
     return (
         told.total(),

@@ -272,7 +272,8 @@ def test_a_key_of_nobody_a_missing_one_and_one_of_another_type_are_found(world: 
         found = {it.key: it for it in world.verify(sums=False).mismatches if it.what != "seen"}
     finally:
         client.delete(nobody, other)
-        client.mset({gone: held, other: items})
+        client.set(gone, held)
+        client.set(other, items)
     told = {key: (it.what, it.field, it.stored) for key, it in found.items()}
     assert told == {
         nobody.decode(): ("key", "value", "is there"),
@@ -407,8 +408,10 @@ def test_the_command_says_so_and_ends_with_1_where_something_is_wrong(world: Wor
     report = json.loads(text)
     assert code == 0
     assert set(report) == {
-        "partitions", "events", "people_checked", "fields_checked", "mismatches", "rate",
+        "partitions", "events", "people_checked", "fields_checked", "mismatches", "rate", "from",
+        "snapshot",
     }  # fmt: skip
+    assert (report["from"], report["snapshot"]) == ({"2": 0}, "")
     assert report["partitions"] == [2]
     assert report["mismatches"] == []
     key = one_key(world.client, b"u:{2}:*")

@@ -95,6 +95,37 @@ def test_law_11_every_feature_equals_its_reference(
                 assert feature.value(row) == feature.reference(told), feature.name
 
 
+MERGES = (
+    events.Merge(
+        person=person(1),
+        source=0,
+        offset=3,
+        n=1,
+        received_at=9,
+        counts=(1, 0, 2),
+        entered=2,
+        first=5,
+        newest=8_000,
+        recent=(events.MergedAction(1, 2, 5, 0), events.MergedAction(3, 2, 8_000, 2)),
+    ),
+)
+
+
+@given(st.lists(one_action, min_size=1, max_size=150), st.integers(0, 150), st.booleans())
+def test_law_11_every_reference_goes_on_from_its_own_value(
+    drawn: list[dict[str, object]], cut: int, merged_before: bool
+) -> None:
+    log = build(drawn)
+    for who in (1, 2, 3):
+        told = plain(log, who)
+        head, tail = (MERGES, ()) if merged_before else ((), MERGES)
+        for feature in FEATURES:
+            before = feature.reference(told[:cut], head)
+            whole = feature.reference(told, MERGES)
+            assert feature.reference(told[cut:], tail, before) == whole, feature.name
+            assert feature.reference([], (), whole) == whole, feature.name
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("sizes", [[500], [1], [37, 90]])
 def test_law_11_long_lists_that_forget(seed: int, sizes: list[int]) -> None:

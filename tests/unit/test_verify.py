@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from flows.folds.people import VERSION
 from flows.offline import Offline
 from infra.cli.main import cli
+from infra.cli.verify_basis import Shortened
 from infra.cli.verify_every import tell
-from infra.cli.verify_partition import Shortened, Task, walk_of
+from infra.cli.verify_partition import Task, walk_of
 from infra.cli.verify_report import MOST, Found, Mismatch, Report, brief, difference
 from infra.cli.verify_walk import Walk
 from infra.log import Batch

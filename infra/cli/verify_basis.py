@@ -1,0 +1,97 @@
+"""Where `freshet verify` begins: at the log's beginning, or at a snapshot where that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from flows import snapshots
+from infra.cli import verify_stored
+from infra.cli.verify_stored import Stored
+from infra.log import LogReader
+from infra.settings import Settings
+from infra.store import Client
+from models.reference import Before
+from schemas import fence as fences
+from schemas import keys
+from schemas.snapshot import Snapshot
+from schemas.topics import EVENTS
+
+
+class Shortened(RuntimeError):
+    """The log does not go back to its beginning, nor to a snapshot; the text says where it starts."""
+
+
+class Behind(RuntimeError):
+    """Redis has yet to reach the snapshots that the log goes back to: it may have in a while."""
+
+
+def choose(
+    settings: Settings,
+    log: LogReader,
+    partitions: Sequence[int],
+    client: Client,
+    generation: int,
+    tables: Sequence[Stored],
+) -> Snapshot | None:
+    """None where the log of these partitions goes back to its beginning; else the newest snapshot that it
+    goes back to and that all of Redis has reached.
+
+    Errors: `Shortened`, `Behind`, those of Redis, the log and the lake.
+    """
+    starts = {p: log.bounds(EVENTS.name, p)[0] for p in partitions}
+    if not any(starts.values()):
+        return None
+    since = [starts.get(p, 0) for p in range(settings.partitions)]
+    within = [_reached(client, p, generation, tables, starts) for p in range(settings.partitions)]
+    if found := snapshots.latest(settings, within=within, since=since):
+        return found
+    if there := snapshots.latest(settings, since=since):
+        raise Behind(
+            f"the log's beginning is gone, and Redis has not reached snapshot {there.id} yet, which the"
+            " log goes back to: run it again once the flows have caught up (freshet status)"
+        )
+    raise shortened(*next((p, start) for p, start in starts.items() if start))
+
+
+def shortened(partition: int, start: int) -> Shortened:
+    return Shortened(
+        f"partition {partition} of the log starts at {start}, what came before is not in the lake, and the"
+        " log does not go back to any snapshot: there is nothing to compare with. Run the flow `lake`, which"
+        " keeps the log, or make snapshots (freshet snapshot make) before the log is shortened"
+    )
+
+
+def _reached(
+    client: Client,
+    partition: int,
+    generation: int,
+    tables: Sequence[Stored],
+    starts: Mapping[int, int],
+) -> int:
+    """Up to where everything that is compared holds this partition."""
+    reached = [stored.positions[partition] for stored in tables]
+    if partition in starts:
+        reached += _fence(client, partition, generation, starts[partition])
+    return min(reached, default=2**63)
+
+
+def _fence(client: Client, partition: int, generation: int, start: int) -> list[int]:
+    """One that is missing, broken or off the log is told as what is wrong, and bounds nothing."""
+    try:
+        held = fences.decode(client.get(keys.fence("people", partition, generation)) or b"")
+    except msgspec.MsgspecError:
+        return []
+    return [held.offset] if held.offset >= start else []
+
+
+def sums(settings: Settings, snapshot: Snapshot) -> Stored:
+    """The snapshot's tables. Errors: `SnapshotError`, `LakeError`."""
+    return verify_stored.of_tables(snapshots.tables(settings, snapshot), keys.tables())
+
+
+def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:
+    """What the snapshot holds of this partition. Errors: `SnapshotError`, `LakeError`."""
+    fence, state, received = snapshots.load(settings, snapshot, partition)
+    return Before(partition, fence.newest, state, received)

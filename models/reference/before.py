@@ -1,0 +1,100 @@
+"""Where the slow definitions go on: a partition as a snapshot holds it.
+
+What is in a snapshot is taken as it is; from its offset on every record is told. Nothing is lost by it:
+each definition goes on from what was stored exactly as if it had been told all that came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from struct import iter_unpack
+from typing import Any, Final
+
+from models import account, impressions
+from models.features import FEATURES, read_row
+from models.reference.dedupe import Window
+from models.reference.people import Held, Person
+from schemas import event as events
+from schemas import keys
+
+_OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
+    keys.row,
+    keys.seen,
+    keys.hidden,
+    keys.preferences,
+    keys.link,
+    keys.impressions,
+    keys.open_slates,
+)
+
+
+class Before:
+    """`values`: string keys of generation 0, each record of the version that this code writes;
+    `received`: the fields of ``or:{p}``; `newest`: highest record time so far, ms.
+
+    Errors of `person`: ValueError for what does not decode.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        newest: int,
+        values: Mapping[bytes, bytes],
+        received: Mapping[bytes, bytes],
+    ) -> None:
+        self._partition, self._newest, self._values = partition, newest, values
+        self.received = {int(source): events.number(it) for source, it in received.items()}
+        """Source partition -> highest (offset, n) that its outbox had sent."""
+        self.names = self._names()
+        """Of whom there is anything, ascending."""
+
+    def window(self, span: int) -> Window:
+        """The ids that de-duplication remembers. `span` in ms."""
+        prefix = keys.dedupe(self._partition, 0)[:-1]
+        held = {
+            int(key[len(prefix) :]): _hashes(value)
+            for key, value in self._values.items()
+            if key.startswith(prefix)
+        }
+        return Window(span, self._newest, held)
+
+    def person(self, name: str, kept: bool) -> Person:
+        """As they were; of somebody new nothing."""
+        row, seen, hidden, told, _, shown, slates = (
+            self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
+        )
+        return Person(
+            kept,
+            Held(
+                values=_values(row) if row is not None else None,
+                # only of who is checked do these grow, and matter
+                seen=_hashes(seen or b"") if kept else (),
+                hidden=_hashes(hidden or b"") if kept else (),
+                preferences=_preferences(told) if told is not None else None,
+                account=account.decode(slates) if slates is not None else None,
+                shown=impressions.value(impressions.read(shown)) if shown is not None else None,
+            ),
+        )
+
+    def _names(self) -> list[str]:
+        prefixes = tuple(key(self._partition, "") for key in _OF_PEOPLE)
+        found = {
+            key.rpartition(b":")[2].decode() for key in self._values if key.startswith(prefixes)
+        }
+        return sorted(found)
+
+
+def _values(row: bytes) -> dict[str, Any]:
+    held = read_row(row)
+    return {feature.name: feature.value(held) for feature in FEATURES}
+
+
+def _preferences(value: bytes) -> events.Preferences:
+    held = events.decode(value)
+    if not isinstance(held, events.Preferences):
+        raise ValueError("these are no preferences")
+    return held
+
+
+def _hashes(data: bytes) -> tuple[int, ...]:
+    return tuple(number for (number,) in iter_unpack("<Q", data))

@@ -1,0 +1,161 @@
+"""The slow definitions go on from a snapshot, cut anywhere, as if they had been told all that came before."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.cli import verify_stored, verify_tables
+from infra.cli.verify_person import PARTS
+from infra.cli.verify_report import Found, difference
+from models.reference import Before, Partition, Person, Sums
+from models.reference.sample import Sample
+from models.tables import Tables
+from schemas import facts, keys
+from tests.laws.test_fold_laws import build, one_action
+from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
+from tests.laws.test_outcome_laws import busy
+from tests.laws.test_verify_laws import DAY, slowly, wrong
+from tests.laws.world import Memory, Record, fold_log, log_of
+
+
+def snapshot(log: Sequence[Record], partition: int, sizes: Sequence[int] = ()) -> Memory:
+    return fold_log(log, sizes, partition=partition) if log else Memory()
+
+
+def before(memory: Memory, log: Sequence[Record], partition: int) -> Before:
+    newest = max((stamp for _, stamp, _ in log), default=0)
+    received = memory.hashes.get(keys.received(partition), {})
+    return Before(partition, newest, memory.values, received)
+
+
+def going_on(
+    log: Sequence[Record],
+    cut: int,
+    partition: int,
+    sums: Sums | None = None,
+    sample: int | None = None,
+) -> Partition:
+    """Told of what comes after `cut` alone."""
+    held = before(snapshot(log[:cut], partition, [7, 30]), log[:cut], partition)
+    told = Partition(DAY, Sample(sample), sums, held)
+    for offset, stamp, event in log[cut:]:
+        told.take(offset, stamp, event)
+    return told
+
+
+def plainly(person: Person) -> dict[str, Any]:
+    return {part.what: part.expected(person) for part in PARTS if part.there(person)}
+
+
+def assert_same(told: Partition, whole: Partition) -> None:
+    assert told.people.keys() == whole.people.keys()
+    for name, one in whole.people.items():
+        assert difference(plainly(told.people[name]), plainly(one)) is None
+    assert told.received == whole.received
+    assert (told.ids.newest, told.ids.held()) == (whole.ids.newest, whole.ids.held())
+
+
+def wrong_sums(logs: Sequence[Sequence[Record]], cuts: Sequence[int]) -> Any:
+    """Of tables as of the cuts, and what is told after them, against the tables of all."""
+    whole, early = Tables(len(logs)), Tables(len(logs))
+    for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
+        for tables, part in ((whole, log), (early, log[:cut])):
+            for entry in snapshot(part, p).streams.get(keys.deltas(p), []):
+                tables.apply(p, facts.decode(entry[1][facts.FIELD]))
+    stored, held = (verify_stored.of_tables(it, keys.tables()) for it in (whole, early))
+    marks, found = verify_stored.reference_marks([stored, held]), Found()
+    parts = [Sums(marks) for _ in logs]
+    for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
+        going_on(log, cut, p, parts[p], sample=0)
+    verify_tables.compare(found, stored, Sums.of([verify_stored.sums_of(held, marks), *parts]))
+    return found.mismatches()
+
+
+@law
+@given(st.lists(one_action, min_size=1, max_size=60), st.floats(0, 1))
+def test_cut_anywhere_sessions_and_pairs_are_the_same(
+    drawn: list[dict[str, object]], where: float
+) -> None:
+    log = build(drawn)
+    cut = int(len(log) * where)
+    assert_same(going_on(log, cut, 0), slowly(log))
+    assert wrong_sums([log], [cut]) == []
+
+
+@law
+@given(records, linkings, splits, st.floats(0, 1))
+def test_cut_anywhere_people_links_and_sums_are_the_same(
+    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int], where: float
+) -> None:
+    check(drawn, linked, sizes, random.Random(len(drawn)), where)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
+    rnd = random.Random(seed)
+    what = ["served", "display", "click", "click", "purchase", "view", "hide"]
+    drawn = [
+        {
+            "who": rnd.choice([1, 1, 2, 3, 3, 4]),
+            "what": rnd.choice(what),
+            "item": f"i{rnd.randrange(6)}",
+            "slate": (rnd.choice([1, 1, 2, 3, 4]), rnd.randrange(4)),
+            "named": rnd.random() < 0.9,
+            "back": rnd.choice([0, 0, 0, 5_000, 9 * DAY]),
+        }
+        for _ in range(250)
+    ]
+    linked = [(rnd.randrange(250), of, rnd.choice([3, 3, 4])) for of in (1, 1, 2, 2)]
+    check(drawn, linked, [rnd.randrange(1, 40)], rnd, rnd.random())
+
+
+def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random, where: float) -> None:
+    told = case(drawn, linked)
+    done = folded(told, rnd, sizes)
+    logs = [log_of(told.logs[0]), log_of(told.logs[1]), log_of(done.log)]
+    cuts = [int(len(log) * where) for log in logs]
+    for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
+        after = going_on(log, cut, p)
+        assert wrong(done.memories[p], p, after) == []
+        assert_same(after, slowly(log))
+    assert wrong_sums(logs, cuts) == []
+    assert len(logs) - 1 == HOME
+
+
+@pytest.mark.parametrize("cut", [0, 1, 200, 350, 699, 700])
+def test_so_they_are_with_more_slates_than_are_kept(cut: int) -> None:
+    log = busy(1)
+    assert_same(going_on(log, cut, 0), slowly(log))
+    assert wrong_sums([log], [cut]) == []
+
+
+def test_a_fact_that_is_not_told_is_found() -> None:
+    """The check can fail: of a log whose middle nobody told of."""
+    log = busy(3)
+    held = before(snapshot(log[:300], 0), log[:300], 0)
+    told = Partition(DAY, Sample(None), None, held)
+    for offset, stamp, event in log[330:]:
+        told.take(offset, stamp, event)
+    assert wrong(fold_log(log), 0, told)
+
+
+def test_a_sample_draws_from_those_who_did_nothing_since_too() -> None:
+    drawn = [
+        {"who": n % 300, "item": "i1", "what": "click", "gap": 1000, "back": 0, "session": "",
+         "known": True, "again": False}
+        for n in range(450)
+    ]  # fmt: skip
+    log = build(drawn)
+
+    def sample(cut: int) -> dict[str, Any]:
+        told = going_on(log, cut, 0, sample=40)
+        return {name: plainly(it) for name, it in told.checked.items()}
+
+    assert len(sample(0)) == 40
+    assert sample(0) == sample(200) == sample(300) == sample(450)
