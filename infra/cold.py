@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from infra.settings import Settings
@@ -85,13 +85,33 @@ def get(settings: Settings, name: str, people: Iterable[str]) -> dict[str, dict[
     return found
 
 
-def sweep(settings: Settings, partition: int, generation: int, named: set[str], now: float) -> int:
-    """Deletes objects that no tombstone names; `now` in Unix time, s. Errors: `LakeError`."""
+def unnamed(
+    settings: Settings, partition: int, generation: int, named: set[str], now: float
+) -> Iterator[str]:
+    """Objects old enough that are not in `named`; `now` in Unix time, s. Errors: `LakeError`."""
     from infra.lake import store
 
-    lake, gone = store.of(settings), 0
-    for it in lake.list(folder(partition, generation)):
+    for it in store.of(settings).list(folder(partition, generation)):
         if it.name not in named and it.at < now - GRACE_SECONDS:
-            lake.delete(it.name)
-            gone += 1
-    return gone
+            yield it.name
+
+
+def people(settings: Settings, name: str) -> list[str]:
+    """Whom an object is of; nobody where it was never written to its end. Errors: `LakeError`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from infra.lake import store
+
+    try:
+        held = pq.read_table(pa.BufferReader(store.of(settings).get(name)), columns=["person"])
+        return [who.decode() for who in dict.fromkeys(held.column(0).to_pylist())]
+    except (pa.ArrowException, OSError, ValueError, LookupError):
+        return []
+
+
+def delete(settings: Settings, name: str) -> None:
+    """Errors: `LakeError`."""
+    from infra.lake import store
+
+    store.of(settings).delete(name)

@@ -158,8 +158,9 @@ REBUILDING: Final = b"gb:{live}"
 """Held by who rebuilds, so that nobody else does."""
 FOLLOWED: Final = b"ga:{live}"
 """By serving worker, the generation that it reads and when it last said so."""
-CONTROL_STATE: Final = b"c:{control}"
-CONTROL_CHANGES: Final = b"cl:{control}"
+CONTROL_STATE: Final = b"c:{0}"
+CONTROL_CHANGES: Final = b"cl:{0}"
+"""Both of the one partition of `control`: with its fence in a slot."""
 
 
 KEYS: Final = (
@@ -272,11 +273,9 @@ KEYS: Final = (
         "items as they change, id = next offset",
     ),
     Key("f:{*}:control", "string", "control", ("status",), "control", "fence, msgpack"),
+    Key("c:{*}", "hash", "control", ("serving",), "control", "subject:id -> what holds, JSON"),
     Key(
-        "c:{control}", "hash", "control", ("serving",), "control", "subject:id -> what holds, JSON"
-    ),
-    Key(
-        "cl:{control}",
+        "cl:{*}",
         "stream",
         "control",
         ("serving",),

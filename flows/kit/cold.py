@@ -140,7 +140,7 @@ class Tier:
             while some := list(islice(names, SLICE)):
                 named |= {name.decode() for name in store.mget(self._redis, some) if name}
                 yield
-            objects.sweep(self._settings, self._partition, self._generation, named, time.time())
+            yield from self._drop(named)
         except LakeError as error:
             log.error("the sweep of partition %d ends early: %s", self._partition, error)
             self._looked = time.monotonic() + 60 * LOOK_SECONDS
@@ -148,6 +148,16 @@ class Tier:
         self._held.done, self._held.moved = asked.id, moved
         self._move({}, [])
         log.info("partition %d: %d people are cold now", self._partition, moved)
+
+    def _drop(self, named: set[str]) -> Iterator[None]:
+        """Objects that nobody needs. `named` may lack some, for a scan misses what moves between the nodes
+        of a cluster meanwhile: whom an object is of is asked for."""
+        where = (self._settings, self._partition, self._generation)
+        for name in objects.unnamed(*where, named, time.time()):
+            people = objects.people(self._settings, name)
+            if name.encode() not in self._tombstones(people).values():
+                objects.delete(self._settings, name)
+            yield
 
     def _scan(self, prefix: bytes) -> Iterator[bytes]:
         pattern = prefix + b":{%b}:*" % keys.tag(self._partition, self._generation)

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from infra.cli.progress import Said
 
 SLICE: Final = 500
-_NOT_PEOPLE: Final = (b"f:", b"dl:", b"ob:", b"os:", b"tb:", b"v:", b"or:")
-"""Prefixes of what stays: fence, delta log, outbox, tables; vectors follow from rows."""
+_STAYS: Final = {b"f", b"dl", b"ob", b"v", b"or"}
+"""Prefixes of fence, delta log, outbox and what was received; vectors follow from rows."""
+_PEOPLE: Final = {
+    key.pattern.partition(":")[0].encode() for key in keys.KEYS if key.owner == "people"
+} - _STAYS
+"""Of what is put right. Keys of other flows carry the same hash tag: the catalogue's, control's."""
 
 
 def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> dict[str, Any]:
@@ -117,8 +121,8 @@ def _put_right(client: Client, made: Offline, live: int) -> tuple[int, int]:
     mine = b"{%b}" % keys.tag(made.partition, live)
     extra = [
         name
-        for name in client.scan_iter(match=b"*" + mine + b"*", count=1000)
-        if name not in want and not name.startswith(_NOT_PEOPLE)
+        for name in client.scan_iter(match=b"*:" + mine + b"*", count=1000)
+        if name.partition(b":")[0] in _PEOPLE and name not in want
     ]
     for name in extra:
         client.unlink(name)

@@ -104,7 +104,10 @@ class Store:
 
     def get(self, name: str) -> bytes:
         with self.open(name) as file:
-            data: bytes = file.read()
+            try:
+                data: bytes = file.read()
+            except OSError as error:
+                raise _unreadable(error, name) from None
         return data
 
     def open(self, name: str) -> pa.NativeFile:

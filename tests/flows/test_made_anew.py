@@ -27,9 +27,8 @@ def test_a_topic_made_anew_is_told_from_the_one_before(settings: Settings, tmp_p
             produce(settings, traffic(40, 20, rnd), rnd, lambda n: None)
 
             def unread() -> str:
-                held = client.mget(
-                    [keys.fence("people", p, live) for p in range(settings.partitions)]
-                )
+                names = [keys.fence("people", p, live) for p in range(settings.partitions)]
+                held = store.mget(client, names)
                 stands = [fences.decode(it).offset if it else 0 for it in held]
                 return "" if sum(stands) >= 40 else f"fences {stands}"
 

@@ -4,13 +4,15 @@ can tell."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from redis.crc import key_slot
+from rich.console import Console
 
 from flows import people
 from flows.kit import cold as tier
@@ -18,7 +20,9 @@ from flows.kit.commit import Fenced
 from flows.kit.source import Reader
 from infra import cold as objects
 from infra import kafka, services, store
+from infra.cli import rebuild_partition
 from infra.cli.main import cli
+from infra.cli.progress import Said
 from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
 from infra.lake import store as lakes
@@ -28,6 +32,7 @@ from schemas import cold, fence, keys
 from schemas import event as events
 from schemas.identity import partition_of, pseudonym
 from schemas.topics import EVENTS
+from tests.cluster import NODES, Cluster
 from tests.flows.faults import traffic
 from tests.flows.slates import with_slates
 from tests.integration.http import serving
@@ -91,15 +96,29 @@ def sweep(client: Client, worker: people.People, before: int = FOREVER) -> None:
             worker.between(p)
 
 
+def like(client: Client, pattern: str | bytes) -> dict[bytes, bytes]:
+    """Keys of this pattern, and what they hold, of every server."""
+    names = sorted(set(client.scan_iter(match=pattern, count=1000)))
+    return dict(zip(names, store.mget(client, names), strict=True))
+
+
 def held(client: Client) -> dict[bytes, bytes]:
     """All that is held of people, and the ids seen."""
-    names = [name for name in client.keys("*") if name.partition(b":")[0] in HELD]
-    return dict(zip(sorted(names), client.mget(sorted(names)), strict=True))
+    return {k: v for prefix in HELD for k, v in like(client, prefix + b":*").items()}
+
+
+def there(settings: Settings, partition: int) -> set[str]:
+    """Objects of a partition."""
+    return {it.name for it in lakes.of(settings).list(objects.folder(partition, 0))}
+
+
+def named(client: Client, partition: int) -> set[str]:
+    return {name.decode() for name in like(client, keys.tombstone(partition, "*")).values()}
 
 
 def bring_all_back(client: Client, worker: people.People) -> None:
     for p in worker.partitions:
-        names = client.keys(keys.tombstone(p, "*"))
+        names = like(client, keys.tombstone(p, "*"))
         worker.tiers[p].warm([name.rpartition(b":")[2].decode() for name in names])
 
 
@@ -117,21 +136,20 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
     worker = open_worker(settings)
     with store.connect(settings) as client:
         drive(worker)
-        before, fences = held(client), client.mget(client.keys("f:*:people"))
+        before, fences = held(client), like(client, "f:*:people")
         sweep(client, worker)
         left = held(client)
         assert {name.partition(b":")[0] for name in left} <= {b"h", b"p", b"l", b"dd"}
         cold_now = sum(cold.decode(client.get(keys.cold(p))).people for p in worker.partitions)
-        assert (
-            cold_now == len(client.keys("t:*")) == len({k for k in before if k[:2] == b"u:"}) > 50
-        )
-        assert client.mget(client.keys("f:*:people")) == fences, "no record was folded"
+        gone = like(client, "t:*")
+        assert cold_now == len(gone) == len({k for k in before if k[:2] == b"u:"}) > 50
+        assert like(client, "f:*:people") == fences, "no record was folded"
         told = verify(settings, Topics(settings), sums=False)
         assert told.mismatches == []
         assert told.people_checked > 50
         bring_all_back(client, worker)
         assert held(client) == before
-        assert client.keys("t:*") == []
+        assert like(client, "t:*") == {}
         assert [cold.decode(client.get(keys.cold(p))).people for p in worker.partitions] == [0] * 4
     worker.close()
 
@@ -153,7 +171,7 @@ def test_a_fold_cannot_tell_whoever_is_cold_meanwhile(settings: Settings, seed: 
 
         def meanwhile(p: int) -> None:
             nonlocal moved
-            moved += len(client.keys(keys.tombstone(p, "*")))
+            moved += len(like(client, keys.tombstone(p, "*")))
             if rnd.random() < 0.5:
                 ask(client, p, T0 + rnd.randrange(3_000_000))
 
@@ -165,23 +183,59 @@ def test_a_fold_cannot_tell_whoever_is_cold_meanwhile(settings: Settings, seed: 
 
 
 def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
-    settings: Settings,
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(settings, crowd(500))
     worker = open_worker(settings)
     with store.connect(settings) as client:
         drive(worker)
         before = held(client)
-        orphan = objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}})
+        lake, folder = lakes.of(settings), objects.folder(0, 0)
+        orphans = {
+            objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}}),
+            f"{folder}/cut.parquet",
+        }
+        lake.put(f"{folder}/cut.parquet", b"PAR1")
         assert held(client) == before
         sweep(client, worker)
-        lake = lakes.of(settings)
-        folder = objects.folder(0, 0)
-        assert orphan in {it.name for it in lake.list(folder)}, "somebody may be about to name it"
-        named = {name.decode() for name in client.mget(client.keys(keys.tombstone(0, "*")))}
-        later = max(it.at for it in lake.list(folder)) + objects.GRACE_SECONDS + 1
-        assert objects.sweep(settings, 0, 0, named, later) == 1
-        assert {it.name for it in lake.list(folder)} == named
+        assert orphans < there(settings, 0), "somebody may be about to name it"
+        monkeypatch.setattr(objects, "GRACE_SECONDS", -1.0)
+        sweep(client, worker)
+        assert there(settings, 0) == named(client, 0)
+        bring_all_back(client, worker)
+        assert held(client) == before
+    worker.close()
+
+
+def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
+    settings: Settings, redis_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves from a node that was not scanned yet to one that was."""
+    settings = msgspec.structs.replace(settings, redis_url=redis_cluster.url)
+    with store.connect(settings) as client:
+        client.flushall()
+        say(settings, crowd(500))
+        worker = open_worker(settings)
+        drive(worker)
+        before = held(client)
+        sweep(client, worker)
+        slot, ports = key_slot(keys.cold(0)), redis_cluster.ports
+        source = ports.index(client.get_node_from_key(keys.cold(0)).port)
+        target, scans = (source + 1) % NODES, iter(["rows", "impressions", "tombstones"])
+
+        def servers(_: Client) -> Iterator[Client]:
+            yield redis_cluster.nodes[target]
+            if next(scans) == "tombstones":
+                redis_cluster.move(slot, source, target)
+            yield redis_cluster.nodes[source]
+
+        monkeypatch.setattr(objects, "GRACE_SECONDS", -1.0)
+        with monkeypatch.context() as scanning:
+            scanning.setattr(store, "servers", servers)
+            asked = ask(client, 0)
+            while cold.decode(client.get(keys.cold(0))).done != asked:
+                worker.between(0)
+        assert there(settings, 0) == named(client, 0) != set()
         bring_all_back(client, worker)
         assert held(client) == before
     worker.close()
@@ -202,7 +256,7 @@ def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
         with pytest.raises(Fenced):
             zombie.between(p)
         assert held(client) == before
-        assert client.keys("t:*") == []
+        assert like(client, "t:*") == {}
         fresh.close()
         zombie.close()
     worker.close()
@@ -244,7 +298,27 @@ def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> 
         client.set(keys.row(p, who), b"newer")
         worker.tiers[p].warm([who])
         assert client.get(keys.row(p, who)) == b"newer"
-        assert client.keys("t:*") == []
+        assert like(client, "t:*") == {}
+    worker.close()
+
+
+def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_not_of_people(
+    settings: Settings,
+) -> None:
+    say(settings, crowd(500))
+    worker = open_worker(settings)
+    with store.connect(settings) as client:
+        drive(worker)
+        before = held(client)
+        sweep(client, worker)
+        client.hset(keys.items(1), "i1", b"{}")
+        rest = {it for it in client.scan_iter() if not it.startswith((b"t:{1}", b"tn:{1}"))}
+        told = rebuild_partition.rebuild(client, settings, 1, Said(Console(quiet=True)))
+        mine = {name for name in before if b":{1}:" in name}
+        assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
+        assert told["written"] > 10
+        assert like(client, keys.tombstone(1, "*")) == {}
+        assert rest <= {*client.scan_iter()}
     worker.close()
 
 

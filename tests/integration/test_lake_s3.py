@@ -11,22 +11,30 @@ import msgspec
 import pytest
 from pyarrow import fs
 
+from flows.kit import cold as tier
 from flows.kit.run import run as run_flow
 from flows.lake import Lake as Flow
 from flows.lake import dataflow
-from infra import services
+from infra import cold as objects
+from infra import services, store
 from infra.cli.sql import Tables
+from infra.cli.verify_run import verify
+from infra.kafka_log import Topics
 from infra.lake import Lake, open_log
 from infra.lake import errors as lake_errors
 from infra.lake.compact import compact
 from infra.lake.store import Store
 from infra.lake.sweep import sweep
 from infra.settings import Settings
+from schemas import keys
+from schemas.identity import partition_of
 from schemas.topics import EVENTS
 from tests import lakes
 from tests.conftest import _await, _start, _stop
+from tests.integration import test_cold as colds
 from tests.integration.test_lake_flow import fill, same
 from tests.lakes import DAY, HOUR, everything, put
+from tests.laws.world import action
 
 pytestmark = pytest.mark.check
 
@@ -102,3 +110,53 @@ def test_a_bucket_that_is_not_there(bucket: str) -> None:
     lake = Lake(Store(bucket.format("x").replace("s3://lake/", "s3://another/")))
     with pytest.raises(lake_errors.LakeAway, match="the lake takes nothing: data/events"):
         put(lake, lakes.a_day(10, 5, 1))
+
+
+def test_the_cold_tier_puts_people_there_and_brings_them_back(
+    settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier, "LOOK_SECONDS", -1.0)
+    settings = msgspec.structs.replace(settings, lake_url=bucket.format("cold"))
+    colds.say(settings, colds.crowd(1000))
+    worker = colds.open_worker(settings)
+    with store.connect(settings) as client:
+        colds.drive(worker)
+        before = colds.held(client)
+        orphan = objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}})
+        colds.sweep(client, worker)
+        assert len(colds.like(client, "t:*")) > 40
+        told = verify(settings, Topics(settings), sums=False)
+        assert told.mismatches == []
+        assert told.people_checked > 40
+        monkeypatch.setattr(objects, "GRACE_SECONDS", -1000.0)
+        colds.sweep(client, worker)
+        there = {p: colds.there(settings, p) for p in worker.partitions}
+        assert orphan not in there[0]
+        assert there == {p: colds.named(client, p) for p in worker.partitions}
+        assert not settings.data_dir.joinpath("lake").exists()
+        colds.bring_all_back(client, worker)
+        assert colds.held(client) == before
+        assert colds.like(client, "t:*") == {}
+        colds.sweep(client, worker, before=1)
+        assert not any(colds.there(settings, p) for p in worker.partitions)
+    worker.close()
+
+
+def test_a_bucket_that_lost_an_object_of_the_cold_tier_stops_the_flow_with_a_sentence(
+    settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier, "LOOK_SECONDS", -1.0)
+    settings = msgspec.structs.replace(settings, lake_url=bucket.format("lost"))
+    made, who = action(1, 7), action(1, 7).person
+    p = partition_of(who.encode(), settings.partitions)
+    colds.say(settings, [made])
+    worker = colds.open_worker(settings)
+    with store.connect(settings) as client:
+        colds.drive(worker)
+        colds.sweep(client, worker)
+        name = client.get(keys.tombstone(p, who)).decode()
+        objects.delete(settings, name)
+        with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
+            worker.tiers[p].warm([who])
+        assert client.get(keys.tombstone(p, who)) == name.encode()
+    worker.close()
