@@ -11,7 +11,6 @@ entry. So the chain of entries is the log, once each record, whatever is killed 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -43,9 +42,6 @@ MOST_BYTES: Final = 32 << 20
 """Of one partition's records in memory: then they are written, whatever their age."""
 MOST_HELD: Final = 128 << 20
 """The same, of all partitions."""
-NICE: Final = 10
-"""What serves people goes first."""
-
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -222,7 +218,6 @@ def dataflow(lake: Lake) -> Dataflow:
 def run(settings: Settings) -> None:
     """Until SIGTERM; what was gathered by then is written. Errors: `Fenced`, `LakeFull`, `LakeReadOnly`
     and others, after which a restart goes on where the fence stands."""
-    os.nice(NICE)
     asked = threading.Event()
     stop_on_signals(asked)
 

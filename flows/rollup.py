@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -239,7 +238,6 @@ def run(settings: Settings, generation: int | None = None) -> None:
 
     Errors: `Overtaken`, `Hole`, Redis's own.
     """
-    os.nice(5)  # tables may be a moment late; what a person just did may not
     run_live(settings, partial(_run, settings, generation is None), generation)
 
 

@@ -45,7 +45,10 @@ def open_url(url: str, **options: Any) -> Client:
         ClusterNode(host, port)  # type: ignore[no-untyped-call]
         for host, port in nodes(url)
     ]
-    return redis.RedisCluster(startup_nodes=some, **options)
+    try:
+        return redis.RedisCluster(startup_nodes=some, **options)
+    except redis.exceptions.RedisClusterException as error:  # its word for nodes that are all away
+        raise redis.ConnectionError(str(error)) from error
 
 
 def _told_as_away(kind: Any) -> Any:
@@ -107,9 +110,9 @@ def is_away(error: BaseException) -> bool:
     transaction, of which then nobody knows whether it was applied."""
     if isinstance(error, redis.WatchError) and error.__context__ is not None:
         error = error.__context__  # redis-py's word for a connection that was lost under WATCH
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError) and not isinstance(
-        error, redis.AuthenticationError | redis.exceptions.AuthorizationError
-    )
+    away = redis.ConnectionError | redis.TimeoutError | redis.exceptions.ClusterDownError
+    refused = redis.AuthenticationError | redis.exceptions.AuthorizationError
+    return isinstance(error, away) and not isinstance(error, refused)
 
 
 def fields(reply: Any) -> dict[bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 GENERATIONAL: Final = ("people", "rollup")
 SCALE_SECONDS: Final = 30.0
-FLOWS: Final = ("people", "catalogue", "control", "rollup", "relay", "lake")
+NICE: Final = {"people": 0, "catalogue": 0, "control": 0, "rollup": 5, "relay": 0, "lake": 10}
+"""By flow, for whom it makes way: tables may be a moment late; what a person just did may not."""
+FLOWS: Final = tuple(NICE)
 
 
 @click.command("serve")
@@ -120,6 +123,7 @@ def run_flow(
     from infra.settings import from_environment
 
     settings = from_environment()
+    os.nice(NICE[name])  # before it is imported: that is a second's work
     flow = importlib.import_module(f"flows.{name}")
     if generation is not None and name not in GENERATIONAL:
         raise click.UsageError("--generation is for people and rollup")

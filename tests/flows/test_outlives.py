@@ -98,6 +98,7 @@ def lost_under_watch() -> redis.WatchError:
         redis.ConnectionError(),
         redis.TimeoutError(),
         redis.BusyLoadingError(),
+        redis.exceptions.ClusterDownError("CLUSTERDOWN"),
         lost_under_watch(),
         Forgotten(),
     ],
