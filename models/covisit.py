@@ -15,8 +15,11 @@ HALF_LIFE: Final = 1825 * 86_400.0
 TOP: Final = 50
 _LOW: Final = np.uint64(0xFFFF_FFFF)
 _SHIFT: Final = np.uint64(32)
+_NEXT: Final = np.uint64(1)
+_ONE: Final = np.float32(1).view(np.uint32)
 
 U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
 
@@ -43,9 +46,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.keys) + len(self._new_keys)
 
-    def add(
-        self, i: NDArray[np.int64], j: NDArray[np.int64], weight: F64, time: F64
-    ) -> NDArray[np.int64]:
+    def add(self, i: I64, j: I64, weight: F64, time: F64) -> I64:
         """Adds each pair both ways. Answers the items whose sums changed. `time` in s."""
         if not len(i):
             return np.empty(0, np.int64)
@@ -75,35 +76,52 @@ class Pairs:
         self.sums = np.insert(self.sums, at, self._new_sums)
         self._new_keys, self._new_sums = self._new_keys[:0], self._new_sums[:0]
 
-    def of(self, item: int) -> tuple[NDArray[np.int64], F64]:
-        """The partners of an item (dense numbers, any order) and their sums."""
-        found = [
-            (keys[lo:hi] & _LOW, sums[lo:hi])
-            for keys, sums in ((self.keys, self.sums), (self._new_keys, self._new_sums))
-            for lo, hi in [
-                np.searchsorted(keys, [np.uint64(item) << _SHIFT, np.uint64(item + 1) << _SHIFT])
-            ]
-        ]
-        return (
-            np.concatenate([partners for partners, _ in found]).astype(np.int64),
-            np.concatenate([sums for _, sums in found]),
-        )
-
-    def neighbours(self, item: int, hashes: U64) -> bytes:
-        """The best `TOP` partners as `schemas.tables.NEIGHBOUR` rows: score = share of their sums,
-        an estimate of p(partner | item) in which decay and event rate cancel.
+    def neighbours(self, items: I64, hashes: U64) -> list[bytes]:
+        """Of each of these items (dense numbers) the best `TOP` partners as `schemas.tables.NEIGHBOUR` rows:
+        score = share of their sums, an estimate of p(partner | item) in which decay and event rate cancel.
 
         Ordered by (score as f4, descending; item hash): rounding first makes the order the same
         whatever order the sums were added up in.
         """
-        partners, sums = self.of(item)
-        if not len(partners) or sums.max() <= 0:
-            return b""
-        relative = (sums / sums.max()).astype(np.float32)
-        best = np.lexsort((hashes[partners], -relative))[:TOP]
-        rows = np.empty(len(best), NEIGHBOUR)
-        rows["item"], rows["score"] = hashes[partners[best]], sums[best] / sums[best].sum()
-        return rows.tobytes()
+        place, partner, sums = self.of(items)
+        most = np.zeros(len(items))
+        np.maximum.at(most, place, sums)
+        tells = most[place] > 0
+        place, partner, sums = place[tells], partner[tells], sums[tells]
+        relative = (sums / most[place]).astype(np.float32)
+        # the bits of floats from 0 to 1 ascend as they do: with its place above them, one number to sort by
+        low = (_ONE - relative.view(np.uint32)).astype(np.uint64)
+        order = np.lexsort((hashes[partner], place.astype(np.uint64) << _SHIFT | low))
+        count = np.bincount(place, minlength=len(items))
+        rank = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
+        order, count = order[rank < TOP], np.minimum(count, TOP)
+        rows = np.empty(len(order), NEIGHBOUR)
+        rows["item"], rows["score"] = hashes[partner[order]], _shares(sums[order], count)
+        data, ends = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
+        starts = ends - NEIGHBOUR.itemsize * count
+        return [data[i:j] for i, j in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+    def of(self, items: I64) -> tuple[I64, I64, F64]:
+        """The pairs of these items: place of the item among them, partner, sum."""
+        found = []
+        for keys, sums in ((self.keys, self.sums), (self._new_keys, self._new_sums)):
+            first = items.astype(np.uint64)
+            start = np.searchsorted(keys, first << _SHIFT)
+            count = np.searchsorted(keys, first + _NEXT << _SHIFT) - start
+            at = np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+            found.append((np.repeat(np.arange(len(items)), count), keys[at] & _LOW, sums[at]))
+        place, partner, its = (np.concatenate([level[i] for level in found]) for i in range(3))
+        return place, partner.astype(np.int64), its
+
+
+def _shares(sums: F64, count: I64) -> F64:
+    """What each is of the sum of its list; lists of `count` follow one another. Those of one length are
+    added up together: in the order that a list by itself would be."""
+    shares, starts = np.empty(len(sums)), np.cumsum(count) - count
+    for length in np.unique(count[count > 0]).tolist():
+        at = starts[count == length][:, None] + np.arange(length)
+        shares[at] = sums[at] / sums[at].sum(1, keepdims=True)
+    return shares
 
 
 def _add(keys: U64, sums: F64, new: U64, terms: F64) -> NDArray[np.bool_]:

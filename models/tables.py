@@ -136,12 +136,13 @@ class Tables:
         rescaled = whole or self._rescaled
         self._whole = self._rescaled = False
         items, hashes = sorted(self._dirty_items), self.items.hashes
+        lists = self.pairs.neighbours(np.array(items, np.int64), hashes)
         # a landmark of popularity is none of the pairs': their lists stay as they are
         popular = range(len(self.items)) if rescaled else items
         categories = range(len(self.categories)) if rescaled else sorted(self._dirty_categories)
         published = tables.Published(
             meta=self.meta(version),
-            neighbours={int(hashes[n]): self.pairs.neighbours(n, hashes) for n in items},
+            neighbours={int(hashes[n]): its for n, its in zip(items, lists, strict=True)},
             popularity={int(hashes[n]): self.popularity.sums[n].tobytes() for n in popular},
             categories={
                 int(self.categories.hashes[n]): self.by_category.sums[n].tobytes()

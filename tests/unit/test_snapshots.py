@@ -102,12 +102,12 @@ def assert_same_sums(mine: Tables, theirs: Tables) -> None:
 
 def pairs(tables: Tables) -> dict[str, float]:
     """Of items by hash, their sums as of T0."""
-    hashes, found = tables.items.hashes.tolist(), dict[str, float]()
-    for n, item in enumerate(hashes):
-        for partner, total in zip(*tables.pairs.of(n), strict=True):
-            now = tables.pairs.landmark.now(float(total), T0 / 1000)
-            found[f"{item} {hashes[partner]}"] = now
-    return found
+    hashes, now = tables.items.hashes.tolist(), tables.pairs.landmark.now
+    found = (it.tolist() for it in tables.pairs.of(np.arange(len(hashes))))
+    return {
+        f"{hashes[item]} {hashes[partner]}": now(total, T0 / 1000)
+        for item, partner, total in zip(*found, strict=True)
+    }
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
