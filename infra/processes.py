@@ -244,6 +244,15 @@ def stand_by() -> None:
             time.sleep(0.005)
 
 
+def make_way(nice: int) -> None:
+    """Lets other processes go first, as `os.nice` does; also those of other sessions, where Linux gives each
+    session its share whatever its processes say (sched(7), autogroup)."""
+    os.nice(nice)
+    if nice and os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # there is no such thing here
+            Path("/proc/self/autogroup").write_text(str(nice))
+
+
 def last_line(log: Path) -> str:
     """The last line of a log that holds text, at most 300 characters; "" where there is none."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -119,11 +118,11 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
-    from infra.processes import stand_by
+    from infra.processes import make_way, stand_by
     from infra.settings import from_environment
 
     settings = from_environment()
-    os.nice(NICE[name])  # before it is imported: that is a second's work
+    make_way(NICE[name])  # before it is imported: that is a second's work
     flow = importlib.import_module(f"flows.{name}")
     if generation is not None and name not in GENERATIONAL:
         raise click.UsageError("--generation is for people and rollup")
