@@ -17,12 +17,11 @@ import click
 from infra.cli.console import DEFAULT_DIR, console, json_option, print_json, table
 
 if TYPE_CHECKING:
-    from infra.cli.bench_live import Fresh, Reads
+    from infra.cli.bench_figures import Row
     from infra.cli.bench_load import Generator
-    from infra.cli.bench_replay import Replay
-    from infra.cli.bench_report import Row
+    from infra.cli.bench_report import Results
 
-PARTS: Final = ("replay", "freshness", "reads")
+PARTS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
 REPORT: Final = "loop.json"
 Say = Callable[[str], None]
 
@@ -54,7 +53,7 @@ Say = Callable[[str], None]
 def bench_command(
     only: tuple[str, ...], seconds: float, repeats: int, data_dir: Path, as_json: bool
 ) -> None:
-    """Measure the loop on this machine: replay, freshness, reads. About 5 minutes.
+    """Measure the loop on this machine, from the log to reads. About 8 minutes.
 
     Everything runs in folders of its own, on broker and Redis of its own, and is gone afterwards;
     KAFKA_BOOTSTRAP and REDIS_URL are not looked at. Figures are medians over --repeats, beside the
@@ -62,6 +61,9 @@ def bench_command(
 
     \b
     replay     a log through the flow `people`, roll-up and relay beside it; refused unless exact
+    lake       the same with the flow `lake` beside it: what its writing costs
+    rebuild    the same log off line, from the lake into a new generation of keys; so exact, too
+    verify     a live system held against its log: a sample of people, every table
     freshness  from a POST's first byte to a read that includes it, at 1,000 and 5,000 events/s
     reads      recommendations on MovieLens with everything on (a trained release, every source and
                rule, exploration, an experiment, slates logged): at 300/s, while releases are swapped,
@@ -72,7 +74,7 @@ def bench_command(
     freshet bench --only reads --seconds 8 --repeats 5
     """
     from infra.cli import bench_cpu, bench_report
-    from infra.cli.bench_replay import clean_environment
+    from infra.cli.bench_services import clean_environment
 
     clean_environment()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
@@ -85,34 +87,37 @@ def bench_command(
     folder = data_dir / "bench"
     with _scratch(folder) as scratch:
         results = _measure(chosen, data_dir, scratch, seconds, repeats, say)
-    made = bench_report.report(*results) | _about(seconds, repeats, time.monotonic() - began)
+    made = bench_report.report(results) | _about(seconds, repeats, time.monotonic() - began)
     made["machine"] = {**bench_cpu.machine(), "cores_used_by_others": others.cores()}
     _write(folder / REPORT, made)
     if as_json:
         print_json(made)
         return
-    _show(bench_report.rows(*results), made, folder / REPORT)
+    _show(bench_report.rows(results), made, folder / REPORT)
 
 
 def _measure(
     chosen: tuple[str, ...], data_dir: Path, scratch: Path, seconds: float, repeats: int, say: Say
-) -> tuple[Replay | None, dict[str, list[Fresh]] | None, Reads | None]:
-    from infra.cli import bench_live, bench_replay
+) -> Results:
+    from infra.cli import bench_live, bench_turns, bench_verify
+    from infra.cli.bench_report import Results
 
-    replay = fresh = reads = None
+    turns = verified = fresh = reads = None
     generator = _generator(chosen, data_dir, scratch)
-    if "replay" in chosen:
-        replay = bench_replay.measure(scratch / "replay", repeats, say)
+    if set(chosen) & set(bench_turns.PARTS):
+        turns = bench_turns.measure(scratch / "replay", chosen, repeats, say)
+    if "verify" in chosen:
+        verified = bench_verify.measure(scratch / "verify", repeats, say)
     if generator and "freshness" in chosen:
         fresh = bench_live.freshness(scratch / "freshness", generator, seconds, repeats, say)
     if generator and "reads" in chosen:
         reads = bench_live.reads(scratch / "reads", generator, seconds, repeats, say)
-    return replay, fresh, reads
+    return Results(turns, verified, fresh, reads)
 
 
 def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:
     """Compiled first of all: without a compiler nobody should wait for half a bench."""
-    if set(chosen) == {"replay"}:
+    if not {"freshness", "reads"} & set(chosen):
         return None
     from infra.cli.bench_load import Generator, build
 

@@ -102,7 +102,7 @@ def freshness(
                     f"freshness at {shape.name}/s, {again + 1} of {repeats}: p50 {of[-1].p50:.1f} ms,"
                     f" p99 {of[-1].p99:.1f} ms ({of[-1].probes} probes)"
                 )
-                _settle(system)
+                settle(system)
     return runs
 
 
@@ -205,14 +205,14 @@ def _system(
         )
         target = load.Target(system.url, system.settings.token)
         load.send_catalogue(target, source, lambda name, total: lambda count: None)
-        _settle(system)
+        settle(system)
         yield system, generator._replace(url=system.url)
         fallen = [it.name for it in system.state().processes if it.restarts]
         if fallen:
             raise NotMeasured(f"{', '.join(fallen)} fell and was restarted: no figure holds")
 
 
-def _settle(system: System) -> None:
+def settle(system: System) -> None:
     """Waits until people and tables are where the log ends. Errors: `NotMeasured`."""
     from infra.cli.offsets import offsets
     from schemas.topics import EVENTS

@@ -6,34 +6,24 @@ batch is committed (a start is no throughput) and stops when the fences stand at
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from kafka import TopicPartition
 
-from infra import home, kafka, store
+from infra import kafka, store
 from infra.cli import bench_cpu, bench_log
 from infra.cli.bench_load import NotMeasured
-from infra.plan import Plan, child_environment, plan, programs
-from infra.processes import Supervisor, last_line
-from infra.settings import VARIABLES, Settings
+from infra.cli.bench_services import Logged, up, wait
+from infra.processes import Supervisor
+from infra.settings import Settings
 from infra.store import Client
 from schemas import fence as fences
 from schemas import keys, tables
 from schemas.topics import EVENTS
 
-SERVICES: Final = ("broker", "redis", "setup")
 FLOWS: Final = ("rollup", "relay", "people")
-EVENTS_COUNT: Final = 300_000
-_PATIENCE: Final = 180.0
-_POLL: Final = 0.004
 _SCAN: Final = 2_000
-Say = Callable[[str], None]
 
 
 class Run(NamedTuple):
@@ -49,30 +39,6 @@ class Replay(NamedTuple):
     """Events/s of a bare kafka-python consumer on the same log: reads, does nothing."""
     log: bench_log.Written
     partitions: int
-
-
-def measure(
-    folder: Path, repeats: int, say: Say = lambda line: None, count: int = EVENTS_COUNT
-) -> Replay:
-    """Writes a log of `count` events and replays it `repeats` times, Redis emptied between.
-
-    Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
-    """
-    with home.claimed(folder) as directory:
-        planned = plan(directory, {})
-        with _up(planned, SERVICES) as services:
-            _wait(services, lambda: services.was_ready, "broker and Redis are not ready")
-            say(f"replay: writing {count:,} events")
-            log = bench_log.write(planned.settings, count)
-            runs, ceiling = [], []
-            for number in range(repeats):
-                ceiling.append(bare_consumer(planned.settings, log.ends))
-                runs.append(_replay(planned, services, log))
-                say(
-                    f"replay {number + 1} of {repeats}: {runs[-1].events_per_s:,.0f} events/s"
-                    f" (a bare consumer: {ceiling[-1]:,.0f})"
-                )
-    return Replay(runs, ceiling, log, planned.settings.partitions)
 
 
 def bare_consumer(settings: Settings, ends: dict[int, int]) -> float:
@@ -93,31 +59,35 @@ def bare_consumer(settings: Settings, ends: dict[int, int]) -> float:
         consumer.close()
 
 
-def _replay(planned: Plan, services: Supervisor, log: bench_log.Written) -> Run:
-    client = store.connect(planned.settings)
-    client.flushall()  # of the Redis that this bench started
-    try:
-        with _up(planned, FLOWS) as flows:
-            both = (services, flows)
-            pids: dict[str, list[int]] = {
-                name: [supervisor.children[name].pid or 0]
-                for supervisor in both
-                for name in ("broker", "redis", *FLOWS)
-                if name in supervisor.children
-            }
-            first = _wait(both, lambda: sum(_fences(client, log)), "people commits nothing")
-            began, before = time.perf_counter(), bench_cpu.cpu_of(pids)
-            _wait(
-                both, lambda: _fences(client, log) == _ends(log), "people does not get to the end"
-            )
-            seconds, folded = time.perf_counter() - began, bench_cpu.cpu_of(pids)
-            _wait(both, lambda: _tables(client) == _ends(log), "rollup does not get to the end")
-            summed = {**bench_cpu.cpu_of(pids), "people": folded["people"]}
-            _check(client, log)
-    finally:
-        client.close()
+def replay(at: Logged, *beside: Supervisor) -> Run:
+    """Into a Redis that holds nothing of it. `beside`: what else runs, and has to go on running.
+
+    Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
+    """
+    log = at.log
+    with store.connect(at.settings) as client, up(at.planned, FLOWS) as flows:
+        all_ = (at.services, *beside, flows)
+        pids: dict[str, list[int]] = {
+            name: [supervisor.children[name].pid or 0]
+            for supervisor in (at.services, flows)
+            for name in ("broker", "redis", *FLOWS)
+            if name in supervisor.children
+        }
+        first = wait(all_, lambda: sum(_fences(client, log)), "people commits nothing")
+        began, before = time.perf_counter(), bench_cpu.cpu_of(pids)
+        wait(all_, lambda: _fences(client, log) == _ends(log), "people does not get to the end")
+        seconds, folded = time.perf_counter() - began, bench_cpu.cpu_of(pids)
+        wait(all_, lambda: _tables(client) == _ends(log), "rollup does not get to the end")
+        summed = {**bench_cpu.cpu_of(pids), "people": folded["people"]}
+        check(client, log)
     events = log.records - int(first)
     return Run(events / seconds, bench_cpu.per_event(before, summed, events))
+
+
+def empty(at: Logged) -> None:
+    """Redis forgets all: it is this bench's own."""
+    with store.connect(at.settings) as client:
+        client.flushall()
 
 
 def _ends(log: bench_log.Written) -> list[int]:
@@ -134,7 +104,7 @@ def _tables(client: Client) -> list[int]:
     return list(tables.META_DECODER.decode(held).positions) if held else []
 
 
-def _check(client: Client, log: bench_log.Written) -> None:
+def check(client: Client, log: bench_log.Written) -> None:
     """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
     from models.features import read_rows
 
@@ -149,47 +119,3 @@ def _check(client: Client, log: bench_log.Written) -> None:
             f"the replay is not exact: {counted:,} events of {people:,} people are counted, the log"
             f" holds {log.distinct:,} of {log.people:,}"
         )
-
-
-@contextmanager
-def _up(planned: Plan, names: Sequence[str]) -> Iterator[Supervisor]:
-    """These programs of the plan, and no others; stopped at the end."""
-    chosen = [
-        dataclasses.replace(it, depends_on=[need for need in it.depends_on if need in names])
-        for it in programs(planned)
-        if it.name in names
-    ]
-    chosen.sort(key=lambda it: names.index(it.name))
-    logs = planned.settings.data_dir / "logs"
-    supervisor = Supervisor(chosen, logs, child_environment(planned.settings))
-    try:
-        supervisor.tick()
-        yield supervisor
-    finally:
-        supervisor.stop()
-
-
-def _wait(
-    supervisors: Supervisor | Sequence[Supervisor], condition: Callable[[], Any], what: str
-) -> Any:
-    """Asks until `condition` is true, and answers what it said. Errors: `NotMeasured`."""
-    many = [supervisors] if isinstance(supervisors, Supervisor) else supervisors
-    until = time.monotonic() + _PATIENCE
-    while not (said := condition()):
-        for supervisor in many:
-            supervisor.tick()
-            for child in supervisor.children.values():
-                if child.failures or supervisor.failure:
-                    why = child.last_exit or last_line(child.log) or supervisor.failure
-                    raise NotMeasured(f"{what}: {child.program.name} ended with {why}")
-        if time.monotonic() > until:
-            raise NotMeasured(f"{what} within {_PATIENCE:.0f} s")
-        time.sleep(_POLL)
-    return said
-
-
-def clean_environment() -> None:
-    """Forgets every setting: the bench writes nonsense, which must never reach somebody's own
-    services, and its figures are those of the defaults."""
-    for name in VARIABLES.values():
-        os.environ.pop(name, None)

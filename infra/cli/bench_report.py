@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final, NamedTuple
 
+from infra.cli import bench_report_turns
+from infra.cli.bench_figures import FIGURES, VERIFY, Row, row
 from infra.cli.bench_live import Fresh, Reads
-from infra.cli.bench_replay import Replay
+from infra.cli.bench_turns import Turns
+from infra.cli.bench_verify import Verified
 
-KIB: Final = 1024
 BUSY: Final = 0.1
 """Cores that others may use before it is worth a word."""
 PRODUCTION_PARTITIONS: Final = 16
@@ -24,48 +26,27 @@ EXACTLY: Final = (
 """The keys that are always there, null where a part was skipped; others come beside them."""
 
 
-class Figure(NamedTuple):
-    """A figure with a floor that must be passed and an aim. `most`: smaller is better."""
+class Results(NamedTuple):
+    """What was measured; None where a part was skipped."""
 
-    name: str
-    floor: float
-    aim: float
-    most: bool
-    unit: str
-
-
-FIGURES: Final = (
-    Figure("replay through people", 30_000, 80_000, False, "events/s"),
-    Figure("freshness p99 at 1,000 events/s", 100, 40, True, "ms"),
-    Figure("freshness p99 at 5,000 events/s", 250, 60, True, "ms"),
-    Figure("reads p95 at 300/s, everything on", 20, 8, True, "ms"),
-    Figure("reads, everything on, best rate with p95 < 50 ms", 600, 1_500, False, "requests/s"),
-    Figure("Redis per person, median", 2 * KIB, 1.2 * KIB, True, "B"),
-    Figure("failed or mixed answers while releases swap", 0, 0, True, ""),
-)
+    turns: Turns | None = None
+    verified: Sequence[Verified] | None = None
+    fresh: Mapping[str, Sequence[Fresh]] | None = None
+    reads: Reads | None = None
 
 
-class Row(NamedTuple):
-    """A line of the table: median, and the least and the most over the repeats."""
-
-    name: str
-    floor: str
-    aim: str
-    measured: str
-    noise: str
-    ok: str
-
-
-def report(
-    replay: Replay | None, fresh: Mapping[str, Sequence[Fresh]] | None, reads: Reads | None
-) -> dict[str, Any]:
+def report(results: Results) -> dict[str, Any]:
     """The whole report but for machine and versions."""
+    turns, verified, fresh, reads = results
     made: dict[str, Any] = dict.fromkeys(EXACTLY)
     cpu: dict[str, float] = {}
-    if replay:
-        made["replay_events_per_s"] = round(median(run.events_per_s for run in replay.runs), 1)
-        cpu |= _middle([run.cpu_us for run in replay.runs])
-        made["replay"] = _replay(replay)
+    if turns:
+        runs_ = turns.replay.runs
+        made["replay_events_per_s"] = round(median(run.events_per_s for run in runs_), 1)
+        cpu |= _middle([run.cpu_us for run in runs_])
+        made |= bench_report_turns.report(turns)
+    if verified:
+        made["verify"] = _verify(verified)
     if fresh:
         made["freshness_ms"] = {
             name: {"p50": _of(runs, lambda it: it.p50), "p99": _of(runs, lambda it: it.p99)}
@@ -94,12 +75,13 @@ def report(
     return made
 
 
-def rows(
-    replay: Replay | None, fresh: Mapping[str, Sequence[Fresh]] | None, reads: Reads | None
-) -> list[Row]:
+def rows(results: Results) -> list[Row]:
     """The figures of the parts that ran, in the order of `FIGURES`."""
+    turns, verified, fresh, reads = results
+    told = list(bench_report_turns.rows(turns)) if turns else []
+    if verified:
+        told.append(row(VERIFY, [run.events_per_s for run in verified]))
     measured: list[Sequence[float]] = [
-        [run.events_per_s for run in replay.runs] if replay else (),
         [run.p99 for run in fresh["1000"]] if fresh else (),
         [run.p99 for run in fresh["5000"]] if fresh else (),
         [run["p95"] for run in reads.steady] if reads else (),
@@ -107,19 +89,15 @@ def rows(
         [reads.bytes_per_user] if reads else (),
         [reads.swap.errors + reads.swap.mixed] if reads else (),
     ]
-    return [_row(it, of) for it, of in zip(FIGURES, measured, strict=True) if of]
+    figures = FIGURES[FIGURES.index(VERIFY) + 1 :]
+    return told + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
 
 
 def remarks(made: Mapping[str, Any]) -> list[str]:
     """What stands below the table: figures without a floor, and what the others are to be read by."""
-    said = []
+    said: list[str] = []
     if made["replay_events_per_s"]:
-        replay = made["replay"]
-        said.append(
-            f"A bare kafka-python consumer reads the same log at"
-            f" {replay['bare_consumer_events_per_s']:,.0f} events/s: replay is"
-            f" {replay['share_of_bare_consumer']:.0%} of it."
-        )
+        said += bench_report_turns.remarks(made)
     if made["cpu_us_per_event"]:
         parts = ", ".join(f"{name} {us:g}" for name, us in made["cpu_us_per_event"].items())
         said.append(f"CPU per event, µs: {parts}.")
@@ -143,40 +121,13 @@ def remarks(made: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def grade(figure: Figure, value: float) -> str:
-    """``aim``, ``floor`` or ``below``: which of its marks a figure reaches."""
-    for mark in ("aim", "floor"):
-        limit: float = getattr(figure, mark)
-        if value <= limit if figure.most else value >= limit:
-            return mark
-    return "below"
-
-
-def _row(figure: Figure, of: Sequence[float]) -> Row:
-    noise = f"{_number(min(of))} to {_number(max(of))}" if len(of) > 1 else ""
-    sign = "≤" if figure.most else "≥"
-    return Row(
-        f"{figure.name}, {figure.unit}" if figure.unit not in figure.name else figure.name,
-        f"{sign} {_number(figure.floor)}",
-        f"{sign} {_number(figure.aim)}",
-        _number(median(of)),
-        noise,
-        grade(figure, median(of)),
-    )
-
-
-def _replay(replay: Replay) -> dict[str, Any]:
-    rate, bare = median(it.events_per_s for it in replay.runs), median(replay.ceiling)
+def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
     return {
-        "runs": [round(it.events_per_s, 1) for it in replay.runs],
-        "bare_consumer_events_per_s": round(bare, 1),
-        "share_of_bare_consumer": round(rate / bare, 4),
-        "exact": True,
-        "records": replay.log.records,
-        "distinct_events": replay.log.distinct,
-        "people": replay.log.people,
-        "bytes_per_event": round(replay.log.bytes / replay.log.records, 1),
-        "workers": 1,
+        "events_per_s": _of(runs, lambda it: it.events_per_s),
+        "runs": [it.events_per_s for it in runs],
+        "events": runs[0].events,
+        "fields": runs[0].fields,
+        "mismatches": 0,
     }
 
 
@@ -198,7 +149,3 @@ def _middle(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _of(runs: Sequence[Any], what: Callable[[Any], float]) -> float:
     return round(median(what(run) for run in runs), 3)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from infra.cli import bench_log
-from infra.cli.bench_replay import clean_environment
+from infra.cli.bench_services import clean_environment
 from schemas import event as events
 from schemas.event import EventIn
 

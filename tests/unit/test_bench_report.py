@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from infra.cli import bench_cpu, bench_report
+from infra.cli.bench_figures import FIGURES, REBUILD, Figure, grade
+from infra.cli.bench_lake import Beside
 from infra.cli.bench_live import Fresh, Reads
 from infra.cli.bench_log import Written
 from infra.cli.bench_rate import Step
+from infra.cli.bench_rebuild import Rebuild
 from infra.cli.bench_replay import Replay, Run
-from infra.cli.bench_report import FIGURES, grade
+from infra.cli.bench_report import Results
 from infra.cli.bench_swap import Swap
+from infra.cli.bench_turns import Turns
+from infra.cli.bench_verify import Verified
 
 REPLAY = Replay(
     [
@@ -25,6 +30,15 @@ REPLAY = Replay(
     Written({0: 60, 1: 41}, 100, 7, 101 * 230),
     4,
 )
+TURNS = Turns(
+    REPLAY,
+    [Beside(rate, 0.4) for rate in (68_000.0, 81_000.0, 76_000.0)],
+    [
+        Rebuild(rate, reading, 1.0, 0.2)
+        for rate, reading in ((150_000.0, 900_000.0), (180_000.0, 1_000_000.0), (170_000.0, 1.1e6))
+    ],
+)
+VERIFIED = [Verified(rate, 222_200, 9_000) for rate in (40_000.0, 60_000.0, 45_000.0)]
 FRESH = {
     name: [Fresh(p50, p99, 100, 9.0, {"edge": edge, "people": 30.0}) for p50, p99 in times]
     for name, edge, times in (
@@ -44,8 +58,11 @@ READS = Reads(
 )
 
 
+WHOLE = Results(TURNS, VERIFIED, FRESH, READS)
+
+
 def test_the_report_has_exactly_the_promised_shape() -> None:
-    made = json.loads(json.dumps(bench_report.report(REPLAY, FRESH, READS)))
+    made = json.loads(json.dumps(bench_report.report(WHOLE)))
     assert {name: made[name] for name in bench_report.EXACTLY} == {
         "freshness_ms": {"1000": {"p50": 11.0, "p99": 35.0}, "5000": {"p50": 21.0, "p99": 80.0}},
         "replay_events_per_s": 80_000.0,
@@ -78,57 +95,106 @@ def test_every_number_is_finite() -> None:
             return [number for it in value for number in walk(it)]
         return [float(value)] if isinstance(value, int | float) else []
 
-    assert all(map(math.isfinite, walk(bench_report.report(REPLAY, FRESH, READS))))
+    assert all(map(math.isfinite, walk(bench_report.report(WHOLE))))
+
+
+def test_what_was_taken_in_turn_is_told_as_shares_of_the_live_replay() -> None:
+    made = bench_report.report(WHOLE)
+    assert made["lake"] == {
+        "cost_percent": 5.0,
+        "events_per_s": {"alone": 80_000.0, "beside": 76_000.0},
+        "runs": [68_000.0, 81_000.0, 76_000.0],
+        "written_by_then": 0.4,
+    }
+    assert made["rebuild"] == {
+        "events_per_s": 170_000.0,
+        "times_live_replay": 2.125,
+        "reading_events_per_s": 1_000_000.0,
+        "share_of_reading": 0.17,
+        "runs": [150_000.0, 180_000.0, 170_000.0],
+        "start_s": 1.0,
+        "fill_s": 0.2,
+        "exact": True,
+    }
+    assert made["verify"] == {
+        "events_per_s": 45_000.0,
+        "runs": [40_000.0, 60_000.0, 45_000.0],
+        "events": 222_200,
+        "fields": 9_000,
+        "mismatches": 0,
+    }
 
 
 @pytest.mark.parametrize(
-    ("parts", "absent"),
+    ("results", "absent"),
     [
-        ((REPLAY, None, None), {"freshness_ms", "reads", "ratio_to_bare", "redis_bytes_per_user"}),
         (
-            (None, FRESH, None),
+            Results(TURNS),
+            {"freshness_ms", "reads", "ratio_to_bare", "redis_bytes_per_user"},
+        ),
+        (Results(verified=VERIFIED), set(bench_report.EXACTLY)),
+        (
+            Results(fresh=FRESH),
             {"replay_events_per_s", "reads", "ratio_to_bare", "redis_bytes_per_user"},
         ),
-        ((None, None, READS), {"freshness_ms", "replay_events_per_s", "cpu_us_per_event"}),
+        (Results(reads=READS), {"freshness_ms", "replay_events_per_s", "cpu_us_per_event"}),
     ],
 )
-def test_a_part_left_out_is_null_and_the_keys_stay(
-    parts: tuple[Replay | None, dict[str, list[Fresh]] | None, Reads | None], absent: set[str]
-) -> None:
-    made = bench_report.report(*parts)
+def test_a_part_left_out_is_null_and_the_keys_stay(results: Results, absent: set[str]) -> None:
+    made = bench_report.report(results)
     assert {name for name in bench_report.EXACTLY if made[name] is None} == absent
-    assert 1 <= len(bench_report.rows(*parts)) <= 4
-    assert bench_report.remarks(made)
+    assert 1 <= len(bench_report.rows(results)) <= 4
+    assert bench_report.remarks(made) or results.verified
+
+
+def test_of_what_is_taken_in_turn_only_what_was_asked_for_is_told() -> None:
+    results = Results(TURNS._replace(lake=[], rebuild=[]))
+    made = bench_report.report(results)
+    assert not {"lake", "rebuild", "verify"} & made.keys()
+    assert len(bench_report.rows(results)) == 1
 
 
 def test_the_table_shows_median_noise_and_mark() -> None:
-    rows = bench_report.rows(REPLAY, FRESH, READS)
-    assert [row.measured for row in rows] == [
-        "80,000",
-        "35.0",
-        "80.0",
-        "7.0",
-        "1,000",
-        "1,600",
-        "0.0",
+    rows = bench_report.rows(WHOLE)
+    assert [(row.measured, row.ok) for row in rows] == [
+        ("80,000", "aim"),
+        ("5.0", "aim"),
+        ("170,000", "aim"),
+        ("45,000", "floor"),
+        ("35.0", "aim"),
+        ("80.0", "floor"),
+        ("7.0", "aim"),
+        ("1,000", "floor"),
+        ("1,600", "floor"),
+        ("0.0", "aim"),
     ]
-    assert [row.ok for row in rows] == ["aim", "aim", "floor", "aim", "floor", "floor", "aim"]
-    assert rows[0].noise == "70,000 to 90,000"
-    assert (rows[0].floor, rows[3].floor) == ("≥ 30,000", "≤ 20.0")
+    assert [row.noise for row in rows[:2]] == ["70,000 to 90,000", "2.9 to 10.0"]
+    assert (rows[0].floor, rows[6].floor) == ("≥ 30,000", "≤ 20.0")
     assert all(
-        row.name.endswith(figure.unit) or figure.unit in row.name
+        figure.unit in row.name and row.name.startswith(figure.name)
         for row, figure in zip(rows, FIGURES, strict=True)
     )
 
 
+def test_a_rebuild_is_held_to_twice_the_replay_beside_it_and_says_so() -> None:
+    row = bench_report.rows(WHOLE)[2]
+    assert row.floor == "≥ 160,000"
+    assert "(2.1 x the live replay, 17% of reading alone)" in row.name
+    slower = [it._replace(events_per_s=155_000.0) for it in TURNS.rebuild]
+    held = bench_report.rows(Results(TURNS._replace(rebuild=slower)))[2]
+    assert held.ok == grade(REBUILD._replace(floor=160_000), 155_000) == "below"
+
+
 def test_remarks_name_the_ceilings() -> None:
-    said = " ".join(bench_report.remarks(bench_report.report(REPLAY, FRESH, READS)))
+    said = " ".join(bench_report.remarks(bench_report.report(WHOLE)))
     assert "44% of it" in said
+    assert "76,000 events/s instead of 80,000; by its end 40% of the log" in said
+    assert "Reading the lake alone, in one process, does 1,000,000 events/s" in said
     assert "8,000 requests/s: reads are 12% of it" in said
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_marks_count_as_reached(figure: bench_report.Figure) -> None:
+def test_marks_count_as_reached(figure: Figure) -> None:
     worse = 1 if figure.most else -1
     assert grade(figure, figure.aim) == "aim"
     if figure.floor != figure.aim:
@@ -165,5 +231,5 @@ def test_others_are_what_is_busy_and_not_ours() -> None:
 
 @pytest.mark.parametrize(("cores", "told"), [(None, False), (0.05, False), (0.8, True)])
 def test_a_busy_machine_is_told(cores: float | None, told: bool) -> None:
-    made = bench_report.report(REPLAY, None, None) | {"machine": {"cores_used_by_others": cores}}
+    made = bench_report.report(Results(TURNS)) | {"machine": {"cores_used_by_others": cores}}
     assert ("used 0.8 cores" in " ".join(bench_report.remarks(made))) is told

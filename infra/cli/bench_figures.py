@@ -1,0 +1,83 @@
+"""The figures that the bench is held to: a floor that must be passed, an aim, a line of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final, NamedTuple
+
+KIB: Final = 1024
+TIMES: Final = 2.0
+"""How many times as fast as the live replay a rebuild has to be: the floor is made of what was measured."""
+
+
+class Figure(NamedTuple):
+    """A figure with a floor that must be passed and an aim. `most`: smaller is better."""
+
+    name: str
+    floor: float
+    aim: float
+    most: bool
+    unit: str
+
+
+REPLAY: Final = Figure("replay through people", 30_000, 80_000, False, "events/s")
+LAKE: Final = Figure("what the lake's writing costs a replay", 10, 5, True, "%")
+REBUILD: Final = Figure("rebuild from the lake", TIMES * REPLAY.floor, 150_000, False, "events/s")
+VERIFY: Final = Figure(
+    "verify of a live system, sample and sums", 20_000, 50_000, False, "events/s"
+)
+
+FIGURES: Final = (
+    REPLAY,
+    LAKE,
+    REBUILD,
+    VERIFY,
+    Figure("freshness p99 at 1,000 events/s", 100, 40, True, "ms"),
+    Figure("freshness p99 at 5,000 events/s", 250, 60, True, "ms"),
+    Figure("reads p95 at 300/s, everything on", 20, 8, True, "ms"),
+    Figure("reads, everything on, best rate with p95 < 50 ms", 600, 1_500, False, "requests/s"),
+    Figure("Redis per person, median", 2 * KIB, 1.2 * KIB, True, "B"),
+    Figure("failed or mixed answers while releases swap", 0, 0, True, ""),
+)
+
+
+class Row(NamedTuple):
+    """A line of the table: median, and the least and the most over the repeats."""
+
+    name: str
+    floor: str
+    aim: str
+    measured: str
+    noise: str
+    ok: str
+
+
+def row(figure: Figure, of: Sequence[float], value: float | None = None) -> Row:
+    """`value`: the figure, where it is not the median `of` the repeats."""
+    noise = f"{number(min(of))} to {number(max(of))}" if len(of) > 1 else ""
+    sign = "≤" if figure.most else "≥"
+    measured = median(of) if value is None else value
+    return Row(
+        f"{figure.name}, {figure.unit}" if figure.unit not in figure.name else figure.name,
+        f"{sign} {number(figure.floor)}",
+        f"{sign} {number(figure.aim)}",
+        number(measured),
+        noise,
+        grade(figure, measured),
+    )
+
+
+def grade(figure: Figure, value: float) -> str:
+    """``aim``, ``floor`` or ``below``: which of its marks a figure reaches. The floor is part of the aim."""
+
+    def reached(limit: float) -> bool:
+        return value <= limit if figure.most else value >= limit
+
+    if not reached(figure.floor):
+        return "below"
+    return "aim" if reached(figure.aim) else "floor"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
