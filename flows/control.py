@@ -32,7 +32,7 @@ from schemas.topics import CONTROL
 from schemas.write import StreamEntry, Write
 
 log = logging.getLogger(__name__)
-VERSION: Final = 2
+VERSION: Final = 3
 KEEP: Final = 10_000
 _HELD: Final = msgspec.json.Decoder(Held)
 
