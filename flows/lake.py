@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -88,10 +88,12 @@ class Gatherer:
         self._position: dict[Place, int] = {}
         self._held: dict[Place, _Gathered] = {}
 
-    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        tp = TopicPartition(topic, partition)
-        end = self.ends[topic, partition] = self.consumer.end_offsets([tp])[tp]
-        return self.consumer.beginning_offsets([tp])[tp], end
+    def bounds(self, places: Iterable[Place]) -> dict[Place, kafka.Bounds]:
+        """First offset and end of each one's log."""
+        found = kafka.bounds(self.consumer, [TopicPartition(*place) for place in places])
+        bounds = {(place.topic, place.partition): its for place, its in found.items()}
+        self.ends.update((place, end) for place, (_, end) in bounds.items())
+        return bounds
 
     def assign(self, positions: dict[Place, int]) -> None:
         self._position = dict(positions)
@@ -157,11 +159,10 @@ class Lake:
 
     def _owners(self, settings: Settings) -> Iterator[tuple[Place, Owner]]:
         objects, topics = of(settings), kafka.ensure_topics(settings)
-        for table in TABLES:
-            info = topics[table.topic]
-            for p in range(info.partitions):
-                bounds = self.gatherer.bounds(table.topic, p)
-                yield (table.topic, p), Owner(self.redis, objects, table, p, info, bounds)
+        tables = {(it.topic, p): it for it in TABLES for p in range(topics[it.topic].partitions)}
+        for place, bounds in self.gatherer.bounds(tables).items():
+            topic, p = place
+            yield place, Owner(self.redis, objects, tables[place], p, topics[topic], bounds)
 
     def put(self, chunk: Chunk) -> Written:
         """Its records are in an object."""

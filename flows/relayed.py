@@ -80,11 +80,11 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
     places = {TopicPartition(EVENTS.name, p): offset for p, offset in start.items()}
     try:
         consumer.assign(list(places))
-        begins, ends = consumer.beginning_offsets(list(places)), consumer.end_offsets(list(places))
-        for place, offset in places.items():
+        bounds = kafka.bounds(consumer, list(places))
+        for place, (begin, end) in bounds.items():
             # a fence beyond the end is of another log: its flow refuses and says so
-            consumer.seek(place, max(min(offset, ends[place]), begins[place]))
-        while any(consumer.position(place) < end for place, end in ends.items()):
+            consumer.seek(place, max(min(places[place], end), begin))
+        while any(consumer.position(place) < end for place, (_, end) in bounds.items()):
             for records in consumer.poll(200).values():
                 for record in records:
                     _raise(highest, _told(record))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
@@ -13,6 +14,7 @@ from infra.settings import Settings
 from schemas.topics import TOPICS, Topic
 
 CONNECT_SECONDS: Final = 30.0
+Bounds = tuple[int, int]
 
 
 class TopicMismatch(RuntimeError):
@@ -56,6 +58,12 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
             **options,
         }
     )
+
+
+def bounds(client: KafkaConsumer, places: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
+    """First offset and end of each partition's log, all asked for at once."""
+    first, end = client.beginning_offsets(list(places)), client.end_offsets(list(places))
+    return {place: (first[place], end[place]) for place in places}
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

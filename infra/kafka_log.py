@@ -56,7 +56,7 @@ class Topics:
 
 
 def _bounds(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
-    return consumer.beginning_offsets([tp])[tp], consumer.end_offsets([tp])[tp]
+    return kafka.bounds(consumer, [tp])[tp]
 
 
 def batch(partition: int, first: int, next_: int, records: Sequence[Any]) -> Batch:

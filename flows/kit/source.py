@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,10 +56,10 @@ class Reader:
                 for tp, o in self.consumer.end_offsets(list(topics.values())).items()
             }
 
-    def bounds(self, partition: int) -> tuple[int, int]:
-        """First offset and end of the partition's log."""
-        tp = TopicPartition(self.topic, partition)
-        return self.consumer.beginning_offsets([tp])[tp], self.consumer.end_offsets([tp])[tp]
+    def bounds(self, partitions: Iterable[int]) -> dict[int, kafka.Bounds]:
+        """First offset and end of each one's log."""
+        found = kafka.bounds(self.consumer, [TopicPartition(self.topic, p) for p in partitions])
+        return {place.partition: its for place, its in found.items()}
 
     def next(self, partition: int) -> Batch | None:
         """The next batch, or None where there is nothing yet or the one before is uncommitted.

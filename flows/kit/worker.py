@@ -61,8 +61,7 @@ class Worker:
             if self.partitions[-1] >= info.partitions or self.partitions[0] < 0:
                 raise ValueError(f"topic {topic.name} has partitions 0 to {info.partitions - 1}")
             self.fences: dict[int, Fence] = {}
-            for p in self.partitions:
-                start, end = self.reader.bounds(p)
+            for p, (start, end) in self.reader.bounds(self.partitions).items():
                 self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
                 log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
             self.reader.assign({p: fence.offset for p, fence in self.fences.items()})

@@ -24,7 +24,7 @@ MARK_SECONDS: Final = 0.25
 """After the end of a fault the log's ends are noted: what came until then has to be everywhere."""
 LIMIT: Final = 60.0
 """Seconds after which a system has not recovered at all."""
-LOOK: Final = 0.02
+LOOK: Final = 0.05
 BURST: Final = 12
 ROUNDS: Final = 3
 

@@ -22,6 +22,7 @@ from flows.lake import Lake as Flow
 from flows.lake import dataflow
 from infra import kafka, services, store
 from infra.cli.replay_log import read as read_log
+from infra.cli.run import NICE
 from infra.kafka_log import Topics
 from infra.lake import Joined, Lake, open_log
 from infra.lake import errors as lake_errors
@@ -287,7 +288,7 @@ def test_told_to_stop_it_writes_what_it_holds(settings: Settings, tmp_path: Path
     fill(settings)
     lag = ("freshet_lake_lag", EVENTS.name, "0")
     process.until(lambda: told(port).get(lag) == 301)
-    assert process.nice() == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    assert process.nice() == os.getpriority(os.PRIO_PROCESS, 0) + NICE["lake"]
     assert Lake.of(settings).bounds(EVENTS.name, 0) == (0, 0)
     assert process.stop() == 0
     for topic in TOPICS:
