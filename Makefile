@@ -8,7 +8,8 @@ LOAD := .freshet/bin/load
 export OPENBLAS_NUM_THREADS := 1
 # what touches Redis's keys: in `check` once more, on a cluster of three
 KEYS := tests/laws/test_commit_laws.py tests/integration/test_rollup_arms.py tests/integration/test_read.py \
-  tests/integration/test_links.py tests/system/test_rebuild.py
+  tests/integration/test_links.py tests/integration/test_cold.py tests/integration/test_control.py \
+  tests/flows/test_control.py tests/flows/test_made_anew.py tests/flows/test_relay.py tests/system/test_rebuild.py
 
 .PHONY: help demo test check bench lint up kafka chaos lock
 

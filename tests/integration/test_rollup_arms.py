@@ -178,7 +178,7 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
     with store.connect(settings) as client:
         put_experiment(client)
         append(client, 1, *TWO_PEOPLE[:2])
-        made, _ = turns(settings, client)
+        made, readouts = turns(settings, client)
         begun = time.time_ns() // 1_000_000
         made.turn()
         (first,) = told(settings, 1)
@@ -189,6 +189,7 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         append(client, 1, *TWO_PEOPLE[2:])
         made.turn()  # not yet time
         made.end()  # the final state
+        readouts.close()
         last = told(settings, 2)[-1]
         assert (last.revision, last.positions) == (2, (0, 4, 0, 0))
         b = last.variants[1]
@@ -242,6 +243,7 @@ def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -
     made, readouts = turns(settings, client)
     made.turn()
     made.end()
+    readouts.close()
     assert [it.experiment_id for it in told(settings, 1)] == ["e"]
     assert readouts.sender.failed == 0
 
