@@ -99,9 +99,14 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
     output = settings.data_dir / "flows.log"
     flows = [Flow(settings, name, output) for name in FLOWS]
     reports: list[Report] = []
-    more = threading.Thread(
-        target=produce, args=(settings, made(8), random.Random(8), lambda n: None)
-    )
+    verified = threading.Event()
+
+    def hold(n: int) -> None:
+        """The second half comes once somebody has verified: so fences stood before the end."""
+        if n == SENT // 2:
+            verified.wait(60)
+
+    more = threading.Thread(target=produce, args=(settings, made(8), random.Random(8), hold))
     try:
         with store.connect(settings) as client:
             produce(settings, made(SEED), random.Random(SEED), lambda n: None)
@@ -109,6 +114,7 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
             more.start()
             while more.is_alive() or behind(settings, client) or unsent(client):
                 reports.append(verify(settings, Topics(settings), people=100, seed=len(reports)))
+                verified.set()
             for flow in flows:
                 flow.kill()
             log = Recorded(Topics(settings), EVENTS.name, settings.partitions)
