@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flows.folds.batch import Turn
+from flows.folds.batch import Record, Turn
 from flows.kit.rows import Fetch, Rows
 from models import features
 from models.features import ring, window
@@ -151,8 +151,14 @@ class Linked:
 
     # -- the partition of the person ----------------------------------------------------------
 
-    def is_new(self, offset: int, event: Merge, turn: Turn) -> bool:
-        """Whether its number was not here before; then it is from now on. Call it in the log's order."""
+    def fresh(self, records: Sequence[Record], turn: Turn) -> list[Record]:
+        """The records, in the log's order, without merges whose number was here before."""
+        return [
+            it for it in records if not isinstance(it[2], Merge) or self._is_new(it[0], it[2], turn)
+        ]
+
+    def _is_new(self, offset: int, event: Merge, turn: Turn) -> bool:
+        """Whether its number was not here before; then it is from now on."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
             return False

@@ -95,7 +95,12 @@ class PeopleFold:
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, generation=self.generation)
         turn = Turn(write, batch.first)
-        for layer in layers(self._told(batch.records, turn)):
+        records, kinds = batch.records, {type(event) for _, _, event in batch.records}
+        if Preferences in kinds:
+            self._prefer(records, write)
+        if Merge in kinds:
+            records = self._linked.fresh(records, turn)
+        for layer in layers(records):
             if isinstance(layer[0][1], Action):
                 self._act(layer, turn)
             else:
@@ -208,18 +213,8 @@ class PeopleFold:
 
     # -- what is said about a person ------------------------------------------------------
 
-    def _told(self, records: list[Record], turn: Turn) -> list[Record]:
-        """Takes what is said about people, and answers the rest; also without merges that came before."""
-        kinds = {type(event) for _, _, event in records}
-        if Preferences in kinds:
-            for _, _, event in records:
-                if isinstance(event, Preferences):
-                    key = keys.preferences(self.partition, event.person, self.generation)
-                    turn.write.values[key] = events.encode(event)
-        if Merge in kinds:
-            return [
-                it
-                for it in records
-                if not isinstance(it[2], Merge) or self._linked.is_new(it[0], it[2], turn)
-            ]
-        return records
+    def _prefer(self, records: Sequence[Record], write: Write) -> None:
+        for _, _, event in records:
+            if isinstance(event, Preferences):
+                key = keys.preferences(self.partition, event.person, self.generation)
+                write.values[key] = events.encode(event)

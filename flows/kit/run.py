@@ -22,15 +22,13 @@ from bytewax.testing import run_main
 
 from flows.kit.commit import Forgotten
 from infra import store
+from infra.processes import LAST_DELAY, WORKED_SECONDS
 from infra.settings import Settings
 from infra.store import Client
 
 log = logging.getLogger(__name__)
 EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long
 FIRST_PAUSE: Final = 0.05
-LAST_PAUSE: Final = 5.0
-WORKED_SECONDS: Final = 5.0
-"""After so long a turn the next pause is the first again."""
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -81,7 +79,7 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
                     raise
                 log.warning("%s; going on where the fence stands", error)
                 pause = FIRST_PAUSE if time.monotonic() - begun > WORKED_SECONDS else 2 * pause
-                _await(client, asked, min(pause, LAST_PAUSE))
+                _await(client, asked, min(pause, LAST_DELAY))
 
 
 def _await(client: Client, asked: threading.Event, pause: float) -> None:

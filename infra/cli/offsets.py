@@ -13,9 +13,9 @@ def offsets(settings: Settings, topics: Iterable[str]) -> dict[str, dict[int, tu
     """Topic -> partition -> (first offset, next offset); a topic that isn't there is left out."""
     from kafka import TopicPartition
 
-    from infra.kafka import consumer
+    from infra import kafka
 
-    reader = consumer(settings)
+    reader = kafka.consumer(settings)
     try:
         parts = [
             TopicPartition(topic, partition)
@@ -23,10 +23,10 @@ def offsets(settings: Settings, topics: Iterable[str]) -> dict[str, dict[int, tu
             if topic in reader.topics()
             for partition in reader.partitions_for_topic(topic) or ()
         ]
-        first, end = reader.beginning_offsets(parts), reader.end_offsets(parts)
+        bounds = kafka.bounds(reader, parts)
     finally:
         reader.close()
     found: dict[str, dict[int, tuple[int, int]]] = {}
-    for part in parts:
-        found.setdefault(part.topic, {})[part.partition] = (first[part], end[part])
+    for part, its in bounds.items():
+        found.setdefault(part.topic, {})[part.partition] = its
     return found

@@ -20,7 +20,7 @@ from schemas import facts, keys
 from tests.laws.test_fold_laws import build, one_action
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
 from tests.laws.test_outcome_laws import busy
-from tests.laws.test_verify_laws import DAY, slowly, wrong
+from tests.laws.test_verify_laws import DAY, crowded, slowly, wrong
 from tests.laws.world import Memory, Record, fold_log, log_of
 
 
@@ -99,19 +99,7 @@ def test_cut_anywhere_people_links_and_sums_are_the_same(
 @pytest.mark.parametrize("seed", range(6))
 def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
     rnd = random.Random(seed)
-    what = ["served", "display", "click", "click", "purchase", "view", "hide"]
-    drawn = [
-        {
-            "who": rnd.choice([1, 1, 2, 3, 3, 4]),
-            "what": rnd.choice(what),
-            "item": f"i{rnd.randrange(6)}",
-            "slate": (rnd.choice([1, 1, 2, 3, 4]), rnd.randrange(4)),
-            "named": rnd.random() < 0.9,
-            "back": rnd.choice([0, 0, 0, 5_000, 9 * DAY]),
-        }
-        for _ in range(250)
-    ]
-    linked = [(rnd.randrange(250), of, rnd.choice([3, 3, 4])) for of in (1, 1, 2, 2)]
+    drawn, linked = crowded(rnd)
     check(drawn, linked, [rnd.randrange(1, 40)], rnd, rnd.random())
 
 

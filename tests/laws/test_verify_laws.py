@@ -61,17 +61,8 @@ def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> 
     return found.mismatches()
 
 
-@law
-@given(records, linkings, splits)
-def test_people_links_and_sums_are_what_the_slow_definitions_say(
-    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int]
-) -> None:
-    check(drawn, linked, sizes, random.Random(len(drawn)))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
-    rnd = random.Random(seed)
+def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, int, int]]]:
+    """What a few people do, much of it on the same items, and links among it."""
     what = ["served", "display", "click", "click", "purchase", "view", "hide"]
     drawn = [
         {
@@ -85,6 +76,21 @@ def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
         for _ in range(250)
     ]
     linked = [(rnd.randrange(250), of, rnd.choice([3, 3, 4])) for of in (1, 1, 2, 2)]
+    return drawn, linked
+
+
+@law
+@given(records, linkings, splits)
+def test_people_links_and_sums_are_what_the_slow_definitions_say(
+    drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int]
+) -> None:
+    check(drawn, linked, sizes, random.Random(len(drawn)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
+    rnd = random.Random(seed)
+    drawn, linked = crowded(rnd)
     check(drawn, linked, [rnd.randrange(1, 40)], rnd)
 
 
