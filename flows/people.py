@@ -29,6 +29,7 @@ from infra import store
 from infra.kafka import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
+from models.artefact import load
 from models.release import Release
 from schemas import event as events
 from schemas import keys
@@ -93,8 +94,6 @@ class People(Worker):
 
 def load_release(directory: Path, manifest_sha256: str) -> Release:
     """Errors: `BadRelease`."""
-    from models.artefact import load  # brings onnxruntime: only where there is a release
-
     return load(directory, manifest_sha256)
 
 

@@ -8,11 +8,8 @@ thread, which calls `tick` a few times a second, or leaves that to `run`. The th
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
+
+from infra.launcher import Launcher, Process
 
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 5.0
@@ -35,7 +34,6 @@ LOG_BYTES: Final = 16 << 20
 STAND_BY: Final = "FRESHET_STAND_BY"
 """Variable: a folder in which a process says that it is about to start, and that goes when it may."""
 STAND_BY_SECONDS: Final = 20.0
-_PR_SET_PDEATHSIG: Final = 1
 
 State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
 
@@ -60,7 +58,7 @@ class Child:
     program: Program
     log: Path
     state: State = "waiting"
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     restarts: int = 0
     failures: int = 0
     worked: bool = False
@@ -88,6 +86,7 @@ class Supervisor:
     logs: Path
     environment: Mapping[str, str]
     report: Callable[[str], None] = lambda line: None
+    launcher: Launcher = field(default_factory=Launcher)
     clock: Callable[[], float] = time.monotonic
     failure: str = ""
     was_ready: bool = False
@@ -143,7 +142,7 @@ class Supervisor:
         child = Child(program, self.logs / f"{program.name}.log", "starting")
         environment = {**self.environment, **program.environment, STAND_BY: str(place)}
         try:
-            child.process = _spawn(program.command, environment, child.log)
+            child.process = self._spawn(child, environment)
         except OSError as error:
             self.failure = f"{program.name} cannot be started: {error.strerror}"
         child.started_at = self.clock()
@@ -192,11 +191,13 @@ class Supervisor:
         needs = (self.children[name] for name in child.program.depends_on)
         if self.clock() < child.start_at or not all(need.settled for need in needs):
             return False
+        if child.program.depends_on and not self.launcher.ready:
+            return False  # what others wait for starts meanwhile
         again, child.state = child.state == "failed", "starting"
         child.started_at = self.clock()
         environment = {**self.environment, **child.program.environment}
         try:
-            child.process = _spawn(child.program.command, environment, child.log)
+            child.process = self._spawn(child, environment)
         except OSError as error:
             self.failure = f"{child.program.name} cannot be started: {error.strerror}"
             return True
@@ -205,10 +206,15 @@ class Supervisor:
             self.report(f"{child.program.name} restarted after {child.last_exit}")
         return True
 
+    def _spawn(self, child: Child, environment: Mapping[str, str]) -> Process:
+        if child.log.exists() and child.log.stat().st_size > LOG_BYTES:
+            child.log.replace(child.log.with_suffix(".old.log"))
+        return self.launcher.spawn(child.program.command, environment, child.log)
+
     def _ended(self, child: Child) -> bool:
         assert child.process
         _end(child)
-        code = child.process.returncode
+        code = child.process.wait()
         child.process = None
         if child.program.once and code == 0:
             child.state = "done"
@@ -264,41 +270,7 @@ def last_line(log: Path) -> str:
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
-    """For `preexec_fn`: the kernel signals the child when its parent is gone, by whatever cause.
-
-    None where there is no such thing (not Linux).
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def request() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # it died between fork and prctl
-            os._exit(1)
-
-    return request
-
-
-def _spawn(
-    command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> subprocess.Popen[bytes]:
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".old.log"))
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(environment),
-            start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
-            preexec_fn=die_with_parent(),
-        )
-
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
+def _ended(process: Process) -> bool:
     """Whether it ended, without reaping it: until then its process group's number is its own."""
     flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None

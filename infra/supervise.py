@@ -17,8 +17,12 @@ from pathlib import Path
 from types import FrameType
 
 from infra import home, services
+from infra.forkserver import ForkServer
+from infra.launcher import die_with_parent
 from infra.plan import (
     FRESHET,
+    PRELOAD,
+    PRELOAD_PEOPLE,
     Plan,
     child_environment,
     people,
@@ -27,7 +31,7 @@ from infra.plan import (
     python_path,
     scaled,
 )
-from infra.processes import Child, Program, Supervisor, die_with_parent, last_line
+from infra.processes import Child, Program, Supervisor, last_line
 from infra.settings import VARIABLES, Settings, from_environment, to_environment
 from infra.workers import Workers
 
@@ -41,8 +45,9 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
     `services.NoService`.
     """
     directory = plan.settings.data_dir
-    environment = child_environment(plan.settings)
-    supervisor = Supervisor(programs(plan), directory / "logs", environment, report)
+    environment, logs = child_environment(plan.settings), directory / "logs"
+    launcher = ForkServer(PRELOAD, environment, logs / "forkserver.log")
+    supervisor = Supervisor(programs(plan), logs, environment, report, launcher)
     started_at = int(time.time() * 1000)
     stop, workers = _on_signals(supervisor), Workers(directory)
     told = False
@@ -58,6 +63,8 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
             report(f"{home.RECORD} cannot be written: {error.strerror}")
         if supervisor.was_ready and not told:
             told = True
+            if launcher.failure:
+                report(f"processes start slowly, without a fork server: {launcher.failure}")
             on_ready(state)
 
     def rescale() -> None:
@@ -78,6 +85,7 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
         supervisor.run(stop, changed, rescale)
     finally:
         supervisor.stop()
+        launcher.close()
         home.remove(directory)
         workers.ended()
     return supervisor.failure
@@ -87,9 +95,10 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
     """Runs so many processes of `people`, each with its share of the partitions, until SIGINT or
     SIGTERM; as many as `Workers.ask` says meanwhile. Answers "", or why they can't run."""
     directory = settings.data_dir
-    (directory / "logs").mkdir(parents=True, exist_ok=True)
-    made = _sharing(settings, count)
-    supervisor = Supervisor(made, directory / "logs", child_environment(settings), report)
+    environment, logs = child_environment(settings), directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    launcher = ForkServer(PRELOAD_PEOPLE, environment, logs / "forkserver.log")
+    supervisor = Supervisor(_sharing(settings, count), logs, environment, report, launcher)
     stop, workers = _on_signals(supervisor), Workers(directory)
 
     def rescale() -> None:
@@ -106,6 +115,7 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
         supervisor.run(stop, before_tick=rescale)
     finally:
         supervisor.stop()
+        launcher.close()
         workers.ended()
     return supervisor.failure
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from models import content
+from models import content, onnx
 from models.release import Release, Scores, Space, Vectors
 from schemas import release as shape
 from schemas.release import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
@@ -44,11 +43,12 @@ def schema(features: tuple[str, ...], dim: int) -> str:
 
 def ranker(model: bytes, width: int) -> Any:
     """(n, width) float32 -> (n,) float32 by an ONNX model. Errors: `BadRelease`."""
-    options = onnxruntime.SessionOptions()
+    runtime = onnx.runtime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever the runtime makes of broken bytes
         raise BadRelease(f"{RANKER} is no model ({type(error).__name__})") from None
     takes, gives = session.get_inputs(), session.get_outputs()

@@ -6,16 +6,17 @@ Two of them: by content, and in the space of a release. Both lie on `models.cont
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import onnxruntime  # noqa: F401  # before usearch: the other order segfaults
 from numpy.typing import NDArray
-from usearch.index import Index
 
-from models import content
+from models import content, onnx
 from models.release import Release, Vectors
 from serving.catalogue import Hashes, ItemTable, Slots
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 REMEMBERED: Final = 4096
 
@@ -181,6 +182,9 @@ class SpaceIndex(VectorIndex):
 
 
 def _index(graph: bool) -> Index:
+    onnx.runtime()  # before usearch: the other order segfaults
+    from usearch.index import Index
+
     # float16 holds every number of content's grid exactly, and is read in half the time
     if graph:
         return Index(ndim=content.DIM, metric="ip", dtype="f16", expansion_search=128)

@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from infra import services
-from infra.processes import die_with_parent
+from infra.launcher import die_with_parent
 
 SLOTS = 16_384
 NODES = 3

@@ -13,8 +13,9 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from infra import kafka, services, store
+from infra.launcher import die_with_parent
 from infra.plan import python_path
-from infra.processes import die_with_parent, last_line
+from infra.processes import last_line
 from infra.settings import Settings
 from infra.supervise import System, running
 from schemas.topics import TOPICS

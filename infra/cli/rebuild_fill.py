@@ -15,8 +15,9 @@ from kafka import KafkaConsumer, TopicPartition
 from flows import snapshots
 from flows.rollup import Rollup
 from infra import kafka, store
+from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment
-from infra.processes import die_with_parent, last_line
+from infra.processes import last_line
 from infra.settings import Settings
 from infra.store import Client
 from schemas import fence as fences

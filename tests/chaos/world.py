@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from infra import services
+from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment
-from infra.processes import Program, Supervisor, die_with_parent
+from infra.processes import Program, Supervisor
 from infra.settings import Settings
 from infra.supervise import System, running
 from tests.chaos.proxy import HOST, Proxies

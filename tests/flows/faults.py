@@ -17,7 +17,7 @@ from kafka import TopicPartition
 from infra import generation, kafka, store
 from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
-from infra.processes import die_with_parent
+from infra.launcher import die_with_parent
 from infra.settings import Settings, to_environment
 from models.tables import Tables
 from schemas import event as events

@@ -17,7 +17,7 @@ from flows.kit.commit import Fenced, Forgotten
 from flows.kit.run import keep_on
 from infra import services, store
 from infra.cli.run import FLOWS
-from infra.processes import die_with_parent
+from infra.launcher import die_with_parent
 from infra.settings import Settings
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates

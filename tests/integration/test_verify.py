@@ -22,8 +22,8 @@ from infra import kafka, services, store
 from infra.cli.main import cli
 from infra.cli.verify_run import Report, verify
 from infra.kafka_log import Topics
+from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment
-from infra.processes import die_with_parent
 from infra.settings import Settings, to_environment
 from models import account as accounts
 from models.features import pack_rows, read_rows

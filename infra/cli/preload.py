@@ -1,0 +1,16 @@
+"""What the processes of `freshet up` import, for `infra.forkserver`: nothing here may start a thread."""
+
+# ruff: noqa: F401
+
+import flows.catalogue
+import flows.control
+import flows.lake
+import flows.people
+import flows.relay
+import flows.rollup
+import infra.broker.server
+import infra.cli.run
+import infra.cli.verify
+import infra.kafka
+import infra.services
+import serving.server

@@ -1,0 +1,231 @@
+"""The fork server: what it forks is the process that was asked for, and a child of whoever asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.plan import PRELOAD, ROOT, child_environment
+from infra.processes import last_line
+from infra.settings import Settings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
+
+# Asked in a process of its own: a subreaper would take in whatever other tests leave behind.
+KEEPER = """
+import json, sys
+from pathlib import Path
+from infra.forkserver import ForkServer, Forked
+
+folder, environment, modules = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+server = ForkServer(modules, environment, folder / "forkserver.log")
+children = {}
+print("begun", flush=True)
+for line in sys.stdin:
+    verb, *rest = json.loads(line)
+    if verb == "ready":
+        told = server.ready
+    elif verb == "failure":
+        told = server.failure
+    elif verb == "server":
+        told = server._process and server._process.pid
+    elif verb == "spawn":
+        command, own, log = rest
+        child = server.spawn([sys.executable, *command], own, folder / log)
+        children[child.pid] = child
+        told = [child.pid, isinstance(child, Forked)]
+    elif verb == "wait":
+        told = children[rest[0]].wait()
+    print(json.dumps(told), flush=True)
+"""
+CHILD = """
+import json, os, sys, time
+told = {
+    "argv": sys.argv[1:], "name": __name__, "environment": dict(os.environ), "parent": os.getppid(),
+    "alone": os.getsid(0) == os.getpgrp() == os.getpid(), "json": "xml.dom" in sys.modules,
+    "files": sorted(int(it) for it in os.listdir("/proc/self/fd"))[:-1],
+    "title": open("/proc/self/cmdline").read().strip(chr(0)), "input": sys.stdin.read(),
+}
+print(json.dumps(told), flush=True)
+if "stay" in sys.argv:
+    time.sleep(600)
+sys.exit(7)
+"""
+
+
+class Keeper:
+    def __init__(self, folder: Path, *modules: str) -> None:
+        (folder / "child_of_a_test.py").write_text(textwrap.dedent(CHILD))
+        (folder / "starts_a_thread.py").write_text(
+            "import threading, time\nthreading.Thread(target=time.sleep, args=[600], daemon=True).start()\n"
+        )
+        self.folder = folder
+        self.environment = {
+            **child_environment(Settings()),
+            "PYTHONPATH": f"{ROOT}:{folder}",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", KEEPER, str(folder), json.dumps(self.environment), *modules],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "begun\n"
+
+    def ask(self, verb: str, *rest: object) -> Any:
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps([verb, *rest]), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def await_ready(self) -> None:
+        until(lambda: self.ask("ready"))
+
+    def spawn(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, log: str = "child.log"
+    ) -> tuple[int, bool]:
+        """Its pid, and whether it was forked."""
+        command = ["-m", "child_of_a_test", *arguments]
+        pid, forked = self.ask("spawn", command, environment or self.environment, log)
+        return pid, forked
+
+    def told(self, log: str = "child.log") -> dict[str, Any]:
+        """What a child said, once it has."""
+        until(lambda: last_line(self.folder / log).startswith("{"))
+        found: dict[str, Any] = json.loads((self.folder / log).read_text().splitlines()[-1])
+        return found
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+Keep = Callable[..., Keeper]
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Iterator[Keep]:
+    kept: list[Keeper] = []
+
+    def make(*modules: str) -> Keeper:
+        kept.append(Keeper(tmp_path, *modules))
+        return kept[-1]
+
+    yield make
+    for keeper in kept:
+        keeper.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_forked_process_is_the_one_that_was_asked_for(keep: Keep) -> None:
+    keeper = keep("xml.dom")
+    keeper.await_ready()
+    own = {"PATH": os.environ["PATH"], "ONLY": "this"}
+    pid, forked = keeper.spawn("a", "b c", environment=own)
+    assert forked
+    told = keeper.told()
+    assert told["argv"] == ["a", "b c"]
+    assert told["name"] == "__main__"
+    assert told["environment"] == own
+    assert told["json"], "it has what was imported before"
+    assert told["alone"], "a session and a process group of its own"
+    assert told["files"] == [0, 1, 2], "and no file of the fork server"
+    assert told["input"] == ""
+    assert told["parent"] == keeper.process.pid
+    assert told["title"] == f"{sys.executable} -m child_of_a_test a b c"
+    assert keeper.ask("wait", pid) == 7
+
+
+def test_a_signal_that_ends_a_forked_process_is_told(keep: Keep) -> None:
+    keeper = keep("xml.dom")
+    keeper.await_ready()
+    pid, _ = keeper.spawn("stay")
+    os.kill(pid, signal.SIGKILL)
+    assert keeper.ask("wait", pid) == -signal.SIGKILL
+
+
+def test_what_it_forked_outlives_the_fork_server_and_another_one_comes(keep: Keep) -> None:
+    keeper = keep("xml.dom")
+    keeper.await_ready()
+    pid, _ = keeper.spawn("stay")
+    keeper.told()
+    first = keeper.ask("server")
+    os.kill(first, signal.SIGKILL)
+    between, forked = keeper.spawn("a", log="between.log")
+    assert not forked, "nobody waits for the next fork server"
+    assert keeper.ask("wait", between) == 7
+    keeper.await_ready()
+    _, forked = keeper.spawn("b", log="later.log")
+    assert forked
+    assert keeper.told("later.log")["argv"] == ["b"]
+    assert keeper.ask("server") not in (None, first)
+    assert alive(pid)
+
+
+def test_a_stopped_fork_server_is_not_waited_for(keep: Keep) -> None:
+    keeper = keep("xml.dom")
+    keeper.await_ready()
+    os.kill(keeper.ask("server"), signal.SIGSTOP)
+    pid, forked = keeper.spawn("a")
+    assert not forked
+    assert keeper.ask("wait", pid) == 7
+
+
+def test_forked_processes_die_with_who_asked_for_them(keep: Keep) -> None:
+    keeper = keep("xml.dom")
+    keeper.await_ready()
+    pid, _ = keeper.spawn("stay")
+    server = keeper.ask("server")
+    keeper.process.kill()
+    until(lambda: not alive(pid) and not alive(server))
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        ("starts_a_thread", "what is imported before forking has started a thread"),
+        ("no_such_module", "No module named 'no_such_module'"),
+    ],
+)
+def test_without_a_fork_server_processes_start_all_the_same(
+    keep: Keep, module: str, why: str
+) -> None:
+    keeper = keep(module)
+    keeper.await_ready()
+    assert why in keeper.ask("failure")
+    pid, forked = keeper.spawn("a")
+    assert not forked
+    assert keeper.ask("wait", pid) == 7
+    assert keeper.told()["argv"] == ["a"]
+
+
+def test_what_freshet_imports_before_forking_starts_no_thread(keep: Keep) -> None:
+    keeper = keep(*PRELOAD)
+    keeper.await_ready()
+    assert keeper.ask("failure") == ""
+    assert keeper.ask("server")
