@@ -49,7 +49,6 @@ def run(flow: Dataflow) -> None:
         return
     except BaseException as error:
         cause = root(error)
-    log.error("%s", cause)
     raise cause  # out here, for it to keep its own context (`store.is_away`)
 
 
@@ -77,7 +76,8 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
             except Exception as error:
                 if not (isinstance(error, Forgotten) or store.is_away(error)):
                     raise
-                log.warning("%s; going on where the fence stands", error)
+                what = "lost its last writes" if isinstance(error, Forgotten) else "is away"
+                log.warning("Redis %s (%s): going on where the fence stands", what, error)
                 pause = FIRST_PAUSE if time.monotonic() - begun > WORKED_SECONDS else 2 * pause
                 _await(client, asked, min(pause, LAST_DELAY))
 

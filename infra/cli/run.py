@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -123,6 +124,7 @@ def run_flow(
     from infra.settings import from_environment
 
     settings = from_environment()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     flow = importlib.import_module(f"flows.{name}")
     make_way(NICE[name])  # now, not before: a start is waited for
     if generation is not None and name not in GENERATIONAL:
