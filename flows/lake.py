@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -29,14 +29,21 @@ from flows.kit.meter import Meter
 from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
-from infra import kafka, kafka_log, store
+from infra import kafka, store
+from infra.lake import fetched
+from infra.lake.fetched import Records
 from infra.lake.store import of
 from infra.log import Batch
 from infra.settings import Settings
 from schemas.lake import TABLES, Entry
 
 log = logging.getLogger(__name__)
-POLL_MS: Final = 200
+AT_ONCE: Final = 1 << 20
+"""Bytes that the broker gathers before it answers; what there is by the end of the wait, where it is less."""
+SHORTEST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 1.0
+"""For those, s: a fifth of the time that records are gathered here, within these bounds. A poll costs a
+millisecond of CPU whatever it brings, so this is what an idle lake costs; and how long a stop may take."""
 MOST_RECORDS: Final = 200_000
 MOST_BYTES: Final = 32 << 20
 """Of one partition's records in memory: then they are written, whatever their age."""
@@ -79,7 +86,13 @@ class Gatherer:
         self, settings: Settings, stop: threading.Event, *, until_end: bool = False
     ) -> None:
         self.stop = stop
-        self.consumer: KafkaConsumer = kafka.consumer(settings, max_poll_records=20_000)
+        wait = min(LONGEST_WAIT, max(SHORTEST_WAIT, settings.lake_seconds / 5))
+        self._wait_ms = int(1000 * wait)
+        self.consumer: KafkaConsumer = fetched.consumer(
+            settings,
+            fetch_min_bytes=1 if until_end else AT_ONCE,
+            fetch_max_wait_ms=self._wait_ms,
+        )
         self.ends: dict[Place, int] = {}
         """Of the partitions, as the log last told."""
         self.polled_at = time.time()
@@ -108,8 +121,8 @@ class Gatherer:
             if not self._held:
                 raise StopIteration
             return list(self._due(everything=True))
-        for tp, records in self.consumer.poll(POLL_MS).items():
-            self._take((tp.topic, tp.partition), records)
+        for tp, pieces in self.consumer.poll(self._wait_ms).items():
+            self._take((tp.topic, tp.partition), pieces)
             self.ends[tp.topic, tp.partition] = self.consumer.highwater(tp) or 0
         self.polled_at = time.time()
         return list(self._due())
@@ -119,12 +132,12 @@ class Gatherer:
             offset >= self.ends[place] for place, offset in self._position.items()
         )
 
-    def _take(self, place: Place, records: list[Any]) -> None:
+    def _take(self, place: Place, pieces: list[Records]) -> None:
         held = self._held.setdefault(place, _Gathered(time.monotonic()))
-        first, reached = self._position[place], records[-1].offset + 1
-        batch = kafka_log.batch(place[1], first, reached, records)
-        held.add(batch)
-        self._position[place] = batch.next
+        for records in pieces:
+            batch = records.batch(place[1], self._position[place])
+            held.add(batch)
+            self._position[place] = batch.next
 
     def _due(self, everything: bool = False) -> Iterator[Chunk]:
         old = time.monotonic() - self._seconds

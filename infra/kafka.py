@@ -14,6 +14,8 @@ from infra.settings import Settings
 from schemas.topics import TOPICS, Topic
 
 CONNECT_SECONDS: Final = 30.0
+BACK_OFF: Final = {"reconnect_backoff_max_ms": 500}
+"""Of every client: kafka-python would wait up to 30 s, longer than most brokers are away."""
 Bounds = tuple[int, int]
 
 
@@ -37,6 +39,7 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
             "linger_ms": 1,
             "allow_auto_create_topics": False,
             "metrics_enabled": False,
+            **BACK_OFF,
             **options,
         }
     )
@@ -71,7 +74,7 @@ def admin(settings: Settings) -> KafkaAdminClient:
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
-            return KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+            return KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **BACK_OFF)
         except KafkaError:
             if time.monotonic() > until:
                 raise

@@ -50,5 +50,5 @@ class TopicWatch:
             # a flow that ends waits for this
             bootstrap_timeout_ms=ASK_MS,
             request_timeout_ms=ASK_MS,
-            reconnect_backoff_max_ms=ASK_MS,
+            **kafka.BACK_OFF,
         )

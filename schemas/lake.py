@@ -6,10 +6,15 @@ of its value, null where it does not decode: what no fold takes is in the lake t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import attrgetter
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from schemas import control, dead_letter, event, item, readout, slate
@@ -70,12 +75,21 @@ ENTRY_DECODER: Final = msgspec.json.Decoder(Entry)
 FENCE_DECODER: Final = msgspec.msgpack.Decoder(LakeFence)
 
 
-class Column(NamedTuple):
-    """`get` reads it off a decoded record; None is null."""
+Cells = Callable[[type, Sequence[Any]], "list[Any] | pa.Array | None"]
+"""What decoded records of one type have in a column; None is null, for them all or for one."""
 
+
+class Column(NamedTuple):
     name: str
     type: pa.DataType
-    get: Callable[[Any], Any]
+    cells: Cells
+
+    def array(self, kind: type, records: Sequence[Any]) -> pa.Array:
+        """Of records that are all of the type `kind`."""
+        cells = self.cells(kind, records)
+        if cells is None:
+            return pa.nulls(len(records), self.type)
+        return _array(cells, self.type) if isinstance(cells, list) else cells
 
 
 class Table(NamedTuple):
@@ -103,19 +117,35 @@ class Table(NamedTuple):
     def typed(self, values: Sequence[bytes | None]) -> list[pa.Array]:
         """The typed columns of so many values."""
         records = self._decoded(values)
-        return [_array([column.get(it) for it in records], column.type) for column in self.columns]
+        places = _by_type(records)
+        if len(places) < 2:
+            kind = next(iter(places), NoneType)
+            return [column.array(kind, records) for column in self.columns]
+        groups = [(kind, [records[n] for n in held]) for kind, held in places.items()]
+        # a group's rows lie together: each goes back to its place
+        back = pa.array(np.argsort(np.fromiter(chain(*places.values()), np.int64, len(records))))
+        return [
+            pa.concat_arrays([it.array(*group) for group in groups]).take(back)
+            for it in self.columns
+        ]
 
     def _decoded(self, values: Sequence[bytes | None]) -> list[Any]:
-        try:  # nearly all of them decode
-            return list(map(self.decode, values))  # type: ignore[arg-type]
-        except (*UNDECODABLE, TypeError):
-            return [self._one(value) for value in values]
+        found: list[Any] = []
+        left = iter(values)
+        while len(found) < len(values):
+            try:  # nearly all of them decode; what did before an error is kept
+                found.extend(map(self.decode, left))  # type: ignore[arg-type]
+            except (*UNDECODABLE, TypeError):  # a record without a value has the wrong type
+                found.append(None)
+        return found
 
-    def _one(self, value: bytes | None) -> Any:
-        try:
-            return None if value is None else self.decode(value)
-        except UNDECODABLE:
-            return None
+
+def _by_type(records: Sequence[Any]) -> dict[type, list[int]]:
+    """Where the records of each type are."""
+    places: dict[type, list[int]] = defaultdict(list)
+    for n, kind in enumerate(map(type, records)):
+        places[kind].append(n)
+    return places
 
 
 def _array(cells: list[Any], kind: pa.DataType) -> pa.Array:
@@ -133,46 +163,55 @@ def _cell(cell: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _of(name: str, kind: pa.DataType, path: str = "") -> Column:
-    """The attribute of that name, or at the end of `path`; null where the record has none."""
-    first, _, second = (path or name).partition(".")
-    if second:
-        return Column(name, kind, lambda it: getattr(getattr(it, first, None), second, None))
-    return Column(name, kind, lambda it: getattr(it, first, None))
+    """The attribute of that name, or at the end of `path`; null where the type has none."""
+    path = path or name
+    first, get = path.partition(".")[0], attrgetter(path)
+    return Column(
+        name, kind, lambda type_, its: list(map(get, its)) if hasattr(type_, first) else None
+    )
 
 
 def _text(name: str, path: str = "") -> Column:
     """The same, of a text; "" is null."""
-    column = _of(name, pa.string(), path)
-    return column._replace(get=lambda it: column.get(it) or None)
+    column = _of(name, _TEXT, path)
+
+    def cells(kind: type, records: Sequence[Any]) -> list[str | None] | None:
+        found = column.cells(kind, records)
+        return None if found is None else [cell or None for cell in found]
+
+    return column._replace(cells=cells)
 
 
-def _kind(it: Any) -> str | None:
-    return None if it is None else str(it.__struct_config__.tag)
+def _each(name: str, kind: pa.DataType, get: Callable[[Any], Any]) -> Column:
+    """`get` of each record; null where there is none."""
+    return Column(name, kind, lambda type_, its: None if type_ is NoneType else list(map(get, its)))
 
 
-def _served(it: Any) -> list[str] | None:
-    return list(it.items) if isinstance(it, event.Served) else None
+def _kind(type_: Any, records: Sequence[Any]) -> pa.Array | None:
+    if type_ is NoneType:
+        return None
+    return pa.repeat(str(type_.__struct_config__.tag), len(records))
 
 
-def _event_id(it: Any) -> str | None:
+def _served(type_: type, records: Sequence[Any]) -> list[Any] | None:
+    return [it.items for it in records] if type_ is event.Served else None
+
+
+def _event_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
     # a slate is known by its `slate_id`
-    return None if isinstance(it, event.Served) else getattr(it, "event_id", None)
+    return None if type_ is event.Served else _of("event_id", _TEXT).cells(type_, records)
 
 
-def _item_id(it: Any) -> str | None:
-    return it.item.item_id if isinstance(it, item.PutItem) else getattr(it, "item_id", None)
+def _item_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
+    path = "item.item_id" if type_ is item.PutItem else "item_id"
+    return _of("item_id", _TEXT, path).cells(type_, records)
 
 
-def _shown(it: Any) -> list[str] | None:
-    return None if it is None else [shown.item_id for shown in it.items]
-
-
-def _body(it: Any) -> str | None:
-    return None if it is None else bytes(it.body).decode()
-
-
-def _units(it: Any) -> int | None:
-    return None if it is None else sum(variant.units for variant in it.variants)
+def _body(it: control.Change) -> str | None:
+    try:
+        return bytes(it.body).decode()
+    except UnicodeDecodeError:  # raw JSON is not checked
+        return None
 
 
 _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -180,7 +219,7 @@ _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 TABLES: Final = (
     Table(
         EVENTS.name,
-        event.decode,
+        event.DECODER.decode,
         (
             Column("kind", _TEXT, _kind),
             _text("person"),
@@ -204,7 +243,7 @@ TABLES: Final = (
     ),
     Table(
         ITEMS.name,
-        item.decode,
+        item.CHANGE_DECODER.decode,
         (
             Column("kind", _TEXT, _kind),
             Column("item_id", _TEXT, _item_id),
@@ -218,7 +257,7 @@ TABLES: Final = (
     ),
     Table(
         CONTROL.name,
-        control.decode,
+        control.DECODER.decode,
         (
             _text("subject"),
             _text("id"),
@@ -226,18 +265,18 @@ TABLES: Final = (
             _of("received_at", TIME),
             _text("actor"),
             _text("reason"),
-            Column("body", _TEXT, _body),
+            _each("body", _TEXT, _body),
         ),
     ),
     Table(
         SLATES.name,
-        slate.decode,
+        slate.DECODER.decode,
         (
             _text("slate_id"),
             _of("served_at", TIME),
             _text("placement"),
             _text("person"),
-            Column("items", TEXTS, _shown),
+            _each("items", TEXTS, lambda it: [shown.item_id for shown in it.items]),
             _text("fallback"),
             _text("release"),
             _text("rules"),
@@ -246,19 +285,19 @@ TABLES: Final = (
     ),
     Table(
         EXPERIMENTS.name,
-        readout.decode,
+        readout.DECODER.decode,
         (
             _text("experiment_id"),
             _of("version", _INT),
             _text("placement"),
             _of("revision", _INT),
             _of("as_of", TIME),
-            Column("units", _INT, _units),
+            _each("units", _INT, lambda it: sum(variant.units for variant in it.variants)),
         ),
     ),
     Table(
         DEAD_LETTERS.name,
-        dead_letter.decode,
+        dead_letter.DECODER.decode,
         (
             _text("of_topic", "topic"),
             _of("of_partition", _INT, "partition"),

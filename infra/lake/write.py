@@ -16,10 +16,13 @@ from schemas.lake import HEADERS, TIME, Entry, Table
 
 GROUP: Final = 16_384
 """Rows of a row group: what a read by statistics takes or leaves."""
+PIECE: Final = 4_096
+"""Rows that are decoded at once: few enough for what is made of them to stay in the caches."""
 DAY_MS: Final = 86_400_000
 _LAST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
-_UNIQUE: Final = ("offset", "timestamp", "value", "event_id", "slate_id")
+_TIMES: Final = ("occurred_at", "received_at", "served_at")
+_UNIQUE: Final = ("offset", "timestamp", "value", "event_id", "slate_id", *_TIMES)
 """Hardly a value comes twice in them: a dictionary would be the column again."""
 
 
@@ -29,15 +32,20 @@ def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
     stamps = [stamp for batch in batches for stamp in batch.stamps]
     keys = [key for batch in batches for key in batch.keys or [None] * len(batch.offsets)]
     values = [value for batch in batches for value in batch.values]
-    arrays = [
-        pa.array(offsets, pa.int64()),
-        pa.array(stamps, TIME),
-        pa.array(keys, pa.binary()),
-        pa.array(values, pa.binary()),
-        _headers(batches, len(offsets)),
-        *table.typed(values),
-    ]
-    return pa.Table.from_arrays(arrays, schema=table.schema)
+    headers, schema = _headers(batches, len(offsets)), table.schema
+    parts = []
+    for first in range(0, len(offsets), PIECE):
+        cut = slice(first, first + PIECE)
+        arrays = [
+            pa.array(offsets[cut], pa.int64()),
+            pa.array(stamps[cut], TIME),
+            pa.array(keys[cut], pa.binary()),
+            pa.array(values[cut], pa.binary()),
+            headers[cut],
+            *table.typed(values[cut]),
+        ]
+        parts.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    return pa.Table.from_batches(parts, schema)
 
 
 def _headers(batches: Sequence[Batch], rows: int) -> pa.Array:

@@ -30,7 +30,9 @@ GOLDEN = ROOT / "tests" / "golden"
 _IMPORT_EACH = """
 import importlib, os, sys
 for library in ("numpy", "kafka", "redis", "redis.asyncio", "fastapi", "uvicorn", "bytewax.operators",
-                "onnxruntime", "usearch.index", "msgspec", "rich.console", "click"):
+                "onnxruntime", "usearch.index", "msgspec", "rich.console", "click", "httpx", "duckdb",
+                "kafka.admin", "lightgbm", "onnxmltools", "prometheus_client", "pyarrow.parquet",
+                "river.stats"):
     importlib.import_module(library)
 failed = []
 for name in sys.argv[1:]:

@@ -53,6 +53,29 @@ def test_typed_columns_say_what_the_record_says() -> None:
     assert [row["value"] for row in rows] == values
 
 
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_a_record_has_the_same_columns_whatever_lies_beside_it(kinds: list[int]) -> None:
+    served = event.Served(
+        person=person(1), slate_id="s1", placement="home", received_at=DAY, items=("i1", "i2")
+    )
+    link = event.Link(event_id="l", person=person(1), to=person(2), received_at=DAY)
+    merge = event.Merge(person=person(3), source=1, offset=2, n=0, received_at=DAY)
+    others = [event.encode(it) for it in (served, link, merge)]
+    several = [action(1, 1, DAY), *others, POISON, None]
+    table = BY_TOPIC["events"]
+
+    def rows(values: list[bytes | None]) -> list[tuple[object, ...]]:
+        return list(zip(*(column.to_pylist() for column in table.typed(values)), strict=True))
+
+    assert rows([several[n] for n in kinds]) == [rows([several[n]])[0] for n in kinds]
+
+
+def test_a_document_that_is_no_text_is_null_and_its_record_whole() -> None:
+    value = b'{"subject":"experiment","id":"a","expected_version":0,"received_at":1,"body":{"a":"\xff"}}'
+    (row,) = columns(BY_TOPIC["control"], [lakes.batch(0, [value], [DAY])]).to_pylist()
+    assert (row["id"], row["body"], row["value"]) == ("a", None, value)
+
+
 def test_typed_columns_of_the_others() -> None:
     put_item = item.PutItem(item=item.Item(item_id="i1", title="Alien"), received_at=DAY)
     shown = slate.Slate(

@@ -1,0 +1,140 @@
+"""What the lake reads of a fetch is what kafka-python reads of it, record by record."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import CorruptRecordError
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+
+from infra.lake import fetched
+from infra.lake.fetched import Records
+
+NONE, LZ4 = 0, 3
+PLACE = TopicPartition("events", 3)
+
+
+class Sent(NamedTuple):
+    stamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def packed(first: int, records: list[Sent], codec: int = NONE) -> bytes:
+    """A batch as a broker keeps it, from offset `first` on."""
+    made = MemoryRecordsBuilder(2, codec, 1 << 30)
+    for it in records:
+        made.append(it.stamp, it.key, it.value, it.headers)
+    made.close()
+    return first.to_bytes(8, "big") + bytes(made.buffer())[8:]
+
+
+def mine(data: bytes, start: int = 0) -> tuple[list[Records], int]:
+    """What is given out of a fetch from offset `start`, and where the next one starts."""
+    part = fetched._Unpacked(start, PLACE, MemoryRecords(data))
+    return part.take(), part.next_fetch_offset
+
+
+def theirs(data: bytes, start: int = 0) -> tuple[list[Any], int]:
+    part = Fetcher.PartitionRecords(start, PLACE, MemoryRecords(data))
+    return part.take(), part.next_fetch_offset
+
+
+def rows(pieces: list[Records]) -> list[tuple[object, ...]]:
+    return [
+        (*row, list(headers))
+        for it in pieces
+        for *row, headers in zip(*it[:4], it.headers or [()] * len(it.offsets), strict=True)
+    ]
+
+
+times = st.integers(-1, 4) | st.integers(0, 1 << 40) | st.just((1 << 62) - 1)
+texts = st.none() | st.binary(max_size=3) | st.integers(50, 20_000).map(bytes)
+records = st.builds(
+    Sent,
+    times,
+    texts,
+    texts,
+    st.just([]) | st.lists(st.tuples(st.text(max_size=3), texts), max_size=2),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.lists(records, min_size=1, max_size=70), min_size=1, max_size=4),
+    st.sampled_from([NONE, LZ4]),
+    st.data(),
+)
+def test_any_batches_from_any_offset_are_what_kafka_python_reads(
+    batches: list[list[Sent]], codec: int, data: st.DataObject
+) -> None:
+    firsts = list(accumulate(map(len, batches), initial=7))
+    told = b"".join(map(packed, firsts, batches, [codec] * len(batches)))
+    start = data.draw(st.integers(0, firsts[-1]))
+    found, next_ = mine(told, start)
+    want, then = theirs(told, start)
+    assert rows(found) == [
+        (it.offset, it.timestamp, it.key, it.value, list(it.headers)) for it in want
+    ]
+    assert next_ == (then if want else firsts[-1])
+    assert all(it.offsets for it in found)
+
+
+def test_much_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetched, "PIECE", 1_000)
+    each = [Sent(n, b"k", b"v" * 90, []) for n in range(20)]
+    found, _ = mine(b"".join(packed(first, each) for first in range(0, 200, 20)))
+    assert len(found) == 10
+    batches, at = [], 0
+    for it in found:
+        batches.append(it.batch(3, at))
+        at = batches[-1].next
+    assert [(it.first, it.next) for it in batches] == [(n, n + 20) for n in range(0, 200, 20)]
+    assert [offset for it in batches for offset in it.offsets] == list(range(200))
+
+
+def test_a_batch_that_is_not_what_its_sum_says_is_an_error() -> None:
+    told = bytearray(packed(0, [Sent(1, b"k", b"v" * 50, [])]))
+    told[-3] ^= 1
+    with pytest.raises(CorruptRecordError, match="batch at 0"):
+        mine(bytes(told))
+
+
+@pytest.mark.parametrize("at", [0, 4, 6, 8])  # of the record, its key, its value, its headers
+def test_a_record_that_lies_about_a_length_is_an_error(at: int) -> None:
+    (batch,) = map(fetched._unpacked, MemoryRecords(packed(5, [Sent(1, b"k", b"v", [])])))
+    batch._buffer[batch._pos + at] += 4
+    with pytest.raises(CorruptRecordError, match="from 5 on"):
+        fetched.read([batch])
+
+
+def test_what_the_broker_stamped_has_its_time() -> None:
+    (batch,) = MemoryRecords(packed(0, [Sent(n, None, b"v", []) for n in (3, 9, 5)]))
+    head = list(batch._header_data)
+    head[5] |= batch.TIMESTAMP_TYPE_MASK
+    batch._header_data = tuple(head)
+    found = fetched.read([iter(batch)])
+    assert found.stamps == [9, 9, 9]
+
+
+def test_a_transactions_mark_is_no_record() -> None:
+    (batch,) = MemoryRecords(packed(0, [Sent(3, b"k", b"v", [])]))
+    head = list(batch._header_data)
+    head[5] |= batch.CONTROL_MASK
+    batch._header_data = tuple(head)
+    assert fetched.read([iter(batch)]) == ([], [], [], [], [])
+
+
+def test_a_log_older_than_kafka_0_11_is_refused_by_name() -> None:
+    made = MemoryRecordsBuilder(1, NONE, 1 << 20)
+    made.append(1, b"k", b"v", [])
+    made.close()
+    with pytest.raises(CorruptRecordError, match=r"before 0\.11"):
+        mine(bytes(made.buffer()))
