@@ -29,9 +29,8 @@ from flows.kit.meter import Meter
 from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
-from infra import kafka, store
-from infra.lake import fetched
-from infra.lake.fetched import Records
+from infra import fetched, kafka, store
+from infra.fetched import Records
 from infra.lake.store import of
 from infra.log import Batch
 from infra.settings import Settings

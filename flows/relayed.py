@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
 from kafka import TopicPartition
 
-from infra import kafka, store
+from infra import fetched, kafka, store
 from infra.settings import Settings
 from infra.store import Client
 from schemas import event as events
@@ -76,7 +77,7 @@ def _received(client: Client, partition: int, generation: int) -> tuple[int, dic
 
 
 def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[int, int]) -> None:
-    consumer = kafka.consumer(settings, max_poll_records=5000)
+    consumer = fetched.consumer(settings)
     places = {TopicPartition(EVENTS.name, p): offset for p, offset in start.items()}
     try:
         consumer.assign(list(places))
@@ -85,16 +86,15 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
             # a fence beyond the end is of another log: its flow refuses and says so
             consumer.seek(place, max(min(places[place], end), begin))
         while any(consumer.position(place) < end for place, (_, end) in bounds.items()):
-            for records in consumer.poll(200).values():
-                for record in records:
-                    _raise(highest, _told(record))
+            for pieces in consumer.poll(200).values():
+                for value in chain.from_iterable(piece.values for piece in pieces):
+                    # a cheap look first: nearly every record is an action
+                    if value and _MERGE in value[:20]:
+                        _raise(highest, _told(value))
     finally:
         consumer.close()
 
 
-def _told(record: Any) -> dict[int, Number]:
-    # a cheap look first: nearly every record is an action
-    if not record.value or _MERGE not in record.value[:20]:
-        return {}
-    merge = events.decode(record.value)
+def _told(value: bytes) -> dict[int, Number]:
+    merge = events.decode(value)
     return {merge.source: (merge.offset, merge.n)} if isinstance(merge, Merge) else {}

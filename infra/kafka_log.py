@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
-from infra import kafka
+from infra import fetched, kafka
 from infra.log import Batch, OffTheLog
 from infra.settings import Settings
 
@@ -32,7 +32,7 @@ class Topics:
     ) -> Iterator[Batch]:
         if start >= end:
             return
-        consumer = kafka.consumer(self._settings, max_poll_records=size)
+        consumer = fetched.consumer(self._settings)
         try:
             tp = TopicPartition(topic, partition)
             first, last = _bounds(consumer, tp)
@@ -44,12 +44,16 @@ class Topics:
             consumer.assign([tp])
             consumer.seek(tp, start)
             while start < end:
-                found = consumer.poll(WAIT_MS).get(tp, [])
-                records = [record for record in found if record.offset < end]
+                for piece in consumer.poll(WAIT_MS).get(tp, []):
+                    for records in piece.before(end).parts(size):
+                        if records.offsets:
+                            found = records.batch(partition, start)
+                            start = found.next
+                            yield found
                 # a compacted log may hold nothing before its end
                 reached = min(int(consumer.position(tp)), end)
                 if reached > start:
-                    yield batch(partition, start, reached, records)
+                    yield Batch(partition, start, reached, [], [], [])
                     start = reached
         finally:
             consumer.close()
@@ -57,18 +61,3 @@ class Topics:
 
 def _bounds(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
     return kafka.bounds(consumer, [tp])[tp]
-
-
-def batch(partition: int, first: int, next_: int, records: Sequence[Any]) -> Batch:
-    """What kafka-python has read of a partition, from offset `first` to before `next_`."""
-    headers = [record.headers for record in records]
-    return Batch(
-        partition,
-        first,
-        next_,
-        [record.offset for record in records],
-        [record.timestamp for record in records],
-        [record.value for record in records],
-        keys=[record.key for record in records],
-        headers=headers if any(headers) else [],
-    )

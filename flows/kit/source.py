@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,7 +12,8 @@ from typing import Any, Final
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
-from infra import kafka, kafka_log
+from infra import fetched, kafka
+from infra.fetched import Records
 from infra.log import Batch
 from infra.settings import Settings
 
@@ -34,12 +36,13 @@ class Reader:
     """Called before the log is asked, between batches: by whoever has to look at something else too."""
 
     def __post_init__(self) -> None:
-        self.consumer: KafkaConsumer = kafka.consumer(self.settings)
+        self.consumer: KafkaConsumer = fetched.consumer(self.settings)
         self.position: dict[int, int] = {}
         self.end: dict[int, int] = {}
         self.polled_at = time.time()
         """When the log was last asked, Unix time in s."""
-        self._waiting: dict[int, list[Any]] = {}
+        self._waiting: dict[int, deque[Records]] = {}
+        """Read and not yet given out, each as large as a batch at most."""
         self._uncommitted: dict[int, Batch] = {}
         self._paused: set[int] = set()
 
@@ -77,17 +80,19 @@ class Reader:
             self.before_poll()
             # the engine asks every partition before a batch goes on to its commit: never hold one up
             wait = 0 if self._uncommitted else self.poll_ms
-            for tp, records in self.consumer.poll(wait).items():
-                self._waiting[tp.partition] = records
+            for tp, pieces in self.consumer.poll(wait).items():
+                parts = (part for piece in pieces for part in piece.parts(self.settings.batch))
+                self._waiting[tp.partition] = deque(parts)
             self.polled_at = time.time()
-        records = self._waiting.pop(partition, None)
-        if not records:
+        waiting = self._waiting.get(partition)
+        if not waiting:
             return None
-        first = self.position[partition]
-        self.position[partition] = records[-1].offset + 1
-        reached = self.position[partition]
-        self._uncommitted[partition] = kafka_log.batch(partition, first, reached, records)
-        return self._uncommitted[partition]
+        batch = waiting.popleft().batch(partition, self.position[partition])
+        if not waiting:
+            del self._waiting[partition]
+        self.position[partition] = batch.next
+        self._uncommitted[partition] = batch
+        return batch
 
     def pause(self, partition: int) -> None:
         """No more of it is read, from where it stands; the others go on."""

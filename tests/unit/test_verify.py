@@ -68,6 +68,23 @@ def test_a_difference_is_named_by_its_place() -> None:
     assert difference(1.0, 1.0 + 1e-5) is not None
 
 
+def test_of_two_rows_of_sums_each_is_a_field() -> None:
+    found = Found()
+    held, expected = {1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0 + 1e-12, 2: 2.1, 4: 4.0}
+    found.compare_sums("pairs", "sum", held, expected, b"k", place="7", close=1e-9, tiny=0.0)
+    wrong = {(it.field, it.stored, it.expected) for it in found.mismatches()}
+    assert wrong == {("7 2 sum", 2.0, 2.1), ("7 3 sum", 3.0, None), ("7 4 sum", None, 4.0)}
+    assert found.fields == 4
+
+
+def test_a_pair_has_one_sum_whichever_came_first() -> None:
+    one, other = Sums(Marks.at(0.0)), Sums(Marks.at(0.0))
+    one.pairs, other.pairs = {1: {2: 1.0}, 2: {1: 0.5}}, {2: {1: 0.25}, 3: {1: 4.0}}
+    total = Sums.of([one, other])
+    assert total.partners() == {1: {2: 1.75, 3: 4.0}, 2: {1: 1.75}, 3: {1: 4.0}}
+    assert one.pairs == {1: {2: 1.0}, 2: {1: 0.5}}
+
+
 def test_of_a_text_a_report_shows_its_length_unless_it_is_a_pseudonym() -> None:
     assert brief("somebody@example.org") == "text of 20"
     assert brief(person(5)) == person(5)
