@@ -1,4 +1,7 @@
-"""Where `freshet verify` begins: at the log's beginning, or at a snapshot where that is gone."""
+"""Where `freshet verify` begins: at the log's beginning, or at a snapshot where that is gone.
+
+Snapshots are imported where one is needed: each process would pay a third of its start for them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from flows import snapshots
 from infra.cli import verify_stored
 from infra.cli.verify_stored import Stored
 from infra.log import LogReader
@@ -43,6 +45,8 @@ def choose(
     starts = {p: log.bounds(EVENTS.name, p)[0] for p in partitions}
     if not any(starts.values()):
         return None
+    from flows import snapshots
+
     since = [starts.get(p, 0) for p in range(settings.partitions)]
     within = [_reached(client, p, generation, tables, starts) for p in range(settings.partitions)]
     if found := snapshots.latest(settings, within=within, since=since):
@@ -88,10 +92,14 @@ def _fence(client: Client, partition: int, generation: int, start: int) -> list[
 
 def sums(settings: Settings, snapshot: Snapshot) -> Stored:
     """The snapshot's tables. Errors: `SnapshotError`, `LakeError`."""
+    from flows import snapshots
+
     return verify_stored.of_tables(snapshots.tables(settings, snapshot), keys.tables())
 
 
 def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:
     """What the snapshot holds of this partition. Errors: `SnapshotError`, `LakeError`."""
+    from flows import snapshots
+
     fence, state, received = snapshots.load(settings, snapshot, partition)
     return Before(partition, fence.newest, state, received)

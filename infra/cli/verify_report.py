@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from math import isclose
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -81,6 +81,25 @@ class Found:
         if (there := difference(stored, expected, close, tiny)) is not None:
             self._add(what, field, there, key, place)
 
+    def compare_sums(
+        self,
+        what: str,
+        field: str,
+        stored: Mapping[int, float],
+        expected: Mapping[int, float],
+        key: bytes,
+        place: str,
+        close: float,
+        tiny: float,
+    ) -> None:
+        """`compare` of each of two rows of many sums, by hash: a field each."""
+        names = stored.keys() | expected.keys()
+        self.fields += len(names)
+        for name in names:
+            one, other = stored.get(name), expected.get(name)
+            if one is None or other is None or not isclose(one, other, rel_tol=close, abs_tol=tiny):
+                self._add(what, field, Difference("", one, other), key, f"{place} {name}")
+
     def wrong(
         self, what: str, field: str, stored: Plain, expected: Plain, key: bytes = b""
     ) -> None:
@@ -126,7 +145,10 @@ def difference(
     >>> difference([7, [1.0, 2.0]], (7, [1.0, 2.5]))
     Difference(place='[1][1]', stored=2.0, expected=2.5)
     """
-    if isinstance(expected, Mapping) and isinstance(stored, Mapping):
+    if isinstance(stored, float) and isinstance(expected, float):
+        same = isclose(stored, expected, rel_tol=close, abs_tol=tiny)
+        return None if same else Difference("", stored, expected)
+    if isinstance(expected, dict) and isinstance(stored, dict):
         if stored.keys() != expected.keys():
             return Difference(" size", len(stored), len(expected))
         return _inside(((f".{key}", stored[key], expected[key]) for key in expected), close, tiny)
@@ -135,11 +157,7 @@ def difference(
             return Difference(" length", len(stored), len(expected))
         pairs = enumerate(zip(stored, expected, strict=True))
         return _inside(((f"[{n}]", one, other) for n, (one, other) in pairs), close, tiny)
-    if isinstance(stored, float) and isinstance(expected, float):
-        same = math.isclose(stored, expected, rel_tol=close, abs_tol=tiny)
-    else:
-        same = bool(stored == expected)
-    return None if same else Difference("", brief(stored), brief(expected))
+    return None if stored == expected else Difference("", brief(stored), brief(expected))
 
 
 def _inside(pairs: Any, close: float, tiny: float) -> Difference | None:
@@ -150,7 +168,7 @@ def _inside(pairs: Any, close: float, tiny: float) -> Difference | None:
 
 
 def _listed(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+    return isinstance(value, list | tuple)
 
 
 def brief(value: Any) -> Plain:

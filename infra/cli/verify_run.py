@@ -23,8 +23,6 @@ from models.reference import Sums
 from models.reference.sums import Marks
 from schemas.topics import EVENTS
 
-PROCESSES: Final = 2
-"""Partitions at a time, where there are so many cores: readers are served meanwhile."""
 MANY: Final = 50_000
 """Records from which on a second process is worth its start."""
 
@@ -101,15 +99,16 @@ def _of_partition(task: Task, partition: int, chosen: bool, tables: Sequence[Sto
 
 
 def _all(tasks: Sequence[Task]) -> Iterator[Done]:
-    """In processes of their own where that is worth it: partitions are independent."""
-    records = sum(map(_records, tasks))
-    processes = min(PROCESSES, os.cpu_count() or 1, len(tasks))
-    if processes < 2 or records < MANY:
+    """Every other one in a second process where that is worth its start: partitions are independent."""
+    if (os.cpu_count() or 1) < 2 or len(tasks) < 2 or sum(map(_records, tasks)) < MANY:
         yield from map(go_through, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
-        yield from pool.map(go_through, tasks)
+    with ProcessPoolExecutor(1, context) as pool:
+        theirs = pool.map(go_through, tasks[1::2])
+        # this process has nothing to import first, and hands nothing over
+        yield from map(go_through, tasks[::2])
+        yield from theirs
 
 
 def _records(task: Task) -> int:

@@ -27,7 +27,8 @@ _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZ
 TRIES: Final = 50
 """A base that is replaced while it is read is read again."""
 
-Pairs = dict[tuple[int, int], float]
+Pairs = dict[int, dict[int, float]]
+"""By item and partner: each pair both ways."""
 Arm = tuple[int, int, int, int, int, float, float]
 Moments = tuple[int, list[int], list[list[int]]]
 
@@ -153,7 +154,10 @@ def _pairs(held: Tables, items: NDArray[np.uint64]) -> Pairs:
     held.pairs.settle()
     first = items[(held.pairs.keys >> np.uint64(32)).astype(np.int64)].tolist()
     second = items[(held.pairs.keys & np.uint64(0xFFFF_FFFF)).astype(np.int64)].tolist()
-    return dict(zip(zip(first, second, strict=True), held.pairs.sums.tolist(), strict=True))
+    found: Pairs = {}
+    for item, partner, sum_ in zip(first, second, held.pairs.sums.tolist(), strict=True):
+        found.setdefault(item, {})[partner] = sum_
+    return found
 
 
 def _number(key: bytes) -> int:
@@ -196,7 +200,8 @@ def sums_of(stored: Stored, marks: Marks) -> Sums:
     factor = grown(stored.marks.pairs - marks.pairs, HALF_LIFE)
     # both ways there, once here
     made.pairs = {
-        pair: sum_ * factor for pair, sum_ in (stored.pairs or {}).items() if pair[0] < pair[1]
+        item: {partner: sum_ * factor for partner, sum_ in sums.items() if item < partner}
+        for item, sums in (stored.pairs or {}).items()
     }
     made.arms = {name: list(arm[:5]) for name, arm in stored.arms.items()}
     made.before = dict(stored.moments)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from infra.cli.verify_report import Found
-from infra.cli.verify_stored import Stored
+from infra.cli.verify_stored import Pairs, Stored
 from models.covisit import HALF_LIFE, TOP
 from models.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
@@ -59,25 +59,24 @@ def _popularity(
             )  # fmt: skip
 
 
-def _pairs(found: Found, stored: Stored, held: Mapping[tuple[int, int], float], sums: Sums) -> None:
-    factor = grown(stored.marks.pairs - sums.marks.pairs, HALF_LIFE)
-    both = {**sums.pairs, **{(b, a): sum_ for (a, b), sum_ in sums.pairs.items()}}
-    for pair in held.keys() | both.keys():
-        one, other = held.get(pair), both.get(pair)
-        found.compare(
-            "pairs", "sum", None if one is None else one * factor, other, stored.keys["pairs"],
-            place=f"{pair[0]} {pair[1]}", close=CLOSE, tiny=TINY,
+def _pairs(found: Found, stored: Stored, held: Pairs, sums: Sums) -> None:
+    factor, partners = grown(stored.marks.pairs - sums.marks.pairs, HALF_LIFE), sums.partners()
+    for item in held.keys() | partners.keys():
+        ours = {partner: sum_ * factor for partner, sum_ in held.get(item, {}).items()}
+        found.compare_sums(
+            "pairs", "sum", ours, partners.get(item, {}), stored.keys["pairs"],
+            place=f"{item}", close=CLOSE, tiny=TINY,
         )  # fmt: skip
 
 
 def _neighbours(
     found: Found, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
 ) -> None:
-    partners: dict[int, dict[int, float]] = {}
-    for (a, b), sum_ in sums.pairs.items():
-        if sum_ > 0:
-            partners.setdefault(a, {})[b] = sum_
-            partners.setdefault(b, {})[a] = sum_
+    partners = {
+        item: told
+        for item, them in sums.partners().items()
+        if (told := {partner: sum_ for partner, sum_ in them.items() if sum_ > 0})
+    }
     for item in held.keys() | partners.keys():
         there = _list_is_wrong(held.get(item, []), partners.get(item, {}))
         place, one, other = there or ("", 0, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,13 +30,14 @@ class Looked(NamedTuple):
 
 
 class Recents:
-    """`keys`: the last 50 by (time, item, category, action); `session`: what was visited in the session,
-    0 for what tells nothing, the last 16."""
+    """`keys`: the last 50 by (time, item, category, action); `items`: of each its item; `session`: what was
+    visited in the session, 0 for what tells nothing, the last 16."""
 
-    __slots__ = ("_last", "_name", "keys", "n", "session")
+    __slots__ = ("_last", "_name", "items", "keys", "n", "session")
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
+        self.items: list[int] = []
         self.n = 0
         self.session: list[int] = []
         self._name = self._last = 0
@@ -45,7 +46,8 @@ class Recents:
     def after(cls, values: Mapping[str, Any]) -> Recents:
         """As it stands where the person's features have these values, by name."""
         made = cls()
-        made.n, made.keys = values["ring"][0], keys_of(values["ring"])
+        made.n = values["ring"][0]
+        made._hold(keys_of(values["ring"]))
         made._name, _, made._last, n, _ = values["session"]
         # the newest come first there; those of a session are the newest n
         made.session = values["window"][:n][::-1]
@@ -54,22 +56,38 @@ class Recents:
     def act(self, e: Event) -> Looked:
         if not _RECENT[e.action] or e.late:
             return Looked(False, e.known, [])
-        same = [key for key in self.keys if key[1] == e.item]
-        counts = e.known and not (same and _on_day(same, e.time // DAY_MS) >= CAP)
+        item = e.item
+        times = self.items.count(item)
+        counts = e.known and not (times >= CAP and self._on_day(item, e.time // DAY_MS) >= CAP)
         self._go_on(e)
         tells = e.known and _TELLS[e.action]
-        partners = self._partners(e.item) if tells and counts else []
-        self.session = [*self.session[-LAG + 1 :], e.item if tells else 0]
-        insort(self.keys, (e.time, e.item, e.category, e.action))
-        del self.keys[:-SIZE]
+        partners = self._partners(item) if tells and counts else []
+        self.session.append(item if tells else 0)
+        del self.session[:-LAG]
+        self._enter((e.time, item, e.category, e.action))
         self.n += 1
-        return Looked(bool(same), counts, partners)
+        return Looked(times > 0, counts, partners)
 
     def merge(self, merge: events.Merge) -> None:
         """What somebody else did turns out to be theirs: it enters the list and no session."""
         told = [(a.at, a.item, a.category, a.action) for a in merge.recent]
-        self.keys = sorted([*self.keys, *told])[-SIZE:]
+        self._hold(sorted([*self.keys, *told])[-SIZE:])
         self.n += merge.entered
+
+    def _hold(self, keys: list[Key]) -> None:
+        self.keys, self.items = keys, [key[1] for key in keys]
+
+    def _enter(self, key: Key) -> None:
+        newest = not self.keys or self.keys[-1] <= key  # most are, and need no search
+        at = len(self.keys) if newest else bisect(self.keys, key)
+        self.keys.insert(at, key)
+        self.items.insert(at, key[1])
+        if len(self.keys) > SIZE:
+            del self.keys[0], self.items[0]
+
+    def _on_day(self, item: int, day: int) -> int:
+        start, end = bisect(self.keys, (day * DAY_MS,)), bisect(self.keys, ((day + 1) * DAY_MS,))
+        return self.items[start:end].count(item)
 
     def _go_on(self, e: Event) -> None:
         gap = self.n == 0 or abs(e.time - self._last) > GAP_MS
@@ -87,10 +105,6 @@ class Recents:
                 if len(found) == PARTNERS:
                     break
         return list(found.items())
-
-
-def _on_day(keys: list[Key], day: int) -> int:
-    return sum(key[0] // DAY_MS == day for key in keys)
 
 
 def by_person(log: Iterable[tuple[int, events.Event]]) -> dict[str, list[Event]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import exp2
+from operator import add
 from typing import Any, Final
 
 from models.covisit import HALF_LIFE
@@ -43,14 +44,15 @@ Moments = tuple[int, list[int], list[list[int]]]
 
 
 class Sums:
-    """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by two item hashes, the
-    smaller first; `arms`: how often which state, and served as drawn by exploration."""
+    """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by the hash of the item acted
+    on, then of the one visited before it; `arms`: how often which state, and served as drawn by
+    exploration."""
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
         self.popularity: dict[int, list[float]] = {}
         self.categories: dict[int, list[float]] = {}
-        self.pairs: dict[tuple[int, int], float] = {}
+        self.pairs: dict[int, dict[int, float]] = {}
         self.arms: dict[tuple[int, int], list[int]] = {}
         self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
         """By experiment, version and variant: how many people have these counts. Of somebody who was
@@ -68,11 +70,14 @@ class Sums:
     def fact(self, e: Event, partners: Partners) -> None:
         items, categories, pairs = self._growth(e.time // 1000)
         gain, mine = _GAIN[e.action], e.item
-        _plus(self.popularity, mine, gain, items)
-        _plus(self.categories, e.category, gain, categories)
-        for partner, lag in partners:
-            pair = (mine, partner) if mine < partner else (partner, mine)
-            self.pairs[pair] = self.pairs.get(pair, 0.0) + _NEARNESS[lag] * pairs
+        gained = [gain * term for term in items]
+        _plus(self.popularity, mine, gained)
+        same = categories is items
+        _plus(self.categories, e.category, gained if same else [gain * it for it in categories])
+        if partners:
+            held = self.pairs.setdefault(mine, {})
+            for partner, lag in partners:
+                held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * pairs
 
     def slots(self, came: Came) -> None:
         """Adds the facts that somebody's slates hold."""
@@ -101,13 +106,28 @@ class Sums:
             total._take(one)
         return total
 
+    def partners(self) -> dict[int, dict[int, float]]:
+        """By item, of every other one the sum of the pair, whichever of the two came first: each pair both
+        ways."""
+        found = {item: dict(sums) for item, sums in self.pairs.items()}
+        for item, sums in self.pairs.items():
+            for other, sum_ in sums.items():
+                theirs = found.setdefault(other, {})
+                theirs[item] = theirs.get(item, 0.0) + sum_
+        return found
+
     def _take(self, other: Sums) -> None:
         for key, sums in other.popularity.items():
-            _plus(self.popularity, key, 1.0, sums)
+            _plus(self.popularity, key, sums)
         for key, sums in other.categories.items():
-            _plus(self.categories, key, 1.0, sums)
-        for pair, sum_ in other.pairs.items():
-            self.pairs[pair] = self.pairs.get(pair, 0.0) + sum_
+            _plus(self.categories, key, sums)
+        for item, theirs in other.pairs.items():
+            if item not in self.pairs:
+                self.pairs[item] = dict(theirs)
+                continue
+            ours = self.pairs[item]
+            for partner, sum_ in theirs.items():
+                ours[partner] = ours.get(partner, 0.0) + sum_
         for arm, counts in other.arms.items():
             held = self.arms.get(arm, [0] * 5)
             self.arms[arm] = [a + b for a, b in zip(held, counts, strict=True)]
@@ -138,16 +158,16 @@ class Sums:
 
 def _terms(landmarks: Sequence[float], at: int) -> list[float]:
     """`grown` since each landmark, of its window."""
-    ages = [(at - mark) * rate for mark, rate in zip(landmarks, _RATES, strict=True)]
-    return [exp2(age) if age < _MOST else exp2(_MOST) for age in ages]
+    return [
+        exp2(age) if (age := (at - mark) * rate) < _MOST else exp2(_MOST)
+        for mark, rate in zip(landmarks, _RATES, strict=True)
+    ]
 
 
-def _plus(held: dict[int, list[float]], key: int, gain: float, terms: Sequence[float]) -> None:
+def _plus(held: dict[int, list[float]], key: int, terms: list[float]) -> None:
     sums = held.get(key)
-    if sums is None:
-        held[key] = [gain * term for term in terms]
-    else:
-        held[key] = [sum_ + gain * term for sum_, term in zip(sums, terms, strict=True)]
+    # rows are replaced, never changed: two tables may hold the same one
+    held[key] = terms if sums is None else list(map(add, sums, terms))
 
 
 def _plus_moments(one: Moments | None, other: Moments) -> Moments:
