@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from infra import services
+from infra.forkserver import ForkServer
 from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment
 from infra.processes import Program, Supervisor
@@ -24,6 +25,7 @@ from infra.supervise import System, running
 from tests.chaos.proxy import HOST, Proxies
 
 SERVICES: Final = ("broker", "redis")
+PRELOAD_BROKER: Final = ("infra.broker.server", "infra.broker.node", "infra.apache_kafka", "uvloop")
 ZOMBIE_SECONDS: Final = 30.0
 AT_WORK: Final = 1
 """Sockets of a process that has begun to talk to Redis or the broker."""
@@ -168,7 +170,9 @@ def _programs(directory: Path, ports: Mapping[str, tuple[int, int]], apache: boo
 @contextlib.contextmanager
 def _kept(programs: Sequence[Program], directory: Path) -> Iterator[Supervisor]:
     """Broker and Redis, started again as `freshet up` would, by a thread that ends with the block."""
-    keeper = Supervisor(programs, directory / "logs", child_environment(Settings()))
+    environment, logs = child_environment(Settings()), directory / "logs"
+    launcher = ForkServer(PRELOAD_BROKER, environment, logs / "forkserver.log")
+    keeper = Supervisor(programs, logs, environment, launcher=launcher)
     stop = threading.Event()
 
     def keep() -> None:
@@ -192,6 +196,7 @@ def _kept(programs: Sequence[Program], directory: Path) -> Iterator[Supervisor]:
     finally:
         stop.set()
         thread.join()
+        launcher.close()
 
 
 def _children(pid: int) -> list[int]:
