@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from infra import kafka, services, store
+from infra.cli import verify_run
 from infra.cli.main import cli
 from infra.cli.verify_run import Report, verify
 from infra.kafka_log import Topics
@@ -160,6 +161,17 @@ def test_nothing_is_wrong_with_anybody_once_all_is_folded(world: World) -> None:
         "links went across partitions"
     )
     assert report.rate > 0
+
+
+def test_a_second_process_finds_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> Report:
+        found = verify(world.settings, Topics(world.settings), people=100, seed=3)
+        return msgspec.structs.replace(found, rate=0.0)
+
+    alone = told()
+    monkeypatch.setattr(verify_run, "MANY", 0)
+    assert told() == alone
+    assert alone.people_checked == 100
 
 
 def test_a_sample_is_the_same_people_for_a_seed(world: World) -> None:
