@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from flows.kit.commit import torn_key
+from infra.generation import GENERATIONAL
 from infra.kafka import TopicInfo
 from infra.store import Client
 from schemas import fence as fences
@@ -51,13 +52,13 @@ def stand(
     ):
         if is_ != was:
             raise Refused(
-                f"{where}: the {what} is {is_}, the state was made with {was}; drop the state and"
-                " rebuild it from this log (freshet rebuild)"
+                f"{where}: the {what} is {is_}, the state was made with {was};"
+                f" {_again(flow, partition)}"
             )
     if not log_start <= fence.offset <= log_end:
         raise Refused(
             f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end};"
-            " rebuild (freshet rebuild)"
+            f" {_again(flow, partition)}"
         )
     return fence
 
@@ -66,9 +67,16 @@ def made_anew(flow: str, partition: int, topic: str, now: TopicInfo) -> str:
     """Of a topic that became another one while it was read."""
     return (
         f"{flow} partition {partition}: the topic {topic} was made anew, its id is {now.id} and it has"
-        f" {now.partitions} partitions; drop the state and rebuild it from this log (freshet rebuild"
-        " --from beginning)"
+        f" {now.partitions} partitions; {_again(flow, partition, ' --from beginning')}"
     )
+
+
+def _again(flow: str, partition: int, how: str = "") -> str:
+    """What to do about it. Flows without generations fold their log anew where there is no fence."""
+    if flow in GENERATIONAL:
+        return f"drop the state and rebuild it from this log (freshet rebuild{how})"
+    key = keys.fence(flow, partition).decode()
+    return f"delete the key {key} from Redis, and it folds this log from its beginning"
 
 
 def _released(client: Client, key: bytes, where: str) -> bytes | None:

@@ -15,7 +15,6 @@ from infra.cli.console import find, json_option, print_json, system_option
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-GENERATIONAL: Final = ("people", "rollup")
 SCALE_SECONDS: Final = 30.0
 NICE: Final = {"people": 0, "catalogue": 0, "control": 0, "rollup": 5, "relay": 0, "lake": 8}
 """Tables and the lake may be a moment late; what a person just did may not. Not nicer than that: on a
@@ -120,6 +119,7 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
+    from infra.generation import GENERATIONAL
     from infra.processes import make_way, stand_by
     from infra.settings import from_environment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -285,6 +286,15 @@ def test_law_8_the_fence_knows_its_log(client: redis.Redis) -> None:
     with pytest.raises(Refused, match="rebuild"):
         start(low=5)
     assert start().offset == 0
+
+
+def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: redis.Redis) -> None:
+    control = keys.fence("control", 0)
+    client.set(control, fences.encode(Fence("topic-2", 4, 3, T0, VERSION)))
+    with pytest.raises(Refused, match=re.escape(f"delete the key {control.decode()}")):
+        stand(client, "control", 0, TOPIC, 0, 9, VERSION)
+    client.delete(control)
+    assert stand(client, "control", 0, TOPIC, 0, 9, VERSION).offset == 0
 
 
 def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
