@@ -35,21 +35,34 @@ class Numbers:
 
     def __init__(self, hashes: NDArray[np.uint64] | None = None) -> None:
         self.hashes = np.empty(0, np.uint64) if hashes is None else hashes
-        self._of = {h: n for n, h in enumerate(self.hashes.tolist())}
+        order = np.argsort(self.hashes)
+        self._sorted, self._numbers = self.hashes[order], order.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def of(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Their numbers; new hashes get the next ones."""
-        listed, of = hashes.tolist(), self._of
-        try:
-            return np.array(list(map(of.__getitem__, listed)), np.int64)
-        except KeyError:
-            for h in listed:
-                of.setdefault(h, len(of))
-            self.hashes = np.fromiter(of, np.uint64, len(of))
-            return np.array(list(map(of.__getitem__, listed)), np.int64)
+        at = self._places(hashes)
+        new = self._sorted[at] != hashes if len(self) else np.ones(len(hashes), np.bool_)
+        if new.any():
+            self._number(hashes[new])
+            at = self._places(hashes)
+        return self._numbers[at]
+
+    def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Where each one stands among those that are held, if it does."""
+        return np.minimum(np.searchsorted(self._sorted, hashes), max(0, len(self) - 1))
+
+    def _number(self, hashes: NDArray[np.uint64]) -> None:
+        new, first = np.unique(hashes, return_index=True)
+        numbers = np.empty(len(new), np.int64)
+        seen = np.argsort(first)
+        numbers[seen] = np.arange(len(self), len(self) + len(new))
+        at = np.searchsorted(self._sorted, new)
+        self._sorted = np.insert(self._sorted, at, new)
+        self._numbers = np.insert(self._numbers, at, numbers)
+        self.hashes = np.concatenate([self.hashes, new[seen]])
 
 
 class Tables:

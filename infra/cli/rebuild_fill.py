@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Final
@@ -65,23 +66,43 @@ def fill(
     generation: int,
     wrote: Callable[[int], None],
 ) -> None:
-    """Writes a snapshot as `generation`: people, then their fences, then the tables at the same place.
+    """Writes a snapshot as `generation`: people, then their fences; meanwhile the tables at the same place.
 
     `wrote` is told of keys. Errors: `TooLittleMemory`, those of `flows.snapshots`, Redis's.
     """
-    for p in range(settings.partitions):
-        fence, state, received = snapshots.load(settings, snapshot, p)
-        check_memory(client, size(state))
-        _write(client, state, generation, wrote)
-        if received:
-            client.hset(keys.received(p, generation), mapping=received)
-        for id_, person, value in snapshots.outbox(settings, snapshot, p):
-            client.xadd(keys.outbox(p, generation), {b"k": person, b"v": value}, id=id_)
-        client.set(keys.fence("people", p, generation), fences.encode(fence))
-    rollup = Rollup(client, settings, generation)
-    rollup.tables = snapshots.tables(settings, snapshot)
-    rollup.publish()
-    rollup.store()
+    with ThreadPoolExecutor(1) as beside:
+        # nobody reads a generation before it is live, so their order decides nothing
+        tables = beside.submit(_fill_tables, settings, snapshot, generation)
+        for p in range(settings.partitions):
+            _fill_people(client, settings, snapshot, generation, p, wrote)
+        tables.result()
+
+
+def _fill_tables(settings: Settings, snapshot: Snapshot, generation: int) -> None:
+    with store.connect(settings) as client:
+        rollup = Rollup(client, settings, generation)
+        rollup.tables = snapshots.tables(settings, snapshot)
+        rollup.publish()
+        rollup.store()
+
+
+def _fill_people(
+    client: Client,
+    settings: Settings,
+    snapshot: Snapshot,
+    generation: int,
+    partition: int,
+    wrote: Callable[[int], None],
+) -> None:
+    p = partition
+    fence, state, received = snapshots.load(settings, snapshot, p)
+    check_memory(client, size(state))
+    _write(client, state, generation, wrote)
+    if received:
+        client.hset(keys.received(p, generation), mapping=received)
+    for id_, person, value in snapshots.outbox(settings, snapshot, p):
+        client.xadd(keys.outbox(p, generation), {b"k": person, b"v": value}, id=id_)
+    client.set(keys.fence("people", p, generation), fences.encode(fence))
 
 
 def _write(
