@@ -124,7 +124,7 @@ def run_flow(
     from infra.settings import from_environment
 
     settings = from_environment()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    _log_to_stderr()
     flow = importlib.import_module(f"flows.{name}")
     make_way(NICE[name])  # now, not before: a start is waited for
     if generation is not None and name not in GENERATIONAL:
@@ -144,6 +144,19 @@ def run_flow(
         raise click.UsageError(f"partitions are 0 to {settings.partitions - 1}")
     stand_by()
     flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)), **given)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(_without_trace)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", handlers=[handler])
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """kafka-python tells of each lost connection with a stack trace, and the line above it says it all."""
+    if record.name.startswith("kafka"):
+        record.exc_info = None
+    return True
 
 
 @flows_command.command("scale")

@@ -9,8 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from infra.cli.main import COMMANDS, cli
 from infra.cli.tail import line
 from infra.plan import ROOT
 from infra.supervise import System
+from tests.system.waits import until
 
 BARE = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL", "FRESHET_DATA_DIR"}
 
@@ -48,13 +47,6 @@ def spawned(*arguments: object) -> subprocess.Popen[str]:
 
 def told_json(system: System, *arguments: object) -> Any:
     return json.loads(freshet(*arguments, "--json", "--data-dir", system.directory).stdout)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from infra.plan import PRELOAD, ROOT, child_environment
 from infra.processes import last_line
 from infra.settings import Settings
+from tests.system.waits import alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
 
@@ -126,20 +126,6 @@ def keep(tmp_path: Path) -> Iterator[Keep]:
     yield make
     for keeper in kept:
         keeper.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_forked_process_is_the_one_that_was_asked_for(keep: Keep) -> None:

@@ -19,22 +19,9 @@ from infra import home, services
 from infra.cli.scrape import scrape
 from infra.plan import FRESHET, ROOT
 from infra.supervise import System, running
+from tests.system.waits import alive, until
 
 NAMES = ["broker", "redis", "setup", "people", "catalogue", "control", "rollup", "relay", "lake"]
-
-
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def get(url: str, path: str) -> int:
@@ -103,6 +90,7 @@ def test_everything_comes_up_and_says_where_it_is(system: System) -> None:
     places = (system.url, system.kafka_bootstrap, system.redis_url, str(system.directory))
     for where in (*places, f"{system.directory}/logs"):
         assert where in said
+    assert "without a fork server" not in said
     assert all(Path(it.log).is_file() for it in state.processes)
     assert system.settings.data_dir == system.directory
 

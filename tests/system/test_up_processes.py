@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra.processes import Program, Supervisor, last_line
+from tests.system.waits import alive, until
 
 SLEEPER = "import time; print('at work', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -22,20 +23,6 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEE
 
 def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-S", "-c", textwrap.dedent(code), *map(str, arguments)]
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 Make = Callable[..., Supervisor]
