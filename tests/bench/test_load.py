@@ -179,8 +179,6 @@ def test_percentiles_are_those_of_the_delays(load: Path, tmp_path: Path) -> None
         await asyncio.sleep(float(request.query("ms")) / 1000)
         return answer()
 
-    report, server = run(load, wait, *reads(str(file), 200, 0.5, 100))
-    assert (report["sent"], report["completed"], len(server.requests)) == (100, 100, 100)
     expected = {
         "p50": 300,
         "p90": 540,
@@ -190,8 +188,14 @@ def test_percentiles_are_those_of_the_delays(load: Path, tmp_path: Path) -> None
         "max": 600,
         "mean": 330,
     }
-    for name, delay in expected.items():
-        assert delay - 1 <= report["latency_ms"][name] <= delay + SLACK_MS, name
+    for _ in range(3):  # the machine may be busy with others
+        report, server = run(load, wait, *reads(str(file), 200, 0.5, 100))
+        assert (report["sent"], report["completed"], len(server.requests)) == (100, 100, 100)
+        late = {name: report["latency_ms"][name] - delay for name, delay in expected.items()}
+        assert min(late.values()) >= -1
+        if max(late.values()) <= SLACK_MS:
+            break
+    assert max(late.values()) <= SLACK_MS, late
     assert report["latency_ms"]["n"] == 100
     assert report["post_ms"]["p50"] is None
 
