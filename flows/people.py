@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -30,7 +29,6 @@ from infra.kafka import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
 from models.artefact import load
-from models.release import Release
 from schemas import event as events
 from schemas import keys
 from schemas.dead_letter import DeadLetter
@@ -56,7 +54,7 @@ class People(Worker):
         except BaseException:
             super().close()
             raise
-        self._release = CurrentRelease(self.redis, settings.releases, load_release)
+        self._release = CurrentRelease(self.redis, settings.releases, load)
 
     def _fold(self, partition: int) -> PeopleFold:
         fence, generation = self.fences[partition], self.generation
@@ -90,11 +88,6 @@ class People(Worker):
     def close(self) -> None:
         self._release.close()
         super().close()
-
-
-def load_release(directory: Path, manifest_sha256: str) -> Release:
-    """Errors: `BadRelease`."""
-    return load(directory, manifest_sha256)
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:

@@ -53,10 +53,9 @@ class Records(NamedTuple):
 
     def part(self, begin: int, end: int) -> Records:
         """Those from number `begin` to before number `end`."""
-        a, b = begin, end
-        return Records(
-            self.offsets[a:b], self.stamps[a:b], self.keys[a:b], self.values[a:b], self.headers[a:b]
-        )
+        cut = slice(begin, end)
+        offsets, stamps, headers = self.offsets[cut], self.stamps[cut], self.headers[cut]
+        return Records(offsets, stamps, self.keys[cut], self.values[cut], headers)
 
     def parts(self, size: int) -> Iterator[Records]:
         """All, at most `size` at once."""

@@ -1,7 +1,7 @@
 """Running a dataflow: until it is told to stop, or until its partition is no longer its own.
 
-A flow that loses its Redis goes on where its fence stands, in the same process: to start another costs a
-second of imports, which is most of what everybody would wait for.
+A flow that loses its Redis goes on where its fence stands, in the same process: where nothing forks
+it (`infra.forkserver`) another costs a second of imports, most of what everybody would wait for.
 """
 
 from __future__ import annotations

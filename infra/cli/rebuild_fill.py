@@ -94,15 +94,14 @@ def _fill_people(
     partition: int,
     wrote: Callable[[int], None],
 ) -> None:
-    p = partition
-    fence, state, received = snapshots.load(settings, snapshot, p)
+    fence, state, received = snapshots.load(settings, snapshot, partition)
     check_memory(client, size(state))
     _write(client, state, generation, wrote)
     if received:
-        client.hset(keys.received(p, generation), mapping=received)
-    for id_, person, value in snapshots.outbox(settings, snapshot, p):
-        client.xadd(keys.outbox(p, generation), {b"k": person, b"v": value}, id=id_)
-    client.set(keys.fence("people", p, generation), fences.encode(fence))
+        client.hset(keys.received(partition, generation), mapping=received)
+    for id_, person, value in snapshots.outbox(settings, snapshot, partition):
+        client.xadd(keys.outbox(partition, generation), {b"k": person, b"v": value}, id=id_)
+    client.set(keys.fence("people", partition, generation), fences.encode(fence))
 
 
 def _write(

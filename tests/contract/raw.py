@@ -7,7 +7,8 @@ import socket
 import struct
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from crc32c import crc32c
@@ -16,6 +17,8 @@ from kafka.protocol.api_header import ResponseClassRegistry
 from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 from kafka.record.default_records import DefaultRecordBatchBuilder
+
+from tests.waits import until
 
 SECONDS: Final = 10.0
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
@@ -39,12 +42,7 @@ def fresh(word: str) -> str:
     return f"{word}-{uuid.uuid4().hex[:8]}"
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Waits until `condition()` holds. Errors: `AssertionError` after `seconds`."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+eventually = partial(until, seconds=20.0)
 
 
 def batch(

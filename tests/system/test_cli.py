@@ -21,7 +21,7 @@ from infra.cli.main import COMMANDS, cli
 from infra.cli.tail import line
 from infra.plan import ROOT
 from infra.supervise import System
-from tests.system.waits import until
+from tests.waits import until
 
 BARE = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL", "FRESHET_DATA_DIR"}
 

@@ -17,7 +17,7 @@ import pytest
 from infra.plan import PRELOAD, ROOT, child_environment
 from infra.processes import last_line
 from infra.settings import Settings
-from tests.system.waits import alive, until
+from tests.waits import alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
 

@@ -19,7 +19,7 @@ from infra import home, services
 from infra.cli.scrape import scrape
 from infra.plan import FRESHET, ROOT
 from infra.supervise import System, running
-from tests.system.waits import alive, until
+from tests.waits import alive, until
 
 NAMES = ["broker", "redis", "setup", "people", "catalogue", "control", "rollup", "relay", "lake"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra.processes import Program, Supervisor, last_line
-from tests.system.waits import alive, until
+from tests.waits import alive, until
 
 SLEEPER = "import time; print('at work', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -47,7 +47,7 @@ def ticking(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
         supervisor.tick()
         return condition() or bool(supervisor.failure)
 
-    until(step)
+    until(step, 10)
 
 
 def test_dependents_wait_until_what_they_need_is_ready(supervise: Make, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_ignores_sigterm_is_killed_with_its_children(supervise: Make, tmp_p
             return True
         return False
 
-    until(gone)
+    until(gone, 10)
 
 
 def test_hurry_does_not_wait_for_the_grace(supervise: Make) -> None:
@@ -187,9 +187,9 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
-        until(lambda: last_line(tmp_path / "mule.log") == "at work")
+        until(lambda: last_line(tmp_path / "mule.log") == "at work", 10)
         parent.kill()
-    until(lambda: not alive(pid))
+    until(lambda: not alive(pid), 10)
 
 
 def test_last_line_of_a_log(tmp_path: Path) -> None:
