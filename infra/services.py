@@ -37,10 +37,10 @@ class NoService(RuntimeError):
     """A service that is needed can't be had; the text is one sentence with the remedy."""
 
 
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on. Errors: `NoService`."""
+def free_port(count: int = 1) -> int:
+    """A TCP port of loopback that nobody listens on, nor on the `count` - 1 above. Errors: `NoService`."""
     for port in random.SystemRandom().sample(PORTS, 200):
-        if not in_use(port):
+        if not any(in_use(port + above) for above in range(count)):
             return port
     raise NoService("no free port between 10000 and 32000 on 127.0.0.1")
 

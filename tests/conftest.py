@@ -1,4 +1,4 @@
-"""Real services: one Redis and one broker a session, a whole system where it is asked for."""
+"""Real services: one Redis and one broker a session, emptied for each module; a whole system on demand."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_url(
+def redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A Redis of the session's own, as the product starts it; or a cluster, for --redis=cluster."""
+    """Its address: as the product starts it; or a cluster, for --redis=cluster."""
     if request.config.getoption("--redis") == "cluster":
         yield request.getfixturevalue("redis_cluster").url
         return
@@ -58,8 +58,8 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of an embedded broker of the session's own."""
+def broker_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of an embedded broker."""
     directory, port = tmp_path_factory.mktemp("broker"), services.free_port()
     log = directory / "log"
     with log.open("wb") as output:
@@ -71,6 +71,20 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _stop(process)
 
 
+@pytest.fixture(scope="module")
+def redis_url(redis_server: str) -> str:
+    """A Redis, empty where the module begins."""
+    _empty_redis(Settings(redis_url=redis_server))
+    return redis_server
+
+
+@pytest.fixture(scope="module")
+def broker(broker_server: str) -> str:
+    """``host:port`` of an embedded broker, without Freshet's topics where the module begins."""
+    _delete_topics(Settings(kafka_bootstrap=broker_server))
+    return broker_server
+
+
 @pytest.fixture
 def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
     """Settings of a test of its own: an empty Redis, and topics made anew (so with new ids)."""
@@ -80,15 +94,8 @@ def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         port=services.free_port(),
     )
-    with store.connect(settings) as client:
-        client.flushall()
-    admin = kafka.admin(settings)
-    try:
-        old = sorted(set(admin.list_topics()) & {topic.name for topic in TOPICS})
-        if old:
-            admin.delete_topics(old)
-    finally:
-        admin.close()
+    _empty_redis(settings)
+    _delete_topics(settings)
     kafka.ensure_topics(settings)
     return settings
 
@@ -101,10 +108,22 @@ def system(
     yours = {}
     if request.config.getoption("--redis") == "cluster":
         yours["REDIS_URL"] = request.getfixturevalue("redis_url")
-        with store.connect(Settings(redis_url=yours["REDIS_URL"])) as client:
-            client.flushall()
     with running(tmp_path_factory.mktemp("system"), environment=yours) as up:
         yield up
+
+
+def _empty_redis(settings: Settings) -> None:
+    with store.connect(settings) as client:
+        client.flushall()
+
+
+def _delete_topics(settings: Settings) -> None:
+    admin = kafka.admin(settings)
+    try:
+        if old := sorted(set(admin.list_topics()) & {topic.name for topic in TOPICS}):
+            admin.delete_topics(old)
+    finally:
+        admin.close()
 
 
 def _start(command: Sequence[str], output: int) -> subprocess.Popen[bytes]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import pytest
 from kafka.protocol.consumer import HeartbeatRequest
 from kafka.protocol.metadata import FindCoordinatorRequest
 
+from infra import services
 from infra.apache_kafka import ApacheKafka
 from tests.contract.raw import Peer, eventually, fresh
 
@@ -59,7 +58,8 @@ class Embedded:
     def start(self, port: int = 0) -> str:
         """`host:port`. Errors: `AssertionError` with what it said, where it does not come up."""
         with self.log.open("ab") as log:
-            self.process = self.launch(port, log.fileno())
+            # not one of the kernel's choice, which another's connection may have before a restart
+            self.process = self.launch(port or services.free_port(), log.fileno())
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if ready else ""
@@ -132,7 +132,7 @@ def bootstrap(
     reason = ApacheKafka.available()
     if reason is not None:
         pytest.skip(f"Apache Kafka cannot run here: {reason}")
-    node = ApacheKafka(data, free_ports(), SOON)
+    node = ApacheKafka(data, services.free_port(2), SOON)
     yield node.start()
     node.stop()
 
@@ -175,14 +175,3 @@ def new_topic(peer: Peer, word: str, partitions: int = 1, **configs: str) -> str
     for partition in range(partitions):
         eventually(lambda n=partition: peer.offset_at(name, -1, n)[0] == 0)  # type: ignore[misc]
     return name
-
-
-def free_ports() -> int:
-    """A port that is free together with the one above it."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port

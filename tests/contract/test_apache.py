@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import pytest
 
+from infra import services
 from infra.apache_kafka import ApacheKafka
-from tests.contract.conftest import free_ports, quick
+from tests.contract.conftest import quick
 from tests.contract.raw import Peer
 
 SECONDS: Final = 90.0
@@ -60,10 +61,11 @@ def _possible() -> None:
 
 @pytest.mark.usefixtures("_possible")
 def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
-    port = free_ports()
+    port = services.free_port(2)
     process: Any = launched(tmp_path / "data", port)
     try:
-        assert process.stdout.readline() == f"KAFKA_BOOTSTRAP=127.0.0.1:{port}\n"
+        told = process.stdout.readline()
+        assert told == f"KAFKA_BOOTSTRAP=127.0.0.1:{port}\n", process.stderr.read()
         with Peer(f"127.0.0.1:{port}") as peer:
             assert peer.create("made") == 0
             process.send_signal(signal.SIGINT)

@@ -52,7 +52,7 @@ def settings_on(
     why_not = ApacheKafka.available()
     if why_not:
         pytest.skip(why_not)
-    node = ApacheKafka(tmp_path / "kafka", services.free_port())
+    node = ApacheKafka(tmp_path / "kafka", services.free_port(2))
     try:
         yield with_bootstrap(made, node.start())
     finally:

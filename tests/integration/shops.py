@@ -117,15 +117,13 @@ class Shop(NamedTuple):
 
 @contextmanager
 def opened(redis_url: str, broker: str, home: Path) -> Iterator[Shop]:
-    """A server over an emptied Redis, full."""
+    """A server over a Redis that is empty as yet, full."""
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
     kafka.ensure_topics(settings)
-    with store.connect(settings) as client:
-        client.flushall()
-        with serving(settings, home / "log") as server:
-            shop = Shop(server, client)
-            fill(shop)
-            yield shop
+    with store.connect(settings) as client, serving(settings, home / "log") as server:
+        shop = Shop(server, client)
+        fill(shop)
+        yield shop
 
 
 def fill(shop: Shop) -> None:

@@ -26,8 +26,6 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     """A serving process and the flow `control`. Two releases are there, the second is current."""
     home = tmp_path_factory.mktemp("control")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    with store.connect(settings) as client:
-        client.flushall()
     kafka.ensure_topics(settings)
     publish(settings)
     flow = spawn(settings, "control", home / "flow.log")

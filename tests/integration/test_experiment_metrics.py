@@ -58,7 +58,6 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     home = tmp_path_factory.mktemp("shop")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
     with store.connect(settings) as client:
-        client.flushall()
         kafka.ensure_topics(settings)
         put_experiment(client)
         append(client, 1, *TWO_PEOPLE)

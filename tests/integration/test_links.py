@@ -62,13 +62,8 @@ class Site(NamedTuple):
 def site(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("links")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    admin = kafka.admin(settings)
-    if "events" in admin.list_topics():
-        admin.delete_topics(["events"])
-    admin.close()
     kafka.ensure_topics(settings)
     with store.connect(settings) as client:
-        client.flushall()
         people, relay = (Flow(settings, name, home / "log") for name in ("people", "relay"))
         try:
             with serving(settings, home / "server") as server:

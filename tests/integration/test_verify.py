@@ -33,7 +33,7 @@ from schemas import event as events
 from schemas import keys, tables
 from schemas.identity import partition_of
 from schemas.tables import ARM, MOMENTS
-from schemas.topics import EVENTS, TOPICS
+from schemas.topics import EVENTS
 from tests.flows.faults import Flow, behind, produce, traffic, wait
 from tests.flows.slates import with_slates
 from tests.integration.recorded import Recorded
@@ -97,7 +97,7 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
         dedupe_hours=0.5,
         port=services.free_port(),
     )
-    fresh(settings)
+    kafka.ensure_topics(settings)
     output = settings.data_dir / "flows.log"
     flows = [Flow(settings, name, output) for name in FLOWS]
     reports: list[Report] = []
@@ -129,18 +129,6 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
 def unsent(client: Any) -> str:
     """What the relay has still to send, "" nothing."""
     return ", ".join(f"outbox {p}" for p in range(4) if client.xlen(keys.outbox(p)))
-
-
-def fresh(settings: Settings) -> None:
-    with store.connect(settings) as client:
-        client.flushall()
-    admin = kafka.admin(settings)
-    try:
-        if old := sorted(set(admin.list_topics()) & {topic.name for topic in TOPICS}):
-            admin.delete_topics(old)
-    finally:
-        admin.close()
-    kafka.ensure_topics(settings)
 
 
 def test_nothing_is_wrong_while_events_flow(world: World) -> None:

@@ -37,7 +37,6 @@ from tests.integration.test_verify import (
     Sum,
     broken_base,
     changed,
-    fresh,
     made,
     one_key,
     unsent,
@@ -116,7 +115,7 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
         dedupe_hours=0.5,
         port=services.free_port(),
     )
-    fresh(settings)
+    kafka.ensure_topics(settings)
     flows = [Flow(settings, name, settings.data_dir / "flows.log") for name in FLOWS]
     told = made(8)
     half = len(told) // 2

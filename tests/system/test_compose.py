@@ -292,7 +292,7 @@ def test_apache_kafka_starts_with_its_environment(
 ) -> None:
     if reason := apache_kafka.ApacheKafka.available():
         pytest.skip(f"no Apache Kafka here: {reason}")
-    port, outside = services.free_port(), services.free_port()
+    port, outside = services.free_port(2), services.free_port()
     data = tmp_path / "kafka"
     lines = []
     for name, value in properties(compose()["kafka"]["environment"]).items():

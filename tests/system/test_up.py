@@ -187,7 +187,7 @@ def test_it_uses_a_kafka_and_a_redis_that_are_there(
     state = up.await_ready()
     assert (state.kafka_bootstrap, state.redis_url) == (broker, redis_url)
     assert not {"broker", "redis"} & {it.name for it in state.processes}
-    assert up.said.count("(yours)") == 2
+    until(lambda: up.said.count("(yours)") == 2)  # said once the record says so
 
 
 @pytest.mark.check
