@@ -174,6 +174,9 @@ def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
     yield from people(settings, workers)
     for name in FOLDS:
         yield name, [*FRESHET, "flows", "run", name]
+    if settings.lake_keep_seconds:
+        every = f"{settings.lake_keep_seconds:g}"
+        yield "lake-keeper", [*FRESHET, "lake", "keep", "--every", every]
     if settings.verify_seconds:
         yield "verify", [*FRESHET, "verify", "--every", f"{settings.verify_seconds:g}"]
 

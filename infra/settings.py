@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     the usual AWS_ variables); "" is `data_dir`/lake."""
     lake_seconds: float = 5.0
     """How long the flow `lake` gathers records of a partition before it writes a file of them."""
+    lake_keep_seconds: float = 600.0
+    """How often those files are made few, and what nobody reads any more deleted; 0: by hand only."""
     row_cache: int = 200_000
     """People's rows a worker keeps in memory, about 1.3 kB each."""
     poison_limit: int = 10_000
@@ -137,8 +139,9 @@ def _check(settings: Settings) -> None:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
     if not settings.cold_days >= 0:
         raise BadSetting("FRESHET_COLD_DAYS must be 0 (nobody is cold) or more")
-    if settings.verify_seconds and not settings.verify_seconds >= 1:
-        raise BadSetting("FRESHET_VERIFY_SECONDS must be 0 (never) or at least 1")
+    for name in ("verify_seconds", "lake_keep_seconds"):
+        if getattr(settings, name) and not getattr(settings, name) >= 1:
+            raise BadSetting(f"{VARIABLES[name]} must be 0 (never) or at least 1")
     if not 0 <= settings.port < 65536:
         raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
     if not 0 <= settings.metrics_port < 65536:

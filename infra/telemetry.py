@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
@@ -151,13 +152,18 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("flows", "freshet_verify_mismatches", "gauge",
            "Values in Redis that were not what the log says, when last compared."),
     Metric("flows", "freshet_verify_fields", "gauge", "Values that were compared then."),
-    Metric("flows", "freshet_verify_timestamp_seconds", "gauge", "When that was, Unix time."),
+    Metric("flows", "freshet_verify_timestamp_seconds", "gauge",
+           "When that was, or the process began, Unix time."),
     # the lake
     Metric("flows", "freshet_lake_lag", "gauge", "Records of the log that are not in the lake yet.",
            ("topic", "partition")),
     Metric("flows", "freshet_lake_records_total", "counter", "Records written to the lake.", ("topic",)),
     Metric("flows", "freshet_lake_bytes_total", "counter", "Bytes written to the lake.", ("topic",)),
     Metric("flows", "freshet_lake_write_seconds", "histogram", "Time of an object's writing.", (), _WRITE),
+    Metric("flows", "freshet_lake_files", "gauge", "Files of a topic in the lake.", ("topic",)),
+    Metric("flows", "freshet_lake_merged_files_total", "counter", "Files merged into others.", ("topic",)),
+    Metric("flows", "freshet_lake_kept_timestamp_seconds", "gauge",
+           "When the lake was last compacted and swept whole, or the keeper began, Unix time."),
 )
 # fmt: on
 METRICS: Final = {metric.name: metric for metric in TABLE}
@@ -255,6 +261,9 @@ class _Hooks(Collector):
 
 def _made(metric: Metric, registry: CollectorRegistry) -> Any:
     options: dict[str, Any] = {"buckets": metric.buckets} if metric.buckets else {}
-    return _MADE_BY[metric.kind](
+    made = _MADE_BY[metric.kind](
         metric.name, metric.help, metric.labels, registry=registry, **options
     )
+    if metric.kind == "gauge" and not metric.labels:
+        made.set(math.nan)  # not known: 0 would be a time long ago, of which alerts are made
+    return made

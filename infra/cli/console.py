@@ -73,6 +73,12 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     return Found(settings, url.rstrip("/"), None)
 
 
+def environment_is_own(data_dir: Path | None) -> bool:
+    """Whether it says all that a process needs, as where `freshet up` starts one: a port of its own for
+    Prometheus, too."""
+    return data_dir is None and "KAFKA_BOOTSTRAP" in os.environ
+
+
 def print_json(value: object) -> None:
     """One line of JSON; bytes as text, or as hex where they are not text."""
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False))

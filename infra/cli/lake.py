@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import console, iso, json_option, print_json, system_option, table
+from infra.cli.console import (
+    console,
+    environment_is_own,
+    iso,
+    json_option,
+    print_json,
+    system_option,
+    table,
+)
 
 if TYPE_CHECKING:
     from infra.lake import Lake
@@ -45,7 +53,7 @@ def lake_command() -> None:
 
     \b
     freshet lake status --check
-    freshet lake compact && freshet lake sweep
+    freshet lake compact --all && freshet lake sweep
     freshet sql "SELECT action, count(*) FROM events_distinct GROUP BY action"
     """
 
@@ -111,13 +119,17 @@ def _row(it: dict[str, Any]) -> tuple[object, ...]:
 
 
 @lake_command.command("compact")
-@click.option("--all", "all_", is_flag=True, help="Today's files too, but for the last of each.")
+@click.option(
+    "--all", "all_", is_flag=True, help="One file of today, too, but for the last of each."
+)
 @system_option
 @json_option
 def compact(all_: bool, data_dir: Path | None, as_json: bool) -> None:
-    """Make one file of each day of a partition that is over, so that a person and an hour lie together.
+    """Make one file of each day of a partition that is over, so that a person and an hour lie together; and
+    one of each hour of today.
 
-    Run it once a day. It may run beside the flow, and twice at the same time does no harm.
+    `freshet lake keep` does so by itself. It may run beside the flow, and twice at the same time does no
+    harm.
     """
     from infra.lake.compact import compact as run
     from schemas.lake import TABLES
@@ -155,3 +167,20 @@ def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
         print_json({"objects": objects, "bytes": size, "entries": entries})
     else:
         click.echo(f"{objects} files deleted, {size:,} bytes")
+
+
+@lake_command.command("keep")
+@click.option(
+    "--every",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="How often.  [default: 600, or FRESHET_LAKE_KEEP_SECONDS]",
+)
+@system_option
+def keep(every: float | None, data_dir: Path | None) -> None:
+    """Compact and sweep, again and again, until SIGTERM. `freshet up` has a process that does."""
+    from infra.cli import lake_keep
+    from infra.settings import Settings, from_environment
+
+    settings = from_environment() if environment_is_own(data_dir) else settings_of(data_dir)
+    lake_keep.run(settings, every or settings.lake_keep_seconds or Settings.lake_keep_seconds)

@@ -9,6 +9,7 @@ import flows.people
 import flows.relay
 import flows.rollup
 import infra.broker.server
+import infra.cli.lake_keep
 import infra.cli.run
 import infra.cli.verify
 import infra.kafka

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from infra.cli.console import console, find, json_option, print_json, system_option, table
+from infra.cli.console import (
+    console,
+    environment_is_own,
+    find,
+    json_option,
+    print_json,
+    system_option,
+    table,
+)
 
 if TYPE_CHECKING:
     from infra.cli.verify_report import Report
@@ -94,8 +101,7 @@ def _again_and_again(data_dir: Path | None, seconds: float) -> None:
     from infra.cli import verify_every
     from infra.settings import from_environment
 
-    # as `freshet up` starts it, it has a port of its own for Prometheus in its environment
-    own = data_dir is None and "KAFKA_BOOTSTRAP" in os.environ
+    own = environment_is_own(data_dir)
     verify_every.run(from_environment() if own else find(data_dir).settings, seconds, PEOPLE)
 
 

@@ -31,6 +31,7 @@ def run(settings: Settings, seconds: float, people: int) -> None:
     stop_on_signals(stop)
     telemetry = Telemetry("flows")
     with telemetry.exposed(settings):
+        telemetry.set("freshet_verify_timestamp_seconds", time.time())
         seed = 0
         while not stop.is_set():
             begun = time.monotonic()

@@ -1,5 +1,7 @@
 """A day of a partition that is over becomes one file, in which a person and an hour lie together.
 
+Until it is over, so does each hour of it: the files of a chain stay few, for one writing more of each record.
+
 Rows by (hour, cluster column, offset), in row groups that end with the hour where that leaves them large
 enough. The merged range's entry replaces those within it: a chain of fewer entries is the chain.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,10 +23,11 @@ from numpy.typing import NDArray
 from infra.lake.file import File, torn
 from infra.lake.reader import Lake, missing
 from infra.lake.store import Store
-from infra.lake.write import GROUP, data_name, day_of, writer
+from infra.lake.write import DAY_MS, GROUP, data_name, day_of, writer
 from schemas.lake import BY_TOPIC, Entry, Table
 
 HOUR_MS: Final = 3_600_000
+EPOCH: Final = date(1970, 1, 1)
 SMALLEST: Final = GROUP // 4
 """Rows below which an hour shares its row group with the next one."""
 _PIECE: Final = 4 << 20
@@ -35,36 +40,54 @@ class Compacted(NamedTuple):
     replaced: int
 
 
+class Period(NamedTuple):
+    """What one file is made of: an hour, or (None) a whole day; both count from 1970, UTC."""
+
+    day: int
+    hour: int | None
+
+
 def compact(
     lake: Lake, topic: str, partition: int, now: int, *, all_: bool = False
 ) -> list[Compacted]:
-    """Merges each day of the partition that was over at `now` (ms); with `all_` today's too.
+    """Merges each day of the partition that was over at `now` (ms), and of today each hour that was; with
+    `all_` today as a whole.
 
     The chain's last entry stays as it is: a writer that comes back may go on from within it.
     Errors: `LakeError`.
     """
     manifest = lake.manifest(topic, partition)
     entries = manifest.entries(manifest.chain())
+    hours, this = list(_hours_of(entries, now)), now // HOUR_MS
+
+    def period(hour: int) -> Period | None:
+        """None while it is not over."""
+        if all_ or hour // 24 < this // 24:
+            return Period(hour // 24, None)
+        # when the chain has gone on to the next one: so once
+        return Period(hour // 24, hour) if hour < min(this, hours[-1]) else None
+
     done = []
-    for day, run in groupby(_days(entries[:-1], now), key=lambda it: it[0]):
+    for over, run in groupby(zip(map(period, hours[:-1]), entries, strict=False), itemgetter(0)):
         files = [entry for _, entry in run]
-        over = all_ or day < day_of(now)
-        if over and (len(files) > 1 or not files[0].clustered):
+        if over and (len(files) > 1 or (over.hour is None and not files[0].clustered)):
+            day = day_of(over.day * DAY_MS)
             merged = _merge(lake.store, BY_TOPIC[topic], partition, day, files)
             manifest.write(merged)
             done.append(Compacted(merged, len(files)))
     return done
 
 
-def _days(entries: Sequence[Entry], now: int) -> Iterator[tuple[str, Entry]]:
-    """Each entry with its day, which never falls along the chain: the clocks of two producers may differ
-    at midnight. A day that has not come yet is nobody's."""
-    newest, today = "", day_of(now)
+def _hours_of(entries: Sequence[Entry], now: int) -> Iterator[int]:
+    """The hour of each entry, which never falls along the chain: the clocks of two producers may differ.
+    One that has not come yet is nobody's; nor does a stamp from before a file's day count."""
+    newest, this = -1, now // HOUR_MS
     for entry in entries:
-        day = entry.name.split("/")[2].removeprefix("day=")
-        if day <= today:
-            newest = max(newest, day)
-        yield newest or day, entry
+        day = date.fromisoformat(entry.name.split("/")[2].removeprefix("day=")) - EPOCH
+        hour = max(day.days * 24, entry.first_at // HOUR_MS)
+        if hour <= this:
+            newest = max(newest, hour)
+        yield hour if newest < 0 else newest
 
 
 def _merge(store: Store, table: Table, partition: int, day: str, entries: Sequence[Entry]) -> Entry:

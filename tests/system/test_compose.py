@@ -218,6 +218,7 @@ def test_a_flow_a_service_and_all_of_them() -> None:
     assert commands == {
         "setup": ["freshet", "setup"],
         "serving": ["freshet", "serve"],
+        "lake-keeper": ["freshet", "lake", "keep"],
         **{flow: ["freshet", "flows", "run", flow] for flow in FLOWS},
     }
 

@@ -21,7 +21,8 @@ from infra.plan import FRESHET, ROOT
 from infra.supervise import System, running
 from tests.waits import alive, until
 
-NAMES = ["broker", "redis", "setup", "people", "catalogue", "control", "rollup", "relay", "lake"]
+FLOWS = ["people", "catalogue", "control", "rollup", "relay", "lake"]
+NAMES = ["broker", "redis", "setup", *FLOWS, "lake-keeper"]
 
 
 def get(url: str, path: str) -> int:

@@ -142,7 +142,8 @@ def test_any_records_come_back_as_written_from_any_offset_to_any(
         at = end
     put(held, written, topic)
     if data.draw(st.booleans()):
-        compact(held, topic, 0, DAY * 3, all_=True)
+        now = data.draw(st.integers(0, DAY * 3))
+        compact(held, topic, 0, now, all_=data.draw(st.booleans()))
     start = data.draw(st.integers(0, at))
     end = data.draw(st.integers(start, at))
     found = lakes.read(held.read(topic, 0, start, end, data.draw(st.integers(1, 9))))
@@ -174,11 +175,51 @@ def test_a_compacted_day_is_the_same_log(held: Lake, monkeypatch: pytest.MonkeyP
     assert part.values == before.values[4_321:9_876]
 
 
-def test_today_is_left_alone_and_so_is_the_last_file(held: Lake) -> None:
+def test_the_last_file_is_left_alone(held: Lake) -> None:
     put(held, lakes.a_day(400, 5, 4))
     assert compact(held, EVENTS.name, 0, DAY + 12 * HOUR) == []
     (done,) = compact(held, EVENTS.name, 0, DAY + 12 * HOUR, all_=True)
     assert (done.entry.start, done.entry.end) == (0, 300)
+
+
+def a_record_a_minute(day: int = DAY, start: int = 0) -> list[Batch]:
+    """In files of 20."""
+    made = []
+    for first in range(0, 1440, 20):
+        stamps = [day + n * 60_000 for n in range(first, first + 20)]
+        values = [action(start + first + n, n % 9, at) for n, at in enumerate(stamps)]
+        made.append(lakes.batch(start + first, values, stamps))
+    return made
+
+
+def test_until_a_day_is_over_each_hour_of_it_becomes_a_file(held: Lake) -> None:
+    put(held, a_record_a_minute())
+    before = everything(held)
+    done = compact(held, EVENTS.name, 0, DAY + 12 * HOUR + 1)
+    hours = [(60 * n, 60 * (n + 1)) for n in range(12)]
+    assert [(it.entry.start, it.entry.end, it.replaced) for it in done] == [
+        (*it, 3) for it in hours
+    ]
+    assert [span[:2] for span in held.manifest(EVENTS.name, 0).chain()][:12] == hours
+    assert everything(held)[:5] == before[:5]
+    # each once: the one that is not over waits, as does the one that the chain ends in
+    assert compact(held, EVENTS.name, 0, DAY + 12 * HOUR + 2) == []
+    (one,) = compact(held, EVENTS.name, 0, DAY + 13 * HOUR)
+    assert (one.entry.start, one.entry.end) == (720, 780)
+    assert len(compact(held, EVENTS.name, 0, DAY + 24 * HOUR - 1)) == 10
+    # 23 hours, and what there is of the last one
+    (day,) = compact(held, EVENTS.name, 0, DAY + 24 * HOUR)
+    assert (day.entry.start, day.entry.end, day.replaced) == (0, 1420, 23 + 2)
+    assert everything(held)[:5] == before[:5]
+
+
+def test_a_stamp_from_long_ago_keeps_no_hour_back(held: Lake) -> None:
+    put(held, a_record_a_minute())
+    put(held, [lakes.batch(1440, [POISON, POISON], [DAY + 24 * HOUR, 5])])
+    put(held, a_record_a_minute(DAY + 24 * HOUR, 1442))
+    day, *hours = compact(held, EVENTS.name, 0, DAY + 36 * HOUR)
+    assert (day.entry.start, day.entry.end, day.replaced) == (0, 1440, 72)
+    assert [it.replaced for it in hours] == [4] + [3] * 11
 
 
 def test_a_stamp_from_the_future_takes_no_day_with_it(held: Lake) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import urllib.request
 from pathlib import Path
@@ -81,6 +82,14 @@ def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
         name = f"{it.name}_count" if it.kind == "histogram" else it.name
         assert ((name, *sorted(it.labels)) in told) == (it.part == part)
     assert told[("process_resident_memory_bytes",)] > 1_000_000
+
+
+def test_a_gauge_that_nobody_has_set_is_not_known() -> None:
+    """Else every other process of flows would have verified nothing since 1970."""
+    telemetry, name = Telemetry("flows"), "freshet_verify_timestamp_seconds"
+    assert math.isnan(samples(telemetry.render())[(name,)])
+    telemetry.set(name, 5.0)
+    assert samples(telemetry.render())[(name,)] == 5.0
 
 
 def test_a_name_or_a_label_that_nobody_declared_is_an_error() -> None:

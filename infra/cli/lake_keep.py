@@ -1,0 +1,64 @@
+"""`freshet lake keep`: a process that keeps the lake's files few, and tells Prometheus how many there are."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from typing import Final
+
+from infra.lake import Lake
+from infra.lake.compact import compact
+from infra.lake.errors import LakeError
+from infra.lake.sweep import sweep
+from infra.processes import make_way
+from infra.settings import Settings
+from infra.telemetry import Telemetry
+from schemas.lake import TABLES
+
+log = logging.getLogger(__name__)
+NICE: Final = 15
+"""Nobody waits for it."""
+
+
+def run(settings: Settings, seconds: float) -> None:
+    """Until SIGTERM or SIGINT, wherever it is: what is left half done is swept another time."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    make_way(NICE)
+    telemetry = Telemetry("flows")
+    with telemetry.exposed(settings):
+        lake = Lake.of(settings)
+        telemetry.set("freshet_lake_kept_timestamp_seconds", time.time())
+        while True:
+            begun = time.monotonic()
+            keep(lake, telemetry)
+            time.sleep(max(0.0, begun + seconds - time.monotonic()))
+
+
+def keep(lake: Lake, telemetry: Telemetry) -> None:
+    """Compacts and sweeps, topic by topic: of one that cannot be, the log says why."""
+    whole = True
+    for table in TABLES:
+        try:
+            _keep(lake, telemetry, table.topic)
+        except LakeError as error:
+            whole = False
+            log.warning("%s", error)
+    if whole:
+        telemetry.set("freshet_lake_kept_timestamp_seconds", time.time())
+
+
+def _keep(lake: Lake, telemetry: Telemetry, topic: str) -> None:
+    merged, files = telemetry.series("freshet_lake_merged_files_total", topic), 0
+    for partition in lake.partitions(topic):
+        for entry, replaced in compact(lake, topic, partition, time.time_ns() // 1_000_000):
+            merged.inc(replaced)
+            log.info("%s: %d records of %d files", entry.name, entry.rows, replaced)
+        files += len(lake.manifest(topic, partition).chain())
+    telemetry.set("freshet_lake_files", files, topic)
+    swept = sweep(lake, topic, time.time())
+    if swept.objects:
+        log.info("%s: %d files deleted, %d bytes", topic, swept.objects, swept.bytes)

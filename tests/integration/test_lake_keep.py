@@ -1,0 +1,95 @@
+"""`freshet lake keep`: the files of a lake stay few by themselves, and one that is torn stops no other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from infra import services
+from infra.cli.lake_keep import keep
+from infra.cli.scrape import scrape
+from infra.lake.reader import Lake
+from infra.lake.store import Store
+from infra.plan import ROOT
+from infra.telemetry import Telemetry
+from schemas.topics import EVENTS, SLATES
+from tests import lakes
+from tests.lakes import DAY, everything, put
+
+KEPT = "freshet_lake_kept_timestamp_seconds"
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Lake:
+    """Of two topics, a day that is over."""
+    lake = Lake(Store(str(tmp_path / "lake")))
+    put(lake, lakes.a_day(600, 9, 6))
+    put(lake, [lakes.batch(n, [b"{}"], [DAY]) for n in range(4)], SLATES.name)
+    return lake
+
+
+def test_it_compacts_and_sweeps_and_tells(held: Lake) -> None:
+    before, telemetry, began = everything(held), Telemetry("flows"), time.time()
+    keep(held, telemetry)
+    told = telemetry.render().decode()
+    for topic, files, merged in ((EVENTS.name, 2, 5), (SLATES.name, 2, 3)):
+        assert f'freshet_lake_files{{topic="{topic}"}} {files}.0' in told
+        assert f'freshet_lake_merged_files_total{{topic="{topic}"}} {merged}.0' in told
+    (line,) = (it for it in told.splitlines() if it.startswith(KEPT))
+    assert float(line.split()[1]) >= began
+    assert everything(held)[:5] == before[:5]
+    old = time.time() - 4000
+    for path in Path(held.store.root).rglob("*.*"):
+        os.utime(path, (old, old))
+    keep(held, telemetry)
+    assert sum(1 for _ in held.store.list("data")) == 4, "what was merged is deleted after an hour"
+    assert everything(held)[:5] == before[:5]
+
+
+def test_a_torn_file_stops_no_other_topic(held: Lake, caplog: pytest.LogCaptureFixture) -> None:
+    first = sorted(Path(held.store.path(f"data/{EVENTS.name}")).rglob("*.parquet"))[0]
+    first.write_bytes(first.read_bytes()[:-1])
+    telemetry = Telemetry("flows")
+    with caplog.at_level(logging.WARNING):
+        keep(held, telemetry)
+    (warned,) = caplog.records
+    assert f"{first.name} is torn" in warned.getMessage()
+    told = telemetry.render().decode()
+    assert f'freshet_lake_files{{topic="{SLATES.name}"}} 2.0' in told
+    assert f"{KEPT} NaN" in told, "so the alert LakeNotKept comes"
+    assert len(held.manifest(EVENTS.name, 0).chain()) == 6
+
+
+def test_as_a_process_it_keeps_until_it_is_told_to_end(held: Lake, tmp_path: Path) -> None:
+    port = services.free_port()
+    named = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "FRESHET_DATA_DIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "lake", "keep", "--every", "1"],
+        cwd=ROOT,
+        env={**os.environ, **named, "FRESHET_METRICS_PORT": str(port)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+
+        def told() -> float:
+            return scrape("127.0.0.1", port).get(KEPT, {}).get((), 0.0)
+
+        services.wait_until(told, 30, "it keeps nothing")
+        first = told()
+        services.wait_until(lambda: told() > first, 30, "it keeps once only")
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "600 records" not in said
+    assert "500 records of 5 files" in said
+    assert "Traceback" not in said
