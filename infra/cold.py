@@ -115,3 +115,12 @@ def delete(settings: Settings, name: str) -> None:
     from infra.lake import store
 
     store.of(settings).delete(name)
+
+
+def drop(settings: Settings, generation: int) -> None:
+    """Deletes every object of a generation. Errors: `LakeError`."""
+    from infra.lake import store
+
+    lake = store.of(settings)
+    for it in lake.list(f"cold/generation={generation}"):
+        lake.delete(it.name)

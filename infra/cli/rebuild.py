@@ -68,7 +68,7 @@ def rebuild_command(
         if back:
             told = _back(client, said)
         elif drop:
-            told = _drop(client, said)
+            told = _drop(client, settings, said)
         elif partition is not None:
             told = rebuild_partition.rebuild(client, settings, partition, said)
         else:
@@ -84,7 +84,7 @@ def _rebuild(
     from infra.cli import rebuild_fill, rebuild_swap
 
     old = generation.live(client)
-    _drop_halves(client, said)
+    _drop_halves(client, settings, said)
     snapshot, seconds, events = _snapshot(settings, base, said)
     new = rebuild_swap.claim(client)
     with said.work(f"keys of generation {new}") as wrote:
@@ -96,7 +96,7 @@ def _rebuild(
     rebuild_swap.swap(client, old, new)
     rebuild_swap.await_serving(client, new, SERVING_SECONDS)
     said(f"generation {new} is live instead of {old}")
-    dropped = 0 if keep else _delete(client, old, said)
+    dropped = 0 if keep else _delete(client, settings, old, said)
     return {
         "generation": new,
         "before": old,
@@ -127,20 +127,20 @@ def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, in
     return made, time.monotonic() - began, events
 
 
-def _drop_halves(client: Client, said: Said) -> None:
+def _drop_halves(client: Client, settings: Settings, said: Said) -> None:
     """Deletes what a rebuild that was killed left."""
     from infra.cli import rebuild_swap
 
     for generation, role in rebuild_swap.roles(client).items():
         if role == "filling":
-            _delete(client, generation, said)
+            _delete(client, settings, generation, said)
 
 
-def _delete(client: Client, generation: int, said: Said) -> int:
+def _delete(client: Client, settings: Settings, generation: int, said: Said) -> int:
     from infra.cli import rebuild_swap
 
     with said.work(f"keys of generation {generation} deleted") as dropped:
-        return rebuild_swap.drop(client, generation, dropped)
+        return rebuild_swap.drop(client, settings, generation, dropped)
 
 
 def _back(client: Client, said: Said) -> dict[str, Any]:
@@ -157,8 +157,9 @@ def _back(client: Client, said: Said) -> dict[str, Any]:
     return {"generation": new, "before": old, "kept": True}
 
 
-def _drop(client: Client, said: Said) -> dict[str, Any]:
+def _drop(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
     from infra.cli import rebuild_swap
 
     beside = [number for number, role in rebuild_swap.roles(client).items() if role != "live"]
-    return {"dropped": {str(number): _delete(client, number, said) for number in beside}}
+    dropped = {str(number): _delete(client, settings, number, said) for number in beside}
+    return {"dropped": dropped}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import redis
 
-from infra import generation, store
+from infra import cold, generation, store
 from infra.settings import Settings
 from infra.store import Client
 from schemas import keys
@@ -114,10 +114,11 @@ def _behind(client: Client, new: int) -> int:
     return behind
 
 
-def drop(client: Client, old: int, dropped: Any = None) -> int:
-    """Deletes all keys of a generation in slices; `dropped` is told of how many at a time.
+def drop(client: Client, settings: Settings, old: int, dropped: Any = None) -> int:
+    """Deletes all keys of a generation in slices, and its people in the cold tier; `dropped` is told of how
+    many keys at a time.
 
-    Errors: ValueError for the live one.
+    Errors: ValueError for the live one; `LakeError`, then it is there to be dropped again.
     """
     if generation.live(client) == old:
         raise ValueError(f"generation {old} is live: it is not dropped")
@@ -129,6 +130,7 @@ def drop(client: Client, old: int, dropped: Any = None) -> int:
             count += _unlink(client, slice_, dropped)
             slice_ = []
     count += _unlink(client, slice_, dropped)
+    cold.drop(settings, old)
     client.hdel(keys.GENERATIONS, str(old))
     return count
 

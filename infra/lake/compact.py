@@ -3,7 +3,9 @@
 Until it is over, so does each hour of it: the files of a chain stay few, for one writing more of each record.
 
 Rows by (hour, cluster column, offset), in row groups that end with the hour where that leaves them large
-enough. The merged range's entry replaces those within it: a chain of fewer entries is the chain.
+enough. An hour of more than `MOST` rows is several such runs, cut in the order of the log: no more are in
+memory at once, here or where the file is read back. The merged range's entry replaces those within it: a
+chain of fewer entries is the chain.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -30,6 +32,8 @@ HOUR_MS: Final = 3_600_000
 EPOCH: Final = date(1970, 1, 1)
 SMALLEST: Final = GROUP // 4
 """Rows below which an hour shares its row group with the next one."""
+MOST: Final = 16 * GROUP
+"""Rows that are sorted at once: whole row groups, so that runs that are merged again stay as they are."""
 _PIECE: Final = 4 << 20
 
 
@@ -124,16 +128,18 @@ class _Part:
         check(store, entry)
         with self._open() as file:
             self.headers = file.headers
-            stamps = file.read(range(file.groups), ["timestamp"])
-        self.hours: set[int] = set(np.unique(_hours(stamps)).tolist())
+            stamps = [file.read([group], ["timestamp"]) for group in range(file.groups)]
+        self._hours: list[set[int]] = [set(np.unique(_hours(it)).tolist()) for it in stamps]
+        self.hours: set[int] = set().union(*self._hours)
 
-    def of_hour(self, hour: int) -> pa.Table:
+    def of_hour(self, hour: int) -> Iterator[pa.Table]:
+        """By row group."""
         with self._open() as file:
-            rows = file.read(range(file.groups), self._table.schema.names)
-        rows = rows.cast(self._table.schema)
-        if self.hours == {hour}:
-            return rows
-        return rows.filter(pa.array(_hours(rows) == hour))
+            for group, hours in enumerate(self._hours):
+                if hour in hours:
+                    rows = file.read([group], self._table.schema.names).cast(self._table.schema)
+                    mine = None if hours == {hour} else pa.array(_hours(rows) == hour)
+                    yield rows if mine is None else rows.filter(mine)
 
     @contextmanager
     def _open(self) -> Iterator[File]:
@@ -164,10 +170,17 @@ def _hours(rows: pa.Table) -> NDArray[np.int64]:
 
 
 def _by_hour(files: Sequence[_Part], cluster: str) -> Iterator[pa.Table]:
-    """The rows of an hour each, hours ascending; one hour's are in memory at once."""
+    """The rows of an hour each, or of a part of it, hours ascending."""
+    order = [(cluster, "ascending"), ("offset", "ascending")]
     for hour in sorted(set().union(*(file.hours for file in files))):
-        rows = pa.concat_tables([file.of_hour(hour) for file in files if hour in file.hours])
-        yield rows.sort_by([(cluster, "ascending"), ("offset", "ascending")])
+        held = None
+        for rows in chain.from_iterable(file.of_hour(hour) for file in files if hour in file.hours):
+            held = pa.concat_tables([held, rows]) if held else rows
+            while len(held) > MOST:
+                yield held.slice(0, MOST).sort_by(order)
+                held = held.slice(MOST)
+        if held:
+            yield held.sort_by(order)
 
 
 def _shared(hours: Iterator[pa.Table]) -> Iterator[pa.Table]:

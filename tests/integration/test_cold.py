@@ -20,7 +20,7 @@ from flows.kit.commit import Fenced
 from flows.kit.source import Reader
 from infra import cold as objects
 from infra import kafka, services, store
-from infra.cli import rebuild_partition
+from infra.cli import rebuild_partition, rebuild_swap
 from infra.cli.main import cli
 from infra.cli.progress import Said
 from infra.cli.verify_run import verify
@@ -285,6 +285,21 @@ def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
             worker.tiers[p].warm([action(1, 7).person])
         assert client.get(keys.tombstone(p, action(1, 7).person)) == name.encode()
     worker.close()
+
+
+def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> None:
+    lake = lakes.of(settings)
+    for generation in (0, 1, 10):
+        objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
+    with store.connect(settings) as client:
+        client.hset(keys.GENERATIONS, "1", "kept")
+        client.set(keys.row(2, "a" * 32, 1), b"x")
+        with pytest.raises(ValueError, match="is live"):
+            rebuild_swap.drop(client, settings, 0)
+        assert rebuild_swap.drop(client, settings, 1) == 1
+        assert not client.hexists(keys.GENERATIONS, "1")
+    left = {it.name.split("/")[1] for it in lake.list("cold")}
+    assert left == {"generation=0", "generation=10"}
 
 
 def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> None:

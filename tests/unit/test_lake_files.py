@@ -175,6 +175,34 @@ def test_a_compacted_day_is_the_same_log(held: Lake, monkeypatch: pytest.MonkeyP
     assert part.values == before.values[4_321:9_876]
 
 
+def test_an_hour_of_many_rows_is_several_runs_cut_in_the_order_of_the_log(
+    held: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.lake.compact.MOST", 100)
+    monkeypatch.setattr("infra.lake.compact.SMALLEST", 10)
+    monkeypatch.setattr("infra.lake.compact.GROUP", 50)
+    stamps = [DAY + n for n in range(40)]
+    for first in range(0, 400, 40):
+        values = [action(first + n, n % 7, stamp) for n, stamp in enumerate(stamps)]
+        put(held, [lakes.batch(first, values, stamps)])
+    put(held, [lakes.batch(400, [POISON], [DAY + HOUR])])
+    put(held, [lakes.batch(401, [POISON], [DAY + 24 * HOUR])])
+    before = everything(held)
+    # the hour, then the day of that file and the record after it
+    for now, end, groups in ((DAY + 2 * HOUR, 400, 8), (DAY + 30 * HOUR, 401, 9)):
+        (done,) = compact(held, EVENTS.name, 0, now)
+        assert (done.entry.start, done.entry.end) == (0, end)
+        with held.store.open(done.entry.name) as source:
+            read = File(held.store, done.entry, source)
+            rows = read.read(range(read.groups), ["offset", "person"]).to_pylist()
+            assert read.groups == groups, "two a run"
+        for first in range(0, 400, 100):
+            run = rows[first : first + 100]
+            assert {row["offset"] for row in run} == set(range(first, first + 100))
+            assert run == sorted(run, key=lambda row: (row["person"], row["offset"]))
+        assert everything(held)[:5] == before[:5]
+
+
 def test_the_last_file_is_left_alone(held: Lake) -> None:
     put(held, lakes.a_day(400, 5, 4))
     assert compact(held, EVENTS.name, 0, DAY + 12 * HOUR) == []
