@@ -25,7 +25,7 @@ from infra.plan import python_path
 from infra.supervise import System
 from schemas.event import Action
 
-pytestmark = pytest.mark.check
+pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
 LIMIT = 1_500
 SAMPLE = 80
 PEOPLE = 20

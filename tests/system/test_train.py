@@ -14,7 +14,7 @@ from infra.services import wait_until
 from infra.supervise import System
 from tests.system.test_cli import freshet, told_json
 
-pytestmark = pytest.mark.check
+pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
 RATINGS = 6_000
 
 

@@ -30,6 +30,7 @@ def test_there_is_a_recipe_for_each_thing_people_add() -> None:
 
 
 @pytest.mark.check
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_recipe(name: str, tmp_path: Path) -> None:
     for part in PARTS:
