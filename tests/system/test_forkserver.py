@@ -49,11 +49,16 @@ for line in sys.stdin:
     print(json.dumps(told), flush=True)
 """
 CHILD = """
-import json, os, sys, time
+import contextlib, json, os, sys, time
+files = []
+for it in os.listdir("/proc/self/fd"):
+    with contextlib.suppress(FileNotFoundError):  # that of the listing
+        if os.readlink(f"/proc/self/fd/{it}") != "/dev/urandom":  # some Pythons keep it
+            files.append(int(it))
 told = {
     "argv": sys.argv[1:], "name": __name__, "environment": dict(os.environ), "parent": os.getppid(),
     "alone": os.getsid(0) == os.getpgrp() == os.getpid(), "json": "xml.dom" in sys.modules,
-    "files": sorted(int(it) for it in os.listdir("/proc/self/fd"))[:-1],
+    "files": sorted(files),
     "title": open("/proc/self/cmdline").read().strip(chr(0)), "input": sys.stdin.read(),
 }
 print(json.dumps(told), flush=True)
