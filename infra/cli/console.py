@@ -73,10 +73,12 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     return Found(settings, url.rstrip("/"), None)
 
 
-def environment_is_own(data_dir: Path | None) -> bool:
-    """Whether it says all that a process needs, as where `freshet up` starts one: a port of its own for
-    Prometheus, too."""
-    return data_dir is None and "KAFKA_BOOTSTRAP" in os.environ
+def own_settings(data_dir: Path | None) -> Settings | None:
+    """Of an environment that says all that a process needs, as where `freshet up` starts one: a port of its
+    own for Prometheus, too. None where it does not, or a folder is named. Errors: `BadSetting`."""
+    from infra.settings import from_environment
+
+    return from_environment() if data_dir is None and "KAFKA_BOOTSTRAP" in os.environ else None
 
 
 def print_json(value: object) -> None:

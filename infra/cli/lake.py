@@ -11,9 +11,9 @@ import click
 
 from infra.cli.console import (
     console,
-    environment_is_own,
     iso,
     json_option,
+    own_settings,
     print_json,
     system_option,
     table,
@@ -180,7 +180,7 @@ def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
 def keep(every: float | None, data_dir: Path | None) -> None:
     """Compact and sweep, again and again, until SIGTERM. `freshet up` has a process that does."""
     from infra.cli import lake_keep
-    from infra.settings import Settings, from_environment
+    from infra.settings import Settings
 
-    settings = from_environment() if environment_is_own(data_dir) else settings_of(data_dir)
-    lake_keep.run(settings, every or settings.lake_keep_seconds or Settings.lake_keep_seconds)
+    settings = own_settings(data_dir) or settings_of(data_dir)
+    lake_keep.run(settings, every or settings.lake_keep_seconds or Settings().lake_keep_seconds)

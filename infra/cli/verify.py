@@ -9,9 +9,9 @@ import click
 
 from infra.cli.console import (
     console,
-    environment_is_own,
     find,
     json_option,
+    own_settings,
     print_json,
     system_option,
     table,
@@ -99,10 +99,8 @@ def verify_command(
 
 def _again_and_again(data_dir: Path | None, seconds: float) -> None:
     from infra.cli import verify_every
-    from infra.settings import from_environment
 
-    own = environment_is_own(data_dir)
-    verify_every.run(from_environment() if own else find(data_dir).settings, seconds, PEOPLE)
+    verify_every.run(own_settings(data_dir) or find(data_dir).settings, seconds, PEOPLE)
 
 
 def show(report: Report) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.plan import ROOT
 from infra.telemetry import Telemetry
+from schemas.lake import TABLES
 from schemas.topics import EVENTS, SLATES
 from tests import lakes
 from tests.lakes import DAY, everything, put
@@ -67,24 +69,37 @@ def test_a_torn_file_stops_no_other_topic(held: Lake, caplog: pytest.LogCaptureF
     assert len(held.manifest(EVENTS.name, 0).chain()) == 6
 
 
-def test_as_a_process_it_keeps_until_it_is_told_to_end(held: Lake, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "seconds"), [(["--every", "1"], "600"), ([], "0")])
+def test_as_a_process_it_keeps_until_it_is_told_to_end(
+    held: Lake, tmp_path: Path, options: list[str], seconds: str
+) -> None:
+    """Started by hand where the settings start none (0), it does so as often as it does by default."""
     port = services.free_port()
     named = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "FRESHET_DATA_DIR": str(tmp_path)}
+    often = {"FRESHET_LAKE_KEEP_SECONDS": seconds, "FRESHET_METRICS_PORT": str(port)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "infra.cli", "lake", "keep", "--every", "1"],
+        [sys.executable, "-m", "infra.cli", "lake", "keep", *options],
         cwd=ROOT,
-        env={**os.environ, **named, "FRESHET_METRICS_PORT": str(port)},
+        env={**os.environ, **named, **often},
         stderr=subprocess.PIPE,
         text=True,
     )
+
+    def told(name: str) -> Any:
+        return scrape("127.0.0.1", port).get(name, {})
+
     try:
-
-        def told() -> float:
-            return scrape("127.0.0.1", port).get(KEPT, {}).get((), 0.0)
-
-        services.wait_until(told, 30, "it keeps nothing")
-        first = told()
-        services.wait_until(lambda: told() > first, 30, "it keeps once only")
+        last = (("topic", TABLES[-1].topic),)
+        services.wait_until(lambda: last in told("freshet_lake_files"), 30, "it keeps nothing")
+        for _ in range(2 if options else 0):  # one rise may be the first time's end
+            before = told(KEPT)[()]
+            services.wait_until(
+                lambda at=before: told(KEPT)[()] > at,  # type: ignore[misc]
+                30,
+                "it keeps once only",
+            )
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=10)
     finally:
