@@ -173,14 +173,22 @@ def _by_hour(files: Sequence[_Part], cluster: str) -> Iterator[pa.Table]:
     """The rows of an hour each, or of a part of it, hours ascending."""
     order = [(cluster, "ascending"), ("offset", "ascending")]
     for hour in sorted(set().union(*(file.hours for file in files))):
-        held = None
-        for rows in chain.from_iterable(file.of_hour(hour) for file in files if hour in file.hours):
-            held = pa.concat_tables([held, rows]) if held else rows
-            while len(held) > MOST:
-                yield held.slice(0, MOST).sort_by(order)
-                held = held.slice(MOST)
-        if held:
-            yield held.sort_by(order)
+        parts = chain.from_iterable(file.of_hour(hour) for file in files if hour in file.hours)
+        for run in _runs(parts):
+            yield run.sort_by(order)
+
+
+def _runs(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, `MOST` in each but the last."""
+    held, count = [], 0
+    for rows in parts:
+        held.append(rows)
+        count += len(rows)
+        while count > MOST:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, MOST)
+            held, count = [whole.slice(MOST)], count - MOST
+    yield pa.concat_tables(held)
 
 
 def _shared(hours: Iterator[pa.Table]) -> Iterator[pa.Table]:
