@@ -28,7 +28,7 @@ from infra import store
 from infra.kafka import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
-from models.artefact import load
+from models.release.artefact import load
 from schemas import event as events
 from schemas import keys
 from schemas.dead_letter import DeadLetter

@@ -16,8 +16,8 @@ import msgspec
 
 from infra.settings import Settings
 from infra.store import Client
-from models.stats.readout import readout, version_shown
-from models.tables import Tables
+from models.aggregates.tables import Tables
+from models.experiments.readout import readout, version_shown
 from schemas import keys
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held

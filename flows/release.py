@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from infra.store import Client
-from models.release import Release
-from models.vectors import Encoder
+from models.release.person import Encoder
+from models.release.release import Release
 from schemas import keys
 from schemas.control import CURRENT, Current, Held, Released, release_order
 

@@ -27,7 +27,7 @@ from flows.turns import Turns
 from infra import store
 from infra.settings import Settings
 from infra.store import Client
-from models.tables import Hole, Tables
+from models.aggregates.tables import Hole, Tables
 from schemas import facts, fence, keys, tables
 from schemas.alphabet import Millis
 

@@ -38,7 +38,7 @@ MOST_FILTERS: Final = 32
 FEWEST_VARIANTS: Final = 2
 MOST_VARIANTS: Final = 10
 SMALLEST_SHARE: Final = 1e-4
-"""One bucket (`models.assignment`)."""
+"""One bucket (`models.experiments.assignment`)."""
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 # travels in a header, between ";", "=" and ","
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -143,7 +143,7 @@ class Served(
 
 
 class MergedSlate(msgspec.Struct, array_like=True, gc=False):
-    """A slate that is still open, by hashes, with the states of its slots (`models.account.Slate`)."""
+    """A slate that is still open, by hashes, with the states of its slots (`models.outcomes.open_slates`)."""
 
     id: int
     at: Millis
@@ -156,7 +156,7 @@ class MergedSlate(msgspec.Struct, array_like=True, gc=False):
 
 
 class MergedUnit(msgspec.Struct, array_like=True, gc=False):
-    """What was counted of the anonymous id in an experiment so far (`models.account.Unit`)."""
+    """What was counted of the anonymous id in an experiment so far (`models.outcomes.open_slates.Unit`)."""
 
     experiment: int
     version: int

@@ -164,7 +164,14 @@ CONTROL_CHANGES: Final = b"cl:{0}"
 
 
 KEYS: Final = (
-    Key("u:{*}:*", "string", "people", ("serving",), "events", "a person's row (models.features)"),
+    Key(
+        "u:{*}:*",
+        "string",
+        "people",
+        ("serving",),
+        "events",
+        "a person's row (models.features.registry)",
+    ),
     Key("s:{*}:*", "string", "people", ("serving",), "events", "item hashes they acted on, u64 LE"),
     Key("h:{*}:*", "string", "people", ("serving",), "events", "item hashes they hid, u64 LE"),
     Key("p:{*}:*", "string", "people", ("serving",), "events", "their preferences, JSON"),
@@ -182,7 +189,7 @@ KEYS: Final = (
         "people",
         ("serving",),
         "events",
-        "what they were shown: last 64 items, how often and when (models.impressions)",
+        "what they were shown: last 64 items, how often and when (models.outcomes.impressions)",
     ),
     Key(
         "o:{*}:*",
@@ -190,7 +197,7 @@ KEYS: Final = (
         "people",
         ("people",),
         "events",
-        "their open slates, waiting outcomes, counts per experiment, links (models.account)",
+        "their open slates, waiting outcomes, counts per experiment, links (models.outcomes.open_slates)",
     ),
     Key(
         "v:{*}:*",

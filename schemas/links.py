@@ -1,4 +1,4 @@
-"""How an id is tied to others, as readers need it (`models.links` says how it comes about)."""
+"""How an id is tied to others, as readers need it (`models.outcomes.links` says how it comes about)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Data(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`features`: the ranker's columns, in order. `schema`: of them and of the space, as
-    `models.release.schema` makes it. `metrics`: what the trainer measured, the gate's verdict among it.
+    `models.release.artefact.schema` makes it. `metrics`: what the trainer measured, with the gate's verdict.
     """
 
     format: int

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.alphabet import Millis
 
 WINDOWS: Final = ("1h", "24h", "7d", "90d")
-"""Half-lives of the popularity columns, in this order (`models.popularity.HALF_LIVES`)."""
+"""Half-lives of the popularity columns, in this order (`models.aggregates.popularity.HALF_LIVES`)."""
 
 NEIGHBOUR: Final = np.dtype([("item", "<u8"), ("score", "<f4")])
 """An item's neighbours: best first, ties by item hash; `score` is the share of their sums, in (0, 1]."""

@@ -14,7 +14,7 @@ class Vector(msgspec.Struct, array_like=True, gc=False):
     complete: bool
     """The release knew every item that speaks for them; else a reader that knows more encodes anew."""
     grid: bytes
-    """(64,) int16 LE: each coordinate times `models.content.GRID`."""
+    """(64,) int16 LE: each coordinate times `models.release.content.GRID`."""
 
 
 DECODER: Final = msgspec.msgpack.Decoder(Vector)

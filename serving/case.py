@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content, impressions
-from models import interest as interests
-from models.interest import FADING, VECTOR_FADING
-from models.release import Release
+from models.outcomes import impressions
+from models.release import content
+from models.release import interest as interests
+from models.release.interest import FADING, VECTOR_FADING
+from models.release.release import Release
 from schemas.control import Filter, Recipe
 from schemas.identity import item_hash
 from schemas.tables import WINDOWS

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content
+from models.release import content
 from schemas.control import Filter
 from schemas.identity import category_hash, item_hash
 from schemas.item import Item

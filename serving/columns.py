@@ -226,7 +226,7 @@ def _brought(pool: Pool) -> bool:
 
 
 def _cosines(vectors: NDArray[np.float32], kept: Kept, to: NDArray[np.float32]) -> Numbers:
-    # exact in float32, whatever sums it (models.content)
+    # exact in float32, whatever sums it (models.release.content)
     cosines: Numbers = (vectors.take(kept.slots, 0) @ to).astype(np.float64)
     return cosines
 

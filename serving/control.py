@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from models.assignment import assign
+from models.experiments.assignment import assign
 from schemas.alphabet import Pseudonym
 from schemas.control import Body, Experiment, Exploration, Fatigue, Held, Recipe, Released
 from schemas.control_checks import Standing, read, standing

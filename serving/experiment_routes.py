@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra import store
-from models.metrics import BY_NAME
-from models.moments import moments, moments_key
-from models.stats.readout import readout, version_shown
+from models.aggregates.moments import moments, moments_key
+from models.experiments.metrics import BY_NAME
+from models.experiments.readout import readout, version_shown
 from schemas import fence, keys
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held

@@ -1,6 +1,6 @@
 """Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above.
 
-Two of them: by content, and in the space of a release. Both lie on `models.content`'s grid.
+Two of them: by content, and in the space of a release. Both lie on `models.release.content`'s grid.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content, onnx
-from models.release import Release, Vectors
+from models.release import content
+from models.release import runtime as onnx
+from models.release.release import Release, Vectors
 from serving.catalogue import Hashes, ItemTable, Slots
 
 if TYPE_CHECKING:

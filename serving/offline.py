@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from models.release import Release
+from models.release.release import Release
 from schemas.control import Recipe
 from schemas.item import Item
 from schemas.tables import Meta

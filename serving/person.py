@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from infra import store
-from models.features import ROW, ForeignRow, read_row
-from models.impressions import IMPRESSION
+from models.features.registry import ROW, ForeignRow, read_row
+from models.outcomes.impressions import IMPRESSION
 from schemas import fence, keys
 from schemas import links as ties
 from schemas import vector as vectors
@@ -50,7 +50,7 @@ class StoreDown(Exception):
 
 
 class Person(NamedTuple):
-    """`row` as `models.features.ROW` (zeros: never seen); `seen` and `hidden` are item hashes."""
+    """`row` as `models.features.registry.ROW` (zeros: never seen); `seen` and `hidden` are item hashes."""
 
     row: np.void
     seen: Hashes
@@ -59,7 +59,7 @@ class Person(NamedTuple):
     fence: Fence | None
     """Of the person's partition, read together with the rest; None where nothing was folded yet."""
     impressions: NDArray[np.void] = NO_IMPRESSIONS
-    """What they were shown lately, `models.impressions.IMPRESSION`."""
+    """What they were shown lately, `models.outcomes.impressions.IMPRESSION`."""
     vector: Vector | None = None
     """As the flow last made it: good for its release only."""
     links: Links = ties.NONE

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.release import RANKED
+from models.release.release import RANKED
 from serving.case import Case, Numbers
 from serving.columns import COLUMNS, Kept
 from serving.score import Scored

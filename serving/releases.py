@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from infra.settings import Settings
-from models.artefact import BadRelease, load
-from models.release import Release
+from models.release.artefact import BadRelease, load
+from models.release.release import Release
 from serving.catalogue import ItemTable
 from serving.control import Control
 from serving.index import SpaceIndex

@@ -61,7 +61,7 @@ def asking(serving: Serving, query: Query) -> Asking:
 
 
 def assign(serving: Serving, asking: Asking, known: Read) -> Turn:
-    """Variants are drawn with the person's first id, so that a link keeps them (`models.links`).
+    """Variants are drawn with the person's first id, so that a link keeps them (`models.outcomes.links`).
 
     Errors: `Rejected`: no such placement, or filter of it.
     """

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.account import Outcome, Slate, Unit, Waiting
-from models.impressions import IMPRESSION
-from models.outcomes import Left
+from models.outcomes.impressions import IMPRESSION
+from models.outcomes.join import Left
+from models.outcomes.open_slates import Outcome, Slate, Unit, Waiting
 from schemas.event import Merge, MergedImpression, MergedOutcome, MergedSlate, MergedUnit
 
 
@@ -72,6 +72,6 @@ def taken(merge: Merge) -> Left:
 
 
 def impressions(merge: Merge) -> NDArray[np.void]:
-    """`models.impressions.IMPRESSION` rows."""
+    """`models.outcomes.impressions.IMPRESSION` rows."""
     rows: list[Any] = [(told.item, told.count, told.last) for told in merge.impressions]
     return np.array(rows, IMPRESSION)

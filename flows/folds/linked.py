@@ -12,7 +12,7 @@ import numpy as np
 
 from flows.folds.batch import Record, Turn
 from flows.kit.rows import Fetch, Rows
-from models import features
+from models.features import registry as features
 from models.features import ring, window
 from models.features.columns import Columns
 from schemas import event as events

@@ -13,10 +13,10 @@ from flows.folds.batch import Decoded, Hashes, Record, Turn, deduped, layers
 from flows.folds.linked import Linked
 from flows.folds.slates import Slates, told
 from flows.kit.rows import Fetch, Rows
-from models import features
 from models.dedupe import Deduper
+from models.features import registry as features
 from models.features.columns import Columns, Folded
-from models.vectors import Encoder
+from models.release.person import Encoder
 from schemas import event as events
 from schemas import facts, keys
 from schemas.actions import CODE, HIDE, RECENT

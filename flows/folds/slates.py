@@ -1,5 +1,5 @@
-"""The part of the fold that joins what people were shown with what they did (`models.outcomes`), under
-whichever of their ids (`models.links`)."""
+"""The part of the fold that joins what people were shown with what they did (`models.outcomes.join`), under
+whichever of their ids (`models.outcomes.links`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from flows.folds import left
 from flows.folds.batch import Hashes, Turn
 from flows.kit.rows import Fetch
-from models import account as accounts
-from models import impressions, links, outcomes
-from models.account import Account, Mark, Outcome
-from models.outcomes import STATE, Assignment, Effect, Shown
+from models.outcomes import impressions, links
+from models.outcomes import join as outcomes
+from models.outcomes import open_slates as accounts
+from models.outcomes.join import STATE, Assignment, Effect, Shown
+from models.outcomes.open_slates import Account, Mark, Outcome
 from schemas import event as events
 from schemas import facts, keys
 from schemas import links as stored

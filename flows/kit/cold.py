@@ -18,8 +18,8 @@ from infra import cold as objects
 from infra import store
 from infra.settings import Settings
 from infra.store import Client
-from models import impressions
-from models.features import read_row
+from models.features.registry import read_row
+from models.outcomes import impressions
 from schemas import cold, keys
 from schemas.cold import Ask
 from schemas.fence import Fence

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import ROW, pack_rows, read_rows
+from models.features.registry import ROW, pack_rows, read_rows
 from schemas import keys
 
 Fetch = Callable[[list[bytes]], Sequence[bytes | None]]

@@ -18,7 +18,7 @@ from infra.kafka import TopicInfo
 from infra.lake.store import Store, of
 from infra.log import LogReader
 from infra.settings import Settings
-from models.tables import Tables
+from models.aggregates.tables import Tables
 from schemas import snapshot as snapshots
 from schemas.alphabet import Millis
 from schemas.event import number

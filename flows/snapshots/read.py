@@ -15,7 +15,7 @@ from infra import kafka
 from infra.kafka import TopicInfo
 from infra.lake.store import Store, of
 from infra.settings import Settings
-from models.tables import Tables
+from models.aggregates.tables import Tables
 from schemas import snapshot as snapshots
 from schemas.alphabet import Millis
 from schemas.fence import Fence

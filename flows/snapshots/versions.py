@@ -6,8 +6,9 @@ from typing import Any, Final, NamedTuple
 
 from flows.folds import people
 from flows.snapshots.files import ForeignSnapshot
-from models import account, features
-from models import tables as sums
+from models.aggregates import tables as sums
+from models.features import registry as features
+from models.outcomes import open_slates as account
 from schemas import facts
 from schemas.fence import Fence
 from schemas.snapshot import Snapshot, Versions

@@ -106,7 +106,7 @@ def _tables(client: Client) -> list[int]:
 
 def check(client: Client, log: bench_log.Written) -> None:
     """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
-    from models.features import read_rows
+    from models.features.registry import read_rows
 
     counted = people = 0
     names: list[bytes] = list(client.scan_iter(match=b"u:*", count=_SCAN))

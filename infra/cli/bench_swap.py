@@ -17,8 +17,8 @@ import numpy as np
 from infra.cli.bench_load import Generator, NotMeasured
 from infra.cli.changes import current, publish, serve
 from infra.supervise import System
-from models import artefact
-from models.training.writing import save
+from models.release import artefact
+from models.release.write import save
 from schemas.control import Released, release_order
 from schemas.release import ENCODER, HASHES, VECTORS
 

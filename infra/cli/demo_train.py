@@ -12,9 +12,9 @@ from infra.cli.demo_wait import everywhere
 from infra.cli.http import Answer
 from infra.cli.progress import Quiet
 from infra.cli.train_log import TooLittle
-from models.artefact import load
-from models.release import Release
-from models.training.gate import RANKER
+from models.evaluation.gate import RANKER
+from models.release.artefact import load
+from models.release.release import Release
 
 if TYPE_CHECKING:
     from infra.cli.progress import Said

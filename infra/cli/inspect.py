@@ -154,8 +154,8 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     import numpy as np
 
     from infra import generation, store
-    from models.features import read_row
     from models.features.affinity import affinity
+    from models.features.registry import read_row
     from models.features.ring import recent
     from schemas import fence, identity, keys, links
     from schemas.actions import ACTIONS
@@ -215,7 +215,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     import numpy as np
 
     from infra import generation, store
-    from models.popularity import HALF_LIVES
+    from models.aggregates.popularity import HALF_LIVES
     from schemas import identity, keys, tables
 
     field = identity.item_hash(item_id).to_bytes(8, "little")

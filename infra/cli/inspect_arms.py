@@ -9,7 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     import redis
 
-    from models.arms import Arm
+    from models.aggregates.arms import Arm
 
 COLUMNS: Final = (
     "placement", "#served", "#displayed", "#clicked", "#converted", "#explored", "#mean reward",
@@ -23,7 +23,7 @@ def arms_held(client: redis.Redis, arms: bytes, item_id: str) -> list[dict[str, 
     """Every arm of the item, by placement: a look over all arms, since placements may have been anything."""
     import numpy as np
 
-    from models.arms import arm
+    from models.aggregates.arms import arm
     from schemas.identity import item_hash
     from schemas.tables import ARM_KEY
 
@@ -51,7 +51,7 @@ def cells(arm: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _told(placement: str, arm: Arm) -> dict[str, Any]:
-    from models.arms import credible
+    from models.aggregates.arms import credible
 
     beta = arm.beta
     counts = {

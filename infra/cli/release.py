@@ -54,7 +54,7 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
     """The manifest of RELEASE, checked against its files."""
     import msgspec
 
-    from models.artefact import load, manifest_of
+    from models.release.artefact import load, manifest_of
 
     settings = find(data_dir).settings
     _known(settings, release)
@@ -73,7 +73,7 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
 def activate(release: str, data_dir: Path | None) -> None:
     """Let RELEASE serve. Going back to an older one is `rollback`."""
     from infra.cli.changes import serve
-    from models.artefact import load
+    from models.release.artefact import load
 
     settings = find(data_dir).settings
     _known(settings, release)
@@ -90,7 +90,7 @@ def activate(release: str, data_dir: Path | None) -> None:
 def rollback(release: str | None, data_dir: Path | None) -> None:
     """Go back to RELEASE, else to the parent of the one that serves."""
     from infra.cli.changes import serve
-    from models.artefact import load, manifest_of
+    from models.release.artefact import load, manifest_of
 
     settings = find(data_dir).settings
     if release is None:
@@ -111,7 +111,7 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
     import msgspec
 
     from infra import store
-    from models.artefact import BadRelease, manifest_of
+    from models.release.artefact import BadRelease, manifest_of
     from schemas import keys
     from schemas.control import CURRENT, Current, Held, release_order
     from schemas.release import RANKER

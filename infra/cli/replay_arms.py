@@ -18,8 +18,8 @@ import numpy as np
 from infra.cli.replay_live import COUNT, PLACEMENT
 from infra.cli.replay_log import Cut, Facts, Log, State, by_time, fold
 from infra.settings import Settings
-from models.release import Release
-from models.tables import Tables as Sums
+from models.aggregates.tables import Tables as Sums
+from models.release.release import Release
 from schemas.event import Action
 from serving import offline
 from serving.case import Ask, World

@@ -109,9 +109,9 @@ def write(settings: Settings, made: Made, now: int) -> str:
     import numpy as np
 
     from infra.cli.changes import current, publish
-    from models import content
+    from models.release import content
+    from models.release.write import save
     from models.training import vectors
-    from models.training.writing import save
     from schemas.control import Released
     from schemas.release import ENCODER, HASHES, VECTORS, Manifest, Space
     from serving.reads import RELEASE

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from infra.cli.replay_log import Log
 from infra.cli.train_log import Acts
-from models import content
-from models.covisit import nearness
-from models.release import rows_of
+from models.aggregates.covisit import nearness
+from models.release import content
+from models.release.release import rows_of
 from models.training import vectors
 from models.training.vectors import Learnt, Pairs, Visits
 from schemas.facts import Actions

@@ -15,8 +15,8 @@ from infra.cli.replay_arms import Shelf, in_time_order
 from infra.cli.replay_log import Cut, Facts, Log, State, by_time, fold
 from infra.cli.train_log import Target
 from infra.settings import Settings
-from models.release import RANKED, Release
-from models.training.lists import Lists, Ranks
+from models.evaluation.ranking import Lists, Ranks
+from models.release.release import RANKED, Release
 from schemas.control import Recipe
 from schemas.facts import Actions
 from serving import offline

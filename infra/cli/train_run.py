@@ -25,11 +25,11 @@ from infra.cli.train_replay import (
     weigh,
 )
 from infra.settings import Settings
-from models import artefact
-from models.release import RANKED, Release, Space
+from models.evaluation.gate import BUILT_IN, COARSE, RANKER, Arm, Verdict, arms, judge
+from models.evaluation.ranking import Ranks, gains, joined
+from models.release import artefact
+from models.release.release import RANKED, Release, Space
 from models.training import ranker as rankers
-from models.training.gate import BUILT_IN, COARSE, RANKER, Arm, Verdict, arms, judge
-from models.training.lists import Ranks, gains, joined
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.release import Data

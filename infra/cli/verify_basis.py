@@ -14,7 +14,7 @@ from infra.cli.verify_stored import Stored
 from infra.log import LogReader
 from infra.settings import Settings
 from infra.store import Client
-from models.reference import Before
+from models.reference.before import Before
 from schemas import fence as fences
 from schemas import keys
 from schemas.snapshot import Snapshot

@@ -14,9 +14,9 @@ from infra.cli.verify_report import Found
 from infra.cli.verify_walk import Walk
 from infra.log import LogReader
 from infra.settings import Settings
-from models.reference import Partition, Sums
+from models.reference.partition import Partition
 from models.reference.sample import Sample
-from models.reference.sums import Marks
+from models.reference.sums import Marks, Sums
 from schemas.snapshot import Snapshot
 
 

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from infra.cli.verify_report import Found
-from models import account as accounts
-from models import impressions
-from models.features import FEATURES, LINKED, read_row
-from models.reference import Person
+from models.features.registry import FEATURES, LINKED, read_row
+from models.outcomes import impressions
+from models.outcomes import open_slates as accounts
+from models.reference.people import Person
 from schemas import event as events
 from schemas import keys, links
 

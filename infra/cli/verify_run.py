@@ -19,8 +19,7 @@ from infra.generation import live
 from infra.log import LogReader
 from infra.settings import Settings
 from infra.store import Client
-from models.reference import Sums
-from models.reference.sums import Marks
+from models.reference.sums import Marks, Sums
 from schemas.topics import EVENTS
 
 MANY: Final = 50_000

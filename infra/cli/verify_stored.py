@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from infra import store
 from infra.cli.verify_report import Found
 from infra.store import Client
-from models.covisit import HALF_LIFE
-from models.moments import moments
-from models.popularity import HALF_LIVES
+from models.aggregates.covisit import HALF_LIFE
+from models.aggregates.moments import moments
+from models.aggregates.popularity import HALF_LIVES
+from models.aggregates.tables import Tables
 from models.reference.sums import WINDOWS, Marks, Sums, grown
-from models.tables import Tables
 from schemas import keys, tables
 from schemas.tables import ARM, ARM_KEY, MOMENTS_KEY
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from infra.cli.verify_report import Found
 from infra.cli.verify_stored import Pairs, Stored
-from models.covisit import HALF_LIFE, TOP
-from models.popularity import HALF_LIVES
+from models.aggregates.covisit import HALF_LIFE, TOP
+from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
 
 CLOSE: Final = 1e-9

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from infra.log import Batch, LogReader
-from models.reference import Partition
+from models.reference.partition import Partition
 from schemas import event as events
 from schemas.topics import EVENTS
 

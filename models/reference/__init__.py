@@ -5,25 +5,3 @@ compare them with the folds, and `freshet verify` with what Redis holds. Beside 
 own `reference`; here is everything that needs more than one person's actions. They go on from a snapshot
 (`Before`) where the log's beginning is gone.
 """
-
-from __future__ import annotations
-
-from models.reference.before import Before
-from models.reference.outcomes import Came, by_viewer
-from models.reference.partition import Partition
-from models.reference.people import Person
-from models.reference.recents import by_person, facts, hidden, seen
-from models.reference.sums import Sums
-
-__all__ = [
-    "Before",
-    "Came",
-    "Partition",
-    "Person",
-    "Sums",
-    "by_person",
-    "by_viewer",
-    "facts",
-    "hidden",
-    "seen",
-]

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from struct import iter_unpack
 from typing import Any, Final
 
-from models import account, impressions
-from models.features import FEATURES, read_row
+from models.features.registry import FEATURES, read_row
+from models.outcomes import impressions
+from models.outcomes import open_slates as account
 from models.reference.dedupe import Window
 from models.reference.people import Held, Person
 from schemas import event as events

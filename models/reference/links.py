@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.account import Links, Mark
-from models.links import MOST
+from models.outcomes.links import MOST
+from models.outcomes.open_slates import Links, Mark
 from schemas.event import Linking, Merge
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from struct import iter_unpack, pack
 from typing import NamedTuple
 
-from models import account as accounts
-from models.account import Account
-from models.outcomes import GUESTS, SLATES, STATE, WAITING, WINDOW_MS
+from models.outcomes import open_slates as accounts
+from models.outcomes.join import GUESTS, SLATES, STATE, WAITING, WINDOW_MS
+from models.outcomes.open_slates import Account
 from models.reference import plain
 from models.reference.links import Tied
 from schemas import event as events

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from models import impressions
-from models.account import Account
-from models.features import FEATURES
 from models.features.plain import Event
-from models.impressions import Row
+from models.features.registry import FEATURES
+from models.outcomes import impressions
+from models.outcomes.impressions import Row
+from models.outcomes.open_slates import Account
 from models.reference.outcomes import Came, concerns
 from models.reference.recents import Looked, Recents
 from schemas.actions import ACTIONS, HIDE

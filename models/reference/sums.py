@@ -8,9 +8,9 @@ from math import exp2
 from operator import add
 from typing import Any, Final
 
-from models.covisit import HALF_LIFE
+from models.aggregates.covisit import HALF_LIFE
+from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.features.plain import Event
-from models.popularity import GAIN, HALF_LIVES
 from models.reference.outcomes import Came
 from models.reference.recents import Partners, facts
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import lightgbm
 import numpy as np
 
-from models.training.lists import F64, Lists, Rows, spread
+from models.evaluation.ranking import F64, Lists, Rows, spread
 from models.training.onnx import export, in_float32
 
 TREES: Final = 150

@@ -24,9 +24,9 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from models import content
-from models.content import DIM
-from models.release import Vectors
+from models.release import content
+from models.release.content import DIM
+from models.release.release import Vectors
 
 NAME: Final = "covisit+content-1"
 """Of the kind of space."""
@@ -50,7 +50,7 @@ class Visits(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Two items visited in one session; `weight` as `models.tables` has it."""
+    """Two items visited in one session; `weight` as `models.aggregates.tables` has it."""
 
     one: Rows
     other: Rows

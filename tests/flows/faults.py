@@ -19,7 +19,7 @@ from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
 from infra.launcher import die_with_parent
 from infra.settings import Settings, to_environment
-from models.tables import Tables
+from models.aggregates.tables import Tables
 from schemas import event as events
 from schemas import fence as fences
 from schemas import keys, tables

@@ -19,11 +19,11 @@ from flows.release import CurrentRelease
 from infra import store
 from infra.settings import Settings
 from infra.store import Client
-from models import content
-from models.content import DIM
-from models.release import Release, Space
-from models.training.writing import save
-from models.vectors import Encoder, person_vector
+from models.release import content
+from models.release.content import DIM
+from models.release.person import Encoder, person_vector
+from models.release.release import Release, Space
+from models.release.write import save
 from schemas import keys, vector
 from schemas.control import CURRENT, Current, Held, Released
 from schemas.identity import item_hash

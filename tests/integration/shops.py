@@ -14,7 +14,7 @@ from kafka import TopicPartition
 
 from infra import kafka, services, store
 from infra.settings import Settings, signing_key
-from models.features import ROW, pack_rows
+from models.features.registry import ROW, pack_rows
 from schemas import control, event, fence, keys, slate, tables
 from schemas.actions import CODE
 from schemas.event import Served

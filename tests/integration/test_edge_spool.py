@@ -10,7 +10,7 @@ import pytest
 
 from infra import services
 from infra.settings import Settings, signing_key
-from models.features import read_row
+from models.features.registry import read_row
 from schemas import event, item, keys
 from schemas.event import Action, Link, Preferences
 from schemas.identity import pseudonym

@@ -11,9 +11,9 @@ import pytest
 from infra import kafka, services, store
 from infra.kafka_log import Topics
 from infra.settings import Settings
-from models.arms import arm_key
-from models.assignment import assign
-from models.tables import Tables
+from models.aggregates.arms import arm_key
+from models.aggregates.tables import Tables
+from models.experiments.assignment import assign
 from schemas import facts, fence, keys
 from schemas.control import Experiment, Variant
 from tests.flows.faults import Flow

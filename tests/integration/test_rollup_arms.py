@@ -25,8 +25,8 @@ from infra.cli.inspect import item_held
 from infra.cli.tail import records
 from infra.cli.tail_experiments import print_blocks
 from infra.settings import Settings, to_environment
-from models.arms import Arm, arm, arm_key
-from models.moments import moments, moments_key
+from models.aggregates.arms import Arm, arm, arm_key
+from models.aggregates.moments import moments, moments_key
 from schemas import keys, tables
 from schemas.identity import item_hash
 from schemas.readout import Readout, decode

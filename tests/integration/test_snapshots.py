@@ -21,7 +21,7 @@ from infra import kafka, store
 from infra.cli.main import cli
 from infra.kafka_log import Topics
 from infra.settings import Settings, to_environment
-from models.tables import Tables
+from models.aggregates.tables import Tables
 from schemas import event as events
 from schemas import keys
 from schemas.identity import partition_of

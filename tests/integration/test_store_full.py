@@ -22,7 +22,7 @@ from infra.plan import child_environment
 from infra.settings import Settings
 from infra.store import Client
 from models import reference
-from models.features import FEATURES, read_row
+from models.features.registry import FEATURES, read_row
 from schemas import event as events
 from schemas import fence, keys
 from schemas.identity import partition_of

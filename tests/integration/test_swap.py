@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from infra import services
-from models import content
-from models.training.writing import save
+from models.release import content
+from models.release.write import save
 from schemas.control import Current, Released
 from schemas.identity import item_hash
 from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest, Space

@@ -26,9 +26,9 @@ from infra.kafka_log import Topics
 from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment
 from infra.settings import Settings, to_environment
-from models import account as accounts
-from models.features import pack_rows, read_rows
-from models.impressions import IMPRESSION
+from models.features.registry import pack_rows, read_rows
+from models.outcomes import open_slates as accounts
+from models.outcomes.impressions import IMPRESSION
 from schemas import event as events
 from schemas import keys, tables
 from schemas.identity import partition_of

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from infra.cli import verify_stored, verify_tables
 from infra.cli.verify_person import PARTS
 from infra.cli.verify_report import Found, difference
-from models.reference import Before, Partition, Person, Sums
+from models.aggregates.tables import Tables
+from models.reference.before import Before
+from models.reference.partition import Partition
+from models.reference.people import Person
 from models.reference.sample import Sample
-from models.tables import Tables
+from models.reference.sums import Sums
 from schemas import facts, keys
 from tests.laws.test_fold_laws import build, one_action
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits

@@ -22,8 +22,8 @@ from flows.rollup import Overtaken, Rollup
 from infra import store
 from infra.kafka import TopicInfo
 from infra.settings import Settings
-from models.popularity import GAIN, HALF_LIVES
-from models.tables import Hole, Tables
+from models.aggregates.popularity import GAIN, HALF_LIVES
+from models.aggregates.tables import Hole, Tables
 from schemas import event as events
 from schemas import facts, keys, tables
 from schemas import fence as fences

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import covisit
-from models.covisit import Pairs
+from models.aggregates import covisit
+from models.aggregates.covisit import Pairs
 from schemas.tables import NEIGHBOUR
 
 

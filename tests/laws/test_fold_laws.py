@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from models import reference
 from models.dedupe import BUCKETS, Deduper
-from models.features import FEATURES, read_row
 from models.features.plain import Event
+from models.features.registry import FEATURES, read_row
 from schemas import event as events
 from schemas import keys
 from schemas.actions import ACTIONS

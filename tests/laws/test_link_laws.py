@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.folds.batch import layers
-from models import impressions, reference
-from models.features import counts, read_row, ring
-from models.outcomes import STATE
-from models.tables import Tables
+from models import reference
+from models.aggregates.tables import Tables
+from models.features import counts, ring
+from models.features.registry import read_row
+from models.outcomes import impressions
+from models.outcomes.join import STATE
 from schemas import event as events
 from schemas import keys, links
 from schemas.event import Action, Link, Linking, Merge, Served

@@ -1,4 +1,4 @@
-"""The laws of the join: what was shown and what came of it (`models.outcomes`, `models.impressions`)."""
+"""The laws of the join: what was shown and what came of it (`models.outcomes`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.folds.batch import layers
-from models import account as accounts
-from models import impressions, reference
-from models.outcomes import SLATES, WINDOW_MS
+from models import reference
+from models.outcomes import impressions
+from models.outcomes import open_slates as accounts
+from models.outcomes.join import SLATES, WINDOW_MS
 from schemas import event as events
 from schemas import keys
 from schemas.event import Served

@@ -22,8 +22,9 @@ from infra.cli.verify_person import PARTS
 from infra.cli.verify_report import Found
 from infra.kafka import TopicInfo
 from infra.settings import Settings
-from models.features import counts, read_row
-from models.reference import Partition
+from models.features import counts
+from models.features.registry import read_row
+from models.reference.partition import Partition
 from models.reference.sample import Sample
 from schemas import keys
 from tests.laws.world import Record, action, cuts, log_of, person, served

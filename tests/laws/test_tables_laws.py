@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.arms import CLICKED, SERVED, Arm
-from models.arms import arm as arm_of
-from models.moments import moments
-from models.tables import Hole, Tables
+from models.aggregates.arms import CLICKED, SERVED, Arm
+from models.aggregates.arms import arm as arm_of
+from models.aggregates.moments import moments
+from models.aggregates.tables import Hole, Tables
 from schemas import facts, tables
 from schemas.facts import STATES, Entry
 
@@ -223,7 +223,7 @@ def test_nan_of_a_click_changes_nothing_but_its_counter() -> None:
 
 
 def test_many_facts_wait_no_longer_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.tables.AT_ONCE", 5)
+    monkeypatch.setattr("models.aggregates.tables.AT_ONCE", 5)
     log = [Slot(0, 1, 1, n % 3, SERVED, 0, 0.0) for n in range(20)]
     made = Tables(PARTITIONS)
     for each in entries(log, [2])[0]:

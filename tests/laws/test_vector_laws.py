@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from models import content
-from models.features import ROW, read_row
-from models.interest import LAST, VECTOR_FADING, items
-from models.release import NO_SPACE, Space
-from models.vectors import Encoder, Finder, person_vector
+from models.features.registry import ROW, read_row
+from models.release import content
+from models.release.interest import LAST, VECTOR_FADING, items
+from models.release.person import Encoder, Finder, person_vector
+from models.release.release import NO_SPACE, Space
 from schemas import event as events
 from schemas import keys
 from schemas import vector as vectors

@@ -12,10 +12,11 @@ from hypothesis import given
 from infra.cli import verify_person, verify_stored, verify_tables
 from infra.cli.verify_person import PARTS
 from infra.cli.verify_report import Found, Mismatch
-from models.reference import Partition, Sums
+from models.aggregates.tables import Tables
 from models.reference.dedupe import Window
+from models.reference.partition import Partition
 from models.reference.sample import Sample
-from models.tables import Tables
+from models.reference.sums import Sums
 from schemas import facts, keys
 from tests.laws.test_fold_laws import build as actions
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits

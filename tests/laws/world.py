@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from flows.folds.batch import Decoded
 from flows.folds.people import PeopleFold
-from models.tables import Tables
-from models.vectors import Encoder
+from models.aggregates.tables import Tables
+from models.release.person import Encoder
 from schemas import event as events
 from schemas import facts, keys
 from schemas.event import Assigned, Served

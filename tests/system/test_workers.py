@@ -21,7 +21,7 @@ from infra.launcher import die_with_parent
 from infra.settings import Settings, to_environment
 from infra.workers import Workers
 from models import reference
-from models.features import FEATURES, read_row
+from models.features.registry import FEATURES, read_row
 from schemas import event as events
 from schemas import fence, keys
 from schemas.identity import partition_of

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import proba, stats
 
-from models.arms import CLICKED, SERVED, Arm, Arms, arm, arm_key, credible
+from models.aggregates.arms import CLICKED, SERVED, Arm, Arms, arm, arm_key, credible
 from schemas import facts
 from schemas.facts import STATES
 from schemas.identity import category_hash, item_hash
@@ -165,5 +165,5 @@ def test_what_changed_is_published_once() -> None:
 
 def test_only_a_process_that_adds_to_arms_pays_for_river() -> None:
     """A third of a second, and more for scipy, which only who reads an interval needs."""
-    code = "import sys, models.tables; sys.exit('river' in sys.modules)"
+    code = "import sys, models.aggregates.tables; sys.exit('river' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

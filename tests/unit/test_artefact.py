@@ -10,10 +10,10 @@ import lightgbm
 import numpy as np
 import pytest
 
-from models import artefact, content
-from models.artefact import BadRelease
+from models.release import artefact, content
+from models.release.artefact import BadRelease
+from models.release.write import save
 from models.training.onnx import export
-from models.training.writing import save
 from schemas.release import ENCODER, HASHES, MANIFEST, RANKER, VECTORS, Data, Manifest, Space
 
 FEATURES = ("covisit", "content", "popular")

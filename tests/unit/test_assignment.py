@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, chi2_contingency
 
-from models.assignment import BUCKETS, assign, bucket, buckets
+from models.experiments.assignment import BUCKETS, assign, bucket, buckets
 from schemas.alphabet import Pseudonym
 from schemas.control import Experiment, Variant
 

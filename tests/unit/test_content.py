@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import content
+from models.release import content
 from schemas.item import Item
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)

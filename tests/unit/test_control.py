@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.control import Stands
-from models.assignment import assign
+from models.experiments.assignment import assign
 from schemas import control_checks as checks
 from schemas.alphabet import Pseudonym
 from schemas.control import BUILT_IN, Body, Change, Current, Experiment, Held, Recipe, Released

@@ -10,8 +10,8 @@ import pytest
 from infra.cli.replay_arms import Arms, Read, Shelf, play
 from infra.cli.replay_log import Cut, Facts, by_time, fold
 from infra.settings import Settings
-from models import content
-from models.release import Release, Space
+from models.release import content
+from models.release.release import Release, Space
 from schemas.event import Action
 from schemas.identity import item_hash
 from serving import offline

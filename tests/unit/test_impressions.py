@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.impressions import IMPRESSION, SIZE, decayed, read, reference, update, value
+from models.outcomes.impressions import IMPRESSION, SIZE, decayed, read, reference, update, value
 
 slates = st.lists(
     st.tuples(st.integers(0, 60), st.lists(st.integers(1, 90), unique=True, max_size=12)),

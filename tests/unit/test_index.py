@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import content
+from models.release import content
 from schemas.identity import item_hash
 from schemas.item import Item
 from serving.catalogue import ItemTable

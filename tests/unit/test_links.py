@@ -7,9 +7,19 @@ import itertools
 import numpy as np
 import pytest
 
-from models import links
-from models.account import Account, Mark, Outcome, decode, encode
-from models.outcomes import GUESTS, SLATES, WINDOW_MS, Assignment, Shown, act, leave, receive, serve
+from models.outcomes import links
+from models.outcomes.join import (
+    GUESTS,
+    SLATES,
+    WINDOW_MS,
+    Assignment,
+    Shown,
+    act,
+    leave,
+    receive,
+    serve,
+)
+from models.outcomes.open_slates import Account, Mark, Outcome, decode, encode
 from schemas import event as events
 from schemas import keys
 from schemas import links as stored

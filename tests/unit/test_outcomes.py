@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.account import Account, Outcome, decode, encode
-from models.outcomes import (
+from models.outcomes.join import (
     SLATES,
     WAITING,
     WINDOW_MS,
@@ -21,6 +20,7 @@ from models.outcomes import (
     act,
     serve,
 )
+from models.outcomes.open_slates import Account, Outcome, decode, encode
 from schemas.facts import STATES
 
 SERVED, DISPLAYED, CLICKED, CONVERTED = range(len(STATES))

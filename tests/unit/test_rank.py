@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models import content
-from models.release import RANKED
+from models.release import content
+from models.release.release import RANKED
 from schemas.actions import CODE
 from schemas.control import Recipe
 from schemas.event import Preferences

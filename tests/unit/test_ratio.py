@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.stats.ratio import NOTHING, Estimate, lift, ratio
+from models.experiments.ratio import NOTHING, Estimate, lift, ratio
 
 Counts = NDArray[np.int64]
 Z = 1.959964

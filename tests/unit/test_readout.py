@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from infra.cli import tail_experiments
-from models.metrics import METRICS
-from models.moments import Moments
-from models.stats.ratio import lift, ratio
-from models.stats.readout import readout
+from models.aggregates.moments import Moments
+from models.experiments.metrics import METRICS
+from models.experiments.ratio import lift, ratio
+from models.experiments.readout import readout
 from schemas import facts
 from schemas.control import Experiment, Variant
 from schemas.facts import STATES

@@ -11,8 +11,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import interest, vectors
-from models.content import GRID
+from models.release import interest
+from models.release import person as vectors
+from models.release.content import GRID
 from schemas.actions import CODE
 from schemas.control import Exploration, Fatigue, Filter, Recipe
 from schemas.event import Preferences

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.features import ROW, ring
+from models.features import ring
 from models.features.columns import Columns, Folded
+from models.features.registry import ROW
 
 BEGAN = 1_700_006_300_000
 """Not long before the end of a UTC day."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import content
-from models.release import Release, Space
+from models.release import content
+from models.release.release import Release, Space
 from schemas.identity import item_hash
 from serving import offline
 from serving.case import Ask

@@ -16,7 +16,7 @@ from flows.snapshots import BadSnapshot, ForeignSnapshot, NoSnapshot, Snapshot, 
 from infra.kafka import TopicInfo
 from infra.lake.errors import LakeReadOnly
 from infra.settings import Settings
-from models.tables import Tables
+from models.aggregates.tables import Tables
 from schemas import keys
 from tests.laws.world import T0
 from tests.unit.offline import (

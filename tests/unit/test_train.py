@@ -19,9 +19,9 @@ from infra.cli.train_log import BadUntil, TooLittle, acts, cut, plan
 from infra.cli.train_replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
 from infra.cli.train_run import Made, Sizes
 from infra.settings import Settings
-from models import artefact
-from models.release import Release, Space
-from models.training.gate import BUILT_IN, COARSE, RANKER, judge
+from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
+from models.release import artefact
+from models.release.release import Release, Space
 from schemas.event import Action
 from schemas.identity import item_hash
 from serving.people import People

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import artefact, content
-from models.training import gate, lists, ranker, vectors
-from models.training.gate import BUILT_IN, COARSE, RANKER, judge
-from models.training.lists import Lists, gains
+from models.evaluation import gate
+from models.evaluation import ranking as lists
+from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
+from models.evaluation.ranking import Lists, gains
+from models.release import artefact, content
+from models.training import ranker, vectors
 from models.training.onnx import export, in_float32
 from models.training.vectors import Learnt, Pairs, Visits
 from schemas.item import Item

@@ -21,9 +21,9 @@ from infra.log import Batch
 from infra.plan import plan
 from infra.settings import BadSetting, Settings, from_environment
 from infra.telemetry import Telemetry
-from models.reference import Partition, Sums
+from models.reference.partition import Partition
 from models.reference.sample import Sample
-from models.reference.sums import Marks
+from models.reference.sums import Marks, Sums
 from schemas import event as events
 from schemas.fence import Fence
 from tests.laws.world import T0, action, person

@@ -23,11 +23,12 @@ from flows.folds import people
 from flows.offline import Offline
 from infra.log import Batch
 from infra.settings import Settings
-from models import account, features
-from models import tables as sums
-from models.account import Account, Slate, Unit
-from models.features import ForeignRow
-from models.tables import Tables
+from models.aggregates import tables as sums
+from models.aggregates.tables import Tables
+from models.features import registry as features
+from models.features.registry import ForeignRow
+from models.outcomes import open_slates as account
+from models.outcomes.open_slates import Account, Slate, Unit
 from schemas import event as events
 from schemas import facts, keys
 from schemas.event import Merge
@@ -130,7 +131,7 @@ def test_tables(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
         parts = [part for name in sorted(held) for part in (name.encode(), plain(held[name]))]
     # sums of other facts are other sums of the same form
     version = f"{people.VERSION}.{facts.VERSION}.{sums.VERSION}"
-    same_as_before("tables", version, digest(parts), "models.tables.VERSION")
+    same_as_before("tables", version, digest(parts), "models.aggregates.tables.VERSION")
 
 
 def plain(column: np.ndarray[Any, Any]) -> bytes:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content
-from models.features import ROW, VERSION
+from models.features.registry import ROW, VERSION
 from models.features.ring import SIZE, write
-from models.impressions import IMPRESSION
-from models.release import Release, Scores, Space, Vectors
+from models.outcomes.impressions import IMPRESSION
+from models.release import content
+from models.release.release import Release, Scores, Space, Vectors
 from schemas.control import Recipe
 from schemas.event import Preferences
 from schemas.identity import category_hash, item_hash

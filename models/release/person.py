@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content
 from models.features.ring import SIZE
-from models.interest import LAST, SPEAKS, VECTOR_FADING
-from models.release import Space
+from models.release import content
+from models.release.interest import LAST, SPEAKS, VECTOR_FADING
+from models.release.release import Space
 from schemas import vector as stored
 
 U64 = NDArray[np.uint64]
@@ -58,7 +58,7 @@ class Encoder:
         self._find = Finder(space.hashes)
 
     def encode(self, rows: NDArray[np.void]) -> Encoded:
-        """`rows`: (U,) of `models.features.ROW`."""
+        """`rows`: (U,) of `models.features.registry.ROW`."""
         items, speaks = _last(rows)
         found = np.full(items.shape, -1)
         found[speaks] = self._find(items[speaks])

@@ -1,6 +1,6 @@
 """Moments of experiments: over the people of each variant, sums of their counts and of the products.
 
-From them comes every ratio of sums over people with its variance (`models.stats.ratio`). Whole
+From them comes every ratio of sums over people with its variance (`models.experiments.ratio`). Whole
 numbers, added as f(after) - f(before): exact, whatever the order or the batches.
 """
 

@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from struct import pack
 from typing import Final, NamedTuple
 
-from models import links
-from models.account import Account, Counts, Guest, Outcome, Slate, Unit, Waiting
+from models.outcomes import links
+from models.outcomes.open_slates import Account, Counts, Guest, Outcome, Slate, Unit, Waiting
 from schemas.alphabet import Millis
 from schemas.facts import STATES
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arms import Arms
-from models.covisit import Pairs, nearness
-from models.moments import Moments
-from models.popularity import Popularity
+from models.aggregates.arms import Arms
+from models.aggregates.covisit import Pairs, nearness
+from models.aggregates.moments import Moments
+from models.aggregates.popularity import Popularity
 from schemas import facts, tables
 from schemas.facts import Entry
 from schemas.version import Upgrades, current

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from models.account import Account, Links, Mark
+from models.outcomes.open_slates import Account, Links, Mark
 from schemas import links as stored
 
 MOST: Final = 20

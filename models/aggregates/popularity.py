@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decay import Landmark
+from models.aggregates.decay import Landmark
 from schemas.actions import WEIGHT
 from schemas.facts import Actions
 from schemas.tables import WINDOWS

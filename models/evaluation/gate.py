@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from models.training.lists import Ranks, gains, hit_rate, ndcg
+from models.evaluation.ranking import Ranks, gains, hit_rate, ndcg
 
 RANKER: Final = "ranker"
 COARSE: Final = "coarse"

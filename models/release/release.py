@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.content import DIM
+from models.release.content import DIM
 
 Vectors = NDArray[np.float32]
 """(n, `content.DIM`) on `content`'s grid (norm at most 1), so that every inner product is exact."""
@@ -33,7 +33,7 @@ class Space:
     hashes: NDArray[np.uint64]
     vectors: Vectors
     encode: Callable[[Vectors], Vectors]
-    """The vectors of items that it does not hold, from their `models.content` vectors: (n, DIM) each."""
+    """The vectors of items that it does not hold, from their vectors of content: (n, DIM) each."""
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(n,) row of each hash, -1 where there is none."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from models.metrics import METRICS, Metric
-from models.moments import Rows
-from models.stats.ratio import ALPHA, Estimate, lift, of_moments
+from models.aggregates.moments import Rows
+from models.experiments.metrics import METRICS, Metric
+from models.experiments.ratio import ALPHA, Estimate, lift, of_moments
 from schemas.alphabet import Millis
 from schemas.control import Experiment
 from schemas.facts import STATES

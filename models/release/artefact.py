@@ -1,4 +1,4 @@
-"""A release read from disk: only if every byte is what was written (`models.training.writing`)."""
+"""A release read from disk: only if every byte is what was written (`models.release.write`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import content, onnx
-from models.release import Release, Scores, Space, Vectors
+from models.release import content
+from models.release import runtime as onnx
+from models.release.release import Release, Scores, Space, Vectors
 from schemas import release as shape
 from schemas.release import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
 

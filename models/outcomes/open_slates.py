@@ -1,5 +1,5 @@
-"""What is kept of a person's slates and links, as versioned plain data (`models.outcomes` and
-`models.links` say how it changes)."""
+"""What is kept of a person's slates and links, as versioned plain data (`models.outcomes.join` and
+`models.outcomes.links` say how it changes)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.artefact import schema, sha256
+from models.release.artefact import schema, sha256
 from schemas import release as shape
 from schemas.release import FORMAT, MANIFEST, RANKER, File, Manifest
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decay import Landmark
+from models.aggregates.decay import Landmark
 from schemas.tables import NEIGHBOUR
 
 HALF_LIFE: Final = 1825 * 86_400.0

@@ -1,0 +1,1 @@
+"""Sums over people that merge: popularity, co-visitation, arms, moments."""

@@ -1,0 +1,117 @@
+"""FEATURES: everything kept about a person. A new one is a file and a line here.
+
+Each feature module has `FIELDS` (its part of the row's layout), `update(rows, columns, folded)` (one
+batch, vectorised, in place), `value(row)` and `reference(events, merges, before)` (the slow
+definition it must equal). `before` is the value that whatever came earlier left, so that the definition
+goes on from a snapshot: of all is what it makes of the rest, from what it made of the first part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import counts, ring, session, window
+from models.features.columns import Columns, Folded
+from schemas.actions import RECENT
+from schemas.version import Upgrades, current
+
+
+class Feature(NamedTuple):
+    """`order`: "commutative" (late and shuffled events change nothing) or "log-ordered"."""
+
+    name: str
+    order: Literal["commutative", "log-ordered"]
+    fields: tuple[Any, ...]
+    update: Callable[[NDArray[np.void], Columns, Folded], None]
+    value: Callable[[np.void], Any]
+    reference: Callable[..., Any]
+    """(a person's events, merges that they received, the value before them or None) -> value, by the
+    slow definition."""
+
+
+# in the order they run: the window needs the session's rank and the list's repeats
+FEATURES: Final = (
+    Feature("counts", "commutative", counts.FIELDS, counts.update, counts.value, counts.reference),
+    Feature(
+        "session", "log-ordered", session.FIELDS, session.update, session.value, session.reference
+    ),
+    Feature("ring", "commutative", ring.FIELDS, ring.update, ring.value, ring.reference),
+    Feature("window", "log-ordered", window.FIELDS, window.update, window.value, window.reference),
+)
+
+VERSION: Final = 1
+UPGRADES: Final[Upgrades[bytes]] = {}
+"""Row as stored by the version before -> the same of this one (`schemas.version`)."""
+LINKED: Final = 1
+"""Bit of `flags`: this anonymous id was linked, what it does belongs to somebody else."""
+
+
+def _layout() -> np.dtype[np.void]:
+    fields: list[Any] = [("version", "<u2"), ("flags", "<u2")]
+    fields += [field for feature in FEATURES for field in feature.fields]
+    fields.sort(key=lambda field: field[0] == "ring")  # last, so that unused slots are cut off
+    return np.dtype(fields)
+
+
+ROW: Final = _layout()
+FIXED: Final = ROW.itemsize - ring.SIZE * ring.ENTRY.itemsize
+
+
+class ForeignRow(ValueError):
+    """A stored row was written by code of another version, or is not a row."""
+
+
+def upgraded(blob: bytes) -> bytes:
+    """A row as stored by this version or the one before, as one of this. Errors: `ForeignRow`."""
+    held = int.from_bytes(blob[:2], "little")
+    return current("a person's row", held, VERSION, UPGRADES, blob, ForeignRow)
+
+
+def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
+    """(U,) rows as stored; zeros where there is none. Errors: `ForeignRow`."""
+    this = VERSION.to_bytes(2, "little")
+    if any(blob is not None and blob[:2] != this for blob in blobs):
+        blobs = [None if blob is None else upgraded(blob) for blob in blobs]
+    size = ROW.itemsize
+    rows = np.frombuffer(b"".join([(blob or b"").ljust(size, b"\0") for blob in blobs]), np.uint8)
+    if len(rows) != size * len(blobs) or any(
+        blob is not None and len(blob) < FIXED for blob in blobs
+    ):
+        raise ForeignRow("a person's row has the wrong size")
+    return rows.view(ROW).copy()
+
+
+def read_row(blob: bytes | None) -> np.void:
+    """One row as stored; zeros where there is none. Errors: `ForeignRow`."""
+    if blob is None:
+        empty: np.void = np.zeros(1, ROW)[0]
+        return empty
+    blob = upgraded(blob)
+    if not FIXED <= len(blob) <= ROW.itemsize:
+        raise ForeignRow("a person's row has the wrong size")
+    row: np.void = np.frombuffer(blob.ljust(ROW.itemsize, b"\0"), ROW)[0]
+    return row
+
+
+def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
+    """Each row's bytes without the slots of the ring that are still empty."""
+    data, size, entry = rows.tobytes(), ROW.itemsize, ring.ENTRY.itemsize
+    used = FIXED + np.minimum(rows["n"], ring.SIZE).astype(np.int64) * entry
+    return [
+        data[at : at + end]
+        for at, end in zip(range(0, len(data), size), used.tolist(), strict=True)
+    ]
+
+
+def fold(rows: NDArray[np.void], columns: Columns) -> Folded:
+    """Folds a batch into the rows (in place): every feature in turn."""
+    entered = RECENT[columns.action] & ~columns.late
+    folded = Folded(entered, columns.where(entered), before=rows["n"].astype(np.int64))
+    for feature in FEATURES:
+        feature.update(rows, columns, folded)
+    rows["version"] = VERSION
+    return folded

@@ -1,1 +1,0 @@
-"""Statistics of experiments: what may be said of them, and how surely."""
