@@ -18,12 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from infra.backoff import FIRST_DELAY, LAST_DELAY, WORKED_SECONDS
 from infra.launcher import Launcher, Process
 
-FIRST_DELAY: Final = 0.1
-LAST_DELAY: Final = 5.0
-WORKED_SECONDS: Final = 5.0
-"""After so long a run the next failure counts as the first again."""
 GIVE_UP: Final = 5
 """Failures in a row of a process that never once ran `WORKED_SECONDS`, after which it is hopeless.
 Being killed is no failure of its own and doesn't count."""
@@ -248,15 +245,6 @@ def stand_by() -> None:
         (place / str(os.getpid())).touch(exist_ok=False)
         while place.exists():
             time.sleep(0.005)
-
-
-def make_way(nice: int) -> None:
-    """Lets other processes go first, as `os.nice` does; also those of other sessions, where Linux gives each
-    session its share whatever its processes say (sched(7), autogroup)."""
-    os.nice(nice)
-    if nice and os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):  # there is no such thing here
-            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def last_line(log: Path) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas import times
 from schemas.alphabet import Millis
 from schemas.fence import Fence
-from serving import times
 from serving.person import Person
 from serving.recommend import Shown
 

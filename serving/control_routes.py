@@ -16,14 +16,15 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas import times
 from schemas.control import BUILT_IN, Experiment, Held, Recipe
+from schemas.record import Record
 from schemas.topics import CONTROL
-from serving import ingest_control, times
+from serving import ingest_control
 from serving.access import guarded_router, needs
 from serving.body import check_query, path_id
 from serving.control import Control
 from serving.errors import Problem, json_response
-from serving.ingest import Record
 from serving.ingest_control import ExperimentIn, PlacementIn
 from serving.log import NotDurable
 from serving.openapi import answers, body

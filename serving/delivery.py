@@ -10,8 +10,8 @@ from itertools import islice
 from typing import Final
 
 from schemas.identity import partition_of
+from schemas.record import Record
 from schemas.topics import EVENTS, SLATES
-from serving.ingest import Record
 from serving.log import Log, NotDurable
 from serving.metrics import Metrics
 from serving.segments import Frame

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from schemas.alphabet import Millis
-from serving.ingest import Record
+from schemas.record import Record
 from serving.segments import HEAD_BYTES, seal, unseal
 
 _FIXED: Final = struct.Struct("<QHBHI")

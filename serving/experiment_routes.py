@@ -15,14 +15,13 @@ from infra import store
 from models.aggregates.moments import moments, moments_key
 from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown
-from schemas import fence, keys
+from schemas import fence, keys, times
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held
 from schemas.identity import category_hash
 from schemas.readout import Comparison, VariantOut
 from schemas.reject import Rejected
 from schemas.tables import MOMENTS_KEY
-from serving import times
 from serving.access import guarded_router, needs
 from serving.body import check_query, path_id
 from serving.errors import Problem, json_response

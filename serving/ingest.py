@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 from msgspec import UNSET
 
 from schemas import event as events
+from schemas import times
 from schemas.alphabet import Millis
 from schemas.event import EventIn
+from schemas.record import Record
 from schemas.reject import Rejected
-from serving import times
 from serving.batches import Form, Rejection
 from serving.people import People
 from serving.stamp import Arrival, Lookup, stamp
@@ -20,14 +21,6 @@ FORM: Final = Form(EventIn, "events")
 MOST_BYTES: Final = 32 * 1024
 """Of one event as it is logged."""
 _NOT_SAID: Final = (UNSET, UNSET, UNSET)
-
-
-class Record(NamedTuple):
-    """One record for the log; who made it knows its partition."""
-
-    key: bytes
-    partition: int
-    value: bytes
 
 
 class Ask(NamedTuple):

@@ -10,10 +10,10 @@ import msgspec
 from schemas.alphabet import Millis
 from schemas.control import Change, Experiment, Recipe, Subject
 from schemas.control_checks import Standing, check_experiment, check_fits, check_recipe
+from schemas.record import Record
 from schemas.reject import Rejected
 from serving.body import decode
 from serving.columns import COLUMNS
-from serving.ingest import Record
 from serving.sources import SOURCES
 
 SCORED: Final = frozenset([source.name for source in SOURCES] + [column.name for column in COLUMNS])

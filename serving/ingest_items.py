@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from schemas import times
 from schemas.alphabet import Millis
 from schemas.identity import check_id, partition_of
 from schemas.item import DeleteItem, Item, ItemChange, ItemIn, PatchItem, PutItem
+from schemas.record import Record
 from schemas.reject import Rejected
-from serving import times
 from serving.batches import Form, Rejection
 from serving.body import decode
-from serving.ingest import Record
 
 MOST_BYTES: Final = 512 * 1024
 """Of one item as it is logged; Kafka takes a little less than 1 MiB."""

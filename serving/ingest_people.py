@@ -10,8 +10,8 @@ from schemas import event as events
 from schemas.alphabet import Id, Millis
 from schemas.event import Link, Linking, Preferences
 from schemas.identity import check_id
+from schemas.record import Record
 from serving.body import decode
-from serving.ingest import Record
 from serving.ingest_items import check_ids
 from serving.people import People
 

@@ -35,8 +35,8 @@ from kafka.errors import (
 
 from infra import kafka
 from infra.settings import Settings
+from schemas.record import Record
 from serving.hello import answers
-from serving.ingest import Record
 from serving.known import Known
 from serving.producing import DELIVERY_MS, discard, opened
 

@@ -8,11 +8,12 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from schemas import times
 from schemas.alphabet import Millis, Position
 from schemas.identity import check_id
 from schemas.reject import Rejected
 from schemas.tables import WINDOWS
-from serving import cursor, times
+from serving import cursor
 
 MOST_COUNT: Final = 100
 MOST_WAIT_MS: Final = 5000

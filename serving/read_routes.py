@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas import item as items
-from schemas import keys
+from schemas import keys, times
 from schemas.identity import partition_of
-from serving import query, reads, rows, times
+from serving import query, reads, rows
 from serving import status as standing
 from serving.access import demand, guarded_router, needs
 from serving.answer import Answer, AssignedOut, PageOut

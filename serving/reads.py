@@ -6,9 +6,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NamedTuple, TypeVar
 
+from infra.version import RELEASE
 from schemas.alphabet import Millis
 from schemas.control import Recipe
 from schemas.event import Served
@@ -51,17 +51,6 @@ SIMILAR_IN_SPACE: Final = Placed(_like("covisit", "vector"), "similar2")
 POPULAR: Final = Placed(
     Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
 )
-
-
-def _code_version() -> str:
-    try:
-        return version("freshet")
-    except PackageNotFoundError:  # run from its folder
-        return "source"
-
-
-RELEASE: Final = _code_version()
-"""``served_by.release`` where no trained release had a say: the version of this code."""
 
 
 class Watch:

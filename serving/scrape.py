@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from infra.version import RELEASE
 from serving.probe import Probe
-from serving.reads import RELEASE
 from serving.state import Serving
 
 

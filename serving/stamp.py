@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from schemas import times
 from schemas.actions import CODE
 from schemas.alphabet import Millis
 from schemas.event import Action, EventIn, Scalar
 from schemas.identity import check_id
 from schemas.reject import Rejected
-from serving import times
 from serving.people import People, Person
 
 AHEAD: Final[Millis] = 5 * 60_000

@@ -8,8 +8,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from infra import store
-from schemas import fence, keys
-from serving import times
+from schemas import fence, keys, times
 from serving.answer import lag, position
 from serving.scrape import serves
 from serving.state import Serving

@@ -17,6 +17,7 @@ from schemas.alphabet import Position
 from schemas.event import EventIn
 from schemas.identity import check_id
 from schemas.item import ItemIn
+from schemas.record import Record
 from schemas.reject import Rejected
 from schemas.topics import EVENTS, ITEMS
 from serving import ingest, ingest_items, ingest_people
@@ -24,7 +25,7 @@ from serving.access import demand, guarded_router, needs
 from serving.batches import Rejection
 from serving.body import check_query, path_id, read_body
 from serving.errors import Problem, json_response
-from serving.ingest import Ask, Record
+from serving.ingest import Ask
 from serving.ingest_items import ItemPatch
 from serving.ingest_people import LinkIn, PreferencesIn
 from serving.log import NotDurable, Refused

@@ -30,9 +30,9 @@ from typing import Final
 from infra.settings import Settings
 from schemas.alphabet import Millis
 from schemas.identity import partition_of
+from schemas.record import Record
 from serving import aside, entries
 from serving.entries import Entry
-from serving.ingest import Record
 from serving.left import Left
 from serving.log import Log, NotDurable, Refused
 from serving.metrics import Metrics

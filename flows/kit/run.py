@@ -22,7 +22,7 @@ from bytewax.testing import run_main
 
 from flows.kit.commit import Forgotten
 from infra import store
-from infra.processes import LAST_DELAY, WORKED_SECONDS
+from infra.backoff import LAST_DELAY, WORKED_SECONDS
 from infra.settings import Settings
 from infra.store import Client
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra import kafka
-from infra.cli.console import iso
 from infra.settings import Settings
 from schemas import event as events
 from schemas.alphabet import Pseudonym
 from schemas.event import Action
 from schemas.identity import partition_of, pseudonym
+from schemas.times import iso
 from schemas.topics import EVENTS
 
 PEOPLE: Final = 20_000

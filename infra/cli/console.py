@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 from unicodedata import category
@@ -122,18 +122,6 @@ def printable(text: str) -> str:
     'Alien\ufffd[2J\ufffd'
     """
     return "".join("\ufffd" if category(letter) == "Cc" else letter for letter in text)
-
-
-def iso(millis: int | None) -> str:
-    """RFC 3339, UTC, milliseconds; "" for no time.
-
-    >>> iso(1700000000123)
-    '2023-11-14T22:13:20.123Z'
-    """
-    if not millis:
-        return ""
-    text = datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def local(millis: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import console, find, iso, json_option, print_json, system_option, table
+from infra.cli.console import console, find, json_option, print_json, system_option, table
+from schemas.times import iso
 
 if TYPE_CHECKING:
     from infra.letterbox import Letter, Outcome

@@ -8,11 +8,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from infra.cli.console import iso
 from infra.cli.history import Line
 from infra.cli.movielens import Catalogue
 from models import simulator
 from models.simulator import People
+from schemas.times import iso
 
 PICKS: Final = 30
 """What each has found before anything was recommended to them."""

@@ -13,13 +13,13 @@ from infra.cli import inspect_arms
 from infra.cli.console import (
     console,
     find,
-    iso,
     json_option,
     print_json,
     printable,
     system_option,
     table,
 )
+from schemas.times import iso
 
 if TYPE_CHECKING:
     import redis

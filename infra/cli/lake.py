@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import (
-    console,
-    iso,
-    json_option,
-    own_settings,
-    print_json,
-    system_option,
-    table,
-)
+from infra.cli.console import console, json_option, own_settings, print_json, system_option, table
+from schemas.times import iso
 
 if TYPE_CHECKING:
     from infra.lake import Lake

@@ -12,7 +12,7 @@ from infra.lake import Lake
 from infra.lake.compact import compact
 from infra.lake.errors import LakeError
 from infra.lake.sweep import sweep
-from infra.processes import make_way
+from infra.priority import make_way
 from infra.settings import Settings
 from infra.telemetry import Telemetry
 from schemas.lake import TABLES

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from infra.cli.console import iso
+from schemas.times import iso
 
 FILES: Final = ("ratings.csv", "movies.csv")
 PLACES: Final = ("data", "shared/data", "../shared/data")

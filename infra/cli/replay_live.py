@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from infra.cli.console import iso
 from infra.cli.http import Answer, Broken, Client
 from infra.cli.replay_schedule import Step
+from schemas.times import iso
 
 EVENTS: Final = "/v1/events?mode=import"
 PLACEMENT: Final = "replay"

@@ -120,7 +120,8 @@ def run_flow(
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
     from infra.generation import GENERATIONAL
-    from infra.processes import make_way, stand_by
+    from infra.priority import make_way
+    from infra.processes import stand_by
     from infra.settings import from_environment
 
     settings = from_environment()

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.console import (
-    Found,
-    console,
-    find,
-    iso,
-    json_option,
-    print_json,
-    system_option,
-    table,
-)
+from infra.cli.console import Found, console, find, json_option, print_json, system_option, table
+from schemas.times import iso
 
 if TYPE_CHECKING:
     from infra.settings import Settings

@@ -109,12 +109,12 @@ def write(settings: Settings, made: Made, now: int) -> str:
     import numpy as np
 
     from infra.cli.changes import current, publish
+    from infra.version import RELEASE
     from models.release import content
     from models.release.write import save
     from models.training import vectors
     from schemas.control import Released
     from schemas.release import ENCODER, HASHES, VECTORS, Manifest, Space
-    from serving.reads import RELEASE
 
     parent = current(settings)
     manifest = Manifest(

@@ -13,10 +13,9 @@ import redis
 from flows.rollup import Rollup
 from infra import kafka, services, store
 from infra.settings import Settings
-from schemas import fence, keys
+from schemas import fence, keys, times
 from schemas.fence import Fence
 from schemas.tables import META_DECODER
-from serving import times
 from tests.integration.http import Answer, Server, serving
 from tests.integration.loop import AB, NONE, STARTED, TWO_PEOPLE, append, entry, put_experiment
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.item import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
+from schemas.record import Record
 from serving.entries import AT_MOST, MOST_BYTES, Entry, batches, decode, encode
-from serving.ingest import Record
 from serving.left import Left
 from serving.segments import Directory, Place
 from serving.synced import Synced

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from schemas.alphabet import Millis
 from schemas.reject import Rejected
+
+if TYPE_CHECKING:
+    pass
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final[Millis] = 631_152_000_000
@@ -58,3 +61,15 @@ def render(at: Millis) -> str:
 def _second(since: int) -> str:
     """Most times rendered are of the last few seconds."""
     return datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def iso(millis: int | None) -> str:
+    """RFC 3339, UTC, milliseconds; "" for no time.
+
+    >>> iso(1700000000123)
+    '2023-11-14T22:13:20.123Z'
+    """
+    if not millis:
+        return ""
+    text = datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

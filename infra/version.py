@@ -1,0 +1,17 @@
+"""The version of this code, where it is installed."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+
+def code_version() -> str:
+    try:
+        return version("freshet")
+    except PackageNotFoundError:  # run from its folder
+        return "source"
+
+
+RELEASE: Final = code_version()
+"""``served_by.release`` where no trained release had a say: the version of this code."""

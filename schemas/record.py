@@ -1,0 +1,13 @@
+"""One record for the log: its key, its partition, its bytes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """One record for the log; who made it knows its partition."""
+
+    key: bytes
+    partition: int
+    value: bytes
