@@ -16,7 +16,7 @@ from schemas.alphabet import Millis
 Subject = Literal["placement", "experiment", "release", "policy"]
 
 BUILT_IN: Final = ("home", "popular", "replay")
-"""Placements that are there before anybody puts one; what they serve, `serving.control` says."""
+"""Placements that are there before anybody puts one; what they serve, `serving.world.placements` says."""
 RELEASE_ID: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.(0|[1-9]\d{0,8})", re.ASCII)
 """``YYYY-MM-DD.N``: a day, and a number of that day."""
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from schemas.alphabet import Millis
 from schemas.reject import Rejected
-
-if TYPE_CHECKING:
-    pass
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final[Millis] = 631_152_000_000

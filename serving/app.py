@@ -12,16 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.settings import Settings
-from serving import (
-    control_routes,
-    experiment_routes,
-    ops_routes,
-    read_routes,
-    scrape,
-    write_routes,
-)
-from serving.errors import as_problem, problem_response, request_id
-from serving.state import Serving
+from serving import gauges as scrape
+from serving.context import Serving
+from serving.http.errors import as_problem, problem_response, request_id
+from serving.routes import events as write_routes
+from serving.routes import experiments as experiment_routes
+from serving.routes import operations as ops_routes
+from serving.routes import placements as control_routes
+from serving.routes import recommendations as read_routes
 
 VERSION: Final = "1"
 ROUTES: Final = (write_routes, control_routes, experiment_routes, read_routes, ops_routes)

@@ -21,7 +21,7 @@ from infra.cli.replay_schedule import Schedule
 from infra.settings import Settings, signing_key
 from schemas.alphabet import Position
 from schemas.event import Action
-from serving.people import People
+from serving.edge.identity import People
 
 if TYPE_CHECKING:
     from infra.cli.progress import Said

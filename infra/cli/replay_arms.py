@@ -21,12 +21,12 @@ from infra.settings import Settings
 from models.aggregates.tables import Tables as Sums
 from models.release.release import Release
 from schemas.event import Action
-from serving import offline
-from serving.case import Ask, World
-from serving.control import BUILT_IN
-from serving.person import NOBODY, Person, of_log
-from serving.recommend import decide
-from serving.tables import Tables
+from serving.decide import offline
+from serving.decide.case import Ask, World
+from serving.decide.decide import decide
+from serving.decide.person import NOBODY, Person, of_log
+from serving.world.placements import BUILT_IN
+from serving.world.tables import Tables
 
 LATE_MS: Final = 60_000
 Progress = Callable[[int], None]

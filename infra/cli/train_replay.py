@@ -19,17 +19,17 @@ from models.evaluation.ranking import Lists, Ranks
 from models.release.release import RANKED, Release
 from schemas.control import Recipe
 from schemas.facts import Actions
-from serving import offline
-from serving.case import WEIGHTS, Ask, Case, World
-from serving.columns import COLUMNS
-from serving.control import BUILT_IN
-from serving.index import SpaceIndex
-from serving.person import Person, of_log
-from serving.rank import rows
-from serving.recommend import decide
-from serving.rules import eligible
-from serving.score import Scored, score
-from serving.sources import Pool, best, retrieve
+from serving.decide import offline
+from serving.decide.case import WEIGHTS, Ask, Case, World
+from serving.decide.columns import COLUMNS
+from serving.decide.decide import decide
+from serving.decide.person import Person, of_log
+from serving.decide.rank import rows
+from serving.decide.rules import eligible
+from serving.decide.score import Scored, score
+from serving.decide.sources import Pool, best, retrieve
+from serving.world.index import SpaceIndex
+from serving.world.placements import BUILT_IN
 
 RECIPE: Final = BUILT_IN["replay"]
 FEATURES: Final = tuple(column.name for column in COLUMNS)

@@ -33,7 +33,7 @@ from models.training import ranker as rankers
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.release import Data
-from serving.case import WEIGHTS
+from serving.decide.case import WEIGHTS
 
 if TYPE_CHECKING:
     from infra.cli.progress import Said

@@ -18,7 +18,7 @@ from infra.settings import Settings, signing_key
 from schemas import event as events
 from schemas.event import Merge
 from schemas.topics import DEAD_LETTERS, EVENTS
-from serving.people import People
+from serving.edge.identity import People
 from tests.chaos.accounts import Found, Pseudonyms, Row, check
 from tests.chaos.crowd import Crowd
 from tests.chaos.told import Told

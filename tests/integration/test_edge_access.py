@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.settings import BadSetting, Settings, from_environment
-from serving import openapi
-from serving.access import OPEN, SCOPES, Guarded, guarded_router, needs
 from serving.app import create
+from serving.http import openapi
+from serving.http.guard import OPEN, SCOPES, Guarded, guarded_router, needs
 from tests.integration.http import Server, serving
 
 

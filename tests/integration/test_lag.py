@@ -15,7 +15,7 @@ from infra.settings import Settings
 from schemas import fence, keys
 from schemas.fence import Fence
 from schemas.topics import EVENTS
-from serving.lag import LATE
+from serving.state.lag import LATE
 from tests.integration.http import Server, serving
 from tests.integration.outage import Broker
 from tests.integration.test_scrape import flow, own_port, scraped, value
@@ -102,9 +102,9 @@ def test_a_partition_that_was_never_folded_is_behind_by_all_of_it(
 ) -> None:
     import asyncio
 
-    from serving.generation import Generation
-    from serving.lag import Lag
     from serving.metrics import Metrics
+    from serving.state.generation import Generation
+    from serving.state.lag import Lag
 
     async def late() -> bool:
         client = store.connect_async(settings)

@@ -18,7 +18,7 @@ from schemas import control, keys, tables
 from schemas.actions import CODE
 from schemas.identity import anonymous, item_hash, partition_of, pseudonym
 from schemas.item import Item
-from serving.ulid import ulid
+from serving.read.ulid import ulid
 from tests.integration.http import serving
 from tests.integration.shops import Shop, fill, logged, opened
 from tests.unit.worlds import NOW

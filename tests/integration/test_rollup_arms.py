@@ -31,11 +31,11 @@ from schemas import keys, tables
 from schemas.identity import item_hash
 from schemas.readout import Readout, decode
 from schemas.topics import EXPERIMENTS
-from serving.catalogue import ItemTable
-from serving.follow import Gap
-from serving.generation import Generation
-from serving.hydrate import TablesFollower
-from serving.tables import Tables
+from serving.state.follow import Gap
+from serving.state.followers import TablesFollower
+from serving.state.generation import Generation
+from serving.world.catalogue import ItemTable
+from serving.world.tables import Tables
 from tests.integration.loop import AB, NONE, TWO_PEOPLE, append, entry, put_experiment
 
 CLICKED = Arm(2, 0, 1, 1, 0, 2.0, 0.5)

@@ -14,11 +14,11 @@ from infra.settings import Settings
 from schemas.alphabet import Pseudonym
 from schemas.event import Served
 from schemas.slate import Slate
-from serving.log import Log
+from serving.log.producer import Log
+from serving.log.slates import Slates
 from serving.metrics import Metrics
-from serving.segments import Directory, Frame, encode
-from serving.slates import Slates
-from serving.spool import Spool
+from serving.spool.segments import Directory, Frame, encode
+from serving.spool.spool import Spool
 from tests.integration.arrived import arrived, left
 
 PEOPLE = [Pseudonym(f"{n:032x}") for n in range(7)]

@@ -13,7 +13,7 @@ import pytest
 
 from infra import services, store
 from infra.settings import Settings
-from serving.producing import DELIVERY_MS
+from serving.log.connect import DELIVERY_MS
 from tests.integration.arrived import arrived, left
 from tests.integration.http import metric, serving
 from tests.integration.outage import Broker

@@ -11,8 +11,8 @@ import uvloop
 from infra import services, store
 from infra.settings import Settings
 from schemas.event import Pseudonym
-from serving.generation import Generation
-from serving.person import PersonReader, StoreDown
+from serving.decide.person import PersonReader, StoreDown
+from serving.state.generation import Generation
 from tests.chaos.proxy import HOST, Proxies
 
 READS = 800

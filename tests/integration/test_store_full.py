@@ -27,7 +27,8 @@ from schemas import event as events
 from schemas import fence, keys
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
-from serving import generation, person
+from serving.decide import person
+from serving.state import generation
 from tests.flows.faults import traffic, whole_log
 
 

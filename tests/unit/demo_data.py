@@ -8,7 +8,7 @@ from infra.cli.movielens import Catalogue, Item, Rating
 from infra.cli.replay_log import Log
 from schemas import item as items
 from schemas.event import Action
-from serving.people import People
+from serving.edge.identity import People
 
 PARTITIONS = 3
 KEY = (1, b"k" * 32)

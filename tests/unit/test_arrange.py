@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models import exploration
-from serving.arrange import (
+from serving.decide.arrange import (
     CATEGORY_CAP,
     FRESH,
     HEAD,

@@ -18,8 +18,8 @@ from schemas.alphabet import Pseudonym
 from schemas.control import BUILT_IN, Body, Change, Current, Experiment, Held, Recipe, Released
 from schemas.event import Assigned
 from schemas.reject import Rejected
-from serving import control as serving
-from serving.control import DEFAULT, HOME, POPULAR, REPLAY, Control
+from serving.world import placements as serving
+from serving.world.placements import DEFAULT, HOME, POPULAR, REPLAY, Control
 
 DIGEST = "0" * 64
 OLD, NEW = "2026-11-23.9", "2026-11-23.10"

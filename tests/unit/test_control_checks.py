@@ -21,7 +21,7 @@ from schemas.control import (
     release_order,
 )
 from schemas.reject import Rejected
-from serving import control as serving
+from serving.world import placements as serving
 
 NAN, INFINITY = float("nan"), float("inf")
 DIGEST = "0" * 64

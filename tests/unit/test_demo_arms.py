@@ -14,9 +14,9 @@ from models.release import content
 from models.release.release import Release, Space
 from schemas.event import Action
 from schemas.identity import item_hash
-from serving import offline
-from serving.people import People
-from serving.person import NOBODY
+from serving.decide import offline
+from serving.decide.person import NOBODY
+from serving.edge.identity import People
 from tests.unit import demo_data
 
 PEOPLE = People(demo_data.KEY, demo_data.PARTITIONS)

@@ -25,7 +25,7 @@ from infra.cli.replay_schedule import Schedule
 from models.simulator import Look
 from schemas.control_checks import check_experiment
 from schemas.readout import Readout
-from serving.ingest_control import ExperimentIn
+from serving.edge.control import ExperimentIn
 
 COUNTS = {"served": 100, "displayed": 40, "clicked": 6, "converted": 1}
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from schemas.item import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
 from schemas.record import Record
-from serving.entries import AT_MOST, MOST_BYTES, Entry, batches, decode, encode
-from serving.left import Left
-from serving.segments import Directory, Place
-from serving.synced import Synced
+from serving.log.orphan_writes import Left
+from serving.spool.frames import AT_MOST, MOST_BYTES, Entry, batches, decode, encode
+from serving.spool.segments import Directory, Place
+from serving.spool.synced import Synced
 
 BYTES = st.binary(max_size=30)
 RECORDS = st.lists(st.builds(Record, BYTES, st.integers(0, 65535), BYTES), max_size=8)

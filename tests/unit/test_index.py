@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from models.release import content
 from schemas.identity import item_hash
 from schemas.item import Item
-from serving.catalogue import ItemTable
-from serving.index import ContentIndex, SpaceIndex, VectorIndex
+from serving.world.catalogue import ItemTable
+from serving.world.index import ContentIndex, SpaceIndex, VectorIndex
 from tests.unit.worlds import WORDS, catalogue, release
 
 NOW = (("a", "love"), ("c", "river"))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from schemas.event import Action, decode
 from schemas.identity import partition_of, pseudonym
 from schemas.reject import Rejected
-from serving.errors import Problem
-from serving.ingest import Ask, Ingested, ingest
-from serving.people import People
+from serving.edge.events import Ask, Ingested, ingest
+from serving.edge.identity import People
+from serving.http.errors import Problem
 
 KEY = (1, b"k" * 32)
 PARTITIONS = 4

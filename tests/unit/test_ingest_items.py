@@ -16,8 +16,10 @@ from schemas.event import Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.item import DeleteItem, Item, PutItem
 from schemas.reject import Rejected
-from serving import ingest_control, ingest_items, ingest_people
-from serving.people import People
+from serving.edge import control as ingest_control
+from serving.edge import items as ingest_items
+from serving.edge import people as ingest_people
+from serving.edge.identity import People
 
 KEY = (1, b"k" * 32)
 NOW = 1_767_225_600_000

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.alphabet import Position
 from schemas.reject import Rejected
-from serving import cursor, query, rows
-from serving.errors import Problem
+from serving.http.errors import Problem
+from serving.read import cursor, query, rows
 
 
 def test_everything_at_once() -> None:

@@ -15,13 +15,13 @@ from schemas.event import Preferences
 from schemas.identity import item_hash
 from schemas.item import Item
 from schemas.tables import NEIGHBOUR, WINDOWS
-from serving.case import Ask, Case, World
-from serving.columns import COLUMNS, SMALL
-from serving.person import NOBODY, Person
-from serving.rank import rank, rows, unknown
-from serving.rules import eligible
-from serving.score import score
-from serving.sources import retrieve
+from serving.decide.case import Ask, Case, World
+from serving.decide.columns import COLUMNS, SMALL
+from serving.decide.person import NOBODY, Person
+from serving.decide.rank import rank, rows, unknown
+from serving.decide.rules import eligible
+from serving.decide.score import score
+from serving.decide.sources import retrieve
 from tests.unit.worlds import (
     DAY_MS,
     NOW,

@@ -21,14 +21,14 @@ from schemas.identity import item_hash
 from schemas.item import Item
 from schemas.tables import NEIGHBOUR, WINDOWS
 from schemas.vector import Vector
-from serving import cursor
-from serving.arrange import HEAD, cap
-from serving.case import Ask, Case, World
-from serving.explain import ALIKE, WHY
-from serving.person import NOBODY, Person
-from serving.rank import rows
-from serving.recommend import Decision, decide
-from serving.sources import CANDIDATES, Drawn, Pool, best, retrieve
+from serving.decide.arrange import HEAD, cap
+from serving.decide.case import Ask, Case, World
+from serving.decide.decide import Decision, decide
+from serving.decide.explain import ALIKE, WHY
+from serving.decide.person import NOBODY, Person
+from serving.decide.rank import rows
+from serving.decide.sources import CANDIDATES, Drawn, Pool, best, retrieve
+from serving.read import cursor
 from tests.unit.worlds import (
     DAY_MS,
     NOW,

@@ -11,8 +11,8 @@ from schemas.control import Filter
 from schemas.event import Preferences
 from schemas.identity import item_hash
 from schemas.item import Item
-from serving.case import Ask, Case
-from serving.rules import RULES, eligible
+from serving.decide.case import Ask, Case
+from serving.decide.rules import RULES, eligible
 from tests.unit.worlds import DAY_MS, NOW, person, world
 
 SHOP = [

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.score import ranked
+from serving.decide.score import ranked
 
 scores = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1.0])
 

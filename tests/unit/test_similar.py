@@ -7,11 +7,11 @@ import numpy as np
 from models.release import content
 from models.release.release import Release, Space
 from schemas.identity import item_hash
-from serving import offline
-from serving.case import Ask
-from serving.person import NOBODY
-from serving.reads import SIMILAR, SIMILAR_IN_SPACE
-from serving.recommend import decide
+from serving.decide import offline
+from serving.decide.case import Ask
+from serving.decide.decide import decide
+from serving.decide.person import NOBODY
+from serving.read.recommend import SIMILAR, SIMILAR_IN_SPACE
 from tests.unit import worlds
 
 ITEMS = worlds.catalogue(60, 6, 3)

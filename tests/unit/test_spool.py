@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.segments import START, Directory, Frame, Place, decode, encode
-from serving.spool import SEGMENT_SECONDS, Spool
+from serving.spool.segments import START, Directory, Frame, Place, decode, encode
+from serving.spool.spool import SEGMENT_SECONDS, Spool
 
 BYTES = st.binary(max_size=40)
 FRAMES = st.lists(st.builds(Frame, BYTES, BYTES, BYTES, BYTES), max_size=8)

@@ -24,8 +24,8 @@ from models.release import artefact
 from models.release.release import Release, Space
 from schemas.event import Action
 from schemas.identity import item_hash
-from serving.people import People
-from serving.rank import unknown
+from serving.decide.rank import unknown
+from serving.edge.identity import People
 from tests.unit import demo_data
 
 PEOPLE = People(demo_data.KEY, demo_data.PARTITIONS)

@@ -18,12 +18,12 @@ from schemas.event import Preferences
 from schemas.identity import category_hash, item_hash
 from schemas.item import Item
 from schemas.tables import ARM, ARM_KEY, NEIGHBOUR, WINDOWS, Meta, Published
-from serving import offline
-from serving.case import World
-from serving.columns import COLUMNS
-from serving.control import DEFAULT
-from serving.index import SpaceIndex
-from serving.person import Person
+from serving.decide import offline
+from serving.decide.case import World
+from serving.decide.columns import COLUMNS
+from serving.decide.person import Person
+from serving.world.index import SpaceIndex
+from serving.world.placements import DEFAULT
 
 NOW = 1_700_000_000_000
 DAY_MS = 86_400_000

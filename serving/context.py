@@ -1,0 +1,111 @@
+"""`Serving`: everything a request may need, made once per process and passed by hand."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.requests import Request
+
+from infra import store
+from infra.settings import Settings, signing_key
+from schemas.alphabet import Millis
+from serving.decide.person import PersonReader
+from serving.edge.identity import People
+from serving.log.producer import Log
+from serving.log.slates import Slates
+from serving.log.writes import Writes
+from serving.metrics import Metrics
+from serving.state.background import Part
+from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
+from serving.state.generation import Generation
+from serving.state.lag import Lag
+from serving.state.probe import Probe
+from serving.state.releases import Releases
+from serving.world.catalogue import ItemTable
+from serving.world.index import ContentIndex
+from serving.world.placements import Control
+from serving.world.tables import Tables
+
+
+def wall_clock() -> Millis:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class Serving:
+    settings: Settings
+    redis: redis.asyncio.Redis
+    log: Log
+    people: People
+    catalogue: ItemTable = field(default_factory=ItemTable)
+    metrics: Metrics = field(default_factory=Metrics)
+    clock: Callable[[], Millis] = wall_clock
+    parts: list[Part] = field(default_factory=list)
+    make_id: Callable[[], str] = field(default_factory=lambda: numbered(secrets.token_hex(10)))
+    tables: Tables = field(init=False)
+    index: ContentIndex = field(init=False)
+    control: Control = field(default_factory=Control)
+    generation: Generation = field(init=False)
+    lag: Lag = field(init=False)
+    reader: PersonReader = field(init=False)
+    releases: Releases = field(init=False)
+    slates: Slates = field(init=False)
+    writes: Writes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tables = Tables(self.catalogue)
+        self.index = ContentIndex(self.catalogue, self.settings.exact_search)
+        self.generation = Generation(self.redis)
+        self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
+        self.reader = PersonReader(self.redis, self.generation)
+        self.releases = Releases(self.settings, self.control, self.catalogue, self.metrics)
+        self.slates = Slates(self.log, self.settings, self.metrics)
+        self.writes = Writes(self.log, self.settings, self.metrics)
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Serving:
+        """Connects, and starts the parts. Errors: `KafkaError`, `kafka.TopicMismatch`, `BadSetting`."""
+        people = People(signing_key(settings), settings.partitions)
+        log = await Log.open(settings)
+        # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
+        # a lesser answer to give, and whoever follows a stream has a back-off of their own
+        client = store.connect_async(settings, retry=Retry(NoBackoff(), 1))
+        serving = cls(settings, client, log, people)
+        serving.parts += [
+            Probe(settings, client),
+            serving.generation,
+            serving.lag,
+            ControlFollower(client, serving.control),
+            CatalogueFollower(client, serving.index, settings.partitions),
+            TablesFollower(client, serving.tables, serving.generation),
+            serving.releases,
+            serving.slates,
+            serving.writes,
+        ]
+        for part in serving.parts:
+            await part.start()
+        return serving
+
+    async def close(self) -> None:
+        for part in reversed(self.parts):
+            await part.stop()
+        await self.log.close()
+        await self.redis.aclose()
+
+
+def numbered(prefix: str) -> Callable[[], str]:
+    """Ids that nobody else makes: a random prefix of this process, and a number."""
+    numbers = itertools.count()
+    return lambda: f"{prefix}{next(numbers):x}"
+
+
+def state(request: Request) -> Serving:
+    found: Serving = request.app.state.serving
+    return found

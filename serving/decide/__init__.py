@@ -1,0 +1,1 @@
+"""One decision, a function of its arguments: no clock, no socket."""

@@ -1,0 +1,255 @@
+"""COLUMNS: what a score is made of, and what a ranker may see. A new one is a function and a line here.
+
+Values do not depend on the rate of events nor on who else is a candidate. A co-visitation score is a
+probability, typically .01 to .1, which is why the built-in weights of the others are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.affinity import affinity as decayed
+from models.features.session import GAP_MS
+from schemas.tables import WINDOWS
+from serving.decide.case import Case, Numbers
+from serving.decide.sources import ALONE, DAY_MS, MINUTE_MS, Places, Pool
+from serving.world.catalogue import NEVER, Slots
+
+FRESH_DAYS: Final = 30
+"""Half-life of the column `fresh`."""
+SMALL: Final = 1e-3
+"""Share of the most popular item's popularity that the log-scaled columns call nothing."""
+Why = Literal["", "covisit", "content", "vector", "popular", "category", "fresh"]
+
+
+class Kept(NamedTuple):
+    """(k,) candidates of a pool: their numbers in it, and their slots."""
+
+    numbers: Places
+    slots: Slots
+
+
+class Column(NamedTuple):
+    """`value(case, pool, kept)`: (k,) for the candidates kept; None where it can tell nothing of this
+    person, which counts as 0. `why`: the reason it gives where it counts most; "" is none."""
+
+    name: str
+    value: Callable[[Case, Pool, Kept], Numbers | None]
+    why: Why = ""
+
+
+def covisit(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """Neighbour scores, averaged over what speaks for the person by weight: about p(item | them)."""
+    return pool.sums("covisit")[kept.numbers] if _brought(pool) else None
+
+
+def covisit_best(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """The best score in the list of any one entry of the interest."""
+    if not _brought(pool):
+        return None
+    best, drawn = np.zeros(len(pool.slots)), pool.drawn["covisit"]
+    np.maximum.at(best, pool.numbers["covisit"], drawn.values / case.interest.weights[drawn.by])
+    return best[kept.numbers]
+
+
+def covisit_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """The score in the list of the newest entry."""
+    if not _brought(pool):
+        return None
+    last, drawn = np.zeros(len(pool.slots)), pool.drawn["covisit"]
+    own = np.flatnonzero(drawn.by == 0)
+    last[pool.numbers["covisit"][own]] = drawn.values[own] / case.interest.weights[0]
+    return last[kept.numbers]
+
+
+def covisit_count(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """The share of entries in whose lists it stands."""
+    if not _brought(pool):
+        return None
+    counts = np.bincount(pool.numbers["covisit"], minlength=len(pool.slots))
+    return counts[kept.numbers] / len(case.interest.slots)
+
+
+def covisit_back(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """The other way round: scores of the entries in the candidate's own list, by weight, so about
+    p(them | item). For the few that are ranked: it looks up a list a candidate."""
+    interest, lists = case.interest, case.world.tables.neighbours
+    if not len(interest.slots) or not len(kept.slots):
+        return None
+    found = [lists.get(slot, ALONE) for slot in kept.slots.tolist()]
+    lengths = [len(listed.slots) for listed in found]
+    weights = np.bincount(interest.slots, interest.weights, len(case.world.items.hash))
+    terms = weights[np.concatenate([listed.slots for listed in found])]
+    terms *= np.concatenate([listed.scores for listed in found])
+    owners = np.arange(len(found)).repeat(lengths)
+    return np.bincount(owners, terms, len(found)).astype(np.float64, copy=False)
+
+
+def content(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """Cosine of contents to what speaks for the person, at least 0."""
+    if not len(case.interest.slots):
+        return None
+    return np.maximum(_cosines(case.world.items.vectors, kept, case.likeness), 0)
+
+
+def content_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """The same, to the newest entry alone."""
+    if not len(case.interest.slots):
+        return None
+    vectors = case.world.items.vectors
+    return np.maximum(_cosines(vectors, kept, vectors[case.interest.slots[0]]), 0)
+
+
+def vector(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """Cosine to the person in the release's space."""
+    if case.world.space is None or case.vector is None:
+        return None
+    return _cosines(case.world.space.vectors, kept, case.vector)
+
+
+def vector_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """The same, to the newest entry of the interest alone."""
+    if case.world.space is None or not len(case.interest.slots):
+        return None
+    vectors = case.world.space.vectors
+    return _cosines(vectors, kept, vectors[case.interest.slots[0]])
+
+
+def popular(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """Popularity relative to the most popular item."""
+    return case.world.tables.share(kept.slots, case.window)
+
+
+def popular_like(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """By how much it is more popular than what speaks for the person: the logarithm of its popularity
+    less the mean of theirs, by weight, -1 to 1."""
+    interest, tables = case.interest, case.world.tables
+    if not len(interest.slots):
+        return None
+    theirs = _scaled(tables.share(interest.slots, case.window)) @ interest.weights
+    likeness: Numbers = _scaled(tables.share(kept.slots, case.window)) - theirs
+    return likeness
+
+
+def _lately(window: int) -> Callable[[Case, Pool, Kept], Numbers]:
+    def value(case: Case, pool: Pool, kept: Kept) -> Numbers:
+        """Popularity with this half-life relative to the most popular item, by its logarithm, 0 to 1."""
+        return _scaled(case.world.tables.share(kept.slots, window))
+
+    return value
+
+
+def _scaled(share: Numbers) -> Numbers:
+    scaled: Numbers = np.log1p(share / SMALL) / np.log1p(1 / SMALL)
+    return scaled
+
+
+def fresh(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """2^(-age / `FRESH_DAYS`) since it was published; 0 where nobody said when."""
+    published = case.world.items.published[kept.slots]
+    age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_DAYS * DAY_MS)
+    return np.where(published != NEVER, np.exp2(-age), 0.0)
+
+
+def shown(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """How often and how lately the person was shown it (`Case.shown`)."""
+    return case.shown(kept.slots) if len(case.person.impressions) else None
+
+
+def category(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """1 for a primary category that the person said they like, else 0."""
+    preferences = case.person.preferences
+    if not case.personal or preferences is None or not preferences.liked_categories:
+        return None
+    items = case.world.items
+    liked = np.zeros(len(items.categories.texts))
+    liked[[items.categories.find(name) or 0 for name in preferences.liked_categories]] = 1
+    liked[0] = 0
+    return liked[items.category[kept.slots]]
+
+
+def affinity(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """What the person did lately in the primary category, relative to their dearest, -1 to 1."""
+    if not case.personal:
+        return None
+    items = case.world.items
+    hashes, sums = decayed(case.person.row, case.ask.now)
+    top = sums.max(initial=0.0)
+    if not top > 0:
+        return None
+    leaning = np.zeros(len(items.categories.texts))
+    numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
+    leaning[numbers] = np.maximum(sums / top, -1)
+    leaning[0] = 0
+    return leaning[items.category[kept.slots]]
+
+
+def same_category_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """1 for the primary category of the newest entry, else 0."""
+    if not len(case.interest.slots):
+        return None
+    categories = case.world.items.category
+    newest = categories[case.interest.slots[0]]
+    return (categories[kept.slots] == newest).astype(np.float64) if newest else None
+
+
+def history(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """log(1 + how many actions the person has), for every candidate."""
+    return (
+        np.full(len(kept.slots), np.log1p(float(case.person.row["n"]))) if case.personal else None
+    )
+
+
+def session(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """log(1 + how many of them in this session), 0 once it ended, for every candidate."""
+    row = case.person.row
+    if not case.personal or case.ask.now - int(row["session_last"]) > GAP_MS:
+        return None
+    return np.full(len(kept.slots), np.log1p(float(row["session_n"])))
+
+
+def idle(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+    """log(1 + minutes since the newest of them), for every candidate."""
+    newest = int(case.person.row["newest"])
+    if not case.personal or not newest:
+        return None
+    minutes = max(case.ask.now - newest, 0) / MINUTE_MS
+    return np.full(len(kept.slots), np.log1p(minutes))
+
+
+def _brought(pool: Pool) -> bool:
+    return "covisit" in pool.drawn and len(pool.drawn["covisit"].slots) > 0
+
+
+def _cosines(vectors: NDArray[np.float32], kept: Kept, to: NDArray[np.float32]) -> Numbers:
+    # exact in float32, whatever sums it (models.release.content)
+    cosines: Numbers = (vectors.take(kept.slots, 0) @ to).astype(np.float64)
+    return cosines
+
+
+COLUMNS: Final = (
+    Column("covisit", covisit, "covisit"),
+    Column("covisit_best", covisit_best, "covisit"),
+    Column("covisit_last", covisit_last, "covisit"),
+    Column("covisit_count", covisit_count, "covisit"),
+    Column("covisit_back", covisit_back, "covisit"),
+    Column("vector", vector, "vector"),
+    Column("vector_last", vector_last, "vector"),
+    Column("content", content, "content"),
+    Column("content_last", content_last, "content"),
+    Column("popular", popular, "popular"),
+    Column("popular_like", popular_like, "popular"),
+    *(Column(f"popular_{name}", _lately(at), "popular") for at, name in enumerate(WINDOWS[:3])),
+    Column("fresh", fresh, "fresh"),
+    Column("category", category, "category"),
+    Column("affinity", affinity, "category"),
+    Column("same_category_last", same_category_last, "category"),
+    Column("shown", shown),
+    Column("history", history),
+    Column("session", session),
+    Column("idle", idle),
+)

@@ -1,0 +1,220 @@
+"""One recommendation: retrieve > eligible > score > rank > arrange > explain, a stage a line.
+
+`decide` is a function of its arguments alone: no clock, no socket, no randomness but what the seed of
+the request gives. Read, assign and log stand around it (`serving.read.recommend`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal, NamedTuple
+
+from serving.decide.arrange import (
+    CATEGORY_CAP,
+    HEAD,
+    OWNER_CAP,
+    Arranged,
+    Limits,
+    Line,
+    arrange,
+    cap,
+)
+from serving.decide.case import Ask, Case, World
+from serving.decide.explain import EXPLORED, Contribution, Reason, contributions, reasons
+from serving.decide.person import Person
+from serving.decide.rank import Ranked, rank, rows, wanted
+from serving.decide.rules import Verdict, eligible
+from serving.decide.score import Scored, score
+from serving.decide.sources import Pool, best, retrieve
+
+DEEPER: Final = 50
+BEYOND: Final = "beyond"
+"""In `Decision.removed`: those that may be shown, but were more than are scored."""
+Explain = Literal["none", "reason", "full"]
+Tick = Callable[[str], None]
+
+
+class Shown(NamedTuple):
+    """One item of a slate. `sources` brought it; `contributions` only where all was asked for.
+
+    `explore`: the last slot was drawn, and not greedily. `probability`: with which this slot came to
+    hold it, given the ones above. `features`: its row for the ranker, empty where none had a say.
+    """
+
+    slot: int
+    item_id: str
+    score: float
+    category: str
+    reason: Reason | None
+    sources: tuple[str, ...]
+    contributions: tuple[Contribution, ...]
+    explore: bool = False
+    probability: float = 1.0
+    features: tuple[float, ...] = ()
+
+
+class Decision(NamedTuple):
+    """`fallback`: the reason for a lesser answer, else None. `exhausted`: there is no more.
+
+    `sources`: how many candidates each brought. `removed`: how many each rule took, how many each cap
+    passed over, and how many were `BEYOND` what is scored. `kept`: how many no rule took.
+    """
+
+    items: list[Shown]
+    fallback: str | None
+    relaxed: tuple[str, ...]
+    exhausted: bool
+    sources: Mapping[str, int]
+    removed: Mapping[str, int]
+    kept: int
+
+
+def decide(
+    person: Person,
+    world: World,
+    ask: Ask,
+    explain: Explain = "reason",
+    tick: Tick = lambda stage: None,
+) -> Decision:
+    """What to show `person`, of `world`, as they `ask`. `tick` is called as each stage ends."""
+    case = Case(person, world, ask)
+    for depth in _depths(world):
+        pool = retrieve(case, depth)
+        tick("retrieve")
+        verdict = eligible(case, pool.slots)
+        tick("eligible")
+        scored = score(case, pool, best(pool, verdict.kept))
+        tick("score")
+        ranked = rank(case, pool, scored)
+        tick("rank")
+        arranged = _arrange(case, pool, scored, ranked)
+        tick("arrange")
+        if not _lacks(case, pool, arranged, depth):
+            break
+    items = _explained(case, pool, scored, ranked, arranged, explain)
+    tick("explain")
+    return Decision(
+        items,
+        _fallback(case, pool, ranked),
+        arranged.relaxed,
+        len(items) < ask.count or len(verdict.kept) == len(items),
+        pool.counts,
+        _removed(verdict, scored, arranged),
+        len(verdict.kept),
+    )
+
+
+def _depths(world: World) -> Iterator[int]:
+    """How deep to look, until that is enough: for most, the recipe's depth is."""
+    depth = max(1, world.recipe.depth)
+    yield depth
+    while depth < world.items.count:
+        depth *= DEEPER
+        yield depth
+
+
+def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged:
+    world, ask, recipe = case.world, case.ask, case.world.recipe
+    items, slots = world.items, pool.slots[scored.kept]
+    line = Line(
+        order=ranked.order,
+        category=items.category[slots],
+        owner=items.owner[slots],
+        fresh=items.published[slots] > case.days_ago(recipe.fresh_days)
+        if recipe.fresh_days > 0
+        else None,
+        served=case.served(slots) if case.explores else None,
+    )
+    limits = Limits(
+        category=cap(recipe.category_cap, ask.count),
+        owner=cap(recipe.owner_cap, ask.count),
+        lifted=ask.category is not None and recipe.category_cap < 1,
+        epsilon=recipe.exploration.epsilon,
+        seed=ask.seed,
+    )
+    return arrange(line, ask.count, limits)
+
+
+def _lacks(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
+    """Whether more candidates could make the slate longer or fresher, or spare it a broken cap."""
+    ask, recipe, items = case.ask, case.world.recipe, case.world.items
+    if len(arranged.places) < ask.count:
+        return True
+    for rule, column, share in (
+        (CATEGORY_CAP, "category", recipe.category_cap),
+        (OWNER_CAP, "owner", recipe.owner_cap),
+    ):
+        if rule in arranged.relaxed and not (rule == CATEGORY_CAP and ask.category is not None):
+            most = items.kinds(column, ask.filter) * cap(share, ask.count)
+            if most >= min(HEAD, ask.count):
+                return True
+    return not arranged.fresh and len(pool.drawn["fresh"].slots) >= depth
+
+
+def _explained(
+    case: Case, pool: Pool, scored: Scored, ranked: Ranked, arranged: Arranged, explain: Explain
+) -> list[Shown]:
+    items, places = case.world.items, arranged.places
+    candidates = scored.kept[places].tolist() if places else []
+    why: list[Reason | None] = [None] * len(places)
+    if explain != "none":
+        why = list(reasons(case, pool, scored, places))
+    slots = pool.slots[candidates].tolist()
+    scores, categories = ranked.scores[places].tolist(), items.category[slots].tolist()
+    shown = [
+        Shown(
+            slot=slot,
+            item_id=items.ids[slot],
+            score=total,
+            category=items.categories.texts[category],
+            reason=reason,
+            sources=sources,
+            contributions=contributions(case, scored, ranked, place) if explain == "full" else (),
+            features=features,
+        )
+        for place, slot, total, category, reason, sources, features in zip(
+            places,
+            slots,
+            scores,
+            categories,
+            why,
+            pool.provenance(candidates),
+            _features(case, pool, scored, ranked, places),
+            strict=True,
+        )
+    ]
+    drawn = arranged.drawn
+    if drawn is not None:
+        shown[-1] = shown[-1]._replace(explore=drawn.explored, probability=drawn.probability)
+        if drawn.explored and explain != "none":
+            shown[-1] = shown[-1]._replace(reason=EXPLORED)
+    return shown
+
+
+def _features(
+    case: Case, pool: Pool, scored: Scored, ranked: Ranked, places: list[int]
+) -> list[tuple[float, ...]]:
+    """The row of each: as the ranker saw it, or would have."""
+    release, at = case.world.release, {place: n for n, place in enumerate(ranked.of.tolist())}
+    if release is None or not at:
+        return [()] * len(places)
+    made = ranked.rows[[at.get(place, 0) for place in places]]
+    missed = [n for n, place in enumerate(places) if place not in at]
+    if missed:
+        numbers = scored.kept[[places[n] for n in missed]]
+        made[missed] = rows(case, pool, numbers, release.features)
+    return [tuple(row) for row in made.tolist()]
+
+
+def _removed(verdict: Verdict, scored: Scored, arranged: Arranged) -> dict[str, int]:
+    removed = {rule: len(numbers) for rule, numbers in verdict.removed.items()}
+    removed[BEYOND] = len(verdict.kept) - len(scored.kept)
+    return removed | dict(arranged.held)
+
+
+def _fallback(case: Case, pool: Pool, ranked: Ranked) -> str | None:
+    for source in ("covisit", "vector", "content"):
+        if source in pool.drawn and len(pool.drawn[source].slots):
+            failed = wanted(case) and not len(ranked.of) and len(ranked.order) > 0
+            return "content" if source == "content" else "no_model" if failed else None
+    return "popular"

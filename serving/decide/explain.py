@@ -1,0 +1,150 @@
+"""Why an item is shown: what truly contributed, out of the numbers that ranked it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.decide.case import Case
+from serving.decide.columns import COLUMNS
+from serving.decide.rank import Ranked
+from serving.decide.score import Scored
+from serving.decide.sources import Pool
+
+
+class Reason(NamedTuple):
+    """`item_ids`: what it refers to. `code` is stable, `text` is for people."""
+
+    code: str
+    text: str
+    item_ids: tuple[str, ...] = ()
+
+
+class Contribution(NamedTuple):
+    """`effect` = weight x value: what the coarse score would lack without it.
+
+    Two more where they had a say: "ranker" (`value` what the model said, `effect` the score that it
+    became, in place of the coarse one) and "fatigue" (`value` the impressions, decayed, `effect` what
+    they changed).
+    """
+
+    feature: str
+    value: float
+    effect: float
+
+
+NEW: Final = Reason("new", "New here")
+TASTE: Final = Reason("your_taste", "Close to what you watch")
+EXPLORED: Final = Reason("explore", "Something new for you")
+WHY: Final = {column.name: column.why for column in COLUMNS}
+ALIKE: Final = 0.4
+"""Cosine from which one item is called similar to another: below it hashed words may just collide."""
+
+
+def contributions(
+    case: Case, scored: Scored, ranked: Ranked, place: int
+) -> tuple[Contribution, ...]:
+    """What each column gave to the candidate at `place` of `scored`, largest effect first."""
+    weights = case.world.weights
+    found = [
+        Contribution(name, float(value[place]), float(value[place]) * weights[name])
+        for name, value in scored.values.items()
+    ]
+    untired = float(ranked.untired[place])
+    for said in ranked.model[ranked.of == place].tolist():
+        found.append(Contribution("ranker", said, untired))
+    if ranked.tired is not None and ranked.tired[place]:
+        effect = float(ranked.scores[place]) - untired
+        found.append(Contribution("fatigue", float(ranked.tired[place]), effect))
+    return tuple(sorted(found, key=lambda contribution: -contribution.effect))
+
+
+def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[Reason]:
+    """The reason of each candidate at `places`: that of its largest contribution above 0."""
+    chosen = scored.kept[places].tolist() if places else []
+    largest = _largest(case, scored, places)
+    because = _because(pool, chosen) if "covisit" in largest else {}
+    found = []
+    for candidate, why in zip(chosen, largest, strict=True):
+        slot = int(pool.slots[candidate])
+        if why == "covisit":
+            found.append(_watched(case, because[candidate]))
+        elif why == "content":
+            found.append(_similar(case, case.world.items.vectors, slot))
+        elif why == "vector" and case.world.space is not None:
+            found.append(_similar(case, case.world.space.vectors, slot))
+        elif why == "category":
+            found.append(Reason("category", f"More {_category(case, slot)} for you"))
+        elif why == "popular":
+            found.append(_popular(case))
+        else:
+            found.append(NEW)
+    return found
+
+
+def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
+    """`Column.why` of the largest effect on each, "" where none is above 0."""
+    told = [(WHY[name], name, value) for name, value in scored.values.items() if WHY[name]]
+    if not places or not told:
+        return [""] * len(places)
+    weights = case.world.weights
+    effects = np.array([value[places] * weights[name] for _, name, value in told])
+    best = effects.argmax(axis=0)
+    return [told[at][0] if effects[at, i] > 0 else "" for i, at in enumerate(best.tolist())]
+
+
+def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
+    """Candidate -> the entry of the interest that gave most to its co-visitation score.
+
+    What one entry gave to an item is what its list says of it; ties go to the newer one.
+    """
+    drawn, numbers = pool.drawn["covisit"], pool.numbers["covisit"]
+    wanted = np.zeros(len(pool.slots), np.bool_)
+    wanted[chosen] = True
+    at = np.flatnonzero(wanted[numbers])
+    best: dict[int, tuple[float, int]] = {}
+    for candidate, value, entry in zip(
+        numbers[at].tolist(), drawn.values[at].tolist(), drawn.by[at].tolist(), strict=True
+    ):
+        if candidate not in best or value > best[candidate][0]:
+            best[candidate] = (value, entry)
+    return {candidate: entry for candidate, (_, entry) in best.items()}
+
+
+def _watched(case: Case, entry: int) -> Reason:
+    if entry == 0 and case.interest.in_view:
+        return _like(case, entry)
+    item_id, title = _named(case, int(case.interest.slots[entry]))
+    return Reason("because_you_watched", f"Because you watched {title}", (item_id,))
+
+
+def _similar(case: Case, vectors: NDArray[np.float32], slot: int) -> Reason:
+    """The entry of the interest whose vector adds most to the cosine, if the two are truly alike."""
+    interest = case.interest
+    if not len(interest.slots):
+        return TASTE
+    cosines: NDArray[np.float32] = vectors[interest.slots] @ vectors[slot]
+    entry = int((cosines * interest.weights).argmax())
+    return _like(case, entry) if cosines[entry] >= ALIKE else TASTE
+
+
+def _like(case: Case, entry: int) -> Reason:
+    item_id, title = _named(case, int(case.interest.slots[entry]))
+    return Reason("similar_to", f"Similar to {title}", (item_id,))
+
+
+def _popular(case: Case) -> Reason:
+    name = case.ask.category
+    return Reason("popular", f"Popular in {name}" if name else "Popular now")
+
+
+def _named(case: Case, slot: int) -> tuple[str, str]:
+    items = case.world.items
+    return items.ids[slot], items.titles[slot] or items.ids[slot]
+
+
+def _category(case: Case, slot: int) -> str:
+    items = case.world.items
+    return items.categories.texts[int(items.category[slot])]

@@ -1,0 +1,44 @@
+"""A world without a server: to decide in process what a server would, from the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from models.release.release import Release
+from schemas.control import Recipe
+from schemas.item import Item
+from schemas.tables import Meta
+from serving.decide.case import World
+from serving.world.catalogue import ItemTable
+from serving.world.index import ContentIndex, SpaceIndex
+from serving.world.placements import DEFAULT
+from serving.world.tables import NOTHING, Tables
+
+
+def world(
+    items: Iterable[Item],
+    meta: Meta = NOTHING,
+    neighbours: Mapping[int, bytes] | None = None,
+    popularity: Mapping[int, bytes] | None = None,
+    recipe: Recipe = DEFAULT,
+    *,
+    release: Release | None = None,
+    exact: int = 20_000,
+) -> World:
+    """The catalogue and one version of the tables, whole, as `schemas.tables` words their values.
+
+    The order of `items` and of the mappings decides nothing. Go on to later versions with
+    ``world.tables.apply`` and to later items with ``world.items.put`` and the ``refresh`` of
+    ``world.index`` and, where there is a release, of ``world.space``.
+    """
+    table = ItemTable()
+    for item in items:
+        table.put(item)
+    tables = Tables(table)
+    tables.load(meta, neighbours or {}, popularity or {})
+    index = ContentIndex(table, exact)
+    index.refresh()
+    space = SpaceIndex(table, release, exact) if release is not None else None
+    if space is not None:
+        space.refresh()
+    return World(table, tables, index, recipe, "offline", release, space)

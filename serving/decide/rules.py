@@ -1,0 +1,118 @@
+"""RULES: what must not be shown. A new one is a function and a line here.
+
+They run before anything is scored or drawn; nothing they removed comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.decide.case import Case
+from serving.world.catalogue import Mask, Slots
+
+
+class Rule(NamedTuple):
+    """`removes(case, slots)`: (n,) which of the candidates go; None where the rule says nothing."""
+
+    name: str
+    removes: Callable[[Case, Slots], Mask | None]
+
+
+class Verdict(NamedTuple):
+    """`kept`: numbers of the candidates that stay, ascending. `removed`: rule -> numbers of those
+    it took, each candidate under the first rule that did."""
+
+    kept: NDArray[np.intp]
+    removed: dict[str, NDArray[np.intp]]
+
+
+def unavailable(case: Case, slots: Slots) -> Mask:
+    """Not in the catalogue, not available, not yet published, or expired."""
+    items, now = case.world.items, case.ask.now
+    return (items.until[slots] <= now) | (items.published[slots] > now)
+
+
+def blocked(case: Case, slots: Slots) -> Mask:
+    """Seen or hidden by the person, in view, or excluded by the request."""
+    return case.blocked[slots]
+
+
+def served(case: Case, slots: Slots) -> Mask | None:
+    """On an earlier page of this list."""
+    if not case.ask.served:
+        return None
+    before = np.frombuffer(case.ask.served, "<u4")
+    return np.isin(case.world.items.hash[slots].astype(np.uint32), before)
+
+
+def category(case: Case, slots: Slots) -> Mask | None:
+    """Of another primary category than the request asks for."""
+    return None if case.category is None else case.world.items.category[slots] != case.category
+
+
+def hidden_item(case: Case, slots: Slots) -> Mask | None:
+    """Hidden by preference."""
+    preferences = case.person.preferences
+    if preferences is None or not preferences.hidden_items:
+        return None
+    items = case.world.items
+    return np.isin(slots, [items.find(item_id) for item_id in preferences.hidden_items])
+
+
+def hidden_category(case: Case, slots: Slots) -> Mask | None:
+    """Of a hidden category, primary or not."""
+    preferences = case.person.preferences
+    if preferences is None or not preferences.hidden_categories:
+        return None
+    items = case.world.items
+    hidden = {items.categories.find(name) for name in preferences.hidden_categories}
+    every = items.every_category
+    return np.array([not hidden.isdisjoint(every[slot]) for slot in slots.tolist()], np.bool_)
+
+
+def hidden_owner(case: Case, slots: Slots) -> Mask | None:
+    preferences = case.person.preferences
+    if preferences is None or not preferences.hidden_owners:
+        return None
+    items = case.world.items
+    hidden = [number for name in preferences.hidden_owners if (number := items.owners.find(name))]
+    return np.isin(items.owner[slots], hidden)
+
+
+def named_filter(case: Case, slots: Slots) -> Mask | None:
+    """Outside the named filter that the request asks for."""
+    wanted, items = case.ask.filter, case.world.items
+    if wanted is None:
+        return None
+    outside = ~items.passing(wanted)[slots]
+    if wanted.published_within_days is not None:
+        outside |= items.published[slots] <= case.days_ago(wanted.published_within_days)
+    return outside
+
+
+RULES: Final = (
+    Rule("unavailable", unavailable),
+    Rule("blocked", blocked),
+    Rule("served", served),
+    Rule("category", category),
+    Rule("filter", named_filter),
+    Rule("hidden_item", hidden_item),
+    Rule("hidden_category", hidden_category),
+    Rule("hidden_owner", hidden_owner),
+)
+
+
+def eligible(case: Case, slots: Slots) -> Verdict:
+    """Which candidates may be shown, and which rule took each of the others."""
+    stays = np.ones(len(slots), np.bool_)
+    removed = {}
+    for rule in RULES:
+        goes = rule.removes(case, slots)
+        if goes is not None:
+            removed[rule.name] = np.flatnonzero(goes & stays)
+            stays &= ~goes
+    return Verdict(np.flatnonzero(stays), removed)

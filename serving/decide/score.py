@@ -1,0 +1,56 @@
+"""The coarse score of every candidate: sum over columns of weight x value.
+
+The weights are those of the recipe, else of the release, else the built-in ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.decide.case import Case, Numbers
+from serving.decide.columns import COLUMNS, Kept
+from serving.decide.sources import Places, Pool
+
+
+class Scored(NamedTuple):
+    """`totals` (k,), and the values (k,) of each column that took part. `order`: best first."""
+
+    kept: Places
+    totals: NDArray[np.float32]
+    values: dict[str, Numbers]
+    order: Places
+
+
+def score(case: Case, pool: Pool, numbers: Places) -> Scored:
+    """The weighted sum of all columns, and the order it gives."""
+    weights = case.world.weights
+    kept = Kept(numbers, pool.slots[numbers])
+    totals, values = np.zeros(len(numbers)), {}
+    for column in COLUMNS:
+        weight = weights.get(column.name)
+        if weight and (value := column.value(case, pool, kept)) is not None:
+            values[column.name] = value
+            totals += weight * value
+    rounded = totals.astype(np.float32)
+    return Scored(numbers, rounded, values, ranked(rounded, _ties(case, pool)[numbers]))
+
+
+def _ties(case: Case, pool: Pool) -> NDArray[np.uint64]:
+    """(n,) what goes first among equals: the popular and new, in their order, then by hash."""
+    ties = case.world.items.hash[pool.slots] >> np.uint64(33) | np.uint64(1 << 31)
+    popular = pool.numbers["popular"]
+    ties[popular] = np.arange(len(popular), dtype=np.uint64)
+    return ties
+
+
+def ranked(totals: NDArray[np.float32], ties: NDArray[np.uint64]) -> Places:
+    """Places of `totals`, highest first; ties (below 2^32) ascending.
+
+    One sort of one integer: the float's bits, turned to ascend as scores fall, then the tie.
+    """
+    bits = totals.view(np.int32)
+    falls = np.where(bits < 0, bits, ~bits & 0x7FFFFFFF).astype(np.uint32)
+    return (falls.astype(np.uint64) << np.uint64(32) | ties).argsort()

@@ -1,0 +1,246 @@
+"""SOURCES: where candidates come from. A new one is a function and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.exploration import word
+from schemas.identity import item_hash
+from serving.decide.case import Case, Numbers
+from serving.world.catalogue import Slots
+from serving.world.index import VectorIndex
+from serving.world.tables import Neighbours, Tables
+
+Places = NDArray[np.intp]
+
+
+class Drawn(NamedTuple):
+    """(m,) items a source brings, with a value each (0 where it has none to say), and which entry
+    of `case.interest` brought it. One item may come several times: its values add up, in order."""
+
+    slots: Slots
+    values: Numbers
+    by: Places
+
+
+class Source(NamedTuple):
+    """`draw(case, depth)`: about `depth` candidates, in an order that no slot number decides.
+
+    It is asked where it has a weight, and where it is `needed`.
+    """
+
+    name: str
+    draw: Callable[[Case, int], Drawn]
+    needed: Callable[[Case], bool] = lambda case: False
+
+
+NEAREST: Final = 100
+"""Most that likeness or exploration bring: beyond them they say little, and each costs."""
+CANDIDATES: Final = 1000
+"""Most that are scored."""
+ALONE: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
+NOTHING: Final = Drawn(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
+DAY_MS: Final = 86_400_000
+MINUTE_MS: Final = 60_000
+EVER_DAYS: Final = 1e6
+_Key = tuple[str, int, int]
+# what `explore` found last, by placement: to find it takes a look at every item
+_LEAST: Final[WeakKeyDictionary[Tables, dict[str, tuple[_Key, Slots]]]] = WeakKeyDictionary()
+
+
+def listed(slots: Slots) -> Drawn:
+    """Items in an order, of which nothing else is to be said."""
+    return Drawn(slots, np.zeros(len(slots)), np.zeros(len(slots), np.intp))
+
+
+def covisit(case: Case, depth: int) -> Drawn:
+    """The published neighbours of what speaks for the person: score x weight of the entry."""
+    lists = case.world.tables.neighbours
+    found = [lists.get(slot, ALONE) for slot in case.interest.slots.tolist()]
+    if not found:
+        return NOTHING
+    slots = np.concatenate([listed[0] for listed in found])
+    scores = np.concatenate([listed[1] for listed in found])
+    by = np.arange(len(found)).repeat([len(listed[0]) for listed in found])
+    return Drawn(slots, scores * case.interest.weights[by], by)
+
+
+def vector(case: Case, depth: int) -> Drawn:
+    """The items nearest to the person in the release's space, by cosine."""
+    if case.world.space is None or case.vector is None:
+        return NOTHING
+    return _nearest(case.world.space, case.vector, depth)
+
+
+def content(case: Case, depth: int) -> Drawn:
+    """The items nearest to what speaks for the person, by what they say of themselves."""
+    if not len(case.interest.slots):
+        return NOTHING
+    return _nearest(case.world.index, case.likeness, depth)
+
+
+def popular(case: Case, depth: int) -> Drawn:
+    """The most popular items (of the category or filter asked for), then the newest."""
+    items, ask = case.world.items, case.ask
+    slots = case.world.tables.popular(case.window)
+    if case.category is not None:
+        slots = slots[items.category[slots] == case.category]
+    if ask.filter is not None:
+        slots = slots[items.passing(ask.filter)[slots]]
+    return listed(slots[:depth])
+
+
+def fresh(case: Case, depth: int) -> Drawn:
+    """The latest, of those published within the recipe's days where it has any."""
+    after = case.days_ago(case.world.recipe.fresh_days or EVER_DAYS)
+    return listed(case.world.items.published_between(after, case.ask.now)[:depth])
+
+
+def explore(case: Case, depth: int) -> Drawn:
+    """What this placement served least, of what it can show this minute.
+
+    Ties go by a hash that each version of the tables mixes anew, so in time everybody gets a turn. It
+    does not depend on the request's seed: what can be drawn must be the same whatever is.
+    """
+    items, tables, ask = case.world.items, case.world.tables, case.ask
+    minute = ask.now // MINUTE_MS * MINUTE_MS
+    key = (tables.version, items.generation, minute)
+    held = _LEAST.setdefault(tables, {})
+    if ask.placement not in held or held[ask.placement][0] != key:
+        held[ask.placement] = (key, _least_served(case, minute))
+    return listed(held[ask.placement][1][:depth])
+
+
+def _least_served(case: Case, now: int) -> Slots:
+    items = case.world.items
+    offered = items.known & (items.until > now) & (items.published <= now)
+    slots = np.flatnonzero(offered).astype(np.int32)
+    counts, mixed = case.served(slots), items.hash[slots] ^ _mix(case.world.tables)
+    if len(slots) > NEAREST:  # no sort of all: those below the cut, and the first of those at it
+        cut = np.partition(counts, NEAREST - 1)[NEAREST - 1]
+        below, at = np.flatnonzero(counts < cut), np.flatnonzero(counts == cut)
+        room = NEAREST - len(below)
+        near = np.concatenate([below, at[np.argpartition(mixed[at], room - 1)[:room]]])
+        slots, counts, mixed = slots[near], counts[near], mixed[near]
+    return slots[np.lexsort((mixed, counts))]
+
+
+def _mix(tables: Tables) -> np.uint64:
+    return np.uint64(word(item_hash(tables.version), 0))
+
+
+def _nearest(index: VectorIndex, query: NDArray[np.float32], depth: int) -> Drawn:
+    slots, similarity = index.search(query, min(depth, NEAREST))
+    return Drawn(slots, similarity.astype(np.float64), np.zeros(len(slots), np.intp))
+
+
+SOURCES: Final = (
+    Source("covisit", covisit),
+    Source("vector", vector),
+    Source("content", content),
+    Source("popular", popular, needed=lambda case: True),
+    Source("fresh", fresh, needed=lambda case: case.world.recipe.fresh_days > 0),
+    Source("explore", explore, needed=lambda case: case.explores),
+)
+
+
+class Pool:
+    """n candidates, each once. `drawn[source]` what it brought, and `numbers[source]` (m,) the
+    candidate that each of these became."""
+
+    def __init__(self, slots: Slots, drawn: dict[str, Drawn], numbers: dict[str, Places]) -> None:
+        self.slots, self.drawn, self.numbers = slots, drawn, numbers
+        self._sums: dict[str, Numbers] = {}
+
+    def sums(self, source: str) -> Numbers:
+        """(n,) the values of what a source brought, added up."""
+        if source not in self._sums:
+            sums = np.bincount(self.numbers[source], self.drawn[source].values, len(self.slots))
+            self._sums[source] = sums.astype(np.float64, copy=False)
+        return self._sums[source]
+
+    def order(self, source: str) -> Places:
+        """The candidates a source brought: by their sums, then as they came."""
+        numbers = self.numbers[source]
+        first = np.full(len(self.slots), -1)
+        first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+        brought = np.flatnonzero(first >= 0)
+        return brought[np.lexsort((first[brought], -self.sums(source)[brought]))]
+
+    def provenance(self, candidates: list[int]) -> list[tuple[str, ...]]:
+        """The sources that brought each of these."""
+        names = list(self.numbers)
+        return [
+            tuple(name for bit, name in enumerate(names) if held >> bit & 1)
+            for held in self._bits[candidates].tolist()
+        ]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many candidates each source brought."""
+        alike = [(held, n) for held, n in enumerate(np.bincount(self._bits).tolist()) if n]
+        return {
+            name: sum(n for held, n in alike if held >> bit & 1)
+            for bit, name in enumerate(self.numbers)
+        }
+
+    @cached_property
+    def _bits(self) -> NDArray[np.uint16]:
+        bits = np.zeros(len(self.slots), np.uint16)
+        for bit, numbers in enumerate(self.numbers.values()):
+            bits[numbers] |= 1 << bit
+        return bits
+
+
+def retrieve(case: Case, depth: int) -> Pool:
+    """What all sources bring, together: those with a weight, and those that are needed."""
+    weights = case.world.weights
+    drawn = {
+        source.name: source.draw(case, depth)
+        for source in SOURCES
+        if weights.get(source.name) or source.needed(case)
+    }
+    slots = np.concatenate([part.slots for part in drawn.values()])
+    own, numbers = _once(slots, len(case.world.items.hash))
+    pool = Pool(slots[own], drawn, {})
+    at = 0
+    for name, part in drawn.items():
+        pool.numbers[name] = numbers[at : at + len(part.slots)]
+        at += len(part.slots)
+    return pool
+
+
+def best(pool: Pool, kept: Places, most: int = CANDIDATES) -> Places:
+    """At most `most` of the candidates kept, ascending: those to which some source gives the best
+    places among the kept ones it brought. So a source that brings few brings them all."""
+    if len(kept) <= most:
+        return kept
+    stays = np.zeros(len(pool.slots), np.bool_)
+    stays[kept] = True
+    places = np.full(len(pool.slots), np.iinfo(np.int64).max)
+    for at, source in enumerate(pool.numbers):
+        order = pool.order(source)
+        order = order[stays[order]]
+        # no two candidates share a place and a source, so there are no ties
+        own = np.arange(len(order)) * len(pool.numbers) + at
+        places[order] = np.minimum(places[order], own)
+    return np.sort(kept[np.argpartition(places[kept], most)[:most]])
+
+
+def _once(slots: Slots, capacity: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """(m,) mask of one entry per distinct slot, and the number of each entry's one among them.
+
+    Without a sort: each entry writes its place under its slot, and the last one written stays.
+    """
+    places = np.arange(len(slots), dtype=np.int32)
+    last = np.empty(capacity, np.int32)
+    last[slots] = places
+    held = last[slots]
+    own = held == places
+    return own, (own.cumsum() - 1)[held]

@@ -1,0 +1,1 @@
+"""Bytes become records: pure, no clock, no socket."""

@@ -1,0 +1,88 @@
+"""From the bytes of `POST /v1/events` to stamped records and rejections. Pure: no clock, no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from msgspec import UNSET
+
+from schemas import event as events
+from schemas import times
+from schemas.alphabet import Millis
+from schemas.event import EventIn
+from schemas.record import Record
+from schemas.reject import Rejected
+from serving.edge.enrich import Arrival, Lookup, stamp
+from serving.edge.identity import People
+from serving.http.forms import Form, Rejection
+
+FORM: Final = Form(EventIn, "events")
+MOST_BYTES: Final = 32 * 1024
+"""Of one event as it is logged."""
+_NOT_SAID: Final = (UNSET, UNSET, UNSET)
+
+
+class Ask(NamedTuple):
+    """What a request says beside its body. `make_id` names an event that nothing else names."""
+
+    received_at: Millis
+    make_id: Callable[[], str]
+    ndjson: bool = False
+    imported: bool = False
+    idempotency_key: str | None = None
+
+
+class Ingested(NamedTuple):
+    """`made[i]` is the id that the server gave event i, None where it had one or was rejected."""
+
+    records: list[Record]
+    rejected: list[Rejection]
+    made: list[str | None]
+    single: bool
+    ignored: int
+    """Events with fields that only the server may set (API.md, Experiments)."""
+
+
+def ingest(body: bytes, ask: Ask, people: People, lookup: Lookup) -> Ingested:
+    """Every event of the body, stamped or rejected; order is kept.
+
+    Errors: `Problem` 400 or 413, or `Rejected`, where the body as a whole can't be taken.
+    """
+    parsed = FORM.read(body, ndjson=ask.ndjson)
+    arrival = Arrival(ask.received_at, _shift(parsed.sent_at, ask), ask.imported)
+    records: list[Record] = []
+    rejected: list[Rejection] = []
+    made: list[str | None] = []
+    ignored = 0
+    for index, event in enumerate(parsed.things):
+        new: str | None = None
+        try:
+            if isinstance(event, Rejected):
+                raise event
+            event_id = event.event_id
+            if event_id is None:
+                # a retry under the same key gives the same names, so the fold counts it once
+                key = ask.idempotency_key
+                event_id = f"{key}:{index}" if key is not None else (new := ask.make_id())
+            records.append(_record(event, event_id, arrival, people, lookup))
+            ignored += (event.experiments, event.variant, event.propensity) != _NOT_SAID
+        except Rejected as why:
+            rejected.append(Rejection(index, why.field, why.code))
+            new = None
+        made.append(new)
+    return Ingested(records, rejected, made, parsed.single, ignored)
+
+
+def _record(
+    event: EventIn, event_id: str, arrival: Arrival, people: People, lookup: Lookup
+) -> Record:
+    action, person = stamp(event, event_id, arrival, people, lookup)
+    value = events.encode(action)
+    if len(value) > MOST_BYTES:
+        raise Rejected("body", "too_large")
+    return Record(person.key, person.partition, value)
+
+
+def _shift(sent_at: str | None, ask: Ask) -> Millis:
+    return 0 if sent_at is None else ask.received_at - times.parse(sent_at, "sent_at")

@@ -1,0 +1,136 @@
+"""From the bytes of an item request to the change that the log keeps. Pure: no clock, no socket."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from schemas import times
+from schemas.alphabet import Millis
+from schemas.identity import check_id, partition_of
+from schemas.item import DeleteItem, Item, ItemChange, ItemIn, PatchItem, PutItem
+from schemas.record import Record
+from schemas.reject import Rejected
+from serving.http.body import decode
+from serving.http.forms import Form, Rejection
+
+MOST_BYTES: Final = 512 * 1024
+"""Of one item as it is logged; Kafka takes a little less than 1 MiB."""
+MOST_LISTED: Final = 100
+MOST_ATTRIBUTES: Final = 256
+MOST_DIMENSIONS: Final = 4096
+LARGEST: Final = 1e6
+"""Of a number in an embedding: sums of squares stay finite in single precision."""
+
+ItemPatch: Final = msgspec.defstruct(
+    "ItemPatch",
+    [(f.name, f.type | UnsetType, UNSET) for f in msgspec.structs.fields(ItemIn)],
+    forbid_unknown_fields=True,
+    kw_only=True,
+)
+"""`ItemIn` of which every field may be missing; null clears a time or the embedding."""
+
+FORM: Final = Form(ItemIn, "items")
+_ONE: Final = msgspec.json.Decoder(ItemIn)
+_PATCH: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(ItemPatch)
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+class IngestedItems(NamedTuple):
+    records: list[Record]
+    rejected: list[Rejection]
+    single: bool
+
+
+def put(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
+    """The item, whole; an id in the body must be that of the path. Errors: `Problem`, `Rejected`."""
+    given = decode(body, _ONE)
+    return _record(PutItem(item=_item(given, item_id), received_at=now), item_id, partitions)
+
+
+def put_many(body: bytes, now: Millis, partitions: int, *, ndjson: bool) -> IngestedItems:
+    """Errors: `Problem`, `Rejected` where the body as a whole can't be taken."""
+    parsed = FORM.read(body, ndjson=ndjson)
+    into = IngestedItems([], [], parsed.single)
+    for index, given in enumerate(parsed.things):
+        try:
+            if isinstance(given, Rejected):
+                raise given
+            if given.item_id is None:
+                raise Rejected("item_id", "required")
+            change = PutItem(item=_item(given, check_id(given.item_id, "item_id")), received_at=now)
+            into.records.append(_record(change, given.item_id, partitions))
+        except Rejected as why:
+            into.rejected.append(Rejection(index, why.field, why.code))
+    return into
+
+
+def patch(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
+    """The fields that the body names, and no others. Errors: `Problem`, `Rejected`."""
+    given = decode(body, _PATCH)
+    named = {name: getattr(given, name) for name in given.__struct_fields__}
+    fields = _checked({name: value for name, value in named.items() if value is not UNSET}, item_id)
+    raws = {name: msgspec.Raw(_ENCODE(value)) for name, value in fields.items()}
+    return _record(PatchItem(item_id=item_id, fields=raws, received_at=now), item_id, partitions)
+
+
+def delete(item_id: str, now: Millis, partitions: int) -> Record:
+    return _record(DeleteItem(item_id=item_id, received_at=now), item_id, partitions)
+
+
+def _item(given: ItemIn, item_id: str) -> Item:
+    item = Item(item_id=item_id, **_checked(msgspec.structs.asdict(given), item_id))
+    if item.categories and not item.category:
+        item.category = item.categories[0]
+    return item
+
+
+def _record(change: ItemChange, item_id: str, partitions: int) -> Record:
+    value = _ENCODE(change)
+    if len(value) > MOST_BYTES:
+        raise Rejected("body", "too_large")
+    key = item_id.encode()
+    return Record(key, partition_of(key, partitions), value)
+
+
+def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
+    """What of `fields` belongs into an `Item`, checked, times in ms."""
+    if fields.pop("item_id", None) not in (None, item_id):
+        raise Rejected("item_id", "mismatch")
+    for name in ("type", "category", "owner_id"):
+        if fields.get(name):
+            check_id(fields[name], name)
+    for name in ("categories", "tags"):
+        check_ids(fields.get(name, ()), name, MOST_LISTED)
+    if len(fields.get("attributes", ())) > MOST_ATTRIBUTES:
+        raise Rejected("attributes", "too_many")
+    _check_numbers(fields)
+    for name in ("published_at", "expires_at"):
+        if fields.get(name) is not None:
+            fields[name] = times.parse(fields[name], name)
+    return fields
+
+
+def check_ids(texts: tuple[str, ...], field: str, most: int) -> None:
+    """Errors: `Rejected` for too many, or naming the first that is no id: ``tags[3]``."""
+    if len(texts) > most:
+        raise Rejected(field, "too_many")
+    for index, text in enumerate(texts):
+        check_id(text, f"{field}[{index}]")
+
+
+def _check_numbers(fields: dict[str, Any]) -> None:
+    for value in fields.get("attributes", {}).values():
+        # beyond 2**53 a whole number would not survive readers that know only floats
+        if isinstance(value, int) and abs(value) > 2**53:
+            raise Rejected("attributes", "out_of_range")
+    embedding = fields.get("embedding")
+    if embedding is None:
+        return
+    if not 0 < len(embedding) <= MOST_DIMENSIONS:
+        raise Rejected("embedding", "out_of_range")
+    # written so that a NaN fails it
+    if not all(abs(x) <= LARGEST for x in embedding):
+        raise Rejected("embedding", "out_of_range")

@@ -1,0 +1,74 @@
+"""From the bytes of a request about a person to the record of `events` that says it. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from schemas import event as events
+from schemas.alphabet import Id, Millis
+from schemas.event import Link, Linking, Preferences
+from schemas.identity import check_id
+from schemas.record import Record
+from serving.edge.identity import People
+from serving.edge.items import check_ids
+from serving.http.body import decode
+
+MOST_LISTED: Final = 1000
+
+
+class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """All that somebody prefers: what is missing here is forgotten."""
+
+    personalized: bool = True
+    liked_categories: tuple[str, ...] = ()
+    hidden_categories: tuple[str, ...] = ()
+    hidden_items: tuple[str, ...] = ()
+    hidden_owners: tuple[str, ...] = ()
+
+
+class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The anonymous id that turned out to be the user of the path."""
+
+    anonymous_id: Id
+
+
+_PREFERENCES: Final = msgspec.json.Decoder(PreferencesIn)
+_LINK: Final = msgspec.json.Decoder(LinkIn)
+
+
+def preferences(body: bytes, user_id: str, event_id: str, now: Millis, people: People) -> Record:
+    """Errors: `Problem`, `Rejected`."""
+    given = decode(body, _PREFERENCES)
+    for field in ("liked_categories", "hidden_categories", "hidden_items", "hidden_owners"):
+        check_ids(getattr(given, field), field, MOST_LISTED)
+    person = people.user(user_id)
+    record = Preferences(
+        event_id=event_id,
+        person=person.pseudonym,
+        received_at=now,
+        **msgspec.structs.asdict(given),
+    )
+    return Record(person.key, person.partition, events.encode(record))
+
+
+class Linked(NamedTuple):
+    """The link, of the anonymous person, in whose partition what they did lies; and a mark of the user,
+    to be written once the link is durable: without its link it would wait for ever."""
+
+    link: Record
+    mark: Record
+
+
+def link(body: bytes, user_id: str, event_id: str, now: Millis, people: People) -> Linked:
+    """Errors: as above."""
+    given = decode(body, _LINK)
+    person = people.anonymous(check_id(given.anonymous_id, "anonymous_id"))
+    user = people.user(user_id)
+    link = Link(event_id=event_id, person=person.pseudonym, to=user.pseudonym, received_at=now)
+    mark = Linking(person=user.pseudonym, of=person.pseudonym, link=event_id, received_at=now)
+    return Linked(
+        Record(person.key, person.partition, events.encode(link)),
+        Record(user.key, user.partition, events.encode(mark)),
+    )

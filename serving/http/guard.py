@@ -1,0 +1,123 @@
+"""Who may do what: every route declares its scope, and a route without one cannot be registered.
+
+Until access control with keys of its own exists there is one token with every scope
+(`FRESHET_TOKEN`); without it the server listens on loopback only and everybody there has them all.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.http.errors import Problem, as_problem, problem_response, request_id
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+OPEN: Final = "open"
+"""Needs nothing, also where a token is set: for health checks."""
+SCOPES: Final = {
+    "read": "recommendations, items, slates",
+    "explain": "propensities and feature values",
+    "events": "send events, preferences and links",
+    "import": "send history, set the time of a read",
+    "items": "change the catalogue",
+    "admin": "change placements, experiments, releases",
+    "ops": "metrics and status",
+}
+
+
+def needs(scope: str) -> Callable[[Handler], Handler]:
+    """Declares the scope of a route. Errors: ValueError where there is no such scope."""
+    if scope != OPEN and scope not in SCOPES:
+        raise ValueError(f"no scope is named {scope}")
+
+    def declare(handler: Handler) -> Handler:
+        handler.__dict__["scope"] = scope
+        return handler
+
+    return declare
+
+
+class Guarded(APIRoute):
+    """A documented route whose handler is a plain ``async (Request) -> Response``.
+
+    It checks the scope, turns every exception into a problem and answers X-Request-Id. FastAPI's own
+    handling (dependencies, validation, exit stacks) is left out: bodies are read with msgspec.
+    """
+
+    def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
+        scope = getattr(endpoint, "scope", None)
+        if scope is None:
+            raise TypeError(f"{path} declares no scope: put @needs(...) on its handler")
+        self.scope: str = scope
+        # `-> Response` would be read as a model to validate answers with
+        super().__init__(path, endpoint, **{**options, "response_model": None})
+        self.app = self.answer
+        self._handler = endpoint
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            check(request, self.scope)
+            response = await self._handler(request)
+        except Exception as error:  # a route never ends without an answer
+            response = problem_response(as_problem(error), request)
+            count_problem(request, response.status_code)
+        count(request, self.path_format, response.status_code)
+        response.headers["X-Request-Id"] = request_id(request)
+        await response(scope, receive, send)
+
+
+def count_problem(request: Request, status: int) -> None:
+    serving = getattr(request.app.state, "serving", None)
+    if serving is not None:
+        serving.metrics.add("freshet_problems_total", status=str(status))
+
+
+def count(request: Request, route: str, status: int) -> None:
+    """`route`: as it is registered, so the label has as many values as there are routes."""
+    serving = getattr(request.app.state, "serving", None)
+    if serving is not None:
+        serving.metrics.add("freshet_requests_total", route=route, status=str(status))
+
+
+def guarded_router() -> APIRouter:
+    return APIRouter(route_class=Guarded)
+
+
+def check(request: Request, scope: str) -> None:
+    """Errors: `Problem` 401 without the token, 403 for a page of another site in a browser."""
+    if scope == OPEN:
+        return
+    token: str = request.app.state.settings.token
+    if not token:
+        # nothing but the address guards a server without a token, and a browser on this machine
+        # would lend it to any page that it shows
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            raise Problem(403, "cross_site", "Set FRESHET_TOKEN to take requests of other sites.")
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+        given.strip().encode(), token.encode()
+    ):
+        raise Problem(
+            401, "unauthorized", "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
+        )
+
+
+def granted(request: Request, scope: str) -> bool:
+    """Whether the caller, who passed `check`, also has `scope`: today's one token has them all."""
+    return scope in SCOPES
+
+
+def demand(request: Request, scope: str) -> None:
+    """One more scope than the route's own, for one of its parameters. Errors: `Problem` 403."""
+    if not granted(request, scope):
+        raise Problem(403, "forbidden", f"The scope {scope} is needed.")

@@ -1,0 +1,1 @@
+"""Towards Kafka, and what waits while it is away."""

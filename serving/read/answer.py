@@ -1,0 +1,142 @@
+"""The answer of a read, as API.md words it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas import times
+from schemas.alphabet import Millis
+from schemas.fence import Fence
+from serving.decide.decide import Shown
+from serving.decide.person import Person
+
+
+class ReasonOut(msgspec.Struct):
+    code: str
+    text: str
+    item_ids: tuple[str, ...]
+
+
+class ContributionOut(msgspec.Struct):
+    """`effect`: what the score would lack without it."""
+
+    feature: str
+    value: float
+    effect: float
+
+
+class Detail(msgspec.Struct):
+    """With explain=full. `probability`: with which this slot came to hold it, given the items above."""
+
+    sources: tuple[str, ...]
+    contributions: list[ContributionOut]
+    probability: float
+
+
+class ItemOut(msgspec.Struct, kw_only=True):
+    item_id: str
+    rank: int
+    score: float
+    category: str
+    explore: bool = False
+    reason: ReasonOut | msgspec.UnsetType | None = msgspec.UNSET
+    explain: Detail | msgspec.UnsetType = msgspec.UNSET
+
+
+class Freshness(msgspec.Struct, kw_only=True):
+    """How much of what this person did is in the answer.
+
+    `last_event_at`: the newest action in it. `position`: the last record of the person's partition
+    that is folded in, committed at `applied_at`; `lag_ms`: from the newest record to that commit.
+    `stale`: what `after` asked for is not in it, or more than 10,000 records of the partition are
+    not, or they were away for so long that what they did is not at hand at once.
+    """
+
+    last_event_at: str | None = None
+    applied_at: str | None = None
+    position: str | None = None
+    lag_ms: int | None = None
+    waited_ms: int = 0
+    stale: bool = False
+    merge_pending: bool = False
+
+
+class AssignedOut(msgspec.Struct):
+    id: str
+    version: int
+    variant: str
+
+
+class ServedBy(msgspec.Struct, kw_only=True):
+    """The versions that made the answer. `release`: the trained one, or where none had a say that of
+    this code."""
+
+    release: str
+    index: str
+    tables: str
+    rules: str
+    experiments: tuple[AssignedOut, ...] = ()
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    slate_id: str
+    user_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    anonymous_id: str | msgspec.UnsetType = msgspec.UNSET
+    placement: str
+    items: list[ItemOut]
+    next_cursor: str | None
+    exhausted: bool
+    fallback: str | None
+    rules_relaxed: tuple[str, ...]
+    freshness: Freshness | None
+    served_by: ServedBy
+    took_ms: float
+
+
+class PageOut(msgspec.Struct):
+    """The answer to several rows asked for at once, in their order."""
+
+    rows: list[Answer]
+
+
+def items_out(shown: list[Shown], *, full: bool) -> list[ItemOut]:
+    """With a reason where there is one, and `full`: with what made them."""
+    return [
+        ItemOut(
+            item_id=item.item_id,
+            rank=rank,
+            score=round(item.score, 6),
+            category=item.category,
+            explore=item.explore,
+            reason=ReasonOut(*item.reason) if item.reason else msgspec.UNSET,
+            explain=_detail(item) if full else msgspec.UNSET,
+        )
+        for rank, item in enumerate(shown, 1)
+    ]
+
+
+def _detail(item: Shown) -> Detail:
+    made = [ContributionOut(*part) for part in item.contributions]
+    return Detail(item.sources, made, item.probability)
+
+
+def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Freshness:
+    newest, fence = int(person.row["newest"]), person.fence
+    return Freshness(
+        last_event_at=times.render(newest) if newest else None,
+        applied_at=times.render(fence.committed_at) if fence else None,
+        position=position(partition, fence),
+        lag_ms=lag(fence),
+        waited_ms=waited_ms,
+        stale=stale,
+        merge_pending=person.links.pending > 0,
+    )
+
+
+def position(partition: int, fence: Fence | None) -> str | None:
+    """The last record folded in; None where there is none."""
+    return f"{partition}:{fence.offset - 1}" if fence and fence.offset else None
+
+
+def lag(fence: Fence | None) -> Millis | None:
+    return max(0, fence.committed_at - fence.newest) if fence and fence.newest else None

@@ -1,0 +1,179 @@
+"""What a read asks for: the query string, parsed once and held to the letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from schemas import times
+from schemas.alphabet import Millis, Position
+from schemas.identity import check_id
+from schemas.reject import Rejected
+from schemas.tables import WINDOWS
+from serving.read import cursor
+
+MOST_COUNT: Final = 100
+MOST_WAIT_MS: Final = 5000
+MOST_EXCLUDED: Final = 500
+MOST_BYTES: Final = 32 * 1024
+EXPLAIN: Final = ("none", "reason", "full")
+
+
+class Query(msgspec.Struct, kw_only=True):
+    """A read, checked. `now` in ms, `cursor` as `cursor.decode` answers it.
+
+    Whether there is such a placement, and such a filter of it, is known only where it is assigned.
+    """
+
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    count: int = 10
+    placement: str = "home"
+    session_id: str | None = None
+    item_id: str | None = None
+    category: str | None = None
+    exclude: tuple[str, ...] = ()
+    cursor: bytes = b""
+    after: Position | None = None
+    max_wait_ms: int = 150
+    explain: str = "reason"
+    personalized: bool = True
+    now: Millis | None = None
+    window: str = "24h"
+    filter: str | None = None
+
+
+def _text(text: str, field: str) -> str:
+    return check_id(text, field)
+
+
+def _whole(least: int, most: int) -> Callable[[str, str], int]:
+    def read(text: str, field: str) -> int:
+        digits = text[1:] if text[:1] == "-" else text
+        if not (digits.isascii() and digits.isdigit()):
+            raise Rejected(field, "wrong_type")
+        if len(text) > 12 or not least <= (number := int(text)) <= most:
+            raise Rejected(field, "out_of_range")
+        return number
+
+    return read
+
+
+def _one_of(*values: str) -> Callable[[str, str], str]:
+    def read(text: str, field: str) -> str:
+        if text not in values:
+            raise Rejected(field, "unknown_value")
+        return text
+
+    return read
+
+
+def _truth(text: str, field: str) -> bool:
+    if text not in ("true", "false"):
+        raise Rejected(field, "wrong_type")
+    return text == "true"
+
+
+def _cursor(text: str, field: str) -> bytes:
+    return cursor.decode(text, field)
+
+
+def _position(text: str, field: str) -> Position:
+    try:
+        return Position.parse(text)
+    except ValueError:
+        raise Rejected(field, "malformed") from None
+
+
+Reader = Callable[[Any, str], Any]
+READERS: Final[Mapping[str, Reader]] = {
+    "user_id": _text,
+    "anonymous_id": _text,
+    "count": _whole(1, MOST_COUNT),
+    "placement": _text,
+    "session_id": _text,
+    "item_id": _text,
+    "category": _text,
+    "exclude": _text,
+    "filter": _text,
+    "cursor": _cursor,
+    "after": _position,
+    "max_wait_ms": _whole(0, MOST_WAIT_MS),
+    "explain": _one_of(*EXPLAIN),
+    "personalized": _truth,
+    "now": times.parse,
+}
+"""By parameter of the query string."""
+POPULAR: Final = ("category", "window", "count", "cursor", "now")
+SIMILAR: Final = ("count", "cursor", "now", "exclude")
+_WINDOW: Final = _one_of(*WINDOWS[:3])
+
+
+def recommendations(raw: bytes) -> Query:
+    """Errors: `Rejected`: an unknown parameter, one given twice, a value that can't be taken."""
+    query = _parse(raw, READERS)
+    check_who(query)
+    return query
+
+
+def popular(raw: bytes) -> Query:
+    readers = {name: READERS.get(name, _WINDOW) for name in POPULAR}
+    return _parse(raw, readers)
+
+
+def similar(raw: bytes) -> Query:
+    return _parse(raw, {name: READERS[name] for name in SIMILAR})
+
+
+def nothing(raw: bytes) -> None:
+    """Of a route without parameters."""
+    _parse(raw, {})
+
+
+def check_who(query: Query, path: str = "") -> None:
+    """Errors: `Rejected` unless one of the two ids says who it is for; `path` is where they stand."""
+    if query.user_id is None and query.anonymous_id is None:
+        raise Rejected(f"{path}user_id", "required")
+    if query.user_id is not None and query.anonymous_id is not None:
+        raise Rejected(f"{path}anonymous_id", "conflicts_with_user_id")
+
+
+def _parse(raw: bytes, readers: Mapping[str, Reader]) -> Query:
+    if len(raw) > MOST_BYTES:
+        raise Rejected("query", "too_large")
+    given: dict[str, Any] = {}
+    excluded: list[str] = []
+    for pair in raw.split(b"&") if raw else ():
+        name, _, value = pair.partition(b"=")
+        field = _field(name, readers)
+        read = readers[field](_decoded(value, field), field)
+        if field == "exclude":
+            excluded.append(read)
+        elif field in given:
+            raise Rejected(field, "repeated")
+        else:
+            given[field] = read
+    if len(excluded) > MOST_EXCLUDED:
+        raise Rejected("exclude", "too_many")
+    return Query(**given, exclude=tuple(excluded))
+
+
+def _field(name: bytes, readers: Mapping[str, Reader]) -> str:
+    text = _decoded(name, "query")
+    if text not in readers:
+        # a name is not a value, but it may be anything: show it where it looks like a name
+        plain = text.replace("_", "").isalnum() and text.isascii() and len(text) <= 64
+        raise Rejected(text if plain else "query", "unknown_field")
+    return text
+
+
+def _decoded(value: bytes, field: str) -> str:
+    if b"+" in value:
+        value = value.replace(b"+", b" ")
+    try:
+        return (unquote_to_bytes(value) if b"%" in value else value).decode()
+    except UnicodeDecodeError:
+        raise Rejected(field, "not_utf8") from None

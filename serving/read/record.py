@@ -1,0 +1,69 @@
+"""What an answer leaves for the log: the whole decision, and for a person what was shown to them."""
+
+from __future__ import annotations
+
+from schemas.alphabet import Millis, Pseudonym
+from schemas.event import Assigned, Served
+from schemas.slate import Slate, SlateItem
+from serving.decide.case import Ask
+from serving.decide.decide import Decision
+from serving.read.answer import Answer
+
+
+def slate(
+    decision: Decision,
+    answer: Answer,
+    ask: Ask,
+    at: Millis,
+    person: Pseudonym | None = None,
+    experiments: tuple[Assigned, ...] = (),
+) -> Slate:
+    """The record for `slates` of an answer given at `at`."""
+    served_by = answer.served_by
+    return Slate(
+        slate_id=answer.slate_id,
+        served_at=at,
+        placement=answer.placement,
+        person=person,
+        items=tuple(
+            [
+                SlateItem(
+                    item_id=item.item_id,
+                    rank=rank,
+                    score=item.score,
+                    category=item.category,
+                    sources=item.sources,
+                    reason=item.reason.code if item.reason else "",
+                    because=item.reason.item_ids if item.reason else (),
+                    explore=item.explore,
+                    probability=item.probability,
+                    features=item.features,
+                )
+                for rank, item in enumerate(decision.items, 1)
+            ]
+        ),
+        fallback=answer.fallback,
+        rules_relaxed=answer.rules_relaxed,
+        position=(answer.freshness.position if answer.freshness else None) or "",
+        tables=served_by.tables,
+        index=served_by.index,
+        rules=served_by.rules,
+        release=served_by.release,
+        now=ask.now,
+        seed=ask.seed,
+        experiments=experiments,
+    )
+
+
+def served(slate: Slate, person: Pseudonym) -> Served:
+    """The record for `events` of a slate with items: chance decided over one slot of it at most."""
+    return Served(
+        person=person,
+        slate_id=slate.slate_id,
+        placement=slate.placement,
+        received_at=slate.served_at,
+        items=tuple([item.item_id for item in slate.items]),
+        explored=next((item.rank for item in slate.items if item.explore), 0),
+        probability=min([item.probability for item in slate.items]),
+        experiments=slate.experiments,
+    )

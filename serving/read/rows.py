@@ -1,0 +1,130 @@
+"""What a read asks for in a JSON body: one row, or the rows of a page; held to the letter as a query is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from schemas.identity import check_id
+from schemas.reject import Rejected
+from serving.http import body
+from serving.read.query import (
+    MOST_COUNT,
+    MOST_EXCLUDED,
+    MOST_WAIT_MS,
+    READERS,
+    Query,
+    Reader,
+    check_who,
+)
+
+T = TypeVar("T")
+MOST_ROWS: Final = 20
+"""Of one page."""
+
+
+class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What to show, as in the query string; null is the default."""
+
+    user_id: str | UnsetType | None = UNSET
+    anonymous_id: str | UnsetType | None = UNSET
+    count: Annotated[int, Meta(ge=1, le=MOST_COUNT)] | UnsetType = UNSET
+    placement: str | UnsetType = UNSET
+    session_id: str | UnsetType | None = UNSET
+    item_id: str | UnsetType | None = UNSET
+    category: str | UnsetType | None = UNSET
+    exclude: list[str] | UnsetType = UNSET
+    filter: str | UnsetType | None = UNSET
+    cursor: str | UnsetType | None = UNSET
+    after: str | UnsetType | None = UNSET
+    max_wait_ms: Annotated[int, Meta(ge=0, le=MOST_WAIT_MS)] | UnsetType = UNSET
+    explain: Literal["none", "reason", "full"] | UnsetType = UNSET
+    personalized: bool | UnsetType = UNSET
+    now: str | UnsetType | None = UNSET
+
+
+class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """One row, or with `requests` several, for which what stands beside it holds too unless they say
+    otherwise. `distinct`: nothing that a row shows is in one after it."""
+
+    requests: list[RowIn] | UnsetType = UNSET
+    distinct: bool | UnsetType = UNSET
+
+
+class Asked(NamedTuple):
+    """The rows of one request. `single`: it asked for one and not for a list of them.
+
+    `own[i]` names the fields that row i itself has.
+    """
+
+    rows: tuple[Query, ...]
+    single: bool
+    distinct: bool
+    own: tuple[frozenset[str], ...]
+
+    def path(self, row: int, field: str) -> str:
+        """Where in the body the `field` of a row stands."""
+        return f"requests[{row}].{field}" if field in self.own[row] else field
+
+
+def _texts(texts: list[str], field: str) -> tuple[str, ...]:
+    if len(texts) > MOST_EXCLUDED:
+        raise Rejected(field, "too_many")
+    return tuple([check_id(text, f"{field}[{at}]") for at, text in enumerate(texts)])
+
+
+def _as_it_is(value: T, field: str) -> T:
+    return value
+
+
+# what has a type in JSON, `RowIn` has read already
+_TYPED: Final = dict.fromkeys(("count", "max_wait_ms", "explain", "personalized"), _as_it_is)
+_FIELDS: Final[Mapping[str, Reader]] = {**READERS, **_TYPED, "exclude": _texts}
+_WHO: Final = frozenset({"user_id", "anonymous_id"})
+_PAGE: Final = msgspec.json.Decoder(PageIn)
+
+
+def posted(raw: bytes) -> Asked:
+    """The rows of a JSON body (`PageIn`). Errors: `Rejected` as of a query string, under the path of
+    the field; `Problem` 400 where it is no JSON."""
+    page = body.decode(raw, _PAGE)
+    shared = _given(page, "")
+    if page.requests is UNSET:
+        if page.distinct is not UNSET:
+            raise Rejected("requests", "required")
+        return Asked((_query(shared, ""),), True, False, (frozenset(),))
+    if not 1 <= len(page.requests) <= MOST_ROWS:
+        raise Rejected("requests", "too_many" if page.requests else "empty")
+    rows, own = [], []
+    for at, row in enumerate(page.requests):
+        path = f"requests[{at}]."
+        given = _given(row, path)
+        rows.append(_query(_over(shared, given), path if _WHO & given.keys() else ""))
+        own.append(frozenset(given))
+    return Asked(tuple(rows), False, page.distinct is True, tuple(own))
+
+
+def _given(row: RowIn, path: str) -> dict[str, Any]:
+    """What the row says, checked; None for what it says to be the default."""
+    given = {}
+    for name, read in _FIELDS.items():
+        value = getattr(row, name)
+        if value is not UNSET:
+            given[name] = None if value is None else read(value, path + name)
+    return given
+
+
+def _over(shared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`given` before what is shared; who it is for is one thing, whichever id says so."""
+    if _WHO & given.keys():
+        shared = {name: value for name, value in shared.items() if name not in _WHO}
+    return {**shared, **given}
+
+
+def _query(given: dict[str, Any], path: str) -> Query:
+    query = Query(**{name: value for name, value in given.items() if value is not None})
+    check_who(query, path)
+    return query

@@ -1,0 +1,224 @@
+"""The read side of the API: recommendations, popular, similar, items, status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas import item as items
+from schemas import keys, times
+from schemas.identity import partition_of
+from serving.context import Serving, state
+from serving.decide.person import STORE_SECONDS
+from serving.http.body import path_id, read_body
+from serving.http.errors import ENCODE, Problem, json_response
+from serving.http.guard import demand, guarded_router, needs
+from serving.http.openapi import answers, body, parameters
+from serving.read import query, rows
+from serving.read import recommend as reads
+from serving.read.answer import Answer, AssignedOut, PageOut
+from serving.routes import status as standing
+
+router: Final = guarded_router()
+
+_TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 256}
+_DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "user_id": (_TEXT, "Who it is for; this or anonymous_id."),
+    "anonymous_id": (_TEXT, "Who it is for, before they said who they are."),
+    "count": ({"type": "integer", "minimum": 1, "maximum": query.MOST_COUNT, "default": 10}, ""),
+    "placement": ({**_TEXT, "default": "home"}, "Which recipe."),
+    "session_id": (_TEXT, ""),
+    "item_id": (_TEXT, "The item in view: what goes with it counts, and it is not shown."),
+    "category": (_TEXT, "Only items of this primary category; lifts the category cap."),
+    "exclude": ({"type": "array", "items": _TEXT}, "Item ids not to show; repeatable."),
+    "filter": (_TEXT, "A named filter of the placement."),
+    "cursor": ({"type": "string"}, "Where the page before ended; opaque."),
+    "after": ({"type": "string"}, "A position that a write answered: wait until it is included."),
+    "max_wait_ms": (
+        {"type": "integer", "minimum": 0, "maximum": query.MOST_WAIT_MS, "default": 150},
+        "How long `after` waits at most.",
+    ),
+    "explain": ({"enum": list(query.EXPLAIN), "default": "reason"}, "full: scope explain."),
+    "personalized": (
+        {"type": "boolean", "default": True},
+        "false: nothing of them ranks; what they saw or hid stays away.",
+    ),
+    "now": ({"type": "string", "format": "date-time"}, "The time to decide for; scope import."),
+    "window": ({"enum": ["1h", "24h", "7d"], "default": "24h"}, "A half-life."),
+}
+
+
+def _documented(*names: str) -> dict[str, Any]:
+    return parameters(*((name, "query", *_DOCUMENTED[name]) for name in names))
+
+
+@router.get(
+    "/v1/recommendations",
+    summary="What to show somebody now",
+    openapi_extra=_documented(*query.READERS),
+    responses=answers(200, Answer, 401, 403, 422),
+)
+@needs("read")
+async def recommendations(request: Request) -> Response:
+    serving, asked = _asked(request, query.recommendations)
+    return _respond(serving, "recommendations", await reads.recommend(serving, asked))
+
+
+@router.post(
+    "/v1/recommendations",
+    summary="The same with a body, or several rows of one page",
+    openapi_extra=body(
+        rows.PageIn,
+        description=(
+            "One row, answered as GET answers it; or with `requests` 1 to "
+            f"{rows.MOST_ROWS} rows, answered as `rows`. What stands beside `requests` holds for each"
+            " row that does not say otherwise; `distinct`: no row shows what one before it does."
+        ),
+    ),
+    responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422),
+)
+@needs("read")
+async def recommend_rows(request: Request) -> Response:
+    query.nothing(request.scope["query_string"])
+    asked = rows.posted(await read_body(request))
+    for row in asked.rows:
+        _demand(request, row)
+    serving = state(request)
+    if asked.single:
+        return _respond(serving, "recommendations", await reads.recommend(serving, asked.rows[0]))
+    replies = await reads.several(serving, asked)
+    page = PageOut([reply.answer for reply in replies])
+    return _logged(serving, "recommendations", replies, page)
+
+
+@router.get(
+    "/v1/popular",
+    summary="What is popular, by half-life",
+    openapi_extra=_documented(*query.POPULAR),
+    responses=answers(200, Answer, 401, 403, 422),
+)
+@needs("read")
+async def popular(request: Request) -> Response:
+    serving, asked = _asked(request, query.popular)
+    return _respond(serving, "popular", reads.popular(serving, asked))
+
+
+@router.get(
+    "/v1/items/{item_id:id}/similar",
+    summary="What goes with an item",
+    openapi_extra=_documented(*query.SIMILAR),
+    responses=answers(200, Answer, 401, 403, 422),
+)
+@needs("read")
+async def similar(request: Request) -> Response:
+    item_id = path_id(request, "item_id")
+    serving, asked = _asked(request, query.similar)
+    return _respond(serving, "similar", reads.similar(serving, item_id, asked))
+
+
+@router.get(
+    "/v1/items/{item_id:id}",
+    summary="An item as it stands, and whether this process has indexed it",
+    responses=answers(200, items.Item, 401, 404, 422, 503),
+)
+@needs("read")
+async def item(request: Request) -> Response:
+    serving, item_id = state(request), path_id(request, "item_id")
+    query.nothing(request.scope["query_string"])
+    partition = partition_of(item_id.encode(), serving.settings.partitions)
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            value: Any = await serving.redis.hget(keys.items(partition), item_id)
+    except (RedisError, OSError, TimeoutError):
+        raise Problem(
+            503, "store_down", "The store does not answer.", headers={"Retry-After": "1"}
+        ) from None
+    if value is None:
+        raise Problem(404, "unknown_item", "There is no such item.")
+    told = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
+    for name in ("published_at", "expires_at"):
+        if told.get(name) is not None:
+            told[name] = times.render(told[name])
+    return json_response({**told, "indexed": bool(serving.catalogue.find(item_id))})
+
+
+@router.get(
+    "/v1/status",
+    summary="What this process holds, and how far the flows have come",
+    responses=answers(200, standing.Status, 401, 422),
+)
+@needs("ops")
+async def status(request: Request) -> Response:
+    query.nothing(request.scope["query_string"])
+    return json_response(await standing.status(state(request)))
+
+
+def _asked(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
+    """What the query string asks for, if the caller may ask for it."""
+    asked = parse(request.scope["query_string"])
+    _demand(request, asked)
+    return state(request), asked
+
+
+def _demand(request: Request, asked: query.Query) -> None:
+    if asked.now is not None:
+        demand(request, "import")
+    if asked.explain == "full":
+        demand(request, "explain")
+
+
+def _respond(serving: Serving, route: str, reply: reads.Reply) -> Response:
+    return _logged(serving, route, [reply], reply.answer)
+
+
+def _logged(
+    serving: Serving, route: str, replies: list[reads.Reply], content: Answer | PageOut
+) -> Response:
+    """The response, once what it leaves for the log is safe from the death of this process."""
+    for reply in replies:
+        serving.slates.add(reply.slate, reply.served)
+        _count(serving, route, reply)
+    headers = {
+        "X-Slate-Id": ", ".join([reply.answer.slate_id for reply in replies]),
+        "Server-Timing": _timing(replies),
+        "Cache-Control": "private, no-store",
+    }
+    told = [it for reply in replies for it in reply.answer.served_by.experiments]
+    if told:
+        # each once: the rows of a page may share one
+        headers["X-Experiments"] = ", ".join(dict.fromkeys(map(_experiment, told)))
+    return Response(ENCODE(content), 200, headers, "application/json")
+
+
+def _count(serving: Serving, route: str, reply: reads.Reply) -> None:
+    answer = reply.answer
+    serving.metrics.read(
+        route,
+        reply.watch.spent,
+        reply.decision,
+        answer.placement,
+        answer.fallback,
+        reply.slate.experiments,
+    )
+    if answer.freshness is not None and answer.freshness.stale:
+        serving.metrics.add("freshet_stale_reads_total")
+
+
+def _timing(replies: list[reads.Reply]) -> str:
+    """As Server-Timing has it: the milliseconds of each stage, of all rows together."""
+    spent = dict(replies[0].watch.spent)
+    for reply in replies[1:]:
+        for stage, ms in reply.watch.spent.items():
+            spent[stage] = spent.get(stage, 0.0) + ms
+    return ", ".join([f"{stage};dur={ms:.3f}" for stage, ms in spent.items()])
+
+
+def _experiment(told: AssignedOut) -> str:
+    # ids of both are a header's tokens: `schemas.control_checks` lets no other pass
+    return f"{told.id}={told.variant};v={told.version}"

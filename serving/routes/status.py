@@ -1,0 +1,92 @@
+"""What a process holds and how far the flows have come, for people and for `freshet status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from infra import store
+from schemas import fence, keys, times
+from serving.context import Serving
+from serving.gauges import serves
+from serving.read.answer import lag, position
+
+
+class Stand(msgspec.Struct, kw_only=True):
+    """How far a flow has come in a partition. `lag_ms`: from the newest record to its commit.
+
+    `end`: the offset that the log's next record gets, as the broker said within the last second or so
+    (null: it did not); `lag`: records from the position to there. `paused`: nothing but records that
+    cannot be decoded came for long; an operator lets it go on (freshet dead-letters resume).
+    """
+
+    flow: str
+    partition: int
+    position: str | None
+    applied_at: str | None
+    lag_ms: int | None
+    end: int | None
+    lag: int | None
+    paused: bool
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """`stands` is null while the store does not answer; `items` are those that can be shown."""
+
+    release: str
+    index: str
+    tables: str
+    tables_version: int
+    items: int
+    items_position: str
+    neighbours: int
+    ready: dict[str, bool]
+    stands: list[Stand] | None
+
+
+async def status(serving: Serving) -> Status:
+    return Status(
+        release=serves(serving),
+        index=serving.index.version,
+        tables=serving.tables.version,
+        tables_version=serving.tables.meta.version,
+        items=serving.catalogue.count,
+        items_position=serving.catalogue.version,
+        neighbours=len(serving.tables.neighbours),
+        ready={part.name: part.ready for part in serving.parts},
+        stands=await _stands(serving),
+    )
+
+
+async def _stands(serving: Serving) -> list[Stand] | None:
+    partitions = range(serving.settings.partitions)
+    asked = [(flow, p) for flow in ("people", "catalogue") for p in partitions]
+    asked.append(("control", 0))
+    try:
+        values: Any = await store.mget_async(
+            serving.redis,
+            [
+                keys.fence(flow, p, serving.generation.live if flow == "people" else 0)
+                for flow, p in asked
+            ],
+        )
+    except (RedisError, OSError):
+        return None
+    return [_stand(serving, flow, p, value) for (flow, p), value in zip(asked, values, strict=True)]
+
+
+def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> Stand:
+    found = fence.decode(value) if value else None
+    end = serving.lag.end(flow, partition)
+    return Stand(
+        flow=flow,
+        partition=partition,
+        position=position(partition, found),
+        applied_at=times.render(found.committed_at) if found else None,
+        lag_ms=lag(found),
+        end=end,
+        lag=None if end is None else max(0, end - (found.offset if found else 0)),
+        paused=(flow, partition) in serving.lag.paused,
+    )

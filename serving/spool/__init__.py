@@ -1,0 +1,1 @@
+"""Frames on disk, fsynced; it knows no Kafka."""

@@ -1,0 +1,1 @@
+"""What a process holds and keeps current, in the background."""

@@ -1,0 +1,151 @@
+"""What serving keeps in process, and where each part of it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from schemas import item as items
+from schemas import keys, tables
+from schemas.identity import partition_of
+from serving.state.follow import Entry, Follower, Gap, last_id
+from serving.state.generation import Generation
+from serving.world.index import ContentIndex
+from serving.world.placements import Control
+from serving.world.tables import Neighbours, Tables
+
+AT_ONCE: Final = 200
+"""Items taken up before the event loop turns to others."""
+
+
+# HGETALL by its name: redis-py's transaction on a cluster gives the method's own arguments to its parser
+
+
+class CatalogueFollower(Follower):
+    """Items: the table, and the index over it."""
+
+    name = "catalogue"
+
+    def __init__(self, redis: Redis, index: ContentIndex, partitions: int) -> None:
+        super().__init__(redis)
+        self.table, self.index = index.items, index
+        self._streams = {keys.item_changes(p): p for p in range(partitions)}
+
+    async def load(self) -> None:
+        for stream, p in self._streams.items():
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.execute_command("HGETALL", keys.items(p))
+                pipe.xrevrange(stream, count=1)
+                held, end = await pipe.execute()
+            if held or end:  # else it was emptied: what we hold serves until it is filled again
+                await self._take(held, p)
+            self.places[stream] = last_id(end)
+            self.table.positions[p] = self.places[stream][0]
+        self.index.refresh()
+
+    async def _take(self, held: dict[bytes, bytes], partition: int) -> None:
+        for n, value in enumerate(held.values()):
+            self.table.put(items.ITEM_DECODER.decode(value))
+            if n % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        partitions = len(self._streams)
+        for name in self.table.held():
+            key = name.encode()
+            if key not in held and partition_of(key, partitions) == partition:
+                self.table.drop(name)
+
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+        for _, fields in entries:
+            if fields[b"v"]:
+                self.table.put(items.ITEM_DECODER.decode(fields[b"v"]))
+            else:
+                self.table.drop(fields[b"i"].decode())
+        self.table.positions[self._streams[stream]] = entries[-1][0][0]
+        self.index.refresh()
+
+
+class TablesFollower(Follower):
+    """What the roll-up publishes, version after version."""
+
+    name = "tables"
+
+    def __init__(self, redis: Redis, held: Tables, generation: Generation) -> None:
+        super().__init__(redis)
+        self.tables, self._generation = held, generation
+        self._keys, self._of = keys.tables(), 0
+
+    async def load(self) -> None:
+        self._of = self._generation.live
+        self._keys = keys.tables(self._of)
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._keys.meta)
+            pipe.execute_command("HGETALL", self._keys.neighbours)
+            pipe.execute_command("HGETALL", self._keys.popularity)
+            pipe.execute_command("HGETALL", self._keys.arms)
+            pipe.execute_command("HGETALL", self._keys.experiments)
+            meta, neighbours, popularity, arms, experiments = await pipe.execute()
+        version = 0
+        if meta:
+            read = tables.META_DECODER.decode(meta)
+            version = read.version
+            located = await self._located(_by_hash(neighbours))
+            self.tables.clear()
+            self.tables.take(read, located, _by_hash(popularity), arms, experiments)
+        self.places = {self._keys.changes: (version, 0)}
+        self._generation.tables = self._of
+
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+        for _, fields in entries:
+            change = tables.DECODER.decode(fields[tables.FIELD])
+            if change.meta.version != self.tables.meta.version + 1:
+                raise Gap
+            located = await self._located(change.neighbours)
+            self.tables.take(
+                change.meta, located, change.popularity, change.arms, change.experiments
+            )
+
+    async def _located(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
+        """As `Tables.located`, a part at a time: reads go on in between."""
+        lists, found = list(neighbours.items()), {}
+        for at in range(0, len(lists), AT_ONCE):
+            found.update(self.tables.located(lists[at : at + AT_ONCE]))
+            await asyncio.sleep(0)
+        return found
+
+    async def check(self) -> None:
+        """Versions follow one another, so a trimmed stream shows in `apply`. An entry may be
+        megabytes, so the store's end is read off the version it published last."""
+        if self._of != self._generation.live:
+            raise Gap
+        meta: Any = await self.redis.get(self._keys.meta)
+        if (tables.META_DECODER.decode(meta).version if meta else 0) < self.tables.meta.version:
+            raise Gap
+
+
+class ControlFollower(Follower):
+    """Placements' recipes."""
+
+    name = "control"
+
+    def __init__(self, redis: Redis, control: Control) -> None:
+        super().__init__(redis)
+        self.control = control
+
+    async def load(self) -> None:
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.execute_command("HGETALL", keys.CONTROL_STATE)
+            pipe.xrevrange(keys.CONTROL_CHANGES, count=1)
+            held, end = await pipe.execute()
+        if held or end:
+            self.control.replace({name.decode(): value for name, value in held.items()})
+        self.places = {keys.CONTROL_CHANGES: last_id(end)}
+
+    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+        for _, fields in entries:
+            self.control.put(fields[b"s"].decode(), fields[b"v"])
+
+
+def _by_hash(fields: dict[bytes, Any]) -> dict[int, bytes]:
+    return {int.from_bytes(name, "little"): value for name, value in fields.items()}

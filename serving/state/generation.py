@@ -1,0 +1,69 @@
+"""Which generation of people and tables this process reads; told to whoever swaps them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from schemas import keys
+from serving.state.background import Background
+
+log = logging.getLogger("freshet.serving")
+
+LOOK_SECONDS: Final = 0.25
+LATELY_SECONDS: Final = 5.0
+
+
+class Generation(Background):
+    """Follows the pointer. `tables`: the generation whose tables are loaded, set by who loads them."""
+
+    name = "generation"
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._who = secrets.token_hex(8)
+        self._heard = float("-inf")
+        self.live = 0
+        self.tables = 0
+
+    @property
+    def ready(self) -> bool:
+        return time.monotonic() - self._heard < LATELY_SECONDS
+
+    async def start(self) -> None:
+        await self._try()
+        await super().start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.hdel(keys.FOLLOWED, self._who)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._try()
+
+    async def _try(self) -> None:
+        # the store away, or a pointer that is none: what is read now goes on being read
+        with contextlib.suppress(RedisError, OSError, ValueError):
+            await self._look()
+
+    async def _look(self) -> None:
+        held: Any = await self._redis.get(keys.LIVE)
+        live = int(held or 0)
+        if live != self.live:
+            log.info("generation %d is live instead of %d", live, self.live)
+            self.live = live
+        # a store that is full is still read
+        self._heard = time.monotonic()
+        reads = live if self.tables == live else -1
+        told = b"%d %d" % (reads, time.time_ns() // 1_000_000)
+        await self._redis.hset(keys.FOLLOWED, self._who, told)

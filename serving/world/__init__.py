@@ -1,0 +1,1 @@
+"""What all decisions share: items, filters, indexes, tables, placements; pure values."""

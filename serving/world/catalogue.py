@@ -1,0 +1,251 @@
+"""The catalogue in process: one row ("slot") an item, contiguous columns.
+
+Slots are numbers of this process alone, in the order it met the items: nothing that is served may
+depend on them. Slot 0 is "no item". A slot may be allocated before its item is known (the tables
+speak of it first); then it is not `known` and never eligible.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.release import content
+from schemas.control import Filter
+from schemas.identity import category_hash, item_hash
+from schemas.item import Item
+from serving.world.filters import Passing
+
+Slots = NDArray[np.int32]
+Hashes = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+
+ALWAYS: Final = np.iinfo(np.int64).max
+NEVER: Final = np.iinfo(np.int64).min
+REMEMBERED: Final = 64
+"""How many named filters are kept current at a time."""
+_COLUMNS: Final = (
+    ("hash", np.uint64, ()),
+    ("category", np.int32, ()),
+    ("owner", np.int32, ()),
+    ("type", np.int32, ()),
+    ("published", np.int64, ()),
+    ("until", np.int64, ()),
+    ("known", np.bool_, ()),
+    ("vectors", np.float32, (content.DIM,)),
+)
+
+
+class Names:
+    """Texts as small numbers; 0 is ""."""
+
+    def __init__(self) -> None:
+        self.texts = [""]
+        self._numbers = {"": 0}
+
+    def number(self, text: str) -> int:
+        """The number of `text`, a new one where it has none."""
+        found = self._numbers.get(text)
+        if found is None:
+            found = self._numbers[text] = len(self.texts)
+            self.texts.append(text)
+        return found
+
+    def find(self, text: str) -> int | None:
+        return self._numbers.get(text)
+
+
+class ItemTable:
+    """Columns of length `capacity`; those of a slot that is not `known` mean nothing.
+
+    `until`: ms from which the item is not to be shown, 0 while it is not available. `published`: ms
+    before which it is not, `NEVER` where nobody said. `generation` counts changes; `positions[p]`
+    is the next offset of the topic `items` that is not in the table yet.
+    """
+
+    hash: Hashes
+    category: Slots
+    owner: Slots
+    type: Slots
+    published: NDArray[np.int64]
+    until: NDArray[np.int64]
+    known: NDArray[np.bool_]
+    vectors: content.Vector
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.size = 1
+        self.count = 0
+        self.generation = 0
+        self.positions: dict[int, int] = {}
+        self.ids = [""]
+        self.titles = [""]
+        self.every_category: list[tuple[int, ...]] = [()]
+        self.every_tag: list[tuple[int, ...]] = [()]
+        self.categories, self.owners, self.types, self.tags = Names(), Names(), Names(), Names()
+        self.category_numbers = {0: 0}
+        """Category hash -> number of the category."""
+        self._journal: list[int] = []
+        """Slot of each change; the last one's number is `generation`."""
+        self._slots: dict[int, int] = {}
+        self._passing: dict[Filter, Passing] = {}
+        self._kinds: dict[tuple[str, Filter | None], int] = {}
+        self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
+        self._counted, self._sorted = 0, 0
+        """The generations that `_kinds` and `_newest` are of."""
+        for name, dtype, shape in _COLUMNS:
+            setattr(self, name, np.zeros((capacity, *shape), dtype))
+        self._spread()
+
+    @property
+    def version(self) -> str:
+        """The positions in `items` that this table holds, as ``10.0.7.2``."""
+        return ".".join(str(self.positions[p]) for p in sorted(self.positions)) or "0"
+
+    def changed(self, since: int) -> Slots:
+        """Slots put or dropped since `generation` was `since`, each once, ascending; all of them where
+        that was too long ago to tell."""
+        first = self.generation - len(self._journal)
+        if since < first:
+            return np.arange(1, self.size, dtype=np.int32)
+        return np.unique(np.array(self._journal[since - first :], np.int32))
+
+    def passing(self, wanted: Filter) -> Mask:
+        """By slot: which items pass a filter, but for its age. Kept current as they change."""
+        found = self._passing.get(wanted)
+        if found is None:
+            if len(self._passing) == REMEMBERED:
+                del self._passing[next(iter(self._passing))]
+            found = self._passing[wanted] = Passing(self, wanted)
+        return found.now()
+
+    def kinds(self, column: str, wanted: Filter | None = None) -> int:
+        """How many kinds a cap on `column` ("category", "owner") tells apart among known items that
+        pass `wanted`: its values, and each item without one for itself."""
+        if self._counted != self.generation:
+            self._kinds.clear()
+            self._counted = self.generation
+        key = (column, wanted)
+        if key not in self._kinds:
+            known = self.known if wanted is None else self.known & self.passing(wanted)
+            numbers = getattr(self, column)[known]
+            self._kinds[key] = len(np.unique(numbers[numbers != 0])) + int((numbers == 0).sum())
+        return self._kinds[key]
+
+    def published_between(self, after: int, until: int) -> Slots:
+        """Known items published after `after` and no later than `until` (ms), the latest first, then by
+        hash; none of which it is not said."""
+        if self._sorted != self.generation:
+            slots = np.flatnonzero(self.known & (self.published != NEVER))
+            order = np.lexsort((self.hash[slots], -self.published[slots]))
+            self._newest, self._sorted = slots[order].astype(np.int32), self.generation
+            self._ages = -self.published[self._newest]
+        first, end = np.searchsorted(self._ages, (-until, -after))
+        return self._newest[first:end]
+
+    def put(self, item: Item) -> int:
+        """The item is now this. Answers its slot."""
+        slot = self.slot(item_hash(item.item_id))
+        categories = content.categories(item)
+        primary = categories[0] if categories else ""
+        self.count += not self.known[slot]
+        self.known[slot] = True
+        self.ids[slot], self.titles[slot] = item.item_id, item.title
+        self.every_category[slot] = tuple(self._category(name) for name in categories)
+        self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
+        self.category[slot] = self._category(primary)
+        self.owner[slot] = self.owners.number(item.owner_id)
+        self.type[slot] = self.types.number(item.type)
+        self.published[slot] = NEVER if item.published_at is None else item.published_at
+        expires = ALWAYS if item.expires_at is None else item.expires_at
+        self.until[slot] = expires if item.available else 0
+        self.vectors[slot] = content.vector(item)
+        self._touch(slot)
+        return slot
+
+    def drop(self, item_id: str) -> None:
+        """The item is gone."""
+        slot = self._slots.get(item_hash(item_id))
+        if slot is None or not self.known[slot]:
+            return
+        self.known[slot], self.until[slot] = False, 0
+        self.vectors[slot] = 0
+        self.count -= 1
+        self._touch(slot)
+
+    def held(self) -> list[str]:
+        """The ids of all known items."""
+        return [self.ids[slot] for slot in np.flatnonzero(self.known[: self.size]).tolist()]
+
+    def lookup(self, item_id: str) -> tuple[bool, str]:
+        """Whether the item is known, and its primary category ("" where it has none)."""
+        slot = self.find(item_id)
+        return (True, self.categories.texts[self.category[slot]]) if slot else (False, "")
+
+    def find(self, item_id: str) -> int:
+        """The slot of a known item, else 0."""
+        slot = self._slots.get(item_hash(item_id), 0)
+        return slot if self.known[slot] else 0
+
+    def slot(self, item: int) -> int:
+        """The slot of an item's hash, allocated where there is none."""
+        found = self._slots.get(item)
+        return self._allocate(item) if found is None else found
+
+    def locate(self, hashes: Hashes) -> Slots:
+        """(n,) the slot of each hash, 0 where there is none."""
+        slots: Slots = self._direct[(hashes & self._mask).astype(np.intp)]
+        missed = np.flatnonzero(self.hash[slots] != hashes)
+        if len(missed):  # another item stands at its place, or none
+            slots[missed] = [self._slots.get(h, 0) for h in hashes[missed].tolist()]
+        return slots
+
+    def locate_all(self, hashes: Hashes) -> Slots:
+        """(n,) the slot of each hash, allocated where there is none."""
+        slots = self.locate(hashes)
+        missed = np.flatnonzero(slots == 0)
+        if len(missed):
+            slots[missed] = [self.slot(h) for h in hashes[missed].tolist()]
+        return slots
+
+    def _category(self, name: str) -> int:
+        number = self.categories.number(name)
+        self.category_numbers[category_hash(name)] = number
+        return number
+
+    def _touch(self, slot: int) -> None:
+        self.generation += 1
+        self._journal.append(slot)
+        if len(self._journal) > 2 * len(self.hash):
+            del self._journal[: len(self.hash)]  # whoever is further behind starts over
+
+    def _allocate(self, item: int) -> int:
+        if self.size == len(self.hash):
+            self._grow()
+        slot = self.size
+        self.size += 1
+        self.hash[slot] = item
+        self._slots[item] = slot
+        self.ids.append("")
+        self.titles.append("")
+        self.every_category.append(())
+        self.every_tag.append(())
+        place = item & int(self._mask)
+        if not self._direct[place]:
+            self._direct[place] = slot
+        return slot
+
+    def _grow(self) -> None:
+        for name, _, _ in _COLUMNS:
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+        self._spread()
+
+    def _spread(self) -> None:
+        # most hashes find their slot at their own place; `_slots` knows the few that share one
+        places = 8 << (len(self.hash) - 1).bit_length()
+        self._mask = np.uint64(places - 1)
+        self._direct = np.zeros(places, np.int32)
+        held = self.hash[1 : self.size]
+        self._direct[(held & self._mask).astype(np.intp)] = np.arange(1, self.size, dtype=np.int32)

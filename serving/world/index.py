@@ -1,0 +1,193 @@
+"""Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above.
+
+Two of them: by content, and in the space of a release. Both lie on `models.release.content`'s grid.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.release import content
+from models.release import runtime as onnx
+from models.release.release import Release, Vectors
+from serving.world.catalogue import Hashes, ItemTable, Slots
+
+if TYPE_CHECKING:
+    from usearch.index import Index
+
+REMEMBERED: Final = 4096
+
+
+class Found(NamedTuple):
+    """Best first; `similarity` is the cosine, in (0, 1]; ties by the items' hashes."""
+
+    slots: Slots
+    similarity: NDArray[np.float32]
+
+
+class VectorIndex:
+    """Over a vector for each of `items`, by slot. `exact` is the largest catalogue searched exactly.
+
+    An exact search is a function of the vectors alone: they lie on a grid, so their products carry
+    no rounding, and ties are broken by hash, never by slot.
+    """
+
+    def __init__(self, items: ItemTable, exact: int) -> None:
+        self.items = items
+        self.exact = exact
+        self._generation = 0
+        self._left: Slots = np.empty(0, np.int32)
+        self._graph = False
+        self._index = _index(graph=False)
+        self._remembered: OrderedDict[tuple[bytes, int], Found] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def version(self) -> str:
+        """``served_by.index``: the kind of vector and the catalogue's positions."""
+        raise NotImplementedError
+
+    @property
+    def vectors(self) -> Vectors:
+        """(slots, DIM): as many rows as the catalogue has room for; zeros where there is none."""
+        raise NotImplementedError
+
+    def refresh(self, limit: int | None = None) -> bool:
+        """Takes up what changed in the catalogue since the last time, at most `limit` items of it.
+
+        True once nothing is left. Until then it knows some items as they were, or not at all.
+        """
+        left = self._changed()
+        if not len(left):
+            return True
+        self._remembered.clear()
+        if self.items.count > self.exact and not self._graph:
+            # once, and whole: from here on the index is a graph, also when items go again
+            limit = limit if not len(self._index) else None
+            self._graph, self._index = True, _index(graph=True)
+            left = np.flatnonzero(self.items.known[: self.items.size]).astype(np.int32)
+        part, self._left = left[:limit], left[len(left) if limit is None else limit :]
+        self._encode(part)
+        self._replace(part)
+        return not len(self._left)
+
+    def _changed(self) -> Slots:
+        changed = self.items.changed(self._generation)
+        self._generation = self.items.generation
+        return np.union1d(self._left, changed) if len(self._left) else changed
+
+    def search(self, query: content.Vector, k: int) -> Found:
+        """At most `k` items with a positive cosine to `query`."""
+        if not len(self._index) or not query.any():
+            return Found(np.empty(0, np.int32), np.empty(0, np.float32))
+        key = (query.tobytes(), k)
+        found = self._remembered.get(key)
+        if found is None:
+            found = self._remembered[key] = self._search(query, k)
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        return found
+
+    def _search(self, query: content.Vector, k: int) -> Found:
+        matches = self._index.search(query, k, exact=not self._graph, threads=1)
+        slots = np.asarray(matches.keys, np.int32)
+        similarity = np.float32(1) - np.asarray(matches.distances, np.float32)
+        positive = similarity > 0
+        if len(slots) == k and positive.all() and not self._graph:
+            # which of the last ties came along depends on the order of insertion: leave them out
+            positive = similarity > similarity.min()
+            if not positive.any():
+                return self._tied(query, similarity[0], k)
+        slots, similarity = slots[positive], similarity[positive]
+        order = np.lexsort((self.items.hash[slots], -similarity))
+        return Found(slots[order], similarity[order])
+
+    def _tied(self, query: content.Vector, similarity: np.float32, k: int) -> Found:
+        """The first `k` by hash of those that are exactly as near, where all the nearest are."""
+        items = self.items
+        slots = np.flatnonzero(self.vectors[: items.size] @ query == similarity).astype(np.int32)
+        slots = slots[np.argsort(items.hash[slots])][:k]
+        return Found(slots, np.full(len(slots), similarity))
+
+    def _encode(self, slots: Slots) -> None:
+        """Brings `vectors` of these slots up to date."""
+
+    def _replace(self, slots: Slots) -> None:
+        keys = slots.astype(np.int64)
+        held = keys[self._index.contains(keys)]
+        if len(held):
+            self._index.remove(held)
+        vectors = self.vectors[slots]
+        worth = self.items.known[slots] & vectors.any(axis=1)
+        if worth.any():
+            self._index.add(keys[worth], vectors[worth], threads=1)
+
+
+class ContentIndex(VectorIndex):
+    """By what items say of themselves."""
+
+    @property
+    def version(self) -> str:
+        return f"{content.VERSION}@{self.items.version}"
+
+    @property
+    def vectors(self) -> Vectors:
+        return self.items.vectors
+
+
+class SpaceIndex(VectorIndex):
+    """In the space of `release`: its vectors of the items it holds, of the others what it encodes."""
+
+    def __init__(self, items: ItemTable, release: Release, exact: int) -> None:
+        super().__init__(items, exact)
+        self.release = release
+        self._vectors: Vectors = np.zeros((1, content.DIM), np.float32)
+
+    @property
+    def version(self) -> str:
+        return f"{self.release.id}@{self.items.version}"
+
+    @property
+    def vectors(self) -> Vectors:
+        missing = len(self.items.hash) - len(self._vectors)
+        if missing > 0:
+            room = np.zeros((missing, content.DIM), np.float32)
+            self._vectors = np.concatenate([self._vectors, room])
+        return self._vectors
+
+    def of(self, hashes: Hashes) -> Vectors:
+        """(n, DIM) vectors of items by hash: also of one that left the catalogue, if the release holds
+        it; zeros where nothing is known."""
+        space = self.release.space
+        rows = space.find(hashes)
+        found: Vectors = self.vectors[self.items.locate(hashes)]
+        held = rows >= 0
+        found[held] = space.vectors[rows[held]]
+        return found
+
+    def _encode(self, slots: Slots) -> None:
+        items, vectors, space = self.items, self.vectors, self.release.space
+        rows = space.find(items.hash[slots])
+        held = rows >= 0
+        vectors[slots[held]] = space.vectors[rows[held]]
+        others = slots[~held]
+        if len(others):
+            vectors[others] = space.encode(items.vectors[others])
+        vectors[slots[~items.known[slots]]] = 0
+
+
+def _index(graph: bool) -> Index:
+    onnx.runtime()  # before usearch: the other order segfaults
+    from usearch.index import Index
+
+    # float16 holds every number of content's grid exactly, and is read in half the time
+    if graph:
+        return Index(ndim=content.DIM, metric="ip", dtype="f16", expansion_search=128)
+    # an exact search walks no graph: the least one is a hundred times quicker to build
+    return Index(ndim=content.DIM, metric="ip", dtype="f16", connectivity=2, expansion_add=1)
