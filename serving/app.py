@@ -15,14 +15,28 @@ from infra.settings import Settings
 from serving import gauges as scrape
 from serving.context import Serving
 from serving.http.errors import as_problem, problem_response, request_id
-from serving.routes import events as write_routes
-from serving.routes import experiments as experiment_routes
-from serving.routes import operations as ops_routes
-from serving.routes import placements as control_routes
-from serving.routes import recommendations as read_routes
+from serving.routes import (
+    events,
+    experiments,
+    items,
+    operations,
+    people,
+    placements,
+    recommendations,
+    status,
+)
 
 VERSION: Final = "1"
-ROUTES: Final = (write_routes, control_routes, experiment_routes, read_routes, ops_routes)
+ROUTES: Final = (
+    events,
+    people,
+    placements,
+    experiments,
+    recommendations,  # before items: an id in a path may hold a slash, "/similar" too
+    items,
+    status,
+    operations,
+)
 
 
 def create(settings: Settings) -> FastAPI:
@@ -43,7 +57,7 @@ def create(settings: Settings) -> FastAPI:
         version=VERSION,
         description="A streaming-first recommendation engine: every click changes the next answer.",
         lifespan=lifespan,
-        # its own routes declare no scope; ours is in `ops_routes`
+        # its own routes declare no scope; ours is in `routes.operations`
         openapi_url=None,
         redirect_slashes=False,
     )

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from infra import store
 from infra.settings import Settings, signing_key
 from schemas.alphabet import Millis
-from serving.decide.person import PersonReader
 from serving.edge.identity import People
 from serving.log.producer import Log
 from serving.log.slates import Slates
@@ -26,9 +25,11 @@ from serving.state.background import Part
 from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
 from serving.state.generation import Generation
 from serving.state.lag import Lag
+from serving.state.people import PersonReader
 from serving.state.probe import Probe
 from serving.state.releases import Releases
 from serving.world.catalogue import ItemTable
+from serving.world.filters import Filters
 from serving.world.index import ContentIndex
 from serving.world.placements import Control
 from serving.world.tables import Tables
@@ -49,6 +50,7 @@ class Serving:
     clock: Callable[[], Millis] = wall_clock
     parts: list[Part] = field(default_factory=list)
     make_id: Callable[[], str] = field(default_factory=lambda: numbered(secrets.token_hex(10)))
+    filters: Filters = field(init=False)
     tables: Tables = field(init=False)
     index: ContentIndex = field(init=False)
     control: Control = field(default_factory=Control)
@@ -60,6 +62,7 @@ class Serving:
     writes: Writes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.filters = Filters(self.catalogue)
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
         self.generation = Generation(self.redis)

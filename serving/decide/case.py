@@ -20,6 +20,7 @@ from schemas.identity import item_hash
 from schemas.tables import WINDOWS
 from serving.decide.person import Person
 from serving.world.catalogue import Hashes, ItemTable, Mask, Slots
+from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
 from serving.world.tables import Tables
 
@@ -47,6 +48,7 @@ class World:
     """
 
     items: ItemTable
+    filters: Filters
     tables: Tables
     index: ContentIndex
     recipe: Recipe

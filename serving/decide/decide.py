@@ -137,7 +137,7 @@ def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged
 
 def _lacks(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
     """Whether more candidates could make the slate longer or fresher, or spare it a broken cap."""
-    ask, recipe, items = case.ask, case.world.recipe, case.world.items
+    ask, recipe = case.ask, case.world.recipe
     if len(arranged.places) < ask.count:
         return True
     for rule, column, share in (
@@ -145,7 +145,7 @@ def _lacks(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
         (OWNER_CAP, "owner", recipe.owner_cap),
     ):
         if rule in arranged.relaxed and not (rule == CATEGORY_CAP and ask.category is not None):
-            most = items.kinds(column, ask.filter) * cap(share, ask.count)
+            most = case.world.filters.kinds(column, ask.filter) * cap(share, ask.count)
             if most >= min(HEAD, ask.count):
                 return True
     return not arranged.fresh and len(pool.drawn["fresh"].slots) >= depth

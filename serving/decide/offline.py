@@ -10,6 +10,7 @@ from schemas.item import Item
 from schemas.tables import Meta
 from serving.decide.case import World
 from serving.world.catalogue import ItemTable
+from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
 from serving.world.placements import DEFAULT
 from serving.world.tables import NOTHING, Tables
@@ -41,4 +42,4 @@ def world(
     space = SpaceIndex(table, release, exact) if release is not None else None
     if space is not None:
         space.refresh()
-    return World(table, tables, index, recipe, "offline", release, space)
+    return World(table, Filters(table), tables, index, recipe, "offline", release, space)

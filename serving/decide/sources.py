@@ -92,7 +92,7 @@ def popular(case: Case, depth: int) -> Drawn:
     if case.category is not None:
         slots = slots[items.category[slots] == case.category]
     if ask.filter is not None:
-        slots = slots[items.passing(ask.filter)[slots]]
+        slots = slots[case.world.filters.passing(ask.filter)[slots]]
     return listed(slots[:depth])
 
 

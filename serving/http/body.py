@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
 from serving.http.errors import Problem
+from serving.http.openapi import ID
 
 T = TypeVar("T")
 MAX_BODY: Final = 1 << 20
@@ -85,3 +86,20 @@ def too_large() -> Problem:
 
 def malformed(code: str) -> Problem:
     return Problem(400, "malformed", "The body can't be read.", [("body", code)])
+
+
+IDEMPOTENCY_KEY: Final = (
+    "Idempotency-Key",
+    "header",
+    ID,
+    "With the event's index it names an event that has no event_id, so a retry counts once.",
+)
+
+
+def is_ndjson(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith("application/x-ndjson")
+
+
+def idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    return None if key is None else check_id(key, "Idempotency-Key")

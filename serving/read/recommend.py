@@ -10,40 +10,24 @@ from typing import Final, NamedTuple, TypeVar
 
 from infra.version import RELEASE
 from schemas.alphabet import Millis
-from schemas.control import Recipe
 from schemas.event import Served
 from schemas.reject import Rejected
 from schemas.slate import Slate
 from serving.context import Serving
 from serving.decide.case import Ask, World
 from serving.decide.decide import Decision, Explain, decide
-from serving.decide.person import NOBODY
 from serving.read import cursor, record
 from serving.read.answer import Answer, AssignedOut, Freshness, ServedBy, freshness, items_out
 from serving.read.query import Query
 from serving.read.resolve import Read, Turn, asking, assign, read, read_each
-from serving.read.resolve import world as world_of
 from serving.read.rows import Asked
 from serving.read.ulid import ulid
-from serving.world.placements import Placed
 
 T = TypeVar("T")
 STORE_DOWN: Final = "store_down"
 NO_MODEL: Final = "no_model"
 UNLOGGED: Final = "replay"
 """A placement that shows nothing to anybody: no person was served by it."""
-
-
-def _like(*sources: str) -> Recipe:
-    weights = dict(zip(sources, (1.0, 0.5), strict=True))
-    return Recipe(weights=weights, ranker=False, category_cap=1.0, owner_cap=1.0)
-
-
-SIMILAR: Final = Placed(_like("covisit", "content"), "similar1")
-SIMILAR_IN_SPACE: Final = Placed(_like("covisit", "vector"), "similar2")
-POPULAR: Final = Placed(
-    Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
-)
 
 
 class Watch:
@@ -114,50 +98,6 @@ def _at(asked: Asked, row: int, step: Callable[..., T], *arguments: object) -> T
         return step(*arguments)
     except Rejected as why:
         raise Rejected(asked.path(row, why.field), why.code) from None
-
-
-def similar(serving: Serving, item_id: str, query: Query) -> Reply:
-    """What goes with an item; the popular where it is unknown or nothing does."""
-    watch, now = Watch(), serving.clock()
-    world = world_of(serving, SIMILAR, serving.control.current)
-    if world.space is not None:
-        world = world_of(serving, SIMILAR_IN_SPACE, serving.control.current)
-    seed, slate_id = _draw(now)
-    ask = Ask(
-        now=now if query.now is None else query.now,
-        count=query.count,
-        item_id=item_id,
-        exclude=query.exclude,
-        served=query.cursor,
-        seed=seed,
-        placement="similar",
-    )
-    decision = decide(NOBODY, world, ask, "reason", watch)
-    if decision.fallback != "popular":
-        # what neither source brought scores nothing, and is no answer to this question
-        like = [item for item in decision.items if item.score > 0]
-        ended = decision.exhausted or len(like) < len(decision.items)
-        decision = decision._replace(items=like, exhausted=ended)
-    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
-    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
-
-
-def popular(serving: Serving, query: Query) -> Reply:
-    watch, now = Watch(), serving.clock()
-    world = world_of(serving, POPULAR, "")
-    seed, slate_id = _draw(now)
-    ask = Ask(
-        now=now if query.now is None else query.now,
-        count=query.count,
-        category=query.category,
-        served=query.cursor,
-        window=query.window,
-        seed=seed,
-        placement="popular",
-    )
-    decision = decide(NOBODY, world, ask, "reason", watch)._replace(fallback=None)
-    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
-    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
 
 
 def _reply(

@@ -85,6 +85,7 @@ def world(serving: Serving, placed: Placed, release: str) -> World:
     loaded = serving.releases.get(release) if release else None
     return World(
         serving.catalogue,
+        serving.filters,
         serving.tables,
         serving.index,
         placed.recipe,

@@ -23,11 +23,15 @@ from schemas.readout import Comparison, VariantOut
 from schemas.reject import Rejected
 from schemas.tables import MOMENTS_KEY
 from serving.context import Serving, state
-from serving.decide.person import STORE_SECONDS
+from serving.edge import control as ingest_control
+from serving.edge.control import ExperimentIn
 from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
-from serving.http.openapi import answers, parameters
+from serving.http.openapi import answers, body, parameters
+from serving.routes.accepted import Written, payload
+from serving.routes.controlled import changed, full
+from serving.state.people import STORE_SECONDS
 
 router: Final = guarded_router()
 
@@ -159,3 +163,72 @@ def _once(request: Request, name: str) -> str | None:
     if len(given) > 1:
         raise Rejected(name, "repeated")
     return given[0] if given else None
+
+
+class ExperimentOut(msgspec.Struct, kw_only=True):
+    """`version` is the next put's `expected_version`, and what answers and metrics count under."""
+
+    experiment_id: str
+    experiment: Experiment
+    version: int
+    actor: str
+    reason: str
+    received_at: str
+
+
+class ExperimentsOut(msgspec.Struct):
+    experiments: list[ExperimentOut]
+
+
+@router.put(
+    "/v1/experiments/{experiment_id}",
+    status_code=202,
+    summary="Start, change or stop an experiment",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=body(ExperimentIn),
+)
+@needs("admin")
+async def put_experiment(request: Request) -> Response:
+    identifier, content = path_id(request, "experiment_id"), await payload(request)
+    serving = state(request)
+    stands = serving.control.standing
+    record = ingest_control.experiment(content, identifier, stands, serving.clock())
+    return await changed(serving, record)
+
+
+@router.get(
+    "/v1/experiments",
+    summary="Every experiment",
+    responses=answers(200, ExperimentsOut, 401, 422),
+)
+@needs("read")
+async def experiments(request: Request) -> Response:
+    check_query(request)
+    held = state(request).control.experiments
+    return json_response(full(ExperimentsOut([_experiment(n, *held[n]) for n in sorted(held)])))
+
+
+@router.get(
+    "/v1/experiments/{experiment_id}",
+    summary="An experiment",
+    responses=answers(200, ExperimentOut, 401, 404, 422),
+)
+@needs("read")
+async def experiment(request: Request) -> Response:
+    check_query(request)
+    identifier = path_id(request, "experiment_id")
+    found = state(request).control.experiments.get(identifier)
+    if found is None:
+        raise Problem(404, "unknown_experiment", "There is no such experiment.")
+    return json_response(full(_experiment(identifier, *found)))
+
+
+def _experiment(identifier: str, held: Held, found: Experiment) -> ExperimentOut:
+    return ExperimentOut(
+        experiment_id=identifier,
+        experiment=found,
+        version=held.version,
+        actor=held.actor,
+        reason=held.reason,
+        received_at=times.render(held.received_at),
+    )

@@ -10,25 +10,23 @@ win or lose against changes that its sender never saw.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas import times
-from schemas.control import BUILT_IN, Experiment, Held, Recipe
-from schemas.record import Record
-from schemas.topics import CONTROL
-from serving.context import Serving, state
+from schemas.control import BUILT_IN, Recipe
+from serving.context import state
 from serving.edge import control as ingest_control
-from serving.edge.control import ExperimentIn, PlacementIn
+from serving.edge.control import PlacementIn
 from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body
-from serving.log.producer import NotDurable
-from serving.routes.events import Written, listed, not_durable, payload
+from serving.routes.accepted import Written, payload
+from serving.routes.controlled import changed, full
 from serving.world.placements import Control
 
 router: Final = guarded_router()
@@ -52,21 +50,6 @@ class PlacementsOut(msgspec.Struct):
     placements: list[PlacementOut]
 
 
-class ExperimentOut(msgspec.Struct, kw_only=True):
-    """`version` is the next put's `expected_version`, and what answers and metrics count under."""
-
-    experiment_id: str
-    experiment: Experiment
-    version: int
-    actor: str
-    reason: str
-    received_at: str
-
-
-class ExperimentsOut(msgspec.Struct):
-    experiments: list[ExperimentOut]
-
-
 @router.put(
     "/v1/placements/{placement}",
     status_code=202,
@@ -79,7 +62,7 @@ async def put_placement(request: Request) -> Response:
     placement, content = path_id(request, "placement"), await payload(request)
     serving = state(request)
     record = ingest_control.placement(content, placement, serving.clock())
-    return await _changed(serving, record)
+    return await changed(serving, record)
 
 
 @router.get(
@@ -110,58 +93,6 @@ async def placement(request: Request) -> Response:
     return json_response(full(out))
 
 
-@router.put(
-    "/v1/experiments/{experiment_id}",
-    status_code=202,
-    summary="Start, change or stop an experiment",
-    responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=body(ExperimentIn),
-)
-@needs("admin")
-async def put_experiment(request: Request) -> Response:
-    identifier, content = path_id(request, "experiment_id"), await payload(request)
-    serving = state(request)
-    stands = serving.control.standing
-    record = ingest_control.experiment(content, identifier, stands, serving.clock())
-    return await _changed(serving, record)
-
-
-@router.get(
-    "/v1/experiments",
-    summary="Every experiment",
-    responses=answers(200, ExperimentsOut, 401, 422),
-)
-@needs("read")
-async def experiments(request: Request) -> Response:
-    check_query(request)
-    held = state(request).control.experiments
-    return json_response(full(ExperimentsOut([_experiment(n, *held[n]) for n in sorted(held)])))
-
-
-@router.get(
-    "/v1/experiments/{experiment_id}",
-    summary="An experiment",
-    responses=answers(200, ExperimentOut, 401, 404, 422),
-)
-@needs("read")
-async def experiment(request: Request) -> Response:
-    check_query(request)
-    identifier = path_id(request, "experiment_id")
-    found = state(request).control.experiments.get(identifier)
-    if found is None:
-        raise Problem(404, "unknown_experiment", "There is no such experiment.")
-    return json_response(full(_experiment(identifier, *found)))
-
-
-async def _changed(serving: Serving, record: Record) -> Response:
-    """Errors: `Problem` 413, 503."""
-    try:
-        positions = listed(await serving.log.append(CONTROL.name, [record]))
-    except NotDurable as error:
-        raise not_durable(serving, error) from None
-    return json_response(Written(position=positions[0], positions=positions), 202)
-
-
 def _placement(control: Control, name: str) -> PlacementOut | None:
     placed = control.placed(name)
     if placed is None:
@@ -175,23 +106,3 @@ def _placement(control: Control, name: str) -> PlacementOut | None:
         out.actor, out.reason = held.actor, held.reason
         out.received_at = times.render(held.received_at)
     return out
-
-
-def _experiment(identifier: str, held: Held, found: Experiment) -> ExperimentOut:
-    return ExperimentOut(
-        experiment_id=identifier,
-        experiment=found,
-        version=held.version,
-        actor=held.actor,
-        reason=held.reason,
-        received_at=times.render(held.received_at),
-    )
-
-
-def full(value: Any) -> Any:
-    """Plain data with what equals a default in it too, which records leave out."""
-    if isinstance(value, msgspec.Struct):
-        return {name: full(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, dict):
-        return {name: full(each) for name, each in value.items()}
-    return [full(each) for each in value] if isinstance(value, list | tuple) else value

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas import item as items
-from schemas import keys, times
-from schemas.identity import partition_of
 from serving.context import Serving, state
-from serving.decide.person import STORE_SECONDS
 from serving.http.body import path_id, read_body
-from serving.http.errors import ENCODE, Problem, json_response
+from serving.http.errors import ENCODE
 from serving.http.guard import demand, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
-from serving.read import query, rows
+from serving.read import lists, query, rows
 from serving.read import recommend as reads
 from serving.read.answer import Answer, AssignedOut, PageOut
-from serving.routes import status as standing
 
 router: Final = guarded_router()
 
@@ -106,7 +98,7 @@ async def recommend_rows(request: Request) -> Response:
 @needs("read")
 async def popular(request: Request) -> Response:
     serving, asked = _asked(request, query.popular)
-    return _respond(serving, "popular", reads.popular(serving, asked))
+    return _respond(serving, "popular", lists.popular(serving, asked))
 
 
 @router.get(
@@ -119,44 +111,7 @@ async def popular(request: Request) -> Response:
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
     serving, asked = _asked(request, query.similar)
-    return _respond(serving, "similar", reads.similar(serving, item_id, asked))
-
-
-@router.get(
-    "/v1/items/{item_id:id}",
-    summary="An item as it stands, and whether this process has indexed it",
-    responses=answers(200, items.Item, 401, 404, 422, 503),
-)
-@needs("read")
-async def item(request: Request) -> Response:
-    serving, item_id = state(request), path_id(request, "item_id")
-    query.nothing(request.scope["query_string"])
-    partition = partition_of(item_id.encode(), serving.settings.partitions)
-    try:
-        async with asyncio.timeout(STORE_SECONDS):
-            value: Any = await serving.redis.hget(keys.items(partition), item_id)
-    except (RedisError, OSError, TimeoutError):
-        raise Problem(
-            503, "store_down", "The store does not answer.", headers={"Retry-After": "1"}
-        ) from None
-    if value is None:
-        raise Problem(404, "unknown_item", "There is no such item.")
-    told = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
-    for name in ("published_at", "expires_at"):
-        if told.get(name) is not None:
-            told[name] = times.render(told[name])
-    return json_response({**told, "indexed": bool(serving.catalogue.find(item_id))})
-
-
-@router.get(
-    "/v1/status",
-    summary="What this process holds, and how far the flows have come",
-    responses=answers(200, standing.Status, 401, 422),
-)
-@needs("ops")
-async def status(request: Request) -> Response:
-    query.nothing(request.scope["query_string"])
-    return json_response(await standing.status(state(request)))
+    return _respond(serving, "similar", lists.similar(serving, item_id, asked))
 
 
 def _asked(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:

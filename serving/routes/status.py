@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response
 
 from infra import store
 from schemas import fence, keys, times
-from serving.context import Serving
+from serving.context import Serving, state
 from serving.gauges import serves
+from serving.http.errors import json_response
+from serving.http.guard import guarded_router, needs
+from serving.http.openapi import answers
+from serving.read import query
 from serving.read.answer import lag, position
+
+router: Final = guarded_router()
 
 
 class Stand(msgspec.Struct, kw_only=True):
@@ -46,7 +54,7 @@ class Status(msgspec.Struct, kw_only=True):
     stands: list[Stand] | None
 
 
-async def status(serving: Serving) -> Status:
+async def gather(serving: Serving) -> Status:
     return Status(
         release=serves(serving),
         index=serving.index.version,
@@ -90,3 +98,14 @@ def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> 
         lag=None if end is None else max(0, end - (found.offset if found else 0)),
         paused=(flow, partition) in serving.lag.paused,
     )
+
+
+@router.get(
+    "/v1/status",
+    summary="What this process holds, and how far the flows have come",
+    responses=answers(200, Status, 401, 422),
+)
+@needs("ops")
+async def status(request: Request) -> Response:
+    query.nothing(request.scope["query_string"])
+    return json_response(await gather(state(request)))

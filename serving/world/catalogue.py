@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.release import content
-from schemas.control import Filter
 from schemas.identity import category_hash, item_hash
 from schemas.item import Item
-from serving.world.filters import Passing
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
@@ -24,8 +22,6 @@ Mask = NDArray[np.bool_]
 
 ALWAYS: Final = np.iinfo(np.int64).max
 NEVER: Final = np.iinfo(np.int64).min
-REMEMBERED: Final = 64
-"""How many named filters are kept current at a time."""
 _COLUMNS: Final = (
     ("hash", np.uint64, ()),
     ("category", np.int32, ()),
@@ -89,11 +85,9 @@ class ItemTable:
         self._journal: list[int] = []
         """Slot of each change; the last one's number is `generation`."""
         self._slots: dict[int, int] = {}
-        self._passing: dict[Filter, Passing] = {}
-        self._kinds: dict[tuple[str, Filter | None], int] = {}
         self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
-        self._counted, self._sorted = 0, 0
-        """The generations that `_kinds` and `_newest` are of."""
+        self._sorted = 0
+        """The generation that `_newest` is of."""
         for name, dtype, shape in _COLUMNS:
             setattr(self, name, np.zeros((capacity, *shape), dtype))
         self._spread()
@@ -110,28 +104,6 @@ class ItemTable:
         if since < first:
             return np.arange(1, self.size, dtype=np.int32)
         return np.unique(np.array(self._journal[since - first :], np.int32))
-
-    def passing(self, wanted: Filter) -> Mask:
-        """By slot: which items pass a filter, but for its age. Kept current as they change."""
-        found = self._passing.get(wanted)
-        if found is None:
-            if len(self._passing) == REMEMBERED:
-                del self._passing[next(iter(self._passing))]
-            found = self._passing[wanted] = Passing(self, wanted)
-        return found.now()
-
-    def kinds(self, column: str, wanted: Filter | None = None) -> int:
-        """How many kinds a cap on `column` ("category", "owner") tells apart among known items that
-        pass `wanted`: its values, and each item without one for itself."""
-        if self._counted != self.generation:
-            self._kinds.clear()
-            self._counted = self.generation
-        key = (column, wanted)
-        if key not in self._kinds:
-            known = self.known if wanted is None else self.known & self.passing(wanted)
-            numbers = getattr(self, column)[known]
-            self._kinds[key] = len(np.unique(numbers[numbers != 0])) + int((numbers == 0).sum())
-        return self._kinds[key]
 
     def published_between(self, after: int, until: int) -> Slots:
         """Known items published after `after` and no later than `until` (ms), the latest first, then by

@@ -11,8 +11,9 @@ import uvloop
 from infra import services, store
 from infra.settings import Settings
 from schemas.event import Pseudonym
-from serving.decide.person import PersonReader, StoreDown
+from serving.decide.person import StoreDown
 from serving.state.generation import Generation
+from serving.state.people import PersonReader
 from tests.chaos.proxy import HOST, Proxies
 
 READS = 800

@@ -21,14 +21,14 @@ from infra import kafka, services, store
 from infra.plan import child_environment
 from infra.settings import Settings
 from infra.store import Client
-from models import reference
 from models.features.registry import FEATURES, read_row
+from models.reference import recents
 from schemas import event as events
 from schemas import fence, keys
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
-from serving.decide import person
 from serving.state import generation
+from serving.state.people import PersonReader
 from tests.flows.faults import traffic, whole_log
 
 
@@ -73,7 +73,7 @@ def wrong(settings: Settings, client: Client, whole: bool) -> int:
         stored = client.get(keys.fence("people", p))
         at = fence.decode(stored).offset if stored else 0
         count += whole and at != len(records)
-        told = reference.by_person([(o, events.decode(v)) for o, v in records if o < at])
+        told = recents.by_person([(o, events.decode(v)) for o, v in records if o < at])
         for who, mine in told.items():
             row = read_row(client.get(keys.row(p, who)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)
@@ -125,6 +125,6 @@ async def read(settings: Settings, who: events.Pseudonym, partition: int) -> int
     follows = generation.Generation(client)
     await follows._try()
     assert follows.ready
-    found = await person.PersonReader(client, follows).read(who, partition)
+    found = await PersonReader(client, follows).read(who, partition)
     await client.aclose()
     return int(found.row["newest"])

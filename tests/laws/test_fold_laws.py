@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import reference
 from models.dedupe import BUCKETS, Deduper
 from models.features.plain import Event
 from models.features.registry import FEATURES, read_row
+from models.reference import recents
 from schemas import event as events
 from schemas import keys
 from schemas.actions import ACTIONS
@@ -23,6 +23,7 @@ from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, 
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [a.name for a in ACTIONS]
+CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 SEEDED = ("default_rng", "PCG64", "Philox", "SeedSequence", "Generator")
 
 HALF_HOUR = 30 * 60_000
@@ -66,7 +67,7 @@ def build(drawn: Sequence[dict[str, object]]) -> list[Record]:
 
 
 def plain(log: Sequence[Record], who: int) -> list[Event]:
-    return reference.by_person((offset, e) for offset, _, e in log).get(person(who), [])
+    return recents.by_person((offset, e) for offset, _, e in log).get(person(who), [])
 
 
 @given(st.lists(one_action, min_size=1, max_size=150), st.lists(st.integers(1, 60), max_size=5))
@@ -154,13 +155,13 @@ def check_facts_and_sets(log: Sequence[Record], memory: Memory) -> None:
     expected = []
     for who in (1, 2, 3):
         told = plain(log, who)
-        for e, partners in reference.facts(told):
+        for e, partners in recents.facts(told):
             mates, lags = tuple(p for p, _ in partners), tuple(lag for _, lag in partners)
             expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates, lags))
         held = memory.values.get(keys.seen(0, person(who)))
-        assert u64s(held) == reference.seen(told)
+        assert u64s(held) == recents.seen(told)
         held = memory.values.get(keys.hidden(0, person(who)))
-        assert u64s(held) == reference.hidden(told)
+        assert u64s(held) == recents.hidden(told)
     assert memory.all_facts() == sorted(expected)
 
 
@@ -258,6 +259,8 @@ def test_law_3_no_clock_no_chance_no_socket(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         if path.is_relative_to(ROOT / "models" / "training"):
             continue  # an application, like a flow
+        if path == ROOT / "models" / "release" / "write.py":
+            continue  # a release is complete on disk or not there: that takes the file system
         for node in ast.walk(ast.parse(path.read_text())):
             names = (
                 [a.name for a in node.names]
@@ -266,9 +269,11 @@ def test_law_3_no_clock_no_chance_no_socket(folder: str) -> None:
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
-            assert not {n.split(".")[0] for n in names} & forbidden, (path.name, names)
+            if path != ROOT / "schemas" / "times.py":  # how a time is written, not which it is
+                assert not {n.split(".")[0] for n in names} & forbidden, (path.name, names)
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
+                assert called not in CLOCKS, (path.name, called)
                 if called.startswith(("np.random.", "numpy.random.")) or called in SEEDED:
                     # chance comes in as an argument: a generator, or the seed of one
                     assert called.rpartition(".")[2] in SEEDED, (path.name, called)

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.folds.batch import layers
-from models import reference
 from models.aggregates.tables import Tables
 from models.features import counts, ring
 from models.features.registry import read_row
 from models.outcomes import impressions
 from models.outcomes.join import STATE
+from models.reference import recents
 from schemas import event as events
 from schemas import keys, links
 from schemas.event import Action, Link, Linking, Merge, Served
@@ -213,7 +213,7 @@ class Expected:
         plain = [
             event
             for one in {e.person for e in mine}
-            for event in reference.by_person((n, e) for n, e in enumerate(mine) if e.person == one)[
+            for event in recents.by_person((n, e) for n, e in enumerate(mine) if e.person == one)[
                 one
             ]
         ]
@@ -222,9 +222,9 @@ class Expected:
             assert counts.value(row) == counts.reference(plain)
             assert ring.value(row) == ring.reference(plain)
         seen = memory.values.get(keys.seen(HOME, person(who)))
-        assert set(u64s(seen)) == {item for e in plain for item in reference.seen([e])}
+        assert set(u64s(seen)) == {item for e in plain for item in recents.seen([e])}
         hidden = memory.values.get(keys.hidden(HOME, person(who)))
-        assert set(u64s(hidden)) == {e.item for e in plain if reference.hidden([e])}
+        assert set(u64s(hidden)) == {e.item for e in plain if recents.hidden([e])}
         shown = impressions.read(memory.values.get(keys.impressions(HOME, person(who))))
         slates = [s for s in self.slates.values() if self.who(s.person) == person(who)]
         assert impressions.value(shown) == impressions.reference(

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.folds.batch import layers
-from models import reference
 from models.outcomes import impressions
 from models.outcomes import open_slates as accounts
 from models.outcomes.join import SLATES, WINDOW_MS
+from models.reference.outcomes import Came, by_viewer
 from schemas import event as events
 from schemas import keys
 from schemas.event import Served
@@ -111,8 +111,8 @@ def check_splits(log: Sequence[Record], sizes: Sequence[int]) -> None:
 
 
 def check_reference(log: Sequence[Record], memory: Memory) -> None:
-    told = reference.by_viewer((offset, e) for offset, _, e in log)
-    came = {who: reference.Came(mine) for who, mine in told.items()}
+    told = by_viewer((offset, e) for offset, _, e in log)
+    came = {who: Came(mine) for who, mine in told.items()}
     assert memory.arms() == in_log_order(one.arms for one in came.values())
     assert memory.moments() == in_log_order(one.moments for one in came.values())
     lost = [n for word, n in memory.counts.items() if word.startswith("unattributed")]
@@ -132,7 +132,7 @@ def in_log_order(rows: Iterable[list[tuple[object, ...]]]) -> list[tuple[object,
     return sorted(chain.from_iterable(rows), key=lambda row: int(row[0]))  # type: ignore[call-overload]
 
 
-def check_account(blob: bytes, came: reference.Came) -> None:
+def check_account(blob: bytes, came: Came) -> None:
     account = accounts.decode(blob)
     assert account == came.account()
     assert len(account.slates) <= SLATES

@@ -20,8 +20,8 @@ from infra import kafka, services, store
 from infra.launcher import die_with_parent
 from infra.settings import Settings, to_environment
 from infra.workers import Workers
-from models import reference
 from models.features.registry import FEATURES, read_row
+from models.reference import recents
 from schemas import event as events
 from schemas import fence, keys
 from schemas.identity import partition_of
@@ -131,7 +131,7 @@ def wrong(settings: Settings, client: Any) -> int:
     """Fields of people that are not what the log says."""
     count = 0
     for p, records in logs(settings).items():
-        told = reference.by_person([(offset, events.decode(value)) for offset, value in records])
+        told = recents.by_person([(offset, events.decode(value)) for offset, value in records])
         for person, mine in told.items():
             row = read_row(client.get(keys.row(p, person)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "models", "infra", "flows", "serving")
-CYCLES = {"serving.world.catalogue -> serving.world.filters", "flows.rollup -> flows.turns"}
+CYCLES = {"flows.rollup -> flows.turns"}
 """Those that there are: to be gone with the rooms."""
 
 

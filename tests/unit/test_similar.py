@@ -11,7 +11,7 @@ from serving.decide import offline
 from serving.decide.case import Ask
 from serving.decide.decide import decide
 from serving.decide.person import NOBODY
-from serving.read.recommend import SIMILAR, SIMILAR_IN_SPACE
+from serving.read.lists import SIMILAR, SIMILAR_IN_SPACE
 from tests.unit import worlds
 
 ITEMS = worlds.catalogue(60, 6, 3)

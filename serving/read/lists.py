@@ -1,0 +1,73 @@
+"""Lists that are nobody's in particular: what goes with an item, what is popular."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.control import Recipe
+from serving.context import Serving
+from serving.decide.case import Ask
+from serving.decide.decide import decide
+from serving.decide.person import NOBODY
+from serving.read import record
+from serving.read.answer import Freshness
+from serving.read.query import Query
+from serving.read.recommend import Reply, Watch, _answer, _draw
+from serving.read.resolve import world as world_of
+from serving.world.placements import Placed
+
+
+def _like(*sources: str) -> Recipe:
+    weights = dict(zip(sources, (1.0, 0.5), strict=True))
+    return Recipe(weights=weights, ranker=False, category_cap=1.0, owner_cap=1.0)
+
+
+SIMILAR: Final = Placed(_like("covisit", "content"), "similar1")
+SIMILAR_IN_SPACE: Final = Placed(_like("covisit", "vector"), "similar2")
+POPULAR: Final = Placed(
+    Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
+)
+
+
+def similar(serving: Serving, item_id: str, query: Query) -> Reply:
+    """What goes with an item; the popular where it is unknown or nothing does."""
+    watch, now = Watch(), serving.clock()
+    world = world_of(serving, SIMILAR, serving.control.current)
+    if world.space is not None:
+        world = world_of(serving, SIMILAR_IN_SPACE, serving.control.current)
+    seed, slate_id = _draw(now)
+    ask = Ask(
+        now=now if query.now is None else query.now,
+        count=query.count,
+        item_id=item_id,
+        exclude=query.exclude,
+        served=query.cursor,
+        seed=seed,
+        placement="similar",
+    )
+    decision = decide(NOBODY, world, ask, "reason", watch)
+    if decision.fallback != "popular":
+        # what neither source brought scores nothing, and is no answer to this question
+        like = [item for item in decision.items if item.score > 0]
+        ended = decision.exhausted or len(like) < len(decision.items)
+        decision = decision._replace(items=like, exhausted=ended)
+    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
+    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+
+
+def popular(serving: Serving, query: Query) -> Reply:
+    watch, now = Watch(), serving.clock()
+    world = world_of(serving, POPULAR, "")
+    seed, slate_id = _draw(now)
+    ask = Ask(
+        now=now if query.now is None else query.now,
+        count=query.count,
+        category=query.category,
+        served=query.cursor,
+        window=query.window,
+        seed=seed,
+        placement="popular",
+    )
+    decision = decide(NOBODY, world, ask, "reason", watch)._replace(fallback=None)
+    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
+    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))

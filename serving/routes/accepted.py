@@ -1,0 +1,106 @@
+"""What every write ends in: the body is read, the log has the records, the answer is 202."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.alphabet import Position
+from schemas.record import Record
+from serving.context import Serving, state
+from serving.http.body import check_query, idempotency_key, read_body
+from serving.http.errors import Problem, json_response
+from serving.http.forms import Rejection
+from serving.log.producer import NotDurable, Refused
+
+Durable = Literal["broker", "spool"]
+
+
+class Written(msgspec.Struct, kw_only=True):
+    """`position` is that of the record, opaque, null where the spool has it; `positions` the same as a
+    list, as for events."""
+
+    position: str | None
+    positions: list[str]
+    durable: Durable = "broker"
+
+
+class Accepted(msgspec.Struct, kw_only=True):
+    """`positions`: the highest per partition touched, opaque; none where the spool has the records.
+    `durable`: who has what was accepted, the broker, or an fsynced spool that goes to the log later.
+
+    `event_ids`, only where the server named an event: one per event of the request, null where the
+    client had named it or it was rejected.
+    """
+
+    accepted: int
+    rejected: list[Rejection]
+    positions: list[str]
+    durable: Durable = "broker"
+    event_ids: list[str | None] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Receipt(NamedTuple):
+    """Who has the records, and where they stand in the log where that is known."""
+
+    durable: Durable
+    positions: list[str]
+
+
+async def append(serving: Serving, topic: str, records: Sequence[Record]) -> Receipt:
+    """To the broker, or to the spool while it is away. Errors: `Problem` 413, 503."""
+    try:
+        offsets = await serving.writes.append(topic, records)
+    except NotDurable as error:
+        raise not_durable(serving, error) from None
+    return Receipt("spool", []) if offsets is None else Receipt("broker", listed(offsets))
+
+
+async def written(serving: Serving, topic: str, record: Record) -> Response:
+    durable, positions = await append(serving, topic, [record])
+    position = positions[0] if positions else None
+    return json_response(Written(position=position, positions=positions, durable=durable), 202)
+
+
+def listed(offsets: Mapping[int, int]) -> list[str]:
+    """Positions as clients see them, in the partitions' order."""
+    return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
+
+
+def not_durable(serving: Serving, error: NotDurable) -> Problem:
+    if isinstance(error, Refused):
+        return Problem(413, "record_too_large", "The broker does not take a record of this size.")
+    serving.metrics.add("freshet_not_durable_total")
+    return Problem(
+        503,
+        "not_durable",
+        "Nothing durable has all of it; retry with the same ids.",
+        headers={"Retry-After": "1"},
+    )
+
+
+def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:
+    """`name`: of the list they came in; None where there was but one."""
+    under = "" if name is None else f"{name}[{{}}]."
+    errors = [(under.format(why.index) + why.field, why.code) for why in rejected]
+    return Problem(422, "invalid", "Nothing was accepted.", errors)
+
+
+def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
+    for why in rejected:
+        serving.metrics.add("freshet_events_rejected_total", code=why.code)
+
+
+async def payload(request: Request, *parameters: str) -> bytes:
+    check_query(request, *parameters)
+    content = await read_body(request)
+    state(request).metrics.add("freshet_request_bytes_total", len(content))
+    return content
+
+
+def event_id(request: Request, serving: Serving) -> str:
+    return idempotency_key(request) or serving.make_id()

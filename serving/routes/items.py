@@ -1,0 +1,125 @@
+"""Items: put, patch and delete them; an item as it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas import item as items
+from schemas import keys, times
+from schemas.identity import partition_of
+from schemas.item import ItemIn
+from schemas.topics import ITEMS
+from serving.context import state
+from serving.edge import items as ingest_items
+from serving.edge.items import ItemPatch
+from serving.http.body import check_query, is_ndjson, path_id
+from serving.http.errors import Problem, json_response
+from serving.http.guard import guarded_router, needs
+from serving.http.openapi import answers, body
+from serving.read import query
+from serving.routes.accepted import Accepted, Written, all_rejected, append, payload, written
+from serving.state.people import STORE_SECONDS
+
+router: Final = guarded_router()
+
+
+@router.post(
+    "/v1/items",
+    status_code=202,
+    summary="Put items",
+    responses=answers(202, Accepted, 400, 401, 413, 422, 503),
+    openapi_extra=body(ItemIn, ingest_items.FORM.batch, ndjson=True, description="Up to 1,000."),
+)
+@needs("items")
+async def post_items(request: Request) -> Response:
+    serving = state(request)
+    content = await payload(request)
+    done = ingest_items.put_many(
+        content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
+    )
+    if not done.records:
+        raise all_rejected(done.rejected, None if done.single else "items")
+    receipt = await append(serving, ITEMS.name, done.records)
+    return json_response(
+        Accepted(
+            accepted=len(done.records),
+            rejected=done.rejected,
+            positions=receipt.positions,
+            durable=receipt.durable,
+        ),
+        202,
+    )
+
+
+@router.put(
+    "/v1/items/{item_id:id}",
+    status_code=202,
+    summary="Put an item, whole",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=body(ItemIn),
+)
+@needs("items")
+async def put_item(request: Request) -> Response:
+    item_id, content, serving = path_id(request, "item_id"), await payload(request), state(request)
+    record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
+    return await written(serving, ITEMS.name, record)
+
+
+@router.patch(
+    "/v1/items/{item_id:id}",
+    status_code=202,
+    summary="Change some fields of an item",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=body(ItemPatch),
+)
+@needs("items")
+async def patch_item(request: Request) -> Response:
+    item_id, content, serving = path_id(request, "item_id"), await payload(request), state(request)
+    record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
+    return await written(serving, ITEMS.name, record)
+
+
+@router.delete(
+    "/v1/items/{item_id:id}",
+    status_code=202,
+    summary="Delete an item",
+    responses=answers(202, Written, 401, 422, 503),
+)
+@needs("items")
+async def delete_item(request: Request) -> Response:
+    check_query(request)
+    item_id, serving = path_id(request, "item_id"), state(request)
+    record = ingest_items.delete(item_id, serving.clock(), serving.settings.partitions)
+    return await written(serving, ITEMS.name, record)
+
+
+@router.get(
+    "/v1/items/{item_id:id}",
+    summary="An item as it stands, and whether this process has indexed it",
+    responses=answers(200, items.Item, 401, 404, 422, 503),
+)
+@needs("read")
+async def item(request: Request) -> Response:
+    serving, item_id = state(request), path_id(request, "item_id")
+    query.nothing(request.scope["query_string"])
+    partition = partition_of(item_id.encode(), serving.settings.partitions)
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            value: Any = await serving.redis.hget(keys.items(partition), item_id)
+    except (RedisError, OSError, TimeoutError):
+        raise Problem(
+            503, "store_down", "The store does not answer.", headers={"Retry-After": "1"}
+        ) from None
+    if value is None:
+        raise Problem(404, "unknown_item", "There is no such item.")
+    told = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
+    for name in ("published_at", "expires_at"):
+        if told.get(name) is not None:
+            told[name] = times.render(told[name])
+    return json_response({**told, "indexed": bool(serving.catalogue.find(item_id))})

@@ -1,0 +1,66 @@
+"""People: what they prefer, and which anonymous id was theirs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.alphabet import Position
+from schemas.topics import EVENTS
+from serving.context import state
+from serving.edge import people as ingest_people
+from serving.edge.people import LinkIn, PreferencesIn
+from serving.http.body import IDEMPOTENCY_KEY, path_id
+from serving.http.errors import json_response
+from serving.http.guard import guarded_router, needs
+from serving.http.openapi import answers, body, merged, parameters
+from serving.routes.accepted import Written, append, event_id, listed, payload, written
+
+router: Final = guarded_router()
+
+
+@router.put(
+    "/v1/users/{user_id:id}/preferences",
+    status_code=202,
+    summary="Set what a person prefers, whole",
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=merged(body(PreferencesIn), parameters(IDEMPOTENCY_KEY)),
+)
+@needs("events")
+async def put_preferences(request: Request) -> Response:
+    user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
+    record = ingest_people.preferences(
+        content, user_id, event_id(request, serving), serving.clock(), serving.people
+    )
+    return await written(serving, EVENTS.name, record)
+
+
+@router.post(
+    "/v1/users/{user_id:id}:link",
+    status_code=202,
+    summary="Say that an anonymous id was this person",
+    description=(
+        "`position` is that of the link, in the anonymous id's partition; of `positions` the other one is"
+        " in the user's: a read of the user `after` it says `merge_pending` until what the anonymous id"
+        " did is theirs. The first of two links of an anonymous id wins."
+    ),
+    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
+)
+@needs("events")
+async def post_link(request: Request) -> Response:
+    user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
+    link, mark = ingest_people.link(
+        content, user_id, event_id(request, serving), serving.clock(), serving.people
+    )
+    first = await append(serving, EVENTS.name, [link])
+    then = await append(serving, EVENTS.name, [mark])
+    offsets = dict(map(Position.parse, first.positions + then.positions))
+    answer = Written(
+        position=first.positions[0] if first.positions else None,
+        positions=listed(offsets),
+        durable=first.durable if first.durable == then.durable else "spool",
+    )
+    return json_response(answer, 202)
