@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from flows.kit.letters import split
-from flows.kit.plain import plain, run_worker
+from flows.kit.dead_letters import split
+from flows.kit.single_step import plain, run_worker
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
 from infra.log import Batch

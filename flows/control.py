@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 from bytewax.dataflow import Dataflow
 
-from flows.kit.letters import letter, split
-from flows.kit.plain import plain, run_worker
+from flows.kit.dead_letters import letter, split
+from flows.kit.single_step import plain, run_worker
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
 from infra.log import Batch

@@ -18,7 +18,7 @@ from infra.settings import VARIABLES, Settings, from_environment, to_environment
 ROOT: Final = Path(__file__).resolve().parents[1]
 FRESHET: Final = (sys.executable, "-m", "infra.cli")
 PRELOAD: Final = ("infra.cli.preload",)
-PRELOAD_PEOPLE: Final = ("infra.cli.run", "flows.people")
+PRELOAD_PEOPLE: Final = ("infra.cli.run", "flows.people.dataflow")
 """What `infra.forkserver` imports for all processes, and for those of `people` alone."""
 FOLDS: Final = ("catalogue", "control", "rollup", "relay", "lake")
 

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from flows.kit.commit import Fenced, StoreFull, Torn, commit
-from flows.kit.letters import REASONS, Letters, letter
+from flows.kit.dead_letters import REASONS, Letters, letter
 from flows.kit.meter import Meter
 from flows.kit.poison import Poison
+from flows.kit.resume import Refused, made_anew, stand
 from flows.kit.source import Reader
-from flows.kit.stand import Refused, made_anew, stand
 from infra import store
 from infra.ends import Ends
 from infra.kafka import ensure_topics

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from typing import Any, Final, NamedTuple
 
-from flows.folds.people import VERSION
-from flows.offline import BATCH, Offline
+from flows.offline.fold import BATCH, Offline
+from flows.people.fold import VERSION
 from flows.snapshots.files import Row, write_rows
 from flows.snapshots.read import load
 from infra.kafka import TopicInfo

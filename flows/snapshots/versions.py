@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from flows.folds import people
+from flows.people import fold as people
 from flows.snapshots.files import ForeignSnapshot
 from models.aggregates import tables as sums
 from models.features import registry as features

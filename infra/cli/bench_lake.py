@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from flows.kit.lake_owner import flow_of
+from flows.lake.partition import flow_of
 from infra import store
 from infra.cli import bench_replay
 from infra.cli.bench_services import Logged, up, wait
-from infra.lake import Lake
+from infra.lake.reader import Lake
 from infra.processes import Supervisor
 from schemas import keys
 from schemas.topics import EVENTS

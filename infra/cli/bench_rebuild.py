@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from flows import snapshots
+from flows.snapshots import make, read
 from infra import store
 from infra.cli import bench_replay, rebuild_fill
 from infra.cli.bench_services import Logged
-from infra.lake import Lake, open_log
+from infra.lake.log import open_log
+from infra.lake.reader import Lake
 from schemas.topics import EVENTS
 
 GENERATION: Final = 1
@@ -40,13 +41,13 @@ def measure(at: Logged) -> Rebuild:
             first.append((records, time.perf_counter()))
 
     begun = time.perf_counter()
-    made = snapshots.make(at.settings, open_log(at.settings), at.ends, None, folded)
+    made = make.make(at.settings, open_log(at.settings), at.ends, None, folded)
     snapshot = time.perf_counter()
     with store.connect(at.settings) as client:
         rebuild_fill.fill(client, at.settings, made, GENERATION, lambda count: None)
         filled = time.perf_counter()
         bench_replay.check(client, at.log)
-    snapshots.remove(at.settings, made.id)
+    read.remove(at.settings, made.id)
     ((records, started),) = first
     rate = (at.log.records - records) / (filled - started)
     return Rebuild(rate, alone, started - begun, filled - snapshot)

@@ -12,7 +12,7 @@ from infra.cli.bench_load import NotMeasured
 from infra.cli.bench_services import Say
 from infra.cli.verify import PEOPLE
 from infra.cli.verify_run import verify
-from infra.lake import open_log
+from infra.lake.log import open_log
 
 EVENTS_COUNT: Final = 220_000
 

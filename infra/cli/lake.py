@@ -13,7 +13,7 @@ from infra.cli.console import console, json_option, own_settings, print_json, sy
 from schemas.times import iso
 
 if TYPE_CHECKING:
-    from infra.lake import Lake
+    from infra.lake.reader import Lake
     from infra.settings import Settings
 
 TORN: Final = 1
@@ -35,7 +35,7 @@ def settings_of(data_dir: Path | None) -> Settings:
 
 
 def opened(data_dir: Path | None) -> Lake:
-    from infra.lake import Lake
+    from infra.lake.reader import Lake
 
     return Lake.of(settings_of(data_dir))
 

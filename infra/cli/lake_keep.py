@@ -8,9 +8,9 @@ import sys
 import time
 from typing import Final
 
-from infra.lake import Lake
 from infra.lake.compact import compact
 from infra.lake.errors import LakeError
+from infra.lake.reader import Lake
 from infra.lake.sweep import sweep
 from infra.priority import make_way
 from infra.settings import Settings

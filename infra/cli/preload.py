@@ -4,10 +4,10 @@
 
 import flows.catalogue
 import flows.control
-import flows.lake
-import flows.people
-import flows.relay
-import flows.rollup
+import flows.lake.dataflow
+import flows.people.dataflow
+import flows.relay.dataflow
+import flows.rollup.dataflow
 import infra.broker.server
 import infra.cli.lake_keep
 import infra.cli.run

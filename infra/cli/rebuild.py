@@ -112,18 +112,18 @@ def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, in
     """A snapshot at the log's end, the seconds it took, the events that were folded for it."""
     import time
 
-    from flows import snapshots
-    from infra.lake import open_log
+    from flows.snapshots import make, read
+    from infra.lake.log import open_log
     from schemas.topics import EVENTS
 
     log = open_log(settings)
     bounds = [log.bounds(EVENTS.name, p) for p in range(settings.partitions)]
-    start = snapshots.latest(settings) if base == "snapshot" else None
+    start = read.latest(settings) if base == "snapshot" else None
     begins = start.offsets if start else [first for first, _ in bounds]
     events = sum(end for _, end in bounds) - sum(begins)
     began = time.monotonic()
     with said.work("events folded", events) as folded:
-        made = snapshots.make(settings, log, [end for _, end in bounds], start, folded)
+        made = make.make(settings, log, [end for _, end in bounds], start, folded)
     return made, time.monotonic() - began, events
 
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
-from flows import snapshots
-from flows.rollup import Rollup
+from flows.rollup.tables import Rollup
+from flows.snapshots import read
 from infra import kafka, store
 from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment
@@ -81,7 +81,7 @@ def fill(
 def _fill_tables(settings: Settings, snapshot: Snapshot, generation: int) -> None:
     with store.connect(settings) as client:
         rollup = Rollup(client, settings, generation)
-        rollup.tables = snapshots.tables(settings, snapshot)
+        rollup.tables = read.tables(settings, snapshot)
         rollup.publish()
         rollup.store()
 
@@ -94,12 +94,12 @@ def _fill_people(
     partition: int,
     wrote: Callable[[int], None],
 ) -> None:
-    fence, state, received = snapshots.load(settings, snapshot, partition)
+    fence, state, received = read.load(settings, snapshot, partition)
     check_memory(client, size(state))
     _write(client, state, generation, wrote)
     if received:
         client.hset(keys.received(partition, generation), mapping=received)
-    for id_, person, value in snapshots.outbox(settings, snapshot, partition):
+    for id_, person, value in read.outbox(settings, snapshot, partition):
         client.xadd(keys.outbox(partition, generation), {b"k": person, b"v": value}, id=id_)
     client.set(keys.fence("people", partition, generation), fences.encode(fence))
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from flows.folds.people import VERSION
-from flows.kit.stand import Refused
-from flows.offline import Offline
-from flows.snapshots import latest, load
+from flows.kit.resume import Refused
+from flows.offline.fold import Offline
+from flows.people.fold import VERSION
+from flows.snapshots.read import latest, load
 from infra import generation, kafka
-from infra.lake import open_log
+from infra.lake.log import open_log
 from infra.log import LogReader
 from infra.settings import Settings
 from infra.store import Client

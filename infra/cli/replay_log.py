@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.folds.batch import Decoded
-from flows.folds.people import VERSION
-from flows.offline import Offline
-from flows.people import decode
+from flows.offline.fold import Offline
+from flows.people.batch import Decoded
+from flows.people.dataflow import decode
+from flows.people.fold import VERSION
 from infra import kafka
-from infra.lake import open_log
+from infra.lake.log import open_log
 from infra.log import Batch, LogReader
 from infra.settings import Settings
 from schemas import event as events

@@ -214,7 +214,7 @@ def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_j
     if partition >= found.settings.partitions:
         raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
     settings = msgspec.structs.replace(found.settings, batch=min(limit, found.settings.batch))
-    people: Any = importlib.import_module("flows.people")
+    people: Any = importlib.import_module("flows.people.dataflow")
     writes: Iterator[dict[str, Any]] = people.dry_run(settings, partition, start, limit)
     count = 0
     for count, write in enumerate(writes, 1):  # noqa: B007 - told after the loop

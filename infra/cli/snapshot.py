@@ -11,7 +11,7 @@ from infra.cli.console import console, find, json_option, print_json, system_opt
 from schemas.times import iso
 
 if TYPE_CHECKING:
-    from flows.snapshots import Listed
+    from flows.snapshots.read import Listed
     from infra.settings import Settings
     from schemas.snapshot import Snapshot
 
@@ -51,10 +51,10 @@ def snapshot_command() -> None:
 @json_option
 def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Make a snapshot. The running flows have no part in it."""
-    from flows import snapshots
+    from flows.snapshots import make
     from infra.cli.progress import Quiet, Said
     from infra.cli.snapshot_until import until_of
-    from infra.lake import open_log
+    from infra.lake.log import open_log
 
     settings = find(data_dir).settings
     log, out = open_log(settings), console()
@@ -68,18 +68,18 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
     begins = base.id if base else "the beginning"
     said.head("snapshot", f"from {begins} to {','.join(map(str, until))}")
     with said.work("fold", sum(until) - (sum(base.offsets) if base else 0)) as progress:
-        made = snapshots.make(settings, log, until, base, progress)
+        made = make.make(settings, log, until, base, progress)
     if as_json:
         return print_json(_told(made))
     return out.print(f"{made.id}: {made.events:,} events, {_size(made.bytes)}.")
 
 
 def _base(settings: Settings, start: str, until: list[int]) -> Snapshot | None:
-    from flows import snapshots
+    from flows.snapshots import read
 
     if start == "latest":
-        return snapshots.latest(settings, within=until)
-    return snapshots.find(settings, start)
+        return read.latest(settings, within=until)
+    return read.find(settings, start)
 
 
 @snapshot_command.command("list")
@@ -87,9 +87,9 @@ def _base(settings: Settings, start: str, until: list[int]) -> Snapshot | None:
 @json_option
 def list_(data_dir: Path | None, as_json: bool) -> None:
     """All snapshots, the newest first."""
-    from flows import snapshots
+    from flows.snapshots import read
 
-    held = snapshots.listed(find(data_dir).settings)
+    held = read.listed(find(data_dir).settings)
     if as_json:
         print_json([_row(it) for it in held])
         return
@@ -110,11 +110,11 @@ def show(snapshot: str, data_dir: Path | None, as_json: bool) -> None:
     """The manifest of SNAPSHOT, checked against its files."""
     import msgspec
 
-    from flows import snapshots
+    from flows.snapshots import read
 
     settings = find(data_dir).settings
-    held = snapshots.find(settings, snapshot)
-    snapshots.verify(settings, held)
+    held = read.find(settings, snapshot)
+    read.verify(settings, held)
     told = msgspec.to_builtins(held)
     if as_json:
         print_json(told)
@@ -127,9 +127,9 @@ def show(snapshot: str, data_dir: Path | None, as_json: bool) -> None:
 @system_option
 def remove(snapshot: str, data_dir: Path | None) -> None:
     """Remove SNAPSHOT, whole or half."""
-    from flows import snapshots
+    from flows.snapshots import read
 
-    snapshots.remove(find(data_dir).settings, snapshot)
+    read.remove(find(data_dir).settings, snapshot)
     console().print(f"{snapshot} is gone.")
 
 
@@ -149,14 +149,14 @@ def prune(keep: int, data_dir: Path | None) -> None:
     """
     import time
 
-    from flows import snapshots
+    from flows.snapshots import read
 
     settings, out = find(data_dir).settings, console()
-    held = snapshots.listed(settings)
+    held = read.listed(settings)
     old = [it.id for it in held if not it.why][keep:]
     ended = [it.id for it in held if it.half and it.newest_at < time.time() - DAY]
     for name in [*old, *ended]:
-        snapshots.remove(settings, name)
+        read.remove(settings, name)
         out.print(f"{name} is gone.")
     for it in held:
         if it.why and it.id not in ended:

@@ -58,9 +58,9 @@ def _time(text: str) -> Millis:
 
 def at_time(settings: Settings, log: LogReader, at: Millis, ends: list[int]) -> list[int]:
     """Looks at the log's times from the newest snapshot on that is all before `at`."""
-    from flows import snapshots
+    from flows.snapshots import read
 
-    base = snapshots.latest(settings, before=at)
+    base = read.latest(settings, before=at)
     starts = base.offsets if base else [log.bounds(EVENTS.name, p)[0] for p in range(len(ends))]
     spans = zip(starts, ends, strict=True)
     return [_first(log, p, start, end, at) for p, (start, end) in enumerate(spans)]

@@ -18,7 +18,7 @@ from infra.cli.lake import settings_of
 if TYPE_CHECKING:
     import duckdb
 
-    from infra.lake import Lake
+    from infra.lake.reader import Lake
     from infra.settings import Settings
     from schemas.lake import Entry, Table
 
@@ -64,7 +64,7 @@ class Tables:
     def __init__(self, settings: Settings) -> None:
         import duckdb
 
-        from infra.lake import Lake
+        from infra.lake.reader import Lake
         from schemas.lake import TABLES
 
         self._settings, self._lake = settings, Lake.of(settings)
@@ -133,7 +133,7 @@ class Tables:
 
     def _dropped(self) -> Iterator[tuple[int, int]]:
         """Places of the records that the fold would not take."""
-        from flows.lake_view import Distinct
+        from flows.offline.view import Distinct
         from schemas.topics import EVENTS
 
         for partition in self._lake.partitions(EVENTS.name):

@@ -76,7 +76,7 @@ def verify_command(
     if any(partition >= found.settings.partitions for partition in partitions):
         raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
     from infra.cli.verify_run import verify
-    from infra.lake import open_log
+    from infra.lake.log import open_log
 
     everything = not (people or sums or partitions)
     report = verify(

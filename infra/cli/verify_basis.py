@@ -45,13 +45,13 @@ def choose(
     starts = {p: log.bounds(EVENTS.name, p)[0] for p in partitions}
     if not any(starts.values()):
         return None
-    from flows import snapshots
+    from flows.snapshots import read
 
     since = [starts.get(p, 0) for p in range(settings.partitions)]
     within = [_reached(client, p, generation, tables, starts) for p in range(settings.partitions)]
-    if found := snapshots.latest(settings, within=within, since=since):
+    if found := read.latest(settings, within=within, since=since):
         return found
-    if there := snapshots.latest(settings, since=since):
+    if there := read.latest(settings, since=since):
         raise Behind(
             f"the log's beginning is gone, and Redis has not reached snapshot {there.id} yet, which the"
             " log goes back to: run it again once the flows have caught up (freshet status)"
@@ -92,14 +92,14 @@ def _fence(client: Client, partition: int, generation: int, start: int) -> list[
 
 def sums(settings: Settings, snapshot: Snapshot) -> Stored:
     """The snapshot's tables. Errors: `SnapshotError`, `LakeError`."""
-    from flows import snapshots
+    from flows.snapshots import read
 
-    return verify_stored.of_tables(snapshots.tables(settings, snapshot), keys.tables())
+    return verify_stored.of_tables(read.tables(settings, snapshot), keys.tables())
 
 
 def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:
     """What the snapshot holds of this partition. Errors: `SnapshotError`, `LakeError`."""
-    from flows import snapshots
+    from flows.snapshots import read
 
-    fence, state, received = snapshots.load(settings, snapshot, partition)
+    fence, state, received = read.load(settings, snapshot, partition)
     return Before(partition, fence.newest, state, received)

@@ -12,8 +12,8 @@ from kafka.errors import KafkaError
 
 from flows.kit.run import stop_on_signals
 from infra.cli.verify_run import Behind, Moved, Report, verify
-from infra.lake import open_log
 from infra.lake.errors import LakeError
+from infra.lake.log import open_log
 from infra.log import OffTheLog
 from infra.settings import Settings
 from infra.telemetry import Telemetry

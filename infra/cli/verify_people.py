@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import msgspec
 import redis
 
-from flows.folds.people import VERSION
 from flows.kit.commit import torn_key
+from flows.people.fold import VERSION
 from infra import cold as objects
 from infra import store
 from infra.cli import verify_person

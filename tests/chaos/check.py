@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from flows import lake_view
+from flows.offline import view as lake_view
 from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
-from infra.lake import Lake
+from infra.lake.reader import Lake
 from infra.log import LogReader
 from infra.settings import Settings, signing_key
 from schemas import event as events

@@ -12,7 +12,7 @@ import redis
 from kafka.protocol.api_header import ResponseClassRegistry
 from kafka.protocol.consumer import ListOffsetsRequest
 
-from infra.lake import Lake
+from infra.lake.reader import Lake
 from infra.settings import Settings
 from schemas import fence, keys, tables
 from schemas.topics import EVENTS

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from flows import people
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
+from flows.people import dataflow as people
 from infra import kafka, store
 from infra.letterbox import Letterbox
 from infra.paused import Paused, accept, paused

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from flows.folds.batch import Decoded
-from flows.folds.people import VERSION, PeopleFold
 from flows.kit.commit import commit
-from flows.relay import OtherTopic, Relay
-from flows.relayed import NOTHING, Relayed, sent_before
+from flows.people.batch import Decoded
+from flows.people.fold import VERSION, PeopleFold
+from flows.relay.dataflow import OtherTopic, Relay
+from flows.relay.sent import NOTHING, Relayed, sent_before
 from infra import kafka, services, store
 from infra.kafka_log import Topics
 from infra.settings import Settings

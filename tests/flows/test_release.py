@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import schemas.release
-from flows.folds.batch import Decoded
-from flows.people import People
-from flows.release import CurrentRelease
+from flows.people.batch import Decoded
+from flows.people.dataflow import People
+from flows.people.encoder import CurrentRelease
 from infra import store
 from infra.settings import Settings
 from infra.store import Client

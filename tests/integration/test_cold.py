@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from redis.crc import key_slot
 from rich.console import Console
 
-from flows import people
-from flows.kit import cold as tier
 from flows.kit.commit import Fenced
 from flows.kit.source import Reader
+from flows.people import cold as tier
+from flows.people import dataflow as people
 from infra import cold as objects
 from infra import kafka, services, store
 from infra.cli import rebuild_partition, rebuild_swap

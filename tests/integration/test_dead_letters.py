@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from kafka import TopicPartition
 
-from flows import people
-from flows.kit.letters import MOST_BYTES, Letters
+from flows.kit.dead_letters import MOST_BYTES, Letters
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
+from flows.people import dataflow as people
 from infra import kafka, letterbox
 from infra.cli.main import cli
 from infra.letterbox import Letterbox

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import redis
 
-from flows.rollup import Rollup
+from flows.rollup.tables import Rollup
 from infra import kafka, services, store
 from infra.settings import Settings
 from schemas import fence, keys, times

@@ -15,18 +15,19 @@ import msgspec
 import pytest
 
 from flows.kit.commit import Fenced
-from flows.kit.lake_owner import flow_of
+from flows.kit.resume import Refused
 from flows.kit.run import run as run_flow
-from flows.kit.stand import Refused
-from flows.lake import Lake as Flow
-from flows.lake import dataflow
+from flows.lake.dataflow import Lake as Flow
+from flows.lake.dataflow import dataflow
+from flows.lake.partition import flow_of
 from infra import kafka, services, store
 from infra.cli.replay_log import read as read_log
 from infra.cli.run import NICE
 from infra.kafka_log import Topics
-from infra.lake import Joined, Lake, open_log
 from infra.lake import errors as lake_errors
-from infra.log import OffTheLog
+from infra.lake.log import open_log
+from infra.lake.reader import Lake
+from infra.log import Joined, OffTheLog
 from infra.plan import child_environment
 from infra.settings import Settings
 from schemas import keys

@@ -11,18 +11,19 @@ import msgspec
 import pytest
 from pyarrow import fs
 
-from flows.kit import cold as tier
 from flows.kit.run import run as run_flow
-from flows.lake import Lake as Flow
-from flows.lake import dataflow
+from flows.lake.dataflow import Lake as Flow
+from flows.lake.dataflow import dataflow
+from flows.people import cold as tier
 from infra import cold as objects
 from infra import services, store
 from infra.cli.sql import Tables
 from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
-from infra.lake import Lake, open_log
 from infra.lake import errors as lake_errors
 from infra.lake.compact import compact
+from infra.lake.log import open_log
+from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.sweep import sweep
 from infra.settings import Settings

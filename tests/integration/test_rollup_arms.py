@@ -16,9 +16,9 @@ import pytest
 from kafka import TopicPartition
 
 from flows.kit.meter import Meter
-from flows.readouts import AGAIN_SECONDS, Readouts, Sender
-from flows.rollup import KEEP_SECONDS, Overtaken, Rollup
-from flows.turns import Turns
+from flows.rollup.cycle import Turns
+from flows.rollup.readouts import AGAIN_SECONDS, Readouts, Sender
+from flows.rollup.tables import KEEP_SECONDS, Overtaken, Rollup
 from infra import kafka, services, store
 from infra.cli import inspect_arms
 from infra.cli.inspect import item_held

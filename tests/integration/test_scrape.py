@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from flows.kit.commit import Fenced
-from flows.people import People, decode
+from flows.people.dataflow import People, decode
 from infra import kafka, services
 from infra.cli.scrape import Samples, scrape, total
 from infra.plan import child_environment

@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from flows import people, snapshots
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
-from flows.relay import Relay
-from flows.rollup import Rollup
+from flows.people import dataflow as people
+from flows.relay.dataflow import Relay
+from flows.rollup.tables import Rollup
+from flows.snapshots import files, make, read
 from infra import kafka, store
 from infra.cli.main import cli
 from infra.kafka_log import Topics
@@ -86,9 +87,9 @@ def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
     with store.connect(settings) as client:
         rollup = Rollup(client, settings)
         rollup.catch_up(10)
-        assert_same_sums(snapshots.tables(settings, made), rollup.tables)
+        assert_same_sums(read.tables(settings, made), rollup.tables)
         for p in range(settings.partitions):
-            fence, state, received = snapshots.load(settings, made, p)
+            fence, state, received = read.load(settings, made, p)
             stored = client.get(keys.fence("people", p))
             assert stored is not None
             assert msgspec.msgpack.decode(stored)[:5] == list(msgspec.structs.astuple(fence))[:5]
@@ -102,28 +103,28 @@ def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
 def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings) -> None:
     say(settings, crowd(700))
     fold(settings)
-    first = snapshots.make(settings, Topics(settings), ends(settings))
+    first = make.make(settings, Topics(settings), ends(settings))
     assert_as_in_redis(settings, first)
-    assert [len(snapshots.outbox(settings, first, p)) for p in range(4)] == [0] * 4
+    assert [len(read.outbox(settings, first, p)) for p in range(4)] == [0] * 4
 
     say(settings, crowd(400, seed=5), T0 + 5_000_000)
     fold(settings)
-    second = snapshots.make(settings, Topics(settings), ends(settings), first)
+    second = make.make(settings, Topics(settings), ends(settings), first)
     assert_as_in_redis(settings, second)
-    assert snapshots.latest(settings) == second
+    assert read.latest(settings) == second
     assert sum(p.dead_letters for p in second.partitions) == 7 + 4
 
 
 def test_a_topic_that_was_made_anew_has_no_snapshot(settings: Settings) -> None:
     say(settings, crowd(50))
-    made = snapshots.make(settings, Topics(settings), ends(settings))
+    made = make.make(settings, Topics(settings), ends(settings))
     admin = kafka.admin(settings)
     admin.delete_topics([EVENTS.name])
     admin.close()
     kafka.ensure_topics(settings)
-    assert snapshots.latest(settings) is None
-    with pytest.raises(snapshots.ForeignSnapshot, match=r"its topic id is .* was made anew"):
-        snapshots.find(settings, made.id)
+    assert read.latest(settings) is None
+    with pytest.raises(files.ForeignSnapshot, match=r"its topic id is .* was made anew"):
+        read.find(settings, made.id)
 
 
 # -- the command ----------------------------------------------------------------------------
@@ -221,12 +222,12 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_snapshot_in_a_bucket(settings: Settings, bucket: str, tmp_path: Path) -> None:
     away = msgspec.structs.replace(settings, lake_url=bucket)
     say(settings, crowd(200))
-    here = snapshots.make(settings, Topics(settings), ends(settings))
-    first = snapshots.make(away, Topics(away), [end // 2 for end in ends(away)])
-    there = snapshots.make(away, Topics(away), ends(away), snapshots.latest(away))
+    here = make.make(settings, Topics(settings), ends(settings))
+    first = make.make(away, Topics(away), [end // 2 for end in ends(away)])
+    there = make.make(away, Topics(away), ends(away), read.latest(away))
     assert there.base == first.id
     for p in range(settings.partitions):
-        assert snapshots.load(away, there, p) == snapshots.load(settings, here, p)
-    assert isinstance(snapshots.tables(away, there), Tables)
-    snapshots.remove(away, there.id)
-    assert snapshots.latest(away) == first
+        assert read.load(away, there, p) == read.load(settings, here, p)
+    assert isinstance(read.tables(away, there), Tables)
+    read.remove(away, there.id)
+    assert read.latest(away) == first

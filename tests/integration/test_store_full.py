@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flows import people
 from flows.kit.commit import StoreFull
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
+from flows.people import dataflow as people
 from infra import kafka, services, store
 from infra.plan import child_environment
 from infra.settings import Settings

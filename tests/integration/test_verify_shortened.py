@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from kafka import TopicPartition
 
-from flows import snapshots
+from flows.snapshots import make, read
 from infra import kafka, services, store
 from infra.cli.main import cli
 from infra.cli.verify_basis import Behind, Shortened
@@ -146,7 +146,7 @@ def say(settings: Settings, client: Any, told: list[events.Event]) -> None:
 def snapshot(settings: Settings) -> Snapshot:
     log = Topics(settings)
     until = [log.bounds(EVENTS.name, p)[1] for p in range(settings.partitions)]
-    return snapshots.make(settings, log, until, snapshots.latest(settings))
+    return make.make(settings, log, until, read.latest(settings))
 
 
 def shorten(settings: Settings, starts: list[int]) -> None:
@@ -273,7 +273,7 @@ def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> Non
 
 
 def test_the_newest_is_taken_and_one_that_redis_has_not_reached_is_not(world: World) -> None:
-    base = snapshots.make(world.settings, world.log, world.ends, world.snapshot)
+    base = make.make(world.settings, world.log, world.ends, world.snapshot)
     try:
         report = world.verify()
         assert (report.snapshot, report.events, report.mismatches) == (base.id, 0, [])
@@ -281,7 +281,7 @@ def test_the_newest_is_taken_and_one_that_redis_has_not_reached_is_not(world: Wo
             report = world.verify(people=1, sums=False)
         assert report.snapshot == world.snapshot.id
     finally:
-        snapshots.remove(world.settings, base.id)
+        read.remove(world.settings, base.id)
 
 
 def test_redis_that_stands_before_every_snapshot_is_behind(world: World) -> None:

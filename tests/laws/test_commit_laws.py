@@ -14,11 +14,11 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.folds.batch import Decoded
-from flows.folds.people import VERSION, PeopleFold
 from flows.kit.commit import Fenced, Torn, commit, torn_key
-from flows.kit.stand import Refused, stand
-from flows.rollup import Overtaken, Rollup
+from flows.kit.resume import Refused, stand
+from flows.people.batch import Decoded
+from flows.people.fold import VERSION, PeopleFold
+from flows.rollup.tables import Overtaken, Rollup
 from infra import store
 from infra.kafka import TopicInfo
 from infra.settings import Settings

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows.kit.commit import Fenced
-from flows.kit.lake_owner import Owner, flow_of
+from flows.lake.partition import Owner, flow_of
 from infra import store
 from infra.kafka import TopicInfo
 from infra.lake.compact import compact

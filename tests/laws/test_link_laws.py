@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.folds.batch import layers
+from flows.people.batch import layers
 from models.aggregates.tables import Tables
 from models.features import counts, ring
 from models.features.registry import read_row

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.folds.batch import layers
+from flows.people.batch import layers
 from models.outcomes import impressions
 from models.outcomes import open_slates as accounts
 from models.outcomes.join import SLATES, WINDOW_MS

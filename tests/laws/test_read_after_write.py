@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from flows.folds.batch import Decoded
-from flows.folds.people import VERSION, PeopleFold
 from flows.kit.commit import Fenced, commit
-from flows.kit.stand import stand
+from flows.kit.resume import stand
+from flows.people.batch import Decoded
+from flows.people.fold import VERSION, PeopleFold
 from infra import store
 from infra.cli import verify_person
 from infra.cli.verify_person import PARTS

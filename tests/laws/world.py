@@ -6,8 +6,8 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from flows.folds.batch import Decoded
-from flows.folds.people import PeopleFold
+from flows.people.batch import Decoded
+from flows.people.fold import PeopleFold
 from models.aggregates.tables import Tables
 from models.release.person import Encoder
 from schemas import event as events

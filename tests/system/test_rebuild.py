@@ -17,7 +17,7 @@ import pytest
 
 from infra import generation, store
 from infra.cli.verify_run import verify
-from infra.lake import open_log
+from infra.lake.log import open_log
 from infra.plan import FRESHET
 from infra.services import wait_until
 from infra.settings import Settings

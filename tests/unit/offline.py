@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flows.folds.people import VERSION
-from flows.offline import Offline
+from flows.offline.fold import Offline
+from flows.people.fold import VERSION
 from infra.kafka import TopicInfo
 from infra.log import Batch, OffTheLog
 from infra.settings import Settings

@@ -15,7 +15,7 @@ from bytewax.visualize import to_mermaid
 
 import flows.catalogue
 import flows.control
-import flows.people
+import flows.people.dataflow
 from flows.kit.worker import Worker
 from schemas import keys
 from schemas.export import json_schemas
@@ -90,7 +90,7 @@ def bare(worker: type[Worker]) -> Any:
 
 
 DRAWN = {
-    "people": lambda: flows.people.dataflow(bare(flows.people.People)),
+    "people": lambda: flows.people.dataflow.dataflow(bare(flows.people.dataflow.People)),
     "catalogue": lambda: flows.catalogue.dataflow(bare(flows.catalogue.Catalogue)),
     "control": lambda: flows.control.dataflow(bare(flows.control.Control)),
 }

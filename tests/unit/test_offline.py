@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.offline import Offline
+from flows.offline.fold import Offline
 from infra.log import Batch
 from schemas import event as events
 from schemas import keys

@@ -10,14 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from flows import snapshots
-from flows.folds import people
-from flows.snapshots import BadSnapshot, ForeignSnapshot, NoSnapshot, Snapshot, SnapshotError
+from flows.people import fold as people
+from flows.snapshots import make, read
+from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, SnapshotError
 from infra.kafka import TopicInfo
 from infra.lake.errors import LakeReadOnly
 from infra.settings import Settings
 from models.aggregates.tables import Tables
 from schemas import keys
+from schemas.snapshot import Snapshot
 from tests.laws.world import T0
 from tests.unit.offline import (
     HOUR,
@@ -46,7 +47,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> MemoryLog:
 @pytest.fixture(scope="module")
 def whole(log: MemoryLog, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Snapshot]:
     settings = settings_in(tmp_path_factory.mktemp("whole"))
-    return settings, make(settings, log, log.ends)
+    return settings, make_until(settings, log, log.ends)
 
 
 @pytest.fixture
@@ -56,10 +57,10 @@ def copied(whole: tuple[Settings, Snapshot], tmp_path: Path) -> tuple[Settings, 
     return settings_in(tmp_path), whole[1]
 
 
-def make(
+def make_until(
     settings: Settings, log: MemoryLog, until: Sequence[int], base: Snapshot | None = None
 ) -> Snapshot:
-    return snapshots.make(settings, log, until, base, topic=TOPIC)
+    return make.make(settings, log, until, base, topic=TOPIC)
 
 
 def folder(settings: Settings, snapshot: Snapshot) -> Path:
@@ -76,7 +77,7 @@ def rewrite(settings: Settings, snapshot: Snapshot, **changed: object) -> None:
 def held(settings: Settings, snapshot: Snapshot) -> list[object]:
     """Everything in it about people, as plain values."""
     return [
-        (*snapshots.load(settings, snapshot, p), snapshots.outbox(settings, snapshot, p))
+        (*read.load(settings, snapshot, p), read.outbox(settings, snapshot, p))
         for p in range(PARTITIONS)
     ]
 
@@ -115,11 +116,11 @@ def test_one_made_from_another_is_the_one_made_from_the_beginning(
     log: MemoryLog, whole: tuple[Settings, Snapshot], tmp_path: Path, share: float
 ) -> None:
     settings = settings_in(tmp_path)
-    first = make(settings, log, [int(end * share) for end in log.ends])
-    second = make(settings, log, log.ends, first)
+    first = make_until(settings, log, [int(end * share) for end in log.ends])
+    second = make_until(settings, log, log.ends, first)
     assert second.base == first.id
     assert held(settings, second) == held(*whole)
-    assert_same_sums(snapshots.tables(settings, second), snapshots.tables(*whole))
+    assert_same_sums(read.tables(settings, second), read.tables(*whole))
     assert [(p.events, p.dead_letters) for p in second.partitions] == [
         (p.events, p.dead_letters) for p in whole[1].partitions
     ]
@@ -127,11 +128,11 @@ def test_one_made_from_another_is_the_one_made_from_the_beginning(
 
 def test_it_holds_what_the_fold_left_at_just_these_offsets(log: MemoryLog, tmp_path: Path) -> None:
     settings, until = settings_in(tmp_path), [231, 157]
-    made = make(settings, log, until)
+    made = make_until(settings, log, until)
     assert made.offsets == until
     for p in range(PARTITIONS):
         plain = folded(settings, MemoryLog([part[: until[p]] for part in log.parts]), p)
-        fence, state, received = snapshots.load(settings, made, p)
+        fence, state, received = read.load(settings, made, p)
         assert (fence, state, received) == (plain.fence, plain.state, plain.received)
         assert fence.newest == max(stamp for stamp, _ in log.parts[p][: until[p]])
         assert made.partitions[p].dead_letters == plain.dead.total()
@@ -139,14 +140,14 @@ def test_it_holds_what_the_fold_left_at_just_these_offsets(log: MemoryLog, tmp_p
 
 def test_what_was_sent_and_not_received_is_in_its_outbox(log: MemoryLog, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    sent = make(settings, log, log.ends)
+    sent = make_until(settings, log, log.ends)
     before = log_of(crowd(500))
-    unsent = make(settings, log, before.ends)
+    unsent = make_until(settings, log, before.ends)
     for p in range(PARTITIONS):
         emitted = [it.id for it in folded(settings, before, p).outbox]
-        assert [row[0] for row in snapshots.outbox(settings, unsent, p)] == emitted
+        assert [row[0] for row in read.outbox(settings, unsent, p)] == emitted
         assert emitted
-        gone = {row[0] for row in snapshots.outbox(settings, sent, p)}
+        gone = {row[0] for row in read.outbox(settings, sent, p)}
         assert not gone & set(emitted)
 
 
@@ -155,58 +156,58 @@ def test_several_processes_make_the_same(
     log: MemoryLog, whole: tuple[Settings, Snapshot], tmp_path: Path
 ) -> None:
     settings, seen = settings_in(tmp_path), list[int]()
-    made = snapshots.make(settings, log, log.ends, None, seen.append, topic=TOPIC, processes=2)
+    made = make.make(settings, log, log.ends, None, seen.append, topic=TOPIC, processes=2)
     assert sum(seen) == made.events == sum(log.ends)
     assert held(settings, made) == held(*whole)
-    assert_same_sums(snapshots.tables(settings, made), snapshots.tables(*whole))
+    assert_same_sums(read.tables(settings, made), read.tables(*whole))
 
 
 @pytest.mark.check
 def test_an_error_in_a_process_is_the_error(log: MemoryLog, tmp_path: Path) -> None:
     beyond = [log.ends[0], log.ends[1] + 1]
     with pytest.raises(RuntimeError, match="the log ends at"):
-        snapshots.make(settings_in(tmp_path), log, beyond, topic=TOPIC, processes=2)
-    assert [it.why[-40:] for it in snapshots.listed(settings_in(tmp_path), TOPIC)] == [
+        make.make(settings_in(tmp_path), log, beyond, topic=TOPIC, processes=2)
+    assert [it.why[-40:] for it in read.listed(settings_in(tmp_path), TOPIC)] == [
         "snapshot, whose making ended early or goes on"[-40:]
     ]
 
 
 def test_the_latest_is_the_one_that_reaches_furthest(log: MemoryLog, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    assert snapshots.latest(settings, TOPIC) is None
-    far = make(settings, log, [200, 150])
-    near = make(settings, log, [100, 150])
-    assert {it.id for it in snapshots.listed(settings, TOPIC)} == {far.id, near.id}
-    assert snapshots.latest(settings, TOPIC) == far
-    assert snapshots.latest(settings, TOPIC, within=[199, 150]) == near
-    assert snapshots.latest(settings, TOPIC, within=[99, 999]) is None
-    snapshots.remove(settings, far.id)
-    assert snapshots.latest(settings, TOPIC) == near
+    assert read.latest(settings, TOPIC) is None
+    far = make_until(settings, log, [200, 150])
+    near = make_until(settings, log, [100, 150])
+    assert {it.id for it in read.listed(settings, TOPIC)} == {far.id, near.id}
+    assert read.latest(settings, TOPIC) == far
+    assert read.latest(settings, TOPIC, within=[199, 150]) == near
+    assert read.latest(settings, TOPIC, within=[99, 999]) is None
+    read.remove(settings, far.id)
+    assert read.latest(settings, TOPIC) == near
     with pytest.raises(NoSnapshot, match=near.id):
-        snapshots.find(settings, far.id, TOPIC)
+        read.find(settings, far.id, TOPIC)
 
 
 def test_nothing_goes_back(log: MemoryLog, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    base = make(settings, log, [100, 100])
+    base = make_until(settings, log, [100, 100])
     with pytest.raises(SnapshotError, match="until is 99 in partition 1"):
-        make(settings, log, [100, 99], base)
+        make_until(settings, log, [100, 99], base)
     with pytest.raises(SnapshotError, match="until has 1 offsets"):
-        make(settings, log, [100], base)
+        make_until(settings, log, [100], base)
 
 
 # -- bad input ------------------------------------------------------------------------------
 
 
 def read_all(settings: Settings, snapshot: Snapshot) -> None:
-    found = snapshots.find(settings, snapshot.id, TOPIC)
+    found = read.find(settings, snapshot.id, TOPIC)
     held(settings, found)
-    snapshots.tables(settings, found)
+    read.tables(settings, found)
 
 
 def test_half_a_snapshot_is_none(copied: tuple[Settings, Snapshot]) -> None:
     (folder(*copied) / "manifest.json").unlink()
-    assert snapshots.latest(copied[0], TOPIC) is None
+    assert read.latest(copied[0], TOPIC) is None
     with pytest.raises(BadSnapshot, match=r"no manifest\.json: half a snapshot"):
         read_all(*copied)
 
@@ -233,7 +234,7 @@ def test_a_file_that_is_missing_cut_or_changed_is_named(
 def test_a_file_of_another_snapshot_is_named(
     copied: tuple[Settings, Snapshot], log: MemoryLog
 ) -> None:
-    other = make(copied[0], log, [10, 10])
+    other = make_until(copied[0], log, [10, 10])
     files = msgspec.json.decode((folder(copied[0], other) / "manifest.json").read_bytes())
     shutil.copy(folder(copied[0], other) / "tables.npz", folder(*copied) / "tables.npz")
     rewrite(*copied, tables=files["tables"])
@@ -249,7 +250,7 @@ def test_a_manifest_that_is_none_is_named(copied: tuple[Settings, Snapshot]) -> 
         (folder(*copied) / "manifest.json").write_bytes(data)
         with pytest.raises(BadSnapshot, match=r"manifest\.json is no manifest"):
             read_all(*copied)
-        assert snapshots.latest(copied[0], TOPIC) is None
+        assert read.latest(copied[0], TOPIC) is None
 
 
 def test_one_of_another_log_is_refused_by_name(copied: tuple[Settings, Snapshot]) -> None:
@@ -258,9 +259,9 @@ def test_one_of_another_log_is_refused_by_name(copied: tuple[Settings, Snapshot]
         (TopicInfo(TOPIC.id, 3), "it is of 2 partitions, the topic has 3"),
     ):
         with pytest.raises(ForeignSnapshot, match=what):
-            snapshots.find(copied[0], copied[1].id, topic)
-        assert snapshots.latest(copied[0], topic) is None
-        assert what in snapshots.listed(copied[0], topic)[0].why
+            read.find(copied[0], copied[1].id, topic)
+        assert read.latest(copied[0], topic) is None
+        assert what in read.listed(copied[0], topic)[0].why
 
 
 def test_one_of_a_newer_form_is_refused_by_name(copied: tuple[Settings, Snapshot]) -> None:
@@ -293,22 +294,22 @@ def test_a_fold_that_takes_over_the_state_before_it_reads_its_snapshots(
     upgrades = {before: lambda state: {**state, b"a key": b"that is new"}}
     told = versions.VERSIONED["fold"]._replace(upgrades=upgrades)
     monkeypatch.setitem(versions.VERSIONED, "fold", told)
-    found = snapshots.find(settings, snapshot.id, TOPIC)
-    fence, state, _ = snapshots.load(settings, found, 1)
+    found = read.find(settings, snapshot.id, TOPIC)
+    fence, state, _ = read.load(settings, found, 1)
     assert fence.version == people.VERSION
     assert state.pop(b"a key") == b"that is new"
-    assert state == snapshots.load(settings, snapshot, 1)[1]
+    assert state == read.load(settings, snapshot, 1)[1]
 
 
 def test_a_lake_that_cannot_be_written_says_so(log: MemoryLog, tmp_path: Path) -> None:
     held = Settings(lake_url=str(read_only(tmp_path) / "lake"), partitions=PARTITIONS)
     with pytest.raises(LakeReadOnly, match=r"read-only: snapshots/.*people-00\.parquet"):
-        make(held, log, [10, 10])
+        make_until(held, log, [10, 10])
     tmp_path.chmod(0o700)
 
 
 def test_keys_are_those_of_people_without_vectors(whole: tuple[Settings, Snapshot]) -> None:
-    kinds = {key[: key.index(b":")] for key in snapshots.load(*whole, 0)[1]}
+    kinds = {key[: key.index(b":")] for key in read.load(*whole, 0)[1]}
     owned = {it.pattern.partition(":")[0].encode() for it in keys.KEYS if it.owner == "people"}
     assert kinds <= owned - {b"v", b"f", b"dl", b"ob", b"or"}
     assert {b"u", b"s", b"h", b"o", b"im", b"l", b"p", b"dd"} <= kinds

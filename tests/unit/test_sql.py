@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.lake_view import distinct
+from flows.offline.view import distinct
 from infra.cli.main import cli
 from infra.lake.reader import Lake
 from infra.lake.store import Store

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from flows.folds.people import VERSION
-from flows.offline import Offline
+from flows.offline.fold import Offline
+from flows.people.fold import VERSION
 from infra.cli.main import cli
 from infra.cli.verify_basis import Shortened
 from infra.cli.verify_every import tell

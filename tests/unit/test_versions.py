@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from flows import catalogue, control
-from flows.folds import people
-from flows.offline import Offline
+from flows.offline.fold import Offline
+from flows.people import fold as people
 from infra.log import Batch
 from infra.settings import Settings
 from models.aggregates import tables as sums
@@ -107,7 +107,7 @@ def test_people(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
             for entry in made.outbox:
                 yield from (entry.key, entry.id, *entry.fields.values())
 
-    same_as_before("people", str(people.VERSION), digest(stored()), "flows.folds.people.VERSION")
+    same_as_before("people", str(people.VERSION), digest(stored()), "flows.people.fold.VERSION")
 
 
 def test_facts(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
@@ -118,7 +118,7 @@ def test_facts(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
         "facts",
         f"{people.VERSION}.{facts.VERSION}",
         digest(map(facts.encode, entries)),
-        "flows.folds.people.VERSION where they mean something else, schemas.facts.VERSION where they"
+        "flows.people.fold.VERSION where they mean something else, schemas.facts.VERSION where they"
         " lie otherwise",
     )
 

@@ -10,7 +10,7 @@ import msgspec
 import redis
 
 from flows.kit.commit import commit
-from flows.kit.stand import Refused
+from flows.kit.resume import Refused
 from infra.kafka import TopicInfo
 from infra.lake.errors import LakeHole
 from infra.lake.manifest import Manifest

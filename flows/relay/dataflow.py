@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 
 from flows.kit.generation import run_live
 from flows.kit.meter import Meter
-from flows.relayed import NOTHING, Number, Relayed, sent_before
+from flows.relay.sent import NOTHING, Number, Relayed, sent_before
 from infra import kafka, store
 from infra.kafka import ensure_topics
 from infra.settings import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from flows.folds.batch import Decoded, deduped
-from flows.people import decode
+from flows.people.batch import Decoded, deduped
+from flows.people.dataflow import decode
 from infra.log import Batch, LogReader
 from infra.settings import Settings
 from models.dedupe import Deduper

@@ -13,17 +13,17 @@ from typing import Any
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.folds.batch import Decoded
-from flows.folds.people import VERSION, PeopleFold
-from flows.kit.cold import Tier
+from flows.kit.dead_letters import split
 from flows.kit.generation import run_live
-from flows.kit.letters import split
-from flows.kit.rows import Fetch
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
-from flows.release import CurrentRelease
+from flows.people.batch import Decoded
+from flows.people.cold import Tier
+from flows.people.encoder import CurrentRelease
+from flows.people.fold import VERSION, PeopleFold
+from flows.people.rows import Fetch
 from infra import store
 from infra.kafka import ensure_topics
 from infra.log import Batch

@@ -24,11 +24,11 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
 from flows.kit.commit import Fenced, Torn
-from flows.kit.lake_owner import Owner
 from flows.kit.meter import Meter
 from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
+from flows.lake.partition import Owner
 from infra import fetched, kafka, store
 from infra.fetched import Records
 from infra.lake.store import of

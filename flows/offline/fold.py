@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from flows.folds.batch import Decoded
-from flows.people import decode, new_fold
+from flows.people.batch import Decoded
+from flows.people.dataflow import decode, new_fold
 from infra.log import Batch
 from infra.settings import Settings
 from schemas import facts, keys

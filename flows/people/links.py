@@ -1,6 +1,6 @@
 """The part of the fold that ties anonymous ids to people: what one partition sends, another takes in.
 
-Rows and sets are here; what becomes of slates is added by `flows.folds.slates` in the same batch.
+Rows and sets are here; what becomes of slates is added by `flows.people.slates` in the same batch.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from flows.folds.batch import Record, Turn
-from flows.kit.rows import Fetch, Rows
+from flows.people.batch import Record, Turn
+from flows.people.rows import Fetch, Rows
 from models.features import registry as features
 from models.features import ring, window
 from models.features.columns import Columns

@@ -1,29 +1,15 @@
-"""`rollup`: adds the partitions up, and publishes what readers use.
-
-delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ store (base, positions) ─ trim
-
-Tails the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in
-Redis and its fence is the vector of positions inside its base.
-"""
+"""The roll-up's tables, and how they stand in Redis: loaded, added to, published, stored."""
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
-from functools import partial
 from typing import Any, Final
 
 import redis
 
 from flows.kit.commit import Forgotten
-from flows.kit.generation import run_live
-from flows.kit.meter import Meter
-from flows.readouts import Readouts
-from flows.turns import Turns
 from infra import store
 from infra.settings import Settings
 from infra.store import Client
@@ -31,7 +17,6 @@ from models.aggregates.tables import Hole, Tables
 from schemas import facts, fence, keys, tables
 from schemas.alphabet import Millis
 
-log = logging.getLogger(__name__)
 CHUNK: Final = 1 << 20
 """Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
 READ: Final = 200
@@ -231,31 +216,3 @@ def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
 
 def _now() -> Millis:
     return time.time_ns() // 1_000_000
-
-
-def run(settings: Settings, generation: int | None = None) -> None:
-    """Until SIGTERM, in the generation that is live unless one is given.
-
-    Errors: `Overtaken`, `Hole`, Redis's own.
-    """
-    run_live(settings, partial(_run, settings, generation is None), generation)
-
-
-def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
-    with store.connect(settings) as client:
-        store.check(client)
-        rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
-        log.info("rollup stands at %s", rollup.tables.positions)
-        with ExitStack() as opened:
-            readouts = None
-            if telling:
-                readouts = opened.enter_context(closing(Readouts(settings, client)))
-            turns = Turns(rollup, readouts, meter, settings)
-            opened.enter_context(meter.exposed())
-            opened.enter_context(meter.ending(fenced=Overtaken))
-            while not stop.is_set():
-                stop.wait(turns.turn())
-            turns.end()
-
-
-__all__ = ["Hole", "Overtaken", "Rollup", "run"]

@@ -10,9 +10,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.folds import left
-from flows.folds.batch import Hashes, Turn
-from flows.kit.rows import Fetch
+from flows.people import transfer as left
+from flows.people.batch import Hashes, Turn
+from flows.people.rows import Fetch
 from models.outcomes import impressions, links
 from models.outcomes import join as outcomes
 from models.outcomes import open_slates as accounts

@@ -7,11 +7,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flows.kit.meter import Meter
-from flows.readouts import Readouts
+from flows.rollup.readouts import Readouts
 from infra.settings import Settings
 
 if TYPE_CHECKING:
-    from flows.rollup import Rollup
+    from flows.rollup.tables import Rollup
 
 
 class Turns:

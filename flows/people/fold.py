@@ -9,10 +9,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.folds.batch import Decoded, Hashes, Record, Turn, deduped, layers
-from flows.folds.linked import Linked
-from flows.folds.slates import Slates, told
-from flows.kit.rows import Fetch, Rows
+from flows.people.batch import Decoded, Hashes, Record, Turn, deduped, layers
+from flows.people.links import Linked
+from flows.people.rows import Fetch, Rows
+from flows.people.slates import Slates, told
 from models.dedupe import Deduper
 from models.features import registry as features
 from models.features.columns import Columns, Folded

@@ -1,0 +1,1 @@
+"""`lake`: every topic as Parquet files, each record once."""

@@ -1,0 +1,1 @@
+"""The log folded without a broker, and asked in SQL."""

@@ -1,0 +1,1 @@
+"""`people`: everything kept of a person, with their vector and their outbox, in one fold."""

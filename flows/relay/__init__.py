@@ -1,0 +1,1 @@
+"""`relay`: what a fold emits for other partitions, sent once."""

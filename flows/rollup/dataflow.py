@@ -1,0 +1,49 @@
+"""`rollup`: adds the partitions up, and publishes what readers use.
+
+delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ store (base, positions) ─ trim
+
+Tails the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in
+Redis and its fence is the vector of positions inside its base.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import ExitStack, closing
+from functools import partial
+
+from flows.kit.generation import run_live
+from flows.kit.meter import Meter
+from flows.rollup.cycle import Turns
+from flows.rollup.readouts import Readouts
+from flows.rollup.tables import Overtaken, Rollup
+from infra import store
+from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, generation: int | None = None) -> None:
+    """Until SIGTERM, in the generation that is live unless one is given.
+
+    Errors: `Overtaken`, `Hole`, Redis's own.
+    """
+    run_live(settings, partial(_run, settings, generation is None), generation)
+
+
+def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
+    with store.connect(settings) as client:
+        store.check(client)
+        rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
+        log.info("rollup stands at %s", rollup.tables.positions)
+        with ExitStack() as opened:
+            readouts = None
+            if telling:
+                readouts = opened.enter_context(closing(Readouts(settings, client)))
+            turns = Turns(rollup, readouts, meter, settings)
+            opened.enter_context(meter.exposed())
+            opened.enter_context(meter.ending(fenced=Overtaken))
+            while not stop.is_set():
+                stop.wait(turns.turn())
+            turns.end()
