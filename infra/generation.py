@@ -16,8 +16,6 @@ from infra.store import Client
 from schemas import keys
 
 log = logging.getLogger(__name__)
-GENERATIONAL: Final = ("people", "rollup")
-"""The flows whose state has generations: what `freshet rebuild` makes again."""
 LOOK_SECONDS: Final = 0.25
 """How long after a swap the flows of the generation before it end."""
 

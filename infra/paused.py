@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from infra import generation, store
 from infra.settings import Settings
 from infra.store import Client
 from schemas import fence, keys, poison
-
-FLOWS: Final = {"events": "people", "items": "catalogue", "control": "control"}
-"""Topic -> the flow that folds it."""
+from schemas.flows import FOLDS, that_fold
 
 
 class Paused(NamedTuple):
@@ -26,24 +24,23 @@ class Paused(NamedTuple):
 def paused(client: Client, settings: Settings) -> list[Paused]:
     """Errors: Redis's own."""
     live = generation.live(client)
-    places = [
-        (topic, flow, p)
-        for topic, flow in FLOWS.items()
-        for p in range(1 if topic == "control" else settings.partitions)
-    ]
+    places = [(flow, p) for flow in FOLDS for p in range(flow.partitions(settings.partitions))]
     names = []
-    for _, flow, p in places:
-        of = live if flow == "people" else 0
-        names += [keys.poison(flow, p, of), keys.fence(flow, p, of), keys.accepted(flow, p)]
+    for flow, p in places:
+        of = flow.generation(live)
+        names += [keys.poison(flow.name, p, of), keys.fence(flow.name, p, of)]
+        names.append(keys.accepted(flow.name, p))
     held = store.mget(client, names)
     found = []
-    for place, (row, stands, mark) in zip(places, zip(*[iter(held)] * 3, strict=True), strict=True):
+    each = zip(*[iter(held)] * 3, strict=True)
+    for (flow, p), (row, stands, mark) in zip(places, each, strict=True):
         n, at = poison.number(row), fence.decode(stands).offset if stands else 0
         if poison.paused(n, at, poison.number(mark), settings.poison_limit):
-            found.append(Paused(*place, n, at))
+            found.append(Paused(flow.topic, flow.name, p, n, at))
     return found
 
 
 def accept(client: Client, topic: str, partition: int, until: int) -> None:
-    """Poison before offset `until` is let pass. Errors: KeyError for a topic that no flow folds."""
-    client.set(keys.accepted(FLOWS[topic], partition), b"%d" % until)
+    """Poison before offset `until` is let pass, by every flow that folds the topic."""
+    for flow in that_fold(topic):
+        client.set(keys.accepted(flow.name, partition), b"%d" % until)

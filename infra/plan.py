@@ -14,13 +14,13 @@ import msgspec
 from infra import services
 from infra.processes import Program
 from infra.settings import VARIABLES, Settings, from_environment, to_environment
+from schemas.flows import FLOWS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FRESHET: Final = (sys.executable, "-m", "infra.cli")
 PRELOAD: Final = ("infra.cli.preload",)
 PRELOAD_PEOPLE: Final = ("infra.cli.run", "flows.people.dataflow")
 """What `infra.forkserver` imports for all processes, and for those of `people` alone."""
-FOLDS: Final = ("catalogue", "control", "rollup", "relay", "lake")
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,9 @@ def _serving(workers: int) -> list[str]:
 
 def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
     yield from people(settings, workers)
-    for name in FOLDS:
-        yield name, [*FRESHET, "flows", "run", name]
+    for flow in FLOWS:
+        if flow.name != "people":
+            yield flow.name, [*FRESHET, "flows", "run", flow.name]
     if settings.lake_keep_seconds:
         every = f"{settings.lake_keep_seconds:g}"
         yield "lake-keeper", [*FRESHET, "lake", "keep", "--every", every]

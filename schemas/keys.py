@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
+from schemas.flows import GENERATIONAL
+
 Kind = Literal["string", "hash", "stream"]
 
 
@@ -378,11 +380,10 @@ def that_move(partition: int, person: str, generation: int = 0) -> list[bytes]:
     return [prefix + rest for prefix in MOVES]
 
 
-_OWNERS: Final = ("people", "rollup", "relay")
 _PREFIXES: Final = frozenset(
     key.pattern.partition(":")[0].encode()
     for key in KEYS
-    if key.owner in _OWNERS and not key.pattern.startswith("f:")
+    if key.owner in GENERATIONAL and not key.pattern.startswith("f:")
 )
 
 

@@ -7,12 +7,12 @@ import time
 from typing import Final
 
 from flows.kit.commit import torn_key
-from infra.generation import GENERATIONAL
 from infra.kafka import TopicInfo
 from infra.store import Client
 from schemas import fence as fences
 from schemas import keys
 from schemas.fence import Fence
+from schemas.flows import REBUILT
 
 log = logging.getLogger(__name__)
 HOLD_SECONDS: Final = 60.0
@@ -73,7 +73,7 @@ def made_anew(flow: str, partition: int, topic: str, now: TopicInfo) -> str:
 
 def _again(flow: str, partition: int, how: str = "") -> str:
     """What to do about it. Flows without generations fold their log anew where there is no fence."""
-    if flow in GENERATIONAL:
+    if flow in REBUILT:
         return f"drop the state and rebuild it from this log (freshet rebuild{how})"
     key = keys.fence(flow, partition).decode()
     return f"delete the key {key} from Redis, and it folds this log from its beginning"

@@ -20,9 +20,11 @@ from infra.settings import Settings
 from infra.store import Client
 from schemas import fence as fences
 from schemas import keys, tables
+from schemas.flows import GENERATIONAL
 from schemas.topics import EVENTS
 
-FLOWS: Final = ("rollup", "relay", "people")
+FLOWS: Final = tuple(reversed(GENERATIONAL))
+"""`people` last: the clock starts with its first commit."""
 _SCAN: Final = 2_000
 
 

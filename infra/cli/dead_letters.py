@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from infra.cli.console import console, find, json_option, print_json, system_option, table
+from schemas.flows import FOLDS
 from schemas.times import iso
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from schemas.dead_letter import DeadLetter
 
 STATES: Final = ("waiting", "claimed", "redriven")
-READ: Final = ("events", "items", "control")
+READ: Final = tuple(dict.fromkeys(flow.topic for flow in FOLDS))
 Wanted = Callable[["DeadLetter"], bool]
 
 

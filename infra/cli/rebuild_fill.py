@@ -24,6 +24,7 @@ from infra.store import Client
 from schemas import fence as fences
 from schemas import keys, tables
 from schemas.fence import Fence
+from schemas.flows import REBUILT
 from schemas.snapshot import Snapshot
 from schemas.topics import EVENTS
 
@@ -122,11 +123,11 @@ def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> Non
 
 @contextmanager
 def flows(settings: Settings, generation: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """`people` and `rollup` of a generation as processes, ended politely when left."""
+    """The flows that are rebuilt, of a generation, as processes, ended politely when left."""
     logs = settings.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     running = []
-    for name in ("people", "rollup"):
+    for name in REBUILT:
         with (logs / f"rebuild-{name}.log").open("wb") as output:
             running.append(
                 subprocess.Popen(
@@ -194,7 +195,7 @@ def _published(client: Client, settings: Settings, generation: int) -> list[int]
 
 
 def _check_alive(settings: Settings, running: list[subprocess.Popen[bytes]]) -> None:
-    for process, name in zip(running, ("people", "rollup"), strict=True):
+    for process, name in zip(running, REBUILT, strict=True):
         if process.poll() is not None:
             told = last_line(settings.data_dir / "logs" / f"rebuild-{name}.log")
             raise Stuck(f"the new generation's {name} ended: {told}")

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from infra.cli.console import find, json_option, print_json, system_option
+from schemas.flows import BY_NAME, REBUILT
 
 if TYPE_CHECKING:
     from infra.settings import Settings
 
 SCALE_SECONDS: Final = 30.0
-NICE: Final = {"people": 0, "catalogue": 0, "control": 0, "rollup": 5, "relay": 0, "lake": 8}
-"""Tables and the lake may be a moment late; what a person just did may not. Not nicer than that: on a
-machine that has no time left they still get a third and a sixth of what others do, so both keep up."""
-FLOWS: Final = tuple(NICE)
 
 
 @click.command("serve")
@@ -63,7 +60,7 @@ def flows_command() -> None:
 
 
 @flows_command.command("run")
-@click.argument("name", type=click.Choice(FLOWS))
+@click.argument("name", type=click.Choice(tuple(BY_NAME)))
 @click.option(
     "--partition",
     "partitions",
@@ -119,17 +116,16 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
-    from infra.generation import GENERATIONAL
     from infra.priority import make_way
     from infra.processes import stand_by
     from infra.settings import from_environment
 
     settings = from_environment()
     _log_to_stderr()
-    flow = importlib.import_module(f"flows.{name}")
-    make_way(NICE[name])  # now, not before: a start is waited for
-    if generation is not None and name not in GENERATIONAL:
-        raise click.UsageError("--generation is for people and rollup")
+    flow = module_of(name)
+    make_way(BY_NAME[name].nice)  # now, not before: a start is waited for
+    if generation is not None and name not in REBUILT:
+        raise click.UsageError(f"--generation is for {' and '.join(REBUILT)}")
     given = {} if generation is None else {"generation": generation}
     if name != "people":
         if partitions or workers:
@@ -145,6 +141,14 @@ def run_flow(
         raise click.UsageError(f"partitions are 0 to {settings.partitions - 1}")
     stand_by()
     flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)), **given)
+
+
+def module_of(flow: str) -> Any:
+    """`flows/<flow>.py`, or the file `dataflow` of the folder of that name."""
+    found = importlib.import_module(f"flows.{flow}")
+    return (
+        importlib.import_module(f"flows.{flow}.dataflow") if hasattr(found, "__path__") else found
+    )
 
 
 def _log_to_stderr() -> None:
@@ -214,7 +218,7 @@ def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_j
     if partition >= found.settings.partitions:
         raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
     settings = msgspec.structs.replace(found.settings, batch=min(limit, found.settings.batch))
-    people: Any = importlib.import_module("flows.people.dataflow")
+    people = module_of("people")
     writes: Iterator[dict[str, Any]] = people.dry_run(settings, partition, start, limit)
     count = 0
     for count, write in enumerate(writes, 1):  # noqa: B007 - told after the loop

@@ -14,9 +14,6 @@ from schemas.times import iso
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-READERS = {"people": "events", "catalogue": "items", "control": "control"}
-"""Flow -> the topic it folds."""
-
 
 @click.command("status")
 @system_option
@@ -84,19 +81,20 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
     from infra import generation, store
     from infra.cli.offsets import offsets
     from schemas import fence, keys
+    from schemas.flows import FOLDS
 
-    ends = offsets(settings, READERS.values())
+    ends = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
     rows: list[dict[str, Any]] = []
     with store.connect(settings) as client:
         live = generation.live(client)
-        for flow, topic in READERS.items():
-            for partition, (_, end) in sorted(ends.get(topic, {}).items()):
-                stored = client.get(keys.fence(flow, partition, live if flow == "people" else 0))
+        for flow in FOLDS:
+            for partition, (_, end) in sorted(ends.get(flow.topic, {}).items()):
+                stored = client.get(keys.fence(flow.name, partition, flow.generation(live)))
                 held = fence.decode(stored) if isinstance(stored, bytes) else None
                 at = held.offset if held else 0
                 rows.append(
                     {
-                        "flow": flow,
+                        "flow": flow.name,
                         "partition": partition,
                         "offset": at,
                         "end": end,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from infra import store
 from schemas import fence, keys, times
+from schemas.flows import FOLDS
 from serving.context import Serving, state
 from serving.gauges import serves
 from serving.http.errors import json_response
@@ -69,20 +70,18 @@ async def gather(serving: Serving) -> Status:
 
 
 async def _stands(serving: Serving) -> list[Stand] | None:
-    partitions = range(serving.settings.partitions)
-    asked = [(flow, p) for flow in ("people", "catalogue") for p in partitions]
-    asked.append(("control", 0))
+    count, live = serving.settings.partitions, serving.generation.live
+    asked = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
     try:
         values: Any = await store.mget_async(
             serving.redis,
-            [
-                keys.fence(flow, p, serving.generation.live if flow == "people" else 0)
-                for flow, p in asked
-            ],
+            [keys.fence(flow.name, p, flow.generation(live)) for flow, p in asked],
         )
     except (RedisError, OSError):
         return None
-    return [_stand(serving, flow, p, value) for (flow, p), value in zip(asked, values, strict=True)]
+    return [
+        _stand(serving, flow.name, p, value) for (flow, p), value in zip(asked, values, strict=True)
+    ]
 
 
 def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> Stand:

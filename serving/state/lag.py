@@ -20,7 +20,8 @@ from infra.ends import Ends, Place
 from infra.settings import Settings
 from schemas import fence, keys, poison
 from schemas.fence import Fence
-from schemas.topics import CONTROL, EVENTS, ITEMS
+from schemas.flows import BY_NAME, FOLDS
+from schemas.topics import EVENTS
 from serving.metrics import Metrics
 from serving.state.background import Background
 from serving.state.generation import Generation
@@ -30,7 +31,6 @@ LATELY_SECONDS: Final = 5.0
 """An older answer of the broker's is not told any more."""
 LATE: Final = 10_000
 """Records behind, beyond which a read says that it is stale."""
-TOPICS: Final = {"people": EVENTS.name, "catalogue": ITEMS.name, "control": CONTROL.name}
 Stands = tuple[str, int]
 """Flow and partition."""
 
@@ -47,9 +47,9 @@ class Lag(Background):
     ) -> None:
         self._redis, self._generation, self._metrics = redis, generation, metrics
         self._limit = settings.poison_limit
-        counts = {"people": settings.partitions, "catalogue": settings.partitions, "control": 1}
-        self.places: list[Stands] = [(flow, p) for flow, n in counts.items() for p in range(n)]
-        self._asks = Ends(settings, {TOPICS[flow]: range(n) for flow, n in counts.items()})
+        counts = {flow: flow.partitions(settings.partitions) for flow in FOLDS}
+        self.places: list[Stands] = [(flow.name, p) for flow, n in counts.items() for p in range(n)]
+        self._asks = Ends(settings, {flow.topic: range(n) for flow, n in counts.items()})
         self._ends: dict[Place, int] = {}
         self._heard = float("-inf")
         self._fences: dict[Stands, int] = {}
@@ -59,7 +59,7 @@ class Lag(Background):
         """Where the log ends; None where the broker has not said so lately."""
         if time.monotonic() - self._heard > LATELY_SECONDS:
             return None
-        return self._ends.get((TOPICS[flow], partition))
+        return self._ends.get((BY_NAME[flow].topic, partition))
 
     def late(self, partition: int, held: Fence | None) -> bool:
         """Whether people of this partition, read with the fence `held`, lack more than `LATE` records.
@@ -93,7 +93,7 @@ class Lag(Background):
     async def _read(self) -> None:
         names = []
         for flow, p in self.places:
-            of = self._generation.live if flow == "people" else 0
+            of = BY_NAME[flow].generation(self._generation.live)
             names += [keys.fence(flow, p, of), keys.poison(flow, p, of), keys.accepted(flow, p)]
         held = iter(await store.mget_async(self._redis, names))
         paused = set()

@@ -9,6 +9,10 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
+from schemas import flows
+from schemas.flows import GENERATIONAL
+from schemas.topics import EVENTS
+
 LEAD_SECONDS: Final = 4.0
 """Of traffic alone, before the first fault."""
 SLOT_SECONDS: Final = 4.5
@@ -37,19 +41,20 @@ class Fault(NamedTuple):
     at: float
 
 
-FLOWS: Final = ("people", "rollup", "relay", "lake")
+FLOWS: Final = tuple(it.name for it in flows.FLOWS if it.topic in (EVENTS.name, ""))
+OTHERS: Final = tuple(it.name for it in flows.FLOWS if it.topic not in (EVENTS.name, ""))
 KINDS: Final = (
     *(Kind("kill", (name,)) for name in (*FLOWS, "serving-0", "broker", "redis")),
-    Kind("kill", ("people", "rollup", "relay", "lake", "serving")),
-    Kind("kill", ("catalogue", "control")),
+    Kind("kill", (*FLOWS, "serving")),
+    Kind("kill", OTHERS),
     Kind("kill", ("broker", "redis")),
     Kind("kill", ("people", "broker", "redis", "serving")),
     # as after a power cut: what Redis had promised for less than a second is gone
     Kind("forget", ("redis",)),
-    *(Kind("stop", (name,), 2.0) for name in (*FLOWS[:3], "serving-0", "broker", "redis")),
+    *(Kind("stop", (name,), 2.0) for name in (*GENERATIONAL, "serving-0", "broker", "redis")),
     *(Kind("slow", (name,), 2.0) for name in ("broker", "redis")),
     *(Kind("cut", (name,), 2.0) for name in ("broker", "redis")),
-    *(Kind("zombie", (name,), 1.5) for name in ("people", "rollup", "relay")),
+    *(Kind("zombie", (name,), 1.5) for name in GENERATIONAL),
     # between a commit and the sending of what it left in the outbox, several times, each within so long
     Kind("between", ("relay",), 2.0),
     # between the sending of dead letters and the commit of their batch, several times

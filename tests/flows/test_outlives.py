@@ -16,9 +16,9 @@ import redis
 from flows.kit.commit import Fenced, Forgotten
 from flows.kit.run import keep_on
 from infra import services, store
-from infra.cli.run import FLOWS
 from infra.launcher import die_with_parent
 from infra.settings import Settings
+from schemas.flows import BY_NAME
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
 
@@ -59,7 +59,7 @@ def test_the_flows_outlive_their_redis(settings: Settings, tmp_path: Path) -> No
     mine = msgspec.structs.replace(
         settings, redis_url=server.url, rollup_seconds=0.2, base_seconds=0.5, lake_seconds=0.3
     )
-    flows = [Flow(mine, name, tmp_path / f"{name}.log") for name in FLOWS]
+    flows = [Flow(mine, name, tmp_path / f"{name}.log") for name in BY_NAME]
     rnd = random.Random(5)
     made = with_slates(traffic(EVENTS_SENT, 300, rnd), rnd)
     eighth = len(made) // 8

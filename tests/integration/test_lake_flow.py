@@ -22,7 +22,6 @@ from flows.lake.dataflow import dataflow
 from flows.lake.partition import flow_of
 from infra import kafka, services, store
 from infra.cli.replay_log import read as read_log
-from infra.cli.run import NICE
 from infra.kafka_log import Topics
 from infra.lake import errors as lake_errors
 from infra.lake.log import open_log
@@ -31,6 +30,7 @@ from infra.log import Joined, OffTheLog
 from infra.plan import child_environment
 from infra.settings import Settings
 from schemas import keys
+from schemas.flows import BY_NAME
 from schemas.topics import EVENTS, ITEMS, SLATES, TOPICS
 from tests import lakes
 from tests.lakes import DAY, POISON, action, person
@@ -289,7 +289,7 @@ def test_told_to_stop_it_writes_what_it_holds(settings: Settings, tmp_path: Path
     fill(settings)
     lag = ("freshet_lake_lag", EVENTS.name, "0")
     process.until(lambda: told(port).get(lag) == 301)
-    assert process.nice() == os.getpriority(os.PRIO_PROCESS, 0) + NICE["lake"]
+    assert process.nice() == os.getpriority(os.PRIO_PROCESS, 0) + BY_NAME["lake"].nice
     assert Lake.of(settings).bounds(EVENTS.name, 0) == (0, 0)
     assert process.stop() == 0
     for topic in TOPICS:

@@ -31,6 +31,7 @@ from models.outcomes import open_slates as accounts
 from models.outcomes.impressions import IMPRESSION
 from schemas import event as events
 from schemas import keys, tables
+from schemas.flows import GENERATIONAL
 from schemas.identity import partition_of
 from schemas.tables import ARM, MOMENTS
 from schemas.topics import EVENTS
@@ -40,7 +41,7 @@ from tests.integration.recorded import Recorded
 from tests.laws.world import T0
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(120)]
-FLOWS: Final = ("people", "rollup", "relay")
+FLOWS: Final = GENERATIONAL
 SENT: Final = 2_000
 SEED: Final = 7
 

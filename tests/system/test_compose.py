@@ -212,14 +212,14 @@ def put(url: str, body: object, method: str = "PUT") -> tuple[int, Any]:
 
 
 def test_a_flow_a_service_and_all_of_them() -> None:
-    from infra.cli.run import FLOWS
+    from schemas.flows import BY_NAME
 
     commands = {name: it["command"] for name, it in ours().items()}
     assert commands == {
         "setup": ["freshet", "setup"],
         "serving": ["freshet", "serve"],
         "lake-keeper": ["freshet", "lake", "keep"],
-        **{flow: ["freshet", "flows", "run", flow] for flow in FLOWS},
+        **{flow: ["freshet", "flows", "run", flow] for flow in BY_NAME},
     }
 
 

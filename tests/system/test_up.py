@@ -19,9 +19,10 @@ from infra import home, services
 from infra.cli.scrape import scrape
 from infra.plan import FRESHET, ROOT
 from infra.supervise import System, running
+from schemas.flows import BY_NAME
 from tests.waits import alive, until
 
-FLOWS = ["people", "catalogue", "control", "rollup", "relay", "lake"]
+FLOWS = list(BY_NAME)
 NAMES = ["broker", "redis", "setup", *FLOWS, "lake-keeper"]
 
 
