@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
+from flows.rebuild import fill as rebuild_fill
 from flows.snapshots import make, read
 from infra import store
-from infra.cli import bench_replay, rebuild_fill
+from infra.cli import bench_replay
 from infra.cli.bench_services import Logged
 from infra.lake.log import open_log
 from infra.lake.reader import Lake

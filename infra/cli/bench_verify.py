@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from flows.verify.run import verify
 from infra import supervise
 from infra.cli import bench_log
 from infra.cli.bench_live import settle
 from infra.cli.bench_load import NotMeasured
 from infra.cli.bench_services import Say
 from infra.cli.verify import PEOPLE
-from infra.cli.verify_run import verify
 from infra.lake.log import open_log
 
 EVENTS_COUNT: Final = 220_000

@@ -17,9 +17,9 @@ import click
 if TYPE_CHECKING:
     from infra.cli.demo_report import Report
     from infra.cli.movielens import Catalogue
-    from infra.cli.progress import Said
     from infra.cli.replay_schedule import Schedule
     from infra.supervise import System
+    from infra.terminal.progress import Said
 
 DEFAULT: Final = Path(".freshet/demo")
 OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL")
@@ -83,8 +83,8 @@ def demo_command(
     from infra.cli.console import console
     from infra.cli.demo_data import catalogue
     from infra.cli.demo_measure import measure
-    from infra.cli.progress import Said
     from infra.cli.replay_schedule import schedule
+    from infra.terminal.progress import Said
 
     say, began = Said(console()), time.monotonic()
     signal.signal(signal.SIGTERM, _leave)

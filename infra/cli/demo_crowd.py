@@ -18,8 +18,8 @@ from infra.cli.http import Client
 from infra.cli.movielens import Catalogue
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
     from infra.supervise import System
+    from infra.terminal.progress import Said
 
 SEED: Final = 20_26
 

@@ -15,8 +15,8 @@ from infra.cli.offsets import offsets
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
     from infra.supervise import System
+    from infra.terminal.progress import Said
 
 SECONDS: Final = 120.0
 """How long the flows may take to catch up."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from infra.cli import demo_import, demo_report, demo_train, replay_log
+from flows.offline import history as replay_log
+from flows.offline.history import Log
+from infra.cli import demo_import, demo_report, demo_train
 from infra.cli.demo_numbers import settle_heap
 from infra.cli.demo_report import Report
 from infra.cli.movielens import Catalogue
 from infra.cli.replay_arms import Read, play
 from infra.cli.replay_live import Outcome, Scored, replay
-from infra.cli.replay_log import Log
 from infra.cli.replay_schedule import Schedule
 from infra.settings import Settings, signing_key
 from schemas.alphabet import Position
@@ -24,8 +25,8 @@ from schemas.event import Action
 from serving.edge.identity import People
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
     from infra.supervise import System
+    from infra.terminal.progress import Said
 
 
 def measure(system: System, found: Catalogue, planned: Schedule, rate: float, say: Said) -> Report:

@@ -19,7 +19,7 @@ from infra.cli.demo_seen import Seen
 from infra.cli.http import Broken, Client
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
+    from infra.terminal.progress import Said
 
 EVERY_SECONDS: Final = 0.5
 LINES_SECONDS: Final = 15.0

@@ -10,16 +10,16 @@ import uvloop
 from infra.cli import train
 from infra.cli.demo_wait import everywhere
 from infra.cli.http import Answer
-from infra.cli.progress import Quiet
 from infra.cli.train_log import TooLittle
+from infra.terminal.progress import Quiet
 from models.evaluation.gate import RANKER
 from models.release.artefact import load
 from models.release.release import Release
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
     from infra.cli.train_run import Made
     from infra.supervise import System
+    from infra.terminal.progress import Said
 
 
 class Trained(msgspec.Struct, kw_only=True):

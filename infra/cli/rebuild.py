@@ -10,9 +10,9 @@ import click
 from infra.cli.console import find, json_option, print_json, system_option
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
     from infra.settings import Settings
     from infra.store import Client
+    from infra.terminal.progress import Said
 
 SERVING_SECONDS: Final = 60.0
 
@@ -56,9 +56,10 @@ def rebuild_command(
     """
     from rich.console import Console
 
+    from flows.rebuild import generations as rebuild_swap
+    from flows.rebuild import partition as rebuild_partition
     from infra import store
-    from infra.cli import rebuild_partition, rebuild_swap
-    from infra.cli.progress import Quiet, Said
+    from infra.terminal.progress import Quiet, Said
 
     if sum((partition is not None, back, drop)) > 1:
         raise click.UsageError("--partition, --back and --drop are for one at a time")
@@ -80,8 +81,9 @@ def rebuild_command(
 def _rebuild(
     client: Client, settings: Settings, base: str, keep: bool, said: Said
 ) -> dict[str, Any]:
+    from flows.rebuild import fill as rebuild_fill
+    from flows.rebuild import generations as rebuild_swap
     from infra import generation
-    from infra.cli import rebuild_fill, rebuild_swap
 
     old = generation.live(client)
     _drop_halves(client, settings, said)
@@ -129,7 +131,7 @@ def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, in
 
 def _drop_halves(client: Client, settings: Settings, said: Said) -> None:
     """Deletes what a rebuild that was killed left."""
-    from infra.cli import rebuild_swap
+    from flows.rebuild import generations as rebuild_swap
 
     for generation, role in rebuild_swap.roles(client).items():
         if role == "filling":
@@ -137,15 +139,15 @@ def _drop_halves(client: Client, settings: Settings, said: Said) -> None:
 
 
 def _delete(client: Client, settings: Settings, generation: int, said: Said) -> int:
-    from infra.cli import rebuild_swap
+    from flows.rebuild import generations as rebuild_swap
 
     with said.work(f"keys of generation {generation} deleted") as dropped:
         return rebuild_swap.drop(client, settings, generation, dropped)
 
 
 def _back(client: Client, said: Said) -> dict[str, Any]:
+    from flows.rebuild import generations as rebuild_swap
     from infra import generation
-    from infra.cli import rebuild_swap
 
     kept = [number for number, role in rebuild_swap.roles(client).items() if role == "kept"]
     if not kept:
@@ -158,7 +160,7 @@ def _back(client: Client, said: Said) -> dict[str, Any]:
 
 
 def _drop(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
-    from infra.cli import rebuild_swap
+    from flows.rebuild import generations as rebuild_swap
 
     beside = [number for number, role in rebuild_swap.roles(client).items() if role != "live"]
     dropped = {str(number): _delete(client, settings, number, said) for number in beside}

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from flows.offline.history import Cut, Facts, Log, State, by_time, fold
 from infra.cli.replay_live import COUNT, PLACEMENT
-from infra.cli.replay_log import Cut, Facts, Log, State, by_time, fold
 from infra.settings import Settings
 from models.aggregates.tables import Tables as Sums
 from models.release.release import Release

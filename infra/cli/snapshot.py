@@ -52,9 +52,9 @@ def snapshot_command() -> None:
 def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Make a snapshot. The running flows have no part in it."""
     from flows.snapshots import make
-    from infra.cli.progress import Quiet, Said
-    from infra.cli.snapshot_until import until_of
+    from flows.snapshots.until import until_of
     from infra.lake.log import open_log
+    from infra.terminal.progress import Quiet, Said
 
     settings = find(data_dir).settings
     log, out = open_log(settings), console()

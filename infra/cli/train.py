@@ -12,9 +12,9 @@ import click
 from infra.cli.console import find, json_option, print_json, system_option
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
     from infra.cli.train_run import Made
     from infra.settings import Settings
+    from infra.terminal.progress import Said
 
 
 @click.command("train")
@@ -48,7 +48,7 @@ def train_command(
     freshet train --no-activate           then: freshet release activate ID
     """
     from infra.cli.console import console
-    from infra.cli.progress import Said
+    from infra.terminal.progress import Said
 
     settings = find(data_dir).settings
     say = Said(console(stderr=as_json))
@@ -70,9 +70,9 @@ def train(
     Errors: `train_log.TooLittle` and `BadUntil`, `train_run.NotTheSame`, `changes.NotTaken`; Kafka's and
     Redis's.
     """
+    from flows.offline.history import read
     from infra.cli import train_run
     from infra.cli.changes import serve
-    from infra.cli.replay_log import read
     from infra.cli.train_log import cut
 
     with say.work("read the log"):

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.cli.replay_log import Log
+from flows.offline.history import Log
 from infra.cli.train_log import Acts
 from models.aggregates.covisit import nearness
 from models.release import content

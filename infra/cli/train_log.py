@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.cli import replay_log
-from infra.cli.replay_log import Log
+from flows.offline import history as replay_log
+from flows.offline.history import Log
 from schemas.actions import CODE, WEIGHT
 from schemas.event import Action
 from schemas.identity import item_hash

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from flows.offline.history import Cut, Facts, Log, State, by_time, fold
 from infra.cli.replay_arms import Shelf, in_time_order
-from infra.cli.replay_log import Cut, Facts, Log, State, by_time, fold
 from infra.cli.train_log import Target
 from infra.settings import Settings
 from models.evaluation.ranking import Lists, Ranks

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.cli.replay_log import Log
+from flows.offline.history import Log
 from infra.cli.train_items import Items
 from infra.cli.train_log import Acts, Plan, acts, plan
 from infra.cli.train_replay import (
@@ -36,7 +36,7 @@ from schemas.release import Data
 from serving.decide.case import WEIGHTS
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
+    from infra.terminal.progress import Said
 
 LIGHTEST: Final = 0.0025
 VECTOR_WEIGHTS: Final = (LIGHTEST, 0.005, 0.01, 0.02, 0.04)

@@ -18,7 +18,7 @@ from infra.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from infra.cli.verify_report import Report
+    from flows.verify.report import Report
 
 PEOPLE: Final = 500
 SHOWN: Final = 40
@@ -75,7 +75,7 @@ def verify_command(
     found = find(data_dir)
     if any(partition >= found.settings.partitions for partition in partitions):
         raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
-    from infra.cli.verify_run import verify
+    from flows.verify.run import verify
     from infra.lake.log import open_log
 
     everything = not (people or sums or partitions)
@@ -98,7 +98,7 @@ def verify_command(
 
 
 def _again_and_again(data_dir: Path | None, seconds: float) -> None:
-    from infra.cli import verify_every
+    from flows.verify import every as verify_every
 
     verify_every.run(own_settings(data_dir) or find(data_dir).settings, seconds, PEOPLE)
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from flows.offline import view as lake_view
-from infra.cli.verify_run import verify
+from flows.verify.run import verify
 from infra.kafka_log import Topics
 from infra.lake.reader import Lake
 from infra.log import LogReader

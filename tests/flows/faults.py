@@ -14,8 +14,8 @@ from typing import Any
 
 from kafka import TopicPartition
 
+from flows.verify.run import verify
 from infra import generation, kafka, store
-from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
 from infra.launcher import die_with_parent
 from infra.settings import Settings, to_environment

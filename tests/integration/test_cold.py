@@ -18,16 +18,17 @@ from flows.kit.commit import Fenced
 from flows.kit.source import Reader
 from flows.people import cold as tier
 from flows.people import dataflow as people
+from flows.rebuild import generations as rebuild_swap
+from flows.rebuild import partition as rebuild_partition
+from flows.verify.run import verify
 from infra import cold as objects
 from infra import kafka, services, store
-from infra.cli import rebuild_partition, rebuild_swap
 from infra.cli.main import cli
-from infra.cli.progress import Said
-from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
 from infra.lake import store as lakes
 from infra.settings import Settings, signing_key, to_environment
 from infra.store import Client
+from infra.terminal.progress import Said
 from schemas import cold, fence, keys
 from schemas import event as events
 from schemas.identity import partition_of, pseudonym

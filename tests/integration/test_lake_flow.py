@@ -20,8 +20,8 @@ from flows.kit.run import run as run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.lake.partition import flow_of
+from flows.offline.history import read as read_log
 from infra import kafka, services, store
-from infra.cli.replay_log import read as read_log
 from infra.kafka_log import Topics
 from infra.lake import errors as lake_errors
 from infra.lake.log import open_log

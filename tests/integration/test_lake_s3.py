@@ -15,10 +15,10 @@ from flows.kit.run import run as run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.people import cold as tier
+from flows.verify.run import verify
 from infra import cold as objects
 from infra import services, store
 from infra.cli.sql import Tables
-from infra.cli.verify_run import verify
 from infra.kafka_log import Topics
 from infra.lake import errors as lake_errors
 from infra.lake.compact import compact

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from flows.verify import run as verify_run
+from flows.verify.run import Report, verify
 from infra import kafka, services, store
-from infra.cli import verify_run
 from infra.cli.main import cli
-from infra.cli.verify_run import Report, verify
 from infra.kafka_log import Topics
 from infra.launcher import die_with_parent
 from infra.plan import FRESHET, child_environment

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from kafka import TopicPartition
 
 from flows.snapshots import make, read
+from flows.verify.basis import Behind, Shortened
+from flows.verify.run import Report, verify
 from infra import kafka, services, store
 from infra.cli.main import cli
-from infra.cli.verify_basis import Behind, Shortened
-from infra.cli.verify_run import Report, verify
 from infra.kafka_log import Topics
 from infra.log import Batch
 from infra.settings import Settings, to_environment

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.cli import verify_stored, verify_tables
-from infra.cli.verify_person import PARTS
-from infra.cli.verify_report import Found, difference
+from flows.verify import stored as verify_stored
+from flows.verify import tables as verify_tables
+from flows.verify.person import PARTS
+from flows.verify.report import Found, difference
 from models.aggregates.tables import Tables
 from models.reference.before import Before
 from models.reference.partition import Partition

@@ -16,10 +16,10 @@ from flows.kit.commit import Fenced, commit
 from flows.kit.resume import stand
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
+from flows.verify import person as verify_person
+from flows.verify.person import PARTS
+from flows.verify.report import Found
 from infra import store
-from infra.cli import verify_person
-from infra.cli.verify_person import PARTS
-from infra.cli.verify_report import Found
 from infra.kafka import TopicInfo
 from infra.settings import Settings
 from models.features import counts

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from infra.cli import verify_person, verify_stored, verify_tables
-from infra.cli.verify_person import PARTS
-from infra.cli.verify_report import Found, Mismatch
+from flows.verify import person as verify_person
+from flows.verify import stored as verify_stored
+from flows.verify import tables as verify_tables
+from flows.verify.person import PARTS
+from flows.verify.report import Found, Mismatch
 from models.aggregates.tables import Tables
 from models.reference.dedupe import Window
 from models.reference.partition import Partition

@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
+from flows.offline import history as replay_log
 from infra import home
-from infra.cli import demo_measure, demo_story, replay_log
+from infra.cli import demo_measure, demo_story
 from infra.cli.console import console
 from infra.cli.demo_report import ARMS
 from infra.cli.generated import generated
-from infra.cli.progress import Said
 from infra.cli.replay_schedule import schedule
 from infra.plan import python_path
 from infra.supervise import System
+from infra.terminal.progress import Said
 from schemas.event import Action
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]

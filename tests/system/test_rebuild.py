@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.verify.run import verify
 from infra import generation, store
-from infra.cli.verify_run import verify
 from infra.lake.log import open_log
 from infra.plan import FRESHET
 from infra.services import wait_until

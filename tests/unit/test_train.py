@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
+from flows.offline.history import Log
 from infra.cli import train_run
 from infra.cli.generated import generated
 from infra.cli.movielens import Catalogue
-from infra.cli.progress import Said
-from infra.cli.replay_log import Log
 from infra.cli.train_log import BadUntil, TooLittle, acts, cut, plan
 from infra.cli.train_replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
 from infra.cli.train_run import Made, Sizes
 from infra.settings import Settings
+from infra.terminal.progress import Said
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
 from models.release import artefact
 from models.release.release import Release, Space

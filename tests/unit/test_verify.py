@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
+from flows.verify.basis import Shortened
+from flows.verify.every import tell
+from flows.verify.partition import Task, walk_of
+from flows.verify.report import MOST, Found, Mismatch, Report, brief, difference
+from flows.verify.walk import Walk
 from infra.cli.main import cli
-from infra.cli.verify_basis import Shortened
-from infra.cli.verify_every import tell
-from infra.cli.verify_partition import Task, walk_of
-from infra.cli.verify_report import MOST, Found, Mismatch, Report, brief, difference
-from infra.cli.verify_walk import Walk
 from infra.log import Batch
 from infra.plan import plan
 from infra.settings import BadSetting, Settings, from_environment

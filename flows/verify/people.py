@@ -12,12 +12,12 @@ import redis
 
 from flows.kit.commit import torn_key
 from flows.people.fold import VERSION
+from flows.verify import person as verify_person
+from flows.verify.person import PARTS
+from flows.verify.report import Found
+from flows.verify.walk import Walk
 from infra import cold as objects
 from infra import store
-from infra.cli import verify_person
-from infra.cli.verify_person import PARTS
-from infra.cli.verify_report import Found
-from infra.cli.verify_walk import Walk
 from infra.settings import Settings
 from infra.store import Client
 from schemas import fence as fences

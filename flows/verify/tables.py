@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from infra.cli.verify_report import Found
-from infra.cli.verify_stored import Pairs, Stored
+from flows.verify.report import Found
+from flows.verify.stored import Pairs, Stored
 from models.aggregates.covisit import HALF_LIFE, TOP
 from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown

@@ -11,7 +11,7 @@ import redis
 from kafka.errors import KafkaError
 
 from flows.kit.run import stop_on_signals
-from infra.cli.verify_run import Behind, Moved, Report, verify
+from flows.verify.run import Behind, Moved, Report, verify
 from infra.lake.errors import LakeError
 from infra.lake.log import open_log
 from infra.log import OffTheLog

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.verify.report import Found
 from infra import store
-from infra.cli.verify_report import Found
 from infra.store import Client
 from models.aggregates.covisit import HALF_LIFE
 from models.aggregates.moments import moments

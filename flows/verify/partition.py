@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from flows.verify import basis as verify_basis
+from flows.verify.people import People
+from flows.verify.report import Found
+from flows.verify.walk import Walk
 from infra import store
-from infra.cli import verify_basis
-from infra.cli.verify_people import People
-from infra.cli.verify_report import Found
-from infra.cli.verify_walk import Walk
 from infra.log import LogReader
 from infra.settings import Settings
 from models.reference.partition import Partition

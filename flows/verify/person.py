@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from infra.cli.verify_report import Found
+from flows.verify.report import Found
 from models.features.registry import FEATURES, LINKED, read_row
 from models.outcomes import impressions
 from models.outcomes import open_slates as accounts

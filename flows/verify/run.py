@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
+from flows.verify import basis as verify_basis
+from flows.verify import stored as verify_stored
+from flows.verify import tables as verify_tables
+from flows.verify.basis import Behind, Shortened
+from flows.verify.partition import Done, Task, go_through
+from flows.verify.report import Found, Report
+from flows.verify.stored import Stored
 from infra import store
-from infra.cli import verify_basis, verify_stored, verify_tables
-from infra.cli.verify_basis import Behind, Shortened
-from infra.cli.verify_partition import Done, Task, go_through
-from infra.cli.verify_report import Found, Report
-from infra.cli.verify_stored import Stored
 from infra.generation import live
 from infra.log import LogReader
 from infra.settings import Settings

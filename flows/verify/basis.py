@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from infra.cli import verify_stored
-from infra.cli.verify_stored import Stored
+from flows.verify import stored as verify_stored
+from flows.verify.stored import Stored
 from infra.log import LogReader
 from infra.settings import Settings
 from infra.store import Client

@@ -27,7 +27,7 @@ from schemas.fence import Fence
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from infra.cli.progress import Said
+    from infra.terminal.progress import Said
 
 SLICE: Final = 500
 _STAYS: Final = {b"f", b"dl", b"ob", b"v", b"or"}

@@ -1,0 +1,1 @@
+"""How text and progress are printed, for people."""
