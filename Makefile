@@ -33,7 +33,7 @@ $(SETUP): pyproject.toml infra/lock/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(LOAD): tests/bench/load.c
+$(LOAD): infra/apps/bench/load.c
 	@mkdir -p $(@D)
 	$(CC) -O2 -Wall -Wextra -Werror -o $@ $< -lm
 
@@ -64,7 +64,7 @@ chaos: $(SETUP)
 	  --rate $(or $(RATE),2000) --broker $(or $(BROKER),embedded) $(if $(SEED),--seed $(SEED))
 
 kafka: $(SETUP)
-	@$(BIN)/python -m infra.apache_kafka --data .freshet/kafka --port $(or $(KAFKA_PORT),9092)
+	@$(BIN)/python -m infra.local.apache_kafka --data .freshet/kafka --port $(or $(KAFKA_PORT),9092)
 
 # the locks carry hashes and no registry's address
 lock: $(SETUP)

@@ -1,1 +1,1 @@
-"""Plumbing: brokers, stores, processes and settings. Imports schemas only (but `infra.cli`)."""
+"""Plumbing below, programs above (`infra.apps`, `infra.cli`); the two never mix."""

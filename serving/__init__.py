@@ -1,0 +1,1 @@
+"""The API: writes go to the log, reads are answered in process."""

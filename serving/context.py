@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.requests import Request
 
-from infra import store
 from infra.settings import Settings, signing_key
+from infra.store import client as store
 from schemas.alphabet import Millis
 from serving.edge.identity import People
 from serving.log.producer import Log

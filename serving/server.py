@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from kafka.errors import KafkaError
 
-from infra.kafka import TopicMismatch
+from infra.kafka.client import TopicMismatch
 from infra.settings import BadSetting, Settings, from_environment
 from serving.app import create
 

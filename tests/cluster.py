@@ -10,8 +10,8 @@ from pathlib import Path
 
 import redis
 
-from infra import services
-from infra.launcher import die_with_parent
+from infra.local import services
+from infra.local.launcher import die_with_parent
 
 SLOTS = 16_384
 NODES = 3

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import redis
 
-from infra import store
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from schemas import fence as fences
 from schemas import keys
 from schemas.write import Write

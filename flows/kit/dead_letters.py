@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from kafka import KafkaProducer
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.log import Batch
 from infra.settings import Settings
 from schemas import dead_letter

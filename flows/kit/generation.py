@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 
 from flows.kit.run import keep_on, stop_on_signals
-from infra import generation, store
 from infra.settings import Settings
+from infra.store import client as store
+from infra.store import generation
 
 Run = Callable[[int, threading.Event], None]
 """Runs a flow in a generation until the event is set."""

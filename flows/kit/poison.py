@@ -14,9 +14,9 @@ from typing import Final
 
 import redis
 
-from infra import store
 from infra.log import Batch
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from schemas import keys, poison
 from schemas.dead_letter import DeadLetter
 from schemas.fence import Fence

@@ -7,8 +7,8 @@ import time
 from typing import Final
 
 from flows.kit.commit import torn_key
-from infra.kafka import TopicInfo
-from infra.store import Client
+from infra.kafka.client import TopicInfo
+from infra.store.client import Client
 from schemas import fence as fences
 from schemas import keys
 from schemas.fence import Fence

@@ -1,7 +1,7 @@
 """Running a dataflow: until it is told to stop, or until its partition is no longer its own.
 
 A flow that loses its Redis goes on where its fence stands, in the same process: where nothing forks
-it (`infra.forkserver`) another costs a second of imports, most of what everybody would wait for.
+it (`infra.local.forkserver`) another costs a second of imports, most of what everybody would wait for.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from bytewax.errors import BytewaxRuntimeError
 from bytewax.testing import run_main
 
 from flows.kit.commit import Forgotten
-from infra import store
 from infra.backoff import LAST_DELAY, WORKED_SECONDS
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 
 log = logging.getLogger(__name__)
 EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long

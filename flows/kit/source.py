@@ -12,8 +12,9 @@ from typing import Any, Final
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
-from infra import fetched, kafka
-from infra.fetched import Records
+from infra.kafka import client as kafka
+from infra.kafka import fetch as fetched
+from infra.kafka.fetch import Records
 from infra.log import Batch
 from infra.settings import Settings
 

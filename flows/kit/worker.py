@@ -14,13 +14,13 @@ from flows.kit.meter import Meter
 from flows.kit.poison import Poison
 from flows.kit.resume import Refused, made_anew, stand
 from flows.kit.source import Reader
-from infra import store
-from infra.ends import Ends
-from infra.kafka import ensure_topics
+from infra.kafka.client import ensure_topics
+from infra.kafka.end_offsets import Ends
+from infra.kafka.topic_watch import TopicWatch
 from infra.log import Batch
 from infra.settings import Settings
-from infra.store import Client
-from infra.topic_watch import TopicWatch
+from infra.store import client as store
+from infra.store.client import Client
 from schemas.dead_letter import DeadLetter
 from schemas.fence import Fence
 from schemas.topics import Topic

@@ -29,11 +29,13 @@ from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
 from flows.lake.partition import Owner
-from infra import fetched, kafka, store
-from infra.fetched import Records
+from infra.kafka import client as kafka
+from infra.kafka import fetch as fetched
+from infra.kafka.fetch import Records
 from infra.lake.store import of
 from infra.log import Batch
 from infra.settings import Settings
+from infra.store import client as store
 from schemas.lake import TABLES, Entry
 
 log = logging.getLogger(__name__)

@@ -11,13 +11,13 @@ import redis
 
 from flows.kit.commit import commit
 from flows.kit.resume import Refused
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.lake.errors import LakeHole
 from infra.lake.manifest import Manifest
 from infra.lake.store import Store
 from infra.lake.write import write
 from infra.log import Batch
-from infra.store import Client
+from infra.store.client import Client
 from schemas import keys, lake
 from schemas.lake import Entry, LakeFence, Table
 from schemas.write import Write

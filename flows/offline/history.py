@@ -13,7 +13,7 @@ from flows.offline.fold import Offline
 from flows.people.batch import Decoded
 from flows.people.dataflow import decode
 from flows.people.fold import VERSION
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.lake.log import open_log
 from infra.log import Batch, LogReader
 from infra.settings import Settings

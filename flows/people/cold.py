@@ -14,10 +14,10 @@ from itertools import islice
 from typing import Final
 
 from flows.kit.commit import commit
-from infra import cold as objects
-from infra import store
+from infra.lake import cold as objects
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from models.features.registry import read_row
 from models.outcomes import impressions
 from schemas import cold, keys
@@ -57,7 +57,7 @@ class Tier:
     def warm(self, people: Iterable[str]) -> None:
         """Call it with whom a batch is about, before it is folded: who is cold comes back.
 
-        Errors: `infra.cold.ColdTorn`, `LakeError`, and those of a commit.
+        Errors: `infra.lake.cold.ColdTorn`, `LakeError`, and those of a commit.
         """
         if not self._held.people:
             return

@@ -24,10 +24,10 @@ from flows.people.cold import Tier
 from flows.people.encoder import CurrentRelease
 from flows.people.fold import VERSION, PeopleFold
 from flows.people.rows import Fetch
-from infra import store
-from infra.kafka import ensure_topics
+from infra.kafka.client import ensure_topics
 from infra.log import Batch
 from infra.settings import Settings
+from infra.store import client as store
 from models.release.artefact import load
 from schemas import event as events
 from schemas import keys

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from infra.store import Client
+from infra.store.client import Client
 from models.release.person import Encoder
 from models.release.release import Release
 from schemas import keys

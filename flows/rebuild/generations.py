@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import redis
 
-from infra import cold, generation, store
+from infra.lake import cold
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store import generation
+from infra.store.client import Client
 from schemas import keys
 
 HOLD_SECONDS: Final = 30

@@ -16,11 +16,12 @@ from flows.kit.resume import Refused
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
 from flows.snapshots.read import latest, load
-from infra import generation, kafka
+from infra.kafka import client as kafka
 from infra.lake.log import open_log
 from infra.log import LogReader
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import generation
+from infra.store.client import Client
 from schemas import facts, keys
 from schemas import fence as fences
 from schemas.fence import Fence

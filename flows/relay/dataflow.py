@@ -18,10 +18,11 @@ from kafka import KafkaProducer
 from flows.kit.generation import run_live
 from flows.kit.meter import Meter
 from flows.relay.sent import NOTHING, Number, Relayed, sent_before
-from infra import kafka, store
-from infra.kafka import ensure_topics
+from infra.kafka import client as kafka
+from infra.kafka.client import ensure_topics
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from schemas import fence as fences
 from schemas import keys
 from schemas.event import number

@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 
 from kafka import TopicPartition
 
-from infra import fetched, kafka, store
+from infra.kafka import client as kafka
+from infra.kafka import fetch as fetched
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from schemas import event as events
 from schemas import fence as fences
 from schemas import keys

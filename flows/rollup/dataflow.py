@@ -18,8 +18,8 @@ from flows.kit.meter import Meter
 from flows.rollup.cycle import Turns
 from flows.rollup.readouts import Readouts
 from flows.rollup.tables import Overtaken, Rollup
-from infra import store
 from infra.settings import Settings
+from infra.store import client as store
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from infra.settings import Settings
-from infra.store import Client
+from infra.store.client import Client
 from models.aggregates.tables import Tables
 from models.experiments.readout import readout, version_shown
 from schemas import keys
@@ -90,7 +90,7 @@ class Sender:
 
     def _send(self, batch: dict[bytes, bytes]) -> None:
         if self._producer is None:
-            from infra import kafka  # a roll-up without experiments needs no broker
+            from infra.kafka import client as kafka  # a roll-up without experiments needs no broker
 
             self._producer = kafka.producer(self._settings, **_PRODUCER)
         futures = [

@@ -10,9 +10,9 @@ from typing import Any, Final
 import redis
 
 from flows.kit.commit import Forgotten
-from infra import store
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from models.aggregates.tables import Hole, Tables
 from schemas import facts, fence, keys, tables
 from schemas.alphabet import Millis

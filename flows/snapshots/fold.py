@@ -13,7 +13,7 @@ from flows.offline.fold import BATCH, Offline
 from flows.people.fold import VERSION
 from flows.snapshots.files import Row, write_rows
 from flows.snapshots.read import load
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.lake.store import of
 from infra.log import LogReader
 from infra.settings import Settings

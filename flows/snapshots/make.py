@@ -14,7 +14,7 @@ from flows.snapshots.files import Row, SnapshotError
 from flows.snapshots.fold import FEW, Folded, Task, fold_all, seldom_collecting
 from flows.snapshots.read import check, outbox, tables, topic_of
 from flows.snapshots.versions import now
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.lake.store import Store, of
 from infra.log import LogReader
 from infra.settings import Settings

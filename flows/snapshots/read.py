@@ -11,8 +11,8 @@ import msgspec
 from flows.snapshots import files
 from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, Row, SnapshotError
 from flows.snapshots.versions import check_versions, upgraded
-from infra import kafka
-from infra.kafka import TopicInfo
+from infra.kafka import client as kafka
+from infra.kafka.client import TopicInfo
 from infra.lake.store import Store, of
 from infra.settings import Settings
 from models.aggregates.tables import Tables

@@ -24,7 +24,7 @@ def until_of(settings: Settings, log: LogReader, text: str | None) -> list[int]:
     A time means, in each partition, the first record that was written then or later. Errors: `BadUntil`,
     those of the log.
     """
-    from infra.kafka import ensure_topics
+    from infra.kafka.client import ensure_topics
 
     partitions = ensure_topics(settings)[EVENTS.name].partitions
     ends = [log.bounds(EVENTS.name, p)[1] for p in range(partitions)]

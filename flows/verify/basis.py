@@ -13,7 +13,7 @@ from flows.verify import stored as verify_stored
 from flows.verify.stored import Stored
 from infra.log import LogReader
 from infra.settings import Settings
-from infra.store import Client
+from infra.store.client import Client
 from models.reference.before import Before
 from schemas import fence as fences
 from schemas import keys

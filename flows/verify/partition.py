@@ -11,9 +11,9 @@ from flows.verify import basis as verify_basis
 from flows.verify.people import People
 from flows.verify.report import Found
 from flows.verify.walk import Walk
-from infra import store
 from infra.log import LogReader
 from infra.settings import Settings
+from infra.store import client as store
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Marks, Sums

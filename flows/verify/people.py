@@ -16,10 +16,10 @@ from flows.verify import person as verify_person
 from flows.verify.person import PARTS
 from flows.verify.report import Found
 from flows.verify.walk import Walk
-from infra import cold as objects
-from infra import store
+from infra.lake import cold as objects
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from schemas import fence as fences
 from schemas import keys
 from schemas.fence import Fence

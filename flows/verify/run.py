@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flows.verify import basis as verify_basis
 from flows.verify import stored as verify_stored
@@ -16,13 +16,16 @@ from flows.verify.basis import Behind, Shortened
 from flows.verify.partition import Done, Task, go_through
 from flows.verify.report import Found, Report
 from flows.verify.stored import Stored
-from infra import store
-from infra.generation import live
 from infra.log import LogReader
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
+from infra.store.generation import live
 from models.reference.sums import Marks, Sums
 from schemas.topics import EVENTS
+
+if TYPE_CHECKING:
+    from flows.verify.report import Report
 
 MANY: Final = 50_000
 """Records from which on a second process is worth its start."""
@@ -135,3 +138,6 @@ def _compare(
 
 
 __all__ = ["Behind", "Moved", "Report", "Shortened", "verify"]
+
+
+PEOPLE: Final = 500

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.verify.report import Found
-from infra import store
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from models.aggregates.covisit import HALF_LIFE
 from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES

@@ -1,0 +1,1 @@
+"""A command parses, calls, prints; a file a command; imported by nothing."""

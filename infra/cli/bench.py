@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.console import DEFAULT_DIR, console, json_option, print_json, table
+from infra.apps.bench.run import PARTS, REPORT, run
+from infra.cli.options import json_option, print_json
+from infra.local.find import DEFAULT_DIR
+from infra.terminal.text import console, table
 
 if TYPE_CHECKING:
-    from infra.cli.bench_figures import Row
-    from infra.cli.bench_load import Generator
-    from infra.cli.bench_report import Results
-
-PARTS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
-REPORT: Final = "loop.json"
-Say = Callable[[str], None]
+    from infra.apps.bench.figures import Row
 
 
 @click.command("bench")
@@ -73,94 +66,21 @@ def bench_command(
     freshet bench
     freshet bench --only reads --seconds 8 --repeats 5
     """
-    from infra.cli import bench_cpu, bench_report
-    from infra.cli.bench_services import clean_environment
-
-    clean_environment()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
-    chosen, began, others = only or PARTS, time.monotonic(), bench_cpu.Neighbours()
-    on = console(stderr=True)
+    began, on = time.monotonic(), console(stderr=True)
 
     def say(line: str) -> None:
         on.print(f"[dim]{time.monotonic() - began:5.0f} s[/dim] {line}")
 
-    folder = data_dir / "bench"
-    with _scratch(folder) as scratch:
-        results = _measure(chosen, data_dir, scratch, seconds, repeats, say)
-    made = bench_report.report(results) | _about(seconds, repeats, time.monotonic() - began)
-    made["machine"] = {**bench_cpu.machine(), "cores_used_by_others": others.cores()}
-    _write(folder / REPORT, made)
+    made, rows = run(only or PARTS, data_dir, seconds, repeats, say)
     if as_json:
         print_json(made)
         return
-    _show(bench_report.rows(results), made, folder / REPORT)
-
-
-def _measure(
-    chosen: tuple[str, ...], data_dir: Path, scratch: Path, seconds: float, repeats: int, say: Say
-) -> Results:
-    from infra.cli import bench_live, bench_turns, bench_verify
-    from infra.cli.bench_report import Results
-
-    turns = verified = fresh = reads = None
-    generator = _generator(chosen, data_dir, scratch)
-    if set(chosen) & set(bench_turns.PARTS):
-        turns = bench_turns.measure(scratch / "replay", chosen, repeats, say)
-    if "verify" in chosen:
-        verified = bench_verify.measure(scratch / "verify", repeats, say)
-    if generator and "freshness" in chosen:
-        fresh = bench_live.freshness(scratch / "freshness", generator, seconds, repeats, say)
-    if generator and "reads" in chosen:
-        reads = bench_live.reads(scratch / "reads", generator, seconds, repeats, say)
-    return Results(turns, verified, fresh, reads)
-
-
-def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:
-    """Compiled first of all: without a compiler nobody should wait for half a bench."""
-    if not {"freshness", "reads"} & set(chosen):
-        return None
-    from infra.cli.bench_load import Generator, build
-
-    return Generator(build(data_dir / "bin" / "load"), "", scratch)
-
-
-def _about(seconds: float, repeats: int, took: float) -> dict[str, Any]:
-    from infra.cli import bench_cpu, bench_report
-    from infra.settings import Settings
-
-    return {
-        "versions": bench_cpu.versions(),
-        "repeats": repeats,
-        "seconds": seconds,
-        "took_s": round(took, 1),
-        "partitions": {
-            "here": Settings().partitions,
-            "production": bench_report.PRODUCTION_PARTITIONS,
-        },
-    }
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A new folder in `folder`, on the disk where a system would live; removed at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix="run-", dir=folder)).resolve()
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _write(path: Path, made: dict[str, Any]) -> None:
-    import msgspec
-
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
-    fresh.replace(path)
+    _show(rows, made, data_dir / "bench" / REPORT)
 
 
 def _show(rows: list[Row], made: dict[str, Any], path: Path) -> None:
-    from infra.cli import bench_report
+    from infra.apps.bench import report as bench_report
 
     machine, partitions = made["machine"], made["partitions"]
     title = f"Freshet's loop on {machine['cores']} cores ({machine['processor']})"

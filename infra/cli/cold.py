@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import console, find, json_option, print_json, system_option, table
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find
+from infra.terminal.text import console, table
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -59,7 +61,7 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
     """
     from secrets import token_hex
 
-    from infra import store
+    from infra.store import client as store
     from schemas import cold, keys
 
     settings = find(data_dir).settings
@@ -92,7 +94,8 @@ def _wait(settings: Settings, asked: str) -> int:
 
 
 def _held(settings: Settings) -> dict[int, Any]:
-    from infra import generation, store
+    from infra.store import client as store
+    from infra.store import generation
     from schemas import cold, keys
 
     with store.connect(settings) as client:

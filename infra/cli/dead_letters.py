@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import console, find, json_option, print_json, system_option, table
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find
+from infra.terminal.text import console, table
 from schemas.flows import FOLDS
 from schemas.times import iso
 
 if TYPE_CHECKING:
-    from infra.letterbox import Letter, Outcome
+    from infra.kafka.dead_letters import Letter, Outcome
     from infra.settings import Settings
     from schemas.dead_letter import DeadLetter
 
@@ -171,9 +173,9 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
 
     Each such record still becomes a dead letter. Poison beyond is counted anew.
     """
-    from infra import store
-    from infra.cli.offsets import offsets
-    from infra.paused import accept
+    from infra.kafka.offsets import offsets
+    from infra.store import client as store
+    from infra.store.paused import accept
 
     settings = find(data_dir).settings
     ends = offsets(settings, [topic]).get(topic, {})
@@ -186,7 +188,7 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
 
 
 def _all(settings: Settings, keep: Wanted = lambda letter: False) -> Iterable[Letter]:
-    from infra.letterbox import Letterbox
+    from infra.kafka.dead_letters import Letterbox
 
     box = Letterbox(settings, keep)
     box.close()
@@ -196,7 +198,7 @@ def _all(settings: Settings, keep: Wanted = lambda letter: False) -> Iterable[Le
 def _redrive(
     settings: Settings, wanted: Wanted, identities: tuple[str, ...], dry_run: bool
 ) -> Outcome:
-    from infra.letterbox import Letterbox, Outcome
+    from infra.kafka.dead_letters import Letterbox, Outcome
 
     box = Letterbox(settings, wanted)
     try:
@@ -247,8 +249,8 @@ def _plain(it: Letter) -> dict[str, Any]:
 
 
 def _paused(settings: Settings) -> list[dict[str, Any]]:
-    from infra import store
-    from infra.paused import paused
+    from infra.store import client as store
+    from infra.store.paused import paused
 
     with store.connect(settings) as client:
         return [it._asdict() for it in paused(client, settings)]

@@ -8,15 +8,9 @@ from typing import Any
 
 import click
 
-from infra.cli.console import (
-    NothingRuns,
-    console,
-    find,
-    json_option,
-    print_json,
-    system_option,
-    table,
-)
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import NothingRuns, find
+from infra.terminal.text import console, table
 
 
 @click.command("topics")
@@ -94,7 +88,7 @@ def keys_command(as_json: bool) -> None:
 
 
 def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
-    from infra.cli.offsets import offsets
+    from infra.kafka.offsets import offsets
     from schemas.topics import DAY_MS, TOPICS
 
     try:

@@ -9,29 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import console, json_option, own_settings, print_json, system_option, table
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import own_settings, settings_of
+from infra.terminal.text import console, table
 from schemas.times import iso
 
 if TYPE_CHECKING:
     from infra.lake.reader import Lake
-    from infra.settings import Settings
 
 TORN: Final = 1
 """Exit status where ``status --check`` finds a file that is not what was written."""
-
-
-def settings_of(data_dir: Path | None) -> Settings:
-    """Of the system that runs; where none does, of the environment: a lake can be read by itself."""
-    import msgspec
-
-    from infra.cli.console import NothingRuns, find
-    from infra.settings import from_environment
-
-    try:
-        return find(data_dir).settings
-    except NothingRuns:
-        settings = from_environment()
-        return msgspec.structs.replace(settings, data_dir=data_dir or settings.data_dir)
 
 
 def opened(data_dir: Path | None) -> Lake:
@@ -172,7 +159,7 @@ def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
 @system_option
 def keep(every: float | None, data_dir: Path | None) -> None:
     """Compact and sweep, again and again, until SIGTERM. `freshet up` has a process that does."""
-    from infra.cli import lake_keep
+    from infra.lake import keep as lake_keep
     from infra.settings import Settings
 
     settings = own_settings(data_dir) or settings_of(data_dir)

@@ -23,7 +23,9 @@ class Command(NamedTuple):
 COMMANDS: Final = (
     Command("up", "infra.cli.up", "Run everything on this machine"),
     Command("demo", "infra.cli.demo", "See a click change the next recommendation, on real data"),
-    Command("import", "infra.cli.load", "Load history: MovieLens, or items and events as NDJSON"),
+    Command(
+        "import", "infra.cli.import_", "Load history: MovieLens, or items and events as NDJSON"
+    ),
     Command("train", "infra.cli.train", "Learn a release from the log, judge it, let it serve"),
     Command("release", "infra.cli.release", "Which releases there are, which serves; going back"),
     Command("snapshot", "infra.cli.snapshot", "What folding the log leaves, kept in the lake"),

@@ -1,4 +1,4 @@
-"""What the processes of `freshet up` import, for `infra.forkserver`: nothing here may start a thread."""
+"""What the processes of `freshet up` import, for the fork server: nothing here may start a thread."""
 
 # ruff: noqa: F401
 
@@ -9,9 +9,9 @@ import flows.people.dataflow
 import flows.relay.dataflow
 import flows.rollup.dataflow
 import infra.broker.server
-import infra.cli.lake_keep
 import infra.cli.run
 import infra.cli.verify
-import infra.kafka
-import infra.services
+import infra.kafka.client
+import infra.lake.keep
+import infra.local.services
 import serving.server

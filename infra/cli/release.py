@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.console import console, find, json_option, print_json, system_option, table
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find
+from infra.terminal.text import console, table
 from schemas.times import iso
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
 @system_option
 def activate(release: str, data_dir: Path | None) -> None:
     """Let RELEASE serve. Going back to an older one is `rollback`."""
-    from infra.cli.changes import serve
+    from infra.kafka.changes import serve
     from models.release.artefact import load
 
     settings = find(data_dir).settings
@@ -90,7 +92,7 @@ def activate(release: str, data_dir: Path | None) -> None:
 @system_option
 def rollback(release: str | None, data_dir: Path | None) -> None:
     """Go back to RELEASE, else to the parent of the one that serves."""
-    from infra.cli.changes import serve
+    from infra.kafka.changes import serve
     from models.release.artefact import load, manifest_of
 
     settings = find(data_dir).settings
@@ -111,7 +113,7 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
     """Those that control knows, the newest first, with what lies in their folders."""
     import msgspec
 
-    from infra import store
+    from infra.store import client as store
     from models.release.artefact import BadRelease, manifest_of
     from schemas import keys
     from schemas.control import CURRENT, Current, Held, release_order

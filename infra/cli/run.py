@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import find, json_option, print_json, system_option
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find
 from schemas.flows import BY_NAME, REBUILT
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def setup_command() -> None:
 
     Run it once before flows and serving; again changes nothing. `freshet up` does it by itself.
     """
-    from infra import kafka, services, store
+    from infra.kafka import client as kafka
+    from infra.local import services
     from infra.settings import from_environment
+    from infra.store import client as store
 
     settings = from_environment()
     with store.connect(settings) as client:
@@ -116,8 +119,8 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
+    from infra.local.supervisor import stand_by
     from infra.priority import make_way
-    from infra.processes import stand_by
     from infra.settings import from_environment
 
     settings = from_environment()
@@ -175,7 +178,7 @@ def scale(count: int, data_dir: Path | None) -> None:
     """
     import time
 
-    from infra.workers import Workers
+    from infra.local.workers import Workers
 
     settings = find(data_dir).settings
     _check_workers(settings, count)
@@ -197,7 +200,7 @@ def scale(count: int, data_dir: Path | None) -> None:
 
 
 def _share(settings: Settings, workers: int) -> None:
-    from infra.supervise import share_people
+    from infra.local.system import share_people
 
     _check_workers(settings, workers)
     if failure := share_people(settings, workers, click.echo):

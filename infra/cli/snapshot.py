@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.console import console, find, json_option, print_json, system_option, table
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find
+from infra.terminal.text import console, table
 from schemas.times import iso
 
 if TYPE_CHECKING:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from infra.cli.console import Found, console, find, json_option, print_json, system_option, table
-from schemas.times import iso
-
-if TYPE_CHECKING:
-    from infra.settings import Settings
+from infra.apps.inspect.system import gather
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find
+from infra.terminal.text import console, table
 
 
 @click.command("status")
@@ -33,98 +32,6 @@ def status_command(data_dir: Path | None, as_json: bool) -> None:
         print_json(told)
     else:
         _show(told)
-
-
-def gather(found: Found) -> dict[str, Any]:
-    """Everything that `status` tells, as JSON. Errors: those of Kafka and Redis."""
-    from infra.cli.history import Connection
-
-    connection = Connection(found.url, found.settings.token)
-    status, serving = connection.get("/v1/status")
-    connection.close()
-    return {
-        "url": found.url,
-        "kafka_bootstrap": found.settings.kafka_bootstrap,
-        "data_dir": str(found.settings.data_dir),
-        "serving": serving if status == 200 else None,
-        "serving_status": status,
-        "processes": _processes(found),
-        "flows": _flows(found.settings),
-        "metrics": _metrics(found),
-        "paused": _paused(found.settings),
-        "tables": _tables(found.settings),
-    }
-
-
-def _processes(found: Found) -> list[dict[str, Any]]:
-    import msgspec
-
-    return [msgspec.to_builtins(process) for process in found.up.processes] if found.up else []
-
-
-def _metrics(found: Found) -> list[dict[str, Any]]:
-    """Since each flow's process started, by what it says itself; nothing of those that say nothing."""
-    from infra.cli.scrape import flow_row, scrape
-    from infra.plan import reachable
-    from infra.telemetry import LOOPBACK
-
-    host = reachable(found.settings.metrics_host or LOOPBACK)
-    told = [
-        flow_row(process.name, scrape(host, process.metrics_port))
-        for process in (found.up.processes if found.up else ())
-        if process.metrics_port and process.pid
-    ]
-    return [row for row in told if row is not None]
-
-
-def _flows(settings: Settings) -> list[dict[str, Any]]:
-    from infra import generation, store
-    from infra.cli.offsets import offsets
-    from schemas import fence, keys
-    from schemas.flows import FOLDS
-
-    ends = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
-    rows: list[dict[str, Any]] = []
-    with store.connect(settings) as client:
-        live = generation.live(client)
-        for flow in FOLDS:
-            for partition, (_, end) in sorted(ends.get(flow.topic, {}).items()):
-                stored = client.get(keys.fence(flow.name, partition, flow.generation(live)))
-                held = fence.decode(stored) if isinstance(stored, bytes) else None
-                at = held.offset if held else 0
-                rows.append(
-                    {
-                        "flow": flow.name,
-                        "partition": partition,
-                        "offset": at,
-                        "end": end,
-                        "lag": max(0, end - at),
-                        "newest": iso(held.newest) if held else "",
-                        "committed_at": iso(held.committed_at) if held else "",
-                        "version": held.version if held else None,
-                    }
-                )
-    return rows
-
-
-def _paused(settings: Settings) -> list[dict[str, Any]]:
-    from infra import store
-    from infra.paused import paused
-
-    with store.connect(settings) as client:
-        return [it._asdict() for it in paused(client, settings)]
-
-
-def _tables(settings: Settings) -> dict[str, Any] | None:
-    from infra import generation, store
-    from schemas import keys, tables
-
-    with store.connect(settings) as client:
-        stored = client.get(keys.tables(generation.live(client)).meta)
-    if not isinstance(stored, bytes):
-        return None
-    meta = tables.META_DECODER.decode(stored)
-    return {"version": meta.version, "name": meta.name, "positions": meta.positions}
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import select
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import find, json_option, local, print_json, printable, system_option
+from infra.cli.options import json_option, print_json, system_option
+from infra.kafka.records import TOPICS, records
+from infra.local.find import find
+from infra.terminal.text import local, printable
 
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-TOPICS: Final = ("events", "items", "control", "slates", "experiments", "dead-letters")
 VERBS: Final = {
     "view": ("viewed", "cyan"),
     "click": ("clicked", "green"),
@@ -74,36 +73,6 @@ def _experiments(settings: Settings, from_beginning: bool, count: int | None) ->
         shown.watch(records(settings, "experiments", from_beginning, last=shown.LAST), count)
     else:
         shown.print_blocks(records(settings, "experiments", from_beginning), count)
-
-
-def records(
-    settings: Settings, topic: str, from_beginning: bool, until_end: bool = False, last: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Records as they come, each with its decoded value, before them the `last` of each partition.
-    Ends when nobody reads our output, or, with `until_end`, at what is the end when it starts."""
-    from kafka import TopicPartition
-
-    from infra.kafka import consumer
-
-    reader = consumer(settings, max_poll_records=500)
-    try:
-        parts = [TopicPartition(topic, at) for at in reader.partitions_for_topic(topic) or ()]
-        reader.assign(parts)
-        ends = reader.end_offsets(parts)
-        least = reader.beginning_offsets(parts)
-        for part in parts:
-            start = least[part] if from_beginning else max(least[part], ends[part] - last)
-            reader.seek(part, start)
-        while not _deaf():
-            if until_end and all(reader.position(part) >= ends[part] for part in parts):
-                return
-            batches = reader.poll(timeout_ms=200)
-            found = [record for batch in batches.values() for record in batch]
-            # partitions have no order among each other: show what came together by time
-            for record in sorted(found, key=lambda it: (it.timestamp, it.partition, it.offset)):
-                yield _plain(record)
-    finally:
-        reader.close()
 
 
 def line(topic: str, record: dict[str, Any]) -> str:
@@ -189,31 +158,3 @@ def _who(pseudonym: str | None) -> str:
 
 def _aside(text: str | None) -> str:
     return click.style(f"  {text}", fg="bright_black") if text else ""
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    value: Any = record.value
-    if value is not None:
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = bytes(value).hex()
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "key": record.key.decode(errors="replace") if record.key is not None else None,
-        "value": value,
-    }
-
-
-def _deaf() -> bool:
-    """Whether the reader of our output has gone (`| head`): else we would wait for the next record
-    to find out."""
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-        return bool(poll.poll(0))
-    except (OSError, ValueError):  # no descriptor: a test's capture
-        return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.console import console, printable
+from infra.terminal.text import console, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infra.cli.console import DEFAULT_DIR, json_option, print_json
+from infra.cli.options import json_option, print_json
+from infra.local.find import DEFAULT_DIR
 
 if TYPE_CHECKING:
-    from infra.home import Up
-    from infra.plan import Plan
+    from infra.local.home import Up
+    from infra.local.plan import Plan
 
 
 @click.command("up")
@@ -70,11 +71,11 @@ def up_command(
     freshet up --data-dir /srv/freshet --port 8000 --workers 4
     REDIS_URL=redis://cache:6379/0 KAFKA_BOOTSTRAP=kafka:9092 freshet up
     """
-    from infra import home
-    from infra.plan import plan, silent
-    from infra.services import reserved
+    from infra.local import home
+    from infra.local.plan import plan, silent
+    from infra.local.services import reserved
+    from infra.local.system import up
     from infra.settings import VARIABLES
-    from infra.supervise import up
 
     say = _JsonLines() if as_json else _Lines()
     with home.claimed(data_dir) as directory:
@@ -112,7 +113,7 @@ class _Lines:
         click.echo(f"{time.strftime('%H:%M:%S')} {line}")
 
     def ready(self, up: Up) -> None:
-        from infra.services import without_password
+        from infra.local.services import without_password
 
         own = {process.name for process in up.processes}
         click.echo(f"ready after {time.monotonic() - self.began:.1f} s")
@@ -139,7 +140,7 @@ class _JsonLines:
     def ready(self, up: Up) -> None:
         import msgspec
 
-        from infra.services import without_password
+        from infra.local.services import without_password
 
         told = msgspec.to_builtins(up)
         del told["environment"]  # it holds the token

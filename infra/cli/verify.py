@@ -7,20 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from infra.cli.console import (
-    console,
-    find,
-    json_option,
-    own_settings,
-    print_json,
-    system_option,
-    table,
-)
+from flows.verify.run import PEOPLE
+from infra.cli.options import json_option, print_json, system_option
+from infra.local.find import find, own_settings
+from infra.terminal.text import console, table
 
 if TYPE_CHECKING:
     from flows.verify.report import Report
 
-PEOPLE: Final = 500
 SHOWN: Final = 40
 """Mismatches that people are shown; ``--json`` lists more."""
 

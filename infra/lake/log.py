@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.kafka_log import Topics
+from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
 from infra.log import Joined, LogReader
 from infra.settings import Settings

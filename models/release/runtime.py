@@ -9,7 +9,7 @@ from typing import Any
 @functools.cache
 def runtime() -> Any:
     """The module `onnxruntime`, without its telemetry. Not before it is needed: importing it starts a
-    thread, which no process can be forked with (`infra.forkserver`)."""
+    thread, which no process can be forked with (`infra.local.forkserver`)."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

@@ -9,7 +9,7 @@ from typing import Final
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import TOPICS
 

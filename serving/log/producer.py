@@ -33,7 +33,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.record import Record
 from serving.log.connect import DELIVERY_MS, discard, opened

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra import store
+from infra.store import client as store
 from models.aggregates.moments import moments, moments_key
 from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra import store
+from infra.store import client as store
 from schemas import fence, keys, times
 from schemas.flows import FOLDS
 from serving.context import Serving, state

@@ -16,7 +16,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from infra import store
+from infra.store import client as store
 from serving.state.background import Background
 
 log = logging.getLogger("freshet.serving")

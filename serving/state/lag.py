@@ -15,9 +15,9 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from infra import store
-from infra.ends import Ends, Place
+from infra.kafka.end_offsets import Ends, Place
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import fence, keys, poison
 from schemas.fence import Fence
 from schemas.flows import BY_NAME, FOLDS

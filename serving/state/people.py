@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from infra import store
+from infra.store import client as store
 from schemas import keys
 from schemas.alphabet import Position, Pseudonym
 from serving.decide.person import Blobs, Person, StoreDown, decode

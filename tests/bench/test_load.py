@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from infra.apps.bench.load import SOURCE
+
 pytestmark = [pytest.mark.timeout(60)]
 
 SLACK_MS = 50.0
@@ -125,9 +127,8 @@ def run(
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("bin") / "load"
-    source = Path(__file__).with_name("load.c")
     subprocess.run(
-        ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", target, source, "-lm"],
+        ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", target, SOURCE, "-lm"],
         check=True,
         timeout=60,
     )

@@ -11,7 +11,7 @@ import msgspec
 
 from flows.offline import view as lake_view
 from flows.verify.run import verify
-from infra.kafka_log import Topics
+from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
 from infra.log import LogReader
 from infra.settings import Settings, signing_key

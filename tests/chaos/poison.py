@@ -10,7 +10,7 @@ from typing import Any, Final
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import EVENTS
 from tests.chaos.crowd import Crowd

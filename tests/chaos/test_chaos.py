@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.launcher import die_with_parent
+from infra.local.launcher import die_with_parent
 from tests.chaos.run import Options
 from tests.chaos.schedule import KINDS, SHARE, schedule
 

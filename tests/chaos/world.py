@@ -15,17 +15,22 @@ from typing import Final
 
 import msgspec
 
-from infra import services
-from infra.forkserver import ForkServer
-from infra.launcher import die_with_parent
-from infra.plan import FRESHET, child_environment
-from infra.processes import Program, Supervisor
+from infra.local import services
+from infra.local.forkserver import ForkServer
+from infra.local.launcher import die_with_parent
+from infra.local.plan import FRESHET, child_environment
+from infra.local.supervisor import Program, Supervisor
+from infra.local.system import System, running
 from infra.settings import Settings
-from infra.supervise import System, running
 from tests.chaos.proxy import HOST, Proxies
 
 SERVICES: Final = ("broker", "redis")
-PRELOAD_BROKER: Final = ("infra.broker.server", "infra.broker.node", "infra.apache_kafka", "uvloop")
+PRELOAD_BROKER: Final = (
+    "infra.broker.server",
+    "infra.broker.node",
+    "infra.local.apache_kafka",
+    "uvloop",
+)
 ZOMBIE_SECONDS: Final = 30.0
 AT_WORK: Final = 1
 """Sockets of a process that has begun to talk to Redis or the broker."""
@@ -155,7 +160,7 @@ def _programs(directory: Path, ports: Mapping[str, tuple[int, int]], apache: boo
     command = [*services.broker_command(broker, directory / "broker"), *advertised]
     if apache:
         data = ["--data", str(directory / "broker"), "--port", str(broker)]
-        command = [sys.executable, "-m", "infra.apache_kafka", *data, *advertised]
+        command = [sys.executable, "-m", "infra.local.apache_kafka", *data, *advertised]
     url = f"redis://{HOST}:{redis}/0"
     return [
         Program("broker", command, ready=lambda: services.port_answers(broker)),

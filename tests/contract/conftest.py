@@ -13,8 +13,8 @@ import pytest
 from kafka.protocol.consumer import HeartbeatRequest
 from kafka.protocol.metadata import FindCoordinatorRequest
 
-from infra import services
-from infra.apache_kafka import ApacheKafka
+from infra.local import services
+from infra.local.apache_kafka import ApacheKafka
 from tests.contract.raw import Peer, eventually, fresh
 
 START_SECONDS: Final = 20.0

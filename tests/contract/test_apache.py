@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from infra import services
-from infra.apache_kafka import ApacheKafka
+from infra.local import services
+from infra.local.apache_kafka import ApacheKafka
 from tests.contract.conftest import quick
 from tests.contract.raw import Peer
 
@@ -21,7 +21,7 @@ SECONDS: Final = 90.0
 
 
 def launched(data: Path, port: int, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "infra.apache_kafka", "--data", str(data)]
+    command = [sys.executable, "-m", "infra.local.apache_kafka", "--data", str(data)]
     return subprocess.Popen(
         [*command, "--port", str(port)],
         stdout=subprocess.PIPE,

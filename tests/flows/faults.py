@@ -15,10 +15,12 @@ from typing import Any
 from kafka import TopicPartition
 
 from flows.verify.run import verify
-from infra import generation, kafka, store
-from infra.kafka_log import Topics
-from infra.launcher import die_with_parent
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.local.launcher import die_with_parent
 from infra.settings import Settings, to_environment
+from infra.store import client as store
+from infra.store import generation
 from models.aggregates.tables import Tables
 from schemas import event as events
 from schemas import fence as fences

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from redis.crc import key_slot
 
-from infra import store
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import keys
 from tests.cluster import NODES, Cluster
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong

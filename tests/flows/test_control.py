@@ -13,8 +13,9 @@ from kafka import TopicPartition
 from flows import control
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
-from infra import kafka, store
+from infra.kafka import client as kafka
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import dead_letter, keys
 from schemas.control import Held
 from schemas.topics import CONTROL, DEAD_LETTERS

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from infra import generation, kafka, services, store
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
+from infra.store import generation
 from schemas import fence as fences
 from schemas import keys
 from schemas.topics import EVENTS

@@ -15,9 +15,10 @@ import redis
 
 from flows.kit.commit import Fenced, Forgotten
 from flows.kit.run import keep_on
-from infra import services, store
-from infra.launcher import die_with_parent
+from infra.local import services
+from infra.local.launcher import die_with_parent
 from infra.settings import Settings
+from infra.store import client as store
 from schemas.flows import BY_NAME
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra import kafka, services, store
-from infra.apache_kafka import ApacheKafka
+from infra.kafka import client as kafka
+from infra.local import services
+from infra.local.apache_kafka import ApacheKafka
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import dead_letter
 from schemas.tables import ARM
 from schemas.topics import DEAD_LETTERS

@@ -12,10 +12,11 @@ import pytest
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow as people
-from infra import kafka, store
-from infra.letterbox import Letterbox
-from infra.paused import Paused, accept, paused
+from infra.kafka import client as kafka
+from infra.kafka.dead_letters import Letterbox
 from infra.settings import Settings
+from infra.store import client as store
+from infra.store.paused import Paused, accept, paused
 from infra.telemetry import METRICS
 from schemas import event as events
 from schemas import fence, keys

@@ -15,9 +15,11 @@ from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.relay.dataflow import OtherTopic, Relay
 from flows.relay.sent import NOTHING, Relayed, sent_before
-from infra import kafka, services, store
-from infra.kafka_log import Topics
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import event as events
 from schemas import fence as fences
 from schemas import keys

@@ -16,9 +16,9 @@ import schemas.release
 from flows.people.batch import Decoded
 from flows.people.dataflow import People
 from flows.people.encoder import CurrentRelease
-from infra import store
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from models.release import content
 from models.release.content import DIM
 from models.release.person import Encoder, person_vector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.kit.source import Reader
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.log import Batch
 from infra.settings import Settings
 from schemas.topics import EVENTS

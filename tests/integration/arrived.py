@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kafka import TopicPartition
 
-from infra import kafka, services
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings
 from schemas import event, slate
 from schemas.event import Served

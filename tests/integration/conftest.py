@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from tests.integration.http import Server, serving
 from tests.integration.outage import Broker

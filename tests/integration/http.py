@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from infra import kafka, services
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings, to_environment
 from schemas.alphabet import Position
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from kafka import TopicPartition
 
-from infra import kafka, services
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings, signing_key
 from schemas import event
 from schemas.identity import pseudonym

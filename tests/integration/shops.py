@@ -12,8 +12,10 @@ import numpy as np
 import redis
 from kafka import TopicPartition
 
-from infra import kafka, services, store
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings, signing_key
+from infra.store import client as store
 from models.features.registry import ROW, pack_rows
 from schemas import control, event, fence, keys, slate, tables
 from schemas.actions import CODE

@@ -21,13 +21,15 @@ from flows.people import dataflow as people
 from flows.rebuild import generations as rebuild_swap
 from flows.rebuild import partition as rebuild_partition
 from flows.verify.run import verify
-from infra import cold as objects
-from infra import kafka, services, store
 from infra.cli.main import cli
-from infra.kafka_log import Topics
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.lake import cold as objects
 from infra.lake import store as lakes
+from infra.local import services
 from infra.settings import Settings, signing_key, to_environment
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from infra.terminal.progress import Said
 from schemas import cold, fence, keys
 from schemas import event as events

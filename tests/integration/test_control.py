@@ -9,8 +9,10 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
-from infra import kafka, services, store
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import keys
 from schemas.control import Change, Current, Released
 from schemas.topics import CONTROL

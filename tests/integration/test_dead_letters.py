@@ -16,9 +16,10 @@ from flows.kit.dead_letters import MOST_BYTES, Letters
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow as people
-from infra import kafka, letterbox
 from infra.cli.main import cli
-from infra.letterbox import Letterbox
+from infra.kafka import client as kafka
+from infra.kafka import dead_letters as letterbox
+from infra.kafka.dead_letters import Letterbox
 from infra.settings import Settings, to_environment
 from schemas import dead_letter
 from schemas import event as events

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infra import services
+from infra.local import services
 from infra.settings import Settings
 from tests.integration.http import Server, ends, serving
 

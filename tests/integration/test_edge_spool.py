@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import services
+from infra.local import services
 from infra.settings import Settings, signing_key
 from models.features.registry import read_row
 from schemas import event, item, keys

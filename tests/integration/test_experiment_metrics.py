@@ -11,8 +11,10 @@ import pytest
 import redis
 
 from flows.rollup.tables import Rollup
-from infra import kafka, services, store
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import fence, keys, times
 from schemas.fence import Fence
 from schemas.tables import META_DECODER

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra import kafka, services, store
-from infra.cli.scrape import read
+from infra.apps.inspect.scrape import read
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import fence, keys
 from schemas.fence import Fence
 from schemas.topics import EVENTS

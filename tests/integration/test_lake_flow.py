@@ -21,14 +21,16 @@ from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.lake.partition import flow_of
 from flows.offline.history import read as read_log
-from infra import kafka, services, store
-from infra.kafka_log import Topics
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
 from infra.lake import errors as lake_errors
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
+from infra.local import services
+from infra.local.plan import child_environment
 from infra.log import Joined, OffTheLog
-from infra.plan import child_environment
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import keys
 from schemas.flows import BY_NAME
 from schemas.topics import EVENTS, ITEMS, SLATES, TOPICS

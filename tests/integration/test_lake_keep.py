@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from infra import services
-from infra.cli.lake_keep import keep
-from infra.cli.scrape import scrape
+from infra.apps.inspect.scrape import scrape
+from infra.lake.keep import keep
 from infra.lake.reader import Lake
 from infra.lake.store import Store
-from infra.plan import ROOT
+from infra.local import services
+from infra.local.plan import ROOT
 from infra.telemetry import Telemetry
 from schemas.lake import TABLES
 from schemas.topics import EVENTS, SLATES

@@ -14,19 +14,20 @@ from pyarrow import fs
 from flows.kit.run import run as run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
+from flows.offline.sql import Tables
 from flows.people import cold as tier
 from flows.verify.run import verify
-from infra import cold as objects
-from infra import services, store
-from infra.cli.sql import Tables
-from infra.kafka_log import Topics
+from infra.kafka.reader import Topics
+from infra.lake import cold as objects
 from infra.lake import errors as lake_errors
 from infra.lake.compact import compact
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.sweep import sweep
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import keys
 from schemas.identity import partition_of
 from schemas.topics import EVENTS

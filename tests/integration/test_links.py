@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from infra import kafka, services, store
-from infra.kafka_log import Topics
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from models.aggregates.arms import arm_key
 from models.aggregates.tables import Tables
 from models.experiments.assignment import assign

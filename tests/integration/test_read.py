@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra import kafka, services, store
+from infra.kafka import client as kafka
+from infra.local import services
 from infra.settings import Settings, signing_key
+from infra.store import client as store
 from schemas import control, keys, tables
 from schemas.actions import CODE
 from schemas.identity import anonymous, item_hash, partition_of, pseudonym

@@ -19,12 +19,14 @@ from flows.kit.meter import Meter
 from flows.rollup.cycle import Turns
 from flows.rollup.readouts import AGAIN_SECONDS, Readouts, Sender
 from flows.rollup.tables import KEEP_SECONDS, Overtaken, Rollup
-from infra import kafka, services, store
-from infra.cli import inspect_arms
-from infra.cli.inspect import item_held
-from infra.cli.tail import records
+from infra.apps.inspect import arms as inspect_arms
+from infra.apps.inspect.held import item_held
 from infra.cli.tail_experiments import print_blocks
+from infra.kafka import client as kafka
+from infra.kafka.records import records
+from infra.local import services
 from infra.settings import Settings, to_environment
+from infra.store import client as store
 from models.aggregates.arms import Arm, arm, arm_key
 from models.aggregates.moments import moments, moments_key
 from schemas import keys, tables

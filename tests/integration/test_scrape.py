@@ -13,9 +13,10 @@ import pytest
 
 from flows.kit.commit import Fenced
 from flows.people.dataflow import People, decode
-from infra import kafka, services
-from infra.cli.scrape import Samples, scrape, total
-from infra.plan import child_environment
+from infra.apps.inspect.scrape import Samples, scrape, total
+from infra.kafka import client as kafka
+from infra.local import services
+from infra.local.plan import child_environment
 from infra.settings import Settings
 from infra.telemetry import TABLE
 from schemas import event as events

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infra import services, store
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from serving.log.connect import DELIVERY_MS
 from tests.integration.arrived import arrived, left
 from tests.integration.http import metric, serving

@@ -18,10 +18,11 @@ from flows.people import dataflow as people
 from flows.relay.dataflow import Relay
 from flows.rollup.tables import Rollup
 from flows.snapshots import files, make, read
-from infra import kafka, store
 from infra.cli.main import cli
-from infra.kafka_log import Topics
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
 from infra.settings import Settings, to_environment
+from infra.store import client as store
 from models.aggregates.tables import Tables
 from schemas import event as events
 from schemas import keys

@@ -8,8 +8,9 @@ from collections import Counter
 import msgspec
 import uvloop
 
-from infra import services, store
+from infra.local import services
 from infra.settings import Settings
+from infra.store import client as store
 from schemas.event import Pseudonym
 from serving.decide.person import StoreDown
 from serving.state.generation import Generation

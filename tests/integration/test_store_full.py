@@ -17,10 +17,12 @@ from flows.kit.commit import StoreFull
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow as people
-from infra import kafka, services, store
-from infra.plan import child_environment
+from infra.kafka import client as kafka
+from infra.local import services
+from infra.local.plan import child_environment
 from infra.settings import Settings
-from infra.store import Client
+from infra.store import client as store
+from infra.store.client import Client
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events

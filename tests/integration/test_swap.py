@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra import services
+from infra.local import services
 from models.release import content
 from models.release.write import save
 from schemas.control import Current, Released

@@ -20,12 +20,14 @@ from click.testing import CliRunner
 
 from flows.verify import run as verify_run
 from flows.verify.run import Report, verify
-from infra import kafka, services, store
 from infra.cli.main import cli
-from infra.kafka_log import Topics
-from infra.launcher import die_with_parent
-from infra.plan import FRESHET, child_environment
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.local import services
+from infra.local.launcher import die_with_parent
+from infra.local.plan import FRESHET, child_environment
 from infra.settings import Settings, to_environment
+from infra.store import client as store
 from models.features.registry import pack_rows, read_rows
 from models.outcomes import open_slates as accounts
 from models.outcomes.impressions import IMPRESSION

@@ -17,11 +17,13 @@ from kafka import TopicPartition
 from flows.snapshots import make, read
 from flows.verify.basis import Behind, Shortened
 from flows.verify.run import Report, verify
-from infra import kafka, services, store
 from infra.cli.main import cli
-from infra.kafka_log import Topics
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.local import services
 from infra.log import Batch
 from infra.settings import Settings, to_environment
+from infra.store import client as store
 from schemas import event as events
 from schemas import fence as fences
 from schemas import keys

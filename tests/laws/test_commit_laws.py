@@ -19,9 +19,9 @@ from flows.kit.resume import Refused, stand
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rollup.tables import Overtaken, Rollup
-from infra import store
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.settings import Settings
+from infra.store import client as store
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.aggregates.tables import Hole, Tables
 from schemas import event as events

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from flows.kit.commit import Fenced
 from flows.lake.partition import Owner, flow_of
-from infra import store
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.lake.compact import compact
 from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.settings import Settings
+from infra.store import client as store
 from schemas import keys
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS

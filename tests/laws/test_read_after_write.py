@@ -19,9 +19,9 @@ from flows.people.fold import VERSION, PeopleFold
 from flows.verify import person as verify_person
 from flows.verify.person import PARTS
 from flows.verify.report import Found
-from infra import store
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.settings import Settings
+from infra.store import client as store
 from models.features import counts
 from models.features.registry import read_row
 from models.reference.partition import Partition

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from infra.cli import generated, movielens
-from infra.cli.console import table
 from infra.cli.main import COMMANDS, cli
 from infra.cli.tail import line
-from infra.plan import ROOT
-from infra.supervise import System
+from infra.datasets import generated, movielens
+from infra.local.plan import ROOT
+from infra.local.system import System
+from infra.terminal.text import table
 from tests.waits import until
 
 BARE = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL", "FRESHET_DATA_DIR"}
@@ -244,7 +244,7 @@ def test_a_title_cannot_steer_the_terminal() -> None:
 
 
 def test_inspect_slate(history: System) -> None:
-    from infra.cli.history import Connection
+    from infra.client.history import Connection
 
     connection = Connection(history.url)
     _, answer = connection.get("/v1/recommendations?user_id=u3&count=5")

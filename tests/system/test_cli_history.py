@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra.cli.history import BATCH_BYTES, EVENTS, Line, NotSent, check_answers, send
+from infra.client.history import BATCH_BYTES, EVENTS, Line, NotSent, check_answers, send
 
 Answer = tuple[int, dict[str, object]]
 

@@ -19,11 +19,12 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from infra import apache_kafka, kafka, services
-from infra.cli.history import Connection
-from infra.cli.scrape import scrape
-from infra.plan import ROOT
-from infra.processes import Program, Supervisor
+from infra.apps.inspect.scrape import scrape
+from infra.client.history import Connection
+from infra.kafka import client as kafka
+from infra.local import apache_kafka, services
+from infra.local.plan import ROOT
+from infra.local.supervisor import Program, Supervisor
 from infra.settings import VARIABLES, Settings
 from tests.system.test_up import until
 

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from flows.offline import history as replay_log
-from infra import home
-from infra.cli import demo_measure, demo_story
-from infra.cli.console import console
-from infra.cli.demo_report import ARMS
-from infra.cli.generated import generated
-from infra.cli.replay_schedule import schedule
-from infra.plan import python_path
-from infra.supervise import System
+from infra.apps.demo import measure as demo_measure
+from infra.apps.demo import story as demo_story
+from infra.apps.demo.report import ARMS
+from infra.apps.evaluate.schedule import schedule
+from infra.datasets.generated import generated
+from infra.local import home
+from infra.local.plan import python_path
+from infra.local.system import System
 from infra.terminal.progress import Said
+from infra.terminal.text import console
 from schemas.event import Action
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from infra.plan import PRELOAD, ROOT, child_environment
-from infra.processes import last_line
+from infra.local.plan import PRELOAD, ROOT, child_environment
+from infra.local.supervisor import last_line
 from infra.settings import Settings
 from tests.waits import alive, until
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no for
 KEEPER = """
 import json, sys
 from pathlib import Path
-from infra.forkserver import ForkServer, Forked
+from infra.local.forkserver import ForkServer, Forked
 
 folder, environment, modules = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 server = ForkServer(modules, environment, folder / "forkserver.log")

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from flows.verify.run import verify
-from infra import generation, store
 from infra.lake.log import open_log
-from infra.plan import FRESHET
-from infra.services import wait_until
+from infra.local.plan import FRESHET
+from infra.local.services import wait_until
+from infra.local.system import System
 from infra.settings import Settings
-from infra.supervise import System
+from infra.store import client as store
+from infra.store import generation
 from schemas import keys
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, told_json

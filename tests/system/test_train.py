@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from infra.cli import generated
-from infra.cli.load import Target, send_catalogue
-from infra.cli.movielens import Catalogue
-from infra.services import wait_until
-from infra.supervise import System
+from infra.datasets import generated
+from infra.datasets.movielens import Catalogue
+from infra.datasets.send import Target, send_catalogue
+from infra.local.services import wait_until
+from infra.local.system import System
 from tests.system.test_cli import freshet, told_json
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra import home, services
-from infra.cli.scrape import scrape
-from infra.plan import FRESHET, ROOT
-from infra.supervise import System, running
+from infra.apps.inspect.scrape import scrape
+from infra.local import home, services
+from infra.local.plan import FRESHET, ROOT
+from infra.local.system import System, running
 from schemas.flows import BY_NAME
 from tests.waits import alive, until
 

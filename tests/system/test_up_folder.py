@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import home, services
-from infra.plan import ROOT
+from infra.local import home, services
+from infra.local.plan import ROOT
 
 
 def refused(*options: object, prefix: tuple[str, ...] = ()) -> str:

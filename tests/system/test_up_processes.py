@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.processes import Program, Supervisor, last_line
+from infra.local.supervisor import Program, Supervisor, last_line
 from tests.waits import alive, until
 
 SLEEPER = "import time; print('at work', flush=True); time.sleep(600)"
@@ -177,7 +177,7 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
         import os, sys, threading
         sys.path.insert(0, {os.getcwd()!r})
         from pathlib import Path
-        from infra.processes import Program, Supervisor
+        from infra.local.supervisor import Program, Supervisor
         program = Program("mule", [sys.executable, "-S", "-c", {STUBBORN!r}])
         supervisor = Supervisor([program], Path(sys.argv[1]), dict(os.environ))
         tell = lambda: print(supervisor.children["mule"].pid, flush=True)

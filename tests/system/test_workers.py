@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from infra import kafka, services, store
-from infra.launcher import die_with_parent
+from infra.kafka import client as kafka
+from infra.local import services
+from infra.local.launcher import die_with_parent
+from infra.local.workers import Workers
 from infra.settings import Settings, to_environment
-from infra.workers import Workers
+from infra.store import client as store
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from flows.offline.history import Log
-from infra.cli.movielens import Catalogue, Item, Rating
+from infra.datasets.movielens import Catalogue, Item, Rating
 from schemas import item as items
 from schemas.event import Action
 from serving.edge.identity import People

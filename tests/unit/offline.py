@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.log import Batch, OffTheLog
 from infra.settings import Settings
 from schemas import event as events

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import bench_load
-from infra.cli.bench_load import Generator, NotMeasured, Probing, build, step
-from infra.services import NoService
+from infra.apps.bench import load as bench_load
+from infra.apps.bench.load import Generator, NotMeasured, Probing, build, step
+from infra.local.services import NoService
 
 PROGRAM = '#include <stdio.h>\nint main(void) { puts("made"); return 0; }\n'
 needs_compiler = pytest.mark.skipif(

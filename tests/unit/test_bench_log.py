@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from infra.cli import bench_log
-from infra.cli.bench_services import clean_environment
+from infra.apps.bench import audience as bench_log
+from infra.apps.bench.services import clean_environment
 from schemas import event as events
 from schemas.event import EventIn
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.cli.bench_rate import FACTOR, HALVINGS, NeverHeld, Step, best, holds, middle, search
+from infra.apps.bench.rate import FACTOR, HALVINGS, NeverHeld, Step, best, holds, middle, search
 
 LIMIT = 50.0
 

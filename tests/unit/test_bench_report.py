@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import bench_cpu, bench_report
-from infra.cli.bench_figures import FIGURES, REBUILD, Figure, grade
-from infra.cli.bench_lake import Beside
-from infra.cli.bench_live import Fresh, Reads
-from infra.cli.bench_log import Written
-from infra.cli.bench_rate import Step
-from infra.cli.bench_rebuild import Rebuild
-from infra.cli.bench_replay import Replay, Run
-from infra.cli.bench_report import Results
-from infra.cli.bench_swap import Swap
-from infra.cli.bench_turns import Turns
-from infra.cli.bench_verify import Verified
+from infra.apps.bench import cpu as bench_cpu
+from infra.apps.bench import report as bench_report
+from infra.apps.bench.audience import Written
+from infra.apps.bench.figures import FIGURES, REBUILD, Figure, grade
+from infra.apps.bench.lake import Beside
+from infra.apps.bench.live import Fresh, Reads
+from infra.apps.bench.rate import Step
+from infra.apps.bench.rebuild import Rebuild
+from infra.apps.bench.replay import Replay, Run
+from infra.apps.bench.report import Results
+from infra.apps.bench.swap import Swap
+from infra.apps.bench.turns import Turns
+from infra.apps.bench.verify import Verified
 
 REPLAY = Replay(
     [

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from infra import services
+from infra.local import services
 from tests.chaos.proxy import HOST, Proxies, Proxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from infra.plan import ROOT
+from infra.local.plan import ROOT
 from infra.telemetry import METRICS
 
 DEPLOY: Final = ROOT / "infra" / "deploy"
@@ -236,8 +236,8 @@ def test_prometheus_scrapes_every_process_of_ours() -> None:
 
 
 def test_a_prometheus_beside_up_reads_what_up_writes() -> None:
-    from infra import home
-    from infra.cli.console import DEFAULT_DIR
+    from infra.local import home
+    from infra.local.find import DEFAULT_DIR
 
     folder = DEPLOY / "prometheus"
     config = yaml.safe_load((folder / "up.yml").read_text())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flows.offline.history import Cut, Facts, by_time, fold
-from infra.cli.replay_arms import Arms, Read, Shelf, play
+from infra.apps.evaluate.arms import Arms, Read, Shelf, play
 from infra.settings import Settings
 from models.release import content
 from models.release.release import Release, Space

@@ -12,16 +12,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infra.cli import demo_crowd, demo_experiment, demo_figures, demo_panel, demo_report, demo_words
-from infra.cli.demo_crowd import Crowd
-from infra.cli.demo_experiment import Comparison, Metric, Metrics, Variant
-from infra.cli.demo_population import Assigned, Item, ServedBy, Slate, told
-from infra.cli.demo_seen import Seen, Tally
-from infra.cli.movielens import Catalogue
-from infra.cli.movielens import Item as Film
-from infra.cli.replay_arms import Arms
-from infra.cli.replay_live import Outcome
-from infra.cli.replay_schedule import Schedule
+from infra.apps.demo import crowd as demo_crowd
+from infra.apps.demo import experiment as demo_experiment
+from infra.apps.demo import figures as demo_figures
+from infra.apps.demo import panel as demo_panel
+from infra.apps.demo import report as demo_report
+from infra.apps.demo import words as demo_words
+from infra.apps.demo.crowd import Crowd
+from infra.apps.demo.experiment import Comparison, Metric, Metrics, Variant
+from infra.apps.demo.population import Assigned, Item, ServedBy, Slate, told
+from infra.apps.demo.seen import Seen, Tally
+from infra.apps.evaluate.arms import Arms
+from infra.apps.evaluate.live import Outcome
+from infra.apps.evaluate.schedule import Schedule
+from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Item as Film
 from models.simulator import Look
 from schemas.control_checks import check_experiment
 from schemas.readout import Readout

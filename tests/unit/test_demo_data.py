@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.demo_data import NotFetched, catalogue, fetch
+from infra.datasets.find import NotFetched, catalogue, fetch
 
 NOWHERE = "http://127.0.0.1:1/ml.zip"
 RATINGS = "userId,movieId,rating,timestamp\n1,10,4.5,1000\n"

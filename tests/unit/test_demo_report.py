@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import demo_report, demo_train, demo_words
-from infra.cli.demo_report import Report, Slates
-from infra.cli.demo_train import Trained
-from infra.cli.movielens import Catalogue, Item, Rating
-from infra.cli.replay_arms import Arms
-from infra.cli.replay_live import Freshness, Outcome, Scored, ServedBy, ShownItem, Slate
-from infra.cli.replay_schedule import Schedule, Step
+from infra.apps.demo import report as demo_report
+from infra.apps.demo import train as demo_train
+from infra.apps.demo import words as demo_words
+from infra.apps.demo.report import Report, Slates
+from infra.apps.demo.train import Trained
+from infra.apps.evaluate.arms import Arms
+from infra.apps.evaluate.live import Freshness, Outcome, Scored, ServedBy, ShownItem, Slate
+from infra.apps.evaluate.schedule import Schedule, Step
+from infra.datasets.movielens import Catalogue, Item, Rating
 
 PROMISED = [
     "events",

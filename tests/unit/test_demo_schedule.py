@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from infra.cli.demo_words import pace
-from infra.cli.replay_live import BURST, Pace
-from infra.cli.replay_schedule import schedule
+from infra.apps.demo.words import pace
+from infra.apps.evaluate.live import BURST, Pace
+from infra.apps.evaluate.schedule import schedule
 from tests.unit.demo_data import catalogue
 
 RATINGS = catalogue(people=10, each=20).ratings

@@ -13,8 +13,8 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from infra import fetched
-from infra.fetched import Records
+from infra.kafka import fetch as fetched
+from infra.kafka.fetch import Records
 
 NONE, LZ4 = 0, 3
 PLACE = TopicPartition("events", 3)

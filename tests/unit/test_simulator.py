@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from infra.cli.demo_audience import Audience
-from infra.cli.generated import generated
+from infra.apps.demo.audience import Audience
+from infra.datasets.generated import generated
 from models import simulator
 from models.simulator import DIM, EXAMINED, Items, Look, People, Tastes, expected_ctr
 from models.simulator.truth import LEAST

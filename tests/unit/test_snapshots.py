@@ -13,7 +13,7 @@ import pytest
 from flows.people import fold as people
 from flows.snapshots import make, read
 from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, SnapshotError
-from infra.kafka import TopicInfo
+from infra.kafka.client import TopicInfo
 from infra.lake.errors import LakeReadOnly
 from infra.settings import Settings
 from models.aggregates.tables import Tables

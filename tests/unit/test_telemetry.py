@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flows.kit.commit import Fenced, Torn
 from flows.kit.meter import Meter
-from infra import services
+from infra.local import services
 from infra.log import Batch
 from infra.settings import Settings
 from infra.telemetry import METRICS, TABLE, Telemetry

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from flows.offline.history import Log
-from infra.cli import train_run
-from infra.cli.generated import generated
-from infra.cli.movielens import Catalogue
-from infra.cli.train_log import BadUntil, TooLittle, acts, cut, plan
-from infra.cli.train_replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
-from infra.cli.train_run import Made, Sizes
+from infra.apps.train import run as train_run
+from infra.apps.train.log import BadUntil, TooLittle, acts, cut, plan
+from infra.apps.train.replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
+from infra.apps.train.run import Made, Sizes
+from infra.datasets.generated import generated
+from infra.datasets.movielens import Catalogue
 from infra.settings import Settings
 from infra.terminal.progress import Said
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge

@@ -17,8 +17,8 @@ from flows.verify.partition import Task, walk_of
 from flows.verify.report import MOST, Found, Mismatch, Report, brief, difference
 from flows.verify.walk import Walk
 from infra.cli.main import cli
+from infra.local.plan import plan
 from infra.log import Batch
-from infra.plan import plan
 from infra.settings import BadSetting, Settings, from_environment
 from infra.telemetry import Telemetry
 from models.reference.partition import Partition

@@ -1,0 +1,137 @@
+"""The lake in SQL: DuckDB, a view per table, read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from infra.lake.reader import Lake
+    from infra.settings import Settings
+    from schemas.lake import Entry, Table
+
+
+DISTINCT: Final = "events_distinct"
+
+
+class BadQuery(ValueError):
+    """A query that cannot be answered; the text is DuckDB's sentence."""
+
+
+class Tables:
+    """The lake's tables as they stood when this was made. Errors of every method: `LakeError`."""
+
+    def __init__(self, settings: Settings) -> None:
+        import duckdb
+
+        from infra.lake.reader import Lake
+        from schemas.lake import TABLES
+
+        self._settings, self._lake = settings, Lake.of(settings)
+        self._db: duckdb.DuckDBPyConnection = duckdb.connect(":memory:")
+        self._files: list[Entry] = []
+        for it in TABLES:
+            files = _files(self._lake, it)
+            self._files += files
+            self._db.register(it.view, _dataset(self._lake, it, files))
+        # from here on the connection sees these tables alone: no file, no network, no extension
+        self._db.execute("SET python_enable_replacements = false")
+        self._db.execute("SET enable_external_access = false")
+        self._db.execute("SET lock_configuration = true")
+
+    def ask(self, query: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
+        """Names of columns, and rows. Errors: `BadQuery`."""
+        import duckdb
+
+        if DISTINCT in query.lower():
+            self._make_distinct()
+        try:
+            answer = self._db.execute(query)
+            names = [column[0] for column in answer.description or ()]
+            return names, self._rows(answer)
+        except duckdb.Error as error:
+            raise self._told(error) from None
+
+    def _rows(self, answer: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
+        import duckdb
+
+        while True:
+            try:
+                rows = answer.fetchmany(1000)
+            except (duckdb.Error, ValueError, OverflowError) as error:
+                raise self._told(error) from None
+            if not rows:
+                return
+            yield from rows
+
+    def _told(self, error: Exception) -> Exception:
+        """A torn file's own sentence, where that is the reason; else the first line of DuckDB's."""
+        import pyarrow as pa
+
+        from infra.lake.compact import check
+
+        text = str(error)
+        if any(word in text for word in ("Parquet", "get_next", "arrow", pa.ArrowInvalid.__name__)):
+            for entry in self._files:
+                check(self._lake.store, entry)
+        return BadQuery(text.strip().partition("\n")[0])
+
+    def _make_distinct(self) -> None:
+        import pyarrow as pa
+
+        if self._has(DISTINCT):
+            return
+        places = list(self._dropped())
+        partitions = pa.array([partition for partition, _ in places], pa.int32())
+        offsets = pa.array([offset for _, offset in places], pa.int64())
+        dropped = pa.table({"partition": partitions, "offset": offsets})
+        self._db.register("events_dropped", dropped)
+        self._db.execute(
+            f"CREATE VIEW {DISTINCT} AS SELECT * FROM events"
+            ' ANTI JOIN events_dropped USING (partition, "offset")'
+        )
+
+    def _dropped(self) -> Iterator[tuple[int, int]]:
+        """Places of the records that the fold would not take."""
+        from flows.offline.view import Distinct
+        from schemas.topics import EVENTS
+
+        for partition in self._lake.partitions(EVENTS.name):
+            view = Distinct(int(self._settings.dedupe_hours * 3_600_000))
+            start, end = self._lake.bounds(EVENTS.name, partition)
+            for batch in self._lake.read(EVENTS.name, partition, start, end):
+                kept = {offset for offset, _, _ in view.take(batch).records}
+                yield from ((partition, it) for it in batch.offsets if it not in kept)
+
+    def _has(self, view: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM duckdb_views() WHERE view_name = ?", [view])
+        return found.fetchone() is not None
+
+
+def _files(lake: Lake, table: Table) -> list[Entry]:
+    found = []
+    for partition in lake.partitions(table.topic):
+        manifest = lake.manifest(table.topic, partition)
+        found += manifest.entries(manifest.chain())
+    return found
+
+
+def _dataset(lake: Lake, table: Table, files: Sequence[Entry]) -> Any:
+    """Exactly these files: DuckDB takes the columns and row groups that a query needs."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    places = pa.schema([("day", pa.string()), ("partition", pa.int32())])
+    schema = pa.schema([*places, *table.schema])
+    if not files:
+        return schema.empty_table()
+    return ds.dataset(
+        [lake.store.path(it.name) for it in files],
+        schema=schema,
+        format="parquet",
+        filesystem=lake.store.fs,
+        partitioning=ds.partitioning(places, flavor="hive"),
+        partition_base_dir=lake.store.path(f"data/{table.topic}"),
+    )

@@ -1,0 +1,1 @@
+"""Programs made of flows, serving and models together; imported by the command line alone."""

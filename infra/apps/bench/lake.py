@@ -1,0 +1,70 @@
+"""What writing the lake costs the flows: a replay once more, with the flow `lake` beside it.
+
+The flow is a process of its own at a nice of its own, as in production, and on its way when the replay
+begins. It writes every `SECONDS`, not every 5 s: a replay is over before the first of those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import msgspec
+
+from flows.lake.partition import flow_of
+from infra.apps.bench import replay as bench_replay
+from infra.apps.bench.services import Logged, up, wait
+from infra.lake.reader import Lake
+from infra.local.supervisor import Supervisor
+from infra.store import client as store
+from schemas import keys
+from schemas.topics import EVENTS
+
+SECONDS: Final = 1.0
+FLOW: Final = "lake"
+
+
+class Beside(NamedTuple):
+    """A replay with the flow `lake` beside it, and which share of the log it had written by then."""
+
+    events_per_s: float
+    written: float
+
+
+def beside(at: Logged) -> Beside:
+    """Redis and lake are emptied before; afterwards the lake holds the log. Errors: `NotMeasured`."""
+    with _writing(at) as flow:
+        run = bench_replay.replay(at, flow)
+        done = sum(_ends(at)) / at.log.records
+        _to_the_end(at, flow)
+    return Beside(run.events_per_s, done)
+
+
+def fill(at: Logged) -> None:
+    """The log into an empty lake. Errors: `NotMeasured`."""
+    with _writing(at) as flow:
+        _to_the_end(at, flow)
+
+
+@contextmanager
+def _writing(at: Logged) -> Iterator[Supervisor]:
+    bench_replay.empty(at)
+    shutil.rmtree(at.settings.data_dir / "lake", ignore_errors=True)
+    settings = msgspec.structs.replace(at.settings, lake_seconds=SECONDS)
+    planned = dataclasses.replace(at.planned, settings=settings)
+    with up(planned, (FLOW,)) as flow, store.connect(settings) as client:
+        stands = keys.fence(flow_of(EVENTS.name), settings.partitions - 1)
+        wait((at.services, flow), lambda: client.exists(stands), "lake does not start")
+        yield flow
+
+
+def _to_the_end(at: Logged, flow: Supervisor) -> None:
+    wait((at.services, flow), lambda: _ends(at) == at.ends, "lake does not get to the end")
+
+
+def _ends(at: Logged) -> list[int]:
+    lake = Lake.of(at.settings)
+    return [lake.bounds(EVENTS.name, p)[1] for p in range(at.settings.partitions)]

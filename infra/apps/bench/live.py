@@ -1,0 +1,273 @@
+"""Freshness and reads: a whole system as `freshet up` runs it, asked by the load generator."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from infra.apps.bench import audience as bench_log
+from infra.apps.bench import cpu as bench_cpu
+from infra.apps.bench import everything as bench_everything
+from infra.apps.bench import swap as bench_swap
+from infra.apps.bench.load import Generator, NotMeasured, Probing, step
+from infra.apps.bench.rate import Step, best
+from infra.apps.bench.swap import Swap
+from infra.datasets import movielens, send
+from infra.datasets.generated import generated
+from infra.datasets.movielens import Catalogue
+from infra.local import system as supervise
+from infra.local.system import System
+from infra.store import client as store
+from schemas import fence as fences
+from schemas import keys, tables
+
+SHARE: Final = 0.8
+"""Of the history, by time: what the demo imports before its first read."""
+LIMIT_MS: Final = 50.0
+FIRST_RATE: Final = 100.0
+FIRST_SHARE: Final = 0.7
+"""Of what waiting callers got: where the search begins."""
+CALLERS: Final = 32
+STEADY: Final = 300.0
+PROBES_PER_S: Final = 25
+SAMPLE: Final = 5_000
+EVERY_KEY: Final = ("u", "s", "v", "im", "o")
+_PATIENCE: Final = 120.0
+_CALM_SECONDS: Final = 10.0
+_CALM_SHARE: Final = 0.15
+"""Of a core."""
+Say = Callable[[str], None]
+
+
+class Shape(NamedTuple):
+    """A load of events: `posts` a second of `batch` events each, which one user does."""
+
+    name: str
+    posts: int
+    batch: int
+
+    @property
+    def events(self) -> int:
+        return self.posts * self.batch
+
+
+SHAPES: Final = (Shape("1000", 1000, 1), Shape("5000", 500, 10))
+
+
+class Fresh(NamedTuple):
+    """One run: percentiles of freshness, of POSTs, in ms, and CPU per event by component, in us."""
+
+    p50: float
+    p99: float
+    probes: int
+    post_p99: float
+    cpu_us: dict[str, float]
+
+
+class Reads(NamedTuple):
+    steady: list[dict[str, float]]
+    """p50 and p95 at `STEADY` requests/s, ms."""
+    best: list[Step]
+    bare: list[Step]
+    bytes_per_user: float
+    """Of row and seen ids."""
+    all_bytes_per_user: float
+    """Of those, and of vector, impressions and open slates, after the reads."""
+    cpu_us: dict[str, float]
+    """Per request at `STEADY`, by component."""
+    users: int
+    swap: Swap
+
+
+def catalogue() -> Catalogue:
+    """MovieLens where it is found, else a generated one."""
+    folder = movielens.find()
+    return movielens.load(folder) if folder else generated()
+
+
+def freshness(
+    folder: Path, generator: Generator, seconds: float, repeats: int, say: Say
+) -> dict[str, list[Fresh]]:
+    """For each of `SHAPES`, `repeats` runs. Errors: `NotMeasured`."""
+    source = catalogue()._replace(ratings=())
+    with _system(folder, generator, source, say) as (system, at):
+        runs: dict[str, list[Fresh]] = {}
+        for number, shape in enumerate(SHAPES):
+            of = runs[shape.name] = []
+            for again in range(repeats):
+                seed = 1 + number * repeats + again
+                of.append(_fresh(system, at, shape, seconds, source, seed))
+                say(
+                    f"freshness at {shape.name}/s, {again + 1} of {repeats}: p50 {of[-1].p50:.1f} ms,"
+                    f" p99 {of[-1].p99:.1f} ms ({of[-1].probes} probes)"
+                )
+                settle(system)
+    return runs
+
+
+def _fresh(
+    system: System, at: Generator, shape: Shape, seconds: float, source: Catalogue, seed: int
+) -> Fresh:
+    posts = int(shape.posts * (at.warmup + seconds)) + 1
+    item_ids = [it.item_id for it in source.items]
+    random.Random(0).shuffle(item_ids)  # what is popular is not what stands first
+    begin = int(time.time() * 1000) + 500
+    lines = list(bench_log.bodies(posts, shape.batch, item_ids, begin, shape.posts, seed))
+    before = _cpu(system)
+    report = at.events(lines, shape.posts, seconds, Probing(shape.posts // PROBES_PER_S))
+    cpu = bench_cpu.per_event(before, _cpu(system), posts * shape.batch)
+    _refuse_errors(report)
+    held = report["freshness_ms"]
+    if not held["n"]:
+        raise NotMeasured("no probe was answered")
+    return Fresh(held["p50"], held["p99"], held["n"], report["post_ms"]["p99"], cpu)
+
+
+def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say: Say) -> Reads:
+    """Reads by people with a history, with everything on; then releases are swapped under them.
+
+    Errors: `NotMeasured`, `bench_rate.NeverHeld`.
+    """
+    whole = catalogue()
+    source = whole._replace(ratings=whole.ratings[: int(len(whole.ratings) * SHARE)])
+    users = sorted({it.user_id for it in source.ratings})
+    random.Random(0).shuffle(users)
+    paths = [f"/v1/recommendations?user_id={quote(user, safe='')}&count=10" for user in users]
+    with _system(folder, generator, source, say) as (system, at):
+        size = bytes_per_user(system, "us")
+        bench_everything.switch_on(system, say)
+        steady, cpu = [], []
+        for number in range(repeats):
+            before = _cpu(system)
+            report = at.reads(paths, STEADY, seconds)
+            cpu.append(
+                bench_cpu.per_event(before, _cpu(system), int(STEADY * (at.warmup + seconds)))
+            )
+            _refuse_errors(report)
+            steady.append({name: report["latency_ms"][name] for name in ("p50", "p95")})
+            say(f"reads at 300/s, {number + 1} of {repeats}: p95 {steady[-1]['p95']:.1f} ms")
+        whole_size = bytes_per_user(system, EVERY_KEY)
+        swap = bench_swap.measure(system, at, paths, say)
+        held = _best(system, at, paths, seconds, repeats, "reads", say)
+        bare = _best(system, at, ["/health/live"], seconds, repeats, "a bare route", say)
+    middle = {name: round(median(it[name] for it in cpu), 2) for name in cpu[0]}
+    return Reads(steady, held, bare, size, whole_size, middle, len(users), swap)
+
+
+def _best(
+    system: System,
+    at: Generator,
+    paths: Sequence[str],
+    seconds: float,
+    repeats: int,
+    what: str,
+    say: Say,
+) -> list[Step]:
+    # callers that wait for their answers find the capacity, roughly; the search is for the rate that
+    # callers who do not wait may come at
+    most = at.closed(paths, min(2.0, seconds), CALLERS)["requests_per_s"]
+    say(f"{what}: {CALLERS} callers that wait get {most:.0f}/s")
+
+    def measure(rate: float) -> Step:
+        _calm(system)  # what an overload left behind belongs to the step before
+        done = step(at.reads(paths, rate, seconds))
+        errors = f", {done.errors} errors" if done.errors else ""
+        say(f"{what} at {rate:.0f}/s: {done.reached:.0f}/s, p95 {done.p95_ms:.1f} ms{errors}")
+        return done
+
+    return best(measure, max(FIRST_RATE, most * FIRST_SHARE), LIMIT_MS, repeats)
+
+
+def bytes_per_user(system: System, kinds: Sequence[str]) -> float:
+    """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
+    with store.connect(system.settings) as client:
+        names = list(client.scan_iter(match=b"u:*", count=1000))[:SAMPLE]
+        with client.pipeline(transaction=False) as pipe:
+            for name in names:
+                for kind in kinds:
+                    pipe.memory_usage(kind.encode() + name[1:])
+            used = [it or 0 for it in pipe.execute()]
+    if not names:
+        raise NotMeasured("Redis holds nobody")
+    each = len(kinds)
+    return float(median(sum(used[at : at + each]) for at in range(0, len(used), each)))
+
+
+@contextmanager
+def _system(
+    folder: Path, generator: Generator, source: Catalogue, say: Say
+) -> Iterator[tuple[System, Generator]]:
+    """A system that holds `source`, all of it applied, and the generator aimed at it."""
+    with supervise.running(folder) as system:
+        say(
+            f"importing {len(source.items):,} items, {len(source.ratings):,} events: {source.source}"
+        )
+        target = send.Target(system.url, system.settings.token)
+        send.send_catalogue(target, source, lambda name, total: lambda count: None)
+        settle(system)
+        yield system, generator._replace(url=system.url)
+        fallen = [it.name for it in system.state().processes if it.restarts]
+        if fallen:
+            raise NotMeasured(f"{', '.join(fallen)} fell and was restarted: no figure holds")
+
+
+def settle(system: System) -> None:
+    """Waits until people and tables are where the log ends. Errors: `NotMeasured`."""
+    from infra.kafka.offsets import offsets
+    from schemas.topics import EVENTS
+
+    until = time.monotonic() + _PATIENCE
+    with store.connect(system.settings) as client:
+        while True:
+            ends = [
+                end
+                for _, (_, end) in sorted(
+                    offsets(system.settings, [EVENTS.name])[EVENTS.name].items()
+                )
+            ]
+            held = client.mget([keys.fence("people", p) for p in range(len(ends))])
+            meta = client.get(keys.tables().meta)
+            folded = [fences.decode(it).offset if it else 0 for it in held]
+            summed = list(tables.META_DECODER.decode(meta).positions) if meta else [0] * len(ends)
+            if folded == ends == summed:
+                return
+            if time.monotonic() > until:
+                raise NotMeasured(
+                    f"people and tables are not at the log's end after {_PATIENCE:.0f} s"
+                )
+            time.sleep(0.25)
+
+
+def _calm(system: System) -> None:
+    """Waits until edge and broker do next to nothing, or have had their time for it."""
+    until, last = time.monotonic() + _CALM_SECONDS, _cpu(system)
+    while time.monotonic() < until:
+        time.sleep(0.25)
+        now = _cpu(system)
+        if all(now[name] - last[name] < _CALM_SHARE * 0.25 for name in ("edge", "broker")):
+            return
+        last = now
+
+
+def _cpu(system: System) -> dict[str, float]:
+    """CPU seconds so far by component; workers of one kind together. `edge` is serving."""
+    pids: dict[str, list[int]] = {}
+    for it in system.state().processes:
+        if it.pid and it.name != "setup":
+            stem, _, number = it.name.rpartition("-")
+            name = stem if number.isdigit() else it.name
+            pids.setdefault(name.replace("serving", "edge"), []).append(it.pid)
+    return bench_cpu.cpu_of(pids)
+
+
+def _refuse_errors(report: dict[str, Any]) -> None:
+    wrong = {name: count for name, count in report["errors"].items() if count}
+    if wrong:
+        told = ", ".join(f"{count} {name}" for name, count in wrong.items())
+        raise NotMeasured(f"of {report['scheduled']} requests some failed: {told}")

@@ -1,0 +1,63 @@
+"""Rebuild: how fast a generation is made from the lake, as `freshet rebuild` makes one, and exactly.
+
+The log is folded off line into a snapshot, the snapshot written to Redis. As with a replay the clock
+starts when the first batch is folded; it stops when people, fences and tables are in Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+from flows.rebuild import fill as rebuild_fill
+from flows.snapshots import make, read
+from infra.apps.bench import replay as bench_replay
+from infra.apps.bench.services import Logged
+from infra.lake.log import open_log
+from infra.lake.reader import Lake
+from infra.store import client as store
+from schemas.topics import EVENTS
+
+GENERATION: Final = 1
+
+
+class Rebuild(NamedTuple):
+    """`start_s`: until the first batch was folded; `fill_s`: what of the time went into filling Redis.
+    `reading`: events/s of the lake's reader alone, the ceiling."""
+
+    events_per_s: float
+    reading: float
+    start_s: float
+    fill_s: float
+
+
+def measure(at: Logged) -> Rebuild:
+    """The lake holds the log. Errors: `NotMeasured`, those of `flows.snapshots`."""
+    bench_replay.empty(at)
+    alone = reading(at)
+    first: list[tuple[int, float]] = []
+
+    def folded(records: int) -> None:
+        if not first:
+            first.append((records, time.perf_counter()))
+
+    begun = time.perf_counter()
+    made = make.make(at.settings, open_log(at.settings), at.ends, None, folded)
+    snapshot = time.perf_counter()
+    with store.connect(at.settings) as client:
+        rebuild_fill.fill(client, at.settings, made, GENERATION, lambda count: None)
+        filled = time.perf_counter()
+        bench_replay.check(client, at.log)
+    read.remove(at.settings, made.id)
+    ((records, started),) = first
+    rate = (at.log.records - records) / (filled - started)
+    return Rebuild(rate, alone, started - begun, filled - snapshot)
+
+
+def reading(at: Logged) -> float:
+    """Events/s from the lake by one process that does nothing with them."""
+    lake, begun, read = Lake.of(at.settings), time.perf_counter(), 0
+    for partition, end in enumerate(at.ends):
+        for batch in lake.read(EVENTS.name, partition, 0, end):
+            read += len(batch.offsets)
+    return read / (time.perf_counter() - begun)

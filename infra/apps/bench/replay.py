@@ -1,0 +1,125 @@
+"""Replay: how fast `people` folds a log that is already there, as production runs it, and exactly.
+
+One worker owns all partitions; roll-up and relay run beside it. The clock starts when the first
+batch is committed (a start is no throughput) and stops when the fences stand at the log's end.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+from kafka import TopicPartition
+
+from infra.apps.bench import audience as bench_log
+from infra.apps.bench import cpu as bench_cpu
+from infra.apps.bench.load import NotMeasured
+from infra.apps.bench.services import Logged, up, wait
+from infra.kafka import client as kafka
+from infra.local.supervisor import Supervisor
+from infra.settings import Settings
+from infra.store import client as store
+from infra.store.client import Client
+from schemas import fence as fences
+from schemas import keys, tables
+from schemas.flows import GENERATIONAL
+from schemas.topics import EVENTS
+
+FLOWS: Final = tuple(reversed(GENERATIONAL))
+"""`people` last: the clock starts with its first commit."""
+_SCAN: Final = 2_000
+
+
+class Run(NamedTuple):
+    """One replay. `cpu_us`: microseconds of CPU per event, by component."""
+
+    events_per_s: float
+    cpu_us: dict[str, float]
+
+
+class Replay(NamedTuple):
+    runs: list[Run]
+    ceiling: list[float]
+    """Events/s of a bare kafka-python consumer on the same log: reads, does nothing."""
+    log: bench_log.Written
+    partitions: int
+
+
+def bare_consumer(settings: Settings, ends: dict[int, int]) -> float:
+    """Records/s of our consumer from the first to the last record, doing nothing with them."""
+    consumer = kafka.consumer(settings)
+    try:
+        topics = {p: TopicPartition(EVENTS.name, p) for p in ends}
+        consumer.assign(list(topics.values()))
+        consumer.seek_to_beginning()
+        left, read, began = sum(ends.values()), 0, 0.0
+        while left > 0:
+            got = sum(map(len, consumer.poll(1000).values()))
+            left -= got
+            read += got if began else 0
+            began = began or time.perf_counter()
+        return read / (time.perf_counter() - began)
+    finally:
+        consumer.close()
+
+
+def replay(at: Logged, *beside: Supervisor) -> Run:
+    """Into a Redis that holds nothing of it. `beside`: what else runs, and has to go on running.
+
+    Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
+    """
+    log = at.log
+    with store.connect(at.settings) as client, up(at.planned, FLOWS) as flows:
+        all_ = (at.services, *beside, flows)
+        pids: dict[str, list[int]] = {
+            name: [supervisor.children[name].pid or 0]
+            for supervisor in (at.services, flows)
+            for name in ("broker", "redis", *FLOWS)
+            if name in supervisor.children
+        }
+        first = wait(all_, lambda: sum(_fences(client, log)), "people commits nothing")
+        began, before = time.perf_counter(), bench_cpu.cpu_of(pids)
+        wait(all_, lambda: _fences(client, log) == _ends(log), "people does not get to the end")
+        seconds, folded = time.perf_counter() - began, bench_cpu.cpu_of(pids)
+        wait(all_, lambda: _tables(client) == _ends(log), "rollup does not get to the end")
+        summed = {**bench_cpu.cpu_of(pids), "people": folded["people"]}
+        check(client, log)
+    events = log.records - int(first)
+    return Run(events / seconds, bench_cpu.per_event(before, summed, events))
+
+
+def empty(at: Logged) -> None:
+    """Redis forgets all: it is this bench's own."""
+    with store.connect(at.settings) as client:
+        client.flushall()
+
+
+def _ends(log: bench_log.Written) -> list[int]:
+    return [log.ends[p] for p in sorted(log.ends)]
+
+
+def _fences(client: Client, log: bench_log.Written) -> list[int]:
+    held = client.mget([keys.fence("people", p) for p in sorted(log.ends)])
+    return [fences.decode(it).offset if it else 0 for it in held]
+
+
+def _tables(client: Client) -> list[int]:
+    held = client.get(keys.tables().meta)
+    return list(tables.META_DECODER.decode(held).positions) if held else []
+
+
+def check(client: Client, log: bench_log.Written) -> None:
+    """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
+    from models.features.registry import read_rows
+
+    counted = people = 0
+    names: list[bytes] = list(client.scan_iter(match=b"u:*", count=_SCAN))
+    for at in range(0, len(names), _SCAN):
+        rows = read_rows(client.mget(names[at : at + _SCAN]))
+        counted += int(rows["counts"].sum())
+        people += len(rows)
+    if (counted, people) != (log.distinct, log.people):
+        raise NotMeasured(
+            f"the replay is not exact: {counted:,} events of {people:,} people are counted, the log"
+            f" holds {log.distinct:,} of {log.people:,}"
+        )

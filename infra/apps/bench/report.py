@@ -1,0 +1,151 @@
+"""The bench's report: medians over repeats, the shape of `loop.json`, and the table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from infra.apps.bench import report_turns as bench_report_turns
+from infra.apps.bench.figures import FIGURES, VERIFY, Row, row
+from infra.apps.bench.live import Fresh, Reads
+from infra.apps.bench.turns import Turns
+from infra.apps.bench.verify import Verified
+
+BUSY: Final = 0.1
+"""Cores that others may use before it is worth a word."""
+PRODUCTION_PARTITIONS: Final = 16
+EXACTLY: Final = (
+    "freshness_ms",
+    "replay_events_per_s",
+    "cpu_us_per_event",
+    "reads",
+    "ratio_to_bare",
+    "redis_bytes_per_user",
+)
+"""The keys that are always there, null where a part was skipped; others come beside them."""
+
+
+class Results(NamedTuple):
+    """What was measured; None where a part was skipped."""
+
+    turns: Turns | None = None
+    verified: Sequence[Verified] | None = None
+    fresh: Mapping[str, Sequence[Fresh]] | None = None
+    reads: Reads | None = None
+
+
+def report(results: Results) -> dict[str, Any]:
+    """The whole report but for machine and versions."""
+    turns, verified, fresh, reads = results
+    made: dict[str, Any] = dict.fromkeys(EXACTLY)
+    cpu: dict[str, float] = {}
+    if turns:
+        runs_ = turns.replay.runs
+        made["replay_events_per_s"] = round(median(run.events_per_s for run in runs_), 1)
+        cpu |= _middle([run.cpu_us for run in runs_])
+        made |= bench_report_turns.report(turns)
+    if verified:
+        made["verify"] = _verify(verified)
+    if fresh:
+        made["freshness_ms"] = {
+            name: {"p50": _of(runs, lambda it: it.p50), "p99": _of(runs, lambda it: it.p99)}
+            for name, runs in fresh.items()
+        }
+        live = {name: _middle([run.cpu_us for run in runs]) for name, runs in fresh.items()}
+        cpu |= {"edge": live["5000"]["edge"], "edge_single": live["1000"]["edge"]}
+        made["freshness"] = {name: _fresh(runs, live[name]) for name, runs in fresh.items()}
+    if reads:
+        made["reads"] = {
+            "at_300": {f"{name}_ms": value for name, value in _middle(reads.steady).items()},
+            "best": {
+                "requests_per_s": _of(reads.best, lambda it: it.reached),
+                "p95_ms": _of(reads.best, lambda it: it.p95_ms),
+            },
+            "bare_route": {"requests_per_s": _of(reads.bare, lambda it: it.reached)},
+        }
+        best, bare = (made["reads"][name]["requests_per_s"] for name in ("best", "bare_route"))
+        made["ratio_to_bare"] = round(best / bare, 4)
+        made["redis_bytes_per_user"] = reads.bytes_per_user
+        made["redis_bytes_per_user_with_everything"] = reads.all_bytes_per_user
+        made["swap"] = reads.swap._asdict()
+        made["read_cpu_us_per_request"] = reads.cpu_us
+        made["noise"] = {"reads_at_300": reads.steady, "best": _plain(reads.best)}
+    made["cpu_us_per_event"] = cpu or None
+    return made
+
+
+def rows(results: Results) -> list[Row]:
+    """The figures of the parts that ran, in the order of `FIGURES`."""
+    turns, verified, fresh, reads = results
+    told = list(bench_report_turns.rows(turns)) if turns else []
+    if verified:
+        told.append(row(VERIFY, [run.events_per_s for run in verified]))
+    measured: list[Sequence[float]] = [
+        [run.p99 for run in fresh["1000"]] if fresh else (),
+        [run.p99 for run in fresh["5000"]] if fresh else (),
+        [run["p95"] for run in reads.steady] if reads else (),
+        [step.reached for step in reads.best] if reads else (),
+        [reads.bytes_per_user] if reads else (),
+        [reads.swap.errors + reads.swap.mixed] if reads else (),
+    ]
+    figures = FIGURES[FIGURES.index(VERIFY) + 1 :]
+    return told + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
+
+
+def remarks(made: Mapping[str, Any]) -> list[str]:
+    """What stands below the table: figures without a floor, and what the others are to be read by."""
+    said: list[str] = []
+    if made["replay_events_per_s"]:
+        said += bench_report_turns.remarks(made)
+    if made["cpu_us_per_event"]:
+        parts = ", ".join(f"{name} {us:g}" for name, us in made["cpu_us_per_event"].items())
+        said.append(f"CPU per event, µs: {parts}.")
+    if made["reads"]:
+        said.append(
+            f"A bare route of the same workers holds"
+            f" {made['reads']['bare_route']['requests_per_s']:,.0f} requests/s: reads are"
+            f" {made['ratio_to_bare']:.0%} of it."
+        )
+        swap = made["swap"]
+        said.append(
+            f"{swap['swaps']} swaps of releases under {swap['requests']:,} reads at 200/s: {swap['errors']}"
+            f" errors, {swap['mixed']} of {swap['sampled']:,} answers looked at mixed two, p95"
+            f" {swap['p95_ms']:.1f} ms. With vector, impressions and open slates a person takes"
+            f" {made['redis_bytes_per_user_with_everything']:,.0f} B."
+        )
+    if (others := made.get("machine", {}).get("cores_used_by_others") or 0) > BUSY:
+        said.append(
+            f"Other programs used {others:.1f} cores meanwhile: on a quiet machine figures are better."
+        )
+    return said
+
+
+def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
+    return {
+        "events_per_s": _of(runs, lambda it: it.events_per_s),
+        "runs": [it.events_per_s for it in runs],
+        "events": runs[0].events,
+        "fields": runs[0].fields,
+        "mismatches": 0,
+    }
+
+
+def _fresh(runs: Sequence[Fresh], cpu: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "runs": [{"p50": it.p50, "p99": it.p99, "probes": it.probes} for it in runs],
+        "post_p99_ms": _of(runs, lambda it: it.post_p99),
+        "cpu_us_per_event": dict(cpu),
+    }
+
+
+def _plain(steps: Iterable[Any]) -> list[dict[str, Any]]:
+    return [step._asdict() for step in steps]
+
+
+def _middle(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: round(median(one[name] for one in many), 2) for name in many[0]}
+
+
+def _of(runs: Sequence[Any], what: Callable[[Any], float]) -> float:
+    return round(median(what(run) for run in runs), 3)

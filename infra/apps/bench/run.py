@@ -1,0 +1,105 @@
+"""The bench: its parts one after the other, in folders of its own, and their report."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from infra.apps.bench.figures import Row
+    from infra.apps.bench.load import Generator
+    from infra.apps.bench.report import Results
+
+PARTS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
+REPORT: Final = "loop.json"
+Say = Callable[[str], None]
+
+
+def run(
+    chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, say: Say
+) -> tuple[dict[str, Any], list[Row]]:
+    """Measures these parts, and writes the report to `bench/loop.json` in `data_dir`. Answers the report,
+    and its rows for people. Errors: `NoService`, `NotMeasured`."""
+    from infra.apps.bench import cpu, report
+    from infra.apps.bench.services import clean_environment
+
+    clean_environment()
+    began, others = time.monotonic(), cpu.Neighbours()
+    folder = data_dir / "bench"
+    with _scratch(folder) as scratch:
+        results = _measure(chosen, data_dir, scratch, seconds, repeats, say)
+    made = report.report(results) | _about(seconds, repeats, time.monotonic() - began)
+    made["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
+    _write(folder / REPORT, made)
+    return made, list(report.rows(results))
+
+
+def _measure(
+    chosen: tuple[str, ...], data_dir: Path, scratch: Path, seconds: float, repeats: int, say: Say
+) -> Results:
+    from infra.apps.bench import live as bench_live
+    from infra.apps.bench import turns as bench_turns
+    from infra.apps.bench import verify as bench_verify
+    from infra.apps.bench.report import Results
+
+    turns = verified = fresh = reads = None
+    generator = _generator(chosen, data_dir, scratch)
+    if set(chosen) & set(bench_turns.PARTS):
+        turns = bench_turns.measure(scratch / "replay", chosen, repeats, say)
+    if "verify" in chosen:
+        verified = bench_verify.measure(scratch / "verify", repeats, say)
+    if generator and "freshness" in chosen:
+        fresh = bench_live.freshness(scratch / "freshness", generator, seconds, repeats, say)
+    if generator and "reads" in chosen:
+        reads = bench_live.reads(scratch / "reads", generator, seconds, repeats, say)
+    return Results(turns, verified, fresh, reads)
+
+
+def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:
+    """Compiled first of all: without a compiler nobody should wait for half a bench."""
+    if not {"freshness", "reads"} & set(chosen):
+        return None
+    from infra.apps.bench.load import Generator, build
+
+    return Generator(build(data_dir / "bin" / "load"), "", scratch)
+
+
+def _about(seconds: float, repeats: int, took: float) -> dict[str, Any]:
+    from infra.apps.bench import cpu as bench_cpu
+    from infra.apps.bench import report as bench_report
+    from infra.settings import Settings
+
+    return {
+        "versions": bench_cpu.versions(),
+        "repeats": repeats,
+        "seconds": seconds,
+        "took_s": round(took, 1),
+        "partitions": {
+            "here": Settings().partitions,
+            "production": bench_report.PRODUCTION_PARTITIONS,
+        },
+    }
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder`, on the disk where a system would live; removed at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix="run-", dir=folder)).resolve()
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _write(path: Path, made: dict[str, Any]) -> None:
+    import msgspec
+
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+    fresh.replace(path)

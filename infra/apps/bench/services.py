@@ -1,0 +1,95 @@
+"""Broker and Redis of the bench's own with a log in them, and programs of the plan run beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from infra.apps.bench import audience as bench_log
+from infra.apps.bench.load import NotMeasured
+from infra.local import home
+from infra.local.plan import Plan, child_environment, plan, programs
+from infra.local.supervisor import Supervisor, last_line
+from infra.settings import VARIABLES, Settings
+
+SERVICES: Final = ("broker", "redis", "setup")
+_PATIENCE: Final = 180.0
+_POLL: Final = 0.004
+Say = Callable[[str], None]
+
+
+class Logged(NamedTuple):
+    """A log in the broker of `planned`; `services` are those that run."""
+
+    planned: Plan
+    services: Supervisor
+    log: bench_log.Written
+
+    @property
+    def settings(self) -> Settings:
+        return self.planned.settings
+
+    @property
+    def ends(self) -> list[int]:
+        """By partition."""
+        return [self.log.ends.get(p, 0) for p in range(self.settings.partitions)]
+
+
+@contextmanager
+def logged(folder: Path, count: int, say: Say) -> Iterator[Logged]:
+    """Services of their own in `folder`, and `count` events in their log. Errors: `NotMeasured`."""
+    with home.claimed(folder) as directory:
+        planned = plan(directory, {})
+        with up(planned, SERVICES) as services:
+            wait(services, lambda: services.was_ready, "broker and Redis are not ready")
+            say(f"replay: writing {count:,} events")
+            yield Logged(planned, services, bench_log.write(planned.settings, count))
+
+
+@contextmanager
+def up(planned: Plan, names: Sequence[str]) -> Iterator[Supervisor]:
+    """These programs of the plan, and no others; stopped at the end."""
+    chosen = [
+        dataclasses.replace(it, depends_on=[need for need in it.depends_on if need in names])
+        for it in programs(planned)
+        if it.name in names
+    ]
+    chosen.sort(key=lambda it: names.index(it.name))
+    logs = planned.settings.data_dir / "logs"
+    supervisor = Supervisor(chosen, logs, child_environment(planned.settings))
+    try:
+        supervisor.tick()
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def wait(
+    supervisors: Supervisor | Sequence[Supervisor], condition: Callable[[], Any], what: str
+) -> Any:
+    """Asks until `condition` is true, and answers what it said. Errors: `NotMeasured`."""
+    many = [supervisors] if isinstance(supervisors, Supervisor) else supervisors
+    until = time.monotonic() + _PATIENCE
+    while not (said := condition()):
+        for supervisor in many:
+            supervisor.tick()
+            for child in supervisor.children.values():
+                if child.failures or supervisor.failure:
+                    why = child.last_exit or last_line(child.log) or supervisor.failure
+                    raise NotMeasured(f"{what}: {child.program.name} ended with {why}")
+        if time.monotonic() > until:
+            raise NotMeasured(f"{what} within {_PATIENCE:.0f} s")
+        time.sleep(_POLL)
+    return said
+
+
+def clean_environment() -> None:
+    """Forgets every setting: the bench writes nonsense, which must never reach somebody's own
+    services, and its figures are those of the defaults."""
+    for name in VARIABLES.values():
+        os.environ.pop(name, None)

@@ -1,0 +1,46 @@
+"""Verify: how fast `freshet verify` holds a live system against its log: a sample of people, all sums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from flows.verify.run import PEOPLE, verify
+from infra.apps.bench import audience as bench_log
+from infra.apps.bench.live import settle
+from infra.apps.bench.load import NotMeasured
+from infra.apps.bench.services import Say
+from infra.lake.log import open_log
+from infra.local import system as supervise
+
+EVENTS_COUNT: Final = 220_000
+
+
+class Verified(NamedTuple):
+    events_per_s: float
+    events: int
+    fields: int
+
+
+def measure(
+    folder: Path, repeats: int, say: Say = lambda line: None, count: int = EVENTS_COUNT
+) -> list[Verified]:
+    """Of a whole system, lake among it, that has folded `count` events; another sample each time.
+
+    Errors: `NotMeasured`, where a process fell or something is not as the log says, too.
+    """
+    runs = []
+    with supervise.running(folder) as system:
+        say(f"verify: writing {count:,} events")
+        bench_log.write(system.settings, count)
+        settle(system)
+        for seed in range(repeats):
+            told = verify(system.settings, open_log(system.settings), people=PEOPLE, seed=seed)
+            if told.mismatches:
+                raise NotMeasured(f"verify: {len(told.mismatches)} values are not as the log says")
+            runs.append(Verified(told.rate, told.events, told.fields_checked))
+            say(f"verify {seed + 1} of {repeats}: {told.rate:,.0f} events/s")
+        fallen = [it.name for it in system.state().processes if it.restarts]
+    if fallen:
+        raise NotMeasured(f"{', '.join(fallen)} fell and was restarted: no figure holds")
+    return runs

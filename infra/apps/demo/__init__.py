@@ -1,0 +1,1 @@
+"""A click on real data changes the next recommendation, shown and measured."""

@@ -1,0 +1,61 @@
+"""The demo's simulated people: made from its data, with a history of what they found by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from infra.client.history import Line
+from infra.datasets.movielens import Catalogue
+from models import simulator
+from models.simulator import People
+from schemas.times import iso
+
+PICKS: Final = 30
+"""What each has found before anything was recommended to them."""
+SITTING_MS: Final = 60_000
+"""Between two picks of one sitting."""
+_DAY: Final = 86_400_000
+_DAYS: Final = 30
+
+
+class Audience:
+    """`count` people over a catalogue; `people` is the truth of them."""
+
+    def __init__(self, found: Catalogue, count: int, seed: int) -> None:
+        self.item_ids = [it.item_id for it in found.items]
+        self.slots = {item_id: slot for slot, item_id in enumerate(self.item_ids)}
+        raters = {it.user_id: 0 for it in found.ratings}
+        raters = {name: n for n, name in enumerate(raters)}
+        person = np.array([raters[it.user_id] for it in found.ratings], np.int64)
+        item = np.array([self.slots[it.item_id] for it in found.ratings], np.int64)
+        rng = np.random.default_rng(seed)
+        u, v = simulator.factors(person, item, len(raters), len(self.item_ids))
+        counts = np.bincount(item, minlength=len(self.item_ids))
+        items = simulator.items(v, counts, [it.category for it in found.items], rng)
+        self.people = People(items, simulator.tastes(u), count, rng)
+        self.names = [f"sim-{n + 1:04}" for n in range(count)]
+
+    def history(self, until: int) -> Iterator[Line]:
+        """What they found in the month before `until` (ms), as lines of an import."""
+        for person, name in enumerate(self.names):
+            sittings = self.people.picks(person, PICKS)
+            for n, sitting in enumerate(sittings):
+                # evenly over the month, everybody at another hour
+                at = until - _DAYS * _DAY * (len(sittings) - n) // len(sittings) + 7_000 * person
+                for m, slot in enumerate(sitting):
+                    body = self._pick(name, slot, at + m * SITTING_MS)
+                    yield Line(name, msgspec.json.encode(body))
+
+    def _pick(self, name: str, slot: int, at: int) -> dict[str, Any]:
+        item_id = self.item_ids[slot]
+        return {
+            "event_id": f"pick-{name}-{item_id}",
+            "user_id": name,
+            "item_id": item_id,
+            "action": "view",
+            "occurred_at": iso(at),
+        }

@@ -1,0 +1,75 @@
+"""The demo's second half: people whose truth is known live with the system, in an experiment."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import uvloop
+
+from infra.apps.demo import experiment as demo_experiment
+from infra.apps.demo import figures as demo_figures
+from infra.apps.demo import history as demo_import
+from infra.apps.demo import panel as demo_panel
+from infra.apps.demo.audience import PICKS, Audience
+from infra.apps.demo.experiment import Metrics
+from infra.apps.demo.numbers import settle_heap
+from infra.apps.demo.population import act
+from infra.apps.demo.report import Report
+from infra.apps.demo.seen import Seen
+from infra.client import history
+from infra.client.http import Client
+from infra.datasets.movielens import Catalogue
+
+if TYPE_CHECKING:
+    from infra.local.system import System
+    from infra.terminal.progress import Said
+
+SEED: Final = 20_26
+
+
+class Crowd(NamedTuple):
+    """`told`: what the API says of the experiment at the end; `match`: whether it counted just what
+    was sent."""
+
+    seen: Seen
+    told: Metrics
+    match: bool
+
+
+def live(system: System, found: Catalogue, count: int, seconds: float, say: Said) -> Crowd:
+    """`count` people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
+    url, token = system.url, system.settings.token
+    with say.work("make people, and what they found by themselves", count * PICKS) as progress:
+        audience = Audience(found, count, SEED)
+        lines = audience.history(int(time.time() * 1000))
+        demo_import.all_taken(
+            history.send(url, history.EVENTS, lines, token=token, progress=progress)
+        )
+        demo_import.settle(system)
+    uvloop.run(demo_experiment.start(url, token))
+    settle_heap()
+
+    async def watch(client: Client, seen: Seen) -> None:
+        await demo_panel.watch(client, seen, say)
+
+    async def lives() -> Crowd:
+        seen = await act(url, token, audience, seconds, SEED, watch)
+        sent = {name: tally.states for name, tally in seen.variants.items() if name}
+        async with Client(url, token, connections=1) as client:
+            told, match = await demo_experiment.settled(client, sent)
+        return Crowd(seen, told or Metrics(), match)
+
+    return uvloop.run(lives())
+
+
+def add(report: Report, crowd: Crowd) -> None:
+    """Puts what came of it into the report."""
+    report.experiment = demo_figures.experiment(crowd.seen, crowd.told, crowd.match)
+    report.ctr = {arm.variant: arm.ctr for arm in report.experiment.variants}
+    report.explored_share = round(crowd.seen.explored_share, 4)
+    report.coverage = round(crowd.seen.coverage, 4)
+    report.population = demo_figures.population(crowd.seen)
+    report.errors += crowd.seen.errors.total()
+    for kind, number in crowd.seen.errors.items():
+        report.errors_by_kind[kind] = report.errors_by_kind.get(kind, 0) + number

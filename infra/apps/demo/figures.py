@@ -1,0 +1,103 @@
+"""What the report says of the simulated people and of their experiment."""
+
+from __future__ import annotations
+
+import msgspec
+
+from infra.apps.demo import experiment as demo_experiment
+from infra.apps.demo.experiment import CONTROL, TREATMENT, Metrics
+from infra.apps.demo.numbers import percentiles
+from infra.apps.demo.seen import Seen
+
+
+class Arm(msgspec.Struct, kw_only=True):
+    """One variant: `units` are people, the counts are slots, `ctr` and its 95 % interval `ci` are what
+    the API said; `true_ctr` is what the simulator knows its slates to deserve."""
+
+    variant: str
+    units: int
+    served: int
+    displayed: int
+    clicked: int
+    converted: int
+    ctr: float | None
+    ci: tuple[float, float] | None
+    true_ctr: float
+
+
+class Experiment(msgspec.Struct, kw_only=True):
+    """`lift` of the treatment over the control, relative, as the API said; `true_lift` as it is.
+
+    `sent`: by variant and state, the slots that were answered or told of, as the people know it
+    themselves; `counts_match`: the API counted just these (it counts more where others read for them).
+    """
+
+    id: str
+    version: int
+    variants: list[Arm]
+    lift: float | None
+    lift_ci: tuple[float, float] | None
+    true_lift: float | None
+    sent: dict[str, dict[str, int]]
+    counts_match: bool
+
+
+class Population(msgspec.Struct, kw_only=True):
+    """`events` are those that were acknowledged; `freshness_ms`: from a click's first byte to the end
+    of a slate that knows of it."""
+
+    people: int
+    seconds: float
+    slates: int
+    events: int
+    slates_per_s: float
+    events_per_s: float
+    errors: int
+    errors_by_kind: dict[str, int]
+    freshness_ms: dict[str, float]
+    true_ctr: dict[str, float]
+
+
+def experiment(seen: Seen, told: Metrics, counts_match: bool) -> Experiment:
+    truth = {name: seen.variants[name].true_ctr for name in (CONTROL, TREATMENT)}
+    lift = told.lift
+    return Experiment(
+        id=demo_experiment.ID,
+        version=told.version,
+        variants=[_arm(name, told, truth[name]) for name in (CONTROL, TREATMENT)],
+        lift=lift.lift,
+        lift_ci=lift.ci,
+        true_lift=truth[TREATMENT] / truth[CONTROL] - 1 if truth[CONTROL] else None,
+        sent={name: seen.variants[name].states for name in (CONTROL, TREATMENT)},
+        counts_match=counts_match,
+    )
+
+
+def _arm(name: str, told: Metrics, true_ctr: float) -> Arm:
+    held = told.of(name)
+    return Arm(
+        variant=name,
+        units=held.units,
+        served=held.counts.get("served", 0),
+        displayed=held.counts.get("displayed", 0),
+        clicked=held.counts.get("clicked", 0),
+        converted=held.counts.get("converted", 0),
+        ctr=held.ctr.value,
+        ci=held.ctr.ci,
+        true_ctr=true_ctr,
+    )
+
+
+def population(seen: Seen) -> Population:
+    return Population(
+        people=seen.people,
+        seconds=seen.seconds,
+        slates=seen.slates,
+        events=seen.events,
+        slates_per_s=round(seen.slates / seen.seconds, 1),
+        events_per_s=round(seen.events / seen.seconds, 1),
+        errors=seen.errors.total(),
+        errors_by_kind=dict(seen.errors),
+        freshness_ms=percentiles(seen.freshness_ms, 50, 99),
+        true_ctr={name: seen.variants[name].true_ctr for name in (CONTROL, TREATMENT)},
+    )

@@ -1,0 +1,84 @@
+"""The demo's history: sent over HTTP, and waited for until everything downstream has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from infra.client import history
+from infra.client.history import Line, NotSent, Summary
+from infra.datasets.movielens import Catalogue, Rating
+from infra.kafka.offsets import offsets
+from schemas.topics import EVENTS
+
+if TYPE_CHECKING:
+    from infra.local.system import System
+    from infra.terminal.progress import Said
+
+SECONDS: Final = 120.0
+"""How long the flows may take to catch up."""
+LOOKS: Final = 12
+"""Connections by which we look whether items are there: each lands on some worker."""
+LAST: Final = 16
+
+
+def load(system: System, found: Catalogue, ratings: Sequence[Rating], say: Said) -> list[int]:
+    """Imports; answers how far each partition of `events` then goes. Errors: `NotSent`."""
+    url, token = system.url, system.settings.token
+    with say.work("import films", len(found.items)) as progress:
+        lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in found.items)
+        all_taken(history.send(url, history.ITEMS, lines, token=token, progress=progress))
+        last = [it.item_id for it in found.items[-LAST:]]
+        for _ in range(LOOKS):
+            history.await_items(url, last, token)
+    with say.work("import history", len(ratings)) as progress:
+        lines = (Line(it.user_id, msgspec.json.encode(it.body)) for it in ratings)
+        all_taken(history.send(url, history.EVENTS, lines, token=token, progress=progress))
+    with say.work("wait until it is folded and the tables are published"):
+        return settle(system)
+
+
+def settle(system: System) -> list[int]:
+    """Waits until all that is in `events` now is folded and its tables are published; answers how
+    far each partition goes. Errors: `NotSent`, `KafkaError`."""
+    held = offsets(system.settings, [EVENTS.name])["events"]
+    ends = [end for _, (_, end) in sorted(held.items())]
+    _await(system.url, system.settings.token, ends)
+    return ends
+
+
+def all_taken(summary: Summary) -> None:
+    """Errors: `NotSent` where a line was rejected."""
+    if summary.rejected:
+        (name, code), count = summary.rejected.most_common(1)[0]
+        raise NotSent(f"{count} lines were rejected: {name} {code}")
+
+
+def _await(url: str, token: str, ends: Sequence[int]) -> None:
+    connection, until = history.Connection(url, token), time.monotonic() + SECONDS
+    try:
+        while True:
+            status, told = connection.get("/v1/status")
+            if status == 200 and _holds(told, ends):
+                return
+            if time.monotonic() > until:
+                raise NotSent(f"the events are not folded and published after {SECONDS:g} s")
+            time.sleep(0.05)
+    finally:
+        connection.close()
+
+
+def _holds(told: dict[str, Any], ends: Sequence[int]) -> bool:
+    """Whether people and tables are at `ends` or beyond."""
+    folded = {
+        it["partition"]: int((it["position"] or "0:-1").partition(":")[2]) + 1
+        for it in told.get("stands") or ()
+        if it["flow"] == "people"
+    }
+    tables = [int(part) for part in told["tables"].split(".")]
+    return len(tables) == len(ends) and all(
+        folded.get(p, 0) >= end and tables[p] >= end for p, end in enumerate(ends)
+    )

@@ -1,0 +1,96 @@
+"""The demo's measurement: import, train, replay, the same in process, and the report of it all."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from flows.offline import history as replay_log
+from flows.offline.history import Log
+from infra.apps.demo import history as demo_import
+from infra.apps.demo import report as demo_report
+from infra.apps.demo import train as demo_train
+from infra.apps.demo.numbers import settle_heap
+from infra.apps.demo.report import Report
+from infra.apps.evaluate.arms import Read, play
+from infra.apps.evaluate.live import Outcome, Scored, replay
+from infra.apps.evaluate.schedule import Schedule
+from infra.datasets.movielens import Catalogue
+from infra.settings import Settings, signing_key
+from schemas.alphabet import Position
+from schemas.event import Action
+from serving.edge.identity import People
+
+if TYPE_CHECKING:
+    from infra.local.system import System
+    from infra.terminal.progress import Said
+
+
+def measure(system: System, found: Catalogue, planned: Schedule, rate: float, say: Said) -> Report:
+    """Errors: `history.NotSent`, `replay_live.NotTaken`, `KafkaError`, and of training."""
+    times = [time.monotonic()]
+    split = demo_import.load(system, found, planned.history, say)
+    times.append(time.monotonic())
+    trained = demo_train.serve(system, say)
+    times.append(time.monotonic())
+    with say.work("replay the rest through the system", len(planned.steps)) as progress:
+        settings = system.settings
+        settle_heap()
+        # the client shares the machine with what it measures: the lighter the better
+        outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
+    times.append(time.monotonic())
+    with say.work("read the log back"):
+        log = replay_log.read(settings)
+    with say.work("decide again in process", 5 * len(outcome.reads)) as progress:
+        reads = knowledge(outcome.reads, settings, len(split))
+        arms = play(log, reads, split, settings, progress, demo_train.held(system, trained))
+    times.append(time.monotonic())
+    made = demo_report.report(outcome, arms, planned, found, lost(log, planned, outcome))
+    made.unknown_items = _unknown(log)
+    made.release = trained
+    spent = [round(end - begun, 1) for begun, end in itertools.pairwise(times)]
+    made.seconds = dict(zip(("import", "train", "replay", "in_process"), spent, strict=True))
+    return made
+
+
+def knowledge(scored: Sequence[Scored], settings: Settings, partitions: int) -> list[Read]:
+    """What each live answer says it was made from."""
+    people = People(signing_key(settings), partitions)
+    return [_read(it, people, partitions) for it in scored]
+
+
+def _read(scored: Scored, people: People, partitions: int) -> Read:
+    rating, slate = scored.step.rating, scored.slate
+    who, position = people.user(rating.user_id), slate.freshness.position
+    tables = tuple(int(part) for part in slate.served_by.tables.split("."))
+    return Read(
+        item_id=rating.item_id,
+        person=who.pseudonym,
+        partition=who.partition,
+        now=rating.at,
+        offset=Position.parse(position).offset + 1 if position else 0,
+        # before the first publication the version is "0"
+        tables=tables if len(tables) == partitions else (0,) * partitions,
+    )
+
+
+def lost(log: Log, planned: Schedule, outcome: Outcome) -> Counter[str]:
+    """Events that were acknowledged and are not in the log, and records that do not decode."""
+    ids = {e.event_id for records in log.events for _, _, e in records if isinstance(e, Action)}
+    sent = [*planned.history, *(step.rating for step in planned.steps)]
+    missing = sum(rating.body["event_id"] not in ids for rating in sent)
+    return +Counter({"event: lost": missing, "record: undecodable": log.undecodable})
+
+
+def _unknown(log: Log) -> int:
+    return sum(
+        not event.known
+        for records in log.events
+        for _, _, event in records
+        if isinstance(event, Action)
+    )

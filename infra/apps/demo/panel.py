@@ -1,0 +1,122 @@
+"""The demo's minute of traffic, live: a panel at a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from infra.apps.demo import experiment as demo_experiment
+from infra.apps.demo.experiment import CONTROL, TREATMENT, Metric, Metrics
+from infra.apps.demo.numbers import percentiles
+from infra.apps.demo.seen import Seen
+from infra.client.http import Broken, Client
+from infra.terminal.text import table
+
+if TYPE_CHECKING:
+    from infra.terminal.progress import Said
+
+EVERY_SECONDS: Final = 0.5
+LINES_SECONDS: Final = 15.0
+
+
+async def watch(client: Client, seen: Seen, say: Said) -> None:
+    """Shows how it goes, again and again, until it is cancelled."""
+    if say.console.is_terminal:
+        with Live(console=say.console, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(panel(seen, await _metrics(client)), refresh=True)
+                await asyncio.sleep(EVERY_SECONDS)
+    while True:
+        await asyncio.sleep(LINES_SECONDS)
+        say(f"  {line(seen, await _metrics(client))}")
+
+
+async def _metrics(client: Client) -> Metrics:
+    try:
+        return await demo_experiment.metrics(client) or Metrics()
+    except Broken:
+        return Metrics()
+
+
+def panel(seen: Seen, told: Metrics) -> Group:
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        f"{seen.people:,} simulated people",
+        ProgressBar(total=seen.seconds, completed=seen.elapsed, width=24),
+        f"{seen.elapsed:.0f} of {seen.seconds:.0f} s",
+    )
+    words = [" · ".join(part) for part in (rates(seen), reach(seen))]
+    return Group(head, *map(Text, words), as_table("", seen, told), Text(lift(told)))
+
+
+def line(seen: Seen, told: Metrics) -> str:
+    """The same in words."""
+    parts = [f"{seen.elapsed:.0f} s: {', '.join(rates(seen))}"]
+    for name in (CONTROL, TREATMENT) if told.variants else ():
+        ctr, truly = told.of(name).ctr, seen.variants[name].true_ctr
+        parts.append(f"{name} {rate(ctr)} ({interval(ctr)}), truly {truly:.2%}")
+    return "; ".join([*parts, ", ".join(reach(seen))])
+
+
+def rates(seen: Seen) -> list[str]:
+    seconds = seen.elapsed or 1.0
+    found = [f"{seen.slates / seconds:,.0f} slates/s", f"{seen.events / seconds:,.0f} events/s"]
+    if seen.freshness_ms:
+        fresh = percentiles(seen.freshness_ms, 50, 99)
+        found.append(
+            f"a click is in the next slate after {fresh['p50']:.0f} ms (p99 {fresh['p99']:.0f})"
+        )
+    return found
+
+
+def reach(seen: Seen) -> list[str]:
+    return [
+        f"{seen.coverage:.0%} of the catalogue shown",
+        f"{seen.explored_share:.1%} of slots explored",
+        f"{seen.errors.total()} errors",
+    ]
+
+
+def as_table(title: str, seen: Seen, told: Metrics) -> Table:
+    """Both variants as the API counts them, and beside it what is true of them."""
+    rows = []
+    for name in (CONTROL, TREATMENT):
+        held, truth = told.of(name), seen.variants.get(name)
+        counts = [f"{held.counts.get(it, 0):,}" for it in ("served", "clicked", "converted")]
+        truly = f"{truth.true_ctr:.2%}" if truth else ""
+        rows.append((name, f"{held.units:,}", *counts, rate(held.ctr), interval(held.ctr), truly))
+    columns = ("variant", "#people", "#served", "#clicked", "#bought", "#CTR", "#95 %", "#truly")
+    return table(title, columns, rows)
+
+
+def rate(metric: Metric) -> str:
+    return "" if metric.value is None else f"{metric.value:.2%}"
+
+
+def interval(metric: Metric) -> str:
+    """
+    >>> interval(Metric(0.05, (0.04, 0.06)))
+    '4.0 to 6.0%'
+    """
+    if metric.ci is None:
+        return ""
+    low, high = metric.ci
+    return f"{100 * low:.1f} to {high:.1%}"
+
+
+def lift(told: Metrics) -> str:
+    """
+    >>> lift(Metrics())
+    ''
+    """
+    found = told.lift
+    if found.lift is None:
+        return ""
+    between = f" (95 %: {found.ci[0]:+.0%} to {found.ci[1]:+.0%})" if found.ci else ""
+    return f"{TREATMENT} over {CONTROL}: {found.lift:+.0%} clicks a slot{between}"

@@ -1,0 +1,211 @@
+"""The demo's minute of traffic: simulated people read, look, click and buy through the HTTP API.
+
+Their days pass in seconds, so that a minute is some days of them; each session is slates one after
+the other, every one of which knows what was clicked on the one before (`after`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from infra.apps.demo.audience import Audience
+from infra.apps.demo.seen import Seen
+from infra.apps.evaluate.live import COUNT, MOST_WAIT_MS, PAUSES, Pace
+from infra.client.http import Answer, Broken, Client
+from models.simulator import Look
+
+RATE: Final = 80.0
+"""Slates a second that they ask for together."""
+SLATES: Final = 5
+"""Slates of a session, on average."""
+PAUSE: Final = 0.2
+"""Seconds between two slates of a session, on average."""
+PROBED: Final = 0.2
+"""Of the slates with a click and one after it, the share of which the next read comes at once."""
+PLACEMENT: Final = "home"
+EVENTS: Final = "/v1/events"
+
+
+class Item(msgspec.Struct):
+    item_id: str
+    explore: bool = False
+
+
+class Assigned(msgspec.Struct):
+    id: str
+    variant: str
+
+
+class ServedBy(msgspec.Struct):
+    experiments: list[Assigned] = []
+
+
+class Freshness(msgspec.Struct):
+    stale: bool = False
+
+
+class Slate(msgspec.Struct):
+    """What they need of an answer (API.md)."""
+
+    slate_id: str
+    items: list[Item]
+    served_by: ServedBy
+    freshness: Freshness = msgspec.field(default_factory=Freshness)
+
+    @property
+    def variant(self) -> str:
+        """ "" in no experiment."""
+        return next((it.variant for it in self.served_by.experiments), "")
+
+
+class Drive:
+    """Everybody's sessions over `client`, for `seconds`."""
+
+    def __init__(self, client: Client, audience: Audience, seconds: float, seed: int) -> None:
+        self.seen = Seen(len(audience.names), seconds, len(audience.item_ids))
+        self._client, self._audience, self._seconds = client, audience, seconds
+        self._pace, self._chance = Pace(RATE), random.Random(seed)
+        self._day = len(audience.names) * SLATES / RATE
+        """Seconds of a day in which everybody has one session on average."""
+        self._positions: dict[int, str] = {}
+
+    async def run(self) -> Seen:
+        self.seen.began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for person in range(len(self._audience.names)):
+                tasks.create_task(self._live(person))
+        return self.seen
+
+    @property
+    def _over(self) -> bool:
+        return time.monotonic() - self.seen.began >= self._seconds
+
+    async def _live(self, person: int) -> None:
+        apart = self._day / self._audience.people.activity[person]
+        while True:
+            left = self.seen.began + self._seconds - time.monotonic()
+            wait = self._chance.expovariate(1 / apart)
+            if wait >= left:
+                return
+            await asyncio.sleep(wait)
+            await self._session(person)
+
+    async def _session(self, person: int) -> None:
+        day = (time.monotonic() - self.seen.began) / self._day
+        slates, clicked_at = self._audience.people.start(person, day), None
+        for _ in range(slates):
+            await self._pace.turn()
+            if self._over:
+                return
+            if (answer := await self._read(person)) is None:
+                return
+            slate = msgspec.json.decode(answer.body, type=Slate)
+            if clicked_at is not None and not slate.freshness.stale:
+                self.seen.freshness_ms.append((answer.ended - clicked_at) * 1000)
+            look = self._look(person, slate)
+            sent = await self._tell(person, slate, look)
+            probed = look.clicked.any() and self._chance.random() < PROBED
+            clicked_at = sent if probed else None
+            if not probed:
+                await asyncio.sleep(self._chance.expovariate(1 / PAUSE))
+
+    async def _read(self, person: int) -> Answer | None:
+        name = quote(self._audience.names[person], safe="")
+        target = f"/v1/recommendations?user_id={name}&placement={PLACEMENT}&count={COUNT}"
+        if position := self._positions.get(person):
+            target += f"&after={quote(position)}&max_wait_ms={MOST_WAIT_MS}"
+        try:
+            answer = await self._client.get(target)
+        except Broken as error:
+            self.seen.errors[f"read: {error}"] += 1
+            return None
+        if answer.status != 200:
+            self.seen.errors[f"read: {answer.problem}"] += 1
+            return None
+        return answer
+
+    def _look(self, person: int, slate: Slate) -> Look:
+        slots = [self._audience.slots[item.item_id] for item in slate.items]
+        look = self._audience.people.look(person, slots)
+        tally = self.seen.variants[slate.variant]
+        tally.slates += 1
+        tally.served += len(slots)
+        tally.displayed += int(look.examined.sum())
+        tally.clicked += int(look.clicked.sum())
+        tally.converted += int(look.bought.sum())
+        tally.explored += sum(item.explore for item in slate.items)
+        tally.expected += float(look.expected.sum())
+        tally.people.add(person)
+        self.seen.shown.update(item.item_id for item in slate.items)
+        if slate.freshness.stale:
+            self.seen.errors["read: stale"] += 1
+        return look
+
+    async def _tell(self, person: int, slate: Slate, look: Look) -> float | None:
+        """Sends what they did until it is acknowledged; answers when its first byte left."""
+        events = told(self._audience.names[person], slate, look)
+        if not events:
+            return None
+        first = time.perf_counter()
+        for n, pause in enumerate(PAUSES):
+            try:
+                answer = await self._client.post(EVENTS, {"events": events})
+                last = answer.problem
+            except Broken as error:
+                answer, last = None, str(error)
+            if answer and answer.status == 202:
+                # none: it waits in a spool, and there is nothing to read after
+                for at in answer.json()["positions"]:
+                    self._positions[person] = at
+                self.seen.events += len(events)
+                return answer.began if n == 0 else first
+            self.seen.errors[f"events: {last}"] += 1
+            await asyncio.sleep(pause)
+        self.seen.errors["events: lost"] += len(events)
+        return None
+
+
+def told(name: str, slate: Slate, look: Look) -> list[dict[str, Any]]:
+    """The events of a look; their ids make each count once."""
+    did = (("display", look.examined), ("click", look.clicked), ("purchase", look.bought))
+    return [
+        {
+            "event_id": f"{slate.slate_id}-{rank}-{action}",
+            "user_id": name,
+            "item_id": item.item_id,
+            "action": action,
+            "slate_id": slate.slate_id,
+            "rank": rank,
+        }
+        for rank, item in enumerate(slate.items, 1)
+        for action, mask in did
+        if mask[rank - 1]
+    ]
+
+
+async def act(
+    url: str,
+    token: str,
+    audience: Audience,
+    seconds: float,
+    seed: int,
+    watch: Callable[[Client, Seen], Awaitable[None]],
+) -> Seen:
+    """Lets everybody live for `seconds`; `watch(client, seen)` is awaited beside it and then ended."""
+    async with Client(url, token) as client:
+        drive = Drive(client, audience, seconds, seed)
+        watching = asyncio.ensure_future(watch(client, drive.seen))
+        try:
+            return await drive.run()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching

@@ -1,0 +1,136 @@
+"""The demo's course: a system from nothing, measured; one person's story; a crowd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from infra.apps.demo import crowd, panel, story, words
+from infra.apps.demo import report as reports
+from infra.apps.demo.measure import measure
+from infra.apps.demo.report import Report
+from infra.apps.evaluate.schedule import Schedule, schedule
+from infra.datasets.movielens import Catalogue
+from infra.local import home
+from infra.local.system import System, running
+from infra.terminal.progress import Said
+
+OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL")
+"""The demo starts from nothing, so on a broker and a Redis of its own."""
+
+
+def run(
+    found: Catalogue,
+    data_dir: Path,
+    say: Said,
+    *,
+    sample: int,
+    rate: float,
+    population: int,
+    seconds: float,
+    limit: int | None,
+    stay: bool,
+) -> None:
+    """The whole demo on the data `found`, and its report.json. Errors: `home.Unusable`, RuntimeError."""
+    began = time.monotonic()
+    planned = schedule(found.ratings, sample=sample, limit=limit)
+    say.head("Data", found.source)
+    say(
+        f"  {len(found.items):,} films; {len(planned.history):,} ratings are history,"
+        f" {len(planned.steps):,} are replayed, {len(planned.scored):,} of them are targets"
+    )
+    path = data_dir / "report.json"
+    with _system(data_dir / "system", say) as system:
+        report = measure(system, found, planned, rate, say)
+        reports.write(path, report)  # what comes after it can fail without it
+        _tell(report, found, planned, say)
+        _story(system, found, planned, say)
+        if population:
+            _crowd(system, found, population, seconds, report, say)
+        report.seconds["total"] = round(time.monotonic() - began, 1)
+        reports.write(path, report)
+        say(f"Report: {path}, after {report.seconds['total']:.0f} s")
+        if stay:
+            _stay(system, say)
+
+
+@contextmanager
+def _system(directory: Path, say: Said) -> Iterator[System]:
+    """A new system in `directory`, from nothing. Errors: `home.Unusable`, RuntimeError."""
+    if up := home.read(directory):
+        raise home.Unusable(
+            f"a demo is still up in {directory} (process {up.pid}): stop that one first (Ctrl-C)"
+        )
+    if given := [name for name in OWN if os.environ.pop(name, None)]:
+        say(f"  {' and '.join(given)} left alone: the demo has its own")
+    if directory.exists():
+        shutil.rmtree(directory)
+    began = time.monotonic()
+    with running(directory) as system:
+        say.head("System", f"up in {time.monotonic() - began:.1f} s at {system.url}")
+        yield system
+
+
+def _tell(report: Report, found: Catalogue, planned: Schedule, say: Said) -> None:
+
+    say()
+    say(reports.as_table(report))
+    real = found.source.startswith("MovieLens")
+    for sentence in (
+        words.verdict(report),
+        words.release(report),
+        words.flatters(planned, real),
+        words.speed(report),
+    ):
+        say(sentence)
+
+
+def _story(system: System, found: Catalogue, planned: Schedule, say: Said) -> None:
+
+    ratings = [*planned.history, *(step.rating for step in planned.steps)]
+    told = asyncio.run(story.tell(system.url, system.settings.token, ratings))
+    before, after = story.words(told, found)
+    say()
+    say.head("One person", before)
+    for shown in story.as_tables(told, found):
+        say(shown)
+    say(after)
+
+
+def _crowd(
+    system: System, found: Catalogue, count: int, seconds: float, report: Report, say: Said
+) -> None:
+    """After the story: from here on home is an experiment, and half of all people see the popular."""
+
+    say()
+    say.head("Many people", words.BEFORE_CROWD.format(count=count, seconds=seconds))
+    say(f"  beside it: `freshet tail experiments --data-dir {system.directory}`")
+    began = time.monotonic()
+    lived = crowd.live(system, found, count, seconds, say)
+    crowd.add(report, lived)
+    report.seconds["population"] = round(time.monotonic() - began, 1)
+    say()
+    say(panel.as_table("Click rates, as the experiment counted them", lived.seen, lived.told))
+    for sentence in words.crowd(report):
+        say(sentence)
+
+
+def _stay(system: System, say: Said) -> None:
+    """Until Ctrl-C, or until the system has gone."""
+    say()
+    say.head(
+        "Up",
+        f"open {system.url}/docs and try it; `freshet status --data-dir"
+        f" {system.directory}` shows how it does. Ctrl-C stops it.",
+    )
+    try:
+        while system.process.poll() is None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        say("stopping")

@@ -1,0 +1,138 @@
+"""One person: a list, a click, the list 20 ms later, with the reasons."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+from rich.table import Table
+
+from infra.client.http import Client
+from infra.datasets.movielens import Catalogue, Rating
+from infra.terminal.text import table
+
+PAUSE: Final = 0.02
+CLICKED: Final = "▸"
+NEW: Final = "+"
+LIKED: Final = 10
+"""So many likes make somebody worth a story."""
+
+
+class NoStory(RuntimeError):
+    """The system did not answer; the text says what it answered."""
+
+
+class Reason(msgspec.Struct):
+    text: str
+
+
+class Item(msgspec.Struct):
+    item_id: str
+    reason: Reason | None = None
+
+
+class Slate(msgspec.Struct):
+    items: list[Item]
+
+
+class Story(NamedTuple):
+    """`later_ms`: from the click's first byte to the end of the second list."""
+
+    user: str
+    liked: tuple[str, ...]
+    clicked: str
+    before: list[Item]
+    after: list[Item]
+    later_ms: float
+
+    @property
+    def new(self) -> set[str]:
+        return {it.item_id for it in self.after} - {it.item_id for it in self.before}
+
+
+def somebody(ratings: Sequence[Rating]) -> str:
+    """The latest person with `LIKED` likes; the latest of all where nobody has so many."""
+    likes: dict[str, int] = {}
+    for rating in reversed(ratings):
+        likes[rating.user_id] = likes.get(rating.user_id, 0) + (rating.action == "like")
+        if likes[rating.user_id] == LIKED:
+            return rating.user_id
+    return ratings[-1].user_id
+
+
+async def tell(url: str, token: str, ratings: Sequence[Rating]) -> Story:
+    """Clicks the last film of somebody's list. Errors: `NoStory`, `http.Broken`."""
+    user = somebody(ratings)
+    liked = [it.item_id for it in ratings if it.user_id == user and it.action == "like"]
+    target = f"/v1/recommendations?user_id={quote(user, safe='')}&count=10"
+    async with Client(url, token, connections=1) as client:
+        before = await _list(client, target)
+        if not before:
+            raise NoStory("the list is empty")
+        clicked = before[-1].item_id
+        event = {
+            "event_id": f"story-{user}-{clicked}",
+            "user_id": user,
+            "item_id": clicked,
+            "action": "click",
+        }
+        answer = await client.post("/v1/events", event)
+        if answer.status != 202:
+            raise NoStory(f"the click was answered {answer.status}")
+        if not (positions := answer.json()["positions"]):
+            raise NoStory("the click waits in a spool: the broker is away")
+        await asyncio.sleep(PAUSE)
+        again = await client.get(f"{target}&after={quote(positions[0])}")
+        after = _items(again.status, again.body)
+    later = (again.ended - answer.began) * 1000
+    return Story(user, tuple(liked[-3:]), clicked, before, after, later)
+
+
+async def _list(client: Client, target: str) -> list[Item]:
+    answer = await client.get(target)
+    return _items(answer.status, answer.body)
+
+
+def _items(status: int, body: bytes) -> list[Item]:
+    if status != 200:
+        raise NoStory(f"the list was answered {status}")
+    return msgspec.json.decode(body, type=Slate).items
+
+
+def as_tables(story: Story, catalogue: Catalogue) -> tuple[Table, Table]:
+    """The list before the click and the list after it."""
+    titles = {it.item_id: it.title or it.item_id for it in catalogue.items}
+
+    def made(title: str, items: list[Item], marked: set[str], mark: str) -> Table:
+        rows = [
+            (
+                rank,
+                mark if it.item_id in marked else "",
+                titles.get(it.item_id, it.item_id),
+                it.reason.text if it.reason else "",
+            )
+            for rank, it in enumerate(items, 1)
+        ]
+        return table(title, ("#", " ", "film", "why"), rows)
+
+    later = f"{story.later_ms:.0f} ms after the click"
+    return (
+        made("before", story.before, {story.clicked}, CLICKED),
+        made(later, story.after, story.new, NEW),
+    )
+
+
+def words(story: Story, catalogue: Catalogue) -> tuple[str, str]:
+    """What to say before the table, and after it."""
+    titles = {it.item_id: it.title or it.item_id for it in catalogue.items}
+    liked = ", ".join(titles.get(it, it) for it in reversed(story.liked)) or "nothing yet"
+    clicked = titles.get(story.clicked, story.clicked)
+    before = f"Person {story.user} liked, last: {liked}. Now they click {clicked} ({CLICKED})."
+    because = sum(clicked in (it.reason.text if it.reason else "") for it in story.after)
+    after = (
+        f"{len(story.new)} of {len(story.after)} are new ({NEW}), {because} because of that click."
+    )
+    return before, after

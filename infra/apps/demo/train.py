@@ -1,0 +1,83 @@
+"""The demo's release: learnt from the imported history, judged, and where it may be, served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import uvloop
+
+from infra.apps.demo.wait import everywhere
+from infra.apps.train import publish
+from infra.apps.train.log import TooLittle
+from infra.client.http import Answer
+from infra.terminal.progress import Quiet
+from models.evaluation.gate import RANKER
+from models.release.artefact import load
+from models.release.release import Release
+
+if TYPE_CHECKING:
+    from infra.apps.train.run import Made
+    from infra.local.system import System
+    from infra.terminal.progress import Said
+
+
+class Trained(msgspec.Struct, kw_only=True):
+    """`id` "": nothing serves but what is built in. `ranker`: refused means that it was below the best
+    there is without it, so the release goes without. `gate` says of each part what it was judged by,
+    `ndcg_at_10` and `hit_rate_at_10` of each arm, on `judged` choices held out of the history's end.
+    """
+
+    id: str
+    ranker: Literal["released", "refused", "none"]
+    gate: dict[str, str]
+    ndcg_at_10: dict[str, float] = {}
+    hit_rate_at_10: dict[str, float] = {}
+    judged: int = 0
+
+
+class _Status(msgspec.Struct):
+    release: str
+
+
+def serve(system: System, say: Said) -> Trained:
+    """Trains on what was imported, and lets every worker serve it. Errors: as `publish.train`."""
+    try:
+        with say.work("learn a release of it, and judge it"):
+            made, release = publish.train(system.settings, Quiet(say.console))
+    except TooLittle as error:
+        say(f"  no release: {error}")
+        return Trained(id="", ranker="none", gate={"data": str(error)})
+
+    def serves(answer: Answer) -> bool:
+        told = msgspec.json.decode(answer.body, type=_Status) if answer.status == 200 else None
+        return told is not None and told.release == release
+
+    url, token = system.url, system.settings.token
+    uvloop.run(everywhere(url, token, "/v1/status", serves, f"release {release}"))
+    told = trained(made, release)
+    say(f"  {words(told)}")
+    return told
+
+
+def words(told: Trained) -> str:
+    """Which release serves, and with or without a ranker."""
+    verdict, _, figures = told.gate[RANKER].partition(": ")
+    ranker = "with its ranker" if verdict == "released" else "its ranker is NOT RELEASED"
+    return f"release {told.id} serves, {ranker}: {figures}, on {told.judged:,} choices held out"
+
+
+def trained(made: Made, release: str) -> Trained:
+    return Trained(
+        id=release,
+        ranker="released" if made.model is not None else "refused",
+        gate={name: f"{it.outcome}: {it.why}" for name, it in made.verdicts.items()},
+        ndcg_at_10={name: arm.ndcg for name, arm in made.arms.items()},
+        hit_rate_at_10={name: arm.hit_rate for name, arm in made.arms.items()},
+        judged=made.choices["judged"],
+    )
+
+
+def held(system: System, told: Trained) -> Release | None:
+    """What serves, for whoever decides in process."""
+    return load(system.settings.releases / told.id) if told.id else None

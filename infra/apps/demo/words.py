@@ -1,0 +1,182 @@
+"""What the demo's figures mean, in sentences made from the data at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from infra.apps.demo.experiment import CONTROL, TREATMENT
+from infra.apps.demo.figures import Experiment
+from infra.apps.demo.report import Report
+from infra.apps.evaluate.schedule import Schedule
+from infra.datasets.movielens import Rating
+
+BEFORE_CROWD: Final = (
+    "{count:,} simulated people, whose tastes we know and the system does not, live with it for"
+    " {seconds:g} s: half of them see what is popular, half what is theirs."
+)
+
+
+class Pace(NamedTuple):
+    """How people rate. `median_gap`: s between two ratings of a person; `within_minute`: share of
+    such gaps up to 60 s; `newcomers` of `people` in the replay have no rating before it."""
+
+    median_gap: float
+    within_minute: float
+    newcomers: int
+    people: int
+
+
+def pace(schedule: Schedule) -> Pace:
+    ratings = [*schedule.history, *(step.rating for step in schedule.steps)]
+    gaps = _gaps(ratings)
+    before = {it.user_id for it in schedule.history}
+    people = {step.rating.user_id for step in schedule.steps}
+    return Pace(
+        float(np.median(gaps)) if len(gaps) else 0.0,
+        float(np.mean(gaps <= 60)) if len(gaps) else 0.0,
+        len(people - before),
+        len(people),
+    )
+
+
+def _gaps(ratings: Sequence[Rating]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    last: dict[str, int] = {}
+    gaps = []
+    for rating in ratings:
+        if rating.user_id in last:
+            gaps.append((rating.at - last[rating.user_id]) / 1000)
+        last[rating.user_id] = rating.at
+    return np.array(gaps)
+
+
+def flatters(schedule: Schedule, real: bool) -> str:
+    """Why fresh looks so good here."""
+    if not real:
+        return (
+            "These people are made up, and made to come in sittings on one theme: the figures show"
+            " that the machinery works, not what anybody would feel."
+        )
+    held = pace(schedule)
+    return (
+        "MovieLens flatters freshness: ratings are typed in sittings (the median gap between two of"
+        f" a person is {held.median_gap:.0f} s, {held.within_minute:.0%} follow within a minute, and"
+        f" {held.newcomers} of the {held.people} people replayed have no rating before), so the next"
+        " one is largely the next title on the site's own list. The gain shows that the machinery"
+        " works, not what a viewer would feel."
+    )
+
+
+def verdict(report: Report) -> str:
+    hits = report.hit_rate_at_10
+    times = [
+        f"{hits['fresh'] / hits[arm]:.1f} times {arm}" for arm in ("popular", "frozen") if hits[arm]
+    ]
+    same = (
+        f"all {report.targets:,} live answers came out the same in process, id by id"
+        if report.in_process_equals_live
+        else f"{report.in_process_differs} of {report.targets:,} live answers came out different"
+        " in process"
+    )
+    if not times:  # no ratio to nothing
+        return f"fresh hits {hits['fresh']:.1%}, popular and frozen nothing; {same}."
+    return f"fresh is {' and '.join(times)}; {same}."
+
+
+def release(report: Report) -> str:
+    """What the release is worth on this sample, for better or worse."""
+    told, hits, gains = report.release, report.hit_rate_at_10, report.ndcg_at_10
+    if told is None or not told.id:
+        return "There is no release: what serves is what is built in."
+    word = "LOSES" if gains["fresh"] < gains["untrained"] else "holds"
+    without = "" if told.ranker == "released" else " It has no ranker: that was refused."
+    return (
+        f"Release {told.id} {word} on this sample: NDCG@10 {gains['fresh']:.4f} against"
+        f" {gains['untrained']:.4f} without it, HR@10 {hits['fresh']:.4f} against"
+        f" {hits['untrained']:.4f}.{without}"
+    )
+
+
+def speed(report: Report) -> str:
+    fresh, read = report.freshness_ms, report.read_ms
+    return (
+        f"{report.events:,} events at {report.events_per_s:,.0f}/s; an event is in the next answer"
+        f" after {fresh['p50']:.0f} ms (p99 {fresh['p99']:.0f}), a read takes {read['p50']:.1f} ms"
+        f" (p95 {read['p95']:.1f}, p99 {read['p99']:.1f}). {errors(report)}"
+    )
+
+
+def errors(report: Report) -> str:
+    """How many, of which kinds; a read that failed leaves its target out of the table."""
+    told = _errors(report.errors_by_kind)
+    return f"{told} Targets without an answer are not in the table." if report.errors else told
+
+
+def _errors(kinds: Mapping[str, int]) -> str:
+    if not kinds:
+        return "No errors."
+    listed = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.items())
+    return f"{sum(kinds.values()):,} ERRORS: {listed}."
+
+
+def crowd(report: Report) -> list[str]:
+    """What came of the experiment, without hiding where it came to nothing."""
+    held, people = report.experiment, report.population
+    if held is None or people is None:
+        return []
+    fresh = people.freshness_ms
+    return [
+        winner(held),
+        counts(held),
+        f"{people.slates:,} slates at {people.slates_per_s:,.0f}/s, {people.events:,} events at"
+        f" {people.events_per_s:,.0f}/s; a click was in the next slate after {fresh['p50']:.0f} ms"
+        f" (p99 {fresh['p99']:.0f}). They were shown {report.coverage or 0:.0%} of the catalogue;"
+        f" exploration drew {report.explored_share or 0:.1%} of all slots. {_errors(people.errors_by_kind)}",
+        honest(held),
+    ]
+
+
+def winner(held: Experiment) -> str:
+    if held.lift is None or held.lift_ci is None:
+        return "The experiment has no lift to tell: too little happened."
+    low, high = held.lift_ci
+    between = f"{held.lift:+.0%} clicks a slot (95 %: {low:+.0%} to {high:+.0%})"
+    truly = "" if held.true_lift is None else f"; its true lift is {held.true_lift:+.0%}"
+    if low > 0:
+        return f"{TREATMENT} beats {CONTROL}: {between}{truly}."
+    if high < 0:
+        return f"{TREATMENT} LOSES to {CONTROL} here: {between}{truly}."
+    return f"So few clicks can't tell {TREATMENT} from {CONTROL}: {between}{truly}."
+
+
+def honest(held: Experiment) -> str:
+    """What these figures are good for."""
+    spans = [(it.ci, it.true_ctr) for it in held.variants] + [(held.lift_ci, held.true_lift)]
+    inside = all(ci and truth is not None and ci[0] <= truth <= ci[1] for ci, truth in spans)
+    level = "The level of these rates is the simulator's and means nothing;"
+    if inside:
+        return (
+            f"{level} that the true ones lie in their intervals shows that the experiment measures"
+            " what is there."
+        )
+    return f"{level} NOT all true ones lie in their intervals: by chance one in twenty does not."
+
+
+def counts(held: Experiment) -> str:
+    if held.counts_match:
+        served, clicked = (
+            sum(getattr(it, state) for it in held.variants) for state in ("served", "clicked")
+        )
+        return (
+            f"What the API counted is what was sent, slot by slot: {served:,} served,"
+            f" {clicked:,} clicked."
+        )
+    differ = [
+        f"{arm.variant} {state}: {getattr(arm, state):,} counted, {sent:,} sent"
+        for arm in held.variants
+        for state, sent in held.sent[arm.variant].items()
+        if getattr(arm, state) != sent
+    ]
+    return f"What the API counted is NOT what was sent: {'; '.join(differ)}."

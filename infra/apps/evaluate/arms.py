@@ -1,0 +1,208 @@
+"""The same recommender on other knowledge, in process: what would each arm have shown?
+
+Every arm is asked for the same targets, at the same times, by the same `decide` under the same
+recipe and cap, and is spared what the person had just before (with fresh knowledge of that, also
+where the rest is stale: else an arm would be charged for repeating what nobody can take again).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from flows.offline.history import Cut, Facts, Log, State, by_time, fold
+from infra.apps.evaluate.live import COUNT, PLACEMENT
+from infra.settings import Settings
+from models.aggregates.tables import Tables as Sums
+from models.release.release import Release
+from schemas.event import Action
+from serving.decide import offline
+from serving.decide.case import Ask, World
+from serving.decide.decide import decide
+from serving.decide.person import NOBODY, Person, of_log
+from serving.world.placements import BUILT_IN
+from serving.world.tables import Tables
+
+LATE_MS: Final = 60_000
+Progress = Callable[[int], None]
+Ids = tuple[str, ...]
+
+
+class Read(NamedTuple):
+    """One answer of the running system: to whom, when, from what knowledge.
+
+    `offset`: the partition's records before it are in it. `tables`: the vector it was served by.
+    """
+
+    item_id: str
+    """The target: what the person chose next."""
+    person: str
+    partition: int
+    now: int
+    offset: int
+    tables: tuple[int, ...]
+
+
+class Arms(NamedTuple):
+    """For each read, in their order, what each arm shows. `eligible`: how many films the person
+    could have been shown, for the arm that draws them blindly."""
+
+    fresh: list[Ids]
+    untrained: list[Ids]
+    popular: list[Ids]
+    frozen: list[Ids]
+    late_60s: list[Ids]
+    eligible: list[int]
+
+
+class Known(NamedTuple):
+    """A person at a read, as each arm knows them."""
+
+    fresh: Person
+    late: Person
+    frozen: Person
+
+
+class Shelf:
+    """A world whose tables go forward through `facts`, to any place in them."""
+
+    def __init__(self, world: World, facts: Sequence[Facts]) -> None:
+        """`world`: its catalogue and recipe count, its tables do not."""
+        self._facts, self._sums, self._version = facts, Sums(len(facts)), 0
+        self.world = replace(world, tables=Tables(world.items))
+
+    def go_to(self, places: Sequence[int]) -> None:
+        """The tables now hold exactly the facts before `places`, one a part; never back."""
+        if list(places) == self._sums.positions:
+            return
+        for part, (here, there) in enumerate(zip(self._sums.positions, places, strict=True)):
+            if there < here:
+                raise ValueError("tables go forward only")
+            self._sums.apply(part, self._facts[part].entry(here, there))
+        self._version += 1
+        self.world.tables.apply(self._sums.publish(self._version))
+
+    def show(self, person: Person, now: int, trained: bool = True) -> Ids:
+        """`trained` False: as without a release."""
+        world = self.world if trained else replace(self.world, release=None, space=None)
+        decision = decide(person, world, Ask(now=now, count=COUNT), "none")
+        return tuple(item.item_id for item in decision.items)
+
+
+def play(
+    log: Log,
+    reads: Sequence[Read],
+    split: Sequence[int],
+    settings: Settings,
+    progress: Progress = lambda count: None,
+    release: Release | None = None,
+) -> Arms:
+    """Every arm's answer to every read, by `release`. `split[p]`: the offset at which the history
+    ended.
+
+    `progress` is called with how many decisions came since the last call.
+    """
+    people, facts = _people(log, reads, split, settings)
+    recipe, exact = BUILT_IN[PLACEMENT], settings.exact_search
+    world = offline.world(log.items, recipe=recipe, release=release, exact=exact)
+    every = range(len(reads))
+    by_tables = sorted(every, key=lambda n: sum(reads[n].tables))
+    by_now = sorted(every, key=lambda n: reads[n].now)
+    shelf = Shelf(world, facts)
+    fresh: dict[int, Ids] = {}
+    untrained: dict[int, Ids] = {}
+    popular: dict[int, Ids] = {}
+    for n in by_tables:
+        person, now = people[n].fresh, reads[n].now
+        shelf.go_to(reads[n].tables)
+        fresh[n] = shelf.show(person, now)
+        untrained[n] = shelf.show(person, now, trained=False)
+        popular[n] = shelf.show(NOBODY._replace(seen=person.seen), now)
+        progress(3)
+    shelf = Shelf(world, facts)
+    shelf.go_to(split)
+    frozen: dict[int, Ids] = {}
+    for n in every:
+        frozen[n] = shelf.show(people[n].frozen, reads[n].now)
+        progress(1)
+    shelf, times = Shelf(world, [by_time(facts)]), in_time_order(facts)
+    late: dict[int, Ids] = {}
+    for n in by_now:
+        shelf.go_to([bisect_left(times, _minute(reads[n].now) // 1000)])
+        late[n] = shelf.show(people[n].late, reads[n].now)
+        progress(1)
+
+    def in_order(shown: dict[int, Ids]) -> list[Ids]:
+        return [shown[n] for n in every]
+
+    return Arms(
+        fresh=in_order(fresh),
+        untrained=in_order(untrained),
+        popular=in_order(popular),
+        frozen=in_order(frozen),
+        late_60s=in_order(late),
+        eligible=[world.items.count - len(np.unique(it.fresh.seen)) for it in people],
+    )
+
+
+def in_time_order(facts: Sequence[Facts]) -> list[int]:
+    """Times of all facts, ascending, in seconds."""
+    return sorted(second for part in facts for second in part.actions.time.tolist())
+
+
+def _minute(now: int) -> int:
+    return now // LATE_MS * LATE_MS
+
+
+def _people(
+    log: Log, reads: Sequence[Read], split: Sequence[int], settings: Settings
+) -> tuple[list[Known], list[Facts]]:
+    histories = _histories(log)
+    wanted = [Cut(read.partition, read.offset, read.person) for read in reads]
+    offsets = [
+        sorted({cut.offset for cut in wanted if cut.partition == p}) for p in range(len(split))
+    ]
+    cuts = [
+        (
+            cut,
+            cut._replace(offset=_late(histories[cut.person], read.now, offsets[cut.partition])),
+            cut._replace(offset=split[cut.partition]),
+        )
+        for cut, read in zip(wanted, reads, strict=True)
+    ]
+    states, facts = fold(log, [cut for three in cuts for cut in three], settings)
+    people = []
+    for fresh, late, frozen in cuts:
+        now = _person(states[fresh])
+        stale = (_person(states[cut])._replace(seen=now.seen) for cut in (late, frozen))
+        people.append(Known(now, *stale))
+    return people, facts
+
+
+def _person(state: State) -> Person:
+    return of_log(*state)
+
+
+def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:
+    """(time, offset) of what each person did, in the order of the log."""
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for records in log.events:
+        for offset, _, event in records:
+            if isinstance(event, Action):
+                found[event.person].append((event.occurred_at, offset))
+    return found
+
+
+def _late(history: Sequence[tuple[int, int]], now: int, offsets: Sequence[int]) -> int:
+    """An offset at which all is in that they did before the minute of `now` began, and no more:
+    one of `offsets` where one lies there, which spares a cut."""
+    done = bisect_left(history, (_minute(now), -1))
+    first = history[done - 1][1] + 1 if done else 0
+    end = history[done][1] if done < len(history) else first
+    at = bisect_left(offsets, first)
+    return offsets[at] if at < len(offsets) and offsets[at] <= end else first

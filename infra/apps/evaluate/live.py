@@ -1,0 +1,216 @@
+"""The replay: events and reads against a running system, people in parallel, each in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from infra.apps.evaluate.schedule import Step
+from infra.client.http import Answer, Broken, Client
+from schemas.times import iso
+
+EVENTS: Final = "/v1/events?mode=import"
+PLACEMENT: Final = "replay"
+COUNT: Final = 10
+PEOPLE: Final = 64
+"""Most people under way at once."""
+AHEAD: Final = 2_000
+"""No event is sent before all that lie so many places earlier: the order of time nearly holds."""
+BURST: Final = 10
+"""Events that may follow at once after a delay."""
+MOST_WAIT_MS: Final = 2_000
+PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
+"""Seconds before each further try."""
+Progress = Callable[[int], None]
+
+
+class NotTaken(RuntimeError):
+    """The system did not take an event, time after time; the text says what it answered."""
+
+
+class ShownItem(msgspec.Struct):
+    item_id: str
+    category: str = ""
+
+
+class Freshness(msgspec.Struct):
+    position: str | None = None
+    waited_ms: int = 0
+    stale: bool = False
+
+
+class ServedBy(msgspec.Struct):
+    release: str
+    index: str
+    tables: str
+    rules: str
+
+
+class Slate(msgspec.Struct):
+    """What the replay needs of an answer (API.md)."""
+
+    items: list[ShownItem]
+    freshness: Freshness
+    served_by: ServedBy
+    rules_relaxed: list[str]
+    fallback: str | None
+
+
+@dataclass
+class Scored:
+    """The answer just before a target. `ms`: from the request's first byte to the answer's last."""
+
+    step: Step
+    slate: Slate
+    ms: float
+
+
+@dataclass
+class Outcome:
+    """`freshness_ms`: from a POST's first byte to the end of a read that includes it. `errors`
+    counts what went wrong by name; what was tried again is in there too."""
+
+    reads: list[Scored] = field(default_factory=list)
+    freshness_ms: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    seconds: float = 0.0
+
+    @property
+    def events_per_s(self) -> float:
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+class Pace:
+    """At most `rate` turns a second, save `BURST` that make up for a delay."""
+
+    def __init__(self, rate: float) -> None:
+        self._gap, self._next = 1 / rate, 0.0
+
+    async def turn(self) -> None:
+        now = time.monotonic()
+        at = max(self._next, now - BURST * self._gap)
+        self._next = at + self._gap
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
+class Drive:
+    """One replay over `client`."""
+
+    def __init__(self, client: Client, rate: float, progress: Progress) -> None:
+        self.outcome = Outcome()
+        self._client, self._pace, self._progress = client, Pace(rate), progress
+        self._lanes: dict[str, deque[Step]] = {}
+        self._positions: dict[str, str] = {}
+        self._done: set[int] = set()
+        self._oldest = 0
+        self._moved = asyncio.Event()
+
+    async def run(self, steps: Sequence[Step]) -> Outcome:
+        """Errors: `NotTaken`, in an ExceptionGroup."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as lanes:
+            for step in steps:
+                user = step.rating.user_id
+                while not self._room(step, user):
+                    self._moved.clear()
+                    await self._moved.wait()
+                if user in self._lanes:
+                    self._lanes[user].append(step)
+                else:
+                    self._lanes[user] = deque([step])
+                    lanes.create_task(self._lane(user))
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    def _room(self, step: Step, user: str) -> bool:
+        ahead = step.at - self._oldest >= AHEAD
+        return not ahead and (user in self._lanes or len(self._lanes) < PEOPLE)
+
+    async def _lane(self, user: str) -> None:
+        """Plays what one person does, in order, until there is nothing more of them."""
+        steps = self._lanes[user]
+        while steps:
+            step = steps.popleft()
+            await self._play(step)
+            self._done.add(step.at)
+            while self._oldest in self._done:
+                self._done.discard(self._oldest)
+                self._oldest += 1
+            self._progress(1)
+            self._moved.set()
+        del self._lanes[user]
+        self._moved.set()
+
+    async def _play(self, step: Step) -> None:
+        if step.scored and (answer := await self._read(step)):
+            slate = self._slate(answer)
+            self.outcome.reads.append(Scored(step, slate, answer.ms))
+        await self._pace.turn()
+        sent = await self._send(step)
+        probe = await self._read(step) if step.probed else None
+        if probe and not self._slate(probe).freshness.stale:
+            self.outcome.freshness_ms.append((probe.ended - sent) * 1000)
+
+    async def _send(self, step: Step) -> float:
+        """Until it is acknowledged. Answers when its first byte left. Errors: `NotTaken`."""
+        first, last = time.perf_counter(), ""
+        for n, pause in enumerate(PAUSES):
+            try:
+                answer = await self._client.post(EVENTS, step.rating.body)
+                last = answer.problem
+            except Broken as error:
+                answer, last = None, str(error)
+            if answer and answer.status == 202:
+                # none: it waits in a spool, and there is nothing to read after
+                for at in answer.json()["positions"]:
+                    self._positions[step.rating.user_id] = at
+                self.outcome.events += 1
+                return answer.began if n == 0 else first
+            self.outcome.errors[f"event: {last}"] += 1
+            await asyncio.sleep(pause)
+        raise NotTaken(f"POST {EVENTS} was not taken (last: {last})")
+
+    async def _read(self, step: Step) -> Answer | None:
+        """What the person would be shown now, with all they did so far in it."""
+        user = step.rating.user_id
+        target = (
+            f"/v1/recommendations?user_id={quote(user, safe='')}&placement={PLACEMENT}"
+            f"&count={COUNT}&now={iso(step.rating.at)}"
+        )
+        if user in self._positions:
+            target += f"&after={quote(self._positions[user])}&max_wait_ms={MOST_WAIT_MS}"
+        try:
+            answer = await self._client.get(target)
+        except Broken as error:
+            self.outcome.errors[f"read: {error}"] += 1
+            return None
+        if answer.status != 200:
+            self.outcome.errors[f"read: {answer.problem}"] += 1
+            return None
+        return answer
+
+    def _slate(self, answer: Answer) -> Slate:
+        slate = msgspec.json.decode(answer.body, type=Slate)
+        if slate.freshness.stale:
+            self.outcome.errors["read: stale"] += 1
+        return slate
+
+
+async def replay(
+    url: str, token: str, steps: Sequence[Step], rate: float, progress: Progress
+) -> Outcome:
+    """Sends `steps` at most `rate` a second. Errors: `NotTaken`."""
+    async with Client(url, token) as client:
+        try:
+            return await Drive(client, rate, progress).run(steps)
+        except* NotTaken as group:
+            raise group.exceptions[0] from None

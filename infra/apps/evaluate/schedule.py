@@ -1,0 +1,57 @@
+"""What the replay sends and asks, decided beforehand: a function of the data and a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from infra.datasets.movielens import LIKED, Rating
+
+TRAINED: Final = 0.8
+"""The share of the ratings, by time, that is history."""
+SAMPLE: Final = 2_000
+PROBES: Final = 1_000
+SEED: Final = 20_26
+
+
+class Step(NamedTuple):
+    """One event of the replay. `scored`: a read just before it is asked whether it holds the film.
+    `probed`: after it a read waits until it is included, which is how fresh the system is."""
+
+    at: int
+    rating: Rating
+    scored: bool
+    probed: bool
+
+
+class Schedule(NamedTuple):
+    """`history` is imported, `steps` are replayed; both in order of (time, user, item)."""
+
+    history: tuple[Rating, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def scored(self) -> list[Step]:
+        return [step for step in self.steps if step.scored]
+
+
+def schedule(
+    ratings: Sequence[Rating],
+    *,
+    sample: int = SAMPLE,
+    probes: int = PROBES,
+    limit: int | None = None,
+    seed: int = SEED,
+) -> Schedule:
+    """Splits at `TRAINED` and draws the targets: `sample` of the ratings of 4 and above (all of
+    them if they are fewer), and `probes` of all. `limit`: of the latest ratings only so many."""
+    taken = tuple(ratings[-limit:]) if limit else tuple(ratings)
+    split = int(len(taken) * TRAINED)
+    history, rest = taken[:split], taken[split:]
+    chance = random.Random(seed)
+    liked = [at for at, rating in enumerate(rest) if rating.rating >= LIKED]
+    scored = set(chance.sample(liked, min(sample, len(liked))))
+    probed = set(chance.sample(range(len(rest)), min(probes, len(rest))))
+    steps = (Step(at, it, at in scored, at in probed) for at, it in enumerate(rest))
+    return Schedule(history, tuple(steps))

@@ -1,0 +1,1 @@
+"""What is held of a person, an item, a slate, and how the system does."""

@@ -1,0 +1,176 @@
+"""What is held of one user, one item, one slate."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from infra.apps.inspect import arms as inspect_arms
+from schemas.times import iso
+
+if TYPE_CHECKING:
+    import redis
+
+    from infra.settings import Settings
+
+
+class NotHeld(ValueError):
+    """Nothing is stored under what was asked for."""
+
+
+def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> str:
+    from infra.settings import signing_key
+    from schemas import identity
+
+    if re.fullmatch(r"[0-9a-f]{32}", user_id) and not anonymous:
+        return user_id
+    make = identity.anonymous if anonymous else identity.pseudonym
+    return make(*signing_key(settings), user_id)
+
+
+def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
+    """Everything in Redis of a person; `known` False where there is no row."""
+    import numpy as np
+
+    from infra.store import client as store
+    from infra.store import generation
+    from models.features.affinity import affinity
+    from models.features.registry import read_row
+    from models.features.ring import recent
+    from schemas import fence, identity, keys, links
+    from schemas.actions import ACTIONS
+
+    partition = identity.partition_of(person.encode(), settings.partitions)
+    names = (keys.row, keys.seen, keys.hidden, keys.preferences, keys.link)
+    with store.connect(settings) as client:
+        live = generation.live(client)
+        found = client.mget(
+            [
+                keys.fence("people", partition, live),
+                *(name(partition, person, live) for name in names),
+            ]
+        )
+        at, blob, seen, hidden, preferences, link = found
+        row = read_row(blob)
+        entries = recent(row, 50)
+        categories, weights = affinity(row, now)
+        titles, named = _names(
+            client,
+            settings,
+            set(entries["item"].tolist()),
+            set(entries["category"].tolist()) | set(categories.tolist()),
+        )
+    return {
+        "pseudonym": person,
+        "partition": partition,
+        "position": f"{partition}:{fence.decode(at).offset - 1}" if at else "",
+        "known": blob is not None,
+        "counts": {ACTIONS[c].name: int(n) for c, n in enumerate(row["counts"]) if n},
+        "first": iso(int(row["first"])),
+        "newest": iso(int(row["newest"])),
+        "session_start": iso(int(row["session_start"])),
+        "seen": len(np.frombuffer(seen or b"", "<u8")),
+        "hidden": len(np.frombuffer(hidden or b"", "<u8")),
+        "linked_to": links.decode(link).to or None,
+        "preferences": preferences.decode() if preferences else None,
+        "recent": [
+            {
+                "at": iso(int(it["time"]) * 1000 + int(it["ms"])),
+                "action": ACTIONS[it["action"]].name,
+                **titles.get(int(it["item"]), _unknown(int(it["item"]))),
+                "category": named.get(int(it["category"]), ""),
+            }
+            for it in entries
+        ],
+        "affinity": [
+            {"category": named.get(int(c), f"{int(c):08x}"), "weight": round(float(w), 6)}
+            for w, c in sorted(zip(weights, categories, strict=True), reverse=True)
+        ],
+    }
+
+
+def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
+    """Errors: `NotHeld` where neither catalogue nor tables know the item."""
+    import msgspec
+    import numpy as np
+
+    from infra.store import client as store
+    from infra.store import generation
+    from models.aggregates.popularity import HALF_LIVES
+    from schemas import identity, keys, tables
+
+    field = identity.item_hash(item_id).to_bytes(8, "little")
+    partition = identity.partition_of(item_id.encode(), settings.partitions)
+    with store.connect(settings) as client:
+        held = keys.tables(generation.live(client))
+        record = client.hget(keys.items(partition), item_id)
+        meta, sums, near = (
+            client.get(held.meta),
+            client.hget(held.popularity, field),
+            client.hget(held.neighbours, field),
+        )
+        neighbours = tables.neighbours(near) if near else np.empty(0, tables.NEIGHBOUR)
+        titles, _ = _names(client, settings, set(neighbours["item"].tolist()))
+        arms = inspect_arms.arms_held(client, held.arms, item_id)
+    if record is None and sums is None and near is None and not arms:
+        raise NotHeld("neither the catalogue nor the tables hold this item")
+    landmarks = tables.META_DECODER.decode(meta).landmarks if meta else []
+    decayed = {}
+    for at, (window, half_life) in enumerate(HALF_LIVES.items()):
+        if sums and landmarks:
+            age = (now / 1000 - landmarks[at]) / half_life
+            decayed[window] = float(tables.popularity(sums)[at] * np.exp2(-age))
+    return {
+        "item": msgspec.json.decode(record) if record else None,
+        "popularity": decayed,
+        "arms": arms,
+        "neighbours": [
+            {**titles.get(int(it["item"]), _unknown(int(it["item"]))), "score": float(it["score"])}
+            for it in neighbours
+        ],
+    }
+
+
+def slate_held(settings: Settings, slate_id: str) -> dict[str, Any]:
+    """Errors: `NotHeld` where the topic has no such slate."""
+    from infra.kafka.records import records
+
+    for record in records(settings, "slates", from_beginning=True, until_end=True):
+        if record["key"] == slate_id and isinstance(record["value"], dict):
+            return dict(record["value"])
+    raise NotHeld("the topic slates holds no such slate: it may be too old, or still on its way")
+
+
+def _names(
+    client: redis.Redis, settings: Settings, items: set[int], categories: set[int] | None = None
+) -> tuple[dict[int, dict[str, str]], dict[int, str]]:
+    """Item hash -> id and title, category hash -> name: a look through the catalogue until all are
+    found. A category is known by the name of an item that has it."""
+    import msgspec
+
+    from schemas import identity, keys
+
+    titles, names = dict[int, dict[str, str]](), dict[int, str]()
+    items, categories = set(items), set(categories or ()) - {0}
+    for partition in range(settings.partitions):
+        for key, record in client.hscan_iter(keys.items(partition), count=2000):
+            if not (items or categories):
+                return titles, names
+            item_id = key.decode()
+            number = identity.item_hash(item_id)
+            if number not in items and not categories:
+                continue
+            told = msgspec.json.decode(record)
+            if number in items:
+                items.discard(number)
+                titles[number] = {"item_id": item_id, "title": told.get("title", "")}
+            name = told.get("category", "")
+            category = identity.category_hash(name)
+            if category in categories:
+                categories.discard(category)
+                names[category] = name
+    return titles, names
+
+
+def _unknown(number: int) -> dict[str, str]:
+    return {"item_id": f"#{number:016x}", "title": "(not in the catalogue)"}

@@ -1,0 +1,1 @@
+"""A rebuild from beginning to end: snapshot, fill, catch up, swap."""

@@ -1,0 +1,106 @@
+"""The flows of a new generation, run until they stand at the log's end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final
+
+from kafka import KafkaConsumer, TopicPartition
+
+from flows.rebuild.fill import Stuck, stands
+from infra.kafka import client as kafka
+from infra.local.launcher import die_with_parent
+from infra.local.plan import FRESHET, child_environment
+from infra.local.supervisor import last_line
+from infra.settings import Settings
+from infra.store.client import Client
+from schemas import keys, tables
+from schemas.flows import REBUILT
+from schemas.topics import EVENTS
+
+NEAR: Final = 500
+"""Records of a partition behind the log's end: caught up, for the flows never stand exactly at it."""
+
+
+@contextmanager
+def flows(settings: Settings, generation: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The flows that are rebuilt, of a generation, as processes, ended politely when left."""
+    logs = settings.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    running = []
+    for name in REBUILT:
+        with (logs / f"rebuild-{name}.log").open("wb") as output:
+            running.append(
+                subprocess.Popen(
+                    [*FRESHET, "flows", "run", name, "--generation", str(generation)],
+                    env={**os.environ, **child_environment(settings), "FRESHET_METRICS_PORT": "0"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    preexec_fn=die_with_parent(),
+                )
+            )
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(30)
+
+
+def catch_up(
+    client: Client,
+    settings: Settings,
+    generation: int,
+    running: list[subprocess.Popen[bytes]],
+    folded: Callable[[int], None],
+) -> None:
+    """Returns once people and tables of the generation stand at the log's end. Errors: `Stuck`."""
+    with closing(kafka.consumer(settings)) as log:
+        _catch_up(client, settings, generation, running, folded, log)
+
+
+def _catch_up(
+    client: Client,
+    settings: Settings,
+    generation: int,
+    running: list[subprocess.Popen[bytes]],
+    folded: Callable[[int], None],
+    log: KafkaConsumer,
+) -> None:
+    places = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
+    stood = [fence.offset for fence in stands(client, settings, generation)]
+    moved = time.monotonic()
+    while True:
+        _check_alive(settings, running)
+        found = log.end_offsets(places)
+        ends = [found[place] for place in places]
+        stand = [fence.offset for fence in stands(client, settings, generation)]
+        positions = _published(client, settings, generation)
+        if all(end - at <= NEAR for end, at in zip(ends, stand, strict=True)) and all(
+            end - at <= 4 * NEAR for end, at in zip(ends, positions, strict=True)
+        ):
+            return
+        if stand != stood:
+            folded(sum(stand) - sum(stood))
+            stood, moved = stand, time.monotonic()
+        elif time.monotonic() - moved > 60:
+            raise Stuck("the new generation does not come nearer to the log's end")
+        time.sleep(0.1)
+
+
+def _published(client: Client, settings: Settings, generation: int) -> list[int]:
+    meta = client.get(keys.tables(generation).meta)
+    return tables.META_DECODER.decode(meta).positions if meta else [0] * settings.partitions
+
+
+def _check_alive(settings: Settings, running: list[subprocess.Popen[bytes]]) -> None:
+    for process, name in zip(running, REBUILT, strict=True):
+        if process.poll() is not None:
+            told = last_line(settings.data_dir / "logs" / f"rebuild-{name}.log")
+            raise Stuck(f"the new generation's {name} ended: {told}")

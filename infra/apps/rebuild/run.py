@@ -1,0 +1,91 @@
+"""What is made of `events`, made again beside what is live, and swapped."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from flows.rebuild import fill, generations
+from flows.snapshots import make, read
+from infra.apps.rebuild import catch_up
+from infra.lake.log import open_log
+from infra.settings import Settings
+from infra.store import generation
+from infra.store.client import Client
+from infra.terminal.progress import Said
+from schemas.topics import EVENTS
+
+SERVING_SECONDS: Final = 60.0
+
+
+def rebuild(
+    client: Client, settings: Settings, base: str, keep: bool, said: Said
+) -> dict[str, Any]:
+    """The whole of it: snapshot, fill, catch up, swap. Answers what became of it, for machines."""
+    old = generation.live(client)
+    _drop_halves(client, settings, said)
+    snapshot, seconds, events = _snapshot(settings, base, said)
+    new = generations.claim(client)
+    with said.work(f"keys of generation {new}") as wrote:
+        fill.fill(client, settings, snapshot, new, wrote)
+    with catch_up.flows(settings, new) as running, said.work("events since") as folded:
+        catch_up.catch_up(client, settings, new, running, folded)
+    # its flows end first: those that follow the pointer would be put out by them, or put them out
+    fill.carry_relayed(client, settings, old, new)
+    generations.swap(client, old, new)
+    generations.await_serving(client, new, SERVING_SECONDS)
+    said(f"generation {new} is live instead of {old}")
+    dropped = 0 if keep else _delete(client, settings, old, said)
+    return {
+        "generation": new,
+        "before": old,
+        "kept": keep,
+        "events": events,
+        "seconds": round(seconds, 3),
+        "events_per_second": round(events / seconds) if seconds else None,
+        "dropped_keys": dropped,
+    }
+
+
+def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, int]:
+    """A snapshot at the log's end, the seconds it took, the events that were folded for it."""
+    log = open_log(settings)
+    bounds = [log.bounds(EVENTS.name, p) for p in range(settings.partitions)]
+    start = read.latest(settings) if base == "snapshot" else None
+    begins = start.offsets if start else [first for first, _ in bounds]
+    events = sum(end for _, end in bounds) - sum(begins)
+    began = time.monotonic()
+    with said.work("events folded", events) as folded:
+        made = make.make(settings, log, [end for _, end in bounds], start, folded)
+    return made, time.monotonic() - began, events
+
+
+def _drop_halves(client: Client, settings: Settings, said: Said) -> None:
+    """Deletes what a rebuild that was killed left."""
+    for number, role in generations.roles(client).items():
+        if role == "filling":
+            _delete(client, settings, number, said)
+
+
+def _delete(client: Client, settings: Settings, generation: int, said: Said) -> int:
+    with said.work(f"keys of generation {generation} deleted") as dropped:
+        return generations.drop(client, settings, generation, dropped)
+
+
+def back(client: Client, said: Said) -> dict[str, Any]:
+    """Swaps back to the generation that was kept. Errors: `NotSwapped`."""
+    kept = [number for number, role in generations.roles(client).items() if role == "kept"]
+    if not kept:
+        raise generations.NotSwapped("no generation was kept: there is nothing to swap back to")
+    old, new = generation.live(client), max(kept)
+    generations.swap(client, old, new)
+    generations.await_serving(client, new, SERVING_SECONDS)
+    said(f"generation {new} is live instead of {old}; its flows fold what came since")
+    return {"generation": new, "before": old, "kept": True}
+
+
+def drop(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
+    """Deletes every generation that is not live."""
+    beside = [number for number, role in generations.roles(client).items() if role != "live"]
+    dropped = {str(number): _delete(client, settings, number, said) for number in beside}
+    return {"dropped": dropped}

@@ -1,0 +1,49 @@
+"""The catalogue as a trainer has it, and the vectors it learns of what was done with it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.offline.history import Log
+from infra.apps.train.log import Acts
+from models.aggregates.covisit import nearness
+from models.release import content
+from models.release.release import rows_of
+from models.training import vectors
+from models.training.vectors import Learnt, Pairs, Visits
+from schemas.facts import Actions
+from schemas.identity import item_hash
+
+MOST_VISITS: Final = 1_000
+"""Of one person, the latest: what somebody did before tells nothing new."""
+
+
+class Items:
+    """The catalogue as rows: `hashes` ascend, `about` holds content vectors."""
+
+    def __init__(self, log: Log) -> None:
+        held = sorted((item_hash(item.item_id), item) for item in log.items)
+        self.hashes = np.array([number for number, _ in held], np.uint64)
+        self.about = np.array([content.vector(item) for _, item in held], np.float32)
+
+    def learn(self, done: Acts, facts: Actions, second: int) -> Learnt:
+        """From what was done before it."""
+        before = np.flatnonzero(done.time // 1000 < second)
+        visits = self._latest(done.person[before], done.item[before])
+        ones = np.repeat(facts.item, facts.pairs)
+        one, other = rows_of(self.hashes, ones), rows_of(self.hashes, facts.partner)
+        there = (one >= 0) & (other >= 0)
+        weight = nearness(facts.lag[there])
+        return vectors.learn(self.about, visits, Pairs(one[there], other[there], weight))
+
+    def _latest(self, person: NDArray[np.int64], item: NDArray[np.uint64]) -> Visits:
+        rows = rows_of(self.hashes, item)
+        order = np.argsort(person[::-1], kind="stable")  # by person, the latest first
+        _, start = np.unique(person[::-1][order], return_index=True)
+        rank = np.arange(len(order)) - np.repeat(start, np.diff([*start, len(order)]))
+        kept = (len(person) - 1 - order)[rank < MOST_VISITS]
+        kept = kept[rows[kept] >= 0]
+        return Visits(person[kept], rows[kept])

@@ -1,0 +1,162 @@
+"""The log played again for a trainer: each choice with what was known just before it, by serving's own
+stages. Neither a state nor a table knows the choice itself, or anything later."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from flows.offline.history import Cut, Facts, Log, State, by_time, fold
+from infra.apps.evaluate.arms import Shelf, in_time_order
+from infra.apps.train.log import Target
+from infra.settings import Settings
+from models.evaluation.ranking import Lists, Ranks
+from models.release.release import RANKED, Release
+from schemas.control import Recipe
+from schemas.facts import Actions
+from serving.decide import offline
+from serving.decide.case import WEIGHTS, Ask, Case, World
+from serving.decide.columns import COLUMNS
+from serving.decide.decide import decide
+from serving.decide.person import Person, of_log
+from serving.decide.rank import rows
+from serving.decide.rules import eligible
+from serving.decide.score import Scored, score
+from serving.decide.sources import Pool, best, retrieve
+from serving.world.index import SpaceIndex
+from serving.world.placements import BUILT_IN
+
+RECIPE: Final = BUILT_IN["replay"]
+FEATURES: Final = tuple(column.name for column in COLUMNS)
+SINGLE: Final = ("covisit", "vector", "content", "popular")
+"""Sources that are judged alone: what a ranker must not fall below."""
+TABLES: Final = 60
+"""So often, at most, tables are brought up to date in one playing."""
+PAGE: Final = 10
+Progress = Callable[[int], None]
+
+
+class Scene(NamedTuple):
+    """One choice: who, in which world."""
+
+    target: Target
+    person: Person
+    world: World
+
+
+class Replay:
+    """One log, ready to be played as often as needed, under one release each time."""
+
+    def __init__(self, log: Log, targets: Sequence[Target], settings: Settings) -> None:
+        cuts = {target: Cut(target.partition, target.offset, target.person) for target in targets}
+        states, parts = fold(log, cuts.values(), settings)
+        self._people = {target: _person(states[cut]) for target, cut in cuts.items()}
+        self._times = in_time_order(parts)
+        self.facts: Facts = by_time(parts)
+        self.world = offline.world(log.items, recipe=RECIPE, exact=settings.exact_search)
+
+    def before(self, second: int) -> Actions:
+        """The facts of all that happened before it, in order of time."""
+        return self.facts.entry(0, bisect_left(self._times, second)).actions
+
+    def play(
+        self, targets: Sequence[Target], release: Release, progress: Progress
+    ) -> Iterator[Scene]:
+        """Each target, in order of time. Tables are some acts behind, as they are when they serve."""
+        space = SpaceIndex(self.world.items, release, self.world.index.exact)
+        space.refresh()
+        shelf = Shelf(replace(self.world, release=release, space=space), [self.facts])
+        every = max(1, -(-len(targets) // TABLES))
+        for n, target in enumerate(sorted(targets, key=lambda it: it.now)):
+            if n % every == 0:
+                shelf.go_to([bisect_left(self._times, target.now // 1000)])
+            yield Scene(target, self._people[target], shelf.world)
+            progress(1)
+
+
+def weigh(scenes: Iterator[Scene], weights: Sequence[float], column: str) -> dict[float, Ranks]:
+    """By weight of `column`, beside the built-in weights of the others: the rank of each choice by the
+    coarse score among all candidates, 0 where it is none."""
+    found: dict[float, list[int]] = {weight: [] for weight in weights}
+    for scene in scenes:
+        _, _, scored, at = _scored(scene)
+        for weight in weights:
+            if at is None:
+                found[weight].append(0)
+                continue
+            totals = np.zeros(len(scored.kept))
+            for name, values in scored.values.items():
+                totals += (weight if name == column else WEIGHTS[name]) * values
+            found[weight].append(1 + int((totals > totals[at]).sum()))
+    return {weight: np.array(ranks, np.int64) for weight, ranks in found.items()}
+
+
+class Listed:
+    """Gathers the candidates that a ranker would see, where the choice is among them, in all
+    `FEATURES`."""
+
+    def __init__(self) -> None:
+        self._rows = [np.empty((0, len(FEATURES)), np.float32)]
+        self._targets = [np.empty(0, np.bool_)]
+
+    def take(self, scene: Scene) -> None:
+        case, pool, scored, at = _scored(scene)
+        seen = scored.order[:RANKED]
+        if at is not None and at in seen:
+            self._rows.append(rows(case, pool, scored.kept[seen], FEATURES))
+            self._targets.append(seen == at)
+
+    @property
+    def lists(self) -> Lists:
+        sizes = [len(target) for target in self._targets[1:]]
+        made, target = np.concatenate(self._rows), np.concatenate(self._targets)
+        return Lists(made, target, np.array(sizes, np.int64))
+
+
+class Shown:
+    """Gathers, by recipe, the rank at which `decide` shows each choice under it, 0 where it does not."""
+
+    def __init__(self, recipes: Mapping[str, Recipe]) -> None:
+        self._recipes = recipes
+        self._found: dict[str, list[int]] = {name: [] for name in recipes}
+
+    def take(self, scene: Scene) -> None:
+        target, person, world = scene
+        slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
+        for name, recipe in self._recipes.items():
+            ask = Ask(now=target.now, count=PAGE)
+            page = decide(person, replace(world, recipe=recipe), ask, "none").items
+            ranks = [rank for rank, item in enumerate(page, 1) if item.slot == slot]
+            self._found[name].append(ranks[0] if ranks else 0)
+
+    @property
+    def ranks(self) -> dict[str, Ranks]:
+        return {name: np.array(ranks, np.int64) for name, ranks in self._found.items()}
+
+
+def alone(source: str) -> Recipe:
+    """A recipe of one source, ranked by its own column."""
+    return msgspec.structs.replace(RECIPE, weights={source: 1.0}, ranker=False)
+
+
+def coarse(weights: Mapping[str, float]) -> Recipe:
+    return msgspec.structs.replace(RECIPE, weights=dict(weights), ranker=False)
+
+
+def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
+    """Up to the coarse score, and the place of the choice among what it scored."""
+    target, person, world = scene
+    case = Case(person, world, Ask(now=target.now, count=PAGE))
+    pool = retrieve(case, world.recipe.depth)
+    scored = score(case, pool, best(pool, eligible(case, pool.slots).kept))
+    there = np.flatnonzero(world.items.hash[pool.slots[scored.kept]] == np.uint64(target.item))
+    return case, pool, scored, int(there[0]) if len(there) else None
+
+
+def _person(state: State) -> Person:
+    return of_log(*state)

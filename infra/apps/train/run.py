@@ -1,0 +1,225 @@
+"""From a log to a release: replay, learn, judge, and what came of it. Writes and sends nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.offline.history import Log
+from infra.apps.train.items import Items
+from infra.apps.train.log import Acts, Plan, acts, plan
+from infra.apps.train.replay import (
+    FEATURES,
+    RECIPE,
+    SINGLE,
+    Listed,
+    Replay,
+    Shown,
+    alone,
+    coarse,
+    weigh,
+)
+from infra.settings import Settings
+from models.evaluation.gate import BUILT_IN, COARSE, RANKER, Arm, Verdict, arms, judge
+from models.evaluation.ranking import Ranks, gains, joined
+from models.release import artefact
+from models.release.release import RANKED, Release, Space
+from models.training import ranker as rankers
+from models.training.ranker import Ranker
+from models.training.vectors import Learnt
+from schemas.release import Data
+from serving.decide.case import WEIGHTS
+
+if TYPE_CHECKING:
+    from infra.terminal.progress import Said
+
+LIGHTEST: Final = 0.0025
+VECTOR_WEIGHTS: Final = (LIGHTEST, 0.005, 0.01, 0.02, 0.04)
+SAME: Final = 1e-5
+"""Most by which a score in Python and one by the exported model may differ."""
+FEWEST_ROWS: Final = 1_000
+"""Rows on which they are compared, where there are so many."""
+
+
+class Sizes(NamedTuple):
+    """At most so many choices to learn from, to judge by, and to find the weight of the vectors by."""
+
+    train: int = 5_000
+    judge: int = 1_500
+    weigh: int = 700
+
+
+class NotTheSame(RuntimeError):
+    """The exported model does not say what the trained one says."""
+
+
+@dataclass
+class Made:
+    """A release that is not written yet. `model` is None where the gate refused the ranker."""
+
+    hashes: NDArray[np.uint64]
+    learnt: Learnt
+    weights: Mapping[str, float]
+    features: tuple[str, ...]
+    model: bytes | None
+    data: Data
+    verdicts: dict[str, Verdict]
+    arms: dict[str, Arm]
+    choices: dict[str, int]
+    compared: dict[str, float]
+    seconds: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """As the manifest keeps them."""
+        return {
+            "gate": {name: {"outcome": it.outcome, "why": it.why, "ratio": it.ratio}
+                     for name, it in self.verdicts.items()},
+            "arms": {name: {"hit_rate_at_10": it.hit_rate, "ndcg_at_10": it.ndcg}
+                     for name, it in self.arms.items()},
+            "choices": self.choices,
+            "onnx": self.compared,
+        }  # fmt: skip
+
+
+def train(log: Log, settings: Settings, say: Said, sizes: Sizes = Sizes()) -> Made:  # noqa: B008
+    """The vectors of the release are learnt from all of the log, and so is a ranker that passed the
+    gate: in the same way, after one that knew less was judged. Errors: `TooLittle`, `NotTheSame`."""
+    began = time.monotonic()
+    done = acts(log)
+    planned = plan(done, sizes.train, sizes.judge)
+    with say.work("fold the log up to each choice"):
+        replay = Replay(log, [*planned.train, *planned.judge], settings)
+    items = Items(log)
+    with say.work("learn vectors of the first part"):
+        early = items.learn(done, replay.before(planned.learnt), planned.learnt)
+    weights, judged, verdict = _weights(replay, planned, _basis(items, early), sizes.weigh, say)
+    basis = _basis(items, early, weights)
+    ranked = _ranker(replay, planned, basis, say)
+    judged[RANKER] = ranked.ranks
+    verdicts = {COARSE: verdict, RANKER: judge(RANKER, judged)}
+    good = verdicts[RANKER].released
+    with say.work("learn vectors of all of it"):
+        end = int(done.time[-1]) // 1000 + 1
+        learnt = items.learn(done, replay.before(end), end)
+    return Made(
+        hashes=items.hashes,
+        learnt=learnt,
+        weights=weights,
+        features=ranked.features if good else (),
+        model=ranked.model if good else None,
+        data=_data(log, done),
+        verdicts=verdicts,
+        arms=arms(judged),
+        choices={
+            "trained": len(planned.train),
+            "judged": len(planned.judge),
+            "lists": ranked.lists,
+        },
+        compared=ranked.compared,
+        seconds={"train": round(time.monotonic() - began, 1)},
+    )
+
+
+class _Ranked(NamedTuple):
+    """A ranker learnt from all choices, and the `ranks` of one that was learnt from those before the
+    judged ones. `lists`: of how many choices it could learn."""
+
+    features: tuple[str, ...]
+    model: bytes | None
+    ranks: Ranks
+    lists: int
+    compared: dict[str, float]
+
+
+def _ranker(replay: Replay, planned: Plan, basis: Release, say: Said) -> _Ranked:
+    early = Listed()
+    with say.work("play the choices to learn from", len(planned.train)) as progress:
+        for scene in replay.play(planned.train, basis, progress):
+            early.take(scene)
+    found = early.lists
+    if not len(found.size):
+        return _Ranked((), None, np.zeros(len(planned.judge), np.int64), 0, {})
+    with say.work("learn a ranker of them"):
+        first = rankers.fit(found, FEATURES, basis.coarse)
+    model = first.export()
+    compared = _compare(first, model, found.rows)
+    rank = artefact.ranker(model, len(first.features))
+    whole = Release(basis.id, first.features, basis.coarse, basis.space, rank)
+    late, shown = Listed(), Shown({RANKER: RECIPE})
+    with say.work("judge it", len(planned.judge)) as progress:
+        for scene in replay.play(planned.judge, whole, progress):
+            late.take(scene)
+            shown.take(scene)
+    every = joined(found, late.lists)
+    with say.work("learn it again, of all choices"):
+        last = rankers.refit(every, FEATURES, basis.coarse, first.features)
+    model = last.export()
+    again = _compare(last, model, every.rows)
+    return _Ranked(
+        last.features,
+        model,
+        shown.ranks[RANKER],
+        len(every.size),
+        max(compared, again, key=lambda it: it["max_difference"]),
+    )
+
+
+def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = None) -> Release:
+    space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
+    return Release("basis", (), weights or {**WEIGHTS, "vector": LIGHTEST}, space)
+
+
+def _weights(
+    replay: Replay, planned: Plan, basis: Release, weigh_by: int, say: Said
+) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
+    """The coarse weights, how each arm that needs no ranker did, and the verdict on the vectors'."""
+    few = planned.train[:: max(1, len(planned.train) // weigh_by)]
+    with say.work("weigh the vectors", len(few)) as progress:
+        ranks = weigh(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
+    best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], RANKED).mean())
+    recipes = {name: alone(name) for name in SINGLE}
+    recipes[BUILT_IN] = coarse(WEIGHTS)
+    tried = {weight: {**WEIGHTS, "vector": weight} for weight in dict.fromkeys((best, LIGHTEST))}
+    recipes |= {f"{COARSE} {weight}": coarse(it) for weight, it in tried.items()}
+    with say.work("judge what there is without a ranker", len(planned.judge)) as progress:
+        shown = Shown(recipes)
+        for scene in replay.play(planned.judge, basis, progress):
+            shown.take(scene)
+    judged = shown.ranks
+    for weight, weights in tried.items():
+        own = judged.pop(f"{COARSE} {weight}")
+        verdict = judge(COARSE, {COARSE: own, BUILT_IN: judged[BUILT_IN]})
+        if verdict.released:
+            judged.pop(f"{COARSE} {LIGHTEST}", None)
+            return weights, {**judged, COARSE: own}, verdict
+    return dict(WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
+
+
+def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:
+    """Python = ONNX, on real rows. Errors: `NotTheSame`."""
+    columns = [FEATURES.index(name) for name in trees.features]
+    every = max(1, len(rows) // (20 * FEWEST_ROWS))
+    some = np.ascontiguousarray(rows[::every][:, columns])
+    said = artefact.ranker(model, len(trees.features))(some)
+    difference = float(np.abs(said - trees.predict(some)).max())
+    if not difference <= SAME:
+        raise NotTheSame(
+            f"the exported ranker differs from the trained one by {difference:.2g} on"
+            f" {len(some):,} rows ({SAME:g} is the most): there is no release"
+        )
+    return {"rows": len(some), "max_difference": difference}
+
+
+def _data(log: Log, done: Acts) -> Data:
+    return Data(
+        events=sum(len(records) for records in log.events),
+        offsets=tuple(records[-1][0] + 1 if records else 0 for records in log.events),
+        first=int(done.time[0]),
+        last=int(done.time[-1]),
+    )

@@ -1,0 +1,131 @@
+"""`freshet import`: history, through the same edge as everything else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from infra.cli.options import json_option, print_json, system_option
+from infra.client import history
+from infra.client.history import Progress, Summary
+from infra.datasets.send import Bar, Target, read, send_catalogue, send_items
+from infra.local.find import find
+from infra.terminal.text import console
+
+FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+
+
+@click.command("import")
+@click.option("--movielens", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--items", type=FILE, help="NDJSON, or .gz of it.")
+@click.option("--events", type=FILE, help="NDJSON, or .gz of it.")
+@click.option("--connections", type=click.IntRange(1, 32), default=4, show_default=True)
+@click.option("--batch", type=click.IntRange(1, 1000), default=500, show_default=True)
+@click.option("--url", envvar="FRESHET_URL", help="Of the API.  [default: the running system's]")
+@system_option
+@json_option
+def import_command(
+    movielens: Path | None,
+    items: Path | None,
+    events: Path | None,
+    connections: int,
+    batch: int,
+    url: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Load history: items first, then events, the past counted as the past.
+
+    Lines are as the API takes them (`/docs` of the running system). Events should be in order of
+    time. Sending a file twice counts nothing twice within the de-duplication window: an event
+    without event_id gets one from its line.
+
+    \b
+    freshet import --movielens ml-latest-small
+    freshet import --items items.ndjson --events events.ndjson.gz
+    """
+    if not (movielens or items or events):
+        raise click.UsageError("give --movielens, --items or --events")
+    if url and not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url takes http://host:port")
+    found = find(data_dir)
+    target = Target(url or found.url, found.settings.token, connections, batch)
+    history.check_answers(target.url)
+    summaries: dict[str, Summary] = {}
+    with _bars(as_json) as bar:
+        if movielens:
+            from infra.datasets.movielens import load
+
+            summaries |= send_catalogue(target, load(movielens), bar)
+        if items:
+            summaries["items"] = send_items(target, read(items, "item_id"), None, bar)
+        if events:
+            lines = read(events, "user_id", "anonymous_id", numbered=True)
+            summaries["events"] = target.send(history.EVENTS, lines, bar("events", None))
+    _tell(summaries, as_json)
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[Bar]:
+    """A maker of progress bars with rates, on stderr; of none, for machines and pipes."""
+    on = console(stderr=True)
+    if quiet or not on.is_terminal:
+        yield lambda name, total: lambda count: None
+        return
+    from rich import progress
+
+    class _Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> str:
+            speed = task.finished_speed or task.speed
+            return f"{speed:,.0f}/s" if speed else ""
+
+    columns = (
+        progress.TextColumn("{task.description:7}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed:,.0f}"),
+        _Rate(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=on) as shown:
+
+        def bar(name: str, total: int | None) -> Progress:
+            task = shown.add_task(name, total=total)
+            return lambda count: shown.advance(task, count)
+
+        yield bar
+
+
+def _tell(summaries: dict[str, Summary], as_json: bool) -> None:
+    if as_json:
+        print_json({name: _plain(summary) for name, summary in summaries.items()})
+    else:
+        for name, it in summaries.items():
+            again = f", {it.retries} batches sent again" if it.retries else ""
+            click.echo(
+                f"{name}: {it.accepted:,} of {it.sent:,} accepted in {it.seconds:.1f} s"
+                f" ({it.per_second:,.0f}/s{again})"
+            )
+            for (where, code), count in it.rejected.most_common(10):
+                click.echo(f"  {count:,} rejected: {where} {code}")
+    if any(summary.rejected for summary in summaries.values()):
+        raise click.exceptions.Exit(1)
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    return {
+        "sent": summary.sent,
+        "accepted": summary.accepted,
+        "retries": summary.retries,
+        "seconds": round(summary.seconds, 3),
+        "per_second": round(summary.per_second, 1),
+        "rejected": [
+            {"field": where, "code": code, "count": count}
+            for (where, code), count in Counter(summary.rejected).most_common()
+        ],
+        "positions": [f"{at}:{offset}" for at, offset in sorted(summary.positions.items())],
+    }

@@ -1,0 +1,1 @@
+"""Data to import: MovieLens where it lies, generated where it does not."""

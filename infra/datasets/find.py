@@ -1,0 +1,89 @@
+"""Where the demo's data comes from: a folder, else its home on the network, else made up."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from infra.datasets import generated, movielens
+from infra.datasets.movielens import FILES, Catalogue
+
+HOME: Final = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
+NAME: Final = "ml-latest-small"
+CONNECT_SECONDS: Final = 5.0
+FETCH_SECONDS: Final = 60.0
+LARGEST: Final = 32 << 20
+"""Bytes, packed or unpacked, beyond which it isn't what we asked for."""
+
+
+class NotFetched(RuntimeError):
+    """The data could not be fetched; the text says why, in a few words."""
+
+
+def catalogue(
+    given: Path | None,
+    keep: Path,
+    environment: Mapping[str, str] = os.environ,
+    here: Path | None = None,
+    home: str = HOME,
+) -> Catalogue:
+    """`given`, else what `movielens.find` finds, else what `keep` holds of an earlier fetch, else
+    fetched from `home` into `keep`, else generated. `source` says which.
+
+    Errors: `movielens.NotMovieLens` where `given` is not.
+    """
+    folder = given or movielens.find(environment, here)
+    if folder is None and all((keep / NAME / file).is_file() for file in FILES):
+        folder = keep / NAME
+    if folder is not None:
+        return movielens.load(folder)
+    try:
+        found = movielens.load(fetch(home, keep / NAME))
+        return found._replace(source=f"MovieLens, fetched from {home}")
+    except NotFetched as error:
+        made = generated.generated()
+        return made._replace(source=f"{made.source} (MovieLens is not here, and {error})")
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Unpacks the two files that we read of the archive at `url`. Errors: `NotFetched`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(_download(url))) as archive:
+            texts = {name: _member(archive, name) for name in FILES}
+    except zipfile.BadZipFile:
+        raise NotFetched("what its home sent is no archive") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        fresh = folder / f"{name}.new"
+        fresh.write_bytes(text)
+        fresh.replace(folder / name)
+    return folder
+
+
+def _download(url: str) -> bytes:
+    until, data = time.monotonic() + FETCH_SECONDS, bytearray()
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer:
+            while chunk := answer.read(1 << 16):
+                data += chunk
+                if time.monotonic() > until:
+                    raise NotFetched(f"its home sent it too slowly ({FETCH_SECONDS:g} s)")
+                if len(data) > LARGEST:
+                    raise NotFetched("what its home sent is too large")
+    except OSError:  # URLError and TimeoutError are
+        raise NotFetched("its home can't be reached") from None
+    return bytes(data)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The one member called `name`, in whatever folder; nothing is written under its own path."""
+    for info in archive.infolist():
+        if info.filename.rpartition("/")[2] == name and info.file_size <= LARGEST:
+            return archive.read(info)
+    raise NotFetched(f"what its home sent holds no {name}")

@@ -1,0 +1,1 @@
+"""Kafka as we use it: clients, fetches by columns, offsets, topics watched, dead letters."""

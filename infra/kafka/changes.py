@@ -1,0 +1,92 @@
+"""Changes of `control` from the command line: said to the log, and waited for until they stand."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import msgspec
+from kafka import KafkaProducer
+
+from infra.kafka import client as kafka
+from infra.settings import Settings
+from infra.store import client as store
+from schemas import keys
+from schemas.control import CURRENT, Body, Change, Current, Held, Subject
+from schemas.topics import CONTROL
+
+SECONDS: Final = 15.0
+_CURRENT: Final[tuple[Subject, str]] = ("policy", CURRENT.partition(":")[2])
+
+
+class NotTaken(RuntimeError):
+    """A change that does not stand: refused, or another came first; the text says which."""
+
+
+def standing(settings: Settings, subject: Subject, identifier: str) -> Held | None:
+    with store.connect(settings) as client:
+        return _held(client, f"{subject}:{identifier}")
+
+
+def current(settings: Settings) -> str:
+    """The release that control lets serve; "" where it is none."""
+    held = standing(settings, *_CURRENT)
+    return msgspec.json.decode(held.body, type=Current).release if held else ""
+
+
+def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
+    """Lets a release serve. Errors: `NotTaken`."""
+    publish(settings, *_CURRENT, Current(release=release, rollback=rollback))
+
+
+def publish(
+    settings: Settings, subject: Subject, identifier: str, body: Body, reason: str = ""
+) -> Held:
+    """Puts `body` in the place of what stands, and returns once it stands itself.
+
+    Errors: `NotTaken`; Kafka's and Redis's.
+    """
+    name = f"{subject}:{identifier}"
+    with store.connect(settings) as client:
+        before = _held(client, name)
+        version = before.version if before else 0
+        text = msgspec.json.encode(body)
+        _send(settings, subject, identifier, version, text, reason)
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            held = _held(client, name)
+            if held is not None and held.version > version:
+                if held.version == version + 1 and held.body.encode() == text:
+                    return held
+                raise NotTaken(f"{name}: another change came first")
+            time.sleep(0.02)
+    raise NotTaken(
+        f"{name}: it does not stand after {SECONDS:g} s: refused (`freshet tail dead-letters` says why),"
+        " or the flow `control` is down"
+    )
+
+
+def _held(client: Any, name: str) -> Held | None:
+    value = client.hget(keys.CONTROL_STATE, name.encode())
+    return msgspec.json.decode(value, type=Held) if value else None
+
+
+def _send(
+    settings: Settings, subject: Subject, identifier: str, version: int, body: bytes, reason: str
+) -> None:
+    change = Change(
+        subject=subject,
+        id=identifier,
+        expected_version=version,
+        body=msgspec.Raw(body),
+        received_at=time.time_ns() // 1_000_000,
+        actor="cli",
+        reason=reason,
+    )
+    producer: KafkaProducer = kafka.producer(settings)
+    try:
+        key = f"{subject}:{identifier}".encode()
+        value = msgspec.json.encode(change)
+        producer.send(CONTROL.name, key=key, value=value, partition=0).get(SECONDS)
+    finally:
+        producer.close()

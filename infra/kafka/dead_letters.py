@@ -1,0 +1,241 @@
+"""What became of dead letters, as their topic says, and sending their records once more.
+
+The topic is the log of redrives too. Whoever wants to send a record claims its letter first, with a mark
+in the topic: the topic has one partition, so of two claims one comes first, and both see which. Once the
+record is acknowledged another mark says so, and nobody sends it again. A claim whose owner has gone holds
+for `CLAIM_SECONDS`; whoever takes it over looks first, in the record's own partition, whether it was sent.
+What remains: an owner that is stopped between its last look at the clock and its sending, for longer than
+that, sends a second time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.log import OffTheLog
+from infra.settings import Settings
+from schemas import dead_letter
+from schemas.dead_letter import REDRIVEN, TRIES, DeadLetter, Redrive
+from schemas.topics import BY_NAME, DEAD_LETTERS
+
+CLAIM_SECONDS: Final = 60.0
+SEND_SECONDS: Final = 20.0
+"""A claim this old is not acted on any more by its owner."""
+AT_ONCE: Final = 1000
+Keep = Callable[[DeadLetter], bool]
+
+
+class NotSent(RuntimeError):
+    """Records could not be sent once more; the text says why, never what is in them."""
+
+
+@dataclass
+class Letter:
+    """`letter` as it first came; without its bytes where nobody wanted to keep them."""
+
+    letter: DeadLetter
+    told_at: int
+    repeats: int = 0
+    """How often it came again: a flow that ends before its commit sends its letters once more."""
+    claim: Redrive | None = None
+    least: int = 0
+    """The end of the record's partition before the first claim."""
+    sent: Redrive | None = None
+
+    @property
+    def state(self) -> str:
+        return "redriven" if self.sent else "claimed" if self.claim else "waiting"
+
+    def mark(self, mark: Redrive) -> None:
+        """The first claim holds, until it is `CLAIM_SECONDS` old."""
+        if mark.sent is not None:
+            self.sent = self.sent or mark
+        elif self.claim is None or mark.at - self.claim.at > CLAIM_SECONDS * 1000:
+            self.least = mark.end if self.claim is None else min(self.least, mark.end)
+            self.claim = mark
+
+
+@dataclass
+class Outcome:
+    """Of a redrive, by identity. `elsewhere`: somebody else sends them now; `gone`: too long for a
+    letter, and not in their topic any more."""
+
+    sent: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+
+class Letterbox:
+    """All letters, read up to the topic's end. Errors of every method: `KafkaError`."""
+
+    def __init__(self, settings: Settings, keep: Keep = lambda letter: False) -> None:
+        self._settings, self._keep = settings, keep
+        self.letters: dict[str, Letter] = {}
+        self._at = TopicPartition(DEAD_LETTERS.name, 0)
+        self._consumer: KafkaConsumer = kafka.consumer(settings, max_poll_records=5000)
+        self._consumer.assign([self._at])
+        self._consumer.seek_to_beginning()
+        self._producer: KafkaProducer | None = None
+        self.read()
+
+    def read(self) -> None:
+        """Takes what came since."""
+        end = self._consumer.end_offsets([self._at])[self._at]
+        while self._consumer.position(self._at) < end:
+            for record in self._consumer.poll(500).get(self._at, ()):
+                self._take(record)
+
+    def _take(self, record: Any) -> None:
+        letter = dead_letter.decode(record.value)
+        known = self.letters.get(letter.identity)
+        if known is None:
+            if not self._keep(letter):
+                letter.size, letter.value = letter.length, None
+            known = self.letters[letter.identity] = Letter(letter, record.timestamp)
+        elif letter.redrive is None:
+            known.repeats += 1
+        if letter.redrive is not None:
+            known.mark(letter.redrive)
+
+    def redrive(self, identities: Sequence[str]) -> Outcome:
+        """Sends the records of these letters, which must be kept, once each. Errors: `NotSent`."""
+        told = Outcome()
+        for at in range(0, len(identities), AT_ONCE):
+            self._redrive([self.letters[name] for name in identities[at : at + AT_ONCE]], told)
+        return told
+
+    def _redrive(self, letters: list[Letter], told: Outcome) -> None:
+        told.before += [it.letter.identity for it in letters if it.sent]
+        letters = [it for it in letters if not it.sent]
+        ends = self._ends(letters)
+        by, at = secrets.token_hex(8), _now()
+        self._mark((it, Redrive(by=by, at=at, end=ends[_place(it)])) for it in letters)
+        self.read()
+        told.before += [it.letter.identity for it in letters if it.sent]
+        letters = [it for it in letters if not it.sent]
+        mine = [it for it in letters if it.claim and it.claim.by == by]
+        told.elsewhere += [
+            it.letter.identity for it in letters if not it.claim or it.claim.by != by
+        ]
+        found = self._sent_before(mine, ends)
+        due = [it for it in mine if it.letter.identity not in found]
+        if _now() - at > SEND_SECONDS * 1000:
+            raise NotSent(
+                "the broker is too slow to tell whose these letters are: try again in 1 min"
+            )
+        offsets = found | self._send(due, told)
+        told.before += list(found)
+        self._mark(
+            (it, Redrive(by=by, at=_now(), end=it.least, sent=offsets[it.letter.identity]))
+            for it in mine
+            if it.letter.identity in offsets
+        )
+        self.read()
+
+    def _ends(self, letters: list[Letter]) -> dict[TopicPartition, int]:
+        """Errors: `NotSent`."""
+        for topic in {it.letter.topic for it in letters}:
+            parts = self._consumer.partitions_for_topic(topic) if topic in BY_NAME else None
+            most = max(it.letter.partition for it in letters if it.letter.topic == topic)
+            if most not in (parts or ()):
+                raise NotSent(f"topic {topic} has no partition {most}: its letters cannot be sent")
+        found: dict[TopicPartition, int] = self._consumer.end_offsets(
+            list(set(map(_place, letters)))
+        )
+        return found
+
+    def _mark(self, marks: Iterator[tuple[Letter, Redrive]]) -> None:
+        sent = [
+            self._to().send(
+                DEAD_LETTERS.name,
+                key=it.letter.identity.encode(),
+                value=dead_letter.encode(_marked(it.letter, mark)),
+                partition=0,
+            )
+            for it, mark in marks
+        ]
+        for future in sent:
+            future.get(SEND_SECONDS)
+
+    def _sent_before(self, mine: list[Letter], ends: dict[TopicPartition, int]) -> dict[str, int]:
+        """Identity -> offset of what a claim before mine had sent and did not come to say so."""
+        found: dict[str, int] = {}
+        for place in {_place(it) for it in mine}:
+            here = [it for it in mine if _place(it) == place]
+            least = min(it.least for it in here)
+            names = {it.letter.identity for it in here}
+            log = Topics(self._settings).read(place.topic, place.partition, least, ends[place])
+            for batch in log:
+                for offset, headers in zip(batch.offsets, batch.headers, strict=False):
+                    name = dict(headers).get(REDRIVEN, b"").decode(errors="replace")
+                    if name in names:
+                        found[name] = offset
+        return found
+
+    def _send(self, due: list[Letter], told: Outcome) -> dict[str, int]:
+        under_way = []
+        for it in due:
+            letter, name = it.letter, it.letter.identity
+            try:
+                value = self._value(letter)
+            except OffTheLog:
+                told.gone.append(name)
+                continue
+            headers = [(REDRIVEN, name.encode()), (TRIES, b"%d" % (letter.tries + 1))]
+            future = self._to().send(
+                letter.topic, value, letter.key, headers=headers, partition=letter.partition
+            )
+            under_way.append((name, future))
+        offsets = {name: int(future.get(SEND_SECONDS).offset) for name, future in under_way}
+        told.sent += list(offsets)
+        return offsets
+
+    def _value(self, letter: DeadLetter) -> bytes | None:
+        """The record's bytes. Errors: `OffTheLog` where they are neither here nor there."""
+        if letter.value is not None or not letter.length:
+            return letter.value
+        place, at = letter.partition, letter.offset
+        (batch,) = Topics(self._settings).read(letter.topic, place, at, at + 1)
+        return batch.values[0]
+
+    def _to(self) -> KafkaProducer:
+        if self._producer is None:
+            self._producer = kafka.producer(self._settings, batch_size=256 << 10)
+        return self._producer
+
+    def close(self) -> None:
+        self._consumer.close()
+        if self._producer is not None:
+            self._producer.close()
+
+
+def _place(it: Letter) -> TopicPartition:
+    return TopicPartition(it.letter.topic, it.letter.partition)
+
+
+def _marked(letter: DeadLetter, mark: Redrive) -> DeadLetter:
+    """Of the letter's key, without what is in it."""
+    return DeadLetter(
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        reason=letter.reason,
+        value=None,
+        record_at=letter.record_at,
+        size=letter.length,
+        tries=letter.tries,
+        redrive=mark,
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,32 @@
+"""First and next offsets of topics, straight from Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+
+def offsets(settings: Settings, topics: Iterable[str]) -> dict[str, dict[int, tuple[int, int]]]:
+    """Topic -> partition -> (first offset, next offset); a topic that isn't there is left out."""
+    from kafka import TopicPartition
+
+    from infra.kafka import client as kafka
+
+    reader = kafka.consumer(settings)
+    try:
+        parts = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            if topic in reader.topics()
+            for partition in reader.partitions_for_topic(topic) or ()
+        ]
+        bounds = kafka.bounds(reader, parts)
+    finally:
+        reader.close()
+    found: dict[str, dict[int, tuple[int, int]]] = {}
+    for part, its in bounds.items():
+        found.setdefault(part.topic, {})[part.partition] = its
+    return found

@@ -1,0 +1,64 @@
+"""The log as the topics hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from kafka import KafkaConsumer, TopicPartition
+
+from infra.kafka import client as kafka
+from infra.kafka import fetch as fetched
+from infra.log import Batch, OffTheLog
+from infra.settings import Settings
+
+WAIT_MS: Final = 500
+
+
+class Topics:
+    """A `infra.log.LogReader`. Errors of every method: `KafkaError`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        consumer = kafka.consumer(self._settings)
+        try:
+            return _bounds(consumer, TopicPartition(topic, partition))
+        finally:
+            consumer.close()
+
+    def read(
+        self, topic: str, partition: int, start: int, end: int, size: int = 20_000
+    ) -> Iterator[Batch]:
+        if start >= end:
+            return
+        consumer = fetched.consumer(self._settings)
+        try:
+            tp = TopicPartition(topic, partition)
+            first, last = _bounds(consumer, tp)
+            if start < first or end > last:
+                raise OffTheLog(
+                    f"{topic} partition {partition} holds offsets {first} to {last}: asked for"
+                    f" {start} to {end}"
+                )
+            consumer.assign([tp])
+            consumer.seek(tp, start)
+            while start < end:
+                for piece in consumer.poll(WAIT_MS).get(tp, []):
+                    for records in piece.before(end).parts(size):
+                        if records.offsets:
+                            found = records.batch(partition, start)
+                            start = found.next
+                            yield found
+                # a compacted log may hold nothing before its end
+                reached = min(int(consumer.position(tp)), end)
+                if reached > start:
+                    yield Batch(partition, start, reached, [], [], [])
+                    start = reached
+        finally:
+            consumer.close()
+
+
+def _bounds(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
+    return kafka.bounds(consumer, [tp])[tp]

@@ -1,0 +1,54 @@
+"""Whether a topic is still the one that it was at the start: only its id tells, once it has grown again."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Final
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from infra.kafka import client as kafka
+from infra.kafka.client import TopicInfo
+from infra.settings import Settings
+
+ASK_MS: Final = 1000
+LOOK_SECONDS: Final = 2.0
+"""What a topic made anew is read for at most, before it shows."""
+
+
+class TopicWatch:
+    """Looks in a thread. `other`: what the topic is by now, None while it is the same."""
+
+    def __init__(self, settings: Settings, name: str, was: TopicInfo) -> None:
+        self.other: TopicInfo | None = None
+        self._settings, self._name, self._was = settings, name, was
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="topic", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        client: KafkaAdminClient | None = None
+        while self.other is None and not self._stop.wait(LOOK_SECONDS):
+            # the broker away: the flow itself will say so
+            with contextlib.suppress(KafkaError, OSError):
+                # one for good: each that finds no broker leaves a thread behind
+                client = client or self._client()
+                found = kafka.describe(client, [self._name]).get(self._name, self._was)
+                self.other = found if found != self._was else None
+        if client is not None:
+            client.close()
+
+    def _client(self) -> KafkaAdminClient:
+        return KafkaAdminClient(
+            bootstrap_servers=self._settings.kafka_bootstrap,
+            # a flow that ends waits for this
+            bootstrap_timeout_ms=ASK_MS,
+            request_timeout_ms=ASK_MS,
+            **kafka.BACK_OFF,
+        )

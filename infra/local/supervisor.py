@@ -1,0 +1,301 @@
+"""Keeps processes running: start in order, watch, restart with back-off, stop in reverse order.
+
+What to run is data (`Program`); what happens is told as one line of text each (`report`). One
+thread, which calls `tick` a few times a second, or leaves that to `run`. The thread that starts a
+`Supervisor`'s processes must outlive them: Linux ends a child with the *thread* that forked it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from infra.backoff import FIRST_DELAY, LAST_DELAY, WORKED_SECONDS
+from infra.local.launcher import Launcher, Process
+
+GIVE_UP: Final = 5
+"""Failures in a row of a process that never once ran `WORKED_SECONDS`, after which it is hopeless.
+Being killed is no failure of its own and doesn't count."""
+GRACE_SECONDS: Final = 3.0
+USAGE: Final = 2
+"""Exit code of a command that was called wrongly: trying again can't help."""
+LOG_BYTES: Final = 16 << 20
+STAND_BY: Final = "FRESHET_STAND_BY"
+"""Variable: a folder in which a process says that it is about to start, and that goes when it may."""
+STAND_BY_SECONDS: Final = 20.0
+
+State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """`ready` tells when dependents may start (None: once it runs); `once`: it ends by itself, and
+    exit 0 is what dependents wait for. `environment`: its own variables, beside everybody's."""
+
+    name: str
+    command: Sequence[str]
+    depends_on: Sequence[str] = ()
+    ready: Callable[[], bool] | None = None
+    once: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Child:
+    """A program's process, as it stands. Times are of the supervisor's clock, in seconds."""
+
+    program: Program
+    log: Path
+    state: State = "waiting"
+    process: Process | None = None
+    restarts: int = 0
+    failures: int = 0
+    worked: bool = False
+    started_at: float = 0.0
+    start_at: float = 0.0
+    last_exit: str = ""
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process else None
+
+    @property
+    def settled(self) -> bool:
+        return self.state == ("done" if self.program.once else "up")
+
+
+@dataclass
+class Supervisor:
+    """`environment` is the whole environment of each process; `logs` must exist.
+
+    `failure` is "" or the sentence that says why not everything can come up: stop ticking then.
+    """
+
+    programs: Sequence[Program]
+    logs: Path
+    environment: Mapping[str, str]
+    report: Callable[[str], None] = lambda line: None
+    launcher: Launcher = field(default_factory=Launcher)
+    clock: Callable[[], float] = time.monotonic
+    failure: str = ""
+    was_ready: bool = False
+    hurry: bool = False
+    children: dict[str, Child] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for program in self.programs:
+            self.children[program.name] = Child(program, self.logs / f"{program.name}.log")
+
+    def tick(self) -> bool:
+        """Starts what may start, notices what ended. True where anything changed."""
+        changed = False
+        for child in self.children.values():
+            changed |= self._advance(child)
+        if not self.was_ready and all(child.settled for child in self.children.values()):
+            self.was_ready = changed = True
+        return changed
+
+    def run(
+        self,
+        stop: threading.Event,
+        on_change: Callable[[], None] = lambda: None,
+        before_tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Ticks until `stop` is set or `failure` is known. Stops nothing: that is `stop`'s."""
+        while not stop.is_set() and not self.failure:
+            before_tick()
+            if self.tick():
+                on_change()
+            stop.wait(0.1 if self.was_ready else 0.02)
+
+    def change(
+        self, programs: Sequence[Program], stop: threading.Event, grace: float = GRACE_SECONDS
+    ) -> None:
+        """Runs these from now on. What is new starts first and stands by (`stand_by`); then what is not
+        among them ends, and the new go on. Nothing may depend on what ends.
+        """
+        running = {name: child.program.command for name, child in self.children.items()}
+        changed = [it for it in programs if running.get(it.name) != it.command]
+        gone = running.keys() - {it.name for it in programs} | {it.name for it in changed}
+        # beside the logs: whoever runs this can write there
+        with tempfile.TemporaryDirectory(prefix="stand-by-", dir=self.logs) as place:
+            fresh = [self._stand_by(it, Path(place)) for it in changed]
+            self._await(fresh, Path(place), stop)
+            self._stop([self.children[name] for name in gone & self.children.keys()], grace)
+        for name in gone & self.children.keys():
+            del self.children[name]
+        self.programs = programs
+        self.children |= {child.program.name: child for child in fresh}
+
+    def _stand_by(self, program: Program, place: Path) -> Child:
+        child = Child(program, self.logs / f"{program.name}.log", "starting")
+        environment = {**self.environment, **program.environment, STAND_BY: str(place)}
+        try:
+            child.process = self._spawn(child, environment)
+        except OSError as error:
+            self.failure = f"{program.name} cannot be started: {error.strerror}"
+        child.started_at = self.clock()
+        return child
+
+    def _await(self, fresh: Sequence[Child], place: Path, stop: threading.Event) -> None:
+        """Until each stands by or has ended. Meanwhile those that still run are looked after."""
+        until = self.clock() + STAND_BY_SECONDS
+        while self.clock() < until and not stop.is_set():
+            if all(not _alive(it) or (place / str(it.pid)).exists() for it in fresh):
+                return
+            self.tick()
+            time.sleep(0.01)
+
+    def stop(self, grace: float = GRACE_SECONDS) -> None:
+        """Ends every process, dependents first; SIGKILL after `grace` s, or as `hurry` is set."""
+        for layer in reversed(_layers(self.programs)):
+            self._stop([self.children[name] for name in layer], grace)
+
+    def _stop(self, children: Sequence[Child], grace: float) -> None:
+        for child in children:
+            _signal(child, signal.SIGTERM)
+        until = time.monotonic() + grace
+        while any(_alive(child) for child in children):
+            if self.hurry or time.monotonic() > until:
+                break
+            time.sleep(0.01)
+        for child in children:
+            if _alive(child) and not self.hurry:
+                self.report(f"{child.program.name} did not stop within {grace:g} s: killed")
+            _end(child)
+
+    def _advance(self, child: Child) -> bool:
+        if child.process and _ended(child.process):
+            return self._ended(child)
+        if child.state in ("waiting", "failed"):
+            return self._start(child)
+        if child.state == "starting" and not child.program.once:
+            ready = child.program.ready
+            if ready is None or ready():
+                child.state = "up"
+                return True
+        return False
+
+    def _start(self, child: Child) -> bool:
+        needs = (self.children[name] for name in child.program.depends_on)
+        if self.clock() < child.start_at or not all(need.settled for need in needs):
+            return False
+        if child.program.depends_on and not self.launcher.ready:
+            return False  # what others wait for starts meanwhile
+        again, child.state = child.state == "failed", "starting"
+        child.started_at = self.clock()
+        environment = {**self.environment, **child.program.environment}
+        try:
+            child.process = self._spawn(child, environment)
+        except OSError as error:
+            self.failure = f"{child.program.name} cannot be started: {error.strerror}"
+            return True
+        if again:
+            child.restarts += 1
+            self.report(f"{child.program.name} restarted after {child.last_exit}")
+        return True
+
+    def _spawn(self, child: Child, environment: Mapping[str, str]) -> Process:
+        if child.log.exists() and child.log.stat().st_size > LOG_BYTES:
+            child.log.replace(child.log.with_suffix(".old.log"))
+        return self.launcher.spawn(child.program.command, environment, child.log)
+
+    def _ended(self, child: Child) -> bool:
+        assert child.process
+        _end(child)
+        code = child.process.wait()
+        child.process = None
+        if child.program.once and code == 0:
+            child.state = "done"
+            return True
+        ran = self.clock() - child.started_at
+        child.worked |= ran >= WORKED_SECONDS
+        child.failures = 1 if ran >= WORKED_SECONDS else child.failures + 1
+        child.state = "failed"
+        # what it said last explains an end of its own, not one from outside
+        why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
+        child.last_exit = f"{_exit(code)}: {why}".rstrip(": ")
+        delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** (child.failures - 1))
+        child.start_at = self.clock() + delay
+        hopeless = code == USAGE or (code > 0 and child.failures >= GIVE_UP)
+        if hopeless and not child.worked:
+            times = f" {child.failures} times" if child.failures > 1 else ""
+            self.failure = (
+                f"{child.program.name} does not start, it ended{times} with {child.last_exit}"
+                f" (log: {child.log})"
+            )
+        return True
+
+
+def stand_by() -> None:
+    """For a process that takes over from others: returns once they have ended. Call it when all that
+    takes long is done and nothing of theirs is touched yet."""
+    if STAND_BY not in os.environ:
+        return
+    place = Path(os.environ.pop(STAND_BY))
+    with contextlib.suppress(OSError):
+        (place / str(os.getpid())).touch(exist_ok=False)
+        while place.exists():
+            time.sleep(0.005)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that holds text, at most 300 characters; "" where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _ended(process: Process) -> bool:
+    """Whether it ended, without reaping it: until then its process group's number is its own."""
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None
+
+
+def _alive(child: Child) -> bool:
+    return child.process is not None and not _ended(child.process)
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if child.process and child.process.returncode is None:
+        os.killpg(child.process.pid, number)
+
+
+def _end(child: Child) -> None:
+    """Kills what is left of the process and its group, and reaps it."""
+    _signal(child, signal.SIGKILL)
+    if child.process:
+        child.process.wait()
+        child.state = "stopped"
+
+
+def _layers(programs: Sequence[Program]) -> list[list[str]]:
+    """Names by distance from those that depend on nothing."""
+    depth: dict[str, int] = {}
+    for program in programs:  # dependencies stand before dependents
+        depth[program.name] = 1 + max((depth[name] for name in program.depends_on), default=-1)
+    layers: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+    for name, at in depth.items():
+        layers[at].append(name)
+    return layers
+
+
+def _exit(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

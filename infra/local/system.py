@@ -1,0 +1,274 @@
+"""`freshet up`: every process of Freshet on one machine, as data, and the way to run them.
+
+`up` is the command's body; `running` gives tests, demo and bench a whole system of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from infra.local import home, services
+from infra.local.forkserver import ForkServer
+from infra.local.launcher import die_with_parent
+from infra.local.plan import (
+    FRESHET,
+    PRELOAD,
+    PRELOAD_PEOPLE,
+    Plan,
+    child_environment,
+    people,
+    plan,
+    programs,
+    python_path,
+    scaled,
+)
+from infra.local.supervisor import Child, Program, Supervisor, last_line
+from infra.local.workers import Workers
+from infra.settings import VARIABLES, Settings, from_environment, to_environment
+
+__all__ = ["Plan", "Program", "Supervisor", "System", "plan", "programs", "running", "up"]
+
+
+def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], None]) -> str:
+    """Runs `plan` in its folder, which the caller has claimed, until SIGINT or SIGTERM.
+
+    A second signal kills what has not stopped yet. Answers "", or why it can't come up. Errors:
+    `services.NoService`.
+    """
+    directory = plan.settings.data_dir
+    environment, logs = child_environment(plan.settings), directory / "logs"
+    launcher = ForkServer(PRELOAD, environment, logs / "forkserver.log")
+    supervisor = Supervisor(programs(plan), logs, environment, report, launcher)
+    started_at = int(time.time() * 1000)
+    stop, workers = _on_signals(supervisor), Workers(directory)
+    told = False
+
+    def changed() -> None:
+        nonlocal told
+        state = _state(plan, supervisor, started_at)
+        try:
+            home.write(directory, state)
+            if supervisor.was_ready and not told:
+                home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
+        except OSError as error:
+            report(f"{home.RECORD} cannot be written: {error.strerror}")
+        if supervisor.was_ready and not told:
+            told = True
+            if launcher.failure:
+                report(f"processes start slowly, without a fork server: {launcher.failure}")
+            on_ready(state)
+
+    def rescale() -> None:
+        nonlocal plan
+        count = min(workers.asked, plan.settings.partitions)
+        if count and count != plan.flow_workers and supervisor.was_ready:
+            report(
+                f"{count} workers share the partitions of events, instead of {plan.flow_workers}"
+            )
+            plan = scaled(plan, count)
+            supervisor.change(programs(plan), stop)
+            home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
+            workers.tell(count)
+            changed()
+
+    try:
+        workers.started(plan.flow_workers)
+        supervisor.run(stop, changed, rescale)
+    finally:
+        supervisor.stop()
+        launcher.close()
+        home.remove(directory)
+        workers.ended()
+    return supervisor.failure
+
+
+def share_people(settings: Settings, count: int, report: Callable[[str], None]) -> str:
+    """Runs so many processes of `people`, each with its share of the partitions, until SIGINT or
+    SIGTERM; as many as `Workers.ask` says meanwhile. Answers "", or why they can't run."""
+    directory = settings.data_dir
+    environment, logs = child_environment(settings), directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    launcher = ForkServer(PRELOAD_PEOPLE, environment, logs / "forkserver.log")
+    supervisor = Supervisor(_sharing(settings, count), logs, environment, report, launcher)
+    stop, workers = _on_signals(supervisor), Workers(directory)
+
+    def rescale() -> None:
+        nonlocal count
+        asked = min(workers.asked, settings.partitions)
+        if asked and asked != count:
+            report(f"{asked} workers instead of {count}")
+            count = asked
+            supervisor.change(_sharing(settings, count), stop)
+            workers.tell(count)
+
+    try:
+        workers.started(count)
+        supervisor.run(stop, before_tick=rescale)
+    finally:
+        supervisor.stop()
+        launcher.close()
+        workers.ended()
+    return supervisor.failure
+
+
+def _sharing(settings: Settings, count: int) -> list[Program]:
+    first = settings.metrics_port
+    return [
+        Program(
+            name, command, environment={VARIABLES["metrics_port"]: str(first + n if first else 0)}
+        )
+        for n, (name, command) in enumerate(people(settings, count))
+    ]
+
+
+@dataclass
+class System:
+    """A whole system in a folder, as a handle on the `freshet up` that runs it."""
+
+    directory: Path
+    process: subprocess.Popen[bytes]
+    settings: Settings
+    url: str
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        return self.settings.kafka_bootstrap
+
+    @property
+    def redis_url(self) -> str:
+        return self.settings.redis_url
+
+    def state(self) -> home.Up:
+        """What `up.json` says now. Errors: RuntimeError where the system has gone."""
+        up = home.read(self.directory)
+        if up is None:
+            last = last_line(self.directory / "logs" / "up.log")
+            raise RuntimeError(f"the system has gone: {last}")
+        return up
+
+    def pids(self, name: str) -> list[int]:
+        """Of the processes called `name` or `name`-0, `name`-1 …, those that run now."""
+        return [
+            it.pid
+            for it in self.state().processes
+            if it.pid and (it.name == name or it.name.rpartition("-")[0] == name)
+        ]
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> list[int]:
+        """Signals `name`'s processes; the supervisor starts them again. Answers their pids."""
+        pids = self.pids(name)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
+
+    def restarts(self, name: str) -> int:
+        found = self.state().processes
+        return sum(it.restarts for it in found if it.name.removesuffix("-0") == name)
+
+    def logs(self, name: str) -> str:
+        """What process `name` (or "up", the supervisor itself) has printed."""
+        path = self.directory / "logs" / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+@contextlib.contextmanager
+def running(
+    directory: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+) -> Iterator[System]:
+    """A system of its own in `directory`, ready; stopped at the end. `options` as of `freshet up`,
+    but every port is a free one unless it is given.
+
+    Call it from the main thread (it ends with the thread that started it). Errors: RuntimeError,
+    with what `freshet up` said, where it is not ready in `seconds`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    (directory / "logs").mkdir(exist_ok=True)
+    if "--port" not in options:
+        options = (*options, "--port", str(services.free_port()))
+    command = [*FRESHET, "up", "--data-dir", str(directory), *options]
+    inherited = {**os.environ, **(environment or {}), "PYTHONPATH": python_path()}
+    with (directory / "logs" / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=inherited,
+            start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+    try:
+        state = _await_ready(directory, process, seconds)
+        settings = from_environment(state.environment)
+        yield System(directory, process, settings, state.url)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_ready(directory: Path, process: subprocess.Popen[bytes], seconds: float) -> home.Up:
+    until = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < until:
+        state = home.read(directory)
+        if state and state.ready and state.pid == process.pid:
+            return state
+        time.sleep(0.02)
+    log = directory / "logs" / "up.log"
+    why = "ended" if process.poll() is not None else f"is not ready after {seconds:g} s"
+    raise RuntimeError(f"freshet up {why}: {log.read_text(errors='replace').strip()[-2000:]}")
+
+
+def _on_signals(supervisor: Supervisor) -> threading.Event:
+    stop = threading.Event()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        supervisor.hurry = stop.is_set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, asked)
+    return stop
+
+
+def _state(plan: Plan, supervisor: Supervisor, started_at: int) -> home.Up:
+    return home.Up(
+        pid=os.getpid(),
+        started_at=started_at,
+        data_dir=str(plan.settings.data_dir),
+        url=plan.url,
+        kafka_bootstrap=plan.settings.kafka_bootstrap,
+        redis_url=plan.settings.redis_url,
+        ready=supervisor.was_ready,
+        environment=to_environment(plan.settings),
+        processes=[_process(child, plan) for child in supervisor.children.values()],
+    )
+
+
+def _process(child: Child, plan: Plan) -> home.Running:
+    return home.Running(
+        name=child.program.name,
+        pid=child.pid,
+        state=child.state,
+        restarts=child.restarts,
+        log=str(child.log),
+        last_exit=child.last_exit,
+        metrics_port=plan.metrics_ports.get(child.program.name, 0),
+    )

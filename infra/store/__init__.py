@@ -1,0 +1,1 @@
+"""Redis as we use it: one server or a cluster, generations, pauses."""

@@ -1,0 +1,47 @@
+"""Which partitions are paused since nothing but poison comes in them, and letting one go on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from infra.settings import Settings
+from infra.store import client as store
+from infra.store import generation
+from infra.store.client import Client
+from schemas import fence, keys, poison
+from schemas.flows import FOLDS, that_fold
+
+
+class Paused(NamedTuple):
+    """`row`: how many records in a row, before offset `stands`, no fold could take."""
+
+    topic: str
+    flow: str
+    partition: int
+    row: int
+    stands: int
+
+
+def paused(client: Client, settings: Settings) -> list[Paused]:
+    """Errors: Redis's own."""
+    live = generation.live(client)
+    places = [(flow, p) for flow in FOLDS for p in range(flow.partitions(settings.partitions))]
+    names = []
+    for flow, p in places:
+        of = flow.generation(live)
+        names += [keys.poison(flow.name, p, of), keys.fence(flow.name, p, of)]
+        names.append(keys.accepted(flow.name, p))
+    held = store.mget(client, names)
+    found = []
+    each = zip(*[iter(held)] * 3, strict=True)
+    for (flow, p), (row, stands, mark) in zip(places, each, strict=True):
+        n, at = poison.number(row), fence.decode(stands).offset if stands else 0
+        if poison.paused(n, at, poison.number(mark), settings.poison_limit):
+            found.append(Paused(flow.topic, flow.name, p, n, at))
+    return found
+
+
+def accept(client: Client, topic: str, partition: int, until: int) -> None:
+    """Poison before offset `until` is let pass, by every flow that folds the topic."""
+    for flow in that_fold(topic):
+        client.set(keys.accepted(flow.name, partition), b"%d" % until)
