@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.settings import Settings
-from serving import gauges as scrape
+from serving import gauges
 from serving.context import Serving
 from serving.http.errors import as_problem, problem_response, request_id
 from serving.routes import (
@@ -45,7 +45,7 @@ def create(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.serving = serving = await Serving.open(settings)
-        scrape.prepare(serving)
+        gauges.prepare(serving)
         try:
             with serving.metrics.exposed(settings):
                 yield

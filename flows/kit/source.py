@@ -13,7 +13,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
 from infra.kafka import client as kafka
-from infra.kafka import fetch as fetched
+from infra.kafka import fetch
 from infra.kafka.fetch import Records
 from infra.log import Batch
 from infra.settings import Settings
@@ -37,7 +37,7 @@ class Reader:
     """Called before the log is asked, between batches: by whoever has to look at something else too."""
 
     def __post_init__(self) -> None:
-        self.consumer: KafkaConsumer = fetched.consumer(self.settings)
+        self.consumer: KafkaConsumer = fetch.consumer(self.settings)
         self.position: dict[int, int] = {}
         self.end: dict[int, int] = {}
         self.polled_at = time.time()

@@ -30,7 +30,7 @@ from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
 from flows.lake.partition import Owner
 from infra.kafka import client as kafka
-from infra.kafka import fetch as fetched
+from infra.kafka import fetch
 from infra.kafka.fetch import Records
 from infra.lake.store import of
 from infra.log import Batch
@@ -89,7 +89,7 @@ class Gatherer:
         self.stop = stop
         wait = min(LONGEST_WAIT, max(SHORTEST_WAIT, settings.lake_seconds / 5))
         self._wait_ms = int(1000 * wait)
-        self.consumer: KafkaConsumer = fetched.consumer(
+        self.consumer: KafkaConsumer = fetch.consumer(
             settings,
             fetch_min_bytes=1 if until_end else AT_ONCE,
             fetch_max_wait_ms=self._wait_ms,

@@ -10,12 +10,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.people import transfer as left
+from flows.people import transfer
 from flows.people.batch import Hashes, Turn
 from flows.people.rows import Fetch
-from models.outcomes import impressions, links
+from models.outcomes import impressions, links, open_slates
 from models.outcomes import join as outcomes
-from models.outcomes import open_slates as accounts
 from models.outcomes.join import STATE, Assignment, Effect, Shown
 from models.outcomes.open_slates import Account, Mark, Outcome
 from schemas import event as events
@@ -47,7 +46,7 @@ def told(records: Sequence[tuple[int, int, events.Event]]) -> Told:
         if type(event) is Action:
             if event.slate_id and event.action in STATE:
                 found.append((offset, event))
-        elif isinstance(event, _TOLD) or (isinstance(event, Merge) and left.concerns(event)):
+        elif isinstance(event, _TOLD) or (isinstance(event, Merge) and transfer.concerns(event)):
             found.append((offset, event))
     return found
 
@@ -99,7 +98,7 @@ class Slates:
             elif isinstance(event, Linking):
                 links.mark(account, Mark(event.of, event.link, event.received_at))
             elif not (merge := turn.outgoing[offset, 1]).lost:
-                left.put(merge, outcomes.leave(account, event.to), self._shown[event.person])
+                transfer.put(merge, outcomes.leave(account, event.to), self._shown[event.person])
         self._store(records, turn.write)
         return gathered.facts()
 
@@ -118,7 +117,7 @@ class Slates:
             [keys.open_slates(p, person, g) for person in new]
             + [keys.impressions(p, person, g) for person in unseen]
         )
-        self._accounts.update(zip(new, map(accounts.decode, held), strict=False))
+        self._accounts.update(zip(new, map(open_slates.decode, held), strict=False))
         self._shown.update(zip(unseen, map(impressions.read, held[len(new) :]), strict=True))
 
     def _effect(self, account: Account, event: Served | Action) -> Effect:
@@ -163,11 +162,11 @@ class Slates:
         )
 
     def _receive(self, account: Account, merge: Merge) -> list[Effect]:
-        effects = outcomes.receive(account, merge.of, left.taken(merge))
+        effects = outcomes.receive(account, merge.of, transfer.taken(merge))
         if merge.served is not None:
             effects.append(self._serve(account, merge.served, merge.person))
         if merge.impressions:
-            held, new = self._shown[merge.person], left.impressions(merge)
+            held, new = self._shown[merge.person], transfer.impressions(merge)
             self._shown[merge.person] = impressions.merge(held, new)
         if merge.link:
             mark = Mark(merge.of, merge.link, merge.received_at)
@@ -193,7 +192,7 @@ class Slates:
         p, g, values = self._partition, self._generation, write.values
         for person in dict.fromkeys(event.person for _, event in records):
             account = self._accounts[person]
-            values[keys.open_slates(p, person, g)] = accounts.encode(account)
+            values[keys.open_slates(p, person, g)] = open_slates.encode(account)
             if account.links is not None:
                 values[keys.link(p, person, g)] = stored.encode(links.view(account))
         for person in dict.fromkeys(event.person for _, event in records if _shows(event)):

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from kafka import TopicPartition
 
 from infra.kafka import client as kafka
-from infra.kafka import fetch as fetched
+from infra.kafka import fetch
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
@@ -79,7 +79,7 @@ def _received(client: Client, partition: int, generation: int) -> tuple[int, dic
 
 
 def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[int, int]) -> None:
-    consumer = fetched.consumer(settings)
+    consumer = fetch.consumer(settings)
     places = {TopicPartition(EVENTS.name, p): offset for p, offset in start.items()}
     try:
         consumer.assign(list(places))

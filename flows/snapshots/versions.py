@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from flows.people import fold as people
+from flows.people import fold
 from flows.snapshots.files import ForeignSnapshot
-from models.aggregates import tables as sums
+from models.aggregates import tables
 from models.features import registry as features
-from models.outcomes import open_slates as account
+from models.outcomes import open_slates
 from schemas import facts
 from schemas.fence import Fence
 from schemas.snapshot import Snapshot, Versions
@@ -25,11 +25,11 @@ class Versioned(NamedTuple):
 
 
 VERSIONED: Final = {
-    "fold": Versioned(people.VERSION, people.UPGRADES),
+    "fold": Versioned(fold.VERSION, fold.UPGRADES),
     "facts": Versioned(facts.VERSION, facts.UPGRADES),
     "rows": Versioned(features.VERSION, features.UPGRADES, b"u:"),
-    "accounts": Versioned(account.VERSION, account.UPGRADES, b"o:"),
-    "tables": Versioned(sums.VERSION, sums.UPGRADES),
+    "accounts": Versioned(open_slates.VERSION, open_slates.UPGRADES, b"o:"),
+    "tables": Versioned(tables.VERSION, tables.UPGRADES),
 }
 """By field of `Versions`."""
 State = dict[bytes, bytes]
@@ -59,7 +59,7 @@ def upgraded(snapshot: Snapshot, partition: int, state: State) -> tuple[Fence, S
                     state[key] = _current(snapshot, name, value)
     fence = snapshot.fence(partition)
     state = _current(snapshot, "fold", state)
-    fence.version = people.VERSION
+    fence.version = fold.VERSION
     return fence, state
 
 

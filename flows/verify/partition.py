@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from flows.verify import basis as verify_basis
+from flows.verify import basis
 from flows.verify.people import People
 from flows.verify.report import Found
 from flows.verify.walk import Walk
@@ -73,11 +73,11 @@ def walk_of(task: Task, sums: Sums | None) -> Walk:
     """From the log's beginning, or from the snapshot. Errors: `Shortened`, those of reading a snapshot."""
     window, before = int(task.settings.dedupe_hours * 3_600_000), None
     if task.snapshot is not None:
-        before = verify_basis.before(task.settings, task.snapshot, task.partition)
+        before = basis.before(task.settings, task.snapshot, task.partition)
     told = Partition(window, Sample(task.people, task.seed), sums, before)
     walk = Walk(task.log, task.partition, told, task.first)
     if walk.start > task.first:
-        raise verify_basis.shortened(task.partition, walk.start)
+        raise basis.shortened(task.partition, walk.start)
     return walk
 
 

@@ -10,8 +10,7 @@ import msgspec
 
 from flows.verify.report import Found
 from models.features.registry import FEATURES, LINKED, read_row
-from models.outcomes import impressions
-from models.outcomes import open_slates as accounts
+from models.outcomes import impressions, open_slates
 from models.reference.people import Person
 from schemas import event as events
 from schemas import keys, links
@@ -54,7 +53,7 @@ def _expected_preferences(person: Person) -> Any:
     return msgspec.structs.asdict(person.preferences) if person.preferences else None
 
 
-def _slates(slates: Sequence[accounts.Slate]) -> Any:
+def _slates(slates: Sequence[open_slates.Slate]) -> Any:
     return [
         {
             **msgspec.structs.asdict(slate),
@@ -65,12 +64,12 @@ def _slates(slates: Sequence[accounts.Slate]) -> Any:
     ]
 
 
-def _units(units: Sequence[accounts.Unit]) -> Any:
+def _units(units: Sequence[open_slates.Unit]) -> Any:
     return [(unit.experiment, unit.version, unit.variant, unit.counts) for unit in units]
 
 
-def _account(account: accounts.Account) -> Any:
-    tied = account.links or accounts.Links()
+def _account(account: open_slates.Account) -> Any:
+    tied = account.links or open_slates.Links()
     return {
         "newest": account.newest,
         "since": account.since,
@@ -130,7 +129,7 @@ PARTS: Final = (
     Part(
         "slates",
         keys.open_slates,
-        lambda blob: _account(accounts.decode(blob)),
+        lambda blob: _account(open_slates.decode(blob)),
         lambda person: person.came is not None,
         _expected_account,
     ),

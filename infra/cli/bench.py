@@ -80,13 +80,13 @@ def bench_command(
 
 
 def _show(rows: list[Row], made: dict[str, Any], path: Path) -> None:
-    from infra.apps.bench import report as bench_report
+    from infra.apps.bench import report
 
     machine, partitions = made["machine"], made["partitions"]
     title = f"Freshet's loop on {machine['cores']} cores ({machine['processor']})"
     out = console()
     out.print(table(title, ("figure", "#floor", "#aim", "#measured", "#least to most", "ok"), rows))
-    for line in bench_report.remarks(made):
+    for line in report.remarks(made):
         out.print(line)
     out.print(
         f"{partitions['here']} partitions here, {partitions['production']} in production."

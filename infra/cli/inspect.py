@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infra.apps.inspect import arms as inspect_arms
+from infra.apps.inspect import arms
 from infra.apps.inspect.held import item_held, pseudonym_of, slate_held, user_held
 from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import find
@@ -88,8 +88,8 @@ def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
     rows = [(window, f"{value:.4g}") for window, value in held["popularity"].items()]
     out.print(table("Popularity", ("half-life", "#decayed actions"), rows))
     if held["arms"]:
-        shown = [inspect_arms.cells(it) for it in held["arms"]]
-        out.print(table("What came of showing it", inspect_arms.COLUMNS, shown))
+        shown = [arms.cells(it) for it in held["arms"]]
+        out.print(table("What came of showing it", arms.COLUMNS, shown))
     else:
         out.print("not shown yet")
     best = held["neighbours"][:20]  # people want the first few, --json has all

@@ -8,7 +8,7 @@ from typing import Final
 from kafka import KafkaConsumer, TopicPartition
 
 from infra.kafka import client as kafka
-from infra.kafka import fetch as fetched
+from infra.kafka import fetch
 from infra.log import Batch, OffTheLog
 from infra.settings import Settings
 
@@ -33,7 +33,7 @@ class Topics:
     ) -> Iterator[Batch]:
         if start >= end:
             return
-        consumer = fetched.consumer(self._settings)
+        consumer = fetch.consumer(self._settings)
         try:
             tp = TopicPartition(topic, partition)
             first, last = _bounds(consumer, tp)

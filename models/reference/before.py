@@ -11,8 +11,7 @@ from struct import iter_unpack
 from typing import Any, Final
 
 from models.features.registry import FEATURES, read_row
-from models.outcomes import impressions
-from models.outcomes import open_slates as account
+from models.outcomes import impressions, open_slates
 from models.reference.dedupe import Window
 from models.reference.people import Held, Person
 from schemas import event as events
@@ -72,7 +71,7 @@ class Before:
                 seen=_hashes(seen or b"") if kept else (),
                 hidden=_hashes(hidden or b"") if kept else (),
                 preferences=_preferences(told) if told is not None else None,
-                account=account.decode(slates) if slates is not None else None,
+                account=open_slates.decode(slates) if slates is not None else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
             ),
         )

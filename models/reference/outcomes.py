@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from struct import iter_unpack, pack
 from typing import NamedTuple
 
-from models.outcomes import open_slates as accounts
+from models.outcomes import open_slates
 from models.outcomes.join import GUESTS, SLATES, STATE, WAITING, WINDOW_MS
 from models.outcomes.open_slates import Account
 from models.reference import plain
@@ -66,7 +66,7 @@ class Holder:
         return list(found)
 
     @classmethod
-    def of(cls, held: Account | accounts.Guest) -> Holder:
+    def of(cls, held: Account | open_slates.Guest) -> Holder:
         """As it was stored."""
         made = cls()
         made.newest = held.newest
@@ -75,10 +75,10 @@ class Holder:
         made.slates = [_opened(slate, units) for slate in held.slates]
         return made
 
-    def stored(self) -> tuple[list[accounts.Slate], list[accounts.Unit]]:
+    def stored(self) -> tuple[list[open_slates.Slate], list[open_slates.Unit]]:
         places = {unit: place for place, unit in enumerate(self.units)}
         return [_stored(slate, places) for slate in self.slates], [
-            accounts.Unit(*unit, variant, counts)  # type: ignore[arg-type]
+            open_slates.Unit(*unit, variant, counts)  # type: ignore[arg-type]
             for unit, (variant, counts) in self.units.items()
         ]
 
@@ -165,7 +165,7 @@ class Came:
             since=self._since,
             slates=slates,
             waiting=[
-                accounts.Waiting(slate, [accounts.Outcome(*mark) for mark in held])
+                open_slates.Waiting(slate, [open_slates.Outcome(*mark) for mark in held])
                 for slate, held in self.waiting
             ],
             units=units,
@@ -312,18 +312,19 @@ class Came:
             self.tied = Tied()
         return self.tied
 
-    def _links(self) -> accounts.Links | None:
+    def _links(self) -> open_slates.Links | None:
         if self.tied is None:
             return None
         tied = self.tied
         guests = [
-            accounts.Guest(of, guest.newest, *guest.stored()) for of, guest in self.guests.items()
+            open_slates.Guest(of, guest.newest, *guest.stored())
+            for of, guest in self.guests.items()
         ]
-        return accounts.Links(tied.to, tied.earliest, tied.pending, tied.answered, guests)
+        return open_slates.Links(tied.to, tied.earliest, tied.pending, tied.answered, guests)
 
 
-def _stored(slate: Slate, places: dict[Unit, int]) -> accounts.Slate:
-    return accounts.Slate(
+def _stored(slate: Slate, places: dict[Unit, int]) -> open_slates.Slate:
+    return open_slates.Slate(
         slate.id,
         slate.at,
         slate.placement,
@@ -334,7 +335,7 @@ def _stored(slate: Slate, places: dict[Unit, int]) -> accounts.Slate:
     )
 
 
-def _opened(slate: accounts.Slate, units: Sequence[Unit]) -> Slate:
+def _opened(slate: open_slates.Slate, units: Sequence[Unit]) -> Slate:
     """The opposite."""
     items = [item for (item,) in iter_unpack("<Q", slate.items)]
     return Slate(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from schemas.alphabet import Millis
-from serving.spool import frames as entries
+from serving.spool import frames
 from serving.spool.frames import Entry
 from serving.spool.segments import Directory, Place, unseal
 
@@ -29,7 +29,7 @@ class Left(NamedTuple):
         records = size = oldest = 0
         for number, at in places(directory):
             data = directory.read(number)
-            first = next(entries.decode(data, at), None)
+            first = next(frames.decode(data, at), None)
             oldest = oldest or (first[0].at if first else 0)
             ends = [end for _, end in unseal(data, at)]
             records, size = records + len(ends), size + (ends[-1] - at if ends else 0)
@@ -51,7 +51,7 @@ class Left(NamedTuple):
         directory = self.directory
         for number, at in places(directory):
             data = await asyncio.to_thread(directory.read, number)
-            for batch in entries.batches(entries.decode(data, at)):
+            for batch in frames.batches(frames.decode(data, at)):
                 yield batch.entries
                 directory.mark = Place(number, at := batch.end)
             if at < len(data):

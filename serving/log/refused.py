@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.files import sync_directory
-from serving.spool import frames as entries
+from serving.spool import frames
 from serving.spool.frames import Entry
 
 NAME: Final = "refused.seg"
@@ -22,7 +22,7 @@ def keep(root: Path, entry: Entry) -> Path:
     path = root / NAME
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        data = entries.encode(entry.topic, [entry.record], entry.at)
+        data = frames.encode(entry.topic, [entry.record], entry.at)
         if os.write(file, data) < len(data):
             raise OSError("the disk is full")
         os.fdatasync(file)

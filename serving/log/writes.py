@@ -31,12 +31,12 @@ from infra.settings import Settings
 from schemas.alphabet import Millis
 from schemas.identity import partition_of
 from schemas.record import Record
-from serving.log import refused as aside
+from serving.log import refused
 from serving.log.connect import DELIVERY_MS
 from serving.log.orphan_writes import Left
 from serving.log.producer import Log, NotDurable, Refused
 from serving.metrics import Metrics
-from serving.spool import frames as entries
+from serving.spool import frames
 from serving.spool.frames import Entry
 from serving.spool.segments import START, Directory, Place
 from serving.spool.synced import Synced
@@ -134,7 +134,7 @@ class Writes:
     async def _keep(self, topic: str, records: Sequence[Record]) -> None:
         """Errors: `NotDurable`."""
         now = Millis(time.time_ns() // 1_000_000)
-        synced = self._spool.put(entries.encode(topic, records, now))
+        synced = self._spool.put(frames.encode(topic, records, now))
         if synced is None:
             raise NotDurable
         # before the first wait: whoever comes from here on comes behind
@@ -228,7 +228,7 @@ class Writes:
     async def _send_segment(self, goal: Place) -> None:
         start = self._place
         data = await asyncio.to_thread(self._spool.read, start, goal)
-        for batch in entries.batches(entries.decode(data)):
+        for batch in frames.batches(frames.decode(data)):
             await self._send(batch.entries)
             self._own = max(0, self._own - len(batch.entries))
             self._acknowledge(Place(start.segment, start.offset + batch.end))
@@ -279,7 +279,7 @@ class Writes:
         try:
             await self._append([entry])
         except Refused:
-            path = await asyncio.to_thread(aside.keep, self._root, entry)
+            path = await asyncio.to_thread(refused.keep, self._root, entry)
             self._metrics.add("freshet_write_spool_refused_total")
             log.error("the broker refuses a record that was acknowledged: it is kept in %s", path)
 

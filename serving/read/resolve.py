@@ -12,7 +12,7 @@ from schemas.reject import Rejected
 from serving.context import Serving
 from serving.decide.case import World
 from serving.decide.person import NOBODY, Person, StoreDown
-from serving.edge import identity as identities
+from serving.edge import identity
 from serving.read.query import Query
 from serving.world.placements import Placed
 
@@ -21,7 +21,7 @@ class Asking(NamedTuple):
     """Who asks for what."""
 
     query: Query
-    who: identities.Person
+    who: identity.Person
 
 
 class Turn(NamedTuple):
@@ -31,7 +31,7 @@ class Turn(NamedTuple):
     """
 
     query: Query
-    who: identities.Person
+    who: identity.Person
     world: World
     experiments: tuple[Assigned, ...]
     filter: Filter | None

@@ -16,7 +16,7 @@ from schemas.event import EventIn
 from schemas.reject import Rejected
 from schemas.topics import EVENTS
 from serving.context import Serving, state
-from serving.edge import events as ingest
+from serving.edge import events
 from serving.edge.events import Ask
 from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
@@ -50,7 +50,7 @@ _MODE: Final = (
         description="The broker or an fsynced spool has them",
     ),
     openapi_extra=merged(
-        body(EventIn, ingest.FORM.batch, ndjson=True, description="Up to 1,000 and 1 MiB."),
+        body(EventIn, events.FORM.batch, ndjson=True, description="Up to 1,000 and 1 MiB."),
         parameters(_MODE, IDEMPOTENCY_KEY),
     ),
 )
@@ -59,7 +59,7 @@ async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
     content = await payload(request, "mode")
-    done = ingest.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
+    done = events.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
     count_rejected(serving, done.rejected)
     if not done.records:
         raise all_rejected(done.rejected, None if done.single else "events")

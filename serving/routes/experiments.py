@@ -23,7 +23,7 @@ from schemas.readout import Comparison, VariantOut
 from schemas.reject import Rejected
 from schemas.tables import MOMENTS_KEY
 from serving.context import Serving, state
-from serving.edge import control as ingest_control
+from serving.edge import control
 from serving.edge.control import ExperimentIn
 from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
@@ -192,7 +192,7 @@ async def put_experiment(request: Request) -> Response:
     identifier, content = path_id(request, "experiment_id"), await payload(request)
     serving = state(request)
     stands = serving.control.standing
-    record = ingest_control.experiment(content, identifier, stands, serving.clock())
+    record = control.experiment(content, identifier, stands, serving.clock())
     return await changed(serving, record)
 
 

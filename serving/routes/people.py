@@ -10,7 +10,7 @@ from starlette.responses import Response
 from schemas.alphabet import Position
 from schemas.topics import EVENTS
 from serving.context import state
-from serving.edge import people as ingest_people
+from serving.edge import people
 from serving.edge.people import LinkIn, PreferencesIn
 from serving.http.body import IDEMPOTENCY_KEY, path_id
 from serving.http.errors import json_response
@@ -31,7 +31,7 @@ router: Final = guarded_router()
 @needs("events")
 async def put_preferences(request: Request) -> Response:
     user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
-    record = ingest_people.preferences(
+    record = people.preferences(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
     return await written(serving, EVENTS.name, record)
@@ -52,7 +52,7 @@ async def put_preferences(request: Request) -> Response:
 @needs("events")
 async def post_link(request: Request) -> Response:
     user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
-    link, mark = ingest_people.link(
+    link, mark = people.link(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
     first = await append(serving, EVENTS.name, [link])

@@ -13,8 +13,7 @@ from serving.http.body import path_id, read_body
 from serving.http.errors import ENCODE
 from serving.http.guard import demand, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
-from serving.read import lists, query, rows
-from serving.read import recommend as reads
+from serving.read import lists, query, recommend, rows
 from serving.read.answer import Answer, AssignedOut, PageOut
 
 router: Final = guarded_router()
@@ -59,7 +58,7 @@ def _documented(*names: str) -> dict[str, Any]:
 @needs("read")
 async def recommendations(request: Request) -> Response:
     serving, asked = _asked(request, query.recommendations)
-    return _respond(serving, "recommendations", await reads.recommend(serving, asked))
+    return _respond(serving, "recommendations", await recommend.recommend(serving, asked))
 
 
 @router.post(
@@ -83,8 +82,10 @@ async def recommend_rows(request: Request) -> Response:
         _demand(request, row)
     serving = state(request)
     if asked.single:
-        return _respond(serving, "recommendations", await reads.recommend(serving, asked.rows[0]))
-    replies = await reads.several(serving, asked)
+        return _respond(
+            serving, "recommendations", await recommend.recommend(serving, asked.rows[0])
+        )
+    replies = await recommend.several(serving, asked)
     page = PageOut([reply.answer for reply in replies])
     return _logged(serving, "recommendations", replies, page)
 
@@ -128,12 +129,12 @@ def _demand(request: Request, asked: query.Query) -> None:
         demand(request, "explain")
 
 
-def _respond(serving: Serving, route: str, reply: reads.Reply) -> Response:
+def _respond(serving: Serving, route: str, reply: recommend.Reply) -> Response:
     return _logged(serving, route, [reply], reply.answer)
 
 
 def _logged(
-    serving: Serving, route: str, replies: list[reads.Reply], content: Answer | PageOut
+    serving: Serving, route: str, replies: list[recommend.Reply], content: Answer | PageOut
 ) -> Response:
     """The response, once what it leaves for the log is safe from the death of this process."""
     for reply in replies:
@@ -151,7 +152,7 @@ def _logged(
     return Response(ENCODE(content), 200, headers, "application/json")
 
 
-def _count(serving: Serving, route: str, reply: reads.Reply) -> None:
+def _count(serving: Serving, route: str, reply: recommend.Reply) -> None:
     answer = reply.answer
     serving.metrics.read(
         route,
@@ -165,7 +166,7 @@ def _count(serving: Serving, route: str, reply: reads.Reply) -> None:
         serving.metrics.add("freshet_stale_reads_total")
 
 
-def _timing(replies: list[reads.Reply]) -> str:
+def _timing(replies: list[recommend.Reply]) -> str:
     """As Server-Timing has it: the milliseconds of each stage, of all rows together."""
     spent = dict(replies[0].watch.spent)
     for reply in replies[1:]:

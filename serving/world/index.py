@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.release import content
-from models.release import runtime as onnx
+from models.release import content, runtime
 from models.release.release import Release, Vectors
 from serving.world.catalogue import Hashes, ItemTable, Slots
 
@@ -183,7 +182,7 @@ class SpaceIndex(VectorIndex):
 
 
 def _index(graph: bool) -> Index:
-    onnx.runtime()  # before usearch: the other order segfaults
+    runtime.runtime()  # before usearch: the other order segfaults
     from usearch.index import Index
 
     # float16 holds every number of content's grid exactly, and is read in half the time

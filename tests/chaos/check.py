@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from flows.offline import view as lake_view
+from flows.offline import view
 from flows.verify.run import verify
 from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
@@ -93,7 +93,7 @@ def doubles(settings: Settings) -> dict[str, int]:
 
 
 def _view(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
-    for batch in lake_view.events(lake, settings, p, lake.bounds(EVENTS.name, p)[1]):
+    for batch in view.events(lake, settings, p, lake.bounds(EVENTS.name, p)[1]):
         yield from (event for _, _, event in batch.records)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
-from flows.people import dataflow as people
+from flows.people import dataflow
 from infra.kafka import client as kafka
 from infra.kafka.dead_letters import Letterbox
 from infra.settings import Settings
@@ -48,9 +48,9 @@ def good(*numbers: int) -> list[bytes]:
 def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, ...], float]:
     """Runs the flow until every partition is at its end, or paused. What it exports then."""
     reader = Reader(settings, EVENTS.name, until_end=True)
-    worker = people.People(settings, partitions, reader)
+    worker = dataflow.People(settings, partitions, reader)
     try:
-        run_flow(people.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
         return samples(worker.meter.telemetry.render())
     finally:
         worker.close()
@@ -140,7 +140,7 @@ def test_a_running_flow_goes_on_once_it_is_told(strict: Settings) -> None:
     """The same worker, not a new one: it looks for the word between its polls."""
     say(strict, 0, [POISON] * 60 + good(1))
     reader = Reader(strict, EVENTS.name)
-    worker = people.People(strict, [0], reader)
+    worker = dataflow.People(strict, [0], reader)
     before = reader.before_poll
     seen: list[list[Paused]] = []
 
@@ -156,7 +156,7 @@ def test_a_running_flow_goes_on_once_it_is_told(strict: Settings) -> None:
 
     reader.before_poll = between
     try:
-        run_flow(people.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
     finally:
         worker.close()
     assert len(seen) == 1

@@ -17,8 +17,8 @@ from rich.console import Console
 from flows.kit.commit import Fenced
 from flows.kit.source import Reader
 from flows.people import cold as tier
-from flows.people import dataflow as people
-from flows.rebuild import generations as rebuild_swap
+from flows.people import dataflow
+from flows.rebuild import generations
 from flows.rebuild import partition as rebuild_partition
 from flows.verify.run import verify
 from infra.cli.main import cli
@@ -71,18 +71,18 @@ def crowd(n: int = 3000, seed: int = 3) -> list[events.Event]:
     return [*made, told]
 
 
-def open_worker(settings: Settings) -> people.People:
-    return people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+def open_worker(settings: Settings) -> dataflow.People:
+    return dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
 
 
-def drive(worker: people.People, before_each: Any = lambda p: None) -> None:
+def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
     """To the log's end, by hand: a worker whose caches go on from batch to batch."""
     reader = worker.reader
     for p in worker.partitions:
         while reader.position[p] < reader.end[p]:
             if (batch := reader.next(p)) is not None:
                 before_each(p)
-                good = worker.dead_letters(people.decode(batch))
+                good = worker.dead_letters(dataflow.decode(batch))
                 worker.commit(worker.fold(worker.dedupe(good)))
 
 
@@ -92,7 +92,7 @@ def ask(client: Client, partition: int, before: int = FOREVER) -> str:
     return asked.id
 
 
-def sweep(client: Client, worker: people.People, before: int = FOREVER) -> None:
+def sweep(client: Client, worker: dataflow.People, before: int = FOREVER) -> None:
     for p in worker.partitions:
         asked = ask(client, p, before)
         while cold.decode(client.get(keys.cold(p))).done != asked:
@@ -119,7 +119,7 @@ def named(client: Client, partition: int) -> set[str]:
     return {name.decode() for name in like(client, keys.tombstone(partition, "*")).values()}
 
 
-def bring_all_back(client: Client, worker: people.People) -> None:
+def bring_all_back(client: Client, worker: dataflow.People) -> None:
     for p in worker.partitions:
         names = like(client, keys.tombstone(p, "*"))
         worker.tiers[p].warm([name.rpartition(b":")[2].decode() for name in names])
@@ -298,8 +298,8 @@ def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> Non
         client.hset(keys.GENERATIONS, "1", "kept")
         client.set(keys.row(2, "a" * 32, 1), b"x")
         with pytest.raises(ValueError, match="is live"):
-            rebuild_swap.drop(client, settings, 0)
-        assert rebuild_swap.drop(client, settings, 1) == 1
+            generations.drop(client, settings, 0)
+        assert generations.drop(client, settings, 1) == 1
         assert not client.hexists(keys.GENERATIONS, "1")
     left = {it.name.split("/")[1] for it in lake.list("cold")}
     assert left == {"generation=0", "generation=10"}

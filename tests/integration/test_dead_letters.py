@@ -15,10 +15,10 @@ from kafka import TopicPartition
 from flows.kit.dead_letters import MOST_BYTES, Letters
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
-from flows.people import dataflow as people
+from flows.people import dataflow
 from infra.cli.main import cli
 from infra.kafka import client as kafka
-from infra.kafka import dead_letters as letterbox
+from infra.kafka import dead_letters
 from infra.kafka.dead_letters import Letterbox
 from infra.settings import Settings, to_environment
 from schemas import dead_letter
@@ -40,9 +40,9 @@ def say(settings: Settings, partition: int, values: Sequence[bytes | None]) -> N
 
 
 def fold(settings: Settings) -> None:
-    worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+    worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run_flow(people.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
     finally:
         worker.close()
 
@@ -162,10 +162,10 @@ def test_of_two_that_redrive_at_once_one_sends(settings: Settings) -> None:
     assert sum(others) == 2500
 
 
-@pytest.mark.parametrize("age_s", [1, letterbox.CLAIM_SECONDS + 1])
+@pytest.mark.parametrize("age_s", [1, dead_letters.CLAIM_SECONDS + 1])
 def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: float) -> None:
     """The run before sent the record of 1, not that of 2, and was killed before it said so."""
-    now = letterbox._now()
+    now = dead_letters._now()
     claim = Redrive(by="gone", at=now - int(age_s * 1000), end=0)
     put(settings, letter(1), letter(2), letter(1, redrive=claim), letter(2, redrive=claim))
     producer = kafka.producer(settings)
@@ -173,7 +173,7 @@ def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: f
     producer.send(EVENTS.name, POISON, b"somebody", headers=headers, partition=1).get(10)
     producer.close()
     told = freshet(settings, "redrive", "--all", "--json")
-    if age_s < letterbox.CLAIM_SECONDS:
+    if age_s < dead_letters.CLAIM_SECONDS:
         assert (told["sent"], told["claimed_by_another_run"]) == (0, 2)
     else:
         assert (told["sent"], told["redriven_before"]) == (1, 1)

@@ -23,7 +23,7 @@ from flows.lake.partition import flow_of
 from flows.offline.history import read as read_log
 from infra.kafka import client as kafka
 from infra.kafka.reader import Topics
-from infra.lake import errors as lake_errors
+from infra.lake import errors
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
 from infra.local import services
@@ -232,7 +232,7 @@ def test_a_lake_whose_objects_are_gone_is_not_begun_anew(settings: Settings) -> 
     entry = lake.manifest(EVENTS.name, 0).entry(span)
     lake.store.delete(entry.name)
     lake.manifest(EVENTS.name, 0).delete(span)
-    with pytest.raises(lake_errors.LakeTorn, match=r"is not there.*delete the key f:\{0\}:lake-ev"):
+    with pytest.raises(errors.LakeTorn, match=r"is not there.*delete the key f:\{0\}:lake-ev"):
         Flow(settings)
     with store.connect(settings) as client:
         client.delete(FENCE)
@@ -247,7 +247,7 @@ def test_a_manifest_that_lost_its_beginning_is_told(settings: Settings) -> None:
     brought(settings)
     manifest = Lake.of(settings).manifest(EVENTS.name, 0)
     manifest.delete(manifest.chain()[0])
-    with pytest.raises(lake_errors.LakeHole, match="starts at 301, and did at 0"):
+    with pytest.raises(errors.LakeHole, match="starts at 301, and did at 0"):
         Flow(settings)
 
 

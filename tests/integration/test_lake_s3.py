@@ -15,11 +15,11 @@ from flows.kit.run import run as run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.offline.sql import Tables
-from flows.people import cold as tier
+from flows.people import cold
 from flows.verify.run import verify
 from infra.kafka.reader import Topics
 from infra.lake import cold as objects
-from infra.lake import errors as lake_errors
+from infra.lake import errors
 from infra.lake.compact import compact
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
@@ -33,7 +33,7 @@ from schemas.identity import partition_of
 from schemas.topics import EVENTS
 from tests import lakes
 from tests.conftest import _await, _start, _stop
-from tests.integration import test_cold as colds
+from tests.integration import test_cold
 from tests.integration.test_lake_flow import fill, same
 from tests.lakes import DAY, HOUR, everything, put
 from tests.laws.world import action
@@ -104,58 +104,58 @@ def test_an_object_that_was_cut_is_told(bucket: str) -> None:
     lake = Lake(Store(bucket.format("cut")))
     (entry,) = put(lake, lakes.a_day(100, 5, 1))
     lake.store.put(entry.name, lake.store.get(entry.name)[:-9])
-    with pytest.raises(lake_errors.LakeTorn, match=entry.name):
+    with pytest.raises(errors.LakeTorn, match=entry.name):
         everything(lake)
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:
     lake = Lake(Store(bucket.format("x").replace("s3://lake/", "s3://another/")))
-    with pytest.raises(lake_errors.LakeAway, match="the lake takes nothing: data/events"):
+    with pytest.raises(errors.LakeAway, match="the lake takes nothing: data/events"):
         put(lake, lakes.a_day(10, 5, 1))
 
 
 def test_the_cold_tier_puts_people_there_and_brings_them_back(
     settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tier, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(cold, "LOOK_SECONDS", -1.0)
     settings = msgspec.structs.replace(settings, lake_url=bucket.format("cold"))
-    colds.say(settings, colds.crowd(1000))
-    worker = colds.open_worker(settings)
+    test_cold.say(settings, test_cold.crowd(1000))
+    worker = test_cold.open_worker(settings)
     with store.connect(settings) as client:
-        colds.drive(worker)
-        before = colds.held(client)
+        test_cold.drive(worker)
+        before = test_cold.held(client)
         orphan = objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}})
-        colds.sweep(client, worker)
-        assert len(colds.like(client, "t:*")) > 40
+        test_cold.sweep(client, worker)
+        assert len(test_cold.like(client, "t:*")) > 40
         told = verify(settings, Topics(settings), sums=False)
         assert told.mismatches == []
         assert told.people_checked > 40
         monkeypatch.setattr(objects, "GRACE_SECONDS", -1000.0)
-        colds.sweep(client, worker)
-        there = {p: colds.there(settings, p) for p in worker.partitions}
+        test_cold.sweep(client, worker)
+        there = {p: test_cold.there(settings, p) for p in worker.partitions}
         assert orphan not in there[0]
-        assert there == {p: colds.named(client, p) for p in worker.partitions}
+        assert there == {p: test_cold.named(client, p) for p in worker.partitions}
         assert not settings.data_dir.joinpath("lake").exists()
-        colds.bring_all_back(client, worker)
-        assert colds.held(client) == before
-        assert colds.like(client, "t:*") == {}
-        colds.sweep(client, worker, before=1)
-        assert not any(colds.there(settings, p) for p in worker.partitions)
+        test_cold.bring_all_back(client, worker)
+        assert test_cold.held(client) == before
+        assert test_cold.like(client, "t:*") == {}
+        test_cold.sweep(client, worker, before=1)
+        assert not any(test_cold.there(settings, p) for p in worker.partitions)
     worker.close()
 
 
 def test_a_bucket_that_lost_an_object_of_the_cold_tier_stops_the_flow_with_a_sentence(
     settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tier, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(cold, "LOOK_SECONDS", -1.0)
     settings = msgspec.structs.replace(settings, lake_url=bucket.format("lost"))
     made, who = action(1, 7), action(1, 7).person
     p = partition_of(who.encode(), settings.partitions)
-    colds.say(settings, [made])
-    worker = colds.open_worker(settings)
+    test_cold.say(settings, [made])
+    worker = test_cold.open_worker(settings)
     with store.connect(settings) as client:
-        colds.drive(worker)
-        colds.sweep(client, worker)
+        test_cold.drive(worker)
+        test_cold.sweep(client, worker)
         name = client.get(keys.tombstone(p, who)).decode()
         objects.delete(settings, name)
         with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
-from flows.people import dataflow as people
+from flows.people import dataflow
 from flows.relay.dataflow import Relay
 from flows.rollup.tables import Rollup
 from flows.snapshots import files, make, read
@@ -57,9 +57,9 @@ def fold(settings: Settings) -> None:
     """Runs `people` up to the log's end, the relay until nothing waits, and the same again for that."""
     sent = 1
     while sent:
-        worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+        worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
         try:
-            run_flow(people.dataflow(worker))
+            run_flow(dataflow.dataflow(worker))
         finally:
             worker.close()
         with store.connect(settings) as client:

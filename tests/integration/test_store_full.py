@@ -16,7 +16,7 @@ import pytest
 from flows.kit.commit import StoreFull
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
-from flows.people import dataflow as people
+from flows.people import dataflow
 from infra.kafka import client as kafka
 from infra.local import services
 from infra.local.plan import child_environment
@@ -61,9 +61,9 @@ def say(settings: Settings, n: int) -> None:
 
 
 def fold(settings: Settings) -> None:
-    worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+    worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run_flow(people.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
     finally:
         worker.close()
 

@@ -29,7 +29,7 @@ from infra.local.plan import FRESHET, child_environment
 from infra.settings import Settings, to_environment
 from infra.store import client as store
 from models.features.registry import pack_rows, read_rows
-from models.outcomes import open_slates as accounts
+from models.outcomes import open_slates
 from models.outcomes.impressions import IMPRESSION
 from schemas import event as events
 from schemas import keys, tables
@@ -216,9 +216,9 @@ def liked(value: bytes) -> bytes:
 
 
 def another_state(value: bytes) -> bytes:
-    account = accounts.decode(value)
+    account = open_slates.decode(value)
     account.slates[-1].states[0] ^= 2
-    return accounts.encode(account)
+    return open_slates.encode(account)
 
 
 def shown_again(value: bytes) -> bytes:

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.people.batch import layers
-from models.outcomes import impressions
-from models.outcomes import open_slates as accounts
+from models.outcomes import impressions, open_slates
 from models.outcomes.join import SLATES, WINDOW_MS
 from models.reference.outcomes import Came, by_viewer
 from schemas import event as events
@@ -133,7 +132,7 @@ def in_log_order(rows: Iterable[list[tuple[object, ...]]]) -> list[tuple[object,
 
 
 def check_account(blob: bytes, came: Came) -> None:
-    account = accounts.decode(blob)
+    account = open_slates.decode(blob)
     assert account == came.account()
     assert len(account.slates) <= SLATES
     assert len(account.waiting) <= SLATES
@@ -191,7 +190,7 @@ def totals(memory: Memory) -> Counter[object]:
 
 
 def units(memory: Memory) -> dict[bytes, object]:
-    held = {k: accounts.decode(v) for k, v in memory.values.items() if k[:2] == b"o:"}
+    held = {k: open_slates.decode(v) for k, v in memory.values.items() if k[:2] == b"o:"}
     return {key: account.units for key, account in held.items() if account.units}
 
 
@@ -205,7 +204,7 @@ def test_the_last_moments_fact_of_a_unit_is_what_its_account_holds() -> None:
         )  # type: ignore[arg-type,call-overload]
     held: dict[object, Counter[int]] = {}
     for who in PEOPLE:
-        for unit in accounts.decode(memory.values[keys.open_slates(0, person(who))]).units:
+        for unit in open_slates.decode(memory.values[keys.open_slates(0, person(who))]).units:
             key = (unit.experiment, unit.version, unit.variant)
             held.setdefault(key, Counter()).update(dict(enumerate(unit.counts)))
     assert held == last

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from flows.offline import history as replay_log
-from infra.apps.demo import measure as demo_measure
+from flows.offline import history
+from infra.apps.demo import measure
 from infra.apps.demo import story as demo_story
 from infra.apps.demo.report import ARMS
 from infra.apps.evaluate.schedule import schedule
@@ -36,7 +36,7 @@ PEOPLE = 20
 def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     found = generated()
     planned = schedule(found.ratings, sample=SAMPLE, probes=40, limit=LIMIT)
-    report = demo_measure.measure(system, found, planned, 500, Said(console()))
+    report = measure.measure(system, found, planned, 500, Said(console()))
 
     assert report.events == len(planned.steps) == LIMIT // 5
     assert report.errors == 0, report.errors_by_kind
@@ -50,7 +50,7 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     assert report.release.id == report.versions["release"] != ""
     assert report.release.ranker in ("released", "refused")
 
-    log = replay_log.read(system.settings)
+    log = history.read(system.settings)
     times: dict[str, list[int]] = defaultdict(list)
     ids: Counter[str] = Counter()
     for records in log.events:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.apps.bench import load as bench_load
+from infra.apps.bench import load
 from infra.apps.bench.load import Generator, NotMeasured, Probing, build, step
 from infra.local.services import NoService
 
 PROGRAM = '#include <stdio.h>\nint main(void) { puts("made"); return 0; }\n'
 needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, bench_load.COMPILERS)), reason="no C compiler here"
+    not any(map(shutil.which, load.COMPILERS)), reason="no C compiler here"
 )
 
 
@@ -58,7 +58,7 @@ def test_without_a_source_a_sentence_says_where_to_run(tmp_path: Path) -> None:
 
 
 def test_the_source_of_this_checkout_is_found() -> None:
-    assert bench_load.SOURCE.is_file()
+    assert load.SOURCE.is_file()
 
 
 def _script(folder: Path, text: str) -> Generator:

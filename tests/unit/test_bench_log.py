@@ -11,31 +11,31 @@ import msgspec
 import numpy as np
 import pytest
 
-from infra.apps.bench import audience as bench_log
+from infra.apps.bench import audience
 from infra.apps.bench.services import clean_environment
 from schemas import event as events
 from schemas.event import EventIn
 
 
 def test_the_same_seed_gives_the_same_events_and_another_gives_other_ids() -> None:
-    assert list(bench_log.actions(50, seed=3)) == list(bench_log.actions(50, seed=3))
-    ids = [{a.event_id for a in bench_log.actions(50, seed=seed)} for seed in (3, 4)]
+    assert list(audience.actions(50, seed=3)) == list(audience.actions(50, seed=3))
+    ids = [{a.event_id for a in audience.actions(50, seed=seed)} for seed in (3, 4)]
     assert len(ids[0]) == 50
     assert not ids[0] & ids[1]
 
 
 def test_events_decode_as_the_flow_reads_them() -> None:
-    for action in islice(bench_log.actions(200), 200):
+    for action in islice(audience.actions(200), 200):
         assert events.decode(events.encode(action)) == action
-    size = sum(len(events.encode(a)) for a in bench_log.actions(2_000)) / 2_000
+    size = sum(len(events.encode(a)) for a in audience.actions(2_000)) / 2_000
     assert 200 < size < 260
 
 
 def test_few_people_do_much_and_few_items_get_much() -> None:
     chance = np.random.default_rng(0)
     for drawn, top in (
-        (bench_log.people(chance, 20_000), 0.1),
-        (bench_log.items(chance, 20_000), 0.3),
+        (audience.people(chance, 20_000), 0.1),
+        (audience.items(chance, 20_000), 0.3),
     ):
         counts = sorted(Counter(drawn.tolist()).values(), reverse=True)
         assert len(counts) > 1_000
@@ -44,7 +44,7 @@ def test_few_people_do_much_and_few_items_get_much() -> None:
 
 
 def test_bodies_are_one_users_events_each_named_once() -> None:
-    made = list(bench_log.bodies(30, 10, ["a", "b"], 1_760_000_000_000, 500, seed=2))
+    made = list(audience.bodies(30, 10, ["a", "b"], 1_760_000_000_000, 500, seed=2))
     ids = set()
     for k, (user, body) in enumerate(made):
         told = json.loads(body)["events"]
@@ -57,7 +57,7 @@ def test_bodies_are_one_users_events_each_named_once() -> None:
 
 
 def test_a_single_event_is_no_batch() -> None:
-    ((user, body),) = bench_log.bodies(1, 1, ["a"], 1_760_000_000_000, 1000, seed=1)
+    ((user, body),) = audience.bodies(1, 1, ["a"], 1_760_000_000_000, 1000, seed=1)
     assert json.loads(body)["user_id"] == user
 
 

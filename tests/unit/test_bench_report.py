@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.apps.bench import cpu as bench_cpu
-from infra.apps.bench import report as bench_report
+from infra.apps.bench import cpu, report
 from infra.apps.bench.audience import Written
 from infra.apps.bench.figures import FIGURES, REBUILD, Figure, grade
 from infra.apps.bench.lake import Beside
@@ -63,8 +62,8 @@ WHOLE = Results(TURNS, VERIFIED, FRESH, READS)
 
 
 def test_the_report_has_exactly_the_promised_shape() -> None:
-    made = json.loads(json.dumps(bench_report.report(WHOLE)))
-    assert {name: made[name] for name in bench_report.EXACTLY} == {
+    made = json.loads(json.dumps(report.report(WHOLE)))
+    assert {name: made[name] for name in report.EXACTLY} == {
         "freshness_ms": {"1000": {"p50": 11.0, "p99": 35.0}, "5000": {"p50": 21.0, "p99": 80.0}},
         "replay_events_per_s": 80_000.0,
         "cpu_us_per_event": {
@@ -96,11 +95,11 @@ def test_every_number_is_finite() -> None:
             return [number for it in value for number in walk(it)]
         return [float(value)] if isinstance(value, int | float) else []
 
-    assert all(map(math.isfinite, walk(bench_report.report(WHOLE))))
+    assert all(map(math.isfinite, walk(report.report(WHOLE))))
 
 
 def test_what_was_taken_in_turn_is_told_as_shares_of_the_live_replay() -> None:
-    made = bench_report.report(WHOLE)
+    made = report.report(WHOLE)
     assert made["lake"] == {
         "cost_percent": 5.0,
         "events_per_s": {"alone": 80_000.0, "beside": 76_000.0},
@@ -133,7 +132,7 @@ def test_what_was_taken_in_turn_is_told_as_shares_of_the_live_replay() -> None:
             Results(TURNS),
             {"freshness_ms", "reads", "ratio_to_bare", "redis_bytes_per_user"},
         ),
-        (Results(verified=VERIFIED), set(bench_report.EXACTLY)),
+        (Results(verified=VERIFIED), set(report.EXACTLY)),
         (
             Results(fresh=FRESH),
             {"replay_events_per_s", "reads", "ratio_to_bare", "redis_bytes_per_user"},
@@ -142,21 +141,21 @@ def test_what_was_taken_in_turn_is_told_as_shares_of_the_live_replay() -> None:
     ],
 )
 def test_a_part_left_out_is_null_and_the_keys_stay(results: Results, absent: set[str]) -> None:
-    made = bench_report.report(results)
-    assert {name for name in bench_report.EXACTLY if made[name] is None} == absent
-    assert 1 <= len(bench_report.rows(results)) <= 4
-    assert bench_report.remarks(made) or results.verified
+    made = report.report(results)
+    assert {name for name in report.EXACTLY if made[name] is None} == absent
+    assert 1 <= len(report.rows(results)) <= 4
+    assert report.remarks(made) or results.verified
 
 
 def test_of_what_is_taken_in_turn_only_what_was_asked_for_is_told() -> None:
     results = Results(TURNS._replace(lake=[], rebuild=[]))
-    made = bench_report.report(results)
+    made = report.report(results)
     assert not {"lake", "rebuild", "verify"} & made.keys()
-    assert len(bench_report.rows(results)) == 1
+    assert len(report.rows(results)) == 1
 
 
 def test_the_table_shows_median_noise_and_mark() -> None:
-    rows = bench_report.rows(WHOLE)
+    rows = report.rows(WHOLE)
     assert [(row.measured, row.ok) for row in rows] == [
         ("80,000", "aim"),
         ("5.0", "aim"),
@@ -178,16 +177,16 @@ def test_the_table_shows_median_noise_and_mark() -> None:
 
 
 def test_a_rebuild_is_held_to_twice_the_replay_beside_it_and_says_so() -> None:
-    row = bench_report.rows(WHOLE)[2]
+    row = report.rows(WHOLE)[2]
     assert row.floor == "≥ 160,000"
     assert "(2.1 x the live replay, 17% of reading alone)" in row.name
     slower = [it._replace(events_per_s=155_000.0) for it in TURNS.rebuild]
-    held = bench_report.rows(Results(TURNS._replace(rebuild=slower)))[2]
+    held = report.rows(Results(TURNS._replace(rebuild=slower)))[2]
     assert held.ok == grade(REBUILD._replace(floor=160_000), 155_000) == "below"
 
 
 def test_remarks_name_the_ceilings() -> None:
-    said = " ".join(bench_report.remarks(bench_report.report(WHOLE)))
+    said = " ".join(report.remarks(report.report(WHOLE)))
     assert "44% of it" in said
     assert "76,000 events/s instead of 80,000; by its end 40% of the log" in said
     assert "Reading the lake alone, in one process, does 1,000,000 events/s" in said
@@ -209,28 +208,28 @@ def test_cpu_is_read_past_any_process_name(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_text(f"7 (a) b (c)) {fields}\n")
     ticks = 100
-    assert bench_cpu.cpu_seconds(7, tmp_path) == pytest.approx((14 + 15) / ticks, rel=0.5)
-    assert bench_cpu.cpu_seconds(8, tmp_path) == 0.0
+    assert cpu.cpu_seconds(7, tmp_path) == pytest.approx((14 + 15) / ticks, rel=0.5)
+    assert cpu.cpu_seconds(8, tmp_path) == 0.0
 
 
 def test_cpu_per_event_is_the_difference() -> None:
     before, after = {"people": 1.0, "redis": 0.5}, {"people": 3.0, "redis": 0.5}
-    assert bench_cpu.per_event(before, after, 100_000) == {"people": 20.0, "redis": 0.0}
+    assert cpu.per_event(before, after, 100_000) == {"people": 20.0, "redis": 0.0}
 
 
 def test_machine_and_versions_say_what_was_measured() -> None:
-    machine, versions = bench_cpu.machine(), bench_cpu.versions()
+    machine, versions = cpu.machine(), cpu.versions()
     assert machine["cores"]
     assert machine["python"]
     assert "kafka-python" in versions
 
 
 def test_others_are_what_is_busy_and_not_ours() -> None:
-    others = bench_cpu.Neighbours().cores()
+    others = cpu.Neighbours().cores()
     assert others is None or others >= 0
 
 
 @pytest.mark.parametrize(("cores", "told"), [(None, False), (0.05, False), (0.8, True)])
 def test_a_busy_machine_is_told(cores: float | None, told: bool) -> None:
-    made = bench_report.report(Results(TURNS)) | {"machine": {"cores_used_by_others": cores}}
-    assert ("used 0.8 cores" in " ".join(bench_report.remarks(made))) is told
+    made = report.report(Results(TURNS)) | {"machine": {"cores_used_by_others": cores}}
+    assert ("used 0.8 cores" in " ".join(report.remarks(made))) is told

@@ -18,7 +18,7 @@ from schemas.alphabet import Pseudonym
 from schemas.control import BUILT_IN, Body, Change, Current, Experiment, Held, Recipe, Released
 from schemas.event import Assigned
 from schemas.reject import Rejected
-from serving.world import placements as serving
+from serving.world import placements
 from serving.world.placements import DEFAULT, HOME, POPULAR, REPLAY, Control
 
 DIGEST = "0" * 64
@@ -159,7 +159,7 @@ def held(body: Body, version: int = 1) -> bytes:
 
 def test_without_control_there_is_what_is_built_in() -> None:
     control = Control()
-    assert set(BUILT_IN) == set(serving.BUILT_IN)
+    assert set(BUILT_IN) == set(placements.BUILT_IN)
     assert control.placed("home") == (HOME, "r0")
     assert control.placed("nowhere") is None
     assert control.assigned("nowhere", ALICE) is None

@@ -21,7 +21,7 @@ from schemas.control import (
     release_order,
 )
 from schemas.reject import Rejected
-from serving.world import placements as serving
+from serving.world import placements
 
 NAN, INFINITY = float("nan"), float("inf")
 DIGEST = "0" * 64
@@ -90,7 +90,7 @@ def test_a_recipe_is_refused_by_name(given: Any, field: str, code: str) -> None:
 
 def test_recipes_at_their_limits_are_taken() -> None:
     for name in BUILT_IN:
-        checks.check_recipe(serving.BUILT_IN[name])
+        checks.check_recipe(placements.BUILT_IN[name])
     for epsilon in (0.0, 1.0):
         checks.check_recipe(recipe(exploration={"epsilon": epsilon}, fresh_days=3650 * epsilon))
     checks.check_recipe(

@@ -12,12 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infra.apps.demo import crowd as demo_crowd
-from infra.apps.demo import experiment as demo_experiment
-from infra.apps.demo import figures as demo_figures
-from infra.apps.demo import panel as demo_panel
+from infra.apps.demo import crowd, experiment, figures, panel, words
 from infra.apps.demo import report as demo_report
-from infra.apps.demo import words as demo_words
 from infra.apps.demo.crowd import Crowd
 from infra.apps.demo.experiment import Comparison, Metric, Metrics, Variant
 from infra.apps.demo.population import Assigned, Item, ServedBy, Slate, told
@@ -94,16 +90,16 @@ def test_a_slate_in_no_experiment_is_of_no_variant() -> None:
 
 
 def test_the_experiment_is_one_that_control_takes() -> None:
-    given = msgspec.convert(demo_experiment.BODY, ExperimentIn)
-    check_experiment(demo_experiment.ID, given.experiment)
+    given = msgspec.convert(experiment.BODY, ExperimentIn)
+    check_experiment(experiment.ID, given.experiment)
 
 
 def test_counted_is_state_by_state() -> None:
     sent = {name: tally.states for name, tally in seen().variants.items()}
-    assert demo_experiment.counted(metrics(), sent)
-    assert not demo_experiment.counted(metrics(clicked=7), sent)
-    assert not demo_experiment.counted(Metrics(), sent)
-    assert not demo_experiment.counted(metrics(), {})
+    assert experiment.counted(metrics(), sent)
+    assert not experiment.counted(metrics(clicked=7), sent)
+    assert not experiment.counted(Metrics(), sent)
+    assert not experiment.counted(metrics(), {})
 
 
 def test_a_readout_is_read_as_the_api_words_it() -> None:
@@ -115,7 +111,7 @@ def test_a_readout_is_read_as_the_api_words_it() -> None:
 
 
 def test_the_report_says_what_the_api_said_and_what_is_true() -> None:
-    held = demo_figures.experiment(seen(), metrics(), True)
+    held = figures.experiment(seen(), metrics(), True)
     control, treatment = held.variants
     assert (control.variant, control.units, control.clicked) == ("popularity", 2, 6)
     assert (control.ctr, control.ci, control.true_ctr) == (0.06, (0.04, 0.08), 0.05)
@@ -129,7 +125,7 @@ def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
     report = demo_report.report(
         Outcome(), Arms([], [], [], [], [], []), Schedule((), ()), catalogue, Counter()
     )
-    demo_crowd.add(report, Crowd(seen(), metrics(), True))
+    crowd.add(report, Crowd(seen(), metrics(), True))
     path = tmp_path / "report.json"
     demo_report.write(path, report)
     told = msgspec.json.decode(path.read_bytes())
@@ -154,15 +150,15 @@ def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
     ],
 )
 def test_losing_is_said(lift: float | None, ci: tuple[float, float] | None, word: str) -> None:
-    held = demo_figures.experiment(seen(), metrics(lift, ci), True)
-    assert word in demo_words.winner(held)
+    held = figures.experiment(seen(), metrics(lift, ci), True)
+    assert word in words.winner(held)
 
 
 def test_counts_that_differ_are_said() -> None:
-    same = demo_figures.experiment(seen(), metrics(), True)
-    assert "is what was sent, slot by slot: 200 served, 15 clicked" in demo_words.counts(same)
-    other = demo_figures.experiment(seen(), metrics(clicked=7), False)
-    assert demo_words.counts(other) == (
+    same = figures.experiment(seen(), metrics(), True)
+    assert "is what was sent, slot by slot: 200 served, 15 clicked" in words.counts(same)
+    other = figures.experiment(seen(), metrics(clicked=7), False)
+    assert words.counts(other) == (
         "What the API counted is NOT what was sent: popularity clicked: 7 counted, 6 sent."
     )
 
@@ -170,8 +166,8 @@ def test_counts_that_differ_are_said() -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_panel_fits_a_terminal(width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(demo_panel.panel(seen(), metrics()))
-    console.print(demo_panel.panel(seen(), Metrics()))
+    console.print(panel.panel(seen(), metrics()))
+    console.print(panel.panel(seen(), Metrics()))
     shown = console.export_text()
     assert len([row for row in shown.splitlines() if "personal  " in row and "9.00%" in row]) == 1
     assert "personal over popularity: +50% clicks a slot (95 %: +10% to +90%)" in shown
@@ -179,9 +175,9 @@ def test_the_panel_fits_a_terminal(width: int) -> None:
 
 
 def test_a_truth_outside_of_its_interval_is_said() -> None:
-    held = demo_figures.experiment(seen(), metrics(), True)
-    assert "lie in their intervals" in demo_words.honest(held)
-    assert "NOT" not in demo_words.honest(held)
+    held = figures.experiment(seen(), metrics(), True)
+    assert "lie in their intervals" in words.honest(held)
+    assert "NOT" not in words.honest(held)
     held.variants[1].true_ctr = 0.2
-    assert "NOT all" in demo_words.honest(held)
-    assert "NOT all" in demo_words.honest(demo_figures.experiment(seen(), Metrics(), True))
+    assert "NOT all" in words.honest(held)
+    assert "NOT all" in words.honest(figures.experiment(seen(), Metrics(), True))

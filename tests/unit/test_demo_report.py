@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.apps.demo import report as demo_report
-from infra.apps.demo import train as demo_train
-from infra.apps.demo import words as demo_words
+from infra.apps.demo import train, words
 from infra.apps.demo.report import Report, Slates
 from infra.apps.demo.train import Trained
 from infra.apps.evaluate.arms import Arms
@@ -107,7 +106,7 @@ def test_the_same_ids_in_another_order_differ() -> None:
     assert not report.in_process_equals_live
     assert report.in_process_differs == 1
     assert report.differences[0]["tables"] == "3.4"
-    assert "1 of 2 live answers came out different" in demo_words.verdict(report)
+    assert "1 of 2 live answers came out different" in words.verdict(report)
 
 
 def test_without_an_answer_nothing_is_equal() -> None:
@@ -129,18 +128,18 @@ def trained(ranker: str) -> Trained:
 
 def test_what_the_release_is_worth_is_said_for_better_or_worse() -> None:
     report = made()
-    assert "no release" in demo_words.release(report)
+    assert "no release" in words.release(report)
     report.release = trained("released")
-    assert demo_words.release(report) == (
+    assert words.release(report) == (
         "Release 2026-11-24.1 holds on this sample: NDCG@10 0.3155 against 0.0000 without it,"
         " HR@10 0.5000 against 0.0000."
     )
     report.ndcg_at_10["untrained"] = 0.6
     report.release = trained("refused")
-    assert "LOSES" in demo_words.release(report)
-    assert "refused" in demo_words.release(report)
+    assert "LOSES" in words.release(report)
+    assert "refused" in words.release(report)
 
 
 def test_a_refused_ranker_is_named() -> None:
-    assert "with its ranker: NDCG@10 0.2000" in demo_train.words(trained("released"))
-    assert "NOT RELEASED: NDCG@10 0.2000" in demo_train.words(trained("refused"))
+    assert "with its ranker: NDCG@10 0.2000" in train.words(trained("released"))
+    assert "NOT RELEASED: NDCG@10 0.2000" in train.words(trained("refused"))

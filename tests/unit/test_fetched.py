@@ -13,7 +13,7 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from infra.kafka import fetch as fetched
+from infra.kafka import fetch
 from infra.kafka.fetch import Records
 
 NONE, LZ4 = 0, 3
@@ -38,7 +38,7 @@ def packed(first: int, records: list[Sent], codec: int = NONE) -> bytes:
 
 def mine(data: bytes, start: int = 0) -> tuple[list[Records], int]:
     """What is given out of a fetch from offset `start`, and where the next one starts."""
-    part = fetched._Unpacked(start, PLACE, MemoryRecords(data))
+    part = fetch._Unpacked(start, PLACE, MemoryRecords(data))
     return part.take(), part.next_fetch_offset
 
 
@@ -68,7 +68,7 @@ records = st.builds(
 
 @pytest.fixture(params=[0, 1 << 30], ids=["at once", "one by one"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetched, "FEW", request.param)
+    monkeypatch.setattr(fetch, "FEW", request.param)
 
 
 @pytest.mark.usefixtures("way")
@@ -96,7 +96,7 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
 
 
 def test_much_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetched, "PIECE", 1_000)
+    monkeypatch.setattr(fetch, "PIECE", 1_000)
     each = [Sent(n, b"k", b"v" * 90, []) for n in range(20)]
     found, _ = mine(b"".join(packed(first, each) for first in range(0, 200, 20)))
     assert len(found) == 10
@@ -128,10 +128,10 @@ def test_a_batch_that_is_not_what_its_sum_says_is_an_error() -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("at", [0, 4, 6, 8])  # of the record, its key, its value, its headers
 def test_a_record_that_lies_about_a_length_is_an_error(at: int) -> None:
-    (batch,) = map(fetched._unpacked, MemoryRecords(packed(5, [Sent(1, b"k", b"v", [])])))
+    (batch,) = map(fetch._unpacked, MemoryRecords(packed(5, [Sent(1, b"k", b"v", [])])))
     batch._buffer[batch._pos + at] += 4
     with pytest.raises(CorruptRecordError):
-        fetched.read([batch])
+        fetch.read([batch])
 
 
 @pytest.mark.usefixtures("way")
@@ -140,7 +140,7 @@ def test_what_the_broker_stamped_has_its_time() -> None:
     head = list(batch._header_data)
     head[5] |= batch.TIMESTAMP_TYPE_MASK
     batch._header_data = tuple(head)
-    found = fetched.read([iter(batch)])
+    found = fetch.read([iter(batch)])
     assert found.stamps == [9, 9, 9]
 
 
@@ -150,7 +150,7 @@ def test_a_transactions_mark_is_no_record() -> None:
     head = list(batch._header_data)
     head[5] |= batch.CONTROL_MASK
     batch._header_data = tuple(head)
-    assert fetched.read([iter(batch)]) == ([], [], [], [], [])
+    assert fetch.read([iter(batch)]) == ([], [], [], [], [])
 
 
 def test_a_log_older_than_kafka_0_11_is_refused_by_name() -> None:

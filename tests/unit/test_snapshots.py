@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from flows.people import fold as people
+from flows.people import fold
 from flows.snapshots import make, read
 from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, SnapshotError
 from infra.kafka.client import TopicInfo
@@ -289,14 +289,14 @@ def test_a_fold_that_takes_over_the_state_before_it_reads_its_snapshots(
     from flows.snapshots import versions
 
     settings, snapshot = copied
-    before = people.VERSION - 1
+    before = fold.VERSION - 1
     rewrite(*copied, versions={**msgspec.to_builtins(snapshot.versions), "fold": before})
     upgrades = {before: lambda state: {**state, b"a key": b"that is new"}}
     told = versions.VERSIONED["fold"]._replace(upgrades=upgrades)
     monkeypatch.setitem(versions.VERSIONED, "fold", told)
     found = read.find(settings, snapshot.id, TOPIC)
     fence, state, _ = read.load(settings, found, 1)
-    assert fence.version == people.VERSION
+    assert fence.version == fold.VERSION
     assert state.pop(b"a key") == b"that is new"
     assert state == read.load(settings, snapshot, 1)[1]
 

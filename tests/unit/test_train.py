@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from flows.offline.history import Log
-from infra.apps.train import run as train_run
+from infra.apps.train import run
 from infra.apps.train.log import BadUntil, TooLittle, acts, cut, plan
 from infra.apps.train.replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
 from infra.apps.train.run import Made, Sizes
@@ -49,7 +49,7 @@ def made() -> Made:
 
 def train(log: Log = LOG) -> Made:
     said = Said(Console(file=io.StringIO()))
-    return train_run.train(log, SETTINGS, said, SIZES)
+    return run.train(log, SETTINGS, said, SIZES)
 
 
 def no_progress(count: int) -> None:
@@ -127,7 +127,7 @@ def test_what_comes_out_is_a_release_that_can_be_read(made: Made, tmp_path: Path
     assert {"covisit", "vector", "content", "popular", BUILT_IN, COARSE, RANKER} == set(made.arms)
     assert set(made.verdicts) == {COARSE, RANKER}
     assert made.verdicts[RANKER].released == (made.model is not None)
-    assert made.compared["max_difference"] <= train_run.SAME
+    assert made.compared["max_difference"] <= run.SAME
     assert not unknown(made.features)
     assert made.data.events == RATINGS
     assert made.data.offsets == tuple(len(records) for records in LOG.events)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.evaluation import gate
-from models.evaluation import ranking as lists
+from models.evaluation import gate, ranking
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
 from models.evaluation.ranking import Lists, gains
 from models.release import artefact, content
@@ -104,7 +103,7 @@ def some_lists(count: int, size: int = 20, seed: int = 0) -> Lists:
 def ndcg(held: Lists, scores: NDArray[np.float64]) -> float:
     size = int(held.size[0])
     by_list, target = scores.reshape(-1, size), held.target.reshape(-1, size)
-    return lists.ndcg(1 + (by_list > by_list[target][:, None]).sum(axis=1))
+    return ranking.ndcg(1 + (by_list > by_list[target][:, None]).sum(axis=1))
 
 
 def test_a_ranker_finds_what_the_coarse_score_misses_and_leaves_out_what_brings_nothing() -> None:
@@ -194,4 +193,4 @@ def test_the_gate_refuses_what_finds_nothing_or_was_hardly_tried() -> None:
 def test_gains_by_hand() -> None:
     assert gains(np.array([1, 3, 10, 11, 0])).round(4).tolist() == [1, 0.5, 0.2891, 0, 0]
     assert gains(np.array([11]), 100).round(4).tolist() == [0.2789]
-    assert lists.hit_rate(np.array([1, 10, 11, 0])) == 0.5
+    assert ranking.hit_rate(np.array([1, 10, 11, 0])) == 0.5

@@ -23,11 +23,11 @@ from flows.offline.fold import Offline
 from flows.people import fold as people
 from infra.log import Batch
 from infra.settings import Settings
-from models.aggregates import tables as sums
+from models.aggregates import tables
 from models.aggregates.tables import Tables
 from models.features import registry as features
 from models.features.registry import ForeignRow
-from models.outcomes import open_slates as account
+from models.outcomes import open_slates
 from models.outcomes.open_slates import Account, Slate, Unit
 from schemas import event as events
 from schemas import facts, keys
@@ -130,7 +130,7 @@ def test_tables(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
     with np.load(io.BytesIO(made.dump())) as held:
         parts = [part for name in sorted(held) for part in (name.encode(), plain(held[name]))]
     # sums of other facts are other sums of the same form
-    version = f"{people.VERSION}.{facts.VERSION}.{sums.VERSION}"
+    version = f"{people.VERSION}.{facts.VERSION}.{tables.VERSION}"
     same_as_before("tables", version, digest(parts), "models.aggregates.tables.VERSION")
 
 
@@ -209,11 +209,13 @@ def test_accounts_of_version_1_are_read() -> None:
     slate = Slate(5, START, 7, b"\1" * 8, bytearray(b"\1"), -1, (0,))
     fields = (START + 9, [slate], [], [Unit(1, 2, 3, (4, 0, 0, 0))])
     encode = msgspec.msgpack.encode
-    assert account.decode(encode((1, *fields))) == Account(account.VERSION, *fields, since=START)
+    assert open_slates.decode(encode((1, *fields))) == Account(
+        open_slates.VERSION, *fields, since=START
+    )
     with pytest.raises(ValueError, match="version 0, this Freshet reads version 1 and 2"):
-        account.decode(encode((0, *fields)))
+        open_slates.decode(encode((0, *fields)))
     with pytest.raises(ValueError, match="cannot be read"):
-        account.decode(encode({"version": 1}))
+        open_slates.decode(encode({"version": 1}))
 
 
 def test_rows_and_tables_of_other_versions_are_refused_by_name() -> None:
@@ -222,8 +224,8 @@ def test_rows_and_tables_of_other_versions_are_refused_by_name() -> None:
         with pytest.raises(ForeignRow, match=f"row is of version {features.VERSION + 1}, this"):
             read(row)
     file = io.BytesIO()
-    np.savez(file, version=np.array([sums.VERSION - 1]))
-    with pytest.raises(OtherVersion, match=f"tables is of version {sums.VERSION - 1}, this"):
+    np.savez(file, version=np.array([tables.VERSION - 1]))
+    with pytest.raises(OtherVersion, match=f"tables is of version {tables.VERSION - 1}, this"):
         Tables.load(file.getvalue())
 
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from flows.lake.partition import flow_of
-from infra.apps.bench import replay as bench_replay
+from infra.apps.bench import replay
 from infra.apps.bench.services import Logged, up, wait
 from infra.lake.reader import Lake
 from infra.local.supervisor import Supervisor
@@ -37,7 +37,7 @@ class Beside(NamedTuple):
 def beside(at: Logged) -> Beside:
     """Redis and lake are emptied before; afterwards the lake holds the log. Errors: `NotMeasured`."""
     with _writing(at) as flow:
-        run = bench_replay.replay(at, flow)
+        run = replay.replay(at, flow)
         done = sum(_ends(at)) / at.log.records
         _to_the_end(at, flow)
     return Beside(run.events_per_s, done)
@@ -51,7 +51,7 @@ def fill(at: Logged) -> None:
 
 @contextmanager
 def _writing(at: Logged) -> Iterator[Supervisor]:
-    bench_replay.empty(at)
+    replay.empty(at)
     shutil.rmtree(at.settings.data_dir / "lake", ignore_errors=True)
     settings = msgspec.structs.replace(at.settings, lake_seconds=SECONDS)
     planned = dataclasses.replace(at.planned, settings=settings)

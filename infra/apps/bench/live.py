@@ -11,9 +11,8 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from infra.apps.bench import audience as bench_log
+from infra.apps.bench import audience, everything
 from infra.apps.bench import cpu as bench_cpu
-from infra.apps.bench import everything as bench_everything
 from infra.apps.bench import swap as bench_swap
 from infra.apps.bench.load import Generator, NotMeasured, Probing, step
 from infra.apps.bench.rate import Step, best
@@ -118,7 +117,7 @@ def _fresh(
     item_ids = [it.item_id for it in source.items]
     random.Random(0).shuffle(item_ids)  # what is popular is not what stands first
     begin = int(time.time() * 1000) + 500
-    lines = list(bench_log.bodies(posts, shape.batch, item_ids, begin, shape.posts, seed))
+    lines = list(audience.bodies(posts, shape.batch, item_ids, begin, shape.posts, seed))
     before = _cpu(system)
     report = at.events(lines, shape.posts, seconds, Probing(shape.posts // PROBES_PER_S))
     cpu = bench_cpu.per_event(before, _cpu(system), posts * shape.batch)
@@ -141,7 +140,7 @@ def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say:
     paths = [f"/v1/recommendations?user_id={quote(user, safe='')}&count=10" for user in users]
     with _system(folder, generator, source, say) as (system, at):
         size = bytes_per_user(system, "us")
-        bench_everything.switch_on(system, say)
+        everything.switch_on(system, say)
         steady, cpu = [], []
         for number in range(repeats):
             before = _cpu(system)

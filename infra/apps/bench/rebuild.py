@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from flows.rebuild import fill as rebuild_fill
+from flows.rebuild import fill
 from flows.snapshots import make, read
-from infra.apps.bench import replay as bench_replay
+from infra.apps.bench import replay
 from infra.apps.bench.services import Logged
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
@@ -33,7 +33,7 @@ class Rebuild(NamedTuple):
 
 def measure(at: Logged) -> Rebuild:
     """The lake holds the log. Errors: `NotMeasured`, those of `flows.snapshots`."""
-    bench_replay.empty(at)
+    replay.empty(at)
     alone = reading(at)
     first: list[tuple[int, float]] = []
 
@@ -45,9 +45,9 @@ def measure(at: Logged) -> Rebuild:
     made = make.make(at.settings, open_log(at.settings), at.ends, None, folded)
     snapshot = time.perf_counter()
     with store.connect(at.settings) as client:
-        rebuild_fill.fill(client, at.settings, made, GENERATION, lambda count: None)
+        fill.fill(client, at.settings, made, GENERATION, lambda count: None)
         filled = time.perf_counter()
-        bench_replay.check(client, at.log)
+        replay.check(client, at.log)
     read.remove(at.settings, made.id)
     ((records, started),) = first
     rate = (at.log.records - records) / (filled - started)

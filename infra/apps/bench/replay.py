@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 
 from kafka import TopicPartition
 
-from infra.apps.bench import audience as bench_log
-from infra.apps.bench import cpu as bench_cpu
+from infra.apps.bench import audience, cpu
 from infra.apps.bench.load import NotMeasured
 from infra.apps.bench.services import Logged, up, wait
 from infra.kafka import client as kafka
@@ -41,7 +40,7 @@ class Replay(NamedTuple):
     runs: list[Run]
     ceiling: list[float]
     """Events/s of a bare kafka-python consumer on the same log: reads, does nothing."""
-    log: bench_log.Written
+    log: audience.Written
     partitions: int
 
 
@@ -78,14 +77,14 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
             if name in supervisor.children
         }
         first = wait(all_, lambda: sum(_fences(client, log)), "people commits nothing")
-        began, before = time.perf_counter(), bench_cpu.cpu_of(pids)
+        began, before = time.perf_counter(), cpu.cpu_of(pids)
         wait(all_, lambda: _fences(client, log) == _ends(log), "people does not get to the end")
-        seconds, folded = time.perf_counter() - began, bench_cpu.cpu_of(pids)
+        seconds, folded = time.perf_counter() - began, cpu.cpu_of(pids)
         wait(all_, lambda: _tables(client) == _ends(log), "rollup does not get to the end")
-        summed = {**bench_cpu.cpu_of(pids), "people": folded["people"]}
+        summed = {**cpu.cpu_of(pids), "people": folded["people"]}
         check(client, log)
     events = log.records - int(first)
-    return Run(events / seconds, bench_cpu.per_event(before, summed, events))
+    return Run(events / seconds, cpu.per_event(before, summed, events))
 
 
 def empty(at: Logged) -> None:
@@ -94,11 +93,11 @@ def empty(at: Logged) -> None:
         client.flushall()
 
 
-def _ends(log: bench_log.Written) -> list[int]:
+def _ends(log: audience.Written) -> list[int]:
     return [log.ends[p] for p in sorted(log.ends)]
 
 
-def _fences(client: Client, log: bench_log.Written) -> list[int]:
+def _fences(client: Client, log: audience.Written) -> list[int]:
     held = client.mget([keys.fence("people", p) for p in sorted(log.ends)])
     return [fences.decode(it).offset if it else 0 for it in held]
 
@@ -108,7 +107,7 @@ def _tables(client: Client) -> list[int]:
     return list(tables.META_DECODER.decode(held).positions) if held else []
 
 
-def check(client: Client, log: bench_log.Written) -> None:
+def check(client: Client, log: audience.Written) -> None:
     """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
     from models.features.registry import read_rows
 

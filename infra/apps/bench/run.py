@@ -42,9 +42,8 @@ def run(
 def _measure(
     chosen: tuple[str, ...], data_dir: Path, scratch: Path, seconds: float, repeats: int, say: Say
 ) -> Results:
-    from infra.apps.bench import live as bench_live
+    from infra.apps.bench import live, verify
     from infra.apps.bench import turns as bench_turns
-    from infra.apps.bench import verify as bench_verify
     from infra.apps.bench.report import Results
 
     turns = verified = fresh = reads = None
@@ -52,11 +51,11 @@ def _measure(
     if set(chosen) & set(bench_turns.PARTS):
         turns = bench_turns.measure(scratch / "replay", chosen, repeats, say)
     if "verify" in chosen:
-        verified = bench_verify.measure(scratch / "verify", repeats, say)
+        verified = verify.measure(scratch / "verify", repeats, say)
     if generator and "freshness" in chosen:
-        fresh = bench_live.freshness(scratch / "freshness", generator, seconds, repeats, say)
+        fresh = live.freshness(scratch / "freshness", generator, seconds, repeats, say)
     if generator and "reads" in chosen:
-        reads = bench_live.reads(scratch / "reads", generator, seconds, repeats, say)
+        reads = live.reads(scratch / "reads", generator, seconds, repeats, say)
     return Results(turns, verified, fresh, reads)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from infra.apps.bench import audience as bench_log
+from infra.apps.bench import audience
 from infra.apps.bench.load import NotMeasured
 from infra.local import home
 from infra.local.plan import Plan, child_environment, plan, programs
@@ -28,7 +28,7 @@ class Logged(NamedTuple):
 
     planned: Plan
     services: Supervisor
-    log: bench_log.Written
+    log: audience.Written
 
     @property
     def settings(self) -> Settings:
@@ -48,7 +48,7 @@ def logged(folder: Path, count: int, say: Say) -> Iterator[Logged]:
         with up(planned, SERVICES) as services:
             wait(services, lambda: services.was_ready, "broker and Redis are not ready")
             say(f"replay: writing {count:,} events")
-            yield Logged(planned, services, bench_log.write(planned.settings, count))
+            yield Logged(planned, services, audience.write(planned.settings, count))
 
 
 @contextmanager

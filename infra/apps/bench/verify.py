@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from flows.verify.run import PEOPLE, verify
-from infra.apps.bench import audience as bench_log
+from infra.apps.bench import audience
 from infra.apps.bench.live import settle
 from infra.apps.bench.load import NotMeasured
 from infra.apps.bench.services import Say
@@ -32,7 +32,7 @@ def measure(
     runs = []
     with supervise.running(folder) as system:
         say(f"verify: writing {count:,} events")
-        bench_log.write(system.settings, count)
+        audience.write(system.settings, count)
         settle(system)
         for seed in range(repeats):
             told = verify(system.settings, open_log(system.settings), people=PEOPLE, seed=seed)

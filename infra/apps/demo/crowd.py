@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import uvloop
 
-from infra.apps.demo import experiment as demo_experiment
-from infra.apps.demo import figures as demo_figures
+from infra.apps.demo import experiment, figures, panel
 from infra.apps.demo import history as demo_import
-from infra.apps.demo import panel as demo_panel
 from infra.apps.demo.audience import PICKS, Audience
 from infra.apps.demo.experiment import Metrics
 from infra.apps.demo.numbers import settle_heap
@@ -47,17 +45,17 @@ def live(system: System, found: Catalogue, count: int, seconds: float, say: Said
             history.send(url, history.EVENTS, lines, token=token, progress=progress)
         )
         demo_import.settle(system)
-    uvloop.run(demo_experiment.start(url, token))
+    uvloop.run(experiment.start(url, token))
     settle_heap()
 
     async def watch(client: Client, seen: Seen) -> None:
-        await demo_panel.watch(client, seen, say)
+        await panel.watch(client, seen, say)
 
     async def lives() -> Crowd:
         seen = await act(url, token, audience, seconds, SEED, watch)
         sent = {name: tally.states for name, tally in seen.variants.items() if name}
         async with Client(url, token, connections=1) as client:
-            told, match = await demo_experiment.settled(client, sent)
+            told, match = await experiment.settled(client, sent)
         return Crowd(seen, told or Metrics(), match)
 
     return uvloop.run(lives())
@@ -65,11 +63,11 @@ def live(system: System, found: Catalogue, count: int, seconds: float, say: Said
 
 def add(report: Report, crowd: Crowd) -> None:
     """Puts what came of it into the report."""
-    report.experiment = demo_figures.experiment(crowd.seen, crowd.told, crowd.match)
+    report.experiment = figures.experiment(crowd.seen, crowd.told, crowd.match)
     report.ctr = {arm.variant: arm.ctr for arm in report.experiment.variants}
     report.explored_share = round(crowd.seen.explored_share, 4)
     report.coverage = round(crowd.seen.coverage, 4)
-    report.population = demo_figures.population(crowd.seen)
+    report.population = figures.population(crowd.seen)
     report.errors += crowd.seen.errors.total()
     for kind, number in crowd.seen.errors.items():
         report.errors_by_kind[kind] = report.errors_by_kind.get(kind, 0) + number

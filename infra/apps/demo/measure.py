@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from flows.offline import history as replay_log
+from flows.offline import history
 from flows.offline.history import Log
 from infra.apps.demo import history as demo_import
-from infra.apps.demo import report as demo_report
-from infra.apps.demo import train as demo_train
+from infra.apps.demo import report, train
 from infra.apps.demo.numbers import settle_heap
 from infra.apps.demo.report import Report
 from infra.apps.evaluate.arms import Read, play
@@ -36,7 +35,7 @@ def measure(system: System, found: Catalogue, planned: Schedule, rate: float, sa
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)
     times.append(time.monotonic())
-    trained = demo_train.serve(system, say)
+    trained = train.serve(system, say)
     times.append(time.monotonic())
     with say.work("replay the rest through the system", len(planned.steps)) as progress:
         settings = system.settings
@@ -45,12 +44,12 @@ def measure(system: System, found: Catalogue, planned: Schedule, rate: float, sa
         outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
     times.append(time.monotonic())
     with say.work("read the log back"):
-        log = replay_log.read(settings)
+        log = history.read(settings)
     with say.work("decide again in process", 5 * len(outcome.reads)) as progress:
         reads = knowledge(outcome.reads, settings, len(split))
-        arms = play(log, reads, split, settings, progress, demo_train.held(system, trained))
+        arms = play(log, reads, split, settings, progress, train.held(system, trained))
     times.append(time.monotonic())
-    made = demo_report.report(outcome, arms, planned, found, lost(log, planned, outcome))
+    made = report.report(outcome, arms, planned, found, lost(log, planned, outcome))
     made.unknown_items = _unknown(log)
     made.release = trained
     spent = [round(end - begun, 1) for begun, end in itertools.pairwise(times)]

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from infra.apps.demo import experiment as demo_experiment
+from infra.apps.demo import experiment
 from infra.apps.demo.experiment import CONTROL, TREATMENT, Metric, Metrics
 from infra.apps.demo.numbers import percentiles
 from infra.apps.demo.seen import Seen
@@ -39,7 +39,7 @@ async def watch(client: Client, seen: Seen, say: Said) -> None:
 
 async def _metrics(client: Client) -> Metrics:
     try:
-        return await demo_experiment.metrics(client) or Metrics()
+        return await experiment.metrics(client) or Metrics()
     except Broken:
         return Metrics()
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.offline import history as replay_log
+from flows.offline import history
 from flows.offline.history import Log
 from schemas.actions import CODE, WEIGHT
 from schemas.event import Action
@@ -99,7 +99,7 @@ def cut(log: Log, until: str) -> Log:
     )
 
 
-def _time(record: replay_log.Record) -> int:
+def _time(record: history.Record) -> int:
     event = record[2]
     return event.occurred_at if isinstance(event, Action) else record[1]
 

@@ -26,13 +26,13 @@ def train(
     Redis's.
     """
     from flows.offline.history import read
-    from infra.apps.train import run as train_run
+    from infra.apps.train import run
     from infra.apps.train.log import cut
     from infra.kafka.changes import serve
 
     with say.work("read the log"):
         log = cut(read(settings), until)
-    made = train_run.train(log, settings, say)
+    made = run.train(log, settings, say)
     told(made, say)
     if not publish:
         return made, ""

@@ -29,7 +29,7 @@ from models.evaluation.gate import BUILT_IN, COARSE, RANKER, Arm, Verdict, arms,
 from models.evaluation.ranking import Ranks, gains, joined
 from models.release import artefact
 from models.release.release import RANKED, Release, Space
-from models.training import ranker as rankers
+from models.training import ranker
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.release import Data
@@ -146,7 +146,7 @@ def _ranker(replay: Replay, planned: Plan, basis: Release, say: Said) -> _Ranked
     if not len(found.size):
         return _Ranked((), None, np.zeros(len(planned.judge), np.int64), 0, {})
     with say.work("learn a ranker of them"):
-        first = rankers.fit(found, FEATURES, basis.coarse)
+        first = ranker.fit(found, FEATURES, basis.coarse)
     model = first.export()
     compared = _compare(first, model, found.rows)
     rank = artefact.ranker(model, len(first.features))
@@ -158,7 +158,7 @@ def _ranker(replay: Replay, planned: Plan, basis: Release, say: Said) -> _Ranked
             shown.take(scene)
     every = joined(found, late.lists)
     with say.work("learn it again, of all choices"):
-        last = rankers.refit(every, FEATURES, basis.coarse, first.features)
+        last = ranker.refit(every, FEATURES, basis.coarse, first.features)
     model = last.export()
     again = _compare(last, model, every.rows)
     return _Ranked(
