@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +13,6 @@ from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import find
 from infra.terminal.text import console, printable, table
 from schemas.times import iso
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group("inspect")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -16,9 +16,6 @@ from flows.offline.sql import BadQuery, Tables
 from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import settings_of
 from infra.terminal.text import console, table
-
-if TYPE_CHECKING:
-    pass
 
 PROMPT: Final = "freshet> "
 

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.outcomes import impressions
 from models.release import content
@@ -19,7 +18,7 @@ from schemas.control import Filter, Recipe
 from schemas.identity import item_hash
 from schemas.tables import WINDOWS
 from serving.decide.person import Person
-from serving.world.catalogue import Hashes, ItemTable, Mask, Slots
+from serving.world.catalogue import Hashes, ItemTable, Mask, Numbers, Slots
 from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
 from serving.world.tables import Tables
@@ -34,10 +33,9 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "popular": 0.006,
     "category": 0.001,
 }
+MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
-_DAY_MS: Final = 24 * _HOUR_MS
-
-Numbers = NDArray[np.float64]
+DAY_MS: Final = 24 * _HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,7 @@ class Case:
 
     def days_ago(self, days: float) -> int:
         """ms; a time that nothing was published before, where it is too long ago to be told."""
-        return self.ask.now - round(min(days, 1e6) * _DAY_MS)
+        return self.ask.now - round(min(days, 1e6) * DAY_MS)
 
     @property
     def explores(self) -> bool:

@@ -15,22 +15,16 @@ from numpy.typing import NDArray
 from models.features.affinity import affinity as decayed
 from models.features.session import GAP_MS
 from schemas.tables import WINDOWS
-from serving.decide.case import Case, Numbers
-from serving.decide.sources import ALONE, DAY_MS, MINUTE_MS, Places, Pool
-from serving.world.catalogue import NEVER, Slots
+from serving.decide.case import DAY_MS, MINUTE_MS, Case
+from serving.decide.pool import Kept, Pool
+from serving.world.catalogue import NEVER, Numbers
+from serving.world.tables import ALONE
 
 FRESH_DAYS: Final = 30
 """Half-life of the column `fresh`."""
 SMALL: Final = 1e-3
 """Share of the most popular item's popularity that the log-scaled columns call nothing."""
 Why = Literal["", "covisit", "content", "vector", "popular", "category", "fresh"]
-
-
-class Kept(NamedTuple):
-    """(k,) candidates of a pool: their numbers in it, and their slots."""
-
-    numbers: Places
-    slots: Slots
 
 
 class Column(NamedTuple):

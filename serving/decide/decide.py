@@ -6,8 +6,8 @@ the request gives. Read, assign and log stand around it (`serving.read.recommend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
 
 from serving.decide.arrange import (
     CATEGORY_CAP,
@@ -20,53 +20,20 @@ from serving.decide.arrange import (
     cap,
 )
 from serving.decide.case import Ask, Case, World
-from serving.decide.explain import EXPLORED, Contribution, Reason, contributions, reasons
+from serving.decide.explain import EXPLORED, contributions, reasons
 from serving.decide.person import Person
-from serving.decide.rank import Ranked, rank, rows, wanted
+from serving.decide.pool import Pool
+from serving.decide.rank import rank, rows, wanted
+from serving.decide.results import Decision, Ranked, Reason, Scored, Shown
 from serving.decide.rules import Verdict, eligible
-from serving.decide.score import Scored, score
-from serving.decide.sources import Pool, best, retrieve
+from serving.decide.score import score
+from serving.decide.sources import best, retrieve
 
 DEEPER: Final = 50
 BEYOND: Final = "beyond"
 """In `Decision.removed`: those that may be shown, but were more than are scored."""
 Explain = Literal["none", "reason", "full"]
 Tick = Callable[[str], None]
-
-
-class Shown(NamedTuple):
-    """One item of a slate. `sources` brought it; `contributions` only where all was asked for.
-
-    `explore`: the last slot was drawn, and not greedily. `probability`: with which this slot came to
-    hold it, given the ones above. `features`: its row for the ranker, empty where none had a say.
-    """
-
-    slot: int
-    item_id: str
-    score: float
-    category: str
-    reason: Reason | None
-    sources: tuple[str, ...]
-    contributions: tuple[Contribution, ...]
-    explore: bool = False
-    probability: float = 1.0
-    features: tuple[float, ...] = ()
-
-
-class Decision(NamedTuple):
-    """`fallback`: the reason for a lesser answer, else None. `exhausted`: there is no more.
-
-    `sources`: how many candidates each brought. `removed`: how many each rule took, how many each cap
-    passed over, and how many were `BEYOND` what is scored. `kept`: how many no rule took.
-    """
-
-    items: list[Shown]
-    fallback: str | None
-    relaxed: tuple[str, ...]
-    exhausted: bool
-    sources: Mapping[str, int]
-    removed: Mapping[str, int]
-    kept: int
 
 
 def decide(

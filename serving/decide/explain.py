@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.decide.case import Case
 from serving.decide.columns import COLUMNS
-from serving.decide.rank import Ranked
-from serving.decide.score import Scored
-from serving.decide.sources import Pool
-
-
-class Reason(NamedTuple):
-    """`item_ids`: what it refers to. `code` is stable, `text` is for people."""
-
-    code: str
-    text: str
-    item_ids: tuple[str, ...] = ()
-
-
-class Contribution(NamedTuple):
-    """`effect` = weight x value: what the coarse score would lack without it.
-
-    Two more where they had a say: "ranker" (`value` what the model said, `effect` the score that it
-    became, in place of the coarse one) and "fatigue" (`value` the impressions, decayed, `effect` what
-    they changed).
-    """
-
-    feature: str
-    value: float
-    effect: float
-
+from serving.decide.pool import Pool
+from serving.decide.results import Contribution, Ranked, Reason, Scored
 
 NEW: Final = Reason("new", "New here")
 TASTE: Final = Reason("your_taste", "Close to what you watch")

@@ -7,38 +7,21 @@ what it is asked about.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.release.release import RANKED
-from serving.decide.case import Case, Numbers
-from serving.decide.columns import COLUMNS, Kept
-from serving.decide.score import Scored
-from serving.decide.sources import Places, Pool
+from serving.decide.case import Case
+from serving.decide.columns import COLUMNS
+from serving.decide.pool import Kept, Places, Pool
+from serving.decide.results import Ranked, Rows, Scored
+from serving.world.catalogue import Numbers
 
 FAR: Final = 80.0
 """What a model says beyond this is as good as this: the logistic function of it is still above 0."""
-Rows = NDArray[np.float32]
 _COLUMNS: Final = {column.name: column for column in COLUMNS}
-
-
-class Ranked(NamedTuple):
-    """`scores` (k,) final ones, by place in `Scored.kept`; `order`: best first.
-
-    `model[i]` is what the ranker said of the candidate at place `of[i]`, whose row is `rows[i]`: both
-    empty where none was asked. `tired` (k,): impressions, decayed, of what was discounted for them;
-    None where nothing was. `untired` (k,): the scores before that.
-    """
-
-    scores: NDArray[np.float32]
-    order: Places
-    of: Places
-    model: NDArray[np.float32]
-    rows: Rows
-    tired: Numbers | None
-    untired: NDArray[np.float32]
 
 
 def unknown(features: Sequence[str]) -> list[str]:

@@ -5,23 +5,13 @@ The weights are those of the recipe, else of the release, else the built-in ones
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.decide.case import Case, Numbers
-from serving.decide.columns import COLUMNS, Kept
-from serving.decide.sources import Places, Pool
-
-
-class Scored(NamedTuple):
-    """`totals` (k,), and the values (k,) of each column that took part. `order`: best first."""
-
-    kept: Places
-    totals: NDArray[np.float32]
-    values: dict[str, Numbers]
-    order: Places
+from serving.decide.case import Case
+from serving.decide.columns import COLUMNS
+from serving.decide.pool import Kept, Places, Pool
+from serving.decide.results import Scored
 
 
 def score(case: Case, pool: Pool, numbers: Places) -> Scored:

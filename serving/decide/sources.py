@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -12,21 +11,11 @@ from numpy.typing import NDArray
 
 from models.exploration import word
 from schemas.identity import item_hash
-from serving.decide.case import Case, Numbers
+from serving.decide.case import MINUTE_MS, Case
+from serving.decide.pool import Drawn, Places, Pool
 from serving.world.catalogue import Slots
 from serving.world.index import VectorIndex
-from serving.world.tables import Neighbours, Tables
-
-Places = NDArray[np.intp]
-
-
-class Drawn(NamedTuple):
-    """(m,) items a source brings, with a value each (0 where it has none to say), and which entry
-    of `case.interest` brought it. One item may come several times: its values add up, in order."""
-
-    slots: Slots
-    values: Numbers
-    by: Places
+from serving.world.tables import ALONE, Tables
 
 
 class Source(NamedTuple):
@@ -44,10 +33,7 @@ NEAREST: Final = 100
 """Most that likeness or exploration bring: beyond them they say little, and each costs."""
 CANDIDATES: Final = 1000
 """Most that are scored."""
-ALONE: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
 NOTHING: Final = Drawn(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
-DAY_MS: Final = 86_400_000
-MINUTE_MS: Final = 60_000
 EVER_DAYS: Final = 1e6
 _Key = tuple[str, int, int]
 # what `explore` found last, by placement: to find it takes a look at every item
@@ -148,54 +134,6 @@ SOURCES: Final = (
     Source("fresh", fresh, needed=lambda case: case.world.recipe.fresh_days > 0),
     Source("explore", explore, needed=lambda case: case.explores),
 )
-
-
-class Pool:
-    """n candidates, each once. `drawn[source]` what it brought, and `numbers[source]` (m,) the
-    candidate that each of these became."""
-
-    def __init__(self, slots: Slots, drawn: dict[str, Drawn], numbers: dict[str, Places]) -> None:
-        self.slots, self.drawn, self.numbers = slots, drawn, numbers
-        self._sums: dict[str, Numbers] = {}
-
-    def sums(self, source: str) -> Numbers:
-        """(n,) the values of what a source brought, added up."""
-        if source not in self._sums:
-            sums = np.bincount(self.numbers[source], self.drawn[source].values, len(self.slots))
-            self._sums[source] = sums.astype(np.float64, copy=False)
-        return self._sums[source]
-
-    def order(self, source: str) -> Places:
-        """The candidates a source brought: by their sums, then as they came."""
-        numbers = self.numbers[source]
-        first = np.full(len(self.slots), -1)
-        first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-        brought = np.flatnonzero(first >= 0)
-        return brought[np.lexsort((first[brought], -self.sums(source)[brought]))]
-
-    def provenance(self, candidates: list[int]) -> list[tuple[str, ...]]:
-        """The sources that brought each of these."""
-        names = list(self.numbers)
-        return [
-            tuple(name for bit, name in enumerate(names) if held >> bit & 1)
-            for held in self._bits[candidates].tolist()
-        ]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many candidates each source brought."""
-        alike = [(held, n) for held, n in enumerate(np.bincount(self._bits).tolist()) if n]
-        return {
-            name: sum(n for held, n in alike if held >> bit & 1)
-            for bit, name in enumerate(self.numbers)
-        }
-
-    @cached_property
-    def _bits(self) -> NDArray[np.uint16]:
-        bits = np.zeros(len(self.slots), np.uint16)
-        for bit, numbers in enumerate(self.numbers.values()):
-            bits[numbers] |= 1 << bit
-        return bits
 
 
 def retrieve(case: Case, depth: int) -> Pool:

@@ -7,8 +7,8 @@ import msgspec
 from schemas import times
 from schemas.alphabet import Millis
 from schemas.fence import Fence
-from serving.decide.decide import Shown
 from serving.decide.person import Person
+from serving.decide.results import Shown
 
 
 class ReasonOut(msgspec.Struct):

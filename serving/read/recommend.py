@@ -15,7 +15,8 @@ from schemas.reject import Rejected
 from schemas.slate import Slate
 from serving.context import Serving
 from serving.decide.case import Ask, World
-from serving.decide.decide import Decision, Explain, decide
+from serving.decide.decide import Explain, decide
+from serving.decide.results import Decision
 from serving.read import cursor, record
 from serving.read.answer import Answer, AssignedOut, Freshness, ServedBy, freshness, items_out
 from serving.read.query import Query

@@ -6,7 +6,7 @@ from schemas.alphabet import Millis, Pseudonym
 from schemas.event import Assigned, Served
 from schemas.slate import Slate, SlateItem
 from serving.decide.case import Ask
-from serving.decide.decide import Decision
+from serving.decide.results import Decision
 from serving.read.answer import Answer
 
 

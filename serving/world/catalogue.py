@@ -19,6 +19,7 @@ from schemas.item import Item
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
 
 ALWAYS: Final = np.iinfo(np.int64).max
 NEVER: Final = np.iinfo(np.int64).min

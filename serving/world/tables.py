@@ -24,6 +24,10 @@ class Neighbours(NamedTuple):
     scores: NDArray[np.float32]
 
 
+ALONE: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
+"""Of an item that nothing goes with."""
+
+
 class Arms(NamedTuple):
     """A placement's. `served`: (slots,) how often each item was served there; a slot beyond its end,
     which an item got since, never was."""

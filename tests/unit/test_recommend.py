@@ -23,11 +23,13 @@ from schemas.tables import NEIGHBOUR, WINDOWS
 from schemas.vector import Vector
 from serving.decide.arrange import HEAD, cap
 from serving.decide.case import Ask, Case, World
-from serving.decide.decide import Decision, decide
+from serving.decide.decide import decide
 from serving.decide.explain import ALIKE, WHY
 from serving.decide.person import NOBODY, Person
+from serving.decide.pool import Drawn, Pool
 from serving.decide.rank import rows
-from serving.decide.sources import CANDIDATES, Drawn, Pool, best, retrieve
+from serving.decide.results import Decision
+from serving.decide.sources import CANDIDATES, best, retrieve
 from serving.read import cursor
 from tests.unit.worlds import (
     DAY_MS,

@@ -24,10 +24,12 @@ from serving.decide.case import WEIGHTS, Ask, Case, World
 from serving.decide.columns import COLUMNS
 from serving.decide.decide import decide
 from serving.decide.person import Person, of_log
+from serving.decide.pool import Pool
 from serving.decide.rank import rows
+from serving.decide.results import Scored
 from serving.decide.rules import eligible
-from serving.decide.score import Scored, score
-from serving.decide.sources import Pool, best, retrieve
+from serving.decide.score import score
+from serving.decide.sources import best, retrieve
 from serving.world.index import SpaceIndex
 from serving.world.placements import BUILT_IN
 

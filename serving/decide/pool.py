@@ -1,0 +1,77 @@
+"""The candidates of one decision, and which source brought each."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.world.catalogue import Numbers, Slots
+
+Places = NDArray[np.intp]
+
+
+class Drawn(NamedTuple):
+    """(m,) items a source brings, with a value each (0 where it has none to say), and which entry
+    of `case.interest` brought it. One item may come several times: its values add up, in order."""
+
+    slots: Slots
+    values: Numbers
+    by: Places
+
+
+class Pool:
+    """n candidates, each once. `drawn[source]` what it brought, and `numbers[source]` (m,) the
+    candidate that each of these became."""
+
+    def __init__(self, slots: Slots, drawn: dict[str, Drawn], numbers: dict[str, Places]) -> None:
+        self.slots, self.drawn, self.numbers = slots, drawn, numbers
+        self._sums: dict[str, Numbers] = {}
+
+    def sums(self, source: str) -> Numbers:
+        """(n,) the values of what a source brought, added up."""
+        if source not in self._sums:
+            sums = np.bincount(self.numbers[source], self.drawn[source].values, len(self.slots))
+            self._sums[source] = sums.astype(np.float64, copy=False)
+        return self._sums[source]
+
+    def order(self, source: str) -> Places:
+        """The candidates a source brought: by their sums, then as they came."""
+        numbers = self.numbers[source]
+        first = np.full(len(self.slots), -1)
+        first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+        brought = np.flatnonzero(first >= 0)
+        return brought[np.lexsort((first[brought], -self.sums(source)[brought]))]
+
+    def provenance(self, candidates: list[int]) -> list[tuple[str, ...]]:
+        """The sources that brought each of these."""
+        names = list(self.numbers)
+        return [
+            tuple(name for bit, name in enumerate(names) if held >> bit & 1)
+            for held in self._bits[candidates].tolist()
+        ]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many candidates each source brought."""
+        alike = [(held, n) for held, n in enumerate(np.bincount(self._bits).tolist()) if n]
+        return {
+            name: sum(n for held, n in alike if held >> bit & 1)
+            for bit, name in enumerate(self.numbers)
+        }
+
+    @cached_property
+    def _bits(self) -> NDArray[np.uint16]:
+        bits = np.zeros(len(self.slots), np.uint16)
+        for bit, numbers in enumerate(self.numbers.values()):
+            bits[numbers] |= 1 << bit
+        return bits
+
+
+class Kept(NamedTuple):
+    """(k,) candidates of a pool: their numbers in it, and their slots."""
+
+    numbers: Places
+    slots: Slots
