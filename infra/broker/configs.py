@@ -10,6 +10,7 @@ from infra.broker.missing import lacks
 
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
+LONG_DIGITS: Final = 19
 
 
 class Rules(NamedTuple):
@@ -36,7 +37,9 @@ class Config(NamedTuple):
 def _whole(low: int, high: int = LONG_MAX) -> Callable[[str], bool]:
     def legal(value: str) -> bool:
         digits = value.removeprefix("-")
-        return digits.isascii() and digits.isdigit() and low <= int(value) <= high
+        plain = digits.isascii() and digits.isdigit()
+        # the length first: int() ends in an error beyond some thousand digits
+        return plain and len(digits) <= LONG_DIGITS and low <= int(value) <= high
 
     return legal
 

@@ -18,6 +18,8 @@ from serving.http.openapi import ID
 T = TypeVar("T")
 MAX_BODY: Final = 1 << 20
 """Bytes: 1 MiB."""
+MOST_DIGITS: Final = 19
+"""Of a length: those of the largest that a parser of HTTP counts to."""
 
 
 class IdConvertor(StringConvertor):
@@ -31,8 +33,7 @@ register_url_convertor("id", IdConvertor())
 
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     """The whole body. Errors: `Problem` 413 as soon as it is known to be too large, 400."""
-    announced = request.headers.get("content-length")
-    if announced is not None and announced.isdecimal() and int(announced) > limit:
+    if _announced(request) > limit:
         raise too_large()
     parts, size = [], 0
     try:
@@ -44,6 +45,16 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     except ClientDisconnect:
         raise malformed("cut_short") from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _announced(request: Request) -> int:
+    """Bytes of Content-Length, 0 without one. Errors: `Problem` 400 beyond `MOST_DIGITS`, for which zeros
+    before a number count too: int() takes no text of any length."""
+    length = request.headers.get("content-length", "0")
+    if len(length) > MOST_DIGITS or not (length.isascii() and length.isdigit()):
+        detail = f"Content-Length must be a number of at most {MOST_DIGITS} digits."
+        raise Problem(400, "malformed", detail, [("Content-Length", "malformed")])
+    return int(length)
 
 
 def check_query(request: Request, *known: str) -> None:

@@ -65,6 +65,7 @@ def test_names_that_differ_in_dot_and_underscore_collide(peer: Peer) -> None:
         (1, 0, {}, 38),
         (1, 1, {"no_such_config": "1"}, 40),
         (1, 1, {"retention_ms": "soon"}, 40),
+        (1, 1, {"retention_ms": "9" * 5000}, 40),
         (1, 1, {"cleanup_policy": "shred"}, 40),
         (1, 1, {"message_timestamp_type": "Never"}, 40),
         (-1, -1, {"cleanup_policy": "delete", "retention_bytes": "-1"}, 0),
