@@ -12,7 +12,7 @@ from serving.decide.person import NOBODY
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
-from serving.read.recommend import Reply, Watch, _answer, _draw
+from serving.read.recommend import Reply, Watch, _answer, _draw, without_model
 from serving.read.resolve import world as world_of
 from serving.world.placements import Placed
 
@@ -51,6 +51,8 @@ def similar(serving: Serving, item_id: str, query: Query) -> Reply:
         like = [item for item in decision.items if item.score > 0]
         ended = decision.exhausted or len(like) < len(decision.items)
         decision = decision._replace(items=like, exhausted=ended)
+    if serving.control.current and world.space is None:
+        decision = without_model(decision)
     answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
     return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
 

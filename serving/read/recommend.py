@@ -124,7 +124,7 @@ def _reply(
     if known.down:
         decision = decision._replace(fallback=STORE_DOWN)
     elif turn.lacks:
-        decision = decision._replace(fallback=decision.fallback or NO_MODEL)
+        decision = without_model(decision)
     late = known.stale or known.person.cold
     late = late or serving.lag.late(who.partition, known.person.fence)
     fresh = freshness(known.person, who.partition, known.waited_ms, late)
@@ -140,6 +140,14 @@ def _reply(
     if slate.items and query.placement != UNLOGGED:
         served = record.served(slate, who.pseudonym)
     return Reply(answer, decision, watch, slate, served)
+
+
+def without_model(decision: Decision) -> Decision:
+    """A decision for which a release was chosen and none was loaded. What is popular would have been so
+    with it, too; what goes by content is what stands in for its space."""
+    if decision.fallback == "popular":
+        return decision
+    return decision._replace(fallback=NO_MODEL)
 
 
 def _draw(at: Millis) -> tuple[int, str]:

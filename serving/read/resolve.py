@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schemas.alphabet import Pseudonym
-from schemas.control import Filter
+from schemas.control import Filter, Recipe
 from schemas.event import Assigned
 from schemas.reject import Rejected
 from serving.context import Serving
@@ -15,6 +15,9 @@ from serving.decide.person import NOBODY, Person, StoreDown
 from serving.edge import identity
 from serving.read.query import Query
 from serving.world.placements import Placed
+
+_IN_SPACE: Final = frozenset({"vector", "vector_last"})
+"""Source and columns that need the space of a release."""
 
 
 class Asking(NamedTuple):
@@ -27,7 +30,7 @@ class Asking(NamedTuple):
 class Turn(NamedTuple):
     """What is settled before anything is decided: who asks, of which world, in which experiments.
 
-    `lacks`: the release that an experiment gives them is not loaded.
+    `lacks`: a release should have a say in what they get, and none is loaded.
     """
 
     query: Query
@@ -76,8 +79,14 @@ def assign(serving: Serving, asking: Asking, known: Read) -> Turn:
         if wanted is None:
             raise Rejected("filter", "unknown_filter")
     of = world(serving, assignment.placed, assignment.release)
-    lacks = of.release is None and assignment.release not in ("", serving.control.current)
+    lacks = bool(assignment.release) and of.release is None and asks_release(of.recipe)
     return Turn(query, who, of, assignment.experiments, wanted, lacks)
+
+
+def asks_release(recipe: Recipe) -> bool:
+    """Whether a release has a say in what the recipe serves: its weights, its ranker or its space."""
+    weights = recipe.weights
+    return weights is None or recipe.ranker or not _IN_SPACE.isdisjoint(weights)
 
 
 def world(serving: Serving, placed: Placed, release: str) -> World:
