@@ -64,7 +64,8 @@ TABLE: Final[tuple[Metric, ...]] = (
            "Time from a write request's arrival to its acknowledgement.", (), _WRITE),
     Metric("serving", "freshet_log_pending", "gauge", "Records under way to the broker."),
     # what a serving process holds
-    Metric("serving", "freshet_ready", "gauge", "Whether a part of the server is ready, 0 or 1.", ("part",)),
+    Metric("serving", "freshet_ready", "gauge",
+           "Whether a part of the server does what it should, 0 or 1.", ("part",)),
     Metric("serving", "freshet_items", "gauge", "Items that can be shown."),
     Metric("serving", "freshet_behind_records", "gauge",
            "Records from a flow's fence to the log's end, by the broker and the store; NaN: not known.",

@@ -6,7 +6,7 @@ from functools import partial
 
 from infra.version import RELEASE
 from serving.context import Serving
-from serving.state.probe import Probe
+from serving.health import health
 
 
 def prepare(serving: Serving) -> None:
@@ -22,7 +22,7 @@ def refresh(serving: Serving) -> None:
     counted.set("freshet_items", serving.catalogue.count)
     counted.set("freshet_tables_version", serving.tables.meta.version)
     counted.telemetry.only("freshet_release_info", serves(serving))
-    for name, is_ready in readiness(serving).items():
+    for name, is_ready in health(serving).parts.items():
         counted.set("freshet_ready", is_ready, part=name)
 
 
@@ -30,11 +30,3 @@ def serves(serving: Serving) -> str:
     """The release that ranks for who is in no experiment; the version of this code where none does."""
     loaded = serving.releases.current
     return loaded.release.id if loaded else RELEASE
-
-
-def readiness(serving: Serving) -> dict[str, bool]:
-    """By part: redis, broker, and what is kept in process."""
-    found: dict[str, bool] = {}
-    for part in serving.parts:
-        found.update(part.answers() if isinstance(part, Probe) else {part.name: part.ready})
-    return found

@@ -81,6 +81,9 @@ def _show(told: dict[str, Any]) -> None:
     out.print(
         f"tables version {tables['version']}, at {tables['name']}" if tables else "no tables yet"
     )
+    for kind in ("fails", "degraded"):
+        for it in (told["serving"] or {}).get(kind, ()):
+            out.print(f"{kind.upper()}: {it['part']} ({it['code']}): {it['detail']}")
     for name, value in (told["serving"] or {}).items():
         if isinstance(value, str | int | float | bool):
             out.print(f"{name}: {value}")

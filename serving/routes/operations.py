@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from infra.telemetry import CONTENT_TYPE
 from serving.context import state
-from serving.gauges import readiness
+from serving.health import health
 from serving.http import docs, openapi
 from serving.http.errors import Problem, json_response
 from serving.http.guard import OPEN, guarded_router, needs
 from serving.http.openapi import answers
+from serving.state.background import Fault
 
 router: Final = guarded_router()
 
@@ -24,11 +25,13 @@ class Alive(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """By part: redis, broker, and what is kept in process. `spooled`: records acknowledged that still
-    wait on this worker's disk for the broker."""
+    """By part, whether it does what it should: redis, broker, what is kept in process, and each flow.
+    `degraded` says of those that do not what holds meanwhile: every instance has that at once, and
+    answers. `spooled`: records acknowledged that still wait on this worker's disk for the broker."""
 
     ready: bool
     parts: dict[str, bool]
+    degraded: tuple[Fault, ...]
     spooled: int
 
 
@@ -40,20 +43,24 @@ async def live(request: Request) -> Response:
 
 @router.get(
     "/health/ready",
-    summary="The process can serve: its services answered lately and its tables are loaded",
+    summary="This process can answer, and what of its answers is degraded",
+    description=(
+        "503: this instance cannot answer as another one may (`errors` names what fails: not loaded yet,"
+        " nothing durable that takes writes); send it"
+        " no requests. 200 with `degraded`: what concerns all instances at once (Redis or the broker away,"
+        " a flow that hangs or waits, a release that is not there); they answer, with less."
+    ),
     responses=answers(200, Ready, 503),
 )
 @needs(OPEN)
 async def ready(request: Request) -> Response:
     serving = state(request)
-    found = readiness(serving)
-    missing = [(name, "not_ready") for name, ready in found.items() if not ready]
-    if missing:
-        spooled = serving.writes.waiting
-        waits = f" {spooled} records wait on disk for the broker." if spooled else ""
-        detail = f"Not everything is there yet.{waits}"
-        raise Problem(503, "not_ready", detail, missing, {"Retry-After": "1"})
-    return json_response(Ready(True, found, serving.writes.waiting))
+    found = health(serving)
+    if found.fails:
+        detail = " ".join(fault.detail for fault in found.fails + found.degraded)
+        errors = [(fault.part, fault.code) for fault in found.fails]
+        raise Problem(503, "not_ready", detail, errors, {"Retry-After": "1"})
+    return json_response(Ready(True, found.parts, found.degraded, serving.writes.waiting))
 
 
 @router.get("/metrics", summary="Counters in Prometheus's text format")

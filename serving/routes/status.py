@@ -14,11 +14,13 @@ from schemas import fence, keys, times
 from schemas.flows import FOLDS
 from serving.context import Serving, state
 from serving.gauges import serves
+from serving.health import health
 from serving.http.errors import json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers
 from serving.read import query
 from serving.read.answer import lag, position
+from serving.state.background import Fault
 
 router: Final = guarded_router()
 
@@ -42,7 +44,9 @@ class Stand(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """`stands` is null while the store does not answer; `items` are those that can be shown."""
+    """`stands` is null while the store does not answer, or not with what this version reads; `items` are
+    those that can be shown. `ready`, `fails` and `degraded` are what `/health/ready` says: it is a 503 where
+    something `fails`."""
 
     release: str
     index: str
@@ -52,10 +56,13 @@ class Status(msgspec.Struct, kw_only=True):
     items_position: str
     neighbours: int
     ready: dict[str, bool]
+    fails: tuple[Fault, ...]
+    degraded: tuple[Fault, ...]
     stands: list[Stand] | None
 
 
 async def gather(serving: Serving) -> Status:
+    found = health(serving)
     return Status(
         release=serves(serving),
         index=serving.index.version,
@@ -64,7 +71,9 @@ async def gather(serving: Serving) -> Status:
         items=serving.catalogue.count,
         items_position=serving.catalogue.version,
         neighbours=len(serving.tables.neighbours),
-        ready={part.name: part.ready for part in serving.parts},
+        ready=found.parts,
+        fails=found.fails,
+        degraded=found.degraded,
         stands=await _stands(serving),
     )
 
@@ -77,11 +86,12 @@ async def _stands(serving: Serving) -> list[Stand] | None:
             serving.redis,
             [keys.fence(flow.name, p, flow.generation(live)) for flow, p in asked],
         )
-    except (RedisError, OSError):
+        return [
+            _stand(serving, flow.name, p, value)
+            for (flow, p), value in zip(asked, values, strict=True)
+        ]
+    except (RedisError, OSError, ValueError, msgspec.MsgspecError):
         return None
-    return [
-        _stand(serving, flow.name, p, value) for (flow, p), value in zip(asked, values, strict=True)
-    ]
 
 
 def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> Stand:

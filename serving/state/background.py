@@ -5,7 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+import msgspec
+
 AGAIN_SECONDS: Final = 1.0
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that `part` does not do as it should: `code` is a stable word, `detail` a sentence that
+    says what holds meanwhile, or the remedy."""
+
+    part: str
+    code: str
+    detail: str
 
 
 class Part(Protocol):

@@ -47,13 +47,13 @@ class Follower(Background):
         self.redis = redis
         self.places: dict[bytes, Id] = {}
         """Stream -> id of the last entry taken from it."""
-        self._loaded = False
+        self.loaded = False
         self._heard = float("-inf")
 
     @property
     def ready(self) -> bool:
         """Loaded, and heard of lately."""
-        return self._loaded and time.monotonic() - self._heard < LATELY_SECONDS
+        return self.loaded and time.monotonic() - self._heard < LATELY_SECONDS
 
     async def load(self) -> None:
         """Reads the state and, in the same transaction, the last id of each stream."""
@@ -69,7 +69,7 @@ class Follower(Background):
             try:
                 await self.load()
                 gc.freeze()  # what was loaded lives on: no collection need look at it, and stop us
-                self._loaded, self._heard = True, time.monotonic()
+                self.loaded, self._heard = True, time.monotonic()
                 while True:
                     await self._go_on()
                     pause = _FIRST_PAUSE

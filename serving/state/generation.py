@@ -34,6 +34,11 @@ class Generation(Background):
         self.tables = 0
 
     @property
+    def loaded(self) -> bool:
+        """It was heard of at all."""
+        return self._heard > float("-inf")
+
+    @property
     def ready(self) -> bool:
         return time.monotonic() - self._heard < LATELY_SECONDS
 

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -23,7 +25,7 @@ from schemas.fence import Fence
 from schemas.flows import BY_NAME, FOLDS
 from schemas.topics import EVENTS
 from serving.metrics import Metrics
-from serving.state.background import Background
+from serving.state.background import Background, Fault
 from serving.state.generation import Generation
 
 EVERY_SECONDS: Final = 0.9
@@ -31,6 +33,15 @@ LATELY_SECONDS: Final = 5.0
 """An older answer of the broker's is not told any more."""
 LATE: Final = 10_000
 """Records behind, beyond which a read says that it is stale."""
+HANGS_SECONDS: Final = 10.0
+"""A flow that has something to fold and has not moved for so long hangs, or is gone."""
+WHY: Final[Mapping[str, str]] = {
+    "paused": "nothing but records that cannot be decoded comes, and it waits (freshet dead-letters list).",
+    "hangs": f"nothing was folded for {HANGS_SECONDS:g} s although there is more: reads lack what was done"
+    " since. Does the flow run (freshet status)?",
+    "behind": f"more than {LATE:,} records are not folded yet: reads say that they are stale.",
+}
+"""Why a flow is at fault, by code."""
 Stands = tuple[str, int]
 """Flow and partition."""
 
@@ -53,6 +64,11 @@ class Lag(Background):
         self._ends: dict[Place, int] = {}
         self._heard = float("-inf")
         self._fences: dict[Stands, int] = {}
+        self._read_at = float("-inf")
+        self._since: dict[Stands, float] = {}
+        """Since when each stands where it stands, although there is more."""
+        self.flows = {flow.name: f"flow_{flow.name}" for flow in counts}
+        """Flow -> its name among the parts of the server."""
         self.paused: set[Stands] = set()
 
     def end(self, flow: str, partition: int) -> int | None:
@@ -75,6 +91,26 @@ class Lag(Background):
             behind = max(0, end - stands) if known else math.nan  # type: ignore[operator]
             self._metrics.set("freshet_behind_records", behind, flow=flow, partition=str(p))
 
+    def faults(self) -> Iterator[Fault]:
+        """Flows that fold nothing although there is something, or are far behind; those of which neither
+        the broker nor the store says anything lately are not told of."""
+        if time.monotonic() - self._read_at > LATELY_SECONDS:
+            return
+        for flow, part in self.flows.items():
+            for code, text in WHY.items():
+                if its := [p for f, p in self.places if f == flow and self._why(f, p) == code]:
+                    which = ", ".join(map(str, its))
+                    yield Fault(part, code, f"{flow}, partition {which}: {text}")
+
+    def _why(self, flow: str, partition: int) -> str | None:
+        place = flow, partition
+        if place in self.paused:
+            return "paused"
+        if time.monotonic() - self._since.get(place, math.inf) > HANGS_SECONDS:
+            return "hangs"
+        behind = (self.end(flow, partition) or 0) - self._fences.get(place, 0)
+        return "behind" if behind > LATE else None
+
     async def run(self) -> None:
         while True:
             await self._look()
@@ -87,7 +123,8 @@ class Lag(Background):
     async def _look(self) -> None:
         if ends := await asyncio.to_thread(self._asks.get):
             self._ends, self._heard = ends, time.monotonic()
-        with contextlib.suppress(RedisError, OSError):
+        # a fence that cannot be read is one that nobody heard of
+        with contextlib.suppress(RedisError, OSError, ValueError, msgspec.MsgspecError):
             await self._read()
 
     async def _read(self) -> None:
@@ -96,9 +133,16 @@ class Lag(Background):
             of = BY_NAME[flow].generation(self._generation.live)
             names += [keys.fence(flow, p, of), keys.poison(flow, p, of), keys.accepted(flow, p)]
         held = iter(await store.mget_async(self._redis, names))
-        paused = set()
+        paused, now = set(), time.monotonic()
+        if now - self._read_at > LATELY_SECONDS:
+            self._since.clear()  # what happened meanwhile, nobody knows
+        self._read_at = now
         for place, stands, row, mark in zip(self.places, held, held, held, strict=True):
-            at = fence.decode(stands).offset if stands else 0
+            at, end = fence.decode(stands).offset if stands else 0, self.end(*place)
+            if at != self._fences.get(place) or end is None or end <= at:
+                self._since.pop(place, None)
+            else:
+                self._since.setdefault(place, now)
             self._fences[place] = at
             if poison.paused(poison.number(row), at, poison.number(mark), self._limit):
                 paused.add(place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from infra.settings import Settings
@@ -16,7 +16,7 @@ from models.release.artefact import BadRelease, load
 from models.release.release import Release
 from serving.decide.rank import unknown
 from serving.metrics import Metrics
-from serving.state.background import Background
+from serving.state.background import Background, Fault
 from serving.world.catalogue import ItemTable
 from serving.world.index import SpaceIndex
 from serving.world.placements import Control
@@ -68,6 +68,17 @@ class Releases(Background):
         """The release of this id. For the current one that is not loaded, the one before it."""
         found = self._loaded.get(release)
         return self.current if found is None and release == self._control.current else found
+
+    def faults(self) -> Iterator[Fault]:
+        """Releases that control wants and that are not loaded, or not yet."""
+        current, lacking = self._control.current, self._control.releases - self._loaded.keys()
+        if current in lacking:
+            served = f"{self._current} goes on" if self.current else "answers are made without"
+            code = "not_loaded" if self.current else "no_model"
+            yield Fault(self.name, code, f"Release {current} is not loaded: {served}.")
+        for other in sorted(lacking - {current}):
+            detail = f"Release {other} of an experiment is not loaded: answers are made without."
+            yield Fault(self.name, "no_model", detail)
 
     async def run(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_a_killed_broker_is_missed_by_nobody_who_writes(
         assert metric(server, "freshet_write_spool_records") == 276
         assert metric(server, "freshet_write_spool_bytes") > 276 * 100
         assert metric(server, "freshet_write_spool_writable") == 1
-        _wait_until_not_ready(server, 276)
+        _wait_until_degraded(server, 276)
 
         broker_of_my_own.start()
         until_direct(ledger, server)
@@ -88,15 +89,29 @@ def test_a_killed_broker_is_missed_by_nobody_who_writes(
         assert spools(own) == []
 
 
-def _wait_until_not_ready(server: Server, spooled: int) -> None:
-    services.wait_until(
-        lambda: server.ask("GET", "/health/ready").status == 503, 20, "it is ready without a broker"
-    )
-    answer = server.ask("GET", "/health/ready")
-    names = {field for field, _ in answer.errors}
-    assert "broker" in names
-    assert "writes" not in names
-    assert f"{spooled} records wait on disk" in answer.json["detail"]
+def _wait_until_degraded(server: Server, spooled: int) -> None:
+    """It is ready all the while: reads are answered and writes are taken, without the broker."""
+    found: list[Any] = []
+
+    def told() -> bool:
+        answer = server.ask("GET", "/health/ready")
+        assert answer.status == 200, answer.body
+        found[:] = [it for it in answer.json["degraded"] if it["part"] == "broker"] + [answer.json]
+        return len(found) == 2
+
+    services.wait_until(told, 20, "it does not say that the broker is away")
+    fault, ready = found
+    assert fault["code"] == "no_answer"
+    assert f"{spooled} records wait on disk" in fault["detail"]
+    assert (ready["ready"], ready["spooled"]) == (True, spooled)
+    status = server.ask("GET", "/v1/status").json
+    assert fault in status["degraded"]
+    assert status["fails"] == []
+    for parts in (ready["parts"], status["ready"]):
+        assert (parts["broker"], parts["writes"]) == (False, True)
+    assert 'freshet_ready{part="broker"} 0' in server.ask("GET", "/metrics").body.decode()
+    assert 'freshet_ready{part="writes"} 1' in server.ask("GET", "/metrics").body.decode()
+    assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
 
 
 def _check_the_others(settings: Settings) -> None:

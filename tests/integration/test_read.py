@@ -282,6 +282,14 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
             assert shop.read(f"user_id=u1&after={partition}:1")["freshness"]["stale"]
             assert shop.get("/v1/items/i1").status == 503
             assert shop.get("/v1/status").json["stands"] is None
+            # all instances have it at once, and answer: none is to be taken out for it
+            ready = shop.until(
+                "/health/ready",
+                lambda told: {"redis", "generation"} <= {it["part"] for it in told["degraded"]},
+            )
+            assert ready["ready"]
+            assert not ready["parts"]["redis"]
+            assert ready["parts"]["writes"]
     finally:
         process.kill()
         process.wait()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from infra import services
+from infra.local import services
 from schemas.control import Recipe, Released
 from schemas.release import MANIFEST, VECTORS
 from tests.integration.http import serving
@@ -105,6 +105,11 @@ def test_after_a_restart_an_answer_without_its_release_says_no_model(
                 "in_space": "no_model",
                 "no_say": None,
             }
+            told = restarted.get("/health/ready").json["degraded"]
+            [fault] = [it for it in told if it["part"] == "releases"]
+            assert fault["code"] == "no_model"
+            assert SECOND in fault["detail"]
+            assert 'freshet_ready{part="releases"} 0' in restarted.get("/metrics").body.decode()
             page = restarted.post({"user_id": "u1", "requests": [{}, {"placement": "no_say"}]})
             assert [row["fallback"] for row in page.json["rows"]] == ["no_model", None]
     finally:

@@ -41,7 +41,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 @contextmanager
-def flow(settings: Settings, name: str, log: Path) -> Iterator[None]:
+def flow(settings: Settings, name: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "infra.cli", "flows", "run", name],
@@ -55,7 +55,7 @@ def flow(settings: Settings, name: str, log: Path) -> Iterator[None]:
             lambda: process.poll() is not None or bool(scraped(settings)), 30, f"{name} is silent"
         )
         assert process.poll() is None, log.read_text()
-        yield
+        yield process
         process.terminate()
         assert process.wait(15) == 0, log.read_text()
     finally:

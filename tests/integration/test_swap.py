@@ -128,6 +128,10 @@ def test_a_corrupt_release_never_replaces_a_good_one(shop: Shop) -> None:
     told = shop.read("user_id=u1")
     assert made_by(told) == SECOND
     assert told["fallback"] in (None, "popular")
+    degraded = shop.get("/health/ready").json["degraded"]
+    [fault] = [it for it in degraded if it["part"] == "releases"]
+    assert fault["code"] == "not_loaded"
+    assert f"{SECOND} goes on" in fault["detail"]
     refused = shop.get("/metrics").body.decode()
     assert 'freshet_release_refused_total{why="cut_short"}' in refused
     # once its files are whole, it serves: they may have been on their way
