@@ -38,6 +38,10 @@ def row(partition: int, person: str, generation: int = 0) -> bytes:
     return b"u:{%b}:%b" % (tag(partition, generation), person.encode())
 
 
+ROWS: Final = b"u:{*}:*"
+"""Every row, as MATCH takes it."""
+
+
 def seen(partition: int, person: str, generation: int = 0) -> bytes:
     return b"s:{%b}:%b" % (tag(partition, generation), person.encode())
 

@@ -22,6 +22,7 @@ from serving.log.slates import Slates
 from serving.log.writes import Writes
 from serving.metrics import Metrics
 from serving.state.background import Part
+from serving.state.compatibility import Compatibility
 from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
 from serving.state.generation import Generation
 from serving.state.lag import Lag
@@ -56,6 +57,7 @@ class Serving:
     control: Control = field(default_factory=Control)
     generation: Generation = field(init=False)
     lag: Lag = field(init=False)
+    compatibility: Compatibility = field(init=False)
     reader: PersonReader = field(init=False)
     releases: Releases = field(init=False)
     slates: Slates = field(init=False)
@@ -67,7 +69,8 @@ class Serving:
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
         self.generation = Generation(self.redis)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
-        self.reader = PersonReader(self.redis, self.generation)
+        self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
+        self.reader = PersonReader(self.redis, self.generation, self.compatibility.note)
         self.releases = Releases(self.settings, self.control, self.catalogue, self.metrics)
         self.slates = Slates(self.log, self.settings, self.metrics)
         self.writes = Writes(self.log, self.settings, self.metrics)
@@ -85,6 +88,7 @@ class Serving:
             Probe(settings, client),
             serving.generation,
             serving.lag,
+            serving.compatibility,
             ControlFollower(client, serving.control),
             CatalogueFollower(client, serving.index, settings.partitions),
             TablesFollower(client, serving.tables, serving.generation),

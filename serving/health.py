@@ -1,10 +1,11 @@
 """How this instance does: one list of faults, for `/health/ready`, `/v1/status` and the metrics alike.
 
 What `fails` makes `/health/ready` a 503: this instance cannot answer, and another may. It has not loaded
-yet; nothing durable takes its writes; a task of it has ended. What is `degraded` leaves it a 200 that says
-so: every instance has it at once, so whoever balances load would take all of them out, although they
-answer. Redis is away (reads are answered from what is in process), the broker is (writes go to the spool),
-a flow hangs (reads are not fresh), a release cannot be loaded (reads are answered without).
+yet; it cannot read what another version stored about people; nothing durable takes its writes; a task of
+it has ended. What is `degraded` leaves it a 200 that says so: every instance has it at once, so whoever
+balances load would take all of them out, although they answer. Redis is away (reads are answered from what
+is in process), the broker is (writes go to the spool), a flow hangs (reads are not fresh), a release
+cannot be loaded (reads are answered without).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from serving.context import Serving
 from serving.log.writes import Writes
 from serving.state.background import Fault, Part
+from serving.state.compatibility import Compatibility
 from serving.state.follow import Follower
 from serving.state.generation import Generation
 from serving.state.probe import LATELY_SECONDS, Probe
@@ -44,16 +46,22 @@ def _names(serving: Serving) -> Iterator[str]:
 def _fails(serving: Serving) -> Iterator[Fault]:
     for part in serving.parts:
         if not isinstance(part, Probe) and not part.ready and not _goes_on(part):
-            yield Fault(part.name, "not_ready", _why(part))
+            code = "unreadable" if isinstance(part, Follower) and part.unreadable else "not_ready"
+            yield Fault(part.name, code, _why(part))
+    people = serving.compatibility
+    if people.fault is not None and people.fails:
+        yield people.fault
 
 
 def _goes_on(part: Part) -> bool:
     """Whether it serves with what it has."""
-    return isinstance(part, Follower | Generation) and part.loaded
+    return isinstance(part, Follower | Generation | Compatibility) and part.loaded
 
 
 def _why(part: Part) -> str:
-    if isinstance(part, Follower | Generation):
+    if isinstance(part, Follower) and part.unreadable:
+        return f"{part.name}: {part.unreadable}."
+    if isinstance(part, Follower | Generation | Compatibility):
         return f"{part.name} is not loaded yet."
     if isinstance(part, Writes):
         return "Nothing durable would take a write: the broker is away, the spool is full or unwritable."
@@ -64,7 +72,12 @@ def _degraded(serving: Serving) -> Iterator[Fault]:
     yield from _services(serving)
     for part in serving.parts:
         if isinstance(part, Follower | Generation) and part.loaded and not part.ready:
-            yield Fault(part.name, "not_heard", f"{part.name} goes on as it was last heard of.")
+            why = f" ({part.unreadable})" if isinstance(part, Follower) and part.unreadable else ""
+            detail = f"{part.name} goes on as it was last heard of{why}."
+            yield Fault(part.name, "not_heard", detail)
+    people = serving.compatibility
+    if people.fault is not None and not people.fails:
+        yield people.fault
     yield from serving.releases.faults()
     yield from serving.lag.faults()
 

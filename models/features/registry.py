@@ -46,6 +46,9 @@ FEATURES: Final = (
 VERSION: Final = 1
 UPGRADES: Final[Upgrades[bytes]] = {}
 """Row as stored by the version before -> the same of this one (`schemas.version`)."""
+_WRONG_SIZE: Final = (
+    "a person's row has the wrong size: fold the log again (freshet rebuild --from beginning)"
+)
 LINKED: Final = 1
 """Bit of `flags`: this anonymous id was linked, what it does belongs to somebody else."""
 
@@ -81,7 +84,7 @@ def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
     if len(rows) != size * len(blobs) or any(
         blob is not None and len(blob) < FIXED for blob in blobs
     ):
-        raise ForeignRow("a person's row has the wrong size")
+        raise ForeignRow(_WRONG_SIZE)
     return rows.view(ROW).copy()
 
 
@@ -92,7 +95,7 @@ def read_row(blob: bytes | None) -> np.void:
         return empty
     blob = upgraded(blob)
     if not FIXED <= len(blob) <= ROW.itemsize:
-        raise ForeignRow("a person's row has the wrong size")
+        raise ForeignRow(_WRONG_SIZE)
     row: np.void = np.frombuffer(blob.ljust(ROW.itemsize, b"\0"), ROW)[0]
     return row
 

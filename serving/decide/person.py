@@ -19,6 +19,20 @@ from schemas.links import Links
 from schemas.vector import Vector
 from serving.world.catalogue import Hashes
 
+STORED: Final = (
+    "row",
+    "seen",
+    "hidden",
+    "preferences",
+    "fence",
+    "impressions",
+    "vector",
+    "links",
+    "tombstone",
+)
+"""What is read of a person, in this order."""
+REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
+
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
 _NOTHING: Final[Hashes] = np.empty(0, np.uint64)
 NO_IMPRESSIONS: Final[NDArray[np.void]] = np.empty(0, IMPRESSION)
@@ -29,6 +43,15 @@ Blobs = list[bytes | None]
 
 class StoreDown(Exception):
     """The store did not answer, or not with what this code can read."""
+
+
+class Unreadable(StoreDown):
+    """The store holds `what` about a person in a form that this code does not read; the text says what was
+    found and the remedy, never the data."""
+
+    def __init__(self, what: str, text: str) -> None:
+        super().__init__(text)
+        self.what = what
 
 
 class Person(NamedTuple):
@@ -57,27 +80,44 @@ NOBODY: Final = Person(_EMPTY_ROW, _NOTHING, _NOTHING, None, None)
 
 
 def decode(blobs: Blobs) -> Person:
-    """Row, seen, hidden, preferences, fence, impressions, vector, links and tombstone, as stored.
-
-    Errors: `StoreDown`.
-    """
-    row, seen, hidden, preferences, stands, impressions, vector, links, tombstone = blobs
+    """What is stored about a person (`STORED`, in its order). Errors: `Unreadable`."""
     try:
-        return Person(
-            read_row(row) if row else _EMPTY_ROW,
-            np.frombuffer(seen, "<u8") if seen else _NOTHING,
-            np.frombuffer(hidden, "<u8") if hidden else _NOTHING,
-            _PREFERENCES.decode(preferences) if preferences else None,
-            fence.decode(stands) if stands else None,
-            np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
-            vectors.DECODER.decode(vector) if vector else None,
-            ties.decode(links),
-            tombstone is not None,
-        )
-    except (ForeignRow, ValueError, msgspec.MsgspecError) as error:
-        raise StoreDown(type(error).__name__) from None
+        return _decode(blobs)
+    except (ValueError, msgspec.MsgspecError):
+        raise _unreadable(blobs) from None
+
+
+def _decode(blobs: Blobs) -> Person:
+    """Errors: `ForeignRow`, ValueError, MsgspecError."""
+    row, seen, hidden, preferences, stands, impressions, vector, links, tombstone = blobs
+    return Person(
+        read_row(row) if row else _EMPTY_ROW,
+        np.frombuffer(seen, "<u8") if seen else _NOTHING,
+        np.frombuffer(hidden, "<u8") if hidden else _NOTHING,
+        _PREFERENCES.decode(preferences) if preferences else None,
+        fence.decode(stands) if stands else None,
+        np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
+        vectors.DECODER.decode(vector) if vector else None,
+        ties.decode(links),
+        tombstone is not None,
+    )
+
+
+def _unreadable(blobs: Blobs) -> Unreadable:
+    """Which of `blobs` it is, and why: read one by one."""
+    for at, what in enumerate(STORED):
+        alone: Blobs = [None] * len(STORED)
+        alone[at] = blobs[at]
+        try:
+            _decode(alone)
+        except ForeignRow as error:
+            return Unreadable(what, str(error))
+        except (ValueError, msgspec.MsgspecError) as error:
+            text = f"a person's {what} cannot be read ({type(error).__name__}), it is of another version"
+            return Unreadable(what, f"{text} or damaged: {REMEDY}")
+    raise AssertionError("each can be read by itself")
 
 
 def of_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
-    """What the log alone says of somebody. Errors: `StoreDown`."""
+    """What the log alone says of somebody. Errors: `Unreadable`."""
     return decode([row, seen, None, None, None, impressions, None, None, None])

@@ -45,8 +45,8 @@ async def live(request: Request) -> Response:
     "/health/ready",
     summary="This process can answer, and what of its answers is degraded",
     description=(
-        "503: this instance cannot answer as another one may (`errors` names what fails: not loaded yet,"
-        " nothing durable that takes writes); send it"
+        "503: this instance cannot answer as another one may (`errors` names what fails: not loaded yet, a"
+        " version that cannot read what is stored about people, nothing durable that takes writes); send it"
         " no requests. 200 with `degraded`: what concerns all instances at once (Redis or the broker away,"
         " a flow that hangs or waits, a release that is not there); they answer, with less."
     ),

@@ -48,6 +48,9 @@ class Follower(Background):
         self.places: dict[bytes, Id] = {}
         """Stream -> id of the last entry taken from it."""
         self.loaded = False
+        self.unreadable = ""
+        """What the store holds that this version cannot read, and the remedy, where that is why it is not
+        loaded or not heard of."""
         self._heard = float("-inf")
 
     @property
@@ -69,14 +72,25 @@ class Follower(Background):
             try:
                 await self.load()
                 gc.freeze()  # what was loaded lives on: no collection need look at it, and stop us
-                self.loaded, self._heard = True, time.monotonic()
+                self.loaded, self._heard, self.unreadable = True, time.monotonic(), ""
                 while True:
                     await self._go_on()
                     pause = _FIRST_PAUSE
             except (Gap, RedisError, OSError, ValueError, msgspec.MsgspecError) as error:
                 log.info("%s: loading again after %s", self.name, type(error).__name__)
+                if isinstance(error, ValueError | msgspec.MsgspecError):
+                    self._tell(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LAST_PAUSE)
+
+    def _tell(self, error: Exception) -> None:
+        """Once until it is loaded, however often that is tried."""
+        if not self.unreadable:
+            self.unreadable = (
+                f"the store holds what this version cannot read ({type(error).__name__}): start the version"
+                " that wrote it, or fold the log again (freshet rebuild --from beginning)"
+            )
+            log.error("%s: %s", self.name, self.unreadable)
 
     async def _go_on(self) -> None:
         """Takes what is new, or waits up to `BLOCK_MS` for it. Errors: `Gap`."""

@@ -7,6 +7,7 @@ among their keys, so what is known of a person and how far that goes are of the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -14,7 +15,7 @@ from redis.asyncio import Redis
 from infra.store import client as store
 from schemas import keys
 from schemas.alphabet import Position, Pseudonym
-from serving.decide.person import Blobs, Person, StoreDown, decode
+from serving.decide.person import STORED, Blobs, Person, StoreDown, Unreadable, decode
 from serving.state.generation import Generation
 
 STORE_SECONDS: Final = 2.0
@@ -23,8 +24,10 @@ REST_SECONDS: Final = 0.25
 """How long a store that failed is left alone."""
 _FIRST_PAUSE: Final = 0.002
 _LAST_PAUSE: Final = 0.010
-_KEYS: Final = 9
+_KEYS: Final = len(STORED)
 _Asked = tuple[list[bytes], asyncio.Future[Blobs]]
+Note = Callable[[Pseudonym, int, Unreadable], None]
+"""Person, partition, and what of them cannot be read."""
 
 
 class Waited(NamedTuple):
@@ -36,24 +39,29 @@ class Waited(NamedTuple):
 
 
 class PersonReader:
-    """Reads people from the store: one for the process, and its event loop."""
+    """Reads people from the store: one for the process, and its event loop. `note` is told of each whose
+    state cannot be read."""
 
-    def __init__(self, redis: Redis, generation: Generation) -> None:
-        self._redis, self._generation = redis, generation
+    def __init__(self, redis: Redis, generation: Generation, note: Note = lambda *_: None) -> None:
+        self._redis, self._generation, self._note = redis, generation, note
         self._asked: list[_Asked] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0.0
 
     async def read(self, person: Pseudonym, partition: int) -> Person:
-        """Errors: `StoreDown`."""
+        """Errors: `StoreDown`, `Unreadable`."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._down_until:
             raise StoreDown("failed a moment ago")
         answer: asyncio.Future[Blobs] = loop.create_future()
         if not self._asked:
             loop.call_soon(self._send)
-        self._asked.append((_keys(person, partition, self._generation.live), answer))
-        return decode(await answer)
+        self._asked.append((stored_keys(person, partition, self._generation.live), answer))
+        try:
+            return decode(await answer)
+        except Unreadable as error:
+            self._note(person, partition, error)
+            raise
 
     async def read_after(self, person: Pseudonym, after: Position, max_wait_ms: int) -> Waited:
         """Reads until the fence is past `after`, at most `max_wait_ms`. Errors: `StoreDown`."""
@@ -92,7 +100,8 @@ class PersonReader:
                 answer.set_result(values[at * _KEYS : (at + 1) * _KEYS])
 
 
-def _keys(person: Pseudonym, partition: int, generation: int) -> list[bytes]:
+def stored_keys(person: Pseudonym, partition: int, generation: int) -> list[bytes]:
+    """The keys of `STORED`."""
     return [
         keys.row(partition, person, generation),
         keys.seen(partition, person, generation),
