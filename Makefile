@@ -28,10 +28,7 @@ help:
 
 $(SETUP): pyproject.toml infra/lock/dev.txt
 	@test -n "$(PYTHON)" || { echo "Freshet needs Python 3.11 or 3.12: none was found (set PYTHON=...)" >&2; exit 1; }
-	@test -x $(BIN)/python || { echo "setting up .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/lock/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@$(PYTHON) infra/lock/set_up.py
 
 $(LOAD): infra/apps/bench/load.c
 	@mkdir -p $(@D)
