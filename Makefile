@@ -63,9 +63,9 @@ chaos: $(SETUP)
 kafka: $(SETUP)
 	@$(BIN)/python -m infra.local.apache_kafka --data .freshet/kafka --port $(or $(KAFKA_PORT),9092)
 
-# the locks carry hashes and no registry's address
+# the locks carry hashes and no registry's address; what runs is cut out of what is tested: the same versions
+UV_LOCK = $(BIN)/python infra/lock/uv_like_pip.py pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml
 lock: $(SETUP)
-	$(BIN)/python -m pip install --quiet uv
-	for group in run dev; do \
-	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	    --no-header $$([ $$group = dev ] && echo --extra dev) pyproject.toml -o infra/lock/$$group.txt; done
+	$(UV_LOCK) --extra dev -o infra/lock/dev.txt
+	$(UV_LOCK) -c infra/lock/dev.txt -o infra/lock/run.txt
