@@ -1,0 +1,89 @@
+"""What the wheels link to against what the image has, read from the files: no Docker is needed."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+import pytest
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "infra" / "deploy"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="wheels of Linux are ELF files")
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> list[Distribution]:
+    """The distributions of run.txt that are installed here."""
+    text = (ROOT / "infra" / "lock" / "run.txt").read_text()
+    names = {plain(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    return [it for it in distributions() if plain(it.metadata["Name"]) in names]
+
+
+def binaries(of: Distribution) -> Iterator[Path]:
+    """Its ELF files: extension modules, libraries, programs."""
+    for it in of.files or ():
+        path = Path(str(it.locate())).resolve()
+        if path.suffix not in {".py", ".pyc", ".pyi"} and path.is_file():
+            with path.open("rb") as stream:
+                if stream.read(4) == b"\x7fELF":
+                    yield path
+
+
+def needed(path: Path) -> set[str]:
+    """The libraries that an ELF file links to, by soname."""
+    with path.open("rb") as stream:
+        return {
+            tag.needed  # type: ignore[attr-defined]
+            for segment in ELFFile(stream).iter_segments()
+            if isinstance(segment, DynamicSegment)
+            for tag in segment.iter_tags("DT_NEEDED")
+        }
+
+
+def brought() -> frozenset[str]:
+    """By the base image, and by the packages that the Dockerfile installs."""
+    held = tomllib.loads((DEPLOY / "libraries.toml").read_text())
+    packages = re.findall(
+        r"apt-get install --yes --no-install-recommends ([^\\\n]+)",
+        (DEPLOY / "Dockerfile").read_text(),
+    )
+    names = " ".join(packages).split()
+    assert set(names) <= set(held["installed"])
+    return frozenset(
+        library
+        for libraries in (*held["base"].values(), *map(held["installed"].get, names))
+        for library in libraries
+    )
+
+
+def test_the_image_has_every_library_that_a_wheel_links_to() -> None:
+    given = brought()
+    lacking = defaultdict(set)
+    read = 0
+    for distribution in locked():
+        files = list(binaries(distribution))
+        read += len(files)
+        # auditwheel puts a copy of what no system is bound to have beside what links to it
+        own = {path.name for path in files}
+        for path in files:
+            for library in needed(path) - given - own:
+                lacking[f"{distribution.metadata['Name']} links to {library}"].add(path.name)
+    assert read > 100
+    assert dict(lacking) == {}
+
+
+def test_what_the_image_is_said_to_have_is_said_of_its_base() -> None:
+    (base,) = re.findall(r"^FROM (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert f"What {base} has by itself" in (DEPLOY / "libraries.toml").read_text()
