@@ -27,6 +27,7 @@ GOLDEN = ROOT / "tests" / "golden"
 # for each of ours, without paying for numpy 150 times.
 _IMPORT_EACH = """
 import importlib, os, sys
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 for library in ("numpy", "kafka", "redis", "redis.asyncio", "fastapi", "uvicorn", "bytewax.operators",
                 "onnxruntime", "usearch.index", "msgspec", "rich.console", "click", "httpx", "duckdb",
                 "kafka.admin", "lightgbm", "onnxmltools", "prometheus_client", "pyarrow.parquet",
