@@ -44,9 +44,11 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
     live = generation.live(client)
     if partition >= settings.partitions:
         raise Refused(f"partitions are 0 to {settings.partitions - 1}")
-    key = keys.fence("people", partition, live)
+    key, log = keys.fence("people", partition, live), open_log(settings)
+    if client.get(key) is None and log.bounds(EVENTS.name, partition)[1] == 0:
+        said(f"partition {partition} has no events yet: there is nothing to put right")
+        return {"partition": partition, "events": 0, "written": 0, "deleted": 0}
     stands = _stands(client, key, partition, live)
-    log = open_log(settings)
     made = _start(settings, partition)
     began = made.fence.offset
     with said.work("events folded", stands.offset - began) as folded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
@@ -28,8 +27,6 @@ AT_ONCE: Final = 200
 """People of one transaction: Redis answers it in a few milliseconds, and serves others in between."""
 READ_AHEAD: Final = 20
 """Transactions whose answers are held, so that the log is read once for all of them."""
-FENCE_SECONDS: Final = 5.0
-"""How long a partition that has records may be without a fence: its flow is just starting."""
 
 
 class Read(NamedTuple):
@@ -72,7 +69,7 @@ class People:
             return 0
 
     def _check_fence(self) -> None:
-        fence = self._await_fence()
+        fence = self._first_fence()
         found, key, walk = self._found, self._fence, self._walk
         torn = self._redis.exists(torn_key("people", walk.partition, self._generation))
         found.compare("fence", "torn", bool(torn), False, key)
@@ -82,17 +79,26 @@ class People:
         if walk.next == fence.offset:  # else the walk is ahead: the tables said more
             found.compare("fence", "newest", fence.newest, walk.newest, key)
 
-    def _await_fence(self) -> Fence:
-        until = time.monotonic() + FENCE_SECONDS
-        while (held := self._redis.get(self._fence)) is None and self._walk.end > 0:
-            if time.monotonic() > until:
-                raise BadFence("nothing, while the log has records")
-            time.sleep(0.1)
+    def _first_fence(self) -> Fence:
+        """Errors: `BadFence` also where there is none, and something that only comes with one."""
+        held = self._redis.get(self._fence)
+        if held is None and self._holds_something():
+            held = self._redis.get(self._fence)  # it came with the fence, a moment ago
+            if held is None:
+                raise BadFence("nothing, while there is state")
         return self._read_fence(held)
 
+    def _holds_something(self) -> bool:
+        """Whether anything was ever committed here: each batch leaves facts, a rebuild leaves people."""
+        deltas = keys.deltas(self._walk.partition, self._generation)
+        return bool(self._redis.exists(deltas)) or next(self._names(), None) is not None
+
     def _read_fence(self, held: bytes | None) -> Fence:
+        """Without one nothing is folded yet: it stands where its flow will begin (`stand`)."""
+        if held is None and self._walk.first > 0:
+            raise BadFence("nothing, while the log's beginning is gone")
         if held is None:
-            return Fence("", 0, self._walk.next, 0, VERSION)
+            return Fence("", self._settings.partitions, self._walk.next, 0, VERSION)
         try:
             fence = fences.decode(held)
         except msgspec.MsgspecError:
