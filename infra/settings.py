@@ -69,7 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_spool_bytes: int = 1 << 30
     """The same for what clients wrote while the broker was away; beyond it they are refused with 503."""
     metrics_port: int = 0
-    """On which this process answers Prometheus; 0: on none (serving also answers GET /metrics)."""
+    """On which this process answers Prometheus; 0: on none (serving also answers GET /metrics). Of the
+    processes that `freshet flows run people --workers N` shares the partitions between it is the first's,
+    each next one has the port above."""
     metrics_host: str = ""
     """Address for `metrics_port`; "" is loopback, since no token guards what is counted."""
 

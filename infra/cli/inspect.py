@@ -39,9 +39,8 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
         print_json(held)
         return
     out = console()
-    out.print(
-        f"{held['pseudonym']} in partition {held['partition']}, folded up to {held['position']}"
-    )
+    folded = f"folded up to {held['position']}" if held["position"] else "nothing folded yet"
+    out.print(f"{held['pseudonym']} in partition {held['partition']}, {folded}")
     if not held["known"] and not (held["preferences"] or held["linked_to"]):
         out.print("never seen")
         return

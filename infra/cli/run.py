@@ -89,7 +89,8 @@ def flows_command() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Of people: so many processes that share the partitions, kept running.",
+    help="Of people: so many processes that share the partitions, kept running. Worker i exports its"
+    " metrics on FRESHET_METRICS_PORT + i.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write nothing.")
 @system_option
@@ -106,6 +107,10 @@ def run_flow(
     as_json: bool,
 ) -> None:
     """Run dataflow NAME until SIGTERM or Ctrl-C.
+
+    With FRESHET_METRICS_PORT it answers Prometheus there. With --workers each process exports its own
+    partitions, on a port of its own, that one and those above; prometheus-targets.json in the data folder
+    lists them, also after `freshet flows scale`.
 
     \b
     freshet flows run people --partition 0 --partition 2

@@ -117,7 +117,13 @@ def write_targets(directory: Path, ports: Mapping[str, int], host: str) -> None:
 
 
 def remove(directory: Path) -> None:
-    for name in (RECORD, f"{RECORD}.new", TARGETS, f"{TARGETS}.new"):
+    for name in (RECORD, f"{RECORD}.new"):
+        (directory / name).unlink(missing_ok=True)
+    remove_targets(directory)
+
+
+def remove_targets(directory: Path) -> None:
+    for name in (TARGETS, f"{TARGETS}.new"):
         (directory / name).unlink(missing_ok=True)
 
 

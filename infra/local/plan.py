@@ -13,7 +13,7 @@ import msgspec
 
 from infra.local import services
 from infra.local.supervisor import Program
-from infra.settings import VARIABLES, Settings, from_environment, to_environment
+from infra.settings import VARIABLES, BadSetting, Settings, from_environment, to_environment
 from schemas.flows import FLOWS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def metrics_host(self) -> str:
-        return reachable(self.settings.metrics_host or services.HOST)
+        return scraped_at(self.settings)
 
     @property
     def url(self) -> str:
@@ -128,6 +128,20 @@ def people(settings: Settings, workers: int) -> list[tuple[str, list[str]]]:
     return listed
 
 
+def people_ports(settings: Settings, workers: int) -> dict[str, int]:
+    """By its name, where each of so many processes of `people` answers scrapes: from `metrics_port` on,
+    one port after another; nothing where that is 0. Errors: `settings.BadSetting`."""
+    first, most = settings.metrics_port, 65536 - settings.partitions
+    if not first:
+        return {}
+    if first > most:
+        raise BadSetting(
+            "FRESHET_METRICS_PORT is the first of the workers' ports, of which there may be one a partition:"
+            f" with {settings.partitions} partitions it must be {most} or less"
+        )
+    return {name: first + n for n, (name, _) in enumerate(people(settings, workers))}
+
+
 def scaled(plan: Plan, flow_workers: int) -> Plan:
     """The same with so many workers for `people`, and a port for the metrics of each new one."""
     flow_workers = min(flow_workers, plan.settings.partitions)
@@ -153,6 +167,11 @@ def child_environment(settings: Settings) -> dict[str, str]:
 def python_path() -> str:
     """Where a child finds our modules, also where Freshet is not installed."""
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def scraped_at(settings: Settings) -> str:
+    """The host of its processes' metrics ports, as a client on this machine names it."""
+    return reachable(settings.metrics_host or services.HOST)
 
 
 def reachable(host: str) -> str:

@@ -26,10 +26,12 @@ from infra.local.plan import (
     Plan,
     child_environment,
     people,
+    people_ports,
     plan,
     programs,
     python_path,
     scaled,
+    scraped_at,
 )
 from infra.local.supervisor import Child, Program, Supervisor, last_line
 from infra.local.workers import Workers
@@ -93,12 +95,14 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
 
 def share_people(settings: Settings, count: int, report: Callable[[str], None]) -> str:
     """Runs so many processes of `people`, each with its share of the partitions, until SIGINT or
-    SIGTERM; as many as `Workers.ask` says meanwhile. Answers "", or why they can't run."""
+    SIGTERM; as many as `Workers.ask` says meanwhile. Answers "", or why they can't run. Errors:
+    `settings.BadSetting`."""
     directory = settings.data_dir
     environment, logs = child_environment(settings), directory / "logs"
+    listed = _sharing(settings, count)
     logs.mkdir(parents=True, exist_ok=True)
     launcher = ForkServer(PRELOAD_PEOPLE, environment, logs / "forkserver.log")
-    supervisor = Supervisor(_sharing(settings, count), logs, environment, report, launcher)
+    supervisor = Supervisor(listed, logs, environment, report, launcher)
     stop, workers = _on_signals(supervisor), Workers(directory)
 
     def rescale() -> None:
@@ -106,28 +110,49 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
         asked = min(workers.asked, settings.partitions)
         if asked and asked != count:
             report(f"{asked} workers instead of {count}")
-            count = asked
+            before, count = count, asked
+            _tell_ports(settings, count, report, ours=before)
             supervisor.change(_sharing(settings, count), stop)
             workers.tell(count)
 
     try:
+        _tell_ports(settings, count, report)
         workers.started(count)
         supervisor.run(stop, before_tick=rescale)
     finally:
         supervisor.stop()
         launcher.close()
         workers.ended()
+        if settings.metrics_port:
+            home.remove_targets(directory)
     return supervisor.failure
 
 
 def _sharing(settings: Settings, count: int) -> list[Program]:
-    first = settings.metrics_port
+    """Errors: `settings.BadSetting`."""
+    ports, variable = people_ports(settings, count), VARIABLES["metrics_port"]
     return [
-        Program(
-            name, command, environment={VARIABLES["metrics_port"]: str(first + n if first else 0)}
-        )
-        for n, (name, command) in enumerate(people(settings, count))
+        Program(name, command, environment={variable: str(ports.get(name, 0))})
+        for name, command in people(settings, count)
     ]
+
+
+def _tell_ports(
+    settings: Settings, count: int, report: Callable[[str], None], ours: int = 0
+) -> None:
+    """Says where each worker will answer scrapes: to whoever looks, and to a Prometheus. `ours`: so many
+    of the ports are our own workers' already."""
+    ports, host = people_ports(settings, count), scraped_at(settings)
+    if not ports:
+        return
+    report("metrics: " + ", ".join(f"{name} {host}:{port}" for name, port in ports.items()))
+    for name, port in list(ports.items())[ours:]:
+        if services.in_use(port, settings.metrics_host or services.HOST):
+            report(f"port {port} is in use: {name} exports no metrics")
+    try:
+        home.write_targets(settings.data_dir, ports, host)
+    except OSError as error:
+        report(f"{home.TARGETS} cannot be written: {error.strerror}")
 
 
 @dataclass

@@ -63,7 +63,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     return {
         "pseudonym": person,
         "partition": partition,
-        "position": f"{partition}:{fence.decode(at).offset - 1}" if at else "",
+        "position": _position(partition, fence.decode(at).offset if at else 0),
         "known": blob is not None,
         "counts": {ACTIONS[c].name: int(n) for c, n in enumerate(row["counts"]) if n},
         "first": iso(int(row["first"])),
@@ -170,6 +170,11 @@ def _names(
                 categories.discard(category)
                 names[category] = name
     return titles, names
+
+
+def _position(partition: int, offset: int) -> str:
+    """Of the last record before `offset`, "" where there is none."""
+    return f"{partition}:{offset - 1}" if offset else ""
 
 
 def _unknown(number: int) -> dict[str, str]:
