@@ -7,7 +7,6 @@ it (`infra.local.forkserver`) another costs a second of imports, most of what ev
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -21,6 +20,7 @@ from bytewax.errors import BytewaxRuntimeError
 from bytewax.testing import run_main
 
 from flows.kit.commit import Forgotten
+from flows.kit.failure import Failure
 from infra.backoff import LAST_DELAY, WORKED_SECONDS
 from infra.settings import Settings
 from infra.store import client as store
@@ -42,14 +42,15 @@ def stop_on_signals(stop: threading.Event) -> None:
 
 
 def run(flow: Dataflow) -> None:
-    """Runs in this thread. Errors: the step's own, not the engine's wrapping of it."""
-    os.environ.setdefault("RUST_BACKTRACE", "0")  # a step's error is one sentence, not 60 frames
+    """Runs in this thread, once. Errors: the step's own, of which the engine prints nothing."""
+    failure = Failure(flow)
     try:
         run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
-        return
+        cause = failure.error
     except BaseException as error:
-        cause = root(error)
-    raise cause  # out here, for it to keep its own context (`store.is_away`)
+        cause = failure.error or root(error)
+    if cause is not None:
+        raise cause  # out here, for it to keep its own context (`store.is_away`)
 
 
 def root(error: BaseException) -> BaseException:
