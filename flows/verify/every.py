@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import Final
 
 import redis
 from kafka.errors import KafkaError
 
-from flows.kit.run import stop_on_signals
 from flows.verify.run import Behind, Moved, Report, verify
 from infra.lake.errors import LakeError
 from infra.lake.log import open_log
 from infra.log import OffTheLog
 from infra.settings import Settings
+from infra.signals import end_at_once
 from infra.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -24,23 +23,22 @@ PASSING: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved, Beh
 
 
 def run(settings: Settings, seconds: float, people: int) -> None:
-    """Until SIGTERM: a sample, another each time, and all tables. Errors: those of `verify` that do not
-    pass by themselves."""
+    """Until SIGTERM or SIGINT, wherever it is: a sample, another each time, and all tables. Errors: those of
+    `verify` that do not pass by themselves."""
+    end_at_once()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    stop = threading.Event()
-    stop_on_signals(stop)
     telemetry = Telemetry("flows")
     with telemetry.exposed(settings):
         telemetry.set("freshet_verify_timestamp_seconds", time.time())
         seed = 0
-        while not stop.is_set():
+        while True:
             begun = time.monotonic()
             try:
                 tell(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
             except PASSING as error:
                 log.warning("could not verify: %s", type(error).__name__)
             seed += 1
-            stop.wait(max(0.0, begun + seconds - time.monotonic()))
+            time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
 def tell(telemetry: Telemetry, report: Report) -> None:

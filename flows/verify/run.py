@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -108,11 +109,21 @@ def _all(tasks: Sequence[Task]) -> Iterator[Done]:
         yield from map(go_through, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
+    # nobody else would end it where this process is killed
+    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as pool:
         theirs = pool.map(go_through, tasks[1::2])
         # this process has nothing to import first, and hands nothing over
         yield from map(go_through, tasks[::2])
         yield from theirs
+
+
+def _end_with_parent() -> None:
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def _records(task: Task) -> int:

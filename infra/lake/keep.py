@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import sys
 import time
 from typing import Final
 
@@ -14,6 +12,7 @@ from infra.lake.reader import Lake
 from infra.lake.sweep import sweep
 from infra.priority import make_way
 from infra.settings import Settings
+from infra.signals import end_at_once
 from infra.telemetry import Telemetry
 from schemas.lake import TABLES
 
@@ -24,9 +23,8 @@ NICE: Final = 15
 
 def run(settings: Settings, seconds: float) -> None:
     """Until SIGTERM or SIGINT, wherever it is: what is left half done is swept another time."""
+    end_at_once()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
     make_way(NICE)
     telemetry = Telemetry("flows")
     with telemetry.exposed(settings):

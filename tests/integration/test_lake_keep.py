@@ -16,7 +16,7 @@ import pytest
 from infra.apps.inspect.scrape import scrape
 from infra.lake.keep import keep
 from infra.lake.reader import Lake
-from infra.lake.store import Store
+from infra.lake.store import HALF, Store
 from infra.local import services
 from infra.local.plan import ROOT
 from infra.telemetry import Telemetry
@@ -24,6 +24,7 @@ from schemas.lake import TABLES
 from schemas.topics import EVENTS, SLATES
 from tests import lakes
 from tests.lakes import DAY, everything, put
+from tests.waits import until
 
 KEPT = "freshet_lake_kept_timestamp_seconds"
 
@@ -108,3 +109,31 @@ def test_as_a_process_it_keeps_until_it_is_told_to_end(
     assert "600 records" not in said
     assert "500 records of 5 files" in said
     assert "Traceback" not in said
+
+
+def test_one_that_is_ended_while_it_writes_leaves_what_was_there(tmp_path: Path) -> None:
+    lake = Lake(Store(str(tmp_path / "lake")))
+    put(lake, lakes.a_day(60_000, 9, 6))
+    before, folder = everything(lake), Path(lake.store.path(f"data/{EVENTS.name}"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "lake", "keep"],
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_BOOTSTRAP": "127.0.0.1:1", "FRESHET_DATA_DIR": str(tmp_path)},
+    )
+    try:
+        chain = lake.manifest(EVENTS.name, 0).chain
+        until(lambda: bool(list(folder.rglob(f"*{HALF}"))) or len(chain()) == 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert everything(lake)[:5] == before[:5]
+    old = time.time() - 4000
+    for path in Path(lake.store.root).rglob("*.*"):
+        os.utime(path, (old, old))
+    for _ in range(2):  # one compacts, the next sweeps
+        keep(lake, Telemetry("flows"))
+    assert everything(lake)[:5] == before[:5]
+    assert not list(folder.rglob(f"*{HALF}"))
+    assert len(lake.manifest(EVENTS.name, 0).chain()) == 2
