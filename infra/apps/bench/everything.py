@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+
+from rich.markup import escape
 
 from infra.apps.bench.load import NotMeasured
 from infra.kafka.changes import publish
+from infra.local.launcher import die_with_parent
 from infra.local.plan import FRESHET, child_environment
 from infra.local.system import System
 from schemas.control import Experiment, Variant
 
-SECONDS: Final = 300.0
 _SETTLES: Final = 3.0
 """Until every worker has the release and the experiment: they look several times a second."""
 # the same recipe under two names: what is measured is that people are assigned
@@ -26,16 +28,33 @@ SAME: Final = Experiment(
 def switch_on(system: System, say: Callable[[str], None]) -> None:
     """Errors: `NotMeasured`, `changes.NotTaken`."""
     began = time.monotonic()
-    done = subprocess.run(
-        [*FRESHET, "train"],
-        env=child_environment(system.settings),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
-    if done.returncode:
-        raise NotMeasured(f"freshet train failed: {done.stderr.strip()[-300:]}")
-    say(f"trained a release in {time.monotonic() - began:.0f} s: {done.stdout.strip()[-200:]}")
+    told = train([*FRESHET, "train"], child_environment(system.settings), say)
+    say(f"trained a release in {time.monotonic() - began:.0f} s: {told}")
     publish(system.settings, "experiment", "bench", SAME)
     time.sleep(_SETTLES)
+
+
+def train(
+    command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]
+) -> str:
+    """Trains for as long as it takes, and says what it says. Answers its last line. Errors: `NotMeasured`."""
+    last = ""
+    with subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=die_with_parent(),
+    ) as running:
+        assert running.stdout
+        try:
+            for line in filter(None, map(str.strip, running.stdout)):
+                last = line[-300:]
+                say(escape(f"  train: {last}"))
+        except BaseException:
+            running.kill()
+            raise
+    if running.returncode:
+        raise NotMeasured(f"freshet train failed: {last}")
+    return escape(last)

@@ -221,7 +221,7 @@ def settle(system: System) -> None:
     from infra.kafka.offsets import offsets
     from schemas.topics import EVENTS
 
-    until = time.monotonic() + _PATIENCE
+    until, before = time.monotonic() + _PATIENCE, ([0], [0])
     with store.connect(system.settings) as client:
         while True:
             ends = [
@@ -236,9 +236,12 @@ def settle(system: System) -> None:
             summed = list(tables.META_DECODER.decode(meta).positions) if meta else [0] * len(ends)
             if folded == ends == summed:
                 return
+            if (folded, summed) != before:  # slow is not stuck
+                before, until = (folded, summed), time.monotonic() + _PATIENCE
             if time.monotonic() > until:
                 raise NotMeasured(
-                    f"people and tables are not at the log's end after {_PATIENCE:.0f} s"
+                    "people and tables are not at the log's end, and do not move for"
+                    f" {_PATIENCE:.0f} s"
                 )
             time.sleep(0.25)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infra.terminal.progress import Said
 
 SECONDS: Final = 120.0
-"""How long the flows may take to catch up."""
+"""How long the flows may stand still before they have caught up."""
 LOOKS: Final = 12
 """Connections by which we look whether items are there: each lands on some worker."""
 LAST: Final = 16
@@ -59,13 +59,18 @@ def all_taken(summary: Summary) -> None:
 
 def _await(url: str, token: str, ends: Sequence[int]) -> None:
     connection, until = history.Connection(url, token), time.monotonic() + SECONDS
+    before: Any = None
     try:
         while True:
             status, told = connection.get("/v1/status")
             if status == 200 and _holds(told, ends):
                 return
+            if status == 200 and (now := (_folded(told), told["tables"])) != before:
+                before, until = now, time.monotonic() + SECONDS  # slow is not stuck
             if time.monotonic() > until:
-                raise NotSent(f"the events are not folded and published after {SECONDS:g} s")
+                raise NotSent(
+                    f"the events are not folded and published: nothing moves for {SECONDS:g} s"
+                )
             time.sleep(0.05)
     finally:
         connection.close()
@@ -73,12 +78,17 @@ def _await(url: str, token: str, ends: Sequence[int]) -> None:
 
 def _holds(told: dict[str, Any], ends: Sequence[int]) -> bool:
     """Whether people and tables are at `ends` or beyond."""
-    folded = {
-        it["partition"]: int((it["position"] or "0:-1").partition(":")[2]) + 1
-        for it in told.get("stands") or ()
-        if it["flow"] == "people"
-    }
+    folded = _folded(told)
     tables = [int(part) for part in told["tables"].split(".")]
     return len(tables) == len(ends) and all(
         folded.get(p, 0) >= end and tables[p] >= end for p, end in enumerate(ends)
     )
+
+
+def _folded(told: dict[str, Any]) -> dict[int, int]:
+    """By partition, the offset that people stand at."""
+    return {
+        it["partition"]: int((it["position"] or "0:-1").partition(":")[2]) + 1
+        for it in told.get("stands") or ()
+        if it["flow"] == "people"
+    }
