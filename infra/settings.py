@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """People not seen for so long move from Redis to the lake, until they come back; 0: nobody does."""
     verify_seconds: float = 0.0
     """How often `freshet up` has Redis compared with the log (freshet verify --every); 0: never."""
+    hang_seconds: float = 60.0
+    """So long a process of `freshet up` may give no sign of life before it is killed and started again: it
+    is stopped, or its loop took so much CPU without an end; 0: for ever."""
     spool_bytes: int = 1 << 30
     """Most that the spools under `data_dir` hold together of what the broker has not taken yet."""
     write_spool_bytes: int = 1 << 30
@@ -144,6 +147,8 @@ def _check(settings: Settings) -> None:
     for name in ("verify_seconds", "lake_keep_seconds"):
         if getattr(settings, name) and not getattr(settings, name) >= 1:
             raise BadSetting(f"{VARIABLES[name]} must be 0 (never) or at least 1")
+    if settings.hang_seconds and not settings.hang_seconds >= 3:
+        raise BadSetting("FRESHET_HANG_SECONDS must be 0 (never killed) or at least 3")
     if not 0 <= settings.port < 65536:
         raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
     if not 0 <= settings.metrics_port < 65536:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -15,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from kafka.errors import KafkaError
 
+from infra import heartbeat
 from infra.kafka.client import TopicMismatch
 from infra.settings import BadSetting, Settings, from_environment
 from serving.app import create
@@ -30,6 +32,7 @@ def run(settings: Settings) -> None:
     """
     # a broker that is away would be told of with every try, in stack traces: `serving.log` says it once
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    heartbeat.start()
     listener = listen(settings.bind, settings.port)
     app = create(settings)
     config = uvicorn.Config(
@@ -87,8 +90,10 @@ class _Server(uvicorn.Server):
         # what lives now lives on: later collections need not look at it
         gc.collect()
         gc.freeze()
+        self._beating = asyncio.create_task(heartbeat.keep_beating())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._beating.cancel()
         await super().shutdown(sockets)
         await self._life.__aexit__(None, None, None)
 

@@ -12,6 +12,8 @@ from typing import Any
 from bytewax.dataflow import Dataflow, Operator
 from bytewax.inputs import AbortExecution
 
+from infra.heartbeat import beat
+
 
 class Failure:
     """The first error of a flow's steps, sources and sinks; None so far."""
@@ -55,6 +57,7 @@ class Failure:
         return lambda items: self._kept(lambda: write(items), None)
 
     def _kept(self, call: Callable[[], Any], otherwise: Any) -> Any:
+        beat()
         if self.error is not None:
             return otherwise
         try:

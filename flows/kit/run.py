@@ -22,6 +22,7 @@ from bytewax.testing import run_main
 from flows.kit.commit import Forgotten
 from flows.kit.failure import Failure
 from infra.backoff import LAST_DELAY, WORKED_SECONDS
+from infra.heartbeat import turning
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
@@ -45,7 +46,8 @@ def run(flow: Dataflow) -> None:
     """Runs in this thread, once. Errors: the step's own, of which the engine prints nothing."""
     failure = Failure(flow)
     try:
-        run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+        with turning():
+            run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
         cause = failure.error
     except BaseException as error:
         cause = failure.error or root(error)

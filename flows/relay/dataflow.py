@@ -18,6 +18,7 @@ from kafka import KafkaProducer
 from flows.kit.generation import run_live
 from flows.kit.meter import Meter
 from flows.relay.sent import NOTHING, Number, Relayed, sent_before
+from infra import heartbeat
 from infra.kafka import client as kafka
 from infra.kafka.client import ensure_topics
 from infra.settings import Settings
@@ -138,8 +139,9 @@ def run(settings: Settings) -> None:
 def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
     with store.connect(settings) as client:
         relay, meter = Relay(settings, client, generation), Meter(settings, "relay")
-        with meter.exposed(), closing(relay):
+        with meter.exposed(), closing(relay), heartbeat.turning():
             while not stop.is_set():
+                heartbeat.beat()
                 sent = relay.step()
                 meter.relayed(sent)
                 if sent == 0:

@@ -18,6 +18,7 @@ from flows.kit.meter import Meter
 from flows.rollup.cycle import Turns
 from flows.rollup.readouts import Readouts
 from flows.rollup.tables import Overtaken, Rollup
+from infra import heartbeat
 from infra.settings import Settings
 from infra.store import client as store
 
@@ -44,6 +45,7 @@ def _run(settings: Settings, telling: bool, generation: int, stop: threading.Eve
             turns = Turns(rollup, readouts, meter, settings)
             opened.enter_context(meter.exposed())
             opened.enter_context(meter.ending(fenced=Overtaken))
+            opened.enter_context(heartbeat.turning())
             while not stop.is_set():
                 stop.wait(turns.turn())
             turns.end()

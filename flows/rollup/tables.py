@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis
 
 from flows.kit.commit import Forgotten
+from infra import heartbeat
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
@@ -68,6 +69,7 @@ class Rollup:
 
         Errors: `Hole`.
         """
+        heartbeat.beat()
         applied, looked = 0, _now()
         with self._redis.pipeline(transaction=False) as pipe:
             for p, position in enumerate(self.tables.positions):

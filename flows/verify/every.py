@@ -10,6 +10,7 @@ import redis
 from kafka.errors import KafkaError
 
 from flows.verify.run import Behind, Moved, Report, verify
+from infra import heartbeat
 from infra.lake.errors import LakeError
 from infra.lake.log import open_log
 from infra.log import OffTheLog
@@ -26,6 +27,7 @@ def run(settings: Settings, seconds: float, people: int) -> None:
     """Until SIGTERM or SIGINT, wherever it is: a sample, another each time, and all tables. Errors: those of
     `verify` that do not pass by themselves."""
     end_at_once()
+    heartbeat.start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     telemetry = Telemetry("flows")
     with telemetry.exposed(settings):

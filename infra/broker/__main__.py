@@ -10,6 +10,7 @@ import resource
 import sys
 from pathlib import Path
 
+from infra import heartbeat
 from infra.broker.codes import CannotStart
 from infra.broker.folder import cannot_write
 from infra.broker.node import RETENTION_CHECK_SECONDS, Broker
@@ -19,6 +20,7 @@ from infra.broker.server import serve
 def main() -> int:
     """Exit code 0 after a signal, 2 with one sentence on stderr where it cannot run."""
     arguments = _arguments()
+    heartbeat.start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     _many_files()
     try:

@@ -20,6 +20,7 @@ from infra.broker.codes import CannotStart, Code
 from infra.broker.handlers.missing import CONSUMER_GROUP_HEARTBEAT, refused_heartbeat
 from infra.broker.node import Broker
 from infra.broker.wire import Call, Malformed, decode, encode, frame_size, head_of
+from infra.heartbeat import keep_beating
 
 LOG: Final = logging.getLogger("infra.broker")
 BUFFER: Final = 1 << 20  # bytes a connection may have waiting before its socket is left alone
@@ -129,6 +130,7 @@ async def serve(
         chores = [
             asyncio.create_task(broker.keep_flushing()),
             asyncio.create_task(broker.keep_retaining()),
+            asyncio.create_task(keep_beating()),
         ]
         try:
             ready(server.host, server.port)

@@ -124,11 +124,13 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
+    from infra import heartbeat
     from infra.local.supervisor import stand_by
     from infra.priority import make_way
     from infra.settings import from_environment
 
     settings = from_environment()
+    heartbeat.start()
     _log_to_stderr()
     flow = module_of(name)
     make_way(BY_NAME[name].nice)  # now, not before: a start is waited for

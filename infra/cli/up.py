@@ -61,7 +61,8 @@ def up_command(
 ) -> None:
     """Run broker, Redis, dataflows and API on this machine, until Ctrl-C.
 
-    A process that ends is started again, after 0.1 s, then 0.2 s … up to 5 s. Ctrl-C or SIGTERM
+    A process that ends is started again, after 0.1 s, then 0.2 s … up to 5 s; one that hangs (no sign of
+    life for FRESHET_HANG_SECONDS, 60) is killed first. Ctrl-C or SIGTERM
     stops everything in order and leaves nothing behind but the data; a second Ctrl-C kills.
 
     KAFKA_BOOTSTRAP and REDIS_URL make it use those instead of its own.

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Final
 
+from infra import heartbeat
 from infra.lake.compact import compact
 from infra.lake.errors import LakeError
 from infra.lake.reader import Lake
@@ -24,6 +25,7 @@ NICE: Final = 15
 def run(settings: Settings, seconds: float) -> None:
     """Until SIGTERM or SIGINT, wherever it is: what is left half done is swept another time."""
     end_at_once()
+    heartbeat.start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     make_way(NICE)
     telemetry = Telemetry("flows")

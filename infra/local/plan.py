@@ -99,7 +99,8 @@ def programs(plan: Plan) -> list[Program]:
     if plan.own_broker:
         port = int(settings.kafka_bootstrap.rpartition(":")[2])
         command = services.broker_command(port, root / "broker")
-        listed.append(Program("broker", command, ready=lambda: services.port_answers(port)))
+        answers_there = lambda: services.port_answers(port)  # noqa: E731
+        listed.append(Program("broker", command, ready=answers_there, beats=True))
     if plan.own_redis:
         (at,) = services.redis_ports(settings.redis_url)
         command = services.redis_command(at, root / "redis")
@@ -107,11 +108,12 @@ def programs(plan: Plan) -> list[Program]:
         listed.append(Program("redis", command, ready=answers))
     listed.append(Program("setup", [*FRESHET, "setup"], [it.name for it in listed], once=True))
     for name, command in _flows(settings, plan.flow_workers):
-        listed.append(Program(name, command, ["setup"], environment=_own(plan, name)))
+        listed.append(Program(name, command, ["setup"], beats=True, environment=_own(plan, name)))
     for name in _serving(plan.workers):
         ready = lambda: services.http_answers(plan.url)  # noqa: E731
         serve = [*FRESHET, "serve"]
-        listed.append(Program(name, serve, ["setup"], ready, environment=_own(plan, name)))
+        own = _own(plan, name)
+        listed.append(Program(name, serve, ["setup"], ready, beats=True, environment=own))
     return listed
 
 

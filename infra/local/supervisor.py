@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from infra.backoff import FIRST_DELAY, LAST_DELAY, WORKED_SECONDS
+from infra.heartbeat import BEAT
 from infra.local.launcher import Launcher, Process
 
 GIVE_UP: Final = 5
@@ -28,6 +29,8 @@ GRACE_SECONDS: Final = 3.0
 USAGE: Final = 2
 """Exit code of a command that was called wrongly: trying again can't help."""
 LOG_BYTES: Final = 16 << 20
+FIRST_BEAT_SECONDS: Final = 120.0
+"""How long a process may take until its first sign of life: it has to import what it is made of."""
 STAND_BY: Final = "FRESHET_STAND_BY"
 """Variable: a folder in which a process says that it is about to start, and that goes when it may."""
 STAND_BY_SECONDS: Final = 20.0
@@ -38,19 +41,22 @@ State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
 @dataclass(frozen=True)
 class Program:
     """`ready` tells when dependents may start (None: once it runs); `once`: it ends by itself, and
-    exit 0 is what dependents wait for. `environment`: its own variables, beside everybody's."""
+    exit 0 is what dependents wait for. `environment`: its own variables, beside everybody's. `beats`: it
+    gives signs of life (`infra.heartbeat`)."""
 
     name: str
     command: Sequence[str]
     depends_on: Sequence[str] = ()
     ready: Callable[[], bool] | None = None
     once: bool = False
+    beats: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Child:
-    """A program's process, as it stands. Times are of the supervisor's clock, in seconds."""
+    """A program's process, as it stands. Times are of the supervisor's clock, in seconds. `beat`: its last
+    sign of life (0 none yet), and `silent`: how long ago that was noticed."""
 
     program: Program
     log: Path
@@ -62,6 +68,14 @@ class Child:
     started_at: float = 0.0
     start_at: float = 0.0
     last_exit: str = ""
+    beat: int = 0
+    silent: float = 0.0
+    looked_at: float = 0.0
+    hung: bool = False
+
+    @property
+    def beat_file(self) -> Path:
+        return self.log.with_suffix(".beat")
 
     @property
     def pid(self) -> int | None:
@@ -76,7 +90,9 @@ class Child:
 class Supervisor:
     """`environment` is the whole environment of each process; `logs` must exist.
 
-    `failure` is "" or the sentence that says why not everything can come up: stop ticking then.
+    A process that beats, and gives no sign of life for `hang_seconds` (0: however long), is killed, and
+    started again like any that ended. `failure` is "" or the sentence that says why not everything can come
+    up: stop ticking then.
     """
 
     programs: Sequence[Program]
@@ -85,6 +101,7 @@ class Supervisor:
     report: Callable[[str], None] = lambda line: None
     launcher: Launcher = field(default_factory=Launcher)
     clock: Callable[[], float] = time.monotonic
+    hang_seconds: float = 0.0
     failure: str = ""
     was_ready: bool = False
     hurry: bool = False
@@ -175,6 +192,12 @@ class Supervisor:
     def _advance(self, child: Child) -> bool:
         if child.process and _ended(child.process):
             return self._ended(child)
+        if child.process and not child.hung and self._hangs(child):
+            child.hung = True
+            self.report(
+                f"{child.program.name} hangs, it gave no sign of life for {child.silent:.0f} s: killed"
+            )
+            _signal(child, signal.SIGKILL)
         if child.state in ("waiting", "failed"):
             return self._start(child)
         if child.state == "starting" and not child.program.once:
@@ -183,6 +206,17 @@ class Supervisor:
                 child.state = "up"
                 return True
         return False
+
+    def _hangs(self, child: Child) -> bool:
+        if not (child.program.beats and self.hang_seconds):
+            return False
+        now, most = self.clock(), self.hang_seconds
+        # no more than a moment at a time: this process may have been stopped itself, with all others
+        child.silent += min(now - child.looked_at, 1.0)
+        child.looked_at, beat = now, _last_beat(child.beat_file)
+        if beat != child.beat:
+            child.beat, child.silent = beat, 0.0
+        return child.silent > (most if child.beat else max(most, FIRST_BEAT_SECONDS))
 
     def _start(self, child: Child) -> bool:
         needs = (self.children[name] for name in child.program.depends_on)
@@ -206,6 +240,13 @@ class Supervisor:
     def _spawn(self, child: Child, environment: Mapping[str, str]) -> Process:
         if child.log.exists() and child.log.stat().st_size > LOG_BYTES:
             child.log.replace(child.log.with_suffix(".old.log"))
+        child.beat, child.silent, child.hung, child.looked_at = 0, 0.0, False, self.clock()
+        if child.program.beats and self.hang_seconds:
+            child.beat_file.unlink(missing_ok=True)
+            environment = {
+                **environment,
+                BEAT: f"{self.hang_seconds:g}:{child.beat_file.absolute()}",
+            }
         return self.launcher.spawn(child.program.command, environment, child.log)
 
     def _ended(self, child: Child) -> bool:
@@ -222,7 +263,7 @@ class Supervisor:
         child.state = "failed"
         # what it said last explains an end of its own, not one from outside
         why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
-        child.last_exit = f"{_exit(code)}: {why}".rstrip(": ")
+        child.last_exit = f"{_exit(code)}: {why}".rstrip(": ") if not child.hung else "a hang"
         delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** (child.failures - 1))
         child.start_at = self.clock() + delay
         hopeless = code == USAGE or (code > 0 and child.failures >= GIVE_UP)
@@ -256,6 +297,14 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
+def _last_beat(file: Path) -> int:
+    """When it was touched, in ns of the machine's clock: only told apart from others. 0: never."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _ended(process: Process) -> bool:

@@ -49,7 +49,10 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
     directory = plan.settings.data_dir
     environment, logs = child_environment(plan.settings), directory / "logs"
     launcher = ForkServer(PRELOAD, environment, logs / "forkserver.log")
-    supervisor = Supervisor(programs(plan), logs, environment, report, launcher)
+    patience = plan.settings.hang_seconds
+    supervisor = Supervisor(
+        programs(plan), logs, environment, report, launcher, hang_seconds=patience
+    )
     started_at = int(time.time() * 1000)
     stop, workers = _on_signals(supervisor), Workers(directory)
     told = False
@@ -102,7 +105,9 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
     listed = _sharing(settings, count)
     logs.mkdir(parents=True, exist_ok=True)
     launcher = ForkServer(PRELOAD_PEOPLE, environment, logs / "forkserver.log")
-    supervisor = Supervisor(listed, logs, environment, report, launcher)
+    supervisor = Supervisor(
+        listed, logs, environment, report, launcher, hang_seconds=settings.hang_seconds
+    )
     stop, workers = _on_signals(supervisor), Workers(directory)
 
     def rescale() -> None:
@@ -132,7 +137,7 @@ def _sharing(settings: Settings, count: int) -> list[Program]:
     """Errors: `settings.BadSetting`."""
     ports, variable = people_ports(settings, count), VARIABLES["metrics_port"]
     return [
-        Program(name, command, environment={variable: str(ports.get(name, 0))})
+        Program(name, command, beats=True, environment={variable: str(ports.get(name, 0))})
         for name, command in people(settings, count)
     ]
 

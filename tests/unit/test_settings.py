@@ -32,3 +32,9 @@ def test_what_cannot_work_is_refused(variable: str, value: str) -> None:
 )
 def test_every_kind_of_redis_url_is_taken(url: str) -> None:
     assert from_environment({"REDIS_URL": url}).redis_url == url
+
+
+def test_a_patience_too_short_for_a_sign_of_life_a_second_is_refused() -> None:
+    with pytest.raises(BadSetting, match="FRESHET_HANG_SECONDS must be 0"):
+        from_environment({"FRESHET_HANG_SECONDS": "1"})
+    assert from_environment({"FRESHET_HANG_SECONDS": "0"}).hang_seconds == 0
