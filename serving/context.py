@@ -16,6 +16,7 @@ from starlette.requests import Request
 from infra.settings import Settings, signing_key
 from infra.store import client as store
 from schemas.alphabet import Millis
+from serving.decide import columns
 from serving.edge.identity import People
 from serving.log.producer import Log
 from serving.log.slates import Slates
@@ -71,7 +72,9 @@ class Serving:
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(self.redis, self.generation, self.compatibility.note)
-        self.releases = Releases(self.settings, self.control, self.catalogue, self.metrics)
+        self.releases = Releases(
+            self.settings, self.control, self.catalogue, self.metrics, columns.NAMES
+        )
         self.slates = Slates(self.log, self.settings, self.metrics)
         self.writes = Writes(self.log, self.settings, self.metrics)
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from flows.people.batch import Decoded
-from flows.people.dataflow import decode, new_fold
+from flows.people.steps import decode, new_fold
 from infra.log import Batch
 from infra.settings import Settings
 from schemas import facts, keys

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from flows.offline.fold import Offline
 from flows.people.batch import Decoded
-from flows.people.dataflow import decode
 from flows.people.fold import VERSION
+from flows.people.steps import decode
 from infra.kafka import client as kafka
 from infra.lake.log import open_log
 from infra.log import Batch, LogReader

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from flows.people.batch import Decoded, deduped
-from flows.people.dataflow import decode
+from flows.people.steps import decode
 from infra.log import Batch, LogReader
 from infra.settings import Settings
 from models.dedupe import Deduper

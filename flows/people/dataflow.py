@@ -13,7 +13,6 @@ from typing import Any
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.kit.dead_letters import split
 from flows.kit.generation import run_live
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
@@ -23,13 +22,11 @@ from flows.people.batch import Decoded
 from flows.people.cold import Tier
 from flows.people.encoder import CurrentRelease
 from flows.people.fold import VERSION, PeopleFold
-from flows.people.rows import Fetch
+from flows.people.steps import decode, new_fold
 from infra.kafka.client import ensure_topics
-from infra.log import Batch
 from infra.settings import Settings
 from infra.store import client as store
 from models.release.artefact import load
-from schemas import event as events
 from schemas import keys
 from schemas.dead_letter import DeadLetter
 from schemas.fence import Fence
@@ -90,12 +87,6 @@ class People(Worker):
         super().close()
 
 
-def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
-    """The events of a batch, and a letter for each record that is none."""
-    records, letters = split(EVENTS.name, batch, events.DECODER.decode)
-    return Decoded(batch.partition, batch.first, batch.next, records, batch.stamps), letters
-
-
 def dataflow(worker: People) -> Dataflow:
     flow = Dataflow("people")
     batches = op.input("events", flow, Source(worker.reader, worker.partitions))
@@ -121,13 +112,6 @@ def run(settings: Settings, partitions: Sequence[int] = (), generation: int | No
             worker.close()
 
     run_live(settings, run_in, generation)
-
-
-def new_fold(
-    settings: Settings, partition: int, fence: Fence, fetch: Fetch, generation: int = 0
-) -> PeopleFold:
-    span = int(settings.dedupe_hours * 3_600_000)
-    return PeopleFold(partition, fence, fetch, span, settings.row_cache, generation)
 
 
 def dry_run(

@@ -3,20 +3,3 @@
 The learner never sees what is in here; it sees impressions and clicks. Shape after RecSim (Ie et al.
 2019): latent tastes, an intent a session, position-based examination.
 """
-
-from models.simulator.people import EXAMINED, Look, People, expected_ctr, sigmoid
-from models.simulator.truth import DIM, Items, Tastes, factors, items, tastes
-
-__all__ = [
-    "DIM",
-    "EXAMINED",
-    "Items",
-    "Look",
-    "People",
-    "Tastes",
-    "expected_ctr",
-    "factors",
-    "items",
-    "sigmoid",
-    "tastes",
-]

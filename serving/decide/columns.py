@@ -247,3 +247,5 @@ COLUMNS: Final = (
     Column("session", session),
     Column("idle", idle),
 )
+NAMES: Final = frozenset(column.name for column in COLUMNS)
+"""What a release may rank by or weigh; one that names another cannot be served."""

@@ -7,7 +7,7 @@ the request gives. Read, assign and log stand around it (`serving.read.recommend
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Final
 
 from serving.decide.arrange import (
     CATEGORY_CAP,
@@ -24,7 +24,7 @@ from serving.decide.explain import EXPLORED, contributions, reasons
 from serving.decide.person import Person
 from serving.decide.pool import Pool
 from serving.decide.rank import rank, rows, wanted
-from serving.decide.results import Decision, Ranked, Reason, Scored, Shown
+from serving.decide.results import Decision, Explain, Ranked, Reason, Scored, Shown
 from serving.decide.rules import Verdict, eligible
 from serving.decide.score import score
 from serving.decide.sources import best, retrieve
@@ -32,7 +32,6 @@ from serving.decide.sources import best, retrieve
 DEEPER: Final = 50
 BEYOND: Final = "beyond"
 """In `Decision.removed`: those that may be shown, but were more than are scored."""
-Explain = Literal["none", "reason", "full"]
 Tick = Callable[[str], None]
 
 

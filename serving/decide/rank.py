@@ -24,11 +24,6 @@ FAR: Final = 80.0
 _COLUMNS: Final = {column.name: column for column in COLUMNS}
 
 
-def unknown(features: Sequence[str]) -> list[str]:
-    """Those that this code has no column for: a release that names one can't be served."""
-    return [name for name in features if name not in _COLUMNS]
-
-
 def rows(case: Case, pool: Pool, numbers: Places, features: Sequence[str]) -> Rows:
     """(k, F): each candidate's value in each column, in the order given; 0 where nothing is known.
 

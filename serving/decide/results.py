@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from serving.decide.pool import Places
 from serving.world.catalogue import Numbers
 
 Rows = NDArray[np.float32]
+Explain = Literal["none", "reason", "full"]
+"""How much an answer says of why."""
 
 
 class Scored(NamedTuple):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from schemas.identity import partition_of
 from schemas.record import Record
 from schemas.topics import EVENTS, SLATES
-from serving.log.producer import Log, NotDurable
+from serving.log.errors import NotDurable
 from serving.metrics import Metrics
 from serving.spool.segments import Frame
 
@@ -25,12 +25,19 @@ _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 2.0
 
 
+class Appends(Protocol):
+    """What takes records to the log (`serving.log.producer.Log`)."""
+
+    async def append(self, topic: str, records: Sequence[Record]) -> Mapping[int, int]:
+        """Errors: `NotDurable`."""
+
+
 class Delivery:
     """`clock` in seconds: what is lost is told of once a minute."""
 
     def __init__(
         self,
-        log: Log,
+        log: Appends,
         partitions: int,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,

@@ -37,6 +37,7 @@ from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.record import Record
 from serving.log.connect import DELIVERY_MS, discard, opened
+from serving.log.errors import NotDurable, Refused
 from serving.log.partitions import Known
 from serving.log.reachable import answers
 
@@ -57,14 +58,6 @@ REFUSALS: Final = (
     RecordListTooLargeError,
 )
 """Errors of a record, not of the broker: another try ends the same way."""
-
-
-class NotDurable(Exception):
-    """The broker has not acknowledged every record. Some may be there: a retry needs the same ids."""
-
-
-class Refused(NotDurable):
-    """The broker does not take one of the records, and will not."""
 
 
 class Waiter:

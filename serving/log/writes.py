@@ -33,8 +33,9 @@ from schemas.identity import partition_of
 from schemas.record import Record
 from serving.log import refused
 from serving.log.connect import DELIVERY_MS
+from serving.log.errors import NotDurable, Refused
 from serving.log.orphan_writes import Left
-from serving.log.producer import Log, NotDurable, Refused
+from serving.log.producer import Log
 from serving.metrics import Metrics
 from serving.spool import frames
 from serving.spool.frames import Entry

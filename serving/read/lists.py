@@ -12,8 +12,9 @@ from serving.decide.person import NOBODY
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
-from serving.read.recommend import Reply, Watch, _answer, _draw, without_model
+from serving.read.reply import Reply, answered, draw, log, without_model
 from serving.read.resolve import world as world_of
+from serving.read.watch import Watch
 from serving.world.placements import Placed
 
 
@@ -29,20 +30,20 @@ POPULAR: Final = Placed(
 )
 
 
-def similar(serving: Serving, item_id: str, query: Query) -> Reply:
+def similar(context: Serving, item_id: str, query: Query) -> Reply:
     """What goes with an item; the popular where it is unknown or nothing does."""
-    watch, now = Watch(), serving.clock()
-    world = world_of(serving, SIMILAR, serving.control.current)
+    watch, now = Watch(), context.clock()
+    world = world_of(context, SIMILAR, context.control.current)
     if world.space is not None:
-        world = world_of(serving, SIMILAR_IN_SPACE, serving.control.current)
-    seed, slate_id = _draw(now)
+        world = world_of(context, SIMILAR_IN_SPACE, context.control.current)
+    drawn = draw(now)
     ask = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         item_id=item_id,
         exclude=query.exclude,
         served=query.cursor,
-        seed=seed,
+        seed=drawn.seed,
         placement="similar",
     )
     decision = decide(NOBODY, world, ask, "reason", watch)
@@ -51,25 +52,29 @@ def similar(serving: Serving, item_id: str, query: Query) -> Reply:
         like = [item for item in decision.items if item.score > 0]
         ended = decision.exhausted or len(like) < len(decision.items)
         decision = decision._replace(items=like, exhausted=ended)
-    if serving.control.current and world.space is None:
+    if context.control.current and world.space is None:
         decision = without_model(decision)
-    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
-    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+    answer = answered(drawn.slate_id, decision, world, ask, Freshness(), watch)
+    reply = Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+    log(context, reply)
+    return reply
 
 
-def popular(serving: Serving, query: Query) -> Reply:
-    watch, now = Watch(), serving.clock()
-    world = world_of(serving, POPULAR, "")
-    seed, slate_id = _draw(now)
+def popular(context: Serving, query: Query) -> Reply:
+    watch, now = Watch(), context.clock()
+    world = world_of(context, POPULAR, "")
+    drawn = draw(now)
     ask = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         category=query.category,
         served=query.cursor,
         window=query.window,
-        seed=seed,
+        seed=drawn.seed,
         placement="popular",
     )
     decision = decide(NOBODY, world, ask, "reason", watch)._replace(fallback=None)
-    answer = _answer(slate_id, decision, world, ask, Freshness(), watch)
-    return Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+    answer = answered(drawn.slate_id, decision, world, ask, Freshness(), watch)
+    reply = Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+    log(context, reply)
+    return reply

@@ -13,6 +13,7 @@ from schemas.alphabet import Millis, Position
 from schemas.identity import check_id
 from schemas.reject import Rejected
 from schemas.tables import WINDOWS
+from serving.decide.results import Explain
 from serving.read import cursor
 
 MOST_COUNT: Final = 100
@@ -39,7 +40,7 @@ class Query(msgspec.Struct, kw_only=True):
     cursor: bytes = b""
     after: Position | None = None
     max_wait_ms: int = 150
-    explain: str = "reason"
+    explain: Explain = "reason"
     personalized: bool = True
     now: Millis | None = None
     window: str = "24h"

@@ -1,9 +1,10 @@
-"""Before anything is decided: who asks, of which world, in which experiments; what is known of them."""
+"""Before anything is decided: who asks, what is known of them, and of which world they are answered."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 from schemas.alphabet import Pseudonym
 from schemas.control import Filter, Recipe
@@ -14,34 +15,16 @@ from serving.decide.case import World
 from serving.decide.person import NOBODY, Person, StoreDown
 from serving.edge import identity
 from serving.read.query import Query
+from serving.read.rows import Asked
+from serving.read.watch import Watch
 from serving.world.placements import Placed
 
+T = TypeVar("T")
 _IN_SPACE: Final = frozenset({"vector", "vector_last"})
 """Source and columns that need the space of a release."""
 
 
-class Asking(NamedTuple):
-    """Who asks for what."""
-
-    query: Query
-    who: identity.Person
-
-
-class Turn(NamedTuple):
-    """What is settled before anything is decided: who asks, of which world, in which experiments.
-
-    `lacks`: a release should have a say in what they get, and none is loaded.
-    """
-
-    query: Query
-    who: identity.Person
-    world: World
-    experiments: tuple[Assigned, ...]
-    filter: Filter | None
-    lacks: bool
-
-
-class Read(NamedTuple):
+class Known(NamedTuple):
     """What is known of the person. `stale`: without what `after` names; `down`: the store is away."""
 
     person: Person
@@ -50,53 +33,55 @@ class Read(NamedTuple):
     down: bool = False
 
 
-def asking(serving: Serving, query: Query) -> Asking:
-    """Errors: `Rejected`: no such placement, a position of another partition."""
-    if query.user_id is not None:
-        who = serving.people.user(query.user_id)
-    else:
-        who = serving.people.anonymous(query.anonymous_id or "")
-    if query.after is not None and query.after.partition != who.partition:
-        raise Rejected("after", "wrong_partition")
-    if serving.control.placed(query.placement) is None:
-        raise Rejected("placement", "unknown_placement")
-    return Asking(query, who)
+class Resolved(NamedTuple):
+    """A query with all that it is answered from.
 
-
-def assign(serving: Serving, asking: Asking, known: Read) -> Turn:
-    """Variants are drawn with the person's first id, so that a link keeps them (`models.outcomes.links`).
-
-    Errors: `Rejected`: no such placement, or filter of it.
+    `experiments`: those whose variants made `world`. `filter`: the named one that it asks for.
+    `lacks`: a release should have a say in what they get, and none is loaded.
     """
-    query, who = asking
-    first = known.person.links.first or who.pseudonym
-    assignment = serving.control.assigned(query.placement, Pseudonym(first))
-    if assignment is None:
-        raise Rejected("placement", "unknown_placement")
-    wanted = None
-    if query.filter is not None:
-        wanted = assignment.placed.recipe.filters.get(query.filter)
-        if wanted is None:
-            raise Rejected("filter", "unknown_filter")
-    of = world(serving, assignment.placed, assignment.release)
-    lacks = bool(assignment.release) and of.release is None and asks_release(of.recipe)
-    return Turn(query, who, of, assignment.experiments, wanted, lacks)
+
+    query: Query
+    who: identity.Person
+    known: Known
+    world: World
+    experiments: tuple[Assigned, ...]
+    filter: Filter | None
+    lacks: bool
 
 
-def asks_release(recipe: Recipe) -> bool:
-    """Whether a release has a say in what the recipe serves: its weights, its ranker or its space."""
-    weights = recipe.weights
-    return weights is None or recipe.ranker or not _IN_SPACE.isdisjoint(weights)
+async def resolve(context: Serving, query: Query, watch: Watch) -> Resolved:
+    """Reads the person, then assigns variants. Errors: `Rejected`: no such placement or filter, a position
+    of another partition."""
+    who = _who(context, query)
+    known = await _read(context, query, who)
+    watch("read")
+    resolved = _assign(context, query, who, known)
+    watch("assign")
+    return resolved
 
 
-def world(serving: Serving, placed: Placed, release: str) -> World:
+async def resolve_page(context: Serving, asked: Asked, watch: Watch) -> list[Resolved]:
+    """The same for each row of a page, of the world that there is now; each person is read once for all
+    rows that want the same of them. Errors: `Rejected`, under the path of the row's field."""
+    people = [_of_row(asked, n, _who, context, row) for n, row in enumerate(asked.rows)]
+    known = await _read_each(context, list(zip(asked.rows, people, strict=True)))
+    watch("read")
+    resolved = [
+        _of_row(asked, n, _assign, context, row, who, known[n])
+        for n, (row, who) in enumerate(zip(asked.rows, people, strict=True))
+    ]
+    watch("assign")
+    return resolved
+
+
+def world(context: Serving, placed: Placed, release: str) -> World:
     """The world as it is now, of the release of this id where it is loaded ("": of none)."""
-    loaded = serving.releases.get(release) if release else None
+    loaded = context.releases.get(release) if release else None
     return World(
-        serving.catalogue,
-        serving.filters,
-        serving.tables,
-        serving.index,
+        context.catalogue,
+        context.filters,
+        context.tables,
+        context.index,
         placed.recipe,
         placed.rules,
         loaded.release if loaded else None,
@@ -104,21 +89,67 @@ def world(serving: Serving, placed: Placed, release: str) -> World:
     )
 
 
-async def read(serving: Serving, asking: Asking) -> Read:
+def _who(context: Serving, query: Query) -> identity.Person:
+    """Errors: `Rejected`: no such placement, a position of another partition."""
+    if query.user_id is not None:
+        who = context.people.user(query.user_id)
+    else:
+        who = context.people.anonymous(query.anonymous_id or "")
+    if query.after is not None and query.after.partition != who.partition:
+        raise Rejected("after", "wrong_partition")
+    if context.control.placed(query.placement) is None:
+        raise Rejected("placement", "unknown_placement")
+    return who
+
+
+async def _read(context: Serving, query: Query, who: identity.Person) -> Known:
     """What the store knows of who asks; nobody where it is away."""
-    query, who = asking
     try:
         if query.after is None:
-            return Read(await serving.reader.read(who.pseudonym, who.partition))
-        return Read(*await serving.reader.read_after(who.pseudonym, query.after, query.max_wait_ms))
+            return Known(await context.reader.read(who.pseudonym, who.partition))
+        return Known(
+            *await context.reader.read_after(who.pseudonym, query.after, query.max_wait_ms)
+        )
     except StoreDown:
-        return Read(NOBODY, 0, query.after is not None, True)
+        return Known(NOBODY, 0, query.after is not None, True)
 
 
-async def read_each(serving: Serving, every: list[Asking]) -> list[Read]:
-    """Each person once, for all the rows that want the same of them."""
-    wants = [(asking.who, asking.query.after, asking.query.max_wait_ms) for asking in every]
+async def _read_each(context: Serving, every: list[tuple[Query, identity.Person]]) -> list[Known]:
+    wants = [(who, query.after, query.max_wait_ms) for query, who in every]
     first = dict(zip(wants, every, strict=True))
-    found = await asyncio.gather(*(read(serving, asking) for asking in first.values()))
+    found = await asyncio.gather(*(_read(context, query, who) for query, who in first.values()))
     reads = dict(zip(first, found, strict=True))
     return [reads[want] for want in wants]
+
+
+def _assign(context: Serving, query: Query, who: identity.Person, known: Known) -> Resolved:
+    """Variants are drawn with the person's first id, so that a link keeps them (`models.outcomes.links`).
+
+    Errors: `Rejected`: no such placement, or filter of it.
+    """
+    first = known.person.links.first or who.pseudonym
+    assignment = context.control.assigned(query.placement, Pseudonym(first))
+    if assignment is None:
+        raise Rejected("placement", "unknown_placement")
+    wanted = None
+    if query.filter is not None:
+        wanted = assignment.placed.recipe.filters.get(query.filter)
+        if wanted is None:
+            raise Rejected("filter", "unknown_filter")
+    of = world(context, assignment.placed, assignment.release)
+    lacks = bool(assignment.release) and of.release is None and _asks_release(of.recipe)
+    return Resolved(query, who, known, of, assignment.experiments, wanted, lacks)
+
+
+def _asks_release(recipe: Recipe) -> bool:
+    """Whether a release has a say in what the recipe serves: its weights, its ranker or its space."""
+    weights = recipe.weights
+    return weights is None or recipe.ranker or not _IN_SPACE.isdisjoint(weights)
+
+
+def _of_row(asked: Asked, row: int, step: Callable[..., T], *arguments: object) -> T:
+    """A step for one row. Errors: `Rejected`, under the path of the row's field."""
+    try:
+        return step(*arguments)
+    except Rejected as why:
+        raise Rejected(asked.path(row, why.field), why.code) from None

@@ -15,7 +15,7 @@ from serving.context import Serving, state
 from serving.http.body import check_query, idempotency_key, read_body
 from serving.http.errors import Problem, json_response
 from serving.http.forms import Rejection
-from serving.log.producer import NotDurable, Refused
+from serving.log.errors import NotDurable, Refused
 
 Durable = Literal["broker", "spool"]
 

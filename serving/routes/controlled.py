@@ -11,7 +11,7 @@ from schemas.record import Record
 from schemas.topics import CONTROL
 from serving.context import Serving
 from serving.http.errors import json_response
-from serving.log.producer import NotDurable
+from serving.log.errors import NotDurable
 from serving.routes.accepted import Written, listed, not_durable
 
 

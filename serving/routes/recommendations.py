@@ -15,6 +15,7 @@ from serving.http.guard import demand, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
 from serving.read import lists, query, recommend, rows
 from serving.read.answer import Answer, AssignedOut, PageOut
+from serving.read.reply import Reply
 
 router: Final = guarded_router()
 
@@ -85,7 +86,7 @@ async def recommend_rows(request: Request) -> Response:
         return _respond(
             serving, "recommendations", await recommend.recommend(serving, asked.rows[0])
         )
-    replies = await recommend.several(serving, asked)
+    replies = await recommend.page(serving, asked)
     page = PageOut([reply.answer for reply in replies])
     return _logged(serving, "recommendations", replies, page)
 
@@ -129,16 +130,15 @@ def _demand(request: Request, asked: query.Query) -> None:
         demand(request, "explain")
 
 
-def _respond(serving: Serving, route: str, reply: recommend.Reply) -> Response:
+def _respond(serving: Serving, route: str, reply: Reply) -> Response:
     return _logged(serving, route, [reply], reply.answer)
 
 
 def _logged(
-    serving: Serving, route: str, replies: list[recommend.Reply], content: Answer | PageOut
+    serving: Serving, route: str, replies: list[Reply], content: Answer | PageOut
 ) -> Response:
-    """The response, once what it leaves for the log is safe from the death of this process."""
+    """The response; what it leaves for the log is safe from the death of this process already."""
     for reply in replies:
-        serving.slates.add(reply.slate, reply.served)
         _count(serving, route, reply)
     headers = {
         "X-Slate-Id": ", ".join([reply.answer.slate_id for reply in replies]),
@@ -152,7 +152,7 @@ def _logged(
     return Response(ENCODE(content), 200, headers, "application/json")
 
 
-def _count(serving: Serving, route: str, reply: recommend.Reply) -> None:
+def _count(serving: Serving, route: str, reply: Reply) -> None:
     answer = reply.answer
     serving.metrics.read(
         route,
@@ -166,7 +166,7 @@ def _count(serving: Serving, route: str, reply: recommend.Reply) -> None:
         serving.metrics.add("freshet_stale_reads_total")
 
 
-def _timing(replies: list[recommend.Reply]) -> str:
+def _timing(replies: list[Reply]) -> str:
     """As Server-Timing has it: the milliseconds of each stage, of all rows together."""
     spent = dict(replies[0].watch.spent)
     for reply in replies[1:]:

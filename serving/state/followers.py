@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -21,6 +22,8 @@ AT_ONCE: Final = 200
 
 
 # HGETALL by its name: redis-py's transaction on a cluster gives the method's own arguments to its parser
+
+log = logging.getLogger("freshet.serving")
 
 
 class CatalogueFollower(Follower):
@@ -140,11 +143,18 @@ class ControlFollower(Follower):
             held, end = await pipe.execute()
         if held or end:
             self.control.replace({name.decode(): value for name, value in held.items()})
+            self._tell_left_out()
         self.places = {keys.CONTROL_CHANGES: last_id(end)}
 
     async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         for _, fields in entries:
             self.control.put(fields[b"s"].decode(), fields[b"v"])
+        self._tell_left_out()
+
+    def _tell_left_out(self) -> None:
+        for line in self.control.left_out:
+            log.warning("%s", line)
+        self.control.left_out.clear()
 
 
 def _by_hash(fields: dict[bytes, Any]) -> dict[int, bytes]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
 from infra.settings import Settings
 from models.release.artefact import BadRelease, load
 from models.release.release import Release
-from serving.decide.rank import unknown
 from serving.metrics import Metrics
 from serving.state.background import Background, Fault
 from serving.world.catalogue import ItemTable
@@ -42,14 +41,16 @@ class Releases(Background):
     name = "releases"
 
     def __init__(
-        self, settings: Settings, control: Control, items: ItemTable, metrics: Metrics
+        self,
+        settings: Settings,
+        control: Control,
+        items: ItemTable,
+        metrics: Metrics,
+        columns: Set[str],
     ) -> None:
-        self._settings, self._control, self._items, self._metrics = (
-            settings,
-            control,
-            items,
-            metrics,
-        )
+        """`columns`: what a release may rank by and weigh."""
+        self._settings, self._control, self._items = settings, control, items
+        self._metrics, self._columns = metrics, columns
         self._loaded: Mapping[str, Loaded] = {}
         self._current = ""
         self._refused: dict[tuple[str, str], float] = {}
@@ -109,11 +110,11 @@ class Releases(Background):
             return None
         try:
             release = await asyncio.to_thread(load, self._settings.releases / name, sha)
-            if foreign := unknown(release.features):
+            if foreign := self._unknown(release.features):
                 raise BadRelease(
                     f"{name}: it ranks by {len(foreign)} features unknown here", "foreign"
                 )
-            if foreign := unknown(tuple(release.coarse)):
+            if foreign := self._unknown(release.coarse):
                 raise BadRelease(
                     f"{name}: it weighs {len(foreign)} columns unknown here", "foreign"
                 )
@@ -123,6 +124,9 @@ class Releases(Background):
         space = SpaceIndex(self._items, release, self._settings.exact_search)
         await self._index(space)
         return Loaded(release, space)
+
+    def _unknown(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self._columns]
 
     def _refuse(self, name: str, sha: str, bad: BadRelease, now: float) -> None:
         """Told and counted once, however often it is tried."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeVar
 
@@ -17,7 +16,6 @@ from schemas.reject import Rejected
 
 T = TypeVar("T")
 _HELD: Final = msgspec.json.Decoder(Held)
-_LOG: Final = logging.getLogger(__name__)
 
 DEFAULT: Final = Recipe()
 # one slate in ten explores, in its last slot: one impression in a hundred
@@ -63,6 +61,8 @@ class Control:
     def __init__(self) -> None:
         self._held: dict[str, tuple[Held, Body]] = {}
         self._unreadable: dict[str, bytes] = {}
+        self.left_out: list[str] = []
+        """Sentences about what could not be read; whoever follows control logs them, and clears it."""
         self._arrange()
 
     def placed(self, placement: str) -> Placed | None:
@@ -94,7 +94,8 @@ class Control:
         return Assignment(placed, (told,), variant.release or self.current)
 
     def put(self, name: str, value: bytes) -> None:
-        """`name` is ``subject:id``. What can't be read leaves what held before, and is logged once."""
+        """`name` is ``subject:id``. What can't be read leaves what held before, and is
+        told once (`left_out`)."""
         if value:
             found = self._read(name, value)
             if found is None:
@@ -119,7 +120,7 @@ class Control:
             if self._unreadable.get(name) != value:
                 self._unreadable[name] = value
                 why = str(error) if isinstance(error, Rejected) else type(error).__name__
-                _LOG.warning("a record of %s was left out: %s", subject, why)
+                self.left_out.append(f"a record of {subject} was left out: {why}")
             return None
 
     def _arrange(self) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from flows.kit.commit import Fenced
 from flows.kit.source import Reader
 from flows.people import cold as tier
-from flows.people import dataflow
+from flows.people import dataflow, steps
 from flows.rebuild import generations
 from flows.rebuild import partition as rebuild_partition
 from flows.verify.run import verify
@@ -82,7 +82,7 @@ def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
         while reader.position[p] < reader.end[p]:
             if (batch := reader.next(p)) is not None:
                 before_each(p)
-                good = worker.dead_letters(dataflow.decode(batch))
+                good = worker.dead_letters(steps.decode(batch))
                 worker.commit(worker.fold(worker.dedupe(good)))
 
 

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from flows.kit.commit import Fenced
-from flows.people.dataflow import People, decode
+from flows.people.dataflow import People
+from flows.people.steps import decode
 from infra.apps.inspect.scrape import Samples, scrape, total
 from infra.kafka import client as kafka
 from infra.local import services

@@ -23,7 +23,7 @@ from infra.apps.evaluate.live import Outcome
 from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Catalogue
 from infra.datasets.movielens import Item as Film
-from models.simulator import Look
+from models.simulator.people import Look
 from schemas.control_checks import check_experiment
 from schemas.readout import Readout
 from serving.edge.control import ExperimentIn

@@ -9,9 +9,9 @@ import pytest
 
 from infra.apps.demo.audience import Audience
 from infra.datasets.generated import generated
-from models import simulator
-from models.simulator import DIM, EXAMINED, Items, Look, People, Tastes, expected_ctr
-from models.simulator.truth import LEAST
+from models.simulator import truth
+from models.simulator.people import EXAMINED, Look, People, expected_ctr
+from models.simulator.truth import DIM, LEAST, Items, Tastes
 
 ANY = Tastes(np.zeros(DIM), np.eye(DIM))
 
@@ -193,8 +193,8 @@ def test_items_that_the_same_people_rate_lie_together() -> None:
         for film in chance.permutation(20)[:10]
     ]
     person, item = np.array(pairs).T
-    u, v = simulator.factors(person, item, 60, 40)
-    made = simulator.items(v, np.bincount(item), ["a"] * 40, chance)
+    u, v = truth.factors(person, item, 60, 40)
+    made = truth.items(v, np.bincount(item), ["a"] * 40, chance)
     assert np.linalg.norm(made.q, axis=1) == pytest.approx(1)
     cosines = made.q @ made.q.T
     assert cosines[:20, :20].mean() > cosines[:20, 20:].mean() + 0.2
@@ -207,20 +207,20 @@ def test_what_nobody_rates_lies_about_its_category() -> None:
     counts = np.tile([LEAST, LEAST - 1], 50)
     vectors = np.repeat(np.eye(DIM)[:2], 50, 0)
     vectors[counts < LEAST] = np.eye(DIM)[2]  # what few ratings say is not heard
-    made = simulator.items(vectors, counts, ["a"] * 50 + ["b"] * 50, chance)
+    made = truth.items(vectors, counts, ["a"] * 50 + ["b"] * 50, chance)
     bare = counts < LEAST
     towards = made.q[bare] @ np.eye(DIM)[:2].T
     assert np.linalg.norm(made.q, axis=1) == pytest.approx(1)
     assert towards[:25, 0].mean() > 0.5 > abs(towards[:25, 1].mean())
     assert towards[25:, 1].mean() > 0.5
     # its category unknown: about the middle of everything
-    other = simulator.items(vectors, counts, ["a"] * 50 + ["c", "b"] * 25, chance)
+    other = truth.items(vectors, counts, ["a"] * 50 + ["c", "b"] * 25, chance)
     assert np.isfinite(other.q).all()
 
 
 def test_tastes_have_mean_and_spread_of_those_they_are_fitted_to() -> None:
     directions = ANY.draw(500, np.random.default_rng(6))
-    fitted = simulator.tastes(3.0 * directions)
+    fitted = truth.tastes(3.0 * directions)
     assert fitted.mean == pytest.approx(directions.mean(0))
     assert fitted.root @ fitted.root.T == pytest.approx(np.cov(directions.T, bias=True), abs=1e-12)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from infra.client.history import Line
 from infra.datasets.movielens import Catalogue
-from models import simulator
-from models.simulator import People
+from models.simulator import truth
+from models.simulator.people import People
 from schemas.times import iso
 
 PICKS: Final = 30
@@ -33,10 +33,10 @@ class Audience:
         person = np.array([raters[it.user_id] for it in found.ratings], np.int64)
         item = np.array([self.slots[it.item_id] for it in found.ratings], np.int64)
         rng = np.random.default_rng(seed)
-        u, v = simulator.factors(person, item, len(raters), len(self.item_ids))
+        u, v = truth.factors(person, item, len(raters), len(self.item_ids))
         counts = np.bincount(item, minlength=len(self.item_ids))
-        items = simulator.items(v, counts, [it.category for it in found.items], rng)
-        self.people = People(items, simulator.tastes(u), count, rng)
+        items = truth.items(v, counts, [it.category for it in found.items], rng)
+        self.people = People(items, truth.tastes(u), count, rng)
         self.names = [f"sim-{n + 1:04}" for n in range(count)]
 
     def history(self, until: int) -> Iterator[Line]:

@@ -20,7 +20,7 @@ from infra.apps.demo.audience import Audience
 from infra.apps.demo.seen import Seen
 from infra.apps.evaluate.live import COUNT, MOST_WAIT_MS, PAUSES, Pace
 from infra.client.http import Answer, Broken, Client
-from models.simulator import Look
+from models.simulator.people import Look
 
 RATE: Final = 80.0
 """Slates a second that they ask for together."""

@@ -1,0 +1,27 @@
+"""What `people` does without a store: records become events, and a fold is made as the settings say."""
+
+from __future__ import annotations
+
+from flows.kit.dead_letters import split
+from flows.people.batch import Decoded
+from flows.people.fold import PeopleFold
+from flows.people.rows import Fetch
+from infra.log import Batch
+from infra.settings import Settings
+from schemas import event as events
+from schemas.dead_letter import DeadLetter
+from schemas.fence import Fence
+from schemas.topics import EVENTS
+
+
+def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
+    """The events of a batch, and a letter for each record that is none."""
+    records, letters = split(EVENTS.name, batch, events.DECODER.decode)
+    return Decoded(batch.partition, batch.first, batch.next, records, batch.stamps), letters
+
+
+def new_fold(
+    settings: Settings, partition: int, fence: Fence, fetch: Fetch, generation: int = 0
+) -> PeopleFold:
+    span = int(settings.dedupe_hours * 3_600_000)
+    return PeopleFold(partition, fence, fetch, span, settings.row_cache, generation)
