@@ -22,8 +22,8 @@ from schemas import item as items
 from schemas import keys
 from schemas.dead_letter import DeadLetter
 from schemas.item import Item, ItemChange, PutItem
+from schemas.state.write import StreamEntry, Write
 from schemas.topics import ITEMS
-from schemas.write import StreamEntry, Write
 
 VERSION: Final = 1
 KEEP: Final = 100_000

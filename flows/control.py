@@ -28,8 +28,8 @@ from schemas.control import Body, Change, Current, Experiment, Held
 from schemas.control_checks import check_fits, read, standing
 from schemas.dead_letter import DeadLetter
 from schemas.reject import Rejected
+from schemas.state.write import StreamEntry, Write
 from schemas.topics import CONTROL
-from schemas.write import StreamEntry, Write
 
 log = logging.getLogger(__name__)
 VERSION: Final = 3

@@ -187,7 +187,7 @@ KEYS: Final = (
         "people",
         ("people", "serving"),
         "events",
-        "whom they were linked to; or whose id their variants are drawn with (schemas.links)",
+        "whom they were linked to; or whose id their variants are drawn with (schemas.state.links)",
     ),
     Key(
         "im:{*}:*",
@@ -211,7 +211,7 @@ KEYS: Final = (
         "people",
         ("serving",),
         "events",
-        "their vector in the space of a release: a cache (schemas.vector)",
+        "their vector in the space of a release: a cache (schemas.state.vector)",
     ),
     Key("f:{*}:people", "string", "people", ("serving", "status"), "events", "fence, msgpack"),
     Key(
@@ -222,7 +222,14 @@ KEYS: Final = (
         "events",
         "hashes of event ids, u64 LE, a bucket of record time each",
     ),
-    Key("dl:{*}", "stream", "people", ("rollup",), "events", "facts of each batch (schemas.facts)"),
+    Key(
+        "dl:{*}",
+        "stream",
+        "people",
+        ("rollup",),
+        "events",
+        "facts of each batch (schemas.state.facts)",
+    ),
     Key(
         "ob:{*}",
         "stream",

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from schemas import control, dead_letter, event, item, readout, slate
 from schemas.alphabet import Millis
-from schemas.fence import Fence
+from schemas.state.fence import Fence
 from schemas.topics import CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
 
 VERSION: Final = 1

@@ -19,7 +19,7 @@ class MetricOut(msgspec.Struct, kw_only=True):
 
 
 class VariantOut(msgspec.Struct, kw_only=True):
-    """`units`: people. `counts`: slots by state (`schemas.facts.STATES`)."""
+    """`units`: people. `counts`: slots by state (`schemas.state.facts.STATES`)."""
 
     variant: str
     share: float

@@ -10,9 +10,9 @@ import redis
 
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import fence as fences
 from schemas import keys
-from schemas.write import Write
+from schemas.state import fence as fences
+from schemas.state.write import Write
 
 # One command for all appends: 600 APPENDs cost the client twenty times their work in Redis. Short
 # strings are set whole: APPEND doubles what it allocates, and most people's sets are short.

@@ -17,10 +17,11 @@ import redis
 from infra.log import Batch
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys, poison
+from schemas import keys
 from schemas.dead_letter import DeadLetter
-from schemas.fence import Fence
-from schemas.write import Write
+from schemas.state import poison
+from schemas.state.fence import Fence
+from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.5

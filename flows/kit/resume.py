@@ -9,10 +9,10 @@ from typing import Final
 from flows.kit.commit import torn_key
 from infra.kafka.client import TopicInfo
 from infra.store.client import Client
-from schemas import fence as fences
 from schemas import keys
-from schemas.fence import Fence
 from schemas.flows import REBUILT
+from schemas.state import fence as fences
+from schemas.state.fence import Fence
 
 log = logging.getLogger(__name__)
 HOLD_SECONDS: Final = 60.0

@@ -20,8 +20,8 @@ from flows.kit.worker import Worker
 from infra.log import Batch
 from infra.settings import Settings
 from schemas.dead_letter import DeadLetter
+from schemas.state.write import Write
 from schemas.topics import Topic
-from schemas.write import Write
 
 Decode = Callable[[Batch], tuple[Any, list[DeadLetter]]]
 W = TypeVar("W", bound=Worker)

@@ -22,9 +22,9 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from schemas.dead_letter import DeadLetter
-from schemas.fence import Fence
+from schemas.state.fence import Fence
+from schemas.state.write import Write
 from schemas.topics import Topic
-from schemas.write import Write
 
 log = logging.getLogger(__name__)
 MOST_LINES: Final = 20

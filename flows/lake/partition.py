@@ -20,7 +20,7 @@ from infra.log import Batch
 from infra.store.client import Client
 from schemas import keys, lake
 from schemas.lake import Entry, LakeFence, Table
-from schemas.write import Write
+from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
 

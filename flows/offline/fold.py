@@ -12,10 +12,11 @@ from flows.people.batch import Decoded
 from flows.people.steps import decode, new_fold
 from infra.log import Batch
 from infra.settings import Settings
-from schemas import facts, keys
-from schemas.facts import Entry
-from schemas.fence import Fence
-from schemas.write import StreamEntry, Write
+from schemas import keys
+from schemas.state import facts
+from schemas.state.facts import Entry
+from schemas.state.fence import Fence
+from schemas.state.write import StreamEntry, Write
 
 BATCH = 20_000
 """Records that are worth a batch where no transaction bounds it."""

@@ -18,11 +18,12 @@ from infra.lake.log import open_log
 from infra.log import Batch, LogReader
 from infra.settings import Settings
 from schemas import event as events
-from schemas import facts, keys
 from schemas import item as items
-from schemas.facts import Actions, Entry
-from schemas.fence import Fence
+from schemas import keys
 from schemas.item import Item
+from schemas.state import facts
+from schemas.state.facts import Actions, Entry
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS, ITEMS, Topic
 
 BATCH = 2_000

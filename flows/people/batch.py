@@ -14,9 +14,9 @@ from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.ring import CAP
 from schemas import event as events
-from schemas import facts
 from schemas.event import Action, Link, Merge
-from schemas.write import Write
+from schemas.state import facts
+from schemas.state.write import Write
 
 MOST_HASHES: Final = 1_000_000
 Record = tuple[int, int, events.Event]

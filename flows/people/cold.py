@@ -20,10 +20,11 @@ from infra.store import client as store
 from infra.store.client import Client
 from models.features.registry import read_row
 from models.outcomes import impressions
-from schemas import cold, keys
-from schemas.cold import Ask
-from schemas.fence import Fence
-from schemas.write import Write
+from schemas import keys
+from schemas.state import cold
+from schemas.state.cold import Ask
+from schemas.state.fence import Fence
+from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
 DAY_MS: Final = 86_400_000

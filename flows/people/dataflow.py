@@ -29,9 +29,9 @@ from infra.store import client as store
 from models.release.artefact import load
 from schemas import keys
 from schemas.dead_letter import DeadLetter
-from schemas.fence import Fence
+from schemas.state.fence import Fence
+from schemas.state.write import Write
 from schemas.topics import EVENTS
-from schemas.write import Write
 
 
 class People(Worker):

@@ -18,13 +18,14 @@ from models.features import registry as features
 from models.features.columns import Columns, Folded
 from models.release.person import Encoder
 from schemas import event as events
-from schemas import facts, keys
+from schemas import keys
 from schemas.actions import CODE, HIDE, RECENT
 from schemas.event import Action, Merge, Preferences
-from schemas.fence import Fence
 from schemas.identity import category_hash, item_hash
+from schemas.state import facts
+from schemas.state.fence import Fence
+from schemas.state.write import StreamEntry, Write
 from schemas.version import Upgrades
-from schemas.write import StreamEntry, Write
 
 VERSION: Final = 3
 """Of this fold: a change of what it stores needs another."""

@@ -17,11 +17,11 @@ from models.features import ring, window
 from models.features.columns import Columns
 from schemas import event as events
 from schemas import keys
-from schemas import links as stored
 from schemas.actions import ACTIONS, HIDE
 from schemas.alphabet import Pseudonym
 from schemas.event import Action, Link, Merge, MergedAction
-from schemas.write import StreamEntry, Write
+from schemas.state import links as stored
+from schemas.state.write import StreamEntry, Write
 
 PART: Final = 4_000
 """Most hashes of one record: a record of them is some 90 kB, and a broker takes 1 MB."""

@@ -18,12 +18,13 @@ from models.outcomes import join as outcomes
 from models.outcomes.join import STATE, Assignment, Effect, Shown
 from models.outcomes.open_slates import Account, Mark, Outcome
 from schemas import event as events
-from schemas import facts, keys
-from schemas import links as stored
+from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.event import Action, Link, Linking, Merge, MergedOutcome, Served
-from schemas.facts import STATES
-from schemas.write import Write
+from schemas.state import facts
+from schemas.state import links as stored
+from schemas.state.facts import STATES
+from schemas.state.write import Write
 
 MOST_PEOPLE: Final = 10_000
 """Of whom open slates and impressions are kept in memory, some 10 kB each."""

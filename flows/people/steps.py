@@ -10,7 +10,7 @@ from infra.log import Batch
 from infra.settings import Settings
 from schemas import event as events
 from schemas.dead_letter import DeadLetter
-from schemas.fence import Fence
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 
 

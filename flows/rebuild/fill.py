@@ -12,10 +12,10 @@ from flows.snapshots import read
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import fence as fences
 from schemas import keys
-from schemas.fence import Fence
 from schemas.snapshot import Snapshot
+from schemas.state import fence as fences
+from schemas.state.fence import Fence
 
 SLICE: Final = 500
 OVERHEAD: Final = 100

@@ -22,9 +22,10 @@ from infra.log import LogReader
 from infra.settings import Settings
 from infra.store import generation
 from infra.store.client import Client
-from schemas import facts, keys
-from schemas import fence as fences
-from schemas.fence import Fence
+from schemas import keys
+from schemas.state import facts
+from schemas.state import fence as fences
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from infra.kafka.client import ensure_topics
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import fence as fences
 from schemas import keys
 from schemas.event import number
 from schemas.identity import partition_of
+from schemas.state import fence as fences
 from schemas.topics import EVENTS
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from schemas import event as events
-from schemas import fence as fences
 from schemas import keys
 from schemas.event import Merge, number
+from schemas.state import fence as fences
 from schemas.topics import EVENTS
 
 Number = tuple[int, int]

@@ -22,7 +22,7 @@ from schemas import keys
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held
 from schemas.readout import Readout
-from schemas.tables import Meta
+from schemas.state.tables import Meta
 from schemas.topics import EXPERIMENTS
 
 log = logging.getLogger(__name__)

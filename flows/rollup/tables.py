@@ -15,8 +15,9 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from models.aggregates.tables import Hole, Tables
-from schemas import facts, fence, keys, tables
+from schemas import keys
 from schemas.alphabet import Millis
+from schemas.state import facts, fence, tables
 
 CHUNK: Final = 1 << 20
 """Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""

@@ -17,10 +17,10 @@ from infra.kafka.client import TopicInfo
 from infra.lake.store import of
 from infra.log import LogReader
 from infra.settings import Settings
-from schemas import facts
-from schemas.facts import Entry
-from schemas.fence import Fence
 from schemas.snapshot import PAIRS, File, Snapshot
+from schemas.state import facts
+from schemas.state.facts import Entry
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 
 FEW: Final = 200_000

@@ -18,8 +18,8 @@ from infra.settings import Settings
 from models.aggregates.tables import Tables
 from schemas import snapshot as snapshots
 from schemas.alphabet import Millis
-from schemas.fence import Fence
 from schemas.snapshot import MANIFEST, OUTBOX, PAIRS, Snapshot
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 from schemas.version import OtherVersion
 

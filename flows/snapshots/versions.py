@@ -9,9 +9,9 @@ from flows.snapshots.files import ForeignSnapshot
 from models.aggregates import tables
 from models.features import registry as features
 from models.outcomes import open_slates
-from schemas import facts
-from schemas.fence import Fence
 from schemas.snapshot import Snapshot, Versions
+from schemas.state import facts
+from schemas.state.fence import Fence
 from schemas.version import OtherVersion, current, readable
 
 

@@ -15,9 +15,9 @@ from infra.log import LogReader
 from infra.settings import Settings
 from infra.store.client import Client
 from models.reference.before import Before
-from schemas import fence as fences
 from schemas import keys
 from schemas.snapshot import Snapshot
+from schemas.state import fence as fences
 from schemas.topics import EVENTS
 
 

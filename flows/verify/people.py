@@ -19,9 +19,9 @@ from infra.lake import cold as objects
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import fence as fences
 from schemas import keys
-from schemas.fence import Fence
+from schemas.state import fence as fences
+from schemas.state.fence import Fence
 
 AT_ONCE: Final = 200
 """People of one transaction: Redis answers it in a few milliseconds, and serves others in between."""

@@ -13,7 +13,8 @@ from models.features.registry import FEATURES, LINKED, read_row
 from models.outcomes import impressions, open_slates
 from models.reference.people import Person
 from schemas import event as events
-from schemas import keys, links
+from schemas import keys
+from schemas.state import links
 
 
 class Part(NamedTuple):

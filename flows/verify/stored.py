@@ -20,8 +20,9 @@ from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
 from models.reference.sums import WINDOWS, Marks, Sums, grown
-from schemas import keys, tables
-from schemas.tables import ARM, ARM_KEY, MOMENTS_KEY
+from schemas import keys
+from schemas.state import tables
+from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
 
 _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 TRIES: Final = 50

@@ -62,7 +62,8 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
     from secrets import token_hex
 
     from infra.store import client as store
-    from schemas import cold, keys
+    from schemas import keys
+    from schemas.state import cold
 
     settings = find(data_dir).settings
     asked = cold.Ask(token_hex(8), int((time.time() - days * 86_400) * 1000))
@@ -96,7 +97,8 @@ def _wait(settings: Settings, asked: str) -> int:
 def _held(settings: Settings) -> dict[int, Any]:
     from infra.store import client as store
     from infra.store import generation
-    from schemas import cold, keys
+    from schemas import keys
+    from schemas.state import cold
 
     with store.connect(settings) as client:
         live = generation.live(client)

@@ -8,8 +8,9 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store import generation
 from infra.store.client import Client
-from schemas import fence, keys, poison
+from schemas import keys
 from schemas.flows import FOLDS, that_fold
+from schemas.state import fence, poison
 
 
 class Paused(NamedTuple):

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.facts import STATES
-from schemas.facts import Arms as Facts
 from schemas.identity import category_hash, item_hash
-from schemas.tables import ARM, ARM_KEY
+from schemas.state.facts import STATES
+from schemas.state.facts import Arms as Facts
+from schemas.state.tables import ARM, ARM_KEY
 
 SERVED, CLICKED = STATES.index("served"), STATES.index("clicked")
 EARLY: Final = np.dtype([("n", "<f8"), ("mean", "<f8")])
@@ -28,7 +28,7 @@ Key = NDArray[np.void]
 
 
 class Arm(NamedTuple):
-    """One arm, for readers: `schemas.tables.ARM` as plain numbers. `n` and `mean` are the state of its
+    """One arm, for readers: `schemas.state.tables.ARM` as plain numbers. `n` and `mean` are the state of its
     `Mean` of rewards."""
 
     served: int = 0

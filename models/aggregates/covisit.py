@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
-from schemas.tables import NEIGHBOUR
+from schemas.state.tables import NEIGHBOUR
 
 HALF_LIFE: Final = 1825 * 86_400.0
 """Seconds. Years, not weeks: on MovieLens 30 days cost a third of HR@10, in a shop 5 years cost nothing."""
@@ -77,7 +77,7 @@ class Pairs:
         self._new_keys, self._new_sums = self._new_keys[:0], self._new_sums[:0]
 
     def neighbours(self, items: I64, hashes: U64) -> list[bytes]:
-        """Of each of these items (dense numbers) the best `TOP` partners as `schemas.tables.NEIGHBOUR` rows:
+        """Of each of these items (dense numbers) the best `TOP` partners as `NEIGHBOUR` rows:
         score = share of their sums, an estimate of p(partner | item) in which decay and event rate cancel.
 
         Ordered by (score as f4, descending; item hash): rounding first makes the order the same

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.facts import Moments as Facts
 from schemas.identity import category_hash
-from schemas.tables import MOMENTS, MOMENTS_KEY
+from schemas.state.facts import Moments as Facts
+from schemas.state.tables import MOMENTS, MOMENTS_KEY
 
 Rows = NDArray[np.void]
-"""Of `schemas.tables.MOMENTS`."""
+"""Of `schemas.state.tables.MOMENTS`."""
 
 
 def moments_key(experiment_id: str, version: int) -> bytes:

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
 from schemas.actions import WEIGHT
-from schemas.facts import Actions
-from schemas.tables import WINDOWS
+from schemas.state.facts import Actions
+from schemas.state.tables import WINDOWS
 
 HOUR: Final = 3600.0
 HALF_LIVES: Final = dict(
     zip(WINDOWS, (HOUR, 24 * HOUR, 7 * 24 * HOUR, 90 * 24 * HOUR), strict=True)
 )
-"""Seconds, in the order of `schemas.tables.WINDOWS`."""
+"""Seconds, in the order of `schemas.state.tables.WINDOWS`."""
 GAIN: Final = np.maximum(WEIGHT, 0)
 """What an action adds: a dislike is the person's affair and takes no popularity away."""
 

@@ -13,8 +13,8 @@ from models.aggregates.arms import Arms
 from models.aggregates.covisit import Pairs, nearness
 from models.aggregates.moments import Moments
 from models.aggregates.popularity import Popularity
-from schemas import facts, tables
-from schemas.facts import Entry
+from schemas.state import facts, tables
+from schemas.state.facts import Entry
 from schemas.version import Upgrades, current
 
 VERSION: Final = 2

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from schemas.facts import STATES
+from schemas.state.facts import STATES
 
 
 class Metric(NamedTuple):
-    """`numerator` and `denominator` are of `schemas.facts.STATES`."""
+    """`numerator` and `denominator` are of `schemas.state.facts.STATES`."""
 
     name: str
     numerator: str

@@ -10,9 +10,9 @@ from models.experiments.metrics import METRICS, Metric
 from models.experiments.ratio import ALPHA, Estimate, lift, of_moments
 from schemas.alphabet import Millis
 from schemas.control import Experiment
-from schemas.facts import STATES
 from schemas.identity import category_hash
 from schemas.readout import Comparison, MetricOut, Readout, VariantOut
+from schemas.state.facts import STATES
 
 METHOD: Final = "delta"
 

@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 from models.outcomes import links
 from models.outcomes.open_slates import Account, Counts, Guest, Outcome, Slate, Unit, Waiting
 from schemas.alphabet import Millis
-from schemas.facts import STATES
+from schemas.state.facts import STATES
 
 SLATES: Final = 20
 WINDOW_MS: Final = 86_400_000

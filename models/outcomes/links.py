@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from models.outcomes.open_slates import Account, Links, Mark
-from schemas import links as stored
+from schemas.state import links as stored
 
 MOST: Final = 20
 """Of one user: links on their way, answers that wait for their mark. The oldest go."""

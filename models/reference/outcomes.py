@@ -12,8 +12,8 @@ from models.outcomes.open_slates import Account
 from models.reference import plain
 from models.reference.links import Tied
 from schemas import event as events
-from schemas import links as stored
 from schemas.event import Action, Assigned, Link, Linking, Merge, Served
+from schemas.state import links as stored
 
 Row = tuple[object, ...]
 Mark = tuple[int, int, int]

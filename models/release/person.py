@@ -16,7 +16,7 @@ from models.features.ring import SIZE
 from models.release import content
 from models.release.interest import LAST, SPEAKS, VECTOR_FADING
 from models.release.release import Space
-from schemas import vector as stored
+from schemas.state import vector as stored
 
 U64 = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
@@ -84,7 +84,7 @@ class Encoder:
             np.matmul(weights[part, None], vectors, out=total[part, None])
 
     def stored(self, rows: NDArray[np.void]) -> list[bytes | None]:
-        """Of each row a `schemas.vector.Vector` as it is stored, or None who has none."""
+        """Of each row a `schemas.state.vector.Vector` as it is stored, or None who has none."""
         encoded, size = self.encode(rows), content.DIM * 2
         data, heads = encoded.grid.tobytes(), self._heads
         return [

@@ -16,7 +16,7 @@ from models.release.interest import FADING, VECTOR_FADING
 from models.release.release import Release
 from schemas.control import Filter, Recipe
 from schemas.identity import item_hash
-from schemas.tables import WINDOWS
+from schemas.state.tables import WINDOWS
 from serving.decide.person import Person
 from serving.world.catalogue import Hashes, ItemTable, Mask, Numbers, Slots
 from serving.world.filters import Filters
@@ -67,7 +67,7 @@ class Ask:
     """What one request wants.
 
     `now` in ms; `item_id` is the item in view, `exclude` are item ids; `window` is the half-life of
-    the popularity that counts (`schemas.tables.WINDOWS`); `served` holds what earlier pages showed:
+    the popularity that counts (`schemas.state.tables.WINDOWS`); `served` holds what earlier pages showed:
     the low 32 bits of each item's hash, u32 LE.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from models.release.release import Release
 from schemas.control import Recipe
 from schemas.item import Item
-from schemas.tables import Meta
+from schemas.state.tables import Meta
 from serving.decide.case import World
 from serving.world.catalogue import ItemTable
 from serving.world.filters import Filters
@@ -26,7 +26,7 @@ def world(
     release: Release | None = None,
     exact: int = 20_000,
 ) -> World:
-    """The catalogue and one version of the tables, whole, as `schemas.tables` words their values.
+    """The catalogue and one version of the tables, whole, as `schemas.state.tables` words their values.
 
     The order of `items` and of the mappings decides nothing. Go on to later versions with
     ``world.tables.apply`` and to later items with ``world.items.put`` and the ``refresh`` of

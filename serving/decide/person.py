@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from models.features.registry import ROW, ForeignRow, read_row
 from models.outcomes.impressions import IMPRESSION
-from schemas import fence
-from schemas import links as ties
-from schemas import vector as vectors
 from schemas.event import Preferences
-from schemas.fence import Fence
-from schemas.links import Links
-from schemas.vector import Vector
+from schemas.state import fence
+from schemas.state import links as ties
+from schemas.state import vector as vectors
+from schemas.state.fence import Fence
+from schemas.state.links import Links
+from schemas.state.vector import Vector
 from serving.world.catalogue import Hashes
 
 STORED: Final = (

@@ -12,7 +12,7 @@ from schemas import times
 from schemas.alphabet import Millis, Position
 from schemas.identity import check_id
 from schemas.reject import Rejected
-from schemas.tables import WINDOWS
+from schemas.state.tables import WINDOWS
 from serving.decide.results import Explain
 from serving.read import cursor
 

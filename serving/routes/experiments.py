@@ -15,13 +15,14 @@ from infra.store import client as store
 from models.aggregates.moments import moments, moments_key
 from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown
-from schemas import fence, keys, times
+from schemas import keys, times
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held
 from schemas.identity import category_hash
 from schemas.readout import Comparison, VariantOut
 from schemas.reject import Rejected
-from schemas.tables import MOMENTS_KEY
+from schemas.state import fence
+from schemas.state.tables import MOMENTS_KEY
 from serving.context import Serving, state
 from serving.edge import control
 from serving.edge.control import ExperimentIn

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.store import client as store
-from schemas import fence, keys, times
+from schemas import keys, times
 from schemas.flows import FOLDS
+from schemas.state import fence
 from serving.context import Serving, state
 from serving.gauges import serves
 from serving.health import health

@@ -9,8 +9,9 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from schemas import item as items
-from schemas import keys, tables
+from schemas import keys
 from schemas.identity import partition_of
+from schemas.state import tables
 from serving.state.follow import Entry, Follower, Gap, last_id
 from serving.state.generation import Generation
 from serving.world.index import ContentIndex

@@ -20,9 +20,10 @@ from redis.exceptions import RedisError
 from infra.kafka.end_offsets import Ends, Place
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import fence, keys, poison
-from schemas.fence import Fence
+from schemas import keys
 from schemas.flows import BY_NAME, FOLDS
+from schemas.state import fence, poison
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 from serving.metrics import Metrics
 from serving.state.background import Background, Fault
@@ -47,7 +48,7 @@ Stands = tuple[str, int]
 
 
 class Lag(Background):
-    """`paused`: partitions in which nothing but poison comes (`schemas.poison`)."""
+    """`paused`: partitions in which nothing but poison comes (`schemas.state.poison`)."""
 
     name = "lag"
     ready = True

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import tables
 from schemas.identity import category_hash
-from schemas.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
+from schemas.state import tables
+from schemas.state.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.world.catalogue import ItemTable, Slots
 
 NOTHING: Final = Meta(version=0, positions=[], landmarks=[])
@@ -44,7 +44,7 @@ class Tables:
         self.neighbours: dict[int, Neighbours] = {}
         self.popularity: NDArray[np.float64] = np.zeros((1, len(WINDOWS)))
         self.experiments: dict[bytes, bytes] = {}
-        """`schemas.tables.MOMENTS_KEY` -> rows of `MOMENTS`."""
+        """`schemas.state.tables.MOMENTS_KEY` -> rows of `MOMENTS`."""
         self._arms: dict[int, Arms] = {}
         self._tops = np.ones(len(WINDOWS))
         self._orders: dict[int, Slots] = {}

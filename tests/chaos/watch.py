@@ -14,7 +14,8 @@ from kafka.protocol.consumer import ListOffsetsRequest
 
 from infra.lake.reader import Lake
 from infra.settings import Settings
-from schemas import fence, keys, tables
+from schemas import keys
+from schemas.state import fence, tables
 from schemas.topics import EVENTS
 from tests.flows.faults import stored_tables
 

@@ -23,9 +23,10 @@ from infra.store import client as store
 from infra.store import generation
 from models.aggregates.tables import Tables
 from schemas import event as events
-from schemas import fence as fences
-from schemas import keys, tables
+from schemas import keys
 from schemas.identity import partition_of
+from schemas.state import fence as fences
+from schemas.state import tables
 from schemas.topics import EVENTS
 from tests.laws.world import action
 

@@ -17,8 +17,8 @@ from flows.kit.run import run
 from flows.kit.sink import Committed
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import fence as fences
 from schemas import keys
+from schemas.state import fence as fences
 from tests.flows.faults import Flow, produce, traffic
 from tests.waits import until
 

@@ -13,8 +13,8 @@ from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store import generation
-from schemas import fence as fences
 from schemas import keys
+from schemas.state import fence as fences
 from schemas.topics import EVENTS
 from tests.flows.faults import produce, spawn, traffic, wait
 

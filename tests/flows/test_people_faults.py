@@ -19,7 +19,7 @@ from infra.local.apache_kafka import ApacheKafka
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import dead_letter
-from schemas.tables import ARM
+from schemas.state.tables import ARM
 from schemas.topics import DEAD_LETTERS
 from tests.flows.faults import (
     Flow,

@@ -19,7 +19,8 @@ from infra.store import client as store
 from infra.store.paused import Paused, accept, paused
 from infra.telemetry import METRICS
 from schemas import event as events
-from schemas import fence, keys
+from schemas import keys
+from schemas.state import fence
 from schemas.topics import EVENTS
 from tests.flows.faults import POISON
 from tests.laws.world import action

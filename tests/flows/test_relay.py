@@ -21,11 +21,11 @@ from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import event as events
-from schemas import fence as fences
 from schemas import keys
 from schemas.event import Link, Merge
-from schemas.fence import Fence
 from schemas.identity import partition_of
+from schemas.state import fence as fences
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 from tests.flows.faults import Flow, spawn, whole_log
 from tests.laws.test_commit_laws import linked_log

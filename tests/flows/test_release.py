@@ -24,10 +24,11 @@ from models.release.content import DIM
 from models.release.person import Encoder, person_vector
 from models.release.release import Release, Space
 from models.release.write import save
-from schemas import keys, vector
+from schemas import keys
 from schemas.control import CURRENT, Current, Held, Released
 from schemas.identity import item_hash
 from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest
+from schemas.state import vector
 from tests.laws.test_vector_laws import space
 from tests.laws.world import action, log_of, person
 

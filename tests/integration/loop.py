@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from schemas import facts, keys
+from schemas import keys
 from schemas.control import Experiment, Held, Variant
-from schemas.facts import STATES, Entry
 from schemas.identity import category_hash, item_hash
+from schemas.state import facts
+from schemas.state.facts import STATES, Entry
 
 STARTED = 1_700_000_000_000
 AB = Experiment(

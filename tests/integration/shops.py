@@ -17,13 +17,14 @@ from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import client as store
 from models.features.registry import ROW, pack_rows
-from schemas import control, event, fence, keys, slate, tables
+from schemas import control, event, keys, slate
 from schemas.actions import CODE
 from schemas.event import Served
-from schemas.fence import Fence
 from schemas.identity import partition_of, pseudonym
 from schemas.item import Item
 from schemas.slate import Slate
+from schemas.state import fence, tables
+from schemas.state.fence import Fence
 from tests.integration.http import Answer, Server, serving
 from tests.unit import worlds
 from tests.unit.worlds import NOW

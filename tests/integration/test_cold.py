@@ -31,9 +31,10 @@ from infra.settings import Settings, signing_key, to_environment
 from infra.store import client as store
 from infra.store.client import Client
 from infra.terminal.progress import Said
-from schemas import cold, fence, keys
 from schemas import event as events
+from schemas import keys
 from schemas.identity import partition_of, pseudonym
+from schemas.state import cold, fence
 from schemas.topics import EVENTS
 from tests.cluster import NODES, Cluster
 from tests.flows.faults import traffic

@@ -15,9 +15,10 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import fence, keys, times
-from schemas.fence import Fence
-from schemas.tables import META_DECODER
+from schemas import keys, times
+from schemas.state import fence
+from schemas.state.fence import Fence
+from schemas.state.tables import META_DECODER
 from tests.integration.http import Answer, Server, serving
 from tests.integration.loop import AB, NONE, STARTED, TWO_PEOPLE, append, entry, put_experiment
 

@@ -16,9 +16,10 @@ from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import client as store
 from models.features.registry import ROW, VERSION, pack_rows
-from schemas import keys, tables
+from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of, pseudonym
+from schemas.state import tables
 from serving.world.tables import NOTHING
 from tests.integration.http import Server, serving
 from tests.integration.test_scrape import value

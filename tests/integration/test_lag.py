@@ -15,8 +15,9 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import fence, keys
-from schemas.fence import Fence
+from schemas import keys
+from schemas.state import fence
+from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 from serving.state.lag import LATE
 from tests.integration.http import Server, serving

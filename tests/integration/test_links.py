@@ -16,8 +16,9 @@ from infra.store import client as store
 from models.aggregates.arms import arm_key
 from models.aggregates.tables import Tables
 from models.experiments.assignment import assign
-from schemas import facts, fence, keys
+from schemas import keys
 from schemas.control import Experiment, Variant
+from schemas.state import facts, fence
 from tests.flows.faults import Flow
 from tests.integration.http import serving
 from tests.integration.shops import ITEMS, LISTS, Shop

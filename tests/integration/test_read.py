@@ -16,10 +16,11 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import client as store
-from schemas import control, keys, tables
+from schemas import control, keys
 from schemas.actions import CODE
 from schemas.identity import anonymous, item_hash, partition_of, pseudonym
 from schemas.item import Item
+from schemas.state import tables
 from serving.read.ulid import ulid
 from tests.integration.http import serving
 from tests.integration.shops import Shop, fill, logged, opened

@@ -29,9 +29,10 @@ from infra.settings import Settings, to_environment
 from infra.store import client as store
 from models.aggregates.arms import Arm, arm, arm_key
 from models.aggregates.moments import moments, moments_key
-from schemas import keys, tables
+from schemas import keys
 from schemas.identity import item_hash
 from schemas.readout import Readout, decode
+from schemas.state import tables
 from schemas.topics import EXPERIMENTS
 from serving.state.follow import Gap
 from serving.state.followers import TablesFollower

@@ -26,8 +26,9 @@ from infra.store.client import Client
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events
-from schemas import fence, keys
+from schemas import keys
 from schemas.identity import partition_of
+from schemas.state import fence
 from schemas.topics import EVENTS
 from serving.state import generation
 from serving.state.people import PersonReader

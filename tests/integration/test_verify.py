@@ -32,10 +32,11 @@ from models.features.registry import pack_rows, read_rows
 from models.outcomes import open_slates
 from models.outcomes.impressions import IMPRESSION
 from schemas import event as events
-from schemas import keys, tables
+from schemas import keys
 from schemas.flows import GENERATIONAL
 from schemas.identity import partition_of
-from schemas.tables import ARM, MOMENTS
+from schemas.state import tables
+from schemas.state.tables import ARM, MOMENTS
 from schemas.topics import EVENTS
 from tests.flows.faults import Flow, behind, produce, traffic, wait
 from tests.flows.slates import with_slates

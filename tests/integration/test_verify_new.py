@@ -14,8 +14,8 @@ from infra.cli.main import cli
 from infra.kafka.reader import Topics
 from infra.settings import Settings, to_environment
 from infra.store import client as store
-from schemas import fence as fences
 from schemas import keys
+from schemas.state import fence as fences
 from tests.flows.faults import Flow, produce, traffic
 from tests.waits import until
 

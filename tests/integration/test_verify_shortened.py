@@ -25,9 +25,9 @@ from infra.log import Batch
 from infra.settings import Settings, to_environment
 from infra.store import client as store
 from schemas import event as events
-from schemas import fence as fences
 from schemas import keys
 from schemas.snapshot import Snapshot
+from schemas.state import fence as fences
 from schemas.topics import EVENTS
 from tests.flows.faults import Flow, behind, produce, wait
 from tests.integration.recorded import Recorded

@@ -25,13 +25,14 @@ from infra.store import client as store
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.aggregates.tables import Hole, Tables
 from schemas import event as events
-from schemas import facts, keys, tables
-from schemas import fence as fences
+from schemas import keys
 from schemas.actions import CODE
-from schemas.fence import Fence
 from schemas.identity import item_hash
+from schemas.state import facts, tables
+from schemas.state import fence as fences
+from schemas.state.fence import Fence
+from schemas.state.write import StreamEntry, Write
 from schemas.topics import EVENTS, TOPICS
-from schemas.write import StreamEntry, Write
 from tests.laws.world import (
     T0,
     Record,

@@ -7,7 +7,7 @@ import pytest
 
 from models.aggregates import covisit
 from models.aggregates.covisit import Pairs
-from schemas.tables import NEIGHBOUR
+from schemas.state.tables import NEIGHBOUR
 
 
 def made(seed: int) -> tuple[Pairs, covisit.U64]:

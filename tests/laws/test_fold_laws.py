@@ -259,8 +259,8 @@ def test_law_3_no_clock_no_chance_no_socket(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         if path.is_relative_to(ROOT / "models" / "training"):
             continue  # an application, like a flow
-        if path == ROOT / "models" / "release" / "write.py":
-            continue  # a release is complete on disk or not there: that takes the file system
+        if path.parent == ROOT / "models" / "release" and path.name in ("write.py", "runtime.py"):
+            continue  # a release is complete on disk or not there; its runtime must not write at home
         for node in ast.walk(ast.parse(path.read_text())):
             names = (
                 [a.name for a in node.names]

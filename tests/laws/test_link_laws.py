@@ -24,10 +24,11 @@ from models.outcomes import impressions
 from models.outcomes.join import STATE
 from models.reference import recents
 from schemas import event as events
-from schemas import keys, links
+from schemas import keys
 from schemas.event import Action, Link, Linking, Merge, Served
-from schemas.facts import STATES
 from schemas.identity import category_hash, item_hash
+from schemas.state import links
+from schemas.state.facts import STATES
 from tests.laws.world import (
     T0,
     Memory,

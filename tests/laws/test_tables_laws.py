@@ -17,8 +17,8 @@ from models.aggregates.arms import CLICKED, SERVED, Arm
 from models.aggregates.arms import arm as arm_of
 from models.aggregates.moments import moments
 from models.aggregates.tables import Hole, Tables
-from schemas import facts, tables
-from schemas.facts import STATES, Entry
+from schemas.state import facts, tables
+from schemas.state.facts import STATES, Entry
 
 PARTITIONS = 3
 BAD = (math.nan, math.inf, -math.inf, -0.1, 1.1)

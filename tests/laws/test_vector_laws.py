@@ -14,9 +14,9 @@ from models.release.person import Encoder, Finder, person_vector
 from models.release.release import NO_SPACE, Space
 from schemas import event as events
 from schemas import keys
-from schemas import vector as vectors
 from schemas.actions import ACTIONS
 from schemas.identity import item_hash
+from schemas.state import vector as vectors
 from tests.laws.world import T0, Memory, Record, action, fold_log, log_of, person
 
 NAMES = [a.name for a in ACTIONS]

@@ -19,7 +19,8 @@ from models.reference.dedupe import Window
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Sums
-from schemas import facts, keys
+from schemas import keys
+from schemas.state import facts
 from tests.laws.test_fold_laws import build as actions
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
 from tests.laws.test_outcome_laws import busy

@@ -11,10 +11,11 @@ from flows.people.fold import PeopleFold
 from models.aggregates.tables import Tables
 from models.release.person import Encoder
 from schemas import event as events
-from schemas import facts, keys
+from schemas import keys
 from schemas.event import Assigned, Served
-from schemas.fence import Fence
-from schemas.write import Write
+from schemas.state import facts
+from schemas.state.fence import Fence
+from schemas.state.write import Write
 
 T0 = 1_760_000_000_000
 DAY = 86_400_000

@@ -19,8 +19,8 @@ from infra.local.plan import python_path
 from infra.local.supervisor import Program, Supervisor, last_line
 from infra.local.system import System, running
 from infra.store import client as store
-from schemas import fence as fences
 from schemas import keys
+from schemas.state import fence as fences
 from tests.waits import until
 
 SECONDS: Final = 3.0

@@ -25,8 +25,9 @@ from infra.store import client as store
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events
-from schemas import fence, keys
+from schemas import keys
 from schemas.identity import partition_of
+from schemas.state import fence
 from schemas.topics import EVENTS
 from tests.flows.faults import traffic, whole_log
 

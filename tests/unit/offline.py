@@ -13,8 +13,8 @@ from infra.log import Batch, OffTheLog
 from infra.settings import Settings
 from schemas import event as events
 from schemas.event import Link, Preferences
-from schemas.fence import Fence
 from schemas.identity import partition_of
+from schemas.state.fence import Fence
 from tests.laws.world import T0, action, assigned, person, served
 
 PARTITIONS = 2

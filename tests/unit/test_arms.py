@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from river import proba, stats
 
 from models.aggregates.arms import CLICKED, SERVED, Arm, Arms, arm, arm_key, credible
-from schemas import facts
-from schemas.facts import STATES
 from schemas.identity import category_hash, item_hash
-from schemas.tables import ARM, ARM_KEY
+from schemas.state import facts
+from schemas.state.facts import STATES
+from schemas.state.tables import ARM, ARM_KEY
 
 HOME = category_hash("home")
 DISPLAYED, CONVERTED = STATES.index("displayed"), STATES.index("converted")

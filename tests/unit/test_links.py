@@ -22,8 +22,8 @@ from models.outcomes.join import (
 from models.outcomes.open_slates import Account, Mark, Outcome, decode, encode
 from schemas import event as events
 from schemas import keys
-from schemas import links as stored
 from schemas.event import Link, Linking, Merge
+from schemas.state import links as stored
 from tests.laws.world import T0, action, fold_log, log_of, person, served, u64s
 
 CLICKED, CONVERTED = 2, 3

@@ -21,7 +21,7 @@ from models.outcomes.join import (
     serve,
 )
 from models.outcomes.open_slates import Account, Outcome, decode, encode
-from schemas.facts import STATES
+from schemas.state.facts import STATES
 
 SERVED, DISPLAYED, CLICKED, CONVERTED = range(len(STATES))
 T = 1_760_000_000_000

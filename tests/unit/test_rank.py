@@ -14,7 +14,7 @@ from schemas.control import Recipe
 from schemas.event import Preferences
 from schemas.identity import item_hash
 from schemas.item import Item
-from schemas.tables import NEIGHBOUR, WINDOWS
+from schemas.state.tables import NEIGHBOUR, WINDOWS
 from serving.decide.case import Ask, Case, World
 from serving.decide.columns import COLUMNS, NAMES, SMALL
 from serving.decide.person import NOBODY, Person

@@ -18,11 +18,11 @@ from models.aggregates.moments import Moments
 from models.experiments.metrics import METRICS
 from models.experiments.ratio import lift, ratio
 from models.experiments.readout import readout
-from schemas import facts
 from schemas.control import Experiment, Variant
-from schemas.facts import STATES
 from schemas.identity import category_hash
 from schemas.readout import Readout, decode
+from schemas.state import facts
+from schemas.state.facts import STATES
 
 AB = Experiment(
     placement="home", variants=(Variant(name="a", share=0.5), Variant(name="b", share=0.5))

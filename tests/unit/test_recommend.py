@@ -19,8 +19,8 @@ from schemas.control import Exploration, Fatigue, Filter, Recipe
 from schemas.event import Preferences
 from schemas.identity import item_hash
 from schemas.item import Item
-from schemas.tables import NEIGHBOUR, WINDOWS
-from schemas.vector import Vector
+from schemas.state.tables import NEIGHBOUR, WINDOWS
+from schemas.state.vector import Vector
 from serving.decide.arrange import HEAD, cap
 from serving.decide.case import Ask, Case, World
 from serving.decide.decide import decide

@@ -25,7 +25,7 @@ from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Marks, Sums
 from schemas import event as events
-from schemas.fence import Fence
+from schemas.state.fence import Fence
 from tests.laws.world import T0, action, person
 
 

@@ -30,11 +30,12 @@ from models.features.registry import ForeignRow
 from models.outcomes import open_slates
 from models.outcomes.open_slates import Account, Slate, Unit
 from schemas import event as events
-from schemas import facts, keys
+from schemas import keys
 from schemas.event import Merge
-from schemas.facts import Entry
-from schemas.fence import Fence
 from schemas.identity import partition_of
+from schemas.state import facts
+from schemas.state.facts import Entry
+from schemas.state.fence import Fence
 from schemas.version import OtherVersion, current
 from tests.unit import fixed_log
 from tests.unit.fixed_log import START
@@ -118,7 +119,7 @@ def test_facts(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
         "facts",
         f"{people.VERSION}.{facts.VERSION}",
         digest(map(facts.encode, entries)),
-        "flows.people.fold.VERSION where they mean something else, schemas.facts.VERSION where they"
+        "flows.people.fold.VERSION where they mean something else, schemas.state.facts.VERSION where they"
         " lie otherwise",
     )
 

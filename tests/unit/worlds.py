@@ -17,7 +17,7 @@ from schemas.control import Recipe
 from schemas.event import Preferences
 from schemas.identity import category_hash, item_hash
 from schemas.item import Item
-from schemas.tables import ARM, ARM_KEY, NEIGHBOUR, WINDOWS, Meta, Published
+from schemas.state.tables import ARM, ARM_KEY, NEIGHBOUR, WINDOWS, Meta, Published
 from serving.decide import offline
 from serving.decide.case import World
 from serving.decide.columns import COLUMNS

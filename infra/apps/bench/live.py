@@ -23,8 +23,9 @@ from infra.datasets.movielens import Catalogue
 from infra.local import system as supervise
 from infra.local.system import System
 from infra.store import client as store
-from schemas import fence as fences
-from schemas import keys, tables
+from schemas import keys
+from schemas.state import fence as fences
+from schemas.state import tables
 
 SHARE: Final = 0.8
 """Of the history, by time: what the demo imports before its first read."""

@@ -19,9 +19,10 @@ from infra.local.supervisor import Supervisor
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import fence as fences
-from schemas import keys, tables
+from schemas import keys
 from schemas.flows import GENERATIONAL
+from schemas.state import fence as fences
+from schemas.state import tables
 from schemas.topics import EVENTS
 
 FLOWS: Final = tuple(reversed(GENERATIONAL))

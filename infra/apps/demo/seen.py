@@ -27,7 +27,7 @@ class Tally:
 
     @property
     def states(self) -> dict[str, int]:
-        """As experiments count them (`schemas.facts.STATES`)."""
+        """As experiments count them (`schemas.state.facts.STATES`)."""
         return {
             "served": self.served,
             "displayed": self.displayed,

@@ -25,7 +25,7 @@ def arms_held(client: redis.Redis, arms: bytes, item_id: str) -> list[dict[str, 
 
     from models.aggregates.arms import arm
     from schemas.identity import item_hash
-    from schemas.tables import ARM_KEY
+    from schemas.state.tables import ARM_KEY
 
     item = item_hash(item_id).to_bytes(8, "little")
     pattern = b"????" + b"".join(b"\\" + bytes([it]) if it in _GLOB else bytes([it]) for it in item)

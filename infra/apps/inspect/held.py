@@ -37,8 +37,9 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     from models.features.affinity import affinity
     from models.features.registry import read_row
     from models.features.ring import recent
-    from schemas import fence, identity, keys, links
+    from schemas import identity, keys
     from schemas.actions import ACTIONS
+    from schemas.state import fence, links
 
     partition = identity.partition_of(person.encode(), settings.partitions)
     names = (keys.row, keys.seen, keys.hidden, keys.preferences, keys.link)
@@ -97,7 +98,8 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     from infra.store import client as store
     from infra.store import generation
     from models.aggregates.popularity import HALF_LIVES
-    from schemas import identity, keys, tables
+    from schemas import identity, keys
+    from schemas.state import tables
 
     field = identity.item_hash(item_id).to_bytes(8, "little")
     partition = identity.partition_of(item_id.encode(), settings.partitions)

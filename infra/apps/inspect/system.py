@@ -57,8 +57,9 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
     from infra.kafka.offsets import offsets
     from infra.store import client as store
     from infra.store import generation
-    from schemas import fence, keys
+    from schemas import keys
     from schemas.flows import FOLDS
+    from schemas.state import fence
 
     ends = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
     rows: list[dict[str, Any]] = []
@@ -95,7 +96,8 @@ def _paused(settings: Settings) -> list[dict[str, Any]]:
 def _tables(settings: Settings) -> dict[str, Any] | None:
     from infra.store import client as store
     from infra.store import generation
-    from schemas import keys, tables
+    from schemas import keys
+    from schemas.state import tables
 
     with store.connect(settings) as client:
         stored = client.get(keys.tables(generation.live(client)).meta)

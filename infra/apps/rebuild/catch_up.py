@@ -18,8 +18,9 @@ from infra.local.plan import FRESHET, child_environment
 from infra.local.supervisor import last_line
 from infra.settings import Settings
 from infra.store.client import Client
-from schemas import keys, tables
+from schemas import keys
 from schemas.flows import REBUILT
+from schemas.state import tables
 from schemas.topics import EVENTS
 
 NEAR: Final = 500

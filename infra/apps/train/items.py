@@ -14,8 +14,8 @@ from models.release import content
 from models.release.release import rows_of
 from models.training import vectors
 from models.training.vectors import Learnt, Pairs, Visits
-from schemas.facts import Actions
 from schemas.identity import item_hash
+from schemas.state.facts import Actions
 
 MOST_VISITS: Final = 1_000
 """Of one person, the latest: what somebody did before tells nothing new."""

@@ -18,7 +18,7 @@ from infra.settings import Settings
 from models.evaluation.ranking import Lists, Ranks
 from models.release.release import RANKED, Release
 from schemas.control import Recipe
-from schemas.facts import Actions
+from schemas.state.facts import Actions
 from serving.decide import offline
 from serving.decide.case import WEIGHTS, Ask, Case, World
 from serving.decide.columns import COLUMNS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from schemas.fence import Fence
+from schemas.state.fence import Fence
 
 
 @dataclass(frozen=True)
