@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -21,26 +24,56 @@ from infra.local.system import System, running
 from infra.settings import Settings
 from infra.store import client as store
 from schemas.topics import TOPICS
-from tests import cluster
+from tests import cluster, order
+
+# no deadline: it would be that of a quiet machine
+hypothesis.settings.register_profile("ci", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("all", max_examples=200, deadline=None)
+hypothesis.settings.load_profile("all" if os.environ.get("ALL") else "ci")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--redis",
-        choices=("single", "cluster"),
-        default="single",
-        help="What `redis_url` names: one server, or a cluster of three.",
-    )
+def pytest_configure() -> None:
+    """What tests start and interrupt must be told: also where a shell had this process ignore SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)  # what is executed does not inherit a handler
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> order.Groups | None:
+    return order.Groups(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: order.place(item.nodeid))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `on_cluster` that asks for Redis is in the slow suite once more, on a cluster."""
+    marked = metafunc.definition.get_closest_marker("on_cluster")
+    if marked and "redis_kind" in metafunc.fixturenames:
+        kinds = ["single", pytest.param("cluster", marks=pytest.mark.check)]
+        metafunc.parametrize("redis_kind", kinds, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def redis_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """Its address: as the product starts it; or a cluster, for --redis=cluster."""
-    if request.config.getoption("--redis") == "cluster":
-        yield request.getfixturevalue("redis_cluster").url
-        return
+def redis_kind(request: pytest.FixtureRequest) -> str:
+    """What `redis_url` names: a "single" server, or a "cluster" of three."""
+    return getattr(request, "param", "single")
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_kind: str, request: pytest.FixtureRequest) -> str:
+    """Its address. Both kinds, once started, run until the session ends."""
+    if redis_kind == "cluster":
+        found: cluster.Cluster = request.getfixturevalue("redis_cluster")
+        return found.url
+    single: str = request.getfixturevalue("redis_single")
+    return single
+
+
+@pytest.fixture(scope="session")
+def redis_single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server as the product starts it."""
     directory, port = tmp_path_factory.mktemp("redis"), services.free_port()
     url = f"redis://{services.HOST}:{port}/0"
     log = directory / "log"
@@ -81,8 +114,9 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def broker(broker_server: str) -> str:
-    """``host:port`` of an embedded broker, without Freshet's topics where the module begins."""
+def broker(broker_server: str, redis_kind: str) -> str:
+    """``host:port`` of an embedded broker, without Freshet's topics where the module begins, for each kind
+    of Redis."""
     _delete_topics(Settings(kafka_bootstrap=broker_server))
     return broker_server
 
@@ -104,11 +138,11 @@ def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def system(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    redis_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
-    """A whole `freshet up`, shared by the tests of a module; on the cluster, for --redis=cluster."""
+    """A whole `freshet up`, shared by the tests of a module; on the cluster, where `redis_kind` says so."""
     yours = {}
-    if request.config.getoption("--redis") == "cluster":
+    if redis_kind == "cluster":
         yours["REDIS_URL"] = request.getfixturevalue("redis_url")
     with running(tmp_path_factory.mktemp("system"), environment=yours) as up:
         yield up

@@ -66,9 +66,17 @@ class ForkServer(Launcher):
     """Forks `python -m …` commands from a process that has imported `modules`; others it starts plainly.
 
     Use it in one thread; what it starts are children of this process. `close` ends the fork server alone.
+    One that does not answer in `seconds` is given up, and another one begun.
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        modules: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._seconds = seconds
         self._modules, self._environment, self._log = modules, {**environment, **_QUIET}, log
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -119,7 +127,7 @@ class ForkServer(Launcher):
 
     def _ask(self, order: Order) -> Forked:
         assert self._channel
-        self._channel.settimeout(ANSWER_SECONDS)
+        self._channel.settimeout(self._seconds)
         self._channel.send(msgspec.json.encode(order))
         return Forked(int(self._channel.recv(64)))
 

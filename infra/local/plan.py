@@ -21,6 +21,7 @@ FRESHET: Final = (sys.executable, "-m", "infra.cli")
 PRELOAD: Final = ("infra.cli.preload",)
 PRELOAD_PEOPLE: Final = ("infra.cli.run", "flows.people.dataflow")
 """What `infra.local.forkserver` imports for all processes, and for those of `people` alone."""
+KEEPER: Final = "lake-keeper"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def programs(plan: Plan) -> list[Program]:
         listed.append(Program("redis", command, ready=answers))
     listed.append(Program("setup", [*FRESHET, "setup"], [it.name for it in listed], once=True))
     for name, command in _flows(settings, plan.flow_workers):
-        listed.append(Program(name, command, ["setup"], beats=True, environment=_own(plan, name)))
+        own, killed = _own(plan, name), name == KEEPER
+        listed.append(Program(name, command, ["setup"], beats=True, environment=own, killed=killed))
     for name in _serving(plan.workers):
         ready = lambda: services.http_answers(plan.url)  # noqa: E731
         serve = [*FRESHET, "serve"]
@@ -198,7 +200,7 @@ def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
             yield flow.name, [*FRESHET, "flows", "run", flow.name]
     if settings.lake_keep_seconds:
         every = f"{settings.lake_keep_seconds:g}"
-        yield "lake-keeper", [*FRESHET, "lake", "keep", "--every", every]
+        yield KEEPER, [*FRESHET, "lake", "keep", "--every", every]
     if settings.verify_seconds:
         yield "verify", [*FRESHET, "verify", "--every", f"{settings.verify_seconds:g}"]
 

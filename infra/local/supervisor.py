@@ -42,7 +42,8 @@ State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
 class Program:
     """`ready` tells when dependents may start (None: once it runs); `once`: it ends by itself, and
     exit 0 is what dependents wait for. `environment`: its own variables, beside everybody's. `beats`: it
-    gives signs of life (`infra.heartbeat`)."""
+    gives signs of life (`infra.heartbeat`). `killed`: it is ended by SIGKILL, since it may end anywhere, and
+    makes way for others, so that on a busy machine it would have no time to end by itself."""
 
     name: str
     command: Sequence[str]
@@ -51,6 +52,7 @@ class Program:
     once: bool = False
     beats: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    killed: bool = False
 
 
 @dataclass
@@ -178,14 +180,14 @@ class Supervisor:
 
     def _stop(self, children: Sequence[Child], grace: float) -> None:
         for child in children:
-            _signal(child, signal.SIGTERM)
+            _signal(child, signal.SIGKILL if child.program.killed else signal.SIGTERM)
         until = time.monotonic() + grace
         while any(_alive(child) for child in children):
             if self.hurry or time.monotonic() > until:
                 break
             time.sleep(0.01)
         for child in children:
-            if _alive(child) and not self.hurry:
+            if _alive(child) and not (self.hurry or child.program.killed):
                 self.report(f"{child.program.name} did not stop within {grace:g} s: killed")
             _end(child)
 

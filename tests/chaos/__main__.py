@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.chaos.report import Run, table, write
 from tests.chaos.run import Options, run
+from tests.chaos.schedule import SLOT_SECONDS
 
 
 def main() -> int:
@@ -16,7 +17,8 @@ def main() -> int:
     arguments = _arguments()
     first = arguments.seed if arguments.seed is not None else random.randrange(10**6)
     directory: Path = arguments.directory.resolve()
-    options = Options(arguments.seconds, arguments.rate, arguments.broker == "kafka")
+    apache = arguments.broker == "kafka"
+    options = Options(arguments.seconds, arguments.rate, apache, arguments.slot)
     runs: list[Run] = []
     for seed in range(first, first + arguments.runs):
         made = run(seed, directory / str(seed), options, lambda line: print(line, flush=True))
@@ -33,6 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=45.0, help="of traffic, each run")
+    parser.add_argument("--slot", type=float, default=SLOT_SECONDS, help="from fault to fault, s")
     parser.add_argument("--rate", type=float, default=2000.0, help="events a second")
     parser.add_argument("--seed", type=int, help="of the first run  [default: any]")
     parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")

@@ -20,7 +20,7 @@ from tests.chaos.crowd import ITEMS, Crowd, item
 from tests.chaos.faults import Conductor
 from tests.chaos.poison import Poisoner
 from tests.chaos.report import Run
-from tests.chaos.schedule import schedule
+from tests.chaos.schedule import SLOT_SECONDS, schedule
 from tests.chaos.sender import JSON, Sender
 from tests.chaos.told import told
 from tests.chaos.watch import Watch
@@ -33,11 +33,12 @@ DOUBLED: Final = ("doubled", "links_merged_twice")
 
 
 class Options(NamedTuple):
-    """`rate`: events a second, all senders together."""
+    """`rate`: events a second, all senders together; `slot`: seconds from one fault to the next."""
 
     seconds: float = 45.0
     rate: float = 2000.0
     apache: bool = False
+    slot: float = SLOT_SECONDS
 
 
 def run(
@@ -79,7 +80,7 @@ def _live(system: World, made: Run, options: Options, say: Callable[[str], None]
             thread.start()
         rnd = random.Random(f"moments {made.seed}")
         conductor = Conductor(system, watch, senders, poisoner, options.rate, rnd)
-        for fault in schedule(made.seed, options.seconds):
+        for fault in schedule(made.seed, options.seconds, options.slot):
             felt = conductor.conduct(fault, began)
             made.faults.append(felt)
             back = "NEVER" if felt.recovery_s is None else f"after {felt.recovery_s:.2f} s"

@@ -1,7 +1,8 @@
 """Which faults a run goes through, and when: a pure function of its seed.
 
 Every kind is one entry of `KINDS`. Their order is shuffled once for each three seeds in a row (0 to 2, 3
-to 5, …), and those three share it among them: so three runs of 45 s together go through every kind.
+to 5, …), and those three share it among them: so three runs of 45 s together go through every kind. With a
+slot of `SHORT_SLOT_SECONDS` one run does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ LEAD_SECONDS: Final = 4.0
 """Of traffic alone, before the first fault."""
 SLOT_SECONDS: Final = 4.5
 """From the start of one fault to that of the next; longer where the system has not recovered yet."""
+SHORT_SLOT_SECONDS: Final = 1.5
 SHARE: Final = 3
 """So many seeds in a row cover every kind."""
 
@@ -62,11 +64,11 @@ KINDS: Final = (
 )
 
 
-def schedule(seed: int, seconds: float = 45.0) -> list[Fault]:
-    """The faults of a run of so many seconds, in order."""
+def schedule(seed: int, seconds: float = 45.0, slot: float = SLOT_SECONDS) -> list[Fault]:
+    """The faults of a run of so many seconds, in order, one each `slot` seconds."""
     kinds = list(KINDS)
     random.Random(f"faults {seed // SHARE}").shuffle(kinds)
     each = -(-len(kinds) // SHARE)
-    first, count = seed % SHARE * each, max(1, int((seconds - LEAD_SECONDS) // SLOT_SECONDS))
+    first, count = seed % SHARE * each, max(1, int((seconds - LEAD_SECONDS) // slot))
     chosen = [kinds[(first + n) % len(kinds)] for n in range(count)]
-    return [Fault(kind, LEAD_SECONDS + n * SLOT_SECONDS) for n, kind in enumerate(chosen)]
+    return [Fault(kind, LEAD_SECONDS + n * slot) for n, kind in enumerate(chosen)]

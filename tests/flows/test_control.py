@@ -20,6 +20,8 @@ from schemas import dead_letter, keys
 from schemas.control import Held
 from schemas.topics import CONTROL, DEAD_LETTERS
 
+pytestmark = pytest.mark.on_cluster
+
 OLD, NEW, MISSING = "2026-11-23.9", "2026-11-23.10", "2026-11-24.1"
 HALVES = [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]
 RUN = {"placement": "home", "variants": HALVES}

@@ -18,7 +18,7 @@ from schemas.state import fence as fences
 from schemas.topics import EVENTS
 from tests.flows.faults import produce, spawn, traffic, wait
 
-pytestmark = [pytest.mark.check, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(90)]
 
 
 def test_a_topic_made_anew_is_told_from_the_one_before(settings: Settings, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from tests.flows.faults import Flow, spawn, whole_log
 from tests.laws.test_commit_laws import linked_log
 from tests.laws.world import T0, action, assigned, fold_log, person, served
 
+pytestmark = pytest.mark.on_cluster
+
 SENT = [(0, n, 1) for n in range(5, 10)]
 
 

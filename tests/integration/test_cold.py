@@ -43,6 +43,8 @@ from tests.integration.http import serving
 from tests.integration.test_scrape import flow, own_port
 from tests.laws.world import T0, action
 
+pytestmark = pytest.mark.on_cluster
+
 HELD = (*keys.MOVES, b"h", b"p", b"l", b"dd")
 FOREVER = 1 << 52
 

@@ -19,6 +19,8 @@ from schemas.topics import CONTROL
 from tests.flows.faults import spawn
 from tests.integration.http import Answer, Server, serving
 
+pytestmark = pytest.mark.on_cluster
+
 RELEASES = ("2026-11-23.1", "2026-11-23.2")
 HALVES: list[dict[str, Any]] = [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]
 

@@ -24,6 +24,8 @@ from tests.integration.http import serving
 from tests.integration.shops import ITEMS, LISTS, Shop
 from tests.unit import worlds
 
+pytestmark = pytest.mark.on_cluster
+
 HALVES = (Variant(name="a", share=0.5), Variant(name="b", share=0.5))
 
 

@@ -26,6 +26,8 @@ from tests.integration.http import serving
 from tests.integration.shops import Shop, fill, logged, opened
 from tests.unit.worlds import NOW
 
+pytestmark = pytest.mark.on_cluster
+
 
 @pytest.fixture(scope="module")
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:

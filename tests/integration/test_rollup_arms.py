@@ -41,6 +41,8 @@ from serving.world.catalogue import ItemTable
 from serving.world.tables import Tables
 from tests.integration.loop import AB, NONE, TWO_PEOPLE, append, entry, put_experiment
 
+pytestmark = pytest.mark.on_cluster
+
 CLICKED = Arm(2, 0, 1, 1, 0, 2.0, 0.5)
 """i1 at home after `TWO_PEOPLE`."""
 

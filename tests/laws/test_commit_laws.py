@@ -46,6 +46,8 @@ from tests.laws.world import (
     u64s,
 )
 
+pytestmark = pytest.mark.on_cluster
+
 TOPIC = TopicInfo("topic-1", 4)
 
 

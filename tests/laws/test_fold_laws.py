@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.dedupe import BUCKETS, Deduper
@@ -285,7 +285,3 @@ def test_law_3_the_same_log_twice_gives_the_same_bytes() -> None:
     one, other = fold_log(log, [13]), fold_log(log, [13])
     assert one.state() == other.state()
     assert one.streams == other.streams
-
-
-settings.register_profile("laws", max_examples=60, deadline=None)
-settings.load_profile("laws")

@@ -1,4 +1,4 @@
-"""The demo, whole, on a small made-up audience."""
+"""The demo on a small made-up audience, which is three times as large with ALL=1."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ from infra.terminal.text import console
 from schemas.event import Action
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
-LIMIT = 1_500
-SAMPLE = 80
-PEOPLE = 20
+SIZE = 3 if os.environ.get("ALL") else 1
+LIMIT = 1_500 * SIZE
+SAMPLE = 80 * SIZE
+PEOPLE = 20 * SIZE
+SECONDS = 4 * SIZE
 
 
 def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
@@ -141,7 +143,7 @@ def _movielens(folder: Path) -> Path:
 
 def _demo(directory: Path, data: Path, people: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "infra.cli", "demo", "--sample", "20"]
-    command += ["--population", str(people), "--seconds", "4"]
+    command += ["--population", str(people), "--seconds", str(SECONDS)]
     command += ["--data", str(data), "--data-dir", str(directory / "demo")]
     return subprocess.run(
         command,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.forkserver import ANSWER_SECONDS
 from infra.local.plan import PRELOAD, ROOT, child_environment
 from infra.local.supervisor import last_line
 from infra.settings import Settings
@@ -27,8 +28,9 @@ import json, sys
 from pathlib import Path
 from infra.local.forkserver import ForkServer, Forked
 
-folder, environment, modules = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
-server = ForkServer(modules, environment, folder / "forkserver.log")
+folder, environment = Path(sys.argv[1]), json.loads(sys.argv[2])
+seconds, modules = float(sys.argv[3]), sys.argv[4:]
+server = ForkServer(modules, environment, folder / "forkserver.log", seconds)
 children = {}
 print("begun", flush=True)
 for line in sys.stdin:
@@ -69,7 +71,7 @@ sys.exit(7)
 
 
 class Keeper:
-    def __init__(self, folder: Path, *modules: str) -> None:
+    def __init__(self, folder: Path, *modules: str, seconds: float = ANSWER_SECONDS) -> None:
         (folder / "child_of_a_test.py").write_text(textwrap.dedent(CHILD))
         (folder / "starts_a_thread.py").write_text(
             "import threading, time\nthreading.Thread(target=time.sleep, args=[600], daemon=True).start()\n"
@@ -79,8 +81,9 @@ class Keeper:
             **child_environment(Settings()),
             "PYTHONPATH": f"{ROOT}:{folder}",
         }
+        options = [str(folder), json.dumps(self.environment), str(seconds)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", KEEPER, str(folder), json.dumps(self.environment), *modules],
+            [sys.executable, "-c", KEEPER, *options, *modules],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,8 +127,8 @@ Keep = Callable[..., Keeper]
 def keep(tmp_path: Path) -> Iterator[Keep]:
     kept: list[Keeper] = []
 
-    def make(*modules: str) -> Keeper:
-        kept.append(Keeper(tmp_path, *modules))
+    def make(*modules: str, **more: float) -> Keeper:
+        kept.append(Keeper(tmp_path, *modules, **more))
         return kept[-1]
 
     yield make
@@ -179,7 +182,7 @@ def test_what_it_forked_outlives_the_fork_server_and_another_one_comes(keep: Kee
 
 
 def test_a_stopped_fork_server_is_not_waited_for(keep: Keep) -> None:
-    keeper = keep("xml.dom")
+    keeper = keep("xml.dom", seconds=0.2)
     keeper.await_ready()
     os.kill(keeper.ask("server"), signal.SIGSTOP)
     pid, forked = keeper.spawn("a")

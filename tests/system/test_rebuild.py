@@ -27,7 +27,7 @@ from schemas import keys
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, told_json
 
-pytestmark = [pytest.mark.check, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(180)]
 GAP_SECONDS = 5.0
 
 

@@ -161,6 +161,15 @@ def test_what_ignores_sigterm_is_killed_with_its_children(supervise: Make, tmp_p
     until(gone, 10)
 
 
+def test_what_may_end_anywhere_is_killed_and_no_word_is_lost_about_it(supervise: Make) -> None:
+    lines: list[str] = []
+    supervisor = supervise(Program("mule", python(STUBBORN), killed=True), report=lines.append)
+    child = supervisor.children["mule"]
+    ticking(supervisor, lambda: last_line(child.log) == "at work")
+    supervisor.stop(grace=0.0)
+    assert (child.state, lines) == ("stopped", [])
+
+
 def test_hurry_does_not_wait_for_the_grace(supervise: Make) -> None:
     supervisor = supervise(Program("mule", python(STUBBORN)))
     child = supervisor.children["mule"]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.schedule import KINDS, LEAD_SECONDS, SHARE, SLOT_SECONDS, schedule
+from tests.chaos.schedule import (
+    KINDS,
+    LEAD_SECONDS,
+    SHARE,
+    SHORT_SLOT_SECONDS,
+    SLOT_SECONDS,
+    schedule,
+)
 
 SEEDS = st.integers(0, 10**9)
 
@@ -16,6 +23,13 @@ def test_three_seeds_in_a_row_cover_every_kind_in_45_s(seed: int) -> None:
     runs = [schedule(first + n) for n in range(SHARE)]
     assert {fault.kind for run in runs for fault in run} == set(KINDS)
     assert all(run[-1].at + run[-1].kind.lasts <= 45 for run in runs)
+
+
+@given(SEEDS)
+def test_with_short_slots_one_run_of_45_s_covers_every_kind(seed: int) -> None:
+    run = schedule(seed, slot=SHORT_SLOT_SECONDS)
+    assert {fault.kind for fault in run} == set(KINDS)
+    assert run[-1].at + SHORT_SLOT_SECONDS <= 45
 
 
 @given(SEEDS, st.floats(1, 600))
