@@ -13,6 +13,7 @@ from infra.settings import Settings
 from infra.store import client as store
 from schemas import keys
 from schemas.control import CURRENT, Body, Change, Current, Held, Subject
+from schemas.state import fence
 from schemas.topics import CONTROL
 
 SECONDS: Final = 15.0
@@ -51,19 +52,25 @@ def publish(
         before = _held(client, name)
         version = before.version if before else 0
         text = msgspec.json.encode(body)
-        _send(settings, subject, identifier, version, text, reason)
+        offset = _send(settings, subject, identifier, version, text, reason)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
+            folded = _folded(client)  # first: what stands then is at least what the fold made of it
             held = _held(client, name)
             if held is not None and held.version > version:
                 if held.version == version + 1 and held.body.encode() == text:
                     return held
                 raise NotTaken(f"{name}: another change came first")
+            if folded > offset:
+                raise NotTaken(f"{name}: refused (`freshet tail dead-letters` says why)")
             time.sleep(0.02)
-    raise NotTaken(
-        f"{name}: it does not stand after {SECONDS:g} s: refused (`freshet tail dead-letters` says why),"
-        " or the flow `control` is down"
-    )
+    raise NotTaken(f"{name}: it does not stand after {SECONDS:g} s: the flow `control` is down")
+
+
+def _folded(client: Any) -> int:
+    """The offset up to which `control` has folded its log."""
+    held = client.get(keys.fence("control", 0))
+    return fence.decode(held).offset if held else 0
 
 
 def _held(client: Any, name: str) -> Held | None:
@@ -73,7 +80,8 @@ def _held(client: Any, name: str) -> Held | None:
 
 def _send(
     settings: Settings, subject: Subject, identifier: str, version: int, body: bytes, reason: str
-) -> None:
+) -> int:
+    """Its offset."""
     change = Change(
         subject=subject,
         id=identifier,
@@ -87,6 +95,7 @@ def _send(
     try:
         key = f"{subject}:{identifier}".encode()
         value = msgspec.json.encode(change)
-        producer.send(CONTROL.name, key=key, value=value, partition=0).get(SECONDS)
+        sent = producer.send(CONTROL.name, key=key, value=value, partition=0).get(SECONDS)
+        return int(sent.offset)
     finally:
         producer.close()
