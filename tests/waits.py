@@ -17,7 +17,18 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 def alive(pid: int) -> bool:
     """Whether that process runs: one that ended and was not reaped does not."""
+    return _stat(pid)[0] not in ("", "Z")
+
+
+def members(group: int) -> list[int]:
+    """The processes of a process group that run."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if alive(pid) and _stat(pid)[2] == str(group)]
+
+
+def _stat(pid: int) -> list[str]:
+    """Its state, its parent, its process group …, as proc(5) has it; "" each where there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return [""] * 3

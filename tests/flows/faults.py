@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kafka import TopicPartition
+from tests.started import Started, start
 
 from flows.verify.run import verify
 from infra.kafka import client as kafka
 from infra.kafka.reader import Topics
-from infra.local.launcher import die_with_parent
 from infra.settings import Settings, to_environment
 from infra.store import client as store
 from infra.store import generation
@@ -54,15 +51,9 @@ class Flow:
             self.start()
 
 
-def spawn(settings: Settings, name: str, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "flows", "run", name],
-            env={**os.environ, **to_environment(settings), "OPENBLAS_NUM_THREADS": "1"},
-            stdout=output,
-            stderr=output,
-            preexec_fn=die_with_parent(),
-        )
+def spawn(settings: Settings, name: str, log: Path) -> Started:
+    command = ("infra.cli", "flows", "run", name)
+    return start(*command, environment=to_environment(settings), log=log)
 
 
 def traffic(n: int, people: int, rnd: random.Random) -> list[events.Action]:

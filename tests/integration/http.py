@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
+from tests.started import start
 
 from infra.kafka import client as kafka
 from infra.local import services
@@ -37,19 +36,13 @@ class Answer(NamedTuple):
 
 
 class Server:
-    """`python -m serving.server`, its log in a file."""
+    """`freshet serve`, its log in a file."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self.settings = settings
         self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "serving.server"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **to_environment(settings)},
-            )
+        log.write_bytes(b"")
+        self.process = start("infra.cli", "serve", environment=to_environment(settings), log=log)
 
     def wait(self) -> None:
         """Until it takes requests."""

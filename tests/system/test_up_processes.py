@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.supervisor import Program, Supervisor, last_line
-from tests.waits import alive, until
+from tests.waits import alive, members, until
 
 SLEEPER = "import time; print('at work', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -150,15 +150,7 @@ def test_what_ignores_sigterm_is_killed_with_its_children(supervise: Make, tmp_p
     assert group
     supervisor.stop(grace=0.2)
     assert lines == ["mule did not stop within 0.2 s: killed"]
-
-    def gone() -> bool:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        return False
-
-    until(gone, 10)
+    until(lambda: not members(group), 10)
 
 
 def test_what_may_end_anywhere_is_killed_and_no_word_is_lost_about_it(supervise: Make) -> None:
