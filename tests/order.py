@@ -10,21 +10,24 @@ APACHE: Final = "the contract on Apache Kafka"
 """One node of it starts in seconds, and a worker keeps it for all tests that ask for it."""
 LONGEST: Final = (
     "tests/chaos/test_chaos.py",
-    APACHE,
-    "tests/integration/test_edge_spool.py",
     "tests/system/test_train.py",
-    "tests/system/test_demo.py",
     "tests/system/test_rebuild.py",
+    "tests/integration/test_edge_spool.py",
+    "tests/system/test_demo.py",
     "tests/unit/test_recipes.py",
-    "tests/system/test_up.py",
-    "tests/integration/test_verify.py",
-    "tests/integration/test_verify_shortened.py",
-    "tests/system/test_cli.py",
-    "tests/unit/test_train.py",
+    "tests/flows/test_relay.py",
     "tests/unit/test_house.py",
+    "tests/integration/test_verify.py",
     "tests/integration/test_lake_flow.py",
+    "tests/flows/test_people_faults.py",
+    APACHE,
+    "tests/system/test_up.py",
+    "tests/contract/test_disk.py",
+    "tests/integration/test_snapshots.py",
+    "tests/integration/test_verify_shortened.py",
     "tests/integration/test_cold.py",
-    "tests/laws/test_lake_laws.py",
+    "tests/unit/test_train.py",
+    "tests/system/test_cli.py",
 )
 """They begin first, so that the workers end together."""
 
