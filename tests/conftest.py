@@ -38,6 +38,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, lambda *_: None)  # what is executed does not inherit a handler
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> order.Groups | None:
     return order.Groups(config, log) if config.getoption("dist") == "loadfile" else None
 

@@ -18,6 +18,7 @@ from schemas import keys
 from schemas.export import json_schemas
 from schemas.flows import BY_NAME
 from schemas.topics import TOPICS
+from tests import order
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "models", "infra", "flows", "serving")
@@ -124,3 +125,8 @@ def test_every_topic_has_a_key_writers_readers_and_a_retention() -> None:
 def test_every_key_is_rebuilt_from_a_topic() -> None:
     names = {topic.name for topic in TOPICS}
     assert all(key.rebuilt_from in names and key.what for key in keys.KEYS)
+
+
+def test_the_files_of_tests_that_begin_first_are_there() -> None:
+    missing = [it for it in order.LONGEST if it != order.APACHE and not (ROOT / it).is_file()]
+    assert missing == []
