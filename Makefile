@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys;
 BIN := .venv/bin
 SETUP := .venv/.ready
 LOAD := .freshet/bin/load
-# two at a time, a file each, the longest first (tests/order.py; JOBS=0: in this process)
+# two at a time, a file each, the longest first (tests/support/order.py; JOBS=0: in this process)
 PYTEST = $(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 export OPENBLAS_NUM_THREADS := 1
 # hundreds of processes are started: each would compile what it imports, and pytest each file of tests

@@ -24,7 +24,7 @@ from infra.local.system import System, running
 from infra.settings import Settings
 from infra.store import client as store
 from schemas.topics import TOPICS
-from tests import cluster, order
+from tests.support import cluster, order
 
 # no deadline: it would be that of a quiet machine
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None)

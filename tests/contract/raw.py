@@ -18,7 +18,7 @@ from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from tests.waits import until
+from tests.support.waits import until
 
 SECONDS: Final = 10.0
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from kafka import TopicPartition
-from tests.started import Started, start
 
 from flows.verify.run import verify
 from infra.kafka import client as kafka
@@ -26,6 +25,7 @@ from schemas.state import fence as fences
 from schemas.state import tables
 from schemas.topics import EVENTS
 from tests.laws.world import action
+from tests.support.started import Started, start
 
 POISON = b'{"kind":"action","event_id":'
 

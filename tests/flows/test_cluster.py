@@ -12,9 +12,9 @@ from redis.crc import key_slot
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import keys
-from tests.cluster import NODES, Cluster
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
+from tests.support.cluster import NODES, Cluster
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(120)]
 EVENTS_SENT = 6_000

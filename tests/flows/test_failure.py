@@ -20,7 +20,7 @@ from infra.store import client as store
 from schemas import keys
 from schemas.state import fence as fences
 from tests.flows.faults import Flow, produce, traffic
-from tests.waits import until
+from tests.support.waits import until
 
 
 class Numbers(StatefulSourcePartition[int, None]):

@@ -24,7 +24,7 @@ from schemas.state import fence
 from schemas.topics import EVENTS
 from tests.flows.faults import POISON
 from tests.laws.world import action
-from tests.unit.test_telemetry import samples
+from tests.unit.infra.test_telemetry import samples
 
 LIMIT = 50
 

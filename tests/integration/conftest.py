@@ -8,8 +8,8 @@ import pytest
 
 from infra.kafka import client as kafka
 from infra.settings import Settings
-from tests.integration.http import Server, serving
-from tests.integration.outage import Broker
+from tests.support.http import Server, serving
+from tests.support.outage import Broker
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from infra.store import client as store
 from schemas import keys
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS
-from tests import lakes
-from tests.lakes import DAY
+from tests.support import lakes
+from tests.support.lakes import DAY
 
 END: Final = 40
 INFO: Final = TopicInfo("topic", 4)

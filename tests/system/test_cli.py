@@ -21,7 +21,7 @@ from infra.datasets import generated, movielens
 from infra.local.plan import ROOT
 from infra.local.system import System
 from infra.terminal.text import table
-from tests.waits import until
+from tests.support.waits import until
 
 BARE = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL", "FRESHET_DATA_DIR"}
 

@@ -18,7 +18,7 @@ from infra.local.forkserver import ANSWER_SECONDS
 from infra.local.plan import PRELOAD, ROOT, child_environment
 from infra.local.supervisor import last_line
 from infra.settings import Settings
-from tests.waits import alive, until
+from tests.support.waits import alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
 

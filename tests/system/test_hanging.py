@@ -21,7 +21,7 @@ from infra.local.system import System, running
 from infra.store import client as store
 from schemas import keys
 from schemas.state import fence as fences
-from tests.waits import until
+from tests.support.waits import until
 
 SECONDS: Final = 3.0
 """Of patience; the least that there may be."""

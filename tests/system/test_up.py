@@ -20,7 +20,7 @@ from infra.local import home, services
 from infra.local.plan import FRESHET, ROOT
 from infra.local.system import System, running
 from schemas.flows import BY_NAME
-from tests.waits import alive, until
+from tests.support.waits import alive, until
 
 FLOWS = list(BY_NAME)
 NAMES = ["broker", "redis", "setup", *FLOWS, "lake-keeper"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.supervisor import Program, Supervisor, last_line
-from tests.waits import alive, members, until
+from tests.support.waits import alive, members, until
 
 SLEEPER = "import time; print('at work', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"

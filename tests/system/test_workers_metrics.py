@@ -22,7 +22,7 @@ from infra.local import services
 from infra.local.home import TARGETS
 from infra.local.launcher import die_with_parent
 from infra.settings import Settings, to_environment
-from tests.waits import until
+from tests.support.waits import until
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(120)]
 

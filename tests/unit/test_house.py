@@ -18,7 +18,7 @@ from schemas import keys
 from schemas.export import json_schemas
 from schemas.flows import BY_NAME
 from schemas.topics import TOPICS
-from tests import order
+from tests.support import order
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "models", "infra", "flows", "serving")

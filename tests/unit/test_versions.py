@@ -37,8 +37,8 @@ from schemas.state import facts
 from schemas.state.facts import Entry
 from schemas.state.fence import Fence
 from schemas.version import OtherVersion, current
-from tests.unit import fixed_log
-from tests.unit.fixed_log import START
+from tests.support import fixed_log
+from tests.support.fixed_log import START
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "folds.json"
 EVENTS, PARTITIONS, BATCH = 900, 2, 60

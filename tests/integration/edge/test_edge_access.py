@@ -1,0 +1,121 @@
+"""Who is let in: every route has a scope, and a token guards all of them but health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.settings import BadSetting, Settings, from_environment
+from serving.app import create
+from serving.http import openapi
+from serving.http.guard import OPEN, SCOPES, Guarded, guarded_router, needs
+from tests.support.http import Server, serving
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    return create(Settings())
+
+
+def test_every_route_declares_a_scope(app: FastAPI) -> None:
+    assert app.routes
+    for route in app.routes:
+        assert isinstance(route, Guarded), route
+        assert route.scope in SCOPES or route.path.startswith("/health/"), route.path
+
+
+def test_a_route_without_a_scope_cannot_be_registered() -> None:
+    async def handler(request: Request) -> Response:
+        return Response()
+
+    with pytest.raises(TypeError, match="scope"):
+        guarded_router().get("/x")(handler)
+    with pytest.raises(ValueError, match="no scope"):
+        needs("everything")(handler)
+
+
+def test_every_route_is_described(app: FastAPI) -> None:
+    told = openapi.describe(app)
+    schemas = told["components"]["schemas"]
+    for route in app.routes:
+        assert isinstance(route, Guarded)
+        for method in route.methods or ():
+            operation = told["paths"][route.path_format][method.lower()]
+            name = (method, route.path)
+            assert operation["summary"], name
+            assert operation["x-scope"] == route.scope, name
+            assert (operation["security"] == []) == (route.scope == OPEN), name
+            assert any(status.startswith("2") for status in operation["responses"]), name
+            assert "HTTPValidationError" not in str(operation), name
+            names = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
+            assert names == set(route.param_convertors), name
+    references = set(_references(told))
+    assert references
+    assert references <= {f"#/components/schemas/{name}" for name in schemas}
+
+
+def _references(node: object) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for value in node.values() for found in _references(value)]
+    if isinstance(node, list):
+        return [found for value in node for found in _references(value)]
+    return []
+
+
+@pytest.fixture(scope="module")
+def guarded(edge: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A second process, with a token."""
+    settings = msgspec.structs.replace(edge.settings, token="s3cret", host="127.0.0.1")
+    with serving(settings, tmp_path_factory.mktemp("guarded") / "log") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer é"]
+)
+def test_a_token_guards_every_route_but_health(
+    guarded: Server, app: FastAPI, header: str | None
+) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    for route in app.routes:
+        assert isinstance(route, Guarded)
+        path = route.path_format.replace("{", "").replace("}", "")
+        for method in route.methods or ():
+            answer = guarded.ask(method, path, b"{}", headers)
+            if route.scope == OPEN:
+                assert answer.status in (200, 503), path
+                continue
+            assert (answer.status, answer.json["code"]) == (401, "unauthorized"), path
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_token_opens(guarded: Server) -> None:
+    event = {"user_id": "u1", "item_id": "i1", "action": "view"}
+    for scheme in ("Bearer", "bearer"):
+        headers = {"Authorization": f"{scheme} s3cret"}
+        assert guarded.ask("POST", "/v1/events", event, headers).status == 202
+        assert guarded.ask("GET", "/openapi.json", headers=headers).status == 200
+
+
+def test_without_a_token_other_sites_are_kept_out(edge: Server) -> None:
+    event = {"user_id": "u1", "item_id": "i1", "action": "view"}
+    for site, status in (("cross-site", 403), ("same-origin", 202), ("none", 202)):
+        assert edge.ask("POST", "/v1/events", event, {"Sec-Fetch-Site": site}).status == status
+
+
+def test_without_a_token_only_loopback_listens() -> None:
+    assert Settings().bind == "127.0.0.1"
+    assert Settings(token="t").bind == "0.0.0.0"
+    with pytest.raises(BadSetting, match="FRESHET_TOKEN"):
+        from_environment({"FRESHET_HOST": "0.0.0.0"})
+
+
+def test_no_key_or_token_in_the_log(guarded: Server) -> None:
+    assert "s3cret" not in Path(guarded.log).read_text()

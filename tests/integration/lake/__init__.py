@@ -1,0 +1,1 @@
+"""The lake, snapshots, the cold tier."""

@@ -1,0 +1,396 @@
+"""The cold tier: who is not seen for long moves to the lake and comes back byte for byte, and no fold
+can tell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from redis.crc import key_slot
+from rich.console import Console
+
+from flows.kit.commit import Fenced
+from flows.kit.source import Reader
+from flows.people import cold as tier
+from flows.people import dataflow, steps
+from flows.rebuild import generations
+from flows.rebuild import partition as rebuild_partition
+from flows.verify.run import verify
+from infra.cli.main import cli
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.lake import cold as objects
+from infra.lake import store as lakes
+from infra.local import services
+from infra.settings import Settings, signing_key, to_environment
+from infra.store import client as store
+from infra.store.client import Client
+from infra.terminal.progress import Said
+from schemas import event as events
+from schemas import keys
+from schemas.identity import partition_of, pseudonym
+from schemas.state import cold, fence
+from schemas.topics import EVENTS
+from tests.flows.faults import traffic
+from tests.flows.slates import with_slates
+from tests.integration.operate.test_scrape import flow, own_port
+from tests.laws.world import T0, action
+from tests.support.cluster import NODES, Cluster
+from tests.support.http import serving
+
+pytestmark = pytest.mark.on_cluster
+
+HELD = (*keys.MOVES, b"h", b"p", b"l", b"dd")
+FOREVER = 1 << 52
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks for a sweep before each of its steps, not once a second."""
+    monkeypatch.setattr(tier, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(tier, "SLICE", 40)
+
+
+def say(settings: Settings, made: Sequence[events.Event]) -> None:
+    producer = kafka.producer(settings, linger_ms=20)
+    for event in made:
+        key = event.person.encode()
+        p = partition_of(key, settings.partitions)
+        producer.send(EVENTS.name, key=key, value=events.encode(event), partition=p)
+    producer.flush()
+    producer.close()
+
+
+def crowd(n: int = 3000, seed: int = 3) -> list[events.Event]:
+    rnd = random.Random(seed)
+    made = with_slates(traffic(n, 150, rnd), rnd)
+    one = made[0].person
+    told = events.Preferences(event_id="p", person=one, received_at=T0, hidden_items=("i9",))
+    return [*made, told]
+
+
+def open_worker(settings: Settings) -> dataflow.People:
+    return dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+
+
+def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
+    """To the log's end, by hand: a worker whose caches go on from batch to batch."""
+    reader = worker.reader
+    for p in worker.partitions:
+        while reader.position[p] < reader.end[p]:
+            if (batch := reader.next(p)) is not None:
+                before_each(p)
+                good = worker.dead_letters(steps.decode(batch))
+                worker.commit(worker.fold(worker.dedupe(good)))
+
+
+def ask(client: Client, partition: int, before: int = FOREVER) -> str:
+    asked = cold.Ask(f"{random.random()}", before)
+    client.set(keys.cold_asked(partition), cold.encode(asked))
+    return asked.id
+
+
+def sweep(client: Client, worker: dataflow.People, before: int = FOREVER) -> None:
+    for p in worker.partitions:
+        asked = ask(client, p, before)
+        while cold.decode(client.get(keys.cold(p))).done != asked:
+            worker.between(p)
+
+
+def like(client: Client, pattern: str | bytes) -> dict[bytes, bytes]:
+    """Keys of this pattern, and what they hold, of every server."""
+    names = sorted(set(client.scan_iter(match=pattern, count=1000)))
+    return dict(zip(names, store.mget(client, names), strict=True))
+
+
+def held(client: Client) -> dict[bytes, bytes]:
+    """All that is held of people, and the ids seen."""
+    return {k: v for prefix in HELD for k, v in like(client, prefix + b":*").items()}
+
+
+def there(settings: Settings, partition: int) -> set[str]:
+    """Objects of a partition."""
+    return {it.name for it in lakes.of(settings).list(objects.folder(partition, 0))}
+
+
+def named(client: Client, partition: int) -> set[str]:
+    return {name.decode() for name in like(client, keys.tombstone(partition, "*")).values()}
+
+
+def bring_all_back(client: Client, worker: dataflow.People) -> None:
+    for p in worker.partitions:
+        names = like(client, keys.tombstone(p, "*"))
+        worker.tiers[p].warm([name.rpartition(b":")[2].decode() for name in names])
+
+
+def test_everything_per_person_moves_or_is_said_to_stay() -> None:
+    of_people = {
+        key.pattern.partition(":")[0]
+        for key in keys.KEYS
+        if key.owner == "people" and key.pattern.endswith(":{*}:*")
+    }
+    assert {it.encode() for it in of_people} - set(HELD) == {b"t"}
+
+
+def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings) -> None:
+    say(settings, crowd())
+    worker = open_worker(settings)
+    with store.connect(settings) as client:
+        drive(worker)
+        before, fences = held(client), like(client, "f:*:people")
+        sweep(client, worker)
+        left = held(client)
+        assert {name.partition(b":")[0] for name in left} <= {b"h", b"p", b"l", b"dd"}
+        cold_now = sum(cold.decode(client.get(keys.cold(p))).people for p in worker.partitions)
+        gone = like(client, "t:*")
+        assert cold_now == len(gone) == len({k for k in before if k[:2] == b"u:"}) > 50
+        assert like(client, "f:*:people") == fences, "no record was folded"
+        told = verify(settings, Topics(settings), sums=False)
+        assert told.mismatches == []
+        assert told.people_checked > 50
+        bring_all_back(client, worker)
+        assert held(client) == before
+        assert like(client, "t:*") == {}
+        assert [cold.decode(client.get(keys.cold(p))).people for p in worker.partitions] == [0] * 4
+    worker.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fold_cannot_tell_whoever_is_cold_meanwhile(settings: Settings, seed: int) -> None:
+    """Sweeps of whom not, at any point of the log, under a worker whose caches go on."""
+    rnd = random.Random(seed)
+    say(settings, crowd(seed=seed))
+    settings = msgspec.structs.replace(settings, batch=60)
+    with store.connect(settings) as client:
+        worker = open_worker(settings)
+        drive(worker)
+        worker.close()
+        plain = held(client)
+        client.flushall()
+        worker = open_worker(settings)
+        moved = 0
+
+        def meanwhile(p: int) -> None:
+            nonlocal moved
+            moved += len(like(client, keys.tombstone(p, "*")))
+            if rnd.random() < 0.5:
+                ask(client, p, T0 + rnd.randrange(3_000_000))
+
+        drive(worker, meanwhile)
+        bring_all_back(client, worker)
+        worker.close()
+        assert moved > 100
+        assert held(client) == plain
+
+
+def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(settings, crowd(500))
+    worker = open_worker(settings)
+    with store.connect(settings) as client:
+        drive(worker)
+        before = held(client)
+        lake, folder = lakes.of(settings), objects.folder(0, 0)
+        orphans = {
+            objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}}),
+            f"{folder}/cut.parquet",
+        }
+        lake.put(f"{folder}/cut.parquet", b"PAR1")
+        assert held(client) == before
+        sweep(client, worker)
+        assert orphans < there(settings, 0), "somebody may be about to name it"
+        monkeypatch.setattr(objects, "GRACE_SECONDS", -1.0)
+        sweep(client, worker)
+        assert there(settings, 0) == named(client, 0)
+        bring_all_back(client, worker)
+        assert held(client) == before
+    worker.close()
+
+
+def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
+    settings: Settings, redis_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves from a node that was not scanned yet to one that was."""
+    settings = msgspec.structs.replace(settings, redis_url=redis_cluster.url)
+    with store.connect(settings) as client:
+        client.flushall()
+        say(settings, crowd(500))
+        worker = open_worker(settings)
+        drive(worker)
+        before = held(client)
+        sweep(client, worker)
+        slot, ports = key_slot(keys.cold(0)), redis_cluster.ports
+        source = ports.index(client.get_node_from_key(keys.cold(0)).port)
+        target, scans = (source + 1) % NODES, iter(["rows", "impressions", "tombstones"])
+
+        def servers(_: Client) -> Iterator[Client]:
+            yield redis_cluster.nodes[target]
+            if next(scans) == "tombstones":
+                redis_cluster.move(slot, source, target)
+            yield redis_cluster.nodes[source]
+
+        monkeypatch.setattr(objects, "GRACE_SECONDS", -1.0)
+        with monkeypatch.context() as scanning:
+            scanning.setattr(store, "servers", servers)
+            asked = ask(client, 0)
+            while cold.decode(client.get(keys.cold(0))).done != asked:
+                worker.between(0)
+        assert there(settings, 0) == named(client, 0) != set()
+        bring_all_back(client, worker)
+        assert held(client) == before
+    worker.close()
+
+
+def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
+    say(settings, crowd(300))
+    worker = open_worker(settings)
+    with store.connect(settings) as client:
+        drive(worker)
+        zombie = open_worker(settings)
+        say(settings, [action(9000, 7)])
+        (p,) = {partition_of(action(9000, 7).person.encode(), 4)}
+        fresh = open_worker(settings)
+        drive(fresh)
+        before = held(client)
+        ask(client, p)
+        with pytest.raises(Fenced):
+            zombie.between(p)
+        assert held(client) == before
+        assert like(client, "t:*") == {}
+        fresh.close()
+        zombie.close()
+    worker.close()
+
+
+@pytest.mark.parametrize("harm", ["missing", "torn", "other"])
+def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
+    settings: Settings, harm: str
+) -> None:
+    say(settings, [action(1, 7)])
+    worker = open_worker(settings)
+    (p,) = {partition_of(action(1, 7).person.encode(), 4)}
+    with store.connect(settings) as client:
+        drive(worker)
+        sweep(client, worker)
+        name = client.get(keys.tombstone(p, action(1, 7).person)).decode()
+        path = Path(lakes.of(settings).path(name))
+        if harm == "missing":
+            path.unlink()
+        elif harm == "torn":
+            path.write_bytes(path.read_bytes()[:100])
+        else:
+            other = objects.put(settings, p, 0, 0, {"b" * 32: {b"u": b"x"}})
+            Path(lakes.of(settings).path(other)).rename(path)
+        with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
+            worker.tiers[p].warm([action(1, 7).person])
+        assert client.get(keys.tombstone(p, action(1, 7).person)) == name.encode()
+    worker.close()
+
+
+def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> None:
+    lake = lakes.of(settings)
+    for generation in (0, 1, 10):
+        objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
+    with store.connect(settings) as client:
+        client.hset(keys.GENERATIONS, "1", "kept")
+        client.set(keys.row(2, "a" * 32, 1), b"x")
+        with pytest.raises(ValueError, match="is live"):
+            generations.drop(client, settings, 0)
+        assert generations.drop(client, settings, 1) == 1
+        assert not client.hexists(keys.GENERATIONS, "1")
+    left = {it.name.split("/")[1] for it in lake.list("cold")}
+    assert left == {"generation=0", "generation=10"}
+
+
+def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> None:
+    say(settings, [action(1, 7)])
+    worker = open_worker(settings)
+    who = action(1, 7).person
+    (p,) = {partition_of(who.encode(), 4)}
+    with store.connect(settings) as client:
+        drive(worker)
+        sweep(client, worker)
+        client.set(keys.row(p, who), b"newer")
+        worker.tiers[p].warm([who])
+        assert client.get(keys.row(p, who)) == b"newer"
+        assert like(client, "t:*") == {}
+    worker.close()
+
+
+def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_not_of_people(
+    settings: Settings,
+) -> None:
+    say(settings, crowd(500))
+    worker = open_worker(settings)
+    with store.connect(settings) as client:
+        drive(worker)
+        before = held(client)
+        sweep(client, worker)
+        client.hset(keys.items(1), "i1", b"{}")
+        rest = {it for it in client.scan_iter() if not it.startswith((b"t:{1}", b"tn:{1}"))}
+        told = rebuild_partition.rebuild(client, settings, 1, Said(Console(quiet=True)))
+        mine = {name for name in before if b":{1}:" in name}
+        assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
+        assert told["written"] > 10
+        assert like(client, keys.tombstone(1, "*")) == {}
+        assert rest <= {*client.scan_iter()}
+    worker.close()
+
+
+def test_a_lake_that_takes_nothing_ends_the_sweep_and_not_the_flow(settings: Settings) -> None:
+    say(settings, [action(1, 7)])
+    (settings.data_dir).mkdir(parents=True, exist_ok=True)
+    (settings.data_dir / "lake").write_text("not a folder")
+    worker = open_worker(settings)
+    with store.connect(settings) as client:
+        drive(worker)
+        before = held(client)
+        for p in worker.partitions:
+            ask(client, p)
+            worker.between(p)
+        assert held(client) == before
+    worker.close()
+
+
+@pytest.mark.check
+def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = own_port(settings)
+    ann = pseudonym(*signing_key(settings), "ann")
+    made = [action(n, item=f"i{n}", person=ann) for n in range(5)]
+    say(settings, made)
+    p = partition_of(ann.encode(), settings.partitions)
+    runner = CliRunner(env=to_environment(settings))
+    with (
+        store.connect(settings) as client,
+        flow(settings, "people", tmp_path / "flow.log"),
+        serving(msgspec.structs.replace(settings, metrics_port=0), tmp_path / "log") as server,
+    ):
+
+        def stands() -> int:
+            stored = client.get(keys.fence("people", p))
+            return fence.decode(stored).offset if stored else 0
+
+        services.wait_until(lambda: stands() == 5, 20, "it is not folded")
+        before = held(client)
+        assert server.ask("PUT", "/v1/items/i1", {"title": "A film"}).status == 202
+        done = runner.invoke(cli, ["cold", "sweep", "--days", "30"])
+        assert done.output == "1 people are cold now\n", done.output
+        told = server.ask("GET", "/v1/recommendations?user_id=ann").json
+        assert told["freshness"]["stale"]
+        assert told["freshness"]["last_event_at"] is None
+        say(settings, [events.Served(person=ann, slate_id="s", placement="home", received_at=T0,
+                                     items=("i1",))])  # fmt: skip
+        services.wait_until(lambda: stands() >= 6, 20, "it is not folded")
+        told = server.ask("GET", "/v1/recommendations?user_id=ann").json
+        assert not told["freshness"]["stale"]
+        assert told["freshness"]["last_event_at"] is not None
+        assert client.get(keys.row(p, ann)) == before[keys.row(p, ann)]
+        assert "0" in runner.invoke(cli, ["cold", "status"]).output

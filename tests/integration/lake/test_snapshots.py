@@ -1,0 +1,234 @@
+"""Snapshots beside the running flows: what they hold is what Redis holds at the same offsets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from moto.server import ThreadedMotoServer
+
+from flows.kit.run import run as run_flow
+from flows.kit.source import Reader
+from flows.people import dataflow
+from flows.relay.dataflow import Relay
+from flows.rollup.tables import Rollup
+from flows.snapshots import files, make, read
+from infra.cli.main import cli
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.settings import Settings, to_environment
+from infra.store import client as store
+from models.aggregates.tables import Tables
+from schemas import event as events
+from schemas import keys
+from schemas.identity import partition_of
+from schemas.snapshot import Snapshot
+from schemas.topics import EVENTS
+from tests.laws.world import T0
+from tests.support.offline import POISON, crowd
+from tests.unit.flows.test_snapshots import assert_same_sums
+
+
+def say(settings: Settings, made: list[events.Event], first_at: int = T0) -> None:
+    """One record a second, and some poison."""
+    producer = kafka.producer(settings)
+    for n, event in enumerate(made):
+        key = event.person.encode()
+        partition = partition_of(key, settings.partitions)
+        values = [events.encode(event), *([POISON] if n % 100 == 50 else [])]
+        for value in values:
+            producer.send(
+                EVENTS.name,
+                key=key,
+                value=value,
+                partition=partition,
+                timestamp_ms=first_at + 1000 * n,
+            )
+    producer.flush()
+    producer.close()
+
+
+def fold(settings: Settings) -> None:
+    """Runs `people` up to the log's end, the relay until nothing waits, and the same again for that."""
+    sent = 1
+    while sent:
+        worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
+        try:
+            run_flow(dataflow.dataflow(worker))
+        finally:
+            worker.close()
+        with store.connect(settings) as client:
+            relay = Relay(settings, client)
+            sent = relay.step()
+            relay.close()
+
+
+def ends(settings: Settings) -> list[int]:
+    log = Topics(settings)
+    return [log.bounds(EVENTS.name, p)[1] for p in range(settings.partitions)]
+
+
+def in_redis(client: Any, partition: int) -> dict[bytes, bytes]:
+    """Every string of the partition but its fence."""
+    names = [
+        name
+        for kind in keys.of_partition("people", partition)
+        for name in client.scan_iter(match=kind, count=1000)
+        if client.type(name) == b"string" and not name.startswith((b"f:", b"v:"))
+    ]
+    return dict(zip(names, client.mget(names), strict=True))
+
+
+def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
+    with store.connect(settings) as client:
+        rollup = Rollup(client, settings)
+        rollup.catch_up(10)
+        assert_same_sums(read.tables(settings, made), rollup.tables)
+        for p in range(settings.partitions):
+            fence, state, received = read.load(settings, made, p)
+            stored = client.get(keys.fence("people", p))
+            assert stored is not None
+            assert msgspec.msgpack.decode(stored)[:5] == list(msgspec.structs.astuple(fence))[:5]
+            assert received == client.hgetall(keys.received(p))
+            held = in_redis(client, p)
+            assert set(state) == set(held)
+            assert state == held
+
+
+@pytest.mark.check
+def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings) -> None:
+    say(settings, crowd(700))
+    fold(settings)
+    first = make.make(settings, Topics(settings), ends(settings))
+    assert_as_in_redis(settings, first)
+    assert [len(read.outbox(settings, first, p)) for p in range(4)] == [0] * 4
+
+    say(settings, crowd(400, seed=5), T0 + 5_000_000)
+    fold(settings)
+    second = make.make(settings, Topics(settings), ends(settings), first)
+    assert_as_in_redis(settings, second)
+    assert read.latest(settings) == second
+    assert sum(p.dead_letters for p in second.partitions) == 7 + 4
+
+
+def test_a_topic_that_was_made_anew_has_no_snapshot(settings: Settings) -> None:
+    say(settings, crowd(50))
+    made = make.make(settings, Topics(settings), ends(settings))
+    admin = kafka.admin(settings)
+    admin.delete_topics([EVENTS.name])
+    admin.close()
+    kafka.ensure_topics(settings)
+    assert read.latest(settings) is None
+    with pytest.raises(files.ForeignSnapshot, match=r"its topic id is .* was made anew"):
+        read.find(settings, made.id)
+
+
+# -- the command ----------------------------------------------------------------------------
+
+
+def freshet(settings: Settings, *arguments: str, code: int = 0) -> Result:
+    runner = CliRunner(env=to_environment(settings))
+    done = runner.invoke(cli, ["snapshot", *arguments], prog_name="freshet")
+    assert done.exit_code == code, done.output
+    return done
+
+
+def told(settings: Settings, *arguments: str) -> Any:
+    return json.loads(freshet(settings, *arguments, "--json").stdout)
+
+
+@pytest.mark.check
+def test_make_list_show_and_prune(settings: Settings) -> None:
+    say(settings, crowd(300))
+    there = ends(settings)
+    first = told(settings, "make", "--until", ",".join(str(end // 2) for end in there))
+    assert first["offsets"] == [end // 2 for end in there]
+    assert "/s" in freshet(settings, "make").output  # says how fast
+    second = told(settings, "list")[0]
+    assert (second["base"], second["offsets"]) == (first["id"], there)
+    assert told(settings, "make") == {
+        k: v for k, v in second.items() if k != "state"
+    }  # nothing new
+    third = told(settings, "make", "--from", "beginning")
+    assert (third["base"], third["events"]) == ("", second["events"])
+    assert told(settings, "show", third["id"])["id"] == third["id"]
+    assert {it["state"] for it in told(settings, "list")} == {"ready"}
+
+    freshet(settings, "prune", "--keep", "2")
+    assert len(told(settings, "list")) == 2
+    left = told(settings, "list")[1]["id"]
+    folder = settings.data_dir / "lake" / "snapshots" / left
+    (folder / "tables.npz").unlink()
+    assert "tables.npz is missing" in freshet(settings, "show", left, code=1).output
+    (folder / "manifest.json").unlink()
+    assert f"stays: snapshot {left}: it has no manifest" in freshet(settings, "prune").output
+    freshet(settings, "remove", left)
+    assert [it["id"] for it in told(settings, "list")] == [third["id"]]
+    assert "there is no snapshot of that name" in freshet(settings, "show", left, code=1).output
+
+
+@pytest.mark.check
+def test_until_a_time_holds_just_what_was_written_before_it(settings: Settings) -> None:
+    say(settings, crowd(200))
+    at = T0 + 120_000
+    found = told(settings, "make", "--until", "2025-10-09T08:55:20Z")
+    assert at == 1_760_000_120_000
+    log = Topics(settings)
+    for p, offset in enumerate(found["offsets"]):
+        stamps = [s for it in log.read(EVENTS.name, p, 0, ends(settings)[p]) for s in it.stamps]
+        assert offset == sum(stamp < at for stamp in stamps)
+        assert 0 < offset < len(stamps)
+    # from the snapshot on, not from the beginning
+    later = told(settings, "make", "--until", "2025-10-09T08:56:00Z")
+    assert later["base"] == found["id"]
+    for text, why in (
+        ("1,2", "has 2 offsets, events has 4 partitions"),
+        ("1,2,3,999999", "beyond the log of partition 3"),
+        ("yesterday", "takes an offset of each partition"),
+    ):
+        assert why in freshet(settings, "make", "--until", text, code=2).output
+    back = freshet(settings, "make", "--from", later["id"], "--until", "1,1,1,1", code=1).output
+    assert "until is 1 in partition 0" in back
+
+
+# -- in a bucket ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of moto's S3 endpoint, as `lake_url` takes it."""
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        where = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=where, region_name="us-east-1").create_bucket(
+            Bucket="freshet"
+        )
+        yield f"s3://freshet/lake?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    finally:
+        server.stop()
+
+
+@pytest.mark.check
+def test_a_snapshot_in_a_bucket(settings: Settings, bucket: str, tmp_path: Path) -> None:
+    away = msgspec.structs.replace(settings, lake_url=bucket)
+    say(settings, crowd(200))
+    here = make.make(settings, Topics(settings), ends(settings))
+    first = make.make(away, Topics(away), [end // 2 for end in ends(away)])
+    there = make.make(away, Topics(away), ends(away), read.latest(away))
+    assert there.base == first.id
+    for p in range(settings.partitions):
+        assert read.load(away, there, p) == read.load(settings, here, p)
+    assert isinstance(read.tables(away, there), Tables)
+    read.remove(away, there.id)
+    assert read.latest(away) == first

@@ -1,0 +1,178 @@
+"""How far the flows are behind: told by whoever is asked, also where the flow cannot tell it itself."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.apps.inspect.scrape import read
+from infra.kafka import client as kafka
+from infra.local import services
+from infra.settings import Settings
+from infra.store import client as store
+from schemas import keys
+from schemas.state import fence
+from schemas.state.fence import Fence
+from schemas.topics import EVENTS
+from serving.state.lag import LATE
+from tests.integration.operate.test_scrape import flow, own_port, scraped, value
+from tests.support.http import Server, serving
+from tests.support.outage import Broker
+
+
+def fill(settings: Settings, partition: int, n: int) -> None:
+    producer = kafka.producer(settings, linger_ms=20)
+    for _ in range(n):
+        producer.send(EVENTS.name, value=b"{", key=b"k", partition=partition)
+    producer.flush()
+    producer.close()
+
+
+def stand(settings: Settings, partition: int, offset: int, **more: bytes) -> None:
+    with store.connect(settings) as client:
+        held = Fence("t", settings.partitions, offset, 1000, 2, 1000)
+        client.set(keys.fence("people", partition), fence.encode(held))
+        for name, stored in more.items():
+            client.set(getattr(keys, name)("people", partition), stored)
+
+
+def stands(server: Server, partition: int) -> dict[str, Any]:
+    told = server.ask("GET", "/v1/status").json["stands"]
+    (found,) = [it for it in told if (it["flow"], it["partition"]) == ("people", partition)]
+    return dict(found)
+
+
+def degraded(server: Server) -> dict[str, str]:
+    """Code by part, of a server that is ready."""
+    answer = server.ask("GET", "/health/ready")
+    assert answer.status == 200, answer.body
+    told = answer.json["degraded"]
+    assert server.ask("GET", "/v1/status").json["ready"].keys() == answer.json["parts"].keys()
+    return {it["part"]: it["code"] for it in told}
+
+
+def fresh(server: Server, user: str) -> dict[str, Any]:
+    return dict(server.ask("GET", f"/v1/recommendations?user_id={user}").json["freshness"])
+
+
+def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """No flow runs at all, so none could say so."""
+    settings = msgspec.structs.replace(settings, port=0)
+    with serving(settings, tmp_path / "log") as server:
+        for p in range(settings.partitions):
+            fill(settings, p, LATE + 1)
+            stand(settings, p, 1)
+        services.wait_until(lambda: stands(server, 0)["lag"] == LATE, 10, "it is not told")
+        assert not fresh(server, "ann")["stale"]
+        for p in range(settings.partitions):
+            fill(settings, p, 1)
+        services.wait_until(lambda: fresh(server, "ann")["stale"], 10, "it is not stale")
+        told = stands(server, 3)
+        services.wait_until(
+            lambda: degraded(server).get("flow_people") in ("behind", "hangs"), 10, "it is not told"
+        )
+        assert (told["position"], told["end"], told["lag"]) == ("3:0", LATE + 2, LATE + 1)
+        samples = read(server.ask("GET", "/metrics").body.decode())
+        behind = {"flow": "people", "partition": "2"}
+        assert value(samples, "freshet_behind_records", **behind) == LATE + 1
+        for p in range(settings.partitions):
+            stand(settings, p, LATE + 2)
+        assert not fresh(server, "ann")["stale"], "as soon as it is folded"
+
+
+@pytest.mark.parametrize("name", ["people", "catalogue"])
+def test_a_flow_that_hangs_is_told_of_and_takes_no_server_out(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
+    """It runs, and folds nothing of what comes: all servers answer without what it should have folded."""
+    settings = own_port(settings)
+    part = f"flow_{name}"
+    worker = msgspec.structs.replace(settings, metrics_port=services.free_port())
+    with (
+        serving(settings, tmp_path / "log") as server,
+        flow(worker, name, tmp_path / "flow.log") as process,
+    ):
+        say(server, 1)
+        services.wait_until(lambda: folded(server, name), 20, "it is not folded")
+        process.send_signal(signal.SIGSTOP)
+        try:
+            say(server, 2)
+            services.wait_until(
+                lambda: degraded(server).get(part) == "hangs", 60, "nobody says that it hangs"
+            )
+            samples = read(server.ask("GET", "/metrics").body.decode())
+            assert value(samples, "freshet_ready", part=part) == 0
+            status = server.ask("GET", "/v1/status").json
+            assert part in {it["part"] for it in status["degraded"]}
+            assert not status["ready"][part]
+            assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
+        finally:
+            process.send_signal(signal.SIGCONT)
+        services.wait_until(lambda: part not in degraded(server), 20, "it is still told")
+
+
+def say(server: Server, n: int) -> None:
+    event = {"user_id": "u1", "item_id": "i1", "action": "view", "event_id": f"e{n}"}
+    for method, path, body in (("POST", "/v1/events", event), ("PUT", "/v1/items/i1", {})):
+        assert server.ask(method, path, body).json["durable"] == "broker"
+
+
+def folded(server: Server, flow: str) -> bool:
+    told = server.ask("GET", "/v1/status").json["stands"] or ()
+    its = [it for it in told if it["flow"] == flow]
+    return sum(it["end"] or 0 for it in its) > 0 == sum(it["lag"] or 0 for it in its)
+
+
+def test_a_status_tells_what_poison_has_paused(settings: Settings, tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(settings, port=0)
+    stand(settings, 1, 500, poison=b"%d" % settings.poison_limit)
+    with serving(settings, tmp_path / "log") as server:
+        services.wait_until(lambda: stands(server, 1)["paused"], 10, "it is not told")
+        assert not stands(server, 0)["paused"]
+        assert degraded(server)["flow_people"] == "paused"
+        stand(settings, 1, 500, accepted=b"500")
+        services.wait_until(lambda: not stands(server, 1)["paused"], 10, "it is still told")
+        assert "flow_people" not in degraded(server)
+
+
+def test_without_the_broker_nobody_knows_and_no_gauge_shows_a_good_value(
+    own: Settings, broker_of_my_own: Broker, tmp_path: Path
+) -> None:
+    with store.connect(own) as client:
+        client.flushall()
+    own = own_port(own)
+    here = {"flow": "catalogue", "partition": "0"}
+    with flow(own, "catalogue", tmp_path / "flow.log"):
+        assert value(scraped(own), "freshet_flow_lag", **here) == 0
+        broker_of_my_own.kill()
+        services.wait_until(
+            lambda: math.isnan(value(scraped(own), "freshet_flow_lag", **here)), 15, "it is frozen"
+        )
+
+
+@pytest.mark.parametrize("held", [None, Fence("t", 4, 3, 0, 2)])
+def test_a_partition_that_was_never_folded_is_behind_by_all_of_it(
+    settings: Settings, held: Fence | None
+) -> None:
+    import asyncio
+
+    from serving.metrics import Metrics
+    from serving.state.generation import Generation
+    from serving.state.lag import Lag
+
+    async def late() -> bool:
+        client = store.connect_async(settings)
+        lag = Lag(settings, client, Generation(client), Metrics())
+        lag._ends = {(EVENTS.name, 0): LATE + (held.offset if held else 0) + 1}
+        found = lag.late(0, held)
+        await client.aclose()
+        return found
+
+    assert asyncio.run(late())

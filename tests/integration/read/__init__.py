@@ -1,0 +1,1 @@
+"""What is read over HTTP, and what stands behind it."""

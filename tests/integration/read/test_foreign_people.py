@@ -1,0 +1,212 @@
+"""What is stored about people by another version: readiness, log and metrics say so, and an answer comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from infra.apps.inspect.scrape import Samples, read, total
+from infra.local import services
+from infra.settings import Settings, signing_key
+from infra.store import client as store
+from models.features.registry import ROW, VERSION, pack_rows
+from schemas import keys
+from schemas.alphabet import Pseudonym
+from schemas.identity import partition_of, pseudonym
+from schemas.state import tables
+from serving.world.tables import NOTHING
+from tests.integration.operate.test_scrape import value
+from tests.support.http import Server, serving
+from tests.support.worlds import NOW
+
+KNOWN, FOREIGN = VERSION, VERSION + 1
+WHAT_IT_SAYS = f"is of version {FOREIGN}, this Freshet reads version {VERSION}"
+REMEDY = "freshet rebuild --from beginning"
+
+
+def row(version: int) -> bytes:
+    """Of somebody who has acted once, as code of this version would have stored it."""
+    rows = np.zeros(1, ROW)
+    rows["version"], rows["newest"], rows["n"] = version, NOW, 1
+    return pack_rows(rows)[0]
+
+
+def where(settings: Settings, user: str) -> tuple[int, Pseudonym]:
+    name = pseudonym(*signing_key(settings), user)
+    return partition_of(name.encode(), settings.partitions), name
+
+
+def people(settings: Settings, versions: Mapping[str, int], generation: int = 0) -> None:
+    """As `people` of these versions would have left them."""
+    with store.connect(settings) as client:
+        for user, version in versions.items():
+            client.set(keys.row(*where(settings, user), generation), row(version))
+
+
+@contextmanager
+def started(settings: Settings, tmp_path: Path) -> Iterator[Server]:
+    with serving(msgspec.structs.replace(settings, port=0), tmp_path / "log") as server:
+        yield server
+
+
+ROWS = {"people": "foreign_version"}
+OTHERS = {"people": "unreadable"}
+
+
+def until(server: Server, status: int, faults: Mapping[str, str]) -> Any:
+    """What `/health/ready` says once it is of this status, and of these faults: code by part."""
+    found: list[Any] = []
+
+    def so() -> bool:
+        answer = server.ask("GET", "/health/ready")
+        told = {it["part"]: it["code"] for it in answer.json.get("degraded", ())}
+        told |= {it["field"]: it["code"] for it in answer.json.get("errors", ())}
+        found[:] = [answer.json]
+        return (answer.status, told) == (status, faults)
+
+    services.wait_until(so, 20, f"it is not {status} with {faults}")
+    return found[0]
+
+
+def same_everywhere(server: Server, part: str, code: str) -> None:
+    """The status and the metrics say what readiness says."""
+
+    def agree() -> bool:
+        told = server.ask("GET", "/v1/status").json
+        ready = scraped(server)["freshet_ready"]
+        return (
+            [(it["part"], it["code"]) for it in told["fails"] + told["degraded"]] == [(part, code)]
+            and [name for name, ready in told["ready"].items() if not ready] == [part]
+            and {dict(labels)["part"]: bool(n) for labels, n in ready.items()} == told["ready"]
+        )
+
+    services.wait_until(agree, 20, "they do not agree")
+
+
+def scraped(server: Server) -> Samples:
+    return read(server.ask("GET", "/metrics").body.decode())
+
+
+def answer(server: Server, user: str) -> Any:
+    found = server.ask("GET", f"/v1/recommendations?user_id={user}")
+    assert found.status == 200
+    return found.json
+
+
+def test_a_version_that_reads_no_row_is_not_ready_and_says_why_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Before it was asked anything, so no request goes to it."""
+    everybody = [f"u{n}" for n in range(50)]
+    people(settings, dict.fromkeys(everybody, FOREIGN))
+    with started(settings, tmp_path) as server:
+        told = until(server, 503, ROWS)
+        assert WHAT_IT_SAYS in told["detail"]
+        assert REMEDY in told["detail"]
+        same_everywhere(server, "people", "foreign_version")
+        for user in everybody:
+            assert answer(server, user)["fallback"] == "store_down"
+        unread = value(scraped(server), "freshet_people_unreadable_total", what="row")
+        assert unread == len(everybody)
+        assert total(scraped(server), "freshet_store_down_total") == len(everybody)
+        said = server.log.read_text()
+        assert (said.count(WHAT_IT_SAYS), said.count(REMEDY)) == (1, 1)
+
+        people(settings, dict.fromkeys(everybody, KNOWN))
+        until(server, 200, {})
+        assert answer(server, "u1")["freshness"]["last_event_at"]
+        assert "can be read again" in server.log.read_text()
+        people(settings, {"u1": FOREIGN})
+        assert answer(server, "u1")["fallback"] == "store_down"
+        assert server.log.read_text().count(WHAT_IT_SAYS) == 2, "it is another time"
+
+
+def test_one_row_among_others_takes_no_instance_out(settings: Settings, tmp_path: Path) -> None:
+    people(settings, {**{f"u{n}": KNOWN for n in range(8)}, "odd": FOREIGN})
+    with started(settings, tmp_path) as server:
+        told = until(server, 200, ROWS)
+        assert WHAT_IT_SAYS in told["degraded"][0]["detail"]
+        assert answer(server, "odd")["fallback"] == "store_down"
+        assert answer(server, "u1")["fallback"] != "store_down"
+        same_everywhere(server, "people", "foreign_version")
+        people(settings, {"odd": KNOWN})
+        until(server, 200, {})
+
+
+def test_a_row_that_comes_later_is_found_by_who_reads_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with started(settings, tmp_path) as server:
+        until(server, 200, {})
+        people(settings, {"late": FOREIGN})
+        assert answer(server, "late")["fallback"] == "store_down"
+        # at once: nothing else is there that it could read
+        assert server.ask("GET", "/health/ready").errors == [("people", "foreign_version")]
+        people(settings, {f"u{n}": KNOWN for n in range(8)})
+        until(server, 200, ROWS)
+
+
+def test_a_generation_of_another_version_is_found_as_it_is_swapped_in(
+    settings: Settings, tmp_path: Path
+) -> None:
+    everybody = [f"u{n}" for n in range(20)]
+    people(settings, dict.fromkeys(everybody, KNOWN))
+    people(settings, dict.fromkeys(everybody, FOREIGN), generation=1)
+    with started(settings, tmp_path) as server, store.connect(settings) as client:
+        until(server, 200, {})
+        client.set(keys.LIVE, 1)
+        until(server, 503, ROWS)
+        client.set(keys.LIVE, 0)
+        until(server, 200, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        (keys.seen, "seen"),
+        (keys.hidden, "hidden"),
+        (keys.preferences, "preferences"),
+        (keys.impressions, "impressions"),
+        (keys.vector, "vector"),
+        (keys.link, "links"),
+        (lambda partition, person: keys.fence("people", partition), "fence"),
+    ],
+)
+def test_whatever_else_cannot_be_read_is_named(
+    settings: Settings, tmp_path: Path, key: Any, what: str
+) -> None:
+    mine = where(settings, "u1")
+    other = next(f"u{n}" for n in range(99) if where(settings, f"u{n}")[0] != mine[0])
+    people(settings, {"u1": KNOWN, other: KNOWN})
+    with started(settings, tmp_path) as server, store.connect(settings) as client:
+        until(server, 200, {})
+        client.set(key(*mine), b"\xc1secret")
+        for _ in range(3):
+            assert answer(server, "u1")["fallback"] == "store_down"
+        assert answer(server, other)["fallback"] != "store_down"
+        told = until(server, 200, OTHERS)
+        assert f"a person's {what} cannot be read" in told["degraded"][0]["detail"]
+        assert value(scraped(server), "freshet_people_unreadable_total", what=what) == 3
+        said = server.log.read_text()
+        assert (said.count(f"a person's {what} "), said.count(REMEDY)) == (1, 1)
+        assert "secret" not in said
+        client.delete(key(*mine))
+        until(server, 200, {})
+
+
+def test_tables_of_another_version_are_no_silent_wait(settings: Settings, tmp_path: Path) -> None:
+    with store.connect(settings) as client:
+        client.set(keys.tables().meta, b"\xc1")
+        with started(settings, tmp_path) as server:
+            told = until(server, 503, {"tables": "unreadable"})
+            assert "this version cannot read" in told["detail"]
+            client.set(keys.tables().meta, tables.ENCODER.encode(NOTHING))
+            until(server, 200, {})
+        said = server.log.read_text()
+        assert said.count("tables: the store holds what this version cannot read") == 1

@@ -1,0 +1,180 @@
+"""Somebody looks around, says who they are, and goes on: the next read knows, and everything counts once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from infra.kafka import client as kafka
+from infra.kafka.reader import Topics
+from infra.local import services
+from infra.settings import Settings
+from infra.store import client as store
+from models.aggregates.arms import arm_key
+from models.aggregates.tables import Tables
+from models.experiments.assignment import assign
+from schemas import keys
+from schemas.control import Experiment, Variant
+from schemas.state import facts, fence
+from tests.flows.faults import Flow
+from tests.support import worlds
+from tests.support.http import serving
+from tests.support.shops import ITEMS, LISTS, Shop
+
+pytestmark = pytest.mark.on_cluster
+
+HALVES = (Variant(name="a", share=0.5), Variant(name="b", share=0.5))
+
+
+class Site(NamedTuple):
+    shop: Shop
+    relay: Flow
+
+    def variant(self, who: str) -> str:
+        [experiment] = self.shop.read(who)["served_by"]["experiments"]
+        return str(experiment["variant"])
+
+    def act(self, who: dict[str, str], item: str, what: str, slate: str = "") -> str:
+        event = {**who, "item_id": item, "action": what, **({"slate_id": slate} if slate else {})}
+        answer = self.shop.server.ask("POST", "/v1/events", event)
+        assert answer.status == 202, answer.body
+        return str(answer.json["positions"][0])
+
+    def link(self, user: str, anonymous: str) -> tuple[str, str]:
+        """Where the link stands, and where the user's mark."""
+        told = self.shop.server.ask(
+            "POST", f"/v1/users/{user}:link", {"anonymous_id": anonymous}
+        ).json
+        others = [at for at in told["positions"] if at != told["position"]]
+        return told["position"], others[0] if others else told["positions"][0]
+
+    def tables(self) -> Tables:
+        """The sums of all that is folded."""
+        made = Tables(4)
+        for p in range(4):
+            for _, fields in self.shop.redis.xrange(keys.deltas(p)):
+                made.apply(p, facts.decode(fields[facts.FIELD]))
+        return made
+
+    def clicks(self, item: str) -> int:
+        return self.tables().arms.get(arm_key("home", item)).clicked
+
+
+@pytest.fixture(scope="module")
+def site(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    home = tmp_path_factory.mktemp("links")
+    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
+    kafka.ensure_topics(settings)
+    with store.connect(settings) as client:
+        people, relay = (Flow(settings, name, home / "log") for name in ("people", "relay"))
+        try:
+            with serving(settings, home / "server") as server:
+                shop = Shop(server, client)
+                for at, item in enumerate(ITEMS, 1):
+                    shop.put(item, at)
+                shop.publish(1, LISTS, worlds.popularity(ITEMS, 7))
+                shop.control("experiment:x", Experiment(placement="home", variants=HALVES))
+                shop.until("/v1/status", lambda told: told["items"] == len(ITEMS))
+                shop.until(
+                    "/v1/recommendations?anonymous_id=nobody",
+                    lambda told: told.get("items") and told["served_by"]["experiments"],
+                )
+                yield Site(shop, relay)
+        finally:
+            for flow in (people, relay):
+                flow.kill()
+
+
+def ids(site: Site, start: str) -> tuple[str, str]:
+    """An anonymous id and a user whose own ids are in different variants."""
+    anonymous = f"{start}-visitor"
+    mine = site.variant(f"anonymous_id={anonymous}")
+    for n in range(50):
+        user = f"{start}-user{n}"
+        if own_variant(site, user) != mine:
+            return anonymous, user
+    raise AssertionError("a coin fell the same way fifty times")
+
+
+def own_variant(site: Site, user: str) -> str:
+    name, _ = site.shop.where(user)
+    found = assign("x", Experiment(placement="home", variants=HALVES), name)  # type: ignore[arg-type]
+    assert found is not None
+    return found.name
+
+
+def test_from_looking_around_to_a_user(site: Site) -> None:
+    anonymous, user = ids(site, "one")
+    who, them = {"anonymous_id": anonymous}, {"user_id": user}
+    first = site.shop.read(f"anonymous_id={anonymous}&count=5")
+    slate, items = first["slate_id"], [item["item_id"] for item in first["items"]]
+    variant = first["served_by"]["experiments"][0]["variant"]
+    at = site.act(who, items[0], "click", slate)
+    told = site.shop.read(f"anonymous_id={anonymous}&after={at}&max_wait_ms=2000")
+    seen_at = told["freshness"]["last_event_at"]
+    services.wait_until(lambda: site.clicks(items[0]) == 1, 20, "the click does not count")
+
+    site.relay.kill()  # so that it stays pending for a while
+    _, mark = site.link(user, anonymous)
+    told = site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
+    assert told["freshness"]["merge_pending"] is True
+    assert told["freshness"]["last_event_at"] is None
+    assert told["served_by"]["experiments"][0]["variant"] == variant != own_variant(site, user)
+    # the user is quicker than the outbox
+    site.act(them, items[1], "click", slate)
+
+    site.relay.start()
+    path = f"/v1/recommendations?user_id={user}"
+    told = site.shop.until(path, lambda told: not told["freshness"]["merge_pending"])
+    assert told["freshness"]["last_event_at"] >= seen_at
+    assert told["served_by"]["experiments"][0]["variant"] == variant
+    # once more under either id, then something new under the old one
+    site.act(who, items[1], "click", slate)
+    site.act(them, items[0], "click", slate)
+    site.act(who, items[2], "click", slate)
+    services.wait_until(lambda: site.clicks(items[2]) == 1, 20, "the click does not count")
+    services.wait_until(lambda: not lagging(site), 20, "the flows do not catch up")
+    assert [site.clicks(item) for item in items[:4]] == [1, 1, 1, 0]
+    [row] = [
+        row
+        for row in site.tables().moments.of("x", 1)
+        if row["sums"][2] and row["squares"][2, 2] >= 9
+    ]
+    assert row["sums"][2] == np.sqrt(row["squares"][2, 2]) == 3  # of one unit, the visitor's
+
+
+def lagging(site: Site) -> bool:
+    """Something of `events` is not folded yet, or waits in an outbox."""
+    topics = Topics(site.shop.server.settings)
+    held = [site.shop.redis.get(keys.fence("people", p)) for p in range(4)]
+    stands = [fence.decode(it).offset if it else 0 for it in held]
+    return any(site.shop.redis.xlen(keys.outbox(p)) for p in range(4)) or stands != [
+        topics.bounds("events", p)[1] for p in range(4)
+    ]
+
+
+def test_who_was_served_under_their_own_id_keeps_their_variant(site: Site) -> None:
+    anonymous, user = ids(site, "two")
+    own = own_variant(site, user)
+    first = site.shop.read(f"user_id={user}&count=3")
+    item = first["items"][0]["item_id"]
+    before = site.clicks(item)
+    at = site.act({"user_id": user}, item, "click", first["slate_id"])
+    site.shop.read(f"user_id={user}&after={at}&max_wait_ms=2000")
+    services.wait_until(lambda: site.clicks(item) > before, 20, "the slate does not come")
+    _, mark = site.link(user, anonymous)
+    told = site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
+    assert told["served_by"]["experiments"][0]["variant"] == own
+
+
+def test_the_second_of_two_links_changes_nothing_and_is_not_pending_for_ever(site: Site) -> None:
+    anonymous, user = ids(site, "three")
+    site.link("three-first", anonymous)
+    _, mark = site.link(user, anonymous)
+    site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
+    path = f"/v1/recommendations?user_id={user}"
+    told = site.shop.until(path, lambda told: not told["freshness"]["merge_pending"])
+    assert told["freshness"]["last_event_at"] is None

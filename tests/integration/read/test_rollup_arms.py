@@ -1,0 +1,317 @@
+"""Arms and experiments from the delta log to Redis, to serving, to the topic: real Redis, real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from kafka import TopicPartition
+
+from flows.kit.meter import Meter
+from flows.rollup.cycle import Turns
+from flows.rollup.readouts import AGAIN_SECONDS, Readouts, Sender
+from flows.rollup.tables import KEEP_SECONDS, Overtaken, Rollup
+from infra.apps.inspect import arms as inspect_arms
+from infra.apps.inspect.held import item_held
+from infra.cli.tail_experiments import print_blocks
+from infra.kafka import client as kafka
+from infra.kafka.records import records
+from infra.local import services
+from infra.settings import Settings, to_environment
+from infra.store import client as store
+from models.aggregates.arms import Arm, arm, arm_key
+from models.aggregates.moments import moments, moments_key
+from schemas import keys
+from schemas.identity import item_hash
+from schemas.readout import Readout, decode
+from schemas.state import tables
+from schemas.topics import EXPERIMENTS
+from serving.state.follow import Gap
+from serving.state.followers import TablesFollower
+from serving.state.generation import Generation
+from serving.world.catalogue import ItemTable
+from serving.world.tables import Tables
+from tests.support.loop import AB, NONE, TWO_PEOPLE, append, entry, put_experiment
+
+pytestmark = pytest.mark.on_cluster
+
+CLICKED = Arm(2, 0, 1, 1, 0, 2.0, 0.5)
+"""i1 at home after `TWO_PEOPLE`."""
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    with store.connect(Settings(redis_url=redis_url)) as connected:
+        connected.flushall()
+        yield connected
+
+
+def turns(settings: Settings, client: Any) -> tuple[Turns, Readouts]:
+    readouts = Readouts(settings, client)
+    return Turns(Rollup(client, settings), readouts, Meter(settings, "rollup"), settings), readouts
+
+
+def told(settings: Settings, at_least: int) -> list[Readout]:
+    """What the topic holds, once there is so much."""
+    reader, part, found = kafka.consumer(settings), TopicPartition(EXPERIMENTS.name, 0), []
+    try:
+        reader.assign([part])
+        reader.seek_to_beginning(part)
+        until = time.monotonic() + 20
+        while len(found) < at_least or reader.position(part) < reader.end_offsets([part])[part]:
+            assert time.monotonic() < until, "the readouts do not come"
+            found += [record for each in reader.poll(100).values() for record in each]
+        assert all(record.key == decode(record.value).experiment_id.encode() for record in found)
+        return [decode(record.value) for record in found]
+    finally:
+        reader.close()
+
+
+def test_arms_and_moments_are_published_with_the_tables(client: Any) -> None:
+    append(client, 1, *TWO_PEOPLE)
+    rollup = Rollup(client, Settings())
+    assert rollup.read() == 4
+    assert rollup.publish()
+    assert arm(client.hget(keys.tables().arms, arm_key("home", "i1"))) == CLICKED
+    assert client.hlen(keys.tables().arms) == 3
+    (key,) = client.hkeys(keys.tables().experiments)
+    assert key == moments_key("e", 1)
+    rows = moments(client.hget(keys.tables().experiments, key))
+    assert rows["units"].tolist() == [1, 1]
+    assert sorted(rows["sums"].tolist()) == [[2, 0, 0, 0], [2, 0, 1, 1]]
+    ((_, fields),) = client.xrange(keys.tables().changes)
+    change = tables.DECODER.decode(fields[tables.FIELD])
+    assert (change.arms, change.experiments) == (
+        client.hgetall(keys.tables().arms),
+        client.hgetall(keys.tables().experiments),
+    )
+    assert change.meta.published_at > 0
+    append(client, 0, entry(0, ["i9"], "served"))
+    rollup.read()
+    rollup.publish()
+    change = tables.DECODER.decode(client.xrevrange(keys.tables().changes)[0][1][tables.FIELD])
+    assert (set(change.arms), change.experiments) == ({arm_key("home", "i9")}, {})
+
+
+def test_a_roll_up_that_is_killed_anywhere_ends_in_the_same_arms(client: Any) -> None:
+    append(client, 1, *TWO_PEOPLE[:2])
+    rollup = Rollup(client, Settings())
+    rollup.read()
+    rollup.publish()
+    rollup.store()
+    append(client, 1, *TWO_PEOPLE[2:3])
+    rollup.read()
+    rollup.publish()  # and is killed: its base is older than what it published
+    again = Rollup(client, Settings())
+    assert not again.publish(), "it must not go back behind what was published"
+    assert again.published is None
+    append(client, 1, *TWO_PEOPLE[3:])
+    again.read()
+    assert again.publish()
+    assert arm(client.hget(keys.tables().arms, arm_key("home", "i1"))) == CLICKED
+    rollup.read()
+    with pytest.raises(Overtaken):
+        rollup.publish()
+
+
+def test_the_stream_of_changes_goes_back_two_minutes(client: Any) -> None:
+    """Its entries are small here, and Redis trims by whole nodes of 100."""
+    rollup = Rollup(client, Settings(rollup_seconds=10.0))
+    for n in range(250):
+        append(client, 0, entry(n, ["i1"], "served"))
+        rollup.read()
+        rollup.publish()
+    kept = KEEP_SECONDS / 10.0
+    assert kept <= client.xlen(keys.tables().changes) < kept + 101
+    assert arm(client.hget(keys.tables().arms, arm_key("home", "i1"))).served == 250
+
+
+def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
+    client: Any, redis_url: str
+) -> None:
+    rollup = Rollup(client, Settings(rollup_seconds=60.0))
+
+    def go_on(*entries: Any) -> None:
+        append(client, 1, *entries)
+        rollup.read()
+        rollup.publish()
+
+    async def follow() -> None:
+        items = ItemTable(capacity=2)
+        held = Tables(items)
+        redis = store.connect_async(Settings(redis_url=redis_url))
+        follower = TablesFollower(redis, held, Generation(redis))
+        go_on(*TWO_PEOPLE[:2])
+        await follower.load()
+        assert served(held, "i1") == 2
+        assert held.arms("popular") is None
+        go_on(*TWO_PEOPLE[2:])
+        go_on(entry(4, ["i1", *[f"j{n}" for n in range(20)]], "served"))  # the catalogue grows
+        await follower._go_on()
+        assert (served(held, "i1"), served(held, "j19")) == (3, 1)
+        assert moments(held.experiments[moments_key("e", 1)])["sums"].sum() == 6
+        for n in range(5, 210):
+            go_on(entry(n, ["i1"], "served"))
+        with pytest.raises(Gap):
+            await follower._go_on()
+        await follower.load()
+        assert served(held, "i1") == 208
+        redis_gone = client.delete(keys.tables().arms, keys.tables().experiments)
+        await follower.load()  # a store that was emptied: what it lacks is gone
+        assert (redis_gone, held.arms("home"), held.experiments) == (2, None, {})
+        await redis.aclose()
+
+    def served(held: Tables, item: str) -> int:
+        arms, slot = held.arms("home"), held.items.slot(item_hash(item))
+        assert arms is not None
+        return int(arms.served[slot])
+
+    asyncio.run(follow())
+
+
+def test_readouts_reach_the_topic_and_the_last_revision_wins(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with store.connect(settings) as client:
+        put_experiment(client)
+        append(client, 1, *TWO_PEOPLE[:2])
+        made, readouts = turns(settings, client)
+        begun = time.time_ns() // 1_000_000
+        made.turn()
+        (first,) = told(settings, 1)
+        assert (first.experiment_id, first.version, first.placement) == ("e", 1, "home")
+        assert (first.revision, first.positions) == (1, (0, 2, 0, 0))
+        assert begun <= first.as_of <= time.time_ns() // 1_000_000
+        assert [v.counts["served"] for v in first.variants] == [2, 2]
+        append(client, 1, *TWO_PEOPLE[2:])
+        made.turn()  # not yet time
+        made.end()  # the final state
+        readouts.close()
+        last = told(settings, 2)[-1]
+        assert (last.revision, last.positions) == (2, (0, 4, 0, 0))
+        b = last.variants[1]
+        assert (b.units, b.metrics["ctr"].value, b.metrics["conversion"].value) == (1, 0.5, 1.0)
+        print_blocks(records(settings, "experiments", False, until_end=True, last=1), None)
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0].startswith("e version 1 at home, revision 2, as of ")
+        assert shown[3].split() == ["b", "1", "2", "1", "50.00%", "-", "100.00%"]
+        meta = tables.META_DECODER.decode(client.get(keys.tables().meta))
+        assert (meta.version, tuple(meta.positions)) == (last.revision, last.positions)
+        assert Rollup(client, settings).tables.positions == meta.positions  # and it was stored
+
+
+def test_only_what_changed_is_told_and_a_running_one_again(client: Any, settings: Settings) -> None:
+    at = [100.0]
+    readouts = Readouts(settings, client, clock=lambda: at[0])
+    put_experiment(client)
+    append(client, 1, *TWO_PEOPLE)
+    rollup = Rollup(client, settings)
+
+    def step(seconds: float) -> int:
+        at[0] += seconds
+        rollup.read()
+        rollup.publish()
+        assert rollup.published is not None
+        return readouts.step(rollup.tables, rollup.published, rollup.as_of)
+
+    assert step(0) == 1
+    assert step(settings.readout_seconds) == 0, "nothing changed"
+    append(client, 0, entry(0, ["i1"], "served"))
+    assert step(settings.readout_seconds) == 0, "of nobody in it"
+    append(client, 0, entry(1, ["i1"], "served", person=("a", NONE, (1, 0, 0, 0))))
+    assert step(settings.readout_seconds / 2) == 0, "not yet time"
+    assert step(settings.readout_seconds / 2) == 1
+    assert step(AGAIN_SECONDS) == 1, "whoever begins to read gets it"
+    put_experiment(client, msgspec.structs.replace(AB, running=False), version=2)
+    assert step(settings.readout_seconds) == 1, "paused: how it ended"
+    assert step(AGAIN_SECONDS) == 0
+    readouts.close(10)
+    last = told(settings, 1)[-1]
+    assert last.version == 1
+    assert [v.units for v in last.variants] == [2, 1]
+
+
+def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -> None:
+    client.hset(keys.CONTROL_STATE, "experiment:x", b"{")
+    client.hset(keys.CONTROL_STATE, "experiment:y", b'{"version":1,"body":"[]","offset":1}')
+    client.hset(keys.CONTROL_STATE, "placement:e", b"anything")
+    put_experiment(client)
+    append(client, 0, TWO_PEOPLE[0])
+    made, readouts = turns(settings, client)
+    made.turn()
+    made.end()
+    readouts.close()
+    assert [it.experiment_id for it in told(settings, 1)] == ["e"]
+    assert readouts.sender.failed == 0
+
+
+def test_without_a_broker_the_roll_up_goes_on_and_ends(
+    client: Any, redis_url: str, tmp_path: Path
+) -> None:
+    nowhere = f"127.0.0.1:{services.free_port()}"
+    settings = Settings(redis_url=redis_url, kafka_bootstrap=nowhere, data_dir=tmp_path)
+    put_experiment(client)
+    append(client, 1, *TWO_PEOPLE[:2])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "flows", "run", "rollup"],
+        env={**os.environ, **to_environment(settings)},
+    )
+    try:
+        wait(lambda: client.hlen(keys.tables().arms) == 3)
+        append(client, 1, *TWO_PEOPLE[2:])
+        wait(lambda: arm(client.hget(keys.tables().arms, arm_key("home", "i1"))) == CLICKED)
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert Rollup(client, settings).tables.positions == [0, 4, 0, 0]
+
+
+def test_a_readout_that_fails_is_counted_and_the_next_one_sent(settings: Settings) -> None:
+    sender = Sender(settings)
+    sender.offer(b"e", b" " * (2 << 20))  # more than Kafka takes
+    wait(lambda: sender.failed == 1)
+    sender.offer(b"e", b"{}")
+    wait(lambda: sender.sent == 1)
+    sender.close(10)
+    assert sender.failed == 1
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    services.wait_until(condition, 20, "it did not happen")
+
+
+def test_inspect_shows_the_arms_of_an_item(client: Any, redis_url: str) -> None:
+    append(client, 1, *TWO_PEOPLE, entry(4, ["i1"], "served", placement="elsewhere"))
+    rollup = Rollup(client, Settings())
+    rollup.read()
+    rollup.publish()
+    held = item_held(Settings(redis_url=redis_url), "i1", 1_700_000_000_000)
+    unknown, home = held["arms"]
+    assert unknown["placement"].startswith("#"), "its name is nowhere told"
+    assert (home["placement"], home["served"], home["clicked"]) == ("home", 2, 1)
+    assert (home["mean_reward"], home["beta"]) == (0.5, {"alpha": 2, "beta": 2})
+    lo, hi = home["click_rate"]["interval"]
+    assert (home["click_rate"]["mean"], round(lo, 3), round(hi, 3)) == (0.5, 0.094, 0.906)
+    assert inspect_arms.cells(home)[-1] == "[9.43%, 90.57%]"
+    assert inspect_arms.arms_held(client, keys.tables().arms, "i404") == []
+
+
+@pytest.mark.parametrize("item", [f"x{n}" for n in range(10)])
+def test_an_item_whose_hash_reads_like_a_pattern_is_found(client: Any, item: str) -> None:
+    """Every byte of a hash may be one that means something to MATCH."""
+    value = b"\1" + bytes(tables.ARM.itemsize - 1)
+    for special in (b"*", b"?", b"[", b"]", b"\\", b"^", b"-", b"\0", b"\n"):
+        client.hset(keys.tables().arms, b"abcd" + special * 8, value)
+    client.hset(keys.tables().arms, arm_key("home", item), value)
+    (found,) = inspect_arms.arms_held(client, keys.tables().arms, item)
+    assert (found["placement"], found["served"]) == ("home", 1)

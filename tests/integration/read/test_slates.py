@@ -1,0 +1,229 @@
+"""What reads leave for the log: nothing is lost while there is a disk, and nothing of it fails a read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from infra.settings import Settings
+from schemas.alphabet import Pseudonym
+from schemas.event import Served
+from schemas.slate import Slate
+from serving.log.producer import Log
+from serving.log.slates import Slates
+from serving.metrics import Metrics
+from serving.spool.segments import Directory, Frame, encode
+from serving.spool.spool import Spool
+from tests.support.arrived import arrived, left
+
+PEOPLE = [Pseudonym(f"{n:032x}") for n in range(7)]
+
+
+def slate_of(n: int) -> Slate:
+    return Slate(
+        slate_id=f"{n:026d}", served_at=10_000 + n, placement="home", person=PEOPLE[n % 7], items=()
+    )
+
+
+def served_of(n: int) -> Served:
+    return Served(
+        person=PEOPLE[n % 7],
+        slate_id=f"{n:026d}",
+        placement="home",
+        received_at=10_000 + n,
+        items=("i1",),
+    )
+
+
+def frame_of(n: int) -> Frame:
+    slate_id, person = f"{n:026d}".encode(), PEOPLE[n % 7].encode()
+    return Frame(
+        slate_id, msgspec.json.encode(slate_of(n)), person, msgspec.json.encode(served_of(n))
+    )
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"{n:026d}" for n in numbers]
+
+
+def counted(metrics: Metrics, name: str) -> float:
+    lines = metrics.render().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+def with_slates(
+    settings: Settings,
+    run: Callable[[Slates, Metrics], Awaitable[None]],
+    most_memory: int = 1 << 20,
+) -> Metrics:
+    """Runs it with a part that has not been started, and stops that."""
+    metrics = Metrics()
+
+    async def main() -> None:
+        log = await Log.open(settings)
+        slates = Slates(log, settings, metrics, most_memory=most_memory)
+        try:
+            await run(slates, metrics)
+        finally:
+            await slates.stop()
+            await log.close()
+
+    asyncio.run(main())
+    return metrics
+
+
+def test_it_all_arrives_in_order_and_leaves_nothing_behind(settings: Settings) -> None:
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        for n in range(1000):
+            slates.add(slate_of(n), served_of(n))
+            if not n % 10:
+                await asyncio.sleep(0)
+        slates.add(slate_of(1000))
+
+    metrics = with_slates(settings, run)
+    assert left(settings) == []
+    assert counted(metrics, "freshet_slates_total") == 1001
+    assert counted(metrics, "freshet_slates_lost_total") == 0
+    assert counted(metrics, "freshet_spool_bytes") == 0
+    with arrived(settings) as found:
+        found.until(ids(*range(1000)))
+        assert len(found.slates) == 1001
+        assert len(found.served) == 1000
+        assert found.in_order()
+
+
+def test_beyond_its_memory_it_reads_the_spool(settings: Settings) -> None:
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        for n in range(1500):  # before anything of it can be sent
+            slates.add(slate_of(n), served_of(n))
+        await asyncio.sleep(0)
+        for n in range(1500, 1600):  # while it is behind
+            slates.add(slate_of(n), served_of(n))
+            await asyncio.sleep(0.001)
+
+    metrics = with_slates(settings, run, most_memory=100 * frame_of(0).size)
+    assert counted(metrics, "freshet_slates_lost_total") == 0
+    assert left(settings) == []
+    with arrived(settings) as found:
+        found.until(ids(*range(1600)))
+        assert len(found.served) == 1600
+        assert found.in_order()
+
+
+def test_beyond_the_spool_too_it_is_lost_and_counted(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = frame_of(0).size
+    settings = msgspec.structs.replace(settings, spool_bytes=40 * size)
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        for n in range(50):
+            slates.add(slate_of(n), served_of(n))
+
+    metrics = with_slates(settings, run, most_memory=30 * size)
+    assert counted(metrics, "freshet_slates_lost_total") == 10
+    assert counted(metrics, "freshet_slates_total") == 40
+    assert [it.message for it in caplog.records if "slates did not reach" in it.message] == [
+        "slates did not reach the log: 1"
+    ]
+    with arrived(settings) as found:
+        found.until(ids(*range(40)))
+
+
+def test_without_a_spool_it_waits_in_memory(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.data_dir.mkdir()
+    (settings.data_dir / "spool").write_text("in the way")
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        for n in range(5):
+            slates.add(slate_of(n), served_of(n))
+
+    with caplog.at_level(logging.WARNING):
+        metrics = with_slates(settings, run)
+    assert "can't be written (EEXIST)" in caplog.text
+    assert counted(metrics, "freshet_slates_lost_total") == 0
+    with arrived(settings) as found:
+        found.until(ids(*range(5)))
+
+
+def test_a_disk_that_fills_up_meanwhile_costs_nothing(settings: Settings) -> None:
+    size = frame_of(0).size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * size + size // 2, before[1]))
+        try:
+            for n in range(8):
+                slates.add(slate_of(n), served_of(n))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    metrics = with_slates(settings, run)
+    assert counted(metrics, "freshet_slates_lost_total") == 0
+    with arrived(settings) as found:
+        found.until(ids(*range(8)))
+        assert found.in_order()
+
+
+def test_what_a_dead_worker_left_is_sent_but_for_a_torn_tail(settings: Settings) -> None:
+    root = settings.data_dir / "spool"
+    dead = Spool(root, 1 << 20, segment_bytes=4 * frame_of(0).size)
+    dead.open()
+    places = [dead.append(encode(frame_of(n))) for n in range(10)]
+    acknowledged = places[1]
+    assert acknowledged is not None
+    dead.acknowledge(acknowledged)
+    dead.append(encode(frame_of(10))[:-5])
+    dead.close(empty=False)
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        until = asyncio.get_running_loop().time() + 20
+        while not counted(metrics, "freshet_spool_taken_over_total"):
+            assert asyncio.get_running_loop().time() < until
+            await asyncio.sleep(0.01)
+
+    metrics = with_slates(settings, run)
+    assert left(settings) == []
+    assert counted(metrics, "freshet_slates_lost_total") == 1
+    with arrived(settings) as found:
+        found.until(ids(*range(2, 10)))
+        assert sorted(it.slate_id for it in found.slates) == ids(*range(2, 10))
+
+
+def test_a_worker_that_goes_on_with_an_orphan_leaves_it_to_the_next(settings: Settings) -> None:
+    """Stopped at once after its start, whatever it had begun."""
+    root = settings.data_dir / "spool"
+    dead = Spool(root, 1 << 20)
+    dead.open()
+    for n in range(3):
+        dead.append(encode(frame_of(n)))
+    dead.close(empty=False)
+
+    async def at_once(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        await slates.start()
+        until = asyncio.get_running_loop().time() + 20
+        while len(left(settings)) > 1:
+            assert asyncio.get_running_loop().time() < until
+            await asyncio.sleep(0.01)
+
+    with_slates(settings, at_once)
+    with_slates(settings, run)
+    assert Directory.orphan(root) is None
+    with arrived(settings) as found:
+        found.until(ids(*range(3)))

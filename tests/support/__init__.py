@@ -1,0 +1,1 @@
+"""What tests share: worlds, logs, lakes, clusters, processes, and waiting for conditions."""

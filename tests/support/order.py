@@ -1,0 +1,58 @@
+"""Which tests one worker runs one after the other, and which of those groups begin first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from xdist.scheduler import LoadScopeScheduling
+
+APACHE: Final = "the contract on Apache Kafka"
+"""One node of it starts in seconds, and a worker keeps it for all tests that ask for it."""
+LONGEST: Final = (
+    "tests/chaos/test_chaos.py",
+    "tests/system/test_train.py",
+    "tests/system/test_rebuild.py",
+    "tests/integration/edge/test_edge_spool.py",
+    "tests/system/test_demo.py",
+    "tests/unit/test_recipes.py",
+    "tests/flows/test_relay.py",
+    "tests/unit/test_house.py",
+    "tests/integration/operate/test_verify.py",
+    "tests/integration/lake/test_lake_flow.py",
+    "tests/flows/test_people_faults.py",
+    APACHE,
+    "tests/system/test_up.py",
+    "tests/contract/test_disk.py",
+    "tests/integration/lake/test_snapshots.py",
+    "tests/integration/operate/test_verify_shortened.py",
+    "tests/integration/lake/test_cold.py",
+    "tests/unit/infra/test_train.py",
+    "tests/system/test_cli.py",
+)
+"""They begin first, so that the workers end together."""
+
+
+def group(nodeid: str) -> str:
+    """A file, whose tests share what it starts.
+
+    >>> group("tests/unit/models/test_ring.py::test_order[1]")
+    'tests/unit/models/test_ring.py'
+    >>> group("tests/contract/test_fetch.py::test_one_byte[apache]") == APACHE
+    True
+    """
+    file, _, test = nodeid.partition("::")
+    asks = file.startswith("tests/contract/") and "[apache" in test
+    return APACHE if asks else file
+
+
+def place(nodeid: str) -> int:
+    """To sort by: that of its group in `LONGEST`, or behind all of them."""
+    mine = group(nodeid)
+    return LONGEST.index(mine) if mine in LONGEST else len(LONGEST)
+
+
+class Groups(LoadScopeScheduling):
+    """Gives each worker a group at a time, in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)

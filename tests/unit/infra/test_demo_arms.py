@@ -1,0 +1,178 @@
+"""In process: any state and any tables that the log can give, and nothing else."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from flows.offline.history import Cut, Facts, by_time, fold
+from infra.apps.evaluate.arms import Arms, Read, Shelf, play
+from infra.settings import Settings
+from models.release import content
+from models.release.release import Release, Space
+from schemas.event import Action
+from schemas.identity import item_hash
+from serving.decide import offline
+from serving.decide.person import NOBODY
+from serving.edge.identity import People
+from tests.support import demo_data
+
+PEOPLE = People(demo_data.KEY, demo_data.PARTITIONS)
+FOUND = demo_data.catalogue()
+LOG = demo_data.log(FOUND, PEOPLE)
+SETTINGS = Settings(partitions=demo_data.PARTITIONS)
+ENDS = [len(records) for records in LOG.events]
+USERS = [PEOPLE.user(f"u{n}") for n in range(6)]
+
+
+def cuts() -> list[Cut]:
+    return [
+        Cut(who.partition, offset, who.pseudonym)
+        for who in USERS
+        for offset in range(0, ENDS[who.partition] + 1, 5)
+    ]
+
+
+def same(a: Facts, b: Facts) -> bool:
+    columns = zip(a.actions[1:], b.actions[1:], strict=True)  # delta belongs to an entry
+    return np.array_equal(a.place, b.place) and all(np.array_equal(x, y) for x, y in columns)
+
+
+def test_a_state_is_that_of_the_records_before_its_offset_alone() -> None:
+    states, _ = fold(LOG, cuts(), SETTINGS)
+    for cut in cuts():
+        shorter = LOG._replace(
+            events=[
+                records[: cut.offset] if p == cut.partition else records
+                for p, records in enumerate(LOG.events)
+            ]
+        )
+        alone, _ = fold(shorter, [cut], SETTINGS)
+        assert states[cut] == alone[cut]
+
+
+def test_where_it_is_cut_changes_no_fact() -> None:
+    _, whole = fold(LOG, [], SETTINGS)
+    _, parts = fold(LOG, cuts(), SETTINGS)
+    assert all(same(a, b) for a, b in zip(whole, parts, strict=True))
+    assert sum(len(part.place) for part in whole) == len(FOUND.ratings)
+
+
+def test_facts_by_time_are_the_same_facts() -> None:
+    _, facts = fold(LOG, [], SETTINGS)
+    joined = by_time(facts)
+    assert (np.diff(joined.actions.time.astype(np.int64)) >= 0).all()
+
+    def told(part: Facts) -> list[tuple[int, int, tuple[int, ...]]]:
+        return [
+            (int(time), int(item), tuple(part.actions.partner[a:b].tolist()))
+            for time, item, a, b in zip(
+                part.actions.time,
+                part.actions.item,
+                part.start[:-1].tolist(),
+                part.start[1:].tolist(),
+                strict=True,
+            )
+        ]
+
+    assert sorted(told(joined)) == sorted(fact for part in facts for fact in told(part))
+
+
+def test_tables_are_the_same_however_they_got_there() -> None:
+    _, facts = fold(LOG, [], SETTINGS)
+    world = offline.world(LOG.items)
+    direct, stepwise = Shelf(world, facts), Shelf(world, facts)
+    chance, at = Random(1), [0] * len(ENDS)
+    while at != ENDS:
+        at = [min(end, place + chance.randrange(6)) for place, end in zip(at, ENDS, strict=True)]
+        stepwise.go_to(at)
+    direct.go_to(ENDS)
+    assert stepwise.world.tables.version == ".".join(map(str, ENDS))
+    assert stepwise.show(NOBODY, demo_data.START) == direct.show(NOBODY, demo_data.START)
+    for slot, neighbours in direct.world.tables.neighbours.items():
+        other = stepwise.world.tables.neighbours[slot]
+        assert np.array_equal(neighbours.slots, other.slots)
+        assert np.allclose(neighbours.scores, other.scores, rtol=1e-6)
+    with pytest.raises(ValueError, match="forward"):
+        direct.go_to([0] * len(ENDS))
+
+
+def reads(shift: int = 0) -> list[Read]:
+    """Everybody's, just before their eighth rating, or `shift` ms after that."""
+    found = []
+    for n, who in enumerate(USERS):
+        mine = [it for it in FOUND.ratings if it.user_id == f"u{n}"]
+        now = mine[7].at + shift
+        ends = _ends(now)
+        found.append(
+            Read(mine[7].item_id, who.pseudonym, who.partition, now, ends[who.partition], ends)
+        )
+    return found
+
+
+def _ends(now: int) -> tuple[int, ...]:
+    """How far each partition goes before `now`."""
+    return tuple(
+        sum(isinstance(e, Action) and e.occurred_at < now for _, _, e in records)
+        for records in LOG.events
+    )
+
+
+def arms(asked: list[Read], release: Release | None = None) -> Arms:
+    return play(LOG, asked, [0] * len(ENDS), SETTINGS, release=release)
+
+
+def release() -> Release:
+    """One that goes by its vectors alone, which are all over."""
+    hashes = np.array(sorted(item_hash(it.item_id) for it in FOUND.items), np.uint64)
+    places = np.random.default_rng(1).normal(size=(len(hashes), content.DIM))
+    space = Space(hashes, content.rows_on_grid(places), np.zeros_like)
+    return Release("2026-11-24.1", (), {"vector": 1.0}, space)
+
+
+def test_nothing_shown_was_had_before_whatever_the_arm_knows() -> None:
+    asked = reads()
+    made = arms(asked)
+    for n, read in enumerate(asked):
+        had = {
+            e.item_id
+            for _, _, e in LOG.events[read.partition]
+            if isinstance(e, Action) and e.person == read.person and e.occurred_at < read.now
+        }
+        for shown in (
+            made.fresh[n],
+            made.untrained[n],
+            made.late_60s[n],
+            made.frozen[n],
+            made.popular[n],
+        ):
+            assert len(shown) == 10
+            assert not had & set(shown)
+        assert made.eligible[n] == len(FOUND.items) - len(had)
+
+
+def test_late_is_fresh_where_nothing_happened_in_the_last_minute() -> None:
+    long_after = reads(shift=3_600_000)
+    made = arms(long_after)
+    assert made.late_60s == made.fresh
+    busy = arms(reads())
+    assert busy.late_60s != busy.fresh
+
+
+def test_frozen_before_everything_knows_nothing() -> None:
+    asked = reads()
+    made, other = arms(asked), arms([read._replace(tables=(0,) * len(ENDS)) for read in asked])
+    # somebody unknown, on tables that hold nothing: what is popular then
+    assert made.frozen == other.popular
+
+
+def test_a_release_has_a_say_in_every_arm_but_the_untrained() -> None:
+    asked = reads()
+    bare, made = arms(asked), arms(asked, release())
+    assert bare.untrained == bare.fresh
+    assert made.untrained == bare.fresh
+    assert made.fresh != bare.fresh
+    assert made.late_60s != bare.late_60s
+    assert all(len(shown) == 10 for shown in made.fresh)

@@ -1,0 +1,246 @@
+"""What is counted is in the table, and what is in the table comes out of a scrape."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from flows.kit.commit import Fenced, Torn
+from flows.kit.meter import Meter
+from infra.local import services
+from infra.log import Batch
+from infra.settings import Settings
+from infra.telemetry import METRICS, TABLE, Telemetry
+from schemas.dead_letter import DeadLetter
+from schemas.event import Assigned
+from serving.metrics import Metrics
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+NAME: Final = re.compile(r"[\"'](freshet_[a-z_]+)[\"']")
+
+
+def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
+    """(name, label values in the order of their names) -> value."""
+    told = text.decode() if isinstance(text, bytes) else text
+    return {
+        (it.name, *(value for _, value in sorted(it.labels.items()))): it.value
+        for family in text_string_to_metric_families(told)
+        for it in family.samples
+    }
+
+
+def decision(**more: Any) -> Any:
+    """Of a decision, what is counted."""
+    shown = [SimpleNamespace(explore=rank == 2) for rank in range(4)]
+    told = {"items": shown, "sources": {"covisit": 30, "popular": 12}, "kept": 35}
+    return SimpleNamespace(**{**told, "removed": {"seen": 6, "hidden": 1}, **more})
+
+
+def test_names_are_prometheus_own_way_and_each_is_said_once() -> None:
+    assert len(METRICS) == len(TABLE)
+    for it in TABLE:
+        assert re.fullmatch(r"freshet(_[a-z]+)+", it.name)
+        assert it.name.endswith("_total") == (it.kind == "counter"), it.name
+        assert bool(it.buckets) == (it.kind == "histogram"), it.name
+        assert list(it.buckets) == sorted(set(it.buckets))
+        assert it.help[0].isupper()
+        assert it.help.endswith(".")
+
+
+def test_every_name_that_the_code_says_is_in_the_table() -> None:
+    said = {
+        re.sub("_(bucket|sum|count)$", "", name)
+        for package in ("serving", "flows", "infra")
+        for path in (ROOT / package).rglob("*.py")
+        for name in NAME.findall(path.read_text())
+    }
+    assert len(said) > 20
+    assert said <= METRICS.keys(), said - METRICS.keys()
+
+
+@pytest.mark.parametrize("part", ["serving", "flows"])
+def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
+    telemetry = Telemetry(part)
+    for it in TABLE:
+        if it.part != part:
+            with pytest.raises(KeyError):
+                telemetry.series(it.name, *it.labels)
+            continue
+        one = telemetry.series(it.name, *it.labels)
+        one.observe(1) if it.kind == "histogram" else one.inc()
+    told = samples(telemetry.render())
+    for it in TABLE:
+        name = f"{it.name}_count" if it.kind == "histogram" else it.name
+        assert ((name, *sorted(it.labels)) in told) == (it.part == part)
+    assert told[("process_resident_memory_bytes",)] > 1_000_000
+
+
+def test_a_gauge_that_nobody_has_set_is_not_known() -> None:
+    """Else every other process of flows would have verified nothing since 1970."""
+    telemetry, name = Telemetry("flows"), "freshet_verify_timestamp_seconds"
+    assert math.isnan(samples(telemetry.render())[(name,)])
+    telemetry.set(name, 5.0)
+    assert samples(telemetry.render())[(name,)] == 5.0
+
+
+def test_a_name_or_a_label_that_nobody_declared_is_an_error() -> None:
+    metrics = Metrics()
+    with pytest.raises(KeyError):
+        metrics.add("freshet_events_acepted_total")
+    with pytest.raises(KeyError):
+        metrics.set("freshet_spool", 1)
+    for labels in ({}, {"why": "x"}, {"code": "x", "why": "y"}):
+        with pytest.raises(ValueError, match="freshet_events_rejected_total has the labels code"):
+            metrics.add("freshet_events_rejected_total", **labels)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="has the labels none"):
+        metrics.add("freshet_events_accepted_total", code="x")
+
+
+def test_a_series_is_its_labels_and_each_counts_for_itself() -> None:
+    metrics = Metrics()
+    for code, n in (("too_large", 2), ("not_json", 1), ("too_large", 1)):
+        metrics.add("freshet_events_rejected_total", n, code=code)
+    told = samples(metrics.render())
+    assert told[("freshet_events_rejected_total", "too_large")] == 3
+    assert told[("freshet_events_rejected_total", "not_json")] == 1
+
+
+def test_a_total_that_somebody_else_keeps_never_falls() -> None:
+    metrics = Metrics()
+    for total in (3, 3, 7, 5):
+        metrics.set("freshet_slates_lost_total", total)
+    assert samples(metrics.render())[("freshet_slates_lost_total",)] == 7
+
+
+def test_of_a_release_only_the_one_that_serves_is_told() -> None:
+    telemetry = Telemetry("serving")
+    for release in ("r1", "r2"):
+        telemetry.only("freshet_release_info", release)
+    told = samples(telemetry.render())
+    assert [key for key in told if key[0] == "freshet_release_info"] == [
+        ("freshet_release_info", "r2")
+    ]
+
+
+def test_an_answer_counts_its_stages_candidates_rules_and_experiments() -> None:
+    metrics = Metrics()
+    spent = {"read": 2.0, "score": 6.0}
+    tested = (Assigned("home-ranker", 3, "b"),)
+    metrics.read("/v1/recommendations", spent, decision(), "home", None, tested)
+    metrics.read("/v1/recommendations", spent, decision(removed={}), "home", "store_down")
+    metrics.read("/v1/popular", {"score": 1.0}, decision(items=[]), "popular", "stale_vector")
+    told = samples(metrics.render())
+    assert told[("freshet_stage_seconds_sum", "score")] == pytest.approx(0.013)
+    assert told[("freshet_stage_seconds_bucket", "0.005", "read")] == 2
+    assert told[("freshet_read_seconds_sum", "/v1/recommendations")] == pytest.approx(0.016)
+    assert told[("freshet_read_seconds_count", "/v1/popular")] == 1
+    # labels stand by their names: fallback, placement
+    assert told[("freshet_answers_total", "none", "home")] == 1
+    assert told[("freshet_answers_total", "store_down", "home")] == 1
+    assert told[("freshet_candidates_total", "covisit")] == 90
+    assert told[("freshet_rule_removed_total", "seen")] == 12
+    assert told[("freshet_rule_kept_total",)] == 105
+    assert told[("freshet_shown_total", "home")] == 8
+    assert told[("freshet_explored_total", "home")] == 2
+    assert told[("freshet_assignments_total", "home-ranker", "b")] == 1
+    assert told[("freshet_store_down_total",)] == 1
+    assert told[("freshet_stale_vector_total",)] == 1
+
+
+def test_a_port_of_its_own_answers_what_hooks_set_and_closes(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, metrics_port=services.free_port())
+    metrics = Metrics()
+    metrics.telemetry.before(lambda: metrics.set("freshet_items", 42))
+    with metrics.exposed(settings):
+        told = samples(urllib.request.urlopen(at(settings), timeout=10).read())
+        assert told[("freshet_items",)] == 42
+    assert not services.port_answers(settings.metrics_port)
+
+
+def test_a_port_in_use_is_a_warning_and_no_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(data_dir=tmp_path, metrics_port=services.free_port())
+    with Metrics().exposed(settings), caplog.at_level(logging.WARNING), Metrics().exposed(settings):
+        pass
+    assert caplog.messages == [
+        f"no metrics on 127.0.0.1 port {settings.metrics_port}: Address already in use"
+    ]
+
+
+def at(settings: Settings) -> str:
+    return f"http://127.0.0.1:{settings.metrics_port}/metrics"
+
+
+def test_a_flow_counts_its_batches_letters_and_where_it_stands(tmp_path: Path) -> None:
+    meter = Meter(Settings(data_dir=tmp_path), "people")
+    batch = Batch(0, 10, 13, [10, 11, 12], [5_000, 4_000, 6_000], [b"", b"", b""])
+    meter.committed(batch, 0.004, {"duplicates": 2})
+    meter.dead(letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no"))
+    meter.stands(3, 13, 40)
+    meter.stands(4, 13, 12)  # what the log last said may be older than the fence
+    told = samples(meter.telemetry.render())
+    assert told[("freshet_flow_records_total", "people")] == 3
+    assert told[("freshet_flow_batch_records_sum", "people")] == 3
+    assert told[("freshet_flow_commit_seconds_sum", "people")] == 0.004
+    assert told[("freshet_flow_fresh_seconds_sum", "people")] > 1e9  # of 1970
+    assert told[("freshet_fold_counts_total", "people", "duplicates")] == 2
+    assert told[("freshet_flow_dead_letters_total", "people", "not_json")] == 1
+    assert told[("freshet_flow_dead_letters_total", "people", "bad_placement")] == 2
+    assert told[("freshet_flow_lag", "people", "3")] == 27
+    assert told[("freshet_flow_lag", "people", "4")] == 0
+
+
+def letters(*reasons: str) -> list[DeadLetter]:
+    return [
+        DeadLetter(topic="t", partition=0, offset=n, reason=why, value=None, record_at=0)
+        for n, why in enumerate(reasons)
+    ]
+
+
+def test_how_a_flow_ended_is_still_counted_by_the_process_after_it(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    for error in (Fenced, Torn, Fenced):
+        with (
+            pytest.raises(error),
+            Meter(settings, "people", "0").ending(fenced=Fenced, torn=Torn),
+        ):
+            raise error("it ends")
+    told = samples(Meter(settings, "people", "0").telemetry.render())
+    assert told[("freshet_flow_fenced_total", "people")] == 2
+    assert told[("freshet_flow_torn_total", "people")] == 1
+    other = samples(Meter(settings, "people", "1").telemetry.render())
+    assert other[("freshet_flow_fenced_total", "people")] == 0, "it rises from there"
+
+
+def test_an_end_that_cannot_be_noted_is_still_the_error_that_it_was(tmp_path: Path) -> None:
+    (tmp_path / "ends").write_text("not a folder")
+    with pytest.raises(Fenced), Meter(Settings(data_dir=tmp_path), "x").ending(fenced=Fenced):
+        raise Fenced("it ends")
+
+
+def test_the_rollup_and_the_relay_have_names_for_what_they_do(tmp_path: Path) -> None:
+    meter = Meter(msgspec.structs.replace(Settings(), data_dir=tmp_path), "rollup")
+    meter.published(0.5)
+    meter.tables({0: 7}, {"arms": 12})
+    meter.ignored("not_finite", 2)
+    meter.told(5, 1)
+    meter.told(9, 1)
+    meter.relayed(4)
+    told = samples(meter.telemetry.render())
+    assert told[("freshet_rollup_publish_seconds_sum",)] == 0.5
+    assert told[("freshet_rollup_positions_lag", "0")] == 7
+    assert told[("freshet_rollup_rows", "arms")] == 12
+    assert told[("freshet_rollup_ignored_total", "not_finite")] == 2
+    assert told[("freshet_readouts_total", "sent")] == 9
+    assert told[("freshet_readouts_total", "failed")] == 1
+    assert told[("freshet_relay_sent_total",)] == 4

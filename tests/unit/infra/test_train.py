@@ -1,0 +1,175 @@
+"""From a log to a release: what a trainer may know of each choice, and what comes out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from flows.offline.history import Log
+from infra.apps.train import run
+from infra.apps.train.log import BadUntil, TooLittle, acts, cut, plan
+from infra.apps.train.replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
+from infra.apps.train.run import Made, Sizes
+from infra.datasets.generated import generated
+from infra.datasets.movielens import Catalogue
+from infra.settings import Settings
+from infra.terminal.progress import Said
+from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
+from models.release import artefact
+from models.release.release import Release, Space
+from schemas.event import Action
+from schemas.identity import item_hash
+from serving.decide.columns import NAMES
+from serving.edge.identity import People
+from tests.support import demo_data
+
+PEOPLE = People(demo_data.KEY, demo_data.PARTITIONS)
+SETTINGS = Settings(partitions=demo_data.PARTITIONS)
+SIZES = Sizes(train=400, judge=150, weigh=50)
+RATINGS = 6_000
+
+
+def small() -> Log:
+    whole = generated()
+    return demo_data.log(Catalogue(whole.items, whole.ratings[:RATINGS], whole.source), PEOPLE)
+
+
+LOG = small()
+
+
+@pytest.fixture(scope="module")
+def made() -> Made:
+    return train()
+
+
+def train(log: Log = LOG) -> Made:
+    said = Said(Console(file=io.StringIO()))
+    return run.train(log, SETTINGS, said, SIZES)
+
+
+def no_progress(count: int) -> None:
+    pass
+
+
+def test_targets_are_later_than_what_vectors_are_learnt_from_and_first_choices() -> None:
+    done = acts(LOG)
+    planned = plan(done, 300, 200)
+    assert (len(planned.train), len(planned.judge)) == (300, 200)
+    assert min(it.now for it in planned.train) // 1000 >= planned.learnt
+    assert max(it.now for it in planned.train) < min(it.now for it in planned.judge)
+    before = sum(done.time // 1000 < planned.learnt)
+    assert 0.55 < before / len(done.time) < 0.65
+    for target in (*planned.train, *planned.judge):
+        mine = [
+            (offset, event)
+            for offset, _, event in LOG.events[target.partition]
+            if isinstance(event, Action) and event.person == target.person
+        ]
+        own = next(event for offset, event in mine if offset == target.offset)
+        assert (own.action, item_hash(own.item_id)) == ("like", target.item)
+        earlier = [event for offset, event in mine if offset < target.offset]
+        assert earlier
+        assert target.item not in {item_hash(event.item_id) for event in earlier}
+
+
+def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
+    planned = plan(acts(LOG), 60, 60)
+    replay = Replay(LOG, planned.judge, SETTINGS)
+    basis = Release(
+        "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64)), np.zeros_like)
+    )
+    times = np.array(replay.facts.actions.time)
+    for target, person, world in replay.play(planned.judge, basis, no_progress):
+        known = world.tables.meta.positions[0]
+        assert times[:known].max() < target.now // 1000
+        assert target.item not in set(person.seen.tolist())
+        assert target.item not in set(person.row["ring"]["item"].tolist())
+        mine = {
+            item_hash(event.item_id)
+            for offset, _, event in LOG.events[target.partition]
+            if isinstance(event, Action)
+            and event.person == target.person
+            and offset < target.offset
+        }
+        assert set(person.seen.tolist()) == mine
+
+
+def test_a_log_that_is_too_small_is_told_in_a_sentence() -> None:
+    tiny = LOG._replace(events=[records[:50] for records in LOG.events])
+    with pytest.raises(TooLittle, match="too small"):
+        train(tiny)
+    with pytest.raises(TooLittle, match="nothing"):
+        train(LOG._replace(events=[[], [], []]))
+
+
+def test_a_log_is_cut_at_a_time_or_at_offsets() -> None:
+    whole = acts(LOG)
+    middle = int(whole.time[len(whole.time) // 2])
+    seconds = np.datetime64(middle, "ms").astype("datetime64[s]")
+    earlier = acts(cut(LOG, f"{seconds}Z"))
+    assert len(earlier.time) == int((whole.time < int(seconds.astype(np.int64)) * 1000).sum())
+    assert [len(records) for records in cut(LOG, "10.0.7").events] == [10, 0, 7]
+    assert cut(LOG, "") == LOG
+    for bad in ("yesterday", "10.0", "2026-11-23T00:00:00", "1.2.x"):
+        with pytest.raises(BadUntil, match="--until takes"):
+            cut(LOG, bad)
+
+
+def test_what_comes_out_is_a_release_that_can_be_read(made: Made, tmp_path: Path) -> None:
+    every = {item_hash(item.item_id) for item in LOG.items}
+    assert set(made.hashes.tolist()) == every
+    assert made.learnt.vectors.any(axis=1).mean() > 0.99  # also of those that nobody touched
+    assert {"covisit", "vector", "content", "popular", BUILT_IN, COARSE, RANKER} == set(made.arms)
+    assert set(made.verdicts) == {COARSE, RANKER}
+    assert made.verdicts[RANKER].released == (made.model is not None)
+    assert made.compared["max_difference"] <= run.SAME
+    assert set(made.features) <= NAMES
+    assert made.data.events == RATINGS
+    assert made.data.offsets == tuple(len(records) for records in LOG.events)
+    if made.model is not None:
+        said = artefact.ranker(made.model, len(made.features))
+        rows = np.random.default_rng(0).random((5, len(made.features)), np.float32)
+        assert np.isfinite(said(rows)).all()
+
+
+def test_what_is_released_is_not_below_any_arm(made: Made) -> None:
+    best = max(arm.ndcg for name, arm in made.arms.items() if name != RANKER)
+    assert (made.arms[RANKER].ndcg >= best) == made.verdicts[RANKER].released
+    assert made.arms[COARSE].ndcg >= made.arms[BUILT_IN].ndcg
+    assert made.arms[COARSE].ndcg > made.arms["popular"].ndcg  # these people do have tastes
+
+
+def test_the_same_log_gives_the_same_release(made: Made) -> None:
+    again = train()
+    assert again.learnt.vectors.tobytes() == made.learnt.vectors.tobytes()
+    assert again.learnt.encoder.tobytes() == made.learnt.encoder.tobytes()
+    assert again.model == made.model
+    assert again.metrics == made.metrics
+
+
+def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: Made) -> None:
+    planned = plan(acts(LOG), 10, 150)
+    replay = Replay(LOG, planned.judge, SETTINGS)
+    space = Space(made.hashes, made.learnt.vectors, artefact.encoder(made.learnt.encoder))
+    at = FEATURES.index("covisit")
+
+    def worst(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return -rows[:, at]
+
+    basis = Release("bad", FEATURES, dict(made.weights), space, worst)
+    shown = Shown({RANKER: RECIPE, "covisit": alone("covisit")})
+    listed = Listed()
+    for scene in replay.play(planned.judge, basis, no_progress):
+        shown.take(scene)
+        listed.take(scene)
+    verdict = judge(RANKER, shown.ranks)
+    assert not verdict.released
+    assert "covisit" in verdict.why
+    lists = listed.lists
+    assert lists.rows.shape == (int(lists.size.sum()), len(FEATURES))
+    assert int(lists.target.sum()) == len(lists.size)

@@ -1,0 +1,179 @@
+"""Columns by hand, and the rows that a ranker sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.release import content
+from models.release.release import RANKED
+from schemas.actions import CODE
+from schemas.control import Recipe
+from schemas.event import Preferences
+from schemas.identity import item_hash
+from schemas.item import Item
+from schemas.state.tables import NEIGHBOUR, WINDOWS
+from serving.decide.case import Ask, Case, World
+from serving.decide.columns import COLUMNS, NAMES, SMALL
+from serving.decide.person import NOBODY, Person
+from serving.decide.rank import rank, rows
+from serving.decide.rules import eligible
+from serving.decide.score import score
+from serving.decide.sources import retrieve
+from tests.support.worlds import (
+    DAY_MS,
+    NOW,
+    catalogue,
+    neighbours,
+    person,
+    popularity,
+    release,
+    released,
+    world,
+)
+
+FILMS = [
+    Item(item_id="a", title="red river", category="x"),
+    Item(item_id="b", title="red night", category="y"),
+    Item(item_id="c", title="red river", category="y", published_at=NOW - 60 * DAY_MS),
+    Item(item_id="d", category="x", published_at=NOW),
+    Item(item_id="e"),
+]
+EVERY = tuple(column.name for column in COLUMNS)
+
+
+def listed(scores: dict[str, float]) -> bytes:
+    return np.array([(item_hash(i), s) for i, s in scores.items()], NEIGHBOUR).tobytes()
+
+
+LISTS = {
+    item_hash("a"): listed({"c": 0.5, "d": 0.25}),
+    item_hash("b"): listed({"d": 0.125, "e": 0.0625}),
+    item_hash("e"): listed({"a": 0.75, "b": 0.25, "c": 0.125}),
+}
+POPULAR = {
+    item_hash("c"): np.array([8.0, 0.0, 0.0, 4.0]).tobytes(),
+    item_hash("d"): np.array([1.0, 0.0, 0.0, 1.0]).tobytes(),
+}
+
+
+def told(who: Person, over: World, ask: Ask | None = None) -> dict[str, dict[str, float]]:
+    """Column -> item -> what it says."""
+    case = Case(who, over, ask or Ask(now=NOW))
+    pool = retrieve(case, 100)
+    made = rows(case, pool, np.arange(len(pool.slots)), EVERY)
+    ids = [over.items.ids[slot] for slot in pool.slots.tolist()]
+    return {
+        name: dict(zip(ids, made[:, at].tolist(), strict=True)) for at, name in enumerate(EVERY)
+    }
+
+
+def test_every_column_by_hand() -> None:
+    # b first, then a: a is the newest and weighs 1 / 1.75, b .75 / 1.75
+    who = person([("b", CODE["like"]), ("a", CODE["view"])], shown={"c": 2}, categories={"b": "y"})
+    likes = Preferences(event_id="e", person="p", received_at=NOW, liked_categories=("x",))  # type: ignore[arg-type]
+    who.row["newest"] = NOW - 7 * 60_000
+    found = told(who._replace(preferences=likes), world(FILMS, LISTS, POPULAR))
+    wanted = {
+        "covisit": {"c": 0.5 / 1.75, "d": (0.25 + 0.125 * 0.75) / 1.75, "e": 0.0625 * 0.75 / 1.75},
+        "covisit_best": {"c": 0.5, "d": 0.25, "e": 0.0625},
+        "covisit_last": {"c": 0.5, "d": 0.25, "e": 0.0},
+        "covisit_count": {"c": 0.5, "d": 1.0, "e": 0.5},
+        "covisit_back": {"c": 0.0, "d": 0.0, "e": (0.75 + 0.25 * 0.75) / 1.75},
+        "popular": {"c": 1.0, "d": 0.25, "e": 0.0},
+        "popular_like": {"c": 1.0, "d": np.log1p(0.25 / SMALL) / np.log1p(1 / SMALL), "e": 0.0},
+        "popular_1h": {"c": 1.0, "d": np.log1p(0.125 / SMALL) / np.log1p(1 / SMALL), "e": 0.0},
+        "popular_24h": {"c": 0.0, "d": 0.0},
+        "fresh": {"c": 0.25, "d": 1.0, "e": 0.0},
+        "category": {"c": 0.0, "d": 1.0, "e": 0.0},
+        "affinity": {"c": 1.0, "d": 0.0, "e": 0.0},
+        "same_category_last": {"c": 0.0, "d": 1.0, "e": 0.0},
+        "shown": {"c": 2 * 2 ** (-1 / 24), "d": 0.0},
+        "history": {"c": np.log(3), "e": np.log(3)},
+        "session": {"c": np.log(3)},
+        "idle": {"d": np.log(8)},
+        "vector": {"c": 0.0},
+        "vector_last": {"c": 0.0},
+    }
+    for column, items in wanted.items():
+        for item, value in items.items():
+            assert found[column][item] == pytest.approx(value, rel=1e-6), (column, item)
+    a, b, c = (content.vector(film) for film in FILMS[:3])
+    assert found["content_last"]["c"] == float(a @ c)
+    assert found["content"]["c"] == float(content.on_grid(a + np.rint(0.8 * 1024) / 1024 * b) @ c)
+    assert found["content"]["e"] == 0
+    assert set(found) == set(wanted) | {"content", "content_last", "popular_7d"}
+
+
+def test_of_nobody_every_personal_column_says_nothing() -> None:
+    w = released(world(FILMS, LISTS, POPULAR), release(FILMS, 1))
+    for stranger in (NOBODY, person([("a", CODE["dislike"])])):
+        found = told(stranger, w)
+        impersonal = {"fresh", "history", "session", "idle", *(f"popular_{w}" for w in WINDOWS)}
+        for column in set(EVERY) - impersonal - {"popular"}:
+            assert not any(found[column].values()), column
+    off = told(person([("a", CODE["like"])]), w, Ask(now=NOW, personalized=False))
+    for column in ("covisit", "vector", "history", "session", "idle", "affinity"):
+        assert not any(off[column].values()), column
+
+
+def test_what_the_catalogue_does_not_know_weighs_nothing() -> None:
+    w = world(FILMS, LISTS, POPULAR)
+    acts = [("b", CODE["like"]), ("a", CODE["view"])]
+    more = [("long gone", CODE["like"]), *acts, ("to come", CODE["like"])]
+    for column in ("covisit", "covisit_last", "covisit_count", "content"):
+        assert told(person(more), w)[column] == told(person(acts), w)[column]
+
+
+def test_a_session_that_ended_counts_no_more() -> None:
+    who = person([("a", CODE["like"])])
+    w = world(FILMS, LISTS, POPULAR)
+    assert any(told(who, w)["session"].values())
+    later = Ask(now=NOW + 31 * 60_000)
+    assert not any(told(who, w, later)["session"].values())
+
+
+def test_rows_are_in_the_order_of_their_names_and_know_no_others() -> None:
+    case = Case(person([("a", CODE["like"])]), world(FILMS, LISTS, POPULAR), Ask(now=NOW))
+    pool = retrieve(case, 100)
+    every = np.arange(len(pool.slots))
+    made = rows(case, pool, every, ("popular", "covisit"))
+    assert (made[:, ::-1] == rows(case, pool, every, ("covisit", "popular"))).all()
+    assert made.dtype == np.float32
+    assert set(EVERY) <= NAMES
+    with pytest.raises(KeyError):
+        rows(case, pool, every, ("of tomorrow",))
+
+
+def test_the_model_orders_the_best_and_nobody_gets_past_them() -> None:
+    items = catalogue(600, 30, 3)
+    recipe = Recipe(category_cap=1.0, owner_cap=1.0, depth=400)
+    made = release(items, 3)
+    w = released(world(items, neighbours(items, 40, 3), popularity(items, 3), recipe), made)
+    case = Case(person([(f"i{n}", CODE["view"]) for n in range(9)]), w, Ask(now=NOW))
+    pool = retrieve(case, 400)
+    scored = score(case, pool, eligible(case, pool.slots).kept)
+    ranked = rank(case, pool, scored)
+    assert set(ranked.order[:RANKED].tolist()) == set(scored.order[:RANKED].tolist())
+    assert ranked.order[RANKED:].tolist() == scored.order[RANKED:].tolist()
+    said = dict(zip(ranked.of.tolist(), ranked.model.tolist(), strict=True))
+    assert (np.diff([said[place] for place in ranked.order[:RANKED].tolist()]) <= 0).all()
+    scores = ranked.scores[ranked.order]
+    assert (np.diff(scores) <= 0).all()
+    assert (scores > 0).all()
+    assert (scores < 1).all()
+    assert scores[RANKED] < scores[RANKED - 1]
+    assert np.allclose(scores[:RANKED], 1 / (1 + np.exp(-np.sort(ranked.model)[::-1])))
+    off = replace(w, recipe=replace_ranker(recipe))
+    assert not len(rank(Case(case.person, off, case.ask), pool, scored).of)
+
+
+def replace_ranker(recipe: Recipe) -> Recipe:
+    return Recipe(
+        ranker=False,
+        category_cap=recipe.category_cap,
+        owner_cap=recipe.owner_cap,
+        depth=recipe.depth,
+    )
