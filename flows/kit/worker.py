@@ -34,7 +34,7 @@ MOST_LINES: Final = 20
 class Worker:
     """One process's partitions of one topic, for the flow `name`. A `reader` that is given becomes its own.
 
-    Errors (of the constructor, which then leaves nothing open): `stand.Refused`,
+    Errors (of the constructor, which then leaves nothing open): `resume.Refused`,
     `store.StoreMisconfigured`, Kafka's and Redis's.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,10 @@ def test_every_key_is_rebuilt_from_a_topic() -> None:
 def test_the_files_of_tests_that_begin_first_are_there() -> None:
     missing = [it for it in order.LONGEST if it != order.APACHE and not (ROOT / it).is_file()]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_what_a_document_points_to_is_there(name: str) -> None:
+    text = (ROOT / name).read_text()
+    targets = re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r'click \w+ "([\w./-]+)"', text)
+    assert [it for it in targets if not (ROOT / it).exists()] == []

@@ -132,7 +132,7 @@ def _fresh(
 def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say: Say) -> Reads:
     """Reads by people with a history, with everything on; then releases are swapped under them.
 
-    Errors: `NotMeasured`, `bench_rate.NeverHeld`.
+    Errors: `NotMeasured`, `rate.NeverHeld`.
     """
     whole = catalogue()
     source = whole._replace(ratings=whole.ratings[: int(len(whole.ratings) * SHARE)])

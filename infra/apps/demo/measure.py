@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def measure(system: System, found: Catalogue, planned: Schedule, rate: float, say: Said) -> Report:
-    """Errors: `history.NotSent`, `replay_live.NotTaken`, `KafkaError`, and of training."""
+    """Errors: `history.NotSent`, `live.NotTaken`, `KafkaError`, and of training."""
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)
     times.append(time.monotonic())

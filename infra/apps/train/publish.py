@@ -22,7 +22,7 @@ def train(
 ) -> tuple[Made, str]:
     """What was learnt, and the id it was written under ("" where it was not).
 
-    Errors: `train_log.TooLittle` and `BadUntil`, `train_run.NotTheSame`, `changes.NotTaken`; Kafka's and
+    Errors: `log.TooLittle` and `BadUntil`, `run.NotTheSame`, `changes.NotTaken`; Kafka's and
     Redis's.
     """
     from flows.offline.history import read
