@@ -20,7 +20,9 @@ Person = Annotated[Pseudonym, msgspec.Meta(min_length=32, max_length=32)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]
 
 
-class EventIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+class EventIn(
+    msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False
+):
     """One event as a client sends it. Times are RFC 3339; who acted is a raw id, which stops here."""
 
     item_id: Id

@@ -10,7 +10,7 @@ from schemas.alphabet import Id, Millis
 from schemas.event import Scalar
 
 
-class ItemIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """An item as a client PUTs it (times RFC 3339); `item_id` may come from the path."""
 
     item_id: Id | None = None

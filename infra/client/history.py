@@ -7,6 +7,7 @@ connection) is sent again with the same event id, which the fold counts once.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import queue
 import re
@@ -16,13 +17,16 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import Final, NamedTuple
 
-import msgspec
+from infra.client import client
+from infra.client.answers import Accepted, Rejection
+from infra.client.client import Client
+from infra.client.errors import ApiError
+from infra.client.http import NDJSON, address, authorization
 
-EVENTS: Final = "/v1/events?mode=import"
-ITEMS: Final = "/v1/items"
+EVENTS: Final = client.HISTORY
+ITEMS: Final = client.ITEMS
 BATCH_BYTES: Final = 900_000
 """Below the 1 MiB that the API takes."""
 PATIENCE: Final = 120.0
@@ -57,47 +61,43 @@ class Summary:
     def per_second(self) -> float:
         return self.sent / self.seconds if self.seconds else 0.0
 
-    def count(self, size: int, answer: dict[str, Any]) -> None:
+    def count(self, size: int, answer: Accepted) -> None:
         """Adds one answer to a batch of `size` lines."""
-        rejected = answer.get("rejected", [])
         self.sent += size
-        self.accepted += answer.get("accepted", size - len(rejected))
-        for it in rejected:
-            self.rejected[str(it.get("field")), str(it.get("code"))] += 1
-        for position in answer.get("positions") or ():
-            partition, _, offset = str(position).partition(":")
+        self.accepted += answer.accepted
+        for it in answer.rejected:
+            self.rejected[it.field, it.code] += 1
+        for position in answer.positions:
+            partition, _, offset = position.partition(":")
             if partition.isdigit() and offset.isdigit():
                 at = int(partition)
                 self.positions[at] = max(int(offset), self.positions.get(at, -1))
 
 
 class Connection:
-    """One keep-alive connection. Not for two threads at once."""
+    """One keep-alive connection of a thread's own, which sends lines while others are read."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self._connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=60)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        to = address(url)
+        kind = http.client.HTTPSConnection if to.tls else http.client.HTTPConnection
+        self._connection = kind(to.host, to.port, timeout=60)
+        self._headers = {**authorization(token), "Content-Type": NDJSON}
         self.retries = 0
 
-    def post(self, path: str, lines: list[bytes], stop: threading.Event) -> dict[str, Any]:
+    def post(self, path: str, lines: list[bytes], stop: threading.Event) -> Accepted:
         """The answer to `lines` as NDJSON, also where all of them were rejected (422).
 
         Tries again on 503, 429 and broken connections, for `PATIENCE` seconds. Errors: `NotSent`.
         """
-        headers = {**self._headers, "Content-Type": "application/x-ndjson"}
         until, delay, body = time.monotonic() + PATIENCE, 0.1, b"\n".join(lines) + b"\n"
         while True:
-            status, answer, after = self._ask("POST", path, body, headers)
-            if status in (200, 202):
+            status, answer, after = self._ask(path, body)
+            if isinstance(answer, Accepted):
                 return answer
             if status == 422 and (rejected := _rejected(answer)):
-                return {"accepted": 0, "rejected": rejected}
+                return Accepted(accepted=0, rejected=rejected, positions=[])
             if status not in (0, 429, 503):
-                raise NotSent(f"POST {path} answered {status} {answer.get('code', '')}".strip())
+                raise NotSent(f"POST {path} answered {answer.problem}")
             if stop.is_set() or time.monotonic() > until:
                 raise NotSent(
                     f"POST {path} was not taken for {PATIENCE:g} s (last: {status or 'no answer'})"
@@ -106,44 +106,39 @@ class Connection:
             stop.wait(max(delay, after))
             delay = min(5.0, delay * 2)
 
-    def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        """Status (0: no answer) and body."""
-        status, answer, _ = self._ask("GET", path, None, self._headers)
-        return status, answer
-
     def close(self) -> None:
         self._connection.close()
 
-    def _ask(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> tuple[int, dict[str, Any], float]:
+    def _ask(self, path: str, body: bytes) -> tuple[int, Accepted | ApiError, float]:
+        """Status (0: no answer), what came, and how many seconds it asks to wait."""
         try:
-            self._connection.request(method, path, body, headers)
+            self._connection.request("POST", path, body, self._headers)
             response = self._connection.getresponse()
             data = response.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            return 0, {}, 0.0
+            return 0, ApiError(0, type(error).__name__), 0.0
         after = response.headers.get("Retry-After", "")
-        try:
-            answer = msgspec.json.decode(data)
-        except msgspec.DecodeError:
-            answer = {}
         return (
             response.status,
-            answer if isinstance(answer, dict) else {},
+            _answer(response.status, data),
             min(5.0, float(after)) if after.isdigit() else 0.0,
         )
 
 
-def _rejected(problem: dict[str, Any]) -> list[dict[str, Any]]:
+def _answer(status: int, data: bytes) -> Accepted | ApiError:
+    if status not in client.TAKEN:
+        return ApiError.of(status, data)
+    try:
+        return client.decode(status, data, Accepted)
+    except ApiError as error:
+        return error
+
+
+def _rejected(problem: ApiError) -> list[Rejection]:
     """Why each line was refused, where a problem says so of lines (``events[3].action``)."""
-    rejected = []
-    for error in problem.get("errors") or ():
-        if found := _LINE.match(str(error.get("field"))):
-            index, name = int(found[1]), found[2]
-            rejected.append({"index": index, "field": name, "code": error.get("code")})
-    return rejected
+    found = [(_LINE.match(error.field), error.code) for error in problem.errors]
+    return [Rejection(int(line[1]), line[2], code) for line, code in found if line]
 
 
 def send(
@@ -174,35 +169,42 @@ def send(
 
 def check_answers(url: str) -> None:
     """Errors: `NotSent` where nobody answers at `url`: better said now than after `PATIENCE`."""
-    connection = Connection(url)
-    status, _ = connection.get("/health/live")
-    connection.close()
-    if not status:
-        raise NotSent(
-            f"nothing answers at {_shown(url)}: is the system up? (`freshet status`, or --url)"
-        )
+    if not asyncio.run(_answers(url)):
+        to = address(url)
+        shown = f"{'https' if to.tls else 'http'}://{to.authority}"
+        raise NotSent(f"nothing answers at {shown}: is the system up? (`freshet status`, or --url)")
 
 
-def _shown(url: str) -> str:
-    """Scheme, host and port alone: an address may hold a password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+async def _answers(url: str) -> bool:
+    async with Client(url) as asking:
+        try:
+            await asking.get("/health/live", dict)
+        except ApiError as error:
+            return error.status > 0
+    return True
 
 
 def await_items(url: str, item_ids: list[str], token: str = "", seconds: float = 60.0) -> None:
     """Waits until serving's index holds each of `item_ids`. Errors: `NotSent`."""
-    connection, until = Connection(url, token), time.monotonic() + seconds
-    try:
+    asyncio.run(_await_items(url, item_ids, token, seconds))
+
+
+async def _await_items(url: str, item_ids: list[str], token: str, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    # one connection, so one worker
+    async with Client(url, token, connections=1) as asking:
         for item_id in item_ids:
-            while True:
-                status, item = connection.get(f"{ITEMS}/{quote(item_id, safe='')}")
-                if status == 200 and item.get("indexed"):
-                    break
+            while not await _indexed(asking, item_id):
                 if time.monotonic() > until:
                     raise NotSent(f"the last items are not to be seen after {seconds:g} s")
-                time.sleep(0.05)
-    finally:
-        connection.close()
+                await asyncio.sleep(0.05)
+
+
+async def _indexed(asking: Client, item_id: str) -> bool:
+    try:
+        return (await asking.item(item_id)).indexed
+    except ApiError:
+        return False
 
 
 class _Sender:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
+import asyncio
 import random
 import shutil
 import time
@@ -11,17 +10,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
-import msgspec
-
+from infra.client.client import Client
 from tests.chaos.check import accounts, await_quiet, doubles, wrong_values
 from tests.chaos.crowd import ITEMS, Crowd, item
 from tests.chaos.faults import Conductor
 from tests.chaos.poison import Poisoner
 from tests.chaos.report import Run
 from tests.chaos.schedule import SLOT_SECONDS, schedule
-from tests.chaos.sender import JSON, Sender
+from tests.chaos.sender import Sender
 from tests.chaos.told import told
 from tests.chaos.watch import Watch
 from tests.chaos.world import World, world
@@ -67,7 +64,7 @@ def _live(system: World, made: Run, options: Options, say: Callable[[str], None]
     directory = system.direct.data_dir
     crowd = Crowd(made.seed, int(time.time() * 1000))
     watch = Watch(system.direct, system.settings)
-    _put_items(system.system.url)
+    asyncio.run(_put_items(system.system.url))
     ledgers = directory / "ledgers"
     senders = [
         Sender(f"c{n}", system.system.url, crowd, ledgers, options.rate / SENDERS)
@@ -132,12 +129,7 @@ def _count(made: Run, counts: Mapping[str, int]) -> None:
     made.wrong_fields += sum(counts.values()) - lost - doubled
 
 
-def _put_items(url: str) -> None:
-    parts = urlsplit(url)
-    body = msgspec.json.encode({"items": [item(n) for n in range(ITEMS)]})
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("POST", "/v1/items", body, JSON)
-        answer = connection.getresponse()
-        if answer.status != 202:
-            raise RuntimeError(f"the items were not taken: {answer.status} {answer.read()[:200]!r}")
+async def _put_items(url: str) -> None:
+    """Errors: `ApiError`."""
+    async with Client(url) as client:
+        await client.send_items([item(n) for n in range(ITEMS)])

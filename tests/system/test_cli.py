@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -17,6 +18,8 @@ from click.testing import CliRunner, Result
 
 from infra.cli.main import COMMANDS, cli
 from infra.cli.tail import line
+from infra.client.answers import Answer
+from infra.client.client import Client
 from infra.datasets import generated, movielens
 from infra.local.plan import ROOT
 from infra.local.system import System
@@ -243,13 +246,14 @@ def test_a_title_cannot_steer_the_terminal() -> None:
     assert str(cell) == "Bad\ufffd[2J"
 
 
-def test_inspect_slate(history: System) -> None:
-    from infra.client.history import Connection
+async def slate_of(system: System, person: str) -> Answer:
+    async with Client(system.url) as client:
+        return (await client.recommendations(person, count=5)).value
 
-    connection = Connection(history.url)
-    _, answer = connection.get("/v1/recommendations?user_id=u3&count=5")
-    connection.close()
-    slate_id = answer["slate_id"]
+
+def test_inspect_slate(history: System) -> None:
+    answer = asyncio.run(slate_of(history, "u3"))
+    slate_id = answer.slate_id
     until(
         lambda: (
             freshet(
@@ -259,7 +263,7 @@ def test_inspect_slate(history: System) -> None:
         )
     )
     told = told_json(history, "inspect", "slate", slate_id)
-    assert [it["item_id"] for it in told["items"]] == [it["item_id"] for it in answer["items"]]
+    assert [it["item_id"] for it in told["items"]] == [it.item_id for it in answer.items]
     assert slate_id in freshet("inspect", "slate", slate_id, "--data-dir", history.directory).stdout
 
 

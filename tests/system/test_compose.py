@@ -5,6 +5,7 @@ Only hosts, ports and paths are other ones: a service's name becomes 127.0.0.1, 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,18 +15,20 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 
 from infra.apps.inspect.scrape import scrape
-from infra.client.history import Connection
+from infra.client.client import Client
+from infra.client.history import await_items
 from infra.kafka import client as kafka
 from infra.local import apache_kafka, services
 from infra.local.plan import ROOT
 from infra.local.supervisor import Program, Supervisor
 from infra.settings import VARIABLES, Settings
+from schemas.event import EventIn
+from schemas.item import ItemIn
 from tests.system.test_up import until
 
 GIVEN: Final = {"FRESHET_TOKEN": "compose-token"}
@@ -178,19 +181,10 @@ def running(programs: list[Program], tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def test_everything_in_it_comes_up_and_works_together(running: Supervisor, ports: Ports) -> None:
-    connection = Connection(f"http://127.0.0.1:{ports['8080']}", GIVEN["FRESHET_TOKEN"])
-    url = f"http://127.0.0.1:{ports['8080']}/v1"
-    put(f"{url}/items/i1", {"title": "A film", "category": "Drama"})
-    until(lambda: connection.get("/v1/items/i1")[1].get("indexed") is True)
-    status, answer = put(
-        f"{url}/events", {"user_id": "u1", "item_id": "i1", "action": "like"}, "POST"
-    )
-    assert (status, answer["accepted"], answer["durable"]) == (202, 1, "broker")
-    (position,) = answer["positions"]
-    _, read = connection.get(f"/v1/recommendations?user_id=u1&after={position}&max_wait_ms=5000")
-    assert read["freshness"]["position"] == position
-    assert connection.get("/v1/status")[0] == 200
-    connection.close()
+    url, token = f"http://127.0.0.1:{ports['8080']}", GIVEN["FRESHET_TOKEN"]
+    asyncio.run(put_item(url, token))
+    await_items(url, ["i1"], token)
+    asyncio.run(like_and_read(url, token))
     for name in ours().keys() - {"setup"}:
         told = scrape("127.0.0.1", ports[f"9464 {name}"])
         assert {it for it in told if it.startswith("freshet_")}, f"{name} says nothing of itself"
@@ -199,17 +193,19 @@ def test_everything_in_it_comes_up_and_works_together(running: Supervisor, ports
     assert [it.program.name for it in running.children.values() if it.restarts] == []
 
 
-def put(url: str, body: object, method: str = "PUT") -> tuple[int, Any]:
-    headers = {
-        "Authorization": f"Bearer {GIVEN['FRESHET_TOKEN']}",
-        "Content-Type": "application/json",
-    }
-    request = Request(url, json.dumps(body).encode(), headers, method=method)
-    try:
-        with urlopen(request, timeout=20) as response:
-            return response.status, json.load(response)
-    except OSError as error:
-        return getattr(error, "code", 0), {}
+async def put_item(url: str, token: str) -> None:
+    async with Client(url, token) as client:
+        await client.put_item("i1", ItemIn(title="A film", category="Drama"))
+
+
+async def like_and_read(url: str, token: str) -> None:
+    async with Client(url, token) as client:
+        sent = await client.send_events([EventIn(user_id="u1", item_id="i1", action="like")])
+        assert (sent.value.accepted, sent.value.durable) == (1, "broker")
+        (position,) = sent.value.positions
+        read = await client.recommendations("u1", after=position, max_wait_ms=5000)
+        assert read.value.position == position
+        await client.status()
 
 
 def test_a_flow_a_service_and_all_of_them() -> None:

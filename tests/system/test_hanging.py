@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import re
 import signal
@@ -11,15 +11,17 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
-from urllib.request import Request, urlopen
 
 import pytest
 
+from infra.client.client import Client
 from infra.local.plan import python_path
 from infra.local.supervisor import Program, Supervisor, last_line
 from infra.local.system import System, running
 from infra.store import client as store
 from schemas import keys
+from schemas.alphabet import Position
+from schemas.event import EventIn
 from schemas.state import fence as fences
 from tests.support.waits import until
 
@@ -174,19 +176,21 @@ def test_a_hung_flow_of_a_whole_system_is_replaced_while_others_wait_for_redis(
         assert hung == {"people", "lake-keeper"}
 
 
+async def click(url: str, who: str) -> Position:
+    async with Client(url) as client:
+        event = EventIn(user_id=who, item_id="alien", action="click")
+        sent = await client.send_events([event])
+    return Position.parse(sent.value.positions[0])
+
+
 def folds(system: System, who: str) -> None:
     """Something that `who` does reaches Redis."""
-    event = {"user_id": who, "item_id": "alien", "action": "click"}
-    headers = {"content-type": "application/json"}
-    with urlopen(
-        Request(f"{system.url}/v1/events", json.dumps(event).encode(), headers), timeout=30
-    ) as answer:
-        partition, _, offset = json.loads(answer.read())["positions"][0].partition(":")
-    key = keys.fence("people", int(partition))
+    at = asyncio.run(click(system.url, who))
+    key = keys.fence("people", at.partition)
     with store.connect(system.settings) as client:
 
         def there() -> bool:
             held = client.get(key)
-            return held is not None and fences.decode(held).offset > int(offset)
+            return held is not None and fences.decode(held).offset > at.offset
 
         until(there, 90)

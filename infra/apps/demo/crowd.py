@@ -10,13 +10,13 @@ import uvloop
 from infra.apps.demo import experiment, figures, panel
 from infra.apps.demo import history as demo_import
 from infra.apps.demo.audience import PICKS, Audience
-from infra.apps.demo.experiment import Metrics
 from infra.apps.demo.numbers import settle_heap
 from infra.apps.demo.population import act
 from infra.apps.demo.report import Report
 from infra.apps.demo.seen import Seen
 from infra.client import history
-from infra.client.http import Client
+from infra.client.answers import ExperimentMetrics
+from infra.client.client import Client
 from infra.datasets.movielens import Catalogue
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Crowd(NamedTuple):
     was sent."""
 
     seen: Seen
-    told: Metrics
+    told: ExperimentMetrics
     match: bool
 
 
@@ -56,7 +56,7 @@ def live(system: System, found: Catalogue, count: int, seconds: float, say: Said
         sent = {name: tally.states for name, tally in seen.variants.items() if name}
         async with Client(url, token, connections=1) as client:
             told, match = await experiment.settled(client, sent)
-        return Crowd(seen, told or Metrics(), match)
+        return Crowd(seen, told, match)
 
     return uvloop.run(lives())
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from infra.apps.demo import experiment as demo_experiment
-from infra.apps.demo.experiment import CONTROL, TREATMENT, Metrics
+from infra.apps.demo.experiment import CONTROL, TREATMENT
 from infra.apps.demo.numbers import percentiles
 from infra.apps.demo.seen import Seen
+from infra.client.answers import ExperimentMetrics
 
 
 class Arm(msgspec.Struct, kw_only=True):
@@ -58,14 +59,14 @@ class Population(msgspec.Struct, kw_only=True):
     true_ctr: dict[str, float]
 
 
-def experiment(seen: Seen, told: Metrics, counts_match: bool) -> Experiment:
+def experiment(seen: Seen, told: ExperimentMetrics, counts_match: bool) -> Experiment:
     truth = {name: seen.variants[name].true_ctr for name in (CONTROL, TREATMENT)}
-    lift = told.lift
+    lift = demo_experiment.lift(told)
     return Experiment(
         id=demo_experiment.ID,
         version=told.version,
         variants=[_arm(name, told, truth[name]) for name in (CONTROL, TREATMENT)],
-        lift=lift.lift,
+        lift=lift.value,
         lift_ci=lift.ci,
         true_lift=truth[TREATMENT] / truth[CONTROL] - 1 if truth[CONTROL] else None,
         sent={name: seen.variants[name].states for name in (CONTROL, TREATMENT)},
@@ -73,8 +74,9 @@ def experiment(seen: Seen, told: Metrics, counts_match: bool) -> Experiment:
     )
 
 
-def _arm(name: str, told: Metrics, true_ctr: float) -> Arm:
-    held = told.of(name)
+def _arm(name: str, told: ExperimentMetrics, true_ctr: float) -> Arm:
+    held = demo_experiment.variant(told, name)
+    ctr = demo_experiment.ctr(held)
     return Arm(
         variant=name,
         units=held.units,
@@ -82,8 +84,8 @@ def _arm(name: str, told: Metrics, true_ctr: float) -> Arm:
         displayed=held.counts.get("displayed", 0),
         clicked=held.counts.get("clicked", 0),
         converted=held.counts.get("converted", 0),
-        ctr=held.ctr.value,
-        ci=held.ctr.ci,
+        ctr=ctr.value,
+        ci=ctr.ci,
         true_ctr=true_ctr,
     )
 

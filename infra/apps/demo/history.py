@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from infra.client import history
+from infra.client.answers import Status
+from infra.client.client import Client
+from infra.client.errors import ApiError
 from infra.client.history import Line, NotSent, Summary
 from infra.datasets.movielens import Catalogue, Rating
 from infra.kafka.offsets import offsets
@@ -46,7 +50,7 @@ def settle(system: System) -> list[int]:
     far each partition goes. Errors: `NotSent`, `KafkaError`."""
     held = offsets(system.settings, [EVENTS.name])["events"]
     ends = [end for _, (_, end) in sorted(held.items())]
-    _await(system.url, system.settings.token, ends)
+    asyncio.run(_await(system.url, system.settings.token, ends))
     return ends
 
 
@@ -57,38 +61,43 @@ def all_taken(summary: Summary) -> None:
         raise NotSent(f"{count} lines were rejected: {name} {code}")
 
 
-def _await(url: str, token: str, ends: Sequence[int]) -> None:
-    connection, until = history.Connection(url, token), time.monotonic() + SECONDS
-    before: Any = None
-    try:
+async def _await(url: str, token: str, ends: Sequence[int]) -> None:
+    until, before = time.monotonic() + SECONDS, None
+    async with Client(url, token, connections=1) as client:
         while True:
-            status, told = connection.get("/v1/status")
-            if status == 200 and _holds(told, ends):
-                return
-            if status == 200 and (now := (_folded(told), told["tables"])) != before:
-                before, until = now, time.monotonic() + SECONDS  # slow is not stuck
+            if status := await _status(client):
+                if _holds(status, ends):
+                    return
+                if (now := (_folded(status), status.tables)) != before:
+                    before, until = now, time.monotonic() + SECONDS  # slow is not stuck
             if time.monotonic() > until:
                 raise NotSent(
                     f"the events are not folded and published: nothing moves for {SECONDS:g} s"
                 )
-            time.sleep(0.05)
-    finally:
-        connection.close()
+            await asyncio.sleep(0.05)
 
 
-def _holds(told: dict[str, Any], ends: Sequence[int]) -> bool:
+async def _status(client: Client) -> Status | None:
+    """None where there is no answer for the moment."""
+    try:
+        return await client.status()
+    except ApiError:
+        return None
+
+
+def _holds(status: Status, ends: Sequence[int]) -> bool:
     """Whether people and tables are at `ends` or beyond."""
-    folded = _folded(told)
-    tables = [int(part) for part in told["tables"].split(".")]
+    folded = _folded(status)
+    tables = [int(part) for part in status.tables.split(".")]
     return len(tables) == len(ends) and all(
         folded.get(p, 0) >= end and tables[p] >= end for p, end in enumerate(ends)
     )
 
 
-def _folded(told: dict[str, Any]) -> dict[int, int]:
+def _folded(status: Status) -> dict[int, int]:
     """By partition, the offset that people stand at."""
     return {
-        it["partition"]: int((it["position"] or "0:-1").partition(":")[2]) + 1
-        for it in told.get("stands") or ()
-        if it["flow"] == "people"
+        it.partition: int((it.position or "0:-1").partition(":")[2]) + 1
+        for it in status.stands or ()
+        if it.flow == "people"
     }

@@ -65,7 +65,7 @@ def knowledge(scored: Sequence[Scored], settings: Settings, partitions: int) -> 
 
 def _read(scored: Scored, people: People, partitions: int) -> Read:
     rating, slate = scored.step.rating, scored.slate
-    who, position = people.user(rating.user_id), slate.freshness.position
+    who, position = people.user(rating.user_id), slate.position
     tables = tuple(int(part) for part in slate.served_by.tables.split("."))
     return Read(
         item_id=rating.item_id,

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.apps.demo import experiment
-from infra.apps.demo.experiment import CONTROL, TREATMENT, Metric, Metrics
+from infra.apps.demo.experiment import CONTROL, TREATMENT
 from infra.apps.demo.numbers import percentiles
 from infra.apps.demo.seen import Seen
-from infra.client.http import Broken, Client
+from infra.client.answers import ExperimentMetrics
+from infra.client.client import Client
 from infra.terminal.text import table
+from schemas.readout import MetricOut
 
 if TYPE_CHECKING:
     from infra.terminal.progress import Said
@@ -30,21 +32,14 @@ async def watch(client: Client, seen: Seen, say: Said) -> None:
     if say.console.is_terminal:
         with Live(console=say.console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(panel(seen, await _metrics(client)), refresh=True)
+                live.update(panel(seen, await experiment.metrics(client)), refresh=True)
                 await asyncio.sleep(EVERY_SECONDS)
     while True:
         await asyncio.sleep(LINES_SECONDS)
-        say(f"  {line(seen, await _metrics(client))}")
+        say(f"  {line(seen, await experiment.metrics(client))}")
 
 
-async def _metrics(client: Client) -> Metrics:
-    try:
-        return await experiment.metrics(client) or Metrics()
-    except Broken:
-        return Metrics()
-
-
-def panel(seen: Seen, told: Metrics) -> Group:
+def panel(seen: Seen, told: ExperimentMetrics) -> Group:
     head = Table.grid(padding=(0, 2))
     head.add_row(
         f"{seen.people:,} simulated people",
@@ -55,11 +50,11 @@ def panel(seen: Seen, told: Metrics) -> Group:
     return Group(head, *map(Text, words), as_table("", seen, told), Text(lift(told)))
 
 
-def line(seen: Seen, told: Metrics) -> str:
+def line(seen: Seen, told: ExperimentMetrics) -> str:
     """The same in words."""
     parts = [f"{seen.elapsed:.0f} s: {', '.join(rates(seen))}"]
     for name in (CONTROL, TREATMENT) if told.variants else ():
-        ctr, truly = told.of(name).ctr, seen.variants[name].true_ctr
+        ctr, truly = experiment.ctr(experiment.variant(told, name)), seen.variants[name].true_ctr
         parts.append(f"{name} {rate(ctr)} ({interval(ctr)}), truly {truly:.2%}")
     return "; ".join([*parts, ", ".join(reach(seen))])
 
@@ -83,25 +78,26 @@ def reach(seen: Seen) -> list[str]:
     ]
 
 
-def as_table(title: str, seen: Seen, told: Metrics) -> Table:
+def as_table(title: str, seen: Seen, told: ExperimentMetrics) -> Table:
     """Both variants as the API counts them, and beside it what is true of them."""
     rows = []
     for name in (CONTROL, TREATMENT):
-        held, truth = told.of(name), seen.variants.get(name)
+        held, truth = experiment.variant(told, name), seen.variants.get(name)
+        ctr = experiment.ctr(held)
         counts = [f"{held.counts.get(it, 0):,}" for it in ("served", "clicked", "converted")]
         truly = f"{truth.true_ctr:.2%}" if truth else ""
-        rows.append((name, f"{held.units:,}", *counts, rate(held.ctr), interval(held.ctr), truly))
+        rows.append((name, f"{held.units:,}", *counts, rate(ctr), interval(ctr), truly))
     columns = ("variant", "#people", "#served", "#clicked", "#bought", "#CTR", "#95 %", "#truly")
     return table(title, columns, rows)
 
 
-def rate(metric: Metric) -> str:
+def rate(metric: MetricOut) -> str:
     return "" if metric.value is None else f"{metric.value:.2%}"
 
 
-def interval(metric: Metric) -> str:
+def interval(metric: MetricOut) -> str:
     """
-    >>> interval(Metric(0.05, (0.04, 0.06)))
+    >>> interval(MetricOut(value=0.05, ci=(0.04, 0.06), numerator=5, denominator=100))
     '4.0 to 6.0%'
     """
     if metric.ci is None:
@@ -110,13 +106,13 @@ def interval(metric: Metric) -> str:
     return f"{100 * low:.1f} to {high:.1%}"
 
 
-def lift(told: Metrics) -> str:
+def lift(told: ExperimentMetrics) -> str:
     """
-    >>> lift(Metrics())
+    >>> lift(experiment.NOTHING)
     ''
     """
-    found = told.lift
-    if found.lift is None:
+    found = experiment.lift(told)
+    if found.value is None:
         return ""
     between = f" (95 %: {found.ci[0]:+.0%} to {found.ci[1]:+.0%})" if found.ci else ""
-    return f"{TREATMENT} over {CONTROL}: {found.lift:+.0%} clicks a slot{between}"
+    return f"{TREATMENT} over {CONTROL}: {found.value:+.0%} clicks a slot{between}"

@@ -11,16 +11,16 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
-from urllib.parse import quote
-
-import msgspec
+from typing import Final
 
 from infra.apps.demo.audience import Audience
 from infra.apps.demo.seen import Seen
 from infra.apps.evaluate.live import COUNT, MOST_WAIT_MS, PAUSES, Pace
-from infra.client.http import Answer, Broken, Client
+from infra.client.answers import Answer
+from infra.client.client import Client, Timed
+from infra.client.errors import ApiError
 from models.simulator.people import Look
+from schemas.event import EventIn
 
 RATE: Final = 80.0
 """Slates a second that they ask for together."""
@@ -31,39 +31,6 @@ PAUSE: Final = 0.2
 PROBED: Final = 0.2
 """Of the slates with a click and one after it, the share of which the next read comes at once."""
 PLACEMENT: Final = "home"
-EVENTS: Final = "/v1/events"
-
-
-class Item(msgspec.Struct):
-    item_id: str
-    explore: bool = False
-
-
-class Assigned(msgspec.Struct):
-    id: str
-    variant: str
-
-
-class ServedBy(msgspec.Struct):
-    experiments: list[Assigned] = []
-
-
-class Freshness(msgspec.Struct):
-    stale: bool = False
-
-
-class Slate(msgspec.Struct):
-    """What they need of an answer (API.md)."""
-
-    slate_id: str
-    items: list[Item]
-    served_by: ServedBy
-    freshness: Freshness = msgspec.field(default_factory=Freshness)
-
-    @property
-    def variant(self) -> str:
-        """ "" in no experiment."""
-        return next((it.variant for it in self.served_by.experiments), "")
 
 
 class Drive:
@@ -105,11 +72,11 @@ class Drive:
             await self._pace.turn()
             if self._over:
                 return
-            if (answer := await self._read(person)) is None:
+            if (read := await self._read(person)) is None:
                 return
-            slate = msgspec.json.decode(answer.body, type=Slate)
-            if clicked_at is not None and not slate.freshness.stale:
-                self.seen.freshness_ms.append((answer.ended - clicked_at) * 1000)
+            slate = read.value
+            if clicked_at is not None and not slate.stale:
+                self.seen.freshness_ms.append((read.ended - clicked_at) * 1000)
             look = self._look(person, slate)
             sent = await self._tell(person, slate, look)
             probed = look.clicked.any() and self._chance.random() < PROBED
@@ -117,25 +84,24 @@ class Drive:
             if not probed:
                 await asyncio.sleep(self._chance.expovariate(1 / PAUSE))
 
-    async def _read(self, person: int) -> Answer | None:
-        name = quote(self._audience.names[person], safe="")
-        target = f"/v1/recommendations?user_id={name}&placement={PLACEMENT}&count={COUNT}"
-        if position := self._positions.get(person):
-            target += f"&after={quote(position)}&max_wait_ms={MOST_WAIT_MS}"
+    async def _read(self, person: int) -> Timed[Answer] | None:
+        after = self._positions.get(person)
         try:
-            answer = await self._client.get(target)
-        except Broken as error:
-            self.seen.errors[f"read: {error}"] += 1
+            return await self._client.recommendations(
+                self._audience.names[person],
+                placement=PLACEMENT,
+                count=COUNT,
+                after=after,
+                max_wait_ms=MOST_WAIT_MS if after else None,
+            )
+        except ApiError as error:
+            self.seen.errors[f"read: {error.problem}"] += 1
             return None
-        if answer.status != 200:
-            self.seen.errors[f"read: {answer.problem}"] += 1
-            return None
-        return answer
 
-    def _look(self, person: int, slate: Slate) -> Look:
+    def _look(self, person: int, slate: Answer) -> Look:
         slots = [self._audience.slots[item.item_id] for item in slate.items]
         look = self._audience.people.look(person, slots)
-        tally = self.seen.variants[slate.variant]
+        tally = self.seen.variants[variant(slate)]
         tally.slates += 1
         tally.served += len(slots)
         tally.displayed += int(look.examined.sum())
@@ -145,11 +111,11 @@ class Drive:
         tally.expected += float(look.expected.sum())
         tally.people.add(person)
         self.seen.shown.update(item.item_id for item in slate.items)
-        if slate.freshness.stale:
+        if slate.stale:
             self.seen.errors["read: stale"] += 1
         return look
 
-    async def _tell(self, person: int, slate: Slate, look: Look) -> float | None:
+    async def _tell(self, person: int, slate: Answer, look: Look) -> float | None:
         """Sends what they did until it is acknowledged; answers when its first byte left."""
         events = told(self._audience.names[person], slate, look)
         if not events:
@@ -157,34 +123,37 @@ class Drive:
         first = time.perf_counter()
         for n, pause in enumerate(PAUSES):
             try:
-                answer = await self._client.post(EVENTS, {"events": events})
-                last = answer.problem
-            except Broken as error:
-                answer, last = None, str(error)
-            if answer and answer.status == 202:
-                # none: it waits in a spool, and there is nothing to read after
-                for at in answer.json()["positions"]:
-                    self._positions[person] = at
-                self.seen.events += len(events)
-                return answer.began if n == 0 else first
-            self.seen.errors[f"events: {last}"] += 1
-            await asyncio.sleep(pause)
+                sent = await self._client.send_events(events)
+            except ApiError as error:
+                self.seen.errors[f"events: {error.problem}"] += 1
+                await asyncio.sleep(pause)
+                continue
+            # none: it waits in a spool, and there is nothing to read after
+            for at in sent.value.positions:
+                self._positions[person] = at
+            self.seen.events += len(events)
+            return sent.began if n == 0 else first
         self.seen.errors["events: lost"] += len(events)
         return None
 
 
-def told(name: str, slate: Slate, look: Look) -> list[dict[str, Any]]:
+def variant(slate: Answer) -> str:
+    """ "" in no experiment."""
+    return next((it.variant for it in slate.served_by.experiments), "")
+
+
+def told(name: str, slate: Answer, look: Look) -> list[EventIn]:
     """The events of a look; their ids make each count once."""
     did = (("display", look.examined), ("click", look.clicked), ("purchase", look.bought))
     return [
-        {
-            "event_id": f"{slate.slate_id}-{rank}-{action}",
-            "user_id": name,
-            "item_id": item.item_id,
-            "action": action,
-            "slate_id": slate.slate_id,
-            "rank": rank,
-        }
+        EventIn(
+            event_id=f"{slate.slate_id}-{rank}-{action}",
+            user_id=name,
+            item_id=item.item_id,
+            action=action,
+            slate_id=slate.slate_id,
+            rank=rank,
+        )
         for rank, item in enumerate(slate.items, 1)
         for action, mask in did
         if mask[rank - 1]

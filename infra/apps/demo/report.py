@@ -23,6 +23,7 @@ from infra.datasets.movielens import Catalogue
 from infra.terminal.text import table
 
 PACKAGES: Final = ("bytewax", "fastapi", "kafka-python", "numpy", "redis", "usearch")
+SERVED: Final = ("release", "index", "tables", "rules")
 ARMS: Final = {
     "fresh": "the running system: every answer knows what the person did just before",
     "untrained": "the same, without the release",
@@ -91,7 +92,7 @@ def report(
         events=outcome.events,
         events_per_s=round(outcome.events_per_s, 1),
         freshness_ms=percentiles(outcome.freshness_ms, 50, 99),
-        read_ms=percentiles([it.ms - it.slate.freshness.waited_ms for it in reads], 50, 95, 99),
+        read_ms=percentiles([it.ms - it.slate.waited_ms for it in reads], 50, 95, 99),
         hit_rate_at_10={
             "random": mean([min(COUNT, n) / n if n else 0.0 for n in arms.eligible]),
             **{name: hit_rate(targets, it) for name, it in slates.items()},
@@ -124,7 +125,7 @@ def differences(reads: Sequence[Scored], fresh: Slates) -> list[dict[str, Any]]:
     return [
         {
             "event": read.step.at,
-            "position": read.slate.freshness.position,
+            "position": read.slate.position,
             "tables": read.slate.served_by.tables,
             "live": list(shown(read)),
             "in_process": list(there),
@@ -156,8 +157,8 @@ def max_category_share(reads: Sequence[Scored]) -> float:
 
 def versions(reads: Sequence[Scored]) -> dict[str, str]:
     """What served the last read, and what it ran on."""
-    served = msgspec.to_builtins(reads[-1].slate.served_by) if reads else {}
-    found = {**served, "python": platform.python_version()}
+    found = {name: getattr(reads[-1].slate.served_by, name) for name in SERVED} if reads else {}
+    found["python"] = platform.python_version()
     for package in PACKAGES:
         try:
             found[package] = version(package)

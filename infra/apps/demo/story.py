@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
-import msgspec
 from rich.table import Table
 
-from infra.client.http import Client
+from infra.client.answers import Item
+from infra.client.client import Client
 from infra.datasets.movielens import Catalogue, Rating
 from infra.terminal.text import table
+from schemas.event import EventIn
 
+COUNT: Final = 10
 PAUSE: Final = 0.02
 CLICKED: Final = "▸"
 NEW: Final = "+"
@@ -22,20 +23,7 @@ LIKED: Final = 10
 
 
 class NoStory(RuntimeError):
-    """The system did not answer; the text says what it answered."""
-
-
-class Reason(msgspec.Struct):
-    text: str
-
-
-class Item(msgspec.Struct):
-    item_id: str
-    reason: Reason | None = None
-
-
-class Slate(msgspec.Struct):
-    items: list[Item]
+    """There is nothing to tell; the text says why."""
 
 
 class Story(NamedTuple):
@@ -64,42 +52,23 @@ def somebody(ratings: Sequence[Rating]) -> str:
 
 
 async def tell(url: str, token: str, ratings: Sequence[Rating]) -> Story:
-    """Clicks the last film of somebody's list. Errors: `NoStory`, `http.Broken`."""
+    """Clicks the last film of somebody's list. Errors: `NoStory`, `ApiError`."""
     user = somebody(ratings)
     liked = [it.item_id for it in ratings if it.user_id == user and it.action == "like"]
-    target = f"/v1/recommendations?user_id={quote(user, safe='')}&count=10"
     async with Client(url, token, connections=1) as client:
-        before = await _list(client, target)
+        before = (await client.recommendations(user, count=COUNT)).value.items
         if not before:
             raise NoStory("the list is empty")
         clicked = before[-1].item_id
-        event = {
-            "event_id": f"story-{user}-{clicked}",
-            "user_id": user,
-            "item_id": clicked,
-            "action": "click",
-        }
-        answer = await client.post("/v1/events", event)
-        if answer.status != 202:
-            raise NoStory(f"the click was answered {answer.status}")
-        if not (positions := answer.json()["positions"]):
+        event_id = f"story-{user}-{clicked}"
+        event = EventIn(event_id=event_id, user_id=user, item_id=clicked, action="click")
+        sent = await client.send_events([event])
+        if not (positions := sent.value.positions):
             raise NoStory("the click waits in a spool: the broker is away")
         await asyncio.sleep(PAUSE)
-        again = await client.get(f"{target}&after={quote(positions[0])}")
-        after = _items(again.status, again.body)
-    later = (again.ended - answer.began) * 1000
-    return Story(user, tuple(liked[-3:]), clicked, before, after, later)
-
-
-async def _list(client: Client, target: str) -> list[Item]:
-    answer = await client.get(target)
-    return _items(answer.status, answer.body)
-
-
-def _items(status: int, body: bytes) -> list[Item]:
-    if status != 200:
-        raise NoStory(f"the list was answered {status}")
-    return msgspec.json.decode(body, type=Slate).items
+        again = await client.recommendations(user, count=COUNT, after=positions[0])
+    later = (again.ended - sent.began) * 1000
+    return Story(user, tuple(liked[-3:]), clicked, before, again.value.items, later)
 
 
 def as_tables(story: Story, catalogue: Catalogue) -> tuple[Table, Table]:

@@ -10,7 +10,7 @@ import uvloop
 from infra.apps.demo.wait import everywhere
 from infra.apps.train import publish
 from infra.apps.train.log import TooLittle
-from infra.client.http import Answer
+from infra.client.client import Client
 from infra.terminal.progress import Quiet
 from models.evaluation.gate import RANKER
 from models.release.artefact import load
@@ -36,10 +36,6 @@ class Trained(msgspec.Struct, kw_only=True):
     judged: int = 0
 
 
-class _Status(msgspec.Struct):
-    release: str
-
-
 def serve(system: System, say: Said) -> Trained:
     """Trains on what was imported, and lets every worker serve it. Errors: as `publish.train`."""
     try:
@@ -49,12 +45,11 @@ def serve(system: System, say: Said) -> Trained:
         say(f"  no release: {error}")
         return Trained(id="", ranker="none", gate={"data": str(error)})
 
-    def serves(answer: Answer) -> bool:
-        told = msgspec.json.decode(answer.body, type=_Status) if answer.status == 200 else None
-        return told is not None and told.release == release
+    async def serves(client: Client) -> bool:
+        return (await client.status()).release == release
 
     url, token = system.url, system.settings.token
-    uvloop.run(everywhere(url, token, "/v1/status", serves, f"release {release}"))
+    uvloop.run(everywhere(url, token, serves, f"release {release}"))
     told = trained(made, release)
     say(f"  {words(told)}")
     return told

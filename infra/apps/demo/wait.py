@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from infra.client.http import Answer, Client
+from infra.client.client import Client
+from infra.client.errors import ApiError
 
 SECONDS: Final = 30.0
 LOOKS: Final = 12
@@ -19,16 +20,26 @@ class NotEverywhere(RuntimeError):
 
 
 async def everywhere(
-    url: str, token: str, target: str, holds: Callable[[Answer], bool], what: str
+    url: str, token: str, holds: Callable[[Client], Awaitable[bool]], what: str
 ) -> None:
-    """Asks `target` until `holds` of every answer. Errors: `NotEverywhere`, `http.Broken`."""
+    """Asks until it `holds` of every worker. Errors: `NotEverywhere`, `ApiError` of no answer."""
     until, row = time.monotonic() + SECONDS, 0
     async with Client(url, token, connections=LOOKS) as client:
         while row < LOOKS:
-            if holds(await client.get(target)):
+            if await _holds(client, holds):
                 row += 1
                 continue
             row = 0
             if time.monotonic() > until:
                 raise NotEverywhere(f"{what} is not known everywhere after {SECONDS:g} s")
             await asyncio.sleep(0.05)
+
+
+async def _holds(client: Client, holds: Callable[[Client], Awaitable[bool]]) -> bool:
+    """Not where it is refused."""
+    try:
+        return await holds(client)
+    except ApiError as error:
+        if not error.status:
+            raise
+        return False

@@ -8,15 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
-
-import msgspec
 
 from infra.apps.evaluate.schedule import Step
-from infra.client.http import Answer, Broken, Client
+from infra.client.answers import Answer
+from infra.client.client import Client, Timed
+from infra.client.errors import ApiError
 from schemas.times import iso
 
-EVENTS: Final = "/v1/events?mode=import"
 PLACEMENT: Final = "replay"
 COUNT: Final = 10
 PEOPLE: Final = 64
@@ -35,40 +33,12 @@ class NotTaken(RuntimeError):
     """The system did not take an event, time after time; the text says what it answered."""
 
 
-class ShownItem(msgspec.Struct):
-    item_id: str
-    category: str = ""
-
-
-class Freshness(msgspec.Struct):
-    position: str | None = None
-    waited_ms: int = 0
-    stale: bool = False
-
-
-class ServedBy(msgspec.Struct):
-    release: str
-    index: str
-    tables: str
-    rules: str
-
-
-class Slate(msgspec.Struct):
-    """What the replay needs of an answer (API.md)."""
-
-    items: list[ShownItem]
-    freshness: Freshness
-    served_by: ServedBy
-    rules_relaxed: list[str]
-    fallback: str | None
-
-
 @dataclass
 class Scored:
     """The answer just before a target. `ms`: from the request's first byte to the answer's last."""
 
     step: Step
-    slate: Slate
+    slate: Answer
     ms: float
 
 
@@ -151,13 +121,12 @@ class Drive:
         self._moved.set()
 
     async def _play(self, step: Step) -> None:
-        if step.scored and (answer := await self._read(step)):
-            slate = self._slate(answer)
-            self.outcome.reads.append(Scored(step, slate, answer.ms))
+        if step.scored and (read := await self._read(step)):
+            self.outcome.reads.append(Scored(step, read.value, read.ms))
         await self._pace.turn()
         sent = await self._send(step)
         probe = await self._read(step) if step.probed else None
-        if probe and not self._slate(probe).freshness.stale:
+        if probe and not probe.value.stale:
             self.outcome.freshness_ms.append((probe.ended - sent) * 1000)
 
     async def _send(self, step: Step) -> float:
@@ -165,44 +134,37 @@ class Drive:
         first, last = time.perf_counter(), ""
         for n, pause in enumerate(PAUSES):
             try:
-                answer = await self._client.post(EVENTS, step.rating.body)
-                last = answer.problem
-            except Broken as error:
-                answer, last = None, str(error)
-            if answer and answer.status == 202:
-                # none: it waits in a spool, and there is nothing to read after
-                for at in answer.json()["positions"]:
-                    self._positions[step.rating.user_id] = at
-                self.outcome.events += 1
-                return answer.began if n == 0 else first
-            self.outcome.errors[f"event: {last}"] += 1
-            await asyncio.sleep(pause)
-        raise NotTaken(f"POST {EVENTS} was not taken (last: {last})")
+                sent = await self._client.send_events([step.rating.body], history=True)
+            except ApiError as error:
+                last = error.problem
+                self.outcome.errors[f"event: {last}"] += 1
+                await asyncio.sleep(pause)
+                continue
+            # none: it waits in a spool, and there is nothing to read after
+            for at in sent.value.positions:
+                self._positions[step.rating.user_id] = at
+            self.outcome.events += 1
+            return sent.began if n == 0 else first
+        raise NotTaken(f"an event was not taken (last: {last})")
 
-    async def _read(self, step: Step) -> Answer | None:
+    async def _read(self, step: Step) -> Timed[Answer] | None:
         """What the person would be shown now, with all they did so far in it."""
-        user = step.rating.user_id
-        target = (
-            f"/v1/recommendations?user_id={quote(user, safe='')}&placement={PLACEMENT}"
-            f"&count={COUNT}&now={iso(step.rating.at)}"
-        )
-        if user in self._positions:
-            target += f"&after={quote(self._positions[user])}&max_wait_ms={MOST_WAIT_MS}"
+        after = self._positions.get(step.rating.user_id)
         try:
-            answer = await self._client.get(target)
-        except Broken as error:
-            self.outcome.errors[f"read: {error}"] += 1
+            read = await self._client.recommendations(
+                step.rating.user_id,
+                placement=PLACEMENT,
+                count=COUNT,
+                after=after,
+                max_wait_ms=MOST_WAIT_MS if after else None,
+                now=iso(step.rating.at),
+            )
+        except ApiError as error:
+            self.outcome.errors[f"read: {error.problem}"] += 1
             return None
-        if answer.status != 200:
-            self.outcome.errors[f"read: {answer.problem}"] += 1
-            return None
-        return answer
-
-    def _slate(self, answer: Answer) -> Slate:
-        slate = msgspec.json.decode(answer.body, type=Slate)
-        if slate.freshness.stale:
+        if read.value.stale:
             self.outcome.errors["read: stale"] += 1
-        return slate
+        return read
 
 
 async def replay(

@@ -13,16 +13,14 @@ if TYPE_CHECKING:
 
 def gather(found: Found) -> dict[str, Any]:
     """Everything that `status` tells, as JSON. Errors: those of Kafka and Redis."""
-    from infra.client.history import Connection
+    import asyncio
 
-    connection = Connection(found.url, found.settings.token)
-    status, serving = connection.get("/v1/status")
-    connection.close()
+    status, serving = asyncio.run(_serving(found))
     return {
         "url": found.url,
         "kafka_bootstrap": found.settings.kafka_bootstrap,
         "data_dir": str(found.settings.data_dir),
-        "serving": serving if status == 200 else None,
+        "serving": serving,
         "serving_status": status,
         "processes": _processes(found),
         "flows": _flows(found.settings),
@@ -30,6 +28,18 @@ def gather(found: Found) -> dict[str, Any]:
         "paused": _paused(found.settings),
         "tables": _tables(found.settings),
     }
+
+
+async def _serving(found: Found) -> tuple[int, dict[str, Any] | None]:
+    """The status of its answer (0: none), and where that is 200 all that it says."""
+    from infra.client import client
+    from infra.client.errors import ApiError
+
+    async with client.Client(found.url, found.settings.token, connections=1) as asking:
+        try:
+            return 200, await asking.get(client.STATUS, dict[str, Any])
+        except ApiError as error:
+            return error.status, None
 
 
 def _processes(found: Found) -> list[dict[str, Any]]:

@@ -15,18 +15,18 @@ from rich.console import Console
 from infra.apps.demo import crowd, experiment, figures, panel, words
 from infra.apps.demo import report as demo_report
 from infra.apps.demo.crowd import Crowd
-from infra.apps.demo.experiment import Comparison, Metric, Metrics, Variant
-from infra.apps.demo.population import Assigned, Item, ServedBy, Slate, told
+from infra.apps.demo.experiment import NOTHING
+from infra.apps.demo.population import told, variant
 from infra.apps.demo.seen import Seen, Tally
 from infra.apps.evaluate.arms import Arms
 from infra.apps.evaluate.live import Outcome
 from infra.apps.evaluate.schedule import Schedule
+from infra.client.answers import Answer, Assigned, ExperimentMetrics, Freshness, Item, ServedBy
 from infra.datasets.movielens import Catalogue
 from infra.datasets.movielens import Item as Film
 from models.simulator.people import Look
 from schemas.control_checks import check_experiment
-from schemas.readout import Readout
-from serving.edge.control import ExperimentIn
+from schemas.readout import Comparison, MetricOut, VariantOut
 
 COUNTS = {"served": 100, "displayed": 40, "clicked": 6, "converted": 1}
 
@@ -44,19 +44,33 @@ def seen() -> Seen:
 
 def metrics(
     lift: float | None = 0.5, ci: tuple[float, float] | None = (0.1, 0.9), clicked: int = 6
-) -> Metrics:
-    ctr = {"ctr": Metric(clicked / 100, (0.04, 0.08), clicked, 100)}
+) -> ExperimentMetrics:
     better = {**COUNTS, "clicked": 9, "converted": 2}
-    return Metrics(
+    return ExperimentMetrics(
         version=1,
-        variants=[
-            Variant("popularity", 2, {**COUNTS, "clicked": clicked}, ctr),
-            Variant("personal", 2, better, {"ctr": Metric(0.09, (0.05, 0.13), 9, 100)}),
-        ],
-        comparisons=[
-            Comparison("conversion", "popularity", "personal", -0.9, (-1.0, -0.8)),
-            Comparison("ctr", "popularity", "personal", lift, ci),
-        ],
+        variants=(
+            arm("popularity", {**COUNTS, "clicked": clicked}, (0.04, 0.08)),
+            arm("personal", better, (0.05, 0.13)),
+        ),
+        comparisons=(compared("conversion", -0.9, (-1.0, -0.8)), compared("ctr", lift, ci)),
+    )
+
+
+def arm(name: str, counts: dict[str, int], ci: tuple[float, float]) -> VariantOut:
+    clicked = counts["clicked"]
+    ctr = MetricOut(value=clicked / 100, ci=ci, numerator=clicked, denominator=100)
+    return VariantOut(variant=name, share=0.5, units=2, counts=counts, metrics={"ctr": ctr})
+
+
+def compared(metric: str, lift: float | None, ci: tuple[float, float] | None) -> Comparison:
+    return Comparison(
+        metric=metric,
+        control="popularity",
+        treatment="personal",
+        lift=lift,
+        ci=ci,
+        alpha=0.05,
+        method="delta",
     )
 
 
@@ -67,47 +81,45 @@ def look(examined: list[int], clicked: list[int], bought: list[int]) -> Look:
     return Look(mask(examined), mask(clicked), mask(bought), np.zeros(3))
 
 
-def slate(variant: str | None = "personal") -> Slate:
-    experiments = [Assigned("home-ranker", variant)] if variant else []
-    return Slate("s1", [Item("a"), Item("b"), Item("c")], ServedBy(experiments))
+def slate(variant: str | None = "personal") -> Answer:
+    assigned = (Assigned(id="home-ranker", version=1, variant=variant),) if variant else ()
+    return Answer(
+        slate_id="s1",
+        items=[Item(item_id=name, category="") for name in "abc"],
+        fallback=None,
+        rules_relaxed=(),
+        freshness=Freshness(position=None, waited_ms=0, stale=False),
+        served_by=ServedBy(release="1", index="i", tables="0", rules="r0", experiments=assigned),
+    )
 
 
 def test_what_they_did_is_sent_with_slate_and_rank_once() -> None:
     events = told("sim-0001", slate(), look([1, 3], [3], [3]))
-    assert [(it["item_id"], it["action"], it["rank"]) for it in events] == [
+    assert [(it.item_id, it.action, it.rank) for it in events] == [
         ("a", "display", 1),
         ("c", "display", 3),
         ("c", "click", 3),
         ("c", "purchase", 3),
     ]
-    assert {it["slate_id"] for it in events} == {"s1"}
-    assert len({it["event_id"] for it in events}) == 4
+    assert {it.slate_id for it in events} == {"s1"}
+    assert len({it.event_id for it in events}) == 4
 
 
 def test_a_slate_in_no_experiment_is_of_no_variant() -> None:
-    assert slate(None).variant == ""
-    assert slate().variant == "personal"
+    assert variant(slate(None)) == ""
+    assert variant(slate()) == "personal"
 
 
 def test_the_experiment_is_one_that_control_takes() -> None:
-    given = msgspec.convert(experiment.BODY, ExperimentIn)
-    check_experiment(experiment.ID, given.experiment)
+    check_experiment(experiment.ID, experiment.EXPERIMENT)
 
 
 def test_counted_is_state_by_state() -> None:
     sent = {name: tally.states for name, tally in seen().variants.items()}
     assert experiment.counted(metrics(), sent)
     assert not experiment.counted(metrics(clicked=7), sent)
-    assert not experiment.counted(Metrics(), sent)
+    assert not experiment.counted(NOTHING, sent)
     assert not experiment.counted(metrics(), {})
-
-
-def test_a_readout_is_read_as_the_api_words_it() -> None:
-    ours = set(Metrics.__struct_fields__)
-    assert ours <= {field.name for field in msgspec.structs.fields(Readout)}
-    for mine, theirs in ((Variant, "variants"), (Comparison, "comparisons")):
-        kind = next(f.type for f in msgspec.structs.fields(Readout) if f.name == theirs)
-        assert set(mine.__struct_fields__) <= set(kind.__args__[0].__struct_fields__)
 
 
 def test_the_report_says_what_the_api_said_and_what_is_true() -> None:
@@ -167,7 +179,7 @@ def test_counts_that_differ_are_said() -> None:
 def test_the_panel_fits_a_terminal(width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(panel.panel(seen(), metrics()))
-    console.print(panel.panel(seen(), Metrics()))
+    console.print(panel.panel(seen(), NOTHING))
     shown = console.export_text()
     assert len([row for row in shown.splitlines() if "personal  " in row and "9.00%" in row]) == 1
     assert "personal over popularity: +50% clicks a slot (95 %: +10% to +90%)" in shown
@@ -180,4 +192,4 @@ def test_a_truth_outside_of_its_interval_is_said() -> None:
     assert "NOT" not in words.honest(held)
     held.variants[1].true_ctr = 0.2
     assert "NOT all" in words.honest(held)
-    assert "NOT all" in words.honest(figures.experiment(seen(), Metrics(), True))
+    assert "NOT all" in words.honest(figures.experiment(seen(), NOTHING, True))

@@ -14,8 +14,10 @@ from infra.apps.demo import train, words
 from infra.apps.demo.report import Report, Slates
 from infra.apps.demo.train import Trained
 from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import Freshness, Outcome, Scored, ServedBy, ShownItem, Slate
+from infra.apps.evaluate.live import Outcome, Scored
 from infra.apps.evaluate.schedule import Schedule, Step
+from infra.client import answers
+from infra.client.answers import Answer, Freshness, ServedBy
 from infra.datasets.movielens import Catalogue, Item, Rating
 
 PROMISED = [
@@ -37,14 +39,14 @@ LIVE: Slates = [tuple(f"f{n}" for n in range(start, start + 10)) for start in (0
 
 
 def read(n: int, target: str, relaxed: bool = False) -> Scored:
-    served = ServedBy(release="1", index="i", tables="3.4", rules="r0")
-    shown = [ShownItem(it, f"c{at // 4}") for at, it in enumerate(LIVE[n])]
-    relaxed_rules = ["category_cap"] if relaxed else []
-    slate = Slate(
+    served = ServedBy(release="1", index="i", tables="3.4", rules="r0", experiments=())
+    shown = [answers.Item(item_id=it, category=f"c{at // 4}") for at, it in enumerate(LIVE[n])]
+    slate = Answer(
+        slate_id=f"s{n}",
         items=shown,
-        freshness=Freshness(position="0:1", waited_ms=4),
+        freshness=Freshness(position="0:1", waited_ms=4, stale=False),
         served_by=served,
-        rules_relaxed=relaxed_rules,
+        rules_relaxed=("category_cap",) if relaxed else (),
         fallback="popular" if n else None,
     )
     return Scored(Step(n, Rating("u", target, 4.0, n), True, False), slate, 10.0 + n)
@@ -93,6 +95,7 @@ def test_figures_by_hand() -> None:
     assert report.coverage_at_10 == 15 / 40
     assert report.max_category_share_top10 == 0.4
     assert report.fallback_share == 0.5
+    assert list(report.versions)[:5] == ["release", "index", "tables", "rules", "python"]
 
 
 def test_a_slate_whose_cap_was_lifted_does_not_count_for_it() -> None:

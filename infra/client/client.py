@@ -1,0 +1,178 @@
+"""The API from Python, typed: a method a route, over kept connections, in one event loop.
+
+>>> async def click(url: str, token: str) -> Answer:
+...     async with Client(url, token) as client:
+...         event = EventIn(user_id="ann", item_id="alien", action="click")
+...         sent = await client.send_events([event])
+...         answer = await client.recommendations("ann", after=sent.value.positions[0])
+...     return answer.value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from infra.client.answers import (
+    Accepted,
+    Answer,
+    CatalogueItem,
+    ExperimentHeld,
+    ExperimentMetrics,
+    Status,
+    Written,
+)
+from infra.client.errors import ApiError
+from infra.client.http import Broken, Pool
+from schemas.control import Experiment, Recipe
+from schemas.event import EventIn
+from schemas.item import ItemIn
+
+ITEMS: Final = "/v1/items"
+EVENTS: Final = "/v1/events"
+HISTORY: Final = "/v1/events?mode=import"
+EXPERIMENTS: Final = "/v1/experiments"
+PLACEMENTS: Final = "/v1/placements"
+STATUS: Final = "/v1/status"
+TAKEN: Final = (200, 202)
+
+T = TypeVar("T")
+
+
+class Timed(NamedTuple, Generic[T]):
+    """An answer and its times, which leave out the wait for a connection that is free.
+
+    `began`: just before the first byte left; `ended`: after the last one came (perf_counter).
+    """
+
+    value: T
+    began: float
+    ended: float
+
+    @property
+    def ms(self) -> float:
+        return (self.ended - self.began) * 1000
+
+
+class Client:
+    """At most `connections` requests at once. Errors of every method: `ApiError`."""
+
+    def __init__(self, url: str, token: str = "", connections: int = 32) -> None:
+        self._pool = Pool(url, token, connections)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._pool.close()
+
+    async def recommendations(
+        self,
+        user_id: str,
+        *,
+        placement: str | None = None,
+        count: int | None = None,
+        after: str | None = None,
+        max_wait_ms: int | None = None,
+        now: str | None = None,
+    ) -> Timed[Answer]:
+        """What is not given is as the API has it by default."""
+        query = _query(
+            user_id=user_id,
+            placement=placement,
+            count=count,
+            after=after,
+            max_wait_ms=max_wait_ms,
+            now=now,
+        )
+        return await self._ask("GET", f"/v1/recommendations?{query}", Answer)
+
+    async def send_events(
+        self, events: Sequence[EventIn | Mapping[str, Any]], *, history: bool = False
+    ) -> Timed[Accepted]:
+        """Errors: `ApiError` 422 where all are rejected; fewer are in the answer."""
+        return await self._ask("POST", HISTORY if history else EVENTS, Accepted, {"events": events})
+
+    async def send_items(self, items: Sequence[ItemIn | Mapping[str, Any]]) -> Accepted:
+        """Errors: `ApiError` 422 where all are rejected; fewer are in the answer."""
+        return (await self._ask("POST", ITEMS, Accepted, {"items": items})).value
+
+    async def put_item(self, item_id: str, item: ItemIn) -> Written:
+        return (await self._ask("PUT", f"{ITEMS}/{_segment(item_id)}", Written, item)).value
+
+    async def item(self, item_id: str) -> CatalogueItem:
+        return await self.get(f"{ITEMS}/{_segment(item_id)}", CatalogueItem)
+
+    async def put_placement(
+        self, placement: str, recipe: Recipe, *, expected_version: int = 0, reason: str = ""
+    ) -> Written:
+        """`expected_version`: of what it replaces, 0 where it is new; else it has no effect."""
+        body = {"expected_version": expected_version, "reason": reason, "recipe": recipe}
+        return (await self._ask("PUT", f"{PLACEMENTS}/{_segment(placement)}", Written, body)).value
+
+    async def put_experiment(
+        self,
+        experiment_id: str,
+        experiment: Experiment,
+        *,
+        expected_version: int = 0,
+        reason: str = "",
+    ) -> Written:
+        """`expected_version`: of what it replaces, 0 where it is new; else it has no effect."""
+        body = {"expected_version": expected_version, "reason": reason, "experiment": experiment}
+        return (await self._ask("PUT", _experiment(experiment_id), Written, body)).value
+
+    async def experiment(self, experiment_id: str) -> ExperimentHeld:
+        return await self.get(_experiment(experiment_id), ExperimentHeld)
+
+    async def metrics(self, experiment_id: str) -> ExperimentMetrics:
+        return await self.get(f"{_experiment(experiment_id)}/metrics", ExperimentMetrics)
+
+    async def status(self) -> Status:
+        return await self.get(STATUS, Status)
+
+    async def get(self, target: str, kind: type[T]) -> T:
+        """What `target` answers, as a `kind`: for what has no method here."""
+        return (await self._ask("GET", target, kind)).value
+
+    async def _ask(self, method: str, target: str, kind: type[T], body: object = None) -> Timed[T]:
+        content = b"" if body is None else msgspec.json.encode(body)
+        try:
+            response = await self._pool.request(method, target, content)
+        except Broken as error:
+            raise ApiError(0, str(error)) from None
+        if response.status not in TAKEN:
+            raise ApiError.of(response.status, response.body)
+        return Timed(decode(response.status, response.body, kind), response.began, response.ended)
+
+
+def decode(status: int, body: bytes, kind: type[T]) -> T:
+    """Errors: `ApiError` where the body is not what the API answers."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ApiError(status, "unreadable") from None
+
+
+def _query(**given: str | int | None) -> str:
+    """Of what is given, in this order."""
+    # a colon may stand in a query, and every position and time has one
+    pairs = [(name, str(value)) for name, value in given.items() if value is not None]
+    return "&".join([f"{name}={quote(value, safe=':')}" for name, value in pairs])
+
+
+def _segment(identifier: str) -> str:
+    return quote(identifier, safe="")
+
+
+def _experiment(experiment_id: str) -> str:
+    return f"{EXPERIMENTS}/{_segment(experiment_id)}"
