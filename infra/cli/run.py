@@ -40,13 +40,13 @@ def setup_command() -> None:
     Run it once before flows and serving; again changes nothing. `freshet up` does it by itself.
     """
     from infra.kafka import client as kafka
-    from infra.local import services
     from infra.settings import from_environment
     from infra.store import client as store
+    from infra.store.version import check_version
 
     settings = from_environment()
     with store.connect(settings) as client:
-        services.check_redis_version(client)
+        check_version(client)
         store.check(client)
     topics = kafka.ensure_topics(settings)
     click.echo("topics: " + ", ".join(f"{name} ({it.partitions})" for name, it in topics.items()))

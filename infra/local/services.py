@@ -26,9 +26,9 @@ from urllib.parse import urlsplit, urlunsplit
 import redis
 
 from infra.store import client as store
+from infra.store import version
 
 HOST: Final = "127.0.0.1"
-OLDEST_REDIS: Final = (6, 2)
 # outside the range that Linux draws local ports of connections from: a port found free stays free
 PORTS: Final = range(10_000, 32_000)
 
@@ -74,7 +74,7 @@ def redis_command(port: int, directory: Path) -> list[str]:
     """The command line of a Redis that keeps what it is given, in `directory`, on loopback.
 
     Every write is in the append-only file (fsynced each second), no key is ever evicted.
-    Errors: `NoService` where the machine has no Redis of `OLDEST_REDIS` or later.
+    Errors: `NoService` where the machine has no Redis of `version.OLDEST` or later.
     """
     options = {
         "bind": HOST,
@@ -97,26 +97,15 @@ def redis_binary() -> str:
     """The first server that is recent enough. Errors: `NoService`."""
     refused = []
     for binary in _redis_candidates():
-        version = _version_of(binary)
-        if version >= OLDEST_REDIS:
+        found = _version_of(binary)
+        if found >= version.OLDEST:
             return binary
-        refused.append(f"{binary} is {_dotted(version)}")
-    found = f" ({'; '.join(refused)})" if refused else ""
+        refused.append(f"{binary} is {version.dotted(found)}")
+    none = f" ({'; '.join(refused)})" if refused else ""
     raise NoService(
-        f"no Redis {_dotted(OLDEST_REDIS)} or later on this machine{found}: install redis-server or"
+        f"no Redis {version.dotted(version.OLDEST)} or later on this machine{none}: install redis-server or"
         " valkey-server, or set REDIS_URL"
     )
-
-
-def check_redis_version(client: redis.Redis) -> None:
-    """Errors: `NoService` where the server is older than `OLDEST_REDIS`."""
-    told = [server.info("server").get("redis_version", "") for server in store.servers(client)]
-    version = min(_parse(str(version)) for version in told)
-    if version < OLDEST_REDIS:
-        raise NoService(
-            f"Redis is {_dotted(version)} and Freshet needs {_dotted(OLDEST_REDIS)} or later:"
-            " point REDIS_URL at a newer one"
-        )
 
 
 def broker_command(port: int, directory: Path) -> list[str]:
@@ -206,12 +195,4 @@ def _version_of(binary: str) -> tuple[int, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found = re.search(r"v=(\d+(?:\.\d+)*)", told)
-    return _parse(found.group(1)) if found else ()
-
-
-def _parse(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version)) or "of an unknown version"
+    return version.parse(found.group(1)) if found else ()

@@ -1,0 +1,33 @@
+"""Which Redis is recent enough."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from infra.store.client import Client, StoreMisconfigured, servers
+
+OLDEST: Final = (6, 2)
+
+
+def check_version(client: Client) -> None:
+    """Errors: `StoreMisconfigured` where a server is older than `OLDEST`."""
+    told = [server.info("server").get("redis_version", "") for server in servers(client)]
+    version = min(parse(str(version)) for version in told)
+    if version < OLDEST:
+        raise StoreMisconfigured(
+            f"Redis is {dotted(version)} and Freshet needs {dotted(OLDEST)} or later:"
+            " point REDIS_URL at a newer one"
+        )
+
+
+def parse(version: str) -> tuple[int, ...]:
+    """
+    >>> parse("7.2.4")
+    (7, 2, 4)
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version)) or "of an unknown version"
