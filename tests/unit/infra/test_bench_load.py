@@ -52,12 +52,12 @@ def test_without_a_compiler_a_sentence_says_what_to_install(tmp_path: Path, sour
         build(tmp_path / "load", source, compilers=("no-such-compiler",))
 
 
-def test_without_a_source_a_sentence_says_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(NoService, match="from a checkout"):
+def test_without_its_source_a_sentence_says_to_install_again(tmp_path: Path) -> None:
+    with pytest.raises(NoService, match=r"missing\.c is missing: install Freshet again"):
         build(tmp_path / "load", tmp_path / "missing.c")
 
 
-def test_the_source_of_this_checkout_is_found() -> None:
+def test_the_source_lies_beside_its_module() -> None:
     assert load.SOURCE.is_file()
 
 
