@@ -89,6 +89,7 @@ def keys_command(as_json: bool) -> None:
 
 def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
     from infra.kafka.offsets import offsets
+    from schemas.flows import that_fold
     from schemas.topics import DAY_MS, TOPICS
 
     try:
@@ -99,6 +100,7 @@ def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
         live = {}
     rows: list[dict[str, Any]] = []
     for topic in TOPICS:
+        folds = [flow.name for flow in that_fold(topic.name)]
         parts = [
             {"partition": partition, "start": start, "end": end}
             for partition, (start, end) in sorted(live.get(topic.name, {}).items())
@@ -111,7 +113,7 @@ def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
                 "records": sum(part["end"] - part["start"] for part in parts),
                 "kinds": [record.__name__ for record in topic.records],
                 "writers": topic.writers,
-                "readers": topic.readers,
+                "readers": list(dict.fromkeys((*topic.readers, *folds))),
                 "kept": kept + (", compacted" if topic.compacted else ""),
                 "config": topic.config,
                 "partitions": parts,

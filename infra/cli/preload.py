@@ -2,16 +2,14 @@
 
 # ruff: noqa: F401
 
-import flows.catalogue
-import flows.control
-import flows.lake.dataflow
-import flows.people.dataflow
-import flows.relay.dataflow
-import flows.rollup.dataflow
 import infra.broker.server
-import infra.cli.run
 import infra.cli.verify
 import infra.kafka.client
 import infra.lake.keep
 import infra.local.services
 import serving.server
+from infra.cli.run import module_of
+from schemas.flows import FLOWS
+
+for flow in FLOWS:
+    module_of(flow.name)

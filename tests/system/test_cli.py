@@ -24,6 +24,7 @@ from infra.datasets import generated, movielens
 from infra.local.plan import ROOT
 from infra.local.system import System
 from infra.terminal.text import table
+from schemas.flows import FOLDS
 from tests.support.waits import until
 
 BARE = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL", "FRESHET_DATA_DIR"}
@@ -134,7 +135,7 @@ def test_status(history: System) -> None:
     assert sum(flow["offset"] for flow in people) >= 108
     assert {it["name"] for it in told["processes"]} >= {"people", "redis", "serving-1"}
     counted = {it["process"]: it for it in told["metrics"]}
-    assert set(counted) == {"people", "catalogue", "control"}
+    assert set(counted) == {flow.name for flow in FOLDS}
     assert counted["people"]["records"] >= 108
     assert counted["people"]["commit_p95_ms"] > 0
     assert counted["people"]["dead_letters"] == counted["people"]["fenced"] == 0

@@ -12,10 +12,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("schemas", "models", "infra", "flows", "serving", "tests", "pyproject.toml")
+PARTS = (
+    "schemas",
+    "models",
+    "infra",
+    "flows",
+    "serving",
+    "tests",
+    "pyproject.toml",
+    "docker-compose.yml",
+)
 _RECIPE = re.compile(r"^## Recipe: (.+?)\n(.*?)(?=^## |\Z)", re.M | re.S)
 _BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
-_FILE = re.compile(r"`([\w/]+\.\w+)`")
+_FILE = re.compile(r"`([\w/-]+\.\w+)`")
 
 RECIPES = dict(_RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text()))
 
