@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def test_there_is_a_recipe_for_each_thing_people_add() -> None:
         "add a candidate source",
         "add a rule",
         "add a dataflow",
+        "add a route",
+        "add a metric of experiments",
+        "add a command",
     }
 
 
@@ -49,6 +53,7 @@ def test_recipe(name: str, tmp_path: Path) -> None:
         else:
             shutil.copy(source, tmp_path / part)
     apply(RECIPES[name], tmp_path)
+    run("ruff check --no-cache . && ruff format --no-cache --check .", tmp_path)
 
 
 def apply(recipe: str, tree: Path) -> None:
@@ -80,7 +85,8 @@ def edit(path: Path, diff: str) -> None:
 
 
 def run(command: str, tree: Path) -> None:
-    done = subprocess.run(
+    """As a shell of its own, which takes what it started with it where the test ends before it."""
+    shell = subprocess.Popen(
         ["bash", "-euc", command],
         cwd=tree,
         env={
@@ -88,8 +94,15 @@ def run(command: str, tree: Path) -> None:
             "PYTHONPATH": str(tree),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    with shell:
+        try:
+            said, _ = shell.communicate()
+        except BaseException:
+            os.killpg(shell.pid, signal.SIGKILL)
+            raise
+    assert shell.returncode == 0, said

@@ -15,6 +15,7 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
+from models.experiments.metrics import METRICS
 from schemas import keys, times
 from schemas.state import fence
 from schemas.state.fence import Fence
@@ -85,7 +86,7 @@ def test_an_experiment_as_it_stands(shop: Shop) -> None:
     assert a["metrics"]["ctr"] == {"value": 0.0, "ci": None, "numerator": 0, "denominator": 2}
     assert b["metrics"]["ctr"] == {"value": 0.5, "ci": None, "numerator": 1, "denominator": 2}
     assert b["metrics"]["conversion"]["value"] == 1.0
-    assert [it["metric"] for it in told["comparisons"]] == ["ctr", "conversion"]
+    assert [it["metric"] for it in told["comparisons"]] == [metric.name for metric in METRICS]
     assert told["comparisons"][0]["always_valid"] is False
     assert "decision" not in told["comparisons"][0], "nothing decides yet"
 
