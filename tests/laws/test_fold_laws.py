@@ -28,8 +28,6 @@ SEEDED = ("default_rng", "PCG64", "Philox", "SeedSequence", "Generator")
 SPARED = {
     "models/release/write.py",  # a release is complete on disk or not there: that takes the file system
     "models/release/runtime.py",  # its library must not write at home: an environment variable
-    "flows/people/cold.py",  # of the worker, not of its fold
-    "flows/people/encoder.py",
 }
 
 HALF_HOUR = 30 * 60_000

@@ -27,6 +27,7 @@ from infra.local import apache_kafka, services
 from infra.local.plan import ROOT
 from infra.local.supervisor import Program, Supervisor
 from infra.settings import VARIABLES, Settings
+from infra.store import version
 from schemas.event import EventIn
 from schemas.item import ItemIn
 from tests.system.test_up import until
