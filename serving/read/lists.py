@@ -12,7 +12,7 @@ from serving.decide.person import NOBODY
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
-from serving.read.reply import Reply, answered, draw, log, without_model
+from serving.read.reply import Question, Reply, answered, draw, log, without_model
 from serving.read.resolve import world as world_of
 from serving.read.watch import Watch
 from serving.world.placements import Placed
@@ -37,7 +37,7 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
     if world.space is not None:
         world = world_of(context, SIMILAR_IN_SPACE, context.control.current)
     drawn = draw(now)
-    ask = Ask(
+    asked = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         item_id=item_id,
@@ -46,7 +46,8 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
         seed=drawn.seed,
         placement="similar",
     )
-    decision = decide(NOBODY, world, ask, "reason", watch)
+    question = Question(asked, drawn.slate_id, now)
+    decision = decide(NOBODY, world, asked, "reason", watch)
     if decision.fallback != "popular":
         # what neither source brought scores nothing, and is no answer to this question
         like = [item for item in decision.items if item.score > 0]
@@ -54,8 +55,8 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
         decision = decision._replace(items=like, exhausted=ended)
     if context.control.current and world.space is None:
         decision = without_model(decision)
-    answer = answered(drawn.slate_id, decision, world, ask, Freshness(), watch)
-    reply = Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+    answer = answered(question, decision, world, Freshness(), watch)
+    reply = Reply(answer, decision, watch, record.slate(decision, answer, asked, now))
     log(context, reply)
     return reply
 
@@ -64,7 +65,7 @@ def popular(context: Serving, query: Query) -> Reply:
     watch, now = Watch(), context.clock()
     world = world_of(context, POPULAR, "")
     drawn = draw(now)
-    ask = Ask(
+    asked = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         category=query.category,
@@ -73,8 +74,9 @@ def popular(context: Serving, query: Query) -> Reply:
         seed=drawn.seed,
         placement="popular",
     )
-    decision = decide(NOBODY, world, ask, "reason", watch)._replace(fallback=None)
-    answer = answered(drawn.slate_id, decision, world, ask, Freshness(), watch)
-    reply = Reply(answer, decision, watch, record.slate(decision, answer, ask, now))
+    question = Question(asked, drawn.slate_id, now)
+    decision = decide(NOBODY, world, asked, "reason", watch)._replace(fallback=None)
+    answer = answered(question, decision, world, Freshness(), watch)
+    reply = Reply(answer, decision, watch, record.slate(decision, answer, asked, now))
     log(context, reply)
     return reply

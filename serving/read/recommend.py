@@ -16,9 +16,9 @@ from serving.decide.results import Decision
 from serving.read import record
 from serving.read.answer import AssignedOut, freshness
 from serving.read.query import Query
-from serving.read.reply import Draw, Reply, answered, draw, log, without_model
+from serving.read.reply import Question, Reply, answered, draw, log, without_model
 from serving.read.resolve import Resolved, resolve, resolve_page
-from serving.read.rows import Asked
+from serving.read.rows import Rows
 from serving.read.watch import Watch
 
 STORE_DOWN: Final = "store_down"
@@ -30,15 +30,14 @@ async def recommend(context: Serving, query: Query) -> Reply:
     """Errors: `Rejected`."""
     watch = Watch()
     resolved = await resolve(context, query, watch)
-    now = context.clock()
-    ask = asks(resolved, now, drawn := draw(now))
-    decision = decide(resolved.known.person, resolved.world, ask, query.explain, watch)
-    reply = answer(context, resolved, ask, lesser(decision, resolved), drawn, now, watch)
+    question = ask(resolved, context.clock())
+    decision = decide(resolved.known.person, resolved.world, question.ask, query.explain, watch)
+    reply = answer(context, resolved, question, lesser(decision, resolved), watch)
     log(context, reply)
     return reply
 
 
-async def page(context: Serving, asked: Asked) -> list[Reply]:
+async def page(context: Serving, rows: Rows) -> list[Reply]:
     """The rows of a page, in their order. With `distinct` none shows what one before it does.
 
     Errors: `Rejected`, under the path of the row's field.
@@ -46,14 +45,12 @@ async def page(context: Serving, asked: Asked) -> list[Reply]:
     watch = Watch()
     replies: list[Reply] = []
     shown: tuple[str, ...] = ()
-    for resolved in await resolve_page(context, asked, watch):
-        now = context.clock()
-        ask = asks(resolved, now, drawn := draw(now), shown)
-        decision = decide(resolved.known.person, resolved.world, ask, resolved.query.explain, watch)
-        reply = answer(context, resolved, ask, lesser(decision, resolved), drawn, now, watch)
-        replies.append(reply)
-        if asked.distinct:
-            shown += tuple([item.item_id for item in reply.answer.items])
+    for resolved in await resolve_page(context, rows, watch):
+        question, explain = ask(resolved, context.clock(), shown), resolved.query.explain
+        decision = decide(resolved.known.person, resolved.world, question.ask, explain, watch)
+        replies.append(answer(context, resolved, question, lesser(decision, resolved), watch))
+        if rows.distinct:
+            shown += tuple([item.item_id for item in decision.items])
         await asyncio.sleep(0)  # a long page lets others in between
         watch = Watch()
     for reply in replies:  # not before: a page that is given up half-way was not served
@@ -61,11 +58,11 @@ async def page(context: Serving, asked: Asked) -> list[Reply]:
     return replies
 
 
-def asks(resolved: Resolved, now: Millis, drawn: Draw, shown: tuple[str, ...] = ()) -> Ask:
+def ask(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -> Question:
     """What is asked of the decision. `shown`: what the page shows already."""
-    query = resolved.query
-    return Ask(
-        now=now if query.now is None else query.now,
+    query, drawn = resolved.query, draw(at)
+    asked = Ask(
+        now=at if query.now is None else query.now,
         count=query.count,
         category=query.category,
         item_id=query.item_id,
@@ -76,6 +73,7 @@ def asks(resolved: Resolved, now: Millis, drawn: Draw, shown: tuple[str, ...] = 
         filter=resolved.filter,
         placement=query.placement,
     )
+    return Question(asked, drawn.slate_id, at)
 
 
 def lesser(decision: Decision, resolved: Resolved) -> Decision:
@@ -86,30 +84,24 @@ def lesser(decision: Decision, resolved: Resolved) -> Decision:
 
 
 def answer(
-    context: Serving,
-    resolved: Resolved,
-    ask: Ask,
-    decision: Decision,
-    drawn: Draw,
-    now: Millis,
-    watch: Watch,
+    context: Serving, resolved: Resolved, question: Question, decision: Decision, watch: Watch
 ) -> Reply:
     """The answer for who asked, how fresh it is, and what it leaves for the log."""
-    query, who, known, experiments = (
-        resolved.query, resolved.who, resolved.known, resolved.experiments
-    )  # fmt: skip
+    query, who, known = resolved.query, resolved.who, resolved.known
     late = known.stale or known.person.cold
     late = late or context.lag.late(who.partition, known.person.fence)
     fresh = freshness(known.person, who.partition, known.waited_ms, late)
     full = query.explain == "full"
-    made = answered(drawn.slate_id, decision, resolved.world, ask, fresh, watch, full=full)
+    made = answered(question, decision, resolved.world, fresh, watch, full=full)
     made.user_id = query.user_id
     if query.anonymous_id is not None:
         made.anonymous_id = query.anonymous_id
     made.served_by.experiments = tuple(
-        [AssignedOut(it.experiment, it.version, it.variant) for it in experiments]
+        [AssignedOut(it.experiment, it.version, it.variant) for it in resolved.experiments]
     )
-    slate = record.slate(decision, made, ask, now, who.pseudonym, experiments)
+    slate = record.slate(
+        decision, made, question.ask, question.at, who.pseudonym, resolved.experiments
+    )
     served = None
     if slate.items and query.placement != UNLOGGED:
         served = record.served(slate, who.pseudonym)

@@ -30,6 +30,14 @@ class Reply(NamedTuple):
     served: Served | None = None
 
 
+class Question(NamedTuple):
+    """What is asked of one decision, of which slate, and when (ms)."""
+
+    ask: Ask
+    slate_id: str
+    at: Millis
+
+
 class Draw(NamedTuple):
     """Chance, once a slate: the seed of all that is drawn for it (u64), and its id."""
 
@@ -51,21 +59,20 @@ def without_model(decision: Decision) -> Decision:
 
 
 def answered(
-    slate_id: str,
+    question: Question,
     decision: Decision,
     world: World,
-    ask: Ask,
     fresh: Freshness,
     watch: Watch,
     *,
     full: bool = False,
 ) -> Answer:
     """The answer, without who it is for. `full`: with what made each item."""
-    after = None
+    ask, after = question.ask, None
     if not decision.exhausted:
         after = cursor.encode(ask.served, [item.item_id for item in decision.items])
     answer = Answer(
-        slate_id=slate_id,
+        slate_id=question.slate_id,
         placement=ask.placement,
         items=items_out(decision.items, full=full),
         next_cursor=after,

@@ -15,7 +15,7 @@ from serving.decide.case import World
 from serving.decide.person import NOBODY, Person, StoreDown
 from serving.edge import identity
 from serving.read.query import Query
-from serving.read.rows import Asked
+from serving.read.rows import Rows
 from serving.read.watch import Watch
 from serving.world.placements import Placed
 
@@ -60,7 +60,7 @@ async def resolve(context: Serving, query: Query, watch: Watch) -> Resolved:
     return resolved
 
 
-async def resolve_page(context: Serving, asked: Asked, watch: Watch) -> list[Resolved]:
+async def resolve_page(context: Serving, asked: Rows, watch: Watch) -> list[Resolved]:
     """The same for each row of a page, of the world that there is now; each person is read once for all
     rows that want the same of them. Errors: `Rejected`, under the path of the row's field."""
     people = [_of_row(asked, n, _who, context, row) for n, row in enumerate(asked.rows)]
@@ -147,7 +147,7 @@ def _asks_release(recipe: Recipe) -> bool:
     return weights is None or recipe.ranker or not _IN_SPACE.isdisjoint(weights)
 
 
-def _of_row(asked: Asked, row: int, step: Callable[..., T], *arguments: object) -> T:
+def _of_row(asked: Rows, row: int, step: Callable[..., T], *arguments: object) -> T:
     """A step for one row. Errors: `Rejected`, under the path of the row's field."""
     try:
         return step(*arguments)

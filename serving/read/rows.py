@@ -54,7 +54,7 @@ class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
     distinct: bool | UnsetType = UNSET
 
 
-class Asked(NamedTuple):
+class Rows(NamedTuple):
     """The rows of one request. `single`: it asked for one and not for a list of them.
 
     `own[i]` names the fields that row i itself has.
@@ -87,7 +87,7 @@ _WHO: Final = frozenset({"user_id", "anonymous_id"})
 _PAGE: Final = msgspec.json.Decoder(PageIn)
 
 
-def posted(raw: bytes) -> Asked:
+def posted(raw: bytes) -> Rows:
     """The rows of a JSON body (`PageIn`). Errors: `Rejected` as of a query string, under the path of
     the field; `Problem` 400 where it is no JSON."""
     page = body.decode(raw, _PAGE)
@@ -95,7 +95,7 @@ def posted(raw: bytes) -> Asked:
     if page.requests is UNSET:
         if page.distinct is not UNSET:
             raise Rejected("requests", "required")
-        return Asked((_query(shared, ""),), True, False, (frozenset(),))
+        return Rows((_query(shared, ""),), True, False, (frozenset(),))
     if not 1 <= len(page.requests) <= MOST_ROWS:
         raise Rejected("requests", "too_many" if page.requests else "empty")
     rows, own = [], []
@@ -104,7 +104,7 @@ def posted(raw: bytes) -> Asked:
         given = _given(row, path)
         rows.append(_query(_over(shared, given), path if _WHO & given.keys() else ""))
         own.append(frozenset(given))
-    return Asked(tuple(rows), False, page.distinct is True, tuple(own))
+    return Rows(tuple(rows), False, page.distinct is True, tuple(own))
 
 
 def _given(row: RowIn, path: str) -> dict[str, Any]:
