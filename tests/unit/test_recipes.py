@@ -52,13 +52,14 @@ def test_recipe(name: str, tmp_path: Path) -> None:
             shutil.copytree(source, tmp_path / part)  # with what is compiled already
         else:
             shutil.copy(source, tmp_path / part)
-    apply(RECIPES[name], tmp_path)
-    run("ruff check --no-cache . && ruff format --no-cache --check .", tmp_path)
+    files = " ".join(apply(RECIPES[name], tmp_path))
+    run(f"ruff check --no-cache {files} && ruff format --no-cache --check {files}", tmp_path)
 
 
-def apply(recipe: str, tree: Path) -> None:
-    """Files are the last one named in the text before their block; `sh` blocks are run."""
-    commands, at, path = 0, 0, ""
+def apply(recipe: str, tree: Path) -> set[str]:
+    """Files are the last one named in the text before their block; `sh` blocks are run. Answers the modules
+    that it made or changed."""
+    commands, at, path, modules = 0, 0, "", set()
     for block in _BLOCK.finditer(recipe):
         named = _FILE.findall(recipe[at : block.start()])
         path, at = (named[-1] if named else path), block.end()
@@ -70,7 +71,10 @@ def apply(recipe: str, tree: Path) -> None:
         else:
             commands += 1
             run(body, tree)
+        if kind != "sh" and path.endswith(".py"):
+            modules.add(path)
     assert commands, "a recipe ends in a command that shows it worked"
+    return modules
 
 
 def edit(path: Path, diff: str) -> None:
