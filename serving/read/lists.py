@@ -6,9 +6,10 @@ from typing import Final
 
 from schemas.control import Recipe
 from serving.context import Serving
-from serving.decide.case import Ask
+from serving.decide.case import Ask, World
 from serving.decide.decide import decide
 from serving.decide.person import NOBODY
+from serving.decide.results import Decision
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
@@ -55,10 +56,7 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
         decision = decision._replace(items=like, exhausted=ended)
     if context.control.current and world.space is None:
         decision = without_model(decision)
-    answer = answered(question, decision, world, Freshness(), watch)
-    reply = Reply(answer, decision, watch, record.slate(decision, answer, asked, now))
-    log(context, reply)
-    return reply
+    return _reply(context, question, decision, world, watch)
 
 
 def popular(context: Serving, query: Query) -> Reply:
@@ -76,7 +74,15 @@ def popular(context: Serving, query: Query) -> Reply:
     )
     question = Question(asked, drawn.slate_id, now)
     decision = decide(NOBODY, world, asked, "reason", watch)._replace(fallback=None)
+    return _reply(context, question, decision, world, watch)
+
+
+def _reply(
+    context: Serving, question: Question, decision: Decision, world: World, watch: Watch
+) -> Reply:
+    """The answer, which is the same for everybody, and its slate, left for the log."""
     answer = answered(question, decision, world, Freshness(), watch)
-    reply = Reply(answer, decision, watch, record.slate(decision, answer, asked, now))
+    slate = record.slate(decision, answer, question.ask, question.at)
+    reply = Reply(answer, decision, watch, slate)
     log(context, reply)
     return reply
