@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from infra.variables import is_service_link, unknown
+
 _CLUSTER: Final = "redis+cluster://"
 
 
@@ -21,15 +23,19 @@ class BadSetting(ValueError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X`` unless it says otherwise)."""
+    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X`` unless it says otherwise), or from
+    the file that the variable in `FILES` names. `freshet config` prints the text under a field."""
 
     kafka_bootstrap: str = "127.0.0.1:9092"
+    """``host:port`` of brokers of Kafka, comma-separated."""
     redis_url: str = "redis://127.0.0.1:6379/0"
+    """``redis://``, ``rediss://`` or ``unix://``; for a cluster ``redis+cluster://host:port,host:port``."""
     data_dir: Path = Path(".freshet")
     """Where a worker keeps what is its own: spools, the generated pseudonym key."""
     host: str = ""
     """Address to serve on; "" is loopback, or every address once a token is set."""
     port: int = 8080
+    """Of the API; 0 is a free one."""
     token: str = ""
     """Bearer token with every scope. While it is empty, serving binds to loopback only."""
     pseudonym_keys: str = ""
@@ -39,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 1000
     """Most records of one partition in one transaction."""
     dedupe_hours: float = 24.0
+    """How long the id of a person's event is kept: the same id again within that time counts once."""
     rollup_seconds: float = 1.0
     """How often tables are added up and published."""
     base_seconds: float = 60.0
@@ -93,13 +100,33 @@ VARIABLES: Final[Mapping[str, str]] = {
     )
     for name in Settings.__struct_fields__
 }
+SECRETS: Final = ("token", "pseudonym_keys")
+"""Fields that are never shown."""
+FILES: Final[Mapping[str, str]] = {
+    name: f"{VARIABLES[name]}_FILE" for name in (*SECRETS, "redis_url", "lake_url")
+}
+"""By field, the variable that names a file with its value: those that are secret, or may hold a password."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Errors: `BadSetting` naming the variable, never its value."""
+    """Errors: `BadSetting` naming the variable, never its value; also for a variable that begins like ours
+    and is none."""
+    refuse_unknown(environment)
+    return from_record(environment)
+
+
+def refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Errors: `BadSetting` with the nearest name."""
+    if sentence := unknown(environment, (*VARIABLES.values(), *FILES.values())):
+        raise BadSetting(sentence)
+
+
+def from_record(environment: Mapping[str, str]) -> Settings:
+    """As `from_environment`, of what a running system noted of itself: that may be of another version, so
+    a variable that this one does not know is passed over. Errors: `BadSetting`."""
     given: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
-        text = environment.get(VARIABLES[field.name])
+        text = _text(field.name, environment)
         if text is None:
             continue
         try:
@@ -109,16 +136,50 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
                 else msgspec.convert(text, field.type, strict=False)
             )
         except msgspec.ValidationError:
-            raise BadSetting(
-                f"{VARIABLES[field.name]} must be of type {field.type.__name__}"
-            ) from None
+            raise BadSetting(_mistyped(VARIABLES[field.name], text, field.type)) from None
     settings = Settings(**given)
     _check(settings)
     return settings
 
 
+def is_given(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether the environment says field `name`, by its value or by a file."""
+    return VARIABLES[name] in environment or bool(environment.get(FILES.get(name, "")))
+
+
+def _text(name: str, environment: Mapping[str, str]) -> str | None:
+    """The value of field `name`, None where it is not given. Errors: `BadSetting`."""
+    variable, file = VARIABLES[name], FILES.get(name, "")
+    text = environment.get(variable)
+    path = environment.get(file)
+    if not path:
+        return text
+    if text:
+        raise BadSetting(f"{file} and {variable} are both given: leave one of them out")
+    try:
+        content = Path(path).read_text()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise BadSetting(
+            f"{file} names a file that cannot be read ({why}): make it readable for this process, or set"
+            f" {variable}"
+        ) from None
+    if not (value := content.removesuffix("\n").removesuffix("\r")):
+        raise BadSetting(f"{file} names an empty file: write the value into it, or set {variable}")
+    return value
+
+
+def _mistyped(variable: str, text: str, kind: type) -> str:
+    if is_service_link(variable, text):
+        return (
+            f"{variable} is what Kubernetes sets for a service of that name, and no port: set"
+            " enableServiceLinks: false in the pod's spec, or name the service otherwise"
+        )
+    return f"{variable} must be of type {kind.__name__}"
+
+
 def to_environment(settings: Settings) -> dict[str, str]:
-    """The environment that gives a child process the same settings."""
+    """The environment that gives a child process the same settings: what came from a file as its value."""
     return {variable: str(getattr(settings, name)) for name, variable in VARIABLES.items()}
 
 

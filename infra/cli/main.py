@@ -36,6 +36,7 @@ COMMANDS: Final = (
     ),
     Command("cold", "infra.cli.cold", "People not seen for long, from Redis to the lake"),
     Command("status", "infra.cli.status", "How the running system does: processes, lag, tables"),
+    Command("config", "infra.cli.config", "Every setting: what is in force, where it comes from"),
     Command("lake", "infra.cli.lake", "What the lake holds; compacting and sweeping it"),
     Command("sql", "infra.cli.sql", "Ask the lake in SQL"),
     Command("tail", "infra.cli.tail", "Watch a topic"),

@@ -114,7 +114,7 @@ class _Lines:
         click.echo(f"{time.strftime('%H:%M:%S')} {line}")
 
     def ready(self, up: Up) -> None:
-        from infra.local.services import without_password
+        from infra.configuration import without_password
 
         own = {process.name for process in up.processes}
         click.echo(f"ready after {time.monotonic() - self.began:.1f} s")
@@ -141,7 +141,7 @@ class _JsonLines:
     def ready(self, up: Up) -> None:
         import msgspec
 
-        from infra.local.services import without_password
+        from infra.configuration import without_password
 
         told = msgspec.to_builtins(up)
         del told["environment"]  # it holds the token

@@ -37,12 +37,13 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     Errors: `NothingRuns`, `BadSetting`.
     """
     from infra.local import home
-    from infra.settings import from_environment
+    from infra.settings import from_environment, from_record, refuse_unknown
 
-    where = data_dir or Path(environment.get("FRESHET_DATA_DIR", DEFAULT_DIR))
+    refuse_unknown(environment)
+    where = folder(data_dir, environment)
     if up := home.read(where):
-        return Found(from_environment(up.environment), up.url, up)
-    named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_URL"} & environment.keys()
+        return Found(from_record(up.environment), up.url, up)
+    named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE", "FRESHET_URL"} & environment.keys()
     if data_dir or not named:
         raise NothingRuns(
             f"nothing runs in {where}: start it with `freshet up`, or name a running one with"
@@ -51,6 +52,11 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     settings = from_environment(environment)
     url = environment.get("FRESHET_URL", f"http://{settings.host or '127.0.0.1'}:{settings.port}")
     return Found(settings, url.rstrip("/"), None)
+
+
+def folder(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where a system may run: `data_dir`, else what the environment says, else .freshet."""
+    return data_dir or Path(environment.get("FRESHET_DATA_DIR", DEFAULT_DIR))
 
 
 def own_settings(data_dir: Path | None) -> Settings | None:

@@ -13,7 +13,15 @@ import msgspec
 
 from infra.local import services
 from infra.local.supervisor import Program
-from infra.settings import VARIABLES, BadSetting, Settings, from_environment, to_environment
+from infra.settings import (
+    FILES,
+    VARIABLES,
+    BadSetting,
+    Settings,
+    from_environment,
+    is_given,
+    to_environment,
+)
 from schemas.flows import FLOWS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -63,7 +71,8 @@ def plan(
     asked = port if port is not None else settings.port if "FRESHET_PORT" in environment else None
     if asked == 0 or (asked is None and services.in_use(settings.port)):
         asked = services.free_port()
-    own_broker, own_redis = "KAFKA_BOOTSTRAP" not in environment, "REDIS_URL" not in environment
+    own_broker = not is_given("kafka_bootstrap", environment)
+    own_redis = not is_given("redis_url", environment)
     changes: dict[str, object] = {
         "data_dir": directory,
         "port": _taken_port(asked, "--port", settings.bind) if asked else settings.port,
@@ -158,8 +167,9 @@ def scaled(plan: Plan, flow_workers: int) -> Plan:
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment of a process of ours: the settings, and one thread for linear algebra (many
     processes share the cores, and small matrices gain nothing from more)."""
+    inherited = {name: it for name, it in os.environ.items() if name not in FILES.values()}
     return {
-        **os.environ,
+        **inherited,
         **to_environment(settings),
         "PYTHONPATH": python_path(),
         "PYTHONUNBUFFERED": "1",

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 
@@ -158,19 +158,6 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         if time.monotonic() > until:
             raise NoService(f"{what} within {seconds:g} s")
         time.sleep(0.02)
-
-
-def without_password(url: str) -> str:
-    """`url` as it may be shown.
-
-    >>> without_password("redis://me:secret@cache:6379/0")
-    'redis://me:***@cache:6379/0'
-    """
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
 
 
 def _redis_candidates() -> Iterator[str]:

@@ -144,6 +144,19 @@ def test_status(history: System) -> None:
     assert "people" in said
 
 
+def test_config_is_the_running_system_s(history: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRESHET_BATCH", "7")  # of this environment, not of that system
+    told = told_json(history, "config")
+    assert told["system"] == str(history.directory)
+    settings = {it["name"]: it for it in told["settings"]}
+    assert settings["kafka_bootstrap"]["value"] == history.kafka_bootstrap
+    assert settings["kafka_bootstrap"]["source"] == "running system"
+    assert (settings["batch"]["value"], settings["batch"]["source"]) == (1000, "default")
+    said = freshet("config", "--data-dir", history.directory).stdout
+    assert said.startswith(f"The system in {history.directory}")
+    assert history.redis_url in said
+
+
 def test_importing_again_sends_the_same_ids(history: System, tmp_path: Path) -> None:
     events = tmp_path / "events.ndjson"
     line = {

@@ -218,9 +218,13 @@ def test_another_partition_count_is_refused_with_the_remedy(
 
 
 @pytest.mark.check
-def test_json_lines_for_machines_while_flow_workers_change(start: Start) -> None:
-    up = start("--workers", "1", "--flow-workers", "2", "--json", FRESHET_TOKEN="secret-token")
+def test_json_lines_for_machines_while_flow_workers_change(start: Start, tmp_path: Path) -> None:
+    """The token stands in a file, whose value each process gets."""
+    secret = tmp_path / "token"
+    secret.write_text("secret-token\n")
+    up = start("--workers", "1", "--flow-workers", "2", "--json", FRESHET_TOKEN_FILE=str(secret))
     state = up.await_ready()
+    assert get(state.url, "/v1/status") == 401
     scale = [*FRESHET, "flows", "scale", "1", "--data-dir", state.data_dir]
     assert (
         subprocess.run(scale, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode

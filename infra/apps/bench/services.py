@@ -15,7 +15,8 @@ from infra.apps.bench.load import NotMeasured
 from infra.local import home
 from infra.local.plan import Plan, child_environment, plan, programs
 from infra.local.supervisor import Supervisor, last_line
-from infra.settings import VARIABLES, Settings
+from infra.settings import FILES, VARIABLES, Settings
+from infra.variables import PREFIX
 
 SERVICES: Final = ("broker", "redis", "setup")
 _PATIENCE: Final = 180.0
@@ -91,5 +92,6 @@ def wait(
 def clean_environment() -> None:
     """Forgets every setting: the bench writes nonsense, which must never reach somebody's own
     services, and its figures are those of the defaults."""
-    for name in VARIABLES.values():
-        os.environ.pop(name, None)
+    for name in list(os.environ):
+        if name in VARIABLES.values() or name in FILES.values() or name.startswith(PREFIX):
+            del os.environ[name]

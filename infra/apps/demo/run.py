@@ -21,7 +21,7 @@ from infra.local import home
 from infra.local.system import System, running
 from infra.terminal.progress import Said
 
-OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL")
+OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
 """The demo starts from nothing, so on a broker and a Redis of its own."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ def flows(settings: Settings, generation: int) -> Iterator[list[subprocess.Popen
             running.append(
                 subprocess.Popen(
                     [*FRESHET, "flows", "run", name, "--generation", str(generation)],
-                    env={**os.environ, **child_environment(settings), "FRESHET_METRICS_PORT": "0"},
+                    env={**child_environment(settings), "FRESHET_METRICS_PORT": "0"},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

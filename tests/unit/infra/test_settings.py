@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from infra.settings import BadSetting, from_environment
+from infra.heartbeat import BEAT
+from infra.local.find import find
+from infra.local.plan import child_environment
+from infra.local.supervisor import STAND_BY
+from infra.settings import FILES, VARIABLES, BadSetting, from_environment, from_record
+from infra.variables import NO_SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -38,3 +45,98 @@ def test_a_patience_too_short_for_a_sign_of_life_a_second_is_refused() -> None:
     with pytest.raises(BadSetting, match="FRESHET_HANG_SECONDS must be 0"):
         from_environment({"FRESHET_HANG_SECONDS": "1"})
     assert from_environment({"FRESHET_HANG_SECONDS": "0"}).hang_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("FRESHET_TOKN", "FRESHET_TOKN is no setting, did you mean FRESHET_TOKEN?"),
+        ("FRESHET_TOKEN_FIL", "FRESHET_TOKEN_FIL is no setting, did you mean FRESHET_TOKEN_FILE?"),
+        ("FRESHET_ROLLUP", "FRESHET_ROLLUP is no setting, did you mean FRESHET_ROLLUP_SECONDS?"),
+        ("FRESHET_XYZZY", "FRESHET_XYZZY is no setting:"),
+        ("FRESHET_PORT_FILE", "FRESHET_PORT_FILE is no setting, did you mean FRESHET_PORT?"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(variable: str, sentence: str) -> None:
+    with pytest.raises(BadSetting) as error:
+        from_environment({variable: "s3cret"})
+    assert str(error.value) == f"{sentence} `freshet config` lists all of them"
+    with pytest.raises(BadSetting, match=variable):
+        find(None, {variable: "s3cret"})
+
+
+def test_other_variables_of_ours_are_no_misspelt_settings() -> None:
+    assert {BEAT, STAND_BY, "FRESHET_URL"} == set(NO_SETTINGS)
+    assert from_environment(dict.fromkeys(NO_SETTINGS, "x")) == from_environment({})
+
+
+def test_what_a_system_of_another_version_noted_is_taken() -> None:
+    """Its `up.json` may name a setting that this version does not have."""
+    noted = {"FRESHET_PARTITIONS": "8", "FRESHET_OF_ANOTHER_VERSION": "1"}
+    assert from_record(noted).partitions == 8
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over() -> None:
+    links = {
+        "FRESHET_SERVICE_HOST": "10.0.0.1",
+        "FRESHET_SERVICE_PORT": "8080",
+        "FRESHET_SERVICE_PORT_HTTP": "8080",
+        "FRESHET_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "FRESHET_PORT_8080_TCP_PROTO": "tcp",
+        "FRESHET_PORT_8080_TCP_PORT": "8080",
+        "FRESHET_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "FRESHET_SERVING_SERVICE_HOST": "10.0.0.2",
+        "FRESHET_SERVING_PORT": "tcp://10.0.0.2:8080",
+        "FRESHET_SERVING_PORT_8080_TCP": "tcp://10.0.0.2:8080",
+    }
+    assert from_environment(links) == from_environment({})
+
+
+@pytest.mark.parametrize("variable", ["FRESHET_PORT", "FRESHET_METRICS_PORT"])
+def test_a_setting_that_kubernetes_sets_for_a_service_names_the_remedy(variable: str) -> None:
+    """Of a service named `freshet`, or `freshet-metrics`: the names are the same as ours."""
+    with pytest.raises(BadSetting, match=f"^{variable} .* enableServiceLinks: false") as error:
+        from_environment({variable: "tcp://10.0.0.1:8080"})
+    assert "10.0.0.1" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", FILES)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, field: str, end: str) -> None:
+    value = {"redis_url": "redis://:s3cret@cache:6379/0", "pseudonym_keys": "7:" + "ab" * 16}
+    (tmp_path / "secret").write_bytes((value.get(field, "s3cret ") + end).encode())
+    given = {FILES[field]: str(tmp_path / "secret"), VARIABLES["partitions"]: "3"}
+    settings = from_environment(given)
+    assert getattr(settings, field) == value.get(field, "s3cret ")
+    # an empty variable is none, as Compose sets it where nothing is given
+    assert from_environment({**given, VARIABLES[field]: ""}) == settings
+
+
+@pytest.mark.parametrize("field", FILES)
+def test_a_secret_that_stands_nowhere_or_twice_is_refused(tmp_path: Path, field: str) -> None:
+    file, variable, path = FILES[field], VARIABLES[field], tmp_path / "s3cret"
+    remedy = f"^{file} names .* or set {variable}$"
+
+    def refused(match: str, **given: str) -> None:
+        with pytest.raises(BadSetting, match=match) as error:
+            from_environment({file: str(path), **given})
+        assert "s3cret" not in str(error.value)
+
+    refused(remedy)
+    path.write_text("\n")
+    refused(remedy)
+    path.write_bytes(b"\xff s3cret")
+    refused(remedy)
+    path.write_text("s3cret")
+    refused(f"^{file} and {variable} are both given", **{variable: "redis://s3cret"})
+
+
+def test_a_child_gets_the_value_and_not_the_file_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    monkeypatch.setenv("FRESHET_TOKEN_FILE", str(tmp_path / "token"))
+    settings = from_environment()
+    child = child_environment(settings)
+    assert from_environment(child) == settings
+    assert [name for name, value in child.items() if "s3cret" in value] == ["FRESHET_TOKEN"]

@@ -1,0 +1,113 @@
+"""Every setting as people may see it: its value, where that comes from, what it is. Secrets are starred."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from infra.settings import (
+    FILES,
+    SECRETS,
+    VARIABLES,
+    Settings,
+    from_record,
+    is_given,
+)
+
+HIDDEN: Final = "***"
+UNITS: Final = ("seconds", "hours", "days", "bytes")
+Value = str | int | float
+
+
+class Setting(NamedTuple):
+    """`value` and `default` as they may be shown. `source`: "default", "environment", "file" or "running
+    system". `unit`: "" where it has none."""
+
+    name: str
+    variable: str
+    value: Value
+    source: str
+    unit: str
+    default: Value
+    description: str
+
+
+def of_environment(environment: Mapping[str, str] = os.environ) -> list[Setting]:
+    """What a process that starts in this environment goes by. Errors: `BadSetting`, but not for a variable
+    that is no setting."""
+
+    def source(name: str) -> str:
+        if not is_given(name, environment):
+            return "default"
+        return "file" if environment.get(FILES.get(name, "")) else "environment"
+
+    return _settings(from_record(environment), source)
+
+
+def of_system(environment: Mapping[str, str]) -> list[Setting]:
+    """What a running system goes by, whose `up.json` holds this environment. Errors: `BadSetting`."""
+    settings, default = from_record(environment), Settings()
+
+    def source(name: str) -> str:
+        same = getattr(settings, name) == getattr(default, name)
+        return "default" if same else "running system"
+
+    return _settings(settings, source)
+
+
+def without_password(url: str) -> str:
+    """`url` as it may be shown.
+
+    >>> without_password("redis://me:secret@cache:6379/0")
+    'redis://me:***@cache:6379/0'
+    >>> without_password("redis://cache:6379/0?password=secret&protocol=3")
+    'redis://cache:6379/0?password=***&protocol=3'
+    """
+    parts = urlsplit(url)
+    query = re.sub(r"(?i)((?:^|&)[^=&]*(?:password|secret)[^=&]*=)[^&]*", r"\1***", parts.query)
+    shown = parts._replace(query=query)
+    if parts.password is not None:
+        user, _, host = parts.netloc.rpartition("@")
+        shown = shown._replace(netloc=f"{user.partition(':')[0]}:{HIDDEN}@{host}")
+    return url if shown == parts else urlunsplit(shown)
+
+
+def descriptions() -> dict[str, str]:
+    """By field, the text under it in the class `Settings`, whose one place is there."""
+    (body,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(words))):
+                found[name] = inspect.cleandoc(words).replace("``", "").replace("\n", " ")
+    return found
+
+
+def _settings(settings: Settings, source: Any) -> list[Setting]:
+    default, described = Settings(), descriptions()
+    return [
+        Setting(
+            name,
+            variable,
+            _shown(name, getattr(settings, name)),
+            source(name),
+            next((unit for unit in UNITS if name.endswith(unit)), ""),
+            _shown(name, getattr(default, name)),
+            described.get(name, ""),
+        )
+        for name, variable in VARIABLES.items()
+    ]
+
+
+def _shown(name: str, value: Any) -> Value:
+    if name in SECRETS:
+        return HIDDEN if value else ""
+    if name.endswith("_url"):
+        return without_password(value)
+    return value if isinstance(value, int | float) else str(value)
