@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from infra.logs import LEVELS
 from infra.variables import is_service_link, unknown
 
 _CLUSTER: Final = "redis+cluster://"
@@ -84,6 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     each next one has the port above."""
     metrics_host: str = ""
     """Address for `metrics_port`; "" is loopback, since no token guards what is counted."""
+    log_level: str = ""
+    """Least level that a process logs: debug, info, warning or error; "" is info for the embedded broker,
+    `freshet lake keep` and `freshet verify --every`, and warning for the others."""
 
     @property
     def releases(self) -> Path:
@@ -214,6 +218,8 @@ def _check(settings: Settings) -> None:
         raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
     if not 0 <= settings.metrics_port < 65536:
         raise BadSetting("FRESHET_METRICS_PORT must be 0 (none) to 65535")
+    if settings.log_level not in ("", *LEVELS):
+        raise BadSetting(f"FRESHET_LOG_LEVEL takes one of {', '.join(LEVELS)}")
     if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
         raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
     if not _is_redis_url(settings.redis_url):

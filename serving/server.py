@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from kafka.errors import KafkaError
 
-from infra import heartbeat
+from infra import heartbeat, logs
 from infra.kafka.client import TopicMismatch
 from infra.settings import BadSetting, Settings, from_environment
 from serving.app import create
@@ -30,6 +30,8 @@ def run(settings: Settings) -> None:
     Prints ``listening http://HOST:PORT`` once it takes requests; port 0 is any free one.
     Errors: SystemExit with one sentence, where it can't listen or its services don't answer.
     """
+    level = settings.log_level or "warning"
+    logs.set_up(level)
     # a broker that is away would be told of with every try, in stack traces: `serving.log` says it once
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     heartbeat.start()
@@ -42,7 +44,8 @@ def run(settings: Settings) -> None:
         ws="none",
         lifespan="off",
         access_log=False,
-        log_level="warning",
+        log_config=None,  # its loggers write as all others do
+        log_level=level,
         server_header=False,
         date_header=False,
         backlog=2048,
@@ -113,7 +116,6 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     run(from_environment())
 
 

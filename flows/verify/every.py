@@ -10,7 +10,7 @@ import redis
 from kafka.errors import KafkaError
 
 from flows.verify.run import Behind, Moved, Report, verify
-from infra import heartbeat
+from infra import heartbeat, logs
 from infra.lake.errors import LakeError
 from infra.lake.log import open_log
 from infra.log import OffTheLog
@@ -28,7 +28,7 @@ def run(settings: Settings, seconds: float, people: int) -> None:
     `verify` that do not pass by themselves."""
     end_at_once()
     heartbeat.start()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.set_up(settings.log_level or "info")
     telemetry = Telemetry("flows")
     with telemetry.exposed(settings):
         telemetry.set("freshet_verify_timestamp_seconds", time.time())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import logging
 import resource
 import sys
 from pathlib import Path
 
-from infra import heartbeat
+from infra import heartbeat, logs
 from infra.broker.codes import CannotStart
 from infra.broker.folder import cannot_write
 from infra.broker.node import RETENTION_CHECK_SECONDS, Broker
@@ -21,7 +20,7 @@ def main() -> int:
     """Exit code 0 after a signal, 2 with one sentence on stderr where it cannot run."""
     arguments = _arguments()
     heartbeat.start()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logs.set_up(arguments.log_level)
     _many_files()
     try:
         broker = Broker(
@@ -113,6 +112,7 @@ def _arguments() -> argparse.Namespace:
         metavar="S",
         help="between two looks for records that no topic keeps any longer",
     )
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
     return parser.parse_args()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,12 +38,14 @@ def setup_command() -> None:
 
     Run it once before flows and serving; again changes nothing. `freshet up` does it by itself.
     """
+    from infra import logs
     from infra.kafka import client as kafka
     from infra.settings import from_environment
     from infra.store import client as store
     from infra.store.version import check_version
 
     settings = from_environment()
+    logs.set_up(settings.log_level or "warning")
     with store.connect(settings) as client:
         check_version(client)
         store.check(client)
@@ -124,14 +125,14 @@ def run_flow(
         return
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
-    from infra import heartbeat
+    from infra import heartbeat, logs
     from infra.local.supervisor import stand_by
     from infra.priority import make_way
     from infra.settings import from_environment
 
     settings = from_environment()
     heartbeat.start()
-    _log_to_stderr()
+    logs.set_up(settings.log_level or "warning")
     flow = module_of(name)
     make_way(BY_NAME[name].nice)  # now, not before: a start is waited for
     if generation is not None and name not in REBUILT:
@@ -159,19 +160,6 @@ def module_of(flow: str) -> Any:
     return (
         importlib.import_module(f"flows.{flow}.dataflow") if hasattr(found, "__path__") else found
     )
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.addFilter(_without_trace)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", handlers=[handler])
-
-
-def _without_trace(record: logging.LogRecord) -> bool:
-    """kafka-python tells of each lost connection with a stack trace, and the line above it says it all."""
-    if record.name.startswith("kafka"):
-        record.exc_info = None
-    return True
 
 
 @flows_command.command("scale")

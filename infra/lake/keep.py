@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Final
 
-from infra import heartbeat
+from infra import heartbeat, logs
 from infra.lake.compact import compact
 from infra.lake.errors import LakeError
 from infra.lake.reader import Lake
@@ -26,7 +26,7 @@ def run(settings: Settings, seconds: float) -> None:
     """Until SIGTERM or SIGINT, wherever it is: what is left half done is swept another time."""
     end_at_once()
     heartbeat.start()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.set_up(settings.log_level or "info")
     make_way(NICE)
     telemetry = Telemetry("flows")
     with telemetry.exposed(settings):

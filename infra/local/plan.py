@@ -108,7 +108,7 @@ def programs(plan: Plan) -> list[Program]:
     listed = []
     if plan.own_broker:
         port = int(settings.kafka_bootstrap.rpartition(":")[2])
-        command = services.broker_command(port, root / "broker")
+        command = services.broker_command(port, root / "broker", settings.log_level)
         answers_there = lambda: services.port_answers(port)  # noqa: E731
         listed.append(Program("broker", command, ready=answers_there, beats=True))
     if plan.own_redis:

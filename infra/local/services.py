@@ -108,10 +108,12 @@ def redis_binary() -> str:
     )
 
 
-def broker_command(port: int, directory: Path) -> list[str]:
-    """The command line of the embedded broker; it prints ``listening host:port``."""
+def broker_command(port: int, directory: Path, log_level: str = "") -> list[str]:
+    """The command line of the embedded broker; it prints ``listening host:port``. `log_level`: "" is its
+    own."""
     command = [sys.executable, "-m", "infra.broker", "--no-auto-create"]
-    return [*command, "--data", str(directory), "--port", str(port)]
+    command += ["--data", str(directory), "--port", str(port)]
+    return [*command, "--log-level", log_level] if log_level else command
 
 
 def redis_answers(url: str) -> bool:
