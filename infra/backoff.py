@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 5.0
 WORKED_SECONDS: Final = 5.0
 """After so long a run the next failure counts as the first again."""
+
+
+class Pauses(Iterator[float]):
+    """Pauses in s, without an end: `first`, each next one `factor` times as long, at most `last`.
+
+    >>> pauses = Pauses(0.5, 3.0)
+    >>> [next(pauses) for _ in range(5)]
+    [0.5, 1.0, 2.0, 3.0, 3.0]
+    >>> pauses.after(WORKED_SECONDS), next(pauses)
+    (0.5, 1.0)
+    """
+
+    def __init__(
+        self, first: float = FIRST_DELAY, last: float = LAST_DELAY, factor: float = 2.0
+    ) -> None:
+        self._first, self._last, self._factor = first, last, factor
+        self._next = first
+
+    def __next__(self) -> float:
+        pause, self._next = self._next, min(self._next * self._factor, self._last)
+        return pause
+
+    def after(self, seconds: float) -> float:
+        """The next pause, after a run of so many seconds: the first again from `WORKED_SECONDS` on."""
+        if seconds >= WORKED_SECONDS:
+            self.reset()
+        return next(self)
+
+    def reset(self) -> None:
+        """The next pause is the first."""
+        self._next = self._first

@@ -21,7 +21,7 @@ from bytewax.testing import run_main
 
 from flows.kit.commit import Forgotten
 from flows.kit.failure import Failure
-from infra.backoff import LAST_DELAY, WORKED_SECONDS
+from infra.backoff import Pauses
 from infra.heartbeat import turning
 from infra.settings import Settings
 from infra.store import client as store
@@ -71,7 +71,7 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
     """
     with store.connect(settings) as client:
         client.ping()
-        pause = FIRST_PAUSE
+        pauses = Pauses(FIRST_PAUSE)
         while not asked.is_set():
             begun = time.monotonic()
             try:
@@ -81,8 +81,7 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
                     raise
                 what = "lost its last writes" if isinstance(error, Forgotten) else "is away"
                 log.warning("Redis %s (%s): going on where the fence stands", what, error)
-                pause = FIRST_PAUSE if time.monotonic() - begun > WORKED_SECONDS else 2 * pause
-                _await(client, asked, min(pause, LAST_DELAY))
+                _await(client, asked, pauses.after(time.monotonic() - begun))
 
 
 def _await(client: Client, asked: threading.Event, pause: float) -> None:

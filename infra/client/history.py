@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from infra.backoff import Pauses
 from infra.client import client
 from infra.client.answers import Accepted, Rejection
 from infra.client.client import Client
@@ -89,7 +90,7 @@ class Connection:
 
         Tries again on 503, 429 and broken connections, for `PATIENCE` seconds. Errors: `NotSent`.
         """
-        until, delay, body = time.monotonic() + PATIENCE, 0.1, b"\n".join(lines) + b"\n"
+        until, pauses, body = time.monotonic() + PATIENCE, Pauses(), b"\n".join(lines) + b"\n"
         while True:
             status, answer, after = self._ask(path, body)
             if isinstance(answer, Accepted):
@@ -103,8 +104,7 @@ class Connection:
                     f"POST {path} was not taken for {PATIENCE:g} s (last: {status or 'no answer'})"
                 )
             self.retries += 1
-            stop.wait(max(delay, after))
-            delay = min(5.0, delay * 2)
+            stop.wait(max(next(pauses), after))
 
     def close(self) -> None:
         self._connection.close()

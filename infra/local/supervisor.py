@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from infra.backoff import FIRST_DELAY, LAST_DELAY, WORKED_SECONDS
+from infra.backoff import WORKED_SECONDS, Pauses
 from infra.heartbeat import BEAT
 from infra.local.launcher import Launcher, Process
 
@@ -69,6 +69,7 @@ class Child:
     worked: bool = False
     started_at: float = 0.0
     start_at: float = 0.0
+    pauses: Pauses = field(default_factory=Pauses)
     last_exit: str = ""
     beat: int = 0
     silent: float = 0.0
@@ -266,8 +267,7 @@ class Supervisor:
         # what it said last explains an end of its own, not one from outside
         why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
         child.last_exit = f"{_exit(code)}: {why}".rstrip(": ") if not child.hung else "a hang"
-        delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** (child.failures - 1))
-        child.start_at = self.clock() + delay
+        child.start_at = self.clock() + child.pauses.after(ran)
         hopeless = code == USAGE or (code > 0 and child.failures >= GIVE_UP)
         if hopeless and not child.worked:
             times = f" {child.failures} times" if child.failures > 1 else ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Protocol
 
+from infra.backoff import Pauses
 from schemas.identity import partition_of
 from schemas.record import Record
 from schemas.topics import EVENTS, SLATES
@@ -52,14 +53,13 @@ class Delivery:
             SLATES.name: [self._record(it.slate_key, it.slate) for it in frames],
             EVENTS.name: [self._record(it.served_key, it.served) for it in frames if it.served_key],
         }
-        pause = _FIRST_PAUSE
+        pauses = Pauses(_FIRST_PAUSE, _LAST_PAUSE)
         while left:
             arrived = await asyncio.gather(*(self._append(*it) for it in left.items()))
             done = [topic for topic, there in zip(left, arrived, strict=True) if there]
             left = {topic: records for topic, records in left.items() if topic not in done}
             if left:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LAST_PAUSE)
+                await asyncio.sleep(next(pauses))
         self._metrics.add("freshet_slates_total", len(frames))
 
     def lost(self, n: int) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from infra.backoff import Pauses
 from infra.store import client as store
 from serving.state.background import Background
 
@@ -67,7 +68,7 @@ class Follower(Background):
         raise NotImplementedError
 
     async def run(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Pauses(_FIRST_PAUSE, _LAST_PAUSE)
         while True:
             try:
                 await self.load()
@@ -75,13 +76,12 @@ class Follower(Background):
                 self.loaded, self._heard, self.unreadable = True, time.monotonic(), ""
                 while True:
                     await self._go_on()
-                    pause = _FIRST_PAUSE
+                    pauses.reset()
             except (Gap, RedisError, OSError, ValueError, msgspec.MsgspecError) as error:
                 log.info("%s: loading again after %s", self.name, type(error).__name__)
                 if isinstance(error, ValueError | msgspec.MsgspecError):
                     self._tell(error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LAST_PAUSE)
+                await asyncio.sleep(next(pauses))
 
     def _tell(self, error: Exception) -> None:
         """Once until it is loaded, however often that is tried."""

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
+from infra.backoff import Pauses
 from infra.store import client as store
 from schemas import keys
 from schemas.alphabet import Position, Pseudonym
@@ -24,6 +25,7 @@ REST_SECONDS: Final = 0.25
 """How long a store that failed is left alone."""
 _FIRST_PAUSE: Final = 0.002
 _LAST_PAUSE: Final = 0.010
+_FACTOR: Final = 1.2
 _KEYS: Final = len(STORED)
 _Asked = tuple[list[bytes], asyncio.Future[Blobs]]
 Note = Callable[[Pseudonym, int, Unreadable], None]
@@ -66,7 +68,8 @@ class PersonReader:
     async def read_after(self, person: Pseudonym, after: Position, max_wait_ms: int) -> Waited:
         """Reads until the fence is past `after`, at most `max_wait_ms`. Errors: `StoreDown`."""
         loop = asyncio.get_running_loop()
-        start, waited, pause = loop.time(), 0.0, _FIRST_PAUSE
+        start, waited = loop.time(), 0.0
+        pauses = Pauses(_FIRST_PAUSE, _LAST_PAUSE, _FACTOR)
         while True:
             found = await self.read(person, after.partition)
             if found.fence is not None and found.fence.offset > after.offset:
@@ -74,9 +77,8 @@ class PersonReader:
             left = max_wait_ms / 1000 - waited
             if left <= 0:
                 return Waited(found, round(waited * 1000), True)
-            await asyncio.sleep(min(pause, left))
+            await asyncio.sleep(min(next(pauses), left))
             waited = loop.time() - start
-            pause = min(pause * 1.2, _LAST_PAUSE)
 
     def _send(self) -> None:
         asked, self._asked = self._asked, []
