@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.apps.bench.run import PARTS, REPORT, run
-from infra.cli.options import json_option, print_json
-from infra.local.find import DEFAULT_DIR
+from infra.cli.options import folder_option, json_option, print_json
 from infra.terminal.text import console, table
 
 if TYPE_CHECKING:
@@ -34,14 +33,7 @@ if TYPE_CHECKING:
     help="How long each load is kept up.",
 )
 @click.option("--repeats", type=click.IntRange(1, 50), default=3, show_default=True)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_DIR,
-    envvar="FRESHET_DATA_DIR",
-    show_default=True,
-    help="The report goes to bench/loop.json in it.",
-)
+@folder_option("The report goes to bench/loop.json in it.")
 @json_option
 def bench_command(
     only: tuple[str, ...], seconds: float, repeats: int, data_dir: Path, as_json: bool

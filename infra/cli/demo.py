@@ -9,6 +9,8 @@ from typing import Final
 
 import click
 
+from infra.cli.options import folder_option
+
 DEFAULT: Final = Path(".freshet/demo")
 
 
@@ -40,13 +42,7 @@ DEFAULT: Final = Path(".freshet/demo")
 @click.option(
     "--stay/--no-stay", default=None, help="Stay up afterwards.  [default: at a terminal]"
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=DEFAULT,
-    show_default=True,
-    help="For the report, and for the system that is made anew in it.",
-)
+@folder_option("For the report, and for the system that is made anew in it.", DEFAULT, envvar=None)
 def demo_command(
     data: Path | None,
     sample: int,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.options import json_option, print_json, system_option
+from infra.cli.options import every_option, json_option, print_json, system_option
 from infra.local.find import own_settings, settings_of
 from infra.terminal.text import console, table
 from schemas.times import iso
@@ -150,12 +150,7 @@ def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
 
 
 @lake_command.command("keep")
-@click.option(
-    "--every",
-    type=click.FloatRange(1),
-    metavar="SECONDS",
-    help="How often.  [default: 600, or FRESHET_LAKE_KEEP_SECONDS]",
-)
+@every_option("--every", help="How often.  [default: 600, or FRESHET_LAKE_KEEP_SECONDS]")
 @system_option
 def keep(every: float | None, data_dir: Path | None) -> None:
     """Compact and sweep, again and again, until SIGTERM. `freshet up` has a process that does."""

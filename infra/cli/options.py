@@ -1,4 +1,4 @@
-"""What commands share: finding the running system, and printing for people or for machines."""
+"""What commands share: their options, and printing for people or for machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,47 @@ from typing import Any, TypeVar
 
 import click
 
+from infra.local.find import DEFAULT_DIR
+
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def folder_option(
+    help: str, default: Path = DEFAULT_DIR, envvar: str | None = "FRESHET_DATA_DIR"
+) -> Callable[[_F], _F]:
+    """``--data-dir``, for commands that write there themselves."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        default=default,
+        envvar=envvar,
+        show_default=True,
+        help=help,
+    )
+
+
+def port_option(name: str, help: str) -> Callable[[_F], _F]:
+    """A port to listen on; None where it is left out."""
+    return click.option(name, type=click.IntRange(1, 65535), help=help)
+
+
+def workers_option(name: str, default: int, help: str) -> Callable[[_F], _F]:
+    """So many processes of a kind."""
+    return click.option(
+        name, type=click.IntRange(1, 64), default=default, show_default=True, help=help
+    )
+
+
+def every_option(*names: str, help: str) -> Callable[[_F], _F]:
+    """How often something is done again, in s; None where it is left out."""
+    return click.option(*names, type=click.FloatRange(1), metavar="SECONDS", help=help)
+
+
+def partitions_option(help: str) -> Callable[[_F], _F]:
+    """``--partition``, as `partitions`: one, or several of them."""
+    return click.option(
+        "--partition", "partitions", type=click.IntRange(0), multiple=True, help=help
+    )
 
 
 def system_option(command: _F) -> _F:

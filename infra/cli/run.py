@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from infra.cli.options import json_option, print_json, system_option
+from infra.cli.options import json_option, partitions_option, print_json, system_option
 from infra.local.find import find
 from schemas.flows import BY_NAME, REBUILT
 
@@ -65,13 +65,7 @@ def flows_command() -> None:
 
 @flows_command.command("run")
 @click.argument("name", type=click.Choice(tuple(BY_NAME)))
-@click.option(
-    "--partition",
-    "partitions",
-    type=click.IntRange(0),
-    multiple=True,
-    help="Of people: own this one (repeatable).  [default: all]",
-)
+@partitions_option("Of people: own this one (repeatable).  [default: all]")
 @click.option(
     "--from", "start", type=click.IntRange(0), help="With --dry-run: the first offset to fold."
 )

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infra.cli.options import json_option, print_json
-from infra.local.find import DEFAULT_DIR
+from infra.cli.options import (
+    every_option,
+    folder_option,
+    json_option,
+    port_option,
+    print_json,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from infra.local.home import Up
@@ -18,34 +24,15 @@ if TYPE_CHECKING:
 
 
 @click.command("up")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_DIR,
-    envvar="FRESHET_DATA_DIR",
-    show_default=True,
-    help="Where broker, Redis, keys, spools and logs live.",
-)
-@click.option(
-    "--port", type=click.IntRange(1, 65535), help="Of the API.  [default: 8080, or a free one]"
-)
-@click.option("--redis-port", type=click.IntRange(1, 65535), help="[default: a free one]")
-@click.option("--broker-port", type=click.IntRange(1, 65535), help="[default: a free one]")
-@click.option(
-    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Serving workers."
-)
-@click.option(
-    "--flow-workers",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Workers that share the partitions of `events`.",
-)
-@click.option(
+@folder_option("Where broker, Redis, keys, spools and logs live.")
+@port_option("--port", "Of the API.  [default: 8080, or a free one]")
+@port_option("--redis-port", "[default: a free one]")
+@port_option("--broker-port", "[default: a free one]")
+@workers_option("--workers", 2, "Serving workers.")
+@workers_option("--flow-workers", 1, "Workers that share the partitions of `events`.")
+@every_option(
     "--verify",
     "verify_seconds",
-    type=click.FloatRange(1),
-    metavar="SECONDS",
     help="Compare Redis with the log so often (freshet verify).  [default: never]",
 )
 @json_option

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from flows.verify.run import PEOPLE
-from infra.cli.options import json_option, print_json, system_option
+from infra.cli.options import (
+    every_option,
+    json_option,
+    partitions_option,
+    print_json,
+    system_option,
+)
 from infra.local.find import find, own_settings
 from infra.terminal.text import console, table
 
@@ -25,19 +31,8 @@ SHOWN: Final = 40
 )
 @click.option("--seed", default=0, show_default=True, help="Of the choice of people.")
 @click.option("--sums", is_flag=True, help="Check every table: of people none, unless --people.")
-@click.option(
-    "--partition",
-    "partitions",
-    type=click.IntRange(0),
-    multiple=True,
-    help="Check everything of this one (repeatable): everybody, unless --people.",
-)
-@click.option(
-    "--every",
-    type=click.FloatRange(1),
-    metavar="SECONDS",
-    help="Check again and again, until SIGTERM, and tell Prometheus.",
-)
+@partitions_option("Check everything of this one (repeatable): everybody, unless --people.")
+@every_option("--every", help="Check again and again, until SIGTERM, and tell Prometheus.")
 @system_option
 @json_option
 def verify_command(
