@@ -4,7 +4,6 @@ SHELL := bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 SETUP := .venv/.ready
-LOAD := .freshet/bin/load
 # two at a time, a file each, the longest first (tests/support/order.py; JOBS=0: in this process)
 PYTEST = $(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 export OPENBLAS_NUM_THREADS := 1
@@ -32,10 +31,6 @@ $(SETUP): pyproject.toml infra/lock/dev.txt
 	@test -n "$(PYTHON)" || { echo "Freshet needs Python 3.11 or 3.12: none was found (set PYTHON=...)" >&2; exit 1; }
 	@$(PYTHON) infra/lock/set_up.py
 
-$(LOAD): infra/apps/bench/load.c
-	@mkdir -p $(@D)
-	$(CC) -O2 -Wall -Wextra -Werror -o $@ $< -lm
-
 demo: $(SETUP)
 	@$(BIN)/freshet demo
 
@@ -45,7 +40,7 @@ test: $(SETUP)
 check: $(SETUP) lint
 	$(PYTEST) -m check
 
-bench: $(SETUP) $(LOAD)
+bench: $(SETUP)
 	@$(BIN)/freshet bench
 
 lint: $(SETUP)
@@ -64,9 +59,12 @@ chaos: $(SETUP)
 kafka: $(SETUP)
 	@$(BIN)/python -m infra.local.apache_kafka --data .freshet/kafka --port $(or $(KAFKA_PORT),9092)
 
-# the locks carry hashes and no registry's address; what runs is cut out of what is tested: the same versions
+# the locks carry hashes and no registry's address; what runs, what trains and what serves alone are cut out of
+# what is tested: the same versions
 UV_LOCK = $(BIN)/python infra/lock/uv_like_pip.py pip compile --quiet --universal --python-version 3.11 \
-  --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml
+  --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: $(SETUP)
-	$(UV_LOCK) --extra dev -o infra/lock/dev.txt
-	$(UV_LOCK) -c infra/lock/dev.txt -o infra/lock/run.txt
+	$(UV_LOCK) pyproject.toml --extra dev -o infra/lock/dev.txt
+	$(UV_LOCK) pyproject.toml -c infra/lock/dev.txt -o infra/lock/run.txt
+	$(UV_LOCK) pyproject.toml --extra train -c infra/lock/dev.txt -o infra/lock/train.txt
+	$(UV_LOCK) --group serve -c infra/lock/dev.txt -o infra/lock/serve.txt

@@ -5,10 +5,13 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+DISTRIBUTION: Final = "freshet-recommender"
+"""The name that pip knows."""
+
 
 def code_version() -> str:
     try:
-        return version("freshet")
+        return version(DISTRIBUTION)
     except PackageNotFoundError:  # run from its folder
         return "source"
 

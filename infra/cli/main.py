@@ -52,6 +52,8 @@ CONFIGURATION: Final = (
     "BadSetting",
     "BadUntil",
     "NoService",
+    "Incomplete",
+    "NotInstalled",
     "NothingRuns",
     "StoreMisconfigured",
     "TopicMismatch",
@@ -147,8 +149,10 @@ def cli() -> None:
 def _version(context: click.Context) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
+    from infra.version import DISTRIBUTION
+
     try:
-        click.echo(version("freshet"))
+        click.echo(version(DISTRIBUTION))
     except PackageNotFoundError:
         click.echo("not installed: run from its sources")
     context.exit()
@@ -156,4 +160,6 @@ def _version(context: click.Context) -> None:
 
 def main() -> None:
     """Exit status: 0; 1 it failed; 2 it was called or set up wrongly."""
+    # what it starts takes no module out of the folder where it is called
+    os.environ["PYTHONSAFEPATH"] = "1"
     cli(prog_name="freshet")

@@ -221,6 +221,15 @@ def test_a_flow_a_service_and_all_of_them() -> None:
     }
 
 
+def test_what_trains_is_an_image_of_its_own() -> None:
+    (it,) = compose(profile="train").values()
+    assert it["command"] == ["freshet", "train"]
+    assert it["build"]["args"] == {"LOCK": "train.txt"}
+    assert (it["image"], it["restart"]) == ("freshet-train", "no")
+    assert it["environment"] == ours()["people"]["environment"]
+    assert all("args" not in other["build"] for other in ours().values())
+
+
 def test_every_setting_in_it_is_one_of_ours_and_the_same_everywhere() -> None:
     for name, it in ours().items():
         assert set(it["environment"]) <= set(VARIABLES.values()), name
@@ -314,7 +323,9 @@ def test_the_image_has_all_that_the_commands_need() -> None:
     copied = re.findall(r"^COPY (\S+) (\S+)$", text, re.MULTILINE)
     assert all((ROOT / source).exists() and source == target for source, target in copied)
     assert {source for source, _ in copied} >= {"schemas", "models", "infra", "flows", "serving"}
-    assert "--require-hashes -r infra/lock/run.txt" in text
+    assert "infra/lock" in {source for source, _ in copied}
+    assert '--require-hashes -r "infra/lock/$LOCK"' in text
+    assert "ARG LOCK=run.txt" in text
     assert re.search(r"^FROM python:3\.1[12]-slim-\w+$", text, re.MULTILINE)
     assert "USER freshet" in text
     allowed = (ROOT / "infra" / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()

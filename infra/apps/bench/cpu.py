@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from infra.version import DISTRIBUTION
+
 PACKAGES: Final = (
     "bytewax",
     "fastapi",
@@ -78,7 +80,7 @@ def machine() -> dict[str, object]:
 def versions() -> dict[str, str]:
     """Of Freshet and of what its figures depend on most; those that are installed."""
     found = {}
-    for name in ("freshet", *PACKAGES):
+    for name in (DISTRIBUTION, *PACKAGES):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

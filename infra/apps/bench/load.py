@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from infra.apps.bench.rate import Step
 from infra.local.services import NoService
+from infra.shipped import shipped
 
 SOURCE: Final = Path(__file__).with_name("load.c")
 COMPILERS: Final = ("cc", "gcc", "clang")
@@ -27,10 +28,9 @@ class NotMeasured(RuntimeError):
 def build(target: Path, source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Path:
     """The generator's binary at `target`, made again where it is missing or older than its source.
 
-    Errors: `NoService`.
+    Errors: `NoService`, `shipped.Incomplete`.
     """
-    if not source.is_file():
-        raise NoService(f"{source} is missing: install Freshet again, it belongs to it")
+    source = shipped(source)
     if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
         return target
     compiler = next(filter(None, map(shutil.which, compilers)), None)

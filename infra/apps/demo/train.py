@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import uvloop
+from rich.markup import escape
 
 from infra.apps.demo.wait import everywhere
 from infra.apps.train import publish
 from infra.apps.train.log import TooLittle
+from infra.apps.train.needs import NotInstalled
 from infra.client.client import Client
 from infra.terminal.progress import Quiet
 from models.evaluation.gate import RANKER
@@ -37,13 +39,17 @@ class Trained(msgspec.Struct, kw_only=True):
 
 
 def serve(system: System, say: Said) -> Trained:
-    """Trains on what was imported, and lets every worker serve it. Errors: as `publish.train`."""
+    """Trains on what was imported, and lets every worker serve it. Errors: as `publish.train`, but for
+    `NotInstalled` and `TooLittle`: then there is no release, and it says so."""
     try:
         with say.work("learn a release of it, and judge it"):
             made, release = publish.train(system.settings, Quiet(say.console))
     except TooLittle as error:
         say(f"  no release: {error}")
         return Trained(id="", ranker="none", gate={"data": str(error)})
+    except NotInstalled as error:
+        say(f"  left out: a trained release, and what it is worth; {escape(str(error))}")
+        return Trained(id="", ranker="none", gate={"installed": str(error)})
 
     async def serves(client: Client) -> bool:
         return (await client.status()).release == release

@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from infra.apps.train.needs import check_installed
+
 if TYPE_CHECKING:
     from infra.apps.train.run import Made
     from infra.settings import Settings
@@ -22,9 +24,10 @@ def train(
 ) -> tuple[Made, str]:
     """What was learnt, and the id it was written under ("" where it was not).
 
-    Errors: `log.TooLittle` and `BadUntil`, `run.NotTheSame`, `changes.NotTaken`; Kafka's and
-    Redis's.
+    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `run.NotTheSame`, `changes.NotTaken`;
+    Kafka's and Redis's.
     """
+    check_installed()
     from flows.offline.history import read
     from infra.apps.train import run
     from infra.apps.train.log import cut

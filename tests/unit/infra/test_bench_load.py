@@ -11,6 +11,7 @@ import pytest
 from infra.apps.bench import load
 from infra.apps.bench.load import Generator, NotMeasured, Probing, build, step
 from infra.local.services import NoService
+from infra.shipped import Incomplete
 
 PROGRAM = '#include <stdio.h>\nint main(void) { puts("made"); return 0; }\n'
 needs_compiler = pytest.mark.skipif(
@@ -53,7 +54,9 @@ def test_without_a_compiler_a_sentence_says_what_to_install(tmp_path: Path, sour
 
 
 def test_without_its_source_a_sentence_says_to_install_again(tmp_path: Path) -> None:
-    with pytest.raises(NoService, match=r"missing\.c is missing: install Freshet again"):
+    with pytest.raises(
+        Incomplete, match=r"missing\.c is missing from this installation: install it again"
+    ):
         build(tmp_path / "load", tmp_path / "missing.c")
 
 

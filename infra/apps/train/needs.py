@@ -1,0 +1,23 @@
+"""What training imports and nothing else does: the extra `train` brings it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
+
+from infra.version import DISTRIBUTION
+
+MODULES: Final = ("lightgbm", "onnx", "onnxmltools", "scipy", "skl2onnx", "sklearn")
+
+
+class NotInstalled(RuntimeError):
+    """Modules that training needs are not there; the text names them, and the remedy."""
+
+
+def check_installed() -> None:
+    """Errors: `NotInstalled`. Nothing is imported: that takes seconds."""
+    if missing := [name for name in MODULES if find_spec(name) is None]:
+        raise NotInstalled(
+            f"training needs {', '.join(missing)}, which this installation lacks:"
+            f" pip install '{DISTRIBUTION}[train]'"
+        )
