@@ -52,12 +52,14 @@ def rebuild_command(
     from flows.rebuild import generations
     from flows.rebuild import partition as in_place
     from infra.apps.rebuild import run
+    from infra.local.home import own
     from infra.store import client as store
     from infra.terminal.progress import Quiet, Said
 
     if sum((partition is not None, back, drop)) > 1:
         raise click.UsageError("--partition, --back and --drop are for one at a time")
     settings = find(data_dir).settings
+    own(settings.data_dir, needed=False)
     said = Quiet(Console()) if as_json else Said(Console())
     with generations.alone(settings), store.connect(settings) as client:
         if back:

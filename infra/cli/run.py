@@ -26,10 +26,13 @@ def serve_command() -> None:
     Several may share a port: the kernel spreads connections over them. Settings come from the
     environment (KAFKA_BOOTSTRAP, REDIS_URL, FRESHET_PORT, FRESHET_TOKEN …).
     """
+    from infra.local.home import own
     from infra.settings import from_environment
     from serving import server
 
-    server.run(from_environment())
+    settings = from_environment()
+    own(settings.data_dir, needed=False)
+    server.run(settings)
 
 
 @click.command("setup")
@@ -120,11 +123,13 @@ def run_flow(
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
     from infra import heartbeat, logs
+    from infra.local.home import own
     from infra.local.supervisor import stand_by
     from infra.priority import make_way
     from infra.settings import from_environment
 
     settings = from_environment()
+    own(settings.data_dir, needed=False)
     heartbeat.start()
     logs.set_up(settings.log_level or "warning")
     flow = module_of(name)

@@ -23,6 +23,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from infra.local.find import DEFAULT_DIR
+from infra.local.home import Unusable, own
+from infra.shipped import Incomplete, shipped
+
 VERSION: Final = "4.4.0"
 MIN_JAVA: Final = 17
 START_SECONDS: Final = 60.0
@@ -202,7 +206,7 @@ def fetch_jars() -> Path:
         "-B",
         "-q",
         "-f",
-        str(POM),
+        str(shipped(POM)),
         f"-Dkafka.version={VERSION}",
         "dependency:copy-dependencies",
         "-DincludeScope=runtime",
@@ -256,6 +260,12 @@ def main() -> int:
         help="where clients reach it, if not where it listens: behind a proxy, say",
     )
     arguments = parser.parse_args()
+    if arguments.data.parent == DEFAULT_DIR:
+        try:
+            own(DEFAULT_DIR)
+        except Unusable as error:
+            print(error, file=sys.stderr)
+            return 2
     reason = ApacheKafka.available()
     if reason is not None:
         needs = f"Apache Kafka needs Java {MIN_JAVA} or newer and Maven, and {reason}"
@@ -272,7 +282,7 @@ def main() -> int:
         return node.wait()
     except KeyboardInterrupt:
         return 0
-    except KafkaFailed as error:
+    except (KafkaFailed, Incomplete) as error:
         print(error, file=sys.stderr)
         return 2
     finally:

@@ -18,11 +18,22 @@ from typing import Final
 
 import msgspec
 
+from infra.settings import Settings
+
 LEAST_FREE: Final = 64 << 20
 """Bytes a folder must have free before a start: broker, Redis and logs all write there."""
 PARTS: Final = ("logs", "redis", "broker")
+MARKER: Final = ".freshet-data"
+"""A file that says whose a folder is."""
 RECORD: Final = "up.json"
 TARGETS: Final = "prometheus-targets.json"
+_FRESHETS: Final = {MARKER, RECORD, TARGETS, "pseudonym.key", "flow-workers"}
+"""Files that Freshet alone makes: what else lies beside them does not matter."""
+_USUAL: Final = {
+    *PARTS, "bench", "bin", "chaos", "data", "demo", "ends", "kafka", "lake", "partitions", "releases",
+    "report.json", "spool", "system", "writes", "lost+found",
+}  # fmt: skip
+"""All that a folder holds that is older than the marker and has none of those; the last is a disk's own."""
 
 
 class Unusable(RuntimeError):
@@ -57,15 +68,49 @@ class Up(msgspec.Struct, kw_only=True):
     processes: list[Running]
 
 
+def own(directory: Path, *, needed: bool = True) -> Path:
+    """`directory`, made if need be, as an absolute path, and marked as Freshet's. `needed`: an error where it
+    cannot be written to, which some processes do without. Of `.freshet/x` both are.
+
+    Errors: `Unusable`, always where it holds files and Freshet made none of them.
+    """
+    if directory.parent == Settings().data_dir:
+        own(directory.parent, needed=needed)
+    directory = directory.absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory = directory.resolve()
+        if not _is_ours({it.name for it in directory.iterdir()}):
+            raise Unusable(
+                f"{directory} is not empty, and Freshet did not make it: give another folder with"
+                " --data-dir or FRESHET_DATA_DIR, or empty this one"
+            )
+        if not (directory / MARKER).exists():
+            (directory / MARKER).write_text("Freshet keeps its data in this folder.\n")
+    except OSError as error:
+        if needed:
+            raise Unusable(_sentence(directory, error)) from None
+    return directory
+
+
+def _is_ours(names: set[str]) -> bool:
+    """
+    >>> [_is_ours(it) for it in (set(), {".freshet-data", "notes"}, {"up.json", "notes"}, {"logs", "broker"})]
+    [True, True, True, True]
+    >>> _is_ours({"logs", "notes"})
+    False
+    """
+    return bool(names & _FRESHETS) or names <= _USUAL
+
+
 @contextlib.contextmanager
 def claimed(directory: Path, least_free: int = LEAST_FREE) -> Iterator[Path]:
     """`directory`, made if need be, as an absolute path that only this process runs a system in.
 
     Errors: `Unusable`.
     """
+    directory = own(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        directory = directory.resolve()
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise Unusable(_sentence(directory, error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -171,16 +172,25 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return {
         **inherited,
         **to_environment(settings),
-        "PYTHONPATH": python_path(),
+        **own_modules(),
         "PYTHONUNBUFFERED": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
 
 
+def own_modules() -> dict[str, str]:
+    """The variables of a Python that runs our modules: those of this process, and none out of the folder
+    where it is started, which may hold a `models.py` of its own."""
+    return {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1"}
+
+
 def python_path() -> str:
-    """Where a child finds our modules, also where Freshet is not installed."""
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """Where a child finds our modules, also where Freshet is not installed. Where it is, a child finds them
+    by itself: the folder of all packages must not come before the standard library."""
+    installed = ROOT in map(Path.resolve, map(Path, site.getsitepackages()))
+    ours = [] if installed else [str(ROOT)]
+    return os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def scraped_at(settings: Settings) -> str:

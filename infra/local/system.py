@@ -25,11 +25,11 @@ from infra.local.plan import (
     PRELOAD_PEOPLE,
     Plan,
     child_environment,
+    own_modules,
     people,
     people_ports,
     plan,
     programs,
-    python_path,
     scaled,
     scraped_at,
 )
@@ -221,16 +221,15 @@ def running(
     """A system of its own in `directory`, ready; stopped at the end. `options` as of `freshet up`,
     but every port is a free one unless it is given.
 
-    Call it from the main thread (it ends with the thread that started it). Errors: RuntimeError,
-    with what `freshet up` said, where it is not ready in `seconds`.
+    Call it from the main thread (it ends with the thread that started it). Errors: `home.Unusable`;
+    RuntimeError, with what `freshet up` said, where it is not ready in `seconds`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    directory = directory.resolve()
+    directory = home.own(directory)
     (directory / "logs").mkdir(exist_ok=True)
     if "--port" not in options:
         options = (*options, "--port", str(services.free_port()))
     command = [*FRESHET, "up", "--data-dir", str(directory), *options]
-    inherited = {**os.environ, **(environment or {}), "PYTHONPATH": python_path()}
+    inherited = {**os.environ, **(environment or {}), **own_modules()}
     with (directory / "logs" / "up.log").open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -7,6 +7,8 @@ import random
 import sys
 from pathlib import Path
 
+from infra.local import home
+from infra.local.find import DEFAULT_DIR
 from tests.chaos.report import Run, table, write
 from tests.chaos.run import Options, run
 from tests.chaos.schedule import SLOT_SECONDS
@@ -16,6 +18,8 @@ def main() -> int:
     """Exit status 1 where anything was lost, doubled or wrong, or a recovery was not reached."""
     arguments = _arguments()
     first = arguments.seed if arguments.seed is not None else random.randrange(10**6)
+    if arguments.directory.parent == DEFAULT_DIR:
+        home.own(DEFAULT_DIR)
     directory: Path = arguments.directory.resolve()
     apache = arguments.broker == "kafka"
     options = Options(arguments.seconds, arguments.rate, apache, arguments.slot)

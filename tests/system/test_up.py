@@ -139,6 +139,7 @@ def test_a_signal_stops_everything_and_leaves_nothing_behind(start: Start, numbe
     assert not any(alive(pid) for pid in pids)
     left = {path.name for path in up.folder.iterdir()}
     assert left <= {
+        home.MARKER,
         "broker",
         "redis",
         "logs",

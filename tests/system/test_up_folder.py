@@ -12,19 +12,26 @@ from pathlib import Path
 import pytest
 
 from infra.local import home, services
-from infra.local.plan import ROOT
+from infra.local.plan import ROOT, own_modules
 from infra.store import version
 
 
 def refused(*options: object, prefix: tuple[str, ...] = ()) -> str:
     """What `freshet up` says as it refuses to start."""
+    return refusal("up", *options, prefix=prefix)
+
+
+def refusal(
+    *words: object, prefix: tuple[str, ...] = (), cwd: Path = ROOT, **environment: str
+) -> str:
+    """What a command says as it refuses to start."""
     done = subprocess.run(
-        [*prefix, sys.executable, "-m", "infra.cli", "up", *map(str, options)],
+        [*prefix, sys.executable, "-m", "infra.cli", *map(str, words)],
         capture_output=True,
         text=True,
         timeout=30,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=cwd,
+        env={**os.environ, **own_modules(), "PYTHONDONTWRITEBYTECODE": "1", **environment},
     )
     assert done.returncode == 2, done.stdout + done.stderr
     lines = done.stderr.splitlines()
@@ -77,7 +84,7 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
 
 
 def test_a_full_folder(tmp_path: Path) -> None:
-    prefix = mounted(f"mount -t tmpfs -o size=1m none {tmp_path}")
+    prefix = mounted(f"mount -t tmpfs -o size=2m none {tmp_path}")
     told = refused("--data-dir", tmp_path, prefix=prefix)
     assert told == (
         f"freshet: {tmp_path} has 1 MiB free and a system needs 64 MiB: make room, or give another"
@@ -120,7 +127,12 @@ def test_a_record_is_its_owners_alone(tmp_path: Path) -> None:
         assert (folder / home.RECORD).stat().st_mode & 0o777 == 0o600
         assert home.read(folder) == up_of(folder)
         home.remove(folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broker", "logs", "redis"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        home.MARKER,
+        "broker",
+        "logs",
+        "redis",
+    ]
 
 
 def test_redis_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +158,57 @@ def test_a_setting_that_cannot_be_used_is_named(
     monkeypatch.setenv("FRESHET_PARTITIONS", "many")
     told = refused("--data-dir", tmp_path)
     assert told == "freshet: FRESHET_PARTITIONS must be of type int"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["up", "demo", "bench --only verify", "serve", "flows run catalogue", "lake keep"],
+)
+def test_a_folder_of_others_is_refused(command: str, tmp_path: Path) -> None:
+    folder = tmp_path / ".freshet"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    # of Kafka and Redis nothing is asked: the folder is looked at first
+    environment = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
+    told = refusal(*command.split(), cwd=tmp_path, **environment)
+    assert told == (
+        f"freshet: {folder} is not empty, and Freshet did not make it: give another folder with"
+        " --data-dir or FRESHET_DATA_DIR, or empty this one"
+    )
+    assert sorted(it.name for it in folder.iterdir()) == ["logs", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        (),
+        ("up.json", "notes.txt"),
+        ("pseudonym.key", "notes.txt"),
+        ("logs", "broker", "redis"),
+        ("releases",),
+        ("lake",),
+        ("bench", "bin"),
+        ("data", "demo"),
+        ("lost+found",),
+    ],
+)
+def test_a_folder_that_is_older_than_the_marker_is_known_by_its_files(
+    old: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in old:
+        (tmp_path / name).touch()
+    home.own(tmp_path)
+    (tmp_path / "more.txt").touch()
+    home.own(tmp_path)
+    assert (tmp_path / home.MARKER).is_file()
+
+
+def test_a_process_that_needs_no_folder_does_without_one(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    home.own(file / "below", needed=False)
+    with pytest.raises(home.Unusable, match="is not a folder"):
+        home.own(file / "below")
 
 
 def up_of(folder: Path) -> home.Up:

@@ -24,12 +24,14 @@ def run(
     chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, say: Say
 ) -> tuple[dict[str, Any], list[Row]]:
     """Measures these parts, and writes the report to `bench/loop.json` in `data_dir`. Answers the report,
-    and its rows for people. Errors: `NoService`, `NotMeasured`."""
+    and its rows for people. Errors: `NoService`, `NotMeasured`, `home.Unusable`."""
     from infra.apps.bench import cpu, report
     from infra.apps.bench.services import clean_environment
+    from infra.local.home import own
 
     clean_environment()
     began, others = time.monotonic(), cpu.Neighbours()
+    data_dir = own(data_dir)
     folder = data_dir / "bench"
     with _scratch(folder) as scratch:
         results = _measure(chosen, data_dir, scratch, seconds, repeats, say)
