@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import msgspec
 
 from flows.offline.history import Log
+from infra.datasets.generated import generated
 from infra.datasets.movielens import Catalogue, Item, Rating
 from schemas import item as items
 from schemas.event import Action
@@ -47,3 +51,20 @@ def log(found: Catalogue, people: People) -> Log:
         records.append((len(records), START + n, action))
     made.items.extend(msgspec.convert(it.body, items.Item) for it in found.items)
     return made
+
+
+def movielens_folder(folder: Path) -> Path:
+    """A made-up audience in MovieLens' layout."""
+    found = generated()
+    folder.mkdir()
+    with (folder / "movies.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("movieId", "title", "genres"))
+        rows.writerows((it.item_id, it.title, "|".join(it.genres)) for it in found.items)
+    with (folder / "ratings.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("userId", "movieId", "rating", "timestamp"))
+        rows.writerows(
+            (it.user_id, it.item_id, it.rating, it.at // 1000) for it in found.ratings[-400:]
+        )
+    return folder

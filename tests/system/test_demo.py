@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ from infra.local.system import System
 from infra.terminal.progress import Said
 from infra.terminal.text import console
 from schemas.event import Action
+from tests.support.demo_data import movielens_folder
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
 SIZE = 3 if os.environ.get("ALL") else 1
@@ -72,7 +72,7 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
 
 
 def test_the_command_starts_from_nothing_and_ends_with_0(tmp_path: Path) -> None:
-    data = _movielens(tmp_path / "data")
+    data = movielens_folder(tmp_path / "data")
     first, again = (_demo(tmp_path, data, people) for people in (0, PEOPLE))
     for run in (first, again):
         assert run.returncode == 0, run.stdout + run.stderr
@@ -118,27 +118,10 @@ def _check_experiment(report: dict[str, Any]) -> None:
 def test_a_second_demo_in_one_folder_is_told_so(system: System, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "system").symlink_to(system.directory)
-    run = _demo(tmp_path, _movielens(tmp_path / "data"))
+    run = _demo(tmp_path, movielens_folder(tmp_path / "data"))
     assert run.returncode == 2
     assert run.stderr.startswith("freshet: a demo is still up in")
     assert home.read(system.directory)
-
-
-def _movielens(folder: Path) -> Path:
-    """A made-up audience in MovieLens' layout."""
-    found = generated()
-    folder.mkdir()
-    with (folder / "movies.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(("movieId", "title", "genres"))
-        rows.writerows((it.item_id, it.title, "|".join(it.genres)) for it in found.items)
-    with (folder / "ratings.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(("userId", "movieId", "rating", "timestamp"))
-        rows.writerows(
-            (it.user_id, it.item_id, it.rating, it.at // 1000) for it in found.ratings[-400:]
-        )
-    return folder
 
 
 def _demo(directory: Path, data: Path, people: int = 0) -> subprocess.CompletedProcess[str]:
