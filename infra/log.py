@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,13 +49,16 @@ class OffTheLog(RuntimeError):
 
 
 class Joined:
-    """A `LogReader`: the lake up to its end, the topics from there on.
+    """A `LogReader`: the lake up to its end, the topics from there on. `name_of`: what the broker calls a
+    topic.
 
     Errors of every method, beside those of both: `OffTheLog` where the two are not parts of one log.
     """
 
-    def __init__(self, lake: LogReader, topics: LogReader) -> None:
-        self._lake, self._topics = lake, topics
+    def __init__(
+        self, lake: LogReader, topics: LogReader, name_of: Callable[[str], str] = str
+    ) -> None:
+        self._lake, self._topics, self._name_of = lake, topics, name_of
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         (lake_start, lake_end), (start, end) = self._both(topic, partition)
@@ -74,15 +77,15 @@ class Joined:
     def _both(self, topic: str, partition: int) -> tuple[tuple[int, int], tuple[int, int]]:
         # the lake first: it follows the topic, so it never seems to be ahead of it
         lake = self._lake.bounds(topic, partition)
-        log = self._topics.bounds(topic, partition)
+        log, name = self._topics.bounds(topic, partition), self._name_of(topic)
         if lake[1] > log[1]:
             raise OffTheLog(
-                f"{topic} partition {partition} ends at {log[1]}, the lake holds up to {lake[1]}: the"
+                f"{name} partition {partition} ends at {log[1]}, the lake holds up to {lake[1]}: the"
                 " topic lost records, or is another one under the same name"
             )
         if lake[1] and lake[1] < log[0]:
             raise OffTheLog(
-                f"{topic} partition {partition} starts at {log[0]}, the lake ends at {lake[1]}: what"
+                f"{name} partition {partition} starts at {log[0]}, the lake ends at {lake[1]}: what"
                 " lies between is gone"
             )
         return lake, log

@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bearer token with every scope. While it is empty, serving binds to loopback only."""
     pseudonym_keys: str = ""
     """``id:hex`` pairs, comma-separated, the first one signs; "" makes one in `data_dir`."""
+    topic_prefix: str = ""
+    """Before each topic's name on the broker, so that installations can share one; "" is none. For life."""
     partitions: int = 4
     """Of the topics this installation creates. For life: changing it is a new topic and a rebuild."""
     batch: int = 1000
@@ -222,6 +224,11 @@ def _check(settings: Settings) -> None:
         raise BadSetting(f"FRESHET_LOG_LEVEL takes one of {', '.join(LEVELS)}")
     if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
         raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
+    if not re.fullmatch("[a-z0-9._-]{0,32}", settings.topic_prefix):
+        raise BadSetting(
+            "FRESHET_TOPIC_PREFIX takes at most 32 of a-z, 0-9, '.', '_' and '-', such as shop.; leave it"
+            " out for none"
+        )
     if not _is_redis_url(settings.redis_url):
         raise BadSetting(
             "REDIS_URL takes redis://host:port/number, rediss://, unix://, or for a cluster"

@@ -9,6 +9,7 @@ import msgspec
 from kafka import KafkaProducer
 
 from infra.kafka import client as kafka
+from infra.kafka.names import broker_name
 from infra.log import Batch
 from infra.settings import Settings
 from schemas import dead_letter
@@ -86,9 +87,10 @@ class Letters:
             return
         if self._producer is None:
             self._producer = kafka.producer(self._settings, batch_size=256 << 10)
+        name = broker_name(self._settings, DEAD_LETTERS.name)
         sent = [
             self._producer.send(
-                DEAD_LETTERS.name,
+                name,
                 key=letter.identity.encode(),
                 value=dead_letter.encode(letter),
                 partition=0,

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 
 from infra.kafka import client as kafka
 from infra.kafka import fetch
 from infra.kafka.fetch import Records
+from infra.kafka.names import topic_partition
 from infra.log import Batch
 from infra.settings import Settings
 
@@ -50,7 +51,7 @@ class Reader:
     def assign(self, positions: dict[int, int]) -> None:
         """Start each partition at its fence."""
         self.position = dict(positions)
-        topics = {p: TopicPartition(self.topic, p) for p in positions}
+        topics = {p: topic_partition(self.settings, self.topic, p) for p in positions}
         self.consumer.assign(list(topics.values()))
         for p, offset in positions.items():
             self.consumer.seek(topics[p], offset)
@@ -62,7 +63,8 @@ class Reader:
 
     def bounds(self, partitions: Iterable[int]) -> dict[int, kafka.Bounds]:
         """First offset and end of each one's log."""
-        found = kafka.bounds(self.consumer, [TopicPartition(self.topic, p) for p in partitions])
+        places = [topic_partition(self.settings, self.topic, p) for p in partitions]
+        found = kafka.bounds(self.consumer, places)
         return {place.partition: its for place, its in found.items()}
 
     def next(self, partition: int) -> Batch | None:
@@ -97,14 +99,14 @@ class Reader:
 
     def pause(self, partition: int) -> None:
         """No more of it is read, from where it stands; the others go on."""
-        at = TopicPartition(self.topic, partition)
+        at = topic_partition(self.settings, self.topic, partition)
         self._waiting.pop(partition, None)
         self.consumer.seek(at, self.position[partition])
         self.consumer.pause(at)
         self._paused.add(partition)
 
     def resume(self, partition: int) -> None:
-        self.consumer.resume(TopicPartition(self.topic, partition))
+        self.consumer.resume(topic_partition(self.settings, self.topic, partition))
         self._paused.discard(partition)
 
     def under_way(self, partition: int) -> Batch | None:

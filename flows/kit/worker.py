@@ -16,6 +16,7 @@ from flows.kit.resume import Refused, made_anew, stand
 from flows.kit.source import Reader
 from infra.kafka.client import ensure_topics
 from infra.kafka.end_offsets import Ends
+from infra.kafka.names import broker_name
 from infra.kafka.topic_watch import TopicWatch
 from infra.log import Batch
 from infra.settings import Settings
@@ -59,7 +60,10 @@ class Worker:
             info = ensure_topics(settings)[topic.name]
             self.partitions = sorted(set(partitions)) or list(range(info.partitions))
             if self.partitions[-1] >= info.partitions or self.partitions[0] < 0:
-                raise ValueError(f"topic {topic.name} has partitions 0 to {info.partitions - 1}")
+                raise ValueError(
+                    f"topic {broker_name(settings, topic.name)} has partitions 0 to"
+                    f" {info.partitions - 1}"
+                )
             self.fences: dict[int, Fence] = {}
             for p, (start, end) in self.reader.bounds(self.partitions).items():
                 self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
@@ -112,7 +116,8 @@ class Worker:
         """Errors: `Fenced`, `Torn`, `StoreFull`; `Refused` where the topic is another by now; Redis's."""
         p = write.partition
         if other := self._watch.other:
-            raise Refused(made_anew(self.name, p, self.topic.name, other))
+            name = broker_name(self.settings, self.topic.name)
+            raise Refused(made_anew(self.name, p, name, other))
         if under_way := self.reader.under_way(p):
             self._poison.count(under_way, write)
         begun = time.monotonic()

@@ -32,6 +32,7 @@ from flows.lake.partition import Owner
 from infra.kafka import client as kafka
 from infra.kafka import fetch
 from infra.kafka.fetch import Records
+from infra.kafka.names import own_name, topic_partition
 from infra.lake.store import of
 from infra.log import Batch
 from infra.settings import Settings
@@ -86,7 +87,7 @@ class Gatherer:
     def __init__(
         self, settings: Settings, stop: threading.Event, *, until_end: bool = False
     ) -> None:
-        self.stop = stop
+        self.stop, self._settings = stop, settings
         wait = min(LONGEST_WAIT, max(SHORTEST_WAIT, settings.lake_seconds / 5))
         self._wait_ms = int(1000 * wait)
         self.consumer: KafkaConsumer = fetch.consumer(
@@ -104,16 +105,16 @@ class Gatherer:
 
     def bounds(self, places: Iterable[Place]) -> dict[Place, kafka.Bounds]:
         """First offset and end of each one's log."""
-        found = kafka.bounds(self.consumer, [TopicPartition(*place) for place in places])
-        bounds = {(place.topic, place.partition): its for place, its in found.items()}
+        found = kafka.bounds(self.consumer, [self._at(place) for place in places])
+        bounds = {self._place(at): its for at, its in found.items()}
         self.ends.update((place, end) for place, (_, end) in bounds.items())
         return bounds
 
     def assign(self, positions: dict[Place, int]) -> None:
         self._position = dict(positions)
-        self.consumer.assign([TopicPartition(*place) for place in positions])
+        self.consumer.assign([self._at(place) for place in positions])
         for place, offset in positions.items():
-            self.consumer.seek(TopicPartition(*place), offset)
+            self.consumer.seek(self._at(place), offset)
 
     def next(self) -> list[Chunk]:
         """The chunks that are due. Errors: StopIteration when it was asked to stop, or is at the end,
@@ -123,10 +124,16 @@ class Gatherer:
                 raise StopIteration
             return list(self._due(everything=True))
         for tp, pieces in self.consumer.poll(self._wait_ms).items():
-            self._take((tp.topic, tp.partition), pieces)
-            self.ends[tp.topic, tp.partition] = self.consumer.highwater(tp) or 0
+            self._take(place := self._place(tp), pieces)
+            self.ends[place] = self.consumer.highwater(tp) or 0
         self.polled_at = time.time()
         return list(self._due())
+
+    def _at(self, place: Place) -> TopicPartition:
+        return topic_partition(self._settings, *place)
+
+    def _place(self, at: TopicPartition) -> Place:
+        return own_name(self._settings, at.topic), at.partition
 
     def _at_end(self) -> bool:
         return self._until_end and all(

@@ -21,6 +21,7 @@ from flows.relay.sent import NOTHING, Number, Relayed, sent_before
 from infra import heartbeat
 from infra.kafka import client as kafka
 from infra.kafka.client import ensure_topics
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
@@ -51,7 +52,7 @@ class Relay:
 
     def __init__(self, settings: Settings, client: Client, generation: int = 0) -> None:
         self._settings, self._redis, self._generation = settings, client, generation
-        topic = ensure_topics(settings)[EVENTS.name]
+        self._name, topic = broker_name(settings, EVENTS.name), ensure_topics(settings)[EVENTS.name]
         self._topic, self.partitions = topic.id, topic.partitions
         self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NOTHING)
         self._look()
@@ -60,7 +61,7 @@ class Relay:
     def _ask_log(self) -> None:
         """Where no position of this topic is stored, the log says it; and it is stored at once, for an
         outbox that is empty now may be about to fill itself again."""
-        log.info("no position: asking %s what was sent", EVENTS.name)
+        log.info("no position: asking %s what was sent", self._name)
         found = sent_before(self._settings, self._redis, self.partitions, self._generation)
         for p in range(self.partitions):
             self.sent[p] = max(self.sent[p], found.get(p, NOTHING))
@@ -107,7 +108,7 @@ class Relay:
     def _send(self, fields: dict[bytes, bytes]) -> Any:
         key = fields[b"k"]
         return self._producer.send(
-            EVENTS.name, key=key, value=fields[b"v"], partition=partition_of(key, self.partitions)
+            self._name, key=key, value=fields[b"v"], partition=partition_of(key, self.partitions)
         )
 
     def _done(self, partition: int, ids: list[bytes]) -> None:
@@ -122,7 +123,7 @@ class Relay:
         whose offsets begin at 0, and then they must not be taken for sent. Errors: `OtherTopic`."""
         held = self._redis.get(keys.fence("people", partition, self._generation))
         if held is not None and fences.decode(held).topic_id != self._topic:
-            raise OtherTopic(f"{EVENTS.name} was made anew: the relay has to start again")
+            raise OtherTopic(f"{self._name} was made anew: the relay has to start again")
 
     def close(self) -> None:
         self._producer.close(timeout=SEND_SECONDS)

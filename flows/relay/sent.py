@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import Final, NamedTuple
 
-from kafka import TopicPartition
-
 from infra.kafka import client as kafka
 from infra.kafka import fetch
+from infra.kafka.names import topic_partition
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
@@ -80,7 +79,7 @@ def _received(client: Client, partition: int, generation: int) -> tuple[int, dic
 
 def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[int, int]) -> None:
     consumer = fetch.consumer(settings)
-    places = {TopicPartition(EVENTS.name, p): offset for p, offset in start.items()}
+    places = {topic_partition(settings, EVENTS.name, p): at for p, at in start.items()}
     try:
         consumer.assign(list(places))
         bounds = kafka.bounds(consumer, list(places))

@@ -89,12 +89,15 @@ class Sender:
         return taken or None
 
     def _send(self, batch: dict[bytes, bytes]) -> None:
-        if self._producer is None:
-            from infra.kafka import client as kafka  # a roll-up without experiments needs no broker
+        # a roll-up without experiments needs no broker
+        from infra.kafka import client as kafka
+        from infra.kafka.names import broker_name
 
+        if self._producer is None:
             self._producer = kafka.producer(self._settings, **_PRODUCER)
+        name = broker_name(self._settings, EXPERIMENTS.name)
         futures = [
-            self._producer.send(EXPERIMENTS.name, key=key, value=value, partition=0)
+            self._producer.send(name, key=key, value=value, partition=0)
             for key, value in batch.items()
         ]
         for future in futures:

@@ -43,6 +43,7 @@ def setup_command() -> None:
     """
     from infra import logs
     from infra.kafka import client as kafka
+    from infra.kafka.names import broker_name
     from infra.settings import from_environment
     from infra.store import client as store
     from infra.store.version import check_version
@@ -53,7 +54,8 @@ def setup_command() -> None:
         check_version(client)
         store.check(client)
     topics = kafka.ensure_topics(settings)
-    click.echo("topics: " + ", ".join(f"{name} ({it.partitions})" for name, it in topics.items()))
+    counts = (f"{broker_name(settings, it)} ({info.partitions})" for it, info in topics.items())
+    click.echo("topics: " + ", ".join(counts))
 
 
 @click.group("flows")

@@ -9,6 +9,7 @@ import msgspec
 from kafka import KafkaProducer
 
 from infra.kafka import client as kafka
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import keys
@@ -95,7 +96,8 @@ def _send(
     try:
         key = f"{subject}:{identifier}".encode()
         value = msgspec.json.encode(change)
-        sent = producer.send(CONTROL.name, key=key, value=value, partition=0).get(SECONDS)
+        name = broker_name(settings, CONTROL.name)
+        sent = producer.send(name, key=key, value=value, partition=0).get(SECONDS)
         return int(sent.offset)
     finally:
         producer.close()

@@ -10,6 +10,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import TOPICS, Topic
 
@@ -82,7 +83,7 @@ def admin(settings: Settings) -> KafkaAdminClient:
 
 
 def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
-    """Creates the topics that are missing; answers id and partition count of each.
+    """Creates the topics that are missing; answers id and partition count of each, by our name.
 
     Errors: `TopicMismatch` where one exists with another count.
     """
@@ -90,17 +91,19 @@ def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
     try:
         have = set(client.list_topics())
         for topic in TOPICS:
-            if topic.name not in have:
-                _create(client, topic, settings.partitions)
-        found = _await_described(client)
+            name = broker_name(settings, topic.name)
+            if name not in have:
+                _create(client, name, topic, settings.partitions)
+        found = _await_described(client, settings)
     finally:
         client.close()
     for topic in TOPICS:
         want, is_ = topic.partitions or settings.partitions, found[topic.name].partitions
         if want != is_:
             raise TopicMismatch(
-                f"topic {topic.name} has {is_} partitions, FRESHET_PARTITIONS says {want}: the count"
-                " is for life; give the topic's count, or make a new topic and rebuild"
+                f"topic {broker_name(settings, topic.name)} has {is_} partitions, FRESHET_PARTITIONS"
+                f" says {want}: the count is for life; give the topic's count, or make a new topic and"
+                " rebuild"
             )
     return found
 
@@ -115,21 +118,21 @@ def describe(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicInfo]
     return found
 
 
-def _await_described(client: KafkaAdminClient) -> dict[str, TopicInfo]:
+def _await_described(client: KafkaAdminClient, settings: Settings) -> dict[str, TopicInfo]:
     """All of `TOPICS`: Kafka acknowledges a new one a little before every broker knows of it."""
-    names = [topic.name for topic in TOPICS]
+    names = [broker_name(settings, topic.name) for topic in TOPICS]
     until = time.monotonic() + CONNECT_SECONDS
     while len(found := describe(client, names)) < len(names):
         if time.monotonic() > until:
             missing = ", ".join(sorted(set(names) - set(found)))
             raise UnknownTopicOrPartitionError(f"not there after their creation: {missing}")
         time.sleep(0.05)
-    return found
+    return {topic.name: found[name] for topic, name in zip(TOPICS, names, strict=True)}
 
 
-def _create(client: KafkaAdminClient, topic: Topic, partitions: int) -> None:
+def _create(client: KafkaAdminClient, name: str, topic: Topic, partitions: int) -> None:
     new = NewTopic(
-        name=topic.name,
+        name=name,
         num_partitions=topic.partitions or partitions,
         replication_factor=1,
         topic_configs=topic.config,

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 
 from infra.kafka import client as kafka
+from infra.kafka.end_offsets import Place
+from infra.kafka.names import broker_name, topic_partition
 from infra.kafka.reader import Topics
 from infra.log import OffTheLog
 from infra.settings import Settings
@@ -80,7 +82,7 @@ class Letterbox:
     def __init__(self, settings: Settings, keep: Keep = lambda letter: False) -> None:
         self._settings, self._keep = settings, keep
         self.letters: dict[str, Letter] = {}
-        self._at = TopicPartition(DEAD_LETTERS.name, 0)
+        self._at = topic_partition(settings, DEAD_LETTERS.name, 0)
         self._consumer: KafkaConsumer = kafka.consumer(settings, max_poll_records=5000)
         self._consumer.assign([self._at])
         self._consumer.seek_to_beginning()
@@ -141,22 +143,22 @@ class Letterbox:
         )
         self.read()
 
-    def _ends(self, letters: list[Letter]) -> dict[TopicPartition, int]:
+    def _ends(self, letters: list[Letter]) -> dict[Place, int]:
         """Errors: `NotSent`."""
         for topic in {it.letter.topic for it in letters}:
-            parts = self._consumer.partitions_for_topic(topic) if topic in BY_NAME else None
+            name = broker_name(self._settings, topic)
+            parts = self._consumer.partitions_for_topic(name) if topic in BY_NAME else None
             most = max(it.letter.partition for it in letters if it.letter.topic == topic)
             if most not in (parts or ()):
-                raise NotSent(f"topic {topic} has no partition {most}: its letters cannot be sent")
-        found: dict[TopicPartition, int] = self._consumer.end_offsets(
-            list(set(map(_place, letters)))
-        )
-        return found
+                raise NotSent(f"topic {name} has no partition {most}: its letters cannot be sent")
+        places = {topic_partition(self._settings, *it): it for it in map(_place, letters)}
+        ends: dict[Any, int] = self._consumer.end_offsets(list(places))
+        return {places[it]: end for it, end in ends.items()}
 
     def _mark(self, marks: Iterator[tuple[Letter, Redrive]]) -> None:
         sent = [
             self._to().send(
-                DEAD_LETTERS.name,
+                broker_name(self._settings, DEAD_LETTERS.name),
                 key=it.letter.identity.encode(),
                 value=dead_letter.encode(_marked(it.letter, mark)),
                 partition=0,
@@ -166,14 +168,14 @@ class Letterbox:
         for future in sent:
             future.get(SEND_SECONDS)
 
-    def _sent_before(self, mine: list[Letter], ends: dict[TopicPartition, int]) -> dict[str, int]:
+    def _sent_before(self, mine: list[Letter], ends: dict[Place, int]) -> dict[str, int]:
         """Identity -> offset of what a claim before mine had sent and did not come to say so."""
         found: dict[str, int] = {}
         for place in {_place(it) for it in mine}:
             here = [it for it in mine if _place(it) == place]
             least = min(it.least for it in here)
             names = {it.letter.identity for it in here}
-            log = Topics(self._settings).read(place.topic, place.partition, least, ends[place])
+            log = Topics(self._settings).read(*place, least, ends[place])
             for batch in log:
                 for offset, headers in zip(batch.offsets, batch.headers, strict=False):
                     name = dict(headers).get(REDRIVEN, b"").decode(errors="replace")
@@ -192,7 +194,11 @@ class Letterbox:
                 continue
             headers = [(REDRIVEN, name.encode()), (TRIES, b"%d" % (letter.tries + 1))]
             future = self._to().send(
-                letter.topic, value, letter.key, headers=headers, partition=letter.partition
+                broker_name(self._settings, letter.topic),
+                value,
+                letter.key,
+                headers=headers,
+                partition=letter.partition,
             )
             under_way.append((name, future))
         offsets = {name: int(future.get(SEND_SECONDS).offset) for name, future in under_way}
@@ -218,8 +224,8 @@ class Letterbox:
             self._producer.close()
 
 
-def _place(it: Letter) -> TopicPartition:
-    return TopicPartition(it.letter.topic, it.letter.partition)
+def _place(it: Letter) -> Place:
+    return it.letter.topic, it.letter.partition
 
 
 def _marked(letter: DeadLetter, mark: Redrive) -> DeadLetter:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from infra.kafka import client as kafka
+from infra.kafka.names import topic_partition
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,11 @@ class Ends:
 
     def __init__(self, settings: Settings, partitions: Mapping[str, Sequence[int]]) -> None:
         self._settings = settings
-        self._places = [TopicPartition(topic, p) for topic, its in partitions.items() for p in its]
+        self._places = {
+            topic_partition(settings, topic, p): (topic, p)
+            for topic, its in partitions.items()
+            for p in its
+        }
         self._lock = threading.Lock()
         self._consumer: KafkaConsumer | None = None
         self._asked_at = float("-inf")
@@ -50,11 +55,11 @@ class Ends:
         try:
             if self._consumer is None:
                 self._consumer = kafka.consumer(self._settings, bootstrap_timeout_ms=wait)
-            ends = self._consumer.end_offsets(self._places, timeout_ms=wait)
+            ends = self._consumer.end_offsets(list(self._places), timeout_ms=wait)
         except (KafkaError, OSError, ValueError) as error:
             log.debug("the broker does not say where its log ends: %s", type(error).__name__)
             return None
-        return {(it.topic, it.partition): int(ends[it]) for it in self._places if it in ends}
+        return {place: int(ends[it]) for it, place in self._places.items() if it in ends}
 
     def close(self) -> None:
         with self._lock:

@@ -11,22 +11,21 @@ if TYPE_CHECKING:
 
 def offsets(settings: Settings, topics: Iterable[str]) -> dict[str, dict[int, tuple[int, int]]]:
     """Topic -> partition -> (first offset, next offset); a topic that isn't there is left out."""
-    from kafka import TopicPartition
-
     from infra.kafka import client as kafka
+    from infra.kafka.names import broker_name, own_name, topic_partition
 
     reader = kafka.consumer(settings)
     try:
         parts = [
-            TopicPartition(topic, partition)
+            topic_partition(settings, topic, partition)
             for topic in topics
-            if topic in reader.topics()
-            for partition in reader.partitions_for_topic(topic) or ()
+            if (name := broker_name(settings, topic)) in reader.topics()
+            for partition in reader.partitions_for_topic(name) or ()
         ]
         bounds = kafka.bounds(reader, parts)
     finally:
         reader.close()
     found: dict[str, dict[int, tuple[int, int]]] = {}
     for part, its in bounds.items():
-        found.setdefault(part.topic, {})[part.partition] = its
+        found.setdefault(own_name(settings, part.topic), {})[part.partition] = its
     return found

@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from infra.kafka import client as kafka
 from infra.kafka import fetch
+from infra.kafka.names import topic_partition
 from infra.log import Batch, OffTheLog
 from infra.settings import Settings
 
@@ -24,7 +25,7 @@ class Topics:
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         consumer = kafka.consumer(self._settings)
         try:
-            return _bounds(consumer, TopicPartition(topic, partition))
+            return _bounds(consumer, topic_partition(self._settings, topic, partition))
         finally:
             consumer.close()
 
@@ -35,11 +36,11 @@ class Topics:
             return
         consumer = fetch.consumer(self._settings)
         try:
-            tp = TopicPartition(topic, partition)
+            tp = topic_partition(self._settings, topic, partition)
             first, last = _bounds(consumer, tp)
             if start < first or end > last:
                 raise OffTheLog(
-                    f"{topic} partition {partition} holds offsets {first} to {last}: asked for"
+                    f"{tp.topic} partition {partition} holds offsets {first} to {last}: asked for"
                     f" {start} to {end}"
                 )
             consumer.assign([tp])

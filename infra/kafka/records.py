@@ -20,13 +20,15 @@ def records(
 ) -> Iterator[dict[str, Any]]:
     """Records as they come, each with its decoded value, before them the `last` of each partition.
     Ends when nobody reads our output, or, with `until_end`, at what is the end when it starts."""
-    from kafka import TopicPartition
-
     from infra.kafka.client import consumer
+    from infra.kafka.names import broker_name, topic_partition
 
     reader = consumer(settings, max_poll_records=500)
     try:
-        parts = [TopicPartition(topic, at) for at in reader.partitions_for_topic(topic) or ()]
+        name = broker_name(settings, topic)
+        parts = [
+            topic_partition(settings, topic, at) for at in reader.partitions_for_topic(name) or ()
+        ]
         reader.assign(parts)
         ends = reader.end_offsets(parts)
         least = reader.beginning_offsets(parts)
@@ -40,12 +42,12 @@ def records(
             found = [record for batch in batches.values() for record in batch]
             # partitions have no order among each other: show what came together by time
             for record in sorted(found, key=lambda it: (it.timestamp, it.partition, it.offset)):
-                yield _plain(record)
+                yield _plain(topic, record)
     finally:
         reader.close()
 
 
-def _plain(record: Any) -> dict[str, Any]:
+def _plain(topic: str, record: Any) -> dict[str, Any]:
     value: Any = record.value
     if value is not None:
         try:
@@ -53,7 +55,7 @@ def _plain(record: Any) -> dict[str, Any]:
         except ValueError:
             value = bytes(value).hex()
     return {
-        "topic": record.topic,
+        "topic": topic,
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,

@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 
 from infra.kafka import client as kafka
 from infra.kafka.client import TopicInfo
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 
 ASK_MS: Final = 1000
@@ -21,9 +22,9 @@ LOOK_SECONDS: Final = 2.0
 class TopicWatch:
     """Looks in a thread. `other`: what the topic is by now, None while it is the same."""
 
-    def __init__(self, settings: Settings, name: str, was: TopicInfo) -> None:
+    def __init__(self, settings: Settings, topic: str, was: TopicInfo) -> None:
         self.other: TopicInfo | None = None
-        self._settings, self._name, self._was = settings, name, was
+        self._settings, self._name, self._was = settings, broker_name(settings, topic), was
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic", daemon=True)
         self._thread.start()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from infra.kafka.names import broker_name
 from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
 from infra.log import Joined, LogReader
@@ -16,4 +19,4 @@ def open_log(settings: Settings) -> LogReader:
     lake = Lake.of(settings)
     topics = Topics(settings)
     there = next(iter(lake.store.list("manifest")), None) is not None
-    return Joined(lake, topics) if there else topics
+    return Joined(lake, topics, partial(broker_name, settings)) if there else topics

@@ -10,6 +10,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from infra.kafka import client as kafka
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import TOPICS
 
@@ -48,18 +49,18 @@ def opened(settings: Settings, seconds: float) -> KafkaProducer:
     until = time.monotonic() + seconds
     try:
         for topic in TOPICS:
-            _fetch_metadata(producer, topic.name, until)
+            _fetch_metadata(producer, broker_name(settings, topic.name), until)
     except KafkaError:
         discard(producer)
         raise
     return producer
 
 
-def _fetch_metadata(producer: KafkaProducer, topic: str, until: float) -> None:
+def _fetch_metadata(producer: KafkaProducer, name: str, until: float) -> None:
     """Errors: `KafkaError`."""
     while True:
         try:
-            producer.partitions_for(topic)
+            producer.partitions_for(name)
             return
         except KafkaTimeoutError:
             if time.monotonic() > until:

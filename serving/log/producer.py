@@ -34,6 +34,7 @@ from kafka.errors import (
 )
 
 from infra.kafka import client as kafka
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.record import Record
 from serving.log.connect import DELIVERY_MS, discard, opened
@@ -188,6 +189,7 @@ class Log:
     async def _send(
         self, producer: KafkaProducer, topic: str, records: Sequence[Record], waiter: Waiter
     ) -> None:
+        name = broker_name(self._settings, topic)
         for index, (key, partition, value) in enumerate(records):
             if index and not index % AT_ONCE:
                 await asyncio.sleep(0)
@@ -195,7 +197,7 @@ class Log:
                     self._not_taken(producer, waiter, len(records) - index, NotDurable())
                     return
             try:
-                future = producer.send(topic, value, key, partition=partition)
+                future = producer.send(name, value, key, partition=partition)
             except Exception as error:  # KafkaError, or an assertion where it is closed
                 self._not_taken(producer, waiter, len(records) - index, error)
                 return

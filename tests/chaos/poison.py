@@ -11,6 +11,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from infra.kafka import client as kafka
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import EVENTS
 from tests.chaos.crowd import Crowd
@@ -29,6 +30,7 @@ class Poisoner(threading.Thread):
             settings, delivery_timeout_ms=15_000, request_timeout_ms=5000
         )
         self._partitions, self._crowd = settings.partitions, crowd
+        self._name = broker_name(settings, EVENTS.name)
         self._ledger = Ledger(ledgers, self.name)
         self._random = random.Random(f"poison {crowd.seed}")
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -62,7 +64,7 @@ class Poisoner(threading.Thread):
 
     def _send(self, number: int) -> Any:
         return self._producer.send(
-            EVENTS.name,
+            self._name,
             key=b"poison",
             value=self._crowd.poison(number),
             partition=self._random.randrange(self._partitions),

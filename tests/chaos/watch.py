@@ -12,6 +12,7 @@ import redis
 from kafka.protocol.api_header import ResponseClassRegistry
 from kafka.protocol.consumer import ListOffsetsRequest
 
+from infra.kafka.names import broker_name
 from infra.lake.reader import Lake
 from infra.settings import Settings
 from schemas import keys
@@ -32,6 +33,7 @@ class Watch:
     def __init__(self, direct: Settings, settings: Settings) -> None:
         host, _, port = direct.kafka_bootstrap.rpartition(":")
         self._broker, self._partitions = (host, int(port)), range(settings.partitions)
+        self._settings = settings
         self.redis: Any = redis.Redis.from_url(
             direct.redis_url, protocol=2, socket_timeout=SECONDS, socket_connect_timeout=SECONDS
         )
@@ -45,8 +47,9 @@ class Watch:
             row.ListOffsetsPartition(partition_index=p, current_leader_epoch=-1, timestamp=LATEST)
             for p in wanted
         ]
+        name = broker_name(self._settings, topic)
         request: Any = ListOffsetsRequest(
-            replica_id=-1, isolation_level=0, topics=[row(name=topic, partitions=cells)]
+            replica_id=-1, isolation_level=0, topics=[row(name=name, partitions=cells)]
         )
         answer = self._ask(request, 5).topics[0].partitions
         if any(it.error_code for it in answer):

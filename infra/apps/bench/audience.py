@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.kafka import client as kafka
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas import event as events
 from schemas.alphabet import Pseudonym
@@ -91,7 +92,7 @@ def write(settings: Settings, count: int, seed: int = 0) -> Written:
     producer = kafka.producer(settings, linger_ms=20, batch_size=200_000)
     sent: Counter[int] = Counter()
     partitions: dict[str, int] = {}
-    size = 0
+    size, name = 0, broker_name(settings, EVENTS.name)
     try:
         for number, action in enumerate(actions(count, seed)):
             person, value = action.person, events.encode(action)
@@ -99,7 +100,7 @@ def write(settings: Settings, count: int, seed: int = 0) -> Written:
                 partitions[person] = partition_of(person.encode(), settings.partitions)
             partition = partitions[person]
             for _ in range(2 if number % TWICE == 0 else 1):
-                producer.send(EVENTS.name, key=person.encode(), value=value, partition=partition)
+                producer.send(name, key=person.encode(), value=value, partition=partition)
                 sent[partition] += 1
                 size += len(value)
         producer.flush()

@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from kafka import TopicPartition
-
 from infra.apps.bench import audience, cpu
 from infra.apps.bench.load import NotMeasured
 from infra.apps.bench.services import Logged, up, wait
 from infra.kafka import client as kafka
+from infra.kafka.names import topic_partition
 from infra.local.supervisor import Supervisor
 from infra.settings import Settings
 from infra.store import client as store
@@ -49,8 +48,7 @@ def bare_consumer(settings: Settings, ends: dict[int, int]) -> float:
     """Records/s of our consumer from the first to the last record, doing nothing with them."""
     consumer = kafka.consumer(settings)
     try:
-        topics = {p: TopicPartition(EVENTS.name, p) for p in ends}
-        consumer.assign(list(topics.values()))
+        consumer.assign([topic_partition(settings, EVENTS.name, p) for p in ends])
         consumer.seek_to_beginning()
         left, read, began = sum(ends.values()), 0, 0.0
         while left > 0:

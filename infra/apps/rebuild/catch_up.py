@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 
 from flows.rebuild.fill import Stuck, stands
 from infra.kafka import client as kafka
+from infra.kafka.names import topic_partition
 from infra.local.launcher import die_with_parent
 from infra.local.plan import FRESHET, child_environment
 from infra.local.supervisor import last_line
@@ -73,7 +74,7 @@ def _catch_up(
     folded: Callable[[int], None],
     log: KafkaConsumer,
 ) -> None:
-    places = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
+    places = [topic_partition(settings, EVENTS.name, p) for p in range(settings.partitions)]
     stood = [fence.offset for fence in stands(client, settings, generation)]
     moved = time.monotonic()
     while True:
