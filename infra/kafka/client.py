@@ -8,10 +8,15 @@ from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 
 from infra.kafka.names import broker_name
-from infra.settings import Settings
+from infra.settings import BadSetting, Settings
 from schemas.topics import TOPICS, Topic
 
 CONNECT_SECONDS: Final = 30.0
@@ -85,7 +90,8 @@ def admin(settings: Settings) -> KafkaAdminClient:
 def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
     """Creates the topics that are missing; answers id and partition count of each, by our name.
 
-    Errors: `TopicMismatch` where one exists with another count.
+    Errors: `TopicMismatch` where one exists with another count; `BadSetting` where Kafka takes the prefix
+    for another one that is there.
     """
     client = admin(settings)
     try:
@@ -141,3 +147,8 @@ def _create(client: KafkaAdminClient, name: str, topic: Topic, partitions: int) 
         client.create_topics([new])
     except TopicAlreadyExistsError:  # another process was first
         return
+    except InvalidTopicError:
+        raise BadSetting(
+            f"topic {name} cannot be made, since the broker has one whose name differs in '.' and '_' alone:"
+            " give FRESHET_TOPIC_PREFIX another value"
+        ) from None
