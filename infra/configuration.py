@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from infra.settings import (
     FILES,
@@ -68,17 +65,16 @@ def without_password(url: str) -> str:
     >>> without_password("redis://cache:6379/0?password=secret&protocol=3")
     'redis://cache:6379/0?password=***&protocol=3'
     """
-    parts = urlsplit(url)
-    query = re.sub(r"(?i)((?:^|&)[^=&]*(?:password|secret)[^=&]*=)[^&]*", r"\1***", parts.query)
-    shown = parts._replace(query=query)
-    if parts.password is not None:
-        user, _, host = parts.netloc.rpartition("@")
-        shown = shown._replace(netloc=f"{user.partition(':')[0]}:{HIDDEN}@{host}")
-    return url if shown == parts else urlunsplit(shown)
+    url = re.sub(r"(?i)([?&][^=&]*(?:password|secret)[^=&]*=)[^&]*", rf"\1{HIDDEN}", url)
+    # not by urlsplit: a password that should have been quoted would be shown
+    return re.sub(r"^([\w+.-]+://[^:/@]*:).*@", rf"\1{HIDDEN}@", url)
 
 
 def descriptions() -> dict[str, str]:
     """By field, the text under it in the class `Settings`, whose one place is there."""
+    import ast
+    import inspect
+
     (body,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(body, ast.ClassDef)
     found = {}

@@ -88,6 +88,7 @@ def test_everything_comes_up_and_says_where_it_is(system: System) -> None:
     assert [it.name for it in state.processes] == [*NAMES, "serving-0", "serving-1"]
     assert get(system.url, "/health/ready") == 200
     assert services.redis_answers(system.redis_url)
+    until(lambda: "Ctrl-C stops it" in system.logs("up"))  # it is said after up.json is written
     said = system.logs("up")
     places = (system.url, system.kafka_bootstrap, system.redis_url, str(system.directory))
     for where in (*places, f"{system.directory}/logs"):

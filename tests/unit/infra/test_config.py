@@ -90,6 +90,21 @@ def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert without_password(url) == url
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:s3cret@cache:6379/0", "redis://:***@cache:6379/0"),
+        ("rediss://me:s3/cr@et@cache", "rediss://me:***@cache"),
+        ("redis://cache:1/0?password=s3cr@et&db=1", "redis://cache:1/0?password=***&db=1"),
+        ("s3://AKID:s3+c/ret@bucket/lake", "s3://AKID:***@bucket/lake"),
+    ],
+)
+def test_a_password_is_not_shown_even_where_it_should_have_been_quoted(
+    url: str, shown: str
+) -> None:
+    assert without_password(url) == shown
+
+
 def test_a_misspelt_variable_is_named_below_all_of_them() -> None:
     done = config(code=2, FRESHET_LAKE_SECOND="9")
     assert "FRESHET_LAKE_SECONDS" in done.stdout
