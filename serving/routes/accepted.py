@@ -1,4 +1,7 @@
-"""What every write ends in: the body is read, the log has the records, the answer is 202."""
+"""The one way of a write: the request is read, the log has the records, the answer is 202.
+
+Between the two a route lets a pure function of `serving.edge` make records of what was read.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from starlette.responses import Response
 
 from schemas.alphabet import Position
 from schemas.record import Record
+from schemas.topics import CONTROL
 from serving.context import Serving, state
-from serving.http.body import check_query, idempotency_key, read_body
+from serving.http.body import check_query, idempotency_key, path_id, read_body
 from serving.http.errors import Problem, json_response
 from serving.http.forms import Rejection
 from serving.log.errors import NotDurable, Refused
@@ -45,25 +49,60 @@ class Accepted(msgspec.Struct, kw_only=True):
 
 
 class Receipt(NamedTuple):
-    """Who has the records, and where they stand in the log where that is known."""
+    """Who has the records, and the highest offset per partition where that is known."""
 
     durable: Durable
-    positions: list[str]
+    offsets: Mapping[int, int]
 
 
 async def append(serving: Serving, topic: str, records: Sequence[Record]) -> Receipt:
     """To the broker, or to the spool while it is away. Errors: `Problem` 413, 503."""
+    # a change of `control` is compared with what holds as it comes: it is refused, never spooled
+    log = serving.log if topic == CONTROL.name else serving.writes
     try:
-        offsets = await serving.writes.append(topic, records)
+        offsets = await log.append(topic, records)
     except NotDurable as error:
         raise not_durable(serving, error) from None
-    return Receipt("spool", []) if offsets is None else Receipt("broker", listed(offsets))
+    return Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
 
 
-async def written(serving: Serving, topic: str, record: Record) -> Response:
-    durable, positions = await append(serving, topic, [record])
-    position = positions[0] if positions else None
-    return json_response(Written(position=position, positions=positions, durable=durable), 202)
+async def written(serving: Serving, topic: str, *records: Record) -> Response:
+    """Appends each record once the one before it is durable; the answer's `position` is the first one's.
+
+    Errors: `Problem` 413, 503.
+    """
+    receipts = [await append(serving, topic, [record]) for record in records]
+    first = listed(receipts[0].offsets)
+    offsets = {p: offset for receipt in receipts for p, offset in receipt.offsets.items()}
+    spooled = any(receipt.durable == "spool" for receipt in receipts)
+    answer = Written(
+        position=first[0] if first else None,
+        positions=listed(offsets),
+        durable="spool" if spooled else "broker",
+    )
+    return json_response(answer, 202)
+
+
+async def accepted(
+    serving: Serving,
+    topic: str,
+    records: Sequence[Record],
+    rejected: list[Rejection],
+    name: str | None,
+) -> Accepted:
+    """Appends what of a request was not rejected. `name`: as for `all_rejected`.
+
+    Errors: `Problem` 413, 503; 422 where there are no records.
+    """
+    if not records:
+        raise all_rejected(rejected, name)
+    receipt = await append(serving, topic, records)
+    return Accepted(
+        accepted=len(records),
+        rejected=rejected,
+        positions=listed(receipt.offsets),
+        durable=receipt.durable,
+    )
 
 
 def listed(offsets: Mapping[int, int]) -> list[str]:
@@ -93,6 +132,12 @@ def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:
 def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
     for why in rejected:
         serving.metrics.add("freshet_events_rejected_total", code=why.code)
+
+
+async def given(request: Request, name: str) -> tuple[str, bytes, Serving]:
+    """What a write of one thing says: its id, which stands in the path as `name`, and the body. And the
+    context. Errors: `Problem` 400, 413, `Rejected`."""
+    return path_id(request, name), await payload(request), state(request)
 
 
 async def payload(request: Request, *parameters: str) -> bytes:

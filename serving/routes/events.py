@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,7 +21,7 @@ from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
 from serving.http.guard import demand, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
-from serving.routes.accepted import Accepted, all_rejected, append, count_rejected, payload
+from serving.routes.accepted import Accepted, accepted, count_rejected, payload
 
 router: Final = guarded_router()
 
@@ -61,24 +60,16 @@ async def post_events(request: Request) -> Response:
     content = await payload(request, "mode")
     done = events.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
     count_rejected(serving, done.rejected)
-    if not done.records:
-        raise all_rejected(done.rejected, None if done.single else "events")
-    receipt = await append(serving, EVENTS.name, done.records)
+    name = None if done.single else "events"
+    answer = await accepted(serving, EVENTS.name, done.records, done.rejected, name)
+    if any(done.made):
+        answer.event_ids = done.made
     metrics = serving.metrics
     metrics.add("freshet_events_accepted_total", len(done.records))
     if done.ignored:
         metrics.add("freshet_events_ignored_fields_total", done.ignored)
     metrics.observe(time.perf_counter() - started)
-    return json_response(
-        Accepted(
-            accepted=len(done.records),
-            rejected=done.rejected,
-            positions=receipt.positions,
-            durable=receipt.durable,
-            event_ids=done.made if any(done.made) else msgspec.UNSET,
-        ),
-        202,
-    )
+    return json_response(answer, 202)
 
 
 def _ask(request: Request, serving: Serving) -> Ask:

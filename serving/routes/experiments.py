@@ -23,6 +23,7 @@ from schemas.readout import Comparison, VariantOut
 from schemas.reject import Rejected
 from schemas.state import fence
 from schemas.state.tables import MOMENTS_KEY
+from schemas.topics import CONTROL
 from serving.context import Serving, state
 from serving.edge import control
 from serving.edge.control import ExperimentIn
@@ -30,8 +31,8 @@ from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, parameters
-from serving.routes.accepted import Written, payload
-from serving.routes.controlled import changed, full
+from serving.routes.accepted import Written, given, written
+from serving.routes.controlled import full
 from serving.state.people import STORE_SECONDS
 
 router: Final = guarded_router()
@@ -190,11 +191,10 @@ class ExperimentsOut(msgspec.Struct):
 )
 @needs("admin")
 async def put_experiment(request: Request) -> Response:
-    identifier, content = path_id(request, "experiment_id"), await payload(request)
-    serving = state(request)
+    identifier, content, serving = await given(request, "experiment_id")
     stands = serving.control.standing
     record = control.experiment(content, identifier, stands, serving.clock())
-    return await changed(serving, record)
+    return await written(serving, CONTROL.name, record)
 
 
 @router.get(

@@ -23,7 +23,14 @@ from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body
 from serving.read import query
-from serving.routes.accepted import Accepted, Written, all_rejected, append, payload, written
+from serving.routes.accepted import (
+    Accepted,
+    Written,
+    accepted,
+    given,
+    payload,
+    written,
+)
 from serving.state.people import STORE_SECONDS
 
 router: Final = guarded_router()
@@ -43,17 +50,9 @@ async def post_items(request: Request) -> Response:
     done = ingest_items.put_many(
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )
-    if not done.records:
-        raise all_rejected(done.rejected, None if done.single else "items")
-    receipt = await append(serving, ITEMS.name, done.records)
+    name = None if done.single else "items"
     return json_response(
-        Accepted(
-            accepted=len(done.records),
-            rejected=done.rejected,
-            positions=receipt.positions,
-            durable=receipt.durable,
-        ),
-        202,
+        await accepted(serving, ITEMS.name, done.records, done.rejected, name), 202
     )
 
 
@@ -66,7 +65,7 @@ async def post_items(request: Request) -> Response:
 )
 @needs("items")
 async def put_item(request: Request) -> Response:
-    item_id, content, serving = path_id(request, "item_id"), await payload(request), state(request)
+    item_id, content, serving = await given(request, "item_id")
     record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
     return await written(serving, ITEMS.name, record)
 
@@ -80,7 +79,7 @@ async def put_item(request: Request) -> Response:
 )
 @needs("items")
 async def patch_item(request: Request) -> Response:
-    item_id, content, serving = path_id(request, "item_id"), await payload(request), state(request)
+    item_id, content, serving = await given(request, "item_id")
     record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
     return await written(serving, ITEMS.name, record)
 

@@ -7,16 +7,13 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas.alphabet import Position
 from schemas.topics import EVENTS
-from serving.context import state
 from serving.edge import people
 from serving.edge.people import LinkIn, PreferencesIn
-from serving.http.body import IDEMPOTENCY_KEY, path_id
-from serving.http.errors import json_response
+from serving.http.body import IDEMPOTENCY_KEY
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
-from serving.routes.accepted import Written, append, event_id, listed, payload, written
+from serving.routes.accepted import Written, event_id, given, written
 
 router: Final = guarded_router()
 
@@ -30,7 +27,7 @@ router: Final = guarded_router()
 )
 @needs("events")
 async def put_preferences(request: Request) -> Response:
-    user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
+    user_id, content, serving = await given(request, "user_id")
     record = people.preferences(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
@@ -51,16 +48,8 @@ async def put_preferences(request: Request) -> Response:
 )
 @needs("events")
 async def post_link(request: Request) -> Response:
-    user_id, content, serving = path_id(request, "user_id"), await payload(request), state(request)
+    user_id, content, serving = await given(request, "user_id")
     link, mark = people.link(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
-    first = await append(serving, EVENTS.name, [link])
-    then = await append(serving, EVENTS.name, [mark])
-    offsets = dict(map(Position.parse, first.positions + then.positions))
-    answer = Written(
-        position=first.positions[0] if first.positions else None,
-        positions=listed(offsets),
-        durable=first.durable if first.durable == then.durable else "spool",
-    )
-    return json_response(answer, 202)
+    return await written(serving, EVENTS.name, link, mark)

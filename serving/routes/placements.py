@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from schemas import times
 from schemas.control import BUILT_IN, Recipe
+from schemas.topics import CONTROL
 from serving.context import state
 from serving.edge import control as ingest_control
 from serving.edge.control import PlacementIn
@@ -25,8 +26,8 @@ from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body
-from serving.routes.accepted import Written, payload
-from serving.routes.controlled import changed, full
+from serving.routes.accepted import Written, given, written
+from serving.routes.controlled import full
 from serving.world.placements import Control
 
 router: Final = guarded_router()
@@ -59,10 +60,9 @@ class PlacementsOut(msgspec.Struct):
 )
 @needs("admin")
 async def put_placement(request: Request) -> Response:
-    placement, content = path_id(request, "placement"), await payload(request)
-    serving = state(request)
-    record = ingest_control.placement(content, placement, serving.clock())
-    return await changed(serving, record)
+    identifier, content, serving = await given(request, "placement")
+    record = ingest_control.placement(content, identifier, serving.clock())
+    return await written(serving, CONTROL.name, record)
 
 
 @router.get(
