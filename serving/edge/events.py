@@ -52,25 +52,21 @@ def ingest(body: bytes, ask: Ask, people: People, lookup: Lookup) -> Ingested:
     parsed = FORM.read(body, ndjson=ask.ndjson)
     arrival = Arrival(ask.received_at, _shift(parsed.sent_at, ask), ask.imported)
     records: list[Record] = []
-    rejected: list[Rejection] = []
-    made: list[str | None] = []
+    made: list[str | None] = [None] * len(parsed.things)
     ignored = 0
-    for index, event in enumerate(parsed.things):
-        new: str | None = None
-        try:
-            if isinstance(event, Rejected):
-                raise event
-            event_id = event.event_id
-            if event_id is None:
-                # a retry under the same key gives the same names, so the fold counts it once
-                key = ask.idempotency_key
-                event_id = f"{key}:{index}" if key is not None else (new := ask.make_id())
-            records.append(_record(event, event_id, arrival, people, lookup))
-            ignored += (event.experiments, event.variant, event.propensity) != _NOT_SAID
-        except Rejected as why:
-            rejected.append(Rejection(index, why.field, why.code))
-            new = None
-        made.append(new)
+
+    def take(index: int, event: EventIn) -> None:
+        nonlocal ignored
+        event_id, new = event.event_id, None
+        if event_id is None:
+            # a retry under the same key gives the same names, so the fold counts it once
+            key = ask.idempotency_key
+            event_id = f"{key}:{index}" if key is not None else (new := ask.make_id())
+        records.append(_record(event, event_id, arrival, people, lookup))
+        ignored += (event.experiments, event.variant, event.propensity) != _NOT_SAID
+        made[index] = new
+
+    rejected = parsed.take(take)
     return Ingested(records, rejected, made, parsed.single, ignored)
 
 

@@ -53,18 +53,15 @@ def put(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
 def put_many(body: bytes, now: Millis, partitions: int, *, ndjson: bool) -> IngestedItems:
     """Errors: `Problem`, `Rejected` where the body as a whole can't be taken."""
     parsed = FORM.read(body, ndjson=ndjson)
-    into = IngestedItems([], [], parsed.single)
-    for index, given in enumerate(parsed.things):
-        try:
-            if isinstance(given, Rejected):
-                raise given
-            if given.item_id is None:
-                raise Rejected("item_id", "required")
-            change = PutItem(item=_item(given, check_id(given.item_id, "item_id")), received_at=now)
-            into.records.append(_record(change, given.item_id, partitions))
-        except Rejected as why:
-            into.rejected.append(Rejection(index, why.field, why.code))
-    return into
+    records: list[Record] = []
+
+    def take(_: int, given: ItemIn) -> None:
+        if given.item_id is None:
+            raise Rejected("item_id", "required")
+        change = PutItem(item=_item(given, check_id(given.item_id, "item_id")), received_at=now)
+        records.append(_record(change, given.item_id, partitions))
+
+    return IngestedItems(records, parsed.take(take), parsed.single)
 
 
 def patch(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:

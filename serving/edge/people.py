@@ -11,7 +11,7 @@ from schemas.alphabet import Id, Millis
 from schemas.event import Link, Linking, Preferences
 from schemas.identity import check_id
 from schemas.record import Record
-from serving.edge.identity import People
+from serving.edge.identity import People, Person
 from serving.edge.items import check_ids
 from serving.http.body import decode
 
@@ -44,13 +44,13 @@ def preferences(body: bytes, user_id: str, event_id: str, now: Millis, people: P
     for field in ("liked_categories", "hidden_categories", "hidden_items", "hidden_owners"):
         check_ids(getattr(given, field), field, MOST_LISTED)
     person = people.user(user_id)
-    record = Preferences(
+    preferred = Preferences(
         event_id=event_id,
         person=person.pseudonym,
         received_at=now,
         **msgspec.structs.asdict(given),
     )
-    return Record(person.key, person.partition, events.encode(record))
+    return _record(person, preferred)
 
 
 class Linked(NamedTuple):
@@ -68,7 +68,8 @@ def link(body: bytes, user_id: str, event_id: str, now: Millis, people: People) 
     user = people.user(user_id)
     link = Link(event_id=event_id, person=person.pseudonym, to=user.pseudonym, received_at=now)
     mark = Linking(person=user.pseudonym, of=person.pseudonym, link=event_id, received_at=now)
-    return Linked(
-        Record(person.key, person.partition, events.encode(link)),
-        Record(user.key, user.partition, events.encode(mark)),
-    )
+    return Linked(_record(person, link), _record(user, mark))
+
+
+def _record(person: Person, said: Preferences | Link | Linking) -> Record:
+    return Record(person.key, person.partition, events.encode(said))

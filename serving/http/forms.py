@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -30,6 +31,19 @@ class Parsed(NamedTuple, Generic[T]):
     things: list[T | Rejected]
     single: bool = False
     sent_at: str | None = None
+
+    def take(self, take: Callable[[int, T], None]) -> list[Rejection]:
+        """Calls `take` with each thing and its place in the request. Answers those that could not be read,
+        and those for which `take` raises `Rejected`."""
+        rejected: list[Rejection] = []
+        for index, thing in enumerate(self.things):
+            try:
+                if isinstance(thing, Rejected):
+                    raise thing
+                take(index, thing)
+            except Rejected as why:
+                rejected.append(Rejection(index, why.field, why.code))
+        return rejected
 
 
 class Form(Generic[T]):
