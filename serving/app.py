@@ -44,13 +44,11 @@ def create(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.serving = serving = await Serving.open(settings)
-        gauges.prepare(serving)
-        try:
+        async with Serving.open(settings) as serving:
+            app.state.serving = serving
+            gauges.prepare(serving)
             with serving.metrics.exposed(settings):
                 yield
-        finally:
-            await serving.close()
 
     app = FastAPI(
         title="Freshet",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import redis.asyncio
@@ -22,7 +23,7 @@ from serving.log.producer import Log
 from serving.log.slates import Slates
 from serving.log.writes import Writes
 from serving.metrics import Metrics
-from serving.state.background import Part
+from serving.state.background import Part, running
 from serving.state.compatibility import Compatibility
 from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
 from serving.state.generation import Generation
@@ -79,35 +80,33 @@ class Serving:
         self.writes = Writes(self.log, self.settings, self.metrics)
 
     @classmethod
-    async def open(cls, settings: Settings) -> Serving:
-        """Connects, and starts the parts. Errors: `KafkaError`, `kafka.TopicMismatch`, `BadSetting`."""
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Serving]:
+        """Connects, and keeps the parts running until the end. Errors: `KafkaError`, `kafka.TopicMismatch`,
+        `BadSetting`."""
         people = People(signing_key(settings), settings.partitions)
-        log = await Log.open(settings)
-        # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
-        # a lesser answer to give, and whoever follows a stream has a back-off of their own
-        client = store.connect_async(settings, retry=Retry(NoBackoff(), 1))
-        serving = cls(settings, client, log, people)
-        serving.parts += [
-            Probe(settings, client),
-            serving.generation,
-            serving.lag,
-            serving.compatibility,
-            ControlFollower(client, serving.control),
-            CatalogueFollower(client, serving.index, settings.partitions),
-            TablesFollower(client, serving.tables, serving.generation),
-            serving.releases,
-            serving.slates,
-            serving.writes,
-        ]
-        for part in serving.parts:
-            await part.start()
-        return serving
-
-    async def close(self) -> None:
-        for part in reversed(self.parts):
-            await part.stop()
-        await self.log.close()
-        await self.redis.aclose()
+        async with AsyncExitStack() as opened:
+            # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
+            # a lesser answer to give, and whoever follows a stream has a back-off of their own
+            client = store.connect_async(settings, retry=Retry(NoBackoff(), 1))
+            opened.push_async_callback(client.aclose)
+            log = await Log.open(settings)
+            opened.push_async_callback(log.close)
+            serving = cls(settings, client, log, people)
+            serving.parts += [
+                Probe(settings, client),
+                serving.generation,
+                serving.lag,
+                serving.compatibility,
+                ControlFollower(client, serving.control),
+                CatalogueFollower(client, serving.index, settings.partitions),
+                TablesFollower(client, serving.tables, serving.generation),
+                serving.releases,
+                serving.slates,
+                serving.writes,
+            ]
+            await opened.enter_async_context(running(serving.parts))
+            yield serving
 
 
 def numbered(prefix: str) -> Callable[[], str]:

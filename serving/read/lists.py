@@ -6,7 +6,7 @@ from typing import Final
 
 from schemas.control import Recipe
 from serving.context import Serving
-from serving.decide.case import Ask, World
+from serving.decide.case import WINDOW, Ask, World
 from serving.decide.decide import decide
 from serving.decide.person import NOBODY
 from serving.decide.results import Decision
@@ -33,22 +33,12 @@ POPULAR: Final = Placed(
 
 def similar(context: Serving, item_id: str, query: Query) -> Reply:
     """What goes with an item; the popular where it is unknown or nothing does."""
-    watch, now = Watch(), context.clock()
+    watch = Watch()
     world = world_of(context, SIMILAR, context.control.current)
     if world.space is not None:
         world = world_of(context, SIMILAR_IN_SPACE, context.control.current)
-    drawn = draw(now)
-    asked = Ask(
-        now=now if query.now is None else query.now,
-        count=query.count,
-        item_id=item_id,
-        exclude=query.exclude,
-        served=query.cursor,
-        seed=drawn.seed,
-        placement="similar",
-    )
-    question = Question(asked, drawn.slate_id, now)
-    decision = decide(NOBODY, world, asked, "reason", watch)
+    question = _question(context, query, "similar", item_id=item_id)
+    decision = decide(NOBODY, world, question.ask, "reason", watch)
     if decision.fallback != "popular":
         # what neither source brought scores nothing, and is no answer to this question
         like = [item for item in decision.items if item.score > 0]
@@ -60,21 +50,35 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
 
 
 def popular(context: Serving, query: Query) -> Reply:
-    watch, now = Watch(), context.clock()
+    watch = Watch()
     world = world_of(context, POPULAR, "")
+    question = _question(context, query, "popular", window=query.window)
+    decision = decide(NOBODY, world, question.ask, "reason", watch)._replace(fallback=None)
+    return _reply(context, question, decision, world, watch)
+
+
+def _question(
+    context: Serving,
+    query: Query,
+    placement: str,
+    *,
+    item_id: str | None = None,
+    window: str = WINDOW,
+) -> Question:
+    now = context.clock()
     drawn = draw(now)
     asked = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         category=query.category,
+        item_id=item_id,
+        exclude=query.exclude,
         served=query.cursor,
-        window=query.window,
+        window=window,
         seed=drawn.seed,
-        placement="popular",
+        placement=placement,
     )
-    question = Question(asked, drawn.slate_id, now)
-    decision = decide(NOBODY, world, asked, "reason", watch)._replace(fallback=None)
-    return _reply(context, question, decision, world, watch)
+    return Question(asked, drawn.slate_id, now)
 
 
 def _reply(

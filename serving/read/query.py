@@ -107,10 +107,13 @@ READERS: Final[Mapping[str, Reader]] = {
     "personalized": _truth,
     "now": times.parse,
 }
-"""By parameter of the query string."""
-POPULAR: Final = ("category", "window", "count", "cursor", "now")
-SIMILAR: Final = ("count", "cursor", "now", "exclude")
-_WINDOW: Final = _one_of(*WINDOWS[:3])
+"""By parameter of the query string: those of recommendations."""
+SIMILAR: Final = {name: READERS[name] for name in ("count", "cursor", "now", "exclude")}
+POPULAR: Final = {
+    "category": READERS["category"],
+    "window": _one_of(*WINDOWS[:3]),
+    **{name: READERS[name] for name in ("count", "cursor", "now")},
+}
 
 
 def recommendations(raw: bytes) -> Query:
@@ -121,12 +124,11 @@ def recommendations(raw: bytes) -> Query:
 
 
 def popular(raw: bytes) -> Query:
-    readers = {name: READERS.get(name, _WINDOW) for name in POPULAR}
-    return _parse(raw, readers)
+    return _parse(raw, POPULAR)
 
 
 def similar(raw: bytes) -> Query:
-    return _parse(raw, {name: READERS[name] for name in SIMILAR})
+    return _parse(raw, SIMILAR)
 
 
 def nothing(raw: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Protocol
 
 import msgspec
@@ -31,7 +33,22 @@ class Part(Protocol):
     async def start(self) -> None:
         """Returns soon: loading may go on in the background until `ready`."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Also where `start` failed."""
+
+
+@asynccontextmanager
+async def running(parts: Iterable[Part]) -> AsyncIterator[None]:
+    """Starts `parts` in their order, and stops them in reverse at the end.
+
+    Where one fails to start, it and those before it are stopped. One that fails to stop keeps none of the
+    others from it. Errors: those of the part that failed.
+    """
+    async with AsyncExitStack() as begun:
+        for part in parts:
+            begun.push_async_callback(part.stop)
+            await part.start()
+        yield
 
 
 class Background:
