@@ -118,6 +118,10 @@ class Catalogue:
             raise Refused(Code.UNKNOWN_TOPIC_ID, "no such topic id")
         return topic
 
+    def addressed(self, name: str | None, topic_id: uuid.UUID) -> Topic:
+        """By its id where there is no name. Errors: as above."""
+        return self.identified(topic_id) if name is None else self.named(name)
+
     def new_producer(self) -> int:
         """A producer id never given before. Errors: `Refused` with KAFKA_STORAGE_ERROR."""
         if self._next_producer == self._reserved:

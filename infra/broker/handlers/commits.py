@@ -8,13 +8,14 @@ from kafka.protocol.consumer import OffsetCommitResponse, OffsetFetchResponse
 
 from infra.broker.codes import Code, Refused
 from infra.broker.commits import Commit
+from infra.broker.handlers.partitions import ByPartition
 from infra.broker.node import Broker
 from infra.broker.wire import Call
 
 MAX_METADATA: Final = 4096  # bytes, Kafka's offset.metadata.max.bytes
 NEVER: Final = Commit(-1, -1, "")
 COMMIT_ROW = OffsetCommitResponse.OffsetCommitResponseTopic
-COMMIT_CELL = COMMIT_ROW.OffsetCommitResponsePartition
+COMMITTED: Final = ByPartition(COMMIT_ROW, COMMIT_ROW.OffsetCommitResponsePartition)
 FETCH_ROW = OffsetFetchResponse.OffsetFetchResponseTopic
 FETCH_CELL = FETCH_ROW.OffsetFetchResponsePartition
 FETCH_GROUP = OffsetFetchResponse.OffsetFetchResponseGroup
@@ -43,22 +44,11 @@ async def commit(broker: Broker, call: Call) -> Any:
             broker.commits.put(request.group_id, good)
     except OSError:
         codes |= dict.fromkeys(good, Code.COORDINATOR_NOT_AVAILABLE)  # clients try again
-    return OffsetCommitResponse(
-        throttle_time_ms=0,
-        topics=[
-            COMMIT_ROW(
-                name=asked.name,
-                partitions=[
-                    COMMIT_CELL(
-                        partition_index=part.partition_index,
-                        error_code=codes[asked.name, part.partition_index],
-                    )
-                    for part in asked.partitions
-                ],
-            )
-            for asked in request.topics
-        ],
-    )
+
+    def answer(topic: str, part: Any) -> dict[str, Code]:
+        return {"error_code": codes[topic, part.partition_index]}
+
+    return OffsetCommitResponse(throttle_time_ms=0, topics=COMMITTED.rows(request.topics, answer))
 
 
 def _may_commit(broker: Broker, request: Any) -> Code:

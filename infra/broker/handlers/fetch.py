@@ -12,7 +12,6 @@ from infra.broker.codes import Code, Refused
 from infra.broker.log import Log
 from infra.broker.missing import lacks
 from infra.broker.node import LEADER_EPOCH, Broker
-from infra.broker.topic import Topic
 from infra.broker.wire import Call
 
 MAX_BYTES: Final = 55 << 20  # of one response, Kafka's fetch.max.bytes
@@ -71,12 +70,8 @@ async def fetch(broker: Broker, call: Call) -> Any:
 def _want(broker: Broker, call: Call, asked: Any, part: Any) -> Wanted:
     want = Wanted(part.partition, max(part.partition_max_bytes, 0))
     try:
-        topic: Topic = (
-            broker.catalogue.identified(asked.topic_id)
-            if call.version >= 13
-            else broker.catalogue.named(asked.topic)
-        )
-        log = topic.log(part.partition)
+        name = None if call.version >= 13 else asked.topic
+        log = broker.catalogue.addressed(name, asked.topic_id).log(part.partition)
         check_epoch(part.current_leader_epoch)
         want.offset, want.position = part.fetch_offset, log.locate(part.fetch_offset)
         want.log = log

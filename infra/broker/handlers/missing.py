@@ -17,6 +17,7 @@ from kafka.protocol.producer import (
 )
 
 from infra.broker.codes import Code, Refused
+from infra.broker.handlers.partitions import ByPartition
 from infra.broker.missing import lacks
 from infra.broker.node import Broker
 from infra.broker.wire import Call
@@ -24,8 +25,8 @@ from infra.broker.wire import Call
 CONSUMER_GROUP_HEARTBEAT: Final = 68
 ADDED = AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult
 ADDED_CELL: Final = ADDED.AddPartitionsToTxnPartitionResult
-OFFSETS = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
-OFFSETS_CELL: Final = OFFSETS.TxnOffsetCommitResponsePartition
+OFFSETS_ROW = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
+OFFSETS: Final = ByPartition(OFFSETS_ROW, OFFSETS_ROW.TxnOffsetCommitResponsePartition)
 
 
 def no_transactions() -> Refused:
@@ -64,19 +65,8 @@ async def end(_: Broker, __: Call) -> Any:
 async def commit_offsets(_: Broker, call: Call) -> Any:
     """Refused, partition by partition."""
     code = no_transactions().code
-    return TxnOffsetCommitResponse(
-        throttle_time_ms=0,
-        topics=[
-            OFFSETS(
-                name=asked.name,
-                partitions=[
-                    OFFSETS_CELL(partition_index=part.partition_index, error_code=code)
-                    for part in asked.partitions
-                ],
-            )
-            for asked in call.request.topics
-        ],
-    )
+    rows = OFFSETS.rows(call.request.topics, lambda *_: {"error_code": code})
+    return TxnOffsetCommitResponse(throttle_time_ms=0, topics=rows)
 
 
 def refused_heartbeat(correlation: int) -> bytes:

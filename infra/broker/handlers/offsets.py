@@ -10,43 +10,38 @@ from kafka.protocol.consumer import ListOffsetsResponse, OffsetForLeaderEpochRes
 
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.fetch import check_epoch
+from infra.broker.handlers.partitions import ByPartition
 from infra.broker.log import Log
 from infra.broker.node import LEADER_EPOCH, Broker
 from infra.broker.wire import Call
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4
 LIST_ROW = ListOffsetsResponse.ListOffsetsTopicResponse
-LIST_CELL: Final = LIST_ROW.ListOffsetsPartitionResponse
+LISTED: Final = ByPartition(
+    LIST_ROW,
+    LIST_ROW.ListOffsetsPartitionResponse,
+    {"offset": -1, "timestamp": -1, "leader_epoch": -1},
+)
 EPOCH_ROW = OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult
-EPOCH_CELL: Final = EPOCH_ROW.EpochEndOffset
+NO_EPOCH: Final = {"leader_epoch": -1, "end_offset": -1}
+EPOCHS: Final = ByPartition(EPOCH_ROW, EPOCH_ROW.EpochEndOffset, NO_EPOCH, "topic", "partition")
 DELETE_ROW = DeleteRecordsResponse.DeleteRecordsTopicResult
-DELETE_CELL: Final = DELETE_ROW.DeleteRecordsPartitionResult
+DELETED: Final = ByPartition(
+    DELETE_ROW, DELETE_ROW.DeleteRecordsPartitionResult, {"low_watermark": -1}
+)
 
 
 async def list_offsets(broker: Broker, call: Call) -> Any:
     """The first or next offset, or the first record at or after a time."""
-    rows = []
-    for asked in call.request.topics:
-        cells = []
-        for part in asked.partitions:
-            offset, time, error = -1, -1, Code.NONE
-            try:
-                log = broker.catalogue.named(asked.name).log(part.partition_index)
-                check_epoch(part.current_leader_epoch)
-                offset, time = _find(log, part.timestamp)
-            except Refused as refused:
-                error = refused.code
-            cells.append(
-                LIST_CELL(
-                    partition_index=part.partition_index,
-                    error_code=error,
-                    timestamp=time,
-                    offset=offset,
-                    leader_epoch=LEADER_EPOCH if offset >= 0 else -1,
-                )
-            )
-        rows.append(LIST_ROW(name=asked.name, partitions=cells))
-    return ListOffsetsResponse(throttle_time_ms=0, topics=rows)
+
+    def answer(topic: str, part: Any) -> dict[str, int]:
+        log = broker.catalogue.named(topic).log(part.partition_index)
+        check_epoch(part.current_leader_epoch)
+        offset, time = _find(log, part.timestamp)
+        epoch = LEADER_EPOCH if offset >= 0 else -1
+        return {"offset": offset, "timestamp": time, "leader_epoch": epoch}
+
+    return ListOffsetsResponse(throttle_time_ms=0, topics=LISTED.rows(call.request.topics, answer))
 
 
 def _find(log: Log, time: int) -> tuple[int, int]:
@@ -63,47 +58,25 @@ def _find(log: Log, time: int) -> tuple[int, int]:
 
 async def for_leader_epoch(broker: Broker, call: Call) -> Any:
     """Where the log of a leader epoch ends; the broker has only one epoch."""
-    rows = []
-    for asked in call.request.topics:
-        cells = []
-        for part in asked.partitions:
-            epoch, end, error = -1, -1, Code.NONE
-            try:
-                log = broker.catalogue.named(asked.topic).log(part.partition)
-                check_epoch(part.current_leader_epoch)
-                if part.leader_epoch == LEADER_EPOCH:
-                    epoch, end = LEADER_EPOCH, log.next
-            except Refused as refused:
-                error = refused.code
-            cells.append(
-                EPOCH_CELL(
-                    error_code=error,
-                    partition=part.partition,
-                    leader_epoch=epoch,
-                    end_offset=end,
-                )
-            )
-        rows.append(EPOCH_ROW(topic=asked.topic, partitions=cells))
+
+    def answer(topic: str, part: Any) -> dict[str, int]:
+        log = broker.catalogue.named(topic).log(part.partition)
+        check_epoch(part.current_leader_epoch)
+        if part.leader_epoch != LEADER_EPOCH:
+            return NO_EPOCH
+        return {"leader_epoch": LEADER_EPOCH, "end_offset": log.next}
+
+    rows = EPOCHS.rows(call.request.topics, answer)
     return OffsetForLeaderEpochResponse(throttle_time_ms=0, topics=rows)
 
 
 async def delete_records(broker: Broker, call: Call) -> Any:
     """Moves logs' first offset up; -1 means to the end."""
-    rows = []
-    for asked in call.request.topics:
-        cells = []
-        for part in asked.partitions:
-            low, error = -1, Code.NONE
-            try:
-                low = _cut(broker, asked.name, part)
-            except Refused as refused:
-                error = refused.code
-            cells.append(
-                DELETE_CELL(
-                    partition_index=part.partition_index, low_watermark=low, error_code=error
-                )
-            )
-        rows.append(DELETE_ROW(name=asked.name, partitions=cells))
+
+    def answer(topic: str, part: Any) -> dict[str, int]:
+        return {"low_watermark": _cut(broker, topic, part)}
+
+    rows = DELETED.rows(call.request.topics, answer)
     return DeleteRecordsResponse(throttle_time_ms=0, topics=rows)
 
 

@@ -9,7 +9,6 @@ from kafka.protocol.producer import InitProducerIdResponse, ProduceResponse
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.missing import no_transactions
 from infra.broker.node import Broker
-from infra.broker.topic import Topic
 from infra.broker.wire import Call, Malformed
 
 ROW = ProduceResponse.TopicProduceResponse
@@ -41,11 +40,8 @@ def _append(broker: Broker, call: Call, asked: Any, part: Any) -> Any:
         raise Refused(Code.INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1")
     if request.transactional_id is not None:
         raise no_transactions()
-    topic: Topic = (
-        broker.catalogue.identified(asked.topic_id)
-        if call.version >= 13
-        else broker.catalogue.named(asked.name)
-    )
+    name = None if call.version >= 13 else asked.name
+    topic = broker.catalogue.addressed(name, asked.topic_id)
     log = topic.log(part.index)
     receipt = log.append(part.records or b"", topic.rules, broker.now())
     return CELL(

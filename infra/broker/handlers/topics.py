@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import Any
 
 from kafka.protocol.admin import (
@@ -28,14 +27,10 @@ DEFAULT_CONFIG, TOPIC_CONFIG = 5, 1
 
 async def create(broker: Broker, call: Call) -> Any:
     """Makes topics, each with a new id; answers count and configs."""
-    times = Counter(asked.name for asked in call.request.topics)
     rows = []
-    for name in times:
-        asked = next(row for row in call.request.topics if row.name == name)
+    for name, named in _by_name(call).items():
         try:
-            if times[name] > 1:
-                raise Refused(Code.INVALID_REQUEST, "topic named twice in one request")
-            rows.append(_create(broker, asked, call.request.validate_only))
+            rows.append(_create(broker, _only(named), call.request.validate_only))
         except Refused as refused:
             rows.append(
                 CREATED(
@@ -49,6 +44,20 @@ async def create(broker: Broker, call: Call) -> Any:
                 )
             )
     return CreateTopicsResponse(throttle_time_ms=0, topics=rows)
+
+
+def _by_name(call: Call) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = {}
+    for asked in call.request.topics:
+        rows.setdefault(asked.name, []).append(asked)
+    return rows
+
+
+def _only(named: list[Any]) -> Any:
+    """Errors: `Refused` where there are several."""
+    if len(named) > 1:
+        raise Refused(Code.INVALID_REQUEST, "topic named twice in one request")
+    return named[0]
 
 
 def _create(broker: Broker, asked: Any, validate_only: bool) -> Any:
@@ -104,11 +113,7 @@ async def delete(broker: Broker, call: Call) -> Any:
     for name, topic_id in asked:
         error, reason, topic = Code.NONE, None, None
         try:
-            topic = (
-                broker.catalogue.identified(topic_id)
-                if name is None
-                else broker.catalogue.named(name)
-            )
+            topic = broker.catalogue.addressed(name, topic_id)
             _delete(broker, topic)
         except Refused as refused:
             error, reason = refused.code, refused.reason
@@ -133,15 +138,11 @@ def _delete(broker: Broker, topic: Topic) -> None:
 
 async def grow(broker: Broker, call: Call) -> Any:
     """Adds partitions; fewer or as many are refused."""
-    times = Counter(asked.name for asked in call.request.topics)
     rows = []
-    for name in times:
-        asked = next(row for row in call.request.topics if row.name == name)
+    for name, named in _by_name(call).items():
         error, reason = Code.NONE, None
         try:
-            if times[name] > 1:
-                raise Refused(Code.INVALID_REQUEST, "topic named twice in one request")
-            _grow(broker, asked, call.request.validate_only)
+            _grow(broker, _only(named), call.request.validate_only)
         except Refused as refused:
             error, reason = refused.code, refused.reason
         rows.append(GROWN(name=name, error_code=error, error_message=reason))
