@@ -1,10 +1,17 @@
-"""What a signal does to a process of ours, where Python's own way is too late."""
+"""How a process of ours ends where Python's own way is too late: at once, or with the one that started it."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def end_at_once() -> None:
@@ -24,3 +31,23 @@ def end_at_once() -> None:
         os._exit(0)
 
     threading.Thread(target=wait, name="end at once", daemon=True).start()
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
+    """For `preexec_fn`: the kernel signals the child when its parent is gone, by whatever cause.
+
+    None where there is no such thing (not Linux).
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    return partial(die_with, os.getpid(), number, ctypes.CDLL(None))
+
+
+def die_with(parent: int, number: int = signal.SIGKILL, libc: ctypes.CDLL | None = None) -> None:
+    """The kernel signals this process when its parent is gone; it ends at once where that has happened.
+    Nothing of it where there is no such thing."""
+    if not sys.platform.startswith("linux"):
+        return
+    (libc or ctypes.CDLL(None)).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -17,11 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from infra.kafka import client as kafka
 from infra.local import services
-from infra.local.launcher import die_with_parent
 from infra.local.plan import python_path
 from infra.local.supervisor import last_line
 from infra.local.system import System, running
 from infra.settings import Settings
+from infra.signals import die_with_parent
 from infra.store import client as store
 from schemas.topics import TOPICS
 from tests.support import cluster, order

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from flows.verify.report import Found, Report
 from flows.verify.stored import Stored
 from infra.log import LogReader
 from infra.settings import Settings
+from infra.signals import die_with
 from infra.store import client as store
 from infra.store.client import Client
 from infra.store.generation import live
@@ -110,20 +110,11 @@ def _all(tasks: Sequence[Task]) -> Iterator[Done]:
         return
     context = multiprocessing.get_context("spawn")
     # nobody else would end it where this process is killed
-    with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(1, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
         theirs = pool.map(go_through, tasks[1::2])
         # this process has nothing to import first, and hands nothing over
         yield from map(go_through, tasks[::2])
         yield from theirs
-
-
-def _end_with_parent() -> None:
-    def wait() -> None:
-        if parent := multiprocessing.parent_process():
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def _records(task: Task) -> int:

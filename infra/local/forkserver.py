@@ -29,8 +29,9 @@ from typing import Final
 import msgspec
 import setproctitle
 
-from infra.local.launcher import Launcher, Process, die_with, die_with_parent
+from infra.local.launcher import Launcher, Process
 from infra.local.supervisor import last_line
+from infra.signals import die_with, die_with_parent
 
 READY: Final = b"ready"
 ORDER_BYTES: Final = 1 << 20

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-_PR_SET_PDEATHSIG: Final = 1
+from infra.signals import die_with_parent
 
 
 class Process(Protocol):
@@ -45,20 +40,3 @@ class Launcher:
                 start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
                 preexec_fn=die_with_parent(),
             )
-
-
-def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
-    """For `preexec_fn`: the kernel signals the child when its parent is gone, by whatever cause.
-
-    None where there is no such thing (not Linux).
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    return partial(die_with, os.getpid(), number, ctypes.CDLL(None))
-
-
-def die_with(parent: int, number: int = signal.SIGKILL, libc: ctypes.CDLL | None = None) -> None:
-    """The kernel signals this process when its parent is gone; it ends at once where that has happened."""
-    (libc or ctypes.CDLL(None)).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -18,7 +18,6 @@ from types import FrameType
 
 from infra.local import home, services
 from infra.local.forkserver import ForkServer
-from infra.local.launcher import die_with_parent
 from infra.local.plan import (
     FRESHET,
     PRELOAD,
@@ -36,6 +35,7 @@ from infra.local.plan import (
 from infra.local.supervisor import Child, Program, Supervisor, last_line
 from infra.local.workers import Workers
 from infra.settings import VARIABLES, Settings, from_environment, to_environment
+from infra.signals import die_with_parent
 
 __all__ = ["Plan", "Program", "Supervisor", "System", "plan", "programs", "running", "up"]
 

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from infra.local.launcher import die_with_parent
 from infra.local.plan import ROOT
+from infra.signals import die_with_parent
 
 HOST: Final = "127.0.0.1"
 CHUNK: Final = 1 << 16

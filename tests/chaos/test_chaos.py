@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.launcher import die_with_parent
+from infra.signals import die_with_parent
 from tests.chaos.run import Options
 from tests.chaos.schedule import KINDS, SHARE, SHORT_SLOT_SECONDS, SLOT_SECONDS, schedule
 

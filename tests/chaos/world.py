@@ -17,11 +17,11 @@ import msgspec
 
 from infra.local import services
 from infra.local.forkserver import ForkServer
-from infra.local.launcher import die_with_parent
 from infra.local.plan import FRESHET, child_environment
 from infra.local.supervisor import Program, Supervisor
 from infra.local.system import System, running
 from infra.settings import Settings
+from infra.signals import die_with_parent
 from tests.chaos.proxy import HOST, Proxies
 
 SERVICES: Final = ("broker", "redis")

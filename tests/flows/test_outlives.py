@@ -16,8 +16,8 @@ import redis
 from flows.kit.commit import Fenced, Forgotten
 from flows.kit.run import keep_on
 from infra.local import services
-from infra.local.launcher import die_with_parent
 from infra.settings import Settings
+from infra.signals import die_with_parent
 from infra.store import client as store
 from schemas.flows import BY_NAME
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong

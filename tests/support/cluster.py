@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from infra.local import services
-from infra.local.launcher import die_with_parent
+from infra.signals import die_with_parent
 
 SLOTS = 16_384
 NODES = 3

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.launcher import die_with_parent
 from infra.local.plan import ROOT
 from infra.local.supervisor import last_line
+from infra.signals import die_with_parent
 from tests.support.waits import until
 
 # one call that takes hours and holds no lock of the interpreter's, as a sort on a busy machine seems to

@@ -18,9 +18,9 @@ import pytest
 
 from infra.kafka import client as kafka
 from infra.local import services
-from infra.local.launcher import die_with_parent
 from infra.local.workers import Workers
 from infra.settings import Settings, to_environment
+from infra.signals import die_with_parent
 from infra.store import client as store
 from models.features.registry import FEATURES, read_row
 from models.reference import recents

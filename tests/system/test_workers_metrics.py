@@ -20,8 +20,8 @@ from infra.apps.inspect.scrape import scrape
 from infra.cli.main import cli
 from infra.local import services
 from infra.local.home import TARGETS
-from infra.local.launcher import die_with_parent
 from infra.settings import Settings, to_environment
+from infra.signals import die_with_parent
 from tests.support.waits import until
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(120)]

@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from infra.apps.bench.load import NotMeasured
 from infra.kafka.changes import publish
-from infra.local.launcher import die_with_parent
 from infra.local.plan import FRESHET, child_environment
 from infra.local.system import System
+from infra.signals import die_with_parent
 from schemas.control import Experiment, Variant
 
 _SETTLES: Final = 3.0

@@ -13,10 +13,10 @@ from kafka import KafkaConsumer
 from flows.rebuild.fill import Stuck, stands
 from infra.kafka import client as kafka
 from infra.kafka.names import topic_partition
-from infra.local.launcher import die_with_parent
 from infra.local.plan import FRESHET, child_environment
 from infra.local.supervisor import last_line
 from infra.settings import Settings
+from infra.signals import die_with_parent
 from infra.store.client import Client
 from schemas import keys
 from schemas.flows import REBUILT

@@ -24,9 +24,9 @@ from infra.cli.main import cli
 from infra.kafka import client as kafka
 from infra.kafka.reader import Topics
 from infra.local import services
-from infra.local.launcher import die_with_parent
 from infra.local.plan import FRESHET, child_environment
 from infra.settings import Settings, to_environment
+from infra.signals import die_with_parent
 from infra.store import client as store
 from models.features.registry import pack_rows, read_rows
 from models.outcomes import open_slates
