@@ -7,7 +7,6 @@ is removed on start.  Folders are named by topic id, so no topic name ever becom
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import uuid
@@ -17,11 +16,11 @@ from typing import Any, Final
 from infra.broker.checkpoint import Checkpoint
 from infra.broker.codes import CannotStart, Code, Refused
 from infra.broker.log import Log
+from infra.broker.logger import LOG
 from infra.broker.segment import stored
 from infra.broker.topic import Topic, check_name
 from infra.files import sync_directory, write_atomically
 
-LOG: Final = logging.getLogger("infra.broker")
 VERSION: Final = 1
 PRODUCER_BLOCK: Final = 1000  # producer ids reserved at once, as in Kafka
 MAX_PARTITIONS: Final = 10_000  # one topic

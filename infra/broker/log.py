@@ -9,24 +9,22 @@ leaves nothing behind: the next start finishes it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from infra.broker import batch
 from infra.broker.batch import PREFIX, Header
 from infra.broker.codes import CannotStart, Code, Refused
 from infra.broker.configs import Rules
+from infra.broker.logger import LOG
 from infra.broker.producers import Producers
 from infra.broker.segment import Segment, path_of
 from infra.broker.stamps import check_time, stamped
 from infra.files import sync_directory, write_atomically
-
-LOG: Final = logging.getLogger("infra.broker")
 
 
 class Receipt(NamedTuple):

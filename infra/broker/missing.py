@@ -5,13 +5,12 @@ Transactions, KIP-848 groups, fetch sessions, newer leader epochs, replication, 
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Final
 
 from infra.broker.codes import Code, Refused
+from infra.broker.logger import LOG
 
-LOG: Final = logging.getLogger("infra.broker")
 QUIET_SECONDS: Final = 60.0  # between two lines on the same thing: clients try again and again
 _told: dict[str, float] = {}
 

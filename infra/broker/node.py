@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from pathlib import Path
 from typing import Final
@@ -13,8 +12,8 @@ from infra.broker.codes import CannotStart
 from infra.broker.commits import Commits
 from infra.broker.folder import Folder, cannot_write
 from infra.broker.groups import Groups
+from infra.broker.logger import LOG
 
-LOG: Final = logging.getLogger("infra.broker")
 NODE_ID: Final = 1
 LEADER_EPOCH: Final = 0
 FLUSH_SECONDS: Final = 60.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ from crc32c import crc32c
 
 from infra.broker.batch import CRC_FROM, HEADER, Header, header_at
 from infra.broker.codes import CannotStart
+from infra.broker.logger import LOG
 
-LOG: Final = logging.getLogger("infra.broker")
 WINDOW: Final = 4096
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -18,11 +17,11 @@ from kafka.protocol.metadata import ApiVersionsRequest
 from infra.broker.apis import APIS, versions
 from infra.broker.codes import CannotStart, Code
 from infra.broker.handlers.missing import CONSUMER_GROUP_HEARTBEAT, refused_heartbeat
+from infra.broker.logger import LOG
 from infra.broker.node import Broker
 from infra.broker.wire import Call, Malformed, decode, encode, frame_size, head_of
 from infra.heartbeat import keep_beating
 
-LOG: Final = logging.getLogger("infra.broker")
 BUFFER: Final = 1 << 20  # bytes a connection may have waiting before its socket is left alone
 ANY_HOST: Final = ("0.0.0.0", "::", "")
 
