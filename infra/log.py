@@ -5,9 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 Headers = Sequence[tuple[str, bytes]]
+"""Of one record. A foreign record may have the same name twice, and None for a value."""
+
+
+class EncodedHeaders(Sequence[Headers]):
+    """Those of many records, as they were read; each is decoded where it is asked for, and few are."""
+
+    __slots__ = ("_decode", "_encoded")
+
+    def __init__(self, encoded: Any, decode: Callable[[Any], Headers]) -> None:
+        """`encoded[n]` of record n, a slice of it of several; `decode` of one."""
+        self._encoded, self._decode = encoded, decode
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    @overload
+    def __getitem__(self, at: int) -> Headers: ...
+    @overload
+    def __getitem__(self, at: slice) -> EncodedHeaders: ...
+    def __getitem__(self, at: int | slice) -> Headers | EncodedHeaders:
+        found = self._encoded[at]
+        if isinstance(at, slice):
+            return EncodedHeaders(found, self._decode)
+        return self._decode(found)
 
 
 @dataclass
@@ -24,7 +48,7 @@ class Batch:
     values: list[bytes | None]
     read_at: float = field(default_factory=time.monotonic)
     keys: list[bytes | None] = field(default_factory=list)
-    headers: list[Headers] = field(default_factory=list)
+    headers: Sequence[Headers] = ()
     """Of each record; empty where none has any."""
 
 

@@ -12,7 +12,9 @@ from typing import Final, Literal
 import msgspec
 
 from schemas.alphabet import Millis
+from schemas.headers import Schema
 
+SCHEMA: Final = Schema("change", 1)
 Subject = Literal["placement", "experiment", "release", "policy"]
 
 BUILT_IN: Final = ("home", "popular", "replay")

@@ -12,7 +12,9 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis
+from schemas.headers import Schema
 
+SCHEMA: Final = Schema("dead-letter", 1)
 REDRIVEN: Final = "freshet-redriven"
 """Header of a record that was sent once more: the identity of its letter."""
 TRIES: Final = "freshet-tries"

@@ -12,7 +12,9 @@ import msgspec
 
 from schemas.actions import ACTIONS
 from schemas.alphabet import Id, Millis, Pseudonym
+from schemas.headers import Schema
 
+SCHEMA: Final = Schema("event", 1)
 Scalar = str | int | float | bool | None
 ActionName: Any = Literal[tuple(action.name for action in ACTIONS)]
 Person = Annotated[Pseudonym, msgspec.Meta(min_length=32, max_length=32)]

@@ -8,6 +8,9 @@ import msgspec
 
 from schemas.alphabet import Id, Millis
 from schemas.event import Scalar
+from schemas.headers import Schema
+
+SCHEMA: Final = Schema("item", 1)
 
 
 class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

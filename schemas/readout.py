@@ -7,6 +7,9 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis
+from schemas.headers import Schema
+
+SCHEMA: Final = Schema("readout", 1)
 
 
 class MetricOut(msgspec.Struct, kw_only=True):

@@ -1,8 +1,10 @@
-"""One record for the log: its key, its partition, its bytes."""
+"""One record for the log: its key, its partition, its bytes, its headers."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from schemas.headers import Headers
 
 
 class Record(NamedTuple):
@@ -11,3 +13,4 @@ class Record(NamedTuple):
     key: bytes
     partition: int
     value: bytes
+    headers: Headers = ()

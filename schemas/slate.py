@@ -8,6 +8,9 @@ import msgspec
 
 from schemas.alphabet import Millis, Pseudonym
 from schemas.event import Assigned
+from schemas.headers import Schema
+
+SCHEMA: Final = Schema("slate", 1)
 
 
 class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):

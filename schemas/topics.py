@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from schemas import control, dead_letter, event, item, readout, slate
+from schemas.headers import Headers, Schema
 
 DAY_MS: Final = 86_400_000
 
@@ -15,11 +16,17 @@ class Topic(NamedTuple):
     name: str
     key: str
     records: tuple[Any, ...]
+    schema: Schema
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     retention_ms: int
     partitions: int | None = None
     compacted: bool = False
+
+    @property
+    def headers(self) -> Headers:
+        """Of a record that no request caused."""
+        return self.schema.headers
 
     @property
     def config(self) -> dict[str, str]:
@@ -36,20 +43,33 @@ EVENTS: Final = Topic(
     "events",
     "person",
     event.EVERY_KIND,
+    event.SCHEMA,
     ("edge", "serving", "people"),
     ("people",),
     30 * DAY_MS,
 )
 # not compacted: compaction would keep the losing record of a compare-and-set, and a patch is partial
-ITEMS: Final = Topic("items", "item_id", item.EVERY_KIND, ("edge",), ("catalogue",), -1)
-CONTROL: Final = Topic(
-    "control", "subject:id", (control.Change,), ("edge", "cli"), ("control",), -1, partitions=1
+ITEMS: Final = Topic(
+    "items", "item_id", item.EVERY_KIND, item.SCHEMA, ("edge",), ("catalogue",), -1
 )
-SLATES: Final = Topic("slates", "slate_id", (slate.Slate,), ("serving",), ("inspect",), 30 * DAY_MS)
+CONTROL: Final = Topic(
+    "control",
+    "subject:id",
+    (control.Change,),
+    control.SCHEMA,
+    ("edge", "cli"),
+    ("control",),
+    -1,
+    partitions=1,
+)
+SLATES: Final = Topic(
+    "slates", "slate_id", (slate.Slate,), slate.SCHEMA, ("serving",), ("inspect",), 30 * DAY_MS
+)
 EXPERIMENTS: Final = Topic(
     "experiments",
     "experiment_id",
     (readout.Readout,),
+    readout.SCHEMA,
     ("rollup",),
     ("tail",),
     90 * DAY_MS,
@@ -59,6 +79,7 @@ DEAD_LETTERS: Final = Topic(
     "dead-letters",
     "topic:partition:offset",
     (dead_letter.DeadLetter,),
+    dead_letter.SCHEMA,
     ("people", "catalogue", "control"),
     ("tail",),
     90 * DAY_MS,

@@ -19,7 +19,8 @@ from kafka.record.util import decode_varint
 from numpy.typing import NDArray
 
 from infra.kafka import client as kafka
-from infra.log import Batch, Headers
+from infra.kafka.record_headers import past_headers, unpacked
+from infra.log import Batch, EncodedHeaders, Headers
 from infra.settings import Settings
 
 PIECE: Final = 1 << 20
@@ -28,6 +29,8 @@ PIECES: Final = 16
 """That one poll answers at most."""
 FEW: Final = 40
 """Records: below it reading them one by one is quicker than all at once."""
+MOST_AT_ONCE: Final = 8
+"""Headers of a record that are found by columns, those of all records together."""
 _Ints = NDArray[np.int64]
 
 
@@ -39,8 +42,8 @@ class Records(NamedTuple):
     """Record timestamps, ms."""
     keys: list[bytes | None]
     values: list[bytes | None]
-    headers: list[Headers]
-    """Of each record; [] where none has any."""
+    headers: Sequence[Headers]
+    """Of each record; empty where none has any."""
 
     def since(self, offset: int) -> Records:
         """Those at `offset` and after it: a fetch from within a batch brings the whole batch."""
@@ -137,10 +140,15 @@ def read(batches: Sequence[Any]) -> Records:
         return Records([], [], [], [], [])
     try:
         if sum(it.records_count for it in batches) < FEW:
-            return _one_by_one(batches)
+            starts = [it._pos for it in batches]
+            try:
+                return _one_by_one(batches)
+            except CorruptRecordError:  # or no UTF-8 is a header's name, which the columns take
+                for it, at in zip(batches, starts, strict=True):
+                    it._pos = at
         data = b"".join([*(memoryview(it._buffer)[it._pos :] for it in batches), b"\0"])
         return _columns(data, batches)
-    except (AttributeError, IndexError, ValueError):  # the first: a header without a name
+    except (IndexError, ValueError):
         where = batches[0].base_offset
         raise CorruptRecordError(f"from {where} on a record is not what its length says") from None
 
@@ -230,14 +238,29 @@ class _Fields:
             found[n] = None
         return found
 
+    def skip(self, least: int) -> None:
+        """A length, and as many bytes. Errors: ValueError for a length below `least`."""
+        sizes = self.varints()
+        if len(sizes) and sizes.min() < least:
+            raise ValueError
+        self.at = self.at + np.maximum(sizes, 0)
 
-def _headers(data: bytes, at: _Ints, told: _Ints) -> list[Headers]:
-    """Of each record, where `told` says how many it has; moves `at` behind them. [] where none has any."""
-    some = np.flatnonzero(told).tolist()
-    found: list[Headers] = [()] * len(told) if some else []
-    for n in some:
-        fields = _Fields(data, at[n : n + 1])
-        pairs: Any = [(fields.slices()[0], fields.slices()[0]) for _ in range(told[n])]
-        found[n] = [(name.decode(), value) for name, value in pairs]
-        at[n] = fields.at[0]
-    return found
+
+def _headers(data: bytes, at: _Ints, counts: _Ints) -> Sequence[Headers]:
+    """Of each record, where `counts` says how many it has; moves `at` behind them. Empty where none has
+    any. Errors: IndexError, ValueError."""
+    if not counts.any():
+        return []
+    begins = at.tolist()
+    if counts.min() < 0:
+        raise ValueError
+    for n in range(min(MOST_AT_ONCE, int(counts.max()))):
+        some = np.flatnonzero(counts > n)
+        fields = _Fields(data, at[some])
+        fields.skip(least=0)
+        fields.skip(least=-1)
+        at[some] = fields.at
+    for n in np.flatnonzero(counts > MOST_AT_ONCE).tolist():
+        at[n] = past_headers(data, int(at[n]), int(counts[n]) - MOST_AT_ONCE)
+    blocks = [data[a:b] for a, b in zip(begins, at.tolist(), strict=True)]
+    return EncodedHeaders(blocks, unpacked)

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from infra.backoff import Pauses
+from schemas.headers import Headers
 from schemas.identity import partition_of
 from schemas.record import Record
 from schemas.topics import EVENTS, SLATES
@@ -50,8 +51,12 @@ class Delivery:
         """Returns once the broker has all of them, one append for each topic: who waits for that before
         the next batch keeps the order. Some may be there twice."""
         left = {
-            SLATES.name: [self._record(it.slate_key, it.slate) for it in frames],
-            EVENTS.name: [self._record(it.served_key, it.served) for it in frames if it.served_key],
+            SLATES.name: [self._record(it.slate_key, it.slate, it.slate_headers) for it in frames],
+            EVENTS.name: [
+                self._record(it.served_key, it.served, it.served_headers)
+                for it in frames
+                if it.served_key
+            ],
         }
         pauses = Pauses(_FIRST_PAUSE, _LAST_PAUSE)
         while left:
@@ -78,8 +83,8 @@ class Delivery:
             return False
         return True
 
-    def _record(self, key: bytes, value: bytes) -> Record:
-        return Record(key, partition_of(key, self._partitions), value)
+    def _record(self, key: bytes, value: bytes, headers: Headers) -> Record:
+        return Record(key, partition_of(key, self._partitions), value, headers)
 
 
 def batches(frames: Iterable[tuple[Frame, int]]) -> Iterator[tuple[list[Frame], int]]:

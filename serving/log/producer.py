@@ -190,14 +190,14 @@ class Log:
         self, producer: KafkaProducer, topic: str, records: Sequence[Record], waiter: Waiter
     ) -> None:
         name = broker_name(self._settings, topic)
-        for index, (key, partition, value) in enumerate(records):
+        for index, (key, partition, value, headers) in enumerate(records):
             if index and not index % AT_ONCE:
                 await asyncio.sleep(0)
                 if producer is not self._producer:
                     self._not_taken(producer, waiter, len(records) - index, NotDurable())
                     return
             try:
-                future = producer.send(name, value, key, partition=partition)
+                future = producer.send(name, value, key, list(headers), partition)
             except Exception as error:  # KafkaError, or an assertion where it is closed
                 self._not_taken(producer, waiter, len(records) - index, error)
                 return

@@ -19,7 +19,9 @@ import msgspec
 
 from infra.settings import Settings
 from schemas.event import Served
+from schemas.headers import traced
 from schemas.slate import Slate
+from schemas.topics import EVENTS, SLATES
 from serving.log.connect import DELIVERY_MS
 from serving.log.delivery import AT_MOST, Delivery, batches
 from serving.log.orphan_slates import Orphans
@@ -70,11 +72,16 @@ class Slates:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, slate: Slate, served: Served | None = None) -> None:
+    def add(self, slate: Slate, served: Served | None = None, traceparent: bytes = b"") -> None:
         """Takes what one answer leaves; when this returns it survives the process."""
-        frame = Frame(slate.slate_id.encode(), _ENCODE(slate))
+        headers = traced(SLATES.headers, traceparent)
+        frame = Frame(slate.slate_id.encode(), _ENCODE(slate), slate_headers=headers)
         if served is not None:
-            frame = Frame(*frame[:2], served.person.encode(), _ENCODE(served))
+            frame = frame._replace(
+                served_key=served.person.encode(),
+                served=_ENCODE(served),
+                served_headers=traced(EVENTS.headers, traceparent),
+            )
         data = segments.encode(frame)
         size, end = len(data), self._spool.append(data)
         if self._behind is None and self._bytes + size <= self._most_memory:

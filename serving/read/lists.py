@@ -46,7 +46,7 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
         decision = decision._replace(items=like, exhausted=ended)
     if context.control.current and world.space is None:
         decision = without_model(decision)
-    return _reply(context, question, decision, world, watch)
+    return _reply(context, query, question, decision, world, watch)
 
 
 def popular(context: Serving, query: Query) -> Reply:
@@ -54,7 +54,7 @@ def popular(context: Serving, query: Query) -> Reply:
     world = world_of(context, POPULAR, "")
     question = _question(context, query, "popular", window=query.window)
     decision = decide(NOBODY, world, question.ask, "reason", watch)._replace(fallback=None)
-    return _reply(context, question, decision, world, watch)
+    return _reply(context, query, question, decision, world, watch)
 
 
 def _question(
@@ -82,11 +82,16 @@ def _question(
 
 
 def _reply(
-    context: Serving, question: Question, decision: Decision, world: World, watch: Watch
+    context: Serving,
+    query: Query,
+    question: Question,
+    decision: Decision,
+    world: World,
+    watch: Watch,
 ) -> Reply:
     """The answer, which is the same for everybody, and its slate, left for the log."""
     answer = answered(question, decision, world, Freshness(), watch)
     slate = record.slate(decision, answer, question.ask, question.at)
     reply = Reply(answer, decision, watch, slate)
-    log(context, reply)
+    log(context, reply, query)
     return reply

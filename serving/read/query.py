@@ -45,6 +45,8 @@ class Query(msgspec.Struct, kw_only=True):
     now: Millis | None = None
     window: str = "24h"
     filter: str | None = None
+    traceparent: bytes = b""
+    """Of the request, for what the answer leaves in the log."""
 
 
 def _text(text: str, field: str) -> str:

@@ -33,7 +33,7 @@ async def recommend(context: Serving, query: Query) -> Reply:
     question = ask(resolved, context.clock())
     decision = decide(resolved.known.person, resolved.world, question.ask, query.explain, watch)
     reply = answer(context, resolved, question, lesser(decision, resolved), watch)
-    log(context, reply)
+    log(context, reply, query)
     return reply
 
 
@@ -53,8 +53,9 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
             shown += tuple([item.item_id for item in decision.items])
         await asyncio.sleep(0)  # a long page lets others in between
         watch = Watch()
-    for reply in replies:  # not before: a page that is given up half-way was not served
-        log(context, reply)
+    # not before: a page that is given up half-way was not served
+    for reply, query in zip(replies, rows.rows, strict=True):
+        log(context, reply, query)
     return replies
 
 

@@ -14,6 +14,7 @@ from serving.decide.case import Ask, World
 from serving.decide.results import Decision
 from serving.read import cursor
 from serving.read.answer import Answer, Freshness, ServedBy, items_out
+from serving.read.query import Query
 from serving.read.ulid import ulid
 from serving.read.watch import Watch
 
@@ -93,6 +94,6 @@ def answered(
     return answer
 
 
-def log(context: Serving, reply: Reply) -> None:
+def log(context: Serving, reply: Reply, query: Query) -> None:
     """Leaves the slate for the log; when this returns it survives the process."""
-    context.slates.add(reply.slate, reply.served)
+    context.slates.add(reply.slate, reply.served, query.traceparent)

@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.alphabet import Position
+from schemas.headers import traced
 from schemas.record import Record
-from schemas.topics import CONTROL
+from schemas.topics import CONTROL, Topic
 from serving.context import Serving, state
 from serving.http.body import check_query, idempotency_key, path_id, read_body
 from serving.http.errors import Problem, json_response
 from serving.http.forms import Rejection
+from serving.http.trace import traceparent
 from serving.log.errors import NotDurable, Refused
 
 Durable = Literal["broker", "spool"]
@@ -55,23 +57,27 @@ class Receipt(NamedTuple):
     offsets: Mapping[int, int]
 
 
-async def append(serving: Serving, topic: str, records: Sequence[Record]) -> Receipt:
+async def append(request: Request, topic: Topic, records: Sequence[Record]) -> Receipt:
     """To the broker, or to the spool while it is away. Errors: `Problem` 413, 503."""
+    serving = state(request)
     # a change of `control` is compared with what holds as it comes: it is refused, never spooled
-    log = serving.log if topic == CONTROL.name else serving.writes
+    log = serving.log if topic is CONTROL else serving.writes
+    headers = traced(topic.headers, traceparent(request))
     try:
-        offsets = await log.append(topic, records)
+        offsets = await log.append(
+            topic.name, [Record(it.key, it.partition, it.value, headers) for it in records]
+        )
     except NotDurable as error:
         raise not_durable(serving, error) from None
     return Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
 
 
-async def written(serving: Serving, topic: str, *records: Record) -> Response:
+async def written(request: Request, topic: Topic, *records: Record) -> Response:
     """Appends each record once the one before it is durable; the answer's `position` is the first one's.
 
     Errors: `Problem` 413, 503.
     """
-    receipts = [await append(serving, topic, [record]) for record in records]
+    receipts = [await append(request, topic, [record]) for record in records]
     first = listed(receipts[0].offsets)
     offsets = {p: offset for receipt in receipts for p, offset in receipt.offsets.items()}
     spooled = any(receipt.durable == "spool" for receipt in receipts)
@@ -84,8 +90,8 @@ async def written(serving: Serving, topic: str, *records: Record) -> Response:
 
 
 async def accepted(
-    serving: Serving,
-    topic: str,
+    request: Request,
+    topic: Topic,
     records: Sequence[Record],
     rejected: list[Rejection],
     name: str | None,
@@ -96,7 +102,7 @@ async def accepted(
     """
     if not records:
         raise all_rejected(rejected, name)
-    receipt = await append(serving, topic, records)
+    receipt = await append(request, topic, records)
     return Accepted(
         accepted=len(records),
         rejected=rejected,

@@ -61,7 +61,7 @@ async def post_events(request: Request) -> Response:
     done = events.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
     count_rejected(serving, done.rejected)
     name = None if done.single else "events"
-    answer = await accepted(serving, EVENTS.name, done.records, done.rejected, name)
+    answer = await accepted(request, EVENTS, done.records, done.rejected, name)
     if any(done.made):
         answer.event_ids = done.made
     metrics = serving.metrics

@@ -194,7 +194,7 @@ async def put_experiment(request: Request) -> Response:
     identifier, content, serving = await given(request, "experiment_id")
     stands = serving.control.standing
     record = control.experiment(content, identifier, stands, serving.clock())
-    return await written(serving, CONTROL.name, record)
+    return await written(request, CONTROL, record)
 
 
 @router.get(

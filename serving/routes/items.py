@@ -51,9 +51,7 @@ async def post_items(request: Request) -> Response:
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )
     name = None if done.single else "items"
-    return json_response(
-        await accepted(serving, ITEMS.name, done.records, done.rejected, name), 202
-    )
+    return json_response(await accepted(request, ITEMS, done.records, done.rejected, name), 202)
 
 
 @router.put(
@@ -67,7 +65,7 @@ async def post_items(request: Request) -> Response:
 async def put_item(request: Request) -> Response:
     item_id, content, serving = await given(request, "item_id")
     record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
-    return await written(serving, ITEMS.name, record)
+    return await written(request, ITEMS, record)
 
 
 @router.patch(
@@ -81,7 +79,7 @@ async def put_item(request: Request) -> Response:
 async def patch_item(request: Request) -> Response:
     item_id, content, serving = await given(request, "item_id")
     record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
-    return await written(serving, ITEMS.name, record)
+    return await written(request, ITEMS, record)
 
 
 @router.delete(
@@ -95,7 +93,7 @@ async def delete_item(request: Request) -> Response:
     check_query(request)
     item_id, serving = path_id(request, "item_id"), state(request)
     record = ingest_items.delete(item_id, serving.clock(), serving.settings.partitions)
-    return await written(serving, ITEMS.name, record)
+    return await written(request, ITEMS, record)
 
 
 @router.get(

@@ -31,7 +31,7 @@ async def put_preferences(request: Request) -> Response:
     record = people.preferences(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
-    return await written(serving, EVENTS.name, record)
+    return await written(request, EVENTS, record)
 
 
 @router.post(
@@ -52,4 +52,4 @@ async def post_link(request: Request) -> Response:
     link, mark = people.link(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
-    return await written(serving, EVENTS.name, link, mark)
+    return await written(request, EVENTS, link, mark)

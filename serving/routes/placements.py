@@ -62,7 +62,7 @@ class PlacementsOut(msgspec.Struct):
 async def put_placement(request: Request) -> Response:
     identifier, content, serving = await given(request, "placement")
     record = ingest_control.placement(content, identifier, serving.clock())
-    return await written(serving, CONTROL.name, record)
+    return await written(request, CONTROL, record)
 
 
 @router.get(

@@ -13,6 +13,7 @@ from serving.http.body import path_id, read_body
 from serving.http.errors import ENCODE
 from serving.http.guard import demand, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
+from serving.http.trace import traceparent
 from serving.read import lists, query, recommend, rows
 from serving.read.answer import Answer, AssignedOut, PageOut
 from serving.read.reply import Reply
@@ -79,8 +80,10 @@ async def recommendations(request: Request) -> Response:
 async def recommend_rows(request: Request) -> Response:
     query.nothing(request.scope["query_string"])
     asked = rows.posted(await read_body(request))
+    trace = traceparent(request)
     for row in asked.rows:
         _demand(request, row)
+        row.traceparent = trace
     serving = state(request)
     if asked.single:
         return _respond(
@@ -120,6 +123,7 @@ def _asked(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Ser
     """What the query string asks for, if the caller may ask for it."""
     asked = parse(request.scope["query_string"])
     _demand(request, asked)
+    asked.traceparent = traceparent(request)
     return state(request), asked
 
 

@@ -1,8 +1,11 @@
 """What the spool of the write side holds: records for the log, each with its topic and its partition.
 
 A body, little-endian: time of spooling u8 (ms), partition u2, then the lengths of topic u1, key u2 and
-value u4, and the three of them. One record is one frame, so a drain takes as many at once as it likes;
-the frames of one request are written by one write and synced together.
+value u4, and the three of them; the rest is its headers, as `schemas.headers.packed` has them. Frames of
+before 2026-12 have none, and a Freshet of before then reads no frame that has some.
+
+One record is one frame, so a drain takes as many at once as it likes; the frames of one request are written
+by one write and synced together.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from schemas.alphabet import Millis
+from schemas.headers import packed, unpacked
 from schemas.record import Record
 from serving.spool.segments import HEAD_BYTES, seal, unseal
 
@@ -32,8 +36,9 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        key, _, value = self.record
-        return HEAD_BYTES + _FIXED.size + len(self.topic.encode()) + len(key) + len(value)
+        key, _, value, headers = self.record
+        parts = (self.topic.encode(), key, value, packed(headers))
+        return HEAD_BYTES + _FIXED.size + sum(map(len, parts))
 
 
 class Batch(NamedTuple):
@@ -52,6 +57,7 @@ def encode(topic: str, records: Sequence[Record], at: Millis) -> bytes:
             + name
             + record.key
             + record.value
+            + packed(record.headers)
         )
         for record in records
     )
@@ -70,10 +76,15 @@ def decode(data: bytes, at: int = 0) -> Iterator[tuple[Entry, int]]:
             return
         since, partition, topic, key, value = _FIXED.unpack_from(body)
         first = _FIXED.size + topic
-        if first + key + value != len(body):
+        second, end_of_value = first + key, first + key + value
+        if end_of_value > len(body):
+            return
+        try:
+            headers = unpacked(body[end_of_value:])
+        except ValueError:
             return
         name = body[_FIXED.size : first].decode()
-        record = Record(body[first : first + key], partition, body[first + key :])
+        record = Record(body[first:second], partition, body[second:end_of_value], headers)
         yield Entry(name, record, since), end
 
 

@@ -7,7 +7,9 @@ A directory's name begins with the time of its making, so names sort as the spoo
 
 A frame, little-endian: length u4 and CRC-32 (zlib's) u4 of the rest, its body. Whose spool it is says
 what a body holds. A slate's (`Frame`): key length u2 and value length u4 of the record for `slates` and
-of that for `events` (0 and 0 where there is none), and the four of them. For a write's see
+of that for `events` (0 and 0 where there is none), and the four of them; then, unless neither has any, the
+length u2 of the first one's headers and the headers of both (`schemas.headers.packed`). Frames of before
+2026-12 have no headers; a Freshet of before then reads none that has. For a write's see
 `serving.spool.frames`.
 """
 
@@ -26,11 +28,13 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from infra.files import sync_directory
+from schemas.headers import Headers, packed, unpacked
 
 _HEAD: Final = struct.Struct("<II")
 HEAD_BYTES: Final = _HEAD.size
 """Of a frame, beside its body."""
 _LENGTHS: Final = struct.Struct("<HIHI")
+_HEADERS: Final = struct.Struct("<H")
 _MARK: Final = struct.Struct("<QQ")
 _LOCK: Final = "lock"
 
@@ -42,11 +46,13 @@ class Frame(NamedTuple):
     slate: bytes
     served_key: bytes = b""
     served: bytes = b""
+    slate_headers: Headers = ()
+    served_headers: Headers = ()
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return _HEAD.size + _LENGTHS.size + sum(map(len, self))
+        return len(encode(self))
 
 
 class Place(NamedTuple):
@@ -83,9 +89,13 @@ def unseal(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
 
 def encode(frame: Frame) -> bytes:
-    slate_key, slate, served_key, served = frame
+    slate_key, slate, served_key, served, slate_headers, served_headers = frame
     lengths = _LENGTHS.pack(len(slate_key), len(slate), len(served_key), len(served))
-    return seal(b"".join((lengths, slate_key, slate, served_key, served)))
+    parts = [lengths, slate_key, slate, served_key, served]
+    if slate_headers or served_headers:
+        first = packed(slate_headers)
+        parts += [_HEADERS.pack(len(first)), first, packed(served_headers)]
+    return seal(b"".join(parts))
 
 
 def decode(data: bytes, at: int = 0) -> Iterator[tuple[Frame, int]]:
@@ -101,9 +111,26 @@ def decode(data: bytes, at: int = 0) -> Iterator[tuple[Frame, int]]:
         cuts = [_LENGTHS.size]
         for size in _LENGTHS.unpack_from(body):
             cuts.append(cuts[-1] + size)
-        if cuts[-1] != len(body):
+        if cuts[-1] > len(body):
             return
-        yield Frame(*(body[a:b] for a, b in pairwise(cuts))), end
+        try:
+            headers = _headers(body[cuts[-1] :])
+        except ValueError:
+            return
+        slate_key, slate, served_key, served = (body[a:b] for a, b in pairwise(cuts))
+        yield Frame(slate_key, slate, served_key, served, *headers), end
+
+
+def _headers(tail: bytes) -> tuple[Headers, Headers]:
+    """Those of the two records, from behind them. Errors: ValueError."""
+    if not tail:
+        return (), ()
+    if len(tail) < _HEADERS.size:
+        raise ValueError("headers end within a length")
+    cut = _HEADERS.size + _HEADERS.unpack_from(tail)[0]
+    if cut > len(tail):
+        raise ValueError("headers end within one")
+    return unpacked(tail[_HEADERS.size : cut]), unpacked(tail[cut:])
 
 
 class Directory:

@@ -14,6 +14,7 @@ from infra.settings import Settings
 from schemas.alphabet import Pseudonym
 from schemas.event import Served
 from schemas.slate import Slate
+from schemas.topics import EVENTS, SLATES
 from serving.log.producer import Log
 from serving.log.slates import Slates
 from serving.metrics import Metrics
@@ -43,7 +44,12 @@ def served_of(n: int) -> Served:
 def frame_of(n: int) -> Frame:
     slate_id, person = f"{n:026d}".encode(), PEOPLE[n % 7].encode()
     return Frame(
-        slate_id, msgspec.json.encode(slate_of(n)), person, msgspec.json.encode(served_of(n))
+        slate_id,
+        msgspec.json.encode(slate_of(n)),
+        person,
+        msgspec.json.encode(served_of(n)),
+        SLATES.headers,
+        EVENTS.headers,
     )
 
 

@@ -1,0 +1,52 @@
+"""A record's headers as a batch of Kafka's holds them: for each, `v` a varint, v length of the name, name,
+v length of the value (-1: None), value."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+from kafka.record.util import decode_varint
+
+from infra.log import Headers
+
+LONGEST_KEPT: Final = 64
+"""Bytes of a block that is decoded once: a schema alone fits, a trace, which few records share, does not."""
+
+
+def past_headers(data: bytes, at: int, count: int) -> int:
+    """Where the `count` headers end that begin at `at`. Errors: IndexError, ValueError."""
+    for _ in range(count):
+        size, at = decode_varint(data, at)
+        if size < 0:
+            raise ValueError("a header without a name")
+        size, at = decode_varint(data, at + size)
+        at += max(size, 0)
+    return at
+
+
+# those without a trace are the same bytes in every record of a schema
+@lru_cache(maxsize=256)
+def _kept(block: bytes) -> Headers:
+    return _read(block)
+
+
+def unpacked(block: bytes) -> Headers:
+    """All that are in `block`, which `past_headers` found. What is no UTF-8 in a name becomes U+FFFD.
+
+    >>> unpacked(b"\x04ab\x02v")
+    (('ab', b'v'),)
+    """
+    return _kept(block) if len(block) <= LONGEST_KEPT else _read(block)
+
+
+def _read(block: bytes) -> Headers:
+    found: list[Any] = []
+    at = 0
+    while at < len(block):
+        size, at = decode_varint(block, at)
+        name, at = block[at : at + size].decode(errors="replace"), at + size
+        size, at = decode_varint(block, at)
+        value, at = (block[at : at + size], at + size) if size >= 0 else (None, at)
+        found.append((name, value))
+    return tuple(found)

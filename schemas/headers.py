@@ -1,0 +1,95 @@
+"""Headers of a record: what schema its value has, and the trace of the request that caused it.
+
+Every record that Freshet writes has ``freshet-schema: event/1``, name and version; one without it is from
+before there were headers, and of version 1. ``traceparent`` (W3C Trace Context) stands beside it as it was
+received, where the HTTP request had a valid one. A fold reads neither: both are for people and their tools.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+Headers = tuple[tuple[str, bytes], ...]
+"""Of one record, in their order."""
+
+SCHEMA: Final = "freshet-schema"
+TRACEPARENT: Final = "traceparent"
+_TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_LENGTHS: Final = struct.Struct("<HI")
+
+
+class Schema(NamedTuple):
+    """Of the records of a topic. `version` rises where code of the one before would misread a record: a field
+    that may be missing is no new version."""
+
+    name: str
+    version: int
+
+    @property
+    def headers(self) -> Headers:
+        """Those of a record that no request caused.
+
+        >>> Schema("event", 1).headers
+        (('freshet-schema', b'event/1'),)
+        """
+        return _of(self)
+
+
+@lru_cache(maxsize=64)
+def _of(schema: Schema) -> Headers:
+    return ((SCHEMA, f"{schema.name}/{schema.version}".encode()),)
+
+
+def traced(headers: Headers, traceparent: bytes) -> Headers:
+    """With the trace, where there is one: b"" is none."""
+    return (*headers, (TRACEPARENT, traceparent)) if traceparent else headers
+
+
+def valid_traceparent(values: Sequence[bytes | None]) -> bytes:
+    """The one value, if it is a `traceparent` of version 00 whose ids are not all zeros; else b"".
+    Any other is no trace, never an error.
+
+    Source: W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header
+
+    >>> valid_traceparent([b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])[:11]
+    b'00-4bf92f35'
+    >>> valid_traceparent([b"00-00000000000000000000000000000000-00f067aa0ba902b7-01"])
+    b''
+    """
+    value = values[0] if len(values) == 1 else None
+    return value if value and _TRACEPARENT.fullmatch(value) else b""
+
+
+@lru_cache(maxsize=256)
+def packed(headers: Headers) -> bytes:
+    """As the spools keep them: of each, little-endian, length of the name u2 and of the value u4, and both.
+
+    Errors: `struct.error` for a name of more than 65,535 bytes.
+
+    >>> unpacked(packed(Schema("item", 1).headers)) == Schema("item", 1).headers
+    True
+    """
+    return b"".join(
+        _LENGTHS.pack(len(name.encode()), len(value)) + name.encode() + value
+        for name, value in headers
+    )
+
+
+@lru_cache(maxsize=256)
+def unpacked(block: bytes) -> Headers:
+    """What `packed` made. Errors: ValueError where the bytes are not that."""
+    found, at = [], 0
+    while at < len(block):
+        if len(block) - at < _LENGTHS.size:
+            raise ValueError("headers end within a length")
+        name, value = _LENGTHS.unpack_from(block, at)
+        begin = at + _LENGTHS.size
+        at = begin + name + value
+        if at > len(block):
+            raise ValueError("headers end within one")
+        found.append((block[begin : begin + name].decode(), block[begin + name : at]))
+    return tuple(found)
