@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, overload
 
-Headers = Sequence[tuple[str, bytes]]
-"""Of one record. A foreign record may have the same name twice, and None for a value."""
+Headers = Sequence[tuple[str, bytes | None]]
+"""Of one record. A foreign record may have the same name twice."""
 
 
 class EncodedHeaders(Sequence[Headers]):
@@ -22,6 +22,9 @@ class EncodedHeaders(Sequence[Headers]):
 
     def __len__(self) -> int:
         return len(self._encoded)
+
+    def __iter__(self) -> Iterator[Headers]:
+        return map(self._decode, self._encoded)
 
     @overload
     def __getitem__(self, at: int) -> Headers: ...

@@ -7,18 +7,22 @@ sent. So the topic itself says what became of a letter, and of two that claim it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from schemas.alphabet import Millis
-from schemas.headers import Schema
+from schemas.headers import TRACEPARENT, Headers, Schema, traced, valid_traceparent
 
 SCHEMA: Final = Schema("dead-letter", 1)
 REDRIVEN: Final = "freshet-redriven"
 """Header of a record that was sent once more: the identity of its letter."""
 TRIES: Final = "freshet-tries"
 """Header of such a record: how often it has been sent once more by now."""
+MOST_HEADERS: Final = 64
+MOST_HEADER_BYTES: Final = 8_192
+"""Of names and values in a letter, together; Freshet's own are below 200."""
 
 
 class Redrive(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -47,6 +51,11 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Length of the record's value in bytes, also where they are too many for a letter."""
     tries: int = 0
     """How often it had been sent once more before it came here."""
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    """The record's headers, in their order; values in base64 in JSON. Letters of before 2026-12 lack them."""
+    headers_too_long: int = 0
+    """How many of its headers are not here: with them it would be more than `MOST_HEADERS` or
+    `MOST_HEADER_BYTES`."""
     redrive: Redrive | None = None
     """On a mark, which is no letter of its own."""
 
@@ -59,6 +68,12 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Bytes of the record's value."""
         return self.size or len(self.value or b"")
 
+    @property
+    def own_headers(self) -> Headers:
+        """Of the letter as a record: its schema, and the trace of the record that it is about."""
+        values = [value for name, value in self.headers if name == TRACEPARENT]
+        return traced(SCHEMA.headers, valid_traceparent(values))
+
 
 DECODER: Final = msgspec.json.Decoder(DeadLetter)
 
@@ -69,6 +84,37 @@ def decode(value: bytes) -> DeadLetter:
 
 def encode(letter: DeadLetter) -> bytes:
     return msgspec.json.encode(letter)
+
+
+def bounded(
+    headers: Iterable[tuple[str, bytes | None]],
+) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
+    """Those that a letter takes, and how many it does not: one that is too long keeps no other out.
+
+    >>> bounded([("a", b"x"), ("b", b"x" * 9_000), ("c", None)])
+    ((('a', b'x'), ('c', None)), 1)
+    """
+    kept: list[tuple[str, bytes | None]] = []
+    size = dropped = 0
+    for name, value in headers:
+        more = len(name.encode()) + len(value or b"")
+        if len(kept) < MOST_HEADERS and size + more <= MOST_HEADER_BYTES:
+            kept.append((name, value))
+            size += more
+        else:
+            dropped += 1
+    return tuple(kept), dropped
+
+
+def redriven(
+    identity: str, tries: int, headers: Iterable[tuple[str, bytes | None]]
+) -> list[tuple[str, bytes]]:
+    """Headers of a record that is sent once more: its own, and of which letter it is.
+
+    A value of None becomes b"": kafka-python sends no other.
+    """
+    own = [(name, value or b"") for name, value in headers if name not in (REDRIVEN, TRIES)]
+    return [*own, (REDRIVEN, identity.encode()), (TRIES, b"%d" % (tries + 1))]
 
 
 def tries(header: bytes | None) -> int:

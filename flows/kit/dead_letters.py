@@ -60,7 +60,8 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
     """Of record number `place` of a batch."""
     value = batch.values[place]
     size = len(value or b"")
-    headers = dict(batch.headers[place]) if batch.headers else {}
+    headers = batch.headers[place] if batch.headers else ()
+    kept, dropped = dead_letter.bounded(headers)
     return DeadLetter(
         topic=topic,
         partition=batch.partition,
@@ -70,7 +71,9 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
         record_at=batch.stamps[place],
         key=batch.keys[place] if batch.keys else None,
         size=size,
-        tries=dead_letter.tries(headers.get(dead_letter.TRIES)),
+        tries=dead_letter.tries(dict(headers).get(dead_letter.TRIES)),
+        headers=kept,
+        headers_too_long=dropped,
     )
 
 
@@ -93,6 +96,7 @@ class Letters:
                 name,
                 key=letter.identity.encode(),
                 value=dead_letter.encode(letter),
+                headers=list(letter.own_headers),
                 partition=0,
             )
             for letter in letters

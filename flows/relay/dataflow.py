@@ -106,10 +106,10 @@ class Relay:
         return found[1::2]
 
     def _send(self, fields: dict[bytes, bytes]) -> Any:
-        key = fields[b"k"]
-        return self._producer.send(
-            self._name, key=key, value=fields[b"v"], partition=partition_of(key, self.partitions)
-        )
+        key, value = fields[b"k"], fields[b"v"]
+        # no trace: a fold reads no headers, and a record names the link or slate that it comes of
+        headers, partition = list(EVENTS.headers), partition_of(key, self.partitions)
+        return self._producer.send(self._name, value, key, headers, partition)
 
     def _done(self, partition: int, ids: list[bytes]) -> None:
         self.sent[partition] = max(self.sent[partition], number(ids[-1]))

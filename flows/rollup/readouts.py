@@ -97,7 +97,7 @@ class Sender:
             self._producer = kafka.producer(self._settings, **_PRODUCER)
         name = broker_name(self._settings, EXPERIMENTS.name)
         futures = [
-            self._producer.send(name, key=key, value=value, partition=0)
+            self._producer.send(name, value, key, list(EXPERIMENTS.headers), 0)
             for key, value in batch.items()
         ]
         for future in futures:

@@ -103,10 +103,11 @@ def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json:
         raise click.ClickException(
             "there is no such dead letter (freshet dead-letters list --each)"
         )
-    told = _plain(found[identity])
+    told, letter = _plain(found[identity]), found[identity].letter
+    if letter.headers_too_long:
+        told["headers_too_long"] = letter.headers_too_long
     if with_bytes:
-        told["key"] = found[identity].letter.key
-        told["value"] = found[identity].letter.value
+        told |= {"headers": letter.headers, "key": letter.key, "value": letter.value}
     if as_json:
         print_json(told)
         return

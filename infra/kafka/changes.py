@@ -97,7 +97,7 @@ def _send(
         key = f"{subject}:{identifier}".encode()
         value = msgspec.json.encode(change)
         name = broker_name(settings, CONTROL.name)
-        sent = producer.send(name, key=key, value=value, partition=0).get(SECONDS)
-        return int(sent.offset)
+        sent = producer.send(name, value, key, list(CONTROL.headers), 0)
+        return int(sent.get(SECONDS).offset)
     finally:
         producer.close()

@@ -22,10 +22,10 @@ from infra.kafka import client as kafka
 from infra.kafka.end_offsets import Place
 from infra.kafka.names import broker_name, topic_partition
 from infra.kafka.reader import Topics
-from infra.log import OffTheLog
+from infra.log import Batch, Headers, OffTheLog
 from infra.settings import Settings
 from schemas import dead_letter
-from schemas.dead_letter import REDRIVEN, TRIES, DeadLetter, Redrive
+from schemas.dead_letter import REDRIVEN, DeadLetter, Redrive
 from schemas.topics import BY_NAME, DEAD_LETTERS
 
 CLAIM_SECONDS: Final = 60.0
@@ -101,7 +101,7 @@ class Letterbox:
         known = self.letters.get(letter.identity)
         if known is None:
             if not self._keep(letter):
-                letter.size, letter.value = letter.length, None
+                letter.size, letter.value, letter.headers = letter.length, None, ()
             known = self.letters[letter.identity] = Letter(letter, record.timestamp)
         elif letter.redrive is None:
             known.repeats += 1
@@ -161,6 +161,7 @@ class Letterbox:
                 broker_name(self._settings, DEAD_LETTERS.name),
                 key=it.letter.identity.encode(),
                 value=dead_letter.encode(_marked(it.letter, mark)),
+                headers=list(DEAD_LETTERS.headers),
                 partition=0,
             )
             for it, mark in marks
@@ -178,7 +179,7 @@ class Letterbox:
             log = Topics(self._settings).read(*place, least, ends[place])
             for batch in log:
                 for offset, headers in zip(batch.offsets, batch.headers, strict=False):
-                    name = dict(headers).get(REDRIVEN, b"").decode(errors="replace")
+                    name = (dict(headers).get(REDRIVEN) or b"").decode(errors="replace")
                     if name in names:
                         found[name] = offset
         return found
@@ -192,7 +193,7 @@ class Letterbox:
             except OffTheLog:
                 told.gone.append(name)
                 continue
-            headers = [(REDRIVEN, name.encode()), (TRIES, b"%d" % (letter.tries + 1))]
+            headers = dead_letter.redriven(name, letter.tries, self._headers(letter))
             future = self._to().send(
                 broker_name(self._settings, letter.topic),
                 value,
@@ -209,9 +210,22 @@ class Letterbox:
         """The record's bytes. Errors: `OffTheLog` where they are neither here nor there."""
         if letter.value is not None or not letter.length:
             return letter.value
+        return self._record(letter).values[0]
+
+    def _headers(self, letter: DeadLetter) -> Headers:
+        """The record's headers; those that its letter has, where it lacks some and its topic has no more."""
+        if not letter.headers_too_long:
+            return letter.headers
+        try:
+            return self._record(letter).headers[0]
+        except OffTheLog:
+            return letter.headers
+
+    def _record(self, letter: DeadLetter) -> Batch:
+        """The record where it lies, alone. Errors: `OffTheLog`."""
         place, at = letter.partition, letter.offset
         (batch,) = Topics(self._settings).read(letter.topic, place, at, at + 1)
-        return batch.values[0]
+        return batch
 
     def _to(self) -> KafkaProducer:
         if self._producer is None:

@@ -44,9 +44,16 @@ def _read(block: bytes) -> Headers:
     found: list[Any] = []
     at = 0
     while at < len(block):
-        size, at = decode_varint(block, at)
-        name, at = block[at : at + size].decode(errors="replace"), at + size
-        size, at = decode_varint(block, at)
-        value, at = (block[at : at + size], at + size) if size >= 0 else (None, at)
-        found.append((name, value))
+        name, at = _slice(block, at)
+        value, at = _slice(block, at)
+        found.append(((name or b"").decode(errors="replace"), value))
     return tuple(found)
+
+
+def _slice(block: bytes, at: int) -> tuple[bytes | None, int]:
+    """What follows a length, and where it ends; None for the length -1."""
+    if block[at] < 128:  # nearly always: one byte, and quicker so
+        size, at = block[at] >> 1 if not block[at] & 1 else -1, at + 1
+    else:
+        size, at = decode_varint(block, at)
+    return (None, at) if size < 0 else (block[at : at + size], at + size)

@@ -60,6 +60,10 @@ def _plain(topic: str, record: Any) -> dict[str, Any]:
         "offset": record.offset,
         "timestamp": record.timestamp,
         "key": record.key.decode(errors="replace") if record.key is not None else None,
+        "headers": {
+            name: None if held is None else held.decode(errors="replace")
+            for name, held in record.headers
+        },
         "value": value,
     }
 

@@ -12,7 +12,7 @@ from infra.lake.errors import LakeTorn
 from infra.lake.file import RECORD, File, Rows, Wanted
 from infra.lake.manifest import Manifest, Span
 from infra.lake.store import Store, of
-from infra.log import Batch, Headers, OffTheLog
+from infra.log import Batch, EncodedHeaders, Headers, OffTheLog
 from infra.settings import Settings
 from schemas.identity import partition_of
 from schemas.lake import BY_TOPIC, Entry
@@ -194,17 +194,19 @@ def _batches(partition: int, start: int, rows: Rows, headers: bool, size: int) -
             part["timestamp"].cast(pa.int64()).to_pylist(),
             part["value"].to_pylist(),
             keys=part["key"].to_pylist(),
-            headers=_headers(part) if headers else [],
+            headers=_headers(part) if headers else (),
         )
         start = end
 
 
-def _headers(part: pa.Table) -> list[Headers]:
-    """[] where none has any."""
-    told = part["headers"]
-    if told.null_count == len(told):
-        return []
-    return [[(it["name"], it["value"]) for it in found or ()] for found in told.to_pylist()]
+def _headers(part: pa.Table) -> Sequence[Headers]:
+    """Empty where none has any."""
+    column = part["headers"]
+    return EncodedHeaders(column, _unpacked) if column.null_count < len(column) else ()
+
+
+def _unpacked(cell: pa.ListScalar) -> Headers:
+    return tuple([(it["name"], it["value"]) for it in cell.as_py() or ()])
 
 
 def _ahead(steps: Iterator[_T]) -> Iterator[_T]:

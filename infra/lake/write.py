@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -51,12 +53,15 @@ def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
 def _headers(batches: Sequence[Batch], rows: int) -> pa.Array:
     if not any(batch.headers for batch in batches):
         return pa.nulls(rows, HEADERS.type)
-    told = [
-        [{"name": name, "value": value} for name, value in headers] or None
-        for batch in batches
-        for headers in batch.headers or [()] * len(batch.offsets)
-    ]
-    return pa.array(told, HEADERS.type)
+    each = list(chain.from_iterable(it.headers or [()] * len(it.offsets) for it in batches))
+    names = pa.array([name for headers in each for name, _ in headers], pa.string())
+    values = pa.array([value for headers in each for _, value in headers], pa.binary())
+    sizes = np.fromiter(map(len, each), np.int32, rows)
+    ends = np.append(np.cumsum(sizes, dtype=np.int32) - sizes, np.int32(len(names)))
+    # a record without any has null, not an empty list
+    begins = pa.array(ends, pa.int32(), mask=np.append(sizes == 0, False))
+    item = pa.StructArray.from_arrays([names, values], fields=list(HEADERS.type.value_type))
+    return pa.ListArray.from_arrays(begins, item, HEADERS.type)
 
 
 def write(

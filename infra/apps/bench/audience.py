@@ -100,7 +100,8 @@ def write(settings: Settings, count: int, seed: int = 0) -> Written:
                 partitions[person] = partition_of(person.encode(), settings.partitions)
             partition = partitions[person]
             for _ in range(2 if number % TWICE == 0 else 1):
-                producer.send(name, key=person.encode(), value=value, partition=partition)
+                headers = list(EVENTS.headers)
+                producer.send(name, value, person.encode(), headers, partition)
                 sent[partition] += 1
                 size += len(value)
         producer.flush()
