@@ -30,6 +30,15 @@ class Schema(NamedTuple):
     version: int
 
     @property
+    def text(self) -> str:
+        """As the header has it.
+
+        >>> Schema("event", 1).text
+        'event/1'
+        """
+        return f"{self.name}/{self.version}"
+
+    @property
     def headers(self) -> Headers:
         """Those of a record that no request caused.
 
@@ -41,7 +50,7 @@ class Schema(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _of(schema: Schema) -> Headers:
-    return ((SCHEMA, f"{schema.name}/{schema.version}".encode()),)
+    return ((SCHEMA, schema.text.encode()),)
 
 
 def traced(headers: Headers, traceparent: bytes) -> Headers:

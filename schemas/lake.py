@@ -7,7 +7,7 @@ of its value, null where it does not decode: what no fold takes is in the lake t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from types import NoneType
@@ -38,6 +38,88 @@ LOG: Final = (
 HEADERS: Final = pa.field(
     "headers", pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))
 )
+
+
+FIELD_ID: Final = "PARQUET:field_id"
+LOG_IDS: Final = {
+    "offset": 1,
+    "timestamp": 2,
+    "key": 3,
+    "value": 4,
+    "headers": 5,
+    "headers.element": 6,
+    "headers.element.name": 7,
+    "headers.element.value": 8,
+}
+FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
+    EVENTS.name: {
+        "kind": 101,
+        "person": 102,
+        "event_id": 103,
+        "item_id": 104,
+        "action": 105,
+        "occurred_at": 106,
+        "received_at": 107,
+        "category": 108,
+        "known": 109,
+        "session_id": 110,
+        "slate_id": 111,
+        "rank": 112,
+        "number": 113,
+        "dwell_ms": 114,
+        "placement": 115,
+        "items": 116,
+        "items.element": 117,
+        "linked_to": 118,
+    },
+    ITEMS.name: {
+        "kind": 101,
+        "item_id": 102,
+        "received_at": 103,
+        "title": 104,
+        "category": 105,
+        "owner_id": 106,
+        "available": 107,
+        "published_at": 108,
+    },
+    CONTROL.name: {
+        "subject": 101,
+        "id": 102,
+        "expected_version": 103,
+        "received_at": 104,
+        "actor": 105,
+        "reason": 106,
+        "body": 107,
+    },
+    SLATES.name: {
+        "slate_id": 101,
+        "served_at": 102,
+        "placement": 103,
+        "person": 104,
+        "items": 105,
+        "items.element": 106,
+        "fallback": 107,
+        "release": 108,
+        "rules": 109,
+    },
+    EXPERIMENTS.name: {
+        "experiment_id": 101,
+        "version": 102,
+        "placement": 103,
+        "revision": 104,
+        "as_of": 105,
+        "units": 106,
+    },
+    DEAD_LETTERS.name: {
+        "of_topic": 101,
+        "of_partition": 102,
+        "of_offset": 103,
+        "reason": 104,
+        "record_at": 105,
+    },
+}
+"""By topic and path, beside those of every table, which stay below 100: what a column is, whatever its name.
+A new column takes the next number of its table; that of one that is gone is never given again."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +190,9 @@ class Table(NamedTuple):
     @property
     def schema(self) -> pa.Schema:
         typed = [pa.field(column.name, column.type) for column in self.columns]
-        return pa.schema([*LOG, HEADERS, *typed], metadata=self.metadata)
+        ids = {**LOG_IDS, **FIELD_IDS[self.topic]}
+        fields = [_numbered(it, it.name, ids) for it in (*LOG, HEADERS, *typed)]
+        return pa.schema(fields, metadata=self.metadata)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -138,6 +222,16 @@ class Table(NamedTuple):
             except (*UNDECODABLE, TypeError):  # a record without a value has the wrong type
                 found.append(None)
         return found
+
+
+def _numbered(field: pa.Field, path: str, ids: Mapping[str, int]) -> pa.Field:
+    """With the ids of itself and of what is nested in it. Errors: KeyError where one has none."""
+    kind = field.type
+    if pa.types.is_list(kind):
+        kind = pa.list_(_numbered(kind.value_field, f"{path}.element", ids))
+    elif pa.types.is_struct(kind):
+        kind = pa.struct([_numbered(it, f"{path}.{it.name}", ids) for it in kind])
+    return field.with_type(kind).with_metadata({FIELD_ID: str(ids[path])})
 
 
 def _by_type(records: Sequence[Any]) -> dict[type, list[int]]:

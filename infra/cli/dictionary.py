@@ -41,6 +41,7 @@ def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> 
         return
     columns = (
         "topic",
+        "schema",
         "key",
         "writers",
         "readers",
@@ -56,6 +57,7 @@ def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> 
             (
                 (
                     it["name"],
+                    it["schema"],
                     it["key"],
                     ", ".join(it["writers"]),
                     ", ".join(it["readers"]),
@@ -109,6 +111,7 @@ def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": topic.name,
+                "schema": topic.schema.text,
                 "key": topic.key,
                 "records": sum(part["end"] - part["start"] for part in parts),
                 "kinds": [record.__name__ for record in topic.records],

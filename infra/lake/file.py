@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infra.lake.errors import LakeError, LakeTorn, LakeVersion
 from infra.lake.store import Store
 from schemas import lake
-from schemas.lake import Entry
+from schemas.lake import BY_TOPIC, Entry
 
 STEP: Final = 65_536
 """Offsets that are put in order at once."""
@@ -100,7 +100,15 @@ class File:
 
     def read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
         with self._parquet():
-            return self._file.read_row_groups(list(groups), columns=list(columns))
+            found = self._file.read_row_groups(list(groups), columns=list(columns))
+        schema = BY_TOPIC[self.entry.name.split("/")[1]].schema
+        for name in set(columns).difference(
+            found.column_names
+        ):  # the file is older than the column
+            found = found.append_column(
+                schema.field(name), pa.nulls(len(found), schema.field(name).type)
+            )
+        return found if found.column_names == list(columns) else found.select(list(columns))
 
     def ordered(self, start: int, end: int, columns: Sequence[str] = RECORD) -> Iterator[Rows]:
         """The records at offsets start <= offset < end. What is in memory at once: some `STEP` offsets,

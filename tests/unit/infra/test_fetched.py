@@ -17,6 +17,7 @@ from infra.kafka import fetch
 from infra.kafka.fetch import Records
 
 NONE, LZ4 = 0, 3
+MANY: list[tuple[str, bytes | None]] = [(f"h{n}", b"%d" % n) for n in range(fetch.MOST_AT_ONCE + 3)]
 PLACE = TopicPartition("events", 3)
 
 
@@ -62,7 +63,7 @@ records = st.builds(
     times,
     texts,
     texts,
-    st.just([]) | st.lists(st.tuples(st.text(max_size=3), texts), max_size=2),
+    st.just([]) | st.lists(st.tuples(st.text(max_size=3), texts), max_size=2) | st.just(MANY),
 )
 
 
@@ -159,3 +160,26 @@ def test_a_log_older_than_kafka_0_11_is_refused_by_name() -> None:
     made.close()
     with pytest.raises(CorruptRecordError, match=r"before 0\.11"):
         mine(bytes(made.buffer()))
+
+
+@pytest.mark.usefixtures("way")
+def test_a_headers_name_that_is_no_text_stops_nobody() -> None:
+    """Kafka's own clients take any bytes for a name, kafka-python's reader does not."""
+    told = packed(
+        0, [Sent(1, b"k", b"v", [("??", b"\xff\x00"), ("b", None)]), Sent(2, b"k", b"w", [])]
+    )
+    (batch,) = map(fetch._unpacked, MemoryRecords(told))
+    at = batch._buffer.index(b"??")
+    batch._buffer[at : at + 2] = b"\xff\xfe"
+    found = fetch.read([batch])
+    assert found.values == [b"v", b"w"]
+    assert list(found.headers) == [(("\ufffd\ufffd", b"\xff\x00"), ("b", None)), ()]
+
+
+def test_headers_are_cut_as_their_records_are() -> None:
+    told = packed(0, [Sent(n, b"k", b"v", [("n", b"%d" % n)]) for n in range(50)])
+    (found,), _ = mine(told)
+    cut = found.part(7, 9)
+    assert list(cut.headers) == [(("n", b"7"),), (("n", b"8"),)]
+    assert cut.headers[-1] == (("n", b"8"),)
+    assert found.batch(3, 0).headers[49] == (("n", b"49"),)

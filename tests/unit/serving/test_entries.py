@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import struct
 import tempfile
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -15,13 +17,15 @@ from hypothesis import strategies as st
 
 from schemas.item import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
 from schemas.record import Record
+from schemas.topics import ITEMS
 from serving.log.orphan_writes import Left
 from serving.spool.frames import AT_MOST, MOST_BYTES, Entry, batches, decode, encode
 from serving.spool.segments import Directory, Place
 from serving.spool.synced import Synced
 
 BYTES = st.binary(max_size=30)
-RECORDS = st.lists(st.builds(Record, BYTES, st.integers(0, 65535), BYTES), max_size=8)
+HEADERS = st.lists(st.tuples(st.text(max_size=5), BYTES), max_size=2).map(tuple)
+RECORDS = st.lists(st.builds(Record, BYTES, st.integers(0, 65535), BYTES, HEADERS), max_size=8)
 RECORD = Record(b"person", 3, b"v" * 60)
 
 
@@ -40,6 +44,16 @@ def test_entries_come_out_as_they_went_in(records: list[Record]) -> None:
     found = list(decode(data))
     assert found == [(Entry("events", it, 7), end) for it, end in zip(records, ends, strict=True)]
     assert sum(entry.size for entry, _ in found) == len(data)
+
+
+def test_a_frame_of_before_there_were_headers_is_read() -> None:
+    body = bytes.fromhex("0700000000000000 0300 05 0100 03000000") + b"itemskv12"
+    old = struct.pack("<II", len(body), crc32(body)) + body
+    new = encode("items", [Record(b"k", 3, b"v12", ITEMS.headers)], 7)
+    assert [entry.record for entry, _ in decode(old + new)] == [
+        Record(b"k", 3, b"v12"),
+        Record(b"k", 3, b"v12", ITEMS.headers),
+    ]
 
 
 @given(RECORDS, st.data())

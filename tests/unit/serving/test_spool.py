@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import logging
 import resource
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.topics import SLATES
 from serving.spool.segments import START, Directory, Frame, Place, decode, encode
 from serving.spool.spool import SEGMENT_SECONDS, Spool
 
 BYTES = st.binary(max_size=40)
-FRAMES = st.lists(st.builds(Frame, BYTES, BYTES, BYTES, BYTES), max_size=8)
+HEADERS = st.lists(st.tuples(st.text(max_size=5), BYTES), max_size=2).map(tuple)
+FRAMES = st.lists(st.builds(Frame, BYTES, BYTES, BYTES, BYTES, HEADERS, HEADERS), max_size=8)
 FRAME = Frame(b"slate", b"x" * 70, b"person", b"y" * 10)
 
 
@@ -41,6 +45,16 @@ def test_frames_come_out_as_they_went_in(frames: list[Frame]) -> None:
     assert [frame.size for frame in frames] == [len(encode(frame)) for frame in frames]
     for start, end in zip(range(len(frames)), ends, strict=True):
         assert [frame for frame, _ in decode(data, end)] == frames[start + 1 :]
+
+
+def test_a_frame_of_before_there_were_headers_is_read() -> None:
+    body = struct.pack("<HIHI", 5, 2, 1, 3) + b"slate" + b"{}" + b"p" + b"{ }"
+    old = struct.pack("<II", len(body), crc32(body)) + body
+    new = Frame(b"slate", b"{}", slate_headers=SLATES.headers)
+    assert [frame for frame, _ in decode(old + encode(new))] == [
+        Frame(b"slate", b"{}", b"p", b"{ }"),
+        new,
+    ]
 
 
 @given(FRAMES, st.data())
