@@ -18,6 +18,7 @@ from flows.relay.sent import NOTHING, Relayed, sent_before
 from infra.kafka import client as kafka
 from infra.kafka.reader import Topics
 from infra.local import services
+from infra.log import Headers
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import event as events
@@ -51,6 +52,14 @@ def numbers(settings: Settings) -> list[tuple[int, int, int]]:
     return sorted((merge.source, merge.offset, merge.n) for merge in merges(settings))
 
 
+def headers(settings: Settings) -> list[Headers]:
+    log = Topics(settings)
+    batches = [
+        batch for p in range(4) for batch in log.read(EVENTS.name, p, *log.bounds(EVENTS.name, p))
+    ]
+    return [it for batch in batches for it in batch.headers or [()] * len(batch.offsets)]
+
+
 def fold_links(settings: Settings, client: Any) -> None:
     """Folds a log with a link in it as partition 0, and leaves its outbox full."""
     topic = kafka.ensure_topics(settings)[EVENTS.name]
@@ -76,6 +85,7 @@ def test_a_relay_sends_all_and_one_that_starts_anew_re_sends_none(
     assert step(settings, client) == len(SENT)
     assert step(settings, client) == client.xlen(keys.outbox(0)) == 0
     assert {merge.person for merge in merges(settings)} == {person(2), person(3)}
+    assert all(list(it) == list(EVENTS.headers) for it in headers(settings))
 
     client.flushall()  # and the fold fills it again, before a relay starts
     fold_links(settings, client)

@@ -287,6 +287,7 @@ def test_tail(history: System) -> None:
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(records) == 3
     assert all(record["value"]["kind"] == "action" for record in records)
+    assert all(record["headers"] == {"freshet-schema": "event/1"} for record in records)
     assert not re.search(r"\bu\d+\b", done.stdout), "people are pseudonyms"
     said = freshet("tail", "items", "--from-beginning", "-n", "1", *where).stdout
     assert re.search(r"put +i\d+  Film \d+", said)
@@ -328,6 +329,7 @@ def test_topics_and_keys(history: System, tmp_path: Path, monkeypatch: pytest.Mo
     assert len(told["events"]["partitions"]) == 4
     assert told["events"]["records"] >= 108
     assert len(told["control"]["partitions"]) == 1
+    assert told["control"]["schema"] == "change/1"
     monkeypatch.chdir(tmp_path)
     away = json.loads(freshet("topics", "--json").stdout)
     assert [it["partitions"] for it in away] == [[]] * len(told)

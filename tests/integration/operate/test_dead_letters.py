@@ -31,10 +31,15 @@ from tests.laws.world import T0, action
 SECRET = b"swordfish of nineteen"
 
 
-def say(settings: Settings, partition: int, values: Sequence[bytes | None]) -> None:
+def say(
+    settings: Settings,
+    partition: int,
+    values: Sequence[bytes | None],
+    headers: Sequence[tuple[str, bytes]] = (),
+) -> None:
     producer = kafka.producer(settings)
     for value in values:
-        producer.send(EVENTS.name, value=value, key=b"somebody", partition=partition)
+        producer.send(EVENTS.name, value, b"somebody", list(headers), partition)
     producer.flush()
     producer.close()
 
@@ -216,3 +221,45 @@ def test_resume_names_the_partitions_that_there_are(settings: Settings) -> None:
     assert "partitions 0 to 3" in freshet(settings, "resume", "events", 4, code=2)
     say(settings, 1, [POISON])
     assert "poison before offset 1 is accepted" in freshet(settings, "resume", "events", 1)
+
+
+def test_headers_go_from_a_record_to_its_letter_and_with_it_when_it_is_sent_again(
+    settings: Settings,
+) -> None:
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    ours = [*EVENTS.headers, ("traceparent", trace)]
+    say(settings, 2, [POISON], ours)
+    fold(settings)
+    (told,) = log_of(settings, DEAD_LETTERS.name)
+    assert list(told.headers) == [*DEAD_LETTERS.headers, ("traceparent", trace)]
+    assert list(dead_letter.decode(told.value).headers) == ours
+    for tries in (1, 2):
+        freshet(settings, "redrive", "--all")
+        record = once_more(settings)[-1]
+        assert [*ours, (TRIES, b"%d" % tries)] == [it for it in record.headers if it[0] != REDRIVEN]
+        assert len(record.headers) == 4
+        fold(settings)
+    shown = freshet(settings, "show", "events:2:0", "--bytes", "--json")
+    assert [name for name, _ in shown["headers"]] == ["freshet-schema", "traceparent"]
+
+
+def test_headers_that_no_letter_holds_stop_nothing_and_are_read_where_they_lie(
+    settings: Settings,
+) -> None:
+    """As a foreign producer may send them: long, many, no text, a trace that is none."""
+    theirs = [
+        ("long", bytes(300_000)),
+        ("traceparent", b"\xff\x00"),
+        *((f"h{n}", b"\xfe") for n in range(70)),
+    ]
+    say(settings, 2, [POISON], theirs)
+    say(settings, 2, [events.encode(action(1))], theirs)
+    fold(settings)
+    (told,) = log_of(settings, DEAD_LETTERS.name)
+    assert list(told.headers) == list(DEAD_LETTERS.headers)
+    letter = dead_letter.decode(told.value)
+    assert (letter.headers, letter.headers_too_long) == (tuple(theirs[1:65]), 8)
+    assert freshet(settings, "show", "events:2:0", "--json")["headers_too_long"] == 8
+    assert freshet(settings, "redrive", "--all", "--json")["sent"] == 1
+    (record,) = once_more(settings)
+    assert list(record.headers)[:-2] == theirs

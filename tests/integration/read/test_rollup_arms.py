@@ -70,6 +70,7 @@ def told(settings: Settings, at_least: int) -> list[Readout]:
             assert time.monotonic() < until, "the readouts do not come"
             found += [record for each in reader.poll(100).values() for record in each]
         assert all(record.key == decode(record.value).experiment_id.encode() for record in found)
+        assert all(tuple(record.headers) == EXPERIMENTS.headers for record in found)
         return [decode(record.value) for record in found]
     finally:
         reader.close()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from infra.kafka.reader import Topics
 from infra.settings import Settings
 from schemas.alphabet import Pseudonym
 from schemas.event import Served
@@ -102,6 +103,24 @@ def test_it_all_arrives_in_order_and_leaves_nothing_behind(settings: Settings) -
         assert len(found.slates) == 1001
         assert len(found.served) == 1000
         assert found.in_order()
+
+
+def test_both_records_of_a_slate_have_the_trace_of_its_request(settings: Settings) -> None:
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        slates.add(slate_of(0), served_of(0), trace)
+        slates.add(slate_of(1), served_of(1))
+        await slates.start()
+        slates.add(slate_of(2), served_of(2), trace)
+
+    with_slates(settings, run)
+    log = Topics(settings)
+    for topic in (SLATES, EVENTS):
+        places = [(topic.name, p, *log.bounds(topic.name, p)) for p in range(settings.partitions)]
+        found = [it for place in places for batch in log.read(*place) for it in batch.headers]
+        traced = (*topic.headers, ("traceparent", trace))
+        assert sorted(map(tuple, found)) == [topic.headers, traced, traced]
 
 
 def test_beyond_its_memory_it_reads_the_spool(settings: Settings) -> None:
