@@ -38,7 +38,7 @@ test: $(SETUP)
 	$(PYTEST) -m "not check"
 
 check: $(SETUP) lint
-	$(PYTEST) -m check
+	$(PYTEST) -m check tests
 
 bench: $(SETUP)
 	@$(BIN)/freshet bench
