@@ -179,8 +179,8 @@ class _Reading:
             anonymous = self._who.anonymous(body["anonymous_id"])
             return {"person": anonymous, "to": self._who.user(user)}
         body = sent.said() if sent.what == "outcome" else self._made.event(sender, number)
-        user = body.get("user_id")
-        person = self._who.user(user) if user else self._who.anonymous(body["anonymous_id"])
+        named: str | None = body.get("user_id")
+        person = self._who.user(named) if named else self._who.anonymous(body["anonymous_id"])
         fields = ("item_id", "action", "session_id", "slate_id")
         return {"person": person, **{name: body.get(name, "") for name in fields}}
 
@@ -255,7 +255,7 @@ class _Order:
 
 
 def _says(event: Any, expected: dict[str, Any]) -> bool:
-    found = {name: getattr(event, name, None) for name in expected}
+    found: dict[str, Any] = {name: getattr(event, name, None) for name in expected}
     return all(
         list(is_) == list(found[name]) if isinstance(is_, list) else is_ == found[name]
         for name, is_ in expected.items()

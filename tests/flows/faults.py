@@ -20,6 +20,7 @@ from infra.store import generation
 from models.aggregates.tables import Tables
 from schemas import event as events
 from schemas import keys
+from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
 from schemas.state import fence as fences
 from schemas.state import tables
@@ -69,7 +70,7 @@ def traffic(n: int, people: int, rnd: random.Random) -> list[events.Action]:
             events.Action(
                 **{
                     **{f: getattr(e, f) for f in e.__struct_fields__},
-                    "person": events.Pseudonym(crowd[who]),
+                    "person": Pseudonym(crowd[who]),
                     "session_id": f"s{who}-{i // 2000}" if who % 2 else "",
                     "occurred_at": e.occurred_at - back,
                 }

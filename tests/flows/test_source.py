@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flows.kit.source import Reader
 from infra.kafka import client as kafka
 from infra.log import Batch
@@ -21,8 +23,14 @@ def test_what_was_read_never_waits_for_another_partition(settings: Settings) -> 
     reader.assign(dict.fromkeys(range(settings.partitions), 0))
     producer = kafka.producer(settings)
     producer.send(EVENTS.name, value=b"{}", partition=0).get(10)
-    poll, waits = reader.consumer.poll, []
-    reader.consumer.poll = lambda ms, **more: waits.append(ms) or poll(ms, **more)  # type: ignore[func-returns-value]
+    poll: Any = reader.consumer.poll
+    waits: list[int] = []
+
+    def noted(ms: int, **more: Any) -> Any:
+        waits.append(ms)
+        return poll(ms, **more)
+
+    reader.consumer.poll = noted
     try:
         batch = read(reader, 0)
         assert (batch.first, batch.next, waits[-1]) == (0, 1, reader.poll_ms)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-import redis
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from flows.kit.commit import Fenced, Torn, commit, torn_key
 from flows.kit.resume import Refused, stand
@@ -22,6 +23,7 @@ from flows.rollup.tables import Overtaken, Rollup
 from infra.kafka.client import TopicInfo
 from infra.settings import Settings
 from infra.store import client as store
+from infra.store.client import Client
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.aggregates.tables import Hole, Tables
 from schemas import event as events
@@ -52,13 +54,13 @@ TOPIC = TopicInfo("topic-1", 4)
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
+def client(redis_url: str) -> Iterator[Client]:
     with store.connect(Settings(redis_url=redis_url)) as connected:
         connected.flushall()
         yield connected
 
 
-def folded(client: redis.Redis, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
+def folded(client: Client, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
     """Folds a log into Redis, from where Redis stands, as the flow does."""
     fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION)
     fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000)
@@ -73,7 +75,7 @@ def folded(client: redis.Redis, log: list[Record], sizes: list[int], partition: 
     return fold.fence
 
 
-def in_redis(client: redis.Redis) -> dict[bytes, object]:
+def in_redis(client: Client) -> dict[bytes, object]:
     """What `Memory.state` holds, read from Redis."""
     state: dict[bytes, object] = {}
     for key in client.scan_iter(count=1000):
@@ -101,7 +103,7 @@ def _busy(n: int) -> events.Event:
 BUSY = log_of([_busy(n) for n in range(120)])
 
 
-def test_law_1_no_key_has_two_owners_and_each_flow_writes_its_own(client: redis.Redis) -> None:
+def test_law_1_no_key_has_two_owners_and_each_flow_writes_its_own(client: Client) -> None:
     patterns = [key.pattern for key in keys.KEYS]
     assert len(set(patterns)) == len(patterns)
     folded(client, BUSY, [50])
@@ -127,16 +129,16 @@ def test_law_2_everything_about_a_person_is_one_topic_keyed_by_the_person() -> N
     assert all("person" in kind.__struct_fields__ for kind in events.EVERY_KIND)
 
 
-def test_state_and_offset_commit_together_and_equal_the_pure_fold(client: redis.Redis) -> None:
+def test_state_and_offset_commit_together_and_equal_the_pure_fold(client: Client) -> None:
     fence = folded(client, BUSY, [7, 30])
     pure = fold_log(BUSY, [50])
     assert in_redis(client) == pure.state()
     assert len(pure.arms()) == 3 * 12  # two slots served, one of them clicked
-    held = fences.decode(client.get(keys.fence("people", 0)))  # type: ignore[arg-type]
+    held = fences.decode(client.get(keys.fence("people", 0)))
     assert (held.offset, held.newest) == (120, BUSY[-1][1]) == (fence.offset, fence.newest)
 
 
-def test_a_redelivered_batch_is_refused_and_changes_nothing(client: redis.Redis) -> None:
+def test_a_redelivered_batch_is_refused_and_changes_nothing(client: Client) -> None:
     folded(client, BUSY, [50])
     before = in_redis(client)
     stale = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
@@ -147,7 +149,7 @@ def test_a_redelivered_batch_is_refused_and_changes_nothing(client: redis.Redis)
     assert in_redis(client) == before
 
 
-def test_a_zombie_between_watch_and_exec_is_refused(client: redis.Redis, redis_url: str) -> None:
+def test_a_zombie_between_watch_and_exec_is_refused(client: Client, redis_url: str) -> None:
     """Two workers fold the same batch; the fence moves after one of them has looked at it."""
     writes = []
     for _ in range(2):
@@ -157,8 +159,8 @@ def test_a_zombie_between_watch_and_exec_is_refused(client: redis.Redis, redis_u
         )
     with store.connect(Settings(redis_url=redis_url)) as other:
 
-        def pipeline(**options: object) -> redis.client.Pipeline:
-            pipe = client.pipeline(**options)  # type: ignore[arg-type]
+        def pipeline(**options: object) -> Any:
+            pipe = client.pipeline(**options)
             look = pipe.get
 
             def get(name: bytes) -> object:
@@ -166,7 +168,7 @@ def test_a_zombie_between_watch_and_exec_is_refused(client: redis.Redis, redis_u
                 commit(other, writes[1])
                 return found
 
-            pipe.get = get  # type: ignore[method-assign,assignment]
+            pipe.get = get
             return pipe
 
         # the first worker, overtaken right after its look at the fence
@@ -196,7 +198,7 @@ def test_law_5_forward_decay_adds_up_in_any_order(
         current = held.popularity.landmarks[column].now(held.popularity.sums[:, column], now)
         for item in {fact[1] for fact in told}:
             plain = sum(
-                GAIN[fact[4]] * 2 ** ((fact[3] - now) / half_life)  # type: ignore[operator,index]
+                GAIN[fact[4]] * 2 ** ((fact[3] - now) / half_life)
                 for fact in told if fact[1] == item
             )  # fmt: skip
             number = held.items.of(np.array([item], np.uint64))[0]
@@ -216,7 +218,7 @@ def test_law_4_tables_do_not_depend_on_the_batches() -> None:
     assert neighbours(one) == neighbours(other)
 
 
-def test_law_6_no_key_expires_and_an_evicting_store_is_refused(client: redis.Redis) -> None:
+def test_law_6_no_key_expires_and_an_evicting_store_is_refused(client: Client) -> None:
     folded(client, BUSY, [50])
     assert {client.ttl(key) for key in client.scan_iter()} == {-1}
     store.check(client)
@@ -236,7 +238,7 @@ def linked_log() -> list[Record]:
     return log_of(made)
 
 
-def test_law_7_what_a_fold_emits_leaves_by_the_outbox_numbered(client: redis.Redis) -> None:
+def test_law_7_what_a_fold_emits_leaves_by_the_outbox_numbered(client: Client) -> None:
     folded(client, linked_log(), [2])
     entries = client.xrange(keys.outbox(0))
     # one link, one more that loses, three later actions
@@ -254,7 +256,7 @@ def decoded_merge(value: bytes) -> events.Merge:
     return event
 
 
-def test_law_7_the_receiver_takes_each_number_once(client: redis.Redis) -> None:
+def test_law_7_the_receiver_takes_each_number_once(client: Client) -> None:
     sent = fold_log(linked_log(), [2]).streams[keys.outbox(0)]
     merges: list[events.Event] = [events.decode(fields[b"v"]) for _, fields in sent]
     own: list[events.Event] = [action(50, 2, "own", at=T0 + 2500)]
@@ -267,7 +269,7 @@ def test_law_7_the_receiver_takes_each_number_once(client: redis.Redis) -> None:
     assert [fact[1] for fact in twice.all_facts(1)] == [item_hash("own")]  # a merge emits no facts
 
 
-def test_law_8_the_fence_knows_its_log(client: redis.Redis) -> None:
+def test_law_8_the_fence_knows_its_log(client: Client) -> None:
     folded(client, BUSY, [50])
 
     def start(
@@ -276,13 +278,14 @@ def test_law_8_the_fence_knows_its_log(client: redis.Redis) -> None:
         return stand(client, "people", 0, topic, low, high, version)
 
     assert start().offset == 120
-    for refused in (
+    wrong: tuple[Callable[[], Fence], ...] = (
         lambda: start(TopicInfo("topic-2", 4)),
         lambda: start(TopicInfo("topic-1", 8)),
         lambda: start(version=VERSION + 1),
         lambda: start(high=119),
         lambda: start(low=121, high=300),
-    ):
+    )
+    for refused in wrong:
         with pytest.raises(Refused, match="rebuild"):
             refused()
     client.delete(keys.fence("people", 0))
@@ -291,7 +294,7 @@ def test_law_8_the_fence_knows_its_log(client: redis.Redis) -> None:
     assert start().offset == 0
 
 
-def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: redis.Redis) -> None:
+def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: Client) -> None:
     control = keys.fence("control", 0)
     client.set(control, fences.encode(Fence("topic-2", 4, 3, T0, VERSION)))
     with pytest.raises(Refused, match=re.escape(f"delete the key {control.decode()}")):
@@ -301,7 +304,7 @@ def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: redis
 
 
 def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
-    client: redis.Redis,
+    client: Client,
 ) -> None:
     folded(client, BUSY[:60], [20])
     broken = Write("people", 0, 60, Fence("topic-1", 4, 61, T0, VERSION))
@@ -316,7 +319,7 @@ def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
     assert in_redis(client) == fold_log(BUSY, [20]).state()
 
 
-def test_an_entry_missing_from_the_delta_log_stops_the_roll_up(client: redis.Redis) -> None:
+def test_an_entry_missing_from_the_delta_log_stops_the_roll_up(client: Client) -> None:
     folded(client, BUSY, [20])
     first = client.xrange(keys.deltas(0), count=2)[1][0]
     client.xdel(keys.deltas(0), first)
@@ -324,7 +327,7 @@ def test_an_entry_missing_from_the_delta_log_stops_the_roll_up(client: redis.Red
         Rollup(client, Settings()).read()
 
 
-def test_a_roll_up_counts_once_across_kills_and_other_batch_boundaries(client: redis.Redis) -> None:
+def test_a_roll_up_counts_once_across_kills_and_other_batch_boundaries(client: Client) -> None:
     config = Settings()
     folded(client, BUSY[:70], [20])
     rollup = Rollup(client, config)
@@ -343,7 +346,7 @@ def test_a_roll_up_counts_once_across_kills_and_other_batch_boundaries(client: r
     assert neighbours(again.tables) == neighbours(whole)
 
 
-def popularity(held: Tables) -> list[object]:
+def popularity(held: Tables) -> list[NDArray[np.float64]]:
     """The sums as they stand at one time: each table has landmarks of its own."""
     columns = zip(held.popularity.landmarks, held.popularity.sums[: len(held.items)].T, strict=True)
     return [landmark.now(sums, T0 / 1000) for landmark, sums in columns]
@@ -360,7 +363,7 @@ def pairs_of(held: Tables) -> dict[tuple[int, int], float]:
     return dict(zip(zip(item.tolist(), partner.tolist(), strict=True), sums.tolist(), strict=True))
 
 
-def test_of_two_roll_ups_one_exits(client: redis.Redis) -> None:
+def test_of_two_roll_ups_one_exits(client: Client) -> None:
     folded(client, BUSY[:60], [20])
     one, other = Rollup(client, Settings()), Rollup(client, Settings())
     for rollup in (one, other):
@@ -373,13 +376,13 @@ def test_of_two_roll_ups_one_exits(client: redis.Redis) -> None:
         other.store()
 
 
-def test_published_tables_are_what_a_reader_reads(client: redis.Redis) -> None:
+def test_published_tables_are_what_a_reader_reads(client: Client) -> None:
     folded(client, BUSY, [20])
     rollup = Rollup(client, Settings())
     rollup.read()
     rollup.publish()
     assert not rollup.publish()  # nothing new, no version
-    meta = tables.META_DECODER.decode(client.get(keys.tables().meta))  # type: ignore[arg-type]
+    meta = tables.META_DECODER.decode(client.get(keys.tables().meta))
     assert (meta.version, meta.positions) == (1, [120, 0, 0, 0])
     held = client.hgetall(keys.tables().neighbours)
     rows = tables.neighbours(held[item_hash("i1").to_bytes(8, "little")])
@@ -396,7 +399,9 @@ def test_the_log_of_facts_round_trips_and_refuses_what_is_cut_short() -> None:
     )
     data = facts.encode(entry)
     again = facts.decode(data)
-    assert all(np.array_equal(a, b) for a, b in zip(entry.actions, again.actions, strict=True))
+    mine: Iterable[NDArray[Any]] = entry.actions
+    theirs: Iterable[NDArray[Any]] = again.actions
+    assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
     assert set(entry.actions.action.tolist()) == {CODE["click"]}
     for cut in (data[:-1], data + b"x", data[:10]):
         with pytest.raises(ValueError):
@@ -410,7 +415,7 @@ def test_every_record_round_trips() -> None:
         events.decode(b'{"kind":"action","person":"short"}')
 
 
-def test_a_base_that_was_never_headed_is_swept(client: redis.Redis) -> None:
+def test_a_base_that_was_never_headed_is_swept(client: Client) -> None:
     folded(client, BUSY[:60], [20])
     rollup = Rollup(client, Settings())
     rollup.read()
@@ -428,7 +433,7 @@ def test_a_base_that_was_never_headed_is_swept(client: redis.Redis) -> None:
     assert len(held) == 2  # the head, and one part
 
 
-def test_a_base_whose_parts_were_swept_is_not_headed(client: redis.Redis) -> None:
+def test_a_base_whose_parts_were_swept_is_not_headed(client: Client) -> None:
     """A second roll-up starts, and sweeps, between the first one's parts and its head."""
     folded(client, BUSY[:60], [20])
     rollup = Rollup(client, Settings())

@@ -6,6 +6,7 @@ import ast
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,12 +47,12 @@ one_action = st.fixed_dictionaries(
 )
 
 
-def build(drawn: Sequence[dict[str, object]]) -> list[Record]:
+def build(drawn: Sequence[dict[str, Any]]) -> list[Record]:
     """A log out of what hypothesis drew: times that jump back, repeated events, late ones."""
     made: list[events.Event] = []
     now = T0
     for n, d in enumerate(drawn):
-        now += int(d["gap"])  # type: ignore[call-overload]
+        now += d["gap"]
         if d["again"] and made:
             made.append(made[n // 2])
             continue
@@ -62,7 +63,7 @@ def build(drawn: Sequence[dict[str, object]]) -> list[Record]:
                 d["item"],
                 d["what"],
                 at=now - d["back"],
-                received_at=now,  # type: ignore[arg-type,operator]
+                received_at=now,
                 session_id=d["session"],
                 known=d["known"],
             )
@@ -224,7 +225,8 @@ def test_law_12_a_hit_counts_within_the_window_of_the_running_maximum(
         expected.append(not hit)
         if not hit and t // width >= top - BUCKETS:
             held.setdefault(i, set()).add(t // width)
-    at, found = 0, []
+    at = 0
+    found: list[bool] = []
     sizes = sizes or [len(ids)]
     while at < len(ids):
         size = sizes[len(found) % len(sizes)]

@@ -25,6 +25,7 @@ from models.outcomes.join import STATE
 from models.reference import recents
 from schemas import event as events
 from schemas import keys
+from schemas.alphabet import Pseudonym
 from schemas.event import Action, Link, Linking, Merge, Served
 from schemas.identity import category_hash, item_hash
 from schemas.state import links
@@ -188,7 +189,7 @@ class Expected:
                     held[state] += 1
 
     def who(self, of: str) -> str:
-        return self.group.get(events.Pseudonym(of), events.Pseudonym(of))
+        return self.group.get(Pseudonym(of), Pseudonym(of))
 
     def check_sums(self, memories: Sequence[Memory]) -> None:
         found = Counter(row[1:4] for p, m in enumerate(memories) for row in m.arms(p))

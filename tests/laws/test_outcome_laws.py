@@ -196,12 +196,12 @@ def units(memory: Memory) -> dict[bytes, object]:
 
 def test_the_last_moments_fact_of_a_unit_is_what_its_account_holds() -> None:
     memory = fold_log(busy(9), [41])
-    last = {}
+    last: dict[object, Counter[int]] = {}
     for _, experiment, version, variant, before, after in memory.moments():
         key = (experiment, version, variant)
         last.setdefault(key, Counter()).update(
             {n: a - b for n, (a, b) in enumerate(zip(after, before, strict=True))}
-        )  # type: ignore[arg-type,call-overload]
+        )
     held: dict[object, Counter[int]] = {}
     for who in PEOPLE:
         for unit in open_slates.decode(memory.values[keys.open_slates(0, person(who))]).units:

@@ -177,8 +177,9 @@ def check_moments(log: Sequence[Slot], experiments: dict[bytes, bytes]) -> None:
     for row in rows:
         mine = [c for (_, person), c in people.items() if 1 + person % 2 == row["variant"]]
         assert row["units"] == len(mine)
-        assert row["sums"].tolist() == sum(mine).tolist()
-        assert row["squares"].tolist() == sum(np.outer(c, c) for c in mine).tolist()
+        counted = np.stack(mine)
+        assert row["sums"].tolist() == counted.sum(0).tolist()
+        assert row["squares"].tolist() == (counted.T @ counted).tolist()
 
 
 @settings(deadline=None)

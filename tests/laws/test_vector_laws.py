@@ -115,8 +115,10 @@ def test_another_release_tags_what_it_makes_and_none_makes_none() -> None:
     memory = fold_log(log[300:], memory=memory, encoder=Encoder("r2", space(30, seed=2)))
     after = {who: vector(memory, who) for who in range(1, 41)}
     spoke = {
-        int(e.person, 16) for _, _, e in log[300:] if e.action not in ("display", "dwell", "hide")
-    }  # type: ignore[union-attr]
+        int(e.person, 16)
+        for _, _, e in log[300:]
+        if isinstance(e, events.Action) and e.action not in ("display", "dwell", "hide")
+    }
     for who in range(1, 41):
         if who not in spoke:
             assert after[who] == before[who]

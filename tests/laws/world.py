@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from flows.people.batch import Decoded
 from flows.people.fold import PeopleFold
@@ -12,6 +13,7 @@ from models.aggregates.tables import Tables
 from models.release.person import Encoder
 from schemas import event as events
 from schemas import keys
+from schemas.alphabet import Pseudonym
 from schemas.event import Assigned, Served
 from schemas.state import facts
 from schemas.state.fence import Fence
@@ -23,15 +25,15 @@ Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""
 
 
-def person(n: int) -> events.Pseudonym:
-    return events.Pseudonym(f"{n:032x}")
+def person(n: int) -> Pseudonym:
+    return Pseudonym(f"{n:032x}")
 
 
 def action(
-    n: int, who: int = 1, item: str = "i1", what: str = "click", **more: object
+    n: int, who: int = 1, item: str = "i1", what: str = "click", **more: Any
 ) -> events.Action:
     """Action number n of a log: its event id is n, its time n seconds after T0, unless told."""
-    at = int(more.pop("at", T0 + n * 1000))  # type: ignore[call-overload]
+    at = int(more.pop("at", T0 + n * 1000))
     fields = {
         "event_id": f"e{n}",
         "person": person(who),
@@ -43,11 +45,11 @@ def action(
         "known": True,
         **more,
     }
-    return events.Action(**fields)  # type: ignore[arg-type]
+    return events.Action(**fields)
 
 
 def served(
-    slate: str, items: Sequence[str] = ("i1",), who: int = 1, at: int = T0, **more: object
+    slate: str, items: Sequence[str] = ("i1",), who: int = 1, at: int = T0, **more: Any
 ) -> Served:
     fields = {
         "person": person(who),
@@ -57,7 +59,7 @@ def served(
         "items": tuple(items),
         **more,
     }
-    return Served(**fields)  # type: ignore[arg-type]
+    return Served(**fields)
 
 
 def assigned(experiment: str = "x", variant: str = "a", version: int = 1) -> Assigned:
@@ -96,11 +98,11 @@ class Memory:
     def state(self) -> dict[bytes, object]:
         """Everything that must not depend on how the log was cut: the delta log's entries joined."""
         streams = {key: list(entries) for key, entries in self.streams.items() if key[:2] != b"dl"}
-        return {**self.values, **self.hashes, **streams}  # type: ignore[dict-item]
+        return {**self.values, **self.hashes, **streams}
 
-    def all_facts(self, partition: int = 0) -> list[tuple[object, ...]]:
+    def all_facts(self, partition: int = 0) -> list[tuple[Any, ...]]:
         """Facts about actions one by one, at their offset in the log."""
-        told: list[tuple[object, ...]] = []
+        told: list[tuple[Any, ...]] = []
         for entry in self.entries(partition):
             at = 0
             for i, pairs in enumerate(entry.actions.pairs.tolist()):
@@ -127,7 +129,7 @@ class Memory:
         """(offset, placement, item, state, explored, reward), one by one."""
         return [row for entry in self.entries(partition) for row in rows_of(entry, entry.arms)]
 
-    def moments(self, partition: int = 0) -> list[tuple[object, ...]]:
+    def moments(self, partition: int = 0) -> list[tuple[Any, ...]]:
         """(offset, experiment, version, variant, before, after), one by one."""
         return [row for entry in self.entries(partition) for row in rows_of(entry, entry.moments)]
 
@@ -139,7 +141,7 @@ class Memory:
         return made
 
 
-def rows_of(entry: facts.Entry, section: facts.Arms | facts.Moments) -> list[tuple[object, ...]]:
+def rows_of(entry: facts.Entry, section: facts.Arms | facts.Moments) -> list[tuple[Any, ...]]:
     """The facts of a section as plain values, at their offset in the log."""
     columns = [entry.first + section.delta.astype("i8"), *section[1:]]
     return [
@@ -150,7 +152,8 @@ def rows_of(entry: facts.Entry, section: facts.Arms | facts.Moments) -> list[tup
 
 def cuts(length: int, sizes: Iterable[int]) -> list[slice]:
     """The whole length in pieces of these sizes, over and over."""
-    pieces, at, sizes = [], 0, list(sizes) or [length]
+    pieces: list[slice] = []
+    at, sizes = 0, list(sizes) or [length]
     while at < length:
         size = max(1, sizes[len(pieces) % len(sizes)])
         pieces.append(slice(at, min(at + size, length)))

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import redis
-
 from infra.local import services
 from infra.signals import die_with_parent
+from infra.store.client import Client, open_url
 
 SLOTS = 16_384
 NODES = 3
@@ -24,7 +23,7 @@ class Cluster:
 
     def __init__(self, ports: list[int]) -> None:
         self.ports = ports
-        self.nodes = [redis.Redis(services.HOST, port) for port in ports]
+        self.nodes = [open_url(f"redis://{services.HOST}:{port}") for port in ports]
         self._moved: dict[int, int] = {}
 
     @property
@@ -41,7 +40,7 @@ class Cluster:
             self.nodes[0].execute_command("CLUSTER", "MEET", services.HOST, port)
         wait(lambda: all(map(self._whole, self.nodes)), "the cluster does not form")
 
-    def _whole(self, node: redis.Redis) -> bool:
+    def _whole(self, node: Client) -> bool:
         told = node.execute_command("CLUSTER", "INFO").decode().split()
         return "cluster_state:ok" in told and f"cluster_known_nodes:{NODES}" in told
 

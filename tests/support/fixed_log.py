@@ -9,6 +9,7 @@ import msgspec
 
 from schemas import event as events
 from schemas.actions import ACTIONS
+from schemas.alphabet import Pseudonym
 from schemas.control import Change
 from schemas.event import Action, Assigned, Link, Preferences, Served
 from schemas.item import DeleteItem, Item, PatchItem, PutItem
@@ -22,8 +23,8 @@ def pick(i: int, salt: int, n: int) -> int:
     return ((i * 7919 + salt * 104_729 + 1) * 2_654_435_761 % 2**32) // 4096 % n
 
 
-def person(n: int) -> events.Pseudonym:
-    return events.Pseudonym(f"{n + 1:032x}")
+def person(n: int) -> Pseudonym:
+    return Pseudonym(f"{n + 1:032x}")
 
 
 def event(i: int) -> events.Event:
@@ -54,7 +55,7 @@ def event(i: int) -> events.Event:
     )
 
 
-def _served(i: int, who: events.Pseudonym, at: int) -> Served:
+def _served(i: int, who: Pseudonym, at: int) -> Served:
     items = tuple(f"i{pick(i, 20 + n, ITEMS)}" for n in range(6))
     assigned = (Assigned("first", 1, "ab"[pick(i, 30, 2)]), Assigned("second", 2, "c"))
     return Served(

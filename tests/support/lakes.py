@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from infra.lake.reader import Lake
 from infra.lake.write import write
-from infra.log import Batch
+from infra.log import Batch, Headers
 from schemas import event
+from schemas.alphabet import Pseudonym
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS
 
@@ -26,12 +27,12 @@ class Read(NamedTuple):
     stamps: list[int]
     keys: list[bytes | None]
     values: list[bytes | None]
-    headers: list[object]
+    headers: list[Headers]
     cuts: list[tuple[int, int]]
 
 
-def person(n: int) -> str:
-    return f"{n:032x}"
+def person(n: int) -> Pseudonym:
+    return Pseudonym(f"{n:032x}")
 
 
 def action(n: int, who: int, at: int) -> bytes:

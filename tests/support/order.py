@@ -51,7 +51,7 @@ def place(nodeid: str) -> int:
     return LONGEST.index(mine) if mine in LONGEST else len(LONGEST)
 
 
-class Groups(LoadScopeScheduling):
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Gives each worker a group at a time, in their order."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import redis
 from kafka import TopicPartition
 
 from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import client as store
+from infra.store.client import Client
 from models.features.registry import ROW, pack_rows
 from schemas import control, event, keys, slate
 from schemas.actions import CODE
@@ -38,7 +38,7 @@ class Shop(NamedTuple):
     """A server, and its Redis."""
 
     server: Server
-    redis: redis.Redis
+    redis: Client
 
     def get(self, path: str) -> Answer:
         return self.server.ask("GET", path)

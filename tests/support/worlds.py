@@ -82,7 +82,7 @@ def release(
     weights = np.random.default_rng(seed + 1).normal(size=len(features))
 
     def rank(rows: Vectors) -> Scores:
-        return np.round(rows.astype(np.float64) @ weights * 4).astype(np.float32) / 4
+        return np.round(rows.astype(np.float64) @ weights * 4).astype(np.float32) / np.float32(4)
 
     weighs = {"covisit": 1.0, "vector": 0.3, "popular": 0.1} if coarse is None else coarse
     known = space(items, seed, share)

@@ -30,7 +30,7 @@ from infra.settings import VARIABLES, Settings
 from infra.store import version
 from schemas.event import EventIn
 from schemas.item import ItemIn
-from tests.system.test_up import until
+from tests.support.waits import until
 
 GIVEN: Final = {"FRESHET_TOKEN": "compose-token"}
 """What the one who starts it must give."""

@@ -99,7 +99,8 @@ def exact(settings: Settings) -> None:
 
 def generations(settings: Settings) -> set[int]:
     with store.connect(settings) as client:
-        return {keys.generation_of(name) for name in client.scan_iter(count=1000)} - {None}
+        found = (keys.generation_of(name) for name in client.scan_iter(count=1000))
+        return {number for number in found if number is not None}
 
 
 def test_everything_is_rebuilt_beside_what_is_live_and_swapped_without_a_gap(

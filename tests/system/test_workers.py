@@ -173,13 +173,12 @@ def test_their_number_changes_while_events_flow(settings: Settings, shared: Work
 
 
 def test_scale_names_who_could_do_it(settings: Settings, shared: Workers) -> None:
-    told = {"env": to_environment(settings)}
     from click.testing import CliRunner
 
     from infra.cli.main import cli
 
     def scale(n: int) -> Any:
-        return CliRunner(**told).invoke(cli, ["flows", "scale", str(n)])
+        return CliRunner(env=to_environment(settings)).invoke(cli, ["flows", "scale", str(n)])
 
     assert scale(2).output == "2 workers share 4 partitions\n"
     assert shared.runs == 2

@@ -84,7 +84,7 @@ def test_imports_point_one_way() -> None:
 
 def bare(worker: type[Any]) -> Any:
     """A worker that can be drawn: it has its steps, and no connections."""
-    made = worker.__new__(worker)
+    made: Any = object.__new__(worker)
     made.partitions, made.reader, made.gatherer = [0], None, None
     return made
 

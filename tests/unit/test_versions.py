@@ -28,7 +28,7 @@ from models.aggregates.tables import Tables
 from models.features import registry as features
 from models.features.registry import ForeignRow
 from models.outcomes import open_slates
-from models.outcomes.open_slates import Account, Slate, Unit
+from models.outcomes.open_slates import Account, Slate, Unit, Waiting
 from schemas import event as events
 from schemas import keys
 from schemas.event import Merge
@@ -208,7 +208,8 @@ def test_facts_of_version_1_are_read(
 def test_accounts_of_version_1_are_read() -> None:
     """Version 1 had no `since` and no `links`."""
     slate = Slate(5, START, 7, b"\1" * 8, bytearray(b"\1"), -1, (0,))
-    fields = (START + 9, [slate], [], [Unit(1, 2, 3, (4, 0, 0, 0))])
+    waiting: list[Waiting] = []
+    fields = (START + 9, [slate], waiting, [Unit(1, 2, 3, (4, 0, 0, 0))])
     encode = msgspec.msgpack.encode
     assert open_slates.decode(encode((1, *fields))) == Account(
         open_slates.VERSION, *fields, since=START

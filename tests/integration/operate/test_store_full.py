@@ -27,6 +27,7 @@ from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events
 from schemas import keys
+from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
 from schemas.state import fence
 from schemas.topics import EVENTS
@@ -118,11 +119,11 @@ def test_the_process_ends_with_a_sentence_and_reads_go_on(tight: Settings, tmp_p
             assert "freshet: Redis is full (maxmemory)" in done.stderr.splitlines()[-1]
         (row, *_) = client.keys("u:*")
     p, who = int(row.split(b"{")[1][:1]), row.rpartition(b":")[2].decode()
-    assert asyncio.run(read(tight, events.Pseudonym(who), p)) > 0
+    assert asyncio.run(read(tight, Pseudonym(who), p)) > 0
     assert (tight.data_dir / "ends" / "people-0").read_text() == "full\n"
 
 
-async def read(settings: Settings, who: events.Pseudonym, partition: int) -> int:
+async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
     """Also whoever asks whether the process is ready hears yes."""
     client = store.connect_async(settings)
     follows = generation.Generation(client)

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-import redis
 
 from flows.rollup.tables import Rollup
 from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
+from infra.store.client import Client
 from models.experiments.metrics import METRICS
 from schemas import keys, times
 from schemas.state import fence
@@ -28,7 +28,7 @@ PATH = "/v1/experiments/e/metrics"
 
 class Shop(NamedTuple):
     server: Server
-    redis: redis.Redis
+    redis: Client
     rollup: Rollup
 
     def get(self, path: str = PATH) -> Answer:
@@ -92,7 +92,7 @@ def test_an_experiment_as_it_stands(shop: Shop) -> None:
 
 
 def test_how_late_it_is(shop: Shop) -> None:
-    meta = META_DECODER.decode(shop.redis.get(keys.tables().meta))  # type: ignore[arg-type]
+    meta = META_DECODER.decode(shop.redis.get(keys.tables().meta))
     shop.folded(4)
     told = shop.read()
     assert told["lag_ms"] == 0, "the tables lack nothing"

@@ -61,7 +61,8 @@ def turns(settings: Settings, client: Any) -> tuple[Turns, Readouts]:
 
 def told(settings: Settings, at_least: int) -> list[Readout]:
     """What the topic holds, once there is so much."""
-    reader, part, found = kafka.consumer(settings), TopicPartition(EXPERIMENTS.name, 0), []
+    reader, part = kafka.consumer(settings), TopicPartition(EXPERIMENTS.name, 0)
+    found: list[Any] = []
     try:
         reader.assign([part])
         reader.seek_to_beginning(part)

@@ -11,7 +11,7 @@ import uvloop
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
-from schemas.event import Pseudonym
+from schemas.alphabet import Pseudonym
 from serving.decide.person import StoreDown
 from serving.state.generation import Generation
 from serving.state.people import PersonReader

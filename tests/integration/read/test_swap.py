@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def made_by(told: Any) -> str:
 def test_releases_swap_under_load_without_an_error_or_a_mixed_answer(shop: Shop) -> None:
     make_current(shop, FIRST, 1)
     serves(shop, FIRST)
-    stop, made, wrong = threading.Event(), [], []
+    stop = threading.Event()
+    made: list[str | int] = []
+    wrong: list[Exception] = []
 
     def call(number: int) -> None:
         connection = shop.server.connect()
@@ -98,15 +101,17 @@ def test_releases_swap_under_load_without_an_error_or_a_mixed_answer(shop: Shop)
         finally:
             connection.close()
 
+    def has_served(name: str, since: int) -> bool:
+        return bool(wrong) or name in made[since:]
+
     callers = [threading.Thread(target=call, args=(n,)) for n in range(CALLERS)]
     for caller in callers:
         caller.start()
     try:
         for version, name in enumerate((SECOND, FIRST, SECOND, FIRST, SECOND), 2):
             make_current(shop, name, version, rollback=name == FIRST)
-            seen = len(made)
             services.wait_until(
-                lambda name=name, seen=seen: wrong or name in made[seen:],
+                partial(has_served, name, len(made)),
                 20,
                 f"{name} never serves",
             )

@@ -63,7 +63,9 @@ def ends_of(linked: Any, n: int = 1) -> list[events.Event]:
 
 def preferences(number: int) -> events.Event:
     user, body = CROWD.preferences("c0", number)
-    told = {key: tuple(it) if isinstance(it, list) else it for key, it in body.items()}
+    told: dict[str, Any] = {
+        key: tuple(it) if isinstance(it, list) else it for key, it in body.items()
+    }
     person: Any = WHO.user(user)
     return Preferences(event_id=f"c0-{number}", person=person, received_at=2, **told)
 

@@ -92,8 +92,9 @@ def assert_same_sums(mine: Tables, theirs: Tables) -> None:
     ):
         assert set(a) == set(b)
         at = T0 / 1000  # sums are as of their landmarks
-        left = [mark.now(1.0, at) for mark in held.landmarks]
-        right = [mark.now(1.0, at) for mark in there.landmarks]
+        left, right = (
+            np.ravel([mark.now(np.ones(1), at) for mark in it.landmarks]) for it in (held, there)
+        )
         for key in a:
             sums, others = np.frombuffer(a[key]) * left, np.frombuffer(b[key]) * right
             assert np.allclose(sums, others, rtol=1e-9, atol=1e-140)
@@ -103,11 +104,14 @@ def assert_same_sums(mine: Tables, theirs: Tables) -> None:
 
 def pairs(tables: Tables) -> dict[str, float]:
     """Of items by hash, their sums as of T0."""
-    hashes, now = tables.items.hashes.tolist(), tables.pairs.landmark.now
-    found = (it.tolist() for it in tables.pairs.of(np.arange(len(hashes))))
+    hashes = tables.items.hashes.tolist()
+    items, partners, sums = tables.pairs.of(np.arange(len(hashes)))
+    totals = tables.pairs.landmark.now(sums, T0 / 1000)
     return {
-        f"{hashes[item]} {hashes[partner]}": now(total, T0 / 1000)
-        for item, partner, total in zip(*found, strict=True)
+        f"{hashes[item]} {hashes[partner]}": total
+        for item, partner, total in zip(
+            items.tolist(), partners.tolist(), totals.tolist(), strict=True
+        )
     }
 
 

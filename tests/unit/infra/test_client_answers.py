@@ -77,8 +77,8 @@ def differences(ours: Type, theirs: Type, path: str) -> Iterator[str]:
     elif isinstance(ours, UnionType) and isinstance(theirs, UnionType):
         if len(ours.types) != len(theirs.types):
             yield path
-        for mine, told in zip(ours.types, theirs.types, strict=False):
-            yield from differences(mine, told, path)
+        for mine, other in zip(ours.types, theirs.types, strict=False):
+            yield from differences(mine, other, path)
     elif isinstance(ours, CollectionType) and isinstance(theirs, CollectionType):
         yield from differences(ours.item_type, theirs.item_type, path)
     elif isinstance(ours, DictType) and isinstance(theirs, DictType):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flows.offline.history import Cut, Facts, by_time, fold
 from infra.apps.evaluate.arms import Arms, Read, Shelf, play
@@ -36,7 +39,9 @@ def cuts() -> list[Cut]:
 
 
 def same(a: Facts, b: Facts) -> bool:
-    columns = zip(a.actions[1:], b.actions[1:], strict=True)  # delta belongs to an entry
+    mine: Iterable[NDArray[Any]] = a.actions[1:]  # delta belongs to an entry
+    theirs: Iterable[NDArray[Any]] = b.actions[1:]
+    columns = zip(mine, theirs, strict=True)
     return np.array_equal(a.place, b.place) and all(np.array_equal(x, y) for x, y in columns)
 
 

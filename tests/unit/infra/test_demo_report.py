@@ -13,7 +13,7 @@ from infra.apps.demo import report as demo_report
 from infra.apps.demo import train, words
 from infra.apps.demo.report import Report, Slates
 from infra.apps.demo.train import Trained
-from infra.apps.evaluate.arms import Arms
+from infra.apps.evaluate.arms import Arms, Ids
 from infra.apps.evaluate.live import Outcome, Scored
 from infra.apps.evaluate.schedule import Schedule, Step
 from infra.client import answers
@@ -60,7 +60,7 @@ def made(fresh: Slates = LIVE) -> Report:
         events=100,
         seconds=0.5,
     )
-    nobody = [("f9",), ("f9",)]
+    nobody: list[Ids] = [("f9",), ("f9",)]
     arms = Arms(list(fresh), nobody, nobody, nobody, nobody, eligible=[20, 40])
     return demo_report.report(
         outcome,

@@ -151,7 +151,7 @@ def test_any_records_come_back_as_written_from_any_offset_to_any(
     kept = [n for n, offset in enumerate(want.offsets) if start <= offset < end]
     for name in ("offsets", "stamps", "keys", "values"):
         assert getattr(found, name) == [getattr(want, name)[n] for n in kept], name
-    assert list(map(list, found.headers)) == [list(want.headers[n]) for n in kept]  # type: ignore[call-overload]
+    assert list(map(list, found.headers)) == [list(want.headers[n]) for n in kept]
     edges = [start, *(cut[1] for cut in found.cuts)]
     assert [cut[0] for cut in found.cuts] == edges[:-1]
     assert edges[-1] == end

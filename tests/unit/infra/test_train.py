@@ -81,7 +81,7 @@ def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
     planned = plan(acts(LOG), 60, 60)
     replay = Replay(LOG, planned.judge, SETTINGS)
     basis = Release(
-        "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64)), np.zeros_like)
+        "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64), np.float32), np.zeros_like)
     )
     times = np.array(replay.facts.actions.time)
     for target, person, world in replay.play(planned.judge, basis, no_progress):

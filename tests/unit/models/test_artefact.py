@@ -109,7 +109,10 @@ def edited(change: Callable[[dict[str, object]], None]) -> Callable[[Path], None
 
 
 def cut(name: str) -> Callable[[Path], None]:
-    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:-1])  # type: ignore[func-returns-value]
+    def shorten(path: Path) -> None:
+        (path / name).write_bytes((path / name).read_bytes()[:-1])
+
+    return shorten
 
 
 def flipped(name: str) -> Callable[[Path], None]:

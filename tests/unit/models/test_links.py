@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def shown(n: int, at: int = T0) -> Shown:
 
 
 def test_the_first_id_is_a_function_of_the_links_in_any_order() -> None:
-    told = [
+    told: list[Callable[[Account], object]] = [
         lambda account: links.mark(account, A),
         lambda account: links.mark(account, B),
         lambda account: links.answer(account, A, lost=False),

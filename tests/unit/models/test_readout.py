@@ -149,7 +149,7 @@ def test_names_do_not_steer_a_terminal() -> None:
 
 
 def test_a_terminal_of_80_columns_shows_every_number_whole() -> None:
-    people = {
+    people: dict[str, list[tuple[int, ...]]] = {
         "a": [(90_000, 0, 3000, 200), (90_000, 0, 3100, 240)],
         "b": [(90_000, 0, 6000, 300), (90_000, 0, 7000, 300)],
     }

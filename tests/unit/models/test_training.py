@@ -119,7 +119,7 @@ def test_a_ranker_finds_what_the_coarse_score_misses_and_leaves_out_what_brings_
 
 def test_where_there_is_nothing_to_learn_the_coarse_order_stands() -> None:
     held = some_lists(50)
-    plain = held._replace(rows=held.rows * np.float32([0, 1, 0]))
+    plain = held._replace(rows=held.rows * np.array([0, 1, 0], np.float32))
     flat = plain._replace(target=np.tile(np.arange(20) == 0, 50))
     made = ranker.fit(flat, FEATURES, WEIGHTS)
     assert made.features == ("coarse",)

@@ -407,7 +407,9 @@ def test_the_space_alone_finds_what_nobody_touched() -> None:
     decision = decide(person([("i1", CODE["like"])]), w, Ask(now=NOW))
     assert decision.fallback is None
     assert 90 <= decision.sources["vector"] <= 100
-    assert any(not w.release.space.find(hashed([item.item_id]))[0] >= 0 for item in decision.items)
+    assert w.release is not None
+    space = w.release.space
+    assert any(not space.find(hashed([item.item_id]))[0] >= 0 for item in decision.items)
     assert {item.reason.code for item in decision.items if item.reason} <= {
         "similar_to",
         "your_taste",
@@ -435,7 +437,8 @@ def test_an_item_from_outside_the_ranked_has_its_row_too() -> None:
     items = catalogue(600, 5, 4)
     lists, popular = neighbours(items, 60, 4), popularity(items, 4)
     recipe = Recipe(exploration=Exploration(1.0))
-    w = released(world(items, lists, popular, recipe), release(items, 4))
+    model = release(items, 4)
+    w = released(world(items, lists, popular, recipe), model)
     who = person([(f"i{n}", CODE["like"]) for n in range(5)])
     outside = 0
     for seed in range(20):
@@ -444,7 +447,7 @@ def test_an_item_from_outside_the_ranked_has_its_row_too() -> None:
         case = Case(who, w, ask)
         pool = retrieve(case, w.recipe.depth)
         at = np.flatnonzero(pool.slots == last.slot)
-        assert last.features == tuple(rows(case, pool, at, w.release.features)[0].tolist())
+        assert last.features == tuple(rows(case, pool, at, model.features)[0].tolist())
         outside += not any(part.feature == "ranker" for part in last.contributions)
     assert outside > 5
 
@@ -495,7 +498,10 @@ def test_the_best_places_of_every_source_by_hand() -> None:
     nobody = np.zeros(4, np.intp)
     one = Drawn(np.array([3, 0, 1, 2], np.int32), np.zeros(4), nobody)
     other = Drawn(np.array([3, 4, 5], np.int32), np.array([0.1, 0.2, 0.3]), nobody[:3])
-    slots, numbers = np.arange(6, dtype=np.int32), {"one": one.slots, "other": other.slots}
+    slots, numbers = (
+        np.arange(6, dtype=np.int32),
+        {name: drawn.slots.astype(np.intp) for name, drawn in (("one", one), ("other", other))},
+    )
     pool = Pool(slots, {"one": one, "other": other}, numbers)
     assert pool.order("one").tolist() == [3, 0, 1, 2]
     assert pool.order("other").tolist() == [5, 4, 3]
