@@ -157,9 +157,9 @@ def test_an_item_says_whether_it_is_indexed(shop: Shop) -> None:
         ask(shop.server, lambda client: client.item("no such/item"))
 
 
-def test_experiments_are_known_by_id(shop: Shop) -> None:
+def test_an_experiment_is_found_by_its_id(shop: Shop) -> None:
     shop.control("experiment:ab", AB)
-    shop.until("/v1/experiments", lambda told: told["experiments"])
+    shop.until("/v1/experiments", lambda body: body["experiments"])
     assert ask(shop.server, lambda client: client.experiment("ab")).version == 1
     metrics = ask(shop.server, lambda client: client.metrics("ab"))
     assert [it.variant for it in metrics.variants] == ["a", "b"]

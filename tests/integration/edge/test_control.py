@@ -35,9 +35,9 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     flow = spawn(settings, "control", home / "flow.log")
     try:
         with serving(settings, home / "log") as server:
-            until(lambda: server.ask("GET", "/health/ready"), lambda told: told.status == 200)
+            until(lambda: server.ask("GET", "/health/ready"), lambda answer: answer.status == 200)
             put(server, "/v1/placements/shelf", recipe={"weights": {"popular": 1}})
-            stands(server, "/v1/placements/shelf", 1)
+            until_in_force(server, "/v1/placements/shelf", 1)
             yield server
     finally:
         flow.kill()
@@ -47,10 +47,13 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 def publish(settings: Settings) -> None:
     """As whoever trains does. The log may hold these already, from another test: then they are stale."""
     producer: KafkaProducer = kafka.producer(settings)
-    told: list[tuple[str, str, Any]] = [
+    settings_put: list[tuple[str, str, Any]] = [
         ("release", name, Released(manifest_sha256="0" * 64)) for name in RELEASES
     ]
-    for subject, identifier, body in [*told, ("policy", "release", Current(release=RELEASES[1]))]:
+    for subject, identifier, body in [
+        *settings_put,
+        ("policy", "release", Current(release=RELEASES[1])),
+    ]:
         change = Change(
             subject=subject,  # type: ignore[arg-type]
             id=identifier,
@@ -80,8 +83,8 @@ def put(edge: Server, path: str, expected_version: int = 0, **body: Any) -> Answ
     return answer
 
 
-def stands(edge: Server, path: str, version: int) -> Any:
-    """What is told at `path` once this version is in force."""
+def until_in_force(edge: Server, path: str, version: int) -> Any:
+    """The answer's body at `path` once this version is in force."""
 
     def so(answer: Answer) -> bool:
         return answer.status == 200 and answer.json["version"] == version
@@ -91,29 +94,29 @@ def stands(edge: Server, path: str, version: int) -> Any:
 
 def test_a_placement_is_put_and_in_force(edge: Server) -> None:
     recipe = {"weights": {"popular": 2.0}, "filters": {"new": {"published_within_days": 30}}}
-    told = put(edge, "/v1/placements/page", recipe=recipe, reason="why").json
-    assert told["position"].startswith("0:")
-    told = stands(edge, "/v1/placements/page", 1)
-    assert (told["placement"], told["rules"], told["built_in"]) == ("page", "r1", False)
-    assert (told["actor"], told["reason"]) == ("me", "why")
-    assert told["received_at"].endswith("Z")
+    receipt = put(edge, "/v1/placements/page", recipe=recipe, reason="why").json
+    assert receipt["position"].startswith("0:")
+    body = until_in_force(edge, "/v1/placements/page", 1)
+    assert (body["placement"], body["rules"], body["built_in"]) == ("page", "r1", False)
+    assert (body["actor"], body["reason"]) == ("me", "why")
+    assert body["received_at"].endswith("Z")
     # whole, with what it left to the defaults
-    assert told["recipe"]["weights"] == {"popular": 2.0}
-    assert told["recipe"]["exploration"] == {"epsilon": 0.0}
-    assert told["recipe"]["filters"]["new"]["published_within_days"] == 30
-    assert told["recipe"]["depth"] == 200
+    assert body["recipe"]["weights"] == {"popular": 2.0}
+    assert body["recipe"]["exploration"] == {"epsilon": 0.0}
+    assert body["recipe"]["filters"]["new"]["published_within_days"] == 30
+    assert body["recipe"]["depth"] == 200
     answer = edge.ask("GET", "/v1/recommendations?user_id=u1&placement=page")
     assert answer.json["served_by"]["rules"] == "r1"
-    # what it tells is what it takes
-    put(edge, "/v1/placements/page", 1, recipe={**told["recipe"], "depth": 9})
-    told = stands(edge, "/v1/placements/page", 2)
-    assert (told["recipe"]["depth"], told["rules"]) == (9, "r2")
+    # what is read can be put
+    put(edge, "/v1/placements/page", 1, recipe={**body["recipe"], "depth": 9})
+    body = until_in_force(edge, "/v1/placements/page", 2)
+    assert (body["recipe"]["depth"], body["rules"]) == (9, "r2")
 
 
-def test_what_is_built_in_is_told_too(edge: Server) -> None:
-    told = edge.ask("GET", "/v1/placements/popular").json
-    assert (told["version"], told["rules"], told["built_in"]) == (0, "r0", True)
-    assert (told["received_at"], told["recipe"]["weights"]) == (None, {"popular": 1.0})
+def test_a_built_in_placement_is_shown_too(edge: Server) -> None:
+    body = edge.ask("GET", "/v1/placements/popular").json
+    assert (body["version"], body["rules"], body["built_in"]) == (0, "r0", True)
+    assert (body["received_at"], body["recipe"]["weights"]) == (None, {"popular": 1.0})
     names = [each["placement"] for each in edge.ask("GET", "/v1/placements").json["placements"]]
     assert {"home", "popular", "replay", "shelf"} <= set(names)
     assert names == sorted(names)
@@ -123,16 +126,16 @@ def test_the_second_of_two_puts_has_no_effect(edge: Server) -> None:
     for depth in (5, 6):
         put(edge, "/v1/placements/race", recipe={"depth": depth})
     put(edge, "/v1/placements/race", 1, recipe={"depth": 7})
-    assert stands(edge, "/v1/placements/race", 2)["recipe"]["depth"] == 7
+    assert until_in_force(edge, "/v1/placements/race", 2)["recipe"]["depth"] == 7
 
 
 def test_an_experiment_is_put_and_in_force(edge: Server) -> None:
     path = "/v1/experiments/shelf-ranker"
     variants = [HALVES[0], {**HALVES[1], "placement": "popular", "release": RELEASES[0]}]
     put(edge, path, experiment={"placement": "shelf", "variants": variants}, reason="why")
-    told = stands(edge, path, 1)
-    assert (told["experiment_id"], told["actor"], told["reason"]) == ("shelf-ranker", "me", "why")
-    assert told["experiment"] == {
+    body = until_in_force(edge, path, 1)
+    assert (body["experiment_id"], body["actor"], body["reason"]) == ("shelf-ranker", "me", "why")
+    assert body["experiment"] == {
         "placement": "shelf",
         "variants": [
             {**HALVES[0], "placement": "", "release": ""},
@@ -142,7 +145,7 @@ def test_an_experiment_is_put_and_in_force(edge: Server) -> None:
         "salt": "",
     }
     every = edge.ask("GET", "/v1/experiments").json["experiments"]
-    assert [each for each in every if each["experiment_id"] == "shelf-ranker"] == [told]
+    assert [each for each in every if each["experiment_id"] == "shelf-ranker"] == [body]
 
     # while it runs, no other does there
     answer = ask_for(edge, "other", {"placement": "shelf", "variants": HALVES})
@@ -150,10 +153,10 @@ def test_an_experiment_is_put_and_in_force(edge: Server) -> None:
         422,
         [("experiment.placement", "overlapping_experiment")],
     )
-    put(edge, path, 1, experiment={**told["experiment"], "running": False})
-    stands(edge, path, 2)
+    put(edge, path, 1, experiment={**body["experiment"], "running": False})
+    until_in_force(edge, path, 2)
     assert ask_for(edge, "other", {"placement": "shelf", "variants": HALVES}).status == 202
-    stands(edge, "/v1/experiments/other", 1)
+    until_in_force(edge, "/v1/experiments/other", 1)
 
 
 def ask_for(edge: Server, identifier: str, experiment: Any) -> Answer:
@@ -239,7 +242,7 @@ def test_a_bad_body(
     edge: Server, path: str, body: bytes, status: int, field: str, code: str
 ) -> None:
     answer = edge.ask("PUT", path, body)
-    if code == "required":  # which of the two is said first is not told
+    if code == "required":  # either of the two may come first
         assert answer.errors[0][1] == code
         return
     assert (answer.status, answer.errors) == (status, [(field, code)])
@@ -264,7 +267,7 @@ def test_what_is_not_there(edge: Server) -> None:
         assert edge.ask("GET", f"{path}?x=1").errors == [("x", "unknown_field")]
 
 
-def test_nothing_of_what_was_refused_stands(edge: Server) -> None:
+def test_nothing_of_what_was_refused_is_in_force(edge: Server) -> None:
     with store.connect(edge.settings) as client:
         assert not client.hexists(keys.CONTROL_STATE, "placement:bad")
         assert not client.hexists(keys.CONTROL_STATE, "experiment:bad")

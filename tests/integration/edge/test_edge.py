@@ -22,10 +22,10 @@ VIEW: dict[str, Any] = {"user_id": "u1", "item_id": "i1", "action": "view"}
 def test_an_event_is_in_the_log_when_it_is_acknowledged(edge: Server) -> None:
     answer = edge.ask("POST", "/v1/events", {**VIEW, "event_id": "e1"})
     assert answer.status == 202
-    told = answer.json
-    assert (told["accepted"], told["rejected"], told["durable"]) == (1, [], "broker")
-    assert "event_ids" not in told
-    record = record_at(edge.settings, "events", told["positions"][0])
+    receipt = answer.json
+    assert (receipt["accepted"], receipt["rejected"], receipt["durable"]) == (1, [], "broker")
+    assert "event_ids" not in receipt
+    record = record_at(edge.settings, "events", receipt["positions"][0])
     person = pseudonym(*signing_key(edge.settings), "u1")
     assert record.key == person.encode()
     assert record.partition == partition_of(record.key, edge.settings.partitions)
@@ -36,7 +36,7 @@ def test_an_event_is_in_the_log_when_it_is_acknowledged(edge: Server) -> None:
     assert abs(record.timestamp - action.received_at) < 60_000
 
 
-def test_a_batch_tells_the_highest_position_of_each_partition(edge: Server) -> None:
+def test_the_receipt_of_a_batch_has_the_highest_position_of_each_partition(edge: Server) -> None:
     batch = [{**VIEW, "user_id": f"u{n}", "event_id": f"e{n}"} for n in range(100)]
     answer = edge.ask("POST", "/v1/events", {"events": [*batch, {**VIEW, "action": "stare"}]})
     assert (answer.status, answer.json["accepted"]) == (202, 100)
@@ -57,9 +57,9 @@ def test_lines(edge: Server) -> None:
     assert "event_ids" not in answer.json
 
 
-def test_the_server_tells_the_ids_it_made(edge: Server) -> None:
-    told = edge.ask("POST", "/v1/events", {"events": [VIEW, {**VIEW, "event_id": "e1"}]}).json
-    made, mine = told["event_ids"]
+def test_a_receipt_has_the_event_ids_that_the_server_made(edge: Server) -> None:
+    receipt = edge.ask("POST", "/v1/events", {"events": [VIEW, {**VIEW, "event_id": "e1"}]}).json
+    made, mine = receipt["event_ids"]
     assert mine is None
     again = edge.ask("POST", "/v1/events", VIEW).json["event_ids"]
     assert again != [made]
@@ -67,8 +67,8 @@ def test_the_server_tells_the_ids_it_made(edge: Server) -> None:
 
 def test_history_is_received_when_it_occurred(edge: Server) -> None:
     body = {**VIEW, "occurred_at": "2001-02-03T04:05:06.007Z"}
-    told = edge.ask("POST", "/v1/events?mode=import", body).json
-    action = event.decode(record_at(edge.settings, "events", told["positions"][0]).value)
+    receipt = edge.ask("POST", "/v1/events?mode=import", body).json
+    action = event.decode(record_at(edge.settings, "events", receipt["positions"][0]).value)
     assert isinstance(action, Action)
     assert action.received_at == action.occurred_at == 981_173_106_007
 
@@ -98,12 +98,12 @@ def test_all_rejected_is_a_problem(edge: Server) -> None:
 def test_items_are_put_patched_and_deleted(edge: Server) -> None:
     path = "/v1/items/caf%C3%A9%2F1"
     key = "café/1".encode()
-    told = [
+    receipts = [
         edge.ask("PUT", path, {"title": "A", "categories": ["x"]}).json,
         edge.ask("PATCH", path, {"available": False}).json,
         edge.ask("DELETE", path).json,
     ]
-    records = [record_at(edge.settings, "items", each["position"]) for each in told]
+    records = [record_at(edge.settings, "items", each["position"]) for each in receipts]
     assert [record.key for record in records] == [key] * 3
     assert len({record.partition for record in records}) == 1
     put, patch, delete = (item.decode(record.value) for record in records)
@@ -123,28 +123,28 @@ def test_items_in_a_batch(edge: Server) -> None:
 
 def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     key = signing_key(edge.settings)
-    told = edge.ask("PUT", "/v1/users/u1/preferences", {"hidden_items": ["i9"]}).json
-    record = record_at(edge.settings, "events", told["position"])
+    receipt = edge.ask("PUT", "/v1/users/u1/preferences", {"hidden_items": ["i9"]}).json
+    record = record_at(edge.settings, "events", receipt["position"])
     preferences = event.decode(record.value)
     assert isinstance(preferences, Preferences)
     assert record.key == pseudonym(*key, "u1").encode()
     assert preferences.hidden_items == ("i9",)
 
-    # of another partition than u1: of each one, the highest position is told
+    # of another partition than u1: the receipt has the highest position of each one
     def home(person: str) -> int:
         return partition_of(person.encode(), edge.settings.partitions)
 
     names = (f"a{n}" for n in itertools.count())
     theirs = home(pseudonym(*key, "u1"))
     name = next(it for it in names if home(anonymous(*key, it)) != theirs)
-    told = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": name}).json
-    record = record_at(edge.settings, "events", told["position"])
+    receipt = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": name}).json
+    record = record_at(edge.settings, "events", receipt["position"])
     link = event.decode(record.value)
     assert isinstance(link, Link)
     assert record.key == anonymous(*key, name).encode()
     assert link.to == pseudonym(*key, "u1")
-    assert told["position"] in told["positions"]
-    [other] = [it for it in told["positions"] if it != told["position"]]
+    assert receipt["position"] in receipt["positions"]
+    [other] = [it for it in receipt["positions"] if it != receipt["position"]]
     mark = event.decode(record_at(edge.settings, "events", other).value)
     assert isinstance(mark, Linking)
     assert (mark.person, mark.of, mark.link) == (link.to, link.person, link.event_id)
@@ -152,8 +152,8 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
 
 def test_a_placement_goes_to_control(edge: Server) -> None:
     body = {"expected_version": 0, "recipe": {"weights": {"popular": 1}}, "actor": "me"}
-    told = edge.ask("PUT", "/v1/placements/home", body).json
-    change = control.decode(record_at(edge.settings, "control", told["position"]).value)
+    receipt = edge.ask("PUT", "/v1/placements/home", body).json
+    change = control.decode(record_at(edge.settings, "control", receipt["position"]).value)
     assert (change.subject, change.id, change.actor) == ("placement", "home", "me")
 
 
@@ -177,10 +177,10 @@ def test_health_and_metrics(edge: Server) -> None:
 
 
 def test_the_api_describes_itself(edge: Server) -> None:
-    told = edge.ask("GET", "/openapi.json").json
+    document = edge.ask("GET", "/openapi.json").json
     page = edge.ask("GET", "/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    for path in told["paths"]:
+    for path in document["paths"]:
         assert path in page.body.decode()
 
 
@@ -188,8 +188,8 @@ def test_events_of_a_person_keep_their_order_over_one_connection(edge: Server) -
     connection = edge.connect()
     offsets = []
     for n in range(50):
-        told = ask(connection, "POST", "/v1/events", {**VIEW, "event_id": f"o{n}"}).json
-        offsets.append(int(told["positions"][0].partition(":")[2]))
+        receipt = ask(connection, "POST", "/v1/events", {**VIEW, "event_id": f"o{n}"}).json
+        offsets.append(int(receipt["positions"][0].partition(":")[2]))
     connection.close()
     assert offsets == sorted(offsets)
 
@@ -220,6 +220,6 @@ def test_many_clients_at_once_lose_nothing(edge: Server) -> None:
 @pytest.mark.parametrize("given", ["abc-123", "x" * 65, "a b", ""])
 def test_every_answer_names_its_request(edge: Server, given: str) -> None:
     for path in ("/health/live", "/nowhere"):
-        told = edge.ask("GET", path, headers={"X-Request-Id": given}).headers["x-request-id"]
-        assert (told == given) == (given == "abc-123")
-        assert told
+        request_id = edge.ask("GET", path, headers={"X-Request-Id": given}).headers["x-request-id"]
+        assert (request_id == given) == (given == "abc-123")
+        assert request_id

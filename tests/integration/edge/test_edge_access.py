@@ -41,12 +41,12 @@ def test_a_route_without_a_scope_cannot_be_registered() -> None:
 
 
 def test_every_route_is_described(app: FastAPI) -> None:
-    told = openapi.describe(app)
-    schemas = told["components"]["schemas"]
+    document = openapi.describe(app)
+    schemas = document["components"]["schemas"]
     for route in app.routes:
         assert isinstance(route, Guarded)
         for method in route.methods or ():
-            operation = told["paths"][route.path_format][method.lower()]
+            operation = document["paths"][route.path_format][method.lower()]
             name = (method, route.path)
             assert operation["summary"], name
             assert operation["x-scope"] == route.scope, name
@@ -55,7 +55,7 @@ def test_every_route_is_described(app: FastAPI) -> None:
             assert "HTTPValidationError" not in str(operation), name
             names = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
             assert names == set(route.param_convertors), name
-    references = set(_references(told))
+    references = set(_references(document))
     assert references
     assert references <= {f"#/components/schemas/{name}" for name in schemas}
 

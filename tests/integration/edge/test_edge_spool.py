@@ -55,8 +55,8 @@ def test_a_killed_broker_is_missed_by_nobody_who_writes(
         ledger.send(server, 20)
         ledger.send(server, 5, batch=50)
         assert ledger.durable == ["broker"] * 6 + ["spool"] * 25
-        told = server.ask("PUT", "/v1/users/u9/preferences", {"hidden_items": ["i9"]}).json
-        assert told == {"position": None, "positions": [], "durable": "spool"}
+        receipt = server.ask("PUT", "/v1/users/u9/preferences", {"hidden_items": ["i9"]}).json
+        assert receipt == {"position": None, "positions": [], "durable": "spool"}
         linked = server.ask("POST", "/v1/users/u9:link", {"anonymous_id": "a9"})
         put = server.ask("PUT", "/v1/items/i1", {"title": "one"})
         patched = server.ask("PATCH", "/v1/items/i1", {"title": "two"})
@@ -93,13 +93,13 @@ def _wait_until_degraded(server: Server, spooled: int) -> None:
     """It is ready all the while: reads are answered and writes are taken, without the broker."""
     found: list[Any] = []
 
-    def told() -> bool:
+    def is_degraded() -> bool:
         answer = server.ask("GET", "/health/ready")
         assert answer.status == 200, answer.body
         found[:] = [it for it in answer.json["degraded"] if it["part"] == "broker"] + [answer.json]
         return len(found) == 2
 
-    services.wait_until(told, 20, "it does not say that the broker is away")
+    services.wait_until(is_degraded, 20, "it does not say that the broker is away")
     fault, ready = found
     assert fault["code"] == "no_answer"
     assert f"{spooled} records wait on disk" in fault["detail"]
@@ -122,10 +122,10 @@ def _check_the_others(settings: Settings) -> None:
         state[name] = item.apply(change, state.get(name))
     titles = {name: it.title for name, it in state.items() if it is not None}
     assert titles == {"i1": "two", "i2": "T"}
-    told = [event.decode(record.value) for record in whole(settings, "events")]
+    changed = [event.decode(record.value) for record in whole(settings, "events")]
     user = pseudonym(*signing_key(settings), "u9")
-    assert {it.hidden_items for it in told if isinstance(it, Preferences)} == {("i9",)}
-    assert {it.to for it in told if isinstance(it, Link)} == {user}
+    assert {it.hidden_items for it in changed if isinstance(it, Preferences)} == {("i9",)}
+    assert {it.to for it in changed if isinstance(it, Link)} == {user}
 
 
 @pytest.mark.check
@@ -183,9 +183,9 @@ def test_a_drain_that_is_killed_repeats_records_and_the_fold_counts_each_once(
     with serving(own, tmp_path / "one") as one:
         broker_of_my_own.process.send_signal(signal.SIGSTOP)
         ledger.send(one, 20, people=2, batch=500)
-        told = one.ask("POST", "/v1/events", {"events": [{**VIEW, "user_id": "u0"}] * 3}).json
-        made.update(told["event_ids"])
-        assert (len(made), told["durable"]) == (3, "spool")
+        receipt = one.ask("POST", "/v1/events", {"events": [{**VIEW, "user_id": "u0"}] * 3}).json
+        made.update(receipt["event_ids"])
+        assert (len(made), receipt["durable"]) == (3, "spool")
         broker_of_my_own.process.send_signal(signal.SIGCONT)
         services.wait_until(
             lambda: metric(one, "freshet_write_spool_drained_total") > 0, 20, "nothing is sent"
@@ -207,9 +207,9 @@ def _check_counted_once(settings: Settings, wanted: dict[str, int]) -> None:
     for user, count in wanted.items():
         person = pseudonym(*signing_key(settings), user)
         actions = [
-            (record.offset, record.timestamp, told)
+            (record.offset, record.timestamp, action)
             for record in whole(settings, "events")
-            if isinstance(told := event.decode(record.value), Action) and told.person == person
+            if isinstance(action := event.decode(record.value), Action) and action.person == person
         ]
         assert len({it.event_id for _, _, it in actions}) == count
         memory = fold_log(actions)
@@ -315,7 +315,7 @@ def test_requests_on_one_connection_keep_their_order_over_the_switch(
             broker_of_my_own.start()
             until_direct(ledger, server)
         connection = server.connect()
-        told = ask(connection, "POST", "/v1/events", {**VIEW, "event_id": "e0"}).json
-        assert told["durable"] == "broker"
+        receipt = ask(connection, "POST", "/v1/events", {**VIEW, "event_id": "e0"}).json
+        assert receipt["durable"] == "broker"
         connection.close()
         ledger.check()

@@ -22,7 +22,7 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     with opened(redis_url, broker, home) as found:
         found.control("placement:plain", PLAIN)
         found.control("placement:shelf", SHELF)
-        found.until("/v1/recommendations?user_id=u1&placement=shelf", lambda told: "items" in told)
+        found.until("/v1/recommendations?user_id=u1&placement=shelf", lambda body: "items" in body)
         yield found
 
 
@@ -30,7 +30,7 @@ def shown(answer: Any) -> list[str]:
     return [item["item_id"] for item in answer["items"]]
 
 
-def rows(shop: Shop, body: Any) -> list[Any]:
+def read_rows(shop: Shop, body: Any) -> list[Any]:
     answer = shop.post(body)
     assert answer.status == 200, answer.body
     return list(answer.json["rows"])
@@ -75,44 +75,44 @@ def test_pages_of_a_body_go_on(shop: Shop) -> None:
 
 def test_rows_of_a_page_repeat_nothing(shop: Shop) -> None:
     page = {"user_id": "u1", "placement": "plain", "count": 7, "distinct": True}
-    told = rows(
+    rows = read_rows(
         shop, {**page, "requests": [{}, {"category": "c1"}, {"count": 5}, {"placement": "home"}]}
     )
-    assert [len(row["items"]) for row in told] == [7, 7, 5, 7]
-    every = [item for row in told for item in shown(row)]
+    assert [len(row["items"]) for row in rows] == [7, 7, 5, 7]
+    every = [item for row in rows for item in shown(row)]
     assert len(every) == len(set(every)) == 26
-    assert {item["category"] for item in told[1]["items"]} == {"c1"}
-    assert [row["placement"] for row in told] == ["plain", "plain", "plain", "home"]
-    assert len({row["slate_id"] for row in told}) == 4
-    assert all(row["user_id"] == "u1" for row in told)
+    assert {item["category"] for item in rows[1]["items"]} == {"c1"}
+    assert [row["placement"] for row in rows] == ["plain", "plain", "plain", "home"]
+    assert len({row["slate_id"] for row in rows}) == 4
+    assert all(row["user_id"] == "u1" for row in rows)
     # and where it is not asked for, they do
-    told = rows(shop, {**page, "distinct": False, "requests": [{}, {}]})
-    assert shown(told[0]) == shown(told[1])
+    rows = read_rows(shop, {**page, "distinct": False, "requests": [{}, {}]})
+    assert shown(rows[0]) == shown(rows[1])
 
 
 def test_rows_that_use_up_the_catalogue_end_short(shop: Shop) -> None:
     left = [item.item_id for item in ITEMS if CATEGORY[item.item_id] == "c1" and item.available]
     page = {"user_id": "u1", "placement": "plain", "count": 30, "category": "c1"}
-    told = rows(shop, {**page, "distinct": True, "requests": [{}, {}, {}]})
-    every = [item for row in told for item in shown(row)]
+    rows = read_rows(shop, {**page, "distinct": True, "requests": [{}, {}, {}]})
+    every = [item for row in rows for item in shown(row)]
     assert len(every) == len(set(every))
     # all but what u1 has seen
     assert set(every) == set(left) - {"i1", "i2"}
-    assert told[-1]["exhausted"]
+    assert rows[-1]["exhausted"]
 
 
 def test_every_row_is_logged_as_a_slate(shop: Shop) -> None:
     answer = shop.post({"user_id": "u1", "count": 2, "requests": [{}, {"anonymous_id": "a1"}]})
-    told = answer.json["rows"]
-    assert answer.headers["x-slate-id"] == ", ".join(row["slate_id"] for row in told)
-    for row in told:
+    rows = answer.json["rows"]
+    assert answer.headers["x-slate-id"] == ", ".join(row["slate_id"] for row in rows)
+    for row in rows:
         made, served = logged(shop.server.settings, row["slate_id"])
         assert [item.item_id for item in made.items] == shown(row)
         assert served is not None
         assert served.person == made.person
-    assert ("user_id" in told[1], told[1]["anonymous_id"]) == (True, "a1")
-    assert told[0]["user_id"] == "u1"
-    assert told[1]["user_id"] is None
+    assert ("user_id" in rows[1], rows[1]["anonymous_id"]) == (True, "a1")
+    assert rows[0]["user_id"] == "u1"
+    assert rows[1]["user_id"] is None
 
 
 def test_a_row_waits_for_what_it_names(shop: Shop) -> None:
@@ -120,16 +120,16 @@ def test_a_row_waits_for_what_it_names(shop: Shop) -> None:
     shop.fold(name, partition, [], 20)
     after = {"after": f"{partition}:19"}
     late = {"after": f"{partition}:25", "max_wait_ms": 30}
-    told = rows(shop, {"user_id": "rows", "requests": [after, late, after]})
-    assert [row["freshness"]["stale"] for row in told] == [False, True, False]
-    assert told[1]["freshness"]["waited_ms"] >= 30
+    rows = read_rows(shop, {"user_id": "rows", "requests": [after, late, after]})
+    assert [row["freshness"]["stale"] for row in rows] == [False, True, False]
+    assert rows[1]["freshness"]["waited_ms"] >= 30
 
 
 def test_a_named_filter(shop: Shop) -> None:
-    told = shop.read("user_id=u1&placement=shelf&filter=some&count=20")
-    assert len(told["items"]) == 20
+    body = shop.read("user_id=u1&placement=shelf&filter=some&count=20")
+    assert len(body["items"]) == 20
     wanted = {item.item_id for item in ITEMS if {"c1", "c2"} & {item.category, *item.categories}}
-    assert set(shown(told)) <= wanted
+    assert set(shown(body)) <= wanted
     for query in ("placement=shelf&filter=other", "placement=home&filter=some"):
         answer = shop.get(f"/v1/recommendations?user_id=u1&{query}")
         assert (answer.status, answer.errors) == (422, [("filter", "unknown_filter")])
@@ -235,10 +235,11 @@ def test_a_post_has_no_parameters(shop: Shop) -> None:
 
 
 def test_it_describes_both_answers(shop: Shop) -> None:
-    told = shop.get("/openapi.json").json
-    post = told["paths"]["/v1/recommendations"]["post"]
+    document = shop.get("/openapi.json").json
+    post = document["paths"]["/v1/recommendations"]["post"]
     named = post["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"]
     assert [it["$ref"].rpartition("/")[2] for it in named] == ["Answer", "PageOut"]
-    assert set(told["components"]["schemas"]["RowIn"]["properties"]) == {
-        parameter["name"] for parameter in told["paths"]["/v1/recommendations"]["get"]["parameters"]
+    assert set(document["components"]["schemas"]["RowIn"]["properties"]) == {
+        parameter["name"]
+        for parameter in document["paths"]["/v1/recommendations"]["get"]["parameters"]
     }

@@ -1,5 +1,5 @@
-"""The cold tier: who is not seen for long moves to the lake and comes back byte for byte, and no fold
-can tell."""
+"""The cold tier: a person not seen for long moves to the lake and comes back byte for byte. A fold's result
+is the same meanwhile."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def crowd(n: int = 3000, seed: int = 3) -> list[events.Event]:
     rnd = random.Random(seed)
     made = with_slates(traffic(n, 150, rnd), rnd)
     one = made[0].person
-    told = events.Preferences(event_id="p", person=one, received_at=T0, hidden_items=("i9",))
-    return [*made, told]
+    preferences = events.Preferences(event_id="p", person=one, received_at=T0, hidden_items=("i9",))
+    return [*made, preferences]
 
 
 def open_worker(settings: Settings) -> dataflow.People:
@@ -150,9 +150,9 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
         gone = like(client, "t:*")
         assert cold_now == len(gone) == len({k for k in before if k[:2] == b"u:"}) > 50
         assert like(client, "f:*:people") == fences, "no record was folded"
-        told = verify(settings, Topics(settings), sums=False)
-        assert told.mismatches == []
-        assert told.people_checked > 50
+        report = verify(settings, Topics(settings), sums=False)
+        assert report.mismatches == []
+        assert report.people_checked > 50
         bring_all_back(client, worker)
         assert held(client) == before
         assert like(client, "t:*") == {}
@@ -161,7 +161,7 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_fold_cannot_tell_whoever_is_cold_meanwhile(settings: Settings, seed: int) -> None:
+def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: int) -> None:
     """Sweeps of whom not, at any point of the log, under a worker whose caches go on."""
     rnd = random.Random(seed)
     say(settings, crowd(seed=seed))
@@ -334,10 +334,10 @@ def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_no
         sweep(client, worker)
         client.hset(keys.items(1), "i1", b"{}")
         rest = {it for it in client.scan_iter() if not it.startswith((b"t:{1}", b"tn:{1}"))}
-        told = rebuild_partition.rebuild(client, settings, 1, Said(Console(quiet=True)))
+        report = rebuild_partition.rebuild(client, settings, 1, Said(Console(quiet=True)))
         mine = {name for name in before if b":{1}:" in name}
         assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
-        assert told["written"] > 10
+        assert report["written"] > 10
         assert like(client, keys.tombstone(1, "*")) == {}
         assert rest <= {*client.scan_iter()}
     worker.close()
@@ -374,23 +374,23 @@ def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
         serving(msgspec.structs.replace(settings, metrics_port=0), tmp_path / "log") as server,
     ):
 
-        def stands() -> int:
+        def folded_to() -> int:
             stored = client.get(keys.fence("people", p))
             return fence.decode(stored).offset if stored else 0
 
-        services.wait_until(lambda: stands() == 5, 20, "it is not folded")
+        services.wait_until(lambda: folded_to() == 5, 20, "it is not folded")
         before = held(client)
         assert server.ask("PUT", "/v1/items/i1", {"title": "A film"}).status == 202
         done = runner.invoke(cli, ["cold", "sweep", "--days", "30"])
         assert done.output == "1 people are cold now\n", done.output
-        told = server.ask("GET", "/v1/recommendations?user_id=ann").json
-        assert told["freshness"]["stale"]
-        assert told["freshness"]["last_event_at"] is None
+        body = server.ask("GET", "/v1/recommendations?user_id=ann").json
+        assert body["freshness"]["stale"]
+        assert body["freshness"]["last_event_at"] is None
         say(settings, [events.Served(person=ann, slate_id="s", placement="home", received_at=T0,
                                      items=("i1",))])  # fmt: skip
-        services.wait_until(lambda: stands() >= 6, 20, "it is not folded")
-        told = server.ask("GET", "/v1/recommendations?user_id=ann").json
-        assert not told["freshness"]["stale"]
-        assert told["freshness"]["last_event_at"] is not None
+        services.wait_until(lambda: folded_to() >= 6, 20, "it is not folded")
+        body = server.ask("GET", "/v1/recommendations?user_id=ann").json
+        assert not body["freshness"]["stale"]
+        assert body["freshness"]["last_event_at"] is not None
         assert client.get(keys.row(p, ann)) == before[keys.row(p, ann)]
         assert "0" in runner.invoke(cli, ["cold", "status"]).output

@@ -240,7 +240,7 @@ def test_a_lake_whose_objects_are_gone_is_not_begun_anew(settings: Settings) -> 
     assert same(settings, EVENTS.name, 0)
 
 
-def test_a_manifest_that_lost_its_beginning_is_told(settings: Settings) -> None:
+def test_a_manifest_that_lost_its_beginning_is_refused(settings: Settings) -> None:
     fill(settings)
     brought(settings)
     send(settings, EVENTS.name, [b"after"])
@@ -283,14 +283,14 @@ class Process:
 
 
 @pytest.mark.check
-def test_told_to_stop_it_writes_what_it_holds(settings: Settings, tmp_path: Path) -> None:
+def test_a_flow_that_is_stopped_writes_what_it_holds(settings: Settings, tmp_path: Path) -> None:
     port = services.free_port()
     settings = msgspec.structs.replace(settings, lake_seconds=3600.0, metrics_port=port)
     process = Process(settings, tmp_path / "log")
     process.until(lambda: services.port_answers(port))
     fill(settings)
     lag = ("freshet_lake_lag", EVENTS.name, "0")
-    process.until(lambda: told(port).get(lag) == 301)
+    process.until(lambda: samples_of(port).get(lag) == 301)
     assert process.nice() == os.getpriority(os.PRIO_PROCESS, 0) + BY_NAME["lake"].nice
     assert Lake.of(settings).bounds(EVENTS.name, 0) == (0, 0)
     assert process.stop() == 0
@@ -298,7 +298,7 @@ def test_told_to_stop_it_writes_what_it_holds(settings: Settings, tmp_path: Path
         assert all(same(settings, topic.name, p) for p in partitions(settings, topic)), topic.name
 
 
-def told(port: int) -> dict[tuple[str, ...], float]:
+def samples_of(port: int) -> dict[tuple[str, ...], float]:
     from urllib.request import urlopen
 
     from prometheus_client.parser import text_string_to_metric_families

@@ -39,14 +39,14 @@ def held(tmp_path: Path) -> Lake:
     return lake
 
 
-def test_it_compacts_and_sweeps_and_tells(held: Lake) -> None:
+def test_it_compacts_and_sweeps_and_counts_both(held: Lake) -> None:
     before, telemetry, began = everything(held), Telemetry("flows"), time.time()
     keep(held, telemetry)
-    told = telemetry.render().decode()
+    metrics = telemetry.render().decode()
     for topic, files, merged in ((EVENTS.name, 2, 5), (SLATES.name, 2, 3)):
-        assert f'freshet_lake_files{{topic="{topic}"}} {files}.0' in told
-        assert f'freshet_lake_merged_files_total{{topic="{topic}"}} {merged}.0' in told
-    (line,) = (it for it in told.splitlines() if it.startswith(KEPT))
+        assert f'freshet_lake_files{{topic="{topic}"}} {files}.0' in metrics
+        assert f'freshet_lake_merged_files_total{{topic="{topic}"}} {merged}.0' in metrics
+    (line,) = (it for it in metrics.splitlines() if it.startswith(KEPT))
     assert float(line.split()[1]) >= began
     assert everything(held)[:5] == before[:5]
     old = time.time() - 4000
@@ -65,14 +65,14 @@ def test_a_torn_file_stops_no_other_topic(held: Lake, caplog: pytest.LogCaptureF
         keep(held, telemetry)
     (warned,) = caplog.records
     assert f"{first.name} is torn" in warned.getMessage()
-    told = telemetry.render().decode()
-    assert f'freshet_lake_files{{topic="{SLATES.name}"}} 2.0' in told
-    assert f"{KEPT} NaN" in told, "so the alert LakeNotKept comes"
+    metrics = telemetry.render().decode()
+    assert f'freshet_lake_files{{topic="{SLATES.name}"}} 2.0' in metrics
+    assert f"{KEPT} NaN" in metrics, "so the alert LakeNotKept comes"
     assert len(held.manifest(EVENTS.name, 0).chain()) == 6
 
 
 @pytest.mark.parametrize(("options", "seconds"), [(["--every", "1"], "600"), ([], "0")])
-def test_as_a_process_it_keeps_until_it_is_told_to_end(
+def test_as_a_process_it_keeps_until_sigterm(
     held: Lake, tmp_path: Path, options: list[str], seconds: str
 ) -> None:
     """Started by hand where the settings start none (0), it does so as often as it does by default."""
@@ -87,16 +87,16 @@ def test_as_a_process_it_keeps_until_it_is_told_to_end(
         text=True,
     )
 
-    def told(name: str) -> Any:
+    def samples(name: str) -> Any:
         return scrape("127.0.0.1", port).get(name, {})
 
     try:
         last = (("topic", TABLES[-1].topic),)
-        services.wait_until(lambda: last in told("freshet_lake_files"), 30, "it keeps nothing")
+        services.wait_until(lambda: last in samples("freshet_lake_files"), 30, "it keeps nothing")
         for _ in range(2 if options else 0):  # one rise may be the first time's end
-            before = told(KEPT)[()]
+            before = samples(KEPT)[()]
             services.wait_until(
-                lambda at=before: told(KEPT)[()] > at,  # type: ignore[misc]
+                lambda at=before: samples(KEPT)[()] > at,  # type: ignore[misc]
                 30,
                 "it keeps once only",
             )

@@ -100,7 +100,7 @@ def test_a_day_is_compacted_and_swept_there(bucket: str) -> None:
     assert everything(lake)[:5] == before[:5]
 
 
-def test_an_object_that_was_cut_is_told(bucket: str) -> None:
+def test_an_object_that_was_cut_is_found_torn(bucket: str) -> None:
     lake = Lake(Store(bucket.format("cut")))
     (entry,) = put(lake, lakes.a_day(100, 5, 1))
     lake.store.put(entry.name, lake.store.get(entry.name)[:-9])
@@ -127,9 +127,9 @@ def test_the_cold_tier_puts_people_there_and_brings_them_back(
         orphan = objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}})
         test_cold.sweep(client, worker)
         assert len(test_cold.like(client, "t:*")) > 40
-        told = verify(settings, Topics(settings), sums=False)
-        assert told.mismatches == []
-        assert told.people_checked > 40
+        report = verify(settings, Topics(settings), sums=False)
+        assert report.mismatches == []
+        assert report.people_checked > 40
         monkeypatch.setattr(objects, "GRACE_SECONDS", -1000.0)
         test_cold.sweep(client, worker)
         there = {p: test_cold.there(settings, p) for p in worker.partitions}

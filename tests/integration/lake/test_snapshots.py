@@ -68,7 +68,7 @@ def fold(settings: Settings) -> None:
             relay.close()
 
 
-def ends(settings: Settings) -> list[int]:
+def end_offsets(settings: Settings) -> list[int]:
     log = Topics(settings)
     return [log.bounds(EVENTS.name, p)[1] for p in range(settings.partitions)]
 
@@ -104,13 +104,13 @@ def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
 def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings) -> None:
     say(settings, crowd(700))
     fold(settings)
-    first = make.make(settings, Topics(settings), ends(settings))
+    first = make.make(settings, Topics(settings), end_offsets(settings))
     assert_as_in_redis(settings, first)
     assert [len(read.outbox(settings, first, p)) for p in range(4)] == [0] * 4
 
     say(settings, crowd(400, seed=5), T0 + 5_000_000)
     fold(settings)
-    second = make.make(settings, Topics(settings), ends(settings), first)
+    second = make.make(settings, Topics(settings), end_offsets(settings), first)
     assert_as_in_redis(settings, second)
     assert read.latest(settings) == second
     assert sum(p.dead_letters for p in second.partitions) == 7 + 4
@@ -118,7 +118,7 @@ def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings
 
 def test_a_topic_that_was_made_anew_has_no_snapshot(settings: Settings) -> None:
     say(settings, crowd(50))
-    made = make.make(settings, Topics(settings), ends(settings))
+    made = make.make(settings, Topics(settings), end_offsets(settings))
     admin = kafka.admin(settings)
     admin.delete_topics([EVENTS.name])
     admin.close()
@@ -138,53 +138,55 @@ def freshet(settings: Settings, *arguments: str, code: int = 0) -> Result:
     return done
 
 
-def told(settings: Settings, *arguments: str) -> Any:
+def read_json(settings: Settings, *arguments: str) -> Any:
     return json.loads(freshet(settings, *arguments, "--json").stdout)
 
 
 @pytest.mark.check
 def test_make_list_show_and_prune(settings: Settings) -> None:
     say(settings, crowd(300))
-    there = ends(settings)
-    first = told(settings, "make", "--until", ",".join(str(end // 2) for end in there))
+    there = end_offsets(settings)
+    first = read_json(settings, "make", "--until", ",".join(str(end // 2) for end in there))
     assert first["offsets"] == [end // 2 for end in there]
     assert "/s" in freshet(settings, "make").output  # says how fast
-    second = told(settings, "list")[0]
+    second = read_json(settings, "list")[0]
     assert (second["base"], second["offsets"]) == (first["id"], there)
-    assert told(settings, "make") == {
+    assert read_json(settings, "make") == {
         k: v for k, v in second.items() if k != "state"
     }  # nothing new
-    third = told(settings, "make", "--from", "beginning")
+    third = read_json(settings, "make", "--from", "beginning")
     assert (third["base"], third["events"]) == ("", second["events"])
-    assert told(settings, "show", third["id"])["id"] == third["id"]
-    assert {it["state"] for it in told(settings, "list")} == {"ready"}
+    assert read_json(settings, "show", third["id"])["id"] == third["id"]
+    assert {it["state"] for it in read_json(settings, "list")} == {"ready"}
 
     freshet(settings, "prune", "--keep", "2")
-    assert len(told(settings, "list")) == 2
-    left = told(settings, "list")[1]["id"]
-    folder = settings.data_dir / "lake" / "snapshots" / left
+    assert len(read_json(settings, "list")) == 2
+    oldest = read_json(settings, "list")[1]["id"]
+    folder = settings.data_dir / "lake" / "snapshots" / oldest
     (folder / "tables.npz").unlink()
-    assert "tables.npz is missing" in freshet(settings, "show", left, code=1).output
+    assert "tables.npz is missing" in freshet(settings, "show", oldest, code=1).output
     (folder / "manifest.json").unlink()
-    assert f"stays: snapshot {left}: it has no manifest" in freshet(settings, "prune").output
-    freshet(settings, "remove", left)
-    assert [it["id"] for it in told(settings, "list")] == [third["id"]]
-    assert "there is no snapshot of that name" in freshet(settings, "show", left, code=1).output
+    assert f"stays: snapshot {oldest}: it has no manifest" in freshet(settings, "prune").output
+    freshet(settings, "remove", oldest)
+    assert [it["id"] for it in read_json(settings, "list")] == [third["id"]]
+    assert "there is no snapshot of that name" in freshet(settings, "show", oldest, code=1).output
 
 
 @pytest.mark.check
 def test_until_a_time_holds_just_what_was_written_before_it(settings: Settings) -> None:
     say(settings, crowd(200))
     at = T0 + 120_000
-    found = told(settings, "make", "--until", "2025-10-09T08:55:20Z")
+    found = read_json(settings, "make", "--until", "2025-10-09T08:55:20Z")
     assert at == 1_760_000_120_000
     log = Topics(settings)
     for p, offset in enumerate(found["offsets"]):
-        stamps = [s for it in log.read(EVENTS.name, p, 0, ends(settings)[p]) for s in it.stamps]
-        assert offset == sum(stamp < at for stamp in stamps)
-        assert 0 < offset < len(stamps)
+        timestamps = [
+            s for it in log.read(EVENTS.name, p, 0, end_offsets(settings)[p]) for s in it.stamps
+        ]
+        assert offset == sum(timestamp < at for timestamp in timestamps)
+        assert 0 < offset < len(timestamps)
     # from the snapshot on, not from the beginning
-    later = told(settings, "make", "--until", "2025-10-09T08:56:00Z")
+    later = read_json(settings, "make", "--until", "2025-10-09T08:56:00Z")
     assert later["base"] == found["id"]
     for text, why in (
         ("1,2", "has 2 offsets, events has 4 partitions"),
@@ -223,9 +225,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_snapshot_in_a_bucket(settings: Settings, bucket: str, tmp_path: Path) -> None:
     away = msgspec.structs.replace(settings, lake_url=bucket)
     say(settings, crowd(200))
-    here = make.make(settings, Topics(settings), ends(settings))
-    first = make.make(away, Topics(away), [end // 2 for end in ends(away)])
-    there = make.make(away, Topics(away), ends(away), read.latest(away))
+    here = make.make(settings, Topics(settings), end_offsets(settings))
+    first = make.make(away, Topics(away), [end // 2 for end in end_offsets(away)])
+    there = make.make(away, Topics(away), end_offsets(away), read.latest(away))
     assert there.base == first.id
     for p in range(settings.partitions):
         assert read.load(away, there, p) == read.load(settings, here, p)

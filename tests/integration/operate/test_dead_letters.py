@@ -81,8 +81,8 @@ def freshet(settings: Settings, *arguments: object, code: int = 0) -> Any:
 
 
 def letter(n: int, value: bytes | None = POISON, **more: Any) -> DeadLetter:
-    told = {"topic": "events", "partition": 1, "offset": n, "reason": "not_json", "record_at": T0}
-    return DeadLetter(**{**told, "value": value, "key": b"somebody", **more})
+    fields = {"topic": "events", "partition": 1, "offset": n, "reason": "not_json", "record_at": T0}
+    return DeadLetter(**{**fields, "value": value, "key": b"somebody", **more})
 
 
 def put(settings: Settings, *letters: DeadLetter) -> None:
@@ -96,9 +96,9 @@ def test_letters_are_counted_by_identity_and_their_bytes_are_asked_for(settings:
     say(settings, 3, [SECRET])
     fold(settings)
     put(settings, letter(0, SECRET, partition=3))  # a flow that ended before its commit
-    told = freshet(settings, "list", "--json")
-    assert told["paused"] == []
-    assert {(it["partition"], it["reason"]): it["letters"] for it in told["groups"]} == {
+    report = freshet(settings, "list", "--json")
+    assert report["paused"] == []
+    assert {(it["partition"], it["reason"]): it["letters"] for it in report["groups"]} == {
         (2, "empty"): 1,
         (2, "not_json"): 2,
         (3, "not_json"): 1,
@@ -120,8 +120,8 @@ def test_a_record_is_sent_once_more_and_never_again(settings: Settings) -> None:
     assert freshet(settings, "redrive", "--reason", "not_json", "--json")["sent"] == 1
     (record,) = once_more(settings)
     assert (record.partition, record.key, record.value) == (2, b"somebody", SECRET)
-    told = freshet(settings, "redrive", "events:2:0", "--json")
-    assert (told["sent"], told["redriven_before"]) == (0, 1)
+    report = freshet(settings, "redrive", "events:2:0", "--json")
+    assert (report["sent"], report["redriven_before"]) == (0, 1)
     assert len(once_more(settings)) == 1
     assert freshet(settings, "list", "--state", "redriven", "--json")["groups"][0]["letters"] == 1
 
@@ -177,13 +177,13 @@ def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: f
     headers = [(REDRIVEN, b"events:1:1"), (TRIES, b"1")]
     producer.send(EVENTS.name, POISON, b"somebody", headers=headers, partition=1).get(10)
     producer.close()
-    told = freshet(settings, "redrive", "--all", "--json")
+    report = freshet(settings, "redrive", "--all", "--json")
     if age_s < dead_letters.CLAIM_SECONDS:
-        assert (told["sent"], told["claimed_by_another_run"]) == (0, 2)
+        assert (report["sent"], report["claimed_by_another_run"]) == (0, 2)
     else:
-        assert (told["sent"], told["redriven_before"]) == (1, 1)
-        told = freshet(settings, "redrive", "--all", "--json")
-        assert (told["sent"], told["redriven_before"]) == (0, 2)
+        assert (report["sent"], report["redriven_before"]) == (1, 1)
+        report = freshet(settings, "redrive", "--all", "--json")
+        assert (report["sent"], report["redriven_before"]) == (0, 2)
     sent = Counter(dict(it.headers)[REDRIVEN] for it in once_more(settings))
     assert set(sent.values()) == {1}
 
@@ -213,8 +213,8 @@ def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings)
 
 def test_a_letter_of_a_partition_that_is_not_there_is_an_error(settings: Settings) -> None:
     put(settings, letter(1, partition=77))
-    told = freshet(settings, "redrive", "--all", code=1)
-    assert "topic events has no partition 77" in told
+    output = freshet(settings, "redrive", "--all", code=1)
+    assert "topic events has no partition 77" in output
 
 
 def test_resume_names_the_partitions_that_there_are(settings: Settings) -> None:

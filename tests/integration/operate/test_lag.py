@@ -1,4 +1,4 @@
-"""How far the flows are behind: told by whoever is asked, also where the flow cannot tell it itself."""
+"""How far the flows are behind: every server reports it, also of a flow that cannot report it itself."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def stand(settings: Settings, partition: int, offset: int, **more: bytes) -> Non
             client.set(getattr(keys, name)("people", partition), stored)
 
 
-def stands(server: Server, partition: int) -> dict[str, Any]:
-    told = server.ask("GET", "/v1/status").json["stands"]
-    (found,) = [it for it in told if (it["flow"], it["partition"]) == ("people", partition)]
+def status_of(server: Server, partition: int) -> dict[str, Any]:
+    rows = server.ask("GET", "/v1/status").json["stands"]
+    (found,) = [it for it in rows if (it["flow"], it["partition"]) == ("people", partition)]
     return dict(found)
 
 
@@ -51,9 +51,9 @@ def degraded(server: Server) -> dict[str, str]:
     """Code by part, of a server that is ready."""
     answer = server.ask("GET", "/health/ready")
     assert answer.status == 200, answer.body
-    told = answer.json["degraded"]
+    faults = answer.json["degraded"]
     assert server.ask("GET", "/v1/status").json["ready"].keys() == answer.json["parts"].keys()
-    return {it["part"]: it["code"] for it in told}
+    return {it["part"]: it["code"] for it in faults}
 
 
 def fresh(server: Server, user: str) -> dict[str, Any]:
@@ -69,16 +69,18 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
         for p in range(settings.partitions):
             fill(settings, p, LATE + 1)
             stand(settings, p, 1)
-        services.wait_until(lambda: stands(server, 0)["lag"] == LATE, 10, "it is not told")
+        services.wait_until(lambda: status_of(server, 0)["lag"] == LATE, 10, "no lag is reported")
         assert not fresh(server, "ann")["stale"]
         for p in range(settings.partitions):
             fill(settings, p, 1)
         services.wait_until(lambda: fresh(server, "ann")["stale"], 10, "it is not stale")
-        told = stands(server, 3)
+        row = status_of(server, 3)
         services.wait_until(
-            lambda: degraded(server).get("flow_people") in ("behind", "hangs"), 10, "it is not told"
+            lambda: degraded(server).get("flow_people") in ("behind", "hangs"),
+            10,
+            "no fault is reported",
         )
-        assert (told["position"], told["end"], told["lag"]) == ("3:0", LATE + 2, LATE + 1)
+        assert (row["position"], row["end"], row["lag"]) == ("3:0", LATE + 2, LATE + 1)
         samples = read(server.ask("GET", "/metrics").body.decode())
         behind = {"flow": "people", "partition": "2"}
         assert value(samples, "freshet_behind_records", **behind) == LATE + 1
@@ -88,7 +90,7 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
 
 
 @pytest.mark.parametrize("name", ["people", "catalogue"])
-def test_a_flow_that_hangs_is_told_of_and_takes_no_server_out(
+def test_a_flow_that_hangs_is_reported_and_takes_no_server_out(
     settings: Settings, tmp_path: Path, name: str
 ) -> None:
     """It runs, and folds nothing of what comes: all servers answer without what it should have folded."""
@@ -115,7 +117,7 @@ def test_a_flow_that_hangs_is_told_of_and_takes_no_server_out(
             assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
         finally:
             process.send_signal(signal.SIGCONT)
-        services.wait_until(lambda: part not in degraded(server), 20, "it is still told")
+        services.wait_until(lambda: part not in degraded(server), 20, "the fault is still reported")
 
 
 def say(server: Server, n: int) -> None:
@@ -125,20 +127,24 @@ def say(server: Server, n: int) -> None:
 
 
 def folded(server: Server, flow: str) -> bool:
-    told = server.ask("GET", "/v1/status").json["stands"] or ()
-    its = [it for it in told if it["flow"] == flow]
+    rows = server.ask("GET", "/v1/status").json["stands"] or ()
+    its = [it for it in rows if it["flow"] == flow]
     return sum(it["end"] or 0 for it in its) > 0 == sum(it["lag"] or 0 for it in its)
 
 
-def test_a_status_tells_what_poison_has_paused(settings: Settings, tmp_path: Path) -> None:
+def test_a_status_names_the_partition_that_poison_has_paused(
+    settings: Settings, tmp_path: Path
+) -> None:
     settings = msgspec.structs.replace(settings, port=0)
     stand(settings, 1, 500, poison=b"%d" % settings.poison_limit)
     with serving(settings, tmp_path / "log") as server:
-        services.wait_until(lambda: stands(server, 1)["paused"], 10, "it is not told")
-        assert not stands(server, 0)["paused"]
+        services.wait_until(lambda: status_of(server, 1)["paused"], 10, "no pause is reported")
+        assert not status_of(server, 0)["paused"]
         assert degraded(server)["flow_people"] == "paused"
         stand(settings, 1, 500, accepted=b"500")
-        services.wait_until(lambda: not stands(server, 1)["paused"], 10, "it is still told")
+        services.wait_until(
+            lambda: not status_of(server, 1)["paused"], 10, "the pause is still reported"
+        )
         assert "flow_people" not in degraded(server)
 
 

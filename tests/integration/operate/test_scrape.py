@@ -76,15 +76,15 @@ def append(settings: Settings, *values: bytes) -> int:
 
 def exported(settings: Settings, part: str) -> None:
     """Each of the table is there; one without labels from 0 on."""
-    told = scraped(settings)
+    samples = scraped(settings)
     for it in TABLE:
         name = f"{it.name}_count" if it.kind == "histogram" else it.name
         if it.part == part and not it.labels:
-            assert name in told, name
-        assert it.part == part or name not in told
+            assert name in samples, name
+        assert it.part == part or name not in samples
 
 
-def test_people_tells_its_batches_its_fold_and_where_it_stands(
+def test_people_exports_its_batches_its_fold_and_its_offset(
     settings: Settings, tmp_path: Path
 ) -> None:
     settings = own_port(settings)
@@ -110,18 +110,18 @@ def test_people_tells_its_batches_its_fold_and_where_it_stands(
             "the records are not folded",
         )
         exported(settings, "flows")
-        told = scraped(settings)
+        samples = scraped(settings)
         here = {"flow": "people", "partition": str(partition)}
-        assert value(told, "freshet_flow_offset", **here) == 3
-        assert value(told, "freshet_flow_lag", **here) == 0
-        assert value(told, "freshet_flow_batch_records_sum", flow="people") == 3
-        assert value(told, "freshet_flow_commit_seconds_sum", flow="people") > 0
-        assert value(told, "freshet_flow_fresh_seconds_count", flow="people") >= 1
-        assert total(told, "freshet_flow_dead_letters_total") == 1
-        assert total(told, "freshet_flow_fenced_total") == 0
+        assert value(samples, "freshet_flow_offset", **here) == 3
+        assert value(samples, "freshet_flow_lag", **here) == 0
+        assert value(samples, "freshet_flow_batch_records_sum", flow="people") == 3
+        assert value(samples, "freshet_flow_commit_seconds_sum", flow="people") > 0
+        assert value(samples, "freshet_flow_fresh_seconds_count", flow="people") >= 1
+        assert total(samples, "freshet_flow_dead_letters_total") == 1
+        assert total(samples, "freshet_flow_fenced_total") == 0
         # these words are in the dashboard
         for what, n in (("served_items", 2), ("attributed:clicked", 1)):
-            assert value(told, "freshet_fold_counts_total", flow="people", what=what) == n
+            assert value(samples, "freshet_fold_counts_total", flow="people", what=what) == n
     assert not services.port_answers(settings.metrics_port)
 
 
@@ -172,7 +172,7 @@ def test_a_worker_that_is_fenced_says_so_in_its_next_life(settings: Settings) ->
 
 
 @pytest.mark.parametrize("name", ["rollup", "relay"])
-def test_the_flows_behind_people_tell_that_they_look(
+def test_the_flows_behind_people_export_when_they_last_looked(
     name: str, settings: Settings, tmp_path: Path
 ) -> None:
     settings = own_port(settings)
@@ -187,7 +187,7 @@ def test_the_flows_behind_people_tell_that_they_look(
             )
 
 
-def test_a_serving_worker_tells_the_same_on_its_port_and_under_metrics(
+def test_a_serving_worker_exports_the_same_on_its_port_and_under_metrics(
     settings: Settings, tmp_path: Path
 ) -> None:
     settings = own_port(settings)
@@ -197,13 +197,15 @@ def test_a_serving_worker_tells_the_same_on_its_port_and_under_metrics(
         assert server.ask("GET", "/v1/popular").status == 200
         assert server.ask("POST", "/v1/events", {"user_id": "ann"}).status == 422
         exported(settings, "serving")
-        told = scraped(settings)
-        assert value(told, "freshet_requests_total", route="/v1/popular", status="200") == 1
-        assert value(told, "freshet_requests_total", route="/v1/items/{item_id}", status="202") == 1
-        assert total(told, "freshet_request_bytes_total") > 20
-        assert total(told, "freshet_answers_total") == 2
-        assert total(told, "freshet_read_seconds_count") == 2
-        stages = {dict(labels)["stage"] for labels in told["freshet_stage_seconds_count"]}
+        samples = scraped(settings)
+        assert value(samples, "freshet_requests_total", route="/v1/popular", status="200") == 1
+        assert (
+            value(samples, "freshet_requests_total", route="/v1/items/{item_id}", status="202") == 1
+        )
+        assert total(samples, "freshet_request_bytes_total") > 20
+        assert total(samples, "freshet_answers_total") == 2
+        assert total(samples, "freshet_read_seconds_count") == 2
+        stages = {dict(labels)["stage"] for labels in samples["freshet_stage_seconds_count"]}
         assert stages >= {"read", "retrieve", "eligible", "score", "arrange", "explain", "answer"}
         under = server.ask("GET", "/metrics").body.decode()
         assert 'freshet_answers_total{fallback="' in under

@@ -77,8 +77,8 @@ def wrong(settings: Settings, client: Client, whole: bool) -> int:
         stored = client.get(keys.fence("people", p))
         at = fence.decode(stored).offset if stored else 0
         count += whole and at != len(records)
-        told = recents.by_person([(o, events.decode(v)) for o, v in records if o < at])
-        for who, mine in told.items():
+        by_person = recents.by_person([(o, events.decode(v)) for o, v in records if o < at])
+        for who, mine in by_person.items():
             row = read_row(client.get(keys.row(p, who)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)
     return count

@@ -63,11 +63,11 @@ class World(NamedTuple):
 
 def with_words(made: list[events.Event]) -> list[events.Event]:
     """The same; now and then somebody says what they like, or turns out to be somebody else."""
-    told: list[events.Event] = []
+    found: list[events.Event] = []
     for n, event in enumerate(made):
-        told.append(event)
+        found.append(event)
         if n % 10 == 0:
-            told.append(
+            found.append(
                 events.Preferences(
                     event_id=f"p{n}",
                     person=event.person,
@@ -77,9 +77,9 @@ def with_words(made: list[events.Event]) -> list[events.Event]:
             )
         if n % 150 == 70 and (to := made[n // 3].person) != event.person:
             name = f"l{n}"
-            told.append(events.Link(event_id=name, person=event.person, to=to, received_at=T0 + n))
-            told.append(events.Linking(person=to, of=event.person, link=name, received_at=T0 + n))
-    return told
+            found.append(events.Link(event_id=name, person=event.person, to=to, received_at=T0 + n))
+            found.append(events.Linking(person=to, of=event.person, link=name, received_at=T0 + n))
+    return found
 
 
 def made(seed: int) -> list[events.Event]:
@@ -156,13 +156,13 @@ def test_nothing_is_wrong_with_anybody_once_all_is_folded(world: World) -> None:
 
 
 def test_a_second_process_finds_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told() -> Report:
+    def report() -> Report:
         found = verify(world.settings, Topics(world.settings), people=100, seed=3)
         return msgspec.structs.replace(found, rate=0.0)
 
-    alone = told()
+    alone = report()
     monkeypatch.setattr(verify_run, "MANY", 0)
-    assert told() == alone
+    assert report() == alone
     assert alone.people_checked == 100
 
 
@@ -285,8 +285,8 @@ def test_a_key_of_nobody_a_missing_one_and_one_of_another_type_are_found(world: 
         client.delete(nobody, other)
         client.set(gone, held)
         client.set(other, items)
-    told = {key: (it.what, it.field, it.stored) for key, it in found.items()}
-    assert told == {
+    mismatches = {key: (it.what, it.field, it.stored) for key, it in found.items()}
+    assert mismatches == {
         nobody.decode(): ("key", "value", "is there"),
         gone.decode(): ("row", "value", None),
         other.decode(): ("key", "type", "hash"),
@@ -372,7 +372,7 @@ def broken_base(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "reason"),
     [
         (keys.tables().base, b"elsewhere:1", "lacks a part"),
         (keys.tables().base, b"elsewhere", "does not decode"),
@@ -381,7 +381,7 @@ def broken_base(data: bytes) -> bytes:
     ],
 )
 def test_what_cannot_be_read_is_a_mismatch_and_no_crash(
-    world: World, key: bytes, value: bytes, told: str
+    world: World, key: bytes, value: bytes, reason: str
 ) -> None:
     held = world.client.get(key)
     world.client.set(key, value)
@@ -390,7 +390,7 @@ def test_what_cannot_be_read_is_a_mismatch_and_no_crash(
     finally:
         world.client.set(key, held)
     assert [it.key for it in found] == [key.decode()]
-    assert told in str(found[0].stored)
+    assert reason in str(found[0].stored)
 
 
 @pytest.mark.parametrize("key", [keys.tables().popularity, keys.received(0), keys.tables().meta])
@@ -412,10 +412,10 @@ def test_a_key_of_another_type_is_a_mismatch_and_no_crash(world: World, key: byt
 
 
 def run(world: World, *options: str) -> tuple[int, Any]:
-    told = CliRunner().invoke(
+    result = CliRunner().invoke(
         cli, ["verify", *options], env=to_environment(world.settings), catch_exceptions=False
     )
-    return told.exit_code, told.stdout
+    return result.exit_code, result.stdout
 
 
 def test_the_command_says_so_and_ends_with_1_where_something_is_wrong(world: World) -> None:
@@ -453,7 +453,7 @@ def test_the_command_says_so_and_ends_with_1_where_something_is_wrong(world: Wor
     assert partition_of(key[-32:], 4) == 2
 
 
-def test_what_it_tells_is_no_raw_id(world: World, tmp_path: Path) -> None:
+def test_a_report_holds_no_raw_id(world: World, tmp_path: Path) -> None:
     key = one_key(world.client, b"p:{*}:*")
     held = world.client.get(key)
     world.client.set(key, liked(held))
@@ -465,7 +465,7 @@ def test_what_it_tells_is_no_raw_id(world: World, tmp_path: Path) -> None:
     assert "text of 7" in text
 
 
-def test_again_and_again_it_tells_prometheus_until_it_is_stopped(world: World) -> None:
+def test_prometheus_sees_each_run_until_it_is_stopped(world: World) -> None:
     port = services.free_port()
     settings = msgspec.structs.replace(world.settings, metrics_port=port)
     process = subprocess.Popen(
@@ -475,7 +475,7 @@ def test_again_and_again_it_tells_prometheus_until_it_is_stopped(world: World) -
         preexec_fn=die_with_parent(),
     )
 
-    def told(name: str) -> float:
+    def metric(name: str) -> float:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
@@ -486,10 +486,14 @@ def test_again_and_again_it_tells_prometheus_until_it_is_stopped(world: World) -
     table = keys.tables().popularity
     (field, row), *_ = world.client.hgetall(table).items()
     try:
-        services.wait_until(lambda: told("freshet_verify_fields") > 1000, 30, "it told nothing")
-        assert told("freshet_verify_mismatches") == 0
+        services.wait_until(
+            lambda: metric("freshet_verify_fields") > 1000, 30, "it exports nothing"
+        )
+        assert metric("freshet_verify_mismatches") == 0
         world.client.hset(table, field, row[::-1])
-        services.wait_until(lambda: told("freshet_verify_mismatches") > 0, 30, "it did not see it")
+        services.wait_until(
+            lambda: metric("freshet_verify_mismatches") > 0, 30, "it did not see it"
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     finally:

@@ -79,7 +79,7 @@ class World(NamedTuple):
     """Of whom there is something after the snapshot."""
 
     @property
-    def ends(self) -> list[int]:
+    def end_offsets(self) -> list[int]:
         return [self.log.bounds(EVENTS.name, p)[1] for p in range(self.settings.partitions)]
 
     def verify(self, **more: Any) -> Report:
@@ -119,16 +119,16 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
     )
     kafka.ensure_topics(settings)
     flows = [Flow(settings, name, settings.data_dir / "flows.log") for name in FLOWS]
-    told = made(8)
-    half = len(told) // 2
+    later = made(8)
+    half = len(later) // 2
     try:
         with store.connect(settings) as client:
             say(settings, client, made(7))
             early = snapshot(settings)
-            say(settings, client, told[:half])
+            say(settings, client, later[:half])
             second = snapshot(settings)
             # some of what had come comes again, and only the snapshot knows of it
-            say(settings, client, [*told[half:], *told[:half:9]])
+            say(settings, client, [*later[half:], *later[:half:9]])
             for flow in flows:
                 flow.kill()
             whole = verify(settings, Topics(settings))
@@ -140,8 +140,8 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
             flow.kill()
 
 
-def say(settings: Settings, client: Any, told: list[events.Event]) -> None:
-    produce(settings, told, random.Random(len(told)), lambda n: None)
+def say(settings: Settings, client: Any, sent: list[events.Event]) -> None:
+    produce(settings, sent, random.Random(len(sent)), lambda n: None)
     wait(lambda: behind(settings, client) or unsent(client), lambda: None)
 
 
@@ -160,11 +160,11 @@ def shorten(settings: Settings, starts: list[int]) -> None:
 
 
 def people_of(log: Recorded, starts: list[int]) -> set[str]:
-    told: set[str] = set()
+    people: set[str] = set()
     for p, start in enumerate(starts):
         for batch in log.read(EVENTS.name, p, start, log.bounds(EVENTS.name, p)[1]):
-            told |= {key.decode() for key in batch.keys if key and len(key) == 32}
-    return told
+            people |= {key.decode() for key in batch.keys if key and len(key) == 32}
+    return people
 
 
 def test_nothing_is_wrong_and_nothing_is_left_out(world: World) -> None:
@@ -275,7 +275,7 @@ def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> Non
 
 
 def test_the_newest_is_taken_and_one_that_redis_has_not_reached_is_not(world: World) -> None:
-    base = make.make(world.settings, world.log, world.ends, world.snapshot)
+    base = make.make(world.settings, world.log, world.end_offsets, world.snapshot)
     try:
         report = world.verify()
         assert (report.snapshot, report.events, report.mismatches) == (base.id, 0, [])
@@ -339,8 +339,8 @@ def test_a_torn_snapshot_is_named(world: World) -> None:
 
 
 def run(settings: Settings, *options: str) -> tuple[int, str, str]:
-    told = CliRunner().invoke(cli, ["verify", *options], env=to_environment(settings))
-    return told.exit_code, told.stdout, told.stderr
+    result = CliRunner().invoke(cli, ["verify", *options], env=to_environment(settings))
+    return result.exit_code, result.stdout, result.stderr
 
 
 def test_the_command_says_where_it_began(world: World) -> None:

@@ -29,7 +29,7 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
         )
         found.until(
             "/v1/recommendations?user_id=u1&placement=page",
-            lambda told: "items" in told and told["served_by"]["experiments"],
+            lambda body: "items" in body and body["served_by"]["experiments"],
         )
         yield found
 
@@ -47,7 +47,7 @@ def test_half_of_the_people_get_each_variant_and_keep_it(shop: Shop) -> None:
         assert variant(shop.read(f"user_id=p{n}&count=3")) == first[n]
 
 
-def test_an_answer_tells_of_its_experiment(shop: Shop) -> None:
+def test_an_answer_names_its_experiment(shop: Shop) -> None:
     for wanted, rules in (("a", "r0"), ("b", "shelf/r4")):
         for n in range(100):
             answer = shop.get(f"/v1/recommendations?user_id=p{n}")
@@ -64,10 +64,10 @@ def test_an_answer_tells_of_its_experiment(shop: Shop) -> None:
         assert (made.placement, served.placement) == ("home", "home")
 
 
-def test_a_page_tells_of_each_experiment_once(shop: Shop) -> None:
+def test_a_page_names_each_experiment_once(shop: Shop) -> None:
     answer = shop.post({"user_id": "p1", "requests": [{}, {"placement": "page"}, {}]})
-    told = answer.headers["x-experiments"].split(", ")
-    assert [it.partition("=")[0] for it in told] == ["home-ranker", "models"]
+    experiments = answer.headers["x-experiments"].split(", ")
+    assert [it.partition("=")[0] for it in experiments] == ["home-ranker", "models"]
 
 
 def test_other_reads_are_in_no_experiment(shop: Shop) -> None:
@@ -78,7 +78,7 @@ def test_other_reads_are_in_no_experiment(shop: Shop) -> None:
 
 
 def test_a_variant_whose_release_is_not_there_is_served_without_and_says_so(shop: Shop) -> None:
-    told = {}
+    bodies = {}
     for wanted in ("a", "b"):
         user = next(
             f"p{n}"
@@ -86,16 +86,16 @@ def test_a_variant_whose_release_is_not_there_is_served_without_and_says_so(shop
             if variant(shop.read(f"user_id=p{n}&placement=page")) == wanted
         )
         shop.fold(*shop.where(user), [("i1", CODE["view"]), ("i2", CODE["like"])], 10)
-        told[wanted] = shop.read(f"user_id={user}&placement=page")
-        assert len(told[wanted]["items"]) == 10
-    assert (told["a"]["fallback"], told["b"]["fallback"]) == (None, "no_model")
+        bodies[wanted] = shop.read(f"user_id={user}&placement=page")
+        assert len(bodies[wanted]["items"]) == 10
+    assert (bodies["a"]["fallback"], bodies["b"]["fallback"]) == (None, "no_model")
 
 
 def test_a_current_release_that_is_not_there_stops_nothing(shop: Shop) -> None:
     shop.control("policy:release", Current(release="2026-01-01.2"))
     shop.control("placement:later", Recipe())
-    told = shop.until(
-        "/v1/recommendations?user_id=u1&placement=later", lambda told: "items" in told
+    body = shop.until(
+        "/v1/recommendations?user_id=u1&placement=later", lambda body: "items" in body
     )
-    assert told["fallback"] == "no_model"
-    assert told["items"]
+    assert body["fallback"] == "no_model"
+    assert body["items"]

@@ -72,41 +72,41 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
             yield made
 
 
-def test_an_experiment_as_it_stands(shop: Shop) -> None:
-    told = shop.read()
-    assert {name: told[name] for name in ("experiment_id", "version", "status", "unit")} == {
+def test_a_running_experiment_has_its_metrics(shop: Shop) -> None:
+    readout = shop.read()
+    assert {name: readout[name] for name in ("experiment_id", "version", "status", "unit")} == {
         "experiment_id": "e",
         "version": 1,
         "status": "running",
         "unit": "user",
     }
-    assert told["started_at"] == times.render(STARTED)
-    a, b = told["variants"]
+    assert readout["started_at"] == times.render(STARTED)
+    a, b = readout["variants"]
     assert (a["variant"], a["share"], a["units"], b["units"]) == ("a", 0.5, 1, 1)
     assert a["metrics"]["ctr"] == {"value": 0.0, "ci": None, "numerator": 0, "denominator": 2}
     assert b["metrics"]["ctr"] == {"value": 0.5, "ci": None, "numerator": 1, "denominator": 2}
     assert b["metrics"]["conversion"]["value"] == 1.0
-    assert [it["metric"] for it in told["comparisons"]] == [metric.name for metric in METRICS]
-    assert told["comparisons"][0]["always_valid"] is False
-    assert "decision" not in told["comparisons"][0], "nothing decides yet"
+    assert [it["metric"] for it in readout["comparisons"]] == [metric.name for metric in METRICS]
+    assert readout["comparisons"][0]["always_valid"] is False
+    assert "decision" not in readout["comparisons"][0], "nothing decides yet"
 
 
 def test_how_late_it_is(shop: Shop) -> None:
     meta = META_DECODER.decode(shop.redis.get(keys.tables().meta))
     shop.folded(4)
-    told = shop.read()
-    assert told["lag_ms"] == 0, "the tables lack nothing"
-    assert told["as_of"] == times.render(meta.published_at)
-    assert (told["revision"], told["positions"]) == (meta.version, [0, 4, 0, 0])
+    readout = shop.read()
+    assert readout["lag_ms"] == 0, "the tables lack nothing"
+    assert readout["as_of"] == times.render(meta.published_at)
+    assert (readout["revision"], readout["positions"]) == (meta.version, [0, 4, 0, 0])
     shop.folded(5)
     assert shop.read()["lag_ms"] > 0
     shop.folded(4)
 
 
 def test_one_metric(shop: Shop) -> None:
-    told = shop.read(f"{PATH}?metric=ctr")
-    assert [list(it["metrics"]) for it in told["variants"]] == [["ctr"], ["ctr"]]
-    assert [it["metric"] for it in told["comparisons"]] == ["ctr"]
+    readout = shop.read(f"{PATH}?metric=ctr")
+    assert [list(it["metrics"]) for it in readout["variants"]] == [["ctr"], ["ctr"]]
+    assert [it["metric"] for it in readout["comparisons"]] == ["ctr"]
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_an_experiment_that_there_is_not(shop: Shop) -> None:
     assert "nope" not in answer.body.decode()
 
 
-def test_a_paused_one_tells_how_it_ended_and_a_new_version_begins_anew(shop: Shop) -> None:
+def test_a_paused_one_keeps_its_last_readout_and_a_new_version_begins_anew(shop: Shop) -> None:
     put_experiment(shop.redis, msgspec.structs.replace(AB, running=False), version=2)
     shop.until(lambda: shop.read()["status"] == "paused")
-    told = shop.read()
-    assert (told["version"], told["started_at"]) == (1, None)
-    assert [it["units"] for it in told["variants"]] == [1, 1]
+    readout = shop.read()
+    assert (readout["version"], readout["started_at"]) == (1, None)
+    assert [it["units"] for it in readout["variants"]] == [1, 1]
     assert [it["units"] for it in shop.read(f"{PATH}?version=2")["variants"]] == [0, 0]
     put_experiment(shop.redis, version=3)
     shop.until(lambda: shop.read()["version"] == 3)

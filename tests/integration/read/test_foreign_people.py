@@ -65,10 +65,10 @@ def until(server: Server, status: int, faults: Mapping[str, str]) -> Any:
 
     def so() -> bool:
         answer = server.ask("GET", "/health/ready")
-        told = {it["part"]: it["code"] for it in answer.json.get("degraded", ())}
-        told |= {it["field"]: it["code"] for it in answer.json.get("errors", ())}
+        seen = {it["part"]: it["code"] for it in answer.json.get("degraded", ())}
+        seen |= {it["field"]: it["code"] for it in answer.json.get("errors", ())}
         found[:] = [answer.json]
-        return (answer.status, told) == (status, faults)
+        return (answer.status, seen) == (status, faults)
 
     services.wait_until(so, 20, f"it is not {status} with {faults}")
     return found[0]
@@ -78,12 +78,13 @@ def same_everywhere(server: Server, part: str, code: str) -> None:
     """The status and the metrics say what readiness says."""
 
     def agree() -> bool:
-        told = server.ask("GET", "/v1/status").json
+        status = server.ask("GET", "/v1/status").json
         ready = scraped(server)["freshet_ready"]
         return (
-            [(it["part"], it["code"]) for it in told["fails"] + told["degraded"]] == [(part, code)]
-            and [name for name, ready in told["ready"].items() if not ready] == [part]
-            and {dict(labels)["part"]: bool(n) for labels, n in ready.items()} == told["ready"]
+            [(it["part"], it["code"]) for it in status["fails"] + status["degraded"]]
+            == [(part, code)]
+            and [name for name, ready in status["ready"].items() if not ready] == [part]
+            and {dict(labels)["part"]: bool(n) for labels, n in ready.items()} == status["ready"]
         )
 
     services.wait_until(agree, 20, "they do not agree")
@@ -106,9 +107,9 @@ def test_a_version_that_reads_no_row_is_not_ready_and_says_why_once(
     everybody = [f"u{n}" for n in range(50)]
     people(settings, dict.fromkeys(everybody, FOREIGN))
     with started(settings, tmp_path) as server:
-        told = until(server, 503, ROWS)
-        assert WHAT_IT_SAYS in told["detail"]
-        assert REMEDY in told["detail"]
+        body = until(server, 503, ROWS)
+        assert WHAT_IT_SAYS in body["detail"]
+        assert REMEDY in body["detail"]
         same_everywhere(server, "people", "foreign_version")
         for user in everybody:
             assert answer(server, user)["fallback"] == "store_down"
@@ -130,8 +131,8 @@ def test_a_version_that_reads_no_row_is_not_ready_and_says_why_once(
 def test_one_row_among_others_takes_no_instance_out(settings: Settings, tmp_path: Path) -> None:
     people(settings, {**{f"u{n}": KNOWN for n in range(8)}, "odd": FOREIGN})
     with started(settings, tmp_path) as server:
-        told = until(server, 200, ROWS)
-        assert WHAT_IT_SAYS in told["degraded"][0]["detail"]
+        body = until(server, 200, ROWS)
+        assert WHAT_IT_SAYS in body["degraded"][0]["detail"]
         assert answer(server, "odd")["fallback"] == "store_down"
         assert answer(server, "u1")["fallback"] != "store_down"
         same_everywhere(server, "people", "foreign_version")
@@ -190,8 +191,8 @@ def test_whatever_else_cannot_be_read_is_named(
         for _ in range(3):
             assert answer(server, "u1")["fallback"] == "store_down"
         assert answer(server, other)["fallback"] != "store_down"
-        told = until(server, 200, OTHERS)
-        assert f"a person's {what} cannot be read" in told["degraded"][0]["detail"]
+        body = until(server, 200, OTHERS)
+        assert f"a person's {what} cannot be read" in body["degraded"][0]["detail"]
         assert value(scraped(server), "freshet_people_unreadable_total", what=what) == 3
         said = server.log.read_text()
         assert (said.count(f"a person's {what} "), said.count(REMEDY)) == (1, 1)
@@ -204,8 +205,8 @@ def test_tables_of_another_version_are_no_silent_wait(settings: Settings, tmp_pa
     with store.connect(settings) as client:
         client.set(keys.tables().meta, b"\xc1")
         with started(settings, tmp_path) as server:
-            told = until(server, 503, {"tables": "unreadable"})
-            assert "this version cannot read" in told["detail"]
+            body = until(server, 503, {"tables": "unreadable"})
+            assert "this version cannot read" in body["detail"]
             client.set(keys.tables().meta, tables.ENCODER.encode(NOTHING))
             until(server, 200, {})
         said = server.log.read_text()

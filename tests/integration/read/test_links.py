@@ -45,11 +45,11 @@ class Site(NamedTuple):
 
     def link(self, user: str, anonymous: str) -> tuple[str, str]:
         """Where the link stands, and where the user's mark."""
-        told = self.shop.server.ask(
+        receipt = self.shop.server.ask(
             "POST", f"/v1/users/{user}:link", {"anonymous_id": anonymous}
         ).json
-        others = [at for at in told["positions"] if at != told["position"]]
-        return told["position"], others[0] if others else told["positions"][0]
+        others = [at for at in receipt["positions"] if at != receipt["position"]]
+        return receipt["position"], others[0] if others else receipt["positions"][0]
 
     def tables(self) -> Tables:
         """The sums of all that is folded."""
@@ -77,10 +77,10 @@ def site(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
                     shop.put(item, at)
                 shop.publish(1, LISTS, worlds.popularity(ITEMS, 7))
                 shop.control("experiment:x", Experiment(placement="home", variants=HALVES))
-                shop.until("/v1/status", lambda told: told["items"] == len(ITEMS))
+                shop.until("/v1/status", lambda body: body["items"] == len(ITEMS))
                 shop.until(
                     "/v1/recommendations?anonymous_id=nobody",
-                    lambda told: told.get("items") and told["served_by"]["experiments"],
+                    lambda body: body.get("items") and body["served_by"]["experiments"],
                 )
                 yield Site(shop, relay)
         finally:
@@ -113,24 +113,24 @@ def test_from_looking_around_to_a_user(site: Site) -> None:
     slate, items = first["slate_id"], [item["item_id"] for item in first["items"]]
     variant = first["served_by"]["experiments"][0]["variant"]
     at = site.act(who, items[0], "click", slate)
-    told = site.shop.read(f"anonymous_id={anonymous}&after={at}&max_wait_ms=2000")
-    seen_at = told["freshness"]["last_event_at"]
+    body = site.shop.read(f"anonymous_id={anonymous}&after={at}&max_wait_ms=2000")
+    seen_at = body["freshness"]["last_event_at"]
     services.wait_until(lambda: site.clicks(items[0]) == 1, 20, "the click does not count")
 
     site.relay.kill()  # so that it stays pending for a while
     _, mark = site.link(user, anonymous)
-    told = site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
-    assert told["freshness"]["merge_pending"] is True
-    assert told["freshness"]["last_event_at"] is None
-    assert told["served_by"]["experiments"][0]["variant"] == variant != own_variant(site, user)
+    body = site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
+    assert body["freshness"]["merge_pending"] is True
+    assert body["freshness"]["last_event_at"] is None
+    assert body["served_by"]["experiments"][0]["variant"] == variant != own_variant(site, user)
     # the user is quicker than the outbox
     site.act(them, items[1], "click", slate)
 
     site.relay.start()
     path = f"/v1/recommendations?user_id={user}"
-    told = site.shop.until(path, lambda told: not told["freshness"]["merge_pending"])
-    assert told["freshness"]["last_event_at"] >= seen_at
-    assert told["served_by"]["experiments"][0]["variant"] == variant
+    body = site.shop.until(path, lambda body: not body["freshness"]["merge_pending"])
+    assert body["freshness"]["last_event_at"] >= seen_at
+    assert body["served_by"]["experiments"][0]["variant"] == variant
     # once more under either id, then something new under the old one
     site.act(who, items[1], "click", slate)
     site.act(them, items[0], "click", slate)
@@ -166,8 +166,8 @@ def test_who_was_served_under_their_own_id_keeps_their_variant(site: Site) -> No
     site.shop.read(f"user_id={user}&after={at}&max_wait_ms=2000")
     services.wait_until(lambda: site.clicks(item) > before, 20, "the slate does not come")
     _, mark = site.link(user, anonymous)
-    told = site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
-    assert told["served_by"]["experiments"][0]["variant"] == own
+    body = site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
+    assert body["served_by"]["experiments"][0]["variant"] == own
 
 
 def test_the_second_of_two_links_changes_nothing_and_is_not_pending_for_ever(site: Site) -> None:
@@ -176,5 +176,5 @@ def test_the_second_of_two_links_changes_nothing_and_is_not_pending_for_ever(sit
     _, mark = site.link(user, anonymous)
     site.shop.read(f"user_id={user}&after={mark}&max_wait_ms=2000")
     path = f"/v1/recommendations?user_id={user}"
-    told = site.shop.until(path, lambda told: not told["freshness"]["merge_pending"])
-    assert told["freshness"]["last_event_at"] is None
+    body = site.shop.until(path, lambda body: not body["freshness"]["merge_pending"])
+    assert body["freshness"]["last_event_at"] is None

@@ -38,13 +38,13 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_an_answer_is_whole(shop: Shop) -> None:
     answer = shop.get("/v1/recommendations?user_id=u1&count=5")
-    told = answer.json
+    body = answer.json
     _, partition = shop.where("u1")
-    assert len(told["items"]) == 5
-    assert [item["rank"] for item in told["items"]] == [1, 2, 3, 4, 5]
-    assert (told["user_id"], told["placement"], told["fallback"]) == ("u1", "home", None)
-    assert (told["rules_relaxed"], told["exhausted"]) == ([], False)
-    assert told["freshness"] == {
+    assert len(body["items"]) == 5
+    assert [item["rank"] for item in body["items"]] == [1, 2, 3, 4, 5]
+    assert (body["user_id"], body["placement"], body["fallback"]) == ("u1", "home", None)
+    assert (body["rules_relaxed"], body["exhausted"]) == ([], False)
+    assert body["freshness"] == {
         "last_event_at": "2023-11-14T22:13:20.000Z",
         "applied_at": "2023-11-14T22:13:20.019Z",
         "position": f"{partition}:9",
@@ -53,18 +53,18 @@ def test_an_answer_is_whole(shop: Shop) -> None:
         "stale": False,
         "merge_pending": False,
     }
-    assert told["served_by"]["tables"] == "1.1.1.1"
-    assert told["served_by"]["rules"] == "r0"
-    assert told["served_by"]["experiments"] == []
-    assert told["took_ms"] > 0
-    assert answer.headers["x-slate-id"] == told["slate_id"]
-    assert len(told["slate_id"]) == 26
+    assert body["served_by"]["tables"] == "1.1.1.1"
+    assert body["served_by"]["rules"] == "r0"
+    assert body["served_by"]["experiments"] == []
+    assert body["took_ms"] > 0
+    assert answer.headers["x-slate-id"] == body["slate_id"]
+    assert len(body["slate_id"]) == 26
     assert answer.headers["cache-control"] == "private, no-store"
     stages = [part.partition(";dur=")[0] for part in answer.headers["server-timing"].split(", ")]
     assert stages[:5] == ["read", "assign", "retrieve", "eligible", "score"]
-    assert all(item["reason"]["text"] for item in told["items"])
+    assert all(item["reason"]["text"] for item in body["items"])
     # the last slot may have been drawn
-    assert [item["explore"] for item in told["items"][:-1]] == [False] * 4
+    assert [item["explore"] for item in body["items"][:-1]] == [False] * 4
 
 
 def test_how_much_is_explained(shop: Shop) -> None:
@@ -79,10 +79,10 @@ def test_how_much_is_explained(shop: Shop) -> None:
     assert "explain" not in shop.read("user_id=u1")["items"][0]
 
 
-def test_somebody_new_gets_the_popular(shop: Shop) -> None:
-    told = shop.read("anonymous_id=a1")
-    assert (told["fallback"], len(told["items"]), told["anonymous_id"]) == ("popular", 10, "a1")
-    assert told["freshness"]["last_event_at"] is None
+def test_a_new_person_gets_the_popular(shop: Shop) -> None:
+    body = shop.read("anonymous_id=a1")
+    assert (body["fallback"], len(body["items"]), body["anonymous_id"]) == ("popular", 10, "a1")
+    assert body["freshness"]["last_event_at"] is None
     key = signing_key(shop.server.settings)
     assert anonymous(*key, "u1") != pseudonym(*key, "u1")
     assert shop.read("anonymous_id=u1")["fallback"] == "popular"
@@ -92,9 +92,9 @@ def test_pages_repeat_nothing(shop: Shop) -> None:
     shown: list[str] = []
     cursor = ""
     for _ in range(5):
-        told = shop.read(f"user_id=u1&count=20{cursor}")
-        shown += [item["item_id"] for item in told["items"]]
-        cursor = f"&cursor={told['next_cursor']}"
+        page = shop.read(f"user_id=u1&count=20{cursor}")
+        shown += [item["item_id"] for item in page["items"]]
+        cursor = f"&cursor={page['next_cursor']}"
     assert len(shown) == len(set(shown)) == 100
 
 
@@ -109,10 +109,10 @@ def test_a_read_waits_for_what_it_names(shop: Shop) -> None:
         assert stale["freshness"]["waited_ms"] >= 20
         assert stale["freshness"]["position"] == f"{partition}:49"
         shop.fold(name, partition, [("i3", CODE["view"]), ("i4", CODE["like"])], 51)
-        told = answer.result(10)
-    assert told["freshness"]["position"] == f"{partition}:50"
-    assert not told["freshness"]["stale"]
-    assert any(item["reason"]["item_ids"] == ["i4"] for item in told["items"])
+        body = answer.result(10)
+    assert body["freshness"]["position"] == f"{partition}:50"
+    assert not body["freshness"]["stale"]
+    assert any(item["reason"]["item_ids"] == ["i4"] for item in body["items"])
     at_once = shop.read(f"user_id=waiting&after={partition}:3")["freshness"]
     assert (at_once["waited_ms"], at_once["stale"]) == (0, False)
     shop.fold(*shop.where("u1"), [("i1", CODE["view"]), ("i2", CODE["like"])], 10)
@@ -129,9 +129,9 @@ def test_filters(shop: Shop) -> None:
     names = [item["item_id"] for item in first]
     without = shop.read(f"user_id=u1&count=10&exclude={names[0]}&exclude={names[1]}")["items"]
     assert not {names[0], names[1]} & {item["item_id"] for item in without}
-    told = shop.read("user_id=u1&category=c1")
-    assert {item["category"] for item in told["items"]} == {"c1"}
-    assert told["rules_relaxed"] == ["category_cap"]
+    body = shop.read("user_id=u1&category=c1")
+    assert {item["category"] for item in body["items"]} == {"c1"}
+    assert body["rules_relaxed"] == ["category_cap"]
     assert shop.read("user_id=u1&category=nowhere")["items"] == []
 
 
@@ -151,72 +151,72 @@ def test_bad_input(shop: Shop, query: str, field: str, code: str) -> None:
 
 
 def test_popular_and_similar(shop: Shop) -> None:
-    told = shop.get("/v1/popular?window=7d&count=5&category=c2").json
-    assert {item["category"] for item in told["items"]} == {"c2"}
-    assert told["fallback"] is None
-    scores = [item["score"] for item in told["items"]]
+    body = shop.get("/v1/popular?window=7d&count=5&category=c2").json
+    assert {item["category"] for item in body["items"]} == {"c2"}
+    assert body["fallback"] is None
+    scores = [item["score"] for item in body["items"]]
     assert scores == sorted(scores, reverse=True)
-    told = shop.get("/v1/items/i5/similar?count=5").json
-    assert len(told["items"]) == 5
-    assert told["fallback"] is None
-    assert all(item["reason"]["item_ids"] == ["i5"] for item in told["items"])
-    told = shop.get("/v1/items/never%20heard%20of/similar?count=5").json
-    assert len(told["items"]) == 5
-    assert told["fallback"] == "popular"
+    body = shop.get("/v1/items/i5/similar?count=5").json
+    assert len(body["items"]) == 5
+    assert body["fallback"] is None
+    assert all(item["reason"]["item_ids"] == ["i5"] for item in body["items"])
+    body = shop.get("/v1/items/never%20heard%20of/similar?count=5").json
+    assert len(body["items"]) == 5
+    assert body["fallback"] == "popular"
     answer = shop.get("/v1/popular?window=1m")
     assert (answer.status, answer.errors) == (422, [("window", "unknown_value")])
 
 
-def test_an_item_as_it_stands(shop: Shop) -> None:
-    told = shop.get("/v1/items/i5").json
-    assert told["item_id"] == "i5"
-    assert told["title"]
-    assert told["indexed"] is True
+def test_an_item_as_it_is_held(shop: Shop) -> None:
+    body = shop.get("/v1/items/i5").json
+    assert body["item_id"] == "i5"
+    assert body["title"]
+    assert body["indexed"] is True
     assert shop.get("/v1/items/nothing").status == 404
 
 
 def test_catalogue_tables_and_recipes_are_followed(shop: Shop) -> None:
     shop.put(Item(item_id="fresh/one", category="new", title="brand new"), 1000)
-    told = shop.until("/v1/popular?category=new", lambda told: told["items"])
-    assert told["items"][0]["item_id"] == "fresh/one"
+    body = shop.until("/v1/popular?category=new", lambda body: body["items"])
+    assert body["items"][0]["item_id"] == "fresh/one"
     assert shop.get("/v1/items/fresh/one").json["title"] == "brand new"
 
     row = np.full(len(tables.WINDOWS), 1e9).tobytes()
     shop.publish(2, {}, {item_hash("fresh/one"): row})
-    first = lambda told: told["items"][0]["item_id"] == "fresh/one"  # noqa: E731
+    first = lambda body: body["items"][0]["item_id"] == "fresh/one"  # noqa: E731
     assert shop.until("/v1/popular", first)["served_by"]["tables"] == "2.2.2.2"
 
     shop.control("placement:shelf", control.Recipe(weights={"popular": 1.0}), 3)
     path = "/v1/recommendations?user_id=u1&placement=shelf"
-    told = shop.until(path, lambda told: "served_by" in told)
-    assert told["served_by"]["rules"] == "r3"
-    assert told["items"][0]["item_id"] == "fresh/one"
+    body = shop.until(path, lambda body: "served_by" in body)
+    assert body["served_by"]["rules"] == "r3"
+    assert body["items"][0]["item_id"] == "fresh/one"
 
     p = partition_of(b"fresh/one", 4)
     shop.redis.hdel(keys.items(p).decode(), "fresh/one")
     shop.redis.xadd(keys.item_changes(p), {"i": "fresh/one", "v": ""}, id="1001-1")
-    shop.until("/v1/popular?category=new", lambda told: not told["items"])
+    shop.until("/v1/popular?category=new", lambda body: not body["items"])
 
 
 def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -> None:
     shop.redis.delete(keys.tables().changes, keys.tables().popularity, keys.tables().meta)
     shop.publish(1, {}, {item_hash("i9"): np.full(len(tables.WINDOWS), 5.0).tobytes()})
-    told = shop.until("/v1/popular", lambda told: told["items"][0]["item_id"] == "i9")
-    assert told["items"][1]["score"] == 0
+    body = shop.until("/v1/popular", lambda body: body["items"][0]["item_id"] == "i9")
+    assert body["items"][1]["score"] == 0
 
 
 def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> None:
-    told = shop.read("user_id=u1&count=4&now=2023-11-15T00:00:00Z")
-    made, shown = logged(shop.server.settings, told["slate_id"])
+    body = shop.read("user_id=u1&count=4&now=2023-11-15T00:00:00Z")
+    made, shown = logged(shop.server.settings, body["slate_id"])
     name, _ = shop.where("u1")
     assert (made.person, made.placement, made.tables) == (
         name,
         "home",
-        told["served_by"]["tables"],
+        body["served_by"]["tables"],
     )
-    assert [item.item_id for item in made.items] == [item["item_id"] for item in told["items"]]
+    assert [item.item_id for item in made.items] == [item["item_id"] for item in body["items"]]
     assert all(item.sources for item in made.items)
-    assert made.position == told["freshness"]["position"]
+    assert made.position == body["freshness"]["position"]
     assert made.seed
     assert made.now == 1_700_006_400_000
     assert abs(made.served_at - time.time_ns() // 1_000_000) < 60_000
@@ -224,7 +224,7 @@ def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> N
     assert shown is not None
     assert (shown.person, shown.placement) == (name, "home")
     assert shown.received_at == made.served_at
-    assert shown.items == tuple(item["item_id"] for item in told["items"])
+    assert shown.items == tuple(item["item_id"] for item in body["items"])
     explored = [item.rank for item in made.items if item.explore]
     assert explored == ([shown.explored] if shown.explored else [])
     # home explores one slate in ten, in the last slot
@@ -233,8 +233,8 @@ def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> N
 
 
 def test_a_seed_of_its_own_for_each_slate(shop: Shop) -> None:
-    told = [shop.read("user_id=u1") for _ in range(3)]
-    made = [logged(shop.server.settings, it["slate_id"])[0] for it in told]
+    slates = [shop.read("user_id=u1") for _ in range(3)]
+    made = [logged(shop.server.settings, it["slate_id"])[0] for it in slates]
     assert len({it.seed for it in made}) == 3
 
 
@@ -245,11 +245,11 @@ def test_a_replay_and_a_list_for_nobody_serve_no_person(shop: Shop) -> None:
         "/v1/items/i5/similar",
         "/v1/recommendations?user_id=u1&category=nowhere",
     )
-    told = [shop.get(path).json["slate_id"] for path in paths]
+    slate_ids = [shop.get(path).json["slate_id"] for path in paths]
     # a later batch follows those before it
-    logged(shop.server.settings, told[-1], served=False)
+    logged(shop.server.settings, slate_ids[-1], served=False)
     logged(shop.server.settings, shop.read("user_id=u1")["slate_id"])
-    for slate_id in told:
+    for slate_id in slate_ids:
         made, shown = logged(shop.server.settings, slate_id, served=False)
         assert made.seed
         assert shown is None
@@ -277,10 +277,10 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
             process.send_signal(signal.SIGCONT)
             process.terminate()
             process.wait(10)
-            told = shop.until(
-                "/v1/recommendations?user_id=u1", lambda told: told["fallback"] == "store_down"
+            body = shop.until(
+                "/v1/recommendations?user_id=u1", lambda body: body["fallback"] == "store_down"
             )
-            assert len(told["items"]) == 10
+            assert len(body["items"]) == 10
             _, partition = shop.where("u1")
             assert shop.read(f"user_id=u1&after={partition}:1")["freshness"]["stale"]
             assert shop.get("/v1/items/i1").status == 503
@@ -288,7 +288,7 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
             # all instances have it at once, and answer: none is to be taken out for it
             ready = shop.until(
                 "/health/ready",
-                lambda told: {"redis", "generation"} <= {it["part"] for it in told["degraded"]},
+                lambda body: {"redis", "generation"} <= {it["part"] for it in body["degraded"]},
             )
             assert ready["ready"]
             assert not ready["parts"]["redis"]

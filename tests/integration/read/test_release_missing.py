@@ -105,8 +105,8 @@ def test_after_a_restart_an_answer_without_its_release_says_no_model(
                 "in_space": "no_model",
                 "no_say": None,
             }
-            told = restarted.get("/health/ready").json["degraded"]
-            [fault] = [it for it in told if it["part"] == "releases"]
+            faults = restarted.get("/health/ready").json["degraded"]
+            [fault] = [it for it in faults if it["part"] == "releases"]
             assert fault["code"] == "no_model"
             assert SECOND in fault["detail"]
             assert 'freshet_ready{part="releases"} 0' in restarted.get("/metrics").body.decode()

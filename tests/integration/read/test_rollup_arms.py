@@ -59,7 +59,7 @@ def turns(settings: Settings, client: Any) -> tuple[Turns, Readouts]:
     return Turns(Rollup(client, settings), readouts, Meter(settings, "rollup"), settings), readouts
 
 
-def told(settings: Settings, at_least: int) -> list[Readout]:
+def published(settings: Settings, at_least: int) -> list[Readout]:
     """What the topic holds, once there is so much."""
     reader, part = kafka.consumer(settings), TopicPartition(EXPERIMENTS.name, 0)
     found: list[Any] = []
@@ -188,7 +188,7 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         made, readouts = turns(settings, client)
         begun = time.time_ns() // 1_000_000
         made.turn()
-        (first,) = told(settings, 1)
+        (first,) = published(settings, 1)
         assert (first.experiment_id, first.version, first.placement) == ("e", 1, "home")
         assert (first.revision, first.positions) == (1, (0, 2, 0, 0))
         assert begun <= first.as_of <= time.time_ns() // 1_000_000
@@ -197,7 +197,7 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         made.turn()  # not yet time
         made.end()  # the final state
         readouts.close()
-        last = told(settings, 2)[-1]
+        last = published(settings, 2)[-1]
         assert (last.revision, last.positions) == (2, (0, 4, 0, 0))
         b = last.variants[1]
         assert (b.units, b.metrics["ctr"].value, b.metrics["conversion"].value) == (1, 0.5, 1.0)
@@ -210,7 +210,9 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         assert Rollup(client, settings).tables.positions == meta.positions  # and it was stored
 
 
-def test_only_what_changed_is_told_and_a_running_one_again(client: Any, settings: Settings) -> None:
+def test_a_readout_is_published_once_it_changed_and_a_running_one_again(
+    client: Any, settings: Settings
+) -> None:
     at = [100.0]
     readouts = Readouts(settings, client, clock=lambda: at[0])
     put_experiment(client)
@@ -236,7 +238,7 @@ def test_only_what_changed_is_told_and_a_running_one_again(client: Any, settings
     assert step(settings.readout_seconds) == 1, "paused: how it ended"
     assert step(AGAIN_SECONDS) == 0
     readouts.close(10)
-    last = told(settings, 1)[-1]
+    last = published(settings, 1)[-1]
     assert last.version == 1
     assert [v.units for v in last.variants] == [2, 1]
 
@@ -251,7 +253,7 @@ def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -
     made.turn()
     made.end()
     readouts.close()
-    assert [it.experiment_id for it in told(settings, 1)] == ["e"]
+    assert [it.experiment_id for it in published(settings, 1)] == ["e"]
     assert readouts.sender.failed == 0
 
 
@@ -299,7 +301,7 @@ def test_inspect_shows_the_arms_of_an_item(client: Any, redis_url: str) -> None:
     rollup.publish()
     held = item_held(Settings(redis_url=redis_url), "i1", 1_700_000_000_000)
     unknown, home = held["arms"]
-    assert unknown["placement"].startswith("#"), "its name is nowhere told"
+    assert unknown["placement"].startswith("#"), "its name is nowhere stored"
     assert (home["placement"], home["served"], home["clicked"]) == ("home", 2, 1)
     assert (home["mean_reward"], home["beta"]) == (0.5, {"alpha": 2, "beta": 2})
     lo, hi = home["click_rate"]["interval"]

@@ -36,7 +36,7 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def release(directory: Path, name: str, weight: float) -> str:
-    """One that scores by popularity x `weight`, so that scores tell which one made them."""
+    """One that scores by popularity x `weight`, so that scores show which one made them."""
     hashes = np.sort(np.array([item_hash(it.item_id) for it in ITEMS], np.uint64))
     vectors = np.random.default_rng(0).normal(size=(len(hashes), content.DIM))
     manifest = Manifest(
@@ -73,12 +73,12 @@ def serves(shop: Shop, name: str) -> None:
     )
 
 
-def made_by(told: Any) -> str:
+def made_by(body: Any) -> str:
     """Which release made this answer, by what it says and by its scores. They must agree."""
-    name: str = told["served_by"]["release"]
-    assert told["served_by"]["index"].startswith(f"{name}@")
-    assert len(told["items"]) == 10
-    assert (told["items"][0]["score"] > 1) == (name == SECOND), told["served_by"]
+    name: str = body["served_by"]["release"]
+    assert body["served_by"]["index"].startswith(f"{name}@")
+    assert len(body["items"]) == 10
+    assert (body["items"][0]["score"] > 1) == (name == SECOND), body["served_by"]
     return name
 
 
@@ -129,10 +129,12 @@ def test_a_corrupt_release_never_replaces_a_good_one(shop: Shop) -> None:
     whole = (shop.server.settings.releases / THIRD / VECTORS).read_bytes()
     (shop.server.settings.releases / THIRD / VECTORS).write_bytes(whole[:-9])
     make_current(shop, THIRD, 21)
-    services.wait_until(lambda: "cut short" in shop.server.log.read_text(), 10, "it is not told")
-    told = shop.read("user_id=u1")
-    assert made_by(told) == SECOND
-    assert told["fallback"] in (None, "popular")
+    services.wait_until(
+        lambda: "cut short" in shop.server.log.read_text(), 10, "no log line says so"
+    )
+    body = shop.read("user_id=u1")
+    assert made_by(body) == SECOND
+    assert body["fallback"] in (None, "popular")
     degraded = shop.get("/health/ready").json["degraded"]
     [fault] = [it for it in degraded if it["part"] == "releases"]
     assert fault["code"] == "not_loaded"
@@ -149,7 +151,9 @@ def test_a_release_that_is_nowhere_leaves_what_serves(shop: Shop) -> None:
     serves(shop, SECOND)
     shop.control("release:2026-11-25.1", Released(manifest_sha256="0" * 64))
     make_current(shop, "2026-11-25.1", 31)
-    services.wait_until(lambda: "2026-11-25.1" in shop.server.log.read_text(), 10, "it is not told")
+    services.wait_until(
+        lambda: "2026-11-25.1" in shop.server.log.read_text(), 10, "no log line says so"
+    )
     assert made_by(shop.read("user_id=u1")) == SECOND
     make_current(shop, "", 32)
     services.wait_until(
