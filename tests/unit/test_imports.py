@@ -46,7 +46,7 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
         pytest.fail("a cycle: " + " <- ".join(error.args[1]))
 
 
-def test_serving_stands_on_few_levels() -> None:
+def test_serving_has_few_levels() -> None:
     """The longest chain of imports between its files; run with -s to see it."""
     graph = {
         name: {it for it in imported if it.startswith("serving.")}

@@ -164,11 +164,11 @@ def test_control(settings: Settings) -> None:
 
 
 def stored(client: Any, state: bytes, changes: bytes) -> str:
-    held, told = client.hgetall(state), client.xrange(changes)
+    held, entries = client.hgetall(state), client.xrange(changes)
     assert held
-    assert told
+    assert entries
     parts = [part for pair in sorted(held.items()) for part in pair]
-    parts += [part for id_, fields in told for part in (id_, *fields.values())]
+    parts += [part for id_, fields in entries for part in (id_, *fields.values())]
     return digest(parts)
 
 

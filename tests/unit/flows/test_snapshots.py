@@ -83,7 +83,7 @@ def held(settings: Settings, snapshot: Snapshot) -> list[object]:
 
 
 def assert_same_sums(mine: Tables, theirs: Tables) -> None:
-    """To 1e-9: the order in which facts were added must not tell."""
+    """To 1e-9: the order in which facts were added must not show."""
     one, other = mine.publish(1), theirs.publish(1)
     assert mine.positions == theirs.positions
     for held, there, a, b in (
@@ -296,8 +296,8 @@ def test_a_fold_that_takes_over_the_state_before_it_reads_its_snapshots(
     before = fold.VERSION - 1
     rewrite(*copied, versions={**msgspec.to_builtins(snapshot.versions), "fold": before})
     upgrades = {before: lambda state: {**state, b"a key": b"that is new"}}
-    told = versions.VERSIONED["fold"]._replace(upgrades=upgrades)
-    monkeypatch.setitem(versions.VERSIONED, "fold", told)
+    versioned = versions.VERSIONED["fold"]._replace(upgrades=upgrades)
+    monkeypatch.setitem(versions.VERSIONED, "fold", versioned)
     found = read.find(settings, snapshot.id, TOPIC)
     fence, state, _ = read.load(settings, found, 1)
     assert fence.version == fold.VERSION

@@ -118,21 +118,21 @@ def test_a_torn_file_is_named(folder: Path) -> None:
     assert done.stderr.startswith(f"freshet: {path.relative_to(folder / 'lake')} is torn")
     done = freshet("lake", "status", "--check", "--data-dir", folder, "--json")
     assert done.exit_code == 1
-    told = {it["topic"]: it for it in json.loads(done.stdout)}
-    assert len(told["events"]["torn"]) == 1
-    assert told["slates"]["torn"] == []
+    by_topic = {it["topic"]: it for it in json.loads(done.stdout)}
+    assert len(by_topic["events"]["torn"]) == 1
+    assert by_topic["slates"]["torn"] == []
 
 
 def test_status_compact_and_sweep(folder: Path) -> None:
-    (told, *_) = json.loads(freshet("lake", "status", "--data-dir", folder, "--json").stdout)
-    assert told["positions"] == {"0": [0, 26], "1": [0, 5]}
-    assert (told["records"], told["files"], told["compacted"]) == (31, 3, 0)
+    (status, *_) = json.loads(freshet("lake", "status", "--data-dir", folder, "--json").stdout)
+    assert status["positions"] == {"0": [0, 26], "1": [0, 5]}
+    assert (status["records"], status["files"], status["compacted"]) == (31, 3, 0)
     assert "31" in freshet("lake", "status", "--data-dir", folder).stdout
     done = freshet("lake", "compact", "--data-dir", folder)
     assert done.exit_code == 0, done.output
     assert "22 records of 1 files" in done.stdout
-    (told, *_) = json.loads(freshet("lake", "status", "--data-dir", folder, "--json").stdout)
-    assert (told["records"], told["files"], told["compacted"]) == (31, 3, 1)
+    (status, *_) = json.loads(freshet("lake", "status", "--data-dir", folder, "--json").stdout)
+    assert (status["records"], status["files"], status["compacted"]) == (31, 3, 1)
     assert sql(folder, "SELECT count(*) AS n FROM events") == [{"n": 31}]
     swept = json.loads(freshet("lake", "sweep", "--data-dir", folder, "--json").stdout)
     assert swept == {"objects": 0, "bytes": 0, "entries": 0}

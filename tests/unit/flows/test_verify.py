@@ -95,13 +95,13 @@ def test_a_report_is_bounded_however_much_is_wrong() -> None:
     found = Found()
     for n in range(3 * MOST):
         found.compare("seen", "value", n, n + 1)
-    told = found.mismatches()
-    assert len(told) == MOST + 1
-    assert (told[-1].stored, told[-1].expected) == (2 * MOST, 0)
+    mismatches = found.mismatches()
+    assert len(mismatches) == MOST + 1
+    assert (mismatches[-1].stored, mismatches[-1].expected) == (2 * MOST, 0)
     assert found.fields == 3 * MOST
 
 
-def test_a_walk_that_skips_people_tells_the_same_of_those_it_keeps() -> None:
+def test_a_walk_that_skips_people_finds_the_same_of_those_it_keeps() -> None:
     every = Walk(log(), 0, Partition(10**9, Sample(3, 1), Sums(Marks.at(T0 / 1000))))
     some = Walk(log(), 0, Partition(10**9, Sample(3, 1)))
     for walk in (every, some):
@@ -135,7 +135,7 @@ def test_a_log_without_its_beginning_is_refused() -> None:
         walk_of(task, None)
 
 
-def test_what_was_found_is_told_to_prometheus() -> None:
+def test_prometheus_gets_the_count_of_what_was_found() -> None:
     telemetry = Telemetry("flows")
     wrong = Mismatch(what="seen", field="value", stored=1, expected=2)
     tell(telemetry, Report(partitions=[0], fields_checked=40, mismatches=[wrong]))
@@ -156,7 +156,7 @@ def test_up_runs_it_where_it_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [["--every", "5", "--sums"], ["--partition", "9"]])
 def test_what_makes_no_sense_is_a_usage_error(options: list[str]) -> None:
-    told: Any = CliRunner().invoke(
+    result: Any = CliRunner().invoke(
         cli, ["verify", *options], env={"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://x"}
     )
-    assert told.exit_code == 2
+    assert result.exit_code == 2

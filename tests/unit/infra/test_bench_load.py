@@ -84,7 +84,7 @@ def test_the_command_line_is_the_generators_own(tmp_path: Path) -> None:
     assert (tmp_path / "bodies").read_text() == "u1\t{}\n"
 
 
-def test_a_refusal_is_told(tmp_path: Path) -> None:
+def test_a_refusal_carries_the_sentence_of_the_generator(tmp_path: Path) -> None:
     generator = _script(tmp_path, "echo 'load: no such rate' >&2; exit 2")
     with pytest.raises(NotMeasured, match="no such rate"):
         generator.reads(["/a"], 1, 1)

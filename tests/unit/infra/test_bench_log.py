@@ -47,12 +47,12 @@ def test_bodies_are_one_users_events_each_named_once() -> None:
     made = list(audience.bodies(30, 10, ["a", "b"], 1_760_000_000_000, 500, seed=2))
     ids = set()
     for k, (user, body) in enumerate(made):
-        told = json.loads(body)["events"]
-        assert len(told) == 10
-        assert {it["user_id"] for it in told} == {user}
-        assert {it["occurred_at"] for it in told} == {f"2025-10-09T08:53:20.{2 * k:03d}Z"}
-        ids |= {it["event_id"] for it in told}
-        assert msgspec.json.decode(json.dumps(told[0]), type=EventIn).user_id == user
+        sent = json.loads(body)["events"]
+        assert len(sent) == 10
+        assert {it["user_id"] for it in sent} == {user}
+        assert {it["occurred_at"] for it in sent} == {f"2025-10-09T08:53:20.{2 * k:03d}Z"}
+        ids |= {it["event_id"] for it in sent}
+        assert msgspec.json.decode(json.dumps(sent[0]), type=EventIn).user_id == user
     assert len(ids) == 300
 
 

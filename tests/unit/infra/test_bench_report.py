@@ -98,7 +98,7 @@ def test_every_number_is_finite() -> None:
     assert all(map(math.isfinite, walk(report.report(WHOLE))))
 
 
-def test_what_was_taken_in_turn_is_told_as_shares_of_the_live_replay() -> None:
+def test_figures_taken_in_turn_are_shares_of_the_live_replay() -> None:
     made = report.report(WHOLE)
     assert made["lake"] == {
         "cost_percent": 5.0,
@@ -147,7 +147,7 @@ def test_a_part_left_out_is_null_and_the_keys_stay(results: Results, absent: set
     assert report.remarks(made) or results.verified
 
 
-def test_of_what_is_taken_in_turn_only_what_was_asked_for_is_told() -> None:
+def test_a_report_holds_only_the_figures_that_were_asked_for() -> None:
     results = Results(TURNS._replace(lake=[], rebuild=[]))
     made = report.report(results)
     assert not {"lake", "rebuild", "verify"} & made.keys()
@@ -229,7 +229,7 @@ def test_others_are_what_is_busy_and_not_ours() -> None:
     assert others is None or others >= 0
 
 
-@pytest.mark.parametrize(("cores", "told"), [(None, False), (0.05, False), (0.8, True)])
-def test_a_busy_machine_is_told(cores: float | None, told: bool) -> None:
+@pytest.mark.parametrize(("cores", "remarked"), [(None, False), (0.05, False), (0.8, True)])
+def test_a_busy_machine_is_remarked(cores: float | None, remarked: bool) -> None:
     made = report.report(Results(TURNS)) | {"machine": {"cores_used_by_others": cores}}
-    assert ("used 0.8 cores" in " ".join(report.remarks(made))) is told
+    assert ("used 0.8 cores" in " ".join(report.remarks(made))) is remarked

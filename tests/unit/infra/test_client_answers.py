@@ -66,14 +66,14 @@ def test_a_difference_is_found() -> None:
 def differences(ours: Type, theirs: Type, path: str) -> Iterator[str]:
     """Paths at which `theirs` may say what `ours` cannot read."""
     if isinstance(ours, StructType) and isinstance(theirs, StructType):
-        known = {field.encode_name: field for field in theirs.fields}
+        by_name = {field.encode_name: field for field in theirs.fields}
         for field in ours.fields:
             name = f"{path}.{field.encode_name}"
-            told = known.get(field.encode_name)
-            if told is None or (field.required and may_lack(theirs, field.encode_name)):
+            found = by_name.get(field.encode_name)
+            if found is None or (field.required and may_lack(theirs, field.encode_name)):
                 yield name
             else:
-                yield from differences(field.type, told.type, name)
+                yield from differences(field.type, found.type, name)
     elif isinstance(ours, UnionType) and isinstance(theirs, UnionType):
         if len(ours.types) != len(theirs.types):
             yield path

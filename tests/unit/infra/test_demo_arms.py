@@ -70,7 +70,7 @@ def test_facts_by_time_are_the_same_facts() -> None:
     joined = by_time(facts)
     assert (np.diff(joined.actions.time.astype(np.int64)) >= 0).all()
 
-    def told(part: Facts) -> list[tuple[int, int, tuple[int, ...]]]:
+    def facts_of(part: Facts) -> list[tuple[int, int, tuple[int, ...]]]:
         return [
             (int(time), int(item), tuple(part.actions.partner[a:b].tolist()))
             for time, item, a, b in zip(
@@ -82,7 +82,7 @@ def test_facts_by_time_are_the_same_facts() -> None:
             )
         ]
 
-    assert sorted(told(joined)) == sorted(fact for part in facts for fact in told(part))
+    assert sorted(facts_of(joined)) == sorted(fact for part in facts for fact in facts_of(part))
 
 
 def test_tables_are_the_same_however_they_got_there() -> None:

@@ -140,16 +140,16 @@ def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
     crowd.add(report, Crowd(seen(), metrics(), True))
     path = tmp_path / "report.json"
     demo_report.write(path, report)
-    told = msgspec.json.decode(path.read_bytes())
-    assert told["ctr"] == {"popularity": 0.06, "personal": 0.09}
-    assert told["explored_share"] == 3 / 200
-    assert told["coverage"] == 20 / 50
-    assert told["experiment"]["counts_match"] is True
-    assert told["population"]["slates_per_s"] == 10
-    assert told["population"]["freshness_ms"] == {"p50": 15.0, "p99": 19.9}
-    assert told["population"]["true_ctr"] == {"popularity": 0.05, "personal": 0.08}
-    assert told["errors"] == 1
-    assert told["errors_by_kind"] == {"read: 503": 1}
+    written = msgspec.json.decode(path.read_bytes())
+    assert written["ctr"] == {"popularity": 0.06, "personal": 0.09}
+    assert written["explored_share"] == 3 / 200
+    assert written["coverage"] == 20 / 50
+    assert written["experiment"]["counts_match"] is True
+    assert written["population"]["slates_per_s"] == 10
+    assert written["population"]["freshness_ms"] == {"p50": 15.0, "p99": 19.9}
+    assert written["population"]["true_ctr"] == {"popularity": 0.05, "personal": 0.08}
+    assert written["errors"] == 1
+    assert written["errors_by_kind"] == {"read: 503": 1}
 
 
 @pytest.mark.parametrize(

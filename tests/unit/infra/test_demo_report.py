@@ -74,12 +74,12 @@ def made(fresh: Slates = LIVE) -> Report:
 def test_the_keys_are_those_promised(tmp_path: Path) -> None:
     path = tmp_path / "a" / "report.json"
     demo_report.write(path, made())
-    told = json.loads(path.read_bytes())
-    assert list(told)[: len(PROMISED)] == PROMISED
+    written = json.loads(path.read_bytes())
+    assert list(written)[: len(PROMISED)] == PROMISED
     for name in ("hit_rate_at_10", "ndcg_at_10"):
-        assert sorted(told[name]) == sorted(demo_report.ARMS)
-    assert list(told["freshness_ms"]) == ["p50", "p99"]
-    assert list(told["read_ms"]) == ["p50", "p95", "p99"]
+        assert sorted(written[name]) == sorted(demo_report.ARMS)
+    assert list(written["freshness_ms"]) == ["p50", "p99"]
+    assert list(written["read_ms"]) == ["p50", "p95", "p99"]
     assert [it.name for it in path.parent.iterdir()] == ["report.json"]
 
 

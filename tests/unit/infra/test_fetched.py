@@ -85,10 +85,10 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
     batches: list[list[Sent]], codec: int, data: st.DataObject
 ) -> None:
     firsts = list(accumulate(map(len, batches), initial=7))
-    told = b"".join(map(packed, firsts, batches, [codec] * len(batches)))
+    raw = b"".join(map(packed, firsts, batches, [codec] * len(batches)))
     start = data.draw(st.integers(0, firsts[-1]))
-    found, next_ = mine(told, start)
-    want, then = theirs(told, start)
+    found, next_ = mine(raw, start)
+    want, then = theirs(raw, start)
     assert rows(found) == [
         (it.offset, it.timestamp, it.key, it.value, list(it.headers)) for it in want
     ]
@@ -120,10 +120,10 @@ def test_parts_are_all_of_it_in_order() -> None:
 
 
 def test_a_batch_that_is_not_what_its_sum_says_is_an_error() -> None:
-    told = bytearray(packed(0, [Sent(1, b"k", b"v" * 50, [])]))
-    told[-3] ^= 1
+    raw = bytearray(packed(0, [Sent(1, b"k", b"v" * 50, [])]))
+    raw[-3] ^= 1
     with pytest.raises(CorruptRecordError, match="batch at 0"):
-        mine(bytes(told))
+        mine(bytes(raw))
 
 
 @pytest.mark.usefixtures("way")
@@ -136,7 +136,7 @@ def test_a_record_that_lies_about_a_length_is_an_error(at: int) -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_what_the_broker_stamped_has_its_time() -> None:
+def test_a_record_with_the_timestamp_of_the_broker_has_its_time() -> None:
     (batch,) = MemoryRecords(packed(0, [Sent(n, None, b"v", []) for n in (3, 9, 5)]))
     head = list(batch._header_data)
     head[5] |= batch.TIMESTAMP_TYPE_MASK

@@ -241,7 +241,7 @@ def test_until_a_day_is_over_each_hour_of_it_becomes_a_file(held: Lake) -> None:
     assert everything(held)[:5] == before[:5]
 
 
-def test_a_stamp_from_long_ago_keeps_no_hour_back(held: Lake) -> None:
+def test_a_timestamp_from_long_ago_keeps_no_hour_back(held: Lake) -> None:
     put(held, a_record_a_minute())
     put(held, [lakes.batch(1440, [POISON, POISON], [DAY + 24 * HOUR, 5])])
     put(held, a_record_a_minute(DAY + 24 * HOUR, 1442))
@@ -250,7 +250,7 @@ def test_a_stamp_from_long_ago_keeps_no_hour_back(held: Lake) -> None:
     assert [it.replaced for it in hours] == [4] + [3] * 11
 
 
-def test_a_stamp_from_the_future_takes_no_day_with_it(held: Lake) -> None:
+def test_a_timestamp_from_the_future_takes_no_day_with_it(held: Lake) -> None:
     put(held, lakes.a_day(200, 5, 2))
     put(held, [lakes.batch(200, [POISON], [DAY * 5])])
     put(held, lakes.a_day(200, 5, 2, start=201))

@@ -1,4 +1,4 @@
-"""A lake that is not as it was left: each fault is told, with the object's name and what to do."""
+"""A lake that is not as it was left: each fault names the object and what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_chain_reaches_furthest_by_the_fewest_entries() -> None:
     assert chain([]) == []
 
 
-def test_a_hole_is_told_with_where_it_is(held: Lake) -> None:
+def test_a_hole_is_refused_with_its_offset(held: Lake) -> None:
     paths(held, "manifest")[1].unlink()
     with pytest.raises(errors.LakeHole, match=r"manifest/events/00 has a hole: .* from 100 on"):
         held.bounds(EVENTS.name, 0)
@@ -83,7 +83,7 @@ def other_rows(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, cut, no_footer, other_rows])
-def test_a_torn_file_is_told_by_its_name(held: Lake, damage: Callable[[Path], None]) -> None:
+def test_a_torn_file_is_refused_by_its_name(held: Lake, damage: Callable[[Path], None]) -> None:
     path = paths(held, "data")[1]
     damage(path)
     with pytest.raises(errors.LakeTorn, match=path.name):
@@ -104,7 +104,7 @@ def test_a_file_is_held_to_its_hash(held: Lake) -> None:
         check(held.store, entry)
 
 
-def test_a_file_that_is_gone_is_told(held: Lake) -> None:
+def test_a_missing_file_is_refused_by_its_name(held: Lake) -> None:
     path = paths(held, "data")[2]
     path.unlink()
     with pytest.raises(errors.LakeTorn, match=rf"{path.name} is in the manifest and not in"):
@@ -113,15 +113,15 @@ def test_a_file_that_is_gone_is_told(held: Lake) -> None:
         held.select(EVENTS.name)
 
 
-def test_what_is_no_entry_is_told_and_not_shown(held: Lake) -> None:
+def test_what_is_no_entry_is_named_and_not_shown(held: Lake) -> None:
     path = paths(held, "manifest")[0]
     path.write_bytes(b'{"version":1,"name":"secret')
-    with pytest.raises(errors.LakeTorn, match=path.name) as told:
+    with pytest.raises(errors.LakeTorn, match=path.name) as raised:
         everything(held)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
-def test_another_version_is_told_of_entries_and_of_files(
+def test_entries_and_files_of_another_version_are_refused(
     held: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = paths(held, "manifest")[0]
@@ -169,9 +169,9 @@ def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["s3s://x", "gopher://s3cret:pw@x"])
 def test_a_url_that_is_none(url: str) -> None:
-    with pytest.raises(errors.LakeAway, match="FRESHET_LAKE_URL takes") as told:
+    with pytest.raises(errors.LakeAway, match="FRESHET_LAKE_URL takes") as raised:
         Store(url)
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(raised.value)
 
 
 def test_the_sweep_takes_what_is_off_the_chain_once_nobody_reads_it(held: Lake) -> None:

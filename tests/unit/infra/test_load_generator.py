@@ -550,7 +550,7 @@ def test_a_spooled_event_has_no_position_to_wait_for(load: Path, tmp_path: Path)
         ),
     ],
 )
-def test_bad_arguments_are_told_in_a_sentence(
+def test_bad_arguments_end_it_with_a_sentence(
     load: Path, tmp_path: Path, arguments: str, sentence: str
 ) -> None:
     for name, text in {"empty": "\n", "tabs": "u1\t{}\n", "path": "/v1/popular\n"}.items():

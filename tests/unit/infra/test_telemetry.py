@@ -30,10 +30,10 @@ NAME: Final = re.compile(r"[\"'](freshet_[a-z_]+)[\"']")
 
 def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
     """(name, label values in the order of their names) -> value."""
-    told = text.decode() if isinstance(text, bytes) else text
+    decoded = text.decode() if isinstance(text, bytes) else text
     return {
         (it.name, *(value for _, value in sorted(it.labels.items()))): it.value
-        for family in text_string_to_metric_families(told)
+        for family in text_string_to_metric_families(decoded)
         for it in family.samples
     }
 
@@ -41,8 +41,8 @@ def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
 def decision(**more: Any) -> Any:
     """Of a decision, what is counted."""
     shown = [SimpleNamespace(explore=rank == 2) for rank in range(4)]
-    told = {"items": shown, "sources": {"covisit": 30, "popular": 12}, "kept": 35}
-    return SimpleNamespace(**{**told, "removed": {"seen": 6, "hidden": 1}, **more})
+    fields = {"items": shown, "sources": {"covisit": 30, "popular": 12}, "kept": 35}
+    return SimpleNamespace(**{**fields, "removed": {"seen": 6, "hidden": 1}, **more})
 
 
 def test_names_are_prometheus_own_way_and_each_is_said_once() -> None:
@@ -77,11 +77,11 @@ def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
             continue
         one = telemetry.series(it.name, *it.labels)
         one.observe(1) if it.kind == "histogram" else one.inc()
-    told = samples(telemetry.render())
+    exported = samples(telemetry.render())
     for it in TABLE:
         name = f"{it.name}_count" if it.kind == "histogram" else it.name
-        assert ((name, *sorted(it.labels)) in told) == (it.part == part)
-    assert told[("process_resident_memory_bytes",)] > 1_000_000
+        assert ((name, *sorted(it.labels)) in exported) == (it.part == part)
+    assert exported[("process_resident_memory_bytes",)] > 1_000_000
 
 
 def test_a_gauge_that_nobody_has_set_is_not_known() -> None:
@@ -109,9 +109,9 @@ def test_a_series_is_its_labels_and_each_counts_for_itself() -> None:
     metrics = Metrics()
     for code, n in (("too_large", 2), ("not_json", 1), ("too_large", 1)):
         metrics.add("freshet_events_rejected_total", n, code=code)
-    told = samples(metrics.render())
-    assert told[("freshet_events_rejected_total", "too_large")] == 3
-    assert told[("freshet_events_rejected_total", "not_json")] == 1
+    exported = samples(metrics.render())
+    assert exported[("freshet_events_rejected_total", "too_large")] == 3
+    assert exported[("freshet_events_rejected_total", "not_json")] == 1
 
 
 def test_a_total_that_somebody_else_keeps_never_falls() -> None:
@@ -121,12 +121,12 @@ def test_a_total_that_somebody_else_keeps_never_falls() -> None:
     assert samples(metrics.render())[("freshet_slates_lost_total",)] == 7
 
 
-def test_of_a_release_only_the_one_that_serves_is_told() -> None:
+def test_of_a_release_only_the_one_that_serves_is_exported() -> None:
     telemetry = Telemetry("serving")
     for release in ("r1", "r2"):
         telemetry.only("freshet_release_info", release)
-    told = samples(telemetry.render())
-    assert [key for key in told if key[0] == "freshet_release_info"] == [
+    exported = samples(telemetry.render())
+    assert [key for key in exported if key[0] == "freshet_release_info"] == [
         ("freshet_release_info", "r2")
     ]
 
@@ -138,22 +138,22 @@ def test_an_answer_counts_its_stages_candidates_rules_and_experiments() -> None:
     metrics.read("/v1/recommendations", spent, decision(), "home", None, tested)
     metrics.read("/v1/recommendations", spent, decision(removed={}), "home", "store_down")
     metrics.read("/v1/popular", {"score": 1.0}, decision(items=[]), "popular", "stale_vector")
-    told = samples(metrics.render())
-    assert told[("freshet_stage_seconds_sum", "score")] == pytest.approx(0.013)
-    assert told[("freshet_stage_seconds_bucket", "0.005", "read")] == 2
-    assert told[("freshet_read_seconds_sum", "/v1/recommendations")] == pytest.approx(0.016)
-    assert told[("freshet_read_seconds_count", "/v1/popular")] == 1
+    exported = samples(metrics.render())
+    assert exported[("freshet_stage_seconds_sum", "score")] == pytest.approx(0.013)
+    assert exported[("freshet_stage_seconds_bucket", "0.005", "read")] == 2
+    assert exported[("freshet_read_seconds_sum", "/v1/recommendations")] == pytest.approx(0.016)
+    assert exported[("freshet_read_seconds_count", "/v1/popular")] == 1
     # labels stand by their names: fallback, placement
-    assert told[("freshet_answers_total", "none", "home")] == 1
-    assert told[("freshet_answers_total", "store_down", "home")] == 1
-    assert told[("freshet_candidates_total", "covisit")] == 90
-    assert told[("freshet_rule_removed_total", "seen")] == 12
-    assert told[("freshet_rule_kept_total",)] == 105
-    assert told[("freshet_shown_total", "home")] == 8
-    assert told[("freshet_explored_total", "home")] == 2
-    assert told[("freshet_assignments_total", "home-ranker", "b")] == 1
-    assert told[("freshet_store_down_total",)] == 1
-    assert told[("freshet_stale_vector_total",)] == 1
+    assert exported[("freshet_answers_total", "none", "home")] == 1
+    assert exported[("freshet_answers_total", "store_down", "home")] == 1
+    assert exported[("freshet_candidates_total", "covisit")] == 90
+    assert exported[("freshet_rule_removed_total", "seen")] == 12
+    assert exported[("freshet_rule_kept_total",)] == 105
+    assert exported[("freshet_shown_total", "home")] == 8
+    assert exported[("freshet_explored_total", "home")] == 2
+    assert exported[("freshet_assignments_total", "home-ranker", "b")] == 1
+    assert exported[("freshet_store_down_total",)] == 1
+    assert exported[("freshet_stale_vector_total",)] == 1
 
 
 def test_a_port_of_its_own_answers_what_hooks_set_and_closes(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_port_of_its_own_answers_what_hooks_set_and_closes(tmp_path: Path) -> 
     metrics = Metrics()
     metrics.telemetry.before(lambda: metrics.set("freshet_items", 42))
     with metrics.exposed(settings):
-        told = samples(urllib.request.urlopen(at(settings), timeout=10).read())
-        assert told[("freshet_items",)] == 42
+        exported = samples(urllib.request.urlopen(at(settings), timeout=10).read())
+        assert exported[("freshet_items",)] == 42
     assert not services.port_answers(settings.metrics_port)
 
 
@@ -181,23 +181,23 @@ def at(settings: Settings) -> str:
     return f"http://127.0.0.1:{settings.metrics_port}/metrics"
 
 
-def test_a_flow_counts_its_batches_letters_and_where_it_stands(tmp_path: Path) -> None:
+def test_a_flow_counts_its_batches_letters_and_its_lag(tmp_path: Path) -> None:
     meter = Meter(Settings(data_dir=tmp_path), "people")
     batch = Batch(0, 10, 13, [10, 11, 12], [5_000, 4_000, 6_000], [b"", b"", b""])
     meter.committed(batch, 0.004, {"duplicates": 2})
     meter.dead(letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no"))
     meter.stands(3, 13, 40)
     meter.stands(4, 13, 12)  # what the log last said may be older than the fence
-    told = samples(meter.telemetry.render())
-    assert told[("freshet_flow_records_total", "people")] == 3
-    assert told[("freshet_flow_batch_records_sum", "people")] == 3
-    assert told[("freshet_flow_commit_seconds_sum", "people")] == 0.004
-    assert told[("freshet_flow_fresh_seconds_sum", "people")] > 1e9  # of 1970
-    assert told[("freshet_fold_counts_total", "people", "duplicates")] == 2
-    assert told[("freshet_flow_dead_letters_total", "people", "not_json")] == 1
-    assert told[("freshet_flow_dead_letters_total", "people", "bad_placement")] == 2
-    assert told[("freshet_flow_lag", "people", "3")] == 27
-    assert told[("freshet_flow_lag", "people", "4")] == 0
+    exported = samples(meter.telemetry.render())
+    assert exported[("freshet_flow_records_total", "people")] == 3
+    assert exported[("freshet_flow_batch_records_sum", "people")] == 3
+    assert exported[("freshet_flow_commit_seconds_sum", "people")] == 0.004
+    assert exported[("freshet_flow_fresh_seconds_sum", "people")] > 1e9  # of 1970
+    assert exported[("freshet_fold_counts_total", "people", "duplicates")] == 2
+    assert exported[("freshet_flow_dead_letters_total", "people", "not_json")] == 1
+    assert exported[("freshet_flow_dead_letters_total", "people", "bad_placement")] == 2
+    assert exported[("freshet_flow_lag", "people", "3")] == 27
+    assert exported[("freshet_flow_lag", "people", "4")] == 0
 
 
 def letters(*reasons: str) -> list[DeadLetter]:
@@ -215,9 +215,9 @@ def test_how_a_flow_ended_is_still_counted_by_the_process_after_it(tmp_path: Pat
             Meter(settings, "people", "0").ending(fenced=Fenced, torn=Torn),
         ):
             raise error("it ends")
-    told = samples(Meter(settings, "people", "0").telemetry.render())
-    assert told[("freshet_flow_fenced_total", "people")] == 2
-    assert told[("freshet_flow_torn_total", "people")] == 1
+    exported = samples(Meter(settings, "people", "0").telemetry.render())
+    assert exported[("freshet_flow_fenced_total", "people")] == 2
+    assert exported[("freshet_flow_torn_total", "people")] == 1
     other = samples(Meter(settings, "people", "1").telemetry.render())
     assert other[("freshet_flow_fenced_total", "people")] == 0, "it rises from there"
 
@@ -236,11 +236,11 @@ def test_the_rollup_and_the_relay_have_names_for_what_they_do(tmp_path: Path) ->
     meter.told(5, 1)
     meter.told(9, 1)
     meter.relayed(4)
-    told = samples(meter.telemetry.render())
-    assert told[("freshet_rollup_publish_seconds_sum",)] == 0.5
-    assert told[("freshet_rollup_positions_lag", "0")] == 7
-    assert told[("freshet_rollup_rows", "arms")] == 12
-    assert told[("freshet_rollup_ignored_total", "not_finite")] == 2
-    assert told[("freshet_readouts_total", "sent")] == 9
-    assert told[("freshet_readouts_total", "failed")] == 1
-    assert told[("freshet_relay_sent_total",)] == 4
+    exported = samples(meter.telemetry.render())
+    assert exported[("freshet_rollup_publish_seconds_sum",)] == 0.5
+    assert exported[("freshet_rollup_positions_lag", "0")] == 7
+    assert exported[("freshet_rollup_rows", "arms")] == 12
+    assert exported[("freshet_rollup_ignored_total", "not_finite")] == 2
+    assert exported[("freshet_readouts_total", "sent")] == 9
+    assert exported[("freshet_readouts_total", "failed")] == 1
+    assert exported[("freshet_relay_sent_total",)] == 4

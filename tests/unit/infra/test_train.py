@@ -99,7 +99,7 @@ def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
         assert set(person.seen.tolist()) == mine
 
 
-def test_a_log_that_is_too_small_is_told_in_a_sentence() -> None:
+def test_a_log_that_is_too_small_is_refused_with_a_sentence() -> None:
     tiny = LOG._replace(events=[records[:50] for records in LOG.events])
     with pytest.raises(TooLittle, match="too small"):
         train(tiny)

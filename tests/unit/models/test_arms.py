@@ -25,7 +25,7 @@ KEY = arm_key("home", "i1")
 one = st.tuples(st.sampled_from([SERVED, SERVED, CLICKED]), st.floats(0, 1, width=32))
 
 
-def told(*slots: tuple[int, float], item: str = "i1", explored: int = 0) -> facts.Arms:
+def facts_of(*slots: tuple[int, float], item: str = "i1", explored: int = 0) -> facts.Arms:
     """Facts (state, reward) of one arm."""
     n = len(slots)
     return facts.Arms(
@@ -62,7 +62,7 @@ def test_a_batch_is_what_river_makes_of_its_facts_one_by_one(
             plain.revert(0.0)
             plain.update(reward)
             clicked += 1
-    found = of(*(told(*fits[at : at + size]) for at in range(0, len(fits), size))).get(KEY)
+    found = of(*(facts_of(*fits[at : at + size]) for at in range(0, len(fits), size))).get(KEY)
     assert (found.served, found.clicked, found.n) == (served, clicked, plain.n)
     assert math.isclose(found.mean, plain.get(), rel_tol=1e-9, abs_tol=1e-15)
 
@@ -70,9 +70,9 @@ def test_a_batch_is_what_river_makes_of_its_facts_one_by_one(
 def test_the_worked_example() -> None:
     """Ten slots served, two of them drawn by exploration; two clicks worth 1 and 0.5, one bought."""
     found = of(
-        told(*[(SERVED, 0)] * 8),
-        told(*[(SERVED, 0)] * 2, explored=1),
-        told(*[(DISPLAYED, 0)] * 6, (CLICKED, 1.0), (CLICKED, 0.5), (CONVERTED, 0)),
+        facts_of(*[(SERVED, 0)] * 8),
+        facts_of(*[(SERVED, 0)] * 2, explored=1),
+        facts_of(*[(DISPLAYED, 0)] * 6, (CLICKED, 1.0), (CLICKED, 0.5), (CONVERTED, 0)),
     ).get(KEY)
     assert found == Arm(10, 6, 2, 1, 2, 10.0, found.mean)
     assert found.mean == pytest.approx(0.15)
@@ -93,7 +93,7 @@ def test_in_any_order_a_click_waits_for_its_slot_and_nothing_goes_below_zero(
     rng.shuffle(slots)
     arms = Arms()
     for slot in slots:
-        arms.add(told(slot))
+        arms.add(facts_of(slot))
         found = arms.get(KEY)
         assert found.n == found.served
         assert 0 <= found.mean <= 1 + 1e-12
@@ -108,7 +108,7 @@ def test_of_more_clicks_than_slots_each_counts_alike(rewards: tuple[float, ...])
     """One slot, three clicks: it is worth what they are on average, whichever came first."""
     slots = [(SERVED, 0.0), *((CLICKED, reward) for reward in rewards)]
     for batches in ([slots], [[it] for it in slots], [[it] for it in reversed(slots)]):
-        found = of(*(told(*batch) for batch in batches)).get(KEY)
+        found = of(*(facts_of(*batch) for batch in batches)).get(KEY)
         assert (found.n, found.beta.beta) == (1, 1)
         assert found.mean == pytest.approx(0.5, rel=1e-12)
 
@@ -124,30 +124,32 @@ def test_of_more_clicks_than_slots_each_counts_alike(rewards: tuple[float, ...])
     ],
 )
 def test_a_reward_that_is_none_is_ignored_and_counted(reward: float, why: str) -> None:
-    arms = of(told((SERVED, 0), (SERVED, 0), (CLICKED, 0.5)))
+    arms = of(facts_of((SERVED, 0), (SERVED, 0), (CLICKED, 0.5)))
     before = arms.get(KEY)
     arms.publish(whole=True)
-    arms.add(told((CLICKED, reward)))
+    arms.add(facts_of((CLICKED, reward)))
     assert arms.get(KEY) == before
     assert arms.ignored == {why: 1}
     assert not arms.changed
-    arms.add(told((SERVED, 0), (CLICKED, reward), (CLICKED, 1.0)))  # its neighbours count
+    arms.add(facts_of((SERVED, 0), (CLICKED, reward), (CLICKED, 1.0)))  # its neighbours count
     after = arms.get(KEY)
     assert after == Arm(3, 0, 2, 0, 0, 3.0, after.mean)
     assert after.mean == pytest.approx(0.5)
 
 
 def test_an_unknown_state_is_ignored_and_counted() -> None:
-    arms = of(told((len(STATES), 0.0), (255, math.nan)))
+    arms = of(facts_of((len(STATES), 0.0), (255, math.nan)))
     assert arms.ignored == {"unknown_state": 2}
     assert len(arms) == 0
 
 
 def test_an_arm_is_a_placement_and_an_item() -> None:
-    elsewhere = told((SERVED, 0))._replace(
+    elsewhere = facts_of((SERVED, 0))._replace(
         placement=np.array([category_hash("popular")], np.uint32)
     )
-    arms = of(told((SERVED, 0)), told((SERVED, 0), item="i2"), elsewhere, told((SERVED, 0)))
+    arms = of(
+        facts_of((SERVED, 0)), facts_of((SERVED, 0), item="i2"), elsewhere, facts_of((SERVED, 0))
+    )
     assert len(arms) == 3
     assert arms.get(KEY).served == 2
     assert arms.get(arm_key("popular", "i1")).served == 1
@@ -155,14 +157,14 @@ def test_an_arm_is_a_placement_and_an_item() -> None:
 
 
 def test_what_changed_is_published_once() -> None:
-    arms = of(told((SERVED, 0)), told((SERVED, 0), item="i2"))
+    arms = of(facts_of((SERVED, 0)), facts_of((SERVED, 0), item="i2"))
     first = arms.publish(whole=False)
     assert set(first) == {KEY, arm_key("home", "i2")}
     assert arm(first[KEY]) == arms.get(KEY) == Arm(served=1, n=1.0)
     assert len(KEY) == ARM_KEY.itemsize
     assert len(first[KEY]) == ARM.itemsize
     assert arms.publish(whole=False) == {}
-    arms.add(told((CLICKED, 1.0)))
+    arms.add(facts_of((CLICKED, 1.0)))
     assert set(arms.publish(whole=False)) == {KEY}
     assert set(arms.publish(whole=True)) == set(first)
 

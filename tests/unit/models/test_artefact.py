@@ -1,4 +1,4 @@
-"""A release on disk: what is written is read, and what is broken is told by name."""
+"""A release on disk: what is written is read, and what is broken is refused by name."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def flipped(name: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "reason"),
     [
         *((cut(name), "cut short") for name in (HASHES, VECTORS, ENCODER, RANKER)),
         *((flipped(name), "corrupt") for name in (HASHES, VECTORS, ENCODER, RANKER)),
@@ -140,13 +140,13 @@ def flipped(name: str) -> Callable[[Path], None]:
         (edited(lambda m: m["space"].update(items=4)), "4 ascending"),  # type: ignore[attr-defined]
     ],
 )
-def test_what_is_broken_is_told(saved: Path, harm: Callable[[Path], None], told: str) -> None:
+def test_what_is_broken_is_refused(saved: Path, harm: Callable[[Path], None], reason: str) -> None:
     harm(saved)
-    with pytest.raises(BadRelease, match=told):
+    with pytest.raises(BadRelease, match=reason):
         artefact.load(saved)
 
 
-def test_numbers_that_are_none_and_models_that_do_not_fit_are_told(
+def test_numbers_that_are_none_and_models_that_do_not_fit_are_refused(
     tmp_path: Path, model: bytes
 ) -> None:
     broken = {

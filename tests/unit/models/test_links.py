@@ -37,14 +37,14 @@ def shown(n: int, at: int = T0) -> Shown:
 
 
 def test_the_first_id_is_a_function_of_the_links_in_any_order() -> None:
-    told: list[Callable[[Account], object]] = [
+    steps: list[Callable[[Account], object]] = [
         lambda account: links.mark(account, A),
         lambda account: links.mark(account, B),
         lambda account: links.answer(account, A, lost=False),
         lambda account: links.answer(account, B, lost=False),
         lambda account: serve(account, shown(1, T0 + 1)),
     ]
-    for order in itertools.permutations(told):
+    for order in itertools.permutations(steps):
         account = Account()
         for step in order:
             step(account)
@@ -84,8 +84,8 @@ def test_what_waits_of_links_is_bounded() -> None:
 
 def test_links_as_stored() -> None:
     assert stored.decode(None) == stored.decode(b"") == stored.NONE
-    told = stored.Links(first="a" * 32, pending=2)
-    assert stored.decode(stored.encode(told)) == told
+    held = stored.Links(first="a" * 32, pending=2)
+    assert stored.decode(stored.encode(held)) == held
     assert stored.decode(b"0" * 32) == stored.Links(
         "0" * 32
     )  # as the fold's second version stored it

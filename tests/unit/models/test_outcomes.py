@@ -41,7 +41,7 @@ def lost(effect: Effect) -> dict[str, int]:
     return {word: n for word, n in effect.counts.items() if word.startswith("unattributed")}
 
 
-def test_every_slot_is_served_once_and_the_explored_one_is_told_apart() -> None:
+def test_every_slot_is_served_once_and_the_explored_one_is_marked() -> None:
     account = Account()
     effect = serve(account, shown(explored=3))
     assert effect.placement == HOME

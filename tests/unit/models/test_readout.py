@@ -51,13 +51,13 @@ def moments(people: dict[str, list[tuple[int, ...]]]) -> Moments:
     return made
 
 
-def told(people: dict[str, list[tuple[int, ...]]], experiment: Experiment = AB) -> Readout:
+def readout_of(people: dict[str, list[tuple[int, ...]]], experiment: Experiment = AB) -> Readout:
     return readout("e", 2, experiment, moments(people).of("e", 2), (5, 7), 41, 1_700_000_000_000)
 
 
 def test_the_worked_case() -> None:
     """Served, displayed, clicked, converted of three people against two."""
-    found = told(
+    found = readout_of(
         {"a": [(2, 2, 1, 0), (2, 1, 0, 0), (6, 6, 2, 1)], "b": [(4, 0, 1, 1), (4, 0, 3, 0)]}
     )
     a, b = found.variants
@@ -76,11 +76,11 @@ def test_the_worked_case() -> None:
 
 
 def test_nobody_yet_and_one_person() -> None:
-    empty = told({})
+    empty = readout_of({})
     assert [v.units for v in empty.variants] == [0, 0]
     assert all(m.value is None and m.ci is None for v in empty.variants for m in v.metrics.values())
     assert all(it.lift is None and it.ci is None for it in empty.comparisons)
-    alone = told({"a": [(10, 0, 1, 0)]}).variants[0]
+    alone = readout_of({"a": [(10, 0, 1, 0)]}).variants[0]
     assert (alone.metrics["ctr"].value, alone.metrics["ctr"].ci) == (0.1, None)
     assert alone.metrics["conversion"].value == 0
 
@@ -89,14 +89,14 @@ def test_every_treatment_is_compared_with_the_first_variant() -> None:
     three = Experiment(
         placement="home", variants=tuple(Variant(name=name, share=0.3) for name in "xyz")
     )
-    found = told({}, three).comparisons
+    found = readout_of({}, three).comparisons
     assert [(it.metric, it.control, it.treatment) for it in found] == [
         (metric.name, "x", other) for metric in METRICS for other in "yz"
     ]
 
 
 def test_a_variant_that_is_gone_goes_by_its_hash() -> None:
-    found = told({"a": [(1, 0, 0, 0)], "old": [(5, 0, 2, 0)]})
+    found = readout_of({"a": [(1, 0, 0, 0)], "old": [(5, 0, 2, 0)]})
     assert [v.variant for v in found.variants] == ["a", "b", f"#{category_hash('old'):08x}"]
     assert found.variants[2].counts["served"] == 5
 
@@ -110,7 +110,7 @@ def test_every_number_is_finite_or_null(a: list[tuple[int, ...]], b: list[tuple[
             return [n for it in value for n in numbers(it)]
         return [float(value)] if isinstance(value, int | float) else []
 
-    found = told({"a": a, "b": b})
+    found = readout_of({"a": a, "b": b})
     plain = msgspec.json.decode(msgspec.json.encode(found))
     assert all(map(math.isfinite, numbers(plain)))
     for variant, people in zip(found.variants, (a, b), strict=True):
@@ -125,7 +125,7 @@ def test_every_number_is_finite_or_null(a: list[tuple[int, ...]], b: list[tuple[
 
 def test_a_readout_for_people() -> None:
     shown = tail_experiments.block(
-        told({"a": [(1000, 0, 40, 0), (3000, 0, 160, 9)], "b": [(2000, 0, 120, 8)] * 2}),
+        readout_of({"a": [(1000, 0, 40, 0), (3000, 0, 160, 9)], "b": [(2000, 0, 120, 8)] * 2}),
         1_700_000_001_500,
     )
     head, columns, a, b = shown.splitlines()
@@ -143,7 +143,7 @@ def test_what_is_no_readout_is_shown_as_none(value: object) -> None:
 
 
 def test_names_do_not_steer_a_terminal() -> None:
-    evil = msgspec.structs.replace(told({}), experiment_id="e\x1b[2J", placement="\x07")
+    evil = msgspec.structs.replace(readout_of({}), experiment_id="e\x1b[2J", placement="\x07")
     assert "\x1b" not in tail_experiments.block(evil, evil.as_of)
     assert "\x07" not in tail_experiments.block(evil, evil.as_of)
 
@@ -154,7 +154,7 @@ def test_a_terminal_of_80_columns_shows_every_number_whole() -> None:
         "b": [(90_000, 0, 6000, 300), (90_000, 0, 7000, 300)],
     }
     out = Console(width=80, file=io.StringIO(), force_terminal=True)
-    out.print(tail_experiments.panel([told(people)], 1_700_000_000_400))
+    out.print(tail_experiments.panel([readout_of(people)], 1_700_000_000_400))
     shown = re.sub(r"\x1b\[[\d;]*m", "", out.file.getvalue())  # type: ignore[attr-defined]
     for whole in ("180,000", "13,000", "7.22%", "+80.3 to +146.0%", "4.62%", "as of 0.4 s ago"):
         assert whole in shown

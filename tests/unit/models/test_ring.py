@@ -35,12 +35,12 @@ def batch(rnd: np.random.Generator, people: int, spread: int) -> Columns:
 
 
 def folded(batches: list[Columns], people: int) -> tuple[NDArray[np.void], list[Folded]]:
-    rows, told = np.zeros(people, ROW), []
+    rows, folds = np.zeros(people, ROW), []
     for columns in batches:
         entered = np.ones(len(columns), np.bool_)
-        told.append(Folded(entered, columns, before=rows["n"].astype(np.int64)))
-        ring.update(rows, columns, told[-1])
-    return rows, told
+        folds.append(Folded(entered, columns, before=rows["n"].astype(np.int64)))
+        ring.update(rows, columns, folds[-1])
+    return rows, folds
 
 
 @settings(deadline=None, max_examples=60)
@@ -54,8 +54,8 @@ def test_rounds_and_one_by_one_agree(seed: int, people: int, spread: int) -> Non
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ring, "FEW", few)
             found.append(folded(batches, people))
-    (rounds, told), (one_by_one, also) = found
+    (rounds, folds), (one_by_one, also) = found
     assert rounds.tobytes() == one_by_one.tobytes()
-    for ours, theirs in zip(told, also, strict=True):
+    for ours, theirs in zip(folds, also, strict=True):
         assert ours.met.tolist() == theirs.met.tolist()
         assert ours.repeats.tolist() == theirs.repeats.tolist()

@@ -89,7 +89,7 @@ def test_vectors_of_little_or_nothing() -> None:
 
 
 def some_lists(count: int, size: int = 20, seed: int = 0) -> Lists:
-    """The target is chosen by `signal`, of which the coarse score tells half."""
+    """The target is chosen by `signal`, of which the coarse score holds half."""
     chance = np.random.default_rng(seed)
     rows = chance.random((count, size, 3), np.float32)
     rows[..., 0] = 0.5

@@ -162,9 +162,9 @@ def test_the_drawn_one_fits_and_nobody_who_fits_was_served_less(
     given: list[tuple[int, int]], served: list[int], count: int, seed: int
 ) -> None:
     of = line([c for c, _ in given], [o for _, o in given])
-    told = np.array(served[: len(given)], np.float64)
+    times_served = np.array(served[: len(given)], np.float64)
     limits = Limits(cap(0.3, count), cap(0.3, count), epsilon=1.0, seed=seed)
-    found = arrange(replace(of, served=told), count, limits)
+    found = arrange(replace(of, served=times_served), count, limits)
     plain = arrange(of, count, limits)
     assert found.places[:-1] == plain.places[:-1]
     assert broken(of, found.places, count, limits) <= broken(of, plain.places, count, limits)
@@ -180,7 +180,7 @@ def test_the_drawn_one_fits_and_nobody_who_fits_was_served_less(
         if place not in before
         and broken(of, [*before, place], count, limits) <= broken(of, before, count, limits)
     ]
-    assert told[found.places[-1]] == min(told[others])
+    assert times_served[found.places[-1]] == min(times_served[others])
 
 
 @given(pairs, counts, st.integers(0, 2**64 - 1))
@@ -206,12 +206,12 @@ def test_frequencies_are_the_logged_probabilities(epsilon: float, greedy_uncover
     of, limits, n = replace(of, served=served), Limits(category=1, epsilon=epsilon), 4_000
     found = [drawn(of, 5, limits, seed * 977) for seed in range(n)]
     assert all(one.drawn is not None and one.places[:4] == [0, 1, 2, 3] for one in found)
-    told = {one.places[-1]: one.drawn.probability for one in found if one.drawn}
+    logged = {one.places[-1]: one.drawn.probability for one in found if one.drawn}
     possible = {4, 6, 8, 9} if greedy_uncovered or epsilon < 1 else {6, 8, 9}
-    assert set(told) == possible
-    assert sum(told.values()) == pytest.approx(1.0, abs=1e-12)
+    assert set(logged) == possible
+    assert sum(logged.values()) == pytest.approx(1.0, abs=1e-12)
     times = Counter(one.places[-1] for one in found)
-    chi = sum((times[place] - n * p) ** 2 / (n * p) for place, p in told.items())
+    chi = sum((times[place] - n * p) ** 2 / (n * p) for place, p in logged.items())
     assert chi < 16.27  # 3 degrees of freedom, p = .001
     coins = sum(one.drawn.explored for one in found if one.drawn)
     assert abs(coins - n * epsilon) <= 4 * (n * epsilon * (1 - epsilon)) ** 0.5

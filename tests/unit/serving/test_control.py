@@ -251,6 +251,6 @@ def test_a_variant_whose_recipe_is_not_there_gives_nobody_anything() -> None:
     for n in range(50):
         assigned = control.assigned("home", Pseudonym(f"01{n:030x}"))
         assert assigned is not None
-        told_variants = [each.variant for each in assigned.experiments]
-        assert told_variants in ([], ["a"])
+        names = [each.variant for each in assigned.experiments]
+        assert names in ([], ["a"])
         assert assigned.placed == (HOME, "r0")

@@ -171,7 +171,7 @@ def test_beyond_its_bound_a_request_is_refused_whole(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_could_not_be_synced_is_cut_and_nobody_is_told_that_it_is_there(
+def test_what_could_not_be_synced_is_cut_and_not_acknowledged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No descriptor is left for the sync: as where the disk fails under it."""

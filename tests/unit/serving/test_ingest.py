@@ -59,7 +59,7 @@ def refusal(body: Any, **options: Any) -> tuple[int, str, str]:
     pytest.fail("it was taken")
 
 
-def test_an_event_is_stamped() -> None:
+def test_an_event_is_enriched() -> None:
     done = send(
         {**VIEW, "event_id": "e1", "session_id": "s1", "rank": 3, "context": {"device": "ios"}}
     )
@@ -206,7 +206,7 @@ def test_what_only_the_server_may_say_is_ignored_and_counted() -> None:
     assert b"propensity" not in done.records[1].value
 
 
-def test_ids_that_the_server_makes_are_told() -> None:
+def test_ids_that_the_server_makes_are_given_back() -> None:
     done = send({"events": [VIEW, {**VIEW, "event_id": "mine"}, {**VIEW, "action": "no"}, VIEW]})
     assert done.made == ["made0", None, None, "made2"]
     assert [action(done, n).event_id for n in range(3)] == ["made0", "mine", "made2"]

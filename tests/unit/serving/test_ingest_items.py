@@ -176,14 +176,14 @@ def test_a_preference_is_refused_by_name(body: Any, field: str, code: str) -> No
 
 
 def test_a_link_is_a_record_of_the_anonymous_person_and_a_mark_of_the_user() -> None:
-    told = ingest_people.link(encode({"anonymous_id": "a1"}), "u1", "e1", NOW, People(KEY, 4))
+    written = ingest_people.link(encode({"anonymous_id": "a1"}), "u1", "e1", NOW, People(KEY, 4))
     person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
-    for record, key in ((told.link, person.encode()), (told.mark, to.encode())):
+    for record, key in ((written.link, person.encode()), (written.mark, to.encode())):
         assert (record.key, record.partition) == (key, partition_of(key, 4))
-    assert events.decode(told.link.value) == Link(
+    assert events.decode(written.link.value) == Link(
         event_id="e1", person=person, to=to, received_at=NOW
     )
-    mark = events.decode(told.mark.value)
+    mark = events.decode(written.mark.value)
     assert mark == Linking(person=to, of=person, link="e1", received_at=NOW)
     assert isinstance(mark, Linking)
     assert "\0" in mark.event_id  # so that no client's event is taken for it

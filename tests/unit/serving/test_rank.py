@@ -59,7 +59,7 @@ POPULAR = {
 }
 
 
-def told(who: Person, over: World, ask: Ask | None = None) -> dict[str, dict[str, float]]:
+def columns_of(who: Person, over: World, ask: Ask | None = None) -> dict[str, dict[str, float]]:
     """Column -> item -> what it says."""
     case = Case(who, over, ask or Ask(now=NOW))
     pool = retrieve(case, 100)
@@ -75,7 +75,7 @@ def test_every_column_by_hand() -> None:
     who = person([("b", CODE["like"]), ("a", CODE["view"])], shown={"c": 2}, categories={"b": "y"})
     likes = Preferences(event_id="e", person="p", received_at=NOW, liked_categories=("x",))  # type: ignore[arg-type]
     who.row["newest"] = NOW - 7 * 60_000
-    found = told(who._replace(preferences=likes), world(FILMS, LISTS, POPULAR))
+    found = columns_of(who._replace(preferences=likes), world(FILMS, LISTS, POPULAR))
     wanted = {
         "covisit": {"c": 0.5 / 1.75, "d": (0.25 + 0.125 * 0.75) / 1.75, "e": 0.0625 * 0.75 / 1.75},
         "covisit_best": {"c": 0.5, "d": 0.25, "e": 0.0625},
@@ -110,11 +110,11 @@ def test_every_column_by_hand() -> None:
 def test_of_nobody_every_personal_column_says_nothing() -> None:
     w = released(world(FILMS, LISTS, POPULAR), release(FILMS, 1))
     for stranger in (NOBODY, person([("a", CODE["dislike"])])):
-        found = told(stranger, w)
+        found = columns_of(stranger, w)
         impersonal = {"fresh", "history", "session", "idle", *(f"popular_{w}" for w in WINDOWS)}
         for column in set(EVERY) - impersonal - {"popular"}:
             assert not any(found[column].values()), column
-    off = told(person([("a", CODE["like"])]), w, Ask(now=NOW, personalized=False))
+    off = columns_of(person([("a", CODE["like"])]), w, Ask(now=NOW, personalized=False))
     for column in ("covisit", "vector", "history", "session", "idle", "affinity"):
         assert not any(off[column].values()), column
 
@@ -124,15 +124,15 @@ def test_what_the_catalogue_does_not_know_weighs_nothing() -> None:
     acts = [("b", CODE["like"]), ("a", CODE["view"])]
     more = [("long gone", CODE["like"]), *acts, ("to come", CODE["like"])]
     for column in ("covisit", "covisit_last", "covisit_count", "content"):
-        assert told(person(more), w)[column] == told(person(acts), w)[column]
+        assert columns_of(person(more), w)[column] == columns_of(person(acts), w)[column]
 
 
 def test_a_session_that_ended_counts_no_more() -> None:
     who = person([("a", CODE["like"])])
     w = world(FILMS, LISTS, POPULAR)
-    assert any(told(who, w)["session"].values())
+    assert any(columns_of(who, w)["session"].values())
     later = Ask(now=NOW + 31 * 60_000)
-    assert not any(told(who, w, later)["session"].values())
+    assert not any(columns_of(who, w, later)["session"].values())
 
 
 def test_rows_are_in_the_order_of_their_names_and_know_no_others() -> None:

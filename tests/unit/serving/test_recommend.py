@@ -223,16 +223,16 @@ def test_a_reason_truly_contributed(seed: int) -> None:
             continue
         effects = {part.feature: part.effect for part in item.contributions}
         tired, said = effects.pop("fatigue", 0.0), effects.pop("ranker", None)
-        told = {name: effect for name, effect in effects.items() if WHY[name]}
+        reasons = {name: effect for name, effect in effects.items() if WHY[name]}
         if said is not None:
             assert abs(said + tired - item.score) < 1e-5
         elif not item.features:
             assert abs(sum(effects.values()) + tired - item.score) < 1e-5
         if item.reason.code == "new":
-            assert not any(effect > 0 for effect in told.values())
+            assert not any(effect > 0 for effect in reasons.values())
             continue
-        named = max(told, key=lambda name: told[name])
-        assert told[named] > 0
+        named = max(reasons, key=lambda name: reasons[name])
+        assert reasons[named] > 0
         codes = {
             "covisit": {"because_you_watched", "similar_to"},
             "content": {"similar_to", "your_taste"},
@@ -616,13 +616,13 @@ def test_the_logged_probability_is_how_often_it_comes() -> None:
         decide(who, w, Ask(now=NOW, count=4, seed=seed, placement="home"), "none").items[-1]
         for seed in range(n)
     ]
-    told = {item.item_id: item.probability for item in found}
-    assert abs(sum(told.values()) - 1) < 1e-12
-    assert len(told) >= 9
+    logged = {item.item_id: item.probability for item in found}
+    assert abs(sum(logged.values()) - 1) < 1e-12
+    assert len(logged) >= 9
     assert all(served[item.item_id] == 0 for item in found if item.explore)
     times = Counter(item.item_id for item in found)
-    chi = sum((times[name] - n * p) ** 2 / (n * p) for name, p in told.items())
-    assert chi < 2 * len(told) + 12
+    chi = sum((times[name] - n * p) ** 2 / (n * p) for name, p in logged.items())
+    assert chi < 2 * len(logged) + 12
     # where nothing was served yet everybody may come
     other = [
         decide(who, w, Ask(now=NOW, count=4, seed=seed, placement="other"), "none").items[-1]
@@ -649,7 +649,7 @@ def test_the_source_brings_who_was_served_least_whatever_their_number() -> None:
     assert names != sorted(names, key=item_hash)  # mixed by the version of the tables
 
 
-def test_whoever_is_drawn_is_told_apart() -> None:
+def test_a_drawn_item_is_marked_as_explored() -> None:
     items = catalogue(30, 9, 7)
     recipe = Recipe(exploration=Exploration(1.0))
     w = world(items, popular=popularity(items, 7), recipe=recipe)

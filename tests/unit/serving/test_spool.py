@@ -166,7 +166,7 @@ def test_an_empty_root_has_no_orphans(tmp_path: Path) -> None:
     assert Directory.orphan(tmp_path / "nothing") is None
 
 
-def test_a_directory_that_cannot_be_made_is_told_and_tried_again(
+def test_a_directory_that_cannot_be_made_is_logged_once_and_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "spool"
