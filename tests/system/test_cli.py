@@ -1,4 +1,4 @@
-"""The command line against a whole system: history in, everything told, clean ends."""
+"""The command line against a whole system: history in, everything shown, clean ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def spawned(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def told_json(system: System, *arguments: object) -> Any:
+def read_json(system: System, *arguments: object) -> Any:
     return json.loads(freshet(*arguments, "--json", "--data-dir", system.directory).stdout)
 
 
@@ -70,18 +70,18 @@ def history(system: System, tmp_path_factory: pytest.TempPathFactory) -> System:
                 item_id = f"i{(person % 3) * 9 + minute}"
                 event = {"user_id": f"u{person}", "item_id": item_id, "action": "like"}
                 file.write(json.dumps(event | {"occurred_at": at}) + "\n")
-    told = told_json(system, "import", "--items", items, "--events", events)
-    assert told["items"]["accepted"] == 40
-    assert told["events"]["accepted"] == 108
-    assert told["events"]["positions"], "one for each partition touched"
+    report = read_json(system, "import", "--items", items, "--events", events)
+    assert report["items"]["accepted"] == 40
+    assert report["events"]["accepted"] == 108
+    assert report["events"]["positions"], "one for each partition touched"
     await_folded(system)
     return system
 
 
 def await_folded(system: System) -> None:
     def caught_up() -> bool:
-        told = told_json(system, "status")
-        return all(flow["lag"] == 0 for flow in told["flows"]) and told["tables"] is not None
+        status = read_json(system, "status")
+        return all(flow["lag"] == 0 for flow in status["flows"]) and status["tables"] is not None
 
     until(caught_up)
 
@@ -128,13 +128,13 @@ def test_nothing_running_is_one_sentence(
 
 
 def test_status(history: System) -> None:
-    told = told_json(history, "status")
-    assert told["serving_status"] == 200
-    people = [flow for flow in told["flows"] if flow["flow"] == "people"]
+    status = read_json(history, "status")
+    assert status["serving_status"] == 200
+    people = [flow for flow in status["flows"] if flow["flow"] == "people"]
     assert [flow["partition"] for flow in people] == [0, 1, 2, 3]
     assert sum(flow["offset"] for flow in people) >= 108
-    assert {it["name"] for it in told["processes"]} >= {"people", "redis", "serving-1"}
-    counted = {it["process"]: it for it in told["metrics"]}
+    assert {it["name"] for it in status["processes"]} >= {"people", "redis", "serving-1"}
+    counted = {it["process"]: it for it in status["metrics"]}
     assert set(counted) == {flow.name for flow in FOLDS}
     assert counted["people"]["records"] >= 108
     assert counted["people"]["commit_p95_ms"] > 0
@@ -167,13 +167,15 @@ def test_importing_again_sends_the_same_ids(history: System, tmp_path: Path) -> 
     }
     events.write_text(json.dumps(line) + "\n")
     for _ in range(2):
-        told_json(history, "import", "--events", events)
+        read_json(history, "import", "--events", events)
     await_folded(history)
-    until(lambda: told_json(history, "inspect", "user", "again")["known"])
-    assert told_json(history, "inspect", "user", "again")["counts"] == {"view": 1}
+    until(lambda: read_json(history, "inspect", "user", "again")["known"])
+    assert read_json(history, "inspect", "user", "again")["counts"] == {"view": 1}
 
 
-def test_what_the_edge_rejects_is_told_and_exit_1(history: System, tmp_path: Path) -> None:
+def test_what_the_edge_rejects_is_reported_and_exits_with_1(
+    history: System, tmp_path: Path
+) -> None:
     events = tmp_path / "events.ndjson"
     good = {
         "user_id": "u1",
@@ -212,10 +214,10 @@ def test_movielens(history: System, tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(
         "userId,movieId,rating,timestamp\n77,902,3.5,964982800\n77,901,4.0,964982703\n"
     )
-    told = told_json(history, "import", "--movielens", tmp_path)
-    assert (told["items"]["accepted"], told["events"]["accepted"]) == (2, 2)
-    until(lambda: len(told_json(history, "inspect", "user", "77")["recent"]) == 2)
-    recent = told_json(history, "inspect", "user", "77")["recent"]
+    report = read_json(history, "import", "--movielens", tmp_path)
+    assert (report["items"]["accepted"], report["events"]["accepted"]) == (2, 2)
+    until(lambda: len(read_json(history, "inspect", "user", "77")["recent"]) == 2)
+    recent = read_json(history, "inspect", "user", "77")["recent"]
     assert [(it["action"], it["title"], it["category"]) for it in recent] == [
         ("view", "Bare", ""),
         ("like", "Seven, the Film (1995)", "Crime"),
@@ -223,31 +225,31 @@ def test_movielens(history: System, tmp_path: Path) -> None:
 
 
 def test_inspect_user(history: System) -> None:
-    told = told_json(history, "inspect", "user", "u3")
-    assert told["known"]
-    assert told["counts"] == {"like": 9}
-    assert told["seen"] == 9
-    assert [it["item_id"] for it in told["recent"]] == [f"i{n}" for n in reversed(range(9))]
-    assert [it["category"] for it in told["affinity"]] == ["Crime", "Drama"]
-    by_pseudonym = told_json(history, "inspect", "user", told["pseudonym"])
-    assert by_pseudonym["counts"] == told["counts"]
+    person = read_json(history, "inspect", "user", "u3")
+    assert person["known"]
+    assert person["counts"] == {"like": 9}
+    assert person["seen"] == 9
+    assert [it["item_id"] for it in person["recent"]] == [f"i{n}" for n in reversed(range(9))]
+    assert [it["category"] for it in person["affinity"]] == ["Crime", "Drama"]
+    by_pseudonym = read_json(history, "inspect", "user", person["pseudonym"])
+    assert by_pseudonym["counts"] == person["counts"]
     said = freshet("inspect", "user", "u3", "--data-dir", history.directory).stdout
     assert "9 like" in said
     assert "Film 8" in said
-    assert told_json(history, "inspect", "user", "nobody")["known"] is False
+    assert read_json(history, "inspect", "user", "nobody")["known"] is False
 
 
 def test_inspect_item(history: System) -> None:
-    told: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
 
     def counted() -> bool:
-        told.update(told_json(history, "inspect", "item", "i4"))
-        return bool(told["neighbours"])
+        shown.update(read_json(history, "inspect", "item", "i4"))
+        return bool(shown["neighbours"])
 
     until(counted)
-    assert told["item"]["title"] == "Film 4"
-    assert told["popularity"]["90d"] > told["popularity"]["24h"] >= 0
-    assert {it["title"] for it in told["neighbours"]} <= {f"Film {n}" for n in range(9)}
+    assert shown["item"]["title"] == "Film 4"
+    assert shown["popularity"]["90d"] > shown["popularity"]["24h"] >= 0
+    assert {it["title"] for it in shown["neighbours"]} <= {f"Film {n}" for n in range(9)}
     done = freshet("inspect", "item", "no-such", "--data-dir", history.directory, code=1)
     assert done.stderr == "freshet: neither the catalogue nor the tables hold this item\n"
 
@@ -276,8 +278,8 @@ def test_inspect_slate(history: System) -> None:
             == 0
         )
     )
-    told = told_json(history, "inspect", "slate", slate_id)
-    assert [it["item_id"] for it in told["items"]] == [it.item_id for it in answer.items]
+    slate = read_json(history, "inspect", "slate", slate_id)
+    assert [it["item_id"] for it in slate["items"]] == [it.item_id for it in answer.items]
     assert slate_id in freshet("inspect", "slate", slate_id, "--data-dir", history.directory).stdout
 
 
@@ -308,8 +310,8 @@ def test_tail_ends_cleanly(history: System, end: str) -> None:
         assert tail.stderr.read() == ""
 
 
-def test_dry_run_tells_the_writes_and_makes_none(history: System) -> None:
-    before = told_json(history, "status")["flows"]
+def test_dry_run_prints_the_writes_and_makes_none(history: System) -> None:
+    before = read_json(history, "status")["flows"]
     partition = next(
         it["partition"] for it in before if it["flow"] == "people" and it["offset"] > 5
     )
@@ -318,21 +320,21 @@ def test_dry_run_tells_the_writes_and_makes_none(history: System) -> None:
     assert done.stdout.startswith(f"partition {partition}, offsets 2 to 4\n")
     assert f"u:{{{partition}}}:" in done.stdout
     assert done.stderr.endswith("1 transaction would be committed; nothing was written\n")
-    told = freshet(*command, "--json", "--data-dir", history.directory).stdout.splitlines()
-    assert json.loads(told[0])["first"] == 2
-    after = told_json(history, "status")["flows"]
+    lines = freshet(*command, "--json", "--data-dir", history.directory).stdout.splitlines()
+    assert json.loads(lines[0])["first"] == 2
+    after = read_json(history, "status")["flows"]
     assert [it["offset"] for it in after] == [it["offset"] for it in before]
 
 
 def test_topics_and_keys(history: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {it["name"]: it for it in told_json(history, "topics")}
-    assert len(told["events"]["partitions"]) == 4
-    assert told["events"]["records"] >= 108
-    assert len(told["control"]["partitions"]) == 1
-    assert told["control"]["schema"] == "change/1"
+    topics = {it["name"]: it for it in read_json(history, "topics")}
+    assert len(topics["events"]["partitions"]) == 4
+    assert topics["events"]["records"] >= 108
+    assert len(topics["control"]["partitions"]) == 1
+    assert topics["control"]["schema"] == "change/1"
     monkeypatch.chdir(tmp_path)
     away = json.loads(freshet("topics", "--json").stdout)
-    assert [it["partitions"] for it in away] == [[]] * len(told)
+    assert [it["partitions"] for it in away] == [[]] * len(topics)
     schema = json.loads(freshet("topics", "--schema", "events").stdout)
     assert schema["title"] == "events"
     assert "$schema" in schema

@@ -44,8 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:  # hangs up without a word
             self.close_connection = True
             return
-        status, told = answer
-        data = json.dumps(told).encode()
+        status, content = answer
+        data = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

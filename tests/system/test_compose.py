@@ -187,8 +187,8 @@ def test_everything_in_it_comes_up_and_works_together(running: Supervisor, ports
     await_items(url, ["i1"], token)
     asyncio.run(like_and_read(url, token))
     for name in ours().keys() - {"setup"}:
-        told = scrape("127.0.0.1", ports[f"9464 {name}"])
-        assert {it for it in told if it.startswith("freshet_")}, f"{name} says nothing of itself"
+        samples = scrape("127.0.0.1", ports[f"9464 {name}"])
+        assert {it for it in samples if it.startswith("freshet_")}, f"{name} says nothing of itself"
     running.tick()
     assert [it.program.name for it in running.children.values() if not it.settled] == []
     assert [it.program.name for it in running.children.values() if it.restarts] == []
@@ -284,13 +284,13 @@ def test_redis_keeps_what_it_is_given() -> None:
 def test_kafka_is_the_version_that_the_contract_is_tested_with() -> None:
     it = compose()["kafka"]
     assert it["image"] == f"apache/kafka:{apache_kafka.VERSION}"
-    told = properties(it["environment"])
-    assert set(told) == PROPERTIES
+    server_properties = properties(it["environment"])
+    assert set(server_properties) == PROPERTIES
     # a cluster id is 16 bytes in base64; one that starts with a dash is read as an option
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", it["environment"]["CLUSTER_ID"])
-    assert it["volumes"] == [f"kafka:{told['log.dirs']}"]
+    assert it["volumes"] == [f"kafka:{server_properties['log.dirs']}"]
     bootstrap = ours()["people"]["environment"]["KAFKA_BOOTSTRAP"]
-    assert f"PLAINTEXT://{bootstrap}" in told["advertised.listeners"].split(",")
+    assert f"PLAINTEXT://{bootstrap}" in server_properties["advertised.listeners"].split(",")
 
 
 @pytest.mark.check

@@ -115,7 +115,7 @@ def _check_experiment(report: dict[str, Any]) -> None:
     assert 0 <= report["explored_share"] <= 0.1
 
 
-def test_a_second_demo_in_one_folder_is_told_so(system: System, tmp_path: Path) -> None:
+def test_a_second_demo_in_one_folder_is_refused(system: System, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "system").symlink_to(system.directory)
     run = _demo(tmp_path, movielens_folder(tmp_path / "data"))

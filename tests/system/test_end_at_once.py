@@ -1,4 +1,4 @@
-"""Processes whose work may be cut anywhere end when they are told to, whatever C they are in."""
+"""Processes whose work may be cut anywhere end when they are asked to, whatever C they are in."""
 
 from __future__ import annotations
 

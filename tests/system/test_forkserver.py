@@ -36,19 +36,19 @@ print("begun", flush=True)
 for line in sys.stdin:
     verb, *rest = json.loads(line)
     if verb == "ready":
-        told = server.ready
+        answer = server.ready
     elif verb == "failure":
-        told = server.failure
+        answer = server.failure
     elif verb == "server":
-        told = server._process and server._process.pid
+        answer = server._process and server._process.pid
     elif verb == "spawn":
         command, own, log = rest
         child = server.spawn([sys.executable, *command], own, folder / log)
         children[child.pid] = child
-        told = [child.pid, isinstance(child, Forked)]
+        answer = [child.pid, isinstance(child, Forked)]
     elif verb == "wait":
-        told = children[rest[0]].wait()
-    print(json.dumps(told), flush=True)
+        answer = children[rest[0]].wait()
+    print(json.dumps(answer), flush=True)
 """
 CHILD = """
 import contextlib, json, os, sys, time
@@ -57,13 +57,13 @@ for it in os.listdir("/proc/self/fd"):
     with contextlib.suppress(FileNotFoundError):  # that of the listing
         if os.readlink(f"/proc/self/fd/{it}") != "/dev/urandom":  # some Pythons keep it
             files.append(int(it))
-told = {
+report = {
     "argv": sys.argv[1:], "name": __name__, "environment": dict(os.environ), "parent": os.getppid(),
     "alone": os.getsid(0) == os.getpgrp() == os.getpid(), "json": "xml.dom" in sys.modules,
     "files": sorted(files),
     "title": open("/proc/self/cmdline").read().strip(chr(0)), "input": sys.stdin.read(),
 }
-print(json.dumps(told), flush=True)
+print(json.dumps(report), flush=True)
 if "stay" in sys.argv:
     time.sleep(600)
 sys.exit(7)
@@ -109,7 +109,7 @@ class Keeper:
         pid, forked = self.ask("spawn", command, environment or self.environment, log)
         return pid, forked
 
-    def told(self, log: str = "child.log") -> dict[str, Any]:
+    def report(self, log: str = "child.log") -> dict[str, Any]:
         """What a child said, once it has."""
         until(lambda: last_line(self.folder / log).startswith("{"))
         found: dict[str, Any] = json.loads((self.folder / log).read_text().splitlines()[-1])
@@ -142,20 +142,20 @@ def test_a_forked_process_is_the_one_that_was_asked_for(keep: Keep) -> None:
     own = {"PATH": os.environ["PATH"], "ONLY": "this"}
     pid, forked = keeper.spawn("a", "b c", environment=own)
     assert forked
-    told = keeper.told()
-    assert told["argv"] == ["a", "b c"]
-    assert told["name"] == "__main__"
-    assert told["environment"] == own
-    assert told["json"], "it has what was imported before"
-    assert told["alone"], "a session and a process group of its own"
-    assert told["files"] == [0, 1, 2], "and no file of the fork server"
-    assert told["input"] == ""
-    assert told["parent"] == keeper.process.pid
-    assert told["title"] == f"{sys.executable} -m child_of_a_test a b c"
+    report = keeper.report()
+    assert report["argv"] == ["a", "b c"]
+    assert report["name"] == "__main__"
+    assert report["environment"] == own
+    assert report["json"], "it has what was imported before"
+    assert report["alone"], "a session and a process group of its own"
+    assert report["files"] == [0, 1, 2], "and no file of the fork server"
+    assert report["input"] == ""
+    assert report["parent"] == keeper.process.pid
+    assert report["title"] == f"{sys.executable} -m child_of_a_test a b c"
     assert keeper.ask("wait", pid) == 7
 
 
-def test_a_signal_that_ends_a_forked_process_is_told(keep: Keep) -> None:
+def test_the_signal_that_ends_a_forked_process_is_its_status(keep: Keep) -> None:
     keeper = keep("xml.dom")
     keeper.await_ready()
     pid, _ = keeper.spawn("stay")
@@ -167,7 +167,7 @@ def test_what_it_forked_outlives_the_fork_server_and_another_one_comes(keep: Kee
     keeper = keep("xml.dom")
     keeper.await_ready()
     pid, _ = keeper.spawn("stay")
-    keeper.told()
+    keeper.report()
     first = keeper.ask("server")
     os.kill(first, signal.SIGKILL)
     between, forked = keeper.spawn("a", log="between.log")
@@ -176,7 +176,7 @@ def test_what_it_forked_outlives_the_fork_server_and_another_one_comes(keep: Kee
     keeper.await_ready()
     _, forked = keeper.spawn("b", log="later.log")
     assert forked
-    assert keeper.told("later.log")["argv"] == ["b"]
+    assert keeper.report("later.log")["argv"] == ["b"]
     assert keeper.ask("server") not in (None, first)
     assert alive(pid)
 
@@ -215,7 +215,7 @@ def test_without_a_fork_server_processes_start_all_the_same(
     pid, forked = keeper.spawn("a")
     assert not forked
     assert keeper.ask("wait", pid) == 7
-    assert keeper.told()["argv"] == ["a"]
+    assert keeper.report()["argv"] == ["a"]
 
 
 def test_what_freshet_imports_before_forking_starts_no_thread(keep: Keep) -> None:

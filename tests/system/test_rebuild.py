@@ -25,7 +25,7 @@ from infra.store import client as store
 from infra.store import generation
 from schemas import keys
 from tests.flows.faults import behind_published, produce, traffic
-from tests.system.test_cli import freshet, told_json
+from tests.system.test_cli import freshet, read_json
 
 pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(180)]
 GAP_SECONDS = 5.0
@@ -48,12 +48,12 @@ def reading(system: System, person: str) -> Iterator[Reads]:
             url = f"{system.url}/v1/recommendations?user_id={person}"
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:
-                    told = json.load(answer)
+                    body = json.load(answer)
             except OSError as error:
                 seen.failed.append(type(error).__name__)
                 continue
             seen.asked += 1
-            if told["fallback"] == "store_down":
+            if body["fallback"] == "store_down":
                 seen.failed.append("store_down")
 
     thread = threading.Thread(target=ask)
@@ -109,9 +109,9 @@ def test_everything_is_rebuilt_beside_what_is_live_and_swapped_without_a_gap(
     settings = system.settings
     with acting(settings, 1), reading(system, "u1") as reads:
         wait_until(lambda: reads.asked > 50, 30, "nobody reads")
-        first = told_json(system, "rebuild")
+        first = read_json(system, "rebuild")
         caught_up_within(settings, GAP_SECONDS)
-        kept = told_json(system, "rebuild", "--from", "beginning", "--keep")
+        kept = read_json(system, "rebuild", "--from", "beginning", "--keep")
     assert reads.failed == []
     assert (first["generation"], first["before"], first["kept"]) == (1, 0, False)
     assert first["events"] > 0
@@ -119,10 +119,10 @@ def test_everything_is_rebuilt_beside_what_is_live_and_swapped_without_a_gap(
     assert generations(settings) == {1, 2}
     exact(settings)
     with acting(settings, 2):
-        back = told_json(system, "rebuild", "--back")
+        back = read_json(system, "rebuild", "--back")
     assert (back["generation"], back["before"]) == (1, 2)
     exact(settings)
-    assert told_json(system, "rebuild", "--drop")["dropped"].keys() == {"2"}
+    assert read_json(system, "rebuild", "--drop")["dropped"].keys() == {"2"}
     assert generations(settings) == {1}
     assert (
         "nothing to swap back to"
@@ -157,9 +157,9 @@ def test_a_partition_is_put_right_in_its_place(system: System) -> None:
         wrong = verify(settings, open_log(settings), partitions=[1], sums=False)
         assert len({it.key for it in wrong.mismatches}) >= 2
         with acting(settings, 4):
-            told = told_json(system, "rebuild", "--partition", "1")
-        assert told["written"] >= 2
-        assert told["deleted"] == 1
+            report = read_json(system, "rebuild", "--partition", "1")
+        assert report["written"] >= 2
+        assert report["deleted"] == 1
     exact(settings)
 
 
@@ -183,21 +183,21 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
         busy = freshet("rebuild", "--data-dir", system.directory, code=1).output
         assert "a rebuild is at work" in busy
         client.delete(keys.REBUILDING)  # it expires by itself half a minute later
-        told = told_json(system, "rebuild")
-        assert told["before"] == live
-        assert generations(settings) == {told["generation"]}
+        report = read_json(system, "rebuild")
+        assert report["before"] == live
+        assert generations(settings) == {report["generation"]}
     exact(settings)
 
 
-def test_a_full_store_is_told_before_anything_is_written(system: System, tmp_path: Path) -> None:
+def test_a_full_store_is_refused_before_anything_is_written(system: System, tmp_path: Path) -> None:
     with store.connect(system.settings) as client:
         live = generation.live(client)
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used + 20_000)
         try:
-            told = freshet("rebuild", "--data-dir", system.directory, code=1).output
+            output = freshet("rebuild", "--data-dir", system.directory, code=1).output
         finally:
             client.config_set("maxmemory", 0)
-        assert "maxmemory" in told
-        assert "Traceback" not in told
+        assert "maxmemory" in output
+        assert "Traceback" not in output
         assert generation.live(client) == live

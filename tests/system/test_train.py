@@ -12,7 +12,7 @@ from infra.datasets.movielens import Catalogue
 from infra.datasets.send import Target, send_catalogue
 from infra.local.services import wait_until
 from infra.local.system import System
-from tests.system.test_cli import freshet, told_json
+from tests.system.test_cli import freshet, read_json
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
 RATINGS = 6_000
@@ -27,8 +27,8 @@ def fill(system: System, ratings: int) -> Catalogue:
 
 
 def status(system: System) -> dict[str, Any]:
-    told: dict[str, Any] = told_json(system, "status")["serving"] or {}
-    return told
+    serving: dict[str, Any] = read_json(system, "status")["serving"] or {}
+    return serving
 
 
 def serves(system: System, release: str) -> None:
@@ -45,18 +45,18 @@ def test_a_release_is_learnt_served_followed_and_taken_back(system: System) -> N
     assert "too small" in short.output
     assert freshet("train", "--until", "soon", *where, code=2).output.count("\n") >= 1
 
-    tried = told_json(system, "train", "--no-publish")
+    tried = read_json(system, "train", "--no-publish")
     assert tried["release"] == ""
     assert not list(system.settings.releases.glob("*"))
-    first = told_json(system, "train")["release"]
+    first = read_json(system, "train")["release"]
     serves(system, first)
     manifest = json.loads((system.settings.releases / first / "manifest.json").read_text())
     assert sum(manifest["data"]["offsets"]) == len(some.ratings) == manifest["data"]["events"]
     assert manifest["metrics"] == {**manifest["metrics"], "gate": tried["gate"]}
 
-    second = told_json(system, "train", "--no-activate")["release"]
+    second = read_json(system, "train", "--no-activate")["release"]
     serves(system, first)
-    listed = told_json(system, "release", "list")
+    listed = read_json(system, "release", "list")
     assert [(it["id"], it["current"], it["parent"]) for it in listed] == [
         (second, False, first),
         (first, True, ""),
@@ -67,7 +67,7 @@ def test_a_release_is_learnt_served_followed_and_taken_back(system: System) -> N
     assert back.output.endswith("refused (`freshet tail dead-letters` says why)\n"), "at once"
     freshet("release", "rollback", *where)
     serves(system, first)
-    assert told_json(system, "release", "show", second)["parent"] == first
+    assert read_json(system, "release", "show", second)["parent"] == first
     assert (
         "there is no release" in freshet("release", "show", "2020-01-01.1", *where, code=1).output
     )

@@ -98,12 +98,12 @@ def test_everything_comes_up_and_says_where_it_is(system: System) -> None:
     assert system.settings.data_dir == system.directory
 
 
-def test_each_process_answers_prometheus_where_it_is_told_to_look(system: System) -> None:
-    told = json.loads((system.directory / home.TARGETS).read_text())
+def test_each_process_answers_prometheus_at_its_target(system: System) -> None:
+    targets = json.loads((system.directory / home.TARGETS).read_text())
     ports = {it.name: it.metrics_port for it in system.state().processes if it.metrics_port}
     assert set(ports) == {*NAMES, "serving-0", "serving-1"} - {"broker", "redis", "setup"}
     assert len(set(ports.values())) == len(ports)
-    assert {it["labels"]["process"]: it["targets"] for it in told} == {
+    assert {it["labels"]["process"]: it["targets"] for it in targets} == {
         name: [f"127.0.0.1:{port}"] for name, port in ports.items()
     }
     for port in ports.values():

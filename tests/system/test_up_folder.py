@@ -42,8 +42,8 @@ def refusal(
 def test_twice_at_once_on_one_folder(tmp_path: Path) -> None:
     with home.claimed(tmp_path) as folder:
         home.write(folder, up_of(folder))
-        told = refused("--data-dir", tmp_path)
-    assert told == (
+        sentence = refused("--data-dir", tmp_path)
+    assert sentence == (
         f"freshet: a system already runs in {tmp_path} as process {os.getpid()}, at http://here:"
         " stop that one (Ctrl-C or SIGTERM), or give another folder with --data-dir"
     )
@@ -53,8 +53,8 @@ def test_twice_at_once_on_one_folder(tmp_path: Path) -> None:
 def test_a_port_in_use(tmp_path: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = refused("--data-dir", tmp_path, option, port)
-    assert told == (
+        sentence = refused("--data-dir", tmp_path, option, port)
+    assert sentence == (
         f"freshet: port {port} is in use: give another with {option}, or leave it out for a free"
         " one"
     )
@@ -71,22 +71,25 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o555)
-    told = refused("--data-dir", tmp_path)
-    assert told == f"freshet: {tmp_path} may not be written to: give another folder with --data-dir"
+    sentence = refused("--data-dir", tmp_path)
+    assert (
+        sentence
+        == f"freshet: {tmp_path} may not be written to: give another folder with --data-dir"
+    )
 
 
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     prefix = mounted(f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}")
-    told = refused("--data-dir", tmp_path, prefix=prefix)
-    assert told == (
+    sentence = refused("--data-dir", tmp_path, prefix=prefix)
+    assert sentence == (
         f"freshet: {tmp_path} is on a read-only file system: give another folder with --data-dir"
     )
 
 
 def test_a_full_folder(tmp_path: Path) -> None:
     prefix = mounted(f"mount -t tmpfs -o size=2m none {tmp_path}")
-    told = refused("--data-dir", tmp_path, prefix=prefix)
-    assert told == (
+    sentence = refused("--data-dir", tmp_path, prefix=prefix)
+    assert sentence == (
         f"freshet: {tmp_path} has 1 MiB free and a system needs 64 MiB: make room, or give another"
         " folder with --data-dir"
     )
@@ -156,8 +159,8 @@ def test_a_setting_that_cannot_be_used_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRESHET_PARTITIONS", "many")
-    told = refused("--data-dir", tmp_path)
-    assert told == "freshet: FRESHET_PARTITIONS must be of type int"
+    sentence = refused("--data-dir", tmp_path)
+    assert sentence == "freshet: FRESHET_PARTITIONS must be of type int"
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_hurry_does_not_wait_for_the_grace(supervise: Make) -> None:
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells children")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals children")
 def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     code = f"""
         import os, sys, threading
@@ -181,8 +181,8 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
         from infra.local.supervisor import Program, Supervisor
         program = Program("mule", [sys.executable, "-S", "-c", {STUBBORN!r}])
         supervisor = Supervisor([program], Path(sys.argv[1]), dict(os.environ))
-        tell = lambda: print(supervisor.children["mule"].pid, flush=True)
-        supervisor.run(threading.Event(), tell)
+        print_pid = lambda: print(supervisor.children["mule"].pid, flush=True)
+        supervisor.run(threading.Event(), print_pid)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:

@@ -50,8 +50,8 @@ class Crowd:
             key = made.person.encode()
             p = partition_of(key, self._settings.partitions)
             value = events.encode(made)
-            told = producer.send(EVENTS.name, key=key, value=value, partition=p).get(10)
-            self.acknowledged.setdefault(p, []).append((time.monotonic(), told.offset))
+            metadata = producer.send(EVENTS.name, key=key, value=value, partition=p).get(10)
+            self.acknowledged.setdefault(p, []).append((time.monotonic(), metadata.offset))
             if self._stop.wait(0.002):
                 break
         producer.close()
@@ -120,7 +120,7 @@ def shared(settings: Settings, tmp_path: Path) -> Iterator[Workers]:
         process.wait()
 
 
-def stands(settings: Settings) -> list[int]:
+def fence_offsets(settings: Settings) -> list[int]:
     with store.connect(settings) as client:
         held = [client.get(keys.fence("people", p)) for p in range(settings.partitions)]
     return [fence.decode(it).offset if it else 0 for it in held]
@@ -134,8 +134,8 @@ def wrong(settings: Settings, client: Any) -> int:
     """Fields of people that are not what the log says."""
     count = 0
     for p, records in logs(settings).items():
-        told = recents.by_person([(offset, events.decode(value)) for offset, value in records])
-        for person, mine in told.items():
+        by_person = recents.by_person([(offset, events.decode(value)) for offset, value in records])
+        for person, mine in by_person.items():
             row = read_row(client.get(keys.row(p, person)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)
     return count
@@ -145,15 +145,17 @@ def test_their_number_changes_while_events_flow(settings: Settings, shared: Work
     crowd, watch = Crowd(settings), Watch(settings)
     changed: list[tuple[int, float]] = []
     try:
-        services.wait_until(lambda: all(stands(settings)), 30, "not every partition is folded")
+        services.wait_until(
+            lambda: all(fence_offsets(settings)), 30, "not every partition is folded"
+        )
         for count in (2, 3):
             changed.append((count, time.monotonic()))
             shared.ask(count)
             services.wait_until(lambda n=count: shared.runs == n, 30, "it is not heard")  # type: ignore[misc]
-            before = stands(settings)
+            before = fence_offsets(settings)
             services.wait_until(
                 lambda b=before: all(
-                    now > then for now, then in zip(stands(settings), b, strict=True)
+                    now > then for now, then in zip(fence_offsets(settings), b, strict=True)
                 ),  # type: ignore[misc]
                 30,
                 "a partition stands still",
@@ -161,7 +163,7 @@ def test_their_number_changes_while_events_flow(settings: Settings, shared: Work
     finally:
         crowd.end()
         sent = sum(map(len, crowd.acknowledged.values()))
-        services.wait_until(lambda: sum(stands(settings)) == sent, 30, "not all is folded")
+        services.wait_until(lambda: sum(fence_offsets(settings)) == sent, 30, "not all is folded")
         watch.end()
     for count, begun in changed:
         print(

@@ -1,4 +1,4 @@
-"""Processes that share the partitions of `events` export all of them, each on a port that is told."""
+"""Processes that share the partitions of `events` export all of them, on a port that Prometheus finds."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def sharing(settings: Settings, workers: int, log: Path) -> Iterator[None]:
 
 
 def targets(settings: Settings) -> dict[str, int]:
-    """Name and port of each worker, as a Prometheus is told."""
+    """Name and port of each worker, as Prometheus reads them."""
     path = settings.data_dir / TARGETS
-    told = json.loads(path.read_text()) if path.exists() else []
-    return {it["labels"]["process"]: int(it["targets"][0].rpartition(":")[2]) for it in told}
+    listed = json.loads(path.read_text()) if path.exists() else []
+    return {it["labels"]["process"]: int(it["targets"][0].rpartition(":")[2]) for it in listed}
 
 
 def exported(settings: Settings) -> list[int]:
@@ -75,14 +75,14 @@ def test_every_partition_is_exported_and_said_where(settings: Settings, tmp_path
             assert scaled.exit_code == 0, scaled.output
             assert len(targets(settings)) == count
             until(lambda: exported(settings) == [0, 1, 2, 3], 60)
-    told = log.read_text()
+    output = log.read_text()
     where = ", ".join(f"people-{n} 127.0.0.1:{first + n}" for n in range(3))
-    assert f"metrics: {where}\n" in told
-    assert "in use" not in told
+    assert f"metrics: {where}\n" in output
+    assert "in use" not in output
     assert not (settings.data_dir / TARGETS).exists()
 
 
-def test_a_port_that_is_taken_is_told_by_its_worker(settings: Settings, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_logged_by_its_worker(settings: Settings, tmp_path: Path) -> None:
     first, log = services.free_port(2), tmp_path / "log"
     settings = msgspec.structs.replace(settings, metrics_port=first)
     with socket.create_server(("127.0.0.1", first + 1)), sharing(settings, 2, log):
@@ -92,8 +92,8 @@ def test_a_port_that_is_taken_is_told_by_its_worker(settings: Settings, tmp_path
 
 def test_ports_that_do_not_exist_are_refused(settings: Settings) -> None:
     settings = msgspec.structs.replace(settings, metrics_port=65533)
-    told = CliRunner(env=to_environment(settings)).invoke(
+    result = CliRunner(env=to_environment(settings)).invoke(
         cli, ["flows", "run", "people", "--workers", "2"]
     )
-    assert told.exit_code == 2
-    assert "FRESHET_METRICS_PORT is the first of the workers' ports" in told.output
+    assert result.exit_code == 2
+    assert "FRESHET_METRICS_PORT is the first of the workers' ports" in result.output
