@@ -1,4 +1,4 @@
-"""The slow definitions go on from a snapshot, cut anywhere, as if they had been told all that came before."""
+"""The slow definitions go on from a snapshot, cut anywhere, as if they had read all that came before."""
 
 from __future__ import annotations
 
@@ -46,28 +46,28 @@ def going_on(
     sums: Sums | None = None,
     sample: int | None = None,
 ) -> Partition:
-    """Told of what comes after `cut` alone."""
+    """A partition that read what comes after `cut` alone."""
     held = before(snapshot(log[:cut], partition, [7, 30]), log[:cut], partition)
-    told = Partition(DAY, Sample(sample), sums, held)
+    reference = Partition(DAY, Sample(sample), sums, held)
     for offset, stamp, event in log[cut:]:
-        told.take(offset, stamp, event)
-    return told
+        reference.take(offset, stamp, event)
+    return reference
 
 
 def plainly(person: Person) -> dict[str, Any]:
     return {part.what: part.expected(person) for part in PARTS if part.there(person)}
 
 
-def assert_same(told: Partition, whole: Partition) -> None:
-    assert told.people.keys() == whole.people.keys()
+def assert_same(reference: Partition, whole: Partition) -> None:
+    assert reference.people.keys() == whole.people.keys()
     for name, one in whole.people.items():
-        assert difference(plainly(told.people[name]), plainly(one)) is None
-    assert told.received == whole.received
-    assert (told.ids.newest, told.ids.held()) == (whole.ids.newest, whole.ids.held())
+        assert difference(plainly(reference.people[name]), plainly(one)) is None
+    assert reference.received == whole.received
+    assert (reference.ids.newest, reference.ids.held()) == (whole.ids.newest, whole.ids.held())
 
 
 def wrong_sums(logs: Sequence[Sequence[Record]], cuts: Sequence[int]) -> Any:
-    """Of tables as of the cuts, and what is told after them, against the tables of all."""
+    """Of tables as of the cuts, and what comes after them, against the tables of all."""
     whole, early = Tables(len(logs)), Tables(len(logs))
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
         for tables, part in ((whole, log), (early, log[:cut])):
@@ -109,9 +109,9 @@ def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
 
 
 def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random, where: float) -> None:
-    told = case(drawn, linked)
-    done = folded(told, rnd, sizes)
-    logs = [log_of(told.logs[0]), log_of(told.logs[1]), log_of(done.log)]
+    made = case(drawn, linked)
+    done = folded(made, rnd, sizes)
+    logs = [log_of(made.logs[0]), log_of(made.logs[1]), log_of(done.log)]
     cuts = [int(len(log) * where) for log in logs]
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
         after = going_on(log, cut, p)
@@ -128,14 +128,14 @@ def test_so_they_are_with_more_slates_than_are_kept(cut: int) -> None:
     assert wrong_sums([log], [cut]) == []
 
 
-def test_a_fact_that_is_not_told_is_found() -> None:
-    """The check can fail: of a log whose middle nobody told of."""
+def test_a_fact_that_was_skipped_is_found() -> None:
+    """The check can fail: of a log whose middle was skipped."""
     log = busy(3)
     held = before(snapshot(log[:300], 0), log[:300], 0)
-    told = Partition(DAY, Sample(None), None, held)
+    reference = Partition(DAY, Sample(None), None, held)
     for offset, stamp, event in log[330:]:
-        told.take(offset, stamp, event)
-    assert wrong(fold_log(log), 0, told)
+        reference.take(offset, stamp, event)
+    assert wrong(fold_log(log), 0, reference)
 
 
 def test_a_sample_draws_from_those_who_did_nothing_since_too() -> None:
@@ -147,8 +147,8 @@ def test_a_sample_draws_from_those_who_did_nothing_since_too() -> None:
     log = build(drawn)
 
     def sample(cut: int) -> dict[str, Any]:
-        told = going_on(log, cut, 0, sample=40)
-        return {name: plainly(it) for name, it in told.checked.items()}
+        reference = going_on(log, cut, 0, sample=40)
+        return {name: plainly(it) for name, it in reference.checked.items()}
 
     assert len(sample(0)) == 40
     assert sample(0) == sample(200) == sample(300) == sample(450)

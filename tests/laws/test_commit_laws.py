@@ -193,13 +193,13 @@ def test_law_5_forward_decay_adds_up_in_any_order(
     ]
     held = fold_log(log_of(made), sizes).tables()
     now = max(t for _, t, _ in drawn)
-    told = fold_log(log_of(made)).all_facts()
+    every_fact = fold_log(log_of(made)).all_facts()
     for column, half_life in enumerate(HALF_LIVES.values()):
         current = held.popularity.landmarks[column].now(held.popularity.sums[:, column], now)
-        for item in {fact[1] for fact in told}:
+        for item in {fact[1] for fact in every_fact}:
             plain = sum(
                 GAIN[fact[4]] * 2 ** ((fact[3] - now) / half_life)
-                for fact in told if fact[1] == item
+                for fact in every_fact if fact[1] == item
             )  # fmt: skip
             number = held.items.of(np.array([item], np.uint64))[0]
             assert math.isclose(current[number], plain, rel_tol=1e-9, abs_tol=1e-140)

@@ -93,12 +93,12 @@ def test_law_11_every_feature_equals_its_reference(
     log = build(drawn)
     memory = fold_log(log, sizes)
     for who in (1, 2, 3):
-        told = plain(log, who)
+        history = plain(log, who)
         row = read_row(memory.values.get(keys.row(0, person(who))))
-        assert (row["version"] == 0) == (not told)
+        assert (row["version"] == 0) == (not history)
         for feature in FEATURES:
-            if told:
-                assert feature.value(row) == feature.reference(told), feature.name
+            if history:
+                assert feature.value(row) == feature.reference(history), feature.name
 
 
 MERGES = (
@@ -123,12 +123,12 @@ def test_law_11_every_reference_goes_on_from_its_own_value(
 ) -> None:
     log = build(drawn)
     for who in (1, 2, 3):
-        told = plain(log, who)
+        history = plain(log, who)
         head, tail = (MERGES, ()) if merged_before else ((), MERGES)
         for feature in FEATURES:
-            before = feature.reference(told[:cut], head)
-            whole = feature.reference(told, MERGES)
-            assert feature.reference(told[cut:], tail, before) == whole, feature.name
+            before = feature.reference(history[:cut], head)
+            whole = feature.reference(history, MERGES)
+            assert feature.reference(history[cut:], tail, before) == whole, feature.name
             assert feature.reference([], (), whole) == whole, feature.name
 
 
@@ -159,14 +159,14 @@ def test_law_11_facts_and_sets_equal_their_plain_definitions(
 def check_facts_and_sets(log: Sequence[Record], memory: Memory) -> None:
     expected = []
     for who in (1, 2, 3):
-        told = plain(log, who)
-        for e, partners in recents.facts(told):
+        history = plain(log, who)
+        for e, partners in recents.facts(history):
             mates, lags = tuple(p for p, _ in partners), tuple(lag for _, lag in partners)
             expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates, lags))
         held = memory.values.get(keys.seen(0, person(who)))
-        assert u64s(held) == recents.seen(told)
+        assert u64s(held) == recents.seen(history)
         held = memory.values.get(keys.hidden(0, person(who)))
-        assert u64s(held) == recents.hidden(told)
+        assert u64s(held) == recents.hidden(history)
     assert memory.all_facts() == sorted(expected)
 
 

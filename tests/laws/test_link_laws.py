@@ -134,9 +134,9 @@ class Folded(NamedTuple):
         return self.memories[HOME]
 
 
-def folded(told: Case, rnd: Any, sizes: Sequence[int] = ()) -> Folded:
-    sources = [fold_log(log_of(told.logs[p]), sizes, partition=p) for p in (0, 1)]
-    log = woven(told.logs[HOME], [sent(m, p) for p, m in enumerate(sources)], rnd)
+def folded(made: Case, rnd: Any, sizes: Sequence[int] = ()) -> Folded:
+    sources = [fold_log(log_of(made.logs[p]), sizes, partition=p) for p in (0, 1)]
+    log = woven(made.logs[HOME], [sent(m, p) for p, m in enumerate(sources)], rnd)
     home = fold_log(log_of(log), sizes, partition=HOME, restart=len(sizes) % 2 == 0)
     return Folded([*sources, home], log)
 
@@ -144,17 +144,17 @@ def folded(told: Case, rnd: Any, sizes: Sequence[int] = ()) -> Folded:
 # -- what must have come of it, of the sets of records alone ----------------------------------
 
 
-def owner(told: Case, of: int) -> str:
+def owner(made: Case, of: int) -> str:
     """Whom the first link of an anonymous id names; else the id itself."""
-    for event in told.logs[partition(of)]:
+    for event in made.logs[partition(of)]:
         if isinstance(event, Link) and event.person == person(of):
             return event.to
     return person(of)
 
 
-def everything(told: Case) -> Iterator[events.Event]:
+def everything(made: Case) -> Iterator[events.Event]:
     """Without repetitions: of two records of one event the first counts."""
-    for log in told.logs.values():
+    for log in made.logs.values():
         seen: set[tuple[str, str]] = set()
         for event in log:
             if not isinstance(event, Merge) and (event.person, event.event_id) not in seen:
@@ -165,12 +165,12 @@ def everything(told: Case) -> Iterator[events.Event]:
 class Expected:
     """`slots`: (placement, item, state) -> how often. `units`: counts of each (id, experiment)."""
 
-    def __init__(self, told: Case) -> None:
-        group = {person(of): owner(told, of) for of in (ANN, BEN)}
+    def __init__(self, made: Case) -> None:
+        group = {person(of): owner(made, of) for of in (ANN, BEN)}
         self.group = group
-        slates = {e.slate_id: e for e in everything(told) if isinstance(e, Served)}
+        slates = {e.slate_id: e for e in everything(made) if isinstance(e, Served)}
         self.slates = slates
-        self.acts = [e for e in everything(told) if isinstance(e, Action)]
+        self.acts = [e for e in everything(made) if isinstance(e, Action)]
         states = {(s, item): {0} for s, e in slates.items() for item in e.items}
         for e in self.acts:
             slate = slates.get(e.slate_id)
@@ -234,12 +234,12 @@ class Expected:
             for s in sorted(slates, key=lambda s: s.received_at)
         )
 
-    def check_links(self, told: Case, memory: Memory, who: int) -> None:
+    def check_links(self, made: Case, memory: Memory, who: int) -> None:
         held = links.decode(memory.values.get(keys.link(HOME, person(who))))
         won = {
             (e.received_at, e.person)
             for p in (0, 1)
-            for e in told.logs[p][::-1]
+            for e in made.logs[p][::-1]
             if isinstance(e, Link) and self.who(e.person) == e.to == person(who)
         }
         earliest = min([s.received_at for s in self.slates.values() if s.person == person(who)],
@@ -287,12 +287,12 @@ def test_everything_counts_once_in_a_crowded_log(seed: int) -> None:
     check(case(drawn, linked), rnd, [rnd.randrange(1, 30) for _ in range(3)])
 
 
-def check(told: Case, rnd: Any, sizes: Sequence[int]) -> None:
-    done, expected = folded(told, rnd, sizes), Expected(told)
+def check(made: Case, rnd: Any, sizes: Sequence[int]) -> None:
+    done, expected = folded(made, rnd, sizes), Expected(made)
     expected.check_sums(done.memories)
     for who in (USER, OTHER):
         expected.check_person(done.home, who)
-        expected.check_links(told, done.home, who)
+        expected.check_links(made, done.home, who)
     # what they did counts where they did it (three times a day, with what a merge brought among it)
     acted = {offset for offset, event in enumerate(done.log) if isinstance(event, Action)}
     assert {fact[0] for fact in done.home.all_facts(HOME)} <= acted
@@ -303,9 +303,9 @@ def check(told: Case, rnd: Any, sizes: Sequence[int]) -> None:
 def test_law_4_any_split_gives_the_same_state_with_links(
     drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int], rnd: Any
 ) -> None:
-    told = case(drawn, linked)
-    log = folded(told, rnd).log
-    for p, of in ((0, told.logs[0]), (1, told.logs[1]), (HOME, log)):
+    made = case(drawn, linked)
+    log = folded(made, rnd).log
+    for p, of in ((0, made.logs[0]), (1, made.logs[1]), (HOME, log)):
         if not of:
             continue
         whole = fold_log(log_of(of), partition=p)

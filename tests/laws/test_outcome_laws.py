@@ -110,15 +110,15 @@ def check_splits(log: Sequence[Record], sizes: Sequence[int]) -> None:
 
 
 def check_reference(log: Sequence[Record], memory: Memory) -> None:
-    told = by_viewer((offset, e) for offset, _, e in log)
-    came = {who: Came(mine) for who, mine in told.items()}
+    by_person = by_viewer((offset, e) for offset, _, e in log)
+    came = {who: Came(mine) for who, mine in by_person.items()}
     assert memory.arms() == in_log_order(one.arms for one in came.values())
     assert memory.moments() == in_log_order(one.moments for one in came.values())
     lost = [n for word, n in memory.counts.items() if word.startswith("unattributed")]
     assert sum(lost) == sum(one.lost for one in came.values())
     for who, one in came.items():
         check_account(memory.values[keys.open_slates(0, who)], one)
-        slates = [e for _, e in told[who] if isinstance(e, Served) and e.items]
+        slates = [e for _, e in by_person[who] if isinstance(e, Served) and e.items]
         held = impressions.read(memory.values.get(keys.impressions(0, who)))
         assert impressions.value(held) == impressions.reference(
             (s.received_at // 1000, [item_hash(item) for item in dict.fromkeys(s.items)])

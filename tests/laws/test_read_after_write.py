@@ -70,12 +70,12 @@ class Worker:
 
 def dropped(client: Any) -> list[object]:
     """Everything of the person that is not what all of the log makes of them."""
-    told, found, name = Partition(DAY, Sample(None)), Found(), person(1)
+    reference, found, name = Partition(DAY, Sample(None)), Found(), person(1)
     for offset, stamp, event in LOG:
-        told.take(offset, stamp, event)
+        reference.take(offset, stamp, event)
     for part in PARTS:
         key = part.key(0, name, 0)
-        verify_person.compare(found, part, key, client.get(key), told.people[name])
+        verify_person.compare(found, part, key, client.get(key), reference.people[name])
     row = read_row(client.get(keys.row(0, name)))
     assert sum(counts.value(row)[0]) == ACTS - ACTS // 12
     return list(found.mismatches())

@@ -116,7 +116,7 @@ def applied(cut: dict[int, list[Entry]], rng: random.Random, *, restart: bool = 
 
 
 def published(made: Tables) -> tables.Published:
-    """Everything, as a first publication tells it."""
+    """Everything, as a first publication has it."""
     return Tables.load(made.dump()).publish(1)
 
 

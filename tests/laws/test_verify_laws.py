@@ -30,23 +30,23 @@ DAY = 86_400_000
 
 
 def slowly(log: Sequence[Record], sums: Sums | None = None) -> Partition:
-    told = Partition(DAY, Sample(None), sums)
+    reference = Partition(DAY, Sample(None), sums)
     for offset, stamp, event in log:
-        told.take(offset, stamp, event)
-    return told
+        reference.take(offset, stamp, event)
+    return reference
 
 
-def wrong(memory: Memory, partition: int, told: Partition) -> list[Mismatch]:
+def wrong(memory: Memory, partition: int, reference: Partition) -> list[Mismatch]:
     """Of everybody, and whoever is stored and not in the log."""
     found, named = Found(), set()
-    for name, person in told.people.items():
+    for name, person in reference.people.items():
         for part in PARTS:
             key = part.key(partition, name, 0)
             verify_person.compare(found, part, key, memory.values.get(key), person)
             named.add(key)
     prefixes = tuple(part.key(partition, "", 0) for part in PARTS)
     assert {key for key in memory.values if key.startswith(prefixes)} <= named
-    received = {b"%d" % p: b"%d-%d" % number for p, number in told.received.items()}
+    received = {b"%d" % p: b"%d-%d" % number for p, number in reference.received.items()}
     assert memory.hashes.get(keys.received(partition), {}) == received
     return found.mismatches()
 
@@ -99,9 +99,9 @@ def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
 
 
 def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random) -> None:
-    told = case(drawn, linked)
-    done = folded(told, rnd, sizes)
-    logs = [log_of(told.logs[0]), log_of(told.logs[1]), log_of(done.log)]
+    made = case(drawn, linked)
+    done = folded(made, rnd, sizes)
+    logs = [log_of(made.logs[0]), log_of(made.logs[1]), log_of(done.log)]
     for p, log in enumerate(logs):
         assert wrong(done.memories[p], p, slowly(log)) == []
     assert wrong_sums(done.memories, logs) == []
@@ -142,8 +142,8 @@ def test_law_12_the_slow_window_takes_what_the_fold_takes(drawn: list[dict[str, 
     for bucket in range(window.oldest, window.oldest + 6):
         blob = memory.values.get(keys.dedupe(HOME, bucket), b"")
         stored = {blob[at : at + 8] for at in range(0, len(blob), 8)}
-        told = {number.to_bytes(8, "little") for number in held.get(bucket, ())}
-        assert stored == told
+        expected = {number.to_bytes(8, "little") for number in held.get(bucket, ())}
+        assert stored == expected
 
 
 def test_a_sample_is_whole_fixed_by_its_seed_and_of_those_alone() -> None:
@@ -155,10 +155,10 @@ def test_a_sample_is_whole_fixed_by_its_seed_and_of_those_alone() -> None:
     log = actions(drawn)
 
     def sample(seed: int) -> dict[str, int]:
-        told = Partition(DAY, Sample(40, seed))
+        reference = Partition(DAY, Sample(40, seed))
         for offset, stamp, event in log:
-            told.take(offset, stamp, event)
-        return {name: len(it.kept.acts) for name, it in told.checked.items() if it.kept}
+            reference.take(offset, stamp, event)
+        return {name: len(it.kept.acts) for name, it in reference.checked.items() if it.kept}
 
     one, other = sample(1), sample(2)
     assert len(one) == len(other) == 40

@@ -32,7 +32,7 @@ def person(n: int) -> Pseudonym:
 def action(
     n: int, who: int = 1, item: str = "i1", what: str = "click", **more: Any
 ) -> events.Action:
-    """Action number n of a log: its event id is n, its time n seconds after T0, unless told."""
+    """Action number n of a log: its event id is n, its time n seconds after T0, unless given."""
     at = int(more.pop("at", T0 + n * 1000))
     fields = {
         "event_id": f"e{n}",
@@ -102,12 +102,12 @@ class Memory:
 
     def all_facts(self, partition: int = 0) -> list[tuple[Any, ...]]:
         """Facts about actions one by one, at their offset in the log."""
-        told: list[tuple[Any, ...]] = []
+        found: list[tuple[Any, ...]] = []
         for entry in self.entries(partition):
             at = 0
             for i, pairs in enumerate(entry.actions.pairs.tolist()):
                 a = entry.actions
-                told.append(
+                found.append(
                     (
                         entry.first + int(a.delta[i]),
                         int(a.item[i]),
@@ -119,7 +119,7 @@ class Memory:
                     )
                 )
                 at += pairs
-        return told
+        return found
 
     def entries(self, partition: int = 0) -> list[facts.Entry]:
         log = self.streams.get(keys.deltas(partition), [])
