@@ -20,13 +20,13 @@ EXPERIMENTS: Final = ("x", "y")
 def with_slates(made: Sequence[events.Action], rnd: random.Random) -> list[events.Event]:
     """The same actions; before some a slate is served, and some come of one: of an old one that is
     forgotten, too, of an item that it did not hold, or of one that nobody served."""
-    told: list[events.Event] = []
+    mixed: list[events.Event] = []
     shown: dict[str, list[Served]] = {}
     for n, act in enumerate(made):
         mine = shown.setdefault(act.person, [])
         if rnd.random() < 0.15:
             mine.append(_slate(n, act, rnd))
-            told.append(mine[-1])
+            mixed.append(mine[-1])
         if mine and rnd.random() < 0.6:
             slate = mine[-min(int(rnd.paretovariate(0.7)), len(mine))]
             act = msgspec.structs.replace(
@@ -35,8 +35,8 @@ def with_slates(made: Sequence[events.Action], rnd: random.Random) -> list[event
                 item_id=rnd.choice([*slate.items, *slate.items, "elsewhere"]),
                 slate_id=slate.slate_id if rnd.random() < 0.95 else f"forged-{n}",
             )
-        told.append(act)
-    return told
+        mixed.append(act)
+    return mixed
 
 
 def _slate(n: int, act: events.Action, rnd: random.Random) -> Served:

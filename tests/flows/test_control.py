@@ -1,4 +1,4 @@
-"""What the fold of `control` refuses: told on `dead-letters`, by name, and never in force."""
+"""What the fold of `control` refuses: a letter on `dead-letters` with its reason, and never in force."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ SAID: list[tuple[str, int, Any, str]] = [
 
 def value(name: str, expected_version: int, body: Any) -> bytes:
     subject, _, identifier = name.partition(":")
-    told = {"subject": subject, "id": identifier, "expected_version": expected_version}
-    return json.dumps({**told, "received_at": 1, "body": body}).encode()
+    fields = {"subject": subject, "id": identifier, "expected_version": expected_version}
+    return json.dumps({**fields, "received_at": 1, "body": body}).encode()
 
 
 def say(settings: Settings, values: Sequence[bytes]) -> None:
@@ -136,13 +136,13 @@ def state(settings: Settings) -> dict[str, Held]:
 def test_every_refusal_has_a_name_and_no_effect(settings: Settings, at_once: int | None) -> None:
     say(settings, [value(name, version, body) for name, version, body, _ in SAID])
     counted = fold(settings, at_once)
-    told = letters(settings)
+    refused = letters(settings)
     for offset, (_, _, _, came) in enumerate(SAID):
         if came in ("taken", "stale"):
-            assert offset not in told, SAID[offset]
+            assert offset not in refused, SAID[offset]
         else:
-            assert told[offset].reason.startswith(came), SAID[offset]
-            assert SECRET not in told[offset].reason
+            assert refused[offset].reason.startswith(came), SAID[offset]
+            assert SECRET not in refused[offset].reason
     every = [came for _, _, _, came in SAID]
     assert counted == {"taken": every.count("taken"), "stale": every.count("stale")}
     found = state(settings)

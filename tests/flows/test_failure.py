@@ -113,7 +113,7 @@ def test_a_flow_that_ends_says_one_sentence(
     try:
         produce(settings, person, random.Random(1), lambda n: None)
         with store.connect(settings) as client:
-            p = stands(client, settings, flow)
+            p = committed_partition(client, settings, flow)
             if flow == "people":  # another worker has moved the partition on
                 key = keys.fence(flow, p)
                 fence = msgspec.structs.replace(fences.decode(client.get(key)), offset=9)
@@ -126,12 +126,14 @@ def test_a_flow_that_ends_says_one_sentence(
         assert running.process.wait(60) == 1
     finally:
         running.kill()
-    told = log.read_text()
-    assert told.splitlines()[-1].startswith(f"freshet: {sentence.format(p)}")
-    assert not [word for word in ("panicked", "backtrace", "Traceback", "Box<dyn") if word in told]
+    output = log.read_text()
+    assert output.splitlines()[-1].startswith(f"freshet: {sentence.format(p)}")
+    assert not [
+        word for word in ("panicked", "backtrace", "Traceback", "Box<dyn") if word in output
+    ]
 
 
-def stands(client: Any, settings: Settings, flow: str) -> int:
+def committed_partition(client: Any, settings: Settings, flow: str) -> int:
     """The partition of the one event, once its flow has committed it."""
     name = "lake-events" if flow == "lake" else flow
     found: list[int] = []

@@ -21,7 +21,7 @@ from tests.flows.faults import produce, spawn, traffic, wait
 pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(90)]
 
 
-def test_a_topic_made_anew_is_told_from_the_one_before(settings: Settings, tmp_path: Path) -> None:
+def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: Path) -> None:
     log, rnd = tmp_path / "people.log", random.Random(5)
     process = spawn(settings, "people", log)
     try:

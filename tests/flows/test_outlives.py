@@ -87,7 +87,7 @@ def test_the_flows_outlive_their_redis(settings: Settings, tmp_path: Path) -> No
 
 
 def lost_under_watch() -> redis.WatchError:
-    """As redis-py tells that a connection was lost in the middle of a transaction."""
+    """As redis-py reports that a connection was lost in the middle of a transaction."""
     error = redis.WatchError("A ConnectionError occurred while watching one or more keys")
     error.__context__ = redis.ConnectionError("hung up")
     return error

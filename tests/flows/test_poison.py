@@ -57,13 +57,13 @@ def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, 
         worker.close()
 
 
-def stands(settings: Settings) -> dict[int, int]:
+def fence_offsets(settings: Settings) -> dict[int, int]:
     with store.connect(settings) as client:
         held = {p: client.get(keys.fence("people", p)) for p in range(settings.partitions)}
     return {p: fence.decode(it).offset for p, it in held.items() if it}
 
 
-def told(settings: Settings) -> list[Paused]:
+def paused_partitions(settings: Settings) -> list[Paused]:
     with store.connect(settings) as client:
         return paused(client, settings)
 
@@ -86,25 +86,25 @@ def test_a_row_of_poison_pauses_its_partition_and_no_other(
     say(strict, 1, good(*range(10, 200)))
     with caplog.at_level(logging.ERROR):
         metrics = fold(strict)
-    (stopped,) = told(strict)
+    (stopped,) = paused_partitions(strict)
     assert (stopped.topic, stopped.flow, stopped.partition) == ("events", "people", 0)
     # at the end of the batch in which the limit was reached
     assert LIMIT <= stopped.row < LIMIT + strict.batch
-    assert stopped.stands == stands(strict)[0] == 1 + stopped.row
-    assert stands(strict)[1] == 190
+    assert stopped.stands == fence_offsets(strict)[0] == 1 + stopped.row
+    assert fence_offsets(strict)[1] == 190
     assert metrics[("freshet_flow_paused", "people", "0")] == 1
     assert metrics[("freshet_flow_paused", "people", "1")] == 0
     (line,) = [it for it in caplog.messages if "PAUSED" in it]
     assert "freshet dead-letters resume events 0" in line
 
     fold(strict)
-    assert told(strict) == [stopped], "a restart changes nothing"
+    assert paused_partitions(strict) == [stopped], "a restart changes nothing"
 
     with store.connect(strict) as client:
         accept(client, "events", 0, 122)
-    assert told(strict) == []
+    assert paused_partitions(strict) == []
     metrics = fold(strict)
-    assert (stands(strict)[0], told(strict)) == (122, [])
+    assert (fence_offsets(strict)[0], paused_partitions(strict)) == (122, [])
     assert metrics[("freshet_flow_paused", "people", "0")] == 0
     assert letters(strict) == 120
 
@@ -114,13 +114,13 @@ def test_the_count_survives_restarts_and_a_good_record_ends_the_row(strict: Sett
     fold(strict, [0])
     say(strict, 0, [None] * 15 + good(1) + [POISON] * 10)
     fold(strict, [0])
-    assert (told(strict), stands(strict)[0]) == ([], 56)
+    assert (paused_partitions(strict), fence_offsets(strict)[0]) == ([], 56)
     say(strict, 0, [POISON] * 39)
     fold(strict, [0])
-    assert told(strict) == []
+    assert paused_partitions(strict) == []
     say(strict, 0, [POISON])
     fold(strict, [0])
-    assert told(strict) == [Paused("events", "people", 0, LIMIT, 96)]
+    assert paused_partitions(strict) == [Paused("events", "people", 0, LIMIT, 96)]
 
 
 def test_what_comes_beyond_what_was_accepted_is_counted_anew(strict: Settings) -> None:
@@ -130,14 +130,14 @@ def test_what_comes_beyond_what_was_accepted_is_counted_anew(strict: Settings) -
         accept(client, "events", 2, 60)
     say(strict, 2, [POISON] * (LIMIT - 1))
     fold(strict, [2])
-    assert (told(strict), stands(strict)[2]) == ([], 109)
+    assert (paused_partitions(strict), fence_offsets(strict)[2]) == ([], 109)
     say(strict, 2, [POISON] * 40)
     fold(strict, [2])
-    (stopped,) = told(strict)
+    (stopped,) = paused_partitions(strict)
     assert stopped.stands < 149
 
 
-def test_a_running_flow_goes_on_once_it_is_told(strict: Settings) -> None:
+def test_a_running_flow_goes_on_once_its_poison_is_accepted(strict: Settings) -> None:
     """The same worker, not a new one: it looks for the word between its polls."""
     say(strict, 0, [POISON] * 60 + good(1))
     reader = Reader(strict, EVENTS.name)
@@ -146,13 +146,13 @@ def test_a_running_flow_goes_on_once_it_is_told(strict: Settings) -> None:
     seen: list[list[Paused]] = []
 
     def between() -> None:
-        now = told(strict)
+        now = paused_partitions(strict)
         if now and not seen:
             seen.append(now)
             with store.connect(strict) as client:
                 accept(client, "events", 0, 61)
         before()
-        if stands(strict).get(0) == 61:
+        if fence_offsets(strict).get(0) == 61:
             reader.stop.set()
 
     reader.before_poll = between
@@ -161,4 +161,4 @@ def test_a_running_flow_goes_on_once_it_is_told(strict: Settings) -> None:
     finally:
         worker.close()
     assert len(seen) == 1
-    assert stands(strict)[0] == 61
+    assert fence_offsets(strict)[0] == 61

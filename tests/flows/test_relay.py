@@ -44,8 +44,8 @@ def client(settings: Settings) -> Iterator[Any]:
 
 
 def merges(settings: Settings) -> list[Merge]:
-    told = [events.decode(value) for log in whole_log(settings).values() for _, value in log]
-    return [event for event in told if isinstance(event, Merge)]
+    found = [events.decode(value) for log in whole_log(settings).values() for _, value in log]
+    return [event for event in found if isinstance(event, Merge)]
 
 
 def numbers(settings: Settings) -> list[tuple[int, int, int]]:
@@ -141,9 +141,9 @@ def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:
         relay.close()
     assert numbers(settings) == sorted(SENT * 2)
     log = whole_log(settings)
-    sent = {p: [events.decode(value) for _, value in told] for p, told in log.items()}
-    for p, told in sent.items():
-        made = [(n, T0, event) for n, event in enumerate(told)]
+    sent = {p: [events.decode(value) for _, value in records] for p, records in log.items()}
+    for p, came in sent.items():
+        made = [(n, T0, event) for n, event in enumerate(came)]
         if made:
             twice, once = fold_log(made, partition=p), fold_log(made[: len(made) // 2], partition=p)
             for key in (keys.row(p, person(2)), keys.seen(p, person(2))):
@@ -176,13 +176,13 @@ def visitors(rnd: random.Random, people: int) -> list[events.Event]:
     made: list[events.Event] = []
     for n in range(people):
         ann, user = 1000 + n, 1 + n % (people // 2)
-        told: list[events.Event] = [
+        mine: list[events.Event] = [
             served(f"s{n}", ["i1", "i2", "i3"], ann, T0 + n, experiments=(assigned(),))
         ]
         for at, who in enumerate((ann, ann, user, ann)):
             item = f"i{rnd.randrange(1, 5)}"
             slate = f"s{n}" if at else ""
-            told.append(action(10 * n + at, who, item, "click", slate_id=slate))
+            mine.append(action(10 * n + at, who, item, "click", slate_id=slate))
         for twice in ("", "again"):
             link = Link(
                 event_id=f"l{n}{twice}",
@@ -190,8 +190,8 @@ def visitors(rnd: random.Random, people: int) -> list[events.Event]:
                 to=person(user if not twice else 1),
                 received_at=T0 + n,
             )
-            told.insert(rnd.randrange(1, len(told) + 1), link)
-        made += told
+            mine.insert(rnd.randrange(1, len(mine) + 1), link)
+        made += mine
     return made
 
 
@@ -267,9 +267,9 @@ def bounds(settings: Settings) -> dict[int, tuple[int, int]]:
 
 def check_log_and_state(settings: Settings, client: Any) -> None:
     log = whole_log(settings)
-    told = {p: [(n, T0, events.decode(value)) for n, value in log[p]] for p in log}
+    by_partition = {p: [(n, T0, events.decode(value)) for n, value in log[p]] for p in log}
     emitted: Counter[tuple[int, int, int]] = Counter()
-    for p, made in told.items():
+    for p, made in by_partition.items():
         if not made:
             continue
         memory = fold_log(made, [500], partition=p)

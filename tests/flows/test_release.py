@@ -93,7 +93,7 @@ def test_it_makes_vectors_by_the_release_that_control_names(client: Client) -> N
     follower.close()
 
 
-def test_one_that_cannot_be_loaded_is_told_of_once_and_the_old_one_stays(
+def test_one_that_cannot_be_loaded_is_logged_once_and_the_old_one_stays(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
