@@ -40,7 +40,7 @@ def launched(data: Path, port: int, **environment: str) -> subprocess.Popen[str]
     ],
 )
 @quick
-def test_what_it_lacks_is_told(tmp_path: Path, java: str | None, lack: str) -> None:
+def test_what_it_lacks_is_named(tmp_path: Path, java: str | None, lack: str) -> None:
     if java is not None:
         program = tmp_path / "java"
         program.write_text(f"#!/bin/sh\necho 'openjdk version \"{java}\"' >&2\n")
@@ -64,8 +64,8 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     port = services.free_port(2)
     process: Any = launched(tmp_path / "data", port)
     try:
-        told = process.stdout.readline()
-        assert told == f"KAFKA_BOOTSTRAP=127.0.0.1:{port}\n", process.stderr.read()
+        line = process.stdout.readline()
+        assert line == f"KAFKA_BOOTSTRAP=127.0.0.1:{port}\n", process.stderr.read()
         with Peer(f"127.0.0.1:{port}") as peer:
             assert peer.create("made") == 0
             process.send_signal(signal.SIGINT)
@@ -77,7 +77,7 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_possible")
-def test_a_port_that_something_else_has_is_told(tmp_path: Path) -> None:
+def test_a_port_that_something_else_has_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

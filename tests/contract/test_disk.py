@@ -105,7 +105,7 @@ def test_a_torn_tail_is_cut(embedded: Embedded, killed: tuple[Path, str], torn: 
         assert peer.produce(name, batch()).base_offset == 6
 
 
-def test_a_bad_batch_at_the_end_is_cut_and_damage_before_is_told(embedded: Embedded) -> None:
+def test_a_bad_batch_at_the_end_is_cut_and_damage_before_is_refused(embedded: Embedded) -> None:
     with Peer(embedded.start()) as peer:
         name = new_topic(peer, "rot")
         for _ in range(4):
@@ -150,7 +150,7 @@ def test_two_brokers_do_not_share_a_folder(embedded: Embedded) -> None:
     embedded.restart(kill=True)  # and a dead one's lock holds nobody up
 
 
-def test_a_port_in_use_is_told(embedded: Embedded) -> None:
+def test_a_port_in_use_ends_the_start_with_a_sentence(embedded: Embedded) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -160,7 +160,7 @@ def test_a_port_in_use_is_told(embedded: Embedded) -> None:
     assert embedded.start()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     # root may write where a mode forbids it, but nobody makes folders in the kernel's
     parent = Path("/sys") if os.getuid() == 0 else tmp_path
     tmp_path.chmod(0o555)
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_folders_place_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     assert "cannot be used" in Embedded(tmp_path / "data").refuses()
 
@@ -197,7 +197,7 @@ def test_a_full_disk_acknowledges_nothing_and_tears_nothing(tmp_path: Path) -> N
         broker.stop(kill=True)
 
 
-def test_a_full_disk_at_the_start_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 

@@ -34,7 +34,7 @@ def test_garbage_is_hung_up_on(peer: Peer, data: bytes) -> None:
 
 
 @quick
-def test_unknown_version_of_api_versions_is_told_what_there_is(peer: Peer) -> None:
+def test_an_unknown_version_of_api_versions_is_answered_with_what_there_is(peer: Peer) -> None:
     # librdkafka and Java clients begin with the newest version they know
     peer.send_bytes(struct.pack(">ihhihb", 11, 18, 99, 7, -1, 0))
     correlation, error, number = struct.unpack_from(">ihi", peer.read_frame())

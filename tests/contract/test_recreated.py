@@ -24,7 +24,7 @@ UNKNOWN_TOPIC, UNKNOWN_ID = 3, 100
 def recreate(peer: Peer, name: str, partitions: int = 1) -> uuid.UUID:
     """Deletes the topic and makes one of the same name; the id that it had.
 
-    A reader may be first: kafka-python 3.0 asks for its topic to be made, whatever it is told.
+    A reader may be first: kafka-python 3.0 asks for its topic to be made, whatever its settings say.
     """
     before: uuid.UUID = described(peer, name).topic_id
     assert delete(peer, name) == 0
@@ -161,7 +161,7 @@ def test_a_reader_of_a_topic_made_anew_hears_that_it_is_off_the_log(
 
 
 @quick
-def test_only_its_id_tells_of_a_topic_made_anew_that_has_grown(
+def test_only_its_id_shows_that_a_topic_was_made_anew_and_has_grown(
     bootstrap: str, peer: Peer, topic: str
 ) -> None:
     """So who keeps positions keeps the topic's id with them, and compares it."""

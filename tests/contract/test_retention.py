@@ -88,7 +88,7 @@ def test_a_segment_ends_by_the_time_of_its_records(peer: Peer) -> None:
 
 
 @quick
-def test_a_reader_left_behind_is_told(bootstrap: str, peer: Peer) -> None:
+def test_a_reader_behind_the_log_gets_offset_out_of_range(bootstrap: str, peer: Peer) -> None:
     name = new_topic(peer, "behind", retention_ms=str(DAY), segment_bytes=SEGMENT)
     place = TopicPartition(name, 0)
     fill(peer, name, *[now()] * 2)

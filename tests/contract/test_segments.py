@@ -1,4 +1,4 @@
-"""A log's files: what a kill in the middle of a deletion leaves, and what damage is told of."""
+"""A log's files: what a kill in the middle of a deletion leaves, and which damage is refused."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ DAMAGE: dict[str, tuple[Callable[[list[Path]], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_before_the_end_of_a_log_is_told(
-    embedded: Embedded, row: str, damage: Callable[[list[Path]], object], told: str
+@pytest.mark.parametrize(("damage", "reason"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_before_the_end_of_a_log_is_refused(
+    embedded: Embedded, row: str, damage: Callable[[list[Path]], object], reason: str
 ) -> None:
     damage(logs(embedded))
-    assert told in embedded.refuses()
+    assert reason in embedded.refuses()
 
 
 def test_a_log_of_one_file_as_it_was_before_is_taken_over(embedded: Embedded, row: str) -> None:

@@ -209,7 +209,7 @@ def change(peer: Peer, name: str, key: str, value: str | None, operation: int) -
     return code
 
 
-def test_log_dirs_tell_the_bytes_of_a_partition(peer: Peer, topic: str) -> None:
+def test_log_dirs_give_the_bytes_of_a_partition(peer: Peer, topic: str) -> None:
     for _ in range(3):
         assert peer.code(topic, batch([b"x" * 100])) == 0
     asked = DescribeLogDirsRequest.DescribableLogDirTopic(topic=topic, partitions=[0])
