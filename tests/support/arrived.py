@@ -38,9 +38,9 @@ class Arrived:
             for record in records:
                 assert place.partition == partition_of(record.key, self._partitions)
                 if place.topic == "slates":
-                    told = slate.decode(record.value)
-                    assert record.key == told.slate_id.encode()
-                    self.slates.append(told)
+                    decoded = slate.decode(record.value)
+                    assert record.key == decoded.slate_id.encode()
+                    self.slates.append(decoded)
                 elif isinstance(said := event.decode(record.value), Served):
                     assert record.key == said.person.encode()
                     self.served.append(said)
@@ -77,5 +77,5 @@ def arrived(settings: Settings) -> Iterator[Arrived]:
         found.close()
 
 
-def left(settings: Settings) -> list[Path]:
+def spools(settings: Settings) -> list[Path]:
     return [path for path in (settings.data_dir / "spool").iterdir() if path.is_dir()]

@@ -41,8 +41,8 @@ class Cluster:
         wait(lambda: all(map(self._whole, self.nodes)), "the cluster does not form")
 
     def _whole(self, node: Client) -> bool:
-        told = node.execute_command("CLUSTER", "INFO").decode().split()
-        return "cluster_state:ok" in told and f"cluster_known_nodes:{NODES}" in told
+        info = node.execute_command("CLUSTER", "INFO").decode().split()
+        return "cluster_state:ok" in info and f"cluster_known_nodes:{NODES}" in info
 
     def owner(self, slot: int) -> int:
         """The node that has it now: some test before may have moved it."""

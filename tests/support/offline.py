@@ -69,8 +69,8 @@ def crowd(n: int, seed: int = 0, people: int = 12) -> list[events.Event]:
             items = [f"i{rnd.randint(1, 40)}" for _ in range(4)]
             made.append(served(f"s{i}", items, who, at, experiments=(assigned(),)))
         elif draw < 0.13:
-            told = Preferences(event_id=f"p{i}", person=person(who), received_at=at)
-            made.append(told)
+            preferences = Preferences(event_id=f"p{i}", person=person(who), received_at=at)
+            made.append(preferences)
         elif draw < 0.16:
             to = person(rnd.randint(1, people))
             made.append(Link(event_id=f"l{i}", person=person(who), to=to, received_at=at))

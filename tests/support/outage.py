@@ -66,11 +66,11 @@ class Ledger:
         self.sent.update(ids)
         answer = ask(connection, "POST", "/v1/events", {"events": events})
         if answer.status == 202:
-            told = answer.json
-            assert told["accepted"] == batch
-            assert bool(told["positions"]) == (told["durable"] == "broker")
+            receipt = answer.json
+            assert receipt["accepted"] == batch
+            assert bool(receipt["positions"]) == (receipt["durable"] == "broker")
             self.acknowledged.setdefault(user, []).extend(ids)
-            self.durable.append(told["durable"])
+            self.durable.append(receipt["durable"])
         return answer
 
     def check(self) -> dict[str, list[str]]:
@@ -99,10 +99,10 @@ def log_of_people(settings: Settings) -> dict[str, list[str]]:
     """Person -> ids of their actions, as they stand in the log."""
     found: dict[str, list[str]] = {}
     for record in whole(settings, "events"):
-        told = event.decode(record.value)
-        assert record.key == told.person.encode()
-        if isinstance(told, event.Action):
-            found.setdefault(told.person, []).append(told.event_id)
+        decoded = event.decode(record.value)
+        assert record.key == decoded.person.encode()
+        if isinstance(decoded, event.Action):
+            found.setdefault(decoded.person, []).append(decoded.event_id)
     return found
 
 

@@ -139,7 +139,7 @@ def fill(shop: Shop) -> None:
     shop.publish(1, LISTS, worlds.popularity(ITEMS, 7))
     shop.fold(*shop.where("u1"), [("i1", CODE["view"]), ("i2", CODE["like"])], 10)
     shop.until(
-        "/v1/status", lambda told: told["items"] == len(ITEMS) and told["tables_version"] == 1
+        "/v1/status", lambda body: body["items"] == len(ITEMS) and body["tables_version"] == 1
     )
 
 
@@ -163,10 +163,10 @@ def logged(
                     if place == slates and record.key == slate_id.encode():
                         made.append(slate.decode(record.value))
                     elif place != slates and slate_id.encode() in record.value:
-                        told = event.decode(record.value)
-                        if isinstance(told, Served):
-                            assert record.key == told.person.encode()
-                            shown.append(told)
+                        decoded = event.decode(record.value)
+                        if isinstance(decoded, Served):
+                            assert record.key == decoded.person.encode()
+                            shown.append(decoded)
             ends = consumer.end_offsets(events)
             read = all(consumer.position(it) >= ends[it] for it in events)
             return bool(made and read and (shown or not served))

@@ -21,7 +21,7 @@ from serving.log.slates import Slates
 from serving.metrics import Metrics
 from serving.spool.segments import Directory, Frame, encode
 from serving.spool.spool import Spool
-from tests.support.arrived import arrived, left
+from tests.support.arrived import arrived, spools
 
 PEOPLE = [Pseudonym(f"{n:032x}") for n in range(7)]
 
@@ -94,7 +94,7 @@ def test_it_all_arrives_in_order_and_leaves_nothing_behind(settings: Settings) -
         slates.add(slate_of(1000))
 
     metrics = with_slates(settings, run)
-    assert left(settings) == []
+    assert spools(settings) == []
     assert counted(metrics, "freshet_slates_total") == 1001
     assert counted(metrics, "freshet_slates_lost_total") == 0
     assert counted(metrics, "freshet_spool_bytes") == 0
@@ -135,7 +135,7 @@ def test_beyond_its_memory_it_reads_the_spool(settings: Settings) -> None:
 
     metrics = with_slates(settings, run, most_memory=100 * frame_of(0).size)
     assert counted(metrics, "freshet_slates_lost_total") == 0
-    assert left(settings) == []
+    assert spools(settings) == []
     with arrived(settings) as found:
         found.until(ids(*range(1600)))
         assert len(found.served) == 1600
@@ -221,7 +221,7 @@ def test_what_a_dead_worker_left_is_sent_but_for_a_torn_tail(settings: Settings)
             await asyncio.sleep(0.01)
 
     metrics = with_slates(settings, run)
-    assert left(settings) == []
+    assert spools(settings) == []
     assert counted(metrics, "freshet_slates_lost_total") == 1
     with arrived(settings) as found:
         found.until(ids(*range(2, 10)))
@@ -243,7 +243,7 @@ def test_a_worker_that_goes_on_with_an_orphan_leaves_it_to_the_next(settings: Se
     async def run(slates: Slates, metrics: Metrics) -> None:
         await slates.start()
         until = asyncio.get_running_loop().time() + 20
-        while len(left(settings)) > 1:
+        while len(spools(settings)) > 1:
             assert asyncio.get_running_loop().time() < until
             await asyncio.sleep(0.01)
 

@@ -15,7 +15,7 @@ from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
 from serving.log.connect import DELIVERY_MS
-from tests.support.arrived import arrived, left
+from tests.support.arrived import arrived, spools
 from tests.support.http import metric, serving
 from tests.support.outage import Broker
 from tests.support.shops import Shop, fill
@@ -37,19 +37,19 @@ def test_what_was_answered_survives_a_kill(
     """The broker takes nothing until the worker is dead; the next worker sends what it left."""
     with shop_of(own, tmp_path / "one") as shop:
         broker_of_my_own.process.send_signal(signal.SIGSTOP)
-        told = [shop.read(f"user_id=u{n % 3}&count=5") for n in range(20)]
+        slates = [shop.read(f"user_id=u{n % 3}&count=5") for n in range(20)]
         shop.server.process.kill()
         shop.server.process.wait()
-        dead = left(own)
+        dead = spools(own)
         assert len(dead) == 1
         broker_of_my_own.process.send_signal(signal.SIGCONT)
         with serving(own, tmp_path / "two") as next_one, arrived(own) as found:
-            found.until([it["slate_id"] for it in told])
+            found.until([it["slate_id"] for it in slates])
             services.wait_until(lambda: not dead[0].exists(), 10, "the spool is not removed")
             assert metric(next_one, "freshet_spool_taken_over_total") == 1
             assert metric(next_one, "freshet_slates_lost_total") == 0
     items = {it.slate_id: it.items for it in found.served}
-    for it in told:
+    for it in slates:
         assert items[it["slate_id"]] == tuple(item["item_id"] for item in it["items"])
     assert found.in_order()
 
@@ -57,11 +57,11 @@ def test_what_was_answered_survives_a_kill(
 def test_siblings_leave_each_other_s_spools_alone(settings: Settings, tmp_path: Path) -> None:
     shared = msgspec.structs.replace(settings, port=0)
     with serving(shared, tmp_path / "one") as one, serving(shared, tmp_path / "two") as two:
-        assert len(left(shared)) == 2
+        assert len(spools(shared)) == 2
         one.stop()
-        assert len(left(shared)) == 1
+        assert len(spools(shared)) == 1
         two.stop()
-    assert left(shared) == []
+    assert spools(shared) == []
 
 
 @pytest.mark.check
@@ -69,16 +69,16 @@ def test_while_the_broker_is_away_reads_are_answered_and_nothing_is_lost(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
     with shop_of(own, tmp_path / "log") as shop:
-        told = [shop.read("user_id=u1&count=5")["slate_id"]]
+        slate_ids = [shop.read("user_id=u1&count=5")["slate_id"]]
         broker_of_my_own.kill()
         until = time.monotonic() + 1.5 * DELIVERY_MS / 1000  # so that some were given up once
         while time.monotonic() < until:
-            told += [shop.read(f"user_id=u{n}&count=5")["slate_id"] for n in range(5)]
-        waiting = len(told)
+            slate_ids += [shop.read(f"user_id=u{n}&count=5")["slate_id"] for n in range(5)]
+        waiting = len(slate_ids)
         broker_of_my_own.start()
-        told += [shop.read(f"user_id=u{n}&count=5")["slate_id"] for n in range(5)]
+        slate_ids += [shop.read(f"user_id=u{n}&count=5")["slate_id"] for n in range(5)]
         with arrived(own) as found:
-            found.until(told)
+            found.until(slate_ids)
         services.wait_until(
             lambda: metric(shop.server, "freshet_slates_total") >= waiting,
             10,
