@@ -14,7 +14,7 @@ from schemas.event import Action, Link, Linking, Merge, Preferences, Served
 from tests.chaos import crowd
 from tests.chaos.crowd import Crowd
 from tests.chaos.ledger import Sent
-from tests.chaos.told import Told, slates
+from tests.chaos.ledgers import Ledgers, slates
 
 FAULTS: Final = (
     "lost",
@@ -73,7 +73,7 @@ class Found:
 
 
 def check(
-    ledgers: Told,
+    ledgers: Ledgers,
     log: Iterable[Row],
     letters: Sequence[bytes],
     who: Pseudonyms,
@@ -87,7 +87,7 @@ def check(
 
 
 class _Reading:
-    def __init__(self, ledgers: Told, who: Pseudonyms, made: Crowd) -> None:
+    def __init__(self, ledgers: Ledgers, who: Pseudonyms, made: Crowd) -> None:
         self._ledgers, self._who, self._made = ledgers, who, made
         self._found = Found()
         self._seen: dict[str, set[int]] = {name: set() for name in ledgers}

@@ -21,7 +21,7 @@ from schemas.topics import DEAD_LETTERS, EVENTS
 from serving.edge.identity import People
 from tests.chaos.accounts import Found, Pseudonyms, Row, check
 from tests.chaos.crowd import Crowd
-from tests.chaos.told import Told
+from tests.chaos.ledgers import Ledgers
 from tests.chaos.watch import AWAY, Watch
 
 QUIET_SECONDS: Final = 1.0
@@ -66,7 +66,7 @@ def _behind(watch: Watch, ends: dict[int, int]) -> str:
     return "" if watch.laked(DEAD_LETTERS.name, [0]) == letters else "lake of dead letters"
 
 
-def accounts(settings: Settings, ledgers: Told, crowd: Crowd) -> Found:
+def accounts(settings: Settings, ledgers: Ledgers, crowd: Crowd) -> Found:
     """The ledgers against the lake, and the lake against the log."""
     lake, people = Lake.of(settings), People(signing_key(settings), settings.partitions)
     who = Pseudonyms(

@@ -1,4 +1,4 @@
-"""Who does what: each event is a pure function of (seed, sender, number), so a check can tell from its id
+"""Who does what: each event is a pure function of (seed, sender, number), so a check knows from its id
 alone what it must say."""
 
 from __future__ import annotations

@@ -126,17 +126,17 @@ class Conductor:
 
     def _slow(self, kind: Kind) -> None:
         for name in kind.targets:
-            self._world.proxies.tell(name, delay=self._random.uniform(0.03, 0.15))
+            self._world.proxies.adjust(name, delay=self._random.uniform(0.03, 0.15))
         time.sleep(kind.lasts)
         for name in kind.targets:
-            self._world.proxies.tell(name)
+            self._world.proxies.adjust(name)
 
     def _cut(self, kind: Kind) -> None:
         for name in kind.targets:
-            self._world.proxies.tell(name, is_open=False, cut=True)
+            self._world.proxies.adjust(name, is_open=False, cut=True)
         time.sleep(kind.lasts)
         for name in kind.targets:
-            self._world.proxies.tell(name)
+            self._world.proxies.adjust(name)
 
     def _zombie(self, kind: Kind) -> None:
         for name in kind.targets:

@@ -31,8 +31,8 @@ class Sent(msgspec.Struct, tag_field="_", tag="S", omit_defaults=True, kw_only=T
 
     def said(self) -> dict[str, Any]:
         """The body."""
-        told: dict[str, Any] = msgspec.json.decode(self.body)  # type: ignore[arg-type]
-        return told
+        decoded: dict[str, Any] = msgspec.json.decode(self.body)  # type: ignore[arg-type]
+        return decoded
 
 
 class Acknowledged(msgspec.Struct, tag_field="_", tag="A", omit_defaults=True, kw_only=True):

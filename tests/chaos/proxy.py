@@ -1,7 +1,7 @@
 """A TCP proxy between clients and a service, which delays what passes and cuts connections.
 
 `Proxy` is one of them, for an event loop; `Proxies` runs several in a process of their own, so that
-what passes does not wait for whoever starts the faults. That process is told what to do by lines of JSON:
+what passes does not wait for whoever starts the faults. That process takes its orders as lines of JSON:
 ``{"name", "delay", "open", "cut"}``, and answers each with a line.
 """
 
@@ -161,7 +161,7 @@ class Proxies:
         )
         self._answer()
 
-    def tell(
+    def adjust(
         self, name: str, *, delay: float = 0.0, is_open: bool = True, cut: bool = False
     ) -> None:
         """How `name` carries from now on; `cut` resets the connections there are."""

@@ -15,11 +15,11 @@ from infra.client.client import Client
 from tests.chaos.check import accounts, await_quiet, doubles, wrong_values
 from tests.chaos.crowd import ITEMS, Crowd, item
 from tests.chaos.faults import Conductor
+from tests.chaos.ledgers import read_ledgers
 from tests.chaos.poison import Poisoner
 from tests.chaos.report import Run
 from tests.chaos.schedule import SLOT_SECONDS, schedule
 from tests.chaos.sender import Sender
-from tests.chaos.told import told
 from tests.chaos.watch import Watch
 from tests.chaos.world import World, world
 
@@ -49,7 +49,7 @@ def run(
         with world(directory, apache=options.apache) as system:
             say(f"seed {seed}: up after {time.monotonic() - begun:.1f} s, logs in {directory}")
             _live(system, made, options, say)
-    except Exception as error:  # told in the report, and the run has failed
+    except Exception as error:  # named in the report, and the run has failed
         made.failure = f"{type(error).__name__}: {error}"[:500]
         (directory / "failure.txt").write_text(traceback.format_exc())
     made.seconds = round(time.monotonic() - begun, 1)
@@ -107,7 +107,7 @@ def _judge(
     begun = time.monotonic()
     await_quiet(watch, QUIET_SECONDS)
     quiet = time.monotonic()
-    found = accounts(system.settings, told(system.direct.data_dir / "ledgers"), crowd)
+    found = accounts(system.settings, read_ledgers(system.direct.data_dir / "ledgers"), crowd)
     made.sent, made.acknowledged = found.sent, found.acknowledged
     made.refused, made.dead_letters = found.refused, found.poison
     made.records, made.examples = found.records, found.examples

@@ -144,10 +144,10 @@ class Sender(threading.Thread):
             return
         if status != 200:
             return
-        told = json.loads(content)
-        items = [it["item_id"] for it in told["items"]]
+        body = json.loads(content)
+        items = [it["item_id"] for it in body["items"]]
         if items:
-            slate = {"slate_id": told["slate_id"], "user_id": user, "items": items}
+            slate = {"slate_id": body["slate_id"], "user_id": user, "items": items}
             self._slates.append(slate)
             self._sending("slate", 0, body=msgspec.json.encode(slate))
 

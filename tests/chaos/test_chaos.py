@@ -41,9 +41,9 @@ def test_nothing_is_lost_doubled_or_wrong(seed: int, tmp_path: Path) -> None:
         text=True,
         preexec_fn=die_with_parent(),
     )
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     (made,) = json.loads((tmp_path / "report.json").read_text())["runs"]
-    assert (made["lost"], made["doubled"], made["wrong_fields"]) == (0, 0, 0), told
-    assert done.returncode == 0, told
+    assert (made["lost"], made["doubled"], made["wrong_fields"]) == (0, 0, 0), output
+    assert done.returncode == 0, output
     assert made["acknowledged"] > 0
     assert made["dead_letters"] > 0

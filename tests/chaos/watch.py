@@ -53,7 +53,7 @@ class Watch:
         )
         answer = self._ask(request, 5).topics[0].partitions
         if any(it.error_code for it in answer):
-            raise ValueError("the broker does not tell yet")
+            raise ValueError("the broker does not know yet")
         return {it.partition_index: it.offset for it in answer}
 
     def folded(self) -> dict[int, int]:
@@ -105,7 +105,7 @@ class Watch:
         return "Redis"
 
     def lag(self) -> tuple[int, int] | None:
-        """Records that people's state lacks, and the tables; None while that cannot be told."""
+        """Records that people's state lacks, and the tables; None while that cannot be known."""
         with contextlib.suppress(*AWAY):
             ends = sum(self.ends().values())
             return ends - sum(self.folded().values()), ends - sum(self.added().values())

@@ -27,7 +27,7 @@ async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[
     reader, ends = PersonReader(client, Generation(client)), Counter[str]()
     for n in range(READS):
         if n % 20 == 0:
-            proxies.tell("redis", is_open=n % 40 != 0, cut=True)
+            proxies.adjust("redis", is_open=n % 40 != 0, cut=True)
         reader._down_until = 0.0  # each is to try
         try:
             async with asyncio.timeout(10):

@@ -15,7 +15,7 @@ from schemas.identity import anonymous, pseudonym
 from tests.chaos.accounts import FAULTS, Found, Pseudonyms, Row, check
 from tests.chaos.crowd import Crowd, Named, name, named
 from tests.chaos.ledger import Acknowledged, Ledger, Line, Sent, lines, senders
-from tests.chaos.told import Sender, Told, sender_of, told
+from tests.chaos.ledgers import Ledgers, Sender, read_ledgers, sender_of
 
 KEY = (1, b"k" * 32)
 CROWD = Crowd(7, 1_760_000_000_000)
@@ -31,17 +31,17 @@ OUTCOME = {
 
 def record(number: int, sender: str = "c0") -> events.Event:
     """As the edge logs event `number`."""
-    told = OUTCOME if number == 30 else CROWD.event(sender, number)
-    user = told.get("user_id")
+    event = OUTCOME if number == 30 else CROWD.event(sender, number)
+    user = event.get("user_id")
     return Action(
         event_id=name(sender, number),
-        person=WHO.user(user) if user else WHO.anonymous(told["anonymous_id"]),  # type: ignore[arg-type]
-        item_id=told["item_id"],
-        action=told["action"],
+        person=WHO.user(user) if user else WHO.anonymous(event["anonymous_id"]),  # type: ignore[arg-type]
+        item_id=event["item_id"],
+        action=event["action"],
         occurred_at=1,
         received_at=2,
-        session_id=told.get("session_id", ""),
-        slate_id=told.get("slate_id", ""),
+        session_id=event.get("session_id", ""),
+        slate_id=event.get("slate_id", ""),
     )
 
 
@@ -63,18 +63,18 @@ def ends_of(linked: Any, n: int = 1) -> list[events.Event]:
 
 def preferences(number: int) -> events.Event:
     user, body = CROWD.preferences("c0", number)
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         key: tuple(it) if isinstance(it, list) else it for key, it in body.items()
     }
     person: Any = WHO.user(user)
-    return Preferences(event_id=f"c0-{number}", person=person, received_at=2, **told)
+    return Preferences(event_id=f"c0-{number}", person=person, received_at=2, **fields)
 
 
 GOOD = [n for n in range(30) if not CROWD.is_refused("c0", n)]
 REFUSED = [n for n in range(30) if CROWD.is_refused("c0", n)]
 
 
-def ledgers() -> Told:
+def ledgers() -> Ledgers:
     """Requests of ten events each, an outcome, a link, preferences, a slate; and two of poison."""
     body = msgspec.Raw(msgspec.json.encode(OUTCOME))
     slate = msgspec.Raw(b'{"slate_id":"s1","user_id":"c0-u1","items":["i1"]}')
@@ -121,18 +121,18 @@ def letters(values: list[bytes]) -> list[bytes]:
 
 
 def found(
-    values: list[bytes], ledgers_: Told | None = None, keys: list[bytes] | None = None
+    values: list[bytes], ledgers_: Ledgers | None = None, keys: list[bytes] | None = None
 ) -> Found:
     held = letters(values) if keys is None else keys
     return check(ledgers() if ledgers_ is None else ledgers_, rows(values), held, WHO, CROWD)
 
 
 def test_where_all_is_well_nothing_is_found_and_everything_is_counted() -> None:
-    told_ = found(log())
-    assert not any(told_.counts.values()), told_.examples
-    assert (told_.sent, told_.refused, told_.poison) == (35, len(REFUSED), 2)
-    assert told_.acknowledged == 35 - len(REFUSED)
-    assert told_.distinct + told_.poison + told_.refused == told_.sent
+    result = found(log())
+    assert not any(result.counts.values()), result.examples
+    assert (result.sent, result.refused, result.poison) == (35, len(REFUSED), 2)
+    assert result.acknowledged == 35 - len(REFUSED)
+    assert result.distinct + result.poison + result.refused == result.sent
 
 
 def test_a_second_copy_is_no_fault_of_the_log() -> None:
@@ -187,26 +187,26 @@ def _merges(values: list[bytes]) -> list[bytes]:
     ],
 )
 def test_what_is_wrong_in_the_log_is_found(what: str, change: Change) -> None:
-    told_ = found(change(log()))
-    assert told_.counts[what] > 0
-    assert told_.examples[what]
-    assert not any(told_.counts[it] for it in FAULTS if it != what), told_.examples
+    result = found(change(log()))
+    assert result.counts[what] > 0
+    assert result.examples[what]
+    assert not any(result.counts[it] for it in FAULTS if it != what), result.examples
 
 
 def test_a_letter_too_few_and_one_too_many() -> None:
     values = log()
     assert found(values, keys=letters(values)[1:]).counts["lost_letters"] == 1
-    told_ = found(values, keys=[*letters(values), b"events:0:0"])
-    assert told_.counts["false_letters"] == 1
+    result = found(values, keys=[*letters(values), b"events:0:0"])
+    assert result.counts["false_letters"] == 1
 
 
 def test_an_event_that_the_edge_must_reject_and_did_not() -> None:
     crowd = next(Crowd(seed, 0) for seed in range(10**6) if Crowd(seed, 0).is_refused("c0", 3))
-    told_ = check(ledgers(), rows([events.encode(record(3))]), [], WHO, crowd)
-    assert told_.counts["not_refused"] >= 1
+    result = check(ledgers(), rows([events.encode(record(3))]), [], WHO, crowd)
+    assert result.counts["not_refused"] >= 1
 
 
-def one_person(requests: list[tuple[int, str, int]]) -> tuple[Told, Callable[[int], bytes]]:
+def one_person(requests: list[tuple[int, str, int]]) -> tuple[Ledgers, Callable[[int], bytes]]:
     """A ledger of one event a request: (request, durable, connection)."""
     acts: list[Line] = []
     for request, durable, connection in requests:
@@ -235,15 +235,15 @@ def test_order_is_asked_for_where_it_was_promised(
 ) -> None:
     made, value = one_person([(0, *first), (1, *second)])
     assert check(made, rows([value(0), value(1)]), [], WHO, CROWD).counts["out_of_order"] == 0
-    told_ = check(made, rows([value(1), value(0)]), [], WHO, CROWD)
-    assert told_.counts["out_of_order"] == wrong
+    result = check(made, rows([value(1), value(0)]), [], WHO, CROWD)
+    assert result.counts["out_of_order"] == wrong
 
 
 def test_what_was_never_acknowledged_may_be_missing() -> None:
     made = {"c0": sender_of([Sent(request=0, what="events", first=0, count=5)])}
-    told_ = check(made, [], [], WHO, CROWD)
-    assert not any(told_.counts.values())
-    assert told_.unacknowledged == told_.sent == 5
+    result = check(made, [], [], WHO, CROWD)
+    assert not any(result.counts.values())
+    assert result.unacknowledged == result.sent == 5
 
 
 # -- the ledger ---------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_a_ledger_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read[:2] == written[:2]
     assert isinstance(read[2], Sent)
     assert read[2].said() == {"a": "b"}
-    assert set(told(tmp_path)) == {"c0"}
+    assert set(read_ledgers(tmp_path)) == {"c0"}
 
 
 def test_a_torn_last_line_was_promised_to_nobody(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def echo() -> AsyncIterator[int]:
-    """A service that says back what it is told. Its port."""
+    """A service that sends back what it receives. Its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -56,16 +56,16 @@ async def said_back(streams: Streams, text: bytes) -> bytes:
 def test_what_passes_keeps_its_order_also_while_the_delay_changes() -> None:
     async def body(proxy: Proxy, port: int) -> None:
         reader, writer = await asyncio.open_connection(HOST, port)
-        told = b"".join(b"%07d " % n for n in range(200_000))
+        sent = b"".join(b"%07d " % n for n in range(200_000))
 
-        async def tell() -> None:
-            for at in range(0, len(told), 40_000):
+        async def send() -> None:
+            for at in range(0, len(sent), 40_000):
                 proxy.delay = 0.002 * (at // 40_000 % 3)
-                writer.write(told[at : at + 40_000])
+                writer.write(sent[at : at + 40_000])
                 await writer.drain()
 
-        sending = asyncio.ensure_future(tell())
-        assert await reader.readexactly(len(told)) == told
+        sending = asyncio.ensure_future(send())
+        assert await reader.readexactly(len(sent)) == sent
         await sending
         writer.close()
 
@@ -117,15 +117,15 @@ def test_nobody_gets_through_while_it_is_closed() -> None:
     through(body)
 
 
-def test_a_process_of_proxies_does_what_it_is_told() -> None:
+def test_a_process_of_proxies_closes_and_opens_them() -> None:
     async def body(proxies: Proxies, port: int) -> None:
         streams = await asyncio.open_connection(HOST, port)
         assert await said_back(streams, b"hello") == b"hello"
-        proxies.tell("it", is_open=False, cut=True)
+        proxies.adjust("it", is_open=False, cut=True)
         with pytest.raises(ConnectionResetError):
             await streams[0].read(1)
         streams[1].close()
-        proxies.tell("it")
+        proxies.adjust("it")
         streams = await asyncio.open_connection(HOST, port)
         assert await said_back(streams, b"hello") == b"hello"
         streams[1].close()

@@ -55,22 +55,22 @@ class Sender:
         return {number for answer in self.answers.values() for number in answer.refused}
 
 
-Told = dict[str, Sender]
+Ledgers = dict[str, Sender]
 
 
-def told(directory: Path) -> Told:
+def read_ledgers(directory: Path) -> Ledgers:
     """Of every ledger in a folder."""
     return {name: sender_of(lines(path)) for name, path in senders(directory).items()}
 
 
-def sender_of(told_lines: Iterable[Line]) -> Sender:
+def sender_of(written: Iterable[Line]) -> Sender:
     made = Sender()
-    for line in told_lines:
+    for line in written:
         made.take(line)
     return made
 
 
-def slates(ledgers: Told) -> Iterator[dict[str, Any]]:
+def slates(ledgers: Ledgers) -> Iterator[dict[str, Any]]:
     """Every slate that was answered."""
     for sender in ledgers.values():
         for sent in sender.requests:
