@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("all" if os.environ.get("ALL") else "ci")
 
 
 def pytest_configure() -> None:
-    """What tests start and interrupt must be told: also where a shell had this process ignore SIGINT."""
+    """What tests start must get SIGINT, also where a shell had this process ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)  # what is executed does not inherit a handler
 
