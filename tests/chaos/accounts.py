@@ -221,11 +221,11 @@ class _Reading:
         for link in sorted(self._links):
             if link not in self._marked:
                 self._found.wrong("lost_marks", link)
-            ends = self._merged.get(link, set())
-            if not ends:
+            merges = self._merged.get(link, set())
+            if not merges:
                 self._found.wrong("links_without_merge", link)
-            elif len(ends) > 1:
-                self._found.wrong("links_merged_twice", f"{link}: {sorted(ends)}")
+            elif len(merges) > 1:
+                self._found.wrong("links_merged_twice", f"{link}: {sorted(merges)}")
 
 
 class _Order:

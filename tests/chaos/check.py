@@ -35,22 +35,22 @@ class NotQuiet(RuntimeError):
 def await_quiet(watch: Watch, seconds: float) -> None:
     """Until everything has the whole log. Errors: `NotQuiet`."""
     until, still, since = time.monotonic() + seconds, "the log", time.monotonic()
-    ends: dict[int, int] = {}
+    end_offsets: dict[int, int] = {}
     while time.monotonic() < until:
         try:
-            now = watch.ends()
-            if now != ends:
-                ends, since = now, time.monotonic()
-            still = _behind(watch, ends)
+            now = watch.end_offsets()
+            if now != end_offsets:
+                end_offsets, since = now, time.monotonic()
+            still = _behind(watch, end_offsets)
         except AWAY as error:
             still = type(error).__name__
         if not still and time.monotonic() - since >= QUIET_SECONDS:
             return
         time.sleep(0.1)
-    raise NotQuiet(f"{still} is behind the log's ends {ends} after {seconds:g} s")
+    raise NotQuiet(f"{still} is behind the log's end {end_offsets} after {seconds:g} s")
 
 
-def _behind(watch: Watch, ends: dict[int, int]) -> str:
+def _behind(watch: Watch, end_offsets: dict[int, int]) -> str:
     parts: dict[str, Callable[[], dict[int, int]]] = {
         "people": watch.folded,
         "published tables": watch.added,
@@ -58,11 +58,11 @@ def _behind(watch: Watch, ends: dict[int, int]) -> str:
         "lake": watch.laked,
     }
     for name, where in parts.items():
-        if (there := where()) != ends:
+        if (there := where()) != end_offsets:
             return f"{name} ({there})"
     if watch.waiting():
         return "relay"
-    letters = watch.ends(DEAD_LETTERS.name, [0])
+    letters = watch.end_offsets(DEAD_LETTERS.name, [0])
     return "" if watch.laked(DEAD_LETTERS.name, [0]) == letters else "lake of dead letters"
 
 

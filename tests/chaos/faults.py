@@ -88,7 +88,7 @@ class Conductor:
             time.sleep(LOOK)
             if marks is None and time.monotonic() - ended >= MARK_SECONDS:
                 try:
-                    marks = self._watch.ends()
+                    marks = self._watch.end_offsets()
                 except AWAY:
                     continue
             if marks is None:
@@ -174,4 +174,4 @@ class Conductor:
         return self._watch.waiting()
 
     def _letters(self) -> int:
-        return self._watch.ends(DEAD_LETTERS.name, [0])[0]
+        return self._watch.end_offsets(DEAD_LETTERS.name, [0])[0]

@@ -74,14 +74,14 @@ class Sender(threading.Thread):
 
     def _turn(self) -> int:
         """One request. How many events it had."""
-        turn = self._request % 20
-        if turn == 7:
+        step = self._request % 20
+        if step == 7:
             return self._say("preferences")
-        if turn in (3, 13):
+        if step in (3, 13):
             return self._say("link")
-        if turn % 5 == 1 and self._slates:
+        if step % 5 == 1 and self._slates:
             return self._outcome(self._slates.popleft())
-        if turn % 5 == 4:
+        if step % 5 == 4:
             self._look()
         return self._events()
 

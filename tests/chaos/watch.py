@@ -39,7 +39,9 @@ class Watch:
         )
         self._lake = Lake.of(settings)
 
-    def ends(self, topic: str = EVENTS.name, partitions: Iterable[int] = ()) -> dict[int, int]:
+    def end_offsets(
+        self, topic: str = EVENTS.name, partitions: Iterable[int] = ()
+    ) -> dict[int, int]:
         """Of the log. Errors: those of `AWAY`."""
         wanted = list(partitions) or list(self._partitions)
         row = ListOffsetsRequest.ListOffsetsTopic
@@ -107,8 +109,8 @@ class Watch:
     def lag(self) -> tuple[int, int] | None:
         """Records that people's state lacks, and the tables; None while that cannot be known."""
         with contextlib.suppress(*AWAY):
-            ends = sum(self.ends().values())
-            return ends - sum(self.folded().values()), ends - sum(self.added().values())
+            end = sum(self.end_offsets().values())
+            return end - sum(self.folded().values()), end - sum(self.added().values())
         return None
 
     def _ask(self, request: Any, version: int) -> Any:

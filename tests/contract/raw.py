@@ -51,12 +51,12 @@ def batch(
     key: bytes | None = b"key",
     codec: int = 0,
     producer: tuple[int, int, int] = (-1, -1, -1),
-    stamp: int | None = None,
+    timestamp: int | None = None,
 ) -> bytes:
     """One record batch; `producer` is (id, epoch, first sequence), `stamp` ms since 1970."""
     builder = DefaultRecordBatchBuilder(2, codec, False, *producer, 1 << 26)
     for index, value in enumerate(values):
-        builder.append(index, now() if stamp is None else stamp, key, value, [])
+        builder.append(index, now() if timestamp is None else timestamp, key, value, [])
     return bytes(builder.build())
 
 
@@ -181,11 +181,11 @@ class Peer:
         request = fetch_request(topic, offset, partition, max_bytes, min_bytes, wait, epoch)
         return self.ask(request, 12).responses[0].partitions[0]
 
-    def offset_at(self, topic: str, stamp: int, partition: int = 0) -> tuple[int, int]:
+    def offset_at(self, topic: str, timestamp: int, partition: int = 0) -> tuple[int, int]:
         """(error code, offset) of ListOffsets."""
         row = ListOffsetsRequest.ListOffsetsTopic
         cell = row.ListOffsetsPartition(
-            partition_index=partition, current_leader_epoch=-1, timestamp=stamp
+            partition_index=partition, current_leader_epoch=-1, timestamp=timestamp
         )
         request = ListOffsetsRequest(
             replica_id=-1, isolation_level=0, topics=[row(name=topic, partitions=[cell])]

@@ -66,9 +66,9 @@ def test_what_is_produced_is_read(bootstrap: str, peer: Peer, codec: str | None)
 @quick
 def test_headers_nulls_and_times_survive(bootstrap: str, topic: str) -> None:
     headers = [("a", b"1"), ("a", b"\x00\xff"), ("empty", b"")]
-    stamp = int(time.time() * 1000) - 5000
+    timestamp = int(time.time() * 1000) - 5000
     with KafkaProducer(bootstrap_servers=bootstrap) as producer:
-        producer.send(topic, key=b"k", value=b"v", headers=headers, timestamp_ms=stamp)
+        producer.send(topic, key=b"k", value=b"v", headers=headers, timestamp_ms=timestamp)
         producer.send(topic, key=b"", value=b"")
         producer.send(topic, key=b"k", value=None)
         producer.flush(SECONDS)
@@ -76,7 +76,7 @@ def test_headers_nulls_and_times_survive(bootstrap: str, topic: str) -> None:
         client.assign([TopicPartition(topic, 0)])
         client.seek(TopicPartition(topic, 0), 0)
         first, second, third = read(client, 3)[:3]
-    assert (list(first.headers), first.timestamp) == (headers, stamp)
+    assert (list(first.headers), first.timestamp) == (headers, timestamp)
     assert (second.key, second.value, third.value) == (b"", b"", None)
 
 

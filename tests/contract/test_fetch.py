@@ -111,10 +111,13 @@ def test_one_fetch_reads_many_partitions(peer: Peer) -> None:
 @quick
 def test_times_lead_to_offsets(peer: Peer, topic: str) -> None:
     start = now() - 100_000
-    for stamp in (0, 10, 20, 15):
-        data = batch([b"a", b"b"], stamp=start + stamp, codec=3 if stamp == 20 else 0)
+    for timestamp in (0, 10, 20, 15):
+        data = batch([b"a", b"b"], timestamp=start + timestamp, codec=3 if timestamp == 20 else 0)
         assert peer.code(topic, data) == 0
-    found = {stamp: peer.offset_at(topic, start + stamp)[1] for stamp in (-5, 0, 1, 11, 20, 21)}
+    found = {
+        timestamp: peer.offset_at(topic, start + timestamp)[1]
+        for timestamp in (-5, 0, 1, 11, 20, 21)
+    }
     assert found == {-5: 0, 0: 0, 1: 2, 11: 4, 20: 4, 21: -1}
     assert peer.offset_at(topic, -2) == (0, 0)
     assert peer.offset_at(topic, -1) == (0, 8)

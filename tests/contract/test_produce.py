@@ -97,7 +97,7 @@ def test_a_batch_larger_than_the_limit_is_refused(peer: Peer, topic: str) -> Non
 @quick
 def test_time_stamps_from_the_future_are_refused(peer: Peer, ahead: int, code: int) -> None:
     name = new_topic(peer, "times", retention_ms="-1")
-    data = batch([b"x"], stamp=max(now() + ahead, -1))
+    data = batch([b"x"], timestamp=max(now() + ahead, -1))
     assert (peer.code(name, data), peer.offset_at(name, -1)[1]) == (code, int(code == 0))
 
 
@@ -105,7 +105,7 @@ def test_time_stamps_from_the_future_are_refused(peer: Peer, ahead: int, code: i
 def test_append_time_is_the_brokers(peer: Peer) -> None:
     name = new_topic(peer, "stamped", message_timestamp_type="LogAppendTime")
     before = now()
-    answer = peer.produce(name, batch([b"a", b"b"], stamp=5))
+    answer = peer.produce(name, batch([b"a", b"b"], timestamp=5))
     assert answer.error_code == 0
     assert before - 1 <= answer.log_append_time_ms <= now() + 1
     header = HEADER.unpack_from(peer.fetch(name, 0).records)

@@ -18,10 +18,10 @@ SEGMENT = str(1 << 20)  # bytes, the least that Kafka takes
 THIRD = 350_000  # bytes: three batches do not fit into a segment
 
 
-def fill(peer: Peer, topic: str, *stamps: int) -> None:
+def fill(peer: Peer, topic: str, *timestamps: int) -> None:
     """One batch of two records each, a third of a segment large."""
-    for stamp in stamps:
-        assert peer.code(topic, batch([b"x" * THIRD, b"y"], stamp=stamp)) == 0
+    for timestamp in timestamps:
+        assert peer.code(topic, batch([b"x" * THIRD, b"y"], timestamp=timestamp)) == 0
 
 
 def first(peer: Peer, topic: str) -> int:
@@ -82,8 +82,8 @@ def test_a_shorter_retention_holds_for_what_is_there(peer: Peer) -> None:
 def test_a_segment_ends_by_the_time_of_its_records(peer: Peer) -> None:
     name = new_topic(peer, "hourly", retention_ms=str(DAY), segment_ms=str(60 * MINUTE))
     old = now() - 2 * DAY
-    for stamp in (old, old + 30 * MINUTE, old + 90 * MINUTE, now()):
-        assert peer.code(name, batch(stamp=stamp)) == 0
+    for timestamp in (old, old + 30 * MINUTE, old + 90 * MINUTE, now()):
+        assert peer.code(name, batch(timestamp=timestamp)) == 0
     eventually(lambda: first(peer, name) == 3)
 
 

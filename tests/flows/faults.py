@@ -117,9 +117,9 @@ def whole_log(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
     topics = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
     consumer.assign(topics)
     consumer.seek_to_beginning()
-    ends = consumer.end_offsets(topics)
+    end_offsets = consumer.end_offsets(topics)
     log: dict[int, list[tuple[int, bytes]]] = {p: [] for p in range(settings.partitions)}
-    while any(consumer.position(tp) < end for tp, end in ends.items()):
+    while any(consumer.position(tp) < end for tp, end in end_offsets.items()):
         for tp, records in consumer.poll(500).items():
             log[tp.partition] += [(r.offset, r.value) for r in records]
     consumer.close()
@@ -140,11 +140,11 @@ def behind_published(settings: Settings, client: Any) -> str:
 
 def _behind(settings: Settings, client: Any, positions: list[int]) -> str:
     log, partitions, live = Topics(settings), range(settings.partitions), generation.live(client)
-    ends = [log.bounds(EVENTS.name, p)[1] for p in partitions]
+    end_offsets = [log.bounds(EVENTS.name, p)[1] for p in partitions]
     held = store.mget(client, [keys.fence("people", p, live) for p in partitions])
-    stands = [fences.decode(f).offset if f else 0 for f in held]
-    caught_up = ends == stands == positions
-    return "" if caught_up else f"ends {ends}, fences {stands}, tables {positions}"
+    fence_offsets = [fences.decode(f).offset if f else 0 for f in held]
+    caught_up = end_offsets == fence_offsets == positions
+    return "" if caught_up else f"ends {end_offsets}, fences {fence_offsets}, tables {positions}"
 
 
 def stored_tables(client: Any) -> Tables | None:

@@ -32,8 +32,8 @@ def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: 
             def unread() -> str:
                 names = [keys.fence("people", p, live) for p in range(settings.partitions)]
                 held = store.mget(client, names)
-                stands = [fences.decode(it).offset if it else 0 for it in held]
-                return "" if sum(stands) >= 40 else f"fences {stands}"
+                offsets = [fences.decode(it).offset if it else 0 for it in held]
+                return "" if sum(offsets) >= 40 else f"fences {offsets}"
 
             wait(unread, lambda: None)
             process.send_signal(signal.SIGSTOP)  # so that it misses that the log was ever shorter

@@ -65,7 +65,7 @@ def fold_links(settings: Settings, client: Any) -> None:
     topic = kafka.ensure_topics(settings)[EVENTS.name]
     log = linked_log()
     fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
-    batch = Decoded(0, 0, len(log), log, [stamp for _, stamp, _ in log])
+    batch = Decoded(0, 0, len(log), log, [timestamp for _, timestamp, _ in log])
     commit(client, fold.fold(fold.dedupe(batch)))
 
 
@@ -254,8 +254,8 @@ def settled(settings: Settings, client: Any, meanwhile: Any) -> None:
         if any(client.xlen(keys.outbox(p)) for p in range(settings.partitions)):
             return False
         fences_ = [client.get(keys.fence("people", p)) for p in range(settings.partitions)]
-        stands = {p: fences.decode(f).offset if f else 0 for p, f in enumerate(fences_)}
-        return stands == {p: end for p, (_, end) in bounds(settings).items()}
+        offsets = {p: fences.decode(f).offset if f else 0 for p, f in enumerate(fences_)}
+        return offsets == {p: end for p, (_, end) in bounds(settings).items()}
 
     for _ in range(2):  # what was on its way at the first look is in the log at the second
         services.wait_until(done, 60, "the flows do not catch up")

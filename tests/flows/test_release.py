@@ -177,7 +177,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         assert time.monotonic() < until
         log = log_of([action(n, item="i1")], start=n)
         n += 1
-        write = worker.fold(Decoded(0, n - 1, n, log, [stamp for _, stamp, _ in log]))
+        write = worker.fold(Decoded(0, n - 1, n, log, [timestamp for _, timestamp, _ in log]))
         made = write.values.get(keys.vector(0, person(1)))
     held = vector.DECODER.decode(made)
     assert (held.release, held.complete) == (ONE, True)

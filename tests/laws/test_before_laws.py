@@ -34,7 +34,7 @@ def snapshot(log: Sequence[Record], partition: int, sizes: Sequence[int] = ()) -
 
 
 def before(memory: Memory, log: Sequence[Record], partition: int) -> Before:
-    newest = max((stamp for _, stamp, _ in log), default=0)
+    newest = max((timestamp for _, timestamp, _ in log), default=0)
     received = memory.hashes.get(keys.received(partition), {})
     return Before(partition, newest, memory.values, received)
 
@@ -49,8 +49,8 @@ def going_on(
     """A partition that read what comes after `cut` alone."""
     held = before(snapshot(log[:cut], partition, [7, 30]), log[:cut], partition)
     reference = Partition(DAY, Sample(sample), sums, held)
-    for offset, stamp, event in log[cut:]:
-        reference.take(offset, stamp, event)
+    for offset, timestamp, event in log[cut:]:
+        reference.take(offset, timestamp, event)
     return reference
 
 
@@ -133,8 +133,8 @@ def test_a_fact_that_was_skipped_is_found() -> None:
     log = busy(3)
     held = before(snapshot(log[:300], 0), log[:300], 0)
     reference = Partition(DAY, Sample(None), None, held)
-    for offset, stamp, event in log[330:]:
-        reference.take(offset, stamp, event)
+    for offset, timestamp, event in log[330:]:
+        reference.take(offset, timestamp, event)
     assert wrong(fold_log(log), 0, reference)
 
 

@@ -69,7 +69,11 @@ def folded(client: Client, log: list[Record], sizes: list[int], partition: int =
     for piece in cuts(len(log), sizes):
         part = log[piece]
         batch = Decoded(
-            partition, fold.fence.offset, part[-1][0] + 1, part, [stamp for _, stamp, _ in part]
+            partition,
+            fold.fence.offset,
+            part[-1][0] + 1,
+            part,
+            [timestamp for _, timestamp, _ in part],
         )
         commit(client, fold.fold(fold.dedupe(batch)))
     return fold.fence

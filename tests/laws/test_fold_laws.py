@@ -200,7 +200,7 @@ def test_law_11_what_says_it_is_log_ordered_is() -> None:
 
 def test_law_9_gaps_in_the_log_are_no_gaps_in_the_batches() -> None:
     dense = log_of([action(n) for n in range(6)])
-    gappy = [(2 * offset + 5, stamp, e) for offset, stamp, e in dense]
+    gappy = [(2 * offset + 5, timestamp, e) for offset, timestamp, e in dense]
     memory = fold_log(gappy, [2])
     assert [fields for _, fields in memory.streams[keys.deltas(0)]]
     assert [fact[0] for fact in memory.all_facts()] == [5, 7, 9]  # and 3 more fell to the cap

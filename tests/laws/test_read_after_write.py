@@ -64,15 +64,17 @@ class Worker:
 
     def take(self, part: list[Record]) -> None:
         """Folds and commits. Errors: `Fenced`."""
-        batch = Decoded(0, self.next, part[-1][0] + 1, part, [stamp for _, stamp, _ in part])
+        batch = Decoded(
+            0, self.next, part[-1][0] + 1, part, [timestamp for _, timestamp, _ in part]
+        )
         commit(self.client, self.fold.fold(self.fold.dedupe(batch)))
 
 
 def dropped(client: Any) -> list[object]:
     """Everything of the person that is not what all of the log makes of them."""
     reference, found, name = Partition(DAY, Sample(None)), Found(), person(1)
-    for offset, stamp, event in LOG:
-        reference.take(offset, stamp, event)
+    for offset, timestamp, event in LOG:
+        reference.take(offset, timestamp, event)
     for part in PARTS:
         key = part.key(0, name, 0)
         verify_person.compare(found, part, key, client.get(key), reference.people[name])
@@ -98,11 +100,11 @@ def test_nor_where_another_worker_folds_the_same_person_at_the_same_time(
 ) -> None:
     """Each in turn wins a batch that both have read the state for; who comes second starts again."""
     workers, refused = [Worker(client, cache), Worker(client, cache)], 0
-    turn = 0
+    step = 0
     while any(worker.next < ACTS for worker in workers):
-        turn += 1
-        size = 1 + turn % 5
-        for n in (turn % 2, 1 - turn % 2):
+        step += 1
+        size = 1 + step % 5
+        for n in (step % 2, 1 - step % 2):
             part = LOG[workers[n].next : workers[n].next + size]
             if not part:
                 continue

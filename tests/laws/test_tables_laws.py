@@ -102,12 +102,12 @@ def entries(log: Sequence[Slot], sizes: Sequence[int]) -> dict[int, list[Entry]]
 
 def applied(cut: dict[int, list[Entry]], rng: random.Random, *, restart: bool = False) -> Tables:
     """In order within a partition, in any order over them; `restart`: stored and loaded on the way."""
-    made, left = Tables(PARTITIONS), {p: list(each) for p, each in cut.items() if each}
-    while left:
-        p = rng.choice(sorted(left))
-        made.apply(p, left[p].pop(0))
-        if not left[p]:
-            del left[p]
+    made, waiting = Tables(PARTITIONS), {p: list(each) for p, each in cut.items() if each}
+    while waiting:
+        p = rng.choice(sorted(waiting))
+        made.apply(p, waiting[p].pop(0))
+        if not waiting[p]:
+            del waiting[p]
         if restart and rng.random() < 0.3:
             made = Tables.load(made.dump())
         elif rng.random() < 0.2:

@@ -150,8 +150,8 @@ def test_the_finder_finds_what_the_space_does(n: int) -> None:
 
 def test_nobody_and_nothing_known() -> None:
     rows = np.zeros(3, ROW)
-    for known in (NO_SPACE, space(2)):
-        encoded = Encoder("r", known).encode(rows)
+    for release in (NO_SPACE, space(2)):
+        encoded = Encoder("r", release).encode(rows)
         assert not encoded.known.any()
         assert not encoded.grid.any()
         assert encoded.complete.all()

@@ -31,8 +31,8 @@ DAY = 86_400_000
 
 def slowly(log: Sequence[Record], sums: Sums | None = None) -> Partition:
     reference = Partition(DAY, Sample(None), sums)
-    for offset, stamp, event in log:
-        reference.take(offset, stamp, event)
+    for offset, timestamp, event in log:
+        reference.take(offset, timestamp, event)
     return reference
 
 
@@ -136,8 +136,8 @@ def test_law_12_the_slow_window_takes_what_the_fold_takes(drawn: list[dict[str, 
     order = [rnd.choice(made) for _ in range(3 * len(made))]
     log = [(n, 1_000_000 + n * rnd.randrange(900), event) for n, event in enumerate(order)]
     memory, window = fold_log(log, [7, 2], hours=0.005, partition=HOME), Window(18_000)
-    for _, stamp, event in log:
-        window.fresh(event.person, event.event_id, stamp)  # type: ignore[union-attr]
+    for _, timestamp, event in log:
+        window.fresh(event.person, event.event_id, timestamp)  # type: ignore[union-attr]
     held = window.held()
     for bucket in range(window.oldest, window.oldest + 6):
         blob = memory.values.get(keys.dedupe(HOME, bucket), b"")
@@ -156,8 +156,8 @@ def test_a_sample_is_whole_fixed_by_its_seed_and_of_those_alone() -> None:
 
     def sample(seed: int) -> dict[str, int]:
         reference = Partition(DAY, Sample(40, seed))
-        for offset, stamp, event in log:
-            reference.take(offset, stamp, event)
+        for offset, timestamp, event in log:
+            reference.take(offset, timestamp, event)
         return {name: len(it.kept.acts) for name, it in reference.checked.items() if it.kept}
 
     one, other = sample(1), sample(2)

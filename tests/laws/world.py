@@ -182,7 +182,7 @@ def fold_log(
             fold.encoder = encoder
         part = list(log[piece])
         batch = Decoded(
-            partition, fence.offset, part[-1][0] + 1, part, [stamp for _, stamp, _ in part]
+            partition, fence.offset, part[-1][0] + 1, part, [timestamp for _, timestamp, _ in part]
         )
         write = fold.fold(fold.dedupe(batch))
         memory.perform(write)

@@ -124,7 +124,7 @@ def record_at(settings: Settings, topic: str, position: str) -> Any:
         consumer.close()
 
 
-def ends(settings: Settings, topic: str) -> int:
+def end_offset(settings: Settings, topic: str) -> int:
     """How many records a topic has had, over all partitions."""
     consumer = kafka.consumer(settings)
     try:

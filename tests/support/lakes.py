@@ -51,12 +51,12 @@ def action(n: int, who: int, at: int) -> bytes:
 
 
 def batch(
-    start: int, values: Sequence[bytes | None], stamps: Sequence[int], partition: int = 0
+    start: int, values: Sequence[bytes | None], timestamps: Sequence[int], partition: int = 0
 ) -> Batch:
     offsets = list(range(start, start + len(values)))
     keys: list[bytes | None] = [b"k%d" % (it % 7) for it in offsets]
     return Batch(
-        partition, start, start + len(values), offsets, list(stamps), list(values), keys=keys
+        partition, start, start + len(values), offsets, list(timestamps), list(values), keys=keys
     )
 
 
@@ -67,7 +67,7 @@ def a_day(records: int, people: int, files: int, day: int = DAY, start: int = 0)
     made = []
     for first in range(start, start + each * files, each):
         places = range(first, first + each)
-        stamps = [
+        timestamps = [
             min(
                 day + 24 * HOUR - 1,
                 max(day, day + (n - start) * 24 * HOUR // records + chance.randrange(-9000, 9000)),
@@ -75,9 +75,10 @@ def a_day(records: int, people: int, files: int, day: int = DAY, start: int = 0)
             for n in places
         ]
         values = [
-            action(n, chance.randrange(people), at) for n, at in zip(places, stamps, strict=True)
+            action(n, chance.randrange(people), at)
+            for n, at in zip(places, timestamps, strict=True)
         ]
-        made.append(batch(first, values, stamps))
+        made.append(batch(first, values, timestamps))
     return made
 
 

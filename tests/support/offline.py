@@ -30,7 +30,7 @@ class MemoryLog:
         self.parts = [list(part) for part in parts]
 
     @property
-    def ends(self) -> list[int]:
+    def end_offsets(self) -> list[int]:
         return [len(part) for part in self.parts]
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -49,7 +49,7 @@ class MemoryLog:
                 start,
                 next_,
                 list(range(start, next_)),
-                [stamp for stamp, _ in part],
+                [timestamp for timestamp, _ in part],
                 [value for _, value in part],
             )
             start = next_
@@ -104,7 +104,7 @@ def start(settings: Settings, partition: int) -> Offline:
 def folded(settings: Settings, log: MemoryLog, partition: int, size: int = 20_000) -> Offline:
     """A partition from its beginning to its end, in batches of `size`."""
     made = start(settings, partition)
-    for batch in log.read("events", partition, 0, log.ends[partition], size):
+    for batch in log.read("events", partition, 0, log.end_offsets[partition], size):
         made.fold(batch)
     return made
 

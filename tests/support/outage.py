@@ -113,9 +113,9 @@ def whole(settings: Settings, topic: str) -> list[Any]:
         places = [TopicPartition(topic, p) for p in range(settings.partitions)]
         consumer.assign(places)
         consumer.seek_to_beginning()
-        ends = consumer.end_offsets(places)
+        end_offsets = consumer.end_offsets(places)
         found: list[Any] = []
-        while any(consumer.position(place) < end for place, end in ends.items()):
+        while any(consumer.position(place) < end for place, end in end_offsets.items()):
             found += [it for records in consumer.poll(200).values() for it in records]
         return sorted(found, key=lambda it: (it.partition, it.offset))
     finally:

@@ -167,8 +167,8 @@ def logged(
                         if isinstance(decoded, Served):
                             assert record.key == decoded.person.encode()
                             shown.append(decoded)
-            ends = consumer.end_offsets(events)
-            read = all(consumer.position(it) >= ends[it] for it in events)
+            end_offsets = consumer.end_offsets(events)
+            read = all(consumer.position(it) >= end_offsets[it] for it in events)
             return bool(made and read and (shown or not served))
 
         services.wait_until(look, 10, "the slate does not come")

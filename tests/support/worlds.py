@@ -57,14 +57,14 @@ def catalogue(n: int, categories: int, seed: int) -> list[Item]:
 def space(items: Sequence[Item], seed: int, share: float = 0.7) -> Space:
     """Random vectors of about `share` of the items; a random turn of their contents for the others."""
     rng = np.random.default_rng(seed)
-    turn = rng.normal(size=(content.DIM, content.DIM))
+    rotation = rng.normal(size=(content.DIM, content.DIM))
     hashes = np.sort(
         np.array([item_hash(i.item_id) for i in items if rng.random() < share], np.uint64)
     )
     made = np.array([content.on_grid(v) for v in rng.normal(size=(len(hashes), content.DIM))])
 
     def encode(vectors: Vectors) -> Vectors:
-        return np.array([content.on_grid(turn @ v.astype(np.float64)) for v in vectors])
+        return np.array([content.on_grid(rotation @ v.astype(np.float64)) for v in vectors])
 
     return Space(hashes, made.reshape(-1, content.DIM).astype(np.float32), encode)
 
@@ -85,8 +85,8 @@ def release(
         return np.round(rows.astype(np.float64) @ weights * 4).astype(np.float32) / np.float32(4)
 
     weighs = {"covisit": 1.0, "vector": 0.3, "popular": 0.1} if coarse is None else coarse
-    known = space(items, seed, share)
-    return Release(f"r{seed}", features, weighs, known, rank if ranker else None)
+    vectors = space(items, seed, share)
+    return Release(f"r{seed}", features, weighs, vectors, rank if ranker else None)
 
 
 def released(world: World, release: Release, exact: int = 20_000) -> World:

@@ -138,8 +138,8 @@ def test_a_signal_stops_everything_and_leaves_nothing_behind(start: Start, numbe
     assert up.process.wait(15) == 0
     assert time.monotonic() - began < 8, "a few seconds"
     assert not any(alive(pid) for pid in pids)
-    left = {path.name for path in up.folder.iterdir()}
-    assert left <= {
+    files = {path.name for path in up.folder.iterdir()}
+    assert files <= {
         home.MARKER,
         "broker",
         "redis",

@@ -46,8 +46,8 @@ EVENTS, PARTITIONS, BATCH = 900, 2, 60
 
 def batch(partition: int, first: int, values: Sequence[bytes]) -> Batch:
     offsets = list(range(first, first + len(values)))
-    stamps = [START + 700_000 * offset for offset in offsets]
-    return Batch(partition, first, first + len(values), offsets, stamps, list(values))
+    timestamps = [START + 700_000 * offset for offset in offsets]
+    return Batch(partition, first, first + len(values), offsets, timestamps, list(values))
 
 
 def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[int, Entry]]]:

@@ -14,7 +14,7 @@ from schemas import control, event, item
 from schemas.event import Action, Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.item import DeleteItem, PatchItem, PutItem
-from tests.support.http import Server, ask, ends, record_at
+from tests.support.http import Server, ask, end_offset, record_at
 
 VIEW: dict[str, Any] = {"user_id": "u1", "item_id": "i1", "action": "view"}
 
@@ -74,10 +74,10 @@ def test_history_is_received_when_it_occurred(edge: Server) -> None:
 
 
 def test_a_thousand_events_and_no_more(edge: Server) -> None:
-    before = ends(edge.settings, "events")
+    before = end_offset(edge.settings, "events")
     answer = edge.ask("POST", "/v1/events", {"events": [VIEW] * 1000})
     assert (answer.status, answer.json["accepted"]) == (202, 1000)
-    assert ends(edge.settings, "events") == before + 1000
+    assert end_offset(edge.settings, "events") == before + 1000
     answer = edge.ask("POST", "/v1/events", {"events": [VIEW] * 1001})
     assert (answer.status, answer.errors) == (413, [("events", "too_many")])
 
@@ -195,7 +195,7 @@ def test_events_of_a_person_keep_their_order_over_one_connection(edge: Server) -
 
 
 def test_many_clients_at_once_lose_nothing(edge: Server) -> None:
-    before = ends(edge.settings, "events")
+    before = end_offset(edge.settings, "events")
     statuses: list[int] = []
 
     def client(number: int) -> None:
@@ -214,7 +214,7 @@ def test_many_clients_at_once_lose_nothing(edge: Server) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [202] * 200
-    assert ends(edge.settings, "events") == before + 2000
+    assert end_offset(edge.settings, "events") == before + 2000
 
 
 @pytest.mark.parametrize("given", ["abc-123", "x" * 65, "a b", ""])

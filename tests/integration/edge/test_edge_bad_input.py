@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.http import Answer, Server, ask, ends
+from tests.support.http import Answer, Server, ask, end_offset
 
 MB = 1 << 20
 SECRET = "sw0rdfish"
@@ -152,10 +152,10 @@ def test_it_is_a_problem_that_names_the_field(edge: Server, bad: Bad) -> None:
 
 
 def test_nothing_of_it_reaches_the_log(edge: Server) -> None:
-    before = [ends(edge.settings, topic) for topic in ("events", "items")]
+    before = [end_offset(edge.settings, topic) for topic in ("events", "items")]
     for bad in BAD:
         edge.ask(bad.method, bad.path, bad.body, bad.headers)
-    assert [ends(edge.settings, topic) for topic in ("events", "items")] == before
+    assert [end_offset(edge.settings, topic) for topic in ("events", "items")] == before
 
 
 def test_it_takes_no_longer_than_50_ms(edge: Server) -> None:

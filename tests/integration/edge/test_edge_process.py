@@ -13,7 +13,7 @@ import pytest
 
 from infra.local import services
 from infra.settings import Settings
-from tests.support.http import Server, ends, serving
+from tests.support.http import Server, end_offset, serving
 
 EVENT = {"user_id": "u1", "item_id": "i1", "action": "view"}
 
@@ -32,7 +32,7 @@ def test_two_processes_share_a_port(settings: Settings, tmp_path: Path) -> None:
         assert one.ask("POST", "/v1/events", EVENT).status == 202
         one.stop()
         assert two.ask("POST", "/v1/events", EVENT).status == 202
-    assert ends(settings, "events") == 2
+    assert end_offset(settings, "events") == 2
 
 
 def test_a_port_in_use_is_one_sentence(edge: Server, tmp_path: Path) -> None:

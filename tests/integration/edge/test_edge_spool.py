@@ -191,9 +191,9 @@ def test_a_drain_that_is_killed_repeats_records_and_the_fold_counts_each_once(
             lambda: metric(one, "freshet_write_spool_drained_total") > 0, 20, "nothing is sent"
         )
         kill(one)
-    [left] = spools(own)
+    [spool] = spools(own)
     # as after a machine's restart: what the mark said is lost, and all of it goes once more
-    (left / "lock").write_bytes(b"")
+    (spool / "lock").write_bytes(b"")
     ledger.sent |= made
     with serving(own, tmp_path / "two") as two:
         drained(two)

@@ -91,13 +91,13 @@ def test_rows_of_a_page_repeat_nothing(shop: Shop) -> None:
 
 
 def test_rows_that_use_up_the_catalogue_end_short(shop: Shop) -> None:
-    left = [item.item_id for item in ITEMS if CATEGORY[item.item_id] == "c1" and item.available]
+    eligible = [item.item_id for item in ITEMS if CATEGORY[item.item_id] == "c1" and item.available]
     page = {"user_id": "u1", "placement": "plain", "count": 30, "category": "c1"}
     rows = read_rows(shop, {**page, "distinct": True, "requests": [{}, {}, {}]})
     every = [item for row in rows for item in shown(row)]
     assert len(every) == len(set(every))
     # all but what u1 has seen
-    assert set(every) == set(left) - {"i1", "i2"}
+    assert set(every) == set(eligible) - {"i1", "i2"}
     assert rows[-1]["exhausted"]
 
 

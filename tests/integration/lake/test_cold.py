@@ -144,8 +144,8 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
         drive(worker)
         before, fences = held(client), like(client, "f:*:people")
         sweep(client, worker)
-        left = held(client)
-        assert {name.partition(b":")[0] for name in left} <= {b"h", b"p", b"l", b"dd"}
+        kept = held(client)
+        assert {name.partition(b":")[0] for name in kept} <= {b"h", b"p", b"l", b"dd"}
         cold_now = sum(cold.decode(client.get(keys.cold(p))).people for p in worker.partitions)
         gone = like(client, "t:*")
         assert cold_now == len(gone) == len({k for k in before if k[:2] == b"u:"}) > 50
@@ -304,8 +304,8 @@ def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> Non
             generations.drop(client, settings, 0)
         assert generations.drop(client, settings, 1) == 1
         assert not client.hexists(keys.GENERATIONS, "1")
-    left = {it.name.split("/")[1] for it in lake.list("cold")}
-    assert left == {"generation=0", "generation=10"}
+    there = {it.name.split("/")[1] for it in lake.list("cold")}
+    assert there == {"generation=0", "generation=10"}
 
 
 def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> None:

@@ -59,8 +59,8 @@ def log_of(settings: Settings, topic: str) -> list[Any]:
         parts = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(parts)
         consumer.seek_to_beginning()
-        ends, found = consumer.end_offsets(parts), []
-        while any(consumer.position(part) < ends[part] for part in parts):
+        end_offsets, found = consumer.end_offsets(parts), []
+        while any(consumer.position(part) < end_offsets[part] for part in parts):
             found += [it for records in consumer.poll(500).values() for it in records]
         return found
     finally:

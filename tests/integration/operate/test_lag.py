@@ -33,7 +33,7 @@ def fill(settings: Settings, partition: int, n: int) -> None:
     producer.close()
 
 
-def stand(settings: Settings, partition: int, offset: int, **more: bytes) -> None:
+def set_fence(settings: Settings, partition: int, offset: int, **more: bytes) -> None:
     with store.connect(settings) as client:
         held = Fence("t", settings.partitions, offset, 1000, 2, 1000)
         client.set(keys.fence("people", partition), fence.encode(held))
@@ -68,7 +68,7 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
     with serving(settings, tmp_path / "log") as server:
         for p in range(settings.partitions):
             fill(settings, p, LATE + 1)
-            stand(settings, p, 1)
+            set_fence(settings, p, 1)
         services.wait_until(lambda: status_of(server, 0)["lag"] == LATE, 10, "no lag is reported")
         assert not fresh(server, "ann")["stale"]
         for p in range(settings.partitions):
@@ -85,7 +85,7 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
         behind = {"flow": "people", "partition": "2"}
         assert value(samples, "freshet_behind_records", **behind) == LATE + 1
         for p in range(settings.partitions):
-            stand(settings, p, LATE + 2)
+            set_fence(settings, p, LATE + 2)
         assert not fresh(server, "ann")["stale"], "as soon as it is folded"
 
 
@@ -136,12 +136,12 @@ def test_a_status_names_the_partition_that_poison_has_paused(
     settings: Settings, tmp_path: Path
 ) -> None:
     settings = msgspec.structs.replace(settings, port=0)
-    stand(settings, 1, 500, poison=b"%d" % settings.poison_limit)
+    set_fence(settings, 1, 500, poison=b"%d" % settings.poison_limit)
     with serving(settings, tmp_path / "log") as server:
         services.wait_until(lambda: status_of(server, 1)["paused"], 10, "no pause is reported")
         assert not status_of(server, 0)["paused"]
         assert degraded(server)["flow_people"] == "paused"
-        stand(settings, 1, 500, accepted=b"500")
+        set_fence(settings, 1, 500, accepted=b"500")
         services.wait_until(
             lambda: not status_of(server, 1)["paused"], 10, "the pause is still reported"
         )

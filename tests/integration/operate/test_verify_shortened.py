@@ -279,29 +279,29 @@ def test_the_newest_is_taken_and_one_that_redis_has_not_reached_is_not(world: Wo
     try:
         report = world.verify()
         assert (report.snapshot, report.events, report.mismatches) == (base.id, 0, [])
-        with stands_at(world, 2, world.snapshot.offsets[2] + 1):
+        with fence_at(world, 2, world.snapshot.offsets[2] + 1):
             report = world.verify(people=1, sums=False)
         assert report.snapshot == world.snapshot.id
     finally:
         read.remove(world.settings, base.id)
 
 
-def test_redis_that_stands_before_every_snapshot_is_behind(world: World) -> None:
+def test_redis_older_than_every_snapshot_is_behind(world: World) -> None:
     with (
-        stands_at(world, 2, world.snapshot.offsets[2] - 1),
+        fence_at(world, 2, world.snapshot.offsets[2] - 1),
         pytest.raises(Behind, match=f"has not reached snapshot {world.snapshot.id}"),
     ):
         world.verify()
 
 
-def test_redis_that_stands_before_the_log_is_a_mismatch(world: World) -> None:
-    with stands_at(world, 2, world.snapshot.offsets[2] - GONE - 1):
+def test_redis_older_than_the_log_is_a_mismatch(world: World) -> None:
+    with fence_at(world, 2, world.snapshot.offsets[2] - GONE - 1):
         (found,) = world.verify().mismatches
     assert (found.what, found.stored) == ("fence", "stands before the first record of the log")
 
 
 @contextmanager
-def stands_at(world: World, partition: int, offset: int) -> Iterator[None]:
+def fence_at(world: World, partition: int, offset: int) -> Iterator[None]:
     key = keys.fence("people", partition)
     held = world.client.get(key)
     fence = msgspec.structs.replace(fences.decode(held), offset=offset)

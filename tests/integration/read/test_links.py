@@ -150,8 +150,8 @@ def lagging(site: Site) -> bool:
     """Something of `events` is not folded yet, or waits in an outbox."""
     topics = Topics(site.shop.server.settings)
     held = [site.shop.redis.get(keys.fence("people", p)) for p in range(4)]
-    stands = [fence.decode(it).offset if it else 0 for it in held]
-    return any(site.shop.redis.xlen(keys.outbox(p)) for p in range(4)) or stands != [
+    offsets = [fence.decode(it).offset if it else 0 for it in held]
+    return any(site.shop.redis.xlen(keys.outbox(p)) for p in range(4)) or offsets != [
         topics.bounds("events", p)[1] for p in range(4)
     ]
 

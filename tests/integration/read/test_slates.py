@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_nothing(settings: Settings) -> Non
         assert found.in_order()
 
 
-def test_what_a_dead_worker_left_is_sent_but_for_a_torn_tail(settings: Settings) -> None:
+def test_the_spool_of_a_dead_worker_is_sent_but_for_a_torn_tail(settings: Settings) -> None:
     root = settings.data_dir / "spool"
     dead = Spool(root, 1 << 20, segment_bytes=4 * frame_of(0).size)
     dead.open()

@@ -24,7 +24,7 @@ SOMEBODY = Pseudonym("0" * 32)
 async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[str]:
     """Every connection is reset again and again, and in between there is no way: how reads ended."""
     client = store.connect_async(settings)
-    reader, ends = PersonReader(client, Generation(client)), Counter[str]()
+    reader, results = PersonReader(client, Generation(client)), Counter[str]()
     for n in range(READS):
         if n % 20 == 0:
             proxies.adjust("redis", is_open=n % 40 != 0, cut=True)
@@ -32,11 +32,11 @@ async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[
         try:
             async with asyncio.timeout(10):
                 await reader.read(SOMEBODY, 0)
-            ends["read"] += 1
+            results["read"] += 1
         except StoreDown as error:
-            ends[str(error)] += 1
+            results[str(error)] += 1
     await client.aclose()
-    return ends
+    return results
 
 
 def test_a_read_ends_however_its_connection_breaks(settings: Settings) -> None:
@@ -44,9 +44,9 @@ def test_a_read_ends_however_its_connection_breaks(settings: Settings) -> None:
     proxies = Proxies({"redis": (front, redis)})
     through = msgspec.structs.replace(settings, redis_url=f"redis://{HOST}:{front}/0")
     try:
-        ends = uvloop.run(read_while_it_breaks(through, proxies))
+        results = uvloop.run(read_while_it_breaks(through, proxies))
     finally:
         proxies.close()
-    assert sum(ends.values()) == READS
-    assert ends["read"] > 0
-    assert set(ends) == {"read", "ConnectionError"}
+    assert sum(results.values()) == READS
+    assert results["read"] > 0
+    assert set(results) == {"read", "ConnectionError"}

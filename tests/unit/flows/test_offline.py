@@ -20,8 +20,8 @@ def test_it_leaves_what_the_fold_leaves_whatever_the_batches(
 ) -> None:
     settings, log = settings_in(tmp_path), log_of(crowd(500))
     records = [
-        (offset, stamp, events.decode(value))
-        for offset, (stamp, value) in enumerate(log.parts[partition])
+        (offset, timestamp, events.decode(value))
+        for offset, (timestamp, value) in enumerate(log.parts[partition])
         if value != POISON
     ]
     plain = fold_log(records, [7], partition=partition)
@@ -45,7 +45,7 @@ def test_it_goes_on_from_where_another_stood(tmp_path: Path, cut: int) -> None:
     for batch in log.read("events", 1, 0, cut, 50):
         first.fold(batch)
     again = Offline(settings, 1, first.fence, first.state, first.received)
-    for batch in log.read("events", 1, cut, log.ends[1], 200):
+    for batch in log.read("events", 1, cut, log.end_offsets[1], 200):
         again.fold(batch)
     assert whole.received  # merges came
     assert (again.state, again.received) == (whole.state, whole.received)

@@ -47,7 +47,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> MemoryLog:
 @pytest.fixture(scope="module")
 def whole(log: MemoryLog, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Snapshot]:
     settings = settings_in(tmp_path_factory.mktemp("whole"))
-    return settings, make_until(settings, log, log.ends)
+    return settings, make_until(settings, log, log.end_offsets)
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_one_made_from_another_is_the_one_made_from_the_beginning(
     log: MemoryLog, whole: tuple[Settings, Snapshot], tmp_path: Path, share: float
 ) -> None:
     settings = settings_in(tmp_path)
-    first = make_until(settings, log, [int(end * share) for end in log.ends])
-    second = make_until(settings, log, log.ends, first)
+    first = make_until(settings, log, [int(end * share) for end in log.end_offsets])
+    second = make_until(settings, log, log.end_offsets, first)
     assert second.base == first.id
     assert held(settings, second) == held(*whole)
     assert_same_sums(read.tables(settings, second), read.tables(*whole))
@@ -138,15 +138,15 @@ def test_it_holds_what_the_fold_left_at_just_these_offsets(log: MemoryLog, tmp_p
         plain = folded(settings, MemoryLog([part[: until[p]] for part in log.parts]), p)
         fence, state, received = read.load(settings, made, p)
         assert (fence, state, received) == (plain.fence, plain.state, plain.received)
-        assert fence.newest == max(stamp for stamp, _ in log.parts[p][: until[p]])
+        assert fence.newest == max(timestamp for timestamp, _ in log.parts[p][: until[p]])
         assert made.partitions[p].dead_letters == plain.dead.total()
 
 
 def test_what_was_sent_and_not_received_is_in_its_outbox(log: MemoryLog, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    sent = make_until(settings, log, log.ends)
+    sent = make_until(settings, log, log.end_offsets)
     before = log_of(crowd(500))
-    unsent = make_until(settings, log, before.ends)
+    unsent = make_until(settings, log, before.end_offsets)
     for p in range(PARTITIONS):
         emitted = [it.id for it in folded(settings, before, p).outbox]
         assert [row[0] for row in read.outbox(settings, unsent, p)] == emitted
@@ -160,15 +160,15 @@ def test_several_processes_make_the_same(
     log: MemoryLog, whole: tuple[Settings, Snapshot], tmp_path: Path
 ) -> None:
     settings, seen = settings_in(tmp_path), list[int]()
-    made = make.make(settings, log, log.ends, None, seen.append, topic=TOPIC, processes=2)
-    assert sum(seen) == made.events == sum(log.ends)
+    made = make.make(settings, log, log.end_offsets, None, seen.append, topic=TOPIC, processes=2)
+    assert sum(seen) == made.events == sum(log.end_offsets)
     assert held(settings, made) == held(*whole)
     assert_same_sums(read.tables(settings, made), read.tables(*whole))
 
 
 @pytest.mark.check
 def test_an_error_in_a_process_is_the_error(log: MemoryLog, tmp_path: Path) -> None:
-    beyond = [log.ends[0], log.ends[1] + 1]
+    beyond = [log.end_offsets[0], log.end_offsets[1] + 1]
     with pytest.raises(RuntimeError, match="the log ends at"):
         make.make(settings_in(tmp_path), log, beyond, topic=TOPIC, processes=2)
     assert [it.why[-40:] for it in read.listed(settings_in(tmp_path), TOPIC)] == [

@@ -181,10 +181,10 @@ def test_an_hour_of_many_rows_is_several_runs_cut_in_the_order_of_the_log(
     monkeypatch.setattr("infra.lake.compact.MOST", 100)
     monkeypatch.setattr("infra.lake.compact.SMALLEST", 10)
     monkeypatch.setattr("infra.lake.compact.GROUP", 50)
-    stamps = [DAY + n for n in range(40)]
+    timestamps = [DAY + n for n in range(40)]
     for first in range(0, 400, 40):
-        values = [action(first + n, n % 7, stamp) for n, stamp in enumerate(stamps)]
-        put(held, [lakes.batch(first, values, stamps)])
+        values = [action(first + n, n % 7, timestamp) for n, timestamp in enumerate(timestamps)]
+        put(held, [lakes.batch(first, values, timestamps)])
     put(held, [lakes.batch(400, [POISON], [DAY + HOUR])])
     put(held, [lakes.batch(401, [POISON], [DAY + 24 * HOUR])])
     before = everything(held)
@@ -214,9 +214,9 @@ def a_record_a_minute(day: int = DAY, start: int = 0) -> list[Batch]:
     """In files of 20."""
     made = []
     for first in range(0, 1440, 20):
-        stamps = [day + n * 60_000 for n in range(first, first + 20)]
-        values = [action(start + first + n, n % 9, at) for n, at in enumerate(stamps)]
-        made.append(lakes.batch(start + first, values, stamps))
+        timestamps = [day + n * 60_000 for n in range(first, first + 20)]
+        values = [action(start + first + n, n % 9, at) for n, at in enumerate(timestamps)]
+        made.append(lakes.batch(start + first, values, timestamps))
     return made
 
 

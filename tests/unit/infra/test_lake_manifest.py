@@ -188,9 +188,9 @@ def test_the_sweep_takes_what_is_off_the_chain_once_nobody_reads_it(held: Lake) 
     swept = sweep(held, EVENTS.name, now + 3601, 3600)
     assert (swept.entries, swept.objects) == (3, 5)
     assert everything(held)[:5] == before[:5]
-    left = [it.name for it in held.store.list("data")]
-    assert sorted(left)[0] == done.entry.name
-    assert len(left) == 3
+    names = [it.name for it in held.store.list("data")]
+    assert sorted(names)[0] == done.entry.name
+    assert len(names) == 3
     assert pairs(held.manifest(EVENTS.name, 0).chain()) == [(0, 300), (300, 400)]
     assert sweep(held, EVENTS.name, now + 9999, 3600) == (0, 0, 0)
 

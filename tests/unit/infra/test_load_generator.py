@@ -435,10 +435,10 @@ class Log:
 
     async def read(self, request: Request) -> bytes:
         wanted = int(request.query("after").removeprefix("2:"))
-        left = self.written[wanted - 1] + self.lag - asyncio.get_running_loop().time()
+        remaining = self.written[wanted - 1] + self.lag - asyncio.get_running_loop().time()
         patience = float(request.query("max_wait_ms")) / 1000
-        await asyncio.sleep(max(0.0, min(left, patience)))
-        done = left <= patience
+        await asyncio.sleep(max(0.0, min(remaining, patience)))
+        done = remaining <= patience
         position = f"2:{wanted if done else wanted - 1}"
         return answer({"items": [], "freshness": {"position": position, "stale": not done}})
 

@@ -114,7 +114,7 @@ def test_a_series_is_its_labels_and_each_counts_for_itself() -> None:
     assert exported[("freshet_events_rejected_total", "not_json")] == 1
 
 
-def test_a_total_that_somebody_else_keeps_never_falls() -> None:
+def test_a_total_that_is_kept_elsewhere_never_falls() -> None:
     metrics = Metrics()
     for total in (3, 3, 7, 5):
         metrics.set("freshet_slates_lost_total", total)

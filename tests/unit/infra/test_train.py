@@ -85,8 +85,8 @@ def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
     )
     times = np.array(replay.facts.actions.time)
     for target, person, world in replay.play(planned.judge, basis, no_progress):
-        known = world.tables.meta.positions[0]
-        assert times[:known].max() < target.now // 1000
+        position = world.tables.meta.positions[0]
+        assert times[:position].max() < target.now // 1000
         assert target.item not in set(person.seen.tolist())
         assert target.item not in set(person.row["ring"]["item"].tolist())
         mine = {

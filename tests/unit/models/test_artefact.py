@@ -92,9 +92,9 @@ def test_no_release_replaces_another_of_its_name(saved: Path, model: bytes) -> N
 
 
 def test_half_a_release_is_invisible_and_swept(tmp_path: Path) -> None:
-    left = tmp_path / ".tmp-2026-11-23.1-aa"
-    left.mkdir()
-    (left / HASHES).write_bytes(b"half")
+    unfinished = tmp_path / ".tmp-2026-11-23.1-aa"
+    unfinished.mkdir()
+    (unfinished / HASHES).write_bytes(b"half")
     save(tmp_path, manifest(), arrays(), None)
     assert [path.name for path in tmp_path.iterdir()] == [ID]
 

@@ -97,12 +97,12 @@ def test_a_slot_counts_once_here_or_there() -> None:
     assert act(ann, 1, Outcome(10, CLICKED, T0 + 9)).arms
     act(ann, 2, Outcome(11, CLICKED, T0 + 9))  # of a slate whose record is late
     act(user, 1, Outcome(12, CLICKED, T0 + 9))  # quicker than the link
-    left = leave(ann, "user")
+    transfer = leave(ann, "user")
     assert (ann.slates, ann.waiting, ann.units) == ([], [], [])
     assert ann.links is not None
     assert ann.links.to == "user"
 
-    arms = [arm for effect in receive(user, "ann", left) for arm in effect.arms]
+    arms = [arm for effect in receive(user, "ann", transfer) for arm in effect.arms]
     assert [(arm.item, arm.state, arm.explored) for arm in arms] == [(12, CLICKED, True)]
     assert not act(user, 1, Outcome(10, CLICKED, T0 + 9)).arms
     assert act(user, 1, Outcome(10, CONVERTED, T0 + 9)).arms

@@ -47,7 +47,7 @@ def learn(untouched: int, seed: int = 0) -> Learnt:
     return vectors.learn(about(), visits, Pairs(one, other, np.ones(len(one))))
 
 
-def test_what_nobody_touched_stands_near_its_like() -> None:
+def test_an_untouched_item_lies_near_its_like() -> None:
     untouched = 3
     learnt = learn(untouched)
     cosines = learnt.vectors @ learnt.vectors[untouched]
@@ -117,7 +117,7 @@ def test_a_ranker_finds_what_the_coarse_score_misses_and_leaves_out_what_brings_
     assert ndcg(held, made.predict(rows)) > ndcg(held, coarse) + 0.1
 
 
-def test_where_there_is_nothing_to_learn_the_coarse_order_stands() -> None:
+def test_where_there_is_nothing_to_learn_the_coarse_order_stays() -> None:
     held = some_lists(50)
     plain = held._replace(rows=held.rows * np.array([0, 1, 0], np.float32))
     flat = plain._replace(target=np.tile(np.arange(20) == 0, 50))

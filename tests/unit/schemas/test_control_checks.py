@@ -212,7 +212,9 @@ BODIES: dict[str, Body] = {
         ("release", Current(release=OLD), "release", "older_release"),
     ],
 )
-def test_what_does_not_fit_what_stands(identifier: str, body: Body, field: str, code: str) -> None:
+def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
+    identifier: str, body: Body, field: str, code: str
+) -> None:
     stands = checks.standing(BODIES)
     assert refusal(lambda: checks.check_fits(identifier, body, stands)) == (field, code)
 

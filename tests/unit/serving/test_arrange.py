@@ -116,7 +116,7 @@ def test_lifted_where_the_request_filters_on_category() -> None:
 
 
 @given(kinds, st.lists(st.booleans(), min_size=60, max_size=60), counts, shares, st.booleans())
-def test_somebody_fresh_is_in_the_slate_or_it_is_reported(
+def test_a_fresh_item_is_in_the_slate_or_it_is_reported(
     given: list[int], young: list[bool], count: int, share: float, drawn: bool
 ) -> None:
     fresh = np.array(young[: len(given)], np.bool_)

@@ -211,7 +211,7 @@ def test_who_is_in_no_variant_gets_what_they_would() -> None:
         assert control.assigned("home", person) == ((Recipe(fresh_days=7), "r4"), (), NEW)
 
 
-def test_an_experiment_that_stands_still_changes_nothing() -> None:
+def test_an_experiment_that_does_not_run_changes_nothing() -> None:
     control = full_control()
     control.put("experiment:x", held(experiment(running=False, **variants(release=OLD)), 10))
     assert control.assigned("home", ALICE) == control.assigned("home", None)

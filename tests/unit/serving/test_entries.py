@@ -30,19 +30,21 @@ RECORD = Record(b"person", 3, b"v" * 60)
 
 
 def written(records: list[Record]) -> tuple[bytes, list[int]]:
-    data, ends = b"", []
+    data, frame_ends = b"", []
     for record in records:
         data += encode("events", [record], 7)
-        ends.append(len(data))
-    return data, ends
+        frame_ends.append(len(data))
+    return data, frame_ends
 
 
 @given(RECORDS)
 def test_entries_come_out_as_they_went_in(records: list[Record]) -> None:
-    data, ends = written(records)
+    data, frame_ends = written(records)
     assert data == encode("events", records, 7)
     found = list(decode(data))
-    assert found == [(Entry("events", it, 7), end) for it, end in zip(records, ends, strict=True)]
+    assert found == [
+        (Entry("events", it, 7), end) for it, end in zip(records, frame_ends, strict=True)
+    ]
     assert sum(entry.size for entry, _ in found) == len(data)
 
 
@@ -60,10 +62,10 @@ def test_a_frame_of_before_there_were_headers_is_read() -> None:
 def test_a_cut_at_any_byte_loses_only_what_lies_behind_it(
     records: list[Record], draw: st.DataObject
 ) -> None:
-    data, ends = written(records)
+    data, frame_ends = written(records)
     cut = draw.draw(st.integers(0, len(data)))
     junk = draw.draw(st.sampled_from([b"", b"\0" * 40, b"\x20\0\0\0\1\2\3\4" + b"x" * 9]))
-    whole = sum(end <= cut for end in ends)
+    whole = sum(end <= cut for end in frame_ends)
     with tempfile.TemporaryDirectory() as folder:
         directory = Directory.make(Path(folder))
         directory.segment(1).write_bytes(data[:cut] + junk)
@@ -81,12 +83,12 @@ async def all_of(left: Left) -> list[Entry]:
 
 
 def test_a_mark_says_where_to_go_on(tmp_path: Path) -> None:
-    data, ends = written([RECORD._replace(key=b"%d" % n) for n in range(5)])
+    data, frame_ends = written([RECORD._replace(key=b"%d" % n) for n in range(5)])
     directory = Directory.make(tmp_path)
     directory.segment(3).write_bytes(data)
-    directory.mark = Place(3, ends[1])
+    directory.mark = Place(3, frame_ends[1])
     left = Left.look(directory)
-    assert (left.records, left.bytes, left.oldest) == (3, len(data) - ends[1], 7)
+    assert (left.records, left.bytes, left.oldest) == (3, len(data) - frame_ends[1], 7)
     assert [it.record.key for it in asyncio.run(all_of(left))] == [b"2", b"3", b"4"]
     assert Left.look(directory).records == 0
     directory.remove()

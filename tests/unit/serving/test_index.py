@@ -50,9 +50,9 @@ def test_what_is_found_is_what_is_nearest(titles: list[str], k: int) -> None:
     exact = {item.item_id: float(content.vector(item) @ query) for item in items}
     found = _ids(_index(items), query, k)
     assert all(similarity == exact[name] > 0 for name, similarity in found)
-    left = [value for name, value in exact.items() if value > 0 and name not in dict(found)]
+    missed = [value for name, value in exact.items() if value > 0 and name not in dict(found)]
     # at the cut a tie may be left out whole, but nobody who is nearer
-    assert not left or not found or max(left) <= min(similarity for _, similarity in found)
+    assert not missed or not found or max(missed) <= min(similarity for _, similarity in found)
     assert bool(found) == any(value > 0 for value in exact.values())
 
 
@@ -129,10 +129,10 @@ def test_the_space_knows_who_left_the_catalogue() -> None:
     index.items.put(Item(item_id="new", title="red river"))
     index.refresh()
     hashes = np.array([item_hash(name) for name in ("i0", "i1", "new", "nobody")], np.uint64)
-    known = made.space.vectors[made.space.find(hashes[:2])]
+    vectors = made.space.vectors[made.space.find(hashes[:2])]
     encoded = made.space.encode(content.vector(Item(item_id="new", title="red river"))[None])
     found = index.of(hashes)
-    assert (found[:2] == known).all()
+    assert (found[:2] == vectors).all()
     assert (found[2] == encoded[0]).all()
     assert not found[3].any()
     assert index.version == "r1@0"

@@ -152,7 +152,7 @@ def test_a_row_goes_before_what_all_share() -> None:
     assert asked.path(2, "count") == "count"
 
 
-def test_one_row_stands_alone() -> None:
+def test_one_row_is_asked_for_without_a_page() -> None:
     asked = rows.posted(b'{"user_id": "u", "after": "7:1", "cursor": null}')
     assert (asked.single, asked.distinct) == (True, False)
     assert asked.rows == (query.Query(user_id="u", after=Position(7, 1)),)

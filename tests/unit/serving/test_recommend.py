@@ -159,7 +159,7 @@ def test_nothing_ineligible_and_nothing_twice(seed: int) -> None:
 def test_a_slate_is_full_while_there_is_anything_to_show(seed: int) -> None:
     s = setting(seed)
     gone = set(s.person.seen.tolist()) | set(s.person.hidden.tolist())
-    left = [
+    eligible = [
         item
         for item in s.items
         if item.available
@@ -168,8 +168,8 @@ def test_a_slate_is_full_while_there_is_anything_to_show(seed: int) -> None:
         and fits(s.ask, item)
     ]
     decision = decide(s.person, s.world, s.ask)
-    assert len(decision.items) == min(s.ask.count, len(left))
-    assert decision.exhausted or len(left) > s.ask.count
+    assert len(decision.items) == min(s.ask.count, len(eligible))
+    assert decision.exhausted or len(eligible) > s.ask.count
 
 
 @quick
@@ -191,7 +191,7 @@ def test_the_caps_hold_or_are_reported(seed: int) -> None:
 
 @quick
 @given(SEEDS)
-def test_somebody_fresh_is_shown_wherever_one_may_be(seed: int) -> None:
+def test_a_fresh_item_is_shown_wherever_one_may_be(seed: int) -> None:
     s = setting(seed)
     if not s.world.recipe.fresh_days:
         return
@@ -397,8 +397,8 @@ def test_a_stored_vector_is_what_it_would_be_made_to(seed: int) -> None:
     grid = np.rint(vector * GRID).astype("<i2").tobytes()
     wrong = np.arange(64, dtype="<i2").tobytes()
     for stored in (Vector(made.id, complete, grid), Vector("other", True, wrong)):
-        known = s.person._replace(vector=stored)
-        assert decide(known, s.world, s.ask) == decide(s.person, s.world, s.ask)
+        with_vector = s.person._replace(vector=stored)
+        assert decide(with_vector, s.world, s.ask) == decide(s.person, s.world, s.ask)
 
 
 def test_the_space_alone_finds_what_nobody_touched() -> None:
@@ -420,7 +420,7 @@ def hashed(names: list[str]) -> np.ndarray[Any, np.dtype[np.uint64]]:
     return np.array([item_hash(name) for name in names], np.uint64)
 
 
-def test_whom_the_ranker_calls_equal_stay_in_their_order() -> None:
+def test_items_that_the_ranker_calls_equal_stay_in_their_order() -> None:
     items = catalogue(300, 5, 4)
     lists, popular = neighbours(items, 60, 4), popularity(items, 4)
     recipe = Recipe(category_cap=1.0, owner_cap=1.0)
@@ -466,7 +466,7 @@ def test_a_ranker_that_says_nonsense_is_not_heard() -> None:
     assert ids(heard) == ids(plain)
 
 
-def test_nobody_of_whom_nothing_is_known_is_ranked() -> None:
+def test_a_person_without_history_is_not_ranked() -> None:
     items = catalogue(50, 4, 1)
     plain = world(items, popular=popularity(items, 1))
     ranked = decide(NOBODY, released(plain, release(items, 1)), Ask(now=NOW))
@@ -518,7 +518,7 @@ def test_a_list_is_not_at_its_end_because_no_more_are_scored() -> None:
     assert decision.removed["beyond"] == 1
 
 
-def test_somebody_fresh_is_looked_for_below_those_they_have_seen() -> None:
+def test_a_fresh_item_is_looked_for_below_those_already_seen() -> None:
     items = [Item(item_id=f"i{n}", published_at=NOW - n) for n in range(60)]
     items += [Item(item_id=f"old{n}") for n in range(60)]
     often = {item_hash(f"old{n}"): np.full(len(WINDOWS), 9.0).tobytes() for n in range(60)}
@@ -529,7 +529,7 @@ def test_somebody_fresh_is_looked_for_below_those_they_have_seen() -> None:
     assert decision.relaxed == ()
 
 
-def test_what_is_the_same_for_all_is_nobodys_reason() -> None:
+def test_what_is_the_same_for_all_is_no_reason() -> None:
     items = catalogue(50, 4, 1)
     recipe = Recipe(weights={"history": 1.0, "idle": 1.0, "popular": 0.01})
     w = world(items, popular=popularity(items, 1), recipe=recipe)
@@ -658,7 +658,7 @@ def test_a_drawn_item_is_marked_as_explored() -> None:
     assert last.reason == ("explore", "Something new for you", ())
 
 
-def test_who_can_not_be_shown_stands_in_nobodys_way() -> None:
+def test_an_item_that_cannot_be_shown_takes_no_place() -> None:
     """Sold out and never served, there are more of them than the source brings."""
     items = [Item(item_id=f"gone{n}", available=False) for n in range(300)]
     items += [Item(item_id=f"late{n}", expires_at=NOW - 1) for n in range(300)]

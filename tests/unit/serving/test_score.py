@@ -16,6 +16,6 @@ scores = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1.0])
 )
 def test_highest_first_then_the_lesser_tie(given: list[tuple[float, int]]) -> None:
     totals = np.array([score for score, _ in given], np.float32) + np.float32(0)
-    ties = np.array([tie for _, tie in given], np.uint64)
+    tie_breaks = np.array([tie_break for _, tie_break in given], np.uint64)
     wanted = sorted(range(len(given)), key=lambda i: (-float(totals[i]), given[i][1]))
-    assert ranked(totals, ties).tolist() == wanted
+    assert ranked(totals, tie_breaks).tolist() == wanted

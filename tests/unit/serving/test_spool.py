@@ -27,11 +27,11 @@ FRAME = Frame(b"slate", b"x" * 70, b"person", b"y" * 10)
 
 def written(frames: list[Frame]) -> tuple[bytes, list[int]]:
     """The bytes of a segment, and where each frame ends."""
-    data, ends = b"", []
+    data, frame_ends = b"", []
     for frame in frames:
         data += encode(frame)
-        ends.append(len(data))
-    return data, ends
+        frame_ends.append(len(data))
+    return data, frame_ends
 
 
 def in_directory(directory: Directory) -> list[Frame]:
@@ -40,10 +40,10 @@ def in_directory(directory: Directory) -> list[Frame]:
 
 @given(FRAMES)
 def test_frames_come_out_as_they_went_in(frames: list[Frame]) -> None:
-    data, ends = written(frames)
-    assert list(decode(data)) == list(zip(frames, ends, strict=True))
+    data, frame_ends = written(frames)
+    assert list(decode(data)) == list(zip(frames, frame_ends, strict=True))
     assert [frame.size for frame in frames] == [len(encode(frame)) for frame in frames]
-    for start, end in zip(range(len(frames)), ends, strict=True):
+    for start, end in zip(range(len(frames)), frame_ends, strict=True):
         assert [frame for frame, _ in decode(data, end)] == frames[start + 1 :]
 
 
@@ -61,19 +61,19 @@ def test_a_frame_of_before_there_were_headers_is_read() -> None:
 def test_of_a_segment_cut_short_every_whole_frame_is_left(
     frames: list[Frame], draw: st.DataObject
 ) -> None:
-    data, ends = written(frames)
+    data, frame_ends = written(frames)
     cut = draw.draw(st.integers(0, len(data)))
-    assert [end for _, end in decode(data[:cut])] == [end for end in ends if end <= cut]
+    assert [end for _, end in decode(data[:cut])] == [end for end in frame_ends if end <= cut]
 
 
 @given(FRAMES.filter(len), st.data())
 def test_a_changed_byte_ends_it_at_the_frame_before(
     frames: list[Frame], draw: st.DataObject
 ) -> None:
-    data, ends = written(frames)
+    data, frame_ends = written(frames)
     at = draw.draw(st.integers(0, len(data) - 1))
     changed = data[:at] + bytes([data[at] ^ draw.draw(st.integers(1, 255))]) + data[at + 1 :]
-    assert [end for _, end in decode(changed)] == [end for end in ends if end <= at]
+    assert [end for _, end in decode(changed)] == [end for end in frame_ends if end <= at]
 
 
 def opened(root: Path, most: int = 1 << 20, segment: int = 1 << 20, clock: float = 0) -> Spool:
