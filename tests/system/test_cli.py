@@ -146,9 +146,9 @@ def test_status(history: System) -> None:
 
 def test_config_is_the_running_system_s(history: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRESHET_BATCH", "7")  # of this environment, not of that system
-    told = told_json(history, "config")
-    assert told["system"] == str(history.directory)
-    settings = {it["name"]: it for it in told["settings"]}
+    report = read_json(history, "config")
+    assert report["system"] == str(history.directory)
+    settings = {it["name"]: it for it in report["settings"]}
     assert settings["kafka_bootstrap"]["value"] == history.kafka_bootstrap
     assert settings["kafka_bootstrap"]["source"] == "running system"
     assert (settings["batch"]["value"], settings["batch"]["source"]) == (1000, "default")

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,10 @@ def refused(*options: object, prefix: tuple[str, ...] = ()) -> str:
 
 
 def refusal(
-    *words: object, prefix: tuple[str, ...] = (), cwd: Path = ROOT, **environment: str
+    *words: object,
+    prefix: tuple[str, ...] = (),
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
 ) -> str:
     """What a command says as it refuses to start."""
     done = subprocess.run(
@@ -31,7 +35,7 @@ def refusal(
         text=True,
         timeout=30,
         cwd=cwd,
-        env={**os.environ, **own_modules(), "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        env={**os.environ, **own_modules(), "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
     )
     assert done.returncode == 2, done.stdout + done.stderr
     lines = done.stderr.splitlines()
@@ -173,8 +177,8 @@ def test_a_folder_of_others_is_refused(command: str, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     # of Kafka and Redis nothing is asked: the folder is looked at first
     environment = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
-    told = refusal(*command.split(), cwd=tmp_path, **environment)
-    assert told == (
+    sentence = refusal(*command.split(), cwd=tmp_path, environment=environment)
+    assert sentence == (
         f"freshet: {folder} is not empty, and Freshet did not make it: give another folder with"
         " --data-dir or FRESHET_DATA_DIR, or empty this one"
     )

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.request import Request, urlopen
 
 import pytest
 
 from infra.local import home, services
-from infra.local.launcher import die_with_parent
 from infra.local.plan import ROOT
 from infra.settings import Settings, to_environment
+from infra.signals import die_with_parent
 from infra.version import RELEASE
 from tests.support.demo_data import movielens_folder
 from tests.support.waits import until
@@ -88,8 +88,8 @@ class Installed:
         (self.site,) = (self._venv / "lib").glob("python*/site-packages")
         text = (ROOT / "infra" / "lock" / lock).read_text()
         _link(set(map(_plain, re.findall(r"^([\w.-]+)==", text, re.MULTILINE))), self.site)
-        command = [sys.executable, "-m", "pip", "--python", self._venv / "bin" / "python"]
-        command += ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", wheel]
+        command = [sys.executable, "-m", "pip", "--python", str(self._venv / "bin" / "python")]
+        command += ["install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel)]
         subprocess.run(command, check=True)
         for name in OTHERS:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -179,9 +179,9 @@ def test_a_wheel_runs_the_system_anywhere(whole: Installed) -> None:
         read = _ask(f"{url}/v1/recommendations?user_id=ann&max_wait_ms=5000&after={position}")
         assert read["served_by"]["release"] == RELEASE
         assert "all as the log says" in whole.run("verify")
-        told = whole.run("train", code=2)
-        assert told.startswith("freshet: training needs lightgbm, onnx, onnxmltools, skl2onnx")
-        assert told.endswith("pip install 'freshet-recommender[train]'")
+        sentence = whole.run("train", code=2)
+        assert sentence.startswith("freshet: training needs lightgbm, onnx, onnxmltools, skl2onnx")
+        assert sentence.endswith("pip install 'freshet-recommender[train]'")
     assert {it.name for it in data.iterdir()} >= {home.MARKER, "logs"}
 
 
@@ -226,9 +226,9 @@ def test_a_host_serves_with_what_serving_needs_alone(
 CLICK: Final = {"user_id": "ann", "item_id": "alien", "action": "click"}
 
 
-def _ask(url: str, body: object = None) -> dict[str, object]:
+def _ask(url: str, body: object = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     with urlopen(Request(url, data, headers), timeout=10) as answer:
-        told: dict[str, object] = json.loads(answer.read())
-        return told
+        answer_body: dict[str, Any] = json.loads(answer.read())
+        return answer_body

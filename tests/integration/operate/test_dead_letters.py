@@ -230,9 +230,9 @@ def test_headers_go_from_a_record_to_its_letter_and_with_it_when_it_is_sent_agai
     ours = [*EVENTS.headers, ("traceparent", trace)]
     say(settings, 2, [POISON], ours)
     fold(settings)
-    (told,) = log_of(settings, DEAD_LETTERS.name)
-    assert list(told.headers) == [*DEAD_LETTERS.headers, ("traceparent", trace)]
-    assert list(dead_letter.decode(told.value).headers) == ours
+    (record,) = log_of(settings, DEAD_LETTERS.name)
+    assert list(record.headers) == [*DEAD_LETTERS.headers, ("traceparent", trace)]
+    assert list(dead_letter.decode(record.value).headers) == ours
     for tries in (1, 2):
         freshet(settings, "redrive", "--all")
         record = once_more(settings)[-1]
@@ -255,9 +255,9 @@ def test_headers_that_no_letter_holds_stop_nothing_and_are_read_where_they_lie(
     say(settings, 2, [POISON], theirs)
     say(settings, 2, [events.encode(action(1))], theirs)
     fold(settings)
-    (told,) = log_of(settings, DEAD_LETTERS.name)
-    assert list(told.headers) == list(DEAD_LETTERS.headers)
-    letter = dead_letter.decode(told.value)
+    (record,) = log_of(settings, DEAD_LETTERS.name)
+    assert list(record.headers) == list(DEAD_LETTERS.headers)
+    letter = dead_letter.decode(record.value)
     assert (letter.headers, letter.headers_too_long) == (tuple(theirs[1:65]), 8)
     assert freshet(settings, "show", "events:2:0", "--json")["headers_too_long"] == 8
     assert freshet(settings, "redrive", "--all", "--json")["sent"] == 1

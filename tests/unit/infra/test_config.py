@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,20 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def config(*options: str, code: int = 0, **environment: str) -> Result:
+def config(*options: str, code: int = 0, environment: Mapping[str, str] | None = None) -> Result:
     done = CliRunner(env=environment).invoke(cli, ["config", *options], prog_name="freshet")
     assert done.exit_code == code, done.output
     return done
 
 
-def told(**environment: str) -> dict[str, dict[str, Any]]:
-    answer = json.loads(config("--json", **environment).stdout)
+def settings_of(**environment: str) -> dict[str, dict[str, Any]]:
+    answer = json.loads(config("--json", environment=environment).stdout)
     assert answer["system"] is None
     return {it["name"]: it for it in answer["settings"]}
 
 
 def test_every_setting_is_described() -> None:
-    assert list(told()) == list(Settings.__struct_fields__)
+    assert list(settings_of()) == list(Settings.__struct_fields__)
     for name, text in descriptions().items():
         assert text.endswith("."), name
     assert descriptions().keys() == set(Settings.__struct_fields__)
@@ -50,7 +51,7 @@ def test_every_setting_is_described() -> None:
 
 def test_where_a_value_comes_from(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
-    found = told(FRESHET_LAKE_SECONDS="9", FRESHET_TOKEN_FILE=str(tmp_path / "token"))
+    found = settings_of(FRESHET_LAKE_SECONDS="9", FRESHET_TOKEN_FILE=str(tmp_path / "token"))
     chosen = {name: it["source"] for name, it in found.items() if it["source"] != "default"}
     assert chosen == {"lake_seconds": "environment", "token": "file"}
     assert found["lake_seconds"] == {
@@ -65,12 +66,12 @@ def test_where_a_value_comes_from(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    found = told(**SECRETS)
+    found = settings_of(**SECRETS)
     assert found["token"]["value"] == found["pseudonym_keys"]["value"] == "***"
     assert found["redis_url"]["value"] == "redis://me:***@cache:6379/2"
     assert found["lake_url"]["value"] == "s3://AKID:***@bucket/lake?region=eu-central-1"
-    assert told()["token"]["value"] == "", "nothing is starred where nothing is given"
-    shown = config(**SECRETS).stdout + json.dumps(found)
+    assert settings_of()["token"]["value"] == "", "nothing is starred where nothing is given"
+    shown = config(environment=SECRETS).stdout + json.dumps(found)
     assert "s3cret" not in shown
     assert "5ec4e7" not in shown
     assert "redis://me:***@cache:6379/2" in shown
@@ -106,7 +107,7 @@ def test_a_password_is_not_shown_even_where_it_should_have_been_quoted(
 
 
 def test_a_misspelt_variable_is_named_below_all_of_them() -> None:
-    done = config(code=2, FRESHET_LAKE_SECOND="9")
+    done = config(code=2, environment={"FRESHET_LAKE_SECOND": "9"})
     assert "FRESHET_LAKE_SECONDS" in done.stdout
     assert done.stderr == (
         "freshet: FRESHET_LAKE_SECOND is no setting, did you mean FRESHET_LAKE_SECONDS?"
@@ -115,7 +116,7 @@ def test_a_misspelt_variable_is_named_below_all_of_them() -> None:
 
 
 def test_a_value_that_cannot_be_used_is_named() -> None:
-    said = config(code=2, FRESHET_BATCH="many").stderr
+    said = config(code=2, environment={"FRESHET_BATCH": "many"}).stderr
     assert said == "freshet: FRESHET_BATCH must be of type int\n"
 
 

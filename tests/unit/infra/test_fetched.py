@@ -165,10 +165,10 @@ def test_a_log_older_than_kafka_0_11_is_refused_by_name() -> None:
 @pytest.mark.usefixtures("way")
 def test_a_headers_name_that_is_no_text_stops_nobody() -> None:
     """Kafka's own clients take any bytes for a name, kafka-python's reader does not."""
-    told = packed(
+    encoded = packed(
         0, [Sent(1, b"k", b"v", [("??", b"\xff\x00"), ("b", None)]), Sent(2, b"k", b"w", [])]
     )
-    (batch,) = map(fetch._unpacked, MemoryRecords(told))
+    (batch,) = map(fetch._unpacked, MemoryRecords(encoded))
     at = batch._buffer.index(b"??")
     batch._buffer[at : at + 2] = b"\xff\xfe"
     found = fetch.read([batch])
@@ -177,8 +177,8 @@ def test_a_headers_name_that_is_no_text_stops_nobody() -> None:
 
 
 def test_headers_are_cut_as_their_records_are() -> None:
-    told = packed(0, [Sent(n, b"k", b"v", [("n", b"%d" % n)]) for n in range(50)])
-    (found,), _ = mine(told)
+    encoded = packed(0, [Sent(n, b"k", b"v", [("n", b"%d" % n)]) for n in range(50)])
+    (found,), _ = mine(encoded)
     cut = found.part(7, 9)
     assert list(cut.headers) == [(("n", b"7"),), (("n", b"8"),)]
     assert cut.headers[-1] == (("n", b"8"),)

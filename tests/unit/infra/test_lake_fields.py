@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.offline.sql import Tables
-from infra.lake import write as writing
 from infra.lake.compact import compact
 from infra.lake.reader import Lake
 from infra.lake.store import Store
@@ -167,7 +166,7 @@ def test_files_of_before_are_read_beside_new_ones(
         table.metadata,
     )
 
-    class Old(pq.ParquetWriter):
+    class Old(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow ships no types
         def __init__(self, sink: Any, schema: pa.Schema, **options: Any) -> None:
             options["use_dictionary"] = False
             super().__init__(sink, before.with_metadata(schema.metadata), **options)
@@ -176,7 +175,7 @@ def test_files_of_before_are_read_beside_new_ones(
             super().write_table(rows.select(before.names), row_group_size)
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing.pq, "ParquetWriter", Old)
+        patched.setattr("infra.lake.write.pq.ParquetWriter", Old)  # "ParquetWriter", Old)
         lakes.put(lake, [records(0, ())])
     lakes.put(lake, [records(5, [HEADERS] * 5), lakes.batch(10, [b"x"], [3 * DAY])])
 

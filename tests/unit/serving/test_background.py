@@ -12,6 +12,8 @@ from serving.state.background import Background, running
 class Noted(Background):
     """Writes down what is done with it. `fails`: what of that raises."""
 
+    ready = True
+
     def __init__(self, name: str, done: list[str], fails: str = "") -> None:
         self.name, self._done, self._fails = name, done, fails
 
