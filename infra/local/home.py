@@ -100,7 +100,10 @@ def _is_ours(names: set[str]) -> bool:
     >>> _is_ours({"logs", "notes"})
     False
     """
-    return bool(names & _FRESHETS) or names <= _USUAL
+    if names & _FRESHETS:
+        return True
+    # what `freshet up` prints may be kept in the same folder
+    return {it for it in names if not it.endswith(".log")} <= _USUAL
 
 
 @contextlib.contextmanager

@@ -196,7 +196,7 @@ def test_a_folder_of_others_is_refused(command: str, tmp_path: Path) -> None:
         ("lake",),
         ("bench", "bin"),
         ("data", "demo"),
-        ("lost+found",),
+        ("lost+found", "up.log"),
     ],
 )
 def test_a_folder_that_is_older_than_the_marker_is_known_by_its_files(

@@ -24,7 +24,7 @@ def run(
     chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, say: Say
 ) -> tuple[dict[str, Any], list[Row]]:
     """Measures these parts, and writes the report to `bench/loop.json` in `data_dir`. Answers the report,
-    and its rows for people. Errors: `NoService`, `NotMeasured`, `home.Unusable`."""
+    and its rows for people. Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
     from infra.apps.bench import cpu, report
     from infra.apps.bench.services import clean_environment
     from infra.local.home import own
@@ -47,8 +47,11 @@ def _measure(
     from infra.apps.bench import live, verify
     from infra.apps.bench import turns as bench_turns
     from infra.apps.bench.report import Results
+    from infra.apps.train.needs import check_installed
 
     turns = verified = fresh = reads = None
+    if "reads" in chosen:  # as a compiler: its lack is said before anything is measured
+        check_installed()
     generator = _generator(chosen, data_dir, scratch)
     if set(chosen) & set(bench_turns.PARTS):
         turns = bench_turns.measure(scratch / "replay", chosen, repeats, say)
