@@ -15,6 +15,7 @@ import msgspec
 
 from infra.logs import LEVELS
 from infra.variables import is_service_link, unknown
+from schemas.times import HOUR_MS
 
 _CLUSTER: Final = "redis+cluster://"
 
@@ -94,6 +95,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def releases(self) -> Path:
         return Path(self.release_dir) if self.release_dir else self.data_dir / "releases"
+
+    @property
+    def dedupe_ms(self) -> int:
+        return int(self.dedupe_hours * HOUR_MS)
 
     @property
     def bind(self) -> str:

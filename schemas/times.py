@@ -11,6 +11,8 @@ import msgspec
 from schemas.alphabet import Millis
 from schemas.reject import Rejected
 
+HOUR_MS: Final[Millis] = 3_600_000
+DAY_MS: Final[Millis] = 24 * HOUR_MS
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final[Millis] = 631_152_000_000
 """1990-01-01T00:00:00Z."""
@@ -34,9 +36,7 @@ def parse(text: str, field: str) -> Millis:
     if moment.tzinfo is None:
         raise Rejected(field, "not_a_time")
     since = moment - EPOCH
-    return within(
-        since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000, field
-    )
+    return within(since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000, field)
 
 
 def within(at: Millis, field: str) -> Millis:

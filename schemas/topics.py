@@ -6,8 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from schemas import control, dead_letter, event, item, readout, slate
 from schemas.headers import Headers, Schema
-
-DAY_MS: Final = 86_400_000
+from schemas.times import DAY_MS
 
 
 class Topic(NamedTuple):

@@ -99,7 +99,7 @@ class Tables:
         from schemas.topics import EVENTS
 
         for partition in self._lake.partitions(EVENTS.name):
-            view = Distinct(int(self._settings.dedupe_hours * 3_600_000))
+            view = Distinct(self._settings.dedupe_ms)
             start, end = self._lake.bounds(EVENTS.name, partition)
             for batch in self._lake.read(EVENTS.name, partition, start, end):
                 kept = {offset for offset, _, _ in view.take(batch).records}

@@ -47,7 +47,7 @@ class Distinct:
 
 def distinct(batches: Iterable[Batch], settings: Settings) -> Iterator[Decoded]:
     """Of the batches of one partition, from its beginning on."""
-    view = Distinct(int(settings.dedupe_hours * 3_600_000))
+    view = Distinct(settings.dedupe_ms)
     return map(view.take, batches)
 
 

@@ -25,9 +25,9 @@ from schemas.state import cold
 from schemas.state.cold import Ask
 from schemas.state.fence import Fence
 from schemas.state.write import Write
+from schemas.times import DAY_MS
 
 log = logging.getLogger(__name__)
-DAY_MS: Final = 86_400_000
 SLICE: Final = 500
 """People looked at between two batches."""
 LOOK_SECONDS: Final = 1.0

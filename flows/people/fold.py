@@ -25,6 +25,7 @@ from schemas.identity import category_hash, item_hash
 from schemas.state import facts
 from schemas.state.fence import Fence
 from schemas.state.write import StreamEntry, Write
+from schemas.times import DAY_MS
 from schemas.version import Upgrades
 
 VERSION: Final = 3
@@ -32,7 +33,7 @@ VERSION: Final = 3
 UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {}
 """Keys and values of a partition as the version before left them -> as this one would have
 (`schemas.version`; records that have a version are upgraded before). None: the log is folded again."""
-LATE_MS: Final = 7 * 86_400_000
+LATE_MS: Final = 7 * DAY_MS
 _xxh = xxhash.xxh3_64_intdigest
 
 

@@ -23,5 +23,5 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 def new_fold(
     settings: Settings, partition: int, fence: Fence, fetch: Fetch, generation: int = 0
 ) -> PeopleFold:
-    span = int(settings.dedupe_hours * 3_600_000)
+    span = settings.dedupe_ms
     return PeopleFold(partition, fence, fetch, span, settings.row_cache, generation)

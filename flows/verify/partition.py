@@ -71,7 +71,7 @@ def go_through(task: Task) -> Done:
 
 def walk_of(task: Task, sums: Sums | None) -> Walk:
     """From the log's beginning, or from the snapshot. Errors: `Shortened`, those of reading a snapshot."""
-    window, before = int(task.settings.dedupe_hours * 3_600_000), None
+    window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
     told = Partition(window, Sample(task.people, task.seed), sums, before)

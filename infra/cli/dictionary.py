@@ -92,7 +92,8 @@ def keys_command(as_json: bool) -> None:
 def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
     from infra.kafka.offsets import offsets
     from schemas.flows import that_fold
-    from schemas.topics import DAY_MS, TOPICS
+    from schemas.times import DAY_MS
+    from schemas.topics import TOPICS
 
     try:
         live = offsets(find(data_dir).settings, [topic.name for topic in TOPICS])

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from infra.datasets.movielens import Catalogue, Item, Rating
+from schemas.times import DAY_MS
 
 ITEMS: Final = 2_000
 PEOPLE: Final = 400
@@ -18,7 +19,6 @@ RATINGS: Final = 40_000
 START: Final = 1_546_300_800_000
 """2019-01-01 UTC, in milliseconds; the history spans four years from there."""
 YEARS: Final = 4
-_DAY: Final = 86_400_000
 _THEMES: Final = 100
 
 _GENRES: Final = (
@@ -96,7 +96,7 @@ def _history(chance: random.Random, user: str, themes: list[_Theme], count: int)
     favourites = chance.sample(themes, 12)
     seen: set[str] = set()
     history: list[Rating] = []
-    at, step = START + chance.randrange(200 * _DAY), YEARS * 365 * _DAY // max(1, count // 4)
+    at, step = START + chance.randrange(200 * DAY_MS), YEARS * 365 * DAY_MS // max(1, count // 4)
     while len(history) < count:
         theme = chance.choice(favourites if chance.random() < 0.8 else themes)
         at += round(chance.uniform(0.2, 1.2) * step)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from infra.lake.file import File, torn
 from infra.lake.reader import Lake, missing
 from infra.lake.store import Store
-from infra.lake.write import DAY_MS, GROUP, data_name, day_of, writer
+from infra.lake.write import GROUP, data_name, day_of, writer
 from schemas.lake import BY_TOPIC, Entry, Table
+from schemas.times import DAY_MS, HOUR_MS
 
-HOUR_MS: Final = 3_600_000
 EPOCH: Final = date(1970, 1, 1)
 SMALLEST: Final = GROUP // 4
 """Rows below which an hour shares its row group with the next one."""

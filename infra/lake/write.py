@@ -20,7 +20,6 @@ GROUP: Final = 16_384
 """Rows of a row group: what a read by statistics takes or leaves."""
 PIECE: Final = 4_096
 """Rows that are decoded at once: few enough for what is made of them to stay in the caches."""
-DAY_MS: Final = 86_400_000
 _LAST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 _TIMES: Final = ("occurred_at", "received_at", "served_at")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.features.ring import recent
 from schemas.actions import WEIGHT
+from schemas.times import DAY_MS
 
-HALF_LIFE_MS: Final = 30 * 86_400_000
+HALF_LIFE_MS: Final = 30 * DAY_MS
 
 
 def affinity(

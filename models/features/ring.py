@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from models.features.columns import I64, Columns, Folded, Mask
 from models.features.plain import Event, recents
 from schemas.event import Merge
+from schemas.times import DAY_MS
 
 SIZE: Final = 50
-DAY_MS: Final = 86_400_000
 FEW: Final = 16
 """People: fewer are cheaper one by one than by vectors."""
 CAP: Final = 3

@@ -31,9 +31,10 @@ from models.outcomes import links
 from models.outcomes.open_slates import Account, Counts, Guest, Outcome, Slate, Unit, Waiting
 from schemas.alphabet import Millis
 from schemas.state.facts import STATES
+from schemas.times import DAY_MS
 
 SLATES: Final = 20
-WINDOW_MS: Final = 86_400_000
+WINDOW_MS: Final = DAY_MS
 WAITING: Final = 100
 """Most outcomes that wait for one slate."""
 GUESTS: Final = 20

@@ -11,8 +11,9 @@ from models.features.plain import Event
 from schemas import identity
 from schemas.actions import CODE
 from schemas.event import Action
+from schemas.times import DAY_MS
 
-LATE_MS: Final = 7 * 86_400_000
+LATE_MS: Final = 7 * DAY_MS
 """Further behind its receipt an action counts in sums only."""
 _REMEMBERED: Final = 1 << 18
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.plain import Event
-from models.features.ring import CAP, DAY_MS, SIZE, keys_of
+from models.features.ring import CAP, SIZE, keys_of
 from models.features.session import GAP_MS
 from models.features.window import LAG, PARTNERS
 from models.reference import plain
 from schemas import event as events
 from schemas.actions import ACTIONS
+from schemas.times import DAY_MS
 
 _RECENT = [action.recent for action in ACTIONS]
 _TELLS = [action.weight > 0 for action in ACTIONS]

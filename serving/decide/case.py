@@ -17,6 +17,7 @@ from models.release.release import Release
 from schemas.control import Filter, Recipe
 from schemas.identity import item_hash
 from schemas.state.tables import WINDOWS
+from schemas.times import DAY_MS, HOUR_MS
 from serving.decide.person import Person
 from serving.world.catalogue import Hashes, ItemTable, Mask, Numbers, Slots
 from serving.world.filters import Filters
@@ -34,8 +35,6 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "category": 0.001,
 }
 MINUTE_MS: Final = 60_000
-_HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * _HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ class Case:
         if not self.personal or not len(shown):
             return np.empty(0, np.int32), np.empty(0)
         hours = self.world.recipe.fatigue.half_life_hours
-        counts = impressions.decayed(shown, self.ask.now, round(hours * _HOUR_MS))
+        counts = impressions.decayed(shown, self.ask.now, round(hours * HOUR_MS))
         slots = self.world.items.locate(shown["item"].astype(np.uint64))
         order = np.argsort(slots)
         return slots[order], counts[order]

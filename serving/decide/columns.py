@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from models.features.affinity import affinity as decayed
 from models.features.session import GAP_MS
 from schemas.state.tables import WINDOWS
-from serving.decide.case import DAY_MS, MINUTE_MS, Case
+from schemas.times import DAY_MS
+from serving.decide.case import MINUTE_MS, Case
 from serving.decide.pool import Kept, Pool
 from serving.world.catalogue import NEVER, Numbers
 from serving.world.tables import ALONE

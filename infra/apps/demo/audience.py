@@ -12,13 +12,12 @@ from infra.client.history import Line
 from infra.datasets.movielens import Catalogue
 from models.simulator import truth
 from models.simulator.people import People
-from schemas.times import iso
+from schemas.times import DAY_MS, iso
 
 PICKS: Final = 30
 """What each has found before anything was recommended to them."""
 SITTING_MS: Final = 60_000
 """Between two picks of one sitting."""
-_DAY: Final = 86_400_000
 _DAYS: Final = 30
 
 
@@ -45,7 +44,7 @@ class Audience:
             sittings = self.people.picks(person, PICKS)
             for n, sitting in enumerate(sittings):
                 # evenly over the month, everybody at another hour
-                at = until - _DAYS * _DAY * (len(sittings) - n) // len(sittings) + 7_000 * person
+                at = until - _DAYS * DAY_MS * (len(sittings) - n) // len(sittings) + 7_000 * person
                 for m, slot in enumerate(sitting):
                     body = self._pick(name, slot, at + m * SITTING_MS)
                     yield Line(name, msgspec.json.encode(body))
