@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
-Mask = NDArray[np.bool_]
+from models.arrays import U64, Mask
+
 BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so the window is never shorter than it says."""
 

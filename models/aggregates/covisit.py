@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
+from models.arrays import F64, I64, U64
 from schemas.state.tables import NEIGHBOUR
 
 HALF_LIFE: Final = 1825 * 86_400.0
@@ -17,10 +18,6 @@ _LOW: Final = np.uint64(0xFFFF_FFFF)
 _SHIFT: Final = np.uint64(32)
 _NEXT: Final = np.uint64(1)
 _ONE: Final = np.float32(1).view(np.uint32)
-
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
-F64 = NDArray[np.float64]
 
 
 def nearness(lag: NDArray[np.uint8]) -> F64:

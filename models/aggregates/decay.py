@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from models.arrays import F64
 
 REACH: Final = 500
 """Half-lives after which the landmark moves; what is older than about a thousand more is 0."""
-
-F64 = NDArray[np.float64]
 
 
 class Landmark:

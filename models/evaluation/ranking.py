@@ -7,11 +7,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import F64
+
 CUT: Final = 10
 """Ranks that count: what one page shows."""
 Rows = NDArray[np.float32]
 Ranks = NDArray[np.int64]
-F64 = NDArray[np.float64]
 
 
 class Lists(NamedTuple):

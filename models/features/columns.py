@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from models.arrays import I64, U64, Mask
 
 
 @dataclass(frozen=True)

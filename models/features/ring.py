@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.columns import I64, Columns, Folded, Mask
+from models.arrays import I64, Mask
+from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
 from schemas.event import Merge
 from schemas.times import DAY_MS

@@ -12,14 +12,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import U64, Mask
 from models.features.ring import SIZE
 from models.release import content
 from models.release.interest import LAST, SPEAKS, VECTOR_FADING
 from models.release.release import Space
 from schemas.state import vector as stored
 
-U64 = NDArray[np.uint64]
-Mask = NDArray[np.bool_]
 _WEIGHTS: Final = VECTOR_FADING.astype(np.float32)
 _MOST_BITS: Final = 24
 _AT_ONCE: Final = 128

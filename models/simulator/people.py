@@ -19,7 +19,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from models.simulator.truth import DIM, F64, Items, Tastes, normalised
+from models.arrays import F64
+from models.simulator.truth import DIM, Items, Tastes, normalised
 
 TASTE: Final = 2.6
 INTENT: Final = 1.6

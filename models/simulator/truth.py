@@ -13,13 +13,14 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from models.arrays import F64
+
 DIM: Final = 16
 LEAST: Final = 5
 """An item with fewer ratings gets its direction from its category."""
 SPREAD: Final = 0.3
 """Standard deviation, by coordinate, of an item about its category."""
 
-F64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 

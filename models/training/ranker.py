@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import lightgbm
 import numpy as np
 
-from models.evaluation.ranking import F64, Lists, Rows, spread
+from models.arrays import F64
+from models.evaluation.ranking import Lists, Rows, spread
 from models.training.onnx import export, in_float32
 
 TREES: Final = 150

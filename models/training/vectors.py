@@ -24,6 +24,7 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from models.arrays import F64
 from models.release import content
 from models.release.content import DIM
 from models.release.release import Vectors
@@ -38,7 +39,6 @@ PROBES: Final = 64
 _SEED: Final = 0
 
 Rows = NDArray[np.int64]
-F64 = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import exploration
+from models.arrays import Mask
 
 HEAD: Final = 10
 """The caps hold among the first so many."""
@@ -27,7 +28,6 @@ AT_ONCE: Final = 50
 _NO_CAP: Final = 1 << 30
 
 Ints = NDArray[np.integer]
-Mask = NDArray[np.bool_]
 Places = NDArray[np.intp]
 
 
