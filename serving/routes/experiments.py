@@ -77,10 +77,7 @@ async def metrics(request: Request) -> Response:
     metric = _once(request, "metric")
     if metric is not None and metric not in BY_NAME:
         raise Rejected("metric", "unknown_value")
-    found = serving.control.experiments.get(identifier)
-    if found is None:
-        raise Problem(404, "unknown_experiment", "There is no such experiment.")
-    held, experiment = found
+    held, experiment = _find(serving, identifier)
     version = _version(_once(request, "version"), held, experiment, counted(serving, identifier))
     told = _metrics(serving, identifier, version, held, experiment)
     told.lag_ms = await _lag(serving)
@@ -218,10 +215,14 @@ async def experiments(request: Request) -> Response:
 async def experiment(request: Request) -> Response:
     check_query(request)
     identifier = path_id(request, "experiment_id")
-    found = state(request).control.experiments.get(identifier)
+    return json_response(full(_experiment(identifier, *_find(state(request), identifier))))
+
+
+def _find(serving: Serving, identifier: str) -> tuple[Held, Experiment]:
+    found = serving.control.experiments.get(identifier)
     if found is None:
         raise Problem(404, "unknown_experiment", "There is no such experiment.")
-    return json_response(full(_experiment(identifier, *found)))
+    return found
 
 
 def _experiment(identifier: str, held: Held, found: Experiment) -> ExperimentOut:
