@@ -34,7 +34,6 @@ from schemas.topics import CONTROL
 log = logging.getLogger(__name__)
 VERSION: Final = 3
 KEEP: Final = 10_000
-_HELD: Final = msgspec.json.Decoder(Held)
 
 Good = tuple[int, Change, Body]
 """Offset, change, and its body within its limits."""
@@ -45,7 +44,9 @@ class Stands:
     """What stands, by ``subject:id``, and what a change makes of it. Pure."""
 
     def __init__(self, stored: Mapping[bytes, bytes]) -> None:
-        self.held = {name.decode(): _HELD.decode(value) for name, value in stored.items()}
+        self.held = {
+            name.decode(): control.HELD_DECODER.decode(value) for name, value in stored.items()
+        }
         self._bodies = {name: _body(name, held.body) for name, held in self.held.items()}
 
     def take(self, offset: int, change: Change, body: Body) -> bool:

@@ -159,6 +159,7 @@ def release_order(release: str) -> tuple[str, int]:
 
 
 DECODER: Final = msgspec.json.Decoder(Change)
+HELD_DECODER: Final = msgspec.json.Decoder(Held)
 
 
 def decode(value: bytes) -> Change:

@@ -20,7 +20,7 @@ from infra.store.client import Client
 from models.release.person import Encoder
 from models.release.release import Release
 from schemas import keys
-from schemas.control import CURRENT, Current, Held, Released, release_order
+from schemas.control import CURRENT, HELD_DECODER, Current, Released, release_order
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 2.0
@@ -112,4 +112,4 @@ def _sha256(held: bytes | None) -> str:
 
 
 def _body(held: bytes) -> str:
-    return msgspec.json.decode(held, type=Held).body
+    return HELD_DECODER.decode(held).body

@@ -20,7 +20,7 @@ from models.aggregates.tables import Tables
 from models.experiments.readout import readout, version_shown
 from schemas import keys
 from schemas.alphabet import Millis
-from schemas.control import Experiment, Held
+from schemas.control import HELD_DECODER, Experiment, Held
 from schemas.readout import Readout
 from schemas.state.tables import Meta
 from schemas.topics import EXPERIMENTS
@@ -35,7 +35,6 @@ _PRODUCER: Final[dict[str, Any]] = {
     "max_block_ms": 5000,
 }
 _SUBJECT: Final = b"experiment:"
-_HELD: Final = msgspec.json.Decoder(Held)
 _EXPERIMENT: Final = msgspec.json.Decoder(Experiment)
 
 
@@ -158,7 +157,7 @@ class Readouts:
             if not name.startswith(_SUBJECT):
                 continue
             try:
-                held = _HELD.decode(value)
+                held = HELD_DECODER.decode(value)
                 experiment = _EXPERIMENT.decode(held.body)
             except msgspec.MsgspecError as error:
                 if value not in self._unreadable:

@@ -13,7 +13,7 @@ from infra.kafka.names import broker_name
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import keys
-from schemas.control import CURRENT, Body, Change, Current, Held, Subject
+from schemas.control import CURRENT, HELD_DECODER, Body, Change, Current, Held, Subject
 from schemas.state import fence
 from schemas.topics import CONTROL
 
@@ -76,7 +76,7 @@ def _folded(client: Any) -> int:
 
 def _held(client: Any, name: str) -> Held | None:
     value = client.hget(keys.CONTROL_STATE, name.encode())
-    return msgspec.json.decode(value, type=Held) if value else None
+    return HELD_DECODER.decode(value) if value else None
 
 
 def _send(

@@ -9,13 +9,21 @@ import msgspec
 
 from models.experiments.assignment import assign
 from schemas.alphabet import Pseudonym
-from schemas.control import Body, Experiment, Exploration, Fatigue, Held, Recipe, Released
+from schemas.control import (
+    HELD_DECODER,
+    Body,
+    Experiment,
+    Exploration,
+    Fatigue,
+    Held,
+    Recipe,
+    Released,
+)
 from schemas.control_checks import Standing, read, standing
 from schemas.event import Assigned
 from schemas.reject import Rejected
 
 T = TypeVar("T")
-_HELD: Final = msgspec.json.Decoder(Held)
 
 DEFAULT: Final = Recipe()
 # one slate in ten explores, in its last slot: one impression in a hundred
@@ -114,7 +122,7 @@ class Control:
     def _read(self, name: str, value: bytes) -> tuple[Held, Body] | None:
         subject, _, identifier = name.partition(":")
         try:
-            held = _HELD.decode(value)
+            held = HELD_DECODER.decode(value)
             return held, read(subject, identifier, held.body.encode())
         except (msgspec.MsgspecError, UnicodeDecodeError, Rejected) as error:
             if self._unreadable.get(name) != value:

@@ -73,7 +73,7 @@ def _told(placement: str, arm: Arm) -> dict[str, Any]:
 def _placements(client: redis.Redis) -> dict[int, str]:
     """Hash -> name, of those built in or put, and of those that an experiment names."""
     from schemas import keys
-    from schemas.control import BUILT_IN, Experiment, Held
+    from schemas.control import BUILT_IN, HELD_DECODER, Experiment
     from schemas.identity import category_hash
 
     names = set(BUILT_IN)
@@ -84,7 +84,7 @@ def _placements(client: redis.Redis) -> dict[int, str]:
             names.add(identifier)
         elif subject == "experiment":
             try:
-                body = msgspec.json.decode(value, type=Held).body
+                body = HELD_DECODER.decode(value).body
                 names.add(msgspec.json.decode(body, type=Experiment).placement)
             except msgspec.MsgspecError:
                 continue
