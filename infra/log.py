@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, overload
 
+from schemas.errors import FreshetError
+
 Headers = Sequence[tuple[str, bytes | None]]
 """Of one record. A foreign record may have the same name twice."""
 
@@ -71,7 +73,7 @@ class LogReader(Protocol):
         """
 
 
-class OffTheLog(RuntimeError):
+class OffTheLog(FreshetError):
     """Asked for offsets that are not there, or not any more; the text says which there are."""
 
 

@@ -15,12 +15,13 @@ import msgspec
 
 from infra.logs import LEVELS
 from infra.variables import is_service_link, unknown
+from schemas.errors import ConfigurationError
 from schemas.times import HOUR_MS
 
 _CLUSTER: Final = "redis+cluster://"
 
 
-class BadSetting(ValueError):
+class BadSetting(ConfigurationError):
     """A setting that cannot be used; the text names the variable and says what it takes."""
 
 

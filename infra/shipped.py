@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.version import DISTRIBUTION
+from schemas.errors import ConfigurationError
 
 
-class Incomplete(RuntimeError):
-    """A file of this installation is missing; the text names it, and the remedy."""
+class Incomplete(ConfigurationError):
+    """A file of this installation is missing; the text names it."""
+
+    remedy = (
+        f"install it again from a complete wheel (pip install --force-reinstall {DISTRIBUTION})"
+    )
 
 
 def shipped(path: Path) -> Path:
     """`path`, which belongs to the code. Errors: `Incomplete` where it is missing."""
     if not path.is_file():
-        raise Incomplete(
-            f"{path} is missing from this installation: install it again from a complete wheel"
-            f" (pip install --force-reinstall {DISTRIBUTION})"
-        )
+        raise Incomplete(f"{path} is missing from this installation")
     return path

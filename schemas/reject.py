@@ -6,8 +6,10 @@ import re
 
 import msgspec
 
+from schemas.errors import FreshetError
 
-class Rejected(Exception):
+
+class Rejected(FreshetError):
     """One field of one input is unacceptable.
 
     `field` is a path in the caller's own terms (``events[3].action``); `code` is a stable

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from schemas.errors import FreshetError
+
 T = TypeVar("T")
 Upgrades = Mapping[int, Callable[[T], T]]
 
 
-class OtherVersion(ValueError):
-    """A record of a version that this code does not read; the text names it and the remedy."""
+class OtherVersion(FreshetError, ValueError):
+    """A record of a version that this code does not read; the text names it."""
 
 
 def readable(version: int, upgrades: Upgrades[T]) -> tuple[int, ...]:
@@ -32,7 +34,7 @@ def current(
     version: int,
     upgrades: Upgrades[T],
     record: T,
-    error: type[ValueError] = OtherVersion,
+    error: type[FreshetError] = OtherVersion,
 ) -> T:
     """`record`, of version `held`, as one of `version`. Errors: `error`, which names `what`.
 
@@ -44,7 +46,7 @@ def current(
     if held not in readable(version, upgrades):
         reads = " and ".join(map(str, readable(version, upgrades)))
         raise error(
-            f"{what} is of version {held}, this Freshet reads version {reads}: fold the log again"
-            " (freshet rebuild --from beginning)"
+            f"{what} is of version {held}, this Freshet reads version {reads}",
+            remedy="fold the log again (freshet rebuild --from beginning)",
         )
     return upgrades[held](record)

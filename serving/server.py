@@ -14,21 +14,25 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from kafka.errors import KafkaError
 
 from infra import heartbeat, logs
-from infra.kafka.client import TopicMismatch
-from infra.settings import BadSetting, Settings, from_environment
+from infra.settings import Settings, from_environment
+from infra.terminal.errors import in_one_line
+from schemas.errors import FreshetError
 from serving.app import create
 
 GRACE_SECONDS = 5
+
+
+class CannotListen(FreshetError):
+    """The address cannot be served on; the text says why."""
 
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is under way and returns.
 
     Prints ``listening http://HOST:PORT`` once it takes requests; port 0 is any free one.
-    Errors: SystemExit with one sentence, where it can't listen or its services don't answer.
+    Errors: `CannotListen`, `TopicMismatch`, `BadSetting`; Kafka's where the broker does not answer.
     """
     level = settings.log_level or "warning"
     logs.set_up(level)
@@ -65,27 +69,21 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise SystemExit(
-            f"cannot serve on {host} port {port}: {os.strerror(error.errno or 0)}"
-        ) from None
+        why = os.strerror(error.errno or 0)
+        raise CannotListen(f"cannot serve on {host} port {port}: {why}") from None
     return listener
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens, why it can't, and returns after a signal instead of dying of it."""
+    """Says when it listens, and returns after a signal instead of dying of it."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
-        # run here and not by uvicorn, which would answer a missing broker with a stack trace
+        # run here and not by uvicorn, which would log a missing broker with a stack trace
         self._life = app.router.lifespan_context(app)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await self._life.__aenter__()
-        except KafkaError as error:
-            raise SystemExit(f"the broker does not answer ({type(error).__name__})") from None
-        except (TopicMismatch, BadSetting) as error:
-            raise SystemExit(str(error)) from None
+        await self._life.__aenter__()
         await super().startup(sockets)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
@@ -116,7 +114,8 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
-    run(from_environment())
+    with in_one_line():
+        run(from_environment())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import redis
 from infra.store import client as store
 from infra.store.client import Client
 from schemas import keys
+from schemas.errors import FreshetError
 from schemas.state import fence as fences
 from schemas.state.write import Write
 
@@ -27,7 +28,7 @@ end
 """
 
 
-class Fenced(RuntimeError):
+class Fenced(FreshetError):
     """Somebody else moved this partition on: drop the caches and start again from the fence."""
 
 
@@ -35,12 +36,14 @@ class Forgotten(Fenced):
     """The fence stands before what was committed: Redis lost its last writes. The log has them."""
 
 
-class Torn(RuntimeError):
+class Torn(FreshetError):
     """A command failed inside EXEC, which does not roll back: the partition must be rebuilt."""
 
+    remedy = "the flow drops the partition's keys and folds its log again where it starts next"
 
-class StoreFull(RuntimeError):
-    """Redis is at maxmemory: it refused the batch as a whole; the text names the remedy."""
+
+class StoreFull(FreshetError):
+    """Redis is at maxmemory: it refused the batch as a whole."""
 
 
 def torn_key(flow: str, partition: int, generation: int = 0) -> bytes:
@@ -86,8 +89,8 @@ def _check_applied(write: Write, error: redis.ResponseError) -> None:
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in str(error):
         raise StoreFull(
             f"Redis is full (maxmemory) and refused a batch of {write.flow} partition"
-            f" {write.partition} at offset {write.first}; nothing of it was applied. Give it more memory"
-            " (CONFIG SET maxmemory): the flow goes on from there"
+            f" {write.partition} at offset {write.first}; nothing of it was applied",
+            remedy="give it more memory (CONFIG SET maxmemory), and the flow goes on from there",
         ) from None
     raise error
 

@@ -10,6 +10,7 @@ from flows.kit.commit import torn_key
 from infra.kafka.client import TopicInfo
 from infra.store.client import Client
 from schemas import keys
+from schemas.errors import FreshetError
 from schemas.flows import REBUILT
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
@@ -19,8 +20,8 @@ HOLD_SECONDS: Final = 60.0
 """How long a start waits for a partition that is being rebuilt."""
 
 
-class Refused(RuntimeError):
-    """The log and the stored state do not belong together; the text names the remedy."""
+class StateMismatch(FreshetError):
+    """The log and the stored state do not belong together."""
 
 
 def stand(
@@ -33,15 +34,15 @@ def stand(
     version: int,
     generation: int = 0,
 ) -> Fence:
-    """The fence to start from. Errors: `Refused`."""
+    """The fence to start from. Errors: `StateMismatch`."""
     _drop_if_torn(client, flow, partition, generation)
     where = f"{flow} partition {partition}"
     held = _released(client, keys.fence(flow, partition, generation), where)
     if held is None:
         if log_start != 0:
-            raise Refused(
-                f"{where}: no fence, and the log starts at {log_start}: what came before is gone from"
-                " it; rebuild from the lake (freshet rebuild)"
+            raise StateMismatch(
+                f"{where}: no fence, and the log starts at {log_start}: what came before is gone from it",
+                remedy="rebuild from the lake (freshet rebuild)",
             )
         return Fence(topic.id, topic.partitions, 0, 0, version)
     fence = fences.decode(held)
@@ -51,23 +52,24 @@ def stand(
         ("fold version", version, fence.version),
     ):
         if is_ != was:
-            raise Refused(
-                f"{where}: the {what} is {is_}, the state was made with {was};"
-                f" {_again(flow, partition)}"
+            raise StateMismatch(
+                f"{where}: the {what} is {is_}, the state was made with {was}",
+                remedy=_again(flow, partition),
             )
     if not log_start <= fence.offset <= log_end:
-        raise Refused(
-            f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end};"
-            f" {_again(flow, partition)}"
+        raise StateMismatch(
+            f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end}",
+            remedy=_again(flow, partition),
         )
     return fence
 
 
-def made_anew(flow: str, partition: int, topic: str, now: TopicInfo) -> str:
+def made_anew(flow: str, partition: int, topic: str, now: TopicInfo) -> StateMismatch:
     """Of a topic that became another one while it was read."""
-    return (
+    return StateMismatch(
         f"{flow} partition {partition}: the topic {topic} was made anew, its id is {now.id} and it has"
-        f" {now.partitions} partitions; {_again(flow, partition, ' --from beginning')}"
+        f" {now.partitions} partitions",
+        remedy=_again(flow, partition, " --from beginning"),
     )
 
 
@@ -80,15 +82,15 @@ def _again(flow: str, partition: int, how: str = "") -> str:
 
 
 def _released(client: Client, key: bytes, where: str) -> bytes | None:
-    """The fence, once nobody holds it. Errors: `Refused` where that does not end."""
+    """The fence, once nobody holds it. Errors: `StateMismatch` where that does not end."""
     until = time.monotonic() + HOLD_SECONDS
     while held := client.get(key):
         if fences.decode(held).version != fences.HELD:
             return bytes(held)
         if time.monotonic() > until:
-            raise Refused(
-                f"{where}: a rebuild of this partition did not end; run it again"
-                " (freshet rebuild --partition)"
+            raise StateMismatch(
+                f"{where}: a rebuild of this partition did not end",
+                remedy="run it again (freshet rebuild --partition)",
             )
         time.sleep(0.05)
     return None

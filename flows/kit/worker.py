@@ -12,7 +12,7 @@ from flows.kit.commit import Fenced, StoreFull, Torn, commit
 from flows.kit.dead_letters import REASONS, Letters, letter
 from flows.kit.meter import Meter
 from flows.kit.poison import Poison
-from flows.kit.resume import Refused, made_anew, stand
+from flows.kit.resume import StateMismatch, made_anew, stand
 from flows.kit.source import Reader
 from infra.kafka.client import ensure_topics
 from infra.kafka.end_offsets import Ends
@@ -35,7 +35,7 @@ MOST_LINES: Final = 20
 class Worker:
     """One process's partitions of one topic, for the flow `name`. A `reader` that is given becomes its own.
 
-    Errors (of the constructor, which then leaves nothing open): `resume.Refused`,
+    Errors (of the constructor, which then leaves nothing open): `resume.StateMismatch`,
     `store.StoreMisconfigured`, Kafka's and Redis's.
     """
 
@@ -60,7 +60,7 @@ class Worker:
             info = ensure_topics(settings)[topic.name]
             self.partitions = sorted(set(partitions)) or list(range(info.partitions))
             if self.partitions[-1] >= info.partitions or self.partitions[0] < 0:
-                raise ValueError(
+                raise StateMismatch(
                     f"topic {broker_name(settings, topic.name)} has partitions 0 to"
                     f" {info.partitions - 1}"
                 )
@@ -113,11 +113,10 @@ class Worker:
         return Fence(held.topic_id, held.partitions, next_, newest, held.version)
 
     def commit(self, write: Write) -> None:
-        """Errors: `Fenced`, `Torn`, `StoreFull`; `Refused` where the topic is another by now; Redis's."""
+        """Errors: `Fenced`, `Torn`, `StoreFull`; `StateMismatch` where the topic is another; Redis's."""
         p = write.partition
         if other := self._watch.other:
-            name = broker_name(self.settings, self.topic.name)
-            raise Refused(made_anew(self.name, p, name, other))
+            raise made_anew(self.name, p, broker_name(self.settings, self.topic.name), other)
         if under_way := self.reader.under_way(p):
             self._poison.count(under_way, write)
         begun = time.monotonic()

@@ -160,7 +160,8 @@ class Gatherer:
 class Lake:
     """Every partition of every topic, in one process.
 
-    Errors (of the constructor): `resume.Refused`, `LakeError`, `StoreMisconfigured`, Kafka's and Redis's.
+    Errors (of the constructor): `resume.StateMismatch`, `LakeError`, `StoreMisconfigured`, Kafka's and
+    Redis's.
     """
 
     def __init__(

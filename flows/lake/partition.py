@@ -10,7 +10,7 @@ import msgspec
 import redis
 
 from flows.kit.commit import commit
-from flows.kit.resume import Refused
+from flows.kit.resume import StateMismatch
 from infra.kafka.client import TopicInfo
 from infra.lake.errors import LakeHole
 from infra.lake.manifest import Manifest
@@ -31,7 +31,7 @@ def flow_of(topic: str) -> str:
 
 
 class Owner:
-    """Writes one partition of a topic. Errors (of the constructor): `Refused`, `LakeError`."""
+    """Writes one partition of a topic. Errors (of the constructor): `StateMismatch`, `LakeError`."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ def stand(
     """Where to go on: the end of the chain, once it has the entry that the fence was committed with.
 
     Then the fence stands there too, whatever it was: a store that lost its last second, or all, is as
-    good as one that did not. `bounds` are the log's. Errors: `Refused`, `LakeError`.
+    good as one that did not. `bounds` are the log's. Errors: `StateMismatch`, `LakeError`.
     """
     held = _held(client, manifest)
     if held is not None:
@@ -126,7 +126,7 @@ def _held(client: Client, manifest: Manifest) -> LakeFence | None:
     except (msgspec.MsgspecError, redis.ResponseError):
         fence = LakeFence("", 0, 0, 0, 0)
     if fence is not None and fence.version != lake.VERSION:
-        raise Refused(
+        raise StateMismatch(
             f"{key.decode()} in Redis is no fence of this version: delete it, and the flow lake goes on at"
             " the end of its manifest"
         )
@@ -139,7 +139,7 @@ def _same(manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo) 
         ("partition count", topic.partitions, partitions),
     ):
         if is_ != was:
-            raise Refused(
+            raise StateMismatch(
                 f"lake of {manifest.topic} partition {manifest.partition}: the {what} is {is_}, the lake was"
                 f" written with {was}; name another lake with FRESHET_LAKE_URL (this one stays as it is) and"
                 f" delete the keys f:*:{flow_of(manifest.topic)}"
@@ -149,7 +149,7 @@ def _same(manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo) 
 def _within(manifest: Manifest, offset: int, bounds: tuple[int, int]) -> None:
     start, end = bounds
     if not start <= offset <= end:
-        raise Refused(
+        raise StateMismatch(
             f"lake of {manifest.topic} partition {manifest.partition}: it stands at {offset}, the log runs"
             f" from {start} to {end}: "
             + (

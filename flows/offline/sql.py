@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from schemas.errors import FreshetError
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 DISTINCT: Final = "events_distinct"
 
 
-class BadQuery(ValueError):
+class BadQuery(FreshetError):
     """A query that cannot be answered; the text is DuckDB's sentence."""
 
 

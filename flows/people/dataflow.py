@@ -101,7 +101,7 @@ def dataflow(worker: People) -> Dataflow:
 def run(settings: Settings, partitions: Sequence[int] = (), generation: int | None = None) -> None:
     """Until SIGTERM, in the generation that is live unless one is given.
 
-    Errors: `Fenced`, `Torn`, `Refused`, and whatever Kafka or Redis raise.
+    Errors: `Fenced`, `Torn`, `StateMismatch`, and whatever Kafka or Redis raise.
     """
 
     def run_in(generation: int, stop: threading.Event) -> None:

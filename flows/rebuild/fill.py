@@ -13,6 +13,7 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from schemas import keys
+from schemas.errors import FreshetError
 from schemas.snapshot import Snapshot
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
@@ -22,11 +23,11 @@ OVERHEAD: Final = 100
 """Bytes that Redis keeps of a key beside its name and value: measured 72 to 96."""
 
 
-class TooLittleMemory(RuntimeError):
+class TooLittleMemory(FreshetError):
     """Redis has no room for a second generation."""
 
 
-class Stuck(RuntimeError):
+class Stuck(FreshetError):
     """The flows of the new generation ended, or do not come nearer to the log's end."""
 
 
@@ -38,7 +39,8 @@ def check_memory(client: Client, need: int) -> None:
     if all(limits) and room < need:
         raise TooLittleMemory(
             f"a second generation takes about {need >> 20:,} MB, and Redis has {room >> 20:,} MB left"
-            f" of {sum(limits) >> 20:,}: give it more (maxmemory), and run this again"
+            f" of {sum(limits) >> 20:,}",
+            remedy="give it more (maxmemory), and run this again",
         )
 
 

@@ -17,6 +17,7 @@ from infra.store import client as store
 from infra.store import generation
 from infra.store.client import Client
 from schemas import keys
+from schemas.errors import FreshetError
 
 HOLD_SECONDS: Final = 30
 LATELY_MS: Final = 5_000
@@ -25,11 +26,13 @@ DROP_SLICE: Final = 500
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
-class Busy(RuntimeError):
+class Busy(FreshetError):
     """Another rebuild is at work."""
 
+    remedy = "run this again once that is over"
 
-class NotSwapped(RuntimeError):
+
+class NotSwapped(FreshetError):
     """The pointer was not moved, or not everybody follows it; the text says what holds now."""
 
 

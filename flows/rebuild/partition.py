@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from flows.kit.resume import Refused
+from flows.kit.resume import StateMismatch
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
 from flows.snapshots.read import latest, load
@@ -41,10 +41,10 @@ _PEOPLE: Final = {
 
 
 def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> dict[str, Any]:
-    """Errors: `Refused` where the rest of what is stored does not fit what would be written."""
+    """Errors: `StateMismatch` where the rest of what is stored does not fit what would be written."""
     live = generation.live(client)
     if partition >= settings.partitions:
-        raise Refused(f"partitions are 0 to {settings.partitions - 1}")
+        raise StateMismatch(f"partitions are 0 to {settings.partitions - 1}")
     key, log = keys.fence("people", partition, live), open_log(settings)
     if client.get(key) is None and log.bounds(EVENTS.name, partition)[1] == 0:
         said(f"partition {partition} has no events yet: there is nothing to put right")
@@ -68,13 +68,15 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
 
 
 def _stands(client: Client, key: bytes, partition: int, live: int) -> Fence:
-    """The fence as it is. Errors: `Refused`."""
+    """The fence as it is. Errors: `StateMismatch`."""
     held = client.get(key)
     if held is None:
-        raise Refused(f"people partition {partition} holds nothing: start its flow, or rebuild all")
+        raise StateMismatch(
+            f"people partition {partition} holds nothing: start its flow, or rebuild all"
+        )
     fence = fences.decode(held)
     if fence.version not in (VERSION, fences.HELD):
-        raise Refused(
+        raise StateMismatch(
             f"people partition {partition} was folded by version {fence.version}, this is {VERSION}:"
             " its facts may mean something else by now, so sums have to be rebuilt too (freshet"
             " rebuild, without --partition)"
@@ -83,7 +85,7 @@ def _stands(client: Client, key: bytes, partition: int, live: int) -> Fence:
         try:
             facts.decode(fields[facts.FIELD])
         except ValueError as error:
-            raise Refused(f"{error}: sums have to be rebuilt too (freshet rebuild)") from None
+            raise StateMismatch(f"{error}: sums have to be rebuilt too (freshet rebuild)") from None
     return fence
 
 

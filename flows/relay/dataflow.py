@@ -26,6 +26,7 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from schemas import keys
+from schemas.errors import FreshetError
 from schemas.event import number
 from schemas.identity import partition_of
 from schemas.state import fence as fences
@@ -43,7 +44,7 @@ _NEVER_MS: Final = 2**31 - 1
 _IN_ORDER: Final = {"max_in_flight_requests_per_connection": 1, "delivery_timeout_ms": _NEVER_MS}
 
 
-class OtherTopic(RuntimeError):
+class OtherTopic(FreshetError):
     """The topic is not the one that the relay's positions are of: it has to start again."""
 
 

@@ -17,6 +17,7 @@ from infra.store.client import Client
 from models.aggregates.tables import Hole, Tables
 from schemas import keys
 from schemas.alphabet import Millis
+from schemas.errors import FreshetError
 from schemas.state import facts, fence, tables
 
 CHUNK: Final = 1 << 20
@@ -27,7 +28,7 @@ KEEP_SECONDS: Final = 120.0
 version holds each neighbour list that changed whole, so a busy one is megabytes."""
 
 
-class Overtaken(RuntimeError):
+class Overtaken(FreshetError):
     """Another roll-up stored or published since this one last did."""
 
 

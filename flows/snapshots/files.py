@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.lake.store import Store
+from schemas.errors import FreshetError
 from schemas.snapshot import FOLDER, MANIFEST, File
 
 ROWS: Final = 20_000
@@ -18,8 +19,8 @@ ROWS: Final = 20_000
 Row = tuple[bytes, ...]
 
 
-class SnapshotError(RuntimeError):
-    """A snapshot that cannot be used or made; the text names it, the file and the remedy."""
+class SnapshotError(FreshetError):
+    """A snapshot that cannot be used or made; the text names it and the file."""
 
 
 class BadSnapshot(SnapshotError):

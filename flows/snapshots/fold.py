@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from flows.offline.fold import BATCH, Offline
 from flows.people.fold import VERSION
-from flows.snapshots.files import Row, write_rows
+from flows.snapshots.files import Row, SnapshotError, write_rows
 from flows.snapshots.read import load
 from infra.kafka.client import TopicInfo
 from infra.lake.store import of
@@ -157,9 +157,9 @@ def _received(here: Any, child: Any) -> Told | Folded | None:
         told = here.recv()
     except EOFError:
         child.join()
-        raise ChildProcessError(
-            f"a process that folds a partition ended with status {child.exitcode}: was it killed, or"
-            " is memory short?"
+        raise SnapshotError(
+            f"a process that folds a partition ended with status {child.exitcode}",
+            remedy="was it killed, or is memory short?",
         ) from None
     if isinstance(told, Exception):
         raise told

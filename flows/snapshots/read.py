@@ -124,7 +124,9 @@ def _read(store: Store, id_: str) -> Snapshot:
     try:
         held = snapshots.decode(data)
     except OtherVersion as error:
-        raise ForeignSnapshot(f"snapshot {id_}: {error}: use the one that made it") from None
+        raise ForeignSnapshot(
+            f"snapshot {id_}: {error.sentence}", remedy="use the one that made it"
+        ) from None
     except msgspec.MsgspecError:
         raise files.bad(id_, MANIFEST, "is no manifest of a snapshot") from None
     if held.id != id_:

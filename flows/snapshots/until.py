@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from schemas.errors import ConfigurationError
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.alphabet import Millis
 
 
-class BadUntil(ValueError):
+class BadUntil(ConfigurationError):
     """Neither offsets of this log nor a time; the text says what is taken."""
 
 

@@ -69,4 +69,4 @@ def _current(snapshot: Snapshot, name: str, record: Any) -> Any:
     try:
         return current(what, held, it.version, it.upgrades, record)
     except OtherVersion as error:
-        raise ForeignSnapshot(str(error)) from None
+        raise ForeignSnapshot(error.sentence, remedy=error.remedy) from None

@@ -16,17 +16,20 @@ from infra.settings import Settings
 from infra.store.client import Client
 from models.reference.before import Before
 from schemas import keys
+from schemas.errors import FreshetError
 from schemas.snapshot import Snapshot
 from schemas.state import fence as fences
 from schemas.topics import EVENTS
 
 
-class Shortened(RuntimeError):
+class Shortened(FreshetError):
     """The log does not go back to its beginning, nor to a snapshot; the text says where it starts."""
 
 
-class Behind(RuntimeError):
+class Behind(FreshetError):
     """Redis has yet to reach the snapshots that the log goes back to: it may have in a while."""
+
+    remedy = "run it again once the flows have caught up (freshet status)"
 
 
 def choose(
@@ -54,7 +57,7 @@ def choose(
     if there := read.latest(settings, since=since):
         raise Behind(
             f"the log's beginning is gone, and Redis has not reached snapshot {there.id} yet, which the"
-            " log goes back to: run it again once the flows have caught up (freshet status)"
+            " log goes back to"
         )
     raise shortened(*next((p, start) for p, start in starts.items() if start))
 

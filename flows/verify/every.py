@@ -17,6 +17,7 @@ from infra.log import OffTheLog
 from infra.settings import Settings
 from infra.signals import end_at_once
 from infra.telemetry import Telemetry
+from infra.terminal.errors import explained
 
 log = logging.getLogger(__name__)
 PASSING: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved, Behind)
@@ -38,7 +39,7 @@ def run(settings: Settings, seconds: float, people: int) -> None:
             try:
                 tell(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
             except PASSING as error:
-                log.warning("could not verify: %s", type(error).__name__)
+                log.warning("could not verify: %s", explained(error))
             seed += 1
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
 

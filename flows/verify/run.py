@@ -23,6 +23,7 @@ from infra.store import client as store
 from infra.store.client import Client
 from infra.store.generation import live
 from models.reference.sums import Marks, Sums
+from schemas.errors import FreshetError
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ MANY: Final = 50_000
 """Records from which on a second process is worth its start."""
 
 
-class Moved(RuntimeError):
-    """Another generation went live meanwhile: what was read is of two; run it again."""
+class Moved(FreshetError):
+    """Another generation went live meanwhile: what was read is of two."""
+
+    remedy = "run it again"
 
 
 def verify(
@@ -69,7 +72,7 @@ def verify(
         tasks = [_of_partition(whole, p, p in chosen, tables) for p in through]
         done = list(_all(tasks))
         if live(client) != generation:
-            raise Moved("another generation went live meanwhile: run it again")
+            raise Moved("another generation went live meanwhile")
     _compare(found, tables, done, [verify_stored.sums_of(it, marks) for it in basis])
     events = sum(it.events for it in done)
     return Report(

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import resource
-import sys
 from pathlib import Path
 
 from infra import heartbeat, logs
@@ -14,10 +13,11 @@ from infra.broker.codes import CannotStart
 from infra.broker.folder import cannot_write
 from infra.broker.node import RETENTION_CHECK_SECONDS, Broker
 from infra.broker.server import serve
+from infra.terminal.errors import in_one_line
 
 
-def main() -> int:
-    """Exit code 0 after a signal, 2 with one sentence on stderr where it cannot run."""
+def main() -> None:
+    """Until a signal. Errors: `CannotStart`."""
     arguments = _arguments()
     heartbeat.start()
     logs.set_up(arguments.log_level)
@@ -34,13 +34,8 @@ def main() -> int:
             _run(broker, arguments.host, arguments.port, arguments.advertised)
         finally:
             broker.close()
-    except CannotStart as error:
-        print(error, file=sys.stderr)
-        return 2
     except OSError as error:
-        print(cannot_write(arguments.data, error), file=sys.stderr)
-        return 2
-    return 0
+        raise CannotStart(cannot_write(arguments.data, error)) from error
 
 
 def _run(broker: Broker, host: str, port: int, advertised: tuple[str, int] | None) -> None:
@@ -117,4 +112,5 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with in_one_line():
+        main()

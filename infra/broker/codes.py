@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from schemas.errors import ConfigurationError
+
 
 class Code(IntEnum):
     """Error codes as the Kafka protocol numbers them."""
@@ -61,5 +63,5 @@ class Refused(Exception):
         self.reason = reason
 
 
-class CannotStart(Exception):
-    """The broker cannot run here; the text is one sentence for the person who started it."""
+class CannotStart(ConfigurationError):
+    """The broker cannot run here; the text is one sentence."""

@@ -11,6 +11,7 @@ import click
 from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import find
 from infra.terminal.text import console, table
+from schemas.errors import FreshetError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -77,7 +78,7 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
 
 
 def _wait(settings: Settings, asked: str) -> int:
-    """How many were moved. Errors: ClickException where no flow takes it up."""
+    """How many were moved. Errors: `FreshetError` where no flow takes it up."""
     until, before = time.monotonic() + TAKEN_UP_SECONDS, -1
     while True:
         held = _held(settings)
@@ -87,7 +88,7 @@ def _wait(settings: Settings, asked: str) -> int:
         if now != before:
             until, before = time.monotonic() + TAKEN_UP_SECONDS, now
         if time.monotonic() > until:
-            raise click.ClickException(
+            raise FreshetError(
                 f"asked for, and nothing moved in {TAKEN_UP_SECONDS:g} s: does the flow people run, and"
                 " is the lake there? It is done as soon as both are"
             )

@@ -11,6 +11,7 @@ import click
 from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import find
 from infra.terminal.text import console, table
+from schemas.errors import FreshetError
 from schemas.flows import FOLDS
 from schemas.times import iso
 
@@ -100,9 +101,7 @@ def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json:
     settings = find(data_dir).settings
     found = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
     if identity not in found:
-        raise click.ClickException(
-            "there is no such dead letter (freshet dead-letters list --each)"
-        )
+        raise FreshetError("there is no such dead letter (freshet dead-letters list --each)")
     told, letter = _plain(found[identity]), found[identity].letter
     if letter.headers_too_long:
         told["headers_too_long"] = letter.headers_too_long
@@ -158,7 +157,7 @@ def redrive(
         if outcome.elsewhere:
             click.echo(f"{len(outcome.elsewhere):,} are being redriven by another run")
     if outcome.gone:
-        raise click.ClickException(
+        raise FreshetError(
             f"{len(outcome.gone):,} were too long for a letter, and their topic keeps them no more:"
             f" {', '.join(outcome.gone[:5])}"
         )
@@ -205,7 +204,7 @@ def _redrive(
     try:
         missing = [name for name in identities if name not in box.letters]
         if missing:
-            raise click.ClickException(f"there is no dead letter {missing[0]}")
+            raise FreshetError(f"there is no dead letter {missing[0]}")
         due = [name for name, it in box.letters.items() if wanted(it.letter)]
         if not dry_run:
             return box.redrive(due)

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from infra.terminal.errors import in_one_line
+
 # before numpy is imported by anything: many processes share the cores
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -48,22 +50,10 @@ COMMANDS: Final = (
     Command("setup", "infra.cli.run", "Create the topics and check Redis"),
     Command("bench", "infra.cli.bench", "Measure the loop on this machine"),
 )
-CONFIGURATION: Final = (
-    "BadSetting",
-    "BadUntil",
-    "NoService",
-    "Incomplete",
-    "NotInstalled",
-    "NothingRuns",
-    "StoreMisconfigured",
-    "TopicMismatch",
-    "Unusable",
-)
-"""Errors of ours that another setting cures: exit 2. Others are exit 1."""
 
 
 class Freshet(click.Group):
-    """Loads a command when it is called, and turns errors that are sentences into one line each."""
+    """Loads a command when it is called, and shows its errors as `infra.terminal.errors` does."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [command.name for command in COMMANDS if find_spec(command.module)]
@@ -82,45 +72,12 @@ class Freshet(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, context: click.Context) -> object:
-        try:
-            return super().invoke(context)
-        except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.exceptions.Exit(0) from None
-        except Exception as error:
-            if told := explain(error):
-                raise told from error
-            raise
-
-
-class Told(click.ClickException):
-    """An error as a sentence, with the exit code it deserves."""
-
-    def __init__(self, sentence: str, code: int) -> None:
-        super().__init__(sentence)
-        vars(self)["exit_code"] = code
-
-    def show(self, file: object = None) -> None:
-        click.echo(f"freshet: {self.message}", err=True)
-
-
-def explain(error: Exception) -> Told | None:
-    """The sentence for errors that say what to do, or None: a traceback says more."""
-    kind = type(error)
-    origin = kind.__module__.partition(".")[0]
-    if origin in ("infra", "flows", "serving", "models", "schemas"):
-        return Told(str(error), 2 if kind.__name__ in CONFIGURATION else 1)
-    if origin == "redis" and (kind.__name__ == "OutOfMemoryError" or "OOM" in str(error)):
-        return Told("Redis is full (maxmemory): give it more memory, and all goes on", 1)
-    if origin == "redis":
-        return Told(_service("Redis", "REDIS_URL", kind), 1)
-    if origin == "kafka":
-        return Told(_service("Kafka", "KAFKA_BOOTSTRAP", kind), 1)
-    return None
-
-
-def _service(name: str, variable: str, kind: type[Exception]) -> str:
-    return f"{name} does not answer as it should ({kind.__name__}): is it up, and {variable} right?"
+        with in_one_line():
+            try:
+                return super().invoke(context)
+            except BrokenPipeError:  # `| head` has seen enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise click.exceptions.Exit(0) from None
 
 
 @click.group(cls=Freshet, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,13 +10,14 @@ import click
 from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import find
 from infra.terminal.text import console, table
+from schemas.errors import FreshetError
 from schemas.times import iso
 
 if TYPE_CHECKING:
     from infra.settings import Settings
 
 
-class NoRelease(ValueError):
+class NoRelease(FreshetError):
     """There is no such release; the text says what there is."""
 
 

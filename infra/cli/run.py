@@ -11,6 +11,7 @@ import click
 
 from infra.cli.options import json_option, partitions_option, print_json, system_option
 from infra.local.find import find
+from schemas.errors import FreshetError
 from schemas.flows import BY_NAME, REBUILT
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def scale(count: int, data_dir: Path | None) -> None:
     _check_workers(settings, count)
     workers = Workers(settings.data_dir)
     if not workers.runs:
-        raise click.ClickException(
+        raise FreshetError(
             f"nobody runs workers in {settings.data_dir}: freshet up, or freshet flows run people"
             " --workers N"
         )
@@ -188,9 +189,7 @@ def scale(count: int, data_dir: Path | None) -> None:
     until = time.monotonic() + SCALE_SECONDS
     while workers.runs != count:
         if time.monotonic() > until:
-            raise click.ClickException(
-                f"it was asked for, and did not happen in {SCALE_SECONDS:g} s"
-            )
+            raise FreshetError(f"it was asked for, and did not happen in {SCALE_SECONDS:g} s")
         time.sleep(0.05)
     click.echo(f"{count} workers share {settings.partitions} partitions")
 
@@ -200,7 +199,7 @@ def _share(settings: Settings, workers: int) -> None:
 
     _check_workers(settings, workers)
     if failure := share_people(settings, workers, click.echo):
-        raise click.ClickException(failure)
+        raise FreshetError(failure)
 
 
 def _check_workers(settings: Settings, count: int) -> None:

@@ -17,6 +17,7 @@ from infra.cli.options import (
     print_json,
     workers_option,
 )
+from schemas.errors import FreshetError
 
 if TYPE_CHECKING:
     from infra.local.home import Up
@@ -84,7 +85,7 @@ def up_command(
         with reserved(planned.settings.port, planned.settings.bind):
             failure = up(planned, say.change, say.ready)
     if failure:
-        raise click.ClickException(failure)
+        raise FreshetError(failure)
     say.change("stopped")
 
 

@@ -7,6 +7,8 @@ from typing import Self
 
 import msgspec
 
+from schemas.errors import FreshetError
+
 
 class FieldError(msgspec.Struct, kw_only=True):
     """`field` in the caller's terms (``events[3].action``), `code` a stable word."""
@@ -23,7 +25,7 @@ class Problem(msgspec.Struct, kw_only=True):
     errors: list[FieldError] = []
 
 
-class ApiError(RuntimeError):
+class ApiError(FreshetError):
     """The API did not do it. `status` 0: it did not answer, and `code` is the kind of failure."""
 
     def __init__(

@@ -25,6 +25,7 @@ from infra.client.answers import Accepted, Rejection
 from infra.client.client import Client
 from infra.client.errors import ApiError
 from infra.client.http import NDJSON, address, authorization
+from schemas.errors import FreshetError
 
 EVENTS: Final = client.HISTORY
 ITEMS: Final = client.ITEMS
@@ -36,7 +37,7 @@ _LINE: Final = re.compile(r"(?:events|items)\[(\d+)\]\.?(.*)")
 Progress = Callable[[int], None]
 
 
-class NotSent(RuntimeError):
+class NotSent(FreshetError):
     """The API did not take it; the text says what it answered, never what was sent."""
 
 

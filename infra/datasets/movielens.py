@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from schemas.errors import FreshetError
 from schemas.times import iso
 
 FILES: Final = ("ratings.csv", "movies.csv")
@@ -22,7 +23,7 @@ _NO_GENRE: Final = "(no genres listed)"
 _DEPTH: Final = 3
 
 
-class NotMovieLens(ValueError):
+class NotMovieLens(FreshetError):
     """The folder has another layout; the text says what is missing where."""
 
 

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-import click
 import msgspec
 
 from infra.client import history
 from infra.client.history import Line, Progress, Summary
 from infra.datasets.movielens import Catalogue
+from schemas.errors import FreshetError
 
 SAMPLE: Final = 32
 """So many of the last items must be visible before events follow: some of every partition."""
 Bar = Callable[[str, int | None], Any]
+
+
+class NotReadable(FreshetError):
+    """A file of items or events cannot be read; the text says where, never what it holds."""
 
 
 class Target:
@@ -76,7 +80,7 @@ def read(path: Path, *keys: str, numbered: bool = False) -> Iterator[Line]:
             try:
                 record = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
             except (msgspec.DecodeError, UnicodeDecodeError):
-                raise click.ClickException(f"{path}, line {number}: not a JSON object") from None
+                raise NotReadable(f"{path}, line {number}: not a JSON object") from None
             if numbered and "event_id" not in record:
                 name = hashlib.blake2b(line, digest_size=8).hexdigest()
                 record["event_id"] = msgspec.Raw(b'"import-%d-%s"' % (number, name.encode()))
@@ -94,6 +98,6 @@ def _whole(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     try:
         yield from file
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise click.ClickException(f"{path} is not a whole gzip file") from None
+        raise NotReadable(f"{path} is not a whole gzip file") from None
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from None
+        raise NotReadable(f"{path} cannot be read: {error.strerror}") from None

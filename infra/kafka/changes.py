@@ -14,6 +14,7 @@ from infra.settings import Settings
 from infra.store import client as store
 from schemas import keys
 from schemas.control import CURRENT, HELD_DECODER, Body, Change, Current, Held, Subject
+from schemas.errors import FreshetError
 from schemas.state import fence
 from schemas.topics import CONTROL
 
@@ -21,7 +22,7 @@ SECONDS: Final = 15.0
 _CURRENT: Final[tuple[Subject, str]] = ("policy", CURRENT.partition(":")[2])
 
 
-class NotTaken(RuntimeError):
+class NotTaken(FreshetError):
     """A change that does not stand: refused, or another came first; the text says which."""
 
 

@@ -17,6 +17,7 @@ from kafka.errors import (
 
 from infra.kafka.names import broker_name
 from infra.settings import BadSetting, Settings
+from schemas.errors import ConfigurationError
 from schemas.topics import TOPICS, Topic
 
 CONNECT_SECONDS: Final = 30.0
@@ -25,7 +26,7 @@ BACK_OFF: Final = {"reconnect_backoff_max_ms": 500}
 Bounds = tuple[int, int]
 
 
-class TopicMismatch(RuntimeError):
+class TopicMismatch(ConfigurationError):
     """A topic exists with another partition count than this installation's."""
 
 
@@ -108,8 +109,8 @@ def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
         if want != is_:
             raise TopicMismatch(
                 f"topic {broker_name(settings, topic.name)} has {is_} partitions, FRESHET_PARTITIONS"
-                f" says {want}: the count is for life; give the topic's count, or make a new topic and"
-                " rebuild"
+                f" says {want}, and the count is for life",
+                remedy="give the topic's count, or make a new topic and rebuild",
             )
     return found
 

@@ -26,6 +26,7 @@ from infra.log import Batch, Headers, OffTheLog
 from infra.settings import Settings
 from schemas import dead_letter
 from schemas.dead_letter import REDRIVEN, DeadLetter, Redrive
+from schemas.errors import FreshetError
 from schemas.topics import BY_NAME, DEAD_LETTERS
 
 CLAIM_SECONDS: Final = 60.0
@@ -35,7 +36,7 @@ AT_ONCE: Final = 1000
 Keep = Callable[[DeadLetter], bool]
 
 
-class NotSent(RuntimeError):
+class LettersNotSent(FreshetError):
     """Records could not be sent once more; the text says why, never what is in them."""
 
 
@@ -109,7 +110,7 @@ class Letterbox:
             known.mark(letter.redrive)
 
     def redrive(self, identities: Sequence[str]) -> Outcome:
-        """Sends the records of these letters, which must be kept, once each. Errors: `NotSent`."""
+        """Sends the records of these letters, which must be kept, once each. Errors: `LettersNotSent`."""
         told = Outcome()
         for at in range(0, len(identities), AT_ONCE):
             self._redrive([self.letters[name] for name in identities[at : at + AT_ONCE]], told)
@@ -131,8 +132,9 @@ class Letterbox:
         found = self._sent_before(mine, ends)
         due = [it for it in mine if it.letter.identity not in found]
         if _now() - at > SEND_SECONDS * 1000:
-            raise NotSent(
-                "the broker is too slow to tell whose these letters are: try again in 1 min"
+            raise LettersNotSent(
+                "the broker is too slow to tell whose these letters are",
+                remedy="try again in 1 min",
             )
         offsets = found | self._send(due, told)
         told.before += list(found)
@@ -144,13 +146,15 @@ class Letterbox:
         self.read()
 
     def _ends(self, letters: list[Letter]) -> dict[Place, int]:
-        """Errors: `NotSent`."""
+        """Errors: `LettersNotSent`."""
         for topic in {it.letter.topic for it in letters}:
             name = broker_name(self._settings, topic)
             parts = self._consumer.partitions_for_topic(name) if topic in BY_NAME else None
             most = max(it.letter.partition for it in letters if it.letter.topic == topic)
             if most not in (parts or ()):
-                raise NotSent(f"topic {name} has no partition {most}: its letters cannot be sent")
+                raise LettersNotSent(
+                    f"topic {name} has no partition {most}: its letters cannot be sent"
+                )
         places = {topic_partition(self._settings, *it): it for it in map(_place, letters)}
         ends: dict[Any, int] = self._consumer.end_offsets(list(places))
         return {places[it]: end for it, end in ends.items()}

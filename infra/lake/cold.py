@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from infra.settings import Settings
+from schemas.errors import FreshetError
 
 Records = Mapping[bytes, bytes]
 """Of a person: prefix of the key -> value."""
@@ -20,8 +21,10 @@ GRACE_SECONDS: Final = 3600.0
 """So old an object is before it is swept: its tombstones may be on their way."""
 
 
-class ColdTorn(RuntimeError):
+class ColdTorn(FreshetError):
     """An object that tombstones name is not there, or not what was written."""
+
+    remedy = "restore it, or make the partition again (freshet rebuild --partition)"
 
 
 def folder(partition: int, generation: int) -> str:
@@ -75,13 +78,10 @@ def get(settings: Settings, name: str, people: Iterable[str]) -> dict[str, dict[
     except (FileNotFoundError, pa.ArrowException, OSError, ValueError) as error:
         raise ColdTorn(
             f"{name} of the lake cannot be read ({type(error).__name__}), and people that come back"
-            " need it: restore it, or make the partition again (freshet rebuild --partition)"
+            " need it"
         ) from None
     if not all(found.values()):
-        raise ColdTorn(
-            f"{name} of the lake lacks people whose tombstones name it: restore it, or make the"
-            " partition again (freshet rebuild --partition)"
-        )
+        raise ColdTorn(f"{name} of the lake lacks people whose tombstones name it")
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from schemas.errors import FreshetError
 
-class LakeError(RuntimeError):
-    """Something about the lake; the text says what and what to do."""
+
+class LakeError(FreshetError):
+    """Something about the lake; the text names the object."""
 
 
 class LakeFull(LakeError):
@@ -29,3 +31,5 @@ class LakeHole(LakeError):
 
 class LakeVersion(LakeError):
     """An object was written by another version of Freshet than this one can read."""
+
+    remedy = "use the one that wrote it"

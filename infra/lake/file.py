@@ -83,7 +83,7 @@ class File:
         if version != str(lake.VERSION):
             raise LakeVersion(
                 f"{self.entry.name} has version {version[:20] or 'none'}, this Freshet reads version"
-                f" {lake.VERSION}: use the one that wrote it"
+                f" {lake.VERSION}"
             )
         if self._metadata.num_rows != self.entry.rows:
             raise torn(self.entry, "it has another number of rows than its entry says")

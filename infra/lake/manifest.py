@@ -133,8 +133,7 @@ def read(name: str, data: bytes) -> Entry:
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != lake.VERSION:
             raise LakeVersion(
-                f"{name} has version {version}, this Freshet reads version {lake.VERSION}: use the one"
-                " that wrote it"
+                f"{name} has version {version}, this Freshet reads version {lake.VERSION}"
             )
         return lake.decode_entry(data)
     except msgspec.MsgspecError:

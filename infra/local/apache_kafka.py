@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Final
 
 from infra.local.find import DEFAULT_DIR
-from infra.local.home import Unusable, own
-from infra.shipped import Incomplete, shipped
+from infra.local.home import own
+from infra.shipped import shipped
+from infra.terminal.errors import in_one_line
+from schemas.errors import ConfigurationError
 
 VERSION: Final = "4.4.0"
 MIN_JAVA: Final = 17
@@ -82,7 +84,7 @@ appender.f.layout.pattern=%d %p %m (%c{{1}})%n
 """
 
 
-class KafkaFailed(RuntimeError):
+class KafkaFailed(ConfigurationError):
     """Apache Kafka, or the fetching of its jars, failed; the text says why, or what it said last."""
 
 
@@ -112,7 +114,8 @@ class ApacheKafka:
     def start(self) -> str:
         """Fetches the jars if need be, starts, and answers `host:port` once it serves.
 
-        Errors: `KafkaFailed`.
+            Errors: `KafkaFailed`, `Unusable`,
+        `Incomplete`.
         """
         jars = fetch_jars()
         for port in (self.port, self.port + 1):
@@ -195,7 +198,8 @@ class ApacheKafka:
 def fetch_jars() -> Path:
     """The folder of Apache Kafka's jars, fetched with Maven the first time.
 
-    Errors: `KafkaFailed`.
+    Errors: `KafkaFailed`, `Unusable`,
+    `Incomplete`.
     """
     jars = _jars()
     if (jars / ".complete").exists():
@@ -248,7 +252,8 @@ def _answers(port: int) -> bool:
 
 
 def main() -> int:
-    """Runs one in the foreground until SIGTERM or SIGINT; 2 where it cannot."""
+    """Runs one in the foreground until SIGTERM or SIGINT. Errors: `KafkaFailed`, `Unusable`,
+    `Incomplete`."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.apache_kafka", description="One Apache Kafka node."
     )
@@ -261,16 +266,13 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.data.parent == DEFAULT_DIR:
-        try:
-            own(DEFAULT_DIR)
-        except Unusable as error:
-            print(error, file=sys.stderr)
-            return 2
+        own(DEFAULT_DIR)
     reason = ApacheKafka.available()
     if reason is not None:
-        needs = f"Apache Kafka needs Java {MIN_JAVA} or newer and Maven, and {reason}"
-        print(f"{needs}: install both, or use the embedded broker (make up)", file=sys.stderr)
-        return 2
+        raise KafkaFailed(
+            f"Apache Kafka needs Java {MIN_JAVA} or newer and Maven, and {reason}",
+            remedy="install both, or use the embedded broker (make up)",
+        )
     if not (_jars() / ".complete").exists():
         print(f"fetching Apache Kafka {VERSION} with Maven, once (43 MB)", file=sys.stderr)
     where = arguments.advertised
@@ -282,13 +284,11 @@ def main() -> int:
         return node.wait()
     except KeyboardInterrupt:
         return 0
-    except (KafkaFailed, Incomplete) as error:
-        print(error, file=sys.stderr)
-        return 2
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave it behind
         node.stop()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with in_one_line():
+        sys.exit(main())

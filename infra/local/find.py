@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from schemas.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from infra.local.home import Up
     from infra.settings import Settings
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from infra.settings import Settings
-
 
 DEFAULT_DIR: Final = Path(".freshet")
 
 
-class NothingRuns(RuntimeError):
-    """There is no system to talk to; the text says where was looked and what to do."""
+class NothingRuns(ConfigurationError):
+    """There is no system to talk to; the text says where was looked."""
+
+    remedy = (
+        "start it with `freshet up`, or name a running one with --data-dir, or with KAFKA_BOOTSTRAP"
+        " and REDIS_URL"
+    )
 
 
 class Found(NamedTuple):
@@ -45,10 +47,7 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
         return Found(from_record(up.environment), up.url, up)
     named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE", "FRESHET_URL"} & environment.keys()
     if data_dir or not named:
-        raise NothingRuns(
-            f"nothing runs in {where}: start it with `freshet up`, or name a running one with"
-            " --data-dir, or with KAFKA_BOOTSTRAP and REDIS_URL"
-        )
+        raise NothingRuns(f"nothing runs in {where}")
     settings = from_environment(environment)
     url = environment.get("FRESHET_URL", f"http://{settings.host or '127.0.0.1'}:{settings.port}")
     return Found(settings, url.rstrip("/"), None)

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from infra.settings import Settings
+from schemas.errors import ConfigurationError
 
 LEAST_FREE: Final = 64 << 20
 """Bytes a folder must have free before a start: broker, Redis and logs all write there."""
@@ -36,7 +37,7 @@ _USUAL: Final = {
 """All that a folder holds that is older than the marker and has none of those; the last is a disk's own."""
 
 
-class Unusable(RuntimeError):
+class Unusable(ConfigurationError):
     """This folder can't be used; the text is one sentence."""
 
 

@@ -27,13 +27,14 @@ import redis
 
 from infra.store import client as store
 from infra.store import version
+from schemas.errors import ConfigurationError
 
 HOST: Final = "127.0.0.1"
 # outside the range that Linux draws local ports of connections from: a port found free stays free
 PORTS: Final = range(10_000, 32_000)
 
 
-class NoService(RuntimeError):
+class NoService(ConfigurationError):
     """A service that is needed can't be had; the text is one sentence with the remedy."""
 
 

@@ -36,6 +36,7 @@ from infra.local.supervisor import Child, Program, Supervisor, last_line
 from infra.local.workers import Workers
 from infra.settings import VARIABLES, Settings, from_environment, to_environment
 from infra.signals import die_with_parent
+from schemas.errors import FreshetError
 
 __all__ = ["Plan", "Program", "Supervisor", "System", "plan", "programs", "running", "up"]
 
@@ -160,6 +161,10 @@ def _tell_ports(
         report(f"{home.TARGETS} cannot be written: {error.strerror}")
 
 
+class SystemFailed(FreshetError):
+    """A system that was started does not come up, or has ended; the text has the end of its log."""
+
+
 @dataclass
 class System:
     """A whole system in a folder, as a handle on the `freshet up` that runs it."""
@@ -178,11 +183,11 @@ class System:
         return self.settings.redis_url
 
     def state(self) -> home.Up:
-        """What `up.json` says now. Errors: RuntimeError where the system has gone."""
+        """What `up.json` says now. Errors: `SystemFailed` where the system has gone."""
         up = home.read(self.directory)
         if up is None:
             last = last_line(self.directory / "logs" / "up.log")
-            raise RuntimeError(f"the system has gone: {last}")
+            raise SystemFailed(f"the system has gone: {last}")
         return up
 
     def pids(self, name: str) -> list[int]:
@@ -222,7 +227,7 @@ def running(
     but every port is a free one unless it is given.
 
     Call it from the main thread (it ends with the thread that started it). Errors: `home.Unusable`;
-    RuntimeError, with what `freshet up` said, where it is not ready in `seconds`.
+    `SystemFailed`, with what `freshet up` said, where it is not ready in `seconds`.
     """
     directory = home.own(directory)
     (directory / "logs").mkdir(exist_ok=True)
@@ -262,7 +267,7 @@ def _await_ready(directory: Path, process: subprocess.Popen[bytes], seconds: flo
         time.sleep(0.02)
     log = directory / "logs" / "up.log"
     why = "ended" if process.poll() is not None else f"is not ready after {seconds:g} s"
-    raise RuntimeError(f"freshet up {why}: {log.read_text(errors='replace').strip()[-2000:]}")
+    raise SystemFailed(f"freshet up {why}: {log.read_text(errors='replace').strip()[-2000:]}")
 
 
 def _on_signals(supervisor: Supervisor) -> threading.Event:

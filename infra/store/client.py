@@ -20,14 +20,15 @@ from redis.crc import key_slot
 from redis.retry import Retry
 
 from infra.settings import Settings
+from schemas.errors import ConfigurationError
 
 # redis-py types each reply for both of its decoding modes; ours always answers bytes
 Client = Any
 CLUSTER: Final = "redis+cluster://"
 
 
-class StoreMisconfigured(RuntimeError):
-    """Redis would drop keys by itself; the text says which setting and the remedy."""
+class StoreMisconfigured(ConfigurationError):
+    """Redis would drop keys by itself; the text says by which setting."""
 
 
 def connect(settings: Settings, **options: Any) -> Client:
@@ -156,5 +157,6 @@ def check(client: Client) -> None:
         if policy != "noeviction":
             raise StoreMisconfigured(
                 "Redis may evict keys (maxmemory-policy is not noeviction), and a record that is"
-                " missing means a person never seen: set maxmemory-policy noeviction"
+                " missing means a person never seen",
+                remedy="set maxmemory-policy noeviction",
             )

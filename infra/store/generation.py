@@ -14,20 +14,26 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from schemas import keys
+from schemas.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.25
 """How long after a swap the flows of the generation before it end."""
 
 
+class BadGeneration(ConfigurationError):
+    """What Redis holds in the place of the live generation's number is none."""
+
+
 def live(client: Client) -> int:
-    """Errors: ValueError where the pointer is no number; Redis's own."""
+    """Errors: `BadGeneration` where the pointer is no number; Redis's own."""
     held = client.get(keys.LIVE)
     try:
         return int(held or 0)
     except ValueError:
-        raise ValueError(
-            f"{keys.LIVE.decode()} in Redis is no generation: set it to the one that is live"
+        raise BadGeneration(
+            f"{keys.LIVE.decode()} in Redis is no generation",
+            remedy="set it to the one that is live",
         ) from None
 
 

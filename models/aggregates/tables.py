@@ -13,6 +13,7 @@ from models.aggregates.arms import Arms
 from models.aggregates.covisit import Pairs, nearness
 from models.aggregates.moments import Moments
 from models.aggregates.popularity import Popularity
+from schemas.errors import FreshetError
 from schemas.state import facts, tables
 from schemas.state.facts import Entry
 from schemas.version import Upgrades, current
@@ -26,7 +27,7 @@ AT_ONCE: Final = 1 << 17
 """Facts of arms that wait to be added together: an arm that many of them name is touched once."""
 
 
-class Hole(RuntimeError):
+class Hole(FreshetError):
     """A batch of facts is missing from the delta log: the tables must be rebuilt."""
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.features import counts, ring, session, window
 from models.features.columns import Columns, Folded
 from schemas.actions import RECENT
+from schemas.errors import FreshetError
 from schemas.version import Upgrades, current
 
 
@@ -64,7 +65,7 @@ ROW: Final = _layout()
 FIXED: Final = ROW.itemsize - ring.SIZE * ring.ENTRY.itemsize
 
 
-class ForeignRow(ValueError):
+class ForeignRow(FreshetError, ValueError):
     """A stored row was written by code of another version, or is not a row."""
 
 

@@ -16,10 +16,11 @@ from models.release import content
 from models.release import runtime as onnx
 from models.release.release import Release, Scores, Space, Vectors
 from schemas import release as shape
+from schemas.errors import FreshetError
 from schemas.release import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
 
 
-class BadRelease(ValueError):
+class BadRelease(FreshetError):
     """A directory that is no release this code can serve; the text says which, and why, `word` in one."""
 
     def __init__(self, text: str, word: str = "broken") -> None:

@@ -27,8 +27,9 @@ class Known:
             return False
         if told != self._partitions:
             raise TopicMismatch(
-                f"the topics had {told} partitions, FRESHET_PARTITIONS says {self._partitions}: the"
-                " count is for life; give the topics' count, or make new topics and rebuild"
+                f"the topics had {told} partitions, FRESHET_PARTITIONS says {self._partitions}, and the"
+                " count is for life",
+                remedy="give the topics' count, or make new topics and rebuild",
             )
         return True
 

@@ -48,7 +48,7 @@ def test_what_it_lacks_is_named(tmp_path: Path, java: str | None, lack: str) -> 
     paths = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     process = launched(tmp_path / "data", 9092, **paths)
     _, said = process.communicate(timeout=SECONDS)
-    needs = f"Apache Kafka needs Java 17 or newer and Maven, and {lack}: "
+    needs = f"freshet: Apache Kafka needs Java 17 or newer and Maven, and {lack}: "
     assert (process.returncode, said.count("\n")) == (2, 1)
     assert said.startswith(needs)
 

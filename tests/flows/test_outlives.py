@@ -101,7 +101,7 @@ def lost_under_watch() -> redis.WatchError:
         redis.BusyLoadingError(),
         redis.exceptions.ClusterDownError("CLUSTERDOWN"),
         lost_under_watch(),
-        Forgotten(),
+        Forgotten("lost"),
     ],
     ids=lambda it: type(it).__name__,
 )
@@ -121,7 +121,13 @@ def test_a_flow_goes_on_after(settings: Settings, error: Exception) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [Fenced(), redis.AuthenticationError(), redis.WatchError(), redis.ResponseError(), OSError()],
+    [
+        Fenced("moved"),
+        redis.AuthenticationError(),
+        redis.WatchError(),
+        redis.ResponseError(),
+        OSError(),
+    ],
     ids=lambda it: type(it).__name__,
 )
 def test_a_flow_ends_with(settings: Settings, error: Exception) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flows.kit.commit import Fenced, Torn, commit, torn_key
-from flows.kit.resume import Refused, stand
+from flows.kit.resume import StateMismatch, stand
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rollup.tables import Overtaken, Rollup
@@ -290,10 +290,10 @@ def test_law_8_the_fence_knows_its_log(client: Client) -> None:
         lambda: start(low=121, high=300),
     )
     for refused in wrong:
-        with pytest.raises(Refused, match="rebuild"):
+        with pytest.raises(StateMismatch, match="rebuild"):
             refused()
     client.delete(keys.fence("people", 0))
-    with pytest.raises(Refused, match="rebuild"):
+    with pytest.raises(StateMismatch, match="rebuild"):
         start(low=5)
     assert start().offset == 0
 
@@ -301,7 +301,7 @@ def test_law_8_the_fence_knows_its_log(client: Client) -> None:
 def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: Client) -> None:
     control = keys.fence("control", 0)
     client.set(control, fences.encode(Fence("topic-2", 4, 3, T0, VERSION)))
-    with pytest.raises(Refused, match=re.escape(f"delete the key {control.decode()}")):
+    with pytest.raises(StateMismatch, match=re.escape(f"delete the key {control.decode()}")):
         stand(client, "control", 0, TOPIC, 0, 9, VERSION)
     client.delete(control)
     assert stand(client, "control", 0, TOPIC, 0, 9, VERSION).offset == 0

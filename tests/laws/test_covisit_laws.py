@@ -7,10 +7,11 @@ import pytest
 
 from models.aggregates import covisit
 from models.aggregates.covisit import Pairs
+from models.arrays import U64
 from schemas.state.tables import NEIGHBOUR
 
 
-def made(seed: int) -> tuple[Pairs, covisit.U64]:
+def made(seed: int) -> tuple[Pairs, U64]:
     """Pairs of up to 400 items with many equal sums, some of nothing, some faded away."""
     chance = np.random.default_rng(seed)
     n, count = int(chance.integers(1, 400)), int(chance.integers(0, 4_000))
@@ -25,7 +26,7 @@ def made(seed: int) -> tuple[Pairs, covisit.U64]:
     return pairs, chance.permutation(hashes)
 
 
-def slowly(pairs: Pairs, item: int, hashes: covisit.U64) -> bytes:
+def slowly(pairs: Pairs, item: int, hashes: U64) -> bytes:
     """The same of one item, as it is defined."""
     pairs.settle()
     its = pairs.keys >> np.uint64(32) == item

@@ -18,7 +18,7 @@ import pytest
 from infra.apps.inspect.scrape import scrape
 from infra.local import home, services
 from infra.local.plan import FRESHET, ROOT
-from infra.local.system import System, running
+from infra.local.system import System, SystemFailed, running
 from schemas.flows import BY_NAME
 from tests.support.waits import alive, until
 
@@ -201,7 +201,7 @@ def test_what_cannot_come_up_is_a_sentence_and_exit_1(start: Start, redis_url: s
     )
     assert up.process.wait(120) == 1
     last = up.said.splitlines()[-1]
-    assert last.startswith("Error: setup does not start, it ended")
+    assert last.startswith("freshet: setup does not start, it ended")
     assert not (up.folder / home.RECORD).exists()
 
 
@@ -252,7 +252,7 @@ def test_json_lines_for_machines_while_flow_workers_change(start: Start, tmp_pat
 
 def test_running_says_why_it_does_not(tmp_path: Path) -> None:
     with (
-        pytest.raises(RuntimeError, match="FRESHET_BATCH must be above 0"),
+        pytest.raises(SystemFailed, match="FRESHET_BATCH must be above 0"),
         running(tmp_path, environment={"FRESHET_BATCH": "0"}),
     ):
         pass

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from infra.apps.bench.rate import Step
 from infra.local.services import NoService
 from infra.shipped import shipped
+from schemas.errors import FreshetError
 
 SOURCE: Final = Path(__file__).with_name("load.c")
 COMPILERS: Final = ("cc", "gcc", "clang")
@@ -21,7 +22,7 @@ CONNECTIONS: Final = 256
 PATIENCE: Final = 30.0
 
 
-class NotMeasured(RuntimeError):
+class NotMeasured(FreshetError):
     """A run that gave no figure; the text says why."""
 
 

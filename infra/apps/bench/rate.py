@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
+from schemas.errors import FreshetError
+
 FACTOR: Final = 1.25
 HALVINGS: Final = 2
 REACHED: Final = 0.97
@@ -26,7 +28,7 @@ class Step(NamedTuple):
     errors: int
 
 
-class NeverHeld(RuntimeError):
+class NeverHeld(FreshetError):
     """Not even the lowest rate was held; the text says what happened there."""
 
 

@@ -12,6 +12,7 @@ from infra.client.answers import ExperimentMetrics
 from infra.client.client import Client
 from infra.client.errors import ApiError
 from schemas.control import Experiment, Variant
+from schemas.errors import FreshetError
 from schemas.readout import MetricOut, VariantOut
 
 ID: Final = "home-ranker"
@@ -31,7 +32,7 @@ NOTHING: Final = ExperimentMetrics(version=0, variants=(), comparisons=())
 """Before the API says anything of it."""
 
 
-class NoExperiment(RuntimeError):
+class NoExperiment(FreshetError):
     """The API did not take it; the text says what it answered."""
 
 

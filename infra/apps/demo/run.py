@@ -37,7 +37,7 @@ def run(
     limit: int | None,
     stay: bool,
 ) -> None:
-    """The whole demo on the data `found`, and its report.json. Errors: `home.Unusable`, RuntimeError."""
+    """The whole demo on the data `found`, and its report.json. Errors: `home.Unusable`, `SystemFailed`."""
     began = time.monotonic()
     planned = schedule(found.ratings, sample=sample, limit=limit)
     say.head("Data", found.source)
@@ -62,7 +62,7 @@ def run(
 
 @contextmanager
 def _system(directory: Path, say: Said) -> Iterator[System]:
-    """A new system in `directory`, from nothing. Errors: `home.Unusable`, RuntimeError."""
+    """A new system in `directory`, from nothing. Errors: `home.Unusable`, `SystemFailed`."""
     if up := home.read(directory):
         raise home.Unusable(
             f"a demo is still up in {directory} (process {up.pid}): stop that one first (Ctrl-C)"

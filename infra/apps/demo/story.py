@@ -12,6 +12,7 @@ from infra.client.answers import Item
 from infra.client.client import Client
 from infra.datasets.movielens import Catalogue, Rating
 from infra.terminal.text import table
+from schemas.errors import FreshetError
 from schemas.event import EventIn
 
 COUNT: Final = 10
@@ -22,7 +23,7 @@ LIKED: Final = 10
 """So many likes make somebody worth a story."""
 
 
-class NoStory(RuntimeError):
+class NoStory(FreshetError):
     """There is nothing to tell; the text says why."""
 
 

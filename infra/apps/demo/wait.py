@@ -9,13 +9,14 @@ from typing import Final
 
 from infra.client.client import Client
 from infra.client.errors import ApiError
+from schemas.errors import FreshetError
 
 SECONDS: Final = 30.0
 LOOKS: Final = 12
 """So many answers in a row, each over a connection of its own: each lands on some worker."""
 
 
-class NotEverywhere(RuntimeError):
+class NotEverywhere(FreshetError):
     """Some worker does not know of it; the text says what was looked for."""
 
 

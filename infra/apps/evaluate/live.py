@@ -13,6 +13,7 @@ from infra.apps.evaluate.schedule import Step
 from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError
+from schemas.errors import FreshetError
 from schemas.times import iso
 
 PLACEMENT: Final = "replay"
@@ -29,7 +30,7 @@ PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 Progress = Callable[[int], None]
 
 
-class NotTaken(RuntimeError):
+class EventNotTaken(FreshetError):
     """The system did not take an event, time after time; the text says what it answered."""
 
 
@@ -85,7 +86,7 @@ class Drive:
         self._moved = asyncio.Event()
 
     async def run(self, steps: Sequence[Step]) -> Outcome:
-        """Errors: `NotTaken`, in an ExceptionGroup."""
+        """Errors: `EventNotTaken`, in an ExceptionGroup."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as lanes:
             for step in steps:
@@ -130,7 +131,7 @@ class Drive:
             self.outcome.freshness_ms.append((probe.ended - sent) * 1000)
 
     async def _send(self, step: Step) -> float:
-        """Until it is acknowledged. Answers when its first byte left. Errors: `NotTaken`."""
+        """Until it is acknowledged. Answers when its first byte left. Errors: `EventNotTaken`."""
         first, last = time.perf_counter(), ""
         for n, pause in enumerate(PAUSES):
             try:
@@ -145,7 +146,7 @@ class Drive:
                 self._positions[step.rating.user_id] = at
             self.outcome.events += 1
             return sent.began if n == 0 else first
-        raise NotTaken(f"an event was not taken (last: {last})")
+        raise EventNotTaken(f"an event was not taken (last: {last})")
 
     async def _read(self, step: Step) -> Timed[Answer] | None:
         """What the person would be shown now, with all they did so far in it."""
@@ -170,9 +171,9 @@ class Drive:
 async def replay(
     url: str, token: str, steps: Sequence[Step], rate: float, progress: Progress
 ) -> Outcome:
-    """Sends `steps` at most `rate` a second. Errors: `NotTaken`."""
+    """Sends `steps` at most `rate` a second. Errors: `EventNotTaken`."""
     async with Client(url, token) as client:
         try:
             return await Drive(client, rate, progress).run(steps)
-        except* NotTaken as group:
+        except* EventNotTaken as group:
             raise group.exceptions[0] from None

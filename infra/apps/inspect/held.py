@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from infra.apps.inspect import arms as inspect_arms
+from schemas.errors import FreshetError
 from schemas.times import iso
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 
-class NotHeld(ValueError):
+class NotHeld(FreshetError):
     """Nothing is stored under what was asked for."""
 
 

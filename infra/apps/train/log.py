@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from flows.offline import history
 from flows.offline.history import Log
+from flows.snapshots.until import BadUntil
 from schemas.actions import CODE, WEIGHT
+from schemas.errors import FreshetError
 from schemas.event import Action
 from schemas.identity import item_hash
 
@@ -25,12 +27,8 @@ FEWEST: Final = (200, 100)
 _SEED: Final = 20_26
 
 
-class TooLittle(RuntimeError):
+class TooLittle(FreshetError):
     """The log holds too little to learn from; the text says what is missing."""
-
-
-class BadUntil(ValueError):
-    """What ``--until`` was given is neither a time nor offsets."""
 
 
 class Acts(NamedTuple):

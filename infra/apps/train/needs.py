@@ -6,18 +6,18 @@ from importlib.util import find_spec
 from typing import Final
 
 from infra.version import DISTRIBUTION
+from schemas.errors import ConfigurationError
 
 MODULES: Final = ("lightgbm", "onnx", "onnxmltools", "scipy", "skl2onnx", "sklearn")
 
 
-class NotInstalled(RuntimeError):
-    """Modules that training needs are not there; the text names them, and the remedy."""
+class NotInstalled(ConfigurationError):
+    """Modules that training needs are not there; the text names them."""
+
+    remedy = f"pip install '{DISTRIBUTION}[train]'"
 
 
 def check_installed() -> None:
     """Errors: `NotInstalled`. Nothing is imported: that takes seconds."""
     if missing := [name for name in MODULES if find_spec(name) is None]:
-        raise NotInstalled(
-            f"training needs {', '.join(missing)}, which this installation lacks:"
-            f" pip install '{DISTRIBUTION}[train]'"
-        )
+        raise NotInstalled(f"training needs {', '.join(missing)}, which this installation lacks")

@@ -32,6 +32,7 @@ from models.release.release import RANKED, Release, Space
 from models.training import ranker
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
+from schemas.errors import FreshetError
 from schemas.release import Data
 from serving.decide.case import WEIGHTS
 
@@ -54,7 +55,7 @@ class Sizes(NamedTuple):
     weigh: int = 700
 
 
-class NotTheSame(RuntimeError):
+class NotTheSame(FreshetError):
     """The exported model does not say what the trained one says."""
 
 

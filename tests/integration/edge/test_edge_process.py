@@ -52,7 +52,7 @@ def test_a_port_in_use_is_one_sentence(edge: Server, tmp_path: Path) -> None:
 
 def test_another_partition_count_is_one_sentence(edge: Server, tmp_path: Path) -> None:
     server = Server(msgspec.structs.replace(edge.settings, partitions=5, port=0), tmp_path / "log")
-    assert server.process.wait(30) == 1
+    assert server.process.wait(30) == 2
     lines = server.log.read_text().splitlines()
     assert len(lines) == 1
     assert "5" in lines[0]

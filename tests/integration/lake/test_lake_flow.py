@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from flows.kit.commit import Fenced
-from flows.kit.resume import Refused
+from flows.kit.resume import StateMismatch
 from flows.kit.run import run as run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
@@ -206,7 +206,7 @@ def test_a_topic_made_anew_is_refused_with_the_remedy(
             client.flushall()
     before = lakes.everything(Lake.of(settings))
     settings = again(settings, count)
-    with pytest.raises(Refused, match=f"the {what} is .* FRESHET_LAKE_URL"):
+    with pytest.raises(StateMismatch, match=f"the {what} is .* FRESHET_LAKE_URL"):
         Flow(settings)
     assert lakes.everything(Lake.of(settings)) == before
     with pytest.raises(OffTheLog, match="lost records, or is another one"):
@@ -220,7 +220,7 @@ def test_what_is_no_fence_is_refused_by_name(settings: Settings, held: bytes | N
             client.rpush(FENCE, "a list")
         else:
             client.set(FENCE, held)
-    with pytest.raises(Refused, match=r"f:\{0\}:lake-events in Redis is no fence"):
+    with pytest.raises(StateMismatch, match=r"f:\{0\}:lake-events in Redis is no fence"):
         Flow(settings)
 
 

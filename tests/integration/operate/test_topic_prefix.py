@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from flows.kit.resume import Refused
+from flows.kit.resume import StateMismatch
 from flows.kit.run import run as run_flow
 from flows.kit.source import Reader
 from flows.lake import dataflow as lake
@@ -153,7 +153,7 @@ def test_another_prefix_is_another_log_so_the_state_is_refused(own: Settings) ->
     fold(own)
     poison(own)
     fold(own)
-    with pytest.raises(Refused, match=r"the topic id is .*freshet rebuild"):
+    with pytest.raises(StateMismatch, match=r"the topic id is .*freshet rebuild"):
         fold(prefixed(own))
 
 

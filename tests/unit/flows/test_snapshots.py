@@ -15,6 +15,7 @@ from flows.snapshots import make, read
 from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, SnapshotError
 from infra.kafka.client import TopicInfo
 from infra.lake.errors import LakeReadOnly
+from infra.log import OffTheLog
 from infra.settings import Settings
 from models.aggregates.tables import Tables
 from schemas import keys
@@ -169,7 +170,7 @@ def test_several_processes_make_the_same(
 @pytest.mark.check
 def test_an_error_in_a_process_is_the_error(log: MemoryLog, tmp_path: Path) -> None:
     beyond = [log.end_offsets[0], log.end_offsets[1] + 1]
-    with pytest.raises(RuntimeError, match="the log ends at"):
+    with pytest.raises(OffTheLog, match="the log ends at"):
         make.make(settings_in(tmp_path), log, beyond, topic=TOPIC, processes=2)
     assert [it.why[-40:] for it in read.listed(settings_in(tmp_path), TOPIC)] == [
         "snapshot, whose making ended early or goes on"[-40:]

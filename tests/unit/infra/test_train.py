@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from flows.offline.history import Log
+from flows.snapshots.until import BadUntil
 from infra.apps.train import run
-from infra.apps.train.log import BadUntil, TooLittle, acts, cut, plan
+from infra.apps.train.log import TooLittle, acts, cut, plan
 from infra.apps.train.replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
 from infra.apps.train.run import Made, Sizes
 from infra.datasets.generated import generated
