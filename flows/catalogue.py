@@ -19,7 +19,6 @@ from flows.kit.worker import Worker
 from infra.log import Batch
 from infra.settings import Settings
 from schemas import item as items
-from schemas import keys
 from schemas.dead_letter import DeadLetter
 from schemas.item import Item, ItemChange, PutItem
 from schemas.state.write import StreamEntry, Write
@@ -44,7 +43,8 @@ class Catalogue(Worker):
         """The items of a batch as they stand after it."""
         batch, changes = decoded
         p = batch.partition
-        write = Write(self.name, p, batch.first, self.next_fence(p, batch.next, batch.stamps))
+        fence = self.next_fence(p, batch.next, batch.stamps)
+        write = Write(self.name, p, batch.first, fence, self.keyspace)
         now = self._held(p, [item_id(change) for _, _, change in changes])
         places = {offset: place for place, offset in enumerate(batch.offsets)}
         for offset, _, change in changes:
@@ -56,12 +56,12 @@ class Catalogue(Worker):
         for n, (name, item) in enumerate(now.items(), 1):
             value = b"" if item is None else msgspec.json.encode(item)
             if item is None:
-                write.removed.setdefault(keys.items(p), []).append(name.encode())
+                write.removed.setdefault(self.keyspace.items(p), []).append(name.encode())
             else:
-                write.fields.setdefault(keys.items(p), {})[name.encode()] = value
+                write.fields.setdefault(self.keyspace.items(p), {})[name.encode()] = value
             write.entries.append(
                 StreamEntry(
-                    keys.item_changes(p),
+                    self.keyspace.item_changes(p),
                     b"%d-%d" % (batch.next, n),
                     {b"i": name.encode(), b"v": value},
                     KEEP,
@@ -73,7 +73,7 @@ class Catalogue(Worker):
         names = list(dict.fromkeys(names))
         if not names:
             return {}
-        held: list[Any] = self.redis.hmget(keys.items(partition), names)
+        held: list[Any] = self.redis.hmget(self.keyspace.items(partition), names)
         return {
             name: items.ITEM_DECODER.decode(value) if value else None
             for name, value in zip(names, held, strict=True)

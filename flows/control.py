@@ -23,7 +23,7 @@ from flows.kit.source import Reader
 from flows.kit.worker import Worker
 from infra.log import Batch
 from infra.settings import Settings
-from schemas import control, keys
+from schemas import control
 from schemas.control import Body, Change, Current, Experiment, Held
 from schemas.control_checks import check_fits, read, standing
 from schemas.dead_letter import DeadLetter
@@ -80,8 +80,9 @@ class Control(Worker):
         """What stands after a batch: the log is the compare-and-set."""
         batch, changes = decoded
         p = batch.partition
-        write = Write(self.name, p, batch.first, self.next_fence(p, batch.next, batch.stamps))
-        stands = Stands(self.redis.hgetall(keys.CONTROL_STATE))
+        fence = self.next_fence(p, batch.next, batch.stamps)
+        write = Write(self.name, p, batch.first, fence, self.keyspace)
+        stands = Stands(self.redis.hgetall(self.keyspace.control_state()))
         letters = []
         counts = write.counts = {"taken": 0, "stale": 0}
         for offset, change, body in changes:
@@ -102,9 +103,10 @@ class Control(Worker):
 
 
 def _store(write: Write, offset: int, name: bytes, value: bytes) -> None:
-    write.fields.setdefault(keys.CONTROL_STATE, {})[name] = value
+    write.fields.setdefault(write.keyspace.control_state(), {})[name] = value
     fields = {b"s": name, b"v": value}
-    write.entries.append(StreamEntry(keys.CONTROL_CHANGES, b"%d-0" % (offset + 1), fields, KEEP))
+    changes = write.keyspace.control_changes()
+    write.entries.append(StreamEntry(changes, b"%d-0" % (offset + 1), fields, KEEP))
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:

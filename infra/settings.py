@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,6 +17,9 @@ from infra.logs import LEVELS
 from infra.variables import is_service_link, unknown
 from schemas.errors import ConfigurationError
 from schemas.times import HOUR_MS
+
+if TYPE_CHECKING:
+    from schemas.keys import Keyspace
 
 _CLUSTER: Final = "redis+cluster://"
 
@@ -92,6 +95,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = ""
     """Least level that a process logs: debug, info, warning or error; "" is info for the embedded broker,
     `freshet lake keep` and `freshet verify --every`, and warning for the others."""
+    namespace: str = ""
+    """In the name of every Redis key, so that installations may share a Redis; "": none. For life, as
+    `partitions`: with another one everything is folded again, beside what is there."""
+
+    @property
+    def keyspace(self) -> Keyspace:
+        """Redis keys in generation 0, which are those of the flows without generations."""
+        from schemas.keys import Keyspace  # brings numpy along, which most commands do without
+
+        return Keyspace(self.namespace)
 
     @property
     def releases(self) -> Path:
@@ -239,6 +252,11 @@ def _check(settings: Settings) -> None:
         raise BadSetting(
             "REDIS_URL takes redis://host:port/number, rediss://, unix://, or for a cluster"
             " redis+cluster://host:port,host:port"
+        )
+    if not re.fullmatch("[a-z0-9-]{0,16}", settings.namespace):
+        raise BadSetting(
+            "FRESHET_NAMESPACE takes 1 to 16 of a-z, 0-9 and - (it stands in the hash tag of every Redis"
+            " key): name it so, or leave it unset, which is none"
         )
     if settings.pseudonym_keys:
         signing_key(settings)

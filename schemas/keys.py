@@ -5,15 +5,22 @@ Everything of one partition carries that partition's hash tag, which keeps its t
 slot of a Redis Cluster.
 
 What is made of `events` exists in generations: a rebuild fills the next one beside the live one, and
-`LIVE` says which is read. A generation is part of the hash tag: ``{3}`` in generation 0, ``{3.2}`` in 2.
+``g:{live}`` says which is read. A generation is part of the hash tag: ``{3}`` in generation 0, ``{3.2}``
+in 2.
+
+Installations may share a Redis: each has a namespace, which stands in the hash tag of all its keys:
+``{shop/3.2}``. `Keyspace` makes every key and takes it apart; nothing else does either.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
-from schemas.flows import GENERATIONAL
+from schemas.flows import GENERATIONAL, Flow
 
 Kind = Literal["string", "hash", "stream"]
 
@@ -28,98 +35,10 @@ class Key(NamedTuple):
     rebuilt_from: str
     what: str
 
-
-def tag(partition: int | str, generation: int = 0) -> bytes:
-    """What stands between the braces of a key of this partition (or of the roll-up's "tables")."""
-    return f"{partition}.{generation}".encode() if generation else str(partition).encode()
-
-
-def row(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"u:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-ROWS: Final = b"u:{*}:*"
-"""Every row, as MATCH takes it."""
-
-
-def seen(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"s:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def hidden(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"h:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def preferences(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"p:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def link(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"l:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def impressions(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"im:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def open_slates(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"o:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def vector(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"v:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def fence(flow: str, partition: int, generation: int = 0) -> bytes:
-    return b"f:{%b}:%b" % (tag(partition, generation), flow.encode())
-
-
-def poison(flow: str, partition: int, generation: int = 0) -> bytes:
-    return fence(flow, partition, generation) + b":poison"
-
-
-def accepted(flow: str, partition: int) -> bytes:
-    return fence(flow, partition) + b":accepted"
-
-
-def tombstone(partition: int, person: str, generation: int = 0) -> bytes:
-    return b"t:{%b}:%b" % (tag(partition, generation), person.encode())
-
-
-def cold(partition: int, generation: int = 0) -> bytes:
-    return b"tn:{%b}" % tag(partition, generation)
-
-
-def cold_asked(partition: int) -> bytes:
-    return b"tq:{%d}" % partition
-
-
-def dedupe(partition: int, bucket: int, generation: int = 0) -> bytes:
-    return b"dd:{%b}:%d" % (tag(partition, generation), bucket)
-
-
-def deltas(partition: int, generation: int = 0) -> bytes:
-    return b"dl:{%b}" % tag(partition, generation)
-
-
-def outbox(partition: int, generation: int = 0) -> bytes:
-    return b"ob:{%b}" % tag(partition, generation)
-
-
-def received(partition: int, generation: int = 0) -> bytes:
-    return b"or:{%b}" % tag(partition, generation)
-
-
-def relayed(partition: int, generation: int = 0) -> bytes:
-    return b"os:{%b}" % tag(partition, generation)
-
-
-def items(partition: int) -> bytes:
-    return b"i:{%d}" % partition
-
-
-def item_changes(partition: int) -> bytes:
-    return b"il:{%d}" % partition
+    @property
+    def prefix(self) -> bytes:
+        """The kind that its names begin with."""
+        return self.pattern.partition(":")[0].encode()
 
 
 class TablesKeys(NamedTuple):
@@ -144,29 +63,287 @@ class TablesKeys(NamedTuple):
         return [self.base_chunk(made, n) for n in range(int(parts))]
 
 
-def tables(generation: int = 0) -> TablesKeys:
-    words = (b"base", b"meta", b"nb", b"pop", b"cat", b"arms", b"exp", b"log")
-    return TablesKeys(*(b"tb:{%b}:%b" % (tag("tables", generation), word) for word in words))
+ROW: Final = b"u"
+SEEN: Final = b"s"
+HIDDEN: Final = b"h"
+PREFERENCES: Final = b"p"
+LINK: Final = b"l"
+IMPRESSIONS: Final = b"im"
+OPEN_SLATES: Final = b"o"
+VECTOR: Final = b"v"
+TOMBSTONE: Final = b"t"
+DEDUPE: Final = b"dd"
+MOVES: Final = (ROW, SEEN, IMPRESSIONS, OPEN_SLATES, VECTOR)
+"""Kinds of what moves to the lake with a person who is not seen for long. What they asked for (hidden
+items, preferences) and whom they are linked to stays: it is little, and it is kept to at once."""
+_TABLES: Final = "tables"
+_LIVE: Final = "live"
 
 
-def of_partition(owner: str, partition: int, generation: int = 0) -> Iterator[bytes]:
-    """Patterns, as MATCH takes them, of all that `owner` keeps of a partition."""
-    for key in KEYS:
-        if key.owner == owner and "{*}" in key.pattern:
-            yield key.pattern.encode().replace(b"{*}", b"{%b}" % tag(partition, generation))
+def tag(namespace: str, generation: int, home: str | int) -> bytes:
+    """What stands between the braces of a key. `home`: a partition, or "tables", or "live".
+
+    Errors: ValueError for what is a tag already.
+
+    >>> tag("", 0, 3), tag("shop", 2, 3)
+    (b'3', b'shop/3.2')
+    """
+    if isinstance(home, str) and not {".", "/"}.isdisjoint(home):
+        raise ValueError("a tag is made of a partition, not of another tag")
+    text = f"{home}.{generation}" if generation else f"{home}"
+    return f"{namespace}/{text}".encode() if namespace else text.encode()
 
 
-LIVE: Final = b"g:{live}"
-"""Which generation is read and kept current: a number, missing means 0."""
-GENERATIONS: Final = b"gs:{live}"
-"""By generation beside the live one: "filling" or "kept"."""
-REBUILDING: Final = b"gb:{live}"
-"""Held by who rebuilds, so that nobody else does."""
-FOLLOWED: Final = b"ga:{live}"
-"""By serving worker, the generation that it reads and when it last said so."""
-CONTROL_STATE: Final = b"c:{0}"
-CONTROL_CHANGES: Final = b"cl:{0}"
-"""Both of the one partition of `control`: with its fence in a slot."""
+class _Tags(dict[str | int, bytes]):
+    """The tags of a keyspace by home, each made when it is first asked for."""
+
+    def __init__(self, namespace: str, generation: int) -> None:
+        super().__init__()
+        self._namespace, self._generation = namespace, generation
+
+    def __missing__(self, home: str | int) -> bytes:
+        self[home] = made = tag(self._namespace, self._generation, home)
+        return made
+
+
+class Parsed(NamedTuple):
+    """A key taken apart: ``kind:{home.generation}:rest``. `home` without the namespace."""
+
+    kind: bytes
+    home: bytes
+    generation: int
+    rest: bytes
+    """Empty where nothing follows the hash tag; of a key of a person, their pseudonym."""
+
+
+@dataclass(frozen=True)
+class Keyspace:
+    """The keys of one installation, in one generation of what is made of `events`.
+
+    Keys of what has no generations (items, control, the pointer to the live generation) are the same in
+    each of them.
+
+    >>> Keyspace().row(3, "ab"), Keyspace("shop", 2).row(3, "ab"), Keyspace("shop", 2).items(3)
+    (b'u:{3}:ab', b'u:{shop/3.2}:ab', b'i:{shop/3}')
+    """
+
+    namespace: str = ""
+    """[a-z0-9-]{1,16}, or "": none (`infra.settings` checks it)."""
+    generation: int = 0
+
+    @cached_property
+    def _tags(self) -> _Tags:
+        return _Tags(self.namespace, self.generation)
+
+    @cached_property
+    def _prefix(self) -> bytes:
+        """What every tag begins with."""
+        return tag(self.namespace, 0, "")
+
+    def of(self, generation: int) -> Keyspace:
+        """The keys of the same installation in another generation."""
+        return Keyspace(self.namespace, generation)
+
+    def of_flow(self, flow: Flow) -> Keyspace:
+        """The keys of a flow while this generation is live."""
+        return self if flow.generational or not self.generation else self.of(0)
+
+    # -- of a person --------------------------------------------------------------------------
+
+    def row(self, partition: int, person: str) -> bytes:
+        return b"u:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def seen(self, partition: int, person: str) -> bytes:
+        return b"s:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def hidden(self, partition: int, person: str) -> bytes:
+        return b"h:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def preferences(self, partition: int, person: str) -> bytes:
+        return b"p:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def link(self, partition: int, person: str) -> bytes:
+        return b"l:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def impressions(self, partition: int, person: str) -> bytes:
+        return b"im:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def open_slates(self, partition: int, person: str) -> bytes:
+        return b"o:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def vector(self, partition: int, person: str) -> bytes:
+        return b"v:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def tombstone(self, partition: int, person: str) -> bytes:
+        return b"t:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def that_move(self, partition: int, person: str) -> list[bytes]:
+        """A person's keys, in the order of `MOVES`."""
+        rest = b":{%b}:%b" % (self._tags[partition], person.encode())
+        return [kind + rest for kind in MOVES]
+
+    # -- of a partition -----------------------------------------------------------------------
+
+    def fence(self, flow: str, partition: int) -> bytes:
+        return b"f:{%b}:%b" % (self._tags[partition], flow.encode())
+
+    def poison(self, flow: str, partition: int) -> bytes:
+        return self.fence(flow, partition) + b":poison"
+
+    def torn(self, flow: str, partition: int) -> bytes:
+        return self.fence(flow, partition) + b":torn"
+
+    def accepted(self, flow: str, partition: int) -> bytes:
+        """Of every generation: the log's offsets are the same."""
+        return b"f:{%b}:%b:accepted" % (tag(self.namespace, 0, partition), flow.encode())
+
+    def cold(self, partition: int) -> bytes:
+        return b"tn:{%b}" % self._tags[partition]
+
+    def cold_asked(self, partition: int) -> bytes:
+        return b"tq:{%b}" % tag(self.namespace, 0, partition)
+
+    def dedupe(self, partition: int, bucket: int) -> bytes:
+        return b"dd:{%b}:%d" % (self._tags[partition], bucket)
+
+    def deltas(self, partition: int) -> bytes:
+        return b"dl:{%b}" % self._tags[partition]
+
+    def outbox(self, partition: int) -> bytes:
+        return b"ob:{%b}" % self._tags[partition]
+
+    def received(self, partition: int) -> bytes:
+        return b"or:{%b}" % self._tags[partition]
+
+    def relayed(self, partition: int) -> bytes:
+        return b"os:{%b}" % self._tags[partition]
+
+    def items(self, partition: int) -> bytes:
+        return b"i:{%b}" % tag(self.namespace, 0, partition)
+
+    def item_changes(self, partition: int) -> bytes:
+        return b"il:{%b}" % tag(self.namespace, 0, partition)
+
+    # -- of the installation ------------------------------------------------------------------
+
+    def tables(self) -> TablesKeys:
+        words = (b"base", b"meta", b"nb", b"pop", b"cat", b"arms", b"exp", b"log")
+        return TablesKeys(*(b"tb:{%b}:%b" % (self._tags[_TABLES], word) for word in words))
+
+    def live(self) -> bytes:
+        """Which generation is read and kept current: a number, missing means 0."""
+        return b"g:{%b}" % tag(self.namespace, 0, _LIVE)
+
+    def generations(self) -> bytes:
+        """By generation beside the live one: "filling" or "kept"."""
+        return b"gs:{%b}" % tag(self.namespace, 0, _LIVE)
+
+    def rebuilding(self) -> bytes:
+        """Held by a rebuild that runs, so that no other does."""
+        return b"gb:{%b}" % tag(self.namespace, 0, _LIVE)
+
+    def followed(self) -> bytes:
+        """By serving worker, the generation that it reads and when it last said so."""
+        return b"ga:{%b}" % tag(self.namespace, 0, _LIVE)
+
+    def control_state(self) -> bytes:
+        """Of the one partition of `control`, as are its changes: with its fence in a slot."""
+        return b"c:{%b}" % tag(self.namespace, 0, 0)
+
+    def control_changes(self) -> bytes:
+        return b"cl:{%b}" % tag(self.namespace, 0, 0)
+
+    # -- patterns, as MATCH takes them --------------------------------------------------------
+
+    def everything(self) -> bytes:
+        """Every key of the installation, in any generation. Without a namespace every key of any: what
+        does not `parse` is another's."""
+        return b"*:{%b*" % tag(self.namespace, 0, "")
+
+    def people_of(self, kind: bytes, partition: int) -> bytes:
+        """Keys of a kind (b"*": of any) of the people of a partition, in this generation."""
+        return self.start(kind, partition) + b"*"
+
+    def rows(self) -> bytes:
+        """Rows of every partition and generation; without a namespace those of others, too: see `parse`."""
+        return b"u:{%b}:*" % tag(self.namespace, 0, "*")
+
+    def around(self, partition: int) -> bytes:
+        """Every key of a partition in this generation, whichever flow owns it."""
+        return b"*:{%b}*" % self._tags[partition]
+
+    def of_partition(self, owner: str, partition: int) -> Iterator[bytes]:
+        """Of all that `owner` keeps of a partition."""
+        for key in KEYS:
+            if key.owner == owner and "{*}" in key.pattern:
+                yield key.pattern.encode().replace(b"{*}", b"{%b}" % self._tags[partition])
+
+    def pattern(self, key: Key) -> str:
+        """Of all keys of this description, in any generation.
+
+        >>> Keyspace("shop").pattern(KEYS[0])
+        'u:{shop/*}:*'
+        """
+        kind, home, rest = re.split("[{}]", key.pattern)
+        return f"{kind}{{{tag(self.namespace, 0, home).decode()}}}{rest}"
+
+    # -- keys taken apart ---------------------------------------------------------------------
+
+    def start(self, kind: bytes, partition: int) -> bytes:
+        """What all keys of a kind begin with, of this partition and generation."""
+        return b"%b:{%b}:" % (kind, self._tags[partition])
+
+    @staticmethod
+    def person_of(name: bytes) -> str:
+        """The pseudonym in a key of a person, of any keyspace."""
+        return name.partition(b"}:")[2].decode()
+
+    def parse(self, name: bytes) -> Parsed | None:
+        """None for a key of another namespace, or of none of these kinds.
+
+        >>> Keyspace("shop").parse(b"u:{shop/3.2}:ab")
+        Parsed(kind=b'u', home=b'3', generation=2, rest=b'ab')
+        >>> Keyspace().parse(b"u:{shop/3.2}:ab"), Keyspace("shop").parse(b"u:{3.2}:ab")
+        (None, None)
+        """
+        kind, _, rest = name.partition(b":{")
+        home, _, rest = rest.partition(b"}")
+        if kind not in _KINDS or not home.startswith(self._prefix):
+            return None
+        home, dot, generation = home[len(self._prefix) :].partition(b".")
+        if not home or b"/" in home or (dot and not generation.isdigit()):
+            return None
+        return Parsed(kind, home, int(generation) if dot else 0, rest[1:])
+
+    def generation_of(self, name: bytes) -> int | None:
+        """Of a key of what is made of `events`; None for any other.
+
+        >>> keyspace = Keyspace()
+        >>> [keyspace.generation_of(it) for it in (b"u:{3.2}:ab", b"f:{3}:people", b"i:{3}")]
+        [2, 0, None]
+        """
+        parsed = self.parse(name)
+        if parsed is None:
+            return None
+        made = parsed.kind in _GENERATIONAL
+        if not made and not (parsed.kind == b"f" and parsed.rest.startswith(b"people")):
+            return None
+        return parsed.generation
+
+    def renamed(self, name: bytes) -> bytes:
+        """What a key of `PLAIN` is called here. Errors: ValueError where it is one of another keyspace.
+
+        >>> Keyspace("shop", 2).renamed(b"u:{3}:ab")
+        b'u:{shop/3.2}:ab'
+        """
+        kind, _, rest = name.partition(b"{")
+        home, _, rest = rest.partition(b"}")
+        return b"%b{%b}%b" % (kind, self._tags[home.decode()], rest)
+
+
+PLAIN: Final = Keyspace()
+"""Without a namespace, in generation 0. What is folded off line, and kept in snapshots, is named by it,
+whatever the namespace of the installation."""
 
 
 KEYS: Final = (
@@ -380,45 +557,5 @@ KEYS: Final = (
         "tb:{tables*}:log", "stream", "rollup", ("serving",), "events", "what each version changed"
     ),
 )
-MOVES: Final = (b"u", b"s", b"im", b"o", b"v")
-"""Prefixes of what moves to the lake with a person who is not seen for long. What they asked for (hidden
-items, preferences) and whom they are linked to stays: it is little, and it is kept to at once."""
-
-
-def that_move(partition: int, person: str, generation: int = 0) -> list[bytes]:
-    """A person's keys, in the order of `MOVES`."""
-    rest = b":{%b}:%b" % (tag(partition, generation), person.encode())
-    return [prefix + rest for prefix in MOVES]
-
-
-_PREFIXES: Final = frozenset(
-    key.pattern.partition(":")[0].encode()
-    for key in KEYS
-    if key.owner in GENERATIONAL and not key.pattern.startswith("f:")
-)
-
-
-def generation_of(name: bytes) -> int | None:
-    """Of a key of what is made of `events`; None for any other.
-
-    >>> generation_of(b"u:{3.2}:ab"), generation_of(b"f:{3}:people"), generation_of(b"i:{3}")
-    (2, 0, None)
-    """
-    prefix, _, rest = name.partition(b":{")
-    home, _, what = rest.partition(b"}")
-    if prefix not in _PREFIXES and not (prefix == b"f" and what.startswith(b":people")):
-        return None
-    _, dot, number = home.partition(b".")
-    return int(number) if dot else 0
-
-
-def in_generation(name: bytes, generation: int) -> bytes:
-    """The same key in another generation.
-
-    >>> in_generation(b"u:{3}:ab", 2)
-    b'u:{3.2}:ab'
-    """
-    prefix, _, rest = name.partition(b"{")
-    home, _, what = rest.partition(b"}")
-    partition = home.partition(b".")[0].decode()
-    return b"%b{%b}%b" % (prefix, tag(partition, generation), what)
+_KINDS: Final = frozenset(key.prefix for key in KEYS)
+_GENERATIONAL: Final = frozenset(key.prefix for key in KEYS if key.owner in GENERATIONAL) - {b"f"}

@@ -19,7 +19,7 @@ MANIFEST: Final = "manifest.json"
 PAIRS: Final = pa.schema(
     [pa.field("key", pa.binary(), nullable=False), pa.field("value", pa.binary(), nullable=False)]
 )
-"""Of a partition's file: its string keys in generation 0, ascending."""
+"""Of a partition's file: its string keys by their names in `schemas.keys.PLAIN`, ascending."""
 OUTBOX: Final = pa.schema(
     [
         pa.field("id", pa.binary(), nullable=False),

@@ -69,7 +69,7 @@ class Serving:
         self.filters = Filters(self.catalogue)
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
-        self.generation = Generation(self.redis)
+        self.generation = Generation(self.redis, self.settings.keyspace)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(self.redis, self.generation, self.compatibility.note)
@@ -98,8 +98,8 @@ class Serving:
                 serving.generation,
                 serving.lag,
                 serving.compatibility,
-                ControlFollower(client, serving.control),
-                CatalogueFollower(client, serving.index, settings.partitions),
+                ControlFollower(client, settings.keyspace, serving.control),
+                CatalogueFollower(client, settings.keyspace, serving.index, settings.partitions),
                 TablesFollower(client, serving.tables, serving.generation),
                 serving.releases,
                 serving.slates,

@@ -10,7 +10,6 @@ import redis
 
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
 from schemas.errors import FreshetError
 from schemas.state import fence as fences
 from schemas.state.write import Write
@@ -46,14 +45,10 @@ class StoreFull(FreshetError):
     """Redis is at maxmemory: it refused the batch as a whole."""
 
 
-def torn_key(flow: str, partition: int, generation: int = 0) -> bytes:
-    return keys.fence(flow, partition, generation) + b":torn"
-
-
 def commit(client: Client, write: Write) -> None:
     """Errors: `Fenced` (`Forgotten`), `Torn`, `StoreFull`; `redis.RedisError` where nothing was written
     or nobody knows: the fence will tell."""
-    key = keys.fence(write.flow, write.partition, write.generation)
+    key = write.keyspace.fence(write.flow, write.partition)
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(key)
         held = pipe.get(key)
@@ -71,7 +66,7 @@ def commit(client: Client, write: Write) -> None:
             raise Fenced(f"{write.flow} partition {write.partition}: the fence moved") from None
         except redis.ResponseError as error:
             _check_applied(write, error)
-            client.set(torn_key(write.flow, write.partition, write.generation), b"%d" % write.first)
+            client.set(write.keyspace.torn(write.flow, write.partition), b"%d" % write.first)
             raise Torn(
                 f"{write.flow} partition {write.partition}: a command failed inside the transaction"
                 f" that starts at {write.first} ({str(error)[:80]})"

@@ -24,7 +24,7 @@ def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
             run(only, asked)
             return
         with store.connect(settings) as client:
-            live = generation.live(client)
+            live = generation.live(client, settings.keyspace)
         with generation.until_moved(settings, live, asked) as stop:
             run(live, stop)
 

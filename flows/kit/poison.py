@@ -17,8 +17,8 @@ import redis
 from infra.log import Batch
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
 from schemas.dead_letter import DeadLetter
+from schemas.keys import Keyspace
 from schemas.state import poison
 from schemas.state.fence import Fence
 from schemas.state.write import Write
@@ -38,10 +38,10 @@ class Poison:
         topic: str,
         fences: Mapping[int, Fence],
         limit: int,
-        generation: int = 0,
+        keyspace: Keyspace,
     ) -> None:
         self._redis, self._flow, self._topic, self._limit = client, flow, topic, limit
-        self._generation = generation
+        self._keyspace = keyspace
         self._stands = {p: fence.offset for p, fence in fences.items()}
         self._bad: dict[int, set[int]] = {p: set() for p in fences}
         self._row, self._accepted = self._stored(), self._marks(list(fences))
@@ -70,7 +70,7 @@ class Poison:
         self._stands[p] = batch.next
         if row != self._row[p]:
             self._row[p] = row
-            write.values[keys.poison(self._flow, p, self._generation)] = b"%d" % row
+            write.values[self._keyspace.poison(self._flow, p)] = b"%d" % row
 
     def pauses(self, partition: int) -> bool:
         """Whether the partition, whose batch is committed, goes no further."""
@@ -100,12 +100,12 @@ class Poison:
         return poison.paused(self._row[p], self._stands[p], self._accepted[p], self._limit)
 
     def _stored(self) -> dict[int, int]:
-        names = [keys.poison(self._flow, p, self._generation) for p in self._stands]
+        names = [self._keyspace.poison(self._flow, p) for p in self._stands]
         held = store.mget(self._redis, names)
         return dict(zip(self._stands, map(poison.number, held), strict=True))
 
     def _marks(self, partitions: list[int]) -> dict[int, int]:
-        held = store.mget(self._redis, [keys.accepted(self._flow, p) for p in partitions])
+        held = store.mget(self._redis, [self._keyspace.accepted(self._flow, p) for p in partitions])
         return dict(zip(partitions, map(poison.number, held), strict=True))
 
     def _tell(self, p: int) -> None:

@@ -6,12 +6,11 @@ import logging
 import time
 from typing import Final
 
-from flows.kit.commit import torn_key
 from infra.kafka.client import TopicInfo
 from infra.store.client import Client
-from schemas import keys
 from schemas.errors import FreshetError
 from schemas.flows import REBUILT
+from schemas.keys import Keyspace
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
 
@@ -32,12 +31,12 @@ def stand(
     log_start: int,
     log_end: int,
     version: int,
-    generation: int = 0,
+    keyspace: Keyspace,
 ) -> Fence:
     """The fence to start from. Errors: `StateMismatch`."""
-    _drop_if_torn(client, flow, partition, generation)
+    _drop_if_torn(client, flow, partition, keyspace)
     where = f"{flow} partition {partition}"
-    held = _released(client, keys.fence(flow, partition, generation), where)
+    held = _released(client, keyspace.fence(flow, partition), where)
     if held is None:
         if log_start != 0:
             raise StateMismatch(
@@ -54,30 +53,32 @@ def stand(
         if is_ != was:
             raise StateMismatch(
                 f"{where}: the {what} is {is_}, the state was made with {was}",
-                remedy=_again(flow, partition),
+                remedy=_again(flow, partition, keyspace),
             )
     if not log_start <= fence.offset <= log_end:
         raise StateMismatch(
             f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end}",
-            remedy=_again(flow, partition),
+            remedy=_again(flow, partition, keyspace),
         )
     return fence
 
 
-def made_anew(flow: str, partition: int, topic: str, now: TopicInfo) -> StateMismatch:
+def made_anew(
+    flow: str, partition: int, topic: str, now: TopicInfo, keyspace: Keyspace
+) -> StateMismatch:
     """Of a topic that became another one while it was read."""
     return StateMismatch(
         f"{flow} partition {partition}: the topic {topic} was made anew, its id is {now.id} and it has"
         f" {now.partitions} partitions",
-        remedy=_again(flow, partition, " --from beginning"),
+        remedy=_again(flow, partition, keyspace, " --from beginning"),
     )
 
 
-def _again(flow: str, partition: int, how: str = "") -> str:
+def _again(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str:
     """What to do about it. Flows without generations fold their log anew where there is no fence."""
     if flow in REBUILT:
         return f"drop the state and rebuild it from this log (freshet rebuild{how})"
-    key = keys.fence(flow, partition).decode()
+    key = keyspace.fence(flow, partition).decode()
     return f"delete the key {key} from Redis, and it folds this log from its beginning"
 
 
@@ -96,14 +97,14 @@ def _released(client: Client, key: bytes, where: str) -> bytes | None:
     return None
 
 
-def _drop_if_torn(client: Client, flow: str, partition: int, generation: int) -> None:
-    mark = torn_key(flow, partition, generation)
+def _drop_if_torn(client: Client, flow: str, partition: int, keyspace: Keyspace) -> None:
+    mark = keyspace.torn(flow, partition)
     if client.get(mark) is None:
         return
     log.warning(
         "%s partition %d was torn: dropping its keys, folding its log again", flow, partition
     )
-    for pattern in keys.of_partition(flow, partition, generation):
+    for pattern in keyspace.of_partition(flow, partition):
         names = [name for name in client.scan_iter(match=pattern, count=1000) if name != mark]
         for at in range(0, len(names), 500):
             client.delete(*names[at : at + 500])

@@ -50,7 +50,7 @@ class Worker:
         generation: int = 0,
     ) -> None:
         self.settings, self.name, self.topic = settings, name, topic
-        self.generation = generation
+        self.generation, self.keyspace = generation, settings.keyspace.of(generation)
         with ExitStack() as opened:
             self.redis: Client = store.connect(settings)
             opened.callback(self.redis.close)
@@ -66,11 +66,13 @@ class Worker:
                 )
             self.fences: dict[int, Fence] = {}
             for p, (start, end) in self.reader.bounds(self.partitions).items():
-                self.fences[p] = stand(self.redis, name, p, info, start, end, version, generation)
+                self.fences[p] = stand(
+                    self.redis, name, p, info, start, end, version, self.keyspace
+                )
                 log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
             self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
             limit = settings.poison_limit
-            self._poison = Poison(self.redis, name, topic.name, self.fences, limit, generation)
+            self._poison = Poison(self.redis, name, topic.name, self.fences, limit, self.keyspace)
             for p in self._poison.paused:
                 self.reader.pause(p)
             self.reader.before_poll = self._between
@@ -116,7 +118,8 @@ class Worker:
         """Errors: `Fenced`, `Torn`, `StoreFull`; `StateMismatch` where the topic is another; Redis's."""
         p = write.partition
         if other := self._watch.other:
-            raise made_anew(self.name, p, broker_name(self.settings, self.topic.name), other)
+            name = broker_name(self.settings, self.topic.name)
+            raise made_anew(self.name, p, name, other, self.keyspace)
         if under_way := self.reader.under_way(p):
             self._poison.count(under_way, write)
         begun = time.monotonic()

@@ -184,7 +184,11 @@ class Lake:
         tables = {(it.topic, p): it for it in TABLES for p in range(topics[it.topic].partitions)}
         for place, bounds in self.gatherer.bounds(tables).items():
             topic, p = place
-            yield place, Owner(self.redis, objects, tables[place], p, topics[topic], bounds)
+            made = topics[topic]
+            yield (
+                place,
+                Owner(self.redis, objects, tables[place], p, made, bounds, settings.keyspace),
+            )
 
     def put(self, chunk: Chunk) -> Written:
         """Its records are in an object."""

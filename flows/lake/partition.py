@@ -18,7 +18,8 @@ from infra.lake.store import Store
 from infra.lake.write import write
 from infra.log import Batch
 from infra.store.client import Client
-from schemas import keys, lake
+from schemas import lake
+from schemas.keys import Keyspace
 from schemas.lake import Entry, LakeFence, Table
 from schemas.state.write import Write
 
@@ -41,10 +42,11 @@ class Owner:
         partition: int,
         topic: TopicInfo,
         bounds: tuple[int, int],
+        keyspace: Keyspace,
     ) -> None:
-        self._redis, self._store, self._table = client, store, table
-        self._manifest = Manifest(store, table.topic, partition)
-        self.fence = stand(client, self._manifest, topic, bounds)
+        self._redis, self._store, self._table, self._keyspace = client, store, table, keyspace
+        self._manifest = Manifest(store, table.topic, partition, keyspace)
+        self.fence = stand(client, self._manifest, topic, bounds, keyspace)
 
     def put(self, batches: Sequence[Batch]) -> Entry:
         """Step 1: the records are in an object that nobody knows of. Errors: `LakeError`."""
@@ -65,7 +67,7 @@ class Owner:
             origin=held.origin,
         )
         name, partition = flow_of(self._table.topic), self._manifest.partition
-        commit(self._redis, Write(name, partition, entry.start, fence))
+        commit(self._redis, Write(name, partition, entry.start, fence, self._keyspace))
         self.fence = fence
 
     def add(self, entry: Entry) -> None:
@@ -74,22 +76,26 @@ class Owner:
 
 
 def stand(
-    client: Client, manifest: Manifest, topic: TopicInfo, bounds: tuple[int, int]
+    client: Client,
+    manifest: Manifest,
+    topic: TopicInfo,
+    bounds: tuple[int, int],
+    keyspace: Keyspace,
 ) -> LakeFence:
     """Where to go on: the end of the chain, once it has the entry that the fence was committed with.
 
     Then the fence stands there too, whatever it was: a store that lost its last second, or all, is as
     good as one that did not. `bounds` are the log's. Errors: `StateMismatch`, `LakeError`.
     """
-    held = _held(client, manifest)
+    held = _held(client, manifest, keyspace)
     if held is not None:
-        _same(manifest, held.topic_id, held.partitions, topic)
+        _same(manifest, held.topic_id, held.partitions, topic, keyspace)
         if held.entry is not None and manifest.repair(held.entry):
             log.warning("%s: added the entry that its writer could not", manifest.folder)
     chain = manifest.chain()
     last = manifest.entry(chain[-1]) if chain else None
     if last is not None:
-        _same(manifest, last.topic_id, last.partitions, topic)
+        _same(manifest, last.topic_id, last.partitions, topic, keyspace)
     start = chain[0].start if chain else bounds[0]
     if held is not None and held.entry is not None and start > held.origin:
         raise LakeHole(
@@ -98,7 +104,7 @@ def stand(
     fence = _fence(topic, start, chain[-1].end if chain else start, held, last)
     _within(manifest, fence.offset, bounds)
     if held is None or held.offset != fence.offset:
-        _set(client, manifest, held, fence)
+        _set(client, manifest, held, fence, keyspace)
     return fence
 
 
@@ -111,15 +117,21 @@ def _fence(
     )
 
 
-def _set(client: Client, manifest: Manifest, held: LakeFence | None, fence: LakeFence) -> None:
+def _set(
+    client: Client,
+    manifest: Manifest,
+    held: LakeFence | None,
+    fence: LakeFence,
+    keyspace: Keyspace,
+) -> None:
     if held is None and fence.entry is None and fence.offset:
         log.warning("%s starts at %d: the topic does", manifest.folder, fence.offset)
     first = held.offset if held else 0
-    commit(client, Write(flow_of(manifest.topic), manifest.partition, first, fence))
+    commit(client, Write(flow_of(manifest.topic), manifest.partition, first, fence, keyspace))
 
 
-def _held(client: Client, manifest: Manifest) -> LakeFence | None:
-    key = keys.fence(flow_of(manifest.topic), manifest.partition)
+def _held(client: Client, manifest: Manifest, keyspace: Keyspace) -> LakeFence | None:
+    key = keyspace.fence(flow_of(manifest.topic), manifest.partition)
     try:
         data: Any = client.get(key)
         fence = None if data is None else lake.decode_fence(data)
@@ -133,7 +145,10 @@ def _held(client: Client, manifest: Manifest) -> LakeFence | None:
     return fence
 
 
-def _same(manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo) -> None:
+def _same(
+    manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo, keyspace: Keyspace
+) -> None:
+    key = keyspace.fence(flow_of(manifest.topic), manifest.partition).decode()
     for what, is_, was in (
         ("topic id", topic.id, topic_id),
         ("partition count", topic.partitions, partitions),
@@ -142,7 +157,7 @@ def _same(manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo) 
             raise StateMismatch(
                 f"lake of {manifest.topic} partition {manifest.partition}: the {what} is {is_}, the lake was"
                 f" written with {was}; name another lake with FRESHET_LAKE_URL (this one stays as it is) and"
-                f" delete the keys f:*:{flow_of(manifest.topic)}"
+                f" delete the key {key}, and that of each other partition"
             )
 
 

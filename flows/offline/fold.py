@@ -12,7 +12,7 @@ from flows.people.batch import Decoded
 from flows.people.steps import decode, new_fold
 from infra.log import Batch
 from infra.settings import Settings
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Entry
 from schemas.state.fence import Fence
@@ -23,7 +23,7 @@ BATCH = 20_000
 
 
 class Offline:
-    """A partition as of its fence. Keys are those of generation 0; vectors are not made: they are a
+    """A partition as of its fence. Keys are those of `PLAIN`; vectors are not made: they are a
     cache that the flow fills again. Errors of `fold`: those of `PeopleFold`."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Offline:
         """Records so far, dead letters among them."""
         # what grows by appends lies here as bytearrays: bytes would be copied for each of them
         self._held: dict[bytes, bytes | bytearray] = dict(state or {})
-        self._fold = new_fold(settings, partition, fence, self._fetch)
+        self._fold = new_fold(settings, partition, fence, self._fetch, PLAIN)
         self._fold.remember_received(self.received)
 
     @property
@@ -99,7 +99,7 @@ class Offline:
             else:
                 held[key] = bytearray((before or b"") + data)
         for key, fields in write.fields.items():
-            if key != keys.received(self.partition):
+            if key != PLAIN.received(self.partition):
                 raise ValueError("the fold keeps a hash that nothing off line reads back")
             self.received.update(fields)
         for key in write.deleted:
@@ -107,7 +107,7 @@ class Offline:
         return self._entry(write)
 
     def _entry(self, write: Write) -> Entry:
-        log, entry = keys.deltas(self.partition), None
+        log, entry = PLAIN.deltas(self.partition), None
         for told in write.entries:
             if told.key == log:
                 entry = facts.decode(told.fields[facts.FIELD])

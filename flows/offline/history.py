@@ -19,8 +19,8 @@ from infra.log import Batch, LogReader
 from infra.settings import Settings
 from schemas import event as events
 from schemas import item as items
-from schemas import keys
 from schemas.item import Item
+from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Actions, Entry
 from schemas.state.fence import Fence
@@ -133,7 +133,7 @@ def _fold_partition(
             entries.append(_fold_batch(people, stop, records[at:end]))
             at = end
         for cut in wanted.get(stop, ()):
-            named = (keys.row, keys.seen, keys.impressions)
+            named = (PLAIN.row, PLAIN.seen, PLAIN.impressions)
             states[cut] = State(*(people.get(key(partition, cut.person)) for key in named))
     return states, entries
 

@@ -21,6 +21,7 @@ from infra.store.client import Client
 from models.features.registry import read_row
 from models.outcomes import impressions
 from schemas import keys
+from schemas.keys import Keyspace
 from schemas.state import cold
 from schemas.state.cold import Ask
 from schemas.state.fence import Fence
@@ -43,13 +44,13 @@ class Tier:
         settings: Settings,
         client: Client,
         partition: int,
-        generation: int,
+        keyspace: Keyspace,
         fence: Callable[[], Fence],
     ) -> None:
         self._settings, self._redis = settings, client
-        self._partition, self._generation = partition, generation
+        self._partition, self._keyspace = partition, keyspace
         self._fence = fence
-        self._held = cold.decode(client.get(keys.cold(partition, generation)))
+        self._held = cold.decode(client.get(keyspace.cold(partition)))
         self._warm: set[str] = set()
         self._swept_day = -1
         self._looked = 0.0
@@ -82,8 +83,10 @@ class Tier:
         for name in set(found.values()):
             these = [who for who, its in found.items() if its == name]
             for who, records in objects.get(self._settings, name.decode(), these).items():
-                home = b":{%b}:%b" % (keys.tag(self._partition, self._generation), who.encode())
-                values.update({prefix + home: value for prefix, value in records.items()})
+                names = dict(
+                    zip(keys.MOVES, self._keyspace.that_move(self._partition, who), strict=True)
+                )
+                values.update({names[kind]: value for kind, value in records.items()})
         beside = [
             key
             for key, held in zip(values, store.mget(self._redis, list(values)), strict=True)
@@ -92,8 +95,8 @@ class Tier:
         if beside:
             # a partition that was made again beside its tombstones: what is there is newer
             log.warning("%d keys are not cold, whatever their tombstones say", len(beside))
-            whole = {key.rpartition(b":")[2] for key in beside}
-            values = {k: v for k, v in values.items() if k.rpartition(b":")[2] not in whole}
+            whole = {Keyspace.person_of(key) for key in beside}
+            values = {k: v for k, v in values.items() if Keyspace.person_of(k) not in whole}
         self._held.people -= len(found)
         self._move(values, [self._key(who) for who in found])
 
@@ -114,7 +117,7 @@ class Tier:
         if now - self._looked < LOOK_SECONDS:
             return None
         self._looked = now
-        asked = cold.decode_ask(self._redis.get(keys.cold_asked(self._partition)))
+        asked = cold.decode_ask(self._redis.get(self._keyspace.cold_asked(self._partition)))
         if asked is not None and asked.id != self._held.done:
             return asked
         newest, days = self._fence().newest, self._settings.cold_days
@@ -129,15 +132,13 @@ class Tier:
 
         moved = 0
         try:
-            for prefix in (b"u", b"im"):
-                names = self._scan(prefix)
-                while people := [
-                    name.rpartition(b":")[2].decode() for name in islice(names, SLICE)
-                ]:
+            for kind in (keys.ROW, keys.IMPRESSIONS):
+                names = self._scan(kind)
+                while people := [Keyspace.person_of(it) for it in islice(names, SLICE)]:
                     moved += self._evict(list(dict.fromkeys(people)), asked.before)
                     yield
             named = set()
-            names = self._scan(b"t")
+            names = self._scan(keys.TOMBSTONE)
             while some := list(islice(names, SLICE)):
                 named |= {name.decode() for name in store.mget(self._redis, some) if name}
                 yield
@@ -153,26 +154,22 @@ class Tier:
     def _drop(self, named: set[str]) -> Iterator[None]:
         """Objects that nobody needs. `named` may lack some, for a scan misses what moves between the nodes
         of a cluster meanwhile: whom an object is of is asked for."""
-        where = (self._settings, self._partition, self._generation)
+        where = (self._settings, self._partition, self._keyspace.generation)
         for name in objects.unnamed(*where, named, time.time()):
             people = objects.people(self._settings, name)
             if name.encode() not in self._tombstones(people).values():
                 objects.delete(self._settings, name)
             yield
 
-    def _scan(self, prefix: bytes) -> Iterator[bytes]:
-        pattern = prefix + b":{%b}:*" % keys.tag(self._partition, self._generation)
+    def _scan(self, kind: bytes) -> Iterator[bytes]:
+        pattern = self._keyspace.people_of(kind, self._partition)
         for server in store.servers(self._redis):
             yield from server.scan_iter(match=pattern, count=1000)
 
     def _evict(self, people: list[str], before: int) -> int:
         """Those of `people` not seen since: object first, then tombstones in the place of their keys."""
         width = len(keys.MOVES)
-        names = [
-            name
-            for who in people
-            for name in keys.that_move(self._partition, who, self._generation)
-        ]
+        names = [name for who in people for name in self._keyspace.that_move(self._partition, who)]
         held = store.mget(self._redis, names)
         gone, deleted = {}, []
         for n, who in enumerate(people):
@@ -185,8 +182,8 @@ class Tier:
                 ]
         if not gone:
             return 0
-        offset = self._fence().offset
-        name = objects.put(self._settings, self._partition, self._generation, offset, gone).encode()
+        where = (self._settings, self._partition, self._keyspace.generation)
+        name = objects.put(*where, self._fence().offset, gone).encode()
         self._held.people += len(gone)
         self._move({self._key(who): name for who in gone}, deleted)
         self._warm.clear()
@@ -195,17 +192,17 @@ class Tier:
     def _move(self, values: dict[bytes, bytes], deleted: list[bytes]) -> None:
         """In one transaction, refused unless the fence stands where this worker left it."""
         fence = self._fence()
-        count = {keys.cold(self._partition, self._generation): cold.encode(self._held)}
-        write = Write("people", self._partition, fence.offset, fence, {**values, **count})
-        write.deleted, write.generation = deleted, self._generation
+        count = {self._keyspace.cold(self._partition): cold.encode(self._held)}
+        write = Write("people", self._partition, fence.offset, fence, self._keyspace)
+        write.values, write.deleted = {**values, **count}, deleted
         commit(self._redis, write)
 
     def _key(self, who: str) -> bytes:
-        return keys.tombstone(self._partition, who, self._generation)
+        return self._keyspace.tombstone(self._partition, who)
 
 
 def last_seen(records: objects.Records) -> int:
     """When a person acted or was shown something last, ms; 0 where neither is known."""
-    row, shown = records.get(b"u"), impressions.read(records.get(b"im"))
+    row, shown = records.get(keys.ROW), impressions.read(records.get(keys.IMPRESSIONS))
     acted = int(read_row(row)["newest"]) if row else 0
     return max(acted, 1000 * int(shown["last"].max()) if len(shown) else 0)

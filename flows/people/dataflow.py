@@ -27,7 +27,6 @@ from infra.kafka.client import ensure_topics
 from infra.settings import Settings
 from infra.store import client as store
 from models.release.artefact import load
-from schemas import keys
 from schemas.dead_letter import DeadLetter
 from schemas.state.fence import Fence
 from schemas.state.write import Write
@@ -51,14 +50,12 @@ class People(Worker):
         except BaseException:
             super().close()
             raise
-        self._release = CurrentRelease(self.redis, settings.releases, load)
+        self._release = CurrentRelease(self.redis, self.keyspace, settings.releases, load)
 
     def _fold(self, partition: int) -> PeopleFold:
-        fence, generation = self.fences[partition], self.generation
-        fold = new_fold(
-            self.settings, partition, fence, partial(store.mget, self.redis), generation
-        )
-        fold.remember_received(self.redis.hgetall(keys.received(partition, generation)))
+        fence, fetch = self.fences[partition], partial(store.mget, self.redis)
+        fold = new_fold(self.settings, partition, fence, fetch, self.keyspace)
+        fold.remember_received(self.redis.hgetall(self.keyspace.received(partition)))
         return fold
 
     def _tier(self, partition: int) -> Tier:
@@ -66,7 +63,7 @@ class People(Worker):
             self.settings,
             self.redis,
             partition,
-            self.generation,
+            self.keyspace,
             lambda: self.fences[partition],
         )
 
@@ -126,7 +123,8 @@ def dry_run(
         topic = ensure_topics(settings)[EVENTS.name]
         reader.assign({partition: start})
         fence = Fence(topic.id, topic.partitions, start, 0, VERSION)
-        fold = new_fold(settings, partition, fence, lambda names: [None] * len(names))
+        keyspace = settings.keyspace
+        fold = new_fold(settings, partition, fence, lambda names: [None] * len(names), keyspace)
         read = 0
         while limit is None or read < limit:
             try:

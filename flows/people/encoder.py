@@ -19,8 +19,8 @@ import msgspec
 from infra.store.client import Client
 from models.release.person import Encoder
 from models.release.release import Release
-from schemas import keys
 from schemas.control import CURRENT, HELD_DECODER, Current, Released, release_order
+from schemas.keys import Keyspace
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 2.0
@@ -41,12 +41,14 @@ class CurrentRelease:
     def __init__(
         self,
         client: Client,
+        keyspace: Keyspace,
         directory: Path,
         load: Load,
         every: float = LOOK_SECONDS,
         again: float = AGAIN_SECONDS,
     ) -> None:
         self._redis, self._directory, self._load = client, directory, load
+        self._state = keyspace.control_state()
         self._every, self._again = every, again
         self._threads = ThreadPoolExecutor(1, "release")
         self._loading: Future[Encoder] | None = None
@@ -66,12 +68,12 @@ class CurrentRelease:
         return self._encoder
 
     def _look(self, now: float) -> None:
-        named = _current(self._redis.hget(keys.CONTROL_STATE, CURRENT.encode()))
+        named = _current(self._redis.hget(self._state, CURRENT.encode()))
         if named == self._named and now - self._failed < self._again:
             return
         self._named, self._failed, self._loading = named, math.inf, None
         if named:
-            published = self._redis.hget(keys.CONTROL_STATE, f"release:{named}".encode())
+            published = self._redis.hget(self._state, f"release:{named}".encode())
             self._loading = self._threads.submit(self._make, named, _sha256(published))
         else:
             self._encoder = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +18,10 @@ from models.features import registry as features
 from models.features.columns import Columns, Folded
 from models.release.person import Encoder
 from schemas import event as events
-from schemas import keys
 from schemas.actions import CODE, HIDE, RECENT
 from schemas.event import Action, Merge, Preferences
 from schemas.identity import category_hash, item_hash
+from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state.fence import Fence
 from schemas.state.write import StreamEntry, Write
@@ -51,26 +51,24 @@ class PeopleFold:
         fetch: Fetch,
         span: int,
         row_cache: int,
-        generation: int = 0,
+        keyspace: Keyspace,
     ) -> None:
-        self.partition, self.fence, self.generation = partition, fence, generation
+        self.partition, self.fence, self.keyspace = partition, fence, keyspace
         self._fetch = fetch
-        self._rows = Rows(partition, fetch, row_cache, generation)
+        self._rows = Rows(partition, fetch, row_cache, keyspace)
         self._dedupe = Deduper(span, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
-        self._slates = Slates(
-            partition, fetch, row_cache, self._items, self._categories, generation
-        )
+        self._slates = Slates(partition, fetch, row_cache, self._items, self._categories, keyspace)
         self.encoder: Encoder | None = None
         """Makes people's vectors; whoever runs the fold may set another between two batches."""
-        self._linked = Linked(partition, fetch, self._rows, generation)
+        self._linked = Linked(partition, fetch, self._rows, keyspace)
         self._load()
 
     def _load(self) -> None:
         buckets = list(self._dedupe.live())
         for bucket, held in zip(
             buckets,
-            self._fetch([keys.dedupe(self.partition, b, self.generation) for b in buckets]),
+            self._fetch([self.keyspace.dedupe(self.partition, b) for b in buckets]),
             strict=True,
         ):
             if held:
@@ -95,7 +93,7 @@ class PeopleFold:
         # of the records that decode: what de-duplication has seen, so that a restart changes no window
         newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
-        write = Write("people", self.partition, batch.first, fence, generation=self.generation)
+        write = Write("people", self.partition, batch.first, fence, self.keyspace)
         turn = Turn(write, batch.first)
         records, kinds = batch.records, {type(event) for _, _, event in batch.records}
         if Preferences in kinds:
@@ -110,15 +108,13 @@ class PeopleFold:
         arms, moments = self._slates.join(told(batch.records), turn)
         self._store(turn)
         for bucket, ids in batch.ids.items():
-            write.append(keys.dedupe(self.partition, bucket, self.generation), ids.tobytes())
-        write.deleted += [
-            keys.dedupe(self.partition, bucket, self.generation) for bucket in batch.expired
-        ]
+            write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
+        write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
         write.entries += self._linked.outbox(turn)
         entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts(), arms, moments))
         write.entries.append(
             StreamEntry(
-                keys.deltas(self.partition, self.generation),
+                self.keyspace.deltas(self.partition),
                 b"%d-0" % batch.next,
                 {facts.FIELD: entry},
             )
@@ -176,13 +172,13 @@ class PeopleFold:
         """Appends to the seen set what the list did not just hold, to the hidden set what was hidden."""
         new = RECENT[columns.action]
         new[folded.entered] = ~folded.met
-        self._append(b"s", people, columns.who[new], columns.item[new], write)
+        self._append(self.keyspace.seen, people, columns.who[new], columns.item[new], write)
         hides = columns.action == HIDE
-        self._append(b"h", people, columns.who[hides], columns.item[hides], write)
+        self._append(self.keyspace.hidden, people, columns.who[hides], columns.item[hides], write)
 
     def _append(
         self,
-        prefix: bytes,
+        name: Callable[[int, str], bytes],
         people: NDArray[np.int64],
         who: NDArray[np.int64],
         item: NDArray[np.uint64],
@@ -194,7 +190,8 @@ class PeopleFold:
         starts, ends = [0, *cuts.tolist()], [*cuts.tolist(), len(who)]
         data = item.tobytes()
         for start, end, slot in zip(starts, ends, people[who[starts]].tolist(), strict=True):
-            write.append(prefix + self._rows.key(slot)[1:], data[8 * start : 8 * end])
+            key = name(self.partition, self._rows.person(slot))
+            write.append(key, data[8 * start : 8 * end])
 
     def _store(self, turn: Turn) -> None:
         """The rows that changed, and where a release is at hand the vectors it makes of them; who says
@@ -207,7 +204,7 @@ class PeopleFold:
         spoke = np.array([slot in turn.spoke for slot in dirty.tolist()], np.bool_)
         made = self.encoder.stored(rows if spoke.all() else rows[spoke])
         for slot, vector in zip(dirty[spoke].tolist(), made, strict=True):
-            key = b"v" + self._rows.key(slot)[1:]
+            key = self.keyspace.vector(self.partition, self._rows.person(slot))
             if vector is None:
                 write.deleted.append(key)
             else:
@@ -218,5 +215,5 @@ class PeopleFold:
     def _prefer(self, records: Sequence[Record], write: Write) -> None:
         for _, _, event in records:
             if isinstance(event, Preferences):
-                key = keys.preferences(self.partition, event.person, self.generation)
+                key = self.keyspace.preferences(self.partition, event.person)
                 write.values[key] = events.encode(event)

@@ -16,10 +16,10 @@ from models.features import registry as features
 from models.features import ring, window
 from models.features.columns import Columns
 from schemas import event as events
-from schemas import keys
 from schemas.actions import ACTIONS, HIDE
 from schemas.alphabet import Pseudonym
 from schemas.event import Action, Link, Merge, MergedAction
+from schemas.keys import Keyspace
 from schemas.state import links as stored
 from schemas.state.write import StreamEntry, Write
 
@@ -32,9 +32,9 @@ Number = tuple[int, int]
 class Linked:
     """Links of one partition's people, and the numbers it has received. `rows` are the fold's own."""
 
-    def __init__(self, partition: int, fetch: Fetch, rows: Rows, generation: int = 0) -> None:
+    def __init__(self, partition: int, fetch: Fetch, rows: Rows, keyspace: Keyspace) -> None:
         self._partition, self._fetch, self._rows = partition, fetch, rows
-        self._generation = generation
+        self._keyspace = keyspace
         self._received: dict[int, Number] = {}
         self._to: dict[str, str] = {}
 
@@ -80,7 +80,9 @@ class Linked:
 
     def _send_sets(self, merge: Merge, slot: int, turn: Turn) -> None:
         """The merge, with as many more records as its sets need; the last one ends the link."""
-        seen, hidden = (self._stored(prefix, slot, turn.write) for prefix in (b"s", b"h"))
+        person, named = self._rows.person(slot), self._keyspace
+        names = (it(self._partition, person) for it in (named.seen, named.hidden))
+        seen, hidden = (self._stored(name, turn.write) for name in names)
         link, merge.link = merge.link, ""
         for at in range(0, max(len(seen), len(hidden), 1), PART):
             part = merge
@@ -97,8 +99,7 @@ class Linked:
             turn.send(part)
         part.link = link
 
-    def _stored(self, prefix: bytes, slot: int, write: Write) -> tuple[int, ...]:
-        key = prefix + self._rows.key(slot)[1:]
+    def _stored(self, key: bytes, write: Write) -> tuple[int, ...]:
         data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
         # each once, in the order they came: a list of what was seen may name an item again
         return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
@@ -128,7 +129,7 @@ class Linked:
 
     def _whom(self, person: str) -> str:
         if person not in self._to:
-            key = keys.link(self._partition, person, self._generation)
+            key = self._keyspace.link(self._partition, person)
             self._remember(person, stored.decode(self._fetch([key])[0]).to)
         return self._to[person]
 
@@ -139,7 +140,7 @@ class Linked:
 
     def outbox(self, turn: Turn) -> list[StreamEntry]:
         """What the batch sends, by its numbers."""
-        key = keys.outbox(self._partition, self._generation)
+        key = self._keyspace.outbox(self._partition)
         return [
             StreamEntry(
                 key,
@@ -163,7 +164,7 @@ class Linked:
         if number <= self._received.get(event.source, (-1, 0)):
             return False
         self._received[event.source] = number
-        turn.write.fields.setdefault(keys.received(self._partition, self._generation), {})[
+        turn.write.fields.setdefault(self._keyspace.received(self._partition), {})[
             b"%d" % event.source
         ] = b"%d-%d" % number
         turn.taken.add(offset)
@@ -178,9 +179,10 @@ class Linked:
             self._rows.put(slots, rows)
             turn.dirty.update(slots.tolist())
             turn.spoke.update(slots.tolist())
-        for prefix, items in ((b"s", event.seen), (b"h", event.hidden)):
+        named = self._keyspace
+        for name, items in ((named.seen, event.seen), (named.hidden, event.hidden)):
             if items:
-                key = prefix + self._rows.key(int(slots[0]))[1:]
+                key = name(self._partition, event.person)
                 turn.write.append(key, np.array(items, "<u8").tobytes())
 
 

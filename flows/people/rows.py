@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.registry import ROW, pack_rows, read_rows
-from schemas import keys
+from schemas.keys import Keyspace
 
 Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
 
@@ -16,11 +16,12 @@ Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
 class Rows:
     """Rows of one partition in one array; a person's place in it is their slot."""
 
-    def __init__(self, partition: int, fetch: Fetch, limit: int, generation: int = 0) -> None:
+    def __init__(self, partition: int, fetch: Fetch, limit: int, keyspace: Keyspace) -> None:
         self._partition, self._fetch, self._limit = partition, fetch, limit
-        self._generation = generation
+        self._keyspace = keyspace
         self._slots: dict[str, int] = {}
         self._keys: list[bytes] = []
+        self._people: list[str] = []
         self._array = np.zeros(1024, ROW)
 
     def make_room(self) -> None:
@@ -28,6 +29,7 @@ class Rows:
         if len(self._slots) > self._limit:
             self._slots.clear()
             self._keys.clear()
+            self._people.clear()
 
     def slots(self, people: Sequence[str]) -> NDArray[np.int64]:
         """The slot of each; those not here yet are read from the store, in one call."""
@@ -38,12 +40,13 @@ class Rows:
             return np.array([self._slots[person] for person in people], np.int64)
 
     def _load(self, people: list[str]) -> None:
-        names = [keys.row(self._partition, person, self._generation) for person in people]
+        names = [self._keyspace.row(self._partition, person) for person in people]
         start = len(self._keys)
         while start + len(people) > len(self._array):
             self._array = np.concatenate([self._array, np.zeros(len(self._array), ROW)])
         self._array[start : start + len(people)] = read_rows(self._fetch(names))
         self._keys += names
+        self._people += people
         self._slots.update(zip(people, range(start, start + len(people)), strict=True))
 
     def take(self, slots: NDArray[np.int64]) -> NDArray[np.void]:
@@ -53,8 +56,8 @@ class Rows:
     def put(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> None:
         self._array[slots] = rows
 
-    def key(self, slot: int) -> bytes:
-        return self._keys[slot]
+    def person(self, slot: int) -> str:
+        return self._people[slot]
 
     def packed(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> dict[bytes, bytes]:
         """Key -> bytes of these rows, as they are stored."""

@@ -18,9 +18,9 @@ from models.outcomes import join as outcomes
 from models.outcomes.join import STATE, Assignment, Effect, Shown
 from models.outcomes.open_slates import Account, Mark, Outcome
 from schemas import event as events
-from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.event import Action, Link, Linking, Merge, MergedOutcome, Served
+from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state import links as stored
 from schemas.state.facts import STATES
@@ -65,9 +65,9 @@ class Slates:
         limit: int,
         items: Hashes,
         names: Hashes,
-        generation: int = 0,
+        keyspace: Keyspace,
     ) -> None:
-        self._partition, self._fetch, self._generation = partition, fetch, generation
+        self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
         self._limit = min(limit, MOST_PEOPLE)
         self._items, self._names = items, names
         self._accounts: dict[str, Account] = {}
@@ -113,10 +113,10 @@ class Slates:
         unseen = [person for person in shown if person not in self._shown]
         if not new and not unseen:
             return
-        p, g = self._partition, self._generation
+        p, keyspace = self._partition, self._keyspace
         held = self._fetch(
-            [keys.open_slates(p, person, g) for person in new]
-            + [keys.impressions(p, person, g) for person in unseen]
+            [keyspace.open_slates(p, person) for person in new]
+            + [keyspace.impressions(p, person) for person in unseen]
         )
         self._accounts.update(zip(new, map(open_slates.decode, held), strict=False))
         self._shown.update(zip(unseen, map(impressions.read, held[len(new) :]), strict=True))
@@ -190,14 +190,14 @@ class Slates:
         )
 
     def _store(self, records: Told, write: Write) -> None:
-        p, g, values = self._partition, self._generation, write.values
+        p, keyspace, values = self._partition, self._keyspace, write.values
         for person in dict.fromkeys(event.person for _, event in records):
             account = self._accounts[person]
-            values[keys.open_slates(p, person, g)] = open_slates.encode(account)
+            values[keyspace.open_slates(p, person)] = open_slates.encode(account)
             if account.links is not None:
-                values[keys.link(p, person, g)] = stored.encode(links.view(account))
+                values[keyspace.link(p, person)] = stored.encode(links.view(account))
         for person in dict.fromkeys(event.person for _, event in records if _shows(event)):
-            values[keys.impressions(p, person, g)] = self._shown[person].tobytes()
+            values[keyspace.impressions(p, person)] = self._shown[person].tobytes()
 
 
 def _shows(event: Record) -> bool:

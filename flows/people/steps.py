@@ -10,6 +10,7 @@ from infra.log import Batch
 from infra.settings import Settings
 from schemas import event as events
 from schemas.dead_letter import DeadLetter
+from schemas.keys import Keyspace
 from schemas.state.fence import Fence
 from schemas.topics import EVENTS
 
@@ -21,7 +22,7 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 
 
 def new_fold(
-    settings: Settings, partition: int, fence: Fence, fetch: Fetch, generation: int = 0
+    settings: Settings, partition: int, fence: Fence, fetch: Fetch, keyspace: Keyspace
 ) -> PeopleFold:
     span = settings.dedupe_ms
-    return PeopleFold(partition, fence, fetch, span, settings.row_cache, generation)
+    return PeopleFold(partition, fence, fetch, span, settings.row_cache, keyspace)

@@ -12,8 +12,8 @@ from flows.snapshots import read
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
 from schemas.errors import FreshetError
+from schemas.keys import Keyspace
 from schemas.snapshot import Snapshot
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
@@ -64,7 +64,7 @@ def fill(
         # nobody reads a generation before it is live, so their order decides nothing
         tables = beside.submit(_fill_tables, settings, snapshot, generation)
         for p in range(settings.partitions):
-            _fill_people(client, settings, snapshot, generation, p, wrote)
+            _fill_people(client, settings, snapshot, settings.keyspace.of(generation), p, wrote)
         tables.result()
 
 
@@ -80,39 +80,41 @@ def _fill_people(
     client: Client,
     settings: Settings,
     snapshot: Snapshot,
-    generation: int,
+    keyspace: Keyspace,
     partition: int,
     wrote: Callable[[int], None],
 ) -> None:
     fence, state, received = read.load(settings, snapshot, partition)
     check_memory(client, size(state))
-    _write(client, state, generation, wrote)
+    _write(client, state, keyspace, wrote)
     if received:
-        client.hset(keys.received(partition, generation), mapping=received)
+        client.hset(keyspace.received(partition), mapping=received)
     for id_, person, value in read.outbox(settings, snapshot, partition):
-        client.xadd(keys.outbox(partition, generation), {b"k": person, b"v": value}, id=id_)
-    client.set(keys.fence("people", partition, generation), fences.encode(fence))
+        client.xadd(keyspace.outbox(partition), {b"k": person, b"v": value}, id=id_)
+    client.set(keyspace.fence("people", partition), fences.encode(fence))
 
 
 def _write(
-    client: Client, state: Mapping[bytes, bytes], generation: int, wrote: Callable[[int], None]
+    client: Client, state: Mapping[bytes, bytes], keyspace: Keyspace, wrote: Callable[[int], None]
 ) -> None:
     items = iter(state.items())
     while slice_ := dict(islice(items, SLICE)):
-        client.mset({keys.in_generation(k, generation): v for k, v in slice_.items()})
+        client.mset({keyspace.renamed(k): v for k, v in slice_.items()})
         wrote(len(slice_))
 
 
 def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> None:
     """Tells the new generation's relay how far the one before had sent."""
+    before, after = settings.keyspace.of(old), settings.keyspace.of(new)
     for p in range(settings.partitions):
-        if sent := client.get(keys.relayed(p, old)):
-            client.set(keys.relayed(p, new), sent)
+        if sent := client.get(before.relayed(p)):
+            client.set(after.relayed(p), sent)
 
 
 def stands(client: Client, settings: Settings, generation: int) -> list[Fence]:
     """The fences of `people`. Errors: `Stuck` where one is missing."""
-    held = [client.get(keys.fence("people", p, generation)) for p in range(settings.partitions)]
+    keyspace = settings.keyspace.of(generation)
+    held = [client.get(keyspace.fence("people", p)) for p in range(settings.partitions)]
     if not all(held):
         raise Stuck(f"generation {generation} has no fence for every partition")
     return [fences.decode(value) for value in held]

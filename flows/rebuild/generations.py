@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import redis
 
@@ -16,13 +16,13 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store import generation
 from infra.store.client import Client
-from schemas import keys
+from infra.store.drop import Dropped, drop_keys
 from schemas.errors import FreshetError
+from schemas.keys import Keyspace
 
 HOLD_SECONDS: Final = 30
 LATELY_MS: Final = 5_000
 """A serving worker that did not say what it reads for so long is gone."""
-DROP_SLICE: Final = 500
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
@@ -40,15 +40,15 @@ class NotSwapped(FreshetError):
 def alone(settings: Settings) -> Iterator[None]:
     """Holds the right to rebuild while entered. Errors: `Busy`."""
     me, left = secrets.token_hex(8), threading.Event()
-    client = store.connect(settings)
-    if not client.set(keys.REBUILDING, me, nx=True, ex=HOLD_SECONDS):
+    client, held = store.connect(settings), settings.keyspace.rebuilding()
+    if not client.set(held, me, nx=True, ex=HOLD_SECONDS):
         client.close()
         raise Busy("a rebuild is at work, or was killed less than half a minute ago")
 
     def hold() -> None:
         while not left.wait(HOLD_SECONDS / 3):
             try:
-                client.expire(keys.REBUILDING, HOLD_SECONDS)
+                client.expire(held, HOLD_SECONDS)
             except redis.RedisError:
                 continue  # the rebuild itself will say so
 
@@ -59,45 +59,45 @@ def alone(settings: Settings) -> Iterator[None]:
     finally:
         left.set()
         thread.join()
-        client.eval(_RELEASE, 1, keys.REBUILDING, me)
+        client.eval(_RELEASE, 1, held, me)
         client.close()
 
 
-def roles(client: Client) -> dict[int, str]:
+def roles(client: Client, keyspace: Keyspace) -> dict[int, str]:
     """Generation -> "live", "kept" (may be swapped back to) or "filling" (of a rebuild that goes on,
     or was killed)."""
-    held: dict[bytes, bytes] = client.hgetall(keys.GENERATIONS)
+    held: dict[bytes, bytes] = client.hgetall(keyspace.generations())
     found = {int(name): role.decode() for name, role in held.items()}
-    return found | {generation.live(client): "live"}
+    return found | {generation.live(client, keyspace): "live"}
 
 
-def claim(client: Client) -> int:
+def claim(client: Client, keyspace: Keyspace) -> int:
     """A generation to fill: a number that none has."""
-    new = max(roles(client)) + 1
-    client.hset(keys.GENERATIONS, str(new), "filling")
+    new = max(roles(client, keyspace)) + 1
+    client.hset(keyspace.generations(), str(new), "filling")
     return new
 
 
-def swap(client: Client, old: int, new: int) -> None:
+def swap(client: Client, keyspace: Keyspace, old: int, new: int) -> None:
     """Makes `new` live, keeps `old`. Errors: `NotSwapped` where another one is live by now."""
     with client.pipeline(transaction=True) as pipe:
-        pipe.watch(keys.LIVE)
-        if (stands := int(pipe.get(keys.LIVE) or 0)) != old:
+        pipe.watch(keyspace.live())
+        if (stands := int(pipe.get(keyspace.live()) or 0)) != old:
             raise NotSwapped(f"generation {stands} is live by now, not {old}: nothing was swapped")
         pipe.multi()
-        pipe.set(keys.LIVE, str(new))
-        pipe.hdel(keys.GENERATIONS, str(new))
-        pipe.hset(keys.GENERATIONS, str(old), "kept")
+        pipe.set(keyspace.live(), str(new))
+        pipe.hdel(keyspace.generations(), str(new))
+        pipe.hset(keyspace.generations(), str(old), "kept")
         try:
             pipe.execute()
         except redis.WatchError:
             raise NotSwapped("somebody else swapped at this moment: nothing was swapped") from None
 
 
-def await_serving(client: Client, new: int, seconds: float) -> None:
+def await_serving(client: Client, keyspace: Keyspace, new: int, seconds: float) -> None:
     """Returns once every serving worker that is there reads generation `new`. Errors: `NotSwapped`."""
     until = time.monotonic() + seconds
-    while behind := _behind(client, new):
+    while behind := _behind(client, keyspace, new):
         if time.monotonic() > until:
             raise NotSwapped(
                 f"generation {new} is live, but {behind} serving workers do not read it after"
@@ -106,45 +106,31 @@ def await_serving(client: Client, new: int, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def _behind(client: Client, new: int) -> int:
+def _behind(client: Client, keyspace: Keyspace, new: int) -> int:
     """How many serving workers read another generation. Those that are gone are forgotten."""
     now, behind = time.time_ns() // 1_000_000, 0
-    told: dict[bytes, bytes] = client.hgetall(keys.FOLLOWED)
+    told: dict[bytes, bytes] = client.hgetall(keyspace.followed())
     for who, said in told.items():
         reads, _, at = said.partition(b" ")
         if now - int(at) > LATELY_MS:
-            client.hdel(keys.FOLLOWED, who)
+            client.hdel(keyspace.followed(), who)
         elif int(reads) != new:
             behind += 1
     return behind
 
 
-def drop(client: Client, settings: Settings, old: int, dropped: Any = None) -> int:
+def drop(
+    client: Client, settings: Settings, old: int, dropped: Dropped = lambda names: None
+) -> int:
     """Deletes all keys of a generation in slices, and its people in the cold tier; `dropped` is told of how
     many keys at a time.
 
     Errors: ValueError for the live one; `LakeError`, then it is there to be dropped again.
     """
-    if generation.live(client) == old:
+    keyspace = settings.keyspace
+    if generation.live(client, keyspace) == old:
         raise ValueError(f"generation {old} is live: it is not dropped")
-    count, slice_ = 0, []
-    for name in client.scan_iter(count=1000):
-        if keys.generation_of(name) == old:
-            slice_.append(name)
-        if len(slice_) >= DROP_SLICE:
-            count += _unlink(client, slice_, dropped)
-            slice_ = []
-    count += _unlink(client, slice_, dropped)
+    count = drop_keys(client, keyspace, old, dropped)
     cold.drop(settings, old)
-    client.hdel(keys.GENERATIONS, str(old))
+    client.hdel(keyspace.generations(), str(old))
     return count
-
-
-def _unlink(client: Client, names: list[bytes], dropped: Any) -> int:
-    with client.pipeline(transaction=False) as pipe:  # one at a time: a cluster has many slots
-        for name in names:
-            pipe.unlink(name)
-        pipe.execute()
-    if dropped is not None:
-        dropped(len(names))
-    return len(names)

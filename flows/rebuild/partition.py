@@ -23,6 +23,7 @@ from infra.settings import Settings
 from infra.store import generation
 from infra.store.client import Client
 from schemas import keys
+from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
@@ -32,31 +33,29 @@ if TYPE_CHECKING:
     from infra.terminal.progress import Said
 
 SLICE: Final = 500
-_STAYS: Final = {b"f", b"dl", b"ob", b"v", b"or"}
+_STAYS: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
 """Prefixes of fence, delta log, outbox and what was received; vectors follow from rows."""
-_PEOPLE: Final = {
-    key.pattern.partition(":")[0].encode() for key in keys.KEYS if key.owner == "people"
-} - _STAYS
+_PEOPLE: Final = {key.prefix for key in keys.KEYS if key.owner == "people"} - _STAYS
 """Of what is put right. Keys of other flows carry the same hash tag: the catalogue's, control's."""
 
 
 def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> dict[str, Any]:
     """Errors: `StateMismatch` where the rest of what is stored does not fit what would be written."""
-    live = generation.live(client)
+    keyspace = generation.live_keys(client, settings)
     if partition >= settings.partitions:
         raise StateMismatch(f"partitions are 0 to {settings.partitions - 1}")
-    key, log = keys.fence("people", partition, live), open_log(settings)
+    key, log = keyspace.fence("people", partition), open_log(settings)
     if client.get(key) is None and log.bounds(EVENTS.name, partition)[1] == 0:
         said(f"partition {partition} has no events yet: there is nothing to put right")
         return {"partition": partition, "events": 0, "written": 0, "deleted": 0}
-    stands = _stands(client, key, partition, live)
+    stands = _stands(client, key, partition, keyspace)
     made = _start(settings, partition)
     began = made.fence.offset
     with said.work("events folded", stands.offset - began) as folded:
         _fold(made, log, stands.offset, folded)
     held = _hold(client, key)
     _fold(made, log, held.offset, lambda n: None)
-    written, deleted = _put_right(client, made, live)
+    written, deleted = _put_right(client, made, keyspace)
     client.set(key, fences.encode(made.fence))
     said(f"partition {partition}: {written} keys were wrong, {deleted} did not belong there")
     return {
@@ -67,7 +66,7 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
     }
 
 
-def _stands(client: Client, key: bytes, partition: int, live: int) -> Fence:
+def _stands(client: Client, key: bytes, partition: int, keyspace: Keyspace) -> Fence:
     """The fence as it is. Errors: `StateMismatch`."""
     held = client.get(key)
     if held is None:
@@ -81,7 +80,7 @@ def _stands(client: Client, key: bytes, partition: int, live: int) -> Fence:
             " its facts may mean something else by now, so sums have to be rebuilt too (freshet"
             " rebuild, without --partition)"
         )
-    for _, fields in client.xrevrange(keys.deltas(partition, live), count=1):
+    for _, fields in client.xrevrange(keyspace.deltas(partition), count=1):
         try:
             facts.decode(fields[facts.FIELD])
         except ValueError as error:
@@ -120,19 +119,18 @@ def _hold(client: Client, key: bytes) -> Fence:
             return fence
 
 
-def _put_right(client: Client, made: Offline, live: int) -> tuple[int, int]:
+def _put_right(client: Client, made: Offline, keyspace: Keyspace) -> tuple[int, int]:
     """Writes what differs, deletes what should not be. How many keys of each."""
-    want = {keys.in_generation(name, live): value for name, value in made.state.items()}
-    written = _write_wrong(client, want, live)
-    mine = b"{%b}" % keys.tag(made.partition, live)
+    want = {keyspace.renamed(name): value for name, value in made.state.items()}
+    written = _write_wrong(client, want, keyspace)
     extra = [
         name
-        for name in client.scan_iter(match=b"*:" + mine + b"*", count=1000)
-        if name.partition(b":")[0] in _PEOPLE and name not in want
+        for name in client.scan_iter(match=keyspace.around(made.partition), count=1000)
+        if (parsed := keyspace.parse(name)) and parsed.kind in _PEOPLE and name not in want
     ]
     for name in extra:
         client.unlink(name)
-    received = keys.received(made.partition, live)
+    received = keyspace.received(made.partition)
     if client.hgetall(received) != made.received:
         client.delete(received)
         if made.received:
@@ -141,7 +139,7 @@ def _put_right(client: Client, made: Offline, live: int) -> tuple[int, int]:
     return written, len(extra)
 
 
-def _write_wrong(client: Client, want: Mapping[bytes, bytes], live: int) -> int:
+def _write_wrong(client: Client, want: Mapping[bytes, bytes], keyspace: Keyspace) -> int:
     written, items = 0, iter(want.items())
     while slice_ := dict(islice(items, SLICE)):
         with client.pipeline(transaction=False) as pipe:
@@ -151,7 +149,8 @@ def _write_wrong(client: Client, want: Mapping[bytes, bytes], live: int) -> int:
         wrong = {n: v for (n, v), is_ in zip(slice_.items(), held, strict=True) if is_ != v}
         for name, value in wrong.items():
             client.set(name, value)
-            if name.startswith(b"u:"):
-                client.unlink(b"v" + name[1:])  # made of the row that was wrong
+            parsed = keyspace.parse(name)
+            if parsed is not None and parsed.kind == keys.ROW:  # their vector was made of it
+                client.unlink(keyspace.vector(int(parsed.home), parsed.rest.decode()))
         written += len(wrong)
     return written

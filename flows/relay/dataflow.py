@@ -25,7 +25,6 @@ from infra.kafka.names import broker_name
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
 from schemas.errors import FreshetError
 from schemas.event import number
 from schemas.identity import partition_of
@@ -52,7 +51,8 @@ class Relay:
     """One process's outboxes: `sent[p]` is the highest number of partition p known to be in the log."""
 
     def __init__(self, settings: Settings, client: Client, generation: int = 0) -> None:
-        self._settings, self._redis, self._generation = settings, client, generation
+        self._settings, self._redis = settings, client
+        self._keyspace = settings.keyspace.of(generation)
         self._name, topic = broker_name(settings, EVENTS.name), ensure_topics(settings)[EVENTS.name]
         self._topic, self.partitions = topic.id, topic.partitions
         self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NOTHING)
@@ -63,10 +63,10 @@ class Relay:
         """Where no position of this topic is stored, the log says it; and it is stored at once, for an
         outbox that is empty now may be about to fill itself again."""
         log.info("no position: asking %s what was sent", self._name)
-        found = sent_before(self._settings, self._redis, self.partitions, self._generation)
+        found = sent_before(self._settings, self._redis, self.partitions, self._keyspace)
         for p in range(self.partitions):
             self.sent[p] = max(self.sent[p], found.get(p, NOTHING))
-            self._redis.set(keys.relayed(p, self._generation), self._stored(p))
+            self._redis.set(self._keyspace.relayed(p), self._stored(p))
 
     def _stored(self, partition: int) -> bytes:
         return Relayed(self._topic, self.sent[partition]).stored()
@@ -95,8 +95,8 @@ class Relay:
         and where one is gone Redis was emptied."""
         with self._redis.pipeline(transaction=False) as pipe:
             for p in range(self.partitions):
-                pipe.get(keys.relayed(p, self._generation))
-                pipe.xrange(keys.outbox(p, self._generation), count=READ)
+                pipe.get(self._keyspace.relayed(p))
+                pipe.xrange(self._keyspace.outbox(p), count=READ)
             found: list[Any] = pipe.execute()
         held = [Relayed.read(value) for value in found[::2]]
         for p, at in enumerate(held):
@@ -115,14 +115,14 @@ class Relay:
     def _done(self, partition: int, ids: list[bytes]) -> None:
         self.sent[partition] = max(self.sent[partition], number(ids[-1]))
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(keys.relayed(partition, self._generation), self._stored(partition))
-            pipe.xdel(keys.outbox(partition, self._generation), *ids)
+            pipe.set(self._keyspace.relayed(partition), self._stored(partition))
+            pipe.xdel(self._keyspace.outbox(partition), *ids)
             pipe.execute()
 
     def _check_topic(self, partition: int) -> None:
         """Entries below the position are old ones of an outbox that fills itself again; or a new topic's,
         whose offsets begin at 0, and then they must not be taken for sent. Errors: `OtherTopic`."""
-        held = self._redis.get(keys.fence("people", partition, self._generation))
+        held = self._redis.get(self._keyspace.fence("people", partition))
         if held is not None and fences.decode(held).topic_id != self._topic:
             raise OtherTopic(f"{self._name} was made anew: the relay has to start again")
 

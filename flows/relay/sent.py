@@ -12,8 +12,8 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from schemas import event as events
-from schemas import keys
 from schemas.event import Merge, number
+from schemas.keys import Keyspace
 from schemas.state import fence as fences
 from schemas.topics import EVENTS
 
@@ -43,7 +43,7 @@ class Relayed(NamedTuple):
 
 
 def sent_before(
-    settings: Settings, client: Client, partitions: int, generation: int
+    settings: Settings, client: Client, partitions: int, keyspace: Keyspace
 ) -> dict[int, Number]:
     """By source partition the highest number that the log holds.
 
@@ -53,7 +53,7 @@ def sent_before(
     highest: dict[int, Number] = {}
     start: dict[int, int] = {}
     for p in range(partitions):
-        start[p], received = _received(client, p, generation)
+        start[p], received = _received(client, p, keyspace)
         _raise(highest, received)
     _raise_by_log(highest, settings, start)
     return highest
@@ -64,11 +64,11 @@ def _raise(highest: dict[int, Number], told: dict[int, Number]) -> None:
         highest[source] = max(highest.get(source, NOTHING), at)
 
 
-def _received(client: Client, partition: int, generation: int) -> tuple[int, dict[int, Number]]:
+def _received(client: Client, partition: int, keyspace: Keyspace) -> tuple[int, dict[int, Number]]:
     """Where a partition's fold stands, and what it has received up to there: of one moment."""
     with client.pipeline(transaction=True) as pipe:
-        pipe.get(keys.fence("people", partition, generation))
-        pipe.hgetall(keys.received(partition, generation))
+        pipe.get(keyspace.fence("people", partition))
+        pipe.hgetall(keyspace.received(partition))
         fence, received = pipe.execute()
     if fence is None:
         return 0, {}

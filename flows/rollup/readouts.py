@@ -18,7 +18,6 @@ from infra.settings import Settings
 from infra.store.client import Client
 from models.aggregates.tables import Tables
 from models.experiments.readout import readout, version_shown
-from schemas import keys
 from schemas.alphabet import Millis
 from schemas.control import HELD_DECODER, Experiment, Held
 from schemas.readout import Readout
@@ -117,6 +116,7 @@ class Readouts:
     ) -> None:
         self.sender = Sender(settings)
         self._redis, self._clock = client, clock
+        self._state = settings.keyspace.control_state()
         self._every = settings.readout_seconds
         self._next = float("-inf")
         self._told: dict[str, tuple[object, float]] = {}
@@ -153,7 +153,7 @@ class Readouts:
                 )
 
     def _experiments(self) -> Iterator[tuple[str, Held, Experiment]]:
-        for name, value in sorted(self._redis.hgetall(keys.CONTROL_STATE).items()):
+        for name, value in sorted(self._redis.hgetall(self._state).items()):
             if not name.startswith(_SUBJECT):
                 continue
             try:

@@ -15,7 +15,6 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from models.aggregates.tables import Hole, Tables
-from schemas import keys
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
 from schemas.state import facts, fence, tables
@@ -37,7 +36,8 @@ class Rollup:
 
     def __init__(self, client: Client, settings: Settings, generation: int = 0) -> None:
         self._redis, self._settings = client, settings
-        self.generation, self._keys = generation, keys.tables(generation)
+        self._keyspace = settings.keyspace.of(generation)
+        self._keys = self._keyspace.tables()
         self.tables, self._base = self._load()
         meta = client.get(self._keys.meta)
         self._meta = meta
@@ -75,7 +75,7 @@ class Rollup:
         applied, looked = 0, _now()
         with self._redis.pipeline(transaction=False) as pipe:
             for p, position in enumerate(self.tables.positions):
-                pipe.xread({keys.deltas(p, self.generation): b"%d-0" % position}, count=READ)
+                pipe.xread({self._keyspace.deltas(p): b"%d-0" % position}, count=READ)
             replies = pipe.execute()
         for p, reply in enumerate(replies):
             for _, fields in _entries(reply):
@@ -133,7 +133,7 @@ class Rollup:
     def behind(self) -> dict[int, int]:
         """By partition: records that `people` has committed and the tables lack."""
         fences = store.mget(
-            self._redis, [keys.fence("people", p, self.generation) for p in self._partitions]
+            self._redis, [self._keyspace.fence("people", p) for p in self._partitions]
         )
         return {
             p: max(0, fence.decode(held).offset - self.tables.positions[p]) if held else 0
@@ -181,9 +181,7 @@ class Rollup:
             self._redis.unlink(*self._keys.base_chunks(self._base))
         self._base = head
         for p, position in enumerate(self.tables.positions):
-            self._redis.xtrim(
-                keys.deltas(p, self.generation), minid=f"{position}-0", approximate=False
-            )
+            self._redis.xtrim(self._keyspace.deltas(p), minid=f"{position}-0", approximate=False)
 
     def _guard(
         self, pipe: Any, key: bytes, expected: bytes | None, parts: Sequence[bytes] = ()

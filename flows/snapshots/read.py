@@ -163,8 +163,8 @@ def topic_of(settings: Settings) -> TopicInfo:
 def load(
     settings: Settings, snapshot: Snapshot, partition: int
 ) -> tuple[Fence, dict[bytes, bytes], dict[bytes, bytes]]:
-    """A partition as of the snapshot: its fence, its string keys as they are named in generation 0, and
-    the fields of ``or:{p}``. Every record is of the version that this code writes.
+    """A partition as of the snapshot: its fence, its string keys by their names in `schemas.keys.PLAIN`,
+    and the fields of ``or:{p}``. Every record is of the version that this code writes.
 
     Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`.
     """

@@ -9,6 +9,7 @@ from flows.snapshots.files import ForeignSnapshot
 from models.aggregates import tables
 from models.features import registry as features
 from models.outcomes import open_slates
+from schemas import keys
 from schemas.snapshot import Snapshot, Versions
 from schemas.state import facts
 from schemas.state.fence import Fence
@@ -20,15 +21,15 @@ class Versioned(NamedTuple):
 
     version: int
     upgrades: Any
-    record: bytes = b""
-    """What the keys begin with whose values are such records; b"": none are."""
+    kind: bytes = b""
+    """Of the keys whose values are such records; b"": none are."""
 
 
 VERSIONED: Final = {
     "fold": Versioned(fold.VERSION, fold.UPGRADES),
     "facts": Versioned(facts.VERSION, facts.UPGRADES),
-    "rows": Versioned(features.VERSION, features.UPGRADES, b"u:"),
-    "accounts": Versioned(open_slates.VERSION, open_slates.UPGRADES, b"o:"),
+    "rows": Versioned(features.VERSION, features.UPGRADES, keys.ROW),
+    "accounts": Versioned(open_slates.VERSION, open_slates.UPGRADES, keys.OPEN_SLATES),
     "tables": Versioned(tables.VERSION, tables.UPGRADES),
 }
 """By field of `Versions`."""
@@ -53,9 +54,10 @@ def upgraded(snapshot: Snapshot, partition: int, state: State) -> tuple[Fence, S
     Errors: `ForeignSnapshot`.
     """
     for name, it in VERSIONED.items():
-        if it.record and getattr(snapshot.versions, name) != it.version:
+        if it.kind and getattr(snapshot.versions, name) != it.version:
             for key, value in state.items():
-                if key.startswith(it.record):
+                parsed = keys.PLAIN.parse(key)
+                if parsed is not None and parsed.kind == it.kind:
                     state[key] = _current(snapshot, name, value)
     fence = snapshot.fence(partition)
     state = _current(snapshot, "fold", state)

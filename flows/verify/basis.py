@@ -15,8 +15,8 @@ from infra.log import LogReader
 from infra.settings import Settings
 from infra.store.client import Client
 from models.reference.before import Before
-from schemas import keys
 from schemas.errors import FreshetError
+from schemas.keys import Keyspace
 from schemas.snapshot import Snapshot
 from schemas.state import fence as fences
 from schemas.topics import EVENTS
@@ -37,7 +37,7 @@ def choose(
     log: LogReader,
     partitions: Sequence[int],
     client: Client,
-    generation: int,
+    keyspace: Keyspace,
     tables: Sequence[Stored],
 ) -> Snapshot | None:
     """None where the log of these partitions goes back to its beginning; else the newest snapshot that it
@@ -51,7 +51,7 @@ def choose(
     from flows.snapshots import read
 
     since = [starts.get(p, 0) for p in range(settings.partitions)]
-    within = [_reached(client, p, generation, tables, starts) for p in range(settings.partitions)]
+    within = [_reached(client, p, keyspace, tables, starts) for p in range(settings.partitions)]
     if found := read.latest(settings, within=within, since=since):
         return found
     if there := read.latest(settings, since=since):
@@ -73,21 +73,21 @@ def shortened(partition: int, start: int) -> Shortened:
 def _reached(
     client: Client,
     partition: int,
-    generation: int,
+    keyspace: Keyspace,
     tables: Sequence[Stored],
     starts: Mapping[int, int],
 ) -> int:
     """Up to where everything that is compared holds this partition."""
     reached = [stored.positions[partition] for stored in tables]
     if partition in starts:
-        reached += _fence(client, partition, generation, starts[partition])
+        reached += _fence(client, partition, keyspace, starts[partition])
     return min(reached, default=2**63)
 
 
-def _fence(client: Client, partition: int, generation: int, start: int) -> list[int]:
+def _fence(client: Client, partition: int, keyspace: Keyspace, start: int) -> list[int]:
     """One that is missing, broken or off the log is told as what is wrong, and bounds nothing."""
     try:
-        held = fences.decode(client.get(keys.fence("people", partition, generation)) or b"")
+        held = fences.decode(client.get(keyspace.fence("people", partition)) or b"")
     except msgspec.MsgspecError:
         return []
     return [held.offset] if held.offset >= start else []
@@ -97,7 +97,7 @@ def sums(settings: Settings, snapshot: Snapshot) -> Stored:
     """The snapshot's tables. Errors: `SnapshotError`, `LakeError`."""
     from flows.snapshots import read
 
-    return verify_stored.of_tables(read.tables(settings, snapshot), keys.tables())
+    return verify_stored.of_tables(read.tables(settings, snapshot), settings.keyspace.tables())
 
 
 def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:

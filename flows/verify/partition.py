@@ -17,6 +17,7 @@ from infra.store import client as store
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Marks, Sums
+from schemas.keys import Keyspace
 from schemas.snapshot import Snapshot
 
 
@@ -28,7 +29,7 @@ class Task(NamedTuple):
     settings: Settings
     log: LogReader
     partition: int
-    generation: int
+    keyspace: Keyspace
     people: int | None
     seed: int
     cuts: Sequence[int]
@@ -63,7 +64,7 @@ def go_through(task: Task) -> Done:
         if not beyond:
             _add_up(walk, task.cuts, own)
         walk.told.sums = None
-        people = People(client, walk, task.generation, found, task.settings)
+        people = People(client, walk, task.keyspace, found, task.settings)
         wanted = task.people is None or task.people > 0
         checked = people.check(whole=task.people is None) if wanted else 0
     return Done(task.partition, found, walk.events, checked, both, own, beyond, walk.end)

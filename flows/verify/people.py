@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 import msgspec
 import redis
 
-from flows.kit.commit import torn_key
 from flows.people.fold import VERSION
 from flows.verify import person as verify_person
 from flows.verify.person import PARTS
@@ -19,7 +18,7 @@ from infra.lake import cold as objects
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
+from schemas.keys import Keyspace
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
 
@@ -43,15 +42,15 @@ class BadFence(ValueError):
 
 
 class People:
-    """Of the partition that `walk` goes through, in the generation `generation`."""
+    """Of the partition that `walk` goes through, in the generation of `keyspace`."""
 
     def __init__(
-        self, client: Client, walk: Walk, generation: int, found: Found, settings: Settings
+        self, client: Client, walk: Walk, keyspace: Keyspace, found: Found, settings: Settings
     ) -> None:
         self._settings = settings
         self._redis, self._walk, self._found = client, walk, found
-        self._generation = generation
-        self._fence = keys.fence("people", walk.partition, generation)
+        self._keyspace = keyspace
+        self._fence = keyspace.fence("people", walk.partition)
 
     def check(self, *, whole: bool) -> int:
         """Compares everybody whom the walk keeps, and with `whole` the names of all keys. Answers how
@@ -71,7 +70,7 @@ class People:
     def _check_fence(self) -> None:
         fence = self._first_fence()
         found, key, walk = self._found, self._fence, self._walk
-        torn = self._redis.exists(torn_key("people", walk.partition, self._generation))
+        torn = self._redis.exists(self._keyspace.torn("people", walk.partition))
         found.compare("fence", "torn", bool(torn), False, key)
         found.compare("fence", "partitions", fence.partitions, self._settings.partitions, key)
         found.compare("fence", "version", fence.version, VERSION, key)
@@ -90,7 +89,7 @@ class People:
 
     def _holds_something(self) -> bool:
         """Whether anything was ever committed here: each batch leaves facts, a rebuild leaves people."""
-        deltas = keys.deltas(self._walk.partition, self._generation)
+        deltas = self._keyspace.deltas(self._walk.partition)
         return bool(self._redis.exists(deltas)) or next(self._names(), None) is not None
 
     def _read_fence(self, held: bytes | None) -> Fence:
@@ -123,18 +122,17 @@ class People:
         return checked
 
     def _keys(self, names: Sequence[str]) -> list[bytes]:
-        p, g = self._walk.partition, self._generation
-        return [part.key(p, name, g) for name in names for part in PARTS]
+        p, keyspace = self._walk.partition, self._keyspace
+        return [part.key(keyspace, p, name) for name in names for part in PARTS]
 
     def _tombstones(self, names: Sequence[str]) -> list[bytes]:
-        p, g = self._walk.partition, self._generation
-        return [keys.tombstone(p, name, g) for name in names]
+        return [self._keyspace.tombstone(self._walk.partition, name) for name in names]
 
     def _read(self, names: Sequence[str]) -> Read:
         """In one transaction, so that all of it is as of the fence."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
-            pipe.hgetall(keys.received(self._walk.partition, self._generation))
+            pipe.hgetall(self._keyspace.received(self._walk.partition))
             pipe.execute_command("MGET", *self._keys(names))
             pipe.execute_command("MGET", *self._tombstones(names))
             held, received, blobs, cold = pipe.execute(raise_on_error=False)
@@ -160,8 +158,8 @@ class People:
                 continue
             for name in those:
                 first = names.index(name) * len(PARTS)
-                for at, key in enumerate(self._keys([name]), first):
-                    blobs[at] = blobs[at] or records[name].get(key.partition(b":")[0])
+                for at, part in enumerate(PARTS, first):
+                    blobs[at] = blobs[at] or records[name].get(part.kind)
 
     def _compare(self, read: Read) -> int:
         names = self._keys(read.names)
@@ -190,7 +188,7 @@ class People:
                     self._found.wrong("key", "type", kind.decode(), "string", key)
 
     def _check_received(self, received: dict[bytes, bytes] | Exception) -> None:
-        key = keys.received(self._walk.partition, self._generation)
+        key = self._keyspace.received(self._walk.partition)
         if isinstance(received, redis.ResponseError):
             self._found.wrong("key", "type", "another type", "hash", key)
             return
@@ -213,19 +211,18 @@ class People:
 
     def _names(self) -> Iterator[bytes]:
         """Keys of people that are there now."""
-        p, g = self._walk.partition, self._generation
-        pattern = b"*:{%b}:*" % keys.tag(p, g)
-        prefixes = tuple(part.key(p, "", g) for part in PARTS)
-        for key in self._redis.scan_iter(match=pattern, count=5000):
-            if key.startswith(prefixes):
+        p, keyspace = self._walk.partition, self._keyspace
+        starts = tuple(part.key(keyspace, p, "") for part in PARTS)
+        for key in self._redis.scan_iter(match=keyspace.people_of(b"*", p), count=5000):
+            if key.startswith(starts):
                 yield key
 
     def _check_names(self, there: Sequence[bytes]) -> None:
         """Nothing is stored of anybody of whom the log says nothing (what is missing, `_compare` saw)."""
         self._walk.to(self._read_fence(self._redis.get(self._fence)).offset)
-        p, g, people = self._walk.partition, self._generation, self._walk.told.people
+        p, keyspace, people = self._walk.partition, self._keyspace, self._walk.told.people
         expected = {
-            part.key(p, name, g)
+            part.key(keyspace, p, name)
             for name, person in people.items()
             for part in PARTS
             if part.there(person)
@@ -236,11 +233,11 @@ class People:
 
     def _check_ids(self) -> None:
         """The ids that de-duplication remembers, bucket by bucket."""
-        p, g, ids = self._walk.partition, self._generation, self._walk.told.ids
+        p, keyspace, ids = self._walk.partition, self._keyspace, self._walk.told.ids
         buckets = list(range(ids.oldest, ids.oldest + 8))  # some that will only come, too
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
-            pipe.execute_command("MGET", *(keys.dedupe(p, bucket, g) for bucket in buckets))
+            pipe.execute_command("MGET", *(keyspace.dedupe(p, bucket) for bucket in buckets))
             held, blobs = pipe.execute()
         self._walk.to(self._read_fence(held).offset)
         expected = ids.held()
@@ -250,5 +247,5 @@ class People:
             stored = [blob[at : at + 8] for at in range(0, len(blob or b""), 8)] if blob else []
             self._found.compare(
                 "ids", f"bucket {bucket}", sorted(int.from_bytes(it, "little") for it in stored),
-                sorted(expected.get(bucket, ())), keys.dedupe(p, bucket, g),
+                sorted(expected.get(bucket, ())), keyspace.dedupe(p, bucket),
             )  # fmt: skip

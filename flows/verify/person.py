@@ -14,6 +14,7 @@ from models.outcomes import impressions, open_slates
 from models.reference.people import Person
 from schemas import event as events
 from schemas import keys
+from schemas.keys import Keyspace
 from schemas.state import links
 
 
@@ -22,7 +23,8 @@ class Part(NamedTuple):
     that is a dict is compared field by field."""
 
     what: str
-    key: Callable[[int, str, int], bytes]
+    kind: bytes
+    key: Callable[[Keyspace, int, str], bytes]
     read: Callable[[bytes], Any]
     there: Callable[[Person], bool]
     expected: Callable[[Person], Any]
@@ -103,33 +105,44 @@ def _expected_link(person: Person) -> Any:
 
 
 PARTS: Final = (
-    Part("row", keys.row, _row, lambda person: person.has_row, _expected_row),
-    Part("seen", keys.seen, _hashes, lambda it: bool(it.seen), lambda it: it.seen),
-    Part("hidden", keys.hidden, _hashes, lambda it: bool(it.hidden), lambda it: it.hidden),
+    Part("row", keys.ROW, Keyspace.row, _row, lambda person: person.has_row, _expected_row),
+    Part("seen", keys.SEEN, Keyspace.seen, _hashes, lambda it: bool(it.seen), lambda it: it.seen),
+    Part(
+        "hidden",
+        keys.HIDDEN,
+        Keyspace.hidden,
+        _hashes,
+        lambda it: bool(it.hidden),
+        lambda it: it.hidden,
+    ),
     Part(
         "preferences",
-        keys.preferences,
+        keys.PREFERENCES,
+        Keyspace.preferences,
         _preferences,
         lambda person: person.preferences is not None,
         _expected_preferences,
     ),
     Part(
         "link",
-        keys.link,
+        keys.LINK,
+        Keyspace.link,
         lambda blob: msgspec.structs.asdict(links.decode(blob)),
         lambda person: person.came is not None and person.came.tied is not None,
         _expected_link,
     ),
     Part(
         "impressions",
-        keys.impressions,
+        keys.IMPRESSIONS,
+        Keyspace.impressions,
         lambda blob: impressions.value(impressions.read(blob)),
         lambda person: person.shown,
         lambda person: person.impressions(),
     ),
     Part(
         "slates",
-        keys.open_slates,
+        keys.OPEN_SLATES,
+        Keyspace.open_slates,
         lambda blob: _account(open_slates.decode(blob)),
         lambda person: person.came is not None,
         _expected_account,

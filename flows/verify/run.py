@@ -21,9 +21,10 @@ from infra.settings import Settings
 from infra.signals import die_with
 from infra.store import client as store
 from infra.store.client import Client
-from infra.store.generation import live
+from infra.store.generation import live_keys
 from models.reference.sums import Marks, Sums
 from schemas.errors import FreshetError
+from schemas.keys import Keyspace
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
@@ -60,18 +61,18 @@ def verify(
     chosen = list(range(settings.partitions)) if partitions is None else sorted(set(partitions))
     begun, found = time.monotonic(), Found()
     with store.connect(settings) as client:
-        generation = live(client)
-        tables = _tables(client, settings, generation, found) if sums else []
+        keyspace = live_keys(client, settings)
+        tables = _tables(client, settings, keyspace, found) if sums else []
         through = list(range(settings.partitions)) if tables else chosen
-        snapshot = verify_basis.choose(settings, log, through, client, generation, tables)
+        snapshot = verify_basis.choose(settings, log, through, client, keyspace, tables)
         basis = [verify_basis.sums(settings, snapshot)] if snapshot and tables else []
         marks = verify_stored.reference_marks([*tables, *basis]) if tables else Marks.at(0.0)
         # the sample is shared between the chosen partitions
         most = None if people is None else -(-people // max(1, len(chosen)))
-        whole = Task(settings, log, 0, generation, most, seed, [], marks, snapshot)
+        whole = Task(settings, log, 0, keyspace, most, seed, [], marks, snapshot)
         tasks = [_of_partition(whole, p, p in chosen, tables) for p in through]
         done = list(_all(tasks))
-        if live(client) != generation:
+        if live_keys(client, settings) != keyspace:
             raise Moved("another generation went live meanwhile")
     _compare(found, tables, done, [verify_stored.sums_of(it, marks) for it in basis])
     events = sum(it.events for it in done)
@@ -87,9 +88,9 @@ def verify(
     )
 
 
-def _tables(client: Client, settings: Settings, generation: int, found: Found) -> list[Stored]:
+def _tables(client: Client, settings: Settings, keyspace: Keyspace, found: Found) -> list[Stored]:
     """Those to compare with the log. What stands at its very beginning must be empty."""
-    read = (client, settings.partitions, generation, found)
+    read = (client, settings.partitions, keyspace, found)
     there = [verify_stored.base(*read), verify_stored.published(*read)]
     tables = [one for one in there if one is not None]
     for stored in tables:

@@ -20,7 +20,7 @@ from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
 from models.reference.sums import WINDOWS, Marks, Sums, grown
-from schemas import keys
+from schemas.keys import Keyspace, TablesKeys
 from schemas.state import tables
 from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
 
@@ -49,9 +49,9 @@ class Stored(NamedTuple):
     moments: dict[tuple[int, int, int], Moments]
 
 
-def base(client: Client, partitions: int, generation: int, found: Found) -> Stored | None:
+def base(client: Client, partitions: int, keyspace: Keyspace, found: Found) -> Stored | None:
     """The stored base; empty where there is none yet, None (and a mismatch) where it is broken."""
-    names = keys.tables(generation)
+    names = keyspace.tables()
     why = "lacks a part"
     for _ in range(TRIES):
         head = client.get(names.base)
@@ -68,7 +68,7 @@ def base(client: Client, partitions: int, generation: int, found: Found) -> Stor
     return None
 
 
-def of_tables(held: Tables, names: keys.TablesKeys) -> Stored:
+def of_tables(held: Tables, names: TablesKeys) -> Stored:
     key = dict.fromkeys(TABLES, names.base)
     marks = Marks(
         [mark.at for mark in held.popularity.landmarks],
@@ -91,9 +91,9 @@ def of_tables(held: Tables, names: keys.TablesKeys) -> Stored:
     )
 
 
-def published(client: Client, partitions: int, generation: int, found: Found) -> Stored | None:
+def published(client: Client, partitions: int, keyspace: Keyspace, found: Found) -> Stored | None:
     """What readers use, hashes and `Meta` as of one moment; as `base` where nothing is published."""
-    names = keys.tables(generation)
+    names = keyspace.tables()
     with client.pipeline(transaction=True) as pipe:
         pipe.get(names.meta)
         for key in names[2:7]:
@@ -113,7 +113,7 @@ def published(client: Client, partitions: int, generation: int, found: Found) ->
 
 def _published(
     held: bytes | None,
-    names: keys.TablesKeys,
+    names: TablesKeys,
     partitions: int,
     neighbours: Mapping[bytes, bytes],
     popularity: Mapping[bytes, bytes],

@@ -63,14 +63,13 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
     from secrets import token_hex
 
     from infra.store import client as store
-    from schemas import keys
     from schemas.state import cold
 
     settings = find(data_dir).settings
     asked = cold.Ask(token_hex(8), int((time.time() - days * 86_400) * 1000))
     with store.connect(settings) as client:
         for p in range(settings.partitions):
-            client.set(keys.cold_asked(p), cold.encode(asked))
+            client.set(settings.keyspace.cold_asked(p), cold.encode(asked))
     if no_wait:
         click.echo("asked for")
         return
@@ -98,10 +97,9 @@ def _wait(settings: Settings, asked: str) -> int:
 def _held(settings: Settings) -> dict[int, Any]:
     from infra.store import client as store
     from infra.store import generation
-    from schemas import keys
     from schemas.state import cold
 
     with store.connect(settings) as client:
-        live = generation.live(client)
-        names = [keys.cold(p, live) for p in range(settings.partitions)]
+        live = generation.live_keys(client, settings)
+        names = [live.cold(p) for p in range(settings.partitions)]
         return dict(enumerate(map(cold.decode, store.mget(client, names))))

@@ -183,7 +183,7 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
         raise click.UsageError(f"{topic} has partitions 0 to {len(ends) - 1}")
     upto = ends[partition][1] if until is None else until
     with store.connect(settings) as client:
-        accept(client, topic, partition, upto)
+        accept(client, settings.keyspace, topic, partition, upto)
     click.echo(f"{topic} partition {partition}: poison before offset {upto:,} is accepted")
 
 

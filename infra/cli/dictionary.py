@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from infra.cli.options import json_option, print_json, system_option
-from infra.local.find import NothingRuns, find
+from infra.local.find import NothingRuns, find, settings_of
 from infra.terminal.text import console, table
 
 
@@ -73,17 +73,23 @@ def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> 
 
 
 @click.command("keys")
+@system_option
 @json_option
-def keys_command(as_json: bool) -> None:
-    """Every Redis key: type, the flow that owns it, who reads it, what rebuilds it."""
+def keys_command(data_dir: Path | None, as_json: bool) -> None:
+    """Every Redis key: type, the flow that owns it, who reads it, what rebuilds it.
+
+    Named as the running system has them; without one, as the environment says (FRESHET_NAMESPACE).
+    """
     from schemas.keys import KEYS
 
+    keyspace = settings_of(data_dir).keyspace
+    held = [key._replace(pattern=keyspace.pattern(key)) for key in KEYS]
     if as_json:
-        print_json([key._asdict() for key in KEYS])
+        print_json([key._asdict() for key in held])
         return
     rows = (
         (key.pattern, key.kind, key.owner, ", ".join(key.readers), key.rebuilt_from, key.what)
-        for key in KEYS
+        for key in held
     )
     columns = ("key", "type", "owner", "readers", "rebuilt from", "what")
     console().print(table("", columns, rows))

@@ -63,7 +63,7 @@ def rebuild_command(
     said = Quiet(Console()) if as_json else Said(Console())
     with generations.alone(settings), store.connect(settings) as client:
         if back:
-            told = run.back(client, said)
+            told = run.back(client, settings, said)
         elif drop:
             told = run.drop(client, settings, said)
         elif partition is not None:

@@ -116,12 +116,11 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
 
     from infra.store import client as store
     from models.release.artefact import BadRelease, manifest_of
-    from schemas import keys
     from schemas.control import CURRENT, HELD_DECODER, Current, release_order
     from schemas.release import RANKER
 
     with store.connect(settings) as client:
-        held: Any = client.hgetall(keys.CONTROL_STATE)
+        held: Any = client.hgetall(settings.keyspace.control_state())
     bodies = {name.decode(): HELD_DECODER.decode(value).body for name, value in held.items()}
     current = bodies.get(CURRENT)
     serves = msgspec.json.decode(current, type=Current).release if current else ""

@@ -12,9 +12,9 @@ from infra.kafka import client as kafka
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
 from schemas.control import CURRENT, HELD_DECODER, Body, Change, Current, Held, Subject
 from schemas.errors import FreshetError
+from schemas.keys import Keyspace
 from schemas.state import fence
 from schemas.topics import CONTROL
 
@@ -28,7 +28,7 @@ class NotTaken(FreshetError):
 
 def standing(settings: Settings, subject: Subject, identifier: str) -> Held | None:
     with store.connect(settings) as client:
-        return _held(client, f"{subject}:{identifier}")
+        return _held(client, settings.keyspace, f"{subject}:{identifier}")
 
 
 def current(settings: Settings) -> str:
@@ -49,16 +49,18 @@ def publish(
 
     Errors: `NotTaken`; Kafka's and Redis's.
     """
-    name = f"{subject}:{identifier}"
+    name, keyspace = f"{subject}:{identifier}", settings.keyspace
     with store.connect(settings) as client:
-        before = _held(client, name)
+        before = _held(client, keyspace, name)
         version = before.version if before else 0
         text = msgspec.json.encode(body)
         offset = _send(settings, subject, identifier, version, text, reason)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
-            folded = _folded(client)  # first: what stands then is at least what the fold made of it
-            held = _held(client, name)
+            folded = _folded(
+                client, keyspace
+            )  # first: what stands then is at least what the fold made of it
+            held = _held(client, keyspace, name)
             if held is not None and held.version > version:
                 if held.version == version + 1 and held.body.encode() == text:
                     return held
@@ -69,14 +71,14 @@ def publish(
     raise NotTaken(f"{name}: it does not stand after {SECONDS:g} s: the flow `control` is down")
 
 
-def _folded(client: Any) -> int:
+def _folded(client: Any, keyspace: Keyspace) -> int:
     """The offset up to which `control` has folded its log."""
-    held = client.get(keys.fence("control", 0))
+    held = client.get(keyspace.fence("control", 0))
     return fence.decode(held).offset if held else 0
 
 
-def _held(client: Any, name: str) -> Held | None:
-    value = client.hget(keys.CONTROL_STATE, name.encode())
+def _held(client: Any, keyspace: Keyspace, name: str) -> Held | None:
+    value = client.hget(keyspace.control_state(), name.encode())
     return HELD_DECODER.decode(value) if value else None
 
 

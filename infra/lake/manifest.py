@@ -20,6 +20,7 @@ import msgspec
 from infra.lake.errors import LakeHole, LakeTorn, LakeVersion
 from infra.lake.store import Store
 from schemas import lake
+from schemas.keys import Keyspace
 from schemas.lake import Entry
 
 _NAME: Final = re.compile(r"manifest/[a-z-]+/\d+/(\d{20})-(\d{20})\.json")
@@ -64,8 +65,10 @@ def chain(spans: Iterable[Span]) -> list[Span]:
 class Manifest:
     """Of one partition of a topic. Errors: `LakeError`."""
 
-    def __init__(self, store: Store, topic: str, partition: int) -> None:
+    def __init__(self, store: Store, topic: str, partition: int, keyspace: Keyspace) -> None:
         self._store, self.topic, self.partition = store, topic, partition
+        self._fence = keyspace.fence(f"lake-{topic}", partition).decode()
+        """The key of its writer's fence, for remedies."""
         self.folder = f"manifest/{topic}/{partition:02}"
 
     def spans(self) -> list[Span]:
@@ -85,7 +88,7 @@ class Manifest:
                 raise LakeHole(
                     f"{self.folder} has a hole: no entry leads from {path[-1].end} on, and there are"
                     f" some from {min(it.start for it in beyond)} on; restore what is missing, or move"
-                    f" those away and delete the key f:{{{self.partition}}}:lake-{self.topic}: the flow"
+                    f" those away and delete the key {self._fence}: the flow"
                     " lake then writes them again, as far as the log holds them"
                 )
         return path
@@ -120,7 +123,7 @@ class Manifest:
         if size != entry.bytes:
             raise LakeTorn(
                 f"{entry.name} was written and is {'not there' if size is None else 'cut'}: restore it,"
-                f" or delete the key f:{{{self.partition}}}:lake-{self.topic}: the flow lake then writes"
+                f" or delete the key {self._fence}: the flow lake then writes"
                 " it again, as far as the log holds it"
             )
         self.write(entry)

@@ -15,6 +15,7 @@ from infra.lake.store import Store, of
 from infra.log import Batch, EncodedHeaders, Headers, OffTheLog
 from infra.settings import Settings
 from schemas.identity import partition_of
+from schemas.keys import PLAIN, Keyspace
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS
 
@@ -32,17 +33,17 @@ class Found(NamedTuple):
 
 
 class Lake:
-    """A `infra.log.LogReader`. Errors of every method: `LakeError`."""
+    """A `infra.log.LogReader`. `keyspace`: of keys that errors name. Errors of every method: `LakeError`."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, keyspace: Keyspace = PLAIN) -> None:
+        self.store, self._keyspace = store, keyspace
 
     @classmethod
     def of(cls, settings: Settings) -> Lake:
-        return cls(of(settings))
+        return cls(of(settings), settings.keyspace)
 
     def manifest(self, topic: str, partition: int) -> Manifest:
-        return Manifest(self.store, topic, partition)
+        return Manifest(self.store, topic, partition, self._keyspace)
 
     def partitions(self, topic: str) -> list[int]:
         """Those of which something is in the lake."""

@@ -13,8 +13,8 @@ import redis
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
 from schemas.errors import ConfigurationError
+from schemas.keys import Keyspace
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.25
@@ -25,16 +25,21 @@ class BadGeneration(ConfigurationError):
     """What Redis holds in the place of the live generation's number is none."""
 
 
-def live(client: Client) -> int:
+def live(client: Client, keyspace: Keyspace) -> int:
     """Errors: `BadGeneration` where the pointer is no number; Redis's own."""
-    held = client.get(keys.LIVE)
+    held = client.get(keyspace.live())
     try:
         return int(held or 0)
     except ValueError:
         raise BadGeneration(
-            f"{keys.LIVE.decode()} in Redis is no generation",
+            f"{keyspace.live().decode()} in Redis is no generation",
             remedy="set it to the one that is live",
         ) from None
+
+
+def live_keys(client: Client, settings: Settings) -> Keyspace:
+    """The keys of the generation that is live. Errors: as `live`."""
+    return settings.keyspace.of(live(client, settings.keyspace))
 
 
 @contextmanager
@@ -43,10 +48,11 @@ def until_moved(
 ) -> Iterator[threading.Event]:
     """An event that is set once `asked` is, or another generation is live. Looks in a thread."""
     stop, left = threading.Event(), threading.Event()
+    keyspace = settings.keyspace.of(generation)
 
     def look() -> None:
         with store.connect(settings) as client:
-            while not (asked.is_set() or left.is_set() or _moved(client, generation)):
+            while not (asked.is_set() or left.is_set() or _moved(client, keyspace)):
                 asked.wait(LOOK_SECONDS)
         stop.set()
 
@@ -59,9 +65,10 @@ def until_moved(
         thread.join()
 
 
-def _moved(client: Client, generation: int) -> bool:
+def _moved(client: Client, keyspace: Keyspace) -> bool:
+    generation = keyspace.generation
     try:
-        now = live(client)
+        now = live(client, keyspace)
     except redis.RedisError:
         return False  # the flow will say so itself
     if now != generation:

@@ -8,8 +8,8 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store import generation
 from infra.store.client import Client
-from schemas import keys
 from schemas.flows import FOLDS, that_fold
+from schemas.keys import Keyspace
 from schemas.state import fence, poison
 
 
@@ -25,13 +25,12 @@ class Paused(NamedTuple):
 
 def paused(client: Client, settings: Settings) -> list[Paused]:
     """Errors: Redis's own."""
-    live = generation.live(client)
+    live = generation.live_keys(client, settings)
     places = [(flow, p) for flow in FOLDS for p in range(flow.partitions(settings.partitions))]
     names = []
     for flow, p in places:
-        of = flow.generation(live)
-        names += [keys.poison(flow.name, p, of), keys.fence(flow.name, p, of)]
-        names.append(keys.accepted(flow.name, p))
+        of = live.of_flow(flow)
+        names += [of.poison(flow.name, p), of.fence(flow.name, p), of.accepted(flow.name, p)]
     held = store.mget(client, names)
     found = []
     each = zip(*[iter(held)] * 3, strict=True)
@@ -42,7 +41,7 @@ def paused(client: Client, settings: Settings) -> list[Paused]:
     return found
 
 
-def accept(client: Client, topic: str, partition: int, until: int) -> None:
+def accept(client: Client, keyspace: Keyspace, topic: str, partition: int, until: int) -> None:
     """Poison before offset `until` is let pass, by every flow that folds the topic."""
     for flow in that_fold(topic):
-        client.set(keys.accepted(flow.name, partition), b"%d" % until)
+        client.set(keyspace.accepted(flow.name, partition), b"%d" % until)

@@ -15,21 +15,21 @@ from models.outcomes import impressions, open_slates
 from models.reference.dedupe import Window
 from models.reference.people import Held, Person
 from schemas import event as events
-from schemas import keys
+from schemas.keys import DEDUPE, PLAIN
 
 _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
-    keys.row,
-    keys.seen,
-    keys.hidden,
-    keys.preferences,
-    keys.link,
-    keys.impressions,
-    keys.open_slates,
+    PLAIN.row,
+    PLAIN.seen,
+    PLAIN.hidden,
+    PLAIN.preferences,
+    PLAIN.link,
+    PLAIN.impressions,
+    PLAIN.open_slates,
 )
 
 
 class Before:
-    """`values`: string keys of generation 0, each record of the version that this code writes;
+    """`values`: string keys of `PLAIN`, each record of the version that this code writes;
     `received`: the fields of ``or:{p}``; `newest`: highest record time so far, ms.
 
     Errors of `person`: ValueError for what does not decode.
@@ -50,11 +50,11 @@ class Before:
 
     def window(self, span: int) -> Window:
         """The ids that de-duplication remembers. `span` in ms."""
-        prefix = keys.dedupe(self._partition, 0)[:-1]
+        start = PLAIN.start(DEDUPE, self._partition)
         held = {
-            int(key[len(prefix) :]): _hashes(value)
+            int(key.removeprefix(start)): _hashes(value)
             for key, value in self._values.items()
-            if key.startswith(prefix)
+            if key.startswith(start)
         }
         return Window(span, self._newest, held)
 
@@ -77,11 +77,8 @@ class Before:
         )
 
     def _names(self) -> list[str]:
-        prefixes = tuple(key(self._partition, "") for key in _OF_PEOPLE)
-        found = {
-            key.rpartition(b":")[2].decode() for key in self._values if key.startswith(prefixes)
-        }
-        return sorted(found)
+        starts = tuple(key(self._partition, "") for key in _OF_PEOPLE)
+        return sorted({PLAIN.person_of(key) for key in self._values if key.startswith(starts)})
 
 
 def _values(row: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.keys import Keyspace
 from schemas.state.fence import Fence
 
 
@@ -25,6 +26,8 @@ class Write:
     partition: int
     first: int
     fence: Fence
+    keyspace: Keyspace
+    """Of the keys that are written, the fence's among them."""
     values: dict[bytes, bytes] = field(default_factory=dict)
     appends: dict[bytes, bytes] = field(default_factory=dict)
     fields: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
@@ -33,8 +36,6 @@ class Write:
     deleted: list[bytes] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """What the fold saw in the batch, by a word each: for metrics, never stored."""
-    generation: int = 0
-    """Of the keys that are written."""
 
     def append(self, key: bytes, data: bytes) -> None:
         self.appends[key] = self.appends.get(key, b"") + data

@@ -15,7 +15,7 @@ from infra.store import client as store
 from models.aggregates.moments import moments, moments_key
 from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown
-from schemas import keys, times
+from schemas import times
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held
 from schemas.identity import category_hash
@@ -146,7 +146,7 @@ async def _lag(serving: Serving) -> Millis | None:
             fences: Any = await store.mget_async(
                 serving.redis,
                 [
-                    keys.fence("people", p, serving.generation.live)
+                    serving.generation.keyspace.fence("people", p)
                     for p in range(len(meta.positions))
                 ],
             )

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas import item as items
-from schemas import keys, times
+from schemas import times
 from schemas.identity import partition_of
 from schemas.item import ItemIn
 from schemas.topics import ITEMS
@@ -108,7 +108,9 @@ async def item(request: Request) -> Response:
     partition = partition_of(item_id.encode(), serving.settings.partitions)
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            value: Any = await serving.redis.hget(keys.items(partition), item_id)
+            value: Any = await serving.redis.hget(
+                serving.settings.keyspace.items(partition), item_id
+            )
     except (RedisError, OSError, TimeoutError):
         raise Problem(
             503, "store_down", "The store does not answer.", headers={"Retry-After": "1"}

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.store import client as store
-from schemas import keys, times
+from schemas import times
 from schemas.flows import FOLDS
 from schemas.state import fence
 from serving.context import Serving, state
@@ -80,12 +80,12 @@ async def gather(serving: Serving) -> Status:
 
 
 async def _stands(serving: Serving) -> list[Stand] | None:
-    count, live = serving.settings.partitions, serving.generation.live
+    count, live = serving.settings.partitions, serving.generation.keyspace
     asked = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
     try:
         values: Any = await store.mget_async(
             serving.redis,
-            [keys.fence(flow.name, p, flow.generation(live)) for flow, p in asked],
+            [live.of_flow(flow).fence(flow.name, p) for flow, p in asked],
         )
         return [
             _stand(serving, flow.name, p, value)

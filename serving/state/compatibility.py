@@ -17,8 +17,8 @@ from redis.exceptions import RedisError, ResponseError
 from infra.settings import Settings
 from infra.store import client as store
 from models.features.registry import ForeignRow, read_row
-from schemas import keys
 from schemas.alphabet import Pseudonym
+from schemas.keys import Keyspace
 from serving.decide.person import Unreadable, decode
 from serving.metrics import Metrics
 from serving.state.background import Background, Fault
@@ -95,11 +95,11 @@ class Compatibility(Background):
             self._wake.clear()
 
     async def _look(self) -> None:
-        live = self._generation.live
-        concerned = await self._of_suspect(live)
-        rows = await self._sample(live)
+        keyspace = self._generation.keyspace
+        concerned = await self._of_suspect(keyspace)
+        rows = await self._sample(keyspace)
         foreign = [error for error in map(_error, rows) if error is not None]
-        self._sampled = live
+        self._sampled = keyspace.generation
         if foreign:
             self._tell(foreign[0])
             self._found(foreign[0], fails=len(foreign) == len(rows))
@@ -110,10 +110,10 @@ class Compatibility(Background):
             self._told.clear()
             log.warning("what is stored about people can be read again")
 
-    async def _of_suspect(self, live: int) -> Unreadable | None:
+    async def _of_suspect(self, keyspace: Keyspace) -> Unreadable | None:
         """What still cannot be read of whom a read could not be answered about."""
         if self._suspect is not None:
-            names = stored_keys(*self._suspect, live)
+            names = stored_keys(*self._suspect, keyspace)
             try:
                 decode(await store.mget_async(self._redis, names))
             except Unreadable as error:
@@ -121,11 +121,11 @@ class Compatibility(Background):
             self._suspect = None
         return None
 
-    async def _sample(self, live: int) -> list[bytes]:
+    async def _sample(self, keyspace: Keyspace) -> list[bytes]:
         """Some rows of this generation, those that are found soon. Errors: RedisError, OSError."""
-        starts = tuple(keys.row(p, "", live) for p in self._partitions)
+        starts = tuple(keyspace.row(p, "") for p in self._partitions)
         names: list[bytes] = []
-        found: Any = self._redis.scan_iter(match=keys.ROWS, count=SCANNED)
+        found: Any = self._redis.scan_iter(match=keyspace.rows(), count=SCANNED)
         with contextlib.suppress(TimeoutError, ResponseError):  # some stores forbid it
             async with asyncio.timeout(SCAN_SECONDS), contextlib.aclosing(found):
                 async for name in found:

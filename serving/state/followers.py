@@ -9,8 +9,8 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from schemas import item as items
-from schemas import keys
 from schemas.identity import partition_of
+from schemas.keys import Keyspace
 from schemas.state import tables
 from serving.state.follow import Entry, Follower, Gap, last_id
 from serving.state.generation import Generation
@@ -32,15 +32,18 @@ class CatalogueFollower(Follower):
 
     name = "catalogue"
 
-    def __init__(self, redis: Redis, index: ContentIndex, partitions: int) -> None:
+    def __init__(
+        self, redis: Redis, keyspace: Keyspace, index: ContentIndex, partitions: int
+    ) -> None:
         super().__init__(redis)
+        self._keyspace = keyspace
         self.table, self.index = index.items, index
-        self._streams = {keys.item_changes(p): p for p in range(partitions)}
+        self._streams = {keyspace.item_changes(p): p for p in range(partitions)}
 
     async def load(self) -> None:
         for stream, p in self._streams.items():
             async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.execute_command("HGETALL", keys.items(p))
+                pipe.execute_command("HGETALL", self._keyspace.items(p))
                 pipe.xrevrange(stream, count=1)
                 held, end = await pipe.execute()
             if held or end:  # else it was emptied: what we hold serves until it is filled again
@@ -78,11 +81,11 @@ class TablesFollower(Follower):
     def __init__(self, redis: Redis, held: Tables, generation: Generation) -> None:
         super().__init__(redis)
         self.tables, self._generation = held, generation
-        self._keys, self._of = keys.tables(), 0
+        self._keys, self._of = generation.keyspace.tables(), 0
 
     async def load(self) -> None:
-        self._of = self._generation.live
-        self._keys = keys.tables(self._of)
+        keyspace = self._generation.keyspace
+        self._keys, self._of = keyspace.tables(), keyspace.generation
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.get(self._keys.meta)
             pipe.execute_command("HGETALL", self._keys.neighbours)
@@ -133,19 +136,20 @@ class ControlFollower(Follower):
 
     name = "control"
 
-    def __init__(self, redis: Redis, control: Control) -> None:
+    def __init__(self, redis: Redis, keyspace: Keyspace, control: Control) -> None:
         super().__init__(redis)
+        self._state, self._changes = keyspace.control_state(), keyspace.control_changes()
         self.control = control
 
     async def load(self) -> None:
         async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.execute_command("HGETALL", keys.CONTROL_STATE)
-            pipe.xrevrange(keys.CONTROL_CHANGES, count=1)
+            pipe.execute_command("HGETALL", self._state)
+            pipe.xrevrange(self._changes, count=1)
             held, end = await pipe.execute()
         if held or end:
             self.control.replace({name.decode(): value for name, value in held.items()})
             self._tell_left_out()
-        self.places = {keys.CONTROL_CHANGES: last_id(end)}
+        self.places = {self._changes: last_id(end)}
 
     async def apply(self, stream: bytes, entries: list[Entry]) -> None:
         for _, fields in entries:

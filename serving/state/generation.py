@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from schemas import keys
+from schemas.keys import Keyspace
 from serving.state.background import Background
 
 log = logging.getLogger("freshet.serving")
@@ -26,12 +26,17 @@ class Generation(Background):
 
     name = "generation"
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keyspace: Keyspace) -> None:
         self._redis = redis
+        self.keyspace = keyspace
+        """The keys of the generation that is live."""
         self._who = secrets.token_hex(8)
         self._heard = float("-inf")
-        self.live = 0
         self.tables = 0
+
+    @property
+    def live(self) -> int:
+        return self.keyspace.generation
 
     @property
     def loaded(self) -> bool:
@@ -49,7 +54,7 @@ class Generation(Background):
     async def stop(self) -> None:
         await super().stop()
         with contextlib.suppress(RedisError, OSError):
-            await self._redis.hdel(keys.FOLLOWED, self._who)
+            await self._redis.hdel(self.keyspace.followed(), self._who)
 
     async def run(self) -> None:
         while True:
@@ -62,13 +67,13 @@ class Generation(Background):
             await self._look()
 
     async def _look(self) -> None:
-        held: Any = await self._redis.get(keys.LIVE)
+        held: Any = await self._redis.get(self.keyspace.live())
         live = int(held or 0)
         if live != self.live:
             log.info("generation %d is live instead of %d", live, self.live)
-            self.live = live
+            self.keyspace = self.keyspace.of(live)
         # a store that is full is still read
         self._heard = time.monotonic()
         reads = live if self.tables == live else -1
         told = b"%d %d" % (reads, time.time_ns() // 1_000_000)
-        await self._redis.hset(keys.FOLLOWED, self._who, told)
+        await self._redis.hset(self.keyspace.followed(), self._who, told)

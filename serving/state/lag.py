@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 from infra.kafka.end_offsets import Ends, Place
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
 from schemas.flows import BY_NAME, FOLDS
 from schemas.state import fence, poison
 from schemas.state.fence import Fence
@@ -131,8 +130,8 @@ class Lag(Background):
     async def _read(self) -> None:
         names = []
         for flow, p in self.places:
-            of = BY_NAME[flow].generation(self._generation.live)
-            names += [keys.fence(flow, p, of), keys.poison(flow, p, of), keys.accepted(flow, p)]
+            of = self._generation.keyspace.of_flow(BY_NAME[flow])
+            names += [of.fence(flow, p), of.poison(flow, p), of.accepted(flow, p)]
         held = iter(await store.mget_async(self._redis, names))
         paused, now = set(), time.monotonic()
         if now - self._read_at > LATELY_SECONDS:

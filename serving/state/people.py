@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from infra.backoff import Pauses
 from infra.store import client as store
-from schemas import keys
 from schemas.alphabet import Position, Pseudonym
+from schemas.keys import Keyspace
 from serving.decide.person import STORED, Blobs, Person, StoreDown, Unreadable, decode
 from serving.state.generation import Generation
 
@@ -58,7 +58,7 @@ class PersonReader:
         answer: asyncio.Future[Blobs] = loop.create_future()
         if not self._asked:
             loop.call_soon(self._send)
-        self._asked.append((stored_keys(person, partition, self._generation.live), answer))
+        self._asked.append((stored_keys(person, partition, self._generation.keyspace), answer))
         try:
             return decode(await answer)
         except Unreadable as error:
@@ -102,16 +102,16 @@ class PersonReader:
                 answer.set_result(values[at * _KEYS : (at + 1) * _KEYS])
 
 
-def stored_keys(person: Pseudonym, partition: int, generation: int) -> list[bytes]:
+def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[bytes]:
     """The keys of `STORED`."""
     return [
-        keys.row(partition, person, generation),
-        keys.seen(partition, person, generation),
-        keys.hidden(partition, person, generation),
-        keys.preferences(partition, person, generation),
-        keys.fence("people", partition, generation),
-        keys.impressions(partition, person, generation),
-        keys.vector(partition, person, generation),
-        keys.link(partition, person, generation),
-        keys.tombstone(partition, person, generation),
+        keyspace.row(partition, person),
+        keyspace.seen(partition, person),
+        keyspace.hidden(partition, person),
+        keyspace.preferences(partition, person),
+        keyspace.fence("people", partition),
+        keyspace.impressions(partition, person),
+        keyspace.vector(partition, person),
+        keyspace.link(partition, person),
+        keyspace.tombstone(partition, person),
     ]

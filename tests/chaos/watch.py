@@ -15,7 +15,7 @@ from kafka.protocol.consumer import ListOffsetsRequest
 from infra.kafka.names import broker_name
 from infra.lake.reader import Lake
 from infra.settings import Settings
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import fence, tables
 from schemas.topics import EVENTS
 from tests.flows.faults import stored_tables
@@ -60,12 +60,12 @@ class Watch:
 
     def folded(self) -> dict[int, int]:
         """Up to where people's state has the log."""
-        held = self.redis.mget([keys.fence("people", p) for p in self._partitions])
+        held = self.redis.mget([PLAIN.fence("people", p) for p in self._partitions])
         return {p: fence.decode(it).offset if it else 0 for p, it in enumerate(held)}
 
     def added(self) -> dict[int, int]:
         """Up to where the published tables have it."""
-        meta = self.redis.get(keys.tables().meta)
+        meta = self.redis.get(PLAIN.tables().meta)
         positions = tables.META_DECODER.decode(meta).positions if meta else [0] * 99
         return {p: positions[p] for p in self._partitions}
 
@@ -78,14 +78,14 @@ class Watch:
         """By partition, the offset of the first record in the outbox; None where it is empty."""
         with self.redis.pipeline(transaction=False) as pipe:
             for p in self._partitions:
-                pipe.xrange(keys.outbox(p), count=1)
+                pipe.xrange(PLAIN.outbox(p), count=1)
             held = pipe.execute()
         firsts = [int(entries[0][0].partition(b"-")[0]) if entries else None for entries in held]
         return dict(enumerate(firsts))
 
     def waiting(self) -> int:
         """Records in all outboxes."""
-        return sum(self.redis.xlen(keys.outbox(p)) for p in self._partitions)
+        return sum(self.redis.xlen(PLAIN.outbox(p)) for p in self._partitions)
 
     def laked(self, topic: str = EVENTS.name, partitions: Iterable[int] = ()) -> dict[int, int]:
         """Up to where the lake has it."""

@@ -19,9 +19,9 @@ from infra.store import client as store
 from infra.store import generation
 from models.aggregates.tables import Tables
 from schemas import event as events
-from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.state import fence as fences
 from schemas.state import tables
 from schemas.topics import EVENTS
@@ -134,21 +134,22 @@ def behind(settings: Settings, client: Any) -> str:
 
 def behind_published(settings: Settings, client: Any) -> str:
     """As `behind`, of the tables that are published: they are stored once a minute only."""
-    meta = client.get(keys.tables(generation.live(client)).meta)
+    meta = client.get(PLAIN.of(generation.live(client, PLAIN)).tables().meta)
     return _behind(settings, client, tables.META_DECODER.decode(meta).positions if meta else [])
 
 
 def _behind(settings: Settings, client: Any, positions: list[int]) -> str:
-    log, partitions, live = Topics(settings), range(settings.partitions), generation.live(client)
+    log, partitions = Topics(settings), range(settings.partitions)
+    keyspace = generation.live_keys(client, settings)
     end_offsets = [log.bounds(EVENTS.name, p)[1] for p in partitions]
-    held = store.mget(client, [keys.fence("people", p, live) for p in partitions])
+    held = store.mget(client, [keyspace.fence("people", p) for p in partitions])
     fence_offsets = [fences.decode(f).offset if f else 0 for f in held]
     caught_up = end_offsets == fence_offsets == positions
     return "" if caught_up else f"ends {end_offsets}, fences {fence_offsets}, tables {positions}"
 
 
 def stored_tables(client: Any) -> Tables | None:
-    names = keys.tables(generation.live(client))
+    names = PLAIN.of(generation.live(client, PLAIN)).tables()
     while head := client.get(names.base):
         data = client.mget(names.base_chunks(head))
         if all(data):  # else a newer one took its place meanwhile

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
+from schemas.keys import PLAIN
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
 from tests.support.cluster import NODES, Cluster
@@ -26,8 +26,8 @@ def test_slots_that_move_under_the_flows_lose_and_double_nothing(
     mine = msgspec.structs.replace(
         settings, redis_url=redis_cluster.url, rollup_seconds=0.2, base_seconds=0.5, batch=100
     )
-    slots = [key_slot(keys.fence("people", p)) for p in (0, 1)]
-    slots.append(key_slot(keys.tables().meta))
+    slots = [key_slot(PLAIN.fence("people", p)) for p in (0, 1)]
+    slots.append(key_slot(PLAIN.tables().meta))
     with store.connect(mine) as client:
         client.flushall()
     flows = [Flow(mine, name, tmp_path / f"{name}.log") for name in ("people", "rollup")]

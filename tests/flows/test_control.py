@@ -16,8 +16,9 @@ from flows.kit.source import Reader
 from infra.kafka import client as kafka
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import dead_letter, keys
+from schemas import dead_letter
 from schemas.control import Held
+from schemas.keys import PLAIN
 from schemas.topics import CONTROL, DEAD_LETTERS
 
 pytestmark = pytest.mark.on_cluster
@@ -128,7 +129,7 @@ def letters(settings: Settings) -> dict[int, dead_letter.DeadLetter]:
 
 def state(settings: Settings) -> dict[str, Held]:
     with store.connect(settings) as client:
-        held = client.hgetall(keys.CONTROL_STATE)
+        held = client.hgetall(PLAIN.control_state())
     return {name.decode(): msgspec.json.decode(v, type=Held) for name, v in held.items()}
 
 
@@ -151,7 +152,7 @@ def test_every_refusal_has_a_name_and_no_effect(settings: Settings, at_once: int
     assert json.loads(found["placement:shelf"].body) == {"weights": {"popular": 1}}
     assert json.loads(found["policy:release"].body) == {"release": OLD, "rollback": True}
     with store.connect(settings) as client:  # and readers hear of nothing else
-        assert client.xlen(keys.CONTROL_CHANGES) == every.count("taken")
+        assert client.xlen(PLAIN.control_changes()) == every.count("taken")
 
 
 def test_what_is_no_change_at_all(settings: Settings) -> None:

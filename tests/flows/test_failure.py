@@ -17,7 +17,7 @@ from flows.kit.run import run
 from flows.kit.sink import Committed
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import fence as fences
 from tests.flows.faults import Flow, produce, traffic
 from tests.support.waits import until
@@ -115,7 +115,7 @@ def test_a_flow_that_ends_says_one_sentence(
         with store.connect(settings) as client:
             p = committed_partition(client, settings, flow)
             if flow == "people":  # another worker has moved the partition on
-                key = keys.fence(flow, p)
+                key = PLAIN.fence(flow, p)
                 fence = msgspec.structs.replace(fences.decode(client.get(key)), offset=9)
                 client.set(key, fences.encode(fence))
             else:
@@ -140,7 +140,7 @@ def committed_partition(client: Any, settings: Settings, flow: str) -> int:
 
     def committed() -> bool:
         for p in range(settings.partitions):
-            held = client.get(keys.fence(name, p))
+            held = client.get(PLAIN.fence(name, p))
             if held and msgspec.msgpack.decode(held)[2] == 1:
                 found.append(p)
         return bool(found)

@@ -13,7 +13,6 @@ from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store import generation
-from schemas import keys
 from schemas.state import fence as fences
 from schemas.topics import EVENTS
 from tests.flows.faults import produce, spawn, traffic, wait
@@ -26,11 +25,11 @@ def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: 
     process = spawn(settings, "people", log)
     try:
         with store.connect(settings) as client:
-            live = generation.live(client)
+            keyspace = generation.live_keys(client, settings)
             produce(settings, traffic(40, 20, rnd), rnd, lambda n: None)
 
             def unread() -> str:
-                names = [keys.fence("people", p, live) for p in range(settings.partitions)]
+                names = [keyspace.fence("people", p) for p in range(settings.partitions)]
                 held = store.mget(client, names)
                 offsets = [fences.decode(it).offset if it else 0 for it in held]
                 return "" if sum(offsets) >= 40 else f"fences {offsets}"

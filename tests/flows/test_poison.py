@@ -19,7 +19,7 @@ from infra.store import client as store
 from infra.store.paused import Paused, accept, paused
 from infra.telemetry import METRICS
 from schemas import event as events
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import fence
 from schemas.topics import EVENTS
 from tests.flows.faults import POISON
@@ -59,7 +59,7 @@ def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, 
 
 def fence_offsets(settings: Settings) -> dict[int, int]:
     with store.connect(settings) as client:
-        held = {p: client.get(keys.fence("people", p)) for p in range(settings.partitions)}
+        held = {p: client.get(PLAIN.fence("people", p)) for p in range(settings.partitions)}
     return {p: fence.decode(it).offset for p, it in held.items() if it}
 
 
@@ -101,7 +101,7 @@ def test_a_row_of_poison_pauses_its_partition_and_no_other(
     assert paused_partitions(strict) == [stopped], "a restart changes nothing"
 
     with store.connect(strict) as client:
-        accept(client, "events", 0, 122)
+        accept(client, PLAIN, "events", 0, 122)
     assert paused_partitions(strict) == []
     metrics = fold(strict)
     assert (fence_offsets(strict)[0], paused_partitions(strict)) == (122, [])
@@ -127,7 +127,7 @@ def test_what_comes_beyond_what_was_accepted_is_counted_anew(strict: Settings) -
     say(strict, 2, [POISON] * 60)
     fold(strict, [2])
     with store.connect(strict) as client:
-        accept(client, "events", 2, 60)
+        accept(client, PLAIN, "events", 2, 60)
     say(strict, 2, [POISON] * (LIMIT - 1))
     fold(strict, [2])
     assert (paused_partitions(strict), fence_offsets(strict)[2]) == ([], 109)
@@ -150,7 +150,7 @@ def test_a_running_flow_goes_on_once_its_poison_is_accepted(strict: Settings) ->
         if now and not seen:
             seen.append(now)
             with store.connect(strict) as client:
-                accept(client, "events", 0, 61)
+                accept(client, PLAIN, "events", 0, 61)
         before()
         if fence_offsets(strict).get(0) == 61:
             reader.stop.set()

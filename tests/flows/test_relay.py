@@ -22,9 +22,9 @@ from infra.log import Headers
 from infra.settings import Settings
 from infra.store import client as store
 from schemas import event as events
-from schemas import keys
 from schemas.event import Link, Merge
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
 from schemas.topics import EVENTS
@@ -64,7 +64,7 @@ def fold_links(settings: Settings, client: Any) -> None:
     """Folds a log with a link in it as partition 0, and leaves its outbox full."""
     topic = kafka.ensure_topics(settings)[EVENTS.name]
     log = linked_log()
-    fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
+    fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
     batch = Decoded(0, 0, len(log), log, [timestamp for _, timestamp, _ in log])
     commit(client, fold.fold(fold.dedupe(batch)))
 
@@ -83,14 +83,14 @@ def test_a_relay_sends_all_and_one_that_starts_anew_re_sends_none(
 ) -> None:
     fold_links(settings, client)
     assert step(settings, client) == len(SENT)
-    assert step(settings, client) == client.xlen(keys.outbox(0)) == 0
+    assert step(settings, client) == client.xlen(PLAIN.outbox(0)) == 0
     assert {merge.person for merge in merges(settings)} == {person(2), person(3)}
     assert all(list(it) == list(EVENTS.headers) for it in headers(settings))
 
     client.flushall()  # and the fold fills it again, before a relay starts
     fold_links(settings, client)
-    client.delete(keys.fence("people", 0))  # it is not that far yet: the log is to be read
-    assert step(settings, client) == client.xlen(keys.outbox(0)) == 0
+    client.delete(PLAIN.fence("people", 0))  # it is not that far yet: the log is to be read
+    assert step(settings, client) == client.xlen(PLAIN.outbox(0)) == 0
     assert numbers(settings) == SENT
 
 
@@ -102,7 +102,7 @@ def test_a_relay_that_starts_over_an_empty_redis_re_sends_none(
     client.flushall()
     relay = Relay(settings, client)  # what will be in the outbox, was sent
     fold_links(settings, client)
-    assert relay.step() == client.xlen(keys.outbox(0)) == 0
+    assert relay.step() == client.xlen(PLAIN.outbox(0)) == 0
     relay.close()
     assert numbers(settings) == SENT
 
@@ -110,32 +110,32 @@ def test_a_relay_that_starts_over_an_empty_redis_re_sends_none(
 def test_what_the_folds_have_received_need_not_be_read_again(
     settings: Settings, client: Any
 ) -> None:
-    assert sent_before(settings, client, 4, 0) == {}
+    assert sent_before(settings, client, 4, PLAIN) == {}
     ends = {p: len(log) for p, log in whole_log(settings).items()}
     for p in range(4):
-        client.set(keys.fence("people", p), fences.encode(Fence("t", 4, ends[p], 0, VERSION)))
-    client.hset(keys.received(1), mapping={b"0": b"7-1", b"2": b"3-2"})
-    client.hset(keys.received(3), mapping={b"0": b"9-1"})
-    assert sent_before(settings, client, 4, 0) == {0: (9, 1), 2: (3, 2)}
+        client.set(PLAIN.fence("people", p), fences.encode(Fence("t", 4, ends[p], 0, VERSION)))
+    client.hset(PLAIN.received(1), mapping={b"0": b"7-1", b"2": b"3-2"})
+    client.hset(PLAIN.received(3), mapping={b"0": b"9-1"})
+    assert sent_before(settings, client, 4, PLAIN) == {0: (9, 1), 2: (3, 2)}
     relay = Relay(settings, client)
     relay.close()
     assert relay.sent == {0: (9, 1), 1: NOTHING, 2: (3, 2), 3: NOTHING}
     for p, sent in relay.sent.items():
         topic = kafka.ensure_topics(settings)[EVENTS.name].id
-        assert Relayed.read(client.get(keys.relayed(p))) == (topic, sent)
+        assert Relayed.read(client.get(PLAIN.relayed(p))) == (topic, sent)
     # a generation that was made from a snapshot begins with nothing of its own
-    assert sent_before(settings, client, 4, 1) == {}
+    assert sent_before(settings, client, 4, PLAIN.of(1)) == {}
 
 
 def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:
     one, other = Relay(settings, client), Relay(settings, client)
     fold_links(settings, client)
-    waiting, stands = client.xrange(keys.outbox(0)), client.get(keys.relayed(0))
+    waiting, stands = client.xrange(PLAIN.outbox(0)), client.get(PLAIN.relayed(0))
     assert one.step() == len(SENT)
-    client.delete(keys.outbox(0))
-    client.set(keys.relayed(0), stands)
+    client.delete(PLAIN.outbox(0))
+    client.set(PLAIN.relayed(0), stands)
     for name, fields in waiting:  # as the other one sees it, before that
-        client.xadd(keys.outbox(0), fields, id=name)
+        client.xadd(PLAIN.outbox(0), fields, id=name)
     assert other.step() == len(SENT)
     for relay in (one, other):
         relay.close()
@@ -146,26 +146,26 @@ def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:
         made = [(n, T0, event) for n, event in enumerate(came)]
         if made:
             twice, once = fold_log(made, partition=p), fold_log(made[: len(made) // 2], partition=p)
-            for key in (keys.row(p, person(2)), keys.seen(p, person(2))):
+            for key in (PLAIN.row(p, person(2)), PLAIN.seen(p, person(2))):
                 assert twice.values.get(key) == once.values.get(key)
 
 
 def test_a_topic_made_anew_is_not_taken_for_one_that_was_sent(
     settings: Settings, client: Any
 ) -> None:
-    client.set(keys.relayed(0), Relayed("another topic", (1 << 40, 1)).stored())
-    client.set(keys.relayed(1), b"not a position")
+    client.set(PLAIN.relayed(0), Relayed("another topic", (1 << 40, 1)).stored())
+    client.set(PLAIN.relayed(1), b"not a position")
     relay = Relay(settings, client)
     assert relay.sent == dict.fromkeys(range(4), NOTHING)
     relay.sent[0] = (1 << 40, 1)
     fold_links(settings, client)
-    fence = fences.decode(client.get(keys.fence("people", 0)))
+    fence = fences.decode(client.get(PLAIN.fence("people", 0)))
     fence.topic_id = "made anew"
-    client.set(keys.fence("people", 0), fences.encode(fence))
+    client.set(PLAIN.fence("people", 0), fences.encode(fence))
     with pytest.raises(OtherTopic):
         relay.step()
     relay.close()
-    assert client.xlen(keys.outbox(0)) == len(SENT)
+    assert client.xlen(PLAIN.outbox(0)) == len(SENT)
 
 
 # -- kills ------------------------------------------------------------------------------------
@@ -251,9 +251,9 @@ def settled(settings: Settings, client: Any, meanwhile: Any) -> None:
 
     def done() -> bool:
         meanwhile()
-        if any(client.xlen(keys.outbox(p)) for p in range(settings.partitions)):
+        if any(client.xlen(PLAIN.outbox(p)) for p in range(settings.partitions)):
             return False
-        fences_ = [client.get(keys.fence("people", p)) for p in range(settings.partitions)]
+        fences_ = [client.get(PLAIN.fence("people", p)) for p in range(settings.partitions)]
         offsets = {p: fences.decode(f).offset if f else 0 for p, f in enumerate(fences_)}
         return offsets == {p: end for p, (_, end) in bounds(settings).items()}
 
@@ -273,7 +273,7 @@ def check_log_and_state(settings: Settings, client: Any) -> None:
         if not made:
             continue
         memory = fold_log(made, [500], partition=p)
-        for id_, _ in memory.streams.get(keys.outbox(p), []):
+        for id_, _ in memory.streams.get(PLAIN.outbox(p), []):
             offset, _, n = id_.partition(b"-")
             emitted[p, int(offset), int(n)] += 1
         for prefix in (b"u", b"s", b"h", b"l", b"o", b"im"):

@@ -24,9 +24,9 @@ from models.release.content import DIM
 from models.release.person import Encoder, person_vector
 from models.release.release import Release, Space
 from models.release.write import save
-from schemas import keys
 from schemas.control import CURRENT, Current, Held, Released
 from schemas.identity import item_hash
+from schemas.keys import PLAIN
 from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest
 from schemas.state import vector
 from tests.laws.test_vector_laws import space
@@ -63,7 +63,7 @@ class Shelf:
 def name(client: Client, release: str) -> None:
     body = msgspec.json.encode(Current(release=release)).decode()
     held = msgspec.json.encode(Held(version=1, body=body, offset=0))
-    client.hset(keys.CONTROL_STATE, CURRENT, held)
+    client.hset(PLAIN.control_state(), CURRENT, held)
 
 
 def when(follower: CurrentRelease, holds: Callable[[Encoder | None], bool]) -> None:
@@ -76,7 +76,7 @@ def when(follower: CurrentRelease, holds: Callable[[Encoder | None], bool]) -> N
 
 def test_it_makes_vectors_by_the_release_that_control_names(client: Client) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, Path("releases"), shelf, every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0)
     assert follower.encoder() is None
     name(client, ONE)
     when(follower, lambda made: made is not None and made.release == ONE)
@@ -97,7 +97,7 @@ def test_one_that_cannot_be_loaded_is_logged_once_and_the_old_one_stays(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, Path("releases"), shelf, every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0)
     name(client, ONE)
     when(follower, lambda made: made is not None)
     for bad, why in ((BROKEN, "cut short"), ("../../etc", "not the id of a release")):
@@ -120,7 +120,7 @@ def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, Path("releases"), shelf, every=0, again=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0, again=0)
     name(client, BROKEN)
     with caplog.at_level(logging.WARNING):
         when(follower, lambda made: len(shelf.loaded) > 2)
@@ -130,10 +130,10 @@ def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
 
 def test_it_is_held_to_the_manifest_that_was_published(client: Client) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, Path("releases"), shelf, every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0)
     body = msgspec.json.encode(Released(manifest_sha256="ab" * 32)).decode()
     held = msgspec.json.encode(Held(version=1, body=body, offset=0))
-    client.hset(keys.CONTROL_STATE, f"release:{ONE}", held)
+    client.hset(PLAIN.control_state(), f"release:{ONE}", held)
     name(client, ONE)
     when(follower, lambda made: made is not None)
     assert shelf.sha256 == "ab" * 32
@@ -141,8 +141,8 @@ def test_it_is_held_to_the_manifest_that_was_published(client: Client) -> None:
 
 
 def test_what_control_holds_and_nobody_can_read_is_no_release(client: Client) -> None:
-    client.hset(keys.CONTROL_STATE, CURRENT, b"{")
-    follower = CurrentRelease(client, Path("releases"), Shelf(), every=0)
+    client.hset(PLAIN.control_state(), CURRENT, b"{")
+    follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), every=0)
     assert follower.encoder() is None
     follower.close()
 
@@ -178,7 +178,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         log = log_of([action(n, item="i1")], start=n)
         n += 1
         write = worker.fold(Decoded(0, n - 1, n, log, [timestamp for _, timestamp, _ in log]))
-        made = write.values.get(keys.vector(0, person(1)))
+        made = write.values.get(PLAIN.vector(0, person(1)))
     held = vector.DECODER.decode(made)
     assert (held.release, held.complete) == (ONE, True)
     plain, _ = person_vector(np.array([item_hash("i1")], np.uint64), release)
@@ -187,7 +187,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
 
 
 def test_it_does_not_ask_at_every_batch(client: Client) -> None:
-    follower = CurrentRelease(client, Path("releases"), Shelf(), every=3600)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), every=3600)
     assert follower.encoder() is None
     name(client, ONE)
     for _ in range(100):

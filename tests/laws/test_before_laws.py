@@ -20,7 +20,7 @@ from models.reference.partition import Partition
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import facts
 from tests.laws.test_fold_laws import build, one_action
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
@@ -35,7 +35,7 @@ def snapshot(log: Sequence[Record], partition: int, sizes: Sequence[int] = ()) -
 
 def before(memory: Memory, log: Sequence[Record], partition: int) -> Before:
     newest = max((timestamp for _, timestamp, _ in log), default=0)
-    received = memory.hashes.get(keys.received(partition), {})
+    received = memory.hashes.get(PLAIN.received(partition), {})
     return Before(partition, newest, memory.values, received)
 
 
@@ -71,9 +71,9 @@ def wrong_sums(logs: Sequence[Sequence[Record]], cuts: Sequence[int]) -> Any:
     whole, early = Tables(len(logs)), Tables(len(logs))
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
         for tables, part in ((whole, log), (early, log[:cut])):
-            for entry in snapshot(part, p).streams.get(keys.deltas(p), []):
+            for entry in snapshot(part, p).streams.get(PLAIN.deltas(p), []):
                 tables.apply(p, facts.decode(entry[1][facts.FIELD]))
-    stored, held = (verify_stored.of_tables(it, keys.tables()) for it in (whole, early))
+    stored, held = (verify_stored.of_tables(it, PLAIN.tables()) for it in (whole, early))
     marks, found = verify_stored.reference_marks([stored, held]), Found()
     parts = [Sums(marks) for _ in logs]
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.kit.commit import Fenced, Torn, commit, torn_key
+from flows.kit.commit import Fenced, Torn, commit
 from flows.kit.resume import StateMismatch, stand
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
@@ -30,6 +30,7 @@ from schemas import event as events
 from schemas import keys
 from schemas.actions import CODE
 from schemas.identity import item_hash
+from schemas.keys import PLAIN
 from schemas.state import facts, tables
 from schemas.state import fence as fences
 from schemas.state.fence import Fence
@@ -62,9 +63,9 @@ def client(redis_url: str) -> Iterator[Client]:
 
 def folded(client: Client, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
     """Folds a log into Redis, from where Redis stands, as the flow does."""
-    fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION)
-    fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000)
-    fold.remember_received(client.hgetall(keys.received(partition)))
+    fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION, PLAIN)
+    fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, PLAIN)
+    fold.remember_received(client.hgetall(PLAIN.received(partition)))
     log = [record for record in log if record[0] >= fence.offset]
     for piece in cuts(len(log), sizes):
         part = log[piece]
@@ -138,14 +139,14 @@ def test_state_and_offset_commit_together_and_equal_the_pure_fold(client: Client
     pure = fold_log(BUSY, [50])
     assert in_redis(client) == pure.state()
     assert len(pure.arms()) == 3 * 12  # two slots served, one of them clicked
-    held = fences.decode(client.get(keys.fence("people", 0)))
+    held = fences.decode(client.get(PLAIN.fence("people", 0)))
     assert (held.offset, held.newest) == (120, BUSY[-1][1]) == (fence.offset, fence.newest)
 
 
 def test_a_redelivered_batch_is_refused_and_changes_nothing(client: Client) -> None:
     folded(client, BUSY, [50])
     before = in_redis(client)
-    stale = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
+    stale = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
     part = BUSY[:50]
     write = stale.fold(stale.dedupe(Decoded(0, 0, 50, part, [s for _, s, _ in part])))
     with pytest.raises(Fenced):
@@ -157,7 +158,9 @@ def test_a_zombie_between_watch_and_exec_is_refused(client: Client, redis_url: s
     """Two workers fold the same batch; the fence moves after one of them has looked at it."""
     writes = []
     for _ in range(2):
-        fold = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000)
+        fold = PeopleFold(
+            0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN
+        )
         writes.append(
             fold.fold(fold.dedupe(Decoded(0, 0, 50, BUSY[:50], [s for _, s, _ in BUSY[:50]])))
         )
@@ -244,7 +247,7 @@ def linked_log() -> list[Record]:
 
 def test_law_7_what_a_fold_emits_leaves_by_the_outbox_numbered(client: Client) -> None:
     folded(client, linked_log(), [2])
-    entries = client.xrange(keys.outbox(0))
+    entries = client.xrange(PLAIN.outbox(0))
     # one link, one more that loses, three later actions
     assert [id_ for id_, _ in entries] == [b"5-1", b"6-1", b"7-1", b"8-1", b"9-1"]
     merges = [decoded_merge(fields[b"v"]) for _, fields in entries]
@@ -261,15 +264,15 @@ def decoded_merge(value: bytes) -> events.Merge:
 
 
 def test_law_7_the_receiver_takes_each_number_once(client: Client) -> None:
-    sent = fold_log(linked_log(), [2]).streams[keys.outbox(0)]
+    sent = fold_log(linked_log(), [2]).streams[PLAIN.outbox(0)]
     merges: list[events.Event] = [events.decode(fields[b"v"]) for _, fields in sent]
     own: list[events.Event] = [action(50, 2, "own", at=T0 + 2500)]
     once = fold_log(log_of(own + merges), partition=1)
     twice = fold_log(log_of([*own, *merges[:3], *merges, *merges]), [2], restart=True, partition=1)
-    row = keys.row(1, person(2))
+    row = PLAIN.row(1, person(2))
     assert once.values[row] == twice.values[row]
     items = [item_hash(name) for name in ("own", *(f"i{n}" for n in range(5)), "j0", "j1", "j2")]
-    assert sorted(u64s(twice.values[keys.seen(1, person(2))])) == sorted(items)
+    assert sorted(u64s(twice.values[PLAIN.seen(1, person(2))])) == sorted(items)
     assert [fact[1] for fact in twice.all_facts(1)] == [item_hash("own")]  # a merge emits no facts
 
 
@@ -279,7 +282,7 @@ def test_law_8_the_fence_knows_its_log(client: Client) -> None:
     def start(
         topic: TopicInfo = TOPIC, low: int = 0, high: int = 120, version: int = VERSION
     ) -> Fence:
-        return stand(client, "people", 0, topic, low, high, version)
+        return stand(client, "people", 0, topic, low, high, version, PLAIN)
 
     assert start().offset == 120
     wrong: tuple[Callable[[], Fence], ...] = (
@@ -292,31 +295,32 @@ def test_law_8_the_fence_knows_its_log(client: Client) -> None:
     for refused in wrong:
         with pytest.raises(StateMismatch, match="rebuild"):
             refused()
-    client.delete(keys.fence("people", 0))
+    client.delete(PLAIN.fence("people", 0))
     with pytest.raises(StateMismatch, match="rebuild"):
         start(low=5)
     assert start().offset == 0
 
 
 def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: Client) -> None:
-    control = keys.fence("control", 0)
+    control = PLAIN.fence("control", 0)
     client.set(control, fences.encode(Fence("topic-2", 4, 3, T0, VERSION)))
     with pytest.raises(StateMismatch, match=re.escape(f"delete the key {control.decode()}")):
-        stand(client, "control", 0, TOPIC, 0, 9, VERSION)
+        stand(client, "control", 0, TOPIC, 0, 9, VERSION, PLAIN)
     client.delete(control)
-    assert stand(client, "control", 0, TOPIC, 0, 9, VERSION).offset == 0
+    assert stand(client, "control", 0, TOPIC, 0, 9, VERSION, PLAIN).offset == 0
 
 
 def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
     client: Client,
 ) -> None:
     folded(client, BUSY[:60], [20])
-    broken = Write("people", 0, 60, Fence("topic-1", 4, 61, T0, VERSION))
-    broken.values[keys.row(0, person(1))] = b"half a transaction"
-    broken.entries.append(StreamEntry(keys.deltas(0), b"1-0", {b"d": b"x"}))  # behind: XADD refuses
+    broken = Write("people", 0, 60, Fence("topic-1", 4, 61, T0, VERSION), PLAIN)
+    broken.values[PLAIN.row(0, person(1))] = b"half a transaction"
+    # behind: XADD refuses
+    broken.entries.append(StreamEntry(PLAIN.deltas(0), b"1-0", {b"d": b"x"}))
     with pytest.raises(Torn):
         commit(client, broken)
-    assert client.get(torn_key("people", 0)) is not None
+    assert client.get(PLAIN.torn("people", 0)) is not None
     client.set(b"u:{1}:other", b"another partition's")
     folded(client, BUSY, [20])
     assert client.delete(b"u:{1}:other") == 1
@@ -325,8 +329,8 @@ def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
 
 def test_an_entry_missing_from_the_delta_log_stops_the_roll_up(client: Client) -> None:
     folded(client, BUSY, [20])
-    first = client.xrange(keys.deltas(0), count=2)[1][0]
-    client.xdel(keys.deltas(0), first)
+    first = client.xrange(PLAIN.deltas(0), count=2)[1][0]
+    client.xdel(PLAIN.deltas(0), first)
     with pytest.raises(Hole):
         Rollup(client, Settings()).read()
 
@@ -386,12 +390,12 @@ def test_published_tables_are_what_a_reader_reads(client: Client) -> None:
     rollup.read()
     rollup.publish()
     assert not rollup.publish()  # nothing new, no version
-    meta = tables.META_DECODER.decode(client.get(keys.tables().meta))
+    meta = tables.META_DECODER.decode(client.get(PLAIN.tables().meta))
     assert (meta.version, meta.positions) == (1, [120, 0, 0, 0])
-    held = client.hgetall(keys.tables().neighbours)
+    held = client.hgetall(PLAIN.tables().neighbours)
     rows = tables.neighbours(held[item_hash("i1").to_bytes(8, "little")])
     assert math.isclose(rows["score"].sum(), 1, rel_tol=1e-6)
-    entry = client.xrange(keys.tables().changes)[0]
+    entry = client.xrange(PLAIN.tables().changes)[0]
     published = tables.DECODER.decode(entry[1][tables.FIELD])
     assert entry[0] == b"1-0"
     assert {n.to_bytes(8, "little"): v for n, v in published.neighbours.items()} == held
@@ -399,7 +403,7 @@ def test_published_tables_are_what_a_reader_reads(client: Client) -> None:
 
 def test_the_log_of_facts_round_trips_and_refuses_what_is_cut_short() -> None:
     entry = facts.Entry(
-        0, 120, facts.decode(fold_log(BUSY).streams[keys.deltas(0)][0][1][b"d"]).actions
+        0, 120, facts.decode(fold_log(BUSY).streams[PLAIN.deltas(0)][0][1][b"d"]).actions
     )
     data = facts.encode(entry)
     again = facts.decode(data)
@@ -424,16 +428,16 @@ def test_a_base_that_was_never_headed_is_swept(client: Client) -> None:
     rollup = Rollup(client, Settings())
     rollup.read()
     rollup.store()
-    client.set(keys.tables().base_chunk(b"killed", 0), b"half of a base")
+    client.set(PLAIN.tables().base_chunk(b"killed", 0), b"half of a base")
     again = Rollup(client, Settings())
     assert again.tables.positions == rollup.tables.positions
     rollup.store()
-    client.set(keys.tables().base_chunk(b"1", 0), b"a base that another roll-up is storing")
+    client.set(PLAIN.tables().base_chunk(b"1", 0), b"a base that another roll-up is storing")
     Rollup(client, Settings())
     assert not client.exists(
-        keys.tables().base_chunk(b"1", 0)
+        PLAIN.tables().base_chunk(b"1", 0)
     )  # so the other must not head it: it looks
-    held = list(client.scan_iter(match=keys.tables().base + b"*"))
+    held = list(client.scan_iter(match=PLAIN.tables().base + b"*"))
     assert len(held) == 2  # the head, and one part
 
 
@@ -443,7 +447,7 @@ def test_a_base_whose_parts_were_swept_is_not_headed(client: Client) -> None:
     rollup = Rollup(client, Settings())
     rollup.read()
     rollup.store()
-    head, guard = client.get(keys.tables().base), rollup._guard
+    head, guard = client.get(PLAIN.tables().base), rollup._guard
 
     def late(*arguments: object) -> None:
         Rollup(client, Settings())
@@ -452,8 +456,8 @@ def test_a_base_whose_parts_were_swept_is_not_headed(client: Client) -> None:
     rollup._guard = late  # type: ignore[method-assign,assignment]
     with pytest.raises(Overtaken):
         rollup.store()
-    assert client.get(keys.tables().base) == head
+    assert client.get(PLAIN.tables().base) == head
     assert Rollup(client, Settings()).tables.positions == rollup.tables.positions
-    client.delete(keys.tables().base_chunk(head.split(b":")[0], 0))
+    client.delete(PLAIN.tables().base_chunk(head.split(b":")[0], 0))
     with pytest.raises(Hole, match="rebuild"):
         Rollup(client, Settings())

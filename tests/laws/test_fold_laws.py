@@ -18,8 +18,8 @@ from models.features.plain import Event
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events
-from schemas import keys
 from schemas.actions import ACTIONS
+from schemas.keys import PLAIN
 from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, u64s
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_law_11_every_feature_equals_its_reference(
     memory = fold_log(log, sizes)
     for who in (1, 2, 3):
         history = plain(log, who)
-        row = read_row(memory.values.get(keys.row(0, person(who))))
+        row = read_row(memory.values.get(PLAIN.row(0, person(who))))
         assert (row["version"] == 0) == (not history)
         for feature in FEATURES:
             if history:
@@ -143,7 +143,7 @@ def test_law_11_long_lists_that_forget(seed: int, sizes: list[int]) -> None:
     ]
     log = log_of(made)
     check_facts_and_sets(log, fold_log(log, sizes))
-    row = read_row(fold_log(log, sizes).values[keys.row(0, person(1))])
+    row = read_row(fold_log(log, sizes).values[PLAIN.row(0, person(1))])
     for feature in FEATURES:
         assert feature.value(row) == feature.reference(plain(log, 1)), feature.name
 
@@ -163,9 +163,9 @@ def check_facts_and_sets(log: Sequence[Record], memory: Memory) -> None:
         for e, partners in recents.facts(history):
             mates, lags = tuple(p for p, _ in partners), tuple(lag for _, lag in partners)
             expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates, lags))
-        held = memory.values.get(keys.seen(0, person(who)))
+        held = memory.values.get(PLAIN.seen(0, person(who)))
         assert u64s(held) == recents.seen(history)
-        held = memory.values.get(keys.hidden(0, person(who)))
+        held = memory.values.get(PLAIN.hidden(0, person(who)))
         assert u64s(held) == recents.hidden(history)
     assert memory.all_facts() == sorted(expected)
 
@@ -179,19 +179,19 @@ def test_law_11_commutative_features_do_not_see_the_order(
     rnd.shuffle(shuffled)
     one, other = fold_log(log, [7]), fold_log(log_of(shuffled), [11])
     for who in (1, 2, 3):
-        a, b = (read_row(m.values.get(keys.row(0, person(who)))) for m in (one, other))
+        a, b = (read_row(m.values.get(PLAIN.row(0, person(who)))) for m in (one, other))
         for feature in FEATURES:
             if feature.order == "commutative":
                 assert feature.value(a) == feature.value(b), feature.name
-        assert set(u64s(one.values.get(keys.seen(0, person(who))))) == set(
-            u64s(other.values.get(keys.seen(0, person(who))))
+        assert set(u64s(one.values.get(PLAIN.seen(0, person(who))))) == set(
+            u64s(other.values.get(PLAIN.seen(0, person(who))))
         )
 
 
 def test_law_11_what_says_it_is_log_ordered_is() -> None:
     made = [action(n, 1, f"i{n}", session_id=f"s{n % 2}") for n in range(6)]
     one, other = (
-        read_row(fold_log(log_of(order)).values[keys.row(0, person(1))])
+        read_row(fold_log(log_of(order)).values[PLAIN.row(0, person(1))])
         for order in (made, made[::-1])
     )
     for feature in FEATURES:
@@ -202,7 +202,7 @@ def test_law_9_gaps_in_the_log_are_no_gaps_in_the_batches() -> None:
     dense = log_of([action(n) for n in range(6)])
     gappy = [(2 * offset + 5, timestamp, e) for offset, timestamp, e in dense]
     memory = fold_log(gappy, [2])
-    assert [fields for _, fields in memory.streams[keys.deltas(0)]]
+    assert [fields for _, fields in memory.streams[PLAIN.deltas(0)]]
     assert [fact[0] for fact in memory.all_facts()] == [5, 7, 9]  # and 3 more fell to the cap
 
 
@@ -238,10 +238,10 @@ def test_law_12_a_hit_counts_within_the_window_of_the_running_maximum(
 def test_law_12_a_repeat_within_the_window_is_dropped_and_the_window_forgets() -> None:
     once = [action(1), action(2, item="i2")]
     memory = fold_log(log_of([*once, *once]), [1], restart=True)
-    assert read_row(memory.values[keys.row(0, person(1))])["n"] == 2
+    assert read_row(memory.values[PLAIN.row(0, person(1))])["n"] == 2
     later = [(offset, T0 + offset * 2 * DAY, e) for offset, _, e in log_of([*once, *once])]
     forgotten = fold_log(later, [1], restart=True)
-    assert read_row(forgotten.values[keys.row(0, person(1))])["n"] == 4
+    assert read_row(forgotten.values[PLAIN.row(0, person(1))])["n"] == 4
     assert sum(key.startswith(b"dd:") for key in forgotten.values) == 1  # old buckets are deleted
 
 
@@ -251,9 +251,9 @@ def test_law_13_an_import_is_not_late() -> None:
         fold_log(log_of([action(1, at=ancient, received_at=received)]))
         for received in (ancient, T0)
     )
-    assert read_row(imported.values[keys.row(0, person(1))])["n"] == 1
-    assert read_row(late.values[keys.row(0, person(1))])["n"] == 0
-    assert read_row(late.values[keys.row(0, person(1))])["counts"].sum() == 1
+    assert read_row(imported.values[PLAIN.row(0, person(1))])["n"] == 1
+    assert read_row(late.values[PLAIN.row(0, person(1))])["n"] == 0
+    assert read_row(late.values[PLAIN.row(0, person(1))])["counts"].sum() == 1
     assert late.all_facts()  # it counts in sums
     assert late.all_facts() == imported.all_facts()
 

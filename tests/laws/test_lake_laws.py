@@ -17,7 +17,7 @@ from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS
 from tests.support import lakes
@@ -26,7 +26,7 @@ from tests.support.lakes import DAY
 END: Final = 40
 INFO: Final = TopicInfo("topic", 4)
 VALUES: Final = [b"record %d" % n for n in range(END)]
-FENCE: Final = keys.fence(flow_of(EVENTS.name), 0)
+FENCE: Final = PLAIN.fence(flow_of(EVENTS.name), 0)
 
 
 class Writer:
@@ -34,7 +34,7 @@ class Writer:
 
     def __init__(self, client: Any, lake: Lake) -> None:
         table = BY_TOPIC[EVENTS.name]
-        self.owner: Owner | None = Owner(client, lake.store, table, 0, INFO, (0, END))
+        self.owner: Owner | None = Owner(client, lake.store, table, 0, INFO, (0, END), PLAIN)
         self.put_: Entry | None = None
         self.moved: Entry | None = None
 

@@ -24,10 +24,10 @@ from models.outcomes import impressions
 from models.outcomes.join import STATE
 from models.reference import recents
 from schemas import event as events
-from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.event import Action, Link, Linking, Merge, Served
 from schemas.identity import category_hash, item_hash
+from schemas.keys import PLAIN
 from schemas.state import links
 from schemas.state.facts import STATES
 from tests.laws.world import (
@@ -105,7 +105,7 @@ def case(drawn: Sequence[dict[str, Any]], linked: Sequence[tuple[int, int, int]]
 
 
 def sent(memory: Memory, source: int) -> list[events.Event]:
-    return [events.decode(f[b"v"]) for _, f in memory.streams.get(keys.outbox(source), [])]
+    return [events.decode(f[b"v"]) for _, f in memory.streams.get(PLAIN.outbox(source), [])]
 
 
 def woven(
@@ -219,15 +219,15 @@ class Expected:
                 one
             ]
         ]
-        row = read_row(memory.values.get(keys.row(HOME, person(who))))
+        row = read_row(memory.values.get(PLAIN.row(HOME, person(who))))
         if plain:
             assert counts.value(row) == counts.reference(plain)
             assert ring.value(row) == ring.reference(plain)
-        seen = memory.values.get(keys.seen(HOME, person(who)))
+        seen = memory.values.get(PLAIN.seen(HOME, person(who)))
         assert set(u64s(seen)) == {item for e in plain for item in recents.seen([e])}
-        hidden = memory.values.get(keys.hidden(HOME, person(who)))
+        hidden = memory.values.get(PLAIN.hidden(HOME, person(who)))
         assert set(u64s(hidden)) == {e.item for e in plain if recents.hidden([e])}
-        shown = impressions.read(memory.values.get(keys.impressions(HOME, person(who))))
+        shown = impressions.read(memory.values.get(PLAIN.impressions(HOME, person(who))))
         slates = [s for s in self.slates.values() if self.who(s.person) == person(who)]
         assert impressions.value(shown) == impressions.reference(
             (s.received_at // 1000, [item_hash(item) for item in dict.fromkeys(s.items)])
@@ -235,7 +235,7 @@ class Expected:
         )
 
     def check_links(self, made: Case, memory: Memory, who: int) -> None:
-        held = links.decode(memory.values.get(keys.link(HOME, person(who))))
+        held = links.decode(memory.values.get(PLAIN.link(HOME, person(who))))
         won = {
             (e.received_at, e.person)
             for p in (0, 1)

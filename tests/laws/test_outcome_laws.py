@@ -16,9 +16,9 @@ from models.outcomes import impressions, open_slates
 from models.outcomes.join import SLATES, WINDOW_MS
 from models.reference.outcomes import Came, by_viewer
 from schemas import event as events
-from schemas import keys
 from schemas.event import Served
 from schemas.identity import category_hash, item_hash
+from schemas.keys import PLAIN
 from tests.laws.world import T0, Memory, Record, action, assigned, fold_log, log_of, person, served
 
 HOUR = 3_600_000
@@ -117,9 +117,9 @@ def check_reference(log: Sequence[Record], memory: Memory) -> None:
     lost = [n for word, n in memory.counts.items() if word.startswith("unattributed")]
     assert sum(lost) == sum(one.lost for one in came.values())
     for who, one in came.items():
-        check_account(memory.values[keys.open_slates(0, who)], one)
+        check_account(memory.values[PLAIN.open_slates(0, who)], one)
         slates = [e for _, e in by_person[who] if isinstance(e, Served) and e.items]
-        held = impressions.read(memory.values.get(keys.impressions(0, who)))
+        held = impressions.read(memory.values.get(PLAIN.impressions(0, who)))
         assert impressions.value(held) == impressions.reference(
             (s.received_at // 1000, [item_hash(item) for item in dict.fromkeys(s.items)])
             for s in slates
@@ -204,7 +204,7 @@ def test_the_last_moments_fact_of_a_unit_is_what_its_account_holds() -> None:
         )
     held: dict[object, Counter[int]] = {}
     for who in PEOPLE:
-        for unit in open_slates.decode(memory.values[keys.open_slates(0, person(who))]).units:
+        for unit in open_slates.decode(memory.values[PLAIN.open_slates(0, person(who))]).units:
             key = (unit.experiment, unit.version, unit.variant)
             held.setdefault(key, Counter()).update(dict(enumerate(unit.counts)))
     assert held == last
@@ -223,7 +223,7 @@ def test_a_slate_that_de_duplication_forgot_is_known_while_it_is_open() -> None:
     memory = fold_log(log, [7], hours=0.001)
     assert memory.counts["served_again"] == 1
     assert len(memory.arms()) == 2
-    shown = impressions.read(memory.values[keys.impressions(0, person(1))])
+    shown = impressions.read(memory.values[PLAIN.impressions(0, person(1))])
     assert shown["count"].tolist() == [1, 1]
 
 

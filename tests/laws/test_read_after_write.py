@@ -26,7 +26,7 @@ from models.features import counts
 from models.features.registry import read_row
 from models.reference.partition import Partition
 from models.reference.sample import Sample
-from schemas import keys
+from schemas.keys import PLAIN
 from tests.laws.world import Record, action, cuts, log_of, person, served
 
 TOPIC = TopicInfo("topic-1", 4)
@@ -55,8 +55,8 @@ class Worker:
 
     def __init__(self, client: Any, cache: int) -> None:
         self.client = client
-        fence = stand(client, "people", 0, TOPIC, 0, 10**9, VERSION)
-        self.fold = PeopleFold(0, fence, client.mget, DAY, cache)
+        fence = stand(client, "people", 0, TOPIC, 0, 10**9, VERSION, PLAIN)
+        self.fold = PeopleFold(0, fence, client.mget, DAY, cache, PLAIN)
 
     @property
     def next(self) -> int:
@@ -76,9 +76,9 @@ def dropped(client: Any) -> list[object]:
     for offset, timestamp, event in LOG:
         reference.take(offset, timestamp, event)
     for part in PARTS:
-        key = part.key(0, name, 0)
+        key = part.key(PLAIN, 0, name)
         verify_person.compare(found, part, key, client.get(key), reference.people[name])
-    row = read_row(client.get(keys.row(0, name)))
+    row = read_row(client.get(PLAIN.row(0, name)))
     assert sum(counts.value(row)[0]) == ACTS - ACTS // 12
     return list(found.mismatches())
 
@@ -121,6 +121,6 @@ def test_the_check_would_see_a_single_one_that_was_dropped(client: Any) -> None:
     worker = Worker(client, 1000)
     for piece in cuts(len(LOG), [7]):
         worker.take(LOG[piece])
-    key = keys.seen(0, person(1))
+    key = PLAIN.seen(0, person(1))
     client.set(key, client.get(key)[:-8])
     assert len(dropped(client)) == 1

@@ -13,9 +13,9 @@ from models.release.interest import LAST, VECTOR_FADING, items
 from models.release.person import Encoder, Finder, person_vector
 from models.release.release import NO_SPACE, Space
 from schemas import event as events
-from schemas import keys
 from schemas.actions import ACTIONS
 from schemas.identity import item_hash
+from schemas.keys import PLAIN
 from schemas.state import vector as vectors
 from tests.laws.world import T0, Memory, Record, action, fold_log, log_of, person
 
@@ -42,7 +42,7 @@ def traffic(seed: int, n: int = 600) -> list[Record]:
 
 
 def vector(memory: Memory, who: int) -> vectors.Vector | None:
-    held = memory.values.get(keys.vector(0, person(who)))
+    held = memory.values.get(PLAIN.vector(0, person(who)))
     return None if held is None else vectors.DECODER.decode(held)
 
 
@@ -53,7 +53,7 @@ def test_every_vector_equals_its_re_encoding(known: int, sizes: list[int]) -> No
     memory = fold_log(traffic(known), sizes, encoder=Encoder("r1", release))
     some = 0
     for who in range(1, 41):
-        row = read_row(memory.values.get(keys.row(0, person(who))))
+        row = read_row(memory.values.get(PLAIN.row(0, person(who))))
         plain, complete = person_vector(items(row), release)
         held = vector(memory, who)
         assert (held is not None) == plain.any()
@@ -128,7 +128,7 @@ def test_another_release_tags_what_it_makes_and_none_makes_none() -> None:
 
 def test_the_vector_of_a_merged_person_counts_what_they_did_before() -> None:
     link = events.Link(event_id="l", person=person(1), to=person(2), received_at=T0)
-    sent = fold_log(log_of([action(0, 1, "i0"), link])).streams[keys.outbox(0)]
+    sent = fold_log(log_of([action(0, 1, "i0"), link])).streams[PLAIN.outbox(0)]
     merge = events.decode(sent[0][1][b"v"])
     release = space(1)
     held = vector(fold_log(log_of([merge]), encoder=Encoder("r1", release)), 2)

@@ -19,7 +19,7 @@ from models.reference.dedupe import Window
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Sums
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import facts
 from tests.laws.test_fold_laws import build as actions
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
@@ -41,22 +41,22 @@ def wrong(memory: Memory, partition: int, reference: Partition) -> list[Mismatch
     found, named = Found(), set()
     for name, person in reference.people.items():
         for part in PARTS:
-            key = part.key(partition, name, 0)
+            key = part.key(PLAIN, partition, name)
             verify_person.compare(found, part, key, memory.values.get(key), person)
             named.add(key)
-    prefixes = tuple(part.key(partition, "", 0) for part in PARTS)
+    prefixes = tuple(part.key(PLAIN, partition, "") for part in PARTS)
     assert {key for key in memory.values if key.startswith(prefixes)} <= named
     received = {b"%d" % p: b"%d-%d" % number for p, number in reference.received.items()}
-    assert memory.hashes.get(keys.received(partition), {}) == received
+    assert memory.hashes.get(PLAIN.received(partition), {}) == received
     return found.mismatches()
 
 
 def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> list[Mismatch]:
     tables = Tables(len(memories))
     for p, memory in enumerate(memories):
-        for entry in memory.streams.get(keys.deltas(p), []):
+        for entry in memory.streams.get(PLAIN.deltas(p), []):
             tables.apply(p, facts.decode(entry[1][facts.FIELD]))
-    stored, found = verify_stored.of_tables(tables, keys.tables()), Found()
+    stored, found = verify_stored.of_tables(tables, PLAIN.tables()), Found()
     sums = Sums(stored.marks)
     for log in logs:
         slowly(log, sums)
@@ -140,7 +140,7 @@ def test_law_12_the_slow_window_takes_what_the_fold_takes(drawn: list[dict[str, 
         window.fresh(event.person, event.event_id, timestamp)  # type: ignore[union-attr]
     held = window.held()
     for bucket in range(window.oldest, window.oldest + 6):
-        blob = memory.values.get(keys.dedupe(HOME, bucket), b"")
+        blob = memory.values.get(PLAIN.dedupe(HOME, bucket), b"")
         stored = {blob[at : at + 8] for at in range(0, len(blob), 8)}
         expected = {number.to_bytes(8, "little") for number in held.get(bucket, ())}
         assert stored == expected

@@ -12,9 +12,9 @@ from flows.people.fold import PeopleFold
 from models.aggregates.tables import Tables
 from models.release.person import Encoder
 from schemas import event as events
-from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.event import Assigned, Served
+from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.fence import Fence
 from schemas.state.write import Write
@@ -122,7 +122,7 @@ class Memory:
         return found
 
     def entries(self, partition: int = 0) -> list[facts.Entry]:
-        log = self.streams.get(keys.deltas(partition), [])
+        log = self.streams.get(PLAIN.deltas(partition), [])
         return [facts.decode(fields[facts.FIELD]) for _, fields in log]
 
     def arms(self, partition: int = 0) -> list[tuple[object, ...]]:
@@ -177,8 +177,8 @@ def fold_log(
     fold, fence = None, Fence("t", 4, log[0][0] if log else 0, 0, 1)
     for piece in cuts(len(log), sizes):
         if fold is None or restart:
-            fold = PeopleFold(partition, fence, memory.fetch, span, row_cache=10)
-            fold.remember_received(memory.hashes.get(keys.received(partition), {}))
+            fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN)
+            fold.remember_received(memory.hashes.get(PLAIN.received(partition), {}))
             fold.encoder = encoder
         part = list(log[piece])
         batch = Decoded(

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from schemas import keys
 from schemas.control import Experiment, Held, Variant
 from schemas.identity import category_hash, item_hash
+from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import STATES, Entry
 
@@ -59,7 +59,7 @@ def append(client: Any, partition: int, *entries: Entry) -> None:
     """As a commit does."""
     for it in entries:
         value = facts.encode(it)
-        client.xadd(keys.deltas(partition), {facts.FIELD: value}, id=f"{it.next}-0")
+        client.xadd(PLAIN.deltas(partition), {facts.FIELD: value}, id=f"{it.next}-0")
 
 
 def put_experiment(
@@ -74,8 +74,8 @@ def put_experiment(
     )
     name, value = f"experiment:{identifier}", msgspec.json.encode(held)
     with client.pipeline(transaction=True) as pipe:
-        pipe.hset(keys.CONTROL_STATE, name, value)
-        pipe.xadd(keys.CONTROL_CHANGES, {"s": name, "v": value}, id=f"{version}-0")
+        pipe.hset(PLAIN.control_state(), name, value)
+        pipe.xadd(PLAIN.control_changes(), {"s": name, "v": value}, id=f"{version}-0")
         pipe.execute()
 
 

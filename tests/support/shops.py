@@ -17,11 +17,12 @@ from infra.settings import Settings, signing_key
 from infra.store import client as store
 from infra.store.client import Client
 from models.features.registry import ROW, pack_rows
-from schemas import control, event, keys, slate
+from schemas import control, event, slate
 from schemas.actions import CODE
 from schemas.event import Served
 from schemas.identity import partition_of, pseudonym
 from schemas.item import Item
+from schemas.keys import PLAIN
 from schemas.slate import Slate
 from schemas.state import fence, tables
 from schemas.state.fence import Fence
@@ -62,9 +63,9 @@ class Shop(NamedTuple):
         rows[0] = who.row
         stands = Fence("topic", 4, offset, NOW, 1, NOW + 19)
         with self.redis.pipeline(transaction=True) as pipe:
-            pipe.set(keys.row(partition, name), pack_rows(rows)[0])
-            pipe.set(keys.seen(partition, name), who.seen.tobytes())
-            pipe.set(keys.fence("people", partition), fence.encode(stands))
+            pipe.set(PLAIN.row(partition, name), pack_rows(rows)[0])
+            pipe.set(PLAIN.seen(partition, name), who.seen.tobytes())
+            pipe.set(PLAIN.fence("people", partition), fence.encode(stands))
             pipe.execute()
 
     def control(self, name: str, body: control.Body, version: int = 1) -> None:
@@ -72,8 +73,8 @@ class Shop(NamedTuple):
         held = control.Held(version=version, body=msgspec.json.encode(body).decode(), offset=0)
         value = msgspec.json.encode(held)
         with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.CONTROL_STATE.decode(), name, value)
-            pipe.xadd(keys.CONTROL_CHANGES, {"s": name, "v": value})
+            pipe.hset(PLAIN.control_state().decode(), name, value)
+            pipe.xadd(PLAIN.control_changes(), {"s": name, "v": value})
             pipe.execute()
 
     def put(self, item: Item, at: int) -> None:
@@ -81,8 +82,8 @@ class Shop(NamedTuple):
         p = partition_of(item.item_id.encode(), 4)
         value = msgspec.json.encode(item)
         with self.redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.items(p), item.item_id, value)
-            pipe.xadd(keys.item_changes(p), {"i": item.item_id, "v": value}, id=f"{at}-1")
+            pipe.hset(PLAIN.items(p), item.item_id, value)
+            pipe.xadd(PLAIN.item_changes(p), {"i": item.item_id, "v": value}, id=f"{at}-1")
             pipe.execute()
 
     def publish(
@@ -95,14 +96,14 @@ class Shop(NamedTuple):
         )
         with self.redis.pipeline(transaction=True) as pipe:
             for key, rows in (
-                (keys.tables().neighbours, neighbours),
-                (keys.tables().popularity, popularity),
+                (PLAIN.tables().neighbours, neighbours),
+                (PLAIN.tables().popularity, popularity),
             ):
                 if rows:
                     pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
-            pipe.set(keys.tables().meta, tables.ENCODER.encode(meta))
+            pipe.set(PLAIN.tables().meta, tables.ENCODER.encode(meta))
             pipe.xadd(
-                keys.tables().changes, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0"
+                PLAIN.tables().changes, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0"
             )
             pipe.execute()
 

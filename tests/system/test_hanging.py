@@ -19,9 +19,9 @@ from infra.local.plan import python_path
 from infra.local.supervisor import Program, Supervisor, last_line
 from infra.local.system import System, running
 from infra.store import client as store
-from schemas import keys
 from schemas.alphabet import Position
 from schemas.event import EventIn
+from schemas.keys import PLAIN
 from schemas.state import fence as fences
 from tests.support.waits import until
 
@@ -186,7 +186,7 @@ async def click(url: str, who: str) -> Position:
 def folds(system: System, who: str) -> None:
     """Something that `who` does reaches Redis."""
     at = asyncio.run(click(system.url, who))
-    key = keys.fence("people", at.partition)
+    key = PLAIN.fence("people", at.partition)
     with store.connect(system.settings) as client:
 
         def there() -> bool:

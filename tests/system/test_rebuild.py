@@ -23,7 +23,7 @@ from infra.local.system import System
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store import generation
-from schemas import keys
+from schemas.keys import PLAIN, ROW
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, read_json
 
@@ -99,7 +99,7 @@ def exact(settings: Settings) -> None:
 
 def generations(settings: Settings) -> set[int]:
     with store.connect(settings) as client:
-        found = (keys.generation_of(name) for name in client.scan_iter(count=1000))
+        found = (PLAIN.generation_of(name) for name in client.scan_iter(count=1000))
         return {number for number in found if number is not None}
 
 
@@ -134,10 +134,12 @@ def caught_up_within(settings: Settings, seconds: float) -> None:
     """Events go on coming: the fences have to move, and stay near the log's end."""
     began = time.monotonic()
     with store.connect(settings) as client:
-        live = generation.live(client)
-        before = client.get(keys.fence("people", 0, live))
+        live = generation.live(client, PLAIN)
+        before = client.get(PLAIN.of(live).fence("people", 0))
         wait_until(
-            lambda: client.get(keys.fence("people", 0, live)) != before, 30, "the flow stands still"
+            lambda: client.get(PLAIN.of(live).fence("people", 0)) != before,
+            30,
+            "the flow stands still",
         )
     assert time.monotonic() - began < seconds
 
@@ -148,12 +150,12 @@ def test_a_partition_is_put_right_in_its_place(system: System) -> None:
     produce(settings, traffic(2_000, 200, rnd), rnd, lambda n: None)
     caught_up(settings)
     with store.connect(settings) as client:
-        live = generation.live(client)
-        rows = sorted(client.scan_iter(match=b"u:{%b}:*" % keys.tag(1, live), count=1000))
+        live = generation.live(client, PLAIN)
+        rows = sorted(client.scan_iter(match=PLAIN.of(live).people_of(ROW, 1), count=1000))
         broken, lost = rows[0], rows[1]
         client.setrange(broken, 8, b"\xff\xff")
         client.delete(lost)
-        client.set(keys.row(1, "0" * 32, live), b"nobody")
+        client.set(PLAIN.of(live).row(1, "0" * 32), b"nobody")
         wrong = verify(settings, open_log(settings), partitions=[1], sums=False)
         assert len({it.key for it in wrong.mismatches}) >= 2
         with acting(settings, 4):
@@ -168,21 +170,22 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
 ) -> None:
     settings = system.settings
     with store.connect(settings) as client:
-        live = generation.live(client)
-        client.hset(keys.GENERATIONS, str(live + 7), "filling")  # as one that died while it filled
-        client.set(keys.row(0, "1" * 32, live + 7), b"half")
+        live = generation.live(client, PLAIN)
+        # as one that died while it filled
+        client.hset(PLAIN.generations(), str(live + 7), "filling")
+        client.set(PLAIN.of(live + 7).row(0, "1" * 32), b"half")
         process = subprocess.Popen(
             [*FRESHET, "rebuild", "--json", "--data-dir", str(system.directory)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: client.exists(keys.REBUILDING), 20, "the rebuild does not begin")
+        wait_until(lambda: client.exists(PLAIN.rebuilding()), 20, "the rebuild does not begin")
         process.kill()
         process.wait()
-        assert generation.live(client) == live
+        assert generation.live(client, PLAIN) == live
         busy = freshet("rebuild", "--data-dir", system.directory, code=1).output
         assert "a rebuild is at work" in busy
-        client.delete(keys.REBUILDING)  # it expires by itself half a minute later
+        client.delete(PLAIN.rebuilding())  # it expires by itself half a minute later
         report = read_json(system, "rebuild")
         assert report["before"] == live
         assert generations(settings) == {report["generation"]}
@@ -191,7 +194,7 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
 
 def test_a_full_store_is_refused_before_anything_is_written(system: System, tmp_path: Path) -> None:
     with store.connect(system.settings) as client:
-        live = generation.live(client)
+        live = generation.live(client, PLAIN)
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used + 20_000)
         try:
@@ -200,4 +203,4 @@ def test_a_full_store_is_refused_before_anything_is_written(system: System, tmp_
             client.config_set("maxmemory", 0)
         assert "maxmemory" in output
         assert "Traceback" not in output
-        assert generation.live(client) == live
+        assert generation.live(client, PLAIN) == live

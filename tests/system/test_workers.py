@@ -25,8 +25,8 @@ from infra.store import client as store
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events
-from schemas import keys
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.state import fence
 from schemas.topics import EVENTS
 from tests.flows.faults import traffic, whole_log
@@ -74,7 +74,7 @@ class Watch:
         with store.connect(self._settings) as client:
             while not self._stop.wait(0.01):
                 for p, moves in self.seen.items():
-                    held = client.get(keys.fence("people", p))
+                    held = client.get(PLAIN.fence("people", p))
                     at = fence.decode(held).offset if held else 0
                     if not moves or at > moves[-1][1]:
                         moves.append((time.monotonic(), at))
@@ -122,7 +122,7 @@ def shared(settings: Settings, tmp_path: Path) -> Iterator[Workers]:
 
 def fence_offsets(settings: Settings) -> list[int]:
     with store.connect(settings) as client:
-        held = [client.get(keys.fence("people", p)) for p in range(settings.partitions)]
+        held = [client.get(PLAIN.fence("people", p)) for p in range(settings.partitions)]
     return [fence.decode(it).offset if it else 0 for it in held]
 
 
@@ -136,7 +136,7 @@ def wrong(settings: Settings, client: Any) -> int:
     for p, records in logs(settings).items():
         by_person = recents.by_person([(offset, events.decode(value)) for offset, value in records])
         for person, mine in by_person.items():
-            row = read_row(client.get(keys.row(p, person)))
+            row = read_row(client.get(PLAIN.row(p, person)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)
     return count
 

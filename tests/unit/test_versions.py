@@ -30,9 +30,9 @@ from models.features.registry import ForeignRow
 from models.outcomes import open_slates
 from models.outcomes.open_slates import Account, Slate, Unit, Waiting
 from schemas import event as events
-from schemas import keys
 from schemas.event import Merge
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Entry
 from schemas.state.fence import Fence
@@ -149,7 +149,7 @@ def test_catalogue(settings: Settings) -> None:
     values = [msgspec.json.encode(change) for change in fixed_log.item_changes()]
     for at in range(0, len(values), 20):
         worker.commit(worker.apply(catalogue.decode(batch(0, at, values[at : at + 20]))[0]))
-    found = stored(worker.redis, keys.items(0), keys.item_changes(0))
+    found = stored(worker.redis, PLAIN.items(0), PLAIN.item_changes(0))
     worker.close()
     same_as_before("catalogue", str(catalogue.VERSION), found, "flows.catalogue.VERSION")
 
@@ -158,7 +158,7 @@ def test_control(settings: Settings) -> None:
     worker = control.Control(settings)
     values = [msgspec.json.encode(change) for change in fixed_log.control_changes()]
     worker.commit(worker.apply(control.decode(batch(0, 0, values))[0]))
-    found = stored(worker.redis, keys.CONTROL_STATE, keys.CONTROL_CHANGES)
+    found = stored(worker.redis, PLAIN.control_state(), PLAIN.control_changes())
     worker.close()
     same_as_before("control", str(control.VERSION), found, "flows.control.VERSION")
 

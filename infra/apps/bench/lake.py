@@ -20,7 +20,6 @@ from infra.apps.bench.services import Logged, up, wait
 from infra.lake.reader import Lake
 from infra.local.supervisor import Supervisor
 from infra.store import client as store
-from schemas import keys
 from schemas.topics import EVENTS
 
 SECONDS: Final = 1.0
@@ -56,7 +55,7 @@ def _writing(at: Logged) -> Iterator[Supervisor]:
     settings = msgspec.structs.replace(at.settings, lake_seconds=SECONDS)
     planned = dataclasses.replace(at.planned, settings=settings)
     with up(planned, (FLOW,)) as flow, store.connect(settings) as client:
-        stands = keys.fence(flow_of(EVENTS.name), settings.partitions - 1)
+        stands = settings.keyspace.fence(flow_of(EVENTS.name), settings.partitions - 1)
         wait((at.services, flow), lambda: client.exists(stands), "lake does not start")
         yield flow
 

@@ -23,7 +23,7 @@ from infra.datasets.movielens import Catalogue
 from infra.local import system as supervise
 from infra.local.system import System
 from infra.store import client as store
-from schemas import keys
+from schemas.keys import Keyspace
 from schemas.state import fence as fences
 from schemas.state import tables
 
@@ -37,7 +37,15 @@ CALLERS: Final = 32
 STEADY: Final = 300.0
 PROBES_PER_S: Final = 25
 SAMPLE: Final = 5_000
-EVERY_KEY: Final = ("u", "s", "v", "im", "o")
+EVERY_KEY: Final = (
+    Keyspace.row,
+    Keyspace.seen,
+    Keyspace.vector,
+    Keyspace.impressions,
+    Keyspace.open_slates,
+)
+Kind = Callable[[Keyspace, int, str], bytes]
+"""The key of one kind of a person."""
 _PATIENCE: Final = 120.0
 _CALM_SECONDS: Final = 10.0
 _CALM_SHARE: Final = 0.15
@@ -140,7 +148,7 @@ def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say:
     random.Random(0).shuffle(users)
     paths = [f"/v1/recommendations?user_id={quote(user, safe='')}&count=10" for user in users]
     with _system(folder, generator, source, say) as (system, at):
-        size = bytes_per_user(system, "us")
+        size = bytes_per_user(system, (Keyspace.row, Keyspace.seen))
         everything.switch_on(system, say)
         steady, cpu = [], []
         for number in range(repeats):
@@ -184,14 +192,16 @@ def _best(
     return best(measure, max(FIRST_RATE, most * FIRST_SHARE), LIMIT_MS, repeats)
 
 
-def bytes_per_user(system: System, kinds: Sequence[str]) -> float:
+def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
     """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
+    keyspace = system.settings.keyspace
     with store.connect(system.settings) as client:
-        names = list(client.scan_iter(match=b"u:*", count=1000))[:SAMPLE]
+        names = list(client.scan_iter(match=keyspace.rows(), count=1000))[:SAMPLE]
         with client.pipeline(transaction=False) as pipe:
-            for name in names:
+            for it in filter(None, map(keyspace.parse, names)):
                 for kind in kinds:
-                    pipe.memory_usage(kind.encode() + name[1:])
+                    of = keyspace.of(it.generation)
+                    pipe.memory_usage(kind(of, int(it.home), it.rest.decode()))
             used = [it or 0 for it in pipe.execute()]
     if not names:
         raise NotMeasured("Redis holds nobody")
@@ -223,6 +233,7 @@ def settle(system: System) -> None:
     from schemas.topics import EVENTS
 
     until, before = time.monotonic() + _PATIENCE, ([0], [0])
+    keyspace = system.settings.keyspace
     with store.connect(system.settings) as client:
         while True:
             ends = [
@@ -231,8 +242,8 @@ def settle(system: System) -> None:
                     offsets(system.settings, [EVENTS.name])[EVENTS.name].items()
                 )
             ]
-            held = client.mget([keys.fence("people", p) for p in range(len(ends))])
-            meta = client.get(keys.tables().meta)
+            held = client.mget([keyspace.fence("people", p) for p in range(len(ends))])
+            meta = client.get(keyspace.tables().meta)
             folded = [fences.decode(it).offset if it else 0 for it in held]
             summed = list(tables.META_DECODER.decode(meta).positions) if meta else [0] * len(ends)
             if folded == ends == summed:

@@ -47,7 +47,7 @@ def measure(at: Logged) -> Rebuild:
     with store.connect(at.settings) as client:
         fill.fill(client, at.settings, made, GENERATION, lambda count: None)
         filled = time.perf_counter()
-        replay.check(client, at.log)
+        replay.check(client, at.settings.keyspace, at.log)
     read.remove(at.settings, made.id)
     ((records, started),) = first
     rate = (at.log.records - records) / (filled - started)

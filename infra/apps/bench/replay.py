@@ -18,8 +18,8 @@ from infra.local.supervisor import Supervisor
 from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
-from schemas import keys
 from schemas.flows import GENERATIONAL
+from schemas.keys import Keyspace
 from schemas.state import fence as fences
 from schemas.state import tables
 from schemas.topics import EVENTS
@@ -66,7 +66,7 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
 
     Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
     """
-    log = at.log
+    log, keyspace = at.log, at.settings.keyspace
     with store.connect(at.settings) as client, up(at.planned, FLOWS) as flows:
         all_ = (at.services, *beside, flows)
         pids: dict[str, list[int]] = {
@@ -75,13 +75,19 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
             for name in ("broker", "redis", *FLOWS)
             if name in supervisor.children
         }
-        first = wait(all_, lambda: sum(_fences(client, log)), "people commits nothing")
+        first = wait(all_, lambda: sum(_fences(client, keyspace, log)), "people commits nothing")
         began, before = time.perf_counter(), cpu.cpu_of(pids)
-        wait(all_, lambda: _fences(client, log) == _ends(log), "people does not get to the end")
+        wait(
+            all_,
+            lambda: _fences(client, keyspace, log) == _ends(log),
+            "people does not get to the end",
+        )
         seconds, folded = time.perf_counter() - began, cpu.cpu_of(pids)
-        wait(all_, lambda: _tables(client) == _ends(log), "rollup does not get to the end")
+        wait(
+            all_, lambda: _tables(client, keyspace) == _ends(log), "rollup does not get to the end"
+        )
         summed = {**cpu.cpu_of(pids), "people": folded["people"]}
-        check(client, log)
+        check(client, keyspace, log)
     events = log.records - int(first)
     return Run(events / seconds, cpu.per_event(before, summed, events))
 
@@ -96,22 +102,22 @@ def _ends(log: audience.Written) -> list[int]:
     return [log.ends[p] for p in sorted(log.ends)]
 
 
-def _fences(client: Client, log: audience.Written) -> list[int]:
-    held = client.mget([keys.fence("people", p) for p in sorted(log.ends)])
+def _fences(client: Client, keyspace: Keyspace, log: audience.Written) -> list[int]:
+    held = client.mget([keyspace.fence("people", p) for p in sorted(log.ends)])
     return [fences.decode(it).offset if it else 0 for it in held]
 
 
-def _tables(client: Client) -> list[int]:
-    held = client.get(keys.tables().meta)
+def _tables(client: Client, keyspace: Keyspace) -> list[int]:
+    held = client.get(keyspace.tables().meta)
     return list(tables.META_DECODER.decode(held).positions) if held else []
 
 
-def check(client: Client, log: audience.Written) -> None:
+def check(client: Client, keyspace: Keyspace, log: audience.Written) -> None:
     """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
     from models.features.registry import read_rows
 
     counted = people = 0
-    names: list[bytes] = list(client.scan_iter(match=b"u:*", count=_SCAN))
+    names: list[bytes] = list(client.scan_iter(match=keyspace.rows(), count=_SCAN))
     for at in range(0, len(names), _SCAN):
         rows = read_rows(client.mget(names[at : at + _SCAN]))
         counted += int(rows["counts"].sum())

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import redis
 
     from models.aggregates.arms import Arm
+    from schemas.keys import Keyspace
 
 COLUMNS: Final = (
     "placement", "#served", "#displayed", "#clicked", "#converted", "#explored", "#mean reward",
@@ -19,7 +20,7 @@ _GLOB: Final = b"*?[]\\^-"
 """Bytes that mean something in a pattern of Redis."""
 
 
-def arms_held(client: redis.Redis, arms: bytes, item_id: str) -> list[dict[str, Any]]:
+def arms_held(client: redis.Redis, keyspace: Keyspace, item_id: str) -> list[dict[str, Any]]:
     """Every arm of the item, by placement: a look over all arms, since placements may have been anything."""
     import numpy as np
 
@@ -30,9 +31,9 @@ def arms_held(client: redis.Redis, arms: bytes, item_id: str) -> list[dict[str, 
     item = item_hash(item_id).to_bytes(8, "little")
     pattern = b"????" + b"".join(b"\\" + bytes([it]) if it in _GLOB else bytes([it]) for it in item)
     found = {}
-    for key, value in client.hscan_iter(arms, match=pattern, count=10_000):
+    for key, value in client.hscan_iter(keyspace.tables().arms, match=pattern, count=10_000):
         found[int(np.frombuffer(key, ARM_KEY)["placement"][0])] = arm(value)
-    names = _placements(client) if found else {}
+    names = _placements(client, keyspace) if found else {}
     told = [_told(names.get(number, f"#{number:08x}"), it) for number, it in found.items()]
     return sorted(told, key=lambda it: str(it["placement"]))
 
@@ -70,14 +71,13 @@ def _told(placement: str, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _placements(client: redis.Redis) -> dict[int, str]:
+def _placements(client: redis.Redis, keyspace: Keyspace) -> dict[int, str]:
     """Hash -> name, of those built in or put, and of those that an experiment names."""
-    from schemas import keys
     from schemas.control import BUILT_IN, HELD_DECODER, Experiment
     from schemas.identity import category_hash
 
     names = set(BUILT_IN)
-    held: dict[bytes, bytes] = client.hgetall(keys.CONTROL_STATE)  # type: ignore[assignment]
+    held: dict[bytes, bytes] = client.hgetall(keyspace.control_state())  # type: ignore[assignment]
     for key, value in held.items():
         subject, _, identifier = key.decode().partition(":")
         if subject == "placement":

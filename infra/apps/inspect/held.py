@@ -38,18 +38,18 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     from models.features.affinity import affinity
     from models.features.registry import read_row
     from models.features.ring import recent
-    from schemas import identity, keys
+    from schemas import identity
     from schemas.actions import ACTIONS
     from schemas.state import fence, links
 
     partition = identity.partition_of(person.encode(), settings.partitions)
-    names = (keys.row, keys.seen, keys.hidden, keys.preferences, keys.link)
     with store.connect(settings) as client:
-        live = generation.live(client)
+        keyspace = generation.live_keys(client, settings)
+        names = (keyspace.row, keyspace.seen, keyspace.hidden, keyspace.preferences, keyspace.link)
         found = client.mget(
             [
-                keys.fence("people", partition, live),
-                *(name(partition, person, live) for name in names),
+                keyspace.fence("people", partition),
+                *(name(partition, person) for name in names),
             ]
         )
         at, blob, seen, hidden, preferences, link = found
@@ -99,14 +99,15 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     from infra.store import client as store
     from infra.store import generation
     from models.aggregates.popularity import HALF_LIVES
-    from schemas import identity, keys
+    from schemas import identity
     from schemas.state import tables
 
     field = identity.item_hash(item_id).to_bytes(8, "little")
     partition = identity.partition_of(item_id.encode(), settings.partitions)
     with store.connect(settings) as client:
-        held = keys.tables(generation.live(client))
-        record = client.hget(keys.items(partition), item_id)
+        keyspace = generation.live_keys(client, settings)
+        held = keyspace.tables()
+        record = client.hget(keyspace.items(partition), item_id)
         meta, sums, near = (
             client.get(held.meta),
             client.hget(held.popularity, field),
@@ -114,7 +115,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
         )
         neighbours = tables.neighbours(near) if near else np.empty(0, tables.NEIGHBOUR)
         titles, _ = _names(client, settings, set(neighbours["item"].tolist()))
-        arms = inspect_arms.arms_held(client, held.arms, item_id)
+        arms = inspect_arms.arms_held(client, keyspace, item_id)
     if record is None and sums is None and near is None and not arms:
         raise NotHeld("neither the catalogue nor the tables hold this item")
     landmarks = tables.META_DECODER.decode(meta).landmarks if meta else []
@@ -151,12 +152,12 @@ def _names(
     found. A category is known by the name of an item that has it."""
     import msgspec
 
-    from schemas import identity, keys
+    from schemas import identity
 
     titles, names = dict[int, dict[str, str]](), dict[int, str]()
     items, categories = set(items), set(categories or ()) - {0}
     for partition in range(settings.partitions):
-        for key, record in client.hscan_iter(keys.items(partition), count=2000):
+        for key, record in client.hscan_iter(settings.keyspace.items(partition), count=2000):
             if not (items or categories):
                 return titles, names
             item_id = key.decode()

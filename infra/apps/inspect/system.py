@@ -67,17 +67,16 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
     from infra.kafka.offsets import offsets
     from infra.store import client as store
     from infra.store import generation
-    from schemas import keys
     from schemas.flows import FOLDS
     from schemas.state import fence
 
     ends = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
     rows: list[dict[str, Any]] = []
     with store.connect(settings) as client:
-        live = generation.live(client)
+        live = generation.live_keys(client, settings)
         for flow in FOLDS:
             for partition, (_, end) in sorted(ends.get(flow.topic, {}).items()):
-                stored = client.get(keys.fence(flow.name, partition, flow.generation(live)))
+                stored = client.get(live.of_flow(flow).fence(flow.name, partition))
                 held = fence.decode(stored) if isinstance(stored, bytes) else None
                 at = held.offset if held else 0
                 rows.append(
@@ -106,11 +105,10 @@ def _paused(settings: Settings) -> list[dict[str, Any]]:
 def _tables(settings: Settings) -> dict[str, Any] | None:
     from infra.store import client as store
     from infra.store import generation
-    from schemas import keys
     from schemas.state import tables
 
     with store.connect(settings) as client:
-        stored = client.get(keys.tables(generation.live(client)).meta)
+        stored = client.get(generation.live_keys(client, settings).tables().meta)
     if not isinstance(stored, bytes):
         return None
     meta = tables.META_DECODER.decode(stored)

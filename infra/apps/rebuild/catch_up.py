@@ -18,7 +18,6 @@ from infra.local.supervisor import last_line
 from infra.settings import Settings
 from infra.signals import die_with_parent
 from infra.store.client import Client
-from schemas import keys
 from schemas.flows import REBUILT
 from schemas.state import tables
 from schemas.topics import EVENTS
@@ -96,7 +95,7 @@ def _catch_up(
 
 
 def _published(client: Client, settings: Settings, generation: int) -> list[int]:
-    meta = client.get(keys.tables(generation).meta)
+    meta = client.get(settings.keyspace.of(generation).tables().meta)
     return tables.META_DECODER.decode(meta).positions if meta else [0] * settings.partitions
 
 

@@ -22,18 +22,19 @@ def rebuild(
     client: Client, settings: Settings, base: str, keep: bool, said: Said
 ) -> dict[str, Any]:
     """The whole of it: snapshot, fill, catch up, swap. Answers what became of it, for machines."""
-    old = generation.live(client)
+    keyspace = settings.keyspace
+    old = generation.live(client, keyspace)
     _drop_halves(client, settings, said)
     snapshot, seconds, events = _snapshot(settings, base, said)
-    new = generations.claim(client)
+    new = generations.claim(client, keyspace)
     with said.work(f"keys of generation {new}") as wrote:
         fill.fill(client, settings, snapshot, new, wrote)
     with catch_up.flows(settings, new) as running, said.work("events since") as folded:
         catch_up.catch_up(client, settings, new, running, folded)
     # its flows end first: those that follow the pointer would be put out by them, or put them out
     fill.carry_relayed(client, settings, old, new)
-    generations.swap(client, old, new)
-    generations.await_serving(client, new, SERVING_SECONDS)
+    generations.swap(client, keyspace, old, new)
+    generations.await_serving(client, keyspace, new, SERVING_SECONDS)
     said(f"generation {new} is live instead of {old}")
     dropped = 0 if keep else _delete(client, settings, old, said)
     return {
@@ -62,7 +63,7 @@ def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, in
 
 def _drop_halves(client: Client, settings: Settings, said: Said) -> None:
     """Deletes what a rebuild that was killed left."""
-    for number, role in generations.roles(client).items():
+    for number, role in generations.roles(client, settings.keyspace).items():
         if role == "filling":
             _delete(client, settings, number, said)
 
@@ -72,20 +73,23 @@ def _delete(client: Client, settings: Settings, generation: int, said: Said) -> 
         return generations.drop(client, settings, generation, dropped)
 
 
-def back(client: Client, said: Said) -> dict[str, Any]:
+def back(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
     """Swaps back to the generation that was kept. Errors: `NotSwapped`."""
-    kept = [number for number, role in generations.roles(client).items() if role == "kept"]
+    keyspace = settings.keyspace
+    roles = generations.roles(client, keyspace)
+    kept = [number for number, role in roles.items() if role == "kept"]
     if not kept:
         raise generations.NotSwapped("no generation was kept: there is nothing to swap back to")
-    old, new = generation.live(client), max(kept)
-    generations.swap(client, old, new)
-    generations.await_serving(client, new, SERVING_SECONDS)
+    old, new = generation.live(client, keyspace), max(kept)
+    generations.swap(client, keyspace, old, new)
+    generations.await_serving(client, keyspace, new, SERVING_SECONDS)
     said(f"generation {new} is live instead of {old}; its flows fold what came since")
     return {"generation": new, "before": old, "kept": True}
 
 
 def drop(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
     """Deletes every generation that is not live."""
-    beside = [number for number, role in generations.roles(client).items() if role != "live"]
+    roles = generations.roles(client, settings.keyspace)
+    beside = [number for number, role in roles.items() if role != "live"]
     dropped = {str(number): _delete(client, settings, number, said) for number in beside}
     return {"dropped": dropped}

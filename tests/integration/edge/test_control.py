@@ -13,8 +13,8 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
 from schemas.control import Change, Current, Released
+from schemas.keys import PLAIN
 from schemas.topics import CONTROL
 from tests.flows.faults import spawn
 from tests.support.http import Answer, Server, serving
@@ -269,6 +269,6 @@ def test_what_is_not_there(edge: Server) -> None:
 
 def test_nothing_of_what_was_refused_is_in_force(edge: Server) -> None:
     with store.connect(edge.settings) as client:
-        assert not client.hexists(keys.CONTROL_STATE, "placement:bad")
-        assert not client.hexists(keys.CONTROL_STATE, "experiment:bad")
+        assert not client.hexists(PLAIN.control_state(), "placement:bad")
+        assert not client.hexists(PLAIN.control_state(), "experiment:bad")
     assert edge.ask("GET", "/v1/placements/bad").status == 404

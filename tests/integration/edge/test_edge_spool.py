@@ -12,9 +12,10 @@ import pytest
 from infra.local import services
 from infra.settings import Settings, signing_key
 from models.features.registry import read_row
-from schemas import event, item, keys
+from schemas import event, item
 from schemas.event import Action, Link, Preferences
 from schemas.identity import pseudonym
+from schemas.keys import PLAIN
 from tests.laws.world import fold_log
 from tests.support.http import Server, ask, metric, serving
 from tests.support.outage import Broker, Ledger, bounded, spools, whole
@@ -213,7 +214,7 @@ def _check_counted_once(settings: Settings, wanted: dict[str, int]) -> None:
         ]
         assert len({it.event_id for _, _, it in actions}) == count
         memory = fold_log(actions)
-        row = read_row(memory.values[keys.row(0, person)])
+        row = read_row(memory.values[PLAIN.row(0, person)])
         assert row["counts"].sum() == count
 
 

@@ -34,6 +34,7 @@ from infra.terminal.progress import Said
 from schemas import event as events
 from schemas import keys
 from schemas.identity import partition_of, pseudonym
+from schemas.keys import PLAIN
 from schemas.state import cold, fence
 from schemas.topics import EVENTS
 from tests.flows.faults import traffic
@@ -91,14 +92,14 @@ def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
 
 def ask(client: Client, partition: int, before: int = FOREVER) -> str:
     asked = cold.Ask(f"{random.random()}", before)
-    client.set(keys.cold_asked(partition), cold.encode(asked))
+    client.set(PLAIN.cold_asked(partition), cold.encode(asked))
     return asked.id
 
 
 def sweep(client: Client, worker: dataflow.People, before: int = FOREVER) -> None:
     for p in worker.partitions:
         asked = ask(client, p, before)
-        while cold.decode(client.get(keys.cold(p))).done != asked:
+        while cold.decode(client.get(PLAIN.cold(p))).done != asked:
             worker.between(p)
 
 
@@ -119,12 +120,12 @@ def there(settings: Settings, partition: int) -> set[str]:
 
 
 def named(client: Client, partition: int) -> set[str]:
-    return {name.decode() for name in like(client, keys.tombstone(partition, "*")).values()}
+    return {name.decode() for name in like(client, PLAIN.tombstone(partition, "*")).values()}
 
 
 def bring_all_back(client: Client, worker: dataflow.People) -> None:
     for p in worker.partitions:
-        names = like(client, keys.tombstone(p, "*"))
+        names = like(client, PLAIN.tombstone(p, "*"))
         worker.tiers[p].warm([name.rpartition(b":")[2].decode() for name in names])
 
 
@@ -146,7 +147,7 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
         sweep(client, worker)
         kept = held(client)
         assert {name.partition(b":")[0] for name in kept} <= {b"h", b"p", b"l", b"dd"}
-        cold_now = sum(cold.decode(client.get(keys.cold(p))).people for p in worker.partitions)
+        cold_now = sum(cold.decode(client.get(PLAIN.cold(p))).people for p in worker.partitions)
         gone = like(client, "t:*")
         assert cold_now == len(gone) == len({k for k in before if k[:2] == b"u:"}) > 50
         assert like(client, "f:*:people") == fences, "no record was folded"
@@ -156,7 +157,7 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
         bring_all_back(client, worker)
         assert held(client) == before
         assert like(client, "t:*") == {}
-        assert [cold.decode(client.get(keys.cold(p))).people for p in worker.partitions] == [0] * 4
+        assert [cold.decode(client.get(PLAIN.cold(p))).people for p in worker.partitions] == [0] * 4
     worker.close()
 
 
@@ -177,7 +178,7 @@ def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: i
 
         def meanwhile(p: int) -> None:
             nonlocal moved
-            moved += len(like(client, keys.tombstone(p, "*")))
+            moved += len(like(client, PLAIN.tombstone(p, "*")))
             if rnd.random() < 0.5:
                 ask(client, p, T0 + rnd.randrange(3_000_000))
 
@@ -225,8 +226,8 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
         drive(worker)
         before = held(client)
         sweep(client, worker)
-        slot, ports = key_slot(keys.cold(0)), redis_cluster.ports
-        source = ports.index(client.get_node_from_key(keys.cold(0)).port)
+        slot, ports = key_slot(PLAIN.cold(0)), redis_cluster.ports
+        source = ports.index(client.get_node_from_key(PLAIN.cold(0)).port)
         target, scans = (source + 1) % NODES, iter(["rows", "impressions", "tombstones"])
 
         def servers(_: Client) -> Iterator[Client]:
@@ -239,7 +240,7 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
         with monkeypatch.context() as scanning:
             scanning.setattr(store, "servers", servers)
             asked = ask(client, 0)
-            while cold.decode(client.get(keys.cold(0))).done != asked:
+            while cold.decode(client.get(PLAIN.cold(0))).done != asked:
                 worker.between(0)
         assert there(settings, 0) == named(client, 0) != set()
         bring_all_back(client, worker)
@@ -278,7 +279,7 @@ def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
     with store.connect(settings) as client:
         drive(worker)
         sweep(client, worker)
-        name = client.get(keys.tombstone(p, action(1, 7).person)).decode()
+        name = client.get(PLAIN.tombstone(p, action(1, 7).person)).decode()
         path = Path(lakes.of(settings).path(name))
         if harm == "missing":
             path.unlink()
@@ -289,7 +290,7 @@ def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
             Path(lakes.of(settings).path(other)).rename(path)
         with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
             worker.tiers[p].warm([action(1, 7).person])
-        assert client.get(keys.tombstone(p, action(1, 7).person)) == name.encode()
+        assert client.get(PLAIN.tombstone(p, action(1, 7).person)) == name.encode()
     worker.close()
 
 
@@ -298,12 +299,12 @@ def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> Non
     for generation in (0, 1, 10):
         objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
     with store.connect(settings) as client:
-        client.hset(keys.GENERATIONS, "1", "kept")
-        client.set(keys.row(2, "a" * 32, 1), b"x")
+        client.hset(PLAIN.generations(), "1", "kept")
+        client.set(PLAIN.of(1).row(2, "a" * 32), b"x")
         with pytest.raises(ValueError, match="is live"):
             generations.drop(client, settings, 0)
         assert generations.drop(client, settings, 1) == 1
-        assert not client.hexists(keys.GENERATIONS, "1")
+        assert not client.hexists(PLAIN.generations(), "1")
     there = {it.name.split("/")[1] for it in lake.list("cold")}
     assert there == {"generation=0", "generation=10"}
 
@@ -316,9 +317,9 @@ def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> 
     with store.connect(settings) as client:
         drive(worker)
         sweep(client, worker)
-        client.set(keys.row(p, who), b"newer")
+        client.set(PLAIN.row(p, who), b"newer")
         worker.tiers[p].warm([who])
-        assert client.get(keys.row(p, who)) == b"newer"
+        assert client.get(PLAIN.row(p, who)) == b"newer"
         assert like(client, "t:*") == {}
     worker.close()
 
@@ -332,13 +333,13 @@ def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_no
         drive(worker)
         before = held(client)
         sweep(client, worker)
-        client.hset(keys.items(1), "i1", b"{}")
+        client.hset(PLAIN.items(1), "i1", b"{}")
         rest = {it for it in client.scan_iter() if not it.startswith((b"t:{1}", b"tn:{1}"))}
         report = rebuild_partition.rebuild(client, settings, 1, Said(Console(quiet=True)))
         mine = {name for name in before if b":{1}:" in name}
         assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
         assert report["written"] > 10
-        assert like(client, keys.tombstone(1, "*")) == {}
+        assert like(client, PLAIN.tombstone(1, "*")) == {}
         assert rest <= {*client.scan_iter()}
     worker.close()
 
@@ -375,7 +376,7 @@ def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
     ):
 
         def folded_to() -> int:
-            stored = client.get(keys.fence("people", p))
+            stored = client.get(PLAIN.fence("people", p))
             return fence.decode(stored).offset if stored else 0
 
         services.wait_until(lambda: folded_to() == 5, 20, "it is not folded")
@@ -392,5 +393,5 @@ def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
         body = server.ask("GET", "/v1/recommendations?user_id=ann").json
         assert not body["freshness"]["stale"]
         assert body["freshness"]["last_event_at"] is not None
-        assert client.get(keys.row(p, ann)) == before[keys.row(p, ann)]
+        assert client.get(PLAIN.row(p, ann)) == before[PLAIN.row(p, ann)]
         assert "0" in runner.invoke(cli, ["cold", "status"]).output

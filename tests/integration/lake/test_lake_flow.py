@@ -31,14 +31,14 @@ from infra.local.plan import child_environment
 from infra.log import Joined, OffTheLog
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
 from schemas.flows import BY_NAME
+from schemas.keys import PLAIN
 from schemas.topics import EVENTS, ITEMS, SLATES, TOPICS
 from tests.support import lakes
 from tests.support.lakes import DAY, POISON, action, person
 from tests.unit.infra.test_lake_manifest import read_only
 
-FENCE = keys.fence(flow_of(EVENTS.name), 0)
+FENCE = PLAIN.fence(flow_of(EVENTS.name), 0)
 
 
 def send(

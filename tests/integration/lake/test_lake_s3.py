@@ -28,8 +28,8 @@ from infra.lake.sweep import sweep
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.topics import EVENTS
 from tests.conftest import _await, _start, _stop
 from tests.integration.lake import test_cold
@@ -156,9 +156,9 @@ def test_a_bucket_that_lost_an_object_of_the_cold_tier_stops_the_flow_with_a_sen
     with store.connect(settings) as client:
         test_cold.drive(worker)
         test_cold.sweep(client, worker)
-        name = client.get(keys.tombstone(p, who)).decode()
+        name = client.get(PLAIN.tombstone(p, who)).decode()
         objects.delete(settings, name)
         with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
             worker.tiers[p].warm([who])
-        assert client.get(keys.tombstone(p, who)) == name.encode()
+        assert client.get(PLAIN.tombstone(p, who)) == name.encode()
     worker.close()

@@ -25,8 +25,8 @@ from infra.settings import Settings, to_environment
 from infra.store import client as store
 from models.aggregates.tables import Tables
 from schemas import event as events
-from schemas import keys
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.snapshot import Snapshot
 from schemas.topics import EVENTS
 from tests.laws.world import T0
@@ -77,7 +77,7 @@ def in_redis(client: Any, partition: int) -> dict[bytes, bytes]:
     """Every string of the partition but its fence."""
     names = [
         name
-        for kind in keys.of_partition("people", partition)
+        for kind in PLAIN.of_partition("people", partition)
         for name in client.scan_iter(match=kind, count=1000)
         if client.type(name) == b"string" and not name.startswith((b"f:", b"v:"))
     ]
@@ -91,10 +91,10 @@ def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
         assert_same_sums(read.tables(settings, made), rollup.tables)
         for p in range(settings.partitions):
             fence, state, received = read.load(settings, made, p)
-            stored = client.get(keys.fence("people", p))
+            stored = client.get(PLAIN.fence("people", p))
             assert stored is not None
             assert msgspec.msgpack.decode(stored)[:5] == list(msgspec.structs.astuple(fence))[:5]
-            assert received == client.hgetall(keys.received(p))
+            assert received == client.hgetall(PLAIN.received(p))
             held = in_redis(client, p)
             assert set(state) == set(held)
             assert state == held

@@ -15,7 +15,7 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings
 from infra.store import client as store
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import fence
 from schemas.state.fence import Fence
 from schemas.topics import EVENTS
@@ -36,9 +36,9 @@ def fill(settings: Settings, partition: int, n: int) -> None:
 def set_fence(settings: Settings, partition: int, offset: int, **more: bytes) -> None:
     with store.connect(settings) as client:
         held = Fence("t", settings.partitions, offset, 1000, 2, 1000)
-        client.set(keys.fence("people", partition), fence.encode(held))
+        client.set(PLAIN.fence("people", partition), fence.encode(held))
         for name, stored in more.items():
-            client.set(getattr(keys, name)("people", partition), stored)
+            client.set(getattr(PLAIN, name)("people", partition), stored)
 
 
 def status_of(server: Server, partition: int) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_a_partition_that_was_never_folded_is_behind_by_all_of_it(
 
     async def late() -> bool:
         client = store.connect_async(settings)
-        lag = Lag(settings, client, Generation(client), Metrics())
+        lag = Lag(settings, client, Generation(client, settings.keyspace), Metrics())
         lag._ends = {(EVENTS.name, 0): LATE + (held.offset if held else 0) + 1}
         found = lag.late(0, held)
         await client.aclose()

@@ -26,9 +26,9 @@ from infra.store.client import Client
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import event as events
-from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.state import fence
 from schemas.topics import EVENTS
 from serving.state import generation
@@ -74,12 +74,12 @@ def wrong(settings: Settings, client: Client, whole: bool) -> int:
     """Fields of people that are not what the log says, up to where each fence stands."""
     count = 0
     for p, records in whole_log(settings).items():
-        stored = client.get(keys.fence("people", p))
+        stored = client.get(PLAIN.fence("people", p))
         at = fence.decode(stored).offset if stored else 0
         count += whole and at != len(records)
         by_person = recents.by_person([(o, events.decode(v)) for o, v in records if o < at])
         for who, mine in by_person.items():
-            row = read_row(client.get(keys.row(p, who)))
+            row = read_row(client.get(PLAIN.row(p, who)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)
     return count
 
@@ -126,7 +126,7 @@ def test_the_process_ends_with_a_sentence_and_reads_go_on(tight: Settings, tmp_p
 async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
     """Also whoever asks whether the process is ready hears yes."""
     client = store.connect_async(settings)
-    follows = generation.Generation(client)
+    follows = generation.Generation(client, settings.keyspace)
     await follows._try()
     assert follows.ready
     found = await PersonReader(client, follows).read(who, partition)

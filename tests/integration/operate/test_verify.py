@@ -32,9 +32,9 @@ from models.features.registry import pack_rows, read_rows
 from models.outcomes import open_slates
 from models.outcomes.impressions import IMPRESSION
 from schemas import event as events
-from schemas import keys
 from schemas.flows import GENERATIONAL
 from schemas.identity import partition_of
+from schemas.keys import PLAIN
 from schemas.state import tables
 from schemas.state.tables import ARM, MOMENTS
 from schemas.topics import EVENTS
@@ -132,7 +132,7 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
 
 def unsent(client: Any) -> str:
     """What the relay has still to send, "" nothing."""
-    return ", ".join(f"outbox {p}" for p in range(4) if client.xlen(keys.outbox(p)))
+    return ", ".join(f"outbox {p}" for p in range(4) if client.xlen(PLAIN.outbox(p)))
 
 
 def test_nothing_is_wrong_while_events_flow(world: World) -> None:
@@ -149,7 +149,7 @@ def test_nothing_is_wrong_with_anybody_once_all_is_folded(world: World) -> None:
     assert report.mismatches == []
     assert report.people_checked > 100
     assert report.events == sum(world.log.bounds(EVENTS.name, p)[1] for p in range(4))
-    assert any(world.client.hlen(keys.received(p)) for p in range(4)), (
+    assert any(world.client.hlen(PLAIN.received(p)) for p in range(4)), (
         "links went across partitions"
     )
     assert report.rate > 0
@@ -272,7 +272,7 @@ def one_key(client: Any, pattern: bytes) -> bytes:
 
 
 def test_a_key_of_nobody_a_missing_one_and_one_of_another_type_are_found(world: World) -> None:
-    client, nobody = world.client, keys.row(1, "ab" * 16)
+    client, nobody = world.client, PLAIN.row(1, "ab" * 16)
     gone = one_key(client, b"u:{*}:*")
     other = one_key(client, b"s:{*}:*")
     held, items = client.get(gone), client.get(other)
@@ -302,13 +302,13 @@ class Sum(NamedTuple):
 
 
 PUBLISHED: Final = (
-    Sum("popularity", "24h", keys.tables().popularity, tables.POPULARITY, ""),
-    Sum("categories", "24h", keys.tables().categories, tables.POPULARITY, ""),
-    Sum("pairs", "share", keys.tables().neighbours, tables.NEIGHBOUR, "score"),
-    Sum("arms", "clicked", keys.tables().arms, ARM, "clicked"),
-    Sum("arms", "mean", keys.tables().arms, ARM, "mean"),
-    Sum("experiments", "units", keys.tables().experiments, MOMENTS, "units"),
-    Sum("experiments", "squares", keys.tables().experiments, MOMENTS, "squares"),
+    Sum("popularity", "24h", PLAIN.tables().popularity, tables.POPULARITY, ""),
+    Sum("categories", "24h", PLAIN.tables().categories, tables.POPULARITY, ""),
+    Sum("pairs", "share", PLAIN.tables().neighbours, tables.NEIGHBOUR, "score"),
+    Sum("arms", "clicked", PLAIN.tables().arms, ARM, "clicked"),
+    Sum("arms", "mean", PLAIN.tables().arms, ARM, "mean"),
+    Sum("experiments", "units", PLAIN.tables().experiments, MOMENTS, "units"),
+    Sum("experiments", "squares", PLAIN.tables().experiments, MOMENTS, "squares"),
 )
 
 
@@ -339,17 +339,17 @@ def test_a_published_sum_that_was_changed_is_found(world: World, broken: Sum) ->
 
 def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> None:
     """Popularity, pairs, arms and moments, one of each."""
-    client, base = world.client, keys.tables().base
+    client, base = world.client, PLAIN.tables().base
     head = client.get(base)
-    chunks = keys.tables().base_chunks(head)
+    chunks = PLAIN.tables().base_chunks(head)
     held = client.mget(chunks)
     changed = broken_base(b"".join(held))
-    client.set(keys.tables().base_chunk(b"broken", 0), changed)
+    client.set(PLAIN.tables().base_chunk(b"broken", 0), changed)
     client.set(base, b"broken:1")
     try:
         found = world.verify(people=0).mismatches
     finally:
-        client.delete(keys.tables().base_chunk(b"broken", 0))
+        client.delete(PLAIN.tables().base_chunk(b"broken", 0))
         client.set(base, head)
     assert {it.what for it in found} == {"popularity", "categories", "pairs", "arms", "experiments"}
     assert {it.key for it in found} == {base.decode()}
@@ -374,10 +374,10 @@ def broken_base(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        (keys.tables().base, b"elsewhere:1", "lacks a part"),
-        (keys.tables().base, b"elsewhere", "does not decode"),
-        (keys.tables().meta, b"\x00garbage", "does not decode"),
-        (keys.fence("people", 2), b"garbage", "does not decode"),
+        (PLAIN.tables().base, b"elsewhere:1", "lacks a part"),
+        (PLAIN.tables().base, b"elsewhere", "does not decode"),
+        (PLAIN.tables().meta, b"\x00garbage", "does not decode"),
+        (PLAIN.fence("people", 2), b"garbage", "does not decode"),
     ],
 )
 def test_what_cannot_be_read_is_a_mismatch_and_no_crash(
@@ -393,7 +393,7 @@ def test_what_cannot_be_read_is_a_mismatch_and_no_crash(
     assert reason in str(found[0].stored)
 
 
-@pytest.mark.parametrize("key", [keys.tables().popularity, keys.received(0), keys.tables().meta])
+@pytest.mark.parametrize("key", [PLAIN.tables().popularity, PLAIN.received(0), PLAIN.tables().meta])
 def test_a_key_of_another_type_is_a_mismatch_and_no_crash(world: World, key: bytes) -> None:
     held = world.client.dump(key)
     world.client.delete(key)
@@ -483,7 +483,7 @@ def test_prometheus_sees_each_run_until_it_is_stopped(world: World) -> None:
             return -1.0
         return float(text.partition(f"\n{name} ")[2].split("\n")[0] or -1)
 
-    table = keys.tables().popularity
+    table = PLAIN.tables().popularity
     (field, row), *_ = world.client.hgetall(table).items()
     try:
         services.wait_until(

@@ -14,7 +14,7 @@ from infra.cli.main import cli
 from infra.kafka.reader import Topics
 from infra.settings import Settings, to_environment
 from infra.store import client as store
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.state import fence as fences
 from tests.flows.faults import Flow, produce, traffic
 from tests.support.waits import until
@@ -40,7 +40,7 @@ def folded(settings: Settings, client: Any, partition: int) -> None:
     """Waits for `people`, and ends it."""
     flow = Flow(settings, "people", settings.data_dir / "people.log")
     try:
-        until(lambda: bool(client.get(keys.fence("people", partition))), 60)
+        until(lambda: bool(client.get(PLAIN.fence("people", partition))), 60)
     finally:
         flow.kill()
 
@@ -81,12 +81,12 @@ def test_a_fence_that_is_gone_is_wrong_whatever_else_there_is(
 ) -> None:
     partition = one_event(settings)
     folded(settings, client, partition)
-    fence = keys.fence("people", partition)
+    fence = PLAIN.fence("people", partition)
     held = client.get(fence)
     assert fences.decode(held).offset == 1
     client.delete(fence)
     assert_gone(settings, fence)
-    client.delete(keys.deltas(partition))  # as after a rebuild, which leaves no facts
+    client.delete(PLAIN.deltas(partition))  # as after a rebuild, which leaves no facts
     assert_gone(settings, fence)
 
 

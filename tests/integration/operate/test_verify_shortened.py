@@ -25,7 +25,7 @@ from infra.log import Batch
 from infra.settings import Settings, to_environment
 from infra.store import client as store
 from schemas import event as events
-from schemas import keys
+from schemas.keys import PLAIN
 from schemas.snapshot import Snapshot
 from schemas.state import fence as fences
 from schemas.topics import EVENTS
@@ -231,7 +231,7 @@ def test_an_id_that_was_forgotten_is_found(world: World) -> None:
 
 
 def test_a_key_of_nobody_and_a_missing_one_are_found(world: World) -> None:
-    client, nobody = world.client, keys.row(1, "ab" * 16)
+    client, nobody = world.client, PLAIN.row(1, "ab" * 16)
     gone, *_ = world.keys(b"u:{*}:*", touched=False)
     held = client.get(gone)
     client.set(nobody, held)
@@ -256,7 +256,7 @@ def test_a_published_sum_that_was_changed_is_found(world: World, broken: Sum) ->
 
 
 def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> None:
-    client, names = world.client, keys.tables()
+    client, names = world.client, PLAIN.tables()
     head = client.get(names.base)
     changed = broken_base(b"".join(client.mget(names.base_chunks(head))))
     client.set(names.base_chunk(b"broken", 0), changed)
@@ -302,7 +302,7 @@ def test_redis_older_than_the_log_is_a_mismatch(world: World) -> None:
 
 @contextmanager
 def fence_at(world: World, partition: int, offset: int) -> Iterator[None]:
-    key = keys.fence("people", partition)
+    key = PLAIN.fence("people", partition)
     held = world.client.get(key)
     fence = msgspec.structs.replace(fences.decode(held), offset=offset)
     world.client.set(key, fences.encode(fence))

@@ -16,7 +16,8 @@ from infra.settings import Settings
 from infra.store import client as store
 from infra.store.client import Client
 from models.experiments.metrics import METRICS
-from schemas import keys, times
+from schemas import times
+from schemas.keys import PLAIN
 from schemas.state import fence
 from schemas.state.fence import Fence
 from schemas.state.tables import META_DECODER
@@ -42,7 +43,7 @@ class Shop(NamedTuple):
     def folded(self, offset: int) -> None:
         """The fence of partition 1, as `people` commits it."""
         stands = fence.encode(Fence("topic", 4, offset, STARTED, 1, STARTED))
-        self.redis.set(keys.fence("people", 1), stands)
+        self.redis.set(PLAIN.fence("people", 1), stands)
 
     def publish(self) -> None:
         """Returns once the server has it."""
@@ -92,7 +93,7 @@ def test_a_running_experiment_has_its_metrics(shop: Shop) -> None:
 
 
 def test_how_late_it_is(shop: Shop) -> None:
-    meta = META_DECODER.decode(shop.redis.get(keys.tables().meta))
+    meta = META_DECODER.decode(shop.redis.get(PLAIN.tables().meta))
     shop.folded(4)
     readout = shop.read()
     assert readout["lag_ms"] == 0, "the tables lack nothing"

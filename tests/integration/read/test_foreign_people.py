@@ -16,9 +16,9 @@ from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import client as store
 from models.features.registry import ROW, VERSION, pack_rows
-from schemas import keys
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of, pseudonym
+from schemas.keys import PLAIN
 from schemas.state import tables
 from serving.world.tables import NOTHING
 from tests.integration.operate.test_scrape import value
@@ -46,7 +46,7 @@ def people(settings: Settings, versions: Mapping[str, int], generation: int = 0)
     """As `people` of these versions would have left them."""
     with store.connect(settings) as client:
         for user, version in versions.items():
-            client.set(keys.row(*where(settings, user), generation), row(version))
+            client.set(PLAIN.of(generation).row(*where(settings, user)), row(version))
 
 
 @contextmanager
@@ -161,22 +161,22 @@ def test_a_generation_of_another_version_is_found_as_it_is_swapped_in(
     people(settings, dict.fromkeys(everybody, FOREIGN), generation=1)
     with started(settings, tmp_path) as server, store.connect(settings) as client:
         until(server, 200, {})
-        client.set(keys.LIVE, 1)
+        client.set(PLAIN.live(), 1)
         until(server, 503, ROWS)
-        client.set(keys.LIVE, 0)
+        client.set(PLAIN.live(), 0)
         until(server, 200, {})
 
 
 @pytest.mark.parametrize(
     ("key", "what"),
     [
-        (keys.seen, "seen"),
-        (keys.hidden, "hidden"),
-        (keys.preferences, "preferences"),
-        (keys.impressions, "impressions"),
-        (keys.vector, "vector"),
-        (keys.link, "links"),
-        (lambda partition, person: keys.fence("people", partition), "fence"),
+        (PLAIN.seen, "seen"),
+        (PLAIN.hidden, "hidden"),
+        (PLAIN.preferences, "preferences"),
+        (PLAIN.impressions, "impressions"),
+        (PLAIN.vector, "vector"),
+        (PLAIN.link, "links"),
+        (lambda partition, person: PLAIN.fence("people", partition), "fence"),
     ],
 )
 def test_whatever_else_cannot_be_read_is_named(
@@ -203,11 +203,11 @@ def test_whatever_else_cannot_be_read_is_named(
 
 def test_tables_of_another_version_are_no_silent_wait(settings: Settings, tmp_path: Path) -> None:
     with store.connect(settings) as client:
-        client.set(keys.tables().meta, b"\xc1")
+        client.set(PLAIN.tables().meta, b"\xc1")
         with started(settings, tmp_path) as server:
             body = until(server, 503, {"tables": "unreadable"})
             assert "this version cannot read" in body["detail"]
-            client.set(keys.tables().meta, tables.ENCODER.encode(NOTHING))
+            client.set(PLAIN.tables().meta, tables.ENCODER.encode(NOTHING))
             until(server, 200, {})
         said = server.log.read_text()
         assert said.count("tables: the store holds what this version cannot read") == 1

@@ -16,8 +16,8 @@ from infra.store import client as store
 from models.aggregates.arms import arm_key
 from models.aggregates.tables import Tables
 from models.experiments.assignment import assign
-from schemas import keys
 from schemas.control import Experiment, Variant
+from schemas.keys import PLAIN
 from schemas.state import facts, fence
 from tests.flows.faults import Flow
 from tests.support import worlds
@@ -55,7 +55,7 @@ class Site(NamedTuple):
         """The sums of all that is folded."""
         made = Tables(4)
         for p in range(4):
-            for _, fields in self.shop.redis.xrange(keys.deltas(p)):
+            for _, fields in self.shop.redis.xrange(PLAIN.deltas(p)):
                 made.apply(p, facts.decode(fields[facts.FIELD]))
         return made
 
@@ -149,9 +149,9 @@ def test_from_looking_around_to_a_user(site: Site) -> None:
 def lagging(site: Site) -> bool:
     """Something of `events` is not folded yet, or waits in an outbox."""
     topics = Topics(site.shop.server.settings)
-    held = [site.shop.redis.get(keys.fence("people", p)) for p in range(4)]
+    held = [site.shop.redis.get(PLAIN.fence("people", p)) for p in range(4)]
     offsets = [fence.decode(it).offset if it else 0 for it in held]
-    return any(site.shop.redis.xlen(keys.outbox(p)) for p in range(4)) or offsets != [
+    return any(site.shop.redis.xlen(PLAIN.outbox(p)) for p in range(4)) or offsets != [
         topics.bounds("events", p)[1] for p in range(4)
     ]
 

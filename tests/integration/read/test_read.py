@@ -16,10 +16,11 @@ from infra.kafka import client as kafka
 from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import client as store
-from schemas import control, keys
+from schemas import control
 from schemas.actions import CODE
 from schemas.identity import anonymous, item_hash, partition_of, pseudonym
 from schemas.item import Item
+from schemas.keys import PLAIN
 from schemas.state import tables
 from serving.read.ulid import ulid
 from tests.support.http import serving
@@ -193,13 +194,13 @@ def test_catalogue_tables_and_recipes_are_followed(shop: Shop) -> None:
     assert body["items"][0]["item_id"] == "fresh/one"
 
     p = partition_of(b"fresh/one", 4)
-    shop.redis.hdel(keys.items(p).decode(), "fresh/one")
-    shop.redis.xadd(keys.item_changes(p), {"i": "fresh/one", "v": ""}, id="1001-1")
+    shop.redis.hdel(PLAIN.items(p).decode(), "fresh/one")
+    shop.redis.xadd(PLAIN.item_changes(p), {"i": "fresh/one", "v": ""}, id="1001-1")
     shop.until("/v1/popular?category=new", lambda body: not body["items"])
 
 
 def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -> None:
-    shop.redis.delete(keys.tables().changes, keys.tables().popularity, keys.tables().meta)
+    shop.redis.delete(PLAIN.tables().changes, PLAIN.tables().popularity, PLAIN.tables().meta)
     shop.publish(1, {}, {item_hash("i9"): np.full(len(tables.WINDOWS), 5.0).tobytes()})
     body = shop.until("/v1/popular", lambda body: body["items"][0]["item_id"] == "i9")
     assert body["items"][1]["score"] == 0

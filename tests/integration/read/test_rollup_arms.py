@@ -29,8 +29,8 @@ from infra.settings import Settings, to_environment
 from infra.store import client as store
 from models.aggregates.arms import Arm, arm, arm_key
 from models.aggregates.moments import moments, moments_key
-from schemas import keys
 from schemas.identity import item_hash
+from schemas.keys import PLAIN
 from schemas.readout import Readout, decode
 from schemas.state import tables
 from schemas.topics import EXPERIMENTS
@@ -82,24 +82,24 @@ def test_arms_and_moments_are_published_with_the_tables(client: Any) -> None:
     rollup = Rollup(client, Settings())
     assert rollup.read() == 4
     assert rollup.publish()
-    assert arm(client.hget(keys.tables().arms, arm_key("home", "i1"))) == CLICKED
-    assert client.hlen(keys.tables().arms) == 3
-    (key,) = client.hkeys(keys.tables().experiments)
+    assert arm(client.hget(PLAIN.tables().arms, arm_key("home", "i1"))) == CLICKED
+    assert client.hlen(PLAIN.tables().arms) == 3
+    (key,) = client.hkeys(PLAIN.tables().experiments)
     assert key == moments_key("e", 1)
-    rows = moments(client.hget(keys.tables().experiments, key))
+    rows = moments(client.hget(PLAIN.tables().experiments, key))
     assert rows["units"].tolist() == [1, 1]
     assert sorted(rows["sums"].tolist()) == [[2, 0, 0, 0], [2, 0, 1, 1]]
-    ((_, fields),) = client.xrange(keys.tables().changes)
+    ((_, fields),) = client.xrange(PLAIN.tables().changes)
     change = tables.DECODER.decode(fields[tables.FIELD])
     assert (change.arms, change.experiments) == (
-        client.hgetall(keys.tables().arms),
-        client.hgetall(keys.tables().experiments),
+        client.hgetall(PLAIN.tables().arms),
+        client.hgetall(PLAIN.tables().experiments),
     )
     assert change.meta.published_at > 0
     append(client, 0, entry(0, ["i9"], "served"))
     rollup.read()
     rollup.publish()
-    change = tables.DECODER.decode(client.xrevrange(keys.tables().changes)[0][1][tables.FIELD])
+    change = tables.DECODER.decode(client.xrevrange(PLAIN.tables().changes)[0][1][tables.FIELD])
     assert (set(change.arms), change.experiments) == ({arm_key("home", "i9")}, {})
 
 
@@ -118,7 +118,7 @@ def test_a_roll_up_that_is_killed_anywhere_ends_in_the_same_arms(client: Any) ->
     append(client, 1, *TWO_PEOPLE[3:])
     again.read()
     assert again.publish()
-    assert arm(client.hget(keys.tables().arms, arm_key("home", "i1"))) == CLICKED
+    assert arm(client.hget(PLAIN.tables().arms, arm_key("home", "i1"))) == CLICKED
     rollup.read()
     with pytest.raises(Overtaken):
         rollup.publish()
@@ -132,8 +132,8 @@ def test_the_stream_of_changes_goes_back_two_minutes(client: Any) -> None:
         rollup.read()
         rollup.publish()
     kept = KEEP_SECONDS / 10.0
-    assert kept <= client.xlen(keys.tables().changes) < kept + 101
-    assert arm(client.hget(keys.tables().arms, arm_key("home", "i1"))).served == 250
+    assert kept <= client.xlen(PLAIN.tables().changes) < kept + 101
+    assert arm(client.hget(PLAIN.tables().arms, arm_key("home", "i1"))).served == 250
 
 
 def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
@@ -150,7 +150,7 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
         items = ItemTable(capacity=2)
         held = Tables(items)
         redis = store.connect_async(Settings(redis_url=redis_url))
-        follower = TablesFollower(redis, held, Generation(redis))
+        follower = TablesFollower(redis, held, Generation(redis, PLAIN))
         go_on(*TWO_PEOPLE[:2])
         await follower.load()
         assert served(held, "i1") == 2
@@ -166,7 +166,7 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
             await follower._go_on()
         await follower.load()
         assert served(held, "i1") == 208
-        redis_gone = client.delete(keys.tables().arms, keys.tables().experiments)
+        redis_gone = client.delete(PLAIN.tables().arms, PLAIN.tables().experiments)
         await follower.load()  # a store that was emptied: what it lacks is gone
         assert (redis_gone, held.arms("home"), held.experiments) == (2, None, {})
         await redis.aclose()
@@ -205,7 +205,7 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         shown = capsys.readouterr().out.splitlines()
         assert shown[0].startswith("e version 1 at home, revision 2, as of ")
         assert shown[3].split() == ["b", "1", "2", "1", "50.00%", "-", "100.00%"]
-        meta = tables.META_DECODER.decode(client.get(keys.tables().meta))
+        meta = tables.META_DECODER.decode(client.get(PLAIN.tables().meta))
         assert (meta.version, tuple(meta.positions)) == (last.revision, last.positions)
         assert Rollup(client, settings).tables.positions == meta.positions  # and it was stored
 
@@ -244,9 +244,9 @@ def test_a_readout_is_published_once_it_changed_and_a_running_one_again(
 
 
 def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -> None:
-    client.hset(keys.CONTROL_STATE, "experiment:x", b"{")
-    client.hset(keys.CONTROL_STATE, "experiment:y", b'{"version":1,"body":"[]","offset":1}')
-    client.hset(keys.CONTROL_STATE, "placement:e", b"anything")
+    client.hset(PLAIN.control_state(), "experiment:x", b"{")
+    client.hset(PLAIN.control_state(), "experiment:y", b'{"version":1,"body":"[]","offset":1}')
+    client.hset(PLAIN.control_state(), "placement:e", b"anything")
     put_experiment(client)
     append(client, 0, TWO_PEOPLE[0])
     made, readouts = turns(settings, client)
@@ -269,9 +269,9 @@ def test_without_a_broker_the_roll_up_goes_on_and_ends(
         env={**os.environ, **to_environment(settings)},
     )
     try:
-        wait(lambda: client.hlen(keys.tables().arms) == 3)
+        wait(lambda: client.hlen(PLAIN.tables().arms) == 3)
         append(client, 1, *TWO_PEOPLE[2:])
-        wait(lambda: arm(client.hget(keys.tables().arms, arm_key("home", "i1"))) == CLICKED)
+        wait(lambda: arm(client.hget(PLAIN.tables().arms, arm_key("home", "i1"))) == CLICKED)
         process.terminate()
         assert process.wait(10) == 0
     finally:
@@ -307,7 +307,7 @@ def test_inspect_shows_the_arms_of_an_item(client: Any, redis_url: str) -> None:
     lo, hi = home["click_rate"]["interval"]
     assert (home["click_rate"]["mean"], round(lo, 3), round(hi, 3)) == (0.5, 0.094, 0.906)
     assert inspect_arms.cells(home)[-1] == "[9.43%, 90.57%]"
-    assert inspect_arms.arms_held(client, keys.tables().arms, "i404") == []
+    assert inspect_arms.arms_held(client, PLAIN, "i404") == []
 
 
 @pytest.mark.parametrize("item", [f"x{n}" for n in range(10)])
@@ -315,7 +315,7 @@ def test_an_item_whose_hash_reads_like_a_pattern_is_found(client: Any, item: str
     """Every byte of a hash may be one that means something to MATCH."""
     value = b"\1" + bytes(tables.ARM.itemsize - 1)
     for special in (b"*", b"?", b"[", b"]", b"\\", b"^", b"-", b"\0", b"\n"):
-        client.hset(keys.tables().arms, b"abcd" + special * 8, value)
-    client.hset(keys.tables().arms, arm_key("home", item), value)
-    (found,) = inspect_arms.arms_held(client, keys.tables().arms, item)
+        client.hset(PLAIN.tables().arms, b"abcd" + special * 8, value)
+    client.hset(PLAIN.tables().arms, arm_key("home", item), value)
+    (found,) = inspect_arms.arms_held(client, PLAIN, item)
     assert (found["placement"], found["served"]) == ("home", 1)

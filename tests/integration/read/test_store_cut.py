@@ -24,7 +24,7 @@ SOMEBODY = Pseudonym("0" * 32)
 async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[str]:
     """Every connection is reset again and again, and in between there is no way: how reads ended."""
     client = store.connect_async(settings)
-    reader, results = PersonReader(client, Generation(client)), Counter[str]()
+    reader, results = PersonReader(client, Generation(client, settings.keyspace)), Counter[str]()
     for n in range(READS):
         if n % 20 == 0:
             proxies.adjust("redis", is_open=n % 40 != 0, cut=True)

@@ -9,7 +9,7 @@ import pytest
 from flows.offline.fold import Offline
 from infra.log import Batch
 from schemas import event as events
-from schemas import keys
+from schemas.keys import PLAIN
 from tests.laws.world import T0, action, fold_log, person
 from tests.support.offline import HOUR, POISON, crowd, folded, log_of, relayed, settings_in, start
 
@@ -28,9 +28,9 @@ def test_it_leaves_what_the_fold_leaves_whatever_the_batches(
     for size in (20_000, 13):
         made = folded(settings, log, partition, size)
         assert made.state == plain.values
-        assert made.received == plain.hashes.get(keys.received(partition), {})
+        assert made.received == plain.hashes.get(PLAIN.received(partition), {})
         assert [it.id for it in made.outbox] == [
-            id_ for id_, _ in plain.streams.get(keys.outbox(partition), [])
+            id_ for id_, _ in plain.streams.get(PLAIN.outbox(partition), [])
         ]
         assert dict(made.pairs()) == made.state
         assert list(made.pairs()) == sorted(made.pairs())
@@ -72,7 +72,7 @@ def test_dead_letters_are_counted_and_duplicates_are_not_folded(tmp_path: Path) 
     entry = made.fold(Batch(0, 0, 5, [0, 1, 2, 3, 4], [T0] * 5, [value, POISON, None, value, b"1"]))
     assert (made.events, made.dead.total(), len(entry.actions.item)) == (5, 3, 1)
     assert made.dead["empty"] == 1
-    assert made.get(keys.row(0, person(1))) is not None
+    assert made.get(PLAIN.row(0, person(1))) is not None
     assert not any(key.startswith(b"v:") for key in made.state)
 
 

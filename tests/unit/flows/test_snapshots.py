@@ -315,6 +315,6 @@ def test_a_lake_that_cannot_be_written_says_so(log: MemoryLog, tmp_path: Path) -
 
 def test_keys_are_those_of_people_without_vectors(whole: tuple[Settings, Snapshot]) -> None:
     kinds = {key[: key.index(b":")] for key in read.load(*whole, 0)[1]}
-    owned = {it.pattern.partition(":")[0].encode() for it in keys.KEYS if it.owner == "people"}
+    owned = {it.prefix for it in keys.KEYS if it.owner == "people"}
     assert kinds <= owned - {b"v", b"f", b"dl", b"ob", b"or"}
     assert {b"u", b"s", b"h", b"o", b"im", b"l", b"p", b"dd"} <= kinds

@@ -25,6 +25,7 @@ from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Marks, Sums
 from schemas import event as events
+from schemas.keys import PLAIN
 from schemas.state.fence import Fence
 from tests.laws.world import T0, action, person
 
@@ -130,7 +131,7 @@ def test_what_does_not_decode_moves_no_window() -> None:
 
 
 def test_a_log_without_its_beginning_is_refused() -> None:
-    task = Task(Settings(), log(start=5), 2, 0, None, 0, [], Marks.at(0.0))
+    task = Task(Settings(), log(start=5), 2, PLAIN, None, 0, [], Marks.at(0.0))
     with pytest.raises(Shortened, match="partition 2 of the log starts at 5"):
         walk_of(task, None)
 

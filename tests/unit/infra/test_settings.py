@@ -10,7 +10,14 @@ from infra.heartbeat import BEAT
 from infra.local.find import find
 from infra.local.plan import child_environment
 from infra.local.supervisor import STAND_BY
-from infra.settings import FILES, VARIABLES, BadSetting, from_environment, from_record
+from infra.settings import (
+    FILES,
+    VARIABLES,
+    BadSetting,
+    from_environment,
+    from_record,
+    to_environment,
+)
 from infra.variables import NO_SETTINGS
 
 
@@ -145,3 +152,22 @@ def test_a_child_gets_the_value_and_not_the_file_once_more(
     child = child_environment(settings)
     assert from_environment(child) == settings
     assert [name for name, value in child.items() if "s3cret" in value] == ["FRESHET_TOKEN"]
+
+
+@pytest.mark.parametrize(
+    "name", ["sh{op", "a/b", "a" * 17, "Shop", "shop\n", "shöp", "a.b", " ", "*"]
+)
+def test_a_namespace_that_cannot_stand_in_a_hash_tag_is_refused(name: str) -> None:
+    with pytest.raises(
+        BadSetting, match=r"^FRESHET_NAMESPACE takes 1 to 16 of a-z, 0-9 and -"
+    ) as error:
+        from_environment({"FRESHET_NAMESPACE": name})
+    assert "leave it unset" in str(error.value)
+
+
+def test_a_namespace_is_in_every_key_of_the_installation() -> None:
+    for name in ("shop", "a" * 16, "3", "eu-1"):
+        settings = from_environment({"FRESHET_NAMESPACE": name})
+        assert settings.keyspace.items(0) == b"i:{%b/0}" % name.encode()
+        assert from_environment(to_environment(settings)) == settings
+    assert from_environment({}).keyspace.items(0) == b"i:{0}"

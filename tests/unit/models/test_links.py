@@ -22,8 +22,8 @@ from models.outcomes.join import (
 )
 from models.outcomes.open_slates import Account, Mark, Outcome, decode, encode
 from schemas import event as events
-from schemas import keys
 from schemas.event import Link, Linking, Merge
+from schemas.keys import PLAIN
 from schemas.state import links as stored
 from tests.laws.world import T0, action, fold_log, log_of, person, served, u64s
 
@@ -139,7 +139,7 @@ def test_much_that_was_seen_goes_in_several_records_of_bounded_size() -> None:
     made: list[events.Event] = [action(n, 1, item, "view") for n, item in enumerate(items)]
     made.append(Link(event_id="l", person=person(1), to=person(2), received_at=T0))
     memory = fold_log(log_of(made), [4_000])
-    values = [fields[b"v"] for _, fields in memory.streams[keys.outbox(0)]]
+    values = [fields[b"v"] for _, fields in memory.streams[PLAIN.outbox(0)]]
     assert max(map(len, values)) < 100_000
     parts = [events.decode(value) for value in values]
     assert [(p.offset, p.n, p.link) for p in parts if isinstance(p, Merge)] == [
@@ -150,19 +150,19 @@ def test_much_that_was_seen_goes_in_several_records_of_bounded_size() -> None:
     mark = Linking(person=person(2), of=person(1), link="l", received_at=T0)
     for upto, pending in ((1, 1), (2, 1), (3, 0)):
         home = fold_log(log_of([mark, *parts[:upto]]), partition=1)
-        assert stored.decode(home.values[keys.link(1, person(2))]).pending == pending
-    assert len(set(u64s(home.values[keys.seen(1, person(2))]))) == len(items)
-    row = np.frombuffer(home.values[keys.row(1, person(2))][:8], "u1")
+        assert stored.decode(home.values[PLAIN.link(1, person(2))]).pending == pending
+    assert len(set(u64s(home.values[PLAIN.seen(1, person(2))]))) == len(items)
+    row = np.frombuffer(home.values[PLAIN.row(1, person(2))][:8], "u1")
     assert row.any()
 
 
 def test_a_link_of_nobody_to_nobody_is_answered_and_leaves_no_row() -> None:
     link = Link(event_id="l", person=person(1), to=person(2), received_at=T0)
-    sent = fold_log(log_of([link])).streams[keys.outbox(0)]
+    sent = fold_log(log_of([link])).streams[PLAIN.outbox(0)]
     [merge] = [events.decode(fields[b"v"]) for _, fields in sent]
     home = fold_log(log_of([merge]), partition=1)
-    assert keys.row(1, person(2)) not in home.values
-    assert stored.decode(home.values[keys.link(1, person(2))]).first == person(1)
+    assert PLAIN.row(1, person(2)) not in home.values
+    assert stored.decode(home.values[PLAIN.link(1, person(2))]).first == person(1)
 
 
 @pytest.mark.parametrize("to", [1, 2])
@@ -177,13 +177,13 @@ def test_a_link_to_oneself_and_a_cycle_end(to: int) -> None:
     sent: list[events.Event] = []
     for _ in range(4):
         memory = fold_log(log_of([*made, *sent]))
-        said = [events.decode(fields[b"v"]) for _, fields in memory.streams[keys.outbox(0)]]
+        said = [events.decode(fields[b"v"]) for _, fields in memory.streams[PLAIN.outbox(0)]]
         if len(said) == len(sent):
             break
         sent = said
     assert len(said) == len(sent)
     assert [row[3] for row in memory.arms()].count(CLICKED) <= 1
-    assert stored.decode(memory.values.get(keys.link(0, person(1)))).pending == 0
+    assert stored.decode(memory.values.get(PLAIN.link(0, person(1)))).pending == 0
 
 
 def test_merges_of_the_version_before_are_taken() -> None:
@@ -192,6 +192,6 @@ def test_merges_of_the_version_before_are_taken() -> None:
         b'"counts":[1,0,0,0,0,0,0,0],"entered":1,"first":%d,"newest":%d,"recent":[[5,6,%d,0]],"seen":[5]}'
     ) % (2, T0, T0, T0, T0)
     home = fold_log(log_of([events.decode(old)]), partition=1)
-    assert u64s(home.values[keys.seen(1, person(2))]) == [5]
-    assert keys.open_slates(1, person(2)) not in home.values
-    assert keys.link(1, person(2)) not in home.values
+    assert u64s(home.values[PLAIN.seen(1, person(2))]) == [5]
+    assert PLAIN.open_slates(1, person(2)) not in home.values
+    assert PLAIN.link(1, person(2)) not in home.values

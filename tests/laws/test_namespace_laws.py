@@ -1,0 +1,133 @@
+"""Installations that share a Redis: each finds and drops its own keys, and none of another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.kit.commit import commit
+from flows.kit.resume import stand
+from flows.people.batch import Decoded
+from flows.people.fold import VERSION, PeopleFold
+from flows.rebuild import generations
+from flows.rollup.tables import Rollup
+from infra.kafka.client import TopicInfo
+from infra.settings import Settings
+from infra.store import client as store
+from infra.store.drop import drop_keys
+from schemas.keys import PLAIN, Keyspace
+from schemas.state.fence import Fence
+from schemas.state.write import Write
+from tests.laws.test_commit_laws import BUSY, linked_log
+from tests.laws.world import cuts, fold_log
+
+pytestmark = pytest.mark.on_cluster
+
+TOPIC = TopicInfo("topic-1", 4)
+PAIRS = [("shop", "books"), ("shop", ""), ("", "shop"), ("sho", "shop"), ("0", "")]
+"""What is dropped, and what stays."""
+State = dict[bytes, Any]
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Any]:
+    with store.connect(Settings(redis_url=redis_url)) as connected:
+        connected.flushall()
+        yield connected
+
+
+def filled(client: Any, keyspace: Keyspace) -> None:
+    """People of two partitions, with links, and the tables over them: as the flows leave them."""
+    for partition, log in ((0, linked_log()), (1, BUSY)):
+        fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION, keyspace)
+        fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, keyspace)
+        for piece in cuts(len(log), [30]):
+            part = log[piece]
+            stamps = [stamp for _, stamp, _ in part]
+            batch = Decoded(partition, fold.fence.offset, part[-1][0] + 1, part, stamps)
+            commit(client, fold.fold(fold.dedupe(batch)))
+    rollup = Rollup(client, Settings(namespace=keyspace.namespace), keyspace.generation)
+    while rollup.read():
+        pass
+    rollup.publish()
+    rollup.store()
+
+
+def installed(client: Any, namespace: str) -> None:
+    """Two generations, and what has none."""
+    keyspace = Keyspace(namespace)
+    filled(client, keyspace)
+    filled(client, keyspace.of(2))
+    write = Write("catalogue", 0, 0, Fence("items-1", 4, 1, 0, 1), keyspace)
+    write.fields[keyspace.items(0)] = {b"i1": b"{}"}
+    commit(client, write)
+    client.hset(keyspace.control_state(), "placement:home", b"{}")
+    client.set(keyspace.accepted("people", 0), b"7")
+    client.set(keyspace.live(), b"0")
+
+
+def dumped(client: Any) -> State:
+    """All that Redis holds, byte for byte."""
+    return {name: client.dump(name) for name in client.scan_iter(count=1000)}
+
+
+@pytest.mark.parametrize(("dropped", "stays"), PAIRS)
+def test_a_namespace_is_dropped_and_the_other_is_untouched(
+    client: Any, dropped: str, stays: str
+) -> None:
+    client.set(b"u:another program's", b"x")
+    client.set(b"session:{3}:ab", b"x")
+    installed(client, stays)
+    before = dumped(client)
+    installed(client, dropped)
+    added = dumped(client).keys() - before.keys()
+    assert len(added) == len(before) - 2
+    assert drop_keys(client, Keyspace(dropped)) == len(added)
+    assert dumped(client) == before
+
+
+@pytest.mark.parametrize(("dropped", "stays"), PAIRS)
+def test_a_generation_is_dropped_in_its_namespace_alone(
+    client: Any, dropped: str, stays: str, tmp_path: Path
+) -> None:
+    installed(client, dropped)
+    installed(client, stays)
+    both = dumped(client)
+    settings = Settings(namespace=dropped, lake_url=str(tmp_path / "lake"))
+    mine = {name for name in both if Keyspace(dropped).generation_of(name) == 2}
+    assert generations.drop(client, settings, 2) == len(mine) > 20
+    assert dumped(client) == {name: both[name] for name in both if name not in mine}
+
+
+@pytest.mark.parametrize(("dropped", "stays"), PAIRS)
+def test_a_torn_partition_is_dropped_in_its_namespace_alone(
+    client: Any, dropped: str, stays: str
+) -> None:
+    installed(client, stays)
+    before, torn = dumped(client), Keyspace(dropped)
+    installed(client, dropped)
+    client.set(torn.torn("people", 1), b"0")
+    assert stand(client, "people", 1, TOPIC, 0, 10**9, VERSION, torn).offset == 0
+    assert list(client.scan_iter(match=torn.people_of(b"*", 1))) == []
+    left = dumped(client)
+    assert {name: left[name] for name in before} == before
+
+
+@pytest.mark.parametrize("keyspace", [Keyspace("shop"), Keyspace("shop", 2), Keyspace("", 2)])
+def test_a_namespace_and_a_generation_change_names_and_nothing_else(
+    client: Any, keyspace: Keyspace
+) -> None:
+    filled(client, keyspace)
+    pure = fold_log(BUSY, [50], partition=1)
+    names = {keyspace.renamed(name): value for name, value in pure.values.items()}
+    assert {name: client.get(name) for name in names} == names
+    people = set(client.scan_iter(match=keyspace.people_of(b"*", 1), count=1000))
+    fence = keyspace.fence("people", 1)
+    assert people - {fence, keyspace.accepted("people", 1), keyspace.poison("people", 1)} == set(
+        names
+    )
+    assert [it for it in client.scan_iter(count=1000) if keyspace.parse(it) is None] == []
+    assert PLAIN.parse(keyspace.row(1, "ab")) is None or not keyspace.namespace
