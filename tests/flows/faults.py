@@ -134,7 +134,7 @@ def behind(settings: Settings, client: Any) -> str:
 
 def behind_published(settings: Settings, client: Any) -> str:
     """As `behind`, of the tables that are published: they are stored once a minute only."""
-    meta = client.get(PLAIN.of(generation.live(client, PLAIN)).tables().meta)
+    meta = client.get(generation.live_keys(client, settings).tables().meta)
     return _behind(settings, client, tables.META_DECODER.decode(meta).positions if meta else [])
 
 
