@@ -136,6 +136,11 @@ class Keyspace:
         return _Tags(self.namespace, self.generation)
 
     @cached_property
+    def _shared(self) -> _Tags:
+        """Of what has no generations."""
+        return _Tags(self.namespace, 0)
+
+    @cached_property
     def _prefix(self) -> bytes:
         """What every tag begins with."""
         return tag(self.namespace, 0, "")
@@ -195,13 +200,13 @@ class Keyspace:
 
     def accepted(self, flow: str, partition: int) -> bytes:
         """Of every generation: the log's offsets are the same."""
-        return b"f:{%b}:%b:accepted" % (tag(self.namespace, 0, partition), flow.encode())
+        return b"f:{%b}:%b:accepted" % (self._shared[partition], flow.encode())
 
     def cold(self, partition: int) -> bytes:
         return b"tn:{%b}" % self._tags[partition]
 
     def cold_asked(self, partition: int) -> bytes:
-        return b"tq:{%b}" % tag(self.namespace, 0, partition)
+        return b"tq:{%b}" % self._shared[partition]
 
     def dedupe(self, partition: int, bucket: int) -> bytes:
         return b"dd:{%b}:%d" % (self._tags[partition], bucket)
@@ -219,10 +224,10 @@ class Keyspace:
         return b"os:{%b}" % self._tags[partition]
 
     def items(self, partition: int) -> bytes:
-        return b"i:{%b}" % tag(self.namespace, 0, partition)
+        return b"i:{%b}" % self._shared[partition]
 
     def item_changes(self, partition: int) -> bytes:
-        return b"il:{%b}" % tag(self.namespace, 0, partition)
+        return b"il:{%b}" % self._shared[partition]
 
     # -- of the installation ------------------------------------------------------------------
 
@@ -232,26 +237,26 @@ class Keyspace:
 
     def live(self) -> bytes:
         """Which generation is read and kept current: a number, missing means 0."""
-        return b"g:{%b}" % tag(self.namespace, 0, _LIVE)
+        return b"g:{%b}" % self._shared[_LIVE]
 
     def generations(self) -> bytes:
         """By generation beside the live one: "filling" or "kept"."""
-        return b"gs:{%b}" % tag(self.namespace, 0, _LIVE)
+        return b"gs:{%b}" % self._shared[_LIVE]
 
     def rebuilding(self) -> bytes:
         """Held by a rebuild that runs, so that no other does."""
-        return b"gb:{%b}" % tag(self.namespace, 0, _LIVE)
+        return b"gb:{%b}" % self._shared[_LIVE]
 
     def followed(self) -> bytes:
         """By serving worker, the generation that it reads and when it last said so."""
-        return b"ga:{%b}" % tag(self.namespace, 0, _LIVE)
+        return b"ga:{%b}" % self._shared[_LIVE]
 
     def control_state(self) -> bytes:
         """Of the one partition of `control`, as are its changes: with its fence in a slot."""
-        return b"c:{%b}" % tag(self.namespace, 0, 0)
+        return b"c:{%b}" % self._shared[0]
 
     def control_changes(self) -> bytes:
-        return b"cl:{%b}" % tag(self.namespace, 0, 0)
+        return b"cl:{%b}" % self._shared[0]
 
     # -- patterns, as MATCH takes them --------------------------------------------------------
 
