@@ -17,7 +17,7 @@ from infra.local.system import System, running
 from infra.store import client as store
 from schemas.keys import Keyspace
 from tests.flows.faults import behind_published, produce, traffic
-from tests.system.test_cli import freshet, told_json
+from tests.system.test_cli import freshet, read_json
 
 pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(180)]
 
@@ -66,23 +66,23 @@ def test_every_command_keeps_to_its_own_namespace(shop: System, tmp_path: Path) 
         with urllib.request.urlopen(f"{shop.url}/v1/recommendations?user_id=ann") as answer:
             assert json.load(answer)["fallback"] != "store_down"
         verified(shop)
-        assert told_json(shop, "rebuild")["before"] == 0
-        assert told_json(shop, "rebuild", "--partition", "1")["deleted"] == 0
+        assert read_json(shop, "rebuild")["before"] == 0
+        assert read_json(shop, "rebuild", "--partition", "1")["deleted"] == 0
         verified(shop)
         freshet("cold", "sweep", "--days", "0.000001", "--data-dir", shop.directory)
-        assert told_json(shop, "cold", "status")["people"] > 0
+        assert read_json(shop, "cold", "status")["people"] > 0
         verified(shop)
-        assert told_json(shop, "inspect", "item", "alien")["item"]["title"] == "Alien"
-        assert told_json(shop, "status")["paused"] == []
-        assert told_json(shop, "dead-letters", "list")["paused"] == []
+        assert read_json(shop, "inspect", "item", "alien")["item"]["title"] == "Alien"
+        assert read_json(shop, "status")["paused"] == []
+        assert read_json(shop, "dead-letters", "list")["paused"] == []
         freshet("dead-letters", "resume", "events", "1", "--data-dir", shop.directory)
         assert client.exists(SHOP.accepted("people", 1))
-        named = {it["pattern"] for it in told_json(shop, "keys")}
+        named = {it["pattern"] for it in read_json(shop, "keys")}
         assert {"u:{shop/*}:*", "tb:{shop/tables*}:meta", "g:{shop/live}"} <= named
         assert others(client) == before, "what is another's is as it was"
 
 
 def verified(shop: System) -> None:
-    report = told_json(shop, "verify")
+    report = read_json(shop, "verify")
     assert report["mismatches"] == []
     assert report["people_checked"] > 10
