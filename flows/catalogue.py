@@ -16,11 +16,11 @@ from flows.kit.dead_letters import split
 from flows.kit.single_step import plain, run_worker
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
-from schemas import item as items
-from schemas.dead_letter import DeadLetter
-from schemas.item import Item, ItemChange, PutItem
+from schemas import items
+from schemas.dead_letters import DeadLetter
+from schemas.items import Item, ItemChange, PutItem
 from schemas.state.write import StreamEntry, Write
 from schemas.topics import ITEMS
 

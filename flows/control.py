@@ -21,12 +21,12 @@ from flows.kit.dead_letters import letter, split
 from flows.kit.single_step import plain, run_worker
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas import control
 from schemas.control import Body, Change, Current, Experiment, Held
 from schemas.control_checks import check_fits, read, standing
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letters import DeadLetter
 from schemas.reject import Rejected
 from schemas.state.write import StreamEntry, Write
 from schemas.topics import CONTROL

@@ -393,7 +393,7 @@ KEYS: Final = (
         "people",
         ("serving",),
         "events",
-        "their vector in the space of a release: a cache (schemas.state.vector)",
+        "their vector in the space of a release: a cache (schemas.state.vectors)",
     ),
     Key("f:{*}:people", "string", "people", ("serving", "status"), "events", "fence, msgpack"),
     Key(

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from schemas import control, dead_letter, event, item, readout, slate
+from schemas import control, dead_letters, events, items, readouts, slates
 from schemas.alphabet import Millis
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.topics import CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
 
 VERSION: Final = 1
@@ -288,16 +288,16 @@ def _kind(type_: Any, records: Sequence[Any]) -> pa.Array | None:
 
 
 def _served(type_: type, records: Sequence[Any]) -> list[Any] | None:
-    return [it.items for it in records] if type_ is event.Served else None
+    return [it.items for it in records] if type_ is events.Served else None
 
 
 def _event_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
     # a slate is known by its `slate_id`
-    return None if type_ is event.Served else _of("event_id", _TEXT).cells(type_, records)
+    return None if type_ is events.Served else _of("event_id", _TEXT).cells(type_, records)
 
 
 def _item_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
-    path = "item.item_id" if type_ is item.PutItem else "item_id"
+    path = "item.item_id" if type_ is items.PutItem else "item_id"
     return _of("item_id", _TEXT, path).cells(type_, records)
 
 
@@ -313,7 +313,7 @@ _TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 TABLES: Final = (
     Table(
         EVENTS.name,
-        event.DECODER.decode,
+        events.DECODER.decode,
         (
             Column("kind", _TEXT, _kind),
             _text("person"),
@@ -337,7 +337,7 @@ TABLES: Final = (
     ),
     Table(
         ITEMS.name,
-        item.CHANGE_DECODER.decode,
+        items.CHANGE_DECODER.decode,
         (
             Column("kind", _TEXT, _kind),
             Column("item_id", _TEXT, _item_id),
@@ -364,7 +364,7 @@ TABLES: Final = (
     ),
     Table(
         SLATES.name,
-        slate.DECODER.decode,
+        slates.DECODER.decode,
         (
             _text("slate_id"),
             _of("served_at", TIME),
@@ -379,7 +379,7 @@ TABLES: Final = (
     ),
     Table(
         EXPERIMENTS.name,
-        readout.DECODER.decode,
+        readouts.DECODER.decode,
         (
             _text("experiment_id"),
             _of("version", _INT),
@@ -391,7 +391,7 @@ TABLES: Final = (
     ),
     Table(
         DEAD_LETTERS.name,
-        dead_letter.DECODER.decode,
+        dead_letters.DECODER.decode,
         (
             _text("of_topic", "topic"),
             _of("of_partition", _INT, "partition"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from schemas import control, dead_letter, event, item, readout, slate
+from schemas import control, dead_letters, events, items, readouts, slates
 from schemas.headers import Headers, Schema
 from schemas.times import DAY_MS
 
@@ -41,15 +41,15 @@ class Topic(NamedTuple):
 EVENTS: Final = Topic(
     "events",
     "person",
-    event.EVERY_KIND,
-    event.SCHEMA,
+    events.EVERY_KIND,
+    events.SCHEMA,
     ("edge", "serving", "people"),
     ("people",),
     30 * DAY_MS,
 )
 # not compacted: compaction would keep the losing record of a compare-and-set, and a patch is partial
 ITEMS: Final = Topic(
-    "items", "item_id", item.EVERY_KIND, item.SCHEMA, ("edge",), ("catalogue",), -1
+    "items", "item_id", items.EVERY_KIND, items.SCHEMA, ("edge",), ("catalogue",), -1
 )
 CONTROL: Final = Topic(
     "control",
@@ -62,13 +62,13 @@ CONTROL: Final = Topic(
     partitions=1,
 )
 SLATES: Final = Topic(
-    "slates", "slate_id", (slate.Slate,), slate.SCHEMA, ("serving",), ("inspect",), 30 * DAY_MS
+    "slates", "slate_id", (slates.Slate,), slates.SCHEMA, ("serving",), ("inspect",), 30 * DAY_MS
 )
 EXPERIMENTS: Final = Topic(
     "experiments",
     "experiment_id",
-    (readout.Readout,),
-    readout.SCHEMA,
+    (readouts.Readout,),
+    readouts.SCHEMA,
     ("rollup",),
     ("tail",),
     90 * DAY_MS,
@@ -77,8 +77,8 @@ EXPERIMENTS: Final = Topic(
 DEAD_LETTERS: Final = Topic(
     "dead-letters",
     "topic:partition:offset",
-    (dead_letter.DeadLetter,),
-    dead_letter.SCHEMA,
+    (dead_letters.DeadLetter,),
+    dead_letters.SCHEMA,
     ("people", "catalogue", "control"),
     ("tail",),
     90 * DAY_MS,

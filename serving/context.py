@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from starlette.requests import Request
 
 from infra.settings import Settings, signing_key
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.alphabet import Millis
 from serving.decide import columns
 from serving.edge.identity import People
@@ -88,7 +88,7 @@ class Serving:
         async with AsyncExitStack() as opened:
             # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
             # a lesser answer to give, and whoever follows a stream has a back-off of their own
-            client = store.connect_async(settings, retry=Retry(NoBackoff(), 1))
+            client = redis_client.connect_async(settings, retry=Retry(NoBackoff(), 1))
             opened.push_async_callback(client.aclose)
             log = await Log.open(settings)
             opened.push_async_callback(log.close)

@@ -1,4 +1,4 @@
-"""What a serving process counts: its part of `infra.telemetry`'s table, by the names used there."""
+"""What a serving process counts: its part of `infra.metrics`'s table, by the names used there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from infra.metrics import METRICS, Telemetry
 from infra.settings import Settings
-from infra.telemetry import METRICS, Telemetry
-from schemas.event import Assigned
+from schemas.events import Assigned
 
 NO_FALLBACK: Final = "none"
 STORE_DOWN: Final = "store_down"

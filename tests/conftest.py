@@ -15,14 +15,14 @@ import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.local.plan import python_path
 from infra.local.supervisor import last_line
 from infra.local.system import System, running
 from infra.settings import Settings
 from infra.signals import die_with_parent
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.topics import TOPICS
 from tests.support import cluster, order
 
@@ -133,7 +133,7 @@ def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
     )
     _empty_redis(settings)
     _delete_topics(settings)
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     return settings
 
 
@@ -150,12 +150,12 @@ def system(
 
 
 def _empty_redis(settings: Settings) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.flushall()
 
 
 def _delete_topics(settings: Settings) -> None:
-    admin = kafka.admin(settings)
+    admin = kafka_client.admin(settings)
     try:
         if old := sorted(set(admin.list_topics()) & {topic.name for topic in TOPICS}):
             admin.delete_topics(old)

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import redis
 
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from schemas.errors import FreshetError
-from schemas.state import fence as fences
+from schemas.state import fences
 from schemas.state.write import Write
 
 # One command for all appends: 600 APPENDs cost the client twenty times their work in Redis. Short
@@ -61,7 +61,7 @@ def commit(client: Client, write: Write) -> None:
         try:
             pipe.execute()
         except redis.WatchError as error:
-            if store.is_away(error):
+            if redis_client.is_away(error):
                 raise
             raise Fenced(f"{write.flow} partition {write.partition}: the fence moved") from None
         except redis.ResponseError as error:

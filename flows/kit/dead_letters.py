@@ -8,12 +8,12 @@ from typing import Any, Final
 import msgspec
 from kafka import KafkaProducer
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
-from schemas import dead_letter
-from schemas.dead_letter import DeadLetter
+from schemas import dead_letters
+from schemas.dead_letters import DeadLetter
 from schemas.topics import DEAD_LETTERS
 
 SEND_SECONDS = 30.0
@@ -61,7 +61,7 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
     value = batch.values[place]
     size = len(value or b"")
     headers = batch.headers[place] if batch.headers else ()
-    kept, dropped = dead_letter.bounded(headers)
+    kept, dropped = dead_letters.bounded(headers)
     return DeadLetter(
         topic=topic,
         partition=batch.partition,
@@ -71,7 +71,7 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
         record_at=batch.stamps[place],
         key=batch.keys[place] if batch.keys else None,
         size=size,
-        tries=dead_letter.tries(dict(headers).get(dead_letter.TRIES)),
+        tries=dead_letters.tries(dict(headers).get(dead_letters.TRIES)),
         headers=kept,
         headers_too_long=dropped,
     )
@@ -89,13 +89,13 @@ class Letters:
         if not letters:
             return
         if self._producer is None:
-            self._producer = kafka.producer(self._settings, batch_size=256 << 10)
+            self._producer = kafka_client.producer(self._settings, batch_size=256 << 10)
         name = broker_name(self._settings, DEAD_LETTERS.name)
         sent = [
             self._producer.send(
                 name,
                 key=letter.identity.encode(),
-                value=dead_letter.encode(letter),
+                value=dead_letters.encode(letter),
                 headers=list(letter.own_headers),
                 partition=0,
             )

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from flows.kit.run import keep_on, stop_on_signals
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store import generation
+from infra.store import generation, redis_client
 
 Run = Callable[[int, threading.Event], None]
 """Runs a flow in a generation until the event is set."""
@@ -23,7 +22,7 @@ def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
         if only is not None:
             run(only, asked)
             return
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             live = generation.live(client, settings.keyspace)
         with generation.until_moved(settings, live, asked) as stop:
             run(live, stop)

@@ -14,13 +14,13 @@ from typing import Final
 
 import redis
 
-from infra.log import Batch
-from infra.store import client as store
-from infra.store.client import Client
-from schemas.dead_letter import DeadLetter
+from infra.log_reader import Batch
+from infra.store import redis_client
+from infra.store.redis_client import Client
+from schemas.dead_letters import DeadLetter
 from schemas.keys import Keyspace
 from schemas.state import poison
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
@@ -101,11 +101,13 @@ class Poison:
 
     def _stored(self) -> dict[int, int]:
         names = [self._keyspace.poison(self._flow, p) for p in self._stands]
-        held = store.mget(self._redis, names)
+        held = redis_client.mget(self._redis, names)
         return dict(zip(self._stands, map(poison.number, held), strict=True))
 
     def _marks(self, partitions: list[int]) -> dict[int, int]:
-        held = store.mget(self._redis, [self._keyspace.accepted(self._flow, p) for p in partitions])
+        held = redis_client.mget(
+            self._redis, [self._keyspace.accepted(self._flow, p) for p in partitions]
+        )
         return dict(zip(partitions, map(poison.number, held), strict=True))
 
     def _tell(self, p: int) -> None:

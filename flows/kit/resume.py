@@ -6,13 +6,13 @@ import logging
 import time
 from typing import Final
 
-from infra.kafka.client import TopicInfo
-from infra.store.client import Client
+from infra.kafka.kafka_client import TopicInfo
+from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.flows import REBUILT
 from schemas.keys import Keyspace
-from schemas.state import fence as fences
-from schemas.state.fence import Fence
+from schemas.state import fences
+from schemas.state.fences import Fence
 
 log = logging.getLogger(__name__)
 HOLD_SECONDS: Final = 60.0

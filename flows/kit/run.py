@@ -24,8 +24,8 @@ from flows.kit.failure import Failure
 from infra.backoff import Pauses
 from infra.heartbeat import turning
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 
 log = logging.getLogger(__name__)
 EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long
@@ -69,7 +69,7 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
     Errors: the others of `turn`, after which only a new process may go on; Redis's where it is not
     there to begin with.
     """
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.ping()
         pauses = Pauses(FIRST_PAUSE)
         while not asked.is_set():
@@ -77,7 +77,7 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
             try:
                 turn()
             except Exception as error:
-                if not (isinstance(error, Forgotten) or store.is_away(error)):
+                if not (isinstance(error, Forgotten) or redis_client.is_away(error)):
                     raise
                 what = "lost its last writes" if isinstance(error, Forgotten) else "is away"
                 log.warning("Redis %s (%s): going on where the fence stands", what, error)
@@ -91,5 +91,5 @@ def _await(client: Client, asked: threading.Event, pause: float) -> None:
             client.ping()
             return
         except Exception as error:
-            if not store.is_away(error):
+            if not redis_client.is_away(error):
                 raise

@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.kit.run import keep_on, stop_on_signals
-from flows.kit.run import run as run_flow
+from flows.kit.run import keep_on, run, stop_on_signals
 from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letters import DeadLetter
 from schemas.state.write import Write
 from schemas.topics import Topic
 
@@ -50,7 +49,7 @@ def run_worker(
     def turn() -> None:
         worker = make(Reader(settings, topic.name, asked))
         try:
-            run_flow(flow(worker))
+            run(flow(worker))
         finally:
             worker.close()
 

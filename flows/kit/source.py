@@ -12,11 +12,10 @@ from typing import Any, Final
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from kafka import KafkaConsumer
 
-from infra.kafka import client as kafka
-from infra.kafka import fetch
+from infra.kafka import fetch, kafka_client
 from infra.kafka.fetch import Records
 from infra.kafka.names import topic_partition
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
 
 POLL_MS: Final = 100
@@ -61,10 +60,10 @@ class Reader:
                 for tp, o in self.consumer.end_offsets(list(topics.values())).items()
             }
 
-    def bounds(self, partitions: Iterable[int]) -> dict[int, kafka.Bounds]:
+    def bounds(self, partitions: Iterable[int]) -> dict[int, kafka_client.Bounds]:
         """First offset and end of each one's log."""
         places = [topic_partition(self.settings, self.topic, p) for p in partitions]
-        found = kafka.bounds(self.consumer, places)
+        found = kafka_client.bounds(self.consumer, places)
         return {place.partition: its for place, its in found.items()}
 
     def next(self, partition: int) -> Batch | None:

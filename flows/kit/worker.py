@@ -10,20 +10,20 @@ from typing import Any, Final
 
 from flows.kit.commit import Fenced, StoreFull, Torn, commit
 from flows.kit.dead_letters import REASONS, Letters, letter
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from flows.kit.poison import Poison
 from flows.kit.resume import StateMismatch, made_anew, stand
 from flows.kit.source import Reader
-from infra.kafka.client import ensure_topics
 from infra.kafka.end_offsets import Ends
+from infra.kafka.kafka_client import ensure_topics
 from infra.kafka.names import broker_name
 from infra.kafka.topic_watch import TopicWatch
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
-from schemas.dead_letter import DeadLetter
-from schemas.state.fence import Fence
+from infra.store import redis_client
+from infra.store.redis_client import Client
+from schemas.dead_letters import DeadLetter
+from schemas.state.fences import Fence
 from schemas.state.write import Write
 from schemas.topics import Topic
 
@@ -52,11 +52,11 @@ class Worker:
         self.settings, self.name, self.topic = settings, name, topic
         self.generation, self.keyspace = generation, settings.keyspace.of(generation)
         with ExitStack() as opened:
-            self.redis: Client = store.connect(settings)
+            self.redis: Client = redis_client.connect(settings)
             opened.callback(self.redis.close)
             self.reader = reader or Reader(settings, topic.name)
             opened.callback(self.reader.consumer.close)
-            store.check(self.redis)
+            redis_client.check(self.redis)
             info = ensure_topics(settings)[topic.name]
             self.partitions = sorted(set(partitions)) or list(range(info.partitions))
             if self.partitions[-1] >= info.partitions or self.partitions[0] < 0:

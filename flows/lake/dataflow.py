@@ -24,19 +24,18 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
 from flows.kit.commit import Fenced, Torn
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from flows.kit.run import keep_on, stop_on_signals
 from flows.kit.run import run as run_flow
 from flows.kit.sink import Committed
 from flows.lake.partition import Owner
-from infra.kafka import client as kafka
-from infra.kafka import fetch
+from infra.kafka import fetch, kafka_client
 from infra.kafka.fetch import Records
 from infra.kafka.names import own_name, topic_partition
 from infra.lake.store import of
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.lake import TABLES, Entry
 
 log = logging.getLogger(__name__)
@@ -103,9 +102,9 @@ class Gatherer:
         self._position: dict[Place, int] = {}
         self._held: dict[Place, _Gathered] = {}
 
-    def bounds(self, places: Iterable[Place]) -> dict[Place, kafka.Bounds]:
+    def bounds(self, places: Iterable[Place]) -> dict[Place, kafka_client.Bounds]:
         """First offset and end of each one's log."""
-        found = kafka.bounds(self.consumer, [self._at(place) for place in places])
+        found = kafka_client.bounds(self.consumer, [self._at(place) for place in places])
         bounds = {self._place(at): its for at, its in found.items()}
         self.ends.update((place, end) for place, (_, end) in bounds.items())
         return bounds
@@ -168,9 +167,9 @@ class Lake:
         self, settings: Settings, stop: threading.Event | None = None, *, until_end: bool = False
     ) -> None:
         with ExitStack() as opened:
-            self.redis: store.Client = store.connect(settings)
+            self.redis: redis_client.Client = redis_client.connect(settings)
             opened.callback(self.redis.close)
-            store.check(self.redis)
+            redis_client.check(self.redis)
             self.gatherer = Gatherer(settings, stop or threading.Event(), until_end=until_end)
             opened.callback(self.gatherer.consumer.close)
             self.owners = dict(self._owners(settings))
@@ -180,7 +179,7 @@ class Lake:
             self._opened = opened.pop_all()
 
     def _owners(self, settings: Settings) -> Iterator[tuple[Place, Owner]]:
-        objects, topics = of(settings), kafka.ensure_topics(settings)
+        objects, topics = of(settings), kafka_client.ensure_topics(settings)
         tables = {(it.topic, p): it for it in TABLES for p in range(topics[it.topic].partitions)}
         for place, bounds in self.gatherer.bounds(tables).items():
             topic, p = place

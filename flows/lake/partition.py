@@ -11,13 +11,13 @@ import redis
 
 from flows.kit.commit import commit
 from flows.kit.resume import StateMismatch
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.lake.errors import LakeHole
 from infra.lake.manifest import Manifest
 from infra.lake.store import Store
 from infra.lake.write import write
-from infra.log import Batch
-from infra.store.client import Client
+from infra.log_reader import Batch
+from infra.store.redis_client import Client
 from schemas import lake
 from schemas.keys import Keyspace
 from schemas.lake import Entry, LakeFence, Table

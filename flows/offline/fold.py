@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flows.people.batch import Decoded
 from flows.people.steps import decode, new_fold
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Entry
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 
 BATCH = 20_000

@@ -13,17 +13,16 @@ from flows.offline.fold import Offline
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION
 from flows.people.steps import decode
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.lake.log import open_log
-from infra.log import Batch, LogReader
+from infra.log_reader import Batch, LogReader
 from infra.settings import Settings
-from schemas import event as events
-from schemas import item as items
-from schemas.item import Item
+from schemas import events, items
+from schemas.items import Item
 from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Actions, Entry
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS, ITEMS, Topic
 
 BATCH = 2_000
@@ -77,7 +76,7 @@ class Facts(NamedTuple):
 def read(settings: Settings) -> Log:
     """Everything in `events` and `items`, each partition from its beginning: from the lake as far as it
     goes. Errors: `KafkaError`, `OffTheLog`, `LakeError`."""
-    partitions = kafka.ensure_topics(settings)[EVENTS.name].partitions
+    partitions = kafka_client.ensure_topics(settings)[EVENTS.name].partitions
     log = open_log(settings)
     records: list[list[Record]] = [[] for _ in range(partitions)]
     undecodable = 0

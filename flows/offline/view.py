@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from flows.people.batch import Decoded, deduped
 from flows.people.steps import decode
-from infra.log import Batch, LogReader
+from infra.log_reader import Batch, LogReader
 from infra.settings import Settings
 from models.dedupe import Deduper
-from schemas.event import Merge
+from schemas.events import Merge
 from schemas.topics import EVENTS
 
 

@@ -13,8 +13,8 @@ from models.dedupe import Deduper
 from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.ring import CAP
-from schemas import event as events
-from schemas.event import Action, Link, Merge
+from schemas import events
+from schemas.events import Action, Link, Merge
 from schemas.state import facts
 from schemas.state.write import Write
 

@@ -14,17 +14,17 @@ from itertools import islice
 from typing import Final
 
 from flows.kit.commit import commit
-from infra.lake import cold as objects
+from infra.lake import cold_objects
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.features.registry import read_row
 from models.outcomes import impressions
 from schemas import keys
 from schemas.keys import Keyspace
 from schemas.state import cold
 from schemas.state.cold import Ask
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.write import Write
 from schemas.times import DAY_MS
 
@@ -59,7 +59,7 @@ class Tier:
     def warm(self, people: Iterable[str]) -> None:
         """Call it with whom a batch is about, before it is folded: who is cold comes back.
 
-        Errors: `infra.lake.cold.ColdTorn`, `LakeError`, and those of a commit.
+        Errors: `infra.lake.cold_objects.ColdTorn`, `LakeError`, and those of a commit.
         """
         if not self._held.people:
             return
@@ -75,21 +75,21 @@ class Tier:
         """Person -> name of the object, of those who are cold."""
         if not people:
             return {}
-        held = store.mget(self._redis, [self._key(who) for who in people])
+        held = redis_client.mget(self._redis, [self._key(who) for who in people])
         return {who: name for who, name in zip(people, held, strict=True) if name}
 
     def _bring_back(self, found: dict[str, bytes]) -> None:
         values: dict[bytes, bytes] = {}
         for name in set(found.values()):
             these = [who for who, its in found.items() if its == name]
-            for who, records in objects.get(self._settings, name.decode(), these).items():
+            for who, records in cold_objects.get(self._settings, name.decode(), these).items():
                 names = dict(
                     zip(keys.MOVES, self._keyspace.that_move(self._partition, who), strict=True)
                 )
                 values.update({names[kind]: value for kind, value in records.items()})
         beside = [
             key
-            for key, held in zip(values, store.mget(self._redis, list(values)), strict=True)
+            for key, held in zip(values, redis_client.mget(self._redis, list(values)), strict=True)
             if held
         ]
         if beside:
@@ -140,7 +140,7 @@ class Tier:
             named = set()
             names = self._scan(keys.TOMBSTONE)
             while some := list(islice(names, SLICE)):
-                named |= {name.decode() for name in store.mget(self._redis, some) if name}
+                named |= {name.decode() for name in redis_client.mget(self._redis, some) if name}
                 yield
             yield from self._drop(named)
         except LakeError as error:
@@ -155,22 +155,22 @@ class Tier:
         """Objects that nobody needs. `named` may lack some, for a scan misses what moves between the nodes
         of a cluster meanwhile: whom an object is of is asked for."""
         where = (self._settings, self._partition, self._keyspace.generation)
-        for name in objects.unnamed(*where, named, time.time()):
-            people = objects.people(self._settings, name)
+        for name in cold_objects.unnamed(*where, named, time.time()):
+            people = cold_objects.people(self._settings, name)
             if name.encode() not in self._tombstones(people).values():
-                objects.delete(self._settings, name)
+                cold_objects.delete(self._settings, name)
             yield
 
     def _scan(self, kind: bytes) -> Iterator[bytes]:
         pattern = self._keyspace.people_of(kind, self._partition)
-        for server in store.servers(self._redis):
+        for server in redis_client.servers(self._redis):
             yield from server.scan_iter(match=pattern, count=1000)
 
     def _evict(self, people: list[str], before: int) -> int:
         """Those of `people` not seen since: object first, then tombstones in the place of their keys."""
         width = len(keys.MOVES)
         names = [name for who in people for name in self._keyspace.that_move(self._partition, who)]
-        held = store.mget(self._redis, names)
+        held = redis_client.mget(self._redis, names)
         gone, deleted = {}, []
         for n, who in enumerate(people):
             at = slice(n * width, (n + 1) * width)
@@ -183,7 +183,7 @@ class Tier:
         if not gone:
             return 0
         where = (self._settings, self._partition, self._keyspace.generation)
-        name = objects.put(*where, self._fence().offset, gone).encode()
+        name = cold_objects.put(*where, self._fence().offset, gone).encode()
         self._held.people += len(gone)
         self._move({self._key(who): name for who in gone}, deleted)
         self._warm.clear()
@@ -201,7 +201,7 @@ class Tier:
         return self._keyspace.tombstone(self._partition, who)
 
 
-def last_seen(records: objects.Records) -> int:
+def last_seen(records: cold_objects.Records) -> int:
     """When a person acted or was shown something last, ms; 0 where neither is known."""
     row, shown = records.get(keys.ROW), impressions.read(records.get(keys.IMPRESSIONS))
     acted = int(read_row(row)["newest"]) if row else 0

@@ -23,12 +23,12 @@ from flows.people.cold import Tier
 from flows.people.encoder import CurrentRelease
 from flows.people.fold import VERSION, PeopleFold
 from flows.people.steps import decode, new_fold
-from infra.kafka.client import ensure_topics
+from infra.kafka.kafka_client import ensure_topics
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from models.release.artefact import load
-from schemas.dead_letter import DeadLetter
-from schemas.state.fence import Fence
+from schemas.dead_letters import DeadLetter
+from schemas.state.fences import Fence
 from schemas.state.write import Write
 from schemas.topics import EVENTS
 
@@ -53,7 +53,7 @@ class People(Worker):
         self._release = CurrentRelease(self.redis, self.keyspace, settings.releases, load)
 
     def _fold(self, partition: int) -> PeopleFold:
-        fence, fetch = self.fences[partition], partial(store.mget, self.redis)
+        fence, fetch = self.fences[partition], partial(redis_client.mget, self.redis)
         fold = new_fold(self.settings, partition, fence, fetch, self.keyspace)
         fold.remember_received(self.redis.hgetall(self.keyspace.received(partition)))
         return fold

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from models.release.person import Encoder
 from models.release.release import Release
 from schemas.control import CURRENT, HELD_DECODER, Current, Released, release_order

@@ -14,16 +14,16 @@ from flows.people.links import Linked
 from flows.people.rows import Fetch, Rows
 from flows.people.slates import Slates, told
 from models.dedupe import Deduper
-from models.features import registry as features
+from models.features import registry
 from models.features.columns import Columns, Folded
 from models.release.person import Encoder
-from schemas import event as events
+from schemas import events
 from schemas.actions import CODE, HIDE, RECENT
-from schemas.event import Action, Merge, Preferences
+from schemas.events import Action, Merge, Preferences
 from schemas.identity import category_hash, item_hash
 from schemas.keys import Keyspace
 from schemas.state import facts
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 from schemas.times import DAY_MS
 from schemas.version import Upgrades
@@ -129,14 +129,14 @@ class PeopleFold:
         people, who = np.unique(slots[order], return_inverse=True)
         columns = self._columns([offset for offset, _ in layer], acts, order, who, len(people))
         rows = self._rows.take(people)
-        folded = features.fold(rows, columns)
+        folded = registry.fold(rows, columns)
         self._rows.put(people, rows)
         turn.dirty.update(people.tolist())
         turn.spoke.update(people[folded.recent.present].tolist())
         self._remember_seen(people, columns, folded, turn.write)
         turn.add(columns, folded)
-        if (rows["flags"] & features.LINKED).any():
-            for position in np.flatnonzero(rows["flags"][who] & features.LINKED):
+        if (rows["flags"] & registry.LINKED).any():
+            for position in np.flatnonzero(rows["flags"][who] & registry.LINKED):
                 self._linked.forward(columns, int(position), acts[order[position]], turn)
 
     def _columns(

@@ -12,15 +12,14 @@ import numpy as np
 
 from flows.people.batch import Record, Turn
 from flows.people.rows import Fetch, Rows
-from models.features import registry as features
-from models.features import ring, window
+from models.features import registry, ring, window
 from models.features.columns import Columns
-from schemas import event as events
+from schemas import events
 from schemas.actions import ACTIONS, HIDE
 from schemas.alphabet import Pseudonym
-from schemas.event import Action, Link, Merge, MergedAction
+from schemas.events import Action, Link, Merge, MergedAction
 from schemas.keys import Keyspace
-from schemas.state import links as stored
+from schemas.state import links
 from schemas.state.write import StreamEntry, Write
 
 PART: Final = 4_000
@@ -66,12 +65,12 @@ class Linked:
             of=event.person,
             link=event.event_id,
         )
-        if rows["flags"][0] & features.LINKED or event.to == event.person:
+        if rows["flags"][0] & registry.LINKED or event.to == event.person:
             merge.lost = True
             turn.send(merge)
             return
-        rows["flags"] |= features.LINKED
-        rows["version"] = features.VERSION
+        rows["flags"] |= registry.LINKED
+        rows["version"] = registry.VERSION
         self._rows.put(slots, rows)
         turn.dirty.update(slots.tolist())
         self._remember(event.person, event.to)
@@ -130,7 +129,7 @@ class Linked:
     def _whom(self, person: str) -> str:
         if person not in self._to:
             key = self._keyspace.link(self._partition, person)
-            self._remember(person, stored.decode(self._fetch([key])[0]).to)
+            self._remember(person, links.decode(self._fetch([key])[0]).to)
         return self._to[person]
 
     def _remember(self, person: str, to: str) -> None:
@@ -199,7 +198,7 @@ def _tell(merge: Merge, row: Any) -> None:
 
 def _add(row: Any, merge: Merge) -> None:
     """What a merge says, into the row."""
-    row["version"] = features.VERSION
+    row["version"] = registry.VERSION
     row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)
     row["first"] = min(filter(None, (int(row["first"]), merge.first)), default=0)
     row["newest"] = max(int(row["newest"]), merge.newest)

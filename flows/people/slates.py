@@ -17,9 +17,9 @@ from models.outcomes import impressions, links, open_slates
 from models.outcomes import join as outcomes
 from models.outcomes.join import STATE, Assignment, Effect, Shown
 from models.outcomes.open_slates import Account, Mark, Outcome
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.event import Action, Link, Linking, Merge, MergedOutcome, Served
+from schemas.events import Action, Link, Linking, Merge, MergedOutcome, Served
 from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state import links as stored

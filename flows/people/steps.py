@@ -6,12 +6,12 @@ from flows.kit.dead_letters import split
 from flows.people.batch import Decoded
 from flows.people.fold import PeopleFold
 from flows.people.rows import Fetch
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
-from schemas import event as events
-from schemas.dead_letter import DeadLetter
+from schemas import events
+from schemas.dead_letters import DeadLetter
 from schemas.keys import Keyspace
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
 

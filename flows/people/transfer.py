@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.outcomes.impressions import IMPRESSION
 from models.outcomes.join import Left
 from models.outcomes.open_slates import Outcome, Slate, Unit, Waiting
-from schemas.event import Merge, MergedImpression, MergedOutcome, MergedSlate, MergedUnit
+from schemas.events import Merge, MergedImpression, MergedOutcome, MergedSlate, MergedUnit
 
 
 def concerns(merge: Merge) -> bool:

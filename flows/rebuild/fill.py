@@ -10,13 +10,13 @@ from typing import Final
 from flows.rollup.tables import Rollup
 from flows.snapshots import read
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
-from schemas.snapshot import Snapshot
-from schemas.state import fence as fences
-from schemas.state.fence import Fence
+from schemas.snapshots import Snapshot
+from schemas.state import fences
+from schemas.state.fences import Fence
 
 SLICE: Final = 500
 OVERHEAD: Final = 100
@@ -33,7 +33,7 @@ class Stuck(FreshetError):
 
 def check_memory(client: Client, need: int) -> None:
     """Errors: `TooLittleMemory` where Redis does not have `need` bytes more."""
-    told = [server.info("memory") for server in store.servers(client)]
+    told = [server.info("memory") for server in redis_client.servers(client)]
     limits = [it.get("maxmemory") or it.get("total_system_memory") or 0 for it in told]
     room = sum(limits) - sum(it["used_memory"] for it in told)
     if all(limits) and room < need:
@@ -69,7 +69,7 @@ def fill(
 
 
 def _fill_tables(settings: Settings, snapshot: Snapshot, generation: int) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         rollup = Rollup(client, settings, generation)
         rollup.tables = read.tables(settings, snapshot)
         rollup.publish()

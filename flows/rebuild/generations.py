@@ -11,12 +11,11 @@ from typing import Final
 
 import redis
 
-from infra.lake import cold
+from infra.lake import cold_objects
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store import generation
-from infra.store.client import Client
+from infra.store import generation, redis_client
 from infra.store.drop import Dropped, drop_keys
+from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
 
@@ -40,7 +39,7 @@ class NotSwapped(FreshetError):
 def alone(settings: Settings) -> Iterator[None]:
     """Holds the right to rebuild while entered. Errors: `Busy`."""
     me, left = secrets.token_hex(8), threading.Event()
-    client, held = store.connect(settings), settings.keyspace.rebuilding()
+    client, held = redis_client.connect(settings), settings.keyspace.rebuilding()
     if not client.set(held, me, nx=True, ex=HOLD_SECONDS):
         client.close()
         raise Busy("a rebuild is at work, or was killed less than half a minute ago")
@@ -131,6 +130,6 @@ def drop(
     if generation.live(client, keyspace) == old:
         raise ValueError(f"generation {old} is live: it is not dropped")
     count = drop_keys(client, keyspace, old, dropped)
-    cold.drop(settings, old)
+    cold_objects.drop(settings, old)
     client.hdel(keyspace.generations(), str(old))
     return count

@@ -16,17 +16,16 @@ from flows.kit.resume import StateMismatch
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
 from flows.snapshots.read import latest, load
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.lake.log import open_log
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.store import generation
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from schemas import keys
 from schemas.keys import Keyspace
-from schemas.state import facts
-from schemas.state import fence as fences
-from schemas.state.fence import Fence
+from schemas.state import facts, fences
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def _start(settings: Settings, partition: int) -> Offline:
     if newest is not None:
         fence, state, received = load(settings, newest, partition)
         return Offline(settings, partition, fence, state, received)
-    topic = kafka.ensure_topics(settings)[EVENTS.name]
+    topic = kafka_client.ensure_topics(settings)[EVENTS.name]
     return Offline(settings, partition, Fence(topic.id, topic.partitions, 0, 0, VERSION))
 
 

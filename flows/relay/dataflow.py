@@ -16,19 +16,19 @@ from typing import Any, Final
 from kafka import KafkaProducer
 
 from flows.kit.generation import run_live
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from flows.relay.sent import NOTHING, Number, Relayed, sent_before
 from infra import heartbeat
-from infra.kafka import client as kafka
-from infra.kafka.client import ensure_topics
+from infra.kafka import kafka_client
+from infra.kafka.kafka_client import ensure_topics
 from infra.kafka.names import broker_name
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from schemas.errors import FreshetError
-from schemas.event import number
+from schemas.events import number
 from schemas.identity import partition_of
-from schemas.state import fence as fences
+from schemas.state import fences
 from schemas.topics import EVENTS
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Relay:
         self._topic, self.partitions = topic.id, topic.partitions
         self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NOTHING)
         self._look()
-        self._producer: KafkaProducer = kafka.producer(settings, **_IN_ORDER)
+        self._producer: KafkaProducer = kafka_client.producer(settings, **_IN_ORDER)
 
     def _ask_log(self) -> None:
         """Where no position of this topic is stored, the log says it; and it is stored at once, for an
@@ -139,7 +139,7 @@ def run(settings: Settings) -> None:
 
 
 def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         relay, meter = Relay(settings, client, generation), Meter(settings, "relay")
         with meter.exposed(), closing(relay), heartbeat.turning():
             while not stop.is_set():

@@ -5,16 +5,15 @@ from __future__ import annotations
 from itertools import chain
 from typing import Final, NamedTuple
 
-from infra.kafka import client as kafka
-from infra.kafka import fetch
+from infra.kafka import fetch, kafka_client
 from infra.kafka.names import topic_partition
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
-from schemas import event as events
-from schemas.event import Merge, number
+from infra.store import redis_client
+from infra.store.redis_client import Client
+from schemas import events
+from schemas.events import Merge, number
 from schemas.keys import Keyspace
-from schemas.state import fence as fences
+from schemas.state import fences
 from schemas.topics import EVENTS
 
 Number = tuple[int, int]
@@ -73,7 +72,7 @@ def _received(client: Client, partition: int, keyspace: Keyspace) -> tuple[int, 
     if fence is None:
         return 0, {}
     return fences.decode(fence).offset, {
-        int(p): number(at) for p, at in store.fields(received).items()
+        int(p): number(at) for p, at in redis_client.fields(received).items()
     }
 
 
@@ -82,7 +81,7 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
     places = {topic_partition(settings, EVENTS.name, p): at for p, at in start.items()}
     try:
         consumer.assign(list(places))
-        bounds = kafka.bounds(consumer, list(places))
+        bounds = kafka_client.bounds(consumer, list(places))
         for place, (begin, end) in bounds.items():
             # a fence beyond the end is of another log: its flow refuses and says so
             consumer.seek(place, max(min(places[place], end), begin))

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from flows.rollup.readouts import Readouts
 from infra.settings import Settings
 

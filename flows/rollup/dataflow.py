@@ -14,13 +14,13 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from flows.kit.generation import run_live
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from flows.rollup.cycle import Turns
 from flows.rollup.readouts import Readouts
 from flows.rollup.tables import Overtaken, Rollup
 from infra import heartbeat
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ def run(settings: Settings, generation: int | None = None) -> None:
 
 
 def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
-    with store.connect(settings) as client:
-        store.check(client)
+    with redis_client.connect(settings) as client:
+        redis_client.check(client)
         rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
         log.info("rollup stands at %s", rollup.tables.positions)
         with ExitStack() as opened:

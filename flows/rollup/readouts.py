@@ -15,12 +15,12 @@ from typing import Any, Final
 import msgspec
 
 from infra.settings import Settings
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from models.aggregates.tables import Tables
 from models.experiments.readout import readout, version_shown
 from schemas.alphabet import Millis
 from schemas.control import HELD_DECODER, Experiment, Held
-from schemas.readout import Readout
+from schemas.readouts import Readout
 from schemas.state.tables import Meta
 from schemas.topics import EXPERIMENTS
 
@@ -88,11 +88,11 @@ class Sender:
 
     def _send(self, batch: dict[bytes, bytes]) -> None:
         # a roll-up without experiments needs no broker
-        from infra.kafka import client as kafka
+        from infra.kafka import kafka_client
         from infra.kafka.names import broker_name
 
         if self._producer is None:
-            self._producer = kafka.producer(self._settings, **_PRODUCER)
+            self._producer = kafka_client.producer(self._settings, **_PRODUCER)
         name = broker_name(self._settings, EXPERIMENTS.name)
         futures = [
             self._producer.send(name, value, key, list(EXPERIMENTS.headers), 0)

@@ -12,12 +12,13 @@ import redis
 from flows.kit.commit import Forgotten
 from infra import heartbeat
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.aggregates.tables import Hole, Tables
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
-from schemas.state import facts, fence, tables
+from schemas.state import facts, tables
+from schemas.state import fences as fence
 
 CHUNK: Final = 1 << 20
 """Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
@@ -132,7 +133,7 @@ class Rollup:
 
     def behind(self) -> dict[int, int]:
         """By partition: records that `people` has committed and the tables lack."""
-        fences = store.mget(
+        fences = redis_client.mget(
             self._redis, [self._keyspace.fence("people", p) for p in self._partitions]
         )
         return {
@@ -207,7 +208,7 @@ class Rollup:
         try:
             pipe.execute()
         except redis.WatchError as error:
-            if store.is_away(error):
+            if redis_client.is_away(error):
                 raise
             raise Overtaken("another roll-up is at work") from None
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from infra.lake.store import Store
 from schemas.errors import FreshetError
-from schemas.snapshot import FOLDER, MANIFEST, File
+from schemas.snapshots import FOLDER, MANIFEST, File
 
 ROWS: Final = 20_000
 """Of a row group: some 25 MB of people."""

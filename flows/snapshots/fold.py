@@ -13,14 +13,14 @@ from flows.offline.fold import BATCH, Offline
 from flows.people.fold import VERSION
 from flows.snapshots.files import Row, SnapshotError, write_rows
 from flows.snapshots.read import load
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import of
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings
-from schemas.snapshot import PAIRS, File, Snapshot
+from schemas.snapshots import PAIRS, File, Snapshot
 from schemas.state import facts
 from schemas.state.facts import Entry
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
 FEW: Final = 200_000

@@ -14,16 +14,16 @@ from flows.snapshots.files import Row, SnapshotError
 from flows.snapshots.fold import FEW, Folded, Task, fold_all, seldom_collecting
 from flows.snapshots.read import check, outbox, tables, topic_of
 from flows.snapshots.versions import now
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import Store, of
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings
 from models.aggregates.tables import Tables
-from schemas import snapshot as snapshots
+from schemas import snapshots
 from schemas.alphabet import Millis
-from schemas.event import number
+from schemas.events import number
 from schemas.identity import partition_of
-from schemas.snapshot import MANIFEST, OUTBOX, Partition, Snapshot
+from schemas.snapshots import MANIFEST, OUTBOX, Partition, Snapshot
 
 TABLES: Final = "tables.npz"
 Progress = Callable[[int], None]

@@ -11,15 +11,15 @@ import msgspec
 from flows.snapshots import files
 from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, Row, SnapshotError
 from flows.snapshots.versions import check_versions, upgraded
-from infra.kafka import client as kafka
-from infra.kafka.client import TopicInfo
+from infra.kafka import kafka_client
+from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import Store, of
 from infra.settings import Settings
 from models.aggregates.tables import Tables
-from schemas import snapshot as snapshots
+from schemas import snapshots
 from schemas.alphabet import Millis
-from schemas.snapshot import MANIFEST, OUTBOX, PAIRS, Snapshot
-from schemas.state.fence import Fence
+from schemas.snapshots import MANIFEST, OUTBOX, PAIRS, Snapshot
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from schemas.version import OtherVersion
 
@@ -154,7 +154,7 @@ def _reaches(
 
 
 def topic_of(settings: Settings) -> TopicInfo:
-    return kafka.ensure_topics(settings)[EVENTS.name]
+    return kafka_client.ensure_topics(settings)[EVENTS.name]
 
 
 # -- what is in one -------------------------------------------------------------------------

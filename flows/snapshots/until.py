@@ -10,7 +10,7 @@ from schemas.errors import ConfigurationError
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from infra.log import LogReader
+    from infra.log_reader import LogReader
     from infra.settings import Settings
     from schemas.alphabet import Millis
 
@@ -25,7 +25,7 @@ def until_of(settings: Settings, log: LogReader, text: str | None) -> list[int]:
     A time means, in each partition, the first record that was written then or later. Errors: `BadUntil`,
     those of the log.
     """
-    from infra.kafka.client import ensure_topics
+    from infra.kafka.kafka_client import ensure_topics
 
     partitions = ensure_topics(settings)[EVENTS.name].partitions
     ends = [log.bounds(EVENTS.name, p)[1] for p in range(partitions)]

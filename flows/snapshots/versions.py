@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 from flows.people import fold
 from flows.snapshots.files import ForeignSnapshot
 from models.aggregates import tables
-from models.features import registry as features
+from models.features import registry
 from models.outcomes import open_slates
 from schemas import keys
-from schemas.snapshot import Snapshot, Versions
+from schemas.snapshots import Snapshot, Versions
 from schemas.state import facts
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.version import OtherVersion, current, readable
 
 
@@ -28,7 +28,7 @@ class Versioned(NamedTuple):
 VERSIONED: Final = {
     "fold": Versioned(fold.VERSION, fold.UPGRADES),
     "facts": Versioned(facts.VERSION, facts.UPGRADES),
-    "rows": Versioned(features.VERSION, features.UPGRADES, keys.ROW),
+    "rows": Versioned(registry.VERSION, registry.UPGRADES, keys.ROW),
     "accounts": Versioned(open_slates.VERSION, open_slates.UPGRADES, keys.OPEN_SLATES),
     "tables": Versioned(tables.VERSION, tables.UPGRADES),
 }

@@ -11,14 +11,14 @@ import msgspec
 
 from flows.verify import stored as verify_stored
 from flows.verify.stored import Stored
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from models.reference.before import Before
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
-from schemas.snapshot import Snapshot
-from schemas.state import fence as fences
+from schemas.snapshots import Snapshot
+from schemas.state import fences
 from schemas.topics import EVENTS
 
 

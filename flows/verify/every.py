@@ -13,10 +13,10 @@ from flows.verify.run import Behind, Moved, Report, verify
 from infra import heartbeat, logs
 from infra.lake.errors import LakeError
 from infra.lake.log import open_log
-from infra.log import OffTheLog
+from infra.log_reader import OffTheLog
+from infra.metrics import Telemetry
 from infra.settings import Settings
 from infra.signals import end_at_once
-from infra.telemetry import Telemetry
 from infra.terminal.errors import explained
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,14 @@ from flows.verify import basis
 from flows.verify.people import People
 from flows.verify.report import Found
 from flows.verify.walk import Walk
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Marks, Sums
 from schemas.keys import Keyspace
-from schemas.snapshot import Snapshot
+from schemas.snapshots import Snapshot
 
 
 class Task(NamedTuple):
@@ -56,9 +56,9 @@ class Done(NamedTuple):
 
 
 def go_through(task: Task) -> Done:
-    """Errors: `Shortened`, `infra.log.OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
+    """Errors: `Shortened`, `infra.log_reader.OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
-    with store.connect(task.settings) as client, _seldom_collected():
+    with redis_client.connect(task.settings) as client, _seldom_collected():
         walk, found = walk_of(task, both if task.cuts else None), Found()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.look()]
         if not beyond:

@@ -14,13 +14,13 @@ from flows.verify import person as verify_person
 from flows.verify.person import PARTS
 from flows.verify.report import Found
 from flows.verify.walk import Walk
-from infra.lake import cold as objects
+from infra.lake import cold_objects
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from schemas.keys import Keyspace
-from schemas.state import fence as fences
-from schemas.state.fence import Fence
+from schemas.state import fences
+from schemas.state.fences import Fence
 
 AT_ONCE: Final = 200
 """People of one transaction: Redis answers it in a few milliseconds, and serves others in between."""
@@ -141,7 +141,7 @@ class People:
                 raise BadFence("has the wrong type") if reply is held else reply
         self._add_cold(names, cold, blobs)
         if not isinstance(received, Exception):
-            received = store.fields(received)
+            received = redis_client.fields(received)
         return Read(names, self._read_fence(held), blobs, received)
 
     def _add_cold(
@@ -152,8 +152,8 @@ class People:
         for place in set(of.values()):
             those = [name for name, its in of.items() if its == place]
             try:
-                records = objects.get(self._settings, place, those)
-            except objects.ColdTorn as error:
+                records = cold_objects.get(self._settings, place, those)
+            except cold_objects.ColdTorn as error:
                 self._found.wrong("cold", "object", str(error), "their records", place.encode())
                 continue
             for name in those:

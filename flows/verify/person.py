@@ -12,8 +12,7 @@ from flows.verify.report import Found
 from models.features.registry import FEATURES, LINKED, read_row
 from models.outcomes import impressions, open_slates
 from models.reference.people import Person
-from schemas import event as events
-from schemas import keys
+from schemas import events, keys
 from schemas.keys import Keyspace
 from schemas.state import links
 

@@ -16,12 +16,12 @@ from flows.verify.basis import Behind, Shortened
 from flows.verify.partition import Done, Task, go_through
 from flows.verify.report import Found, Report
 from flows.verify.stored import Stored
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.signals import die_with
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
 from infra.store.generation import live_keys
+from infra.store.redis_client import Client
 from models.reference.sums import Marks, Sums
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
@@ -55,12 +55,12 @@ def verify(
     of their keys, and the ids that de-duplication remembers. Where the log does not go back to its
     beginning, what came before is taken from a snapshot. Writes nothing. `Report.mismatches` is empty
     where all is well; `Report.wrong()` counts them by what they are of.
-    Errors: `Moved`, `Behind`, `Shortened`, `infra.log.OffTheLog`, `SnapshotError`, those of Redis, the log
+    Errors: `Moved`, `Behind`, `Shortened`, `infra.log_reader.OffTheLog`, `SnapshotError`, those of Redis, the log
     and the lake.
     """
     chosen = list(range(settings.partitions)) if partitions is None else sorted(set(partitions))
     begun, found = time.monotonic(), Found()
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         keyspace = live_keys(client, settings)
         tables = _tables(client, settings, keyspace, found) if sums else []
         through = list(range(settings.partitions)) if tables else chosen

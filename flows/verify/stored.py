@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.verify.report import Found
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.aggregates.covisit import HALF_LIFE
 from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES
@@ -104,7 +104,9 @@ def published(client: Client, partitions: int, keyspace: Keyspace, found: Found)
             found.wrong("key", "type", "another type", "a string" if reply is meta else "hash", key)
             return None
     try:
-        return _checked(_published(meta, names, partitions, *map(store.fields, hashes)), partitions)
+        return _checked(
+            _published(meta, names, partitions, *map(redis_client.fields, hashes)), partitions
+        )
     except (*_BAD, msgspec.MsgspecError) as error:
         why = f"does not decode ({type(error).__name__})"
         found.wrong("tables", "published", why, "tables", names.meta)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from infra.log import Batch, LogReader
+from infra.log_reader import Batch, LogReader
 from models.reference.partition import Partition
-from schemas import event as events
+from schemas import events
 from schemas.topics import EVENTS
 
 _BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
@@ -19,7 +19,7 @@ class Walk:
     """`told` has been told of every record before `next`, or of those of people who may be checked.
     `first`: where to begin, if not at the log's start; then `told` knows what came before.
 
-    Errors of `to`: `infra.log.OffTheLog`, the log's own.
+    Errors of `to`: `infra.log_reader.OffTheLog`, the log's own.
     """
 
     def __init__(

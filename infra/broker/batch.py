@@ -15,7 +15,7 @@ from crc32c import crc32c
 
 from infra.broker.codes import Code, Refused
 from infra.broker.compression import decompress
-from infra.broker.missing import lacks
+from infra.broker.storage.missing import lacks
 
 HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 PREFIX: Final = struct.Struct(">qii")  # what a broker rewrites: base offset, length, leader epoch

@@ -13,11 +13,11 @@ import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from infra.broker.checkpoint import Checkpoint
 from infra.broker.codes import CannotStart, Code, Refused
-from infra.broker.log import Log
 from infra.broker.logger import LOG
-from infra.broker.segment import stored
+from infra.broker.storage.checkpoint import Checkpoint
+from infra.broker.storage.log import Log
+from infra.broker.storage.segment import stored
 from infra.broker.topic import Topic, check_name
 from infra.files import sync_directory, write_atomically
 

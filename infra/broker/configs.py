@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from infra.broker.codes import Code, Refused
-from infra.broker.missing import lacks
+from infra.broker.storage.missing import lacks
 
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1

@@ -10,7 +10,7 @@ from typing import Final
 
 from infra.broker.codes import Code, Refused
 from infra.broker.configs import Rules, rules
-from infra.broker.log import Log
+from infra.broker.storage.log import Log
 
 LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 

@@ -62,12 +62,12 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
     """
     from secrets import token_hex
 
-    from infra.store import client as store
+    from infra.store import redis_client
     from schemas.state import cold
 
     settings = find(data_dir).settings
     asked = cold.Ask(token_hex(8), int((time.time() - days * 86_400) * 1000))
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         for p in range(settings.partitions):
             client.set(settings.keyspace.cold_asked(p), cold.encode(asked))
     if no_wait:
@@ -95,11 +95,10 @@ def _wait(settings: Settings, asked: str) -> int:
 
 
 def _held(settings: Settings) -> dict[int, Any]:
-    from infra.store import client as store
-    from infra.store import generation
+    from infra.store import generation, redis_client
     from schemas.state import cold
 
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         live = generation.live_keys(client, settings)
         names = [live.cold(p) for p in range(settings.partitions)]
-        return dict(enumerate(map(cold.decode, store.mget(client, names))))
+        return dict(enumerate(map(cold.decode, redis_client.mget(client, names))))

@@ -18,7 +18,7 @@ from schemas.times import iso
 if TYPE_CHECKING:
     from infra.kafka.dead_letters import Letter, Outcome
     from infra.settings import Settings
-    from schemas.dead_letter import DeadLetter
+    from schemas.dead_letters import DeadLetter
 
 STATES: Final = ("waiting", "claimed", "redriven")
 READ: Final = tuple(dict.fromkeys(flow.topic for flow in FOLDS))
@@ -174,7 +174,7 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
     Each such record still becomes a dead letter. Poison beyond is counted anew.
     """
     from infra.kafka.offsets import offsets
-    from infra.store import client as store
+    from infra.store import redis_client
     from infra.store.paused import accept
 
     settings = find(data_dir).settings
@@ -182,7 +182,7 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
     if partition not in ends:
         raise click.UsageError(f"{topic} has partitions 0 to {len(ends) - 1}")
     upto = ends[partition][1] if until is None else until
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         accept(client, settings.keyspace, topic, partition, upto)
     click.echo(f"{topic} partition {partition}: poison before offset {upto:,} is accepted")
 
@@ -249,10 +249,10 @@ def _plain(it: Letter) -> dict[str, Any]:
 
 
 def _paused(settings: Settings) -> list[dict[str, Any]]:
-    from infra.store import client as store
+    from infra.store import redis_client
     from infra.store.paused import paused
 
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         return [it._asdict() for it in paused(client, settings)]
 
 

@@ -4,7 +4,7 @@
 
 import infra.broker.server
 import infra.cli.verify
-import infra.kafka.client
+import infra.kafka.kafka_client
 import infra.lake.keep
 import infra.local.services
 import serving.server

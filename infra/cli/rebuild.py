@@ -53,7 +53,7 @@ def rebuild_command(
     from flows.rebuild import partition as in_place
     from infra.apps.rebuild import run
     from infra.local.home import own
-    from infra.store import client as store
+    from infra.store import redis_client
     from infra.terminal.progress import Quiet, Said
 
     if sum((partition is not None, back, drop)) > 1:
@@ -61,7 +61,7 @@ def rebuild_command(
     settings = find(data_dir).settings
     own(settings.data_dir, needed=False)
     said = Quiet(Console()) if as_json else Said(Console())
-    with generations.alone(settings), store.connect(settings) as client:
+    with generations.alone(settings), redis_client.connect(settings) as client:
         if back:
             told = run.back(client, settings, said)
         elif drop:

@@ -114,12 +114,12 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
     """Those that control knows, the newest first, with what lies in their folders."""
     import msgspec
 
-    from infra.store import client as store
+    from infra.store import redis_client
     from models.release.artefact import BadRelease, manifest_of
     from schemas.control import CURRENT, HELD_DECODER, Current, release_order
-    from schemas.release import RANKER
+    from schemas.releases import RANKER
 
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         held: Any = client.hgetall(settings.keyspace.control_state())
     bodies = {name.decode(): HELD_DECODER.decode(value).body for name, value in held.items()}
     current = bodies.get(CURRENT)

@@ -43,18 +43,18 @@ def setup_command() -> None:
     Run it once before flows and serving; again changes nothing. `freshet up` does it by itself.
     """
     from infra import logs
-    from infra.kafka import client as kafka
+    from infra.kafka import kafka_client
     from infra.kafka.names import broker_name
     from infra.settings import from_environment
-    from infra.store import client as store
+    from infra.store import redis_client
     from infra.store.version import check_version
 
     settings = from_environment()
     logs.set_up(settings.log_level or "warning")
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         check_version(client)
-        store.check(client)
-    topics = kafka.ensure_topics(settings)
+        redis_client.check(client)
+    topics = kafka_client.ensure_topics(settings)
     counts = (f"{broker_name(settings, it)} ({info.partitions})" for it, info in topics.items())
     click.echo("topics: " + ", ".join(counts))
 

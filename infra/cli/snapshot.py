@@ -15,7 +15,7 @@ from schemas.times import iso
 if TYPE_CHECKING:
     from flows.snapshots.read import Listed
     from infra.settings import Settings
-    from schemas.snapshot import Snapshot
+    from schemas.snapshots import Snapshot
 
 DAY = 86_400.0
 """s; a making that has written nothing for so long has ended."""

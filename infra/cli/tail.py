@@ -66,13 +66,15 @@ def tail_command(
 
 
 def _experiments(settings: Settings, from_beginning: bool, count: int | None) -> None:
-    from infra.cli import tail_experiments as shown
+    from infra.cli import tail_experiments
 
     if sys.stdout.isatty():
         # from a little back: what was told last is there at once
-        shown.watch(records(settings, "experiments", from_beginning, last=shown.LAST), count)
+        tail_experiments.watch(
+            records(settings, "experiments", from_beginning, last=tail_experiments.LAST), count
+        )
     else:
-        shown.print_blocks(records(settings, "experiments", from_beginning), count)
+        tail_experiments.print_blocks(records(settings, "experiments", from_beginning), count)
 
 
 def line(topic: str, record: dict[str, Any]) -> str:

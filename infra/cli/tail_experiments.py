@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from schemas.readout import MetricOut, Readout, VariantOut
+    from schemas.readouts import MetricOut, Readout, VariantOut
 
 LAST: Final = 200
 """Readouts that a terminal looks back at: each running experiment is told at least every 30 s."""
@@ -32,7 +32,7 @@ def parsed(value: Any) -> Readout | None:
     """A record's value as a readout; None where it is none."""
     import msgspec
 
-    from schemas.readout import Readout
+    from schemas.readouts import Readout
 
     try:
         return msgspec.convert(value, Readout)
@@ -42,7 +42,7 @@ def parsed(value: Any) -> Readout | None:
 
 def heading(told: Readout, now: int) -> str:
     """
-    >>> from schemas.readout import Readout
+    >>> from schemas.readouts import Readout
     >>> heading(Readout(experiment_id="e", version=3, placement="home", revision=812, positions=(),
     ...                 as_of=1000, variants=(), comparisons=()), 3500)
     'e version 3 at home, revision 812, as of 2.5 s ago'

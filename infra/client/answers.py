@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from schemas.readout import Comparison, VariantOut
+from schemas.readouts import Comparison, VariantOut
 
 
 class Reason(msgspec.Struct, kw_only=True, gc=False):

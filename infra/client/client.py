@@ -29,8 +29,8 @@ from infra.client.answers import (
 from infra.client.errors import ApiError
 from infra.client.http import Broken, Pool
 from schemas.control import Experiment, Recipe
-from schemas.event import EventIn
-from schemas.item import ItemIn
+from schemas.events import EventIn
+from schemas.items import ItemIn
 
 ITEMS: Final = "/v1/items"
 EVENTS: Final = "/v1/events"

@@ -8,14 +8,14 @@ from typing import Any, Final
 import msgspec
 from kafka import KafkaProducer
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.control import CURRENT, HELD_DECODER, Body, Change, Current, Held, Subject
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
-from schemas.state import fence
+from schemas.state import fences
 from schemas.topics import CONTROL
 
 SECONDS: Final = 15.0
@@ -27,7 +27,7 @@ class NotTaken(FreshetError):
 
 
 def standing(settings: Settings, subject: Subject, identifier: str) -> Held | None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         return _held(client, settings.keyspace, f"{subject}:{identifier}")
 
 
@@ -50,7 +50,7 @@ def publish(
     Errors: `NotTaken`; Kafka's and Redis's.
     """
     name, keyspace = f"{subject}:{identifier}", settings.keyspace
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         before = _held(client, keyspace, name)
         version = before.version if before else 0
         text = msgspec.json.encode(body)
@@ -74,7 +74,7 @@ def publish(
 def _folded(client: Any, keyspace: Keyspace) -> int:
     """The offset up to which `control` has folded its log."""
     held = client.get(keyspace.fence("control", 0))
-    return fence.decode(held).offset if held else 0
+    return fences.decode(held).offset if held else 0
 
 
 def _held(client: Any, keyspace: Keyspace, name: str) -> Held | None:
@@ -95,7 +95,7 @@ def _send(
         actor="cli",
         reason=reason,
     )
-    producer: KafkaProducer = kafka.producer(settings)
+    producer: KafkaProducer = kafka_client.producer(settings)
     try:
         key = f"{subject}:{identifier}".encode()
         value = msgspec.json.encode(change)

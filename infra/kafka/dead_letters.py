@@ -18,14 +18,14 @@ from typing import Any, Final
 
 from kafka import KafkaConsumer, KafkaProducer
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.end_offsets import Place
 from infra.kafka.names import broker_name, topic_partition
 from infra.kafka.reader import Topics
-from infra.log import Batch, Headers, OffTheLog
+from infra.log_reader import Batch, Headers, OffTheLog
 from infra.settings import Settings
-from schemas import dead_letter
-from schemas.dead_letter import REDRIVEN, DeadLetter, Redrive
+from schemas import dead_letters
+from schemas.dead_letters import REDRIVEN, DeadLetter, Redrive
 from schemas.errors import FreshetError
 from schemas.topics import BY_NAME, DEAD_LETTERS
 
@@ -84,7 +84,7 @@ class Letterbox:
         self._settings, self._keep = settings, keep
         self.letters: dict[str, Letter] = {}
         self._at = topic_partition(settings, DEAD_LETTERS.name, 0)
-        self._consumer: KafkaConsumer = kafka.consumer(settings, max_poll_records=5000)
+        self._consumer: KafkaConsumer = kafka_client.consumer(settings, max_poll_records=5000)
         self._consumer.assign([self._at])
         self._consumer.seek_to_beginning()
         self._producer: KafkaProducer | None = None
@@ -98,7 +98,7 @@ class Letterbox:
                 self._take(record)
 
     def _take(self, record: Any) -> None:
-        letter = dead_letter.decode(record.value)
+        letter = dead_letters.decode(record.value)
         known = self.letters.get(letter.identity)
         if known is None:
             if not self._keep(letter):
@@ -164,7 +164,7 @@ class Letterbox:
             self._to().send(
                 broker_name(self._settings, DEAD_LETTERS.name),
                 key=it.letter.identity.encode(),
-                value=dead_letter.encode(_marked(it.letter, mark)),
+                value=dead_letters.encode(_marked(it.letter, mark)),
                 headers=list(DEAD_LETTERS.headers),
                 partition=0,
             )
@@ -197,7 +197,7 @@ class Letterbox:
             except OffTheLog:
                 told.gone.append(name)
                 continue
-            headers = dead_letter.redriven(name, letter.tries, self._headers(letter))
+            headers = dead_letters.redriven(name, letter.tries, self._headers(letter))
             future = self._to().send(
                 broker_name(self._settings, letter.topic),
                 value,
@@ -233,7 +233,7 @@ class Letterbox:
 
     def _to(self) -> KafkaProducer:
         if self._producer is None:
-            self._producer = kafka.producer(self._settings, batch_size=256 << 10)
+            self._producer = kafka_client.producer(self._settings, batch_size=256 << 10)
         return self._producer
 
     def close(self) -> None:

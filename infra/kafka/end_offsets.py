@@ -14,7 +14,7 @@ from typing import Final
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
 from infra.settings import Settings
 
@@ -54,7 +54,7 @@ class Ends:
         wait = int(ASK_SECONDS * 1000)
         try:
             if self._consumer is None:
-                self._consumer = kafka.consumer(self._settings, bootstrap_timeout_ms=wait)
+                self._consumer = kafka_client.consumer(self._settings, bootstrap_timeout_ms=wait)
             ends = self._consumer.end_offsets(list(self._places), timeout_ms=wait)
         except (KafkaError, OSError, ValueError) as error:
             log.debug("the broker does not say where its log ends: %s", type(error).__name__)

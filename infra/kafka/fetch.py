@@ -18,9 +18,9 @@ from kafka.errors import CorruptRecordError
 from kafka.record.util import decode_varint
 from numpy.typing import NDArray
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.record_headers import past_headers, unpacked
-from infra.log import Batch, EncodedHeaders, Headers
+from infra.log_reader import Batch, EncodedHeaders, Headers
 from infra.settings import Settings
 
 PIECE: Final = 1 << 20
@@ -83,11 +83,11 @@ class Records(NamedTuple):
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """As `infra.kafka.client.consumer` makes it, but a partition's part of a `poll` is a list of `Records`.
+    """As `infra.kafka.kafka_client.consumer` makes it, but a partition's part of a `poll` is a list of `Records`.
 
     Errors: `KafkaError`.
     """
-    made = kafka.consumer(settings, max_poll_records=PIECES, **options)
+    made = kafka_client.consumer(settings, max_poll_records=PIECES, **options)
     made._fetcher.PartitionRecords = _Unpacked
     return made
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 def offsets(settings: Settings, topics: Iterable[str]) -> dict[str, dict[int, tuple[int, int]]]:
     """Topic -> partition -> (first offset, next offset); a topic that isn't there is left out."""
-    from infra.kafka import client as kafka
+    from infra.kafka import kafka_client
     from infra.kafka.names import broker_name, own_name, topic_partition
 
-    reader = kafka.consumer(settings)
+    reader = kafka_client.consumer(settings)
     try:
         parts = [
             topic_partition(settings, topic, partition)
@@ -22,7 +22,7 @@ def offsets(settings: Settings, topics: Iterable[str]) -> dict[str, dict[int, tu
             if (name := broker_name(settings, topic)) in reader.topics()
             for partition in reader.partitions_for_topic(name) or ()
         ]
-        bounds = kafka.bounds(reader, parts)
+        bounds = kafka_client.bounds(reader, parts)
     finally:
         reader.close()
     found: dict[str, dict[int, tuple[int, int]]] = {}

@@ -7,23 +7,22 @@ from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
-from infra.kafka import client as kafka
-from infra.kafka import fetch
+from infra.kafka import fetch, kafka_client
 from infra.kafka.names import topic_partition
-from infra.log import Batch, OffTheLog
+from infra.log_reader import Batch, OffTheLog
 from infra.settings import Settings
 
 WAIT_MS: Final = 500
 
 
 class Topics:
-    """A `infra.log.LogReader`. Errors of every method: `KafkaError`."""
+    """A `infra.log_reader.LogReader`. Errors of every method: `KafkaError`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        consumer = kafka.consumer(self._settings)
+        consumer = kafka_client.consumer(self._settings)
         try:
             return _bounds(consumer, topic_partition(self._settings, topic, partition))
         finally:
@@ -62,4 +61,4 @@ class Topics:
 
 
 def _bounds(consumer: KafkaConsumer, tp: TopicPartition) -> tuple[int, int]:
-    return kafka.bounds(consumer, [tp])[tp]
+    return kafka_client.bounds(consumer, [tp])[tp]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kafka.record.util import decode_varint
 
-from infra.log import Headers
+from infra.log_reader import Headers
 
 LONGEST_KEPT: Final = 64
 """Bytes of a block that is decoded once: a schema alone fits, a trace, which few records share, does not."""

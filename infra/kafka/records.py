@@ -20,7 +20,7 @@ def records(
 ) -> Iterator[dict[str, Any]]:
     """Records as they come, each with its decoded value, before them the `last` of each partition.
     Ends when nobody reads our output, or, with `until_end`, at what is the end when it starts."""
-    from infra.kafka.client import consumer
+    from infra.kafka.kafka_client import consumer
     from infra.kafka.names import broker_name, topic_partition
 
     reader = consumer(settings, max_poll_records=500)

@@ -9,8 +9,8 @@ from typing import Final
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from infra.kafka import client as kafka
-from infra.kafka.client import TopicInfo
+from infra.kafka import kafka_client
+from infra.kafka.kafka_client import TopicInfo
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 
@@ -40,7 +40,7 @@ class TopicWatch:
             with contextlib.suppress(KafkaError, OSError):
                 # one for good: each that finds no broker leaves a thread behind
                 client = client or self._client()
-                found = kafka.describe(client, [self._name]).get(self._name, self._was)
+                found = kafka_client.describe(client, [self._name]).get(self._name, self._was)
                 self.other = found if found != self._was else None
         if client is not None:
             client.close()
@@ -51,5 +51,5 @@ class TopicWatch:
             # a flow that ends waits for this
             bootstrap_timeout_ms=ASK_MS,
             request_timeout_ms=ASK_MS,
-            **kafka.BACK_OFF,
+            **kafka_client.BACK_OFF,
         )

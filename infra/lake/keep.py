@@ -11,10 +11,10 @@ from infra.lake.compact import compact
 from infra.lake.errors import LakeError
 from infra.lake.reader import Lake
 from infra.lake.sweep import sweep
+from infra.metrics import Telemetry
 from infra.priority import make_way
 from infra.settings import Settings
 from infra.signals import end_at_once
-from infra.telemetry import Telemetry
 from schemas.lake import TABLES
 
 log = logging.getLogger(__name__)

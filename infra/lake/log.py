@@ -7,7 +7,7 @@ from functools import partial
 from infra.kafka.names import broker_name
 from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
-from infra.log import Joined, LogReader
+from infra.log_reader import Joined, LogReader
 from infra.settings import Settings
 
 

@@ -12,7 +12,7 @@ from infra.lake.errors import LakeTorn
 from infra.lake.file import RECORD, File, Rows, Wanted
 from infra.lake.manifest import Manifest, Span
 from infra.lake.store import Store, of
-from infra.log import Batch, EncodedHeaders, Headers, OffTheLog
+from infra.log_reader import Batch, EncodedHeaders, Headers, OffTheLog
 from infra.settings import Settings
 from schemas.identity import partition_of
 from schemas.keys import PLAIN, Keyspace
@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 
 class Lake:
-    """A `infra.log.LogReader`. `keyspace`: of keys that errors name. Errors of every method: `LakeError`."""
+    """A `infra.log_reader.LogReader`. `keyspace`: of keys that errors name. Errors of every method: `LakeError`."""
 
     def __init__(self, store: Store, keyspace: Keyspace = PLAIN) -> None:
         self.store, self._keyspace = store, keyspace

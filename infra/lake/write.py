@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.lake.store import Sink, Store
-from infra.log import Batch
+from infra.log_reader import Batch
 from schemas.lake import HEADERS, TIME, Entry, Table
 
 GROUP: Final = 16_384

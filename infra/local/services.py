@@ -25,8 +25,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from infra.store import client as store
-from infra.store import version
+from infra.store import redis_client, version
 from schemas.errors import ConfigurationError
 
 HOST: Final = "127.0.0.1"
@@ -120,7 +119,7 @@ def broker_command(port: int, directory: Path, log_level: str = "") -> list[str]
 def redis_answers(url: str) -> bool:
     """Whether Redis takes commands now (not while it loads its file)."""
     try:
-        with store.open_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
+        with redis_client.open_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
             return bool(client.ping())
     except (redis.RedisError, OSError):
         return False
@@ -149,8 +148,8 @@ def http_answers(url: str, path: str = "/health/ready") -> bool:
 
 def redis_ports(url: str) -> list[int]:
     """Of the server, or of the nodes of a cluster that `url` names."""
-    if url.startswith(store.CLUSTER):
-        return [port for _, port in store.nodes(url)]
+    if url.startswith(redis_client.CLUSTER):
+        return [port for _, port in redis_client.nodes(url)]
     return [urlsplit(url).port or 6379]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from schemas.keys import Keyspace
 
 DROP_SLICE: Final = 500

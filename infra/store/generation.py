@@ -11,8 +11,8 @@ from typing import Final
 import redis
 
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from schemas.errors import ConfigurationError
 from schemas.keys import Keyspace
 
@@ -51,7 +51,7 @@ def until_moved(
     keyspace = settings.keyspace.of(generation)
 
     def look() -> None:
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             while not (asked.is_set() or left.is_set() or _moved(client, keyspace)):
                 asked.wait(LOOK_SECONDS)
         stop.set()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store import generation
-from infra.store.client import Client
+from infra.store import generation, redis_client
+from infra.store.redis_client import Client
 from schemas.flows import FOLDS, that_fold
 from schemas.keys import Keyspace
-from schemas.state import fence, poison
+from schemas.state import fences, poison
 
 
 class Paused(NamedTuple):
@@ -31,11 +30,11 @@ def paused(client: Client, settings: Settings) -> list[Paused]:
     for flow, p in places:
         of = live.of_flow(flow)
         names += [of.poison(flow.name, p), of.fence(flow.name, p), of.accepted(flow.name, p)]
-    held = store.mget(client, names)
+    held = redis_client.mget(client, names)
     found = []
     each = zip(*[iter(held)] * 3, strict=True)
     for (flow, p), (row, stands, mark) in zip(places, each, strict=True):
-        n, at = poison.number(row), fence.decode(stands).offset if stands else 0
+        n, at = poison.number(row), fences.decode(stands).offset if stands else 0
         if poison.paused(n, at, poison.number(mark), settings.poison_limit):
             found.append(Paused(flow.topic, flow.name, p, n, at))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from infra.store.client import Client, StoreMisconfigured, servers
+from infra.store.redis_client import Client, StoreMisconfigured, servers
 
 OLDEST: Final = (6, 2)
 

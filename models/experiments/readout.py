@@ -11,7 +11,7 @@ from models.experiments.ratio import ALPHA, Estimate, lift, of_moments
 from schemas.alphabet import Millis
 from schemas.control import Experiment
 from schemas.identity import category_hash
-from schemas.readout import Comparison, MetricOut, Readout, VariantOut
+from schemas.readouts import Comparison, MetricOut, Readout, VariantOut
 from schemas.state.facts import STATES
 
 METHOD: Final = "delta"

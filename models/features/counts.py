@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.features.columns import Columns, Folded
 from models.features.plain import Event
 from schemas.actions import ACTIONS
-from schemas.event import Merge
+from schemas.events import Merge
 
 FIELDS = (("counts", "<u4", (len(ACTIONS),)), ("first", "<i8"), ("newest", "<i8"))
 

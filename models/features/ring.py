@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.arrays import I64, Mask
 from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
-from schemas.event import Merge
+from schemas.events import Merge
 from schemas.times import DAY_MS
 
 SIZE: Final = 50

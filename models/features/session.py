@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
-from schemas.event import Merge
+from schemas.events import Merge
 
 GAP_MS: Final = 30 * 60 * 1000
 FIELDS = (

@@ -17,7 +17,7 @@ from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
 from models.features.ring import CAP
 from schemas.actions import WEIGHT
-from schemas.event import Merge
+from schemas.events import Merge
 
 LAG: Final = 16
 PARTNERS: Final = 10

@@ -14,7 +14,7 @@ from models.features.registry import FEATURES, read_row
 from models.outcomes import impressions, open_slates
 from models.reference.dedupe import Window
 from models.reference.people import Held, Person
-from schemas import event as events
+from schemas import events
 from schemas.keys import DEDUPE, PLAIN
 
 _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (

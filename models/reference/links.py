@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.outcomes.links import MOST
 from models.outcomes.open_slates import Links, Mark
-from schemas.event import Linking, Merge
+from schemas.events import Linking, Merge
 
 
 class Tied:

@@ -11,9 +11,9 @@ from models.outcomes.join import GUESTS, SLATES, STATE, WAITING, WINDOW_MS
 from models.outcomes.open_slates import Account
 from models.reference import plain
 from models.reference.links import Tied
-from schemas import event as events
-from schemas.event import Action, Assigned, Link, Linking, Merge, Served
-from schemas.state import links as stored
+from schemas import events
+from schemas.events import Action, Assigned, Link, Linking, Merge, Served
+from schemas.state import links
 
 Row = tuple[object, ...]
 Mark = tuple[int, int, int]
@@ -172,10 +172,10 @@ class Came:
             links=self._links(),
         )
 
-    def view(self) -> stored.Links | None:
+    def view(self) -> links.Links | None:
         """What readers are told of the links; None where there are none."""
         tied = self.tied
-        return stored.Links(tied.to, tied.first(self._since), len(tied.pending)) if tied else None
+        return links.Links(tied.to, tied.first(self._since), len(tied.pending)) if tied else None
 
     # -- slates ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from models.reference.outcomes import Came, concerns
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
-from schemas.event import Action, Event, Link, Linking, Merge, Preferences, Served
+from schemas.events import Action, Event, Link, Linking, Merge, Preferences, Served
 
 
 class Partition:

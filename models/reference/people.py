@@ -13,7 +13,7 @@ from models.outcomes.open_slates import Account
 from models.reference.outcomes import Came, concerns
 from models.reference.recents import Looked, Recents
 from schemas.actions import ACTIONS, HIDE
-from schemas.event import Action, Link, Linking, Merge, Preferences, Served
+from schemas.events import Action, Link, Linking, Merge, Preferences, Served
 
 _RECENT = [action.recent for action in ACTIONS]
 

@@ -10,7 +10,7 @@ import xxhash
 from models.features.plain import Event
 from schemas import identity
 from schemas.actions import CODE
-from schemas.event import Action
+from schemas.events import Action
 from schemas.times import DAY_MS
 
 LATE_MS: Final = 7 * DAY_MS

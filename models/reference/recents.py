@@ -11,7 +11,7 @@ from models.features.ring import CAP, SIZE, keys_of
 from models.features.session import GAP_MS
 from models.features.window import LAG, PARTNERS
 from models.reference import plain
-from schemas import event as events
+from schemas import events
 from schemas.actions import ACTIONS
 from schemas.times import DAY_MS
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from models.release import content
 from models.release import runtime as onnx
 from models.release.release import Release, Scores, Space, Vectors
-from schemas import release as shape
+from schemas import releases
 from schemas.errors import FreshetError
-from schemas.release import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
+from schemas.releases import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
 
 
 class BadRelease(FreshetError):
@@ -72,7 +72,7 @@ def manifest_of(path: Path) -> tuple[Manifest, str]:
     except OSError:
         raise BadRelease(f"{path.name}: it has no {MANIFEST}", "missing") from None
     try:
-        manifest = shape.DECODER.decode(told)
+        manifest = releases.DECODER.decode(told)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadRelease(f"{path.name}: its {MANIFEST} cannot be read") from None
     return manifest, sha256(told)

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.item import Item
+from schemas.items import Item
 
 DIM: Final = 64
 PLACES: Final = 4

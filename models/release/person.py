@@ -17,7 +17,7 @@ from models.features.ring import SIZE
 from models.release import content
 from models.release.interest import LAST, SPEAKS, VECTOR_FADING
 from models.release.release import Space
-from schemas.state import vector as stored
+from schemas.state import vectors as stored
 
 _WEIGHTS: Final = VECTOR_FADING.astype(np.float32)
 _MOST_BITS: Final = 24
@@ -83,7 +83,7 @@ class Encoder:
             np.matmul(weights[part, None], vectors, out=total[part, None])
 
     def stored(self, rows: NDArray[np.void]) -> list[bytes | None]:
-        """Of each row a `schemas.state.vector.Vector` as it is stored, or None who has none."""
+        """Of each row a `schemas.state.vectors.Vector` as it is stored, or None who has none."""
         encoded, size = self.encode(rows), content.DIM * 2
         data, heads = encoded.grid.tobytes(), self._heads
         return [

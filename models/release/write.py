@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from models.release.artefact import schema, sha256
-from schemas import release as shape
-from schemas.release import FORMAT, MANIFEST, RANKER, File, Manifest
+from schemas import releases
+from schemas.releases import FORMAT, MANIFEST, RANKER, File, Manifest
 
 _HIDDEN: Final = ".tmp-"
 
@@ -40,7 +40,7 @@ def save(
     manifest.files = {
         name: File(sha256=sha256(data), bytes=len(data)) for name, data in files.items()
     }
-    told = shape.encode(manifest)
+    told = releases.encode(manifest)
     fresh = directory / f"{_HIDDEN}{manifest.id}-{secrets.token_hex(4)}"
     fresh.mkdir()
     for name, data in {**files, MANIFEST: told}.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from schemas.keys import Keyspace
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from models.release.release import Release
 from schemas.control import Recipe
-from schemas.item import Item
+from schemas.items import Item
 from schemas.state.tables import Meta
 from serving.decide.case import World
 from serving.world.catalogue import ItemTable

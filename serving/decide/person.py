@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from models.features.registry import ROW, ForeignRow, read_row
 from models.outcomes.impressions import IMPRESSION
-from schemas.event import Preferences
-from schemas.state import fence
+from schemas.events import Preferences
+from schemas.state import fences, vectors
 from schemas.state import links as ties
-from schemas.state import vector as vectors
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.links import Links
-from schemas.state.vector import Vector
+from schemas.state.vectors import Vector
 from serving.world.catalogue import Hashes
 
 STORED: Final = (
@@ -95,7 +94,7 @@ def _decode(blobs: Blobs) -> Person:
         np.frombuffer(seen, "<u8") if seen else _NOTHING,
         np.frombuffer(hidden, "<u8") if hidden else _NOTHING,
         _PREFERENCES.decode(preferences) if preferences else None,
-        fence.decode(stands) if stands else None,
+        fences.decode(stands) if stands else None,
         np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
         vectors.DECODER.decode(vector) if vector else None,
         ties.decode(links),

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from schemas import times
 from schemas.actions import CODE
 from schemas.alphabet import Millis
-from schemas.event import Action, EventIn, Scalar
+from schemas.events import Action, EventIn, Scalar
 from schemas.identity import check_id
 from schemas.reject import Rejected
 from serving.edge.identity import People, Person

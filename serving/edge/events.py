@@ -7,10 +7,9 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
-from schemas import event as events
-from schemas import times
+from schemas import events, times
 from schemas.alphabet import Millis
-from schemas.event import EventIn
+from schemas.events import EventIn
 from schemas.record import Record
 from schemas.reject import Rejected
 from serving.edge.enrich import Arrival, Lookup, stamp

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from schemas import times
 from schemas.alphabet import Millis
 from schemas.identity import check_id, partition_of
-from schemas.item import DeleteItem, Item, ItemChange, ItemIn, PatchItem, PutItem
+from schemas.items import DeleteItem, Item, ItemChange, ItemIn, PatchItem, PutItem
 from schemas.record import Record
 from schemas.reject import Rejected
 from serving.http.body import decode

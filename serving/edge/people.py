@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Id, Millis
-from schemas.event import Link, Linking, Preferences
+from schemas.events import Link, Linking, Preferences
 from schemas.identity import check_id
 from schemas.record import Record
 from serving.edge.identity import People, Person

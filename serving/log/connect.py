@@ -9,7 +9,7 @@ from typing import Final
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import TOPICS
@@ -31,7 +31,7 @@ def discard(producer: KafkaProducer) -> None:
 
 def opened(settings: Settings, seconds: float) -> KafkaProducer:
     """Errors: `KafkaError` where it knows nothing of the topics after so many seconds."""
-    producer = kafka.producer(
+    producer = kafka_client.producer(
         settings,
         # 3 ms: half the CPU of 0 at a thousand requests a second, and most of a wait of its own
         linger_ms=3,

@@ -7,7 +7,7 @@ import os
 import secrets
 from typing import Final
 
-from infra.kafka.client import TopicMismatch
+from infra.kafka.kafka_client import TopicMismatch
 from infra.settings import Settings
 
 NAME: Final = "partitions"

@@ -33,7 +33,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.record import Record
@@ -130,9 +130,11 @@ class Log:
         if not await answers(settings.kafka_bootstrap.split(",")) and known.check():
             log.warning("the broker does not answer: it is away as this process starts")
             return cls(settings, None)
-        await asyncio.to_thread(kafka.ensure_topics, settings)
+        await asyncio.to_thread(kafka_client.ensure_topics, settings)
         known.note()
-        return cls(settings, await asyncio.to_thread(opened, settings, kafka.CONNECT_SECONDS))
+        return cls(
+            settings, await asyncio.to_thread(opened, settings, kafka_client.CONNECT_SECONDS)
+        )
 
     async def append(self, topic: str, records: Sequence[Record]) -> dict[int, int]:
         """Returns once the broker has every record: partition -> highest offset written there.
@@ -267,9 +269,9 @@ class Log:
         if not await answers(self._brokers):
             return
         try:
-            await asyncio.to_thread(kafka.ensure_topics, self._settings)
+            await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
             producer = await asyncio.to_thread(opened, self._settings, REVIVE_SECONDS)
-        except kafka.TopicMismatch as error:
+        except kafka_client.TopicMismatch as error:
             self._tell(f"what waits can't be sent: {error}")
         except KafkaError as error:
             self._tell(f"the broker answers, and can't be used ({type(error).__name__})")

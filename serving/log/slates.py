@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from infra.settings import Settings
-from schemas.event import Served
+from schemas.events import Served
 from schemas.headers import traced
-from schemas.slate import Slate
+from schemas.slates import Slate
 from schemas.topics import EVENTS, SLATES
 from serving.log.connect import DELIVERY_MS
 from serving.log.delivery import AT_MOST, Delivery, batches

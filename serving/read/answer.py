@@ -6,7 +6,7 @@ import msgspec
 
 from schemas import times
 from schemas.alphabet import Millis
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from serving.decide.person import Person
 from serving.decide.results import Shown
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from schemas.alphabet import Millis, Pseudonym
-from schemas.event import Assigned, Served
-from schemas.slate import Slate, SlateItem
+from schemas.events import Assigned, Served
+from schemas.slates import Slate, SlateItem
 from serving.decide.case import Ask
 from serving.decide.results import Decision
 from serving.read.answer import Answer

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 from infra.version import RELEASE
 from schemas.alphabet import Millis
-from schemas.event import Served
-from schemas.slate import Slate
+from schemas.events import Served
+from schemas.slates import Slate
 from serving.context import Serving
 from serving.decide.case import Ask, World
 from serving.decide.results import Decision

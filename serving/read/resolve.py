@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from schemas.alphabet import Pseudonym
 from schemas.control import Filter, Recipe
-from schemas.event import Assigned
+from schemas.events import Assigned
 from schemas.reject import Rejected
 from serving.context import Serving
 from serving.decide.case import World

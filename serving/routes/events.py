@@ -11,7 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas.event import EventIn
+from schemas.events import EventIn
 from schemas.reject import Rejected
 from schemas.topics import EVENTS
 from serving.context import Serving, state

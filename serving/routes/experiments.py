@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.store import client as store
+from infra.store import redis_client
 from models.aggregates.moments import moments, moments_key
 from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown
@@ -19,9 +19,9 @@ from schemas import times
 from schemas.alphabet import Millis
 from schemas.control import Experiment, Held
 from schemas.identity import category_hash
-from schemas.readout import Comparison, VariantOut
+from schemas.readouts import Comparison, VariantOut
 from schemas.reject import Rejected
-from schemas.state import fence
+from schemas.state import fences as fence
 from schemas.state.tables import MOMENTS_KEY
 from schemas.topics import CONTROL
 from serving.context import Serving, state
@@ -143,7 +143,7 @@ async def _lag(serving: Serving) -> Millis | None:
     longest = max(0, serving.clock() - meta.published_at)
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            fences: Any = await store.mget_async(
+            fences: Any = await redis_client.mget_async(
                 serving.redis,
                 [
                     serving.generation.keyspace.fence("people", p)

@@ -10,10 +10,9 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas import item as items
-from schemas import times
+from schemas import items, times
 from schemas.identity import partition_of
-from schemas.item import ItemIn
+from schemas.items import ItemIn
 from schemas.topics import ITEMS
 from serving.context import state
 from serving.edge import items as ingest_items

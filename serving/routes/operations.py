@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.telemetry import CONTENT_TYPE
+from infra.metrics import CONTENT_TYPE
 from serving.context import state
 from serving.health import health
 from serving.http import docs, openapi

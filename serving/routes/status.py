@@ -9,10 +9,10 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.store import client as store
+from infra.store import redis_client
 from schemas import times
 from schemas.flows import FOLDS
-from schemas.state import fence
+from schemas.state import fences
 from serving.context import Serving, state
 from serving.gauges import serves
 from serving.health import health
@@ -83,7 +83,7 @@ async def _stands(serving: Serving) -> list[Stand] | None:
     count, live = serving.settings.partitions, serving.generation.keyspace
     asked = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
     try:
-        values: Any = await store.mget_async(
+        values: Any = await redis_client.mget_async(
             serving.redis,
             [live.of_flow(flow).fence(flow.name, p) for flow, p in asked],
         )
@@ -96,7 +96,7 @@ async def _stands(serving: Serving) -> list[Stand] | None:
 
 
 def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> Stand:
-    found = fence.decode(value) if value else None
+    found = fences.decode(value) if value else None
     end = serving.lag.end(flow, partition)
     return Stand(
         flow=flow,

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from models.features.registry import ForeignRow, read_row
 from schemas.alphabet import Pseudonym
 from schemas.keys import Keyspace
@@ -115,7 +115,7 @@ class Compatibility(Background):
         if self._suspect is not None:
             names = stored_keys(*self._suspect, keyspace)
             try:
-                decode(await store.mget_async(self._redis, names))
+                decode(await redis_client.mget_async(self._redis, names))
             except Unreadable as error:
                 return error
             self._suspect = None
@@ -133,7 +133,7 @@ class Compatibility(Background):
                         names.append(name)
                     if len(names) == SAMPLE:
                         break
-        held = await store.mget_async(self._redis, names) if names else []
+        held = await redis_client.mget_async(self._redis, names) if names else []
         return [row for row in held if row is not None]
 
     def _found(self, error: Unreadable, *, fails: bool) -> None:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from infra.backoff import Pauses
-from infra.store import client as store
+from infra.store import redis_client
 from serving.state.background import Background
 
 log = logging.getLogger("freshet.serving")
@@ -118,7 +118,7 @@ class Follower(Background):
 
 async def _xread(client: Any, after: dict[Any, Any]) -> list[Any]:
     """What streams hold after these ids; waits up to `BLOCK_MS` for something."""
-    if len(after) == 1 or not store.is_cluster(client):
+    if len(after) == 1 or not redis_client.is_cluster(client):
         return list(await client.xread(after, count=COUNT, block=BLOCK_MS))
     # of several slots: nobody can wait for all of them in one place
     asked = [client.xread({stream: id_}, count=COUNT) for stream, id_ in after.items()]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from schemas import item as items
+from schemas import items
 from schemas.identity import partition_of
 from schemas.keys import Keyspace
 from schemas.state import tables

@@ -19,10 +19,10 @@ from redis.exceptions import RedisError
 
 from infra.kafka.end_offsets import Ends, Place
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.flows import BY_NAME, FOLDS
-from schemas.state import fence, poison
-from schemas.state.fence import Fence
+from schemas.state import fences, poison
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from serving.metrics import Metrics
 from serving.state.background import Background, Fault
@@ -132,13 +132,13 @@ class Lag(Background):
         for flow, p in self.places:
             of = self._generation.keyspace.of_flow(BY_NAME[flow])
             names += [of.fence(flow, p), of.poison(flow, p), of.accepted(flow, p)]
-        held = iter(await store.mget_async(self._redis, names))
+        held = iter(await redis_client.mget_async(self._redis, names))
         paused, now = set(), time.monotonic()
         if now - self._read_at > LATELY_SECONDS:
             self._since.clear()  # what happened meanwhile, nobody knows
         self._read_at = now
         for place, stands, row, mark in zip(self.places, held, held, held, strict=True):
-            at, end = fence.decode(stands).offset if stands else 0, self.end(*place)
+            at, end = fences.decode(stands).offset if stands else 0, self.end(*place)
             if at != self._fences.get(place) or end is None or end <= at:
                 self._since.pop(place, None)
             else:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 
 from infra.backoff import Pauses
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.alphabet import Position, Pseudonym
 from schemas.keys import Keyspace
 from serving.decide.person import STORED, Blobs, Person, StoreDown, Unreadable, decode
@@ -90,7 +90,7 @@ class PersonReader:
         names = [name for part, _ in asked for name in part]
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                values: list[Any] = await store.mget_async(self._redis, names)
+                values: list[Any] = await redis_client.mget_async(self._redis, names)
         except Exception as error:  # whatever it is: nobody may wait for ever
             self._down_until = asyncio.get_running_loop().time() + REST_SECONDS
             for _, answer in asked:

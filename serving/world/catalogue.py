@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.release import content
 from schemas.identity import category_hash, item_hash
-from schemas.item import Item
+from schemas.items import Item
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]

@@ -20,7 +20,7 @@ from schemas.control import (
     Released,
 )
 from schemas.control_checks import Standing, read, standing
-from schemas.event import Assigned
+from schemas.events import Assigned
 from schemas.reject import Rejected
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from schemas import event as events
-from schemas.event import Action, Link, Linking, Merge, Preferences, Served
+from schemas import events
+from schemas.events import Action, Link, Linking, Merge, Preferences, Served
 from tests.chaos import crowd
 from tests.chaos.crowd import Crowd
 from tests.chaos.ledger import Sent

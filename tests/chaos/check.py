@@ -13,10 +13,10 @@ from flows.offline import view
 from flows.verify.run import verify
 from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
-from infra.log import LogReader
+from infra.log_reader import LogReader
 from infra.settings import Settings, signing_key
-from schemas import event as events
-from schemas.event import Merge
+from schemas import events
+from schemas.events import Merge
 from schemas.topics import DEAD_LETTERS, EVENTS
 from serving.edge.identity import People
 from tests.chaos.accounts import Found, Pseudonyms, Row, check

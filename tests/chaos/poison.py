@@ -10,7 +10,7 @@ from typing import Any, Final
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import EVENTS
@@ -26,7 +26,7 @@ class Poisoner(threading.Thread):
 
     def __init__(self, settings: Settings, crowd: Crowd, ledgers: Path) -> None:
         super().__init__(name="poison", daemon=True)
-        self._producer: KafkaProducer = kafka.producer(
+        self._producer: KafkaProducer = kafka_client.producer(
             settings, delivery_timeout_ms=15_000, request_timeout_ms=5000
         )
         self._partitions, self._crowd = settings.partitions, crowd

@@ -16,7 +16,7 @@ from infra.kafka.names import broker_name
 from infra.lake.reader import Lake
 from infra.settings import Settings
 from schemas.keys import PLAIN
-from schemas.state import fence, tables
+from schemas.state import fences, tables
 from schemas.topics import EVENTS
 from tests.flows.faults import stored_tables
 
@@ -61,7 +61,7 @@ class Watch:
     def folded(self) -> dict[int, int]:
         """Up to where people's state has the log."""
         held = self.redis.mget([PLAIN.fence("people", p) for p in self._partitions])
-        return {p: fence.decode(it).offset if it else 0 for p, it in enumerate(held)}
+        return {p: fences.decode(it).offset if it else 0 for p, it in enumerate(held)}
 
     def added(self) -> dict[int, int]:
         """Up to where the published tables have it."""

@@ -12,8 +12,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from kafka.protocol.admin import CreatePartitionsRequest
 
 from tests.contract.conftest import new_topic, quick
-from tests.contract.raw import HEADER, Peer, batch, eventually, fetch_request
-from tests.contract.raw import produce_request as produced
+from tests.contract.raw import HEADER, Peer, batch, eventually, fetch_request, produce_request
 from tests.contract.test_clients import SECONDS, consumer, read
 from tests.contract.test_groups import Member
 from tests.contract.test_topics import delete, described
@@ -48,7 +47,7 @@ def fetched(peer: Peer, topic_id: uuid.UUID, offset: int, partition: int = 0) ->
 
 
 def produced_by_id(peer: Peer, topic_id: uuid.UUID) -> int:
-    request = produced("", batch())
+    request = produce_request("", batch())
     request.topic_data[0].topic_id = topic_id
     code: int = peer.ask(request, 13).responses[0].partition_responses[0].error_code
     return code

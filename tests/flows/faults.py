@@ -12,18 +12,16 @@ from typing import Any
 from kafka import TopicPartition
 
 from flows.verify.run import verify
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.settings import Settings, to_environment
-from infra.store import client as store
-from infra.store import generation
+from infra.store import generation, redis_client
 from models.aggregates.tables import Tables
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
-from schemas.state import fence as fences
-from schemas.state import tables
+from schemas.state import fences, tables
 from schemas.topics import EVENTS
 from tests.laws.world import action
 from tests.support.started import Started, start
@@ -86,7 +84,7 @@ def produce(
     meanwhile: Callable[[int], None],
 ) -> int:
     """Sends the traffic shuffled, 5 % of it twice, with some poison. How many records that were."""
-    producer = kafka.producer(settings, linger_ms=5)
+    producer = kafka_client.producer(settings, linger_ms=5)
     order = sorted(range(len(made)), key=lambda i: i + rnd.random() * 40)
     sent = 0
     for n, i in enumerate(order):
@@ -113,7 +111,7 @@ def produce(
 
 def whole_log(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
     """Every record of `events`: partition -> (offset, value), read with a consumer of our own."""
-    consumer = kafka.consumer(settings, max_poll_records=5000)
+    consumer = kafka_client.consumer(settings, max_poll_records=5000)
     topics = [TopicPartition(EVENTS.name, p) for p in range(settings.partitions)]
     consumer.assign(topics)
     consumer.seek_to_beginning()
@@ -142,7 +140,7 @@ def _behind(settings: Settings, client: Any, positions: list[int]) -> str:
     log, partitions = Topics(settings), range(settings.partitions)
     keyspace = generation.live_keys(client, settings)
     end_offsets = [log.bounds(EVENTS.name, p)[1] for p in partitions]
-    held = store.mget(client, [keyspace.fence("people", p) for p in partitions])
+    held = redis_client.mget(client, [keyspace.fence("people", p) for p in partitions])
     fence_offsets = [fences.decode(f).offset if f else 0 for f in held]
     caught_up = end_offsets == fence_offsets == positions
     return "" if caught_up else f"ends {end_offsets}, fences {fence_offsets}, tables {positions}"

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from schemas import event as events
-from schemas.event import Served
+from schemas import events
+from schemas.events import Served
 from tests.laws.world import assigned, served
 
 ITEMS: Final = 5

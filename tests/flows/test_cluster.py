@@ -10,7 +10,7 @@ import pytest
 from redis.crc import key_slot
 
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import PLAIN
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
@@ -28,7 +28,7 @@ def test_slots_that_move_under_the_flows_lose_and_double_nothing(
     )
     slots = [key_slot(PLAIN.fence("people", p)) for p in (0, 1)]
     slots.append(key_slot(PLAIN.tables().meta))
-    with store.connect(mine) as client:
+    with redis_client.connect(mine) as client:
         client.flushall()
     flows = [Flow(mine, name, tmp_path / f"{name}.log") for name in ("people", "rollup")]
     moves = iter(slots)
@@ -42,7 +42,7 @@ def test_slots_that_move_under_the_flows_lose_and_double_nothing(
 
     rnd = random.Random(11)
     try:
-        with store.connect(mine) as client:
+        with redis_client.connect(mine) as client:
             # the keys have to be there when their slot moves
             produce(mine, traffic(500, 100, rnd), rnd, lambda n: None)
             wait(lambda: behind(mine, client), lambda: meanwhile(-1))

@@ -11,12 +11,12 @@ import pytest
 from kafka import TopicPartition
 
 from flows import control
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.kit.source import Reader
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.settings import Settings
-from infra.store import client as store
-from schemas import dead_letter
+from infra.store import redis_client
+from schemas import dead_letters
 from schemas.control import Held
 from schemas.keys import PLAIN
 from schemas.topics import CONTROL, DEAD_LETTERS
@@ -79,7 +79,7 @@ def value(name: str, expected_version: int, body: Any) -> bytes:
 
 
 def say(settings: Settings, values: Sequence[bytes]) -> None:
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     for each in values:
         producer.send(CONTROL.name, value=each, partition=0)
     producer.flush()
@@ -102,15 +102,15 @@ def fold(settings: Settings, at_once: int | None = None) -> dict[str, int]:
 
     worker.apply = counting  # type: ignore[method-assign]
     try:
-        run_flow(control.dataflow(worker))
+        run(control.dataflow(worker))
     finally:
         worker.close()
     return counted
 
 
-def letters(settings: Settings) -> dict[int, dead_letter.DeadLetter]:
+def letters(settings: Settings) -> dict[int, dead_letters.DeadLetter]:
     """By offset in `control`."""
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     place = TopicPartition(DEAD_LETTERS.name, 0)
     found = {}
     try:
@@ -119,7 +119,7 @@ def letters(settings: Settings) -> dict[int, dead_letter.DeadLetter]:
         end = consumer.end_offsets([place])[place]
         while consumer.position(place) < end:
             for record in consumer.poll(500).get(place, []):
-                each = dead_letter.decode(record.value)
+                each = dead_letters.decode(record.value)
                 assert record.key == each.identity.encode()
                 found[each.offset] = each
     finally:
@@ -128,7 +128,7 @@ def letters(settings: Settings) -> dict[int, dead_letter.DeadLetter]:
 
 
 def state(settings: Settings) -> dict[str, Held]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         held = client.hgetall(PLAIN.control_state())
     return {name.decode(): msgspec.json.decode(v, type=Held) for name, v in held.items()}
 
@@ -151,7 +151,7 @@ def test_every_refusal_has_a_name_and_no_effect(settings: Settings, at_once: int
     assert {name: held.offset for name, held in found.items()} == last
     assert json.loads(found["placement:shelf"].body) == {"weights": {"popular": 1}}
     assert json.loads(found["policy:release"].body) == {"release": OLD, "rollback": True}
-    with store.connect(settings) as client:  # and readers hear of nothing else
+    with redis_client.connect(settings) as client:  # and readers hear of nothing else
         assert client.xlen(PLAIN.control_changes()) == every.count("taken")
 
 
@@ -185,7 +185,7 @@ def test_a_replay_ends_in_the_same(settings: Settings) -> None:
     say(settings, [value(name, version, body) for name, version, body, _ in SAID])
     fold(settings)
     before, refused = state(settings), letters(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.flushall()
     fold(settings, 3)
     assert state(settings) == before

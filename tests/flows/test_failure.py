@@ -16,9 +16,9 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from flows.kit.run import run
 from flows.kit.sink import Committed
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import PLAIN
-from schemas.state import fence as fences
+from schemas.state import fences
 from tests.flows.faults import Flow, produce, traffic
 from tests.support.waits import until
 
@@ -112,7 +112,7 @@ def test_a_flow_that_ends_says_one_sentence(
     running = Flow(settings, flow, log)
     try:
         produce(settings, person, random.Random(1), lambda n: None)
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             p = committed_partition(client, settings, flow)
             if flow == "people":  # another worker has moved the partition on
                 key = PLAIN.fence(flow, p)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store import generation
-from schemas.state import fence as fences
+from infra.store import generation, redis_client
+from schemas.state import fences
 from schemas.topics import EVENTS
 from tests.flows.faults import produce, spawn, traffic, wait
 
@@ -24,22 +23,22 @@ def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: 
     log, rnd = tmp_path / "people.log", random.Random(5)
     process = spawn(settings, "people", log)
     try:
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             keyspace = generation.live_keys(client, settings)
             produce(settings, traffic(40, 20, rnd), rnd, lambda n: None)
 
             def unread() -> str:
                 names = [keyspace.fence("people", p) for p in range(settings.partitions)]
-                held = store.mget(client, names)
+                held = redis_client.mget(client, names)
                 offsets = [fences.decode(it).offset if it else 0 for it in held]
                 return "" if sum(offsets) >= 40 else f"fences {offsets}"
 
             wait(unread, lambda: None)
             process.send_signal(signal.SIGSTOP)  # so that it misses that the log was ever shorter
-            admin = kafka.admin(settings)
+            admin = kafka_client.admin(settings)
             admin.delete_topics([EVENTS.name])
             admin.close()
-            kafka.ensure_topics(settings)
+            kafka_client.ensure_topics(settings)
             produce(settings, traffic(2_000, 200, rnd), rnd, lambda n: None)
             process.send_signal(signal.SIGCONT)
 

@@ -18,7 +18,7 @@ from flows.kit.run import keep_on
 from infra.local import services
 from infra.settings import Settings
 from infra.signals import die_with_parent
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.flows import BY_NAME
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
@@ -73,7 +73,7 @@ def test_the_flows_outlive_their_redis(settings: Settings, tmp_path: Path) -> No
 
     try:
         produce(mine, traffic(200, 50, rnd), rnd, lambda n: None)
-        with store.connect(mine) as client:
+        with redis_client.connect(mine) as client:
             wait(lambda: behind(mine, client), lambda: None)
             produce(mine, made, rnd, meanwhile)
             wait(lambda: behind(mine, client), lambda: None)

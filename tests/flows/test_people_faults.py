@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.local.apache_kafka import ApacheKafka
 from infra.settings import Settings
-from infra.store import client as store
-from schemas import dead_letter
+from infra.store import redis_client
+from schemas import dead_letters
 from schemas.state.tables import ARM
 from schemas.topics import DEAD_LETTERS
 from tests.flows.faults import (
@@ -45,7 +45,7 @@ def settings_on(
     made = Settings(
         redis_url=redis_url, data_dir=tmp_path / "data", rollup_seconds=0.2, base_seconds=0.5
     )
-    with store.connect(made) as client:
+    with redis_client.connect(made) as client:
         client.flushall()
     if request.param == "embedded":
         fresh: Settings = request.getfixturevalue("settings")
@@ -74,7 +74,7 @@ def test_kills_a_zombie_and_doubled_shuffled_deliveries(
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rnd = random.Random(seed)
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     log = tmp_path / "flows.log"
     people, rollup = Flow(settings, "people", log), Flow(settings, "rollup", log)
     kills = sorted(rnd.sample(range(1000, EVENTS_SENT), 5))
@@ -101,13 +101,13 @@ def test_kills_a_zombie_and_doubled_shuffled_deliveries(
     try:
         made = with_slates(traffic(EVENTS_SENT, 300, rnd), rnd)
         sent = produce(settings, made, rnd, meanwhile)
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             wait(lambda: behind(settings, client), revive)
         assert sum(map(len, whole_log(settings).values())) == sent
         found = wrong(settings)
         assert not any(found.values()), found
         assert people.starts >= 6
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             tables = stored_tables(client)
         assert tables is not None
         arms = np.frombuffer(b"".join(tables.arms.publish(whole=True).values()), ARM)
@@ -120,16 +120,16 @@ def test_kills_a_zombie_and_doubled_shuffled_deliveries(
             process.wait()
 
 
-def read_letters(settings: Settings) -> list[tuple[bytes, dead_letter.DeadLetter]]:
+def read_letters(settings: Settings) -> list[tuple[bytes, dead_letters.DeadLetter]]:
     from kafka import TopicPartition
 
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     tp = TopicPartition(DEAD_LETTERS.name, 0)
     consumer.assign([tp])
     consumer.seek_to_beginning()
     end, found = consumer.end_offsets([tp])[tp], []
     while consumer.position(tp) < end:
         for records in consumer.poll(500).values():
-            found += [(r.key, dead_letter.decode(r.value)) for r in records]
+            found += [(r.key, dead_letters.decode(r.value)) for r in records]
     consumer.close()
     return found

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.kit.source import Reader
 from flows.people import dataflow
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.dead_letters import Letterbox
+from infra.metrics import METRICS
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from infra.store.paused import Paused, accept, paused
-from infra.telemetry import METRICS
-from schemas import event as events
+from schemas import events
 from schemas.keys import PLAIN
-from schemas.state import fence
+from schemas.state import fences
 from schemas.topics import EVENTS
 from tests.flows.faults import POISON
 from tests.laws.world import action
@@ -35,7 +35,7 @@ def strict(settings: Settings) -> Settings:
 
 
 def say(settings: Settings, partition: int, values: Sequence[bytes | None]) -> None:
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     for value in values:
         producer.send(EVENTS.name, value=value, key=b"k", partition=partition)
     producer.flush()
@@ -51,20 +51,20 @@ def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, 
     reader = Reader(settings, EVENTS.name, until_end=True)
     worker = dataflow.People(settings, partitions, reader)
     try:
-        run_flow(dataflow.dataflow(worker))
+        run(dataflow.dataflow(worker))
         return samples(worker.meter.telemetry.render())
     finally:
         worker.close()
 
 
 def fence_offsets(settings: Settings) -> dict[int, int]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         held = {p: client.get(PLAIN.fence("people", p)) for p in range(settings.partitions)}
-    return {p: fence.decode(it).offset for p, it in held.items() if it}
+    return {p: fences.decode(it).offset for p, it in held.items() if it}
 
 
 def paused_partitions(settings: Settings) -> list[Paused]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         return paused(client, settings)
 
 
@@ -100,7 +100,7 @@ def test_a_row_of_poison_pauses_its_partition_and_no_other(
     fold(strict)
     assert paused_partitions(strict) == [stopped], "a restart changes nothing"
 
-    with store.connect(strict) as client:
+    with redis_client.connect(strict) as client:
         accept(client, PLAIN, "events", 0, 122)
     assert paused_partitions(strict) == []
     metrics = fold(strict)
@@ -126,7 +126,7 @@ def test_the_count_survives_restarts_and_a_good_record_ends_the_row(strict: Sett
 def test_what_comes_beyond_what_was_accepted_is_counted_anew(strict: Settings) -> None:
     say(strict, 2, [POISON] * 60)
     fold(strict, [2])
-    with store.connect(strict) as client:
+    with redis_client.connect(strict) as client:
         accept(client, PLAIN, "events", 2, 60)
     say(strict, 2, [POISON] * (LIMIT - 1))
     fold(strict, [2])
@@ -149,7 +149,7 @@ def test_a_running_flow_goes_on_once_its_poison_is_accepted(strict: Settings) ->
         now = paused_partitions(strict)
         if now and not seen:
             seen.append(now)
-            with store.connect(strict) as client:
+            with redis_client.connect(strict) as client:
                 accept(client, PLAIN, "events", 0, 61)
         before()
         if fence_offsets(strict).get(0) == 61:
@@ -157,7 +157,7 @@ def test_a_running_flow_goes_on_once_its_poison_is_accepted(strict: Settings) ->
 
     reader.before_poll = between
     try:
-        run_flow(dataflow.dataflow(worker))
+        run(dataflow.dataflow(worker))
     finally:
         worker.close()
     assert len(seen) == 1

@@ -15,18 +15,18 @@ from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.relay.dataflow import OtherTopic, Relay
 from flows.relay.sent import NOTHING, Relayed, sent_before
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.local import services
-from infra.log import Headers
+from infra.log_reader import Headers
 from infra.settings import Settings
-from infra.store import client as store
-from schemas import event as events
-from schemas.event import Link, Merge
+from infra.store import redis_client
+from schemas import events
+from schemas.events import Link, Merge
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
-from schemas.state import fence as fences
-from schemas.state.fence import Fence
+from schemas.state import fences
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from tests.flows.faults import Flow, spawn, whole_log
 from tests.laws.test_commit_laws import linked_log
@@ -39,7 +39,7 @@ SENT = [(0, n, 1) for n in range(5, 10)]
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Any]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         yield client
 
 
@@ -62,7 +62,7 @@ def headers(settings: Settings) -> list[Headers]:
 
 def fold_links(settings: Settings, client: Any) -> None:
     """Folds a log with a link in it as partition 0, and leaves its outbox full."""
-    topic = kafka.ensure_topics(settings)[EVENTS.name]
+    topic = kafka_client.ensure_topics(settings)[EVENTS.name]
     log = linked_log()
     fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
     batch = Decoded(0, 0, len(log), log, [timestamp for _, timestamp, _ in log])
@@ -121,7 +121,7 @@ def test_what_the_folds_have_received_need_not_be_read_again(
     relay.close()
     assert relay.sent == {0: (9, 1), 1: NOTHING, 2: (3, 2), 3: NOTHING}
     for p, sent in relay.sent.items():
-        topic = kafka.ensure_topics(settings)[EVENTS.name].id
+        topic = kafka_client.ensure_topics(settings)[EVENTS.name].id
         assert Relayed.read(client.get(PLAIN.relayed(p))) == (topic, sent)
     # a generation that was made from a snapshot begins with nothing of its own
     assert sent_before(settings, client, 4, PLAIN.of(1)) == {}
@@ -213,7 +213,7 @@ def test_links_arrive_once_after_kills_and_a_wiped_redis_re_sends_none(
     try:
         made = visitors(rnd, 300)
         kills = sorted(rnd.sample(range(100, len(made)), 6))
-        producer = kafka.producer(settings)
+        producer = kafka_client.producer(settings)
         for n, event in enumerate(made):
             key = event.person.encode()
             partition = partition_of(key, settings.partitions)
@@ -279,7 +279,7 @@ def check_log_and_state(settings: Settings, client: Any) -> None:
         for prefix in (b"u", b"s", b"h", b"l", b"o", b"im"):
             here = {k: v for k, v in memory.values.items() if k.startswith(prefix + b":")}
             names = list(client.scan_iter(match=prefix + b":{%d}:*" % p, count=1000))
-            assert dict(zip(names, store.mget(client, names), strict=True)) == here
+            assert dict(zip(names, redis_client.mget(client, names), strict=True)) == here
     assert emitted
     assert set(emitted.values()) == {1}
     assert set(numbers(settings)) == set(emitted)

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-import schemas.release
+import schemas.releases
 from flows.people.batch import Decoded
 from flows.people.dataflow import People
 from flows.people.encoder import CurrentRelease
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.release import content
 from models.release.content import DIM
 from models.release.person import Encoder, person_vector
@@ -27,8 +27,8 @@ from models.release.write import save
 from schemas.control import CURRENT, Current, Held, Released
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
-from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest
-from schemas.state import vector
+from schemas.releases import ENCODER, HASHES, VECTORS, Data, Manifest
+from schemas.state import vectors
 from tests.laws.test_vector_laws import space
 from tests.laws.world import action, log_of, person
 
@@ -37,7 +37,7 @@ ONE, TWO, BROKEN = "2026-01-01.0", "2026-01-01.1", "2026-01-02.0"
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Client]:
-    with store.connect(Settings(redis_url=redis_url)) as connected:
+    with redis_client.connect(Settings(redis_url=redis_url)) as connected:
         connected.flushall()
         yield connected
 
@@ -157,7 +157,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         code="test",
         features=(),
         schema="",
-        space=schemas.release.Space(name="random", dim=content.DIM, items=5),
+        space=schemas.releases.Space(name="random", dim=content.DIM, items=5),
         coarse={},
         files={},
         metrics={},
@@ -179,7 +179,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         n += 1
         write = worker.fold(Decoded(0, n - 1, n, log, [timestamp for _, timestamp, _ in log]))
         made = write.values.get(PLAIN.vector(0, person(1)))
-    held = vector.DECODER.decode(made)
+    held = vectors.DECODER.decode(made)
     assert (held.release, held.complete) == (ONE, True)
     plain, _ = person_vector(np.array([item_hash("i1")], np.uint64), release)
     assert np.frombuffer(held.grid, "<i2").tolist() == (plain * content.GRID).tolist()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flows.kit.source import Reader
-from infra.kafka import client as kafka
-from infra.log import Batch
+from infra.kafka import kafka_client
+from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas.topics import EVENTS
 
@@ -21,7 +21,7 @@ def test_what_was_read_never_waits_for_another_partition(settings: Settings) -> 
     """The engine asks every partition before a batch goes on to its commit."""
     reader = Reader(settings, EVENTS.name)
     reader.assign(dict.fromkeys(range(settings.partitions), 0))
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     producer.send(EVENTS.name, value=b"{}", partition=0).get(10)
     poll: Any = reader.consumer.poll
     waits: list[int] = []

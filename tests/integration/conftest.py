@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.settings import Settings
 from tests.support.http import Server, serving
 from tests.support.outage import Broker
@@ -17,7 +17,7 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     """A serving process shared by a module, on a port of its own."""
     home = tmp_path_factory.mktemp("edge")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     with serving(settings, home / "log") as server:
         yield server
 
@@ -41,5 +41,5 @@ def own(broker_of_my_own: Broker, redis_url: str, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         port=0,
     )
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     return settings

@@ -20,20 +20,18 @@ from flows.kit.resume import StateMismatch, stand
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rollup.tables import Overtaken, Rollup
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.aggregates.tables import Hole, Tables
-from schemas import event as events
-from schemas import keys
+from schemas import events, keys
 from schemas.actions import CODE
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
-from schemas.state import facts, tables
-from schemas.state import fence as fences
-from schemas.state.fence import Fence
+from schemas.state import facts, fences, tables
+from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 from schemas.topics import EVENTS, TOPICS
 from tests.laws.world import (
@@ -56,7 +54,7 @@ TOPIC = TopicInfo("topic-1", 4)
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Client]:
-    with store.connect(Settings(redis_url=redis_url)) as connected:
+    with redis_client.connect(Settings(redis_url=redis_url)) as connected:
         connected.flushall()
         yield connected
 
@@ -164,7 +162,7 @@ def test_a_zombie_between_watch_and_exec_is_refused(client: Client, redis_url: s
         writes.append(
             fold.fold(fold.dedupe(Decoded(0, 0, 50, BUSY[:50], [s for _, s, _ in BUSY[:50]])))
         )
-    with store.connect(Settings(redis_url=redis_url)) as other:
+    with redis_client.connect(Settings(redis_url=redis_url)) as other:
 
         def pipeline(**options: object) -> Any:
             pipe = client.pipeline(**options)
@@ -228,11 +226,11 @@ def test_law_4_tables_do_not_depend_on_the_batches() -> None:
 def test_law_6_no_key_expires_and_an_evicting_store_is_refused(client: Client) -> None:
     folded(client, BUSY, [50])
     assert {client.ttl(key) for key in client.scan_iter()} == {-1}
-    store.check(client)
+    redis_client.check(client)
     client.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        with pytest.raises(store.StoreMisconfigured, match="noeviction"):
-            store.check(client)
+        with pytest.raises(redis_client.StoreMisconfigured, match="noeviction"):
+            redis_client.check(client)
     finally:
         client.config_set("maxmemory-policy", "noeviction")
 

@@ -17,7 +17,7 @@ from models.dedupe import BUCKETS, Deduper
 from models.features.plain import Event
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
-from schemas import event as events
+from schemas import events
 from schemas.actions import ACTIONS
 from schemas.keys import PLAIN
 from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, u64s

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from flows.kit.commit import Fenced
 from flows.lake.partition import Owner, flow_of
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.lake.compact import compact
 from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import PLAIN
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS
@@ -91,7 +91,7 @@ def test_any_interleaving_of_owners_zombies_kills_and_losses_is_the_log(
 ) -> None:
     """`lose`: Redis is set back to a fence that it had before, or to none. Where it never is, each record
     is in one file of the manifest alone."""
-    client = store.connect(Settings(redis_url=redis_url))
+    client = redis_client.connect(Settings(redis_url=redis_url))
     client.flushall()
     lake = Lake(Store(str(tmp_path_factory.mktemp("lake"))))
     writers = [Writer(client, lake), Writer(client, lake)]

@@ -23,9 +23,9 @@ from models.features.registry import read_row
 from models.outcomes import impressions
 from models.outcomes.join import STATE
 from models.reference import recents
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.event import Action, Link, Linking, Merge, Served
+from schemas.events import Action, Link, Linking, Merge, Served
 from schemas.identity import category_hash, item_hash
 from schemas.keys import PLAIN
 from schemas.state import links

@@ -14,12 +14,12 @@ from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rebuild import generations
 from flows.rollup.tables import Rollup
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from infra.store.drop import drop_keys
 from schemas.keys import PLAIN, Keyspace
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.write import Write
 from tests.laws.test_commit_laws import BUSY, linked_log
 from tests.laws.world import cuts, fold_log
@@ -34,7 +34,7 @@ State = dict[bytes, Any]
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Any]:
-    with store.connect(Settings(redis_url=redis_url)) as connected:
+    with redis_client.connect(Settings(redis_url=redis_url)) as connected:
         connected.flushall()
         yield connected
 

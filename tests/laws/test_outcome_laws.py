@@ -15,8 +15,8 @@ from flows.people.batch import layers
 from models.outcomes import impressions, open_slates
 from models.outcomes.join import SLATES, WINDOW_MS
 from models.reference.outcomes import Came, by_viewer
-from schemas import event as events
-from schemas.event import Served
+from schemas import events
+from schemas.events import Served
 from schemas.identity import category_hash, item_hash
 from schemas.keys import PLAIN
 from tests.laws.world import T0, Memory, Record, action, assigned, fold_log, log_of, person, served

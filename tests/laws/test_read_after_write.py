@@ -19,9 +19,9 @@ from flows.people.fold import VERSION, PeopleFold
 from flows.verify import person as verify_person
 from flows.verify.person import PARTS
 from flows.verify.report import Found
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from models.features import counts
 from models.features.registry import read_row
 from models.reference.partition import Partition
@@ -45,7 +45,7 @@ LOG: list[Record] = log_of(
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Any]:
-    with store.connect(Settings(redis_url=redis_url)) as connected:
+    with redis_client.connect(Settings(redis_url=redis_url)) as connected:
         connected.flushall()
         yield connected
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.aggregates.arms import CLICKED, SERVED, Arm
-from models.aggregates.arms import arm as arm_of
+from models.aggregates.arms import CLICKED, SERVED, Arm, arm
 from models.aggregates.moments import moments
 from models.aggregates.tables import Hole, Tables
 from schemas.state import facts, tables
@@ -125,7 +124,7 @@ def same(one: tables.Published, other: tables.Published) -> None:
     assert one.experiments == other.experiments
     assert one.arms.keys() == other.arms.keys()
     for key, value in one.arms.items():
-        mine, theirs = arm_of(value), arm_of(other.arms[key])
+        mine, theirs = arm(value), arm(other.arms[key])
         assert mine[:6] == theirs[:6]
         assert math.isclose(mine.mean, theirs.mean, rel_tol=1e-9, abs_tol=1e-15)
 

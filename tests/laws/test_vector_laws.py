@@ -12,11 +12,11 @@ from models.release import content
 from models.release.interest import LAST, VECTOR_FADING, items
 from models.release.person import Encoder, Finder, person_vector
 from models.release.release import NO_SPACE, Space
-from schemas import event as events
+from schemas import events
 from schemas.actions import ACTIONS
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
-from schemas.state import vector as vectors
+from schemas.state import vectors
 from tests.laws.world import T0, Memory, Record, action, fold_log, log_of, person
 
 NAMES = [a.name for a in ACTIONS]

@@ -21,7 +21,7 @@ from models.reference.sample import Sample
 from models.reference.sums import Sums
 from schemas.keys import PLAIN
 from schemas.state import facts
-from tests.laws.test_fold_laws import build as actions
+from tests.laws.test_fold_laws import build
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
 from tests.laws.test_outcome_laws import busy
 from tests.laws.world import Memory, Record, fold_log, log_of
@@ -152,7 +152,7 @@ def test_a_sample_is_whole_fixed_by_its_seed_and_of_those_alone() -> None:
          "known": True, "again": False}
         for n in range(300)
     ] * 2  # fmt: skip
-    log = actions(drawn)
+    log = build(drawn)
 
     def sample(seed: int) -> dict[str, int]:
         reference = Partition(DAY, Sample(40, seed))

@@ -11,12 +11,12 @@ from flows.people.batch import Decoded
 from flows.people.fold import PeopleFold
 from models.aggregates.tables import Tables
 from models.release.person import Encoder
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.event import Assigned, Served
+from schemas.events import Assigned, Served
 from schemas.keys import PLAIN
 from schemas.state import facts
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.state.write import Write
 
 T0 = 1_760_000_000_000

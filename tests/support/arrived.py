@@ -8,13 +8,13 @@ from pathlib import Path
 
 from kafka import TopicPartition
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings
-from schemas import event, slate
-from schemas.event import Served
+from schemas import events, slates
+from schemas.events import Served
 from schemas.identity import partition_of
-from schemas.slate import Slate
+from schemas.slates import Slate
 
 
 class Arrived:
@@ -24,7 +24,7 @@ class Arrived:
         self.slates: list[Slate] = []
         self.served: list[Served] = []
         self._partitions = settings.partitions
-        self._consumer = kafka.consumer(settings)
+        self._consumer = kafka_client.consumer(settings)
         places = [TopicPartition(t, p) for t in ("slates", "events") for p in range(4)]
         self._consumer.assign(places)
         for place in places:
@@ -38,10 +38,10 @@ class Arrived:
             for record in records:
                 assert place.partition == partition_of(record.key, self._partitions)
                 if place.topic == "slates":
-                    decoded = slate.decode(record.value)
+                    decoded = slates.decode(record.value)
                     assert record.key == decoded.slate_id.encode()
                     self.slates.append(decoded)
-                elif isinstance(said := event.decode(record.value), Served):
+                elif isinstance(said := events.decode(record.value), Served):
                     assert record.key == said.person.encode()
                     self.served.append(said)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.local import services
 from infra.signals import die_with_parent
-from infra.store.client import Client, open_url
+from infra.store.redis_client import Client, open_url
 
 SLOTS = 16_384
 NODES = 3

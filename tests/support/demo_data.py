@@ -10,8 +10,8 @@ import msgspec
 from flows.offline.history import Log
 from infra.datasets.generated import generated
 from infra.datasets.movielens import Catalogue, Item, Rating
-from schemas import item as items
-from schemas.event import Action
+from schemas import items
+from schemas.events import Action
 from serving.edge.identity import People
 
 PARTITIONS = 3

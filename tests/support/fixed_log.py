@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from schemas import event as events
+from schemas import events
 from schemas.actions import ACTIONS
 from schemas.alphabet import Pseudonym
 from schemas.control import Change
-from schemas.event import Action, Assigned, Link, Preferences, Served
-from schemas.item import DeleteItem, Item, PatchItem, PutItem
+from schemas.events import Action, Assigned, Link, Preferences, Served
+from schemas.items import DeleteItem, Item, PatchItem, PutItem
 
 START = 1_700_000_000_000
 PEOPLE, ITEMS = 9, 70

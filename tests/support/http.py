@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings, to_environment
 from schemas.alphabet import Position
@@ -111,7 +111,7 @@ def serving(settings: Settings, log: Path) -> Iterator[Server]:
 def record_at(settings: Settings, topic: str, position: str) -> Any:
     """The one record of a topic that stands at a position."""
     at = Position.parse(position)
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     try:
         place = TopicPartition(topic, at.partition)
         consumer.assign([place])
@@ -126,7 +126,7 @@ def record_at(settings: Settings, topic: str, position: str) -> Any:
 
 def end_offset(settings: Settings, topic: str) -> int:
     """How many records a topic has had, over all partitions."""
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     try:
         places = [TopicPartition(topic, p) for p in range(settings.partitions)]
         return sum(consumer.end_offsets(places).values())

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from infra.lake.reader import Lake
 from infra.lake.write import write
-from infra.log import Batch, Headers
-from schemas import event
+from infra.log_reader import Batch, Headers
+from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.lake import BY_TOPIC, Entry
 from schemas.topics import EVENTS
@@ -36,8 +36,8 @@ def person(n: int) -> Pseudonym:
 
 
 def action(n: int, who: int, at: int) -> bytes:
-    return event.encode(
-        event.Action(
+    return events.encode(
+        events.Action(
             event_id=f"e{n}",
             person=person(who),
             item_id=f"i{n % 50}",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
-from infra.kafka.client import TopicInfo
-from infra.log import Batch, OffTheLog
+from infra.kafka.kafka_client import TopicInfo
+from infra.log_reader import Batch, OffTheLog
 from infra.settings import Settings
-from schemas import event as events
-from schemas.event import Link, Preferences
+from schemas import events
+from schemas.events import Link, Preferences
 from schemas.identity import partition_of
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from tests.laws.world import T0, action, assigned, person, served
 
 PARTITIONS = 2
@@ -24,7 +24,7 @@ HOUR = 3_600_000
 
 
 class MemoryLog:
-    """A `infra.log.LogReader` of plain lists: parts[p][offset] = (record time, value)."""
+    """A `infra.log_reader.LogReader` of plain lists: parts[p][offset] = (record time, value)."""
 
     def __init__(self, parts: Sequence[Sequence[tuple[int, bytes]]]) -> None:
         self.parts = [list(part) for part in parts]

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from kafka import TopicPartition
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings, signing_key
-from schemas import event
+from schemas import events as event
 from schemas.identity import pseudonym
 from tests.support.http import Answer, Server, ask
 
@@ -108,7 +108,7 @@ def log_of_people(settings: Settings) -> dict[str, list[str]]:
 
 def whole(settings: Settings, topic: str) -> list[Any]:
     """Every record of a topic, partition after partition."""
-    consumer = kafka.consumer(settings, max_poll_records=5000)
+    consumer = kafka_client.consumer(settings, max_poll_records=5000)
     try:
         places = [TopicPartition(topic, p) for p in range(settings.partitions)]
         consumer.assign(places)

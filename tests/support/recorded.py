@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.log import Batch, LogReader, OffTheLog
+from infra.log_reader import Batch, LogReader, OffTheLog
 
 
 class Recorded:

@@ -11,21 +11,23 @@ import msgspec
 import numpy as np
 from kafka import TopicPartition
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings, signing_key
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.features.registry import ROW, pack_rows
-from schemas import control, event, slate
+from schemas import control
+from schemas import events as event
+from schemas import slates as slate
 from schemas.actions import CODE
-from schemas.event import Served
+from schemas.events import Served
 from schemas.identity import partition_of, pseudonym
-from schemas.item import Item
+from schemas.items import Item
 from schemas.keys import PLAIN
-from schemas.slate import Slate
-from schemas.state import fence, tables
-from schemas.state.fence import Fence
+from schemas.slates import Slate
+from schemas.state import fences, tables
+from schemas.state.fences import Fence
 from tests.support import worlds
 from tests.support.http import Answer, Server, serving
 from tests.support.worlds import NOW
@@ -65,7 +67,7 @@ class Shop(NamedTuple):
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.set(PLAIN.row(partition, name), pack_rows(rows)[0])
             pipe.set(PLAIN.seen(partition, name), who.seen.tobytes())
-            pipe.set(PLAIN.fence("people", partition), fence.encode(stands))
+            pipe.set(PLAIN.fence("people", partition), fences.encode(stands))
             pipe.execute()
 
     def control(self, name: str, body: control.Body, version: int = 1) -> None:
@@ -123,8 +125,8 @@ class Shop(NamedTuple):
 def opened(redis_url: str, broker: str, home: Path) -> Iterator[Shop]:
     """A server over a Redis that is empty as yet, full."""
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
-    with store.connect(settings) as client, serving(settings, home / "log") as server:
+    kafka_client.ensure_topics(settings)
+    with redis_client.connect(settings) as client, serving(settings, home / "log") as server:
         shop = Shop(server, client)
         fill(shop)
         yield shop
@@ -151,7 +153,7 @@ def logged(
     it was served to."""
     made: list[Slate] = []
     shown: list[Served] = []
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     events = [TopicPartition("events", p) for p in range(settings.partitions)]
     slates = TopicPartition("slates", partition_of(slate_id.encode(), settings.partitions))
     try:

@@ -14,9 +14,9 @@ from models.outcomes.impressions import IMPRESSION
 from models.release import content
 from models.release.release import Release, Scores, Space, Vectors
 from schemas.control import Recipe
-from schemas.event import Preferences
+from schemas.events import Preferences
 from schemas.identity import category_hash, item_hash
-from schemas.item import Item
+from schemas.items import Item
 from schemas.state.tables import ARM, ARM_KEY, NEIGHBOUR, WINDOWS, Meta, Published
 from serving.decide import offline
 from serving.decide.case import World

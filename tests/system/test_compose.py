@@ -22,14 +22,14 @@ import yaml
 from infra.apps.inspect.scrape import scrape
 from infra.client.client import Client
 from infra.client.history import await_items
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import apache_kafka, services
 from infra.local.plan import ROOT
 from infra.local.supervisor import Program, Supervisor
 from infra.settings import VARIABLES, Settings
 from infra.store import version
-from schemas.event import EventIn
-from schemas.item import ItemIn
+from schemas.events import EventIn
+from schemas.items import ItemIn
 from tests.support.waits import until
 
 GIVEN: Final = {"FRESHET_TOKEN": "compose-token"}
@@ -311,7 +311,7 @@ def test_apache_kafka_starts_with_its_environment(
     node = apache_kafka.ApacheKafka(data, port)
     try:
         settings = Settings(kafka_bootstrap=node.start(), partitions=16)
-        found = kafka.ensure_topics(settings)
+        found = kafka_client.ensure_topics(settings)
         assert found["events"].partitions == 16
         assert services.port_answers(outside)
     finally:

@@ -24,7 +24,7 @@ from infra.local.plan import python_path
 from infra.local.system import System
 from infra.terminal.progress import Said
 from infra.terminal.text import console
-from schemas.event import Action
+from schemas.events import Action
 from tests.support.demo_data import movielens_folder
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]

@@ -18,11 +18,11 @@ from infra.client.client import Client
 from infra.local.plan import python_path
 from infra.local.supervisor import Program, Supervisor, last_line
 from infra.local.system import System, running
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.alphabet import Position
-from schemas.event import EventIn
+from schemas.events import EventIn
 from schemas.keys import PLAIN
-from schemas.state import fence as fences
+from schemas.state import fences
 from tests.support.waits import until
 
 SECONDS: Final = 3.0
@@ -187,7 +187,7 @@ def folds(system: System, who: str) -> None:
     """Something that `who` does reaches Redis."""
     at = asyncio.run(click(system.url, who))
     key = PLAIN.fence("people", at.partition)
-    with store.connect(system.settings) as client:
+    with redis_client.connect(system.settings) as client:
 
         def there() -> bool:
             held = client.get(key)

@@ -14,7 +14,7 @@ import pytest
 from infra.client.history import ITEMS, Line, send
 from infra.local.services import wait_until
 from infra.local.system import System, running
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import Keyspace
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, read_json
@@ -56,7 +56,7 @@ def others(client: Any) -> dict[bytes, bytes]:
 
 def test_every_command_keeps_to_its_own_namespace(shop: System, tmp_path: Path) -> None:
     settings, rnd = shop.settings, random.Random(7)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         planted(client)
         before = others(client)
         assert len(before) > 30

@@ -21,8 +21,7 @@ from infra.local.plan import FRESHET
 from infra.local.services import wait_until
 from infra.local.system import System
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store import generation
+from infra.store import generation, redis_client
 from schemas.keys import PLAIN, ROW
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, read_json
@@ -85,7 +84,7 @@ def acting(settings: Settings, seed: int) -> Iterator[list[int]]:
 
 
 def caught_up(settings: Settings) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         wait_until(lambda: not behind_published(settings, client), 30, "the flows do not catch up")
 
 
@@ -98,7 +97,7 @@ def exact(settings: Settings) -> None:
 
 
 def generations(settings: Settings) -> set[int]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         found = (PLAIN.generation_of(name) for name in client.scan_iter(count=1000))
         return {number for number in found if number is not None}
 
@@ -133,7 +132,7 @@ def test_everything_is_rebuilt_beside_what_is_live_and_swapped_without_a_gap(
 def caught_up_within(settings: Settings, seconds: float) -> None:
     """Events go on coming: the fences have to move, and stay near the log's end."""
     began = time.monotonic()
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         live = generation.live(client, PLAIN)
         before = client.get(PLAIN.of(live).fence("people", 0))
         wait_until(
@@ -149,7 +148,7 @@ def test_a_partition_is_put_right_in_its_place(system: System) -> None:
     rnd = random.Random(3)
     produce(settings, traffic(2_000, 200, rnd), rnd, lambda n: None)
     caught_up(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         live = generation.live(client, PLAIN)
         rows = sorted(client.scan_iter(match=PLAIN.of(live).people_of(ROW, 1), count=1000))
         broken, lost = rows[0], rows[1]
@@ -169,7 +168,7 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
     system: System,
 ) -> None:
     settings = system.settings
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         live = generation.live(client, PLAIN)
         # as one that died while it filled
         client.hset(PLAIN.generations(), str(live + 7), "filling")
@@ -193,7 +192,7 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
 
 
 def test_a_full_store_is_refused_before_anything_is_written(system: System, tmp_path: Path) -> None:
-    with store.connect(system.settings) as client:
+    with redis_client.connect(system.settings) as client:
         live = generation.live(client, PLAIN)
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used + 20_000)

@@ -16,18 +16,18 @@ from typing import Any
 
 import pytest
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.local.workers import Workers
 from infra.settings import Settings, to_environment
 from infra.signals import die_with_parent
-from infra.store import client as store
+from infra.store import redis_client
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
-from schemas import event as events
+from schemas import events
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
-from schemas.state import fence
+from schemas.state import fences
 from schemas.topics import EVENTS
 from tests.flows.faults import traffic, whole_log
 
@@ -45,7 +45,7 @@ class Crowd:
         self._thread.start()
 
     def _send(self) -> None:
-        producer = kafka.producer(self._settings)
+        producer = kafka_client.producer(self._settings)
         for made in traffic(100_000, 200, random.Random(1)):
             key = made.person.encode()
             p = partition_of(key, self._settings.partitions)
@@ -71,11 +71,11 @@ class Watch:
         self._thread.start()
 
     def _look(self) -> None:
-        with store.connect(self._settings) as client:
+        with redis_client.connect(self._settings) as client:
             while not self._stop.wait(0.01):
                 for p, moves in self.seen.items():
                     held = client.get(PLAIN.fence("people", p))
-                    at = fence.decode(held).offset if held else 0
+                    at = fences.decode(held).offset if held else 0
                     if not moves or at > moves[-1][1]:
                         moves.append((time.monotonic(), at))
 
@@ -121,9 +121,9 @@ def shared(settings: Settings, tmp_path: Path) -> Iterator[Workers]:
 
 
 def fence_offsets(settings: Settings) -> list[int]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         held = [client.get(PLAIN.fence("people", p)) for p in range(settings.partitions)]
-    return [fence.decode(it).offset if it else 0 for it in held]
+    return [fences.decode(it).offset if it else 0 for it in held]
 
 
 def logs(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
@@ -169,7 +169,7 @@ def test_their_number_changes_while_events_flow(settings: Settings, shared: Work
         print(
             f"to {count}: an event waited {watch.longest(begun, crowd):.2f} s at most from then on"
         )
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         assert wrong(settings, client) == 0
     assert sent == sum(map(len, logs(settings).values())) > 100
 

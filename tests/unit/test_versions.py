@@ -21,21 +21,21 @@ import pytest
 from flows import catalogue, control
 from flows.offline.fold import Offline
 from flows.people import fold as people
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings
 from models.aggregates import tables
 from models.aggregates.tables import Tables
-from models.features import registry as features
+from models.features import registry
 from models.features.registry import ForeignRow
 from models.outcomes import open_slates
 from models.outcomes.open_slates import Account, Slate, Unit, Waiting
-from schemas import event as events
-from schemas.event import Merge
+from schemas import events
+from schemas.events import Merge
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Entry
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.version import OtherVersion, current
 from tests.support import fixed_log
 from tests.support.fixed_log import START
@@ -221,9 +221,9 @@ def test_accounts_of_version_1_are_read() -> None:
 
 
 def test_rows_and_tables_of_other_versions_are_refused_by_name() -> None:
-    row = (features.VERSION + 1).to_bytes(2, "little") + bytes(features.FIXED - 2)
-    for read in (features.read_row, lambda blob: features.read_rows([blob])):
-        with pytest.raises(ForeignRow, match=f"row is of version {features.VERSION + 1}, this"):
+    row = (registry.VERSION + 1).to_bytes(2, "little") + bytes(registry.FIXED - 2)
+    for read in (registry.read_row, lambda blob: registry.read_rows([blob])):
+        with pytest.raises(ForeignRow, match=f"row is of version {registry.VERSION + 1}, this"):
             read(row)
     file = io.BytesIO()
     np.savez(file, version=np.array([tables.VERSION - 1]))

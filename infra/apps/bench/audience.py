@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.event import Action
+from schemas.events import Action
 from schemas.identity import partition_of, pseudonym
 from schemas.times import iso
 from schemas.topics import EVENTS
@@ -89,7 +89,7 @@ def write(settings: Settings, count: int, seed: int = 0) -> Written:
 
     Errors: `KafkaError`.
     """
-    producer = kafka.producer(settings, linger_ms=20, batch_size=200_000)
+    producer = kafka_client.producer(settings, linger_ms=20, batch_size=200_000)
     sent: Counter[int] = Counter()
     partitions: dict[str, int] = {}
     size, name = 0, broker_name(settings, EVENTS.name)

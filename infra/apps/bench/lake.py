@@ -19,7 +19,7 @@ from infra.apps.bench import replay
 from infra.apps.bench.services import Logged, up, wait
 from infra.lake.reader import Lake
 from infra.local.supervisor import Supervisor
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.topics import EVENTS
 
 SECONDS: Final = 1.0
@@ -54,7 +54,7 @@ def _writing(at: Logged) -> Iterator[Supervisor]:
     shutil.rmtree(at.settings.data_dir / "lake", ignore_errors=True)
     settings = msgspec.structs.replace(at.settings, lake_seconds=SECONDS)
     planned = dataclasses.replace(at.planned, settings=settings)
-    with up(planned, (FLOW,)) as flow, store.connect(settings) as client:
+    with up(planned, (FLOW,)) as flow, redis_client.connect(settings) as client:
         stands = settings.keyspace.fence(flow_of(EVENTS.name), settings.partitions - 1)
         wait((at.services, flow), lambda: client.exists(stands), "lake does not start")
         yield flow

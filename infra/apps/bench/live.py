@@ -22,10 +22,9 @@ from infra.datasets.generated import generated
 from infra.datasets.movielens import Catalogue
 from infra.local import system as supervise
 from infra.local.system import System
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import Keyspace
-from schemas.state import fence as fences
-from schemas.state import tables
+from schemas.state import fences, tables
 
 SHARE: Final = 0.8
 """Of the history, by time: what the demo imports before its first read."""
@@ -195,7 +194,7 @@ def _best(
 def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
     """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
     keyspace = system.settings.keyspace
-    with store.connect(system.settings) as client:
+    with redis_client.connect(system.settings) as client:
         names = list(client.scan_iter(match=keyspace.rows(), count=1000))[:SAMPLE]
         with client.pipeline(transaction=False) as pipe:
             for it in filter(None, map(keyspace.parse, names)):
@@ -234,7 +233,7 @@ def settle(system: System) -> None:
 
     until, before = time.monotonic() + _PATIENCE, ([0], [0])
     keyspace = system.settings.keyspace
-    with store.connect(system.settings) as client:
+    with redis_client.connect(system.settings) as client:
         while True:
             ends = [
                 end

@@ -15,7 +15,7 @@ from infra.apps.bench import replay
 from infra.apps.bench.services import Logged
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.topics import EVENTS
 
 GENERATION: Final = 1
@@ -44,7 +44,7 @@ def measure(at: Logged) -> Rebuild:
     begun = time.perf_counter()
     made = make.make(at.settings, open_log(at.settings), at.ends, None, folded)
     snapshot = time.perf_counter()
-    with store.connect(at.settings) as client:
+    with redis_client.connect(at.settings) as client:
         fill.fill(client, at.settings, made, GENERATION, lambda count: None)
         filled = time.perf_counter()
         replay.check(client, at.settings.keyspace, at.log)

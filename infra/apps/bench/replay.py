@@ -12,16 +12,15 @@ from typing import Final, NamedTuple
 from infra.apps.bench import audience, cpu
 from infra.apps.bench.load import NotMeasured
 from infra.apps.bench.services import Logged, up, wait
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
 from infra.local.supervisor import Supervisor
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from schemas.flows import GENERATIONAL
 from schemas.keys import Keyspace
-from schemas.state import fence as fences
-from schemas.state import tables
+from schemas.state import fences, tables
 from schemas.topics import EVENTS
 
 FLOWS: Final = tuple(reversed(GENERATIONAL))
@@ -46,7 +45,7 @@ class Replay(NamedTuple):
 
 def bare_consumer(settings: Settings, ends: dict[int, int]) -> float:
     """Records/s of our consumer from the first to the last record, doing nothing with them."""
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     try:
         consumer.assign([topic_partition(settings, EVENTS.name, p) for p in ends])
         consumer.seek_to_beginning()
@@ -67,7 +66,7 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
     Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
     """
     log, keyspace = at.log, at.settings.keyspace
-    with store.connect(at.settings) as client, up(at.planned, FLOWS) as flows:
+    with redis_client.connect(at.settings) as client, up(at.planned, FLOWS) as flows:
         all_ = (at.services, *beside, flows)
         pids: dict[str, list[int]] = {
             name: [supervisor.children[name].pid or 0]
@@ -94,7 +93,7 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
 
 def empty(at: Logged) -> None:
     """Redis forgets all: it is this bench's own."""
-    with store.connect(at.settings) as client:
+    with redis_client.connect(at.settings) as client:
         client.flushall()
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from infra.apps.bench import report_turns
+from infra.apps.bench import report_rounds
 from infra.apps.bench.figures import FIGURES, VERIFY, Row, row
 from infra.apps.bench.live import Fresh, Reads
-from infra.apps.bench.turns import Turns
+from infra.apps.bench.rounds import Turns
 from infra.apps.bench.verify import Verified
 
 BUSY: Final = 0.1
@@ -44,7 +44,7 @@ def report(results: Results) -> dict[str, Any]:
         runs_ = turns.replay.runs
         made["replay_events_per_s"] = round(median(run.events_per_s for run in runs_), 1)
         cpu |= _middle([run.cpu_us for run in runs_])
-        made |= report_turns.report(turns)
+        made |= report_rounds.report(turns)
     if verified:
         made["verify"] = _verify(verified)
     if fresh:
@@ -78,7 +78,7 @@ def report(results: Results) -> dict[str, Any]:
 def rows(results: Results) -> list[Row]:
     """The figures of the parts that ran, in the order of `FIGURES`."""
     turns, verified, fresh, reads = results
-    told = list(report_turns.rows(turns)) if turns else []
+    told = list(report_rounds.rows(turns)) if turns else []
     if verified:
         told.append(row(VERIFY, [run.events_per_s for run in verified]))
     measured: list[Sequence[float]] = [
@@ -97,7 +97,7 @@ def remarks(made: Mapping[str, Any]) -> list[str]:
     """What stands below the table: figures without a floor, and what the others are to be read by."""
     said: list[str] = []
     if made["replay_events_per_s"]:
-        said += report_turns.remarks(made)
+        said += report_rounds.remarks(made)
     if made["cpu_us_per_event"]:
         parts = ", ".join(f"{name} {us:g}" for name, us in made["cpu_us_per_event"].items())
         said.append(f"CPU per event, µs: {parts}.")

@@ -44,8 +44,7 @@ def run(
 def _measure(
     chosen: tuple[str, ...], data_dir: Path, scratch: Path, seconds: float, repeats: int, say: Say
 ) -> Results:
-    from infra.apps.bench import live, verify
-    from infra.apps.bench import turns as bench_turns
+    from infra.apps.bench import live, rounds, verify
     from infra.apps.bench.report import Results
     from infra.apps.train.needs import check_installed
 
@@ -53,8 +52,8 @@ def _measure(
     if "reads" in chosen:  # as a compiler: its lack is said before anything is measured
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
-    if set(chosen) & set(bench_turns.PARTS):
-        turns = bench_turns.measure(scratch / "replay", chosen, repeats, say)
+    if set(chosen) & set(rounds.PARTS):
+        turns = rounds.measure(scratch / "replay", chosen, repeats, say)
     if "verify" in chosen:
         verified = verify.measure(scratch / "verify", repeats, say)
     if generator and "freshness" in chosen:

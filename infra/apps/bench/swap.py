@@ -20,7 +20,7 @@ from infra.local.system import System
 from models.release import artefact
 from models.release.write import save
 from schemas.control import Released, release_order
-from schemas.release import ENCODER, HASHES, VECTORS
+from schemas.releases import ENCODER, HASHES, VECTORS
 
 RATE: Final = 200.0
 SWAPS: Final = 6

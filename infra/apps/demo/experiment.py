@@ -13,7 +13,7 @@ from infra.client.client import Client
 from infra.client.errors import ApiError
 from schemas.control import Experiment, Variant
 from schemas.errors import FreshetError
-from schemas.readout import MetricOut, VariantOut
+from schemas.readouts import MetricOut, VariantOut
 
 ID: Final = "home-ranker"
 CONTROL: Final = "popularity"

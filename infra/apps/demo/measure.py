@@ -22,7 +22,7 @@ from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Catalogue
 from infra.settings import Settings, signing_key
 from schemas.alphabet import Position
-from schemas.event import Action
+from schemas.events import Action
 from serving.edge.identity import People
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from infra.apps.demo.seen import Seen
 from infra.client.answers import ExperimentMetrics
 from infra.client.client import Client
 from infra.terminal.text import table
-from schemas.readout import MetricOut
+from schemas.readouts import MetricOut
 
 if TYPE_CHECKING:
     from infra.terminal.progress import Said

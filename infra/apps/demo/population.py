@@ -20,7 +20,7 @@ from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError
 from models.simulator.people import Look
-from schemas.event import EventIn
+from schemas.events import EventIn
 
 RATE: Final = 80.0
 """Slates a second that they ask for together."""

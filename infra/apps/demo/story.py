@@ -13,7 +13,7 @@ from infra.client.client import Client
 from infra.datasets.movielens import Catalogue, Rating
 from infra.terminal.text import table
 from schemas.errors import FreshetError
-from schemas.event import EventIn
+from schemas.events import EventIn
 
 COUNT: Final = 10
 PAUSE: Final = 0.02

@@ -20,7 +20,7 @@ from infra.apps.evaluate.live import COUNT, PLACEMENT
 from infra.settings import Settings
 from models.aggregates.tables import Tables as Sums
 from models.release.release import Release
-from schemas.event import Action
+from schemas.events import Action
 from serving.decide import offline
 from serving.decide.case import Ask, World
 from serving.decide.decide import decide

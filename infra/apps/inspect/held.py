@@ -33,17 +33,16 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     """Everything in Redis of a person; `known` False where there is no row."""
     import numpy as np
 
-    from infra.store import client as store
-    from infra.store import generation
+    from infra.store import generation, redis_client
     from models.features.affinity import affinity
     from models.features.registry import read_row
     from models.features.ring import recent
     from schemas import identity
     from schemas.actions import ACTIONS
-    from schemas.state import fence, links
+    from schemas.state import fences, links
 
     partition = identity.partition_of(person.encode(), settings.partitions)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         keyspace = generation.live_keys(client, settings)
         names = (keyspace.row, keyspace.seen, keyspace.hidden, keyspace.preferences, keyspace.link)
         found = client.mget(
@@ -65,7 +64,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     return {
         "pseudonym": person,
         "partition": partition,
-        "position": _position(partition, fence.decode(at).offset if at else 0),
+        "position": _position(partition, fences.decode(at).offset if at else 0),
         "known": blob is not None,
         "counts": {ACTIONS[c].name: int(n) for c, n in enumerate(row["counts"]) if n},
         "first": iso(int(row["first"])),
@@ -96,15 +95,14 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     import msgspec
     import numpy as np
 
-    from infra.store import client as store
-    from infra.store import generation
+    from infra.store import generation, redis_client
     from models.aggregates.popularity import HALF_LIVES
     from schemas import identity
     from schemas.state import tables
 
     field = identity.item_hash(item_id).to_bytes(8, "little")
     partition = identity.partition_of(item_id.encode(), settings.partitions)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         keyspace = generation.live_keys(client, settings)
         held = keyspace.tables()
         record = client.hget(keyspace.items(partition), item_id)

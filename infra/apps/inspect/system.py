@@ -52,7 +52,7 @@ def _metrics(found: Found) -> list[dict[str, Any]]:
     """Since each flow's process started, by what it says itself; nothing of those that say nothing."""
     from infra.apps.inspect.scrape import flow_row, scrape
     from infra.local.plan import reachable
-    from infra.telemetry import LOOPBACK
+    from infra.metrics import LOOPBACK
 
     host = reachable(found.settings.metrics_host or LOOPBACK)
     told = [
@@ -65,19 +65,18 @@ def _metrics(found: Found) -> list[dict[str, Any]]:
 
 def _flows(settings: Settings) -> list[dict[str, Any]]:
     from infra.kafka.offsets import offsets
-    from infra.store import client as store
-    from infra.store import generation
+    from infra.store import generation, redis_client
     from schemas.flows import FOLDS
-    from schemas.state import fence
+    from schemas.state import fences
 
     ends = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
     rows: list[dict[str, Any]] = []
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         live = generation.live_keys(client, settings)
         for flow in FOLDS:
             for partition, (_, end) in sorted(ends.get(flow.topic, {}).items()):
                 stored = client.get(live.of_flow(flow).fence(flow.name, partition))
-                held = fence.decode(stored) if isinstance(stored, bytes) else None
+                held = fences.decode(stored) if isinstance(stored, bytes) else None
                 at = held.offset if held else 0
                 rows.append(
                     {
@@ -95,19 +94,18 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _paused(settings: Settings) -> list[dict[str, Any]]:
-    from infra.store import client as store
+    from infra.store import redis_client
     from infra.store.paused import paused
 
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         return [it._asdict() for it in paused(client, settings)]
 
 
 def _tables(settings: Settings) -> dict[str, Any] | None:
-    from infra.store import client as store
-    from infra.store import generation
+    from infra.store import generation, redis_client
     from schemas.state import tables
 
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         stored = client.get(generation.live_keys(client, settings).tables().meta)
     if not isinstance(stored, bytes):
         return None

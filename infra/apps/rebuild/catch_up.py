@@ -11,13 +11,13 @@ from typing import Final
 from kafka import KafkaConsumer
 
 from flows.rebuild.fill import Stuck, stands
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
 from infra.local.plan import FRESHET, child_environment
 from infra.local.supervisor import last_line
 from infra.settings import Settings
 from infra.signals import die_with_parent
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from schemas.flows import REBUILT
 from schemas.state import tables
 from schemas.topics import EVENTS
@@ -61,7 +61,7 @@ def catch_up(
     folded: Callable[[int], None],
 ) -> None:
     """Returns once people and tables of the generation stand at the log's end. Errors: `Stuck`."""
-    with closing(kafka.consumer(settings)) as log:
+    with closing(kafka_client.consumer(settings)) as log:
         _catch_up(client, settings, generation, running, folded, log)
 
 

@@ -11,7 +11,7 @@ from infra.apps.rebuild import catch_up
 from infra.lake.log import open_log
 from infra.settings import Settings
 from infra.store import generation
-from infra.store.client import Client
+from infra.store.redis_client import Client
 from infra.terminal.progress import Said
 from schemas.topics import EVENTS
 

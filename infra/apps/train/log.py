@@ -14,7 +14,7 @@ from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
 from schemas.actions import CODE, WEIGHT
 from schemas.errors import FreshetError
-from schemas.event import Action
+from schemas.events import Action
 from schemas.identity import item_hash
 
 CLEAR: Final = 2.0

@@ -72,7 +72,7 @@ def write(settings: Settings, made: Made, now: int) -> str:
     from models.release.write import save
     from models.training import vectors
     from schemas.control import Released
-    from schemas.release import ENCODER, HASHES, VECTORS, Manifest, Space
+    from schemas.releases import ENCODER, HASHES, VECTORS, Manifest, Space
 
     parent = current(settings)
     manifest = Manifest(

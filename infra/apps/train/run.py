@@ -33,7 +33,7 @@ from models.training import ranker
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.errors import FreshetError
-from schemas.release import Data
+from schemas.releases import Data
 from serving.decide.case import WEIGHTS
 
 if TYPE_CHECKING:

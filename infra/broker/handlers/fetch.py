@@ -9,9 +9,9 @@ from typing import Any, Final
 from kafka.protocol.consumer import FetchResponse
 
 from infra.broker.codes import Code, Refused
-from infra.broker.log import Log
-from infra.broker.missing import lacks
 from infra.broker.node import LEADER_EPOCH, Broker
+from infra.broker.storage.log import Log
+from infra.broker.storage.missing import lacks
 from infra.broker.wire import Call
 
 MAX_BYTES: Final = 55 << 20  # of one response, Kafka's fetch.max.bytes

@@ -18,8 +18,8 @@ from kafka.protocol.producer import (
 
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.partitions import ByPartition
-from infra.broker.missing import lacks
 from infra.broker.node import Broker
+from infra.broker.storage.missing import lacks
 from infra.broker.wire import Call
 
 CONSUMER_GROUP_HEARTBEAT: Final = 68

@@ -11,8 +11,8 @@ from kafka.protocol.consumer import ListOffsetsResponse, OffsetForLeaderEpochRes
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.fetch import check_epoch
 from infra.broker.handlers.partitions import ByPartition
-from infra.broker.log import Log
 from infra.broker.node import LEADER_EPOCH, Broker
+from infra.broker.storage.log import Log
 from infra.broker.wire import Call
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4

@@ -14,8 +14,8 @@ from kafka.protocol.admin import (
 from infra.broker.catalogue import MAX_PARTITIONS, check_new
 from infra.broker.codes import Code, Refused
 from infra.broker.configs import CONFIGS, check
-from infra.broker.missing import lacks
 from infra.broker.node import NODE_ID, Broker
+from infra.broker.storage.missing import lacks
 from infra.broker.topic import Topic
 from infra.broker.wire import NO_ID, Call
 

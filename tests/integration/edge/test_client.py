@@ -19,8 +19,8 @@ from infra.client.errors import ApiError, FieldError
 from infra.local import services
 from infra.settings import Settings
 from schemas.control import Experiment, Recipe, Variant
-from schemas.event import EventIn
-from schemas.item import ItemIn
+from schemas.events import EventIn
+from schemas.items import ItemIn
 from tests.support.http import Server, record_at, serving
 from tests.support.shops import Shop, opened
 

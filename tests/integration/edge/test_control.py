@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from kafka import KafkaProducer
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.control import Change, Current, Released
 from schemas.keys import PLAIN
 from schemas.topics import CONTROL
@@ -30,7 +30,7 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     """A serving process and the flow `control`. Two releases are there, the second is current."""
     home = tmp_path_factory.mktemp("control")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     publish(settings)
     flow = spawn(settings, "control", home / "flow.log")
     try:
@@ -46,7 +46,7 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 
 def publish(settings: Settings) -> None:
     """As whoever trains does. The log may hold these already, from another test: then they are stale."""
-    producer: KafkaProducer = kafka.producer(settings)
+    producer: KafkaProducer = kafka_client.producer(settings)
     settings_put: list[tuple[str, str, Any]] = [
         ("release", name, Released(manifest_sha256="0" * 64)) for name in RELEASES
     ]
@@ -268,7 +268,7 @@ def test_what_is_not_there(edge: Server) -> None:
 
 
 def test_nothing_of_what_was_refused_is_in_force(edge: Server) -> None:
-    with store.connect(edge.settings) as client:
+    with redis_client.connect(edge.settings) as client:
         assert not client.hexists(PLAIN.control_state(), "placement:bad")
         assert not client.hexists(PLAIN.control_state(), "experiment:bad")
     assert edge.ask("GET", "/v1/placements/bad").status == 404

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from infra.settings import signing_key
-from schemas import control, event, item
-from schemas.event import Action, Link, Linking, Preferences
+from schemas import control, events, items
+from schemas.events import Action, Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
-from schemas.item import DeleteItem, PatchItem, PutItem
+from schemas.items import DeleteItem, PatchItem, PutItem
 from tests.support.http import Server, ask, end_offset, record_at
 
 VIEW: dict[str, Any] = {"user_id": "u1", "item_id": "i1", "action": "view"}
@@ -29,7 +29,7 @@ def test_an_event_is_in_the_log_when_it_is_acknowledged(edge: Server) -> None:
     person = pseudonym(*signing_key(edge.settings), "u1")
     assert record.key == person.encode()
     assert record.partition == partition_of(record.key, edge.settings.partitions)
-    action = event.decode(record.value)
+    action = events.decode(record.value)
     assert isinstance(action, Action)
     assert (action.event_id, action.person, action.item_id) == ("e1", person, "i1")
     # the producer's clock is the record's; the event's own time is in the body
@@ -68,7 +68,7 @@ def test_a_receipt_has_the_event_ids_that_the_server_made(edge: Server) -> None:
 def test_history_is_received_when_it_occurred(edge: Server) -> None:
     body = {**VIEW, "occurred_at": "2001-02-03T04:05:06.007Z"}
     receipt = edge.ask("POST", "/v1/events?mode=import", body).json
-    action = event.decode(record_at(edge.settings, "events", receipt["positions"][0]).value)
+    action = events.decode(record_at(edge.settings, "events", receipt["positions"][0]).value)
     assert isinstance(action, Action)
     assert action.received_at == action.occurred_at == 981_173_106_007
 
@@ -106,7 +106,7 @@ def test_items_are_put_patched_and_deleted(edge: Server) -> None:
     records = [record_at(edge.settings, "items", each["position"]) for each in receipts]
     assert [record.key for record in records] == [key] * 3
     assert len({record.partition for record in records}) == 1
-    put, patch, delete = (item.decode(record.value) for record in records)
+    put, patch, delete = (items.decode(record.value) for record in records)
     assert isinstance(put, PutItem)
     assert (put.item.item_id, put.item.category) == ("café/1", "x")
     assert isinstance(patch, PatchItem)
@@ -125,7 +125,7 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     key = signing_key(edge.settings)
     receipt = edge.ask("PUT", "/v1/users/u1/preferences", {"hidden_items": ["i9"]}).json
     record = record_at(edge.settings, "events", receipt["position"])
-    preferences = event.decode(record.value)
+    preferences = events.decode(record.value)
     assert isinstance(preferences, Preferences)
     assert record.key == pseudonym(*key, "u1").encode()
     assert preferences.hidden_items == ("i9",)
@@ -139,13 +139,13 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     name = next(it for it in names if home(anonymous(*key, it)) != theirs)
     receipt = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": name}).json
     record = record_at(edge.settings, "events", receipt["position"])
-    link = event.decode(record.value)
+    link = events.decode(record.value)
     assert isinstance(link, Link)
     assert record.key == anonymous(*key, name).encode()
     assert link.to == pseudonym(*key, "u1")
     assert receipt["position"] in receipt["positions"]
     [other] = [it for it in receipt["positions"] if it != receipt["position"]]
-    mark = event.decode(record_at(edge.settings, "events", other).value)
+    mark = events.decode(record_at(edge.settings, "events", other).value)
     assert isinstance(mark, Linking)
     assert (mark.person, mark.of, mark.link) == (link.to, link.person, link.event_id)
 

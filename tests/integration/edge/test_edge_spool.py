@@ -12,8 +12,8 @@ import pytest
 from infra.local import services
 from infra.settings import Settings, signing_key
 from models.features.registry import read_row
-from schemas import event, item
-from schemas.event import Action, Link, Preferences
+from schemas import events, items
+from schemas.events import Action, Link, Preferences
 from schemas.identity import pseudonym
 from schemas.keys import PLAIN
 from tests.laws.world import fold_log
@@ -116,14 +116,14 @@ def _wait_until_degraded(server: Server, spooled: int) -> None:
 
 
 def _check_the_others(settings: Settings) -> None:
-    changes = [item.decode(record.value) for record in whole(settings, "items")]
-    state: dict[str, item.Item | None] = {}
+    changes = [items.decode(record.value) for record in whole(settings, "items")]
+    state: dict[str, items.Item | None] = {}
     for change in changes:
-        name = change.item.item_id if isinstance(change, item.PutItem) else change.item_id
-        state[name] = item.apply(change, state.get(name))
+        name = change.item.item_id if isinstance(change, items.PutItem) else change.item_id
+        state[name] = items.apply(change, state.get(name))
     titles = {name: it.title for name, it in state.items() if it is not None}
     assert titles == {"i1": "two", "i2": "T"}
-    changed = [event.decode(record.value) for record in whole(settings, "events")]
+    changed = [events.decode(record.value) for record in whole(settings, "events")]
     user = pseudonym(*signing_key(settings), "u9")
     assert {it.hidden_items for it in changed if isinstance(it, Preferences)} == {("i9",)}
     assert {it.to for it in changed if isinstance(it, Link)} == {user}
@@ -210,7 +210,7 @@ def _check_counted_once(settings: Settings, wanted: dict[str, int]) -> None:
         actions = [
             (record.offset, record.timestamp, action)
             for record in whole(settings, "events")
-            if isinstance(action := event.decode(record.value), Action) and action.person == person
+            if isinstance(action := events.decode(record.value), Action) and action.person == person
         ]
         assert len({it.event_id for _, _, it in actions}) == count
         memory = fold_log(actions)

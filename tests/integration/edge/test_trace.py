@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
-from infra.kafka import changes
-from infra.kafka import client as kafka
+from infra.kafka import changes, kafka_client
 from infra.kafka.reader import Topics
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
@@ -38,7 +37,7 @@ def header(n: int) -> dict[str, str]:
 
 def records(settings: Settings, topic: str) -> Iterator[Any]:
     """Those that there are now."""
-    consumer = kafka.consumer(settings)
+    consumer = kafka_client.consumer(settings)
     try:
         places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(places)
@@ -100,7 +99,7 @@ def test_each_record_has_its_schema_and_the_trace_of_its_request_in_topic_and_la
 
     flow = Flow(settings, until_end=True)
     try:
-        run_flow(dataflow(flow))
+        run(dataflow(flow))
     finally:
         flow.close()
     logs = (Lake.of(settings), Topics(settings), open_log(settings))

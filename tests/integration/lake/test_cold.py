@@ -22,20 +22,19 @@ from flows.rebuild import generations
 from flows.rebuild import partition as rebuild_partition
 from flows.verify.run import verify
 from infra.cli.main import cli
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
-from infra.lake import cold as objects
-from infra.lake import store as lakes
+from infra.lake import cold_objects, store
 from infra.local import services
 from infra.settings import Settings, signing_key, to_environment
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from infra.terminal.progress import Said
-from schemas import event as events
-from schemas import keys
+from schemas import events, keys
 from schemas.identity import partition_of, pseudonym
 from schemas.keys import PLAIN
-from schemas.state import cold, fence
+from schemas.state import cold
+from schemas.state import fences as fence
 from schemas.topics import EVENTS
 from tests.flows.faults import traffic
 from tests.flows.slates import with_slates
@@ -58,7 +57,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def say(settings: Settings, made: Sequence[events.Event]) -> None:
-    producer = kafka.producer(settings, linger_ms=20)
+    producer = kafka_client.producer(settings, linger_ms=20)
     for event in made:
         key = event.person.encode()
         p = partition_of(key, settings.partitions)
@@ -106,7 +105,7 @@ def sweep(client: Client, worker: dataflow.People, before: int = FOREVER) -> Non
 def like(client: Client, pattern: str | bytes) -> dict[bytes, bytes]:
     """Keys of this pattern, and what they hold, of every server."""
     names = sorted(set(client.scan_iter(match=pattern, count=1000)))
-    return dict(zip(names, store.mget(client, names), strict=True))
+    return dict(zip(names, redis_client.mget(client, names), strict=True))
 
 
 def held(client: Client) -> dict[bytes, bytes]:
@@ -116,7 +115,7 @@ def held(client: Client) -> dict[bytes, bytes]:
 
 def there(settings: Settings, partition: int) -> set[str]:
     """Objects of a partition."""
-    return {it.name for it in lakes.of(settings).list(objects.folder(partition, 0))}
+    return {it.name for it in store.of(settings).list(cold_objects.folder(partition, 0))}
 
 
 def named(client: Client, partition: int) -> set[str]:
@@ -141,7 +140,7 @@ def test_everything_per_person_moves_or_is_said_to_stay() -> None:
 def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings) -> None:
     say(settings, crowd())
     worker = open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         before, fences = held(client), like(client, "f:*:people")
         sweep(client, worker)
@@ -167,7 +166,7 @@ def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: i
     rnd = random.Random(seed)
     say(settings, crowd(seed=seed))
     settings = msgspec.structs.replace(settings, batch=60)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         worker = open_worker(settings)
         drive(worker)
         worker.close()
@@ -194,19 +193,19 @@ def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
 ) -> None:
     say(settings, crowd(500))
     worker = open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         before = held(client)
-        lake, folder = lakes.of(settings), objects.folder(0, 0)
+        lake, folder = store.of(settings), cold_objects.folder(0, 0)
         orphans = {
-            objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}}),
+            cold_objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}}),
             f"{folder}/cut.parquet",
         }
         lake.put(f"{folder}/cut.parquet", b"PAR1")
         assert held(client) == before
         sweep(client, worker)
         assert orphans < there(settings, 0), "somebody may be about to name it"
-        monkeypatch.setattr(objects, "GRACE_SECONDS", -1.0)
+        monkeypatch.setattr(cold_objects, "GRACE_SECONDS", -1.0)
         sweep(client, worker)
         assert there(settings, 0) == named(client, 0)
         bring_all_back(client, worker)
@@ -219,7 +218,7 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
 ) -> None:
     """It moves from a node that was not scanned yet to one that was."""
     settings = msgspec.structs.replace(settings, redis_url=redis_cluster.url)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.flushall()
         say(settings, crowd(500))
         worker = open_worker(settings)
@@ -236,9 +235,9 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
                 redis_cluster.move(slot, source, target)
             yield redis_cluster.nodes[source]
 
-        monkeypatch.setattr(objects, "GRACE_SECONDS", -1.0)
+        monkeypatch.setattr(cold_objects, "GRACE_SECONDS", -1.0)
         with monkeypatch.context() as scanning:
-            scanning.setattr(store, "servers", servers)
+            scanning.setattr(redis_client, "servers", servers)
             asked = ask(client, 0)
             while cold.decode(client.get(PLAIN.cold(0))).done != asked:
                 worker.between(0)
@@ -251,7 +250,7 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
 def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
     say(settings, crowd(300))
     worker = open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         zombie = open_worker(settings)
         say(settings, [action(9000, 7)])
@@ -276,29 +275,29 @@ def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
     say(settings, [action(1, 7)])
     worker = open_worker(settings)
     (p,) = {partition_of(action(1, 7).person.encode(), 4)}
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         sweep(client, worker)
         name = client.get(PLAIN.tombstone(p, action(1, 7).person)).decode()
-        path = Path(lakes.of(settings).path(name))
+        path = Path(store.of(settings).path(name))
         if harm == "missing":
             path.unlink()
         elif harm == "torn":
             path.write_bytes(path.read_bytes()[:100])
         else:
-            other = objects.put(settings, p, 0, 0, {"b" * 32: {b"u": b"x"}})
-            Path(lakes.of(settings).path(other)).rename(path)
-        with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
+            other = cold_objects.put(settings, p, 0, 0, {"b" * 32: {b"u": b"x"}})
+            Path(store.of(settings).path(other)).rename(path)
+        with pytest.raises(cold_objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
             worker.tiers[p].warm([action(1, 7).person])
         assert client.get(PLAIN.tombstone(p, action(1, 7).person)) == name.encode()
     worker.close()
 
 
 def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> None:
-    lake = lakes.of(settings)
+    lake = store.of(settings)
     for generation in (0, 1, 10):
-        objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
-    with store.connect(settings) as client:
+        cold_objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
+    with redis_client.connect(settings) as client:
         client.hset(PLAIN.generations(), "1", "kept")
         client.set(PLAIN.of(1).row(2, "a" * 32), b"x")
         with pytest.raises(ValueError, match="is live"):
@@ -314,7 +313,7 @@ def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> 
     worker = open_worker(settings)
     who = action(1, 7).person
     (p,) = {partition_of(who.encode(), 4)}
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         sweep(client, worker)
         client.set(PLAIN.row(p, who), b"newer")
@@ -329,7 +328,7 @@ def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_no
 ) -> None:
     say(settings, crowd(500))
     worker = open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         before = held(client)
         sweep(client, worker)
@@ -349,7 +348,7 @@ def test_a_lake_that_takes_nothing_ends_the_sweep_and_not_the_flow(settings: Set
     (settings.data_dir).mkdir(parents=True, exist_ok=True)
     (settings.data_dir / "lake").write_text("not a folder")
     worker = open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         drive(worker)
         before = held(client)
         for p in worker.partitions:
@@ -370,7 +369,7 @@ def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
     p = partition_of(ann.encode(), settings.partitions)
     runner = CliRunner(env=to_environment(settings))
     with (
-        store.connect(settings) as client,
+        redis_client.connect(settings) as client,
         flow(settings, "people", tmp_path / "flow.log"),
         serving(msgspec.structs.replace(settings, metrics_port=0), tmp_path / "log") as server,
     ):

@@ -16,21 +16,21 @@ import pytest
 
 from flows.kit.commit import Fenced
 from flows.kit.resume import StateMismatch
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.lake.partition import flow_of
 from flows.offline.history import read as read_log
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.lake import errors
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
 from infra.local import services
 from infra.local.plan import child_environment
-from infra.log import Joined, OffTheLog
+from infra.log_reader import Joined, OffTheLog
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.flows import BY_NAME
 from schemas.keys import PLAIN
 from schemas.topics import EVENTS, ITEMS, SLATES, TOPICS
@@ -44,7 +44,7 @@ FENCE = PLAIN.fence(flow_of(EVENTS.name), 0)
 def send(
     settings: Settings, topic: str, values: list[bytes], partition: int = 0, **more: Any
 ) -> None:
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     for n, value in enumerate(values):
         producer.send(topic, value, key=b"k%d" % n, partition=partition, **more)
     producer.flush()
@@ -65,7 +65,7 @@ def brought(settings: Settings) -> None:
     """Runs the flow up to the end that the log has now."""
     flow = Flow(settings, until_end=True)
     try:
-        run_flow(dataflow(flow))
+        run(dataflow(flow))
     finally:
         flow.close()
 
@@ -174,7 +174,7 @@ def test_a_zombie_is_fenced_and_adds_nothing(settings: Settings) -> None:
 def test_a_redis_that_lost_everything_costs_nothing(settings: Settings) -> None:
     fill(settings)
     brought(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.flushall()
     send(settings, EVENTS.name, [b"after"])
     brought(settings)
@@ -185,11 +185,11 @@ def test_a_redis_that_lost_everything_costs_nothing(settings: Settings) -> None:
 
 def again(settings: Settings, partitions: int) -> Settings:
     """The topics made anew, with so many partitions."""
-    admin = kafka.admin(settings)
+    admin = kafka_client.admin(settings)
     admin.delete_topics([topic.name for topic in TOPICS])
     admin.close()
     settings = msgspec.structs.replace(settings, partitions=partitions)
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     return settings
 
 
@@ -202,7 +202,7 @@ def test_a_topic_made_anew_is_refused_with_the_remedy(
     fill(settings)
     brought(settings)
     if forgotten:
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             client.flushall()
     before = lakes.everything(Lake.of(settings))
     settings = again(settings, count)
@@ -215,7 +215,7 @@ def test_a_topic_made_anew_is_refused_with_the_remedy(
 
 @pytest.mark.parametrize("held", [b"no fence", b"\x93\x01\x02\x03", None])
 def test_what_is_no_fence_is_refused_by_name(settings: Settings, held: bytes | None) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         if held is None:
             client.rpush(FENCE, "a list")
         else:
@@ -234,7 +234,7 @@ def test_a_lake_whose_objects_are_gone_is_not_begun_anew(settings: Settings) -> 
     lake.manifest(EVENTS.name, 0).delete(span)
     with pytest.raises(errors.LakeTorn, match=r"is not there.*delete the key f:\{0\}:lake-ev"):
         Flow(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.delete(FENCE)
     brought(settings)
     assert same(settings, EVENTS.name, 0)

@@ -20,7 +20,7 @@ from infra.lake.reader import Lake
 from infra.lake.store import HALF, Store
 from infra.local import services
 from infra.local.plan import ROOT
-from infra.telemetry import Telemetry
+from infra.metrics import Telemetry
 from schemas.lake import TABLES
 from schemas.topics import EVENTS, SLATES
 from tests.support import lakes

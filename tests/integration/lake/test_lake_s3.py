@@ -11,15 +11,14 @@ import msgspec
 import pytest
 from pyarrow import fs
 
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.offline.sql import Tables
 from flows.people import cold
 from flows.verify.run import verify
 from infra.kafka.reader import Topics
-from infra.lake import cold as objects
-from infra.lake import errors
+from infra.lake import cold_objects, errors
 from infra.lake.compact import compact
 from infra.lake.log import open_log
 from infra.lake.reader import Lake
@@ -27,7 +26,7 @@ from infra.lake.store import Store
 from infra.lake.sweep import sweep
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
 from schemas.topics import EVENTS
@@ -76,7 +75,7 @@ def test_the_flow_writes_to_a_bucket_and_everybody_reads_from_it(
     fill(settings)
     for _ in range(2):
         flow = Flow(settings, until_end=True)
-        run_flow(dataflow(flow))
+        run(dataflow(flow))
         flow.close()
     assert all(same(settings, EVENTS.name, p) for p in range(settings.partitions))
     assert not settings.data_dir.joinpath("lake").exists()
@@ -121,16 +120,16 @@ def test_the_cold_tier_puts_people_there_and_brings_them_back(
     settings = msgspec.structs.replace(settings, lake_url=bucket.format("cold"))
     test_cold.say(settings, test_cold.crowd(1000))
     worker = test_cold.open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         test_cold.drive(worker)
         before = test_cold.held(client)
-        orphan = objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}})
+        orphan = cold_objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}})
         test_cold.sweep(client, worker)
         assert len(test_cold.like(client, "t:*")) > 40
         report = verify(settings, Topics(settings), sums=False)
         assert report.mismatches == []
         assert report.people_checked > 40
-        monkeypatch.setattr(objects, "GRACE_SECONDS", -1000.0)
+        monkeypatch.setattr(cold_objects, "GRACE_SECONDS", -1000.0)
         test_cold.sweep(client, worker)
         there = {p: test_cold.there(settings, p) for p in worker.partitions}
         assert orphan not in there[0]
@@ -153,12 +152,12 @@ def test_a_bucket_that_lost_an_object_of_the_cold_tier_stops_the_flow_with_a_sen
     p = partition_of(who.encode(), settings.partitions)
     test_cold.say(settings, [made])
     worker = test_cold.open_worker(settings)
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         test_cold.drive(worker)
         test_cold.sweep(client, worker)
         name = client.get(PLAIN.tombstone(p, who)).decode()
-        objects.delete(settings, name)
-        with pytest.raises(objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
+        cold_objects.delete(settings, name)
+        with pytest.raises(cold_objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
             worker.tiers[p].warm([who])
         assert client.get(PLAIN.tombstone(p, who)) == name.encode()
     worker.close()

@@ -12,22 +12,22 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.kit.source import Reader
 from flows.people import dataflow
 from flows.relay.dataflow import Relay
 from flows.rollup.tables import Rollup
 from flows.snapshots import files, make, read
 from infra.cli.main import cli
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.settings import Settings, to_environment
-from infra.store import client as store
+from infra.store import redis_client
 from models.aggregates.tables import Tables
-from schemas import event as events
+from schemas import events
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
-from schemas.snapshot import Snapshot
+from schemas.snapshots import Snapshot
 from schemas.topics import EVENTS
 from tests.laws.world import T0
 from tests.support.offline import POISON, crowd
@@ -36,7 +36,7 @@ from tests.unit.flows.test_snapshots import assert_same_sums
 
 def say(settings: Settings, made: list[events.Event], first_at: int = T0) -> None:
     """One record a second, and some poison."""
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     for n, event in enumerate(made):
         key = event.person.encode()
         partition = partition_of(key, settings.partitions)
@@ -59,10 +59,10 @@ def fold(settings: Settings) -> None:
     while sent:
         worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
         try:
-            run_flow(dataflow.dataflow(worker))
+            run(dataflow.dataflow(worker))
         finally:
             worker.close()
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             relay = Relay(settings, client)
             sent = relay.step()
             relay.close()
@@ -85,7 +85,7 @@ def in_redis(client: Any, partition: int) -> dict[bytes, bytes]:
 
 
 def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         rollup = Rollup(client, settings)
         rollup.catch_up(10)
         assert_same_sums(read.tables(settings, made), rollup.tables)
@@ -119,10 +119,10 @@ def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings
 def test_a_topic_that_was_made_anew_has_no_snapshot(settings: Settings) -> None:
     say(settings, crowd(50))
     made = make.make(settings, Topics(settings), end_offsets(settings))
-    admin = kafka.admin(settings)
+    admin = kafka_client.admin(settings)
     admin.delete_topics([EVENTS.name])
     admin.close()
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     assert read.latest(settings) is None
     with pytest.raises(files.ForeignSnapshot, match=r"its topic id is .* was made anew"):
         read.find(settings, made.id)

@@ -13,17 +13,16 @@ from click.testing import CliRunner
 from kafka import TopicPartition
 
 from flows.kit.dead_letters import MOST_BYTES, Letters
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.kit.source import Reader
 from flows.people import dataflow
 from infra.cli.main import cli
-from infra.kafka import client as kafka
-from infra.kafka import dead_letters
+from infra.kafka import dead_letters, kafka_client
 from infra.kafka.dead_letters import Letterbox
 from infra.settings import Settings, to_environment
-from schemas import dead_letter
-from schemas import event as events
-from schemas.dead_letter import REDRIVEN, TRIES, DeadLetter, Redrive
+from schemas import dead_letters as dead_letter
+from schemas import events
+from schemas.dead_letters import REDRIVEN, TRIES, DeadLetter, Redrive
 from schemas.topics import DEAD_LETTERS, EVENTS
 from tests.flows.faults import POISON
 from tests.laws.world import T0, action
@@ -37,7 +36,7 @@ def say(
     values: Sequence[bytes | None],
     headers: Sequence[tuple[str, bytes]] = (),
 ) -> None:
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     for value in values:
         producer.send(EVENTS.name, value, b"somebody", list(headers), partition)
     producer.flush()
@@ -47,14 +46,14 @@ def say(
 def fold(settings: Settings) -> None:
     worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run_flow(dataflow.dataflow(worker))
+        run(dataflow.dataflow(worker))
     finally:
         worker.close()
 
 
 def log_of(settings: Settings, topic: str) -> list[Any]:
     """Every record of a topic."""
-    consumer = kafka.consumer(settings, max_poll_records=5000)
+    consumer = kafka_client.consumer(settings, max_poll_records=5000)
     try:
         parts = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(parts)
@@ -173,7 +172,7 @@ def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: f
     now = dead_letters._now()
     claim = Redrive(by="gone", at=now - int(age_s * 1000), end=0)
     put(settings, letter(1), letter(2), letter(1, redrive=claim), letter(2, redrive=claim))
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     headers = [(REDRIVEN, b"events:1:1"), (TRIES, b"1")]
     producer.send(EVENTS.name, POISON, b"somebody", headers=headers, partition=1).get(10)
     producer.close()

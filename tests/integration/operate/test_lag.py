@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from infra.apps.inspect.scrape import read
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import PLAIN
-from schemas.state import fence
-from schemas.state.fence import Fence
+from schemas.state import fences
+from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from serving.state.lag import LATE
 from tests.integration.operate.test_scrape import flow, own_port, scraped, value
@@ -26,7 +26,7 @@ from tests.support.outage import Broker
 
 
 def fill(settings: Settings, partition: int, n: int) -> None:
-    producer = kafka.producer(settings, linger_ms=20)
+    producer = kafka_client.producer(settings, linger_ms=20)
     for _ in range(n):
         producer.send(EVENTS.name, value=b"{", key=b"k", partition=partition)
     producer.flush()
@@ -34,9 +34,9 @@ def fill(settings: Settings, partition: int, n: int) -> None:
 
 
 def set_fence(settings: Settings, partition: int, offset: int, **more: bytes) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         held = Fence("t", settings.partitions, offset, 1000, 2, 1000)
-        client.set(PLAIN.fence("people", partition), fence.encode(held))
+        client.set(PLAIN.fence("people", partition), fences.encode(held))
         for name, stored in more.items():
             client.set(getattr(PLAIN, name)("people", partition), stored)
 
@@ -151,7 +151,7 @@ def test_a_status_names_the_partition_that_poison_has_paused(
 def test_without_the_broker_nobody_knows_and_no_gauge_shows_a_good_value(
     own: Settings, broker_of_my_own: Broker, tmp_path: Path
 ) -> None:
-    with store.connect(own) as client:
+    with redis_client.connect(own) as client:
         client.flushall()
     own = own_port(own)
     here = {"flow": "catalogue", "partition": "0"}
@@ -174,7 +174,7 @@ def test_a_partition_that_was_never_folded_is_behind_by_all_of_it(
     from serving.state.lag import Lag
 
     async def late() -> bool:
-        client = store.connect_async(settings)
+        client = redis_client.connect_async(settings)
         lag = Lag(settings, client, Generation(client, settings.keyspace), Metrics())
         lag._ends = {(EVENTS.name, 0): LATE + (held.offset if held else 0) + 1}
         found = lag.late(0, held)

@@ -15,12 +15,12 @@ from flows.kit.commit import Fenced
 from flows.people.dataflow import People
 from flows.people.steps import decode
 from infra.apps.inspect.scrape import Samples, scrape, total
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.local.plan import child_environment
+from infra.metrics import TABLE
 from infra.settings import Settings
-from infra.telemetry import TABLE
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
@@ -67,7 +67,7 @@ def flow(settings: Settings, name: str, log: Path) -> Iterator[subprocess.Popen[
 def append(settings: Settings, *values: bytes) -> int:
     """Ann's records, one after another; her partition."""
     partition = partition_of(ANN.encode(), settings.partitions)
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     for one in values:
         producer.send(EVENTS.name, key=ANN.encode(), value=one, partition=partition).get(10)
     producer.close()

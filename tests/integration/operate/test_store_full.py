@@ -14,22 +14,22 @@ import msgspec
 import pytest
 
 from flows.kit.commit import StoreFull
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.kit.source import Reader
 from flows.people import dataflow
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.local.plan import child_environment
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
-from schemas import event as events
+from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
-from schemas.state import fence
+from schemas.state import fences
 from schemas.topics import EVENTS
 from serving.state import generation
 from serving.state.people import PersonReader
@@ -53,7 +53,7 @@ def tight(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
 
 
 def say(settings: Settings, n: int) -> None:
-    producer = kafka.producer(settings, linger_ms=20)
+    producer = kafka_client.producer(settings, linger_ms=20)
     for made in traffic(n, 300, random.Random(5)):
         key = made.person.encode()
         p = partition_of(key, settings.partitions)
@@ -65,7 +65,7 @@ def say(settings: Settings, n: int) -> None:
 def fold(settings: Settings) -> None:
     worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run_flow(dataflow.dataflow(worker))
+        run(dataflow.dataflow(worker))
     finally:
         worker.close()
 
@@ -75,7 +75,7 @@ def wrong(settings: Settings, client: Client, whole: bool) -> int:
     count = 0
     for p, records in whole_log(settings).items():
         stored = client.get(PLAIN.fence("people", p))
-        at = fence.decode(stored).offset if stored else 0
+        at = fences.decode(stored).offset if stored else 0
         count += whole and at != len(records)
         by_person = recents.by_person([(o, events.decode(v)) for o, v in records if o < at])
         for who, mine in by_person.items():
@@ -86,12 +86,12 @@ def wrong(settings: Settings, client: Client, whole: bool) -> int:
 
 def test_it_fills_up_in_the_middle_and_goes_on_where_it_was(tight: Settings) -> None:
     say(tight, 6000)
-    with store.connect(tight) as client:
+    with redis_client.connect(tight) as client:
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used + 700_000)
         with pytest.raises(StoreFull, match=r"Redis is full .* offset .*CONFIG SET maxmemory"):
             fold(tight)
-        stood = sum(fence.decode(client.get(k)).offset for k in client.keys("f:*:people"))
+        stood = sum(fences.decode(client.get(k)).offset for k in client.keys("f:*:people"))
         assert 0 < stood < 6000
         assert client.keys("f:*:torn") == []
         assert wrong(tight, client, whole=False) == 0
@@ -104,7 +104,7 @@ def test_the_process_ends_with_a_sentence_and_reads_go_on(tight: Settings, tmp_p
     say(tight, 400)
     fold(tight)
     say(tight, 50)
-    with store.connect(tight) as client:
+    with redis_client.connect(tight) as client:
         client.config_set("maxmemory", 1)
         for name in ("people", "rollup"):
             done = subprocess.run(
@@ -125,7 +125,7 @@ def test_the_process_ends_with_a_sentence_and_reads_go_on(tight: Settings, tmp_p
 
 async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
     """Also whoever asks whether the process is ready hears yes."""
-    client = store.connect_async(settings)
+    client = redis_client.connect_async(settings)
     follows = generation.Generation(client, settings.keyspace)
     await follows._try()
     assert follows.ready

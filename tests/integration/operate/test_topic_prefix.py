@@ -11,21 +11,21 @@ import pytest
 from click.testing import CliRunner
 
 from flows.kit.resume import StateMismatch
-from flows.kit.run import run as run_flow
+from flows.kit.run import run
 from flows.kit.source import Reader
-from flows.lake import dataflow as lake
+from flows.lake import dataflow
 from flows.people import dataflow as people
 from flows.verify.run import verify
 from infra.cli.main import cli
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.kafka.offsets import offsets
 from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
 from infra.local import services
-from infra.log import OffTheLog
+from infra.log_reader import OffTheLog
 from infra.settings import Settings, to_environment
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.topics import EVENTS, TOPICS
 from tests.flows.faults import POISON
 from tests.support.http import serving
@@ -37,7 +37,7 @@ PREFIXES = ("", "shop.", "b-")
 @pytest.fixture(autouse=True)
 def empty(redis_url: str) -> None:
     """Each broker of a test's own begins with a Redis that knows none before it."""
-    with store.connect(Settings(redis_url=redis_url)) as client:
+    with redis_client.connect(Settings(redis_url=redis_url)) as client:
         client.flushall()
 
 
@@ -72,7 +72,7 @@ def view(settings: Settings, item: str, durable: str = "broker") -> None:
 
 
 def poison(settings: Settings) -> None:
-    producer = kafka.producer(settings)
+    producer = kafka_client.producer(settings)
     producer.send(broker_name(settings, EVENTS.name), POISON, key=b"k", partition=2)
     producer.close()
 
@@ -80,16 +80,16 @@ def poison(settings: Settings) -> None:
 def fold(settings: Settings) -> None:
     worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run_flow(people.dataflow(worker))
+        run(people.dataflow(worker))
     finally:
         worker.close()
 
 
 def bring(settings: Settings) -> None:
     """Everything into the lake."""
-    flow = lake.Lake(settings, until_end=True)
+    flow = dataflow.Lake(settings, until_end=True)
     try:
-        run_flow(lake.dataflow(flow))
+        run(dataflow.dataflow(flow))
     finally:
         flow.close()
 
@@ -115,7 +115,7 @@ def test_each_has_topics_of_its_own_and_calls_them_as_ever(
         poison(settings)
         fold(settings)
         bring(settings)
-    admin = kafka.admin(all_[0])
+    admin = kafka_client.admin(all_[0])
     names = {prefix + topic.name for prefix in PREFIXES for topic in TOPICS}
     assert set(admin.list_topics()) == names
     admin.close()
@@ -137,7 +137,7 @@ def test_a_dead_letter_is_of_our_topic_and_goes_back_to_its_own(
 ) -> None:
     plain, shop, _ = (installation(broker_of_my_own, redis_url, tmp_path, n) for n in range(3))
     for settings in (plain, shop):
-        kafka.ensure_topics(settings)
+        kafka_client.ensure_topics(settings)
         settings.data_dir.mkdir()
     poison(shop)
     fold(shop)
@@ -159,9 +159,9 @@ def test_another_prefix_is_another_log_so_the_state_is_refused(own: Settings) ->
 
 def test_what_an_operator_reads_names_the_topic_as_the_broker_does(own: Settings) -> None:
     shop = prefixed(own)
-    kafka.ensure_topics(shop)
-    with pytest.raises(kafka.TopicMismatch, match=r"^topic shop\.events has 4 partitions"):
-        kafka.ensure_topics(msgspec.structs.replace(shop, partitions=7))
+    kafka_client.ensure_topics(shop)
+    with pytest.raises(kafka_client.TopicMismatch, match=r"^topic shop\.events has 4 partitions"):
+        kafka_client.ensure_topics(msgspec.structs.replace(shop, partitions=7))
     with pytest.raises(OffTheLog, match=r"^shop\.events partition 1 holds offsets 0 to 0"):
         list(Topics(shop).read(EVENTS.name, 1, 0, 3))
 

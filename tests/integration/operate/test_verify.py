@@ -21,17 +21,17 @@ from click.testing import CliRunner
 from flows.verify import run as verify_run
 from flows.verify.run import Report, verify
 from infra.cli.main import cli
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.local import services
 from infra.local.plan import FRESHET, child_environment
 from infra.settings import Settings, to_environment
 from infra.signals import die_with_parent
-from infra.store import client as store
+from infra.store import redis_client
 from models.features.registry import pack_rows, read_rows
 from models.outcomes import open_slates
 from models.outcomes.impressions import IMPRESSION
-from schemas import event as events
+from schemas import events
 from schemas.flows import GENERATIONAL
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
@@ -101,7 +101,7 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
         dedupe_hours=0.5,
         port=services.free_port(),
     )
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     output = settings.data_dir / "flows.log"
     flows = [Flow(settings, name, output) for name in FLOWS]
     reports: list[Report] = []
@@ -114,7 +114,7 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
 
     more = threading.Thread(target=produce, args=(settings, made(8), random.Random(8), hold))
     try:
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             produce(settings, made(SEED), random.Random(SEED), lambda n: None)
             wait(lambda: behind(settings, client) or unsent(client), lambda: None)
             more.start()

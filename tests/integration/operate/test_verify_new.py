@@ -13,9 +13,9 @@ from flows.verify.run import verify
 from infra.cli.main import cli
 from infra.kafka.reader import Topics
 from infra.settings import Settings, to_environment
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.keys import PLAIN
-from schemas.state import fence as fences
+from schemas.state import fences
 from tests.flows.faults import Flow, produce, traffic
 from tests.support.waits import until
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.check, pytest.mark.timeout(120)]
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Any]:
-    with store.connect(settings) as connected:
+    with redis_client.connect(settings) as connected:
         yield connected
 
 

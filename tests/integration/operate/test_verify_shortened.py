@@ -18,16 +18,16 @@ from flows.snapshots import make, read
 from flows.verify.basis import Behind, Shortened
 from flows.verify.run import Report, verify
 from infra.cli.main import cli
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.local import services
-from infra.log import Batch
+from infra.log_reader import Batch
 from infra.settings import Settings, to_environment
-from infra.store import client as store
-from schemas import event as events
+from infra.store import redis_client
+from schemas import events
 from schemas.keys import PLAIN
-from schemas.snapshot import Snapshot
-from schemas.state import fence as fences
+from schemas.snapshots import Snapshot
+from schemas.state import fences
 from schemas.topics import EVENTS
 from tests.flows.faults import Flow, behind, produce, wait
 from tests.integration.operate.test_verify import (
@@ -117,12 +117,12 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
         dedupe_hours=0.5,
         port=services.free_port(),
     )
-    kafka.ensure_topics(settings)
+    kafka_client.ensure_topics(settings)
     flows = [Flow(settings, name, settings.data_dir / "flows.log") for name in FLOWS]
     later = made(8)
     half = len(later) // 2
     try:
-        with store.connect(settings) as client:
+        with redis_client.connect(settings) as client:
             say(settings, client, made(7))
             early = snapshot(settings)
             say(settings, client, later[:half])
@@ -152,7 +152,7 @@ def snapshot(settings: Settings) -> Snapshot:
 
 
 def shorten(settings: Settings, starts: list[int]) -> None:
-    admin = kafka.admin(settings)
+    admin = kafka_client.admin(settings)
     try:
         admin.delete_records({TopicPartition(EVENTS.name, p): at for p, at in enumerate(starts)})
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.actions import CODE
 from schemas.control import Current, Experiment, Recipe, Variant
-from schemas.event import Assigned
+from schemas.events import Assigned
 from tests.support.shops import Shop, logged, opened
 
 HALVES = (Variant(name="a", share=0.5), Variant(name="b", share=0.5, placement="shelf"))

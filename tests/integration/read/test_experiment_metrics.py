@@ -10,16 +10,16 @@ import msgspec
 import pytest
 
 from flows.rollup.tables import Rollup
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
-from infra.store.client import Client
+from infra.store import redis_client
+from infra.store.redis_client import Client
 from models.experiments.metrics import METRICS
 from schemas import times
 from schemas.keys import PLAIN
-from schemas.state import fence
-from schemas.state.fence import Fence
+from schemas.state import fences
+from schemas.state.fences import Fence
 from schemas.state.tables import META_DECODER
 from tests.support.http import Answer, Server, serving
 from tests.support.loop import AB, NONE, STARTED, TWO_PEOPLE, append, entry, put_experiment
@@ -42,7 +42,7 @@ class Shop(NamedTuple):
 
     def folded(self, offset: int) -> None:
         """The fence of partition 1, as `people` commits it."""
-        stands = fence.encode(Fence("topic", 4, offset, STARTED, 1, STARTED))
+        stands = fences.encode(Fence("topic", 4, offset, STARTED, 1, STARTED))
         self.redis.set(PLAIN.fence("people", 1), stands)
 
     def publish(self) -> None:
@@ -61,8 +61,8 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
     """An experiment in which one person clicked and bought, and another did not."""
     home = tmp_path_factory.mktemp("shop")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    with store.connect(settings) as client:
-        kafka.ensure_topics(settings)
+    with redis_client.connect(settings) as client:
+        kafka_client.ensure_topics(settings)
         put_experiment(client)
         append(client, 1, *TWO_PEOPLE)
         with serving(settings, Path(home / "log")) as server:

@@ -14,7 +14,7 @@ import pytest
 from infra.apps.inspect.scrape import Samples, read, total
 from infra.local import services
 from infra.settings import Settings, signing_key
-from infra.store import client as store
+from infra.store import redis_client
 from models.features.registry import ROW, VERSION, pack_rows
 from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of, pseudonym
@@ -44,7 +44,7 @@ def where(settings: Settings, user: str) -> tuple[int, Pseudonym]:
 
 def people(settings: Settings, versions: Mapping[str, int], generation: int = 0) -> None:
     """As `people` of these versions would have left them."""
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         for user, version in versions.items():
             client.set(PLAIN.of(generation).row(*where(settings, user)), row(version))
 
@@ -159,7 +159,7 @@ def test_a_generation_of_another_version_is_found_as_it_is_swapped_in(
     everybody = [f"u{n}" for n in range(20)]
     people(settings, dict.fromkeys(everybody, KNOWN))
     people(settings, dict.fromkeys(everybody, FOREIGN), generation=1)
-    with started(settings, tmp_path) as server, store.connect(settings) as client:
+    with started(settings, tmp_path) as server, redis_client.connect(settings) as client:
         until(server, 200, {})
         client.set(PLAIN.live(), 1)
         until(server, 503, ROWS)
@@ -185,7 +185,7 @@ def test_whatever_else_cannot_be_read_is_named(
     mine = where(settings, "u1")
     other = next(f"u{n}" for n in range(99) if where(settings, f"u{n}")[0] != mine[0])
     people(settings, {"u1": KNOWN, other: KNOWN})
-    with started(settings, tmp_path) as server, store.connect(settings) as client:
+    with started(settings, tmp_path) as server, redis_client.connect(settings) as client:
         until(server, 200, {})
         client.set(key(*mine), b"\xc1secret")
         for _ in range(3):
@@ -202,7 +202,7 @@ def test_whatever_else_cannot_be_read_is_named(
 
 
 def test_tables_of_another_version_are_no_silent_wait(settings: Settings, tmp_path: Path) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.set(PLAIN.tables().meta, b"\xc1")
         with started(settings, tmp_path) as server:
             body = until(server, 503, {"tables": "unreadable"})

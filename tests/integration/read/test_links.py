@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from models.aggregates.arms import arm_key
 from models.aggregates.tables import Tables
 from models.experiments.assignment import assign
 from schemas.control import Experiment, Variant
 from schemas.keys import PLAIN
-from schemas.state import facts, fence
+from schemas.state import facts, fences
 from tests.flows.faults import Flow
 from tests.support import worlds
 from tests.support.http import serving
@@ -67,8 +67,8 @@ class Site(NamedTuple):
 def site(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("links")
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
-    kafka.ensure_topics(settings)
-    with store.connect(settings) as client:
+    kafka_client.ensure_topics(settings)
+    with redis_client.connect(settings) as client:
         people, relay = (Flow(settings, name, home / "log") for name in ("people", "relay"))
         try:
             with serving(settings, home / "server") as server:
@@ -150,7 +150,7 @@ def lagging(site: Site) -> bool:
     """Something of `events` is not folded yet, or waits in an outbox."""
     topics = Topics(site.shop.server.settings)
     held = [site.shop.redis.get(PLAIN.fence("people", p)) for p in range(4)]
-    offsets = [fence.decode(it).offset if it else 0 for it in held]
+    offsets = [fences.decode(it).offset if it else 0 for it in held]
     return any(site.shop.redis.xlen(PLAIN.outbox(p)) for p in range(4)) or offsets != [
         topics.bounds("events", p)[1] for p in range(4)
     ]

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings, signing_key
-from infra.store import client as store
+from infra.store import redis_client
 from schemas import control
 from schemas.actions import CODE
 from schemas.identity import anonymous, item_hash, partition_of, pseudonym
-from schemas.item import Item
+from schemas.items import Item
 from schemas.keys import PLAIN
 from schemas.state import tables
 from serving.read.ulid import ulid
@@ -266,8 +266,11 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
     settings = Settings(kafka_bootstrap=broker, redis_url=url, data_dir=tmp_path / "data", port=0)
     try:
         services.wait_until(lambda: services.redis_answers(url), 20, "Redis does not answer")
-        kafka.ensure_topics(settings)
-        with serving(settings, tmp_path / "log") as server, store.connect(settings) as client:
+        kafka_client.ensure_topics(settings)
+        with (
+            serving(settings, tmp_path / "log") as server,
+            redis_client.connect(settings) as client,
+        ):
             shop = Shop(server, client)
             fill(shop)
             process.send_signal(signal.SIGSTOP)

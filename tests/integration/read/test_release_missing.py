@@ -11,7 +11,7 @@ import pytest
 
 from infra.local import services
 from schemas.control import Recipe, Released
-from schemas.release import MANIFEST, VECTORS
+from schemas.releases import MANIFEST, VECTORS
 from tests.integration.read.test_swap import FIRST, SECOND, make_current, release, serves
 from tests.support.http import serving
 from tests.support.shops import Shop, opened

@@ -15,23 +15,23 @@ import msgspec
 import pytest
 from kafka import TopicPartition
 
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from flows.rollup.cycle import Turns
 from flows.rollup.readouts import AGAIN_SECONDS, Readouts, Sender
 from flows.rollup.tables import KEEP_SECONDS, Overtaken, Rollup
 from infra.apps.inspect import arms as inspect_arms
 from infra.apps.inspect.held import item_held
 from infra.cli.tail_experiments import print_blocks
-from infra.kafka import client as kafka
+from infra.kafka import kafka_client
 from infra.kafka.records import records
 from infra.local import services
 from infra.settings import Settings, to_environment
-from infra.store import client as store
+from infra.store import redis_client
 from models.aggregates.arms import Arm, arm, arm_key
 from models.aggregates.moments import moments, moments_key
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
-from schemas.readout import Readout, decode
+from schemas.readouts import Readout, decode
 from schemas.state import tables
 from schemas.topics import EXPERIMENTS
 from serving.state.follow import Gap
@@ -49,7 +49,7 @@ CLICKED = Arm(2, 0, 1, 1, 0, 2.0, 0.5)
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Any]:
-    with store.connect(Settings(redis_url=redis_url)) as connected:
+    with redis_client.connect(Settings(redis_url=redis_url)) as connected:
         connected.flushall()
         yield connected
 
@@ -61,7 +61,7 @@ def turns(settings: Settings, client: Any) -> tuple[Turns, Readouts]:
 
 def published(settings: Settings, at_least: int) -> list[Readout]:
     """What the topic holds, once there is so much."""
-    reader, part = kafka.consumer(settings), TopicPartition(EXPERIMENTS.name, 0)
+    reader, part = kafka_client.consumer(settings), TopicPartition(EXPERIMENTS.name, 0)
     found: list[Any] = []
     try:
         reader.assign([part])
@@ -149,7 +149,7 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
     async def follow() -> None:
         items = ItemTable(capacity=2)
         held = Tables(items)
-        redis = store.connect_async(Settings(redis_url=redis_url))
+        redis = redis_client.connect_async(Settings(redis_url=redis_url))
         follower = TablesFollower(redis, held, Generation(redis, PLAIN))
         go_on(*TWO_PEOPLE[:2])
         await follower.load()
@@ -182,7 +182,7 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
 def test_readouts_reach_the_topic_and_the_last_revision_wins(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         put_experiment(client)
         append(client, 1, *TWO_PEOPLE[:2])
         made, readouts = turns(settings, client)

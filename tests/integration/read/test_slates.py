@@ -13,8 +13,8 @@ import pytest
 from infra.kafka.reader import Topics
 from infra.settings import Settings
 from schemas.alphabet import Pseudonym
-from schemas.event import Served
-from schemas.slate import Slate
+from schemas.events import Served
+from schemas.slates import Slate
 from schemas.topics import EVENTS, SLATES
 from serving.log.producer import Log
 from serving.log.slates import Slates

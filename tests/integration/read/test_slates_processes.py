@@ -13,7 +13,7 @@ import pytest
 
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from serving.log.connect import DELIVERY_MS
 from tests.support.arrived import arrived, spools
 from tests.support.http import metric, serving
@@ -23,7 +23,7 @@ from tests.support.shops import Shop, fill
 
 @contextmanager
 def shop_of(settings: Settings, log: Path) -> Iterator[Shop]:
-    with store.connect(settings) as client:
+    with redis_client.connect(settings) as client:
         client.flushall()
         with serving(settings, log) as server:
             found = Shop(server, client)

@@ -10,7 +10,7 @@ import uvloop
 
 from infra.local import services
 from infra.settings import Settings
-from infra.store import client as store
+from infra.store import redis_client
 from schemas.alphabet import Pseudonym
 from serving.decide.person import StoreDown
 from serving.state.generation import Generation
@@ -23,7 +23,7 @@ SOMEBODY = Pseudonym("0" * 32)
 
 async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[str]:
     """Every connection is reset again and again, and in between there is no way: how reads ended."""
-    client = store.connect_async(settings)
+    client = redis_client.connect_async(settings)
     reader, results = PersonReader(client, Generation(client, settings.keyspace)), Counter[str]()
     for n in range(READS):
         if n % 20 == 0:

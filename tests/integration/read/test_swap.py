@@ -16,7 +16,7 @@ from models.release import content
 from models.release.write import save
 from schemas.control import Current, Released
 from schemas.identity import item_hash
-from schemas.release import ENCODER, HASHES, VECTORS, Data, Manifest, Space
+from schemas.releases import ENCODER, HASHES, VECTORS, Data, Manifest, Space
 from tests.support.http import ask
 from tests.support.shops import ITEMS, Shop, opened
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas import event as events
-from schemas.event import Action, Link, Linking, Merge, Preferences, Served
+from schemas import events
+from schemas.events import Action, Link, Linking, Merge, Preferences, Served
 from schemas.identity import anonymous, pseudonym
 from tests.chaos.accounts import FAULTS, Found, Pseudonyms, Row, check
 from tests.chaos.crowd import Crowd, Named, name, named

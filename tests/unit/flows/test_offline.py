@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.offline.fold import Offline
-from infra.log import Batch
-from schemas import event as events
+from infra.log_reader import Batch
+from schemas import events
 from schemas.keys import PLAIN
 from tests.laws.world import T0, action, fold_log, person
 from tests.support.offline import HOUR, POISON, crowd, folded, log_of, relayed, settings_in, start

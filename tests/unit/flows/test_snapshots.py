@@ -13,13 +13,13 @@ import pytest
 from flows.people import fold
 from flows.snapshots import make, read
 from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, SnapshotError
-from infra.kafka.client import TopicInfo
+from infra.kafka.kafka_client import TopicInfo
 from infra.lake.errors import LakeReadOnly
-from infra.log import OffTheLog
+from infra.log_reader import OffTheLog
 from infra.settings import Settings
 from models.aggregates.tables import Tables
 from schemas import keys
-from schemas.snapshot import Snapshot
+from schemas.snapshots import Snapshot
 from tests.laws.world import T0
 from tests.support.offline import (
     HOUR,

@@ -15,7 +15,7 @@ from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.write import write
 from infra.settings import Settings
-from schemas import event
+from schemas import events
 from schemas.lake import BY_TOPIC, TABLES
 from schemas.topics import EVENTS
 from tests.support import lakes
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(variable, raising=False)
     lake = Lake(Store(str(tmp_path / "lake")))
     values = [action(n, n % 3, DAY + n) for n in range(20)]
-    merge = event.encode(event.Merge(person=person(1), source=2, offset=5, n=1, received_at=DAY))
+    merge = events.encode(events.Merge(person=person(1), source=2, offset=5, n=1, received_at=DAY))
     put(lake, [lakes.batch(0, [*values, values[3], POISON], [DAY + n for n in range(22)])])
     put(lake, [lakes.batch(22, [values[4], merge, merge, action(99, 1, DAY)], [DAY + HOUR] * 4)])
     put(lake, [lakes.batch(0, values[:5], [DAY] * 5, partition=1)])

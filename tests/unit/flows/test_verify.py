@@ -18,15 +18,15 @@ from flows.verify.report import MOST, Found, Mismatch, Report, brief, difference
 from flows.verify.walk import Walk
 from infra.cli.main import cli
 from infra.local.plan import plan
-from infra.log import Batch
+from infra.log_reader import Batch
+from infra.metrics import Telemetry
 from infra.settings import BadSetting, Settings, from_environment
-from infra.telemetry import Telemetry
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Marks, Sums
-from schemas import event as events
+from schemas import events
 from schemas.keys import PLAIN
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from tests.laws.world import T0, action, person
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from infra.apps.bench import audience
 from infra.apps.bench.services import clean_environment
-from schemas import event as events
-from schemas.event import EventIn
+from schemas import events
+from schemas.events import EventIn
 
 
 def test_the_same_seed_gives_the_same_events_and_another_gives_other_ids() -> None:

@@ -17,8 +17,8 @@ from infra.apps.bench.rate import Step
 from infra.apps.bench.rebuild import Rebuild
 from infra.apps.bench.replay import Replay, Run
 from infra.apps.bench.report import Results
+from infra.apps.bench.rounds import Turns
 from infra.apps.bench.swap import Swap
-from infra.apps.bench.turns import Turns
 from infra.apps.bench.verify import Verified
 
 REPLAY = Replay(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from infra.local.plan import ROOT
-from infra.telemetry import METRICS
+from infra.metrics import METRICS
 
 DEPLOY: Final = ROOT / "infra" / "deploy"
 DASHBOARD: Final = json.loads((DEPLOY / "grafana/dashboards/freshet.json").read_text())

@@ -15,7 +15,7 @@ from infra.apps.evaluate.arms import Arms, Read, Shelf, play
 from infra.settings import Settings
 from models.release import content
 from models.release.release import Release, Space
-from schemas.event import Action
+from schemas.events import Action
 from schemas.identity import item_hash
 from serving.decide import offline
 from serving.decide.person import NOBODY

@@ -26,7 +26,7 @@ from infra.datasets.movielens import Catalogue
 from infra.datasets.movielens import Item as Film
 from models.simulator.people import Look
 from schemas.control_checks import check_experiment
-from schemas.readout import Comparison, MetricOut, VariantOut
+from schemas.readouts import Comparison, MetricOut, VariantOut
 
 COUNTS = {"served": 100, "displayed": 40, "clicked": 6, "converted": 1}
 

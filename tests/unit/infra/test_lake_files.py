@@ -14,8 +14,8 @@ from infra.lake.file import RECORD, File
 from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.write import columns
-from infra.log import Batch, OffTheLog
-from schemas import dead_letter, event, item, lake, slate
+from infra.log_reader import Batch, OffTheLog
+from schemas import dead_letters, events, items, lake, slates
 from schemas.lake import BY_TOPIC, TABLES
 from schemas.topics import BY_NAME, EVENTS
 from tests.support import lakes
@@ -37,11 +37,11 @@ def test_every_topic_has_a_table_with_its_version() -> None:
 
 
 def test_typed_columns_say_what_the_record_says() -> None:
-    served = event.Served(
+    served = events.Served(
         person=person(1), slate_id="s1", placement="home", received_at=DAY, items=("i1", "i2")
     )
-    link = event.Link(event_id="l", person=person(1), to=person(2), received_at=DAY)
-    values = [action(1, 1, DAY), event.encode(served), event.encode(link), POISON, None]
+    link = events.Link(event_id="l", person=person(1), to=person(2), received_at=DAY)
+    values = [action(1, 1, DAY), events.encode(served), events.encode(link), POISON, None]
     rows = columns(BY_TOPIC["events"], [lakes.batch(0, values, [DAY] * 5)]).to_pylist()
     assert [row["kind"] for row in rows] == ["action", "served", "link", None, None]
     assert [row["event_id"] for row in rows] == ["e1", None, "l", None, None]
@@ -55,12 +55,12 @@ def test_typed_columns_say_what_the_record_says() -> None:
 
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_a_record_has_the_same_columns_whatever_lies_beside_it(kinds: list[int]) -> None:
-    served = event.Served(
+    served = events.Served(
         person=person(1), slate_id="s1", placement="home", received_at=DAY, items=("i1", "i2")
     )
-    link = event.Link(event_id="l", person=person(1), to=person(2), received_at=DAY)
-    merge = event.Merge(person=person(3), source=1, offset=2, n=0, received_at=DAY)
-    others = [event.encode(it) for it in (served, link, merge)]
+    link = events.Link(event_id="l", person=person(1), to=person(2), received_at=DAY)
+    merge = events.Merge(person=person(3), source=1, offset=2, n=0, received_at=DAY)
+    others = [events.encode(it) for it in (served, link, merge)]
     several = [action(1, 1, DAY), *others, POISON, None]
     table = BY_TOPIC["events"]
 
@@ -77,15 +77,15 @@ def test_a_document_that_is_no_text_is_null_and_its_record_whole() -> None:
 
 
 def test_typed_columns_of_the_others() -> None:
-    put_item = item.PutItem(item=item.Item(item_id="i1", title="Alien"), received_at=DAY)
-    shown = slate.Slate(
+    put_item = items.PutItem(item=items.Item(item_id="i1", title="Alien"), received_at=DAY)
+    shown = slates.Slate(
         slate_id="s",
         served_at=DAY,
         placement="home",
         person=None,
-        items=(slate.SlateItem(item_id="i1", rank=1, score=0.5),),
+        items=(slates.SlateItem(item_id="i1", rank=1, score=0.5),),
     )
-    letter = dead_letter.DeadLetter(
+    letter = dead_letters.DeadLetter(
         topic="events", partition=3, offset=7, reason="not_json", value=b"\xff", record_at=DAY
     )
     for topic, record, want in (

@@ -18,7 +18,7 @@ from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.sweep import sweep
 from infra.lake.write import write
-from schemas import lake as schema
+from schemas import lake
 from schemas.lake import BY_TOPIC
 from schemas.topics import EVENTS
 from tests.support import lakes
@@ -131,7 +131,7 @@ def test_entries_and_files_of_another_version_are_refused(
     path.write_bytes(path.read_bytes().replace(b'"version":7', b'"version":1'))
     assert len(everything(held).values) == 300
     with monkeypatch.context() as newer:
-        newer.setattr(schema, "VERSION", 8)
+        newer.setattr(lake, "VERSION", 8)
         (entry,) = put(held, lakes.a_day(100, 9, 1, start=300))
     assert entry.version == 1
     with pytest.raises(errors.LakeVersion, match=f"{entry.name} has version 8, this"):
@@ -212,8 +212,8 @@ def test_an_entry_is_repaired_only_where_its_file_is(held: Lake) -> None:
     assert manifest.repair(entry)
     assert not manifest.repair(entry)
     assert held.bounds(EVENTS.name, 0) == (0, 350)
-    gone = schema.decode_entry(schema.encode_entry(entry).replace(b"300", b"350", 1))
-    gone = schema.Entry(**{**{f: getattr(gone, f) for f in gone.__struct_fields__},
+    gone = lake.decode_entry(lake.encode_entry(entry).replace(b"300", b"350", 1))
+    gone = lake.Entry(**{**{f: getattr(gone, f) for f in gone.__struct_fields__},
                            "start": 350, "end": 400, "name": "data/events/gone.parquet"})  # fmt: skip
     with pytest.raises(errors.LakeTorn, match=r"gone.parquet was written and is not there"):
         manifest.repair(gone)

@@ -15,13 +15,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.kit.commit import Fenced, Torn
-from flows.kit.meter import Meter
+from flows.kit.metrics import Meter
 from infra.local import services
-from infra.log import Batch
+from infra.log_reader import Batch
+from infra.metrics import METRICS, TABLE, Telemetry
 from infra.settings import Settings
-from infra.telemetry import METRICS, TABLE, Telemetry
-from schemas.dead_letter import DeadLetter
-from schemas.event import Assigned
+from schemas.dead_letters import DeadLetter
+from schemas.events import Assigned
 from serving.metrics import Metrics
 
 ROOT: Final = Path(__file__).resolve().parents[3]

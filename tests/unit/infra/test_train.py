@@ -23,7 +23,7 @@ from infra.terminal.progress import Said
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
 from models.release import artefact
 from models.release.release import Release, Space
-from schemas.event import Action
+from schemas.events import Action
 from schemas.identity import item_hash
 from serving.decide.columns import NAMES
 from serving.edge.identity import People

@@ -14,7 +14,7 @@ from models.release import artefact, content
 from models.release.artefact import BadRelease
 from models.release.write import save
 from models.training.onnx import export
-from schemas.release import ENCODER, HASHES, MANIFEST, RANKER, VECTORS, Data, Manifest, Space
+from schemas.releases import ENCODER, HASHES, MANIFEST, RANKER, VECTORS, Data, Manifest, Space
 
 FEATURES = ("covisit", "content", "popular")
 ID = "2026-11-24.1"

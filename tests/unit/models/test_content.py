@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.release import content
-from schemas.item import Item
+from schemas.items import Item
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 items = st.builds(

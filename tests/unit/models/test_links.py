@@ -21,8 +21,8 @@ from models.outcomes.join import (
     serve,
 )
 from models.outcomes.open_slates import Account, Mark, Outcome, decode, encode
-from schemas import event as events
-from schemas.event import Link, Linking, Merge
+from schemas import events
+from schemas.events import Link, Linking, Merge
 from schemas.keys import PLAIN
 from schemas.state import links as stored
 from tests.laws.world import T0, action, fold_log, log_of, person, served, u64s

@@ -20,7 +20,7 @@ from models.experiments.ratio import lift, ratio
 from models.experiments.readout import readout
 from schemas.control import Experiment, Variant
 from schemas.identity import category_hash
-from schemas.readout import Readout, decode
+from schemas.readouts import Readout, decode
 from schemas.state import facts
 from schemas.state.facts import STATES
 

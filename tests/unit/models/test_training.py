@@ -14,7 +14,7 @@ from models.release import artefact, content
 from models.training import ranker, vectors
 from models.training.onnx import export, in_float32
 from models.training.vectors import Learnt, Pairs, Visits
-from schemas.item import Item
+from schemas.items import Item
 
 GENRES, EACH, PEOPLE = 12, 15, 120
 ITEMS = GENRES * EACH

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas import control_checks as checks
+from schemas import control_checks
 from schemas.control import (
     BUILT_IN,
     Body,
@@ -81,8 +81,8 @@ def variants(**second: Any) -> dict[str, Any]:
     ],
 )
 def test_a_recipe_is_refused_by_name(given: Any, field: str, code: str) -> None:
-    assert refusal(lambda: checks.check_recipe(recipe(**given))) == (field, code)
-    assert refusal(lambda: checks.check_recipe(recipe(**given), "recipe")) == (
+    assert refusal(lambda: control_checks.check_recipe(recipe(**given))) == (field, code)
+    assert refusal(lambda: control_checks.check_recipe(recipe(**given), "recipe")) == (
         f"recipe.{field}",
         code,
     )
@@ -90,10 +90,12 @@ def test_a_recipe_is_refused_by_name(given: Any, field: str, code: str) -> None:
 
 def test_recipes_at_their_limits_are_taken() -> None:
     for name in BUILT_IN:
-        checks.check_recipe(placements.BUILT_IN[name])
+        control_checks.check_recipe(placements.BUILT_IN[name])
     for epsilon in (0.0, 1.0):
-        checks.check_recipe(recipe(exploration={"epsilon": epsilon}, fresh_days=3650 * epsilon))
-    checks.check_recipe(
+        control_checks.check_recipe(
+            recipe(exploration={"epsilon": epsilon}, fresh_days=3650 * epsilon)
+        )
+    control_checks.check_recipe(
         Recipe(
             weights={"popular": -1e6},
             category_cap=1.0,
@@ -130,12 +132,17 @@ def test_recipes_at_their_limits_are_taken() -> None:
     ],
 )
 def test_an_experiment_is_refused_by_name(given: Any, field: str, code: str) -> None:
-    assert refusal(lambda: checks.check_experiment("x", experiment(**given))) == (field, code)
+    assert refusal(lambda: control_checks.check_experiment("x", experiment(**given))) == (
+        field,
+        code,
+    )
 
 
 @pytest.mark.parametrize("identifier", ["", "a=b", "a;b", "a b", "é", "x" * 65, "a\n"])
 def test_an_experiments_id_travels_in_a_header(identifier: str) -> None:
-    assert refusal(lambda: checks.check_experiment(identifier, experiment(), "experiment")) == (
+    assert refusal(
+        lambda: control_checks.check_experiment(identifier, experiment(), "experiment")
+    ) == (
         "experiment_id",
         "malformed",
     )
@@ -144,7 +151,7 @@ def test_an_experiments_id_travels_in_a_header(identifier: str) -> None:
 def test_shares_may_add_up_to_all() -> None:
     for n in range(2, 11):
         every = [{"name": f"v{i}", "share": 1 / n} for i in range(n)]
-        checks.check_experiment("x", experiment(variants=every))
+        control_checks.check_experiment("x", experiment(variants=every))
 
 
 @pytest.mark.parametrize(
@@ -167,13 +174,13 @@ def test_a_body_is_refused_by_name(
     subject: str, identifier: str, body: Any, field: str, code: str
 ) -> None:
     text = json.dumps(body).encode()
-    assert refusal(lambda: checks.read(subject, identifier, text)) == (field, code)
+    assert refusal(lambda: control_checks.read(subject, identifier, text)) == (field, code)
 
 
 def test_what_is_no_json_or_no_text_is_a_refusal_too() -> None:
-    assert refusal(lambda: checks.read("placement", "home", b"{")) == ("body", "not_json")
-    assert refusal(lambda: checks.read("policy", "any", b'"\xff"')) == ("body", "not_utf8")
-    assert checks.read("policy", "any", b'{"whatever": [1]}') is None
+    assert refusal(lambda: control_checks.read("placement", "home", b"{")) == ("body", "not_json")
+    assert refusal(lambda: control_checks.read("policy", "any", b'"\xff"')) == ("body", "not_utf8")
+    assert control_checks.read("policy", "any", b'{"whatever": [1]}') is None
 
 
 def test_releases_sort_by_day_and_number() -> None:
@@ -215,8 +222,8 @@ BODIES: dict[str, Body] = {
 def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
     identifier: str, body: Body, field: str, code: str
 ) -> None:
-    stands = checks.standing(BODIES)
-    assert refusal(lambda: checks.check_fits(identifier, body, stands)) == (field, code)
+    stands = control_checks.standing(BODIES)
+    assert refusal(lambda: control_checks.check_fits(identifier, body, stands)) == (field, code)
 
 
 @pytest.mark.parametrize(
@@ -233,4 +240,4 @@ def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
     ],
 )
 def test_what_fits(identifier: str, body: Body) -> None:
-    checks.check_fits(identifier, body, checks.standing(BODIES))
+    control_checks.check_fits(identifier, body, control_checks.standing(BODIES))

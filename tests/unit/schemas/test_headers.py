@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dead_letter import MOST_HEADER_BYTES, MOST_HEADERS, REDRIVEN, TRIES, bounded, redriven
+from schemas.dead_letters import MOST_HEADER_BYTES, MOST_HEADERS, REDRIVEN, TRIES, bounded, redriven
 from schemas.headers import Headers, packed, traced, unpacked, valid_traceparent
 from schemas.topics import TOPICS
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from flows.control import Stands
 from models.experiments.assignment import assign
-from schemas import control_checks as checks
+from schemas import control_checks
 from schemas.alphabet import Pseudonym
 from schemas.control import BUILT_IN, Body, Change, Current, Experiment, Held, Recipe, Released
-from schemas.event import Assigned
+from schemas.events import Assigned
 from schemas.reject import Rejected
 from serving.world import placements
 from serving.world.placements import DEFAULT, HOME, POPULAR, REPLAY, Control
@@ -54,7 +54,7 @@ def fold(changes: list[Change], cuts: set[int]) -> tuple[dict[bytes, bytes], lis
         if n in cuts:
             stands = Stands(stored)
         try:
-            body = checks.read(each.subject, each.id, bytes(each.body))
+            body = control_checks.read(each.subject, each.id, bytes(each.body))
             came.append("taken" if stands.take(n, each, body) else "stale")
         except Rejected as error:
             came.append(error.code)
@@ -137,18 +137,18 @@ def test_any_split_of_the_log_ends_in_the_same(seed: int, cuts: set[int]) -> Non
     # and whatever came of them, what stands is in order
     held = {name.decode(): msgspec.json.decode(v, type=Held) for name, v in stored.items()}
     bodies = {name: _body(name, each) for name, each in held.items()}
-    stands = checks.standing(bodies)
+    stands = control_checks.standing(bodies)
     running = [e.placement for e in stands.experiments.values() if e.running]
     assert len(running) == len(set(running))
     assert not stands.current or stands.current in stands.releases
     for name, body in bodies.items():
         if isinstance(body, Experiment):
-            checks.check_fits(name.partition(":")[2], body, stands)
+            control_checks.check_fits(name.partition(":")[2], body, stands)
 
 
 def _body(name: str, held: Held) -> Body:
     subject, _, identifier = name.partition(":")
-    return checks.read(subject, identifier, held.body.encode())
+    return control_checks.read(subject, identifier, held.body.encode())
 
 
 def held(body: Body, version: int = 1) -> bytes:

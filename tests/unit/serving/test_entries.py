@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.item import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
+from schemas.items import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
 from schemas.record import Record
 from schemas.topics import ITEMS
 from serving.log.orphan_writes import Left

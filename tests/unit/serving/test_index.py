@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.release import content
 from schemas.identity import item_hash
-from schemas.item import Item
+from schemas.items import Item
 from serving.world.catalogue import ItemTable
 from serving.world.index import ContentIndex, SpaceIndex, VectorIndex
 from tests.support.worlds import WORDS, catalogue, release

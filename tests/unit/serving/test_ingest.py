@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.event import Action, decode
+from schemas.events import Action, decode
 from schemas.identity import partition_of, pseudonym
 from schemas.reject import Rejected
 from serving.edge.events import Ask, Ingested, ingest

@@ -8,13 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas import control
-from schemas import event as events
-from schemas import item as items
+from schemas import control, events, items
 from schemas.control_checks import standing
-from schemas.event import Link, Linking, Preferences
+from schemas.events import Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
-from schemas.item import DeleteItem, Item, PutItem
+from schemas.items import DeleteItem, Item, PutItem
 from schemas.reject import Rejected
 from serving.edge import control as ingest_control
 from serving.edge import items as ingest_items

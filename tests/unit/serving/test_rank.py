@@ -11,9 +11,9 @@ from models.release import content
 from models.release.release import RANKED
 from schemas.actions import CODE
 from schemas.control import Recipe
-from schemas.event import Preferences
+from schemas.events import Preferences
 from schemas.identity import item_hash
-from schemas.item import Item
+from schemas.items import Item
 from schemas.state.tables import NEIGHBOUR, WINDOWS
 from serving.decide.case import Ask, Case, World
 from serving.decide.columns import COLUMNS, NAMES, SMALL

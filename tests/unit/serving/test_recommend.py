@@ -16,11 +16,11 @@ from models.release import person as vectors
 from models.release.content import GRID
 from schemas.actions import CODE
 from schemas.control import Exploration, Fatigue, Filter, Recipe
-from schemas.event import Preferences
+from schemas.events import Preferences
 from schemas.identity import item_hash
-from schemas.item import Item
+from schemas.items import Item
 from schemas.state.tables import NEIGHBOUR, WINDOWS
-from schemas.state.vector import Vector
+from schemas.state.vectors import Vector
 from serving.decide.arrange import HEAD, cap
 from serving.decide.case import Ask, Case, World
 from serving.decide.decide import decide

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from schemas.control import Filter
-from schemas.event import Preferences
+from schemas.events import Preferences
 from schemas.identity import item_hash
-from schemas.item import Item
+from schemas.items import Item
 from serving.decide.case import Ask, Case
 from serving.decide.rules import RULES, eligible
 from tests.support.worlds import DAY_MS, NOW, person, world

@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.apps.bench.figures import LAKE, REBUILD, REPLAY, TIMES, Row, row
 from infra.apps.bench.replay import Replay
-from infra.apps.bench.turns import Turns
+from infra.apps.bench.rounds import Turns
 
 
 def report(turns: Turns) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Id, Millis
-from schemas.event import Scalar
+from schemas.events import Scalar
 from schemas.headers import Schema
 
 SCHEMA: Final = Schema("item", 1)

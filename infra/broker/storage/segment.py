@@ -15,8 +15,8 @@ from typing import Final
 
 from infra.broker import batch
 from infra.broker.batch import HEADER, Header
-from infra.broker.index import Index
-from infra.broker.recovery import recover
+from infra.broker.storage.index import Index
+from infra.broker.storage.recovery import recover
 
 WINDOW: Final = 4096  # bytes read at once when stepping from header to header
 NAME: Final = re.compile(r"(\d+)-(\d{20})\.log")

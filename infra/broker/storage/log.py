@@ -21,9 +21,9 @@ from infra.broker.batch import PREFIX, Header
 from infra.broker.codes import CannotStart, Code, Refused
 from infra.broker.configs import Rules
 from infra.broker.logger import LOG
-from infra.broker.producers import Producers
-from infra.broker.segment import Segment, path_of
-from infra.broker.stamps import check_time, stamped
+from infra.broker.storage.producers import Producers
+from infra.broker.storage.segment import Segment, path_of
+from infra.broker.timestamps import check_time, stamped
 from infra.files import sync_directory, write_atomically
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from schemas.alphabet import Millis
-from schemas.state.fence import Fence
+from schemas.state.fences import Fence
 from schemas.version import OtherVersion
 
 VERSION: Final = 1

@@ -1,4 +1,4 @@
-"""What one flow's process counts, by the names of `infra.telemetry`'s table."""
+"""What one flow's process counts, by the names of `infra.metrics`'s table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from infra.log import Batch
+from infra.log_reader import Batch
+from infra.metrics import Telemetry
 from infra.settings import Settings
-from infra.telemetry import Telemetry
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letters import DeadLetter
 
 log = logging.getLogger(__name__)
 ENDS: Final = ("fenced", "torn", "full")

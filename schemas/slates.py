@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis, Pseudonym
-from schemas.event import Assigned
+from schemas.events import Assigned
 from schemas.headers import Schema
 
 SCHEMA: Final = Schema("slate", 1)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.broker.log import Log
+from infra.broker.storage.log import Log
 from infra.files import write_atomically
 
 
