@@ -43,7 +43,7 @@ class Catalogue(Worker):
         """The items of a batch as they stand after it."""
         batch, changes = decoded
         p = batch.partition
-        fence = self.next_fence(p, batch.next, batch.stamps)
+        fence = self.next_fence(p, batch.next, batch.timestamps)
         write = Write(self.name, p, batch.first, fence, self.keyspace)
         now = self._held(p, [item_id(change) for _, _, change in changes])
         places = {offset: place for place, offset in enumerate(batch.offsets)}

@@ -25,7 +25,7 @@ from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas import control
 from schemas.control import Body, Change, Current, Experiment, Held
-from schemas.control_checks import check_fits, read, standing
+from schemas.control_checks import check_fits, definitions, read
 from schemas.dead_letters import DeadLetter
 from schemas.reject import Rejected
 from schemas.state.write import StreamEntry, Write
@@ -40,7 +40,7 @@ Good = tuple[int, Change, Body]
 Decoded = tuple[Batch, list[Good]]
 
 
-class Stands:
+class ControlState:
     """What stands, by ``subject:id``, and what a change makes of it. Pure."""
 
     def __init__(self, stored: Mapping[bytes, bytes]) -> None:
@@ -57,7 +57,7 @@ class Stands:
         if change.expected_version != version:
             return False
         if isinstance(body, Experiment | Current):
-            check_fits(change.id, body, standing(self._bodies))
+            check_fits(change.id, body, definitions(self._bodies))
         self._bodies[name] = body
         self.held[name] = Held(
             version=version + 1,
@@ -80,9 +80,9 @@ class Control(Worker):
         """What stands after a batch: the log is the compare-and-set."""
         batch, changes = decoded
         p = batch.partition
-        fence = self.next_fence(p, batch.next, batch.stamps)
+        fence = self.next_fence(p, batch.next, batch.timestamps)
         write = Write(self.name, p, batch.first, fence, self.keyspace)
-        stands = Stands(self.redis.hgetall(self.keyspace.control_state()))
+        stands = ControlState(self.redis.hgetall(self.keyspace.control_state()))
         letters = []
         counts = write.counts = {"taken": 0, "stale": 0}
         for offset, change, body in changes:

@@ -48,7 +48,7 @@ class Batch:
     first: int
     next: int
     offsets: list[int]
-    stamps: list[int]
+    timestamps: list[int]
     """Record timestamps, ms."""
     values: list[bytes | None]
     read_at: float = field(default_factory=time.monotonic)
@@ -77,7 +77,7 @@ class OffTheLog(FreshetError):
     """Asked for offsets that are not there, or not any more; the text says which there are."""
 
 
-class Joined:
+class JoinedLog:
     """A `LogReader`: the lake up to its end, the topics from there on. `name_of`: what the broker calls a
     topic.
 

@@ -173,7 +173,7 @@ METRICS: Final = {metric.name: metric for metric in TABLE}
 _MADE_BY: Final[dict[Kind, Any]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 
 
-class Telemetry:
+class ProcessMetrics:
     """One process's part of the table.
 
     Errors of every method: KeyError for a name that is not in it, ValueError for other labels than its

@@ -128,7 +128,7 @@ def check_current(current: Current, prefix: str = "") -> None:
             _check_release(current.release, "release")
 
 
-class Standing(NamedTuple):
+class Definitions(NamedTuple):
     """What stands on `control`, as far as one record depends on others."""
 
     placements: Collection[str]
@@ -139,14 +139,14 @@ class Standing(NamedTuple):
     """Release; "": none."""
 
 
-def standing(bodies: Mapping[str, Body]) -> Standing:
+def definitions(bodies: Mapping[str, Body]) -> Definitions:
     """Out of what holds, by ``subject:id``."""
     by_subject: dict[str, dict[str, Any]] = {}
     for name, body in bodies.items():
         subject, _, identifier = name.partition(":")
         by_subject.setdefault(subject, {})[identifier] = body
     current = bodies.get(CURRENT)
-    return Standing(
+    return Definitions(
         placements={*BUILT_IN, *by_subject.get("placement", ())},
         experiments=by_subject.get("experiment", {}),
         releases=by_subject.get("release", {}),
@@ -154,7 +154,7 @@ def standing(bodies: Mapping[str, Body]) -> Standing:
     )
 
 
-def check_fits(identifier: str, body: Body, stands: Standing, prefix: str = "") -> None:
+def check_fits(identifier: str, body: Body, stands: Definitions, prefix: str = "") -> None:
     """Whether `body`, by itself in order, may hold beside what stands.
 
     Codes: `unknown_placement`, `missing_release`, `overlapping_experiment`, `older_release`.
@@ -170,7 +170,7 @@ def check_fits(identifier: str, body: Body, stands: Standing, prefix: str = "") 
             _check(body.rollback or not older, "release", "older_release")
 
 
-def _fits(identifier: str, experiment: Experiment, stands: Standing) -> None:
+def _fits(identifier: str, experiment: Experiment, stands: Definitions) -> None:
     _check(experiment.placement in stands.placements, "placement", "unknown_placement")
     for n, variant in enumerate(experiment.variants):
         known = not variant.placement or variant.placement in stands.placements

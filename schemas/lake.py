@@ -122,7 +122,7 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
 A new column takes the next number of its table; that of one that is gone is never given again."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a partition: the records at offsets start <= offset < end, all that there are.
 
     `name`: the object, under the lake's root. `bytes` and `sha256` are the object's; `first_at` and
@@ -148,12 +148,12 @@ class LakeFence(Fence, array_like=True, gc=False):
     """Where the lake stands in a partition, and the entry that was committed with it: whoever comes
     next writes it to the manifest, if its writer was killed before it could."""
 
-    entry: Entry | None = None
+    entry: ManifestEntry | None = None
     origin: int = 0
     """Where the chain of entries begins."""
 
 
-ENTRY_DECODER: Final = msgspec.json.Decoder(Entry)
+ENTRY_DECODER: Final = msgspec.json.Decoder(ManifestEntry)
 FENCE_DECODER: Final = msgspec.msgpack.Decoder(LakeFence)
 
 
@@ -404,12 +404,12 @@ TABLES: Final = (
 BY_TOPIC: Final = {table.topic: table for table in TABLES}
 
 
-def decode_entry(data: bytes) -> Entry:
+def decode_entry(data: bytes) -> ManifestEntry:
     """Errors: `msgspec.MsgspecError`."""
     return ENTRY_DECODER.decode(data)
 
 
-def encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: ManifestEntry) -> bytes:
     return msgspec.json.encode(entry)
 
 

@@ -16,7 +16,7 @@ ENCODER: Final = "encoder.npy"
 RANKER: Final = "ranker.onnx"
 
 
-class File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class ReleaseFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sha256: str
     bytes: int
 
@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     schema: str
     space: Space
     coarse: dict[str, float]
-    files: dict[str, File]
+    files: dict[str, ReleaseFile]
     metrics: dict[str, Any]
     data: Data
 

@@ -30,7 +30,7 @@ OUTBOX: Final = pa.schema(
 """Of what a partition's outbox held: what it emitted and its receiver had not folded, in order."""
 
 
-class File(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
     """`name` in the snapshot's folder."""
 
     name: str
@@ -60,8 +60,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int
     received: dict[str, str]
     """By source partition, the highest number received from its outbox, ``offset-n``."""
-    people: File
-    outbox: File
+    people: SnapshotFile
+    outbox: SnapshotFile
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     topic_id: str
     versions: Versions
     partitions: list[Partition]
-    tables: File
+    tables: SnapshotFile
 
     @property
     def offsets(self) -> list[int]:
@@ -94,7 +94,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.bytes for file in self.files)
 
     @property
-    def files(self) -> list[File]:
+    def files(self) -> list[SnapshotFile]:
         mine = [file for it in self.partitions for file in (it.people, it.outbox)]
         return [*mine, self.tables]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from infra.metrics import METRICS, Telemetry
+from infra.metrics import METRICS, ProcessMetrics
 from infra.settings import Settings
 from schemas.events import Assigned
 
@@ -30,7 +30,7 @@ class Item(Protocol):
     def explore(self) -> bool: ...
 
 
-class Told(Protocol):
+class DecisionCounts(Protocol):
     """Of a decision, what is counted: `sources` brought how many candidates each, `removed` says how
     many fell to each reason, `kept` how many to none."""
 
@@ -48,11 +48,11 @@ class Metrics:
     """Counts on the event loop; is scraped there, and in a thread where the process has a port for it.
 
     Labels go by keyword: ``add("freshet_events_rejected_total", code="too_large")``. Errors: as
-    `Telemetry`'s.
+    `ProcessMetrics`'s.
     """
 
     def __init__(self) -> None:
-        self.telemetry = Telemetry("serving")
+        self.telemetry = ProcessMetrics("serving")
         self.telemetry.before(self.settle)
         self._lock = threading.Lock()
         self._counted: Counter[tuple[str, ...]] = Counter()
@@ -73,7 +73,7 @@ class Metrics:
         self,
         route: str,
         spent: Mapping[str, float],
-        decision: Told,
+        decision: DecisionCounts,
         placement: str,
         fallback: str | None,
         experiments: Iterable[Assigned] = (),

@@ -40,7 +40,7 @@ def split(
     """(offset, record time, event) of each record that decodes; a letter for each that does not."""
     try:  # nearly every batch is clean
         decoded = list(map(decode, batch.values))  # type: ignore[arg-type]
-        return list(zip(batch.offsets, batch.stamps, decoded, strict=True)), []
+        return list(zip(batch.offsets, batch.timestamps, decoded, strict=True)), []
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
         pass
     good: list[tuple[int, int, Any]] = []
@@ -49,7 +49,7 @@ def split(
         try:
             if value is None:
                 raise ValueError
-            good.append((batch.offsets[place], batch.stamps[place], decode(value)))
+            good.append((batch.offsets[place], batch.timestamps[place], decode(value)))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             why = "empty" if value is None else reason(error)
             letters.append(letter(topic, batch, place, why))
@@ -68,7 +68,7 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
         offset=batch.offsets[place],
         reason=why,
         value=value if size <= MOST_BYTES else None,
-        record_at=batch.stamps[place],
+        record_at=batch.timestamps[place],
         key=batch.keys[place] if batch.keys else None,
         size=size,
         tries=dead_letters.tries(dict(headers).get(dead_letters.TRIES)),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.log_reader import Batch
-from infra.metrics import Telemetry
+from infra.metrics import ProcessMetrics
 from infra.settings import Settings
 from schemas.dead_letters import DeadLetter
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 ENDS: Final = ("fenced", "torn", "full")
 
 
-class Meter:
+class FlowMetrics:
     """Counts for the flow `flow`; `who` tells its processes apart that share a data folder.
 
     Errors of a method: KeyError for a name that is not in the table.
@@ -28,7 +28,7 @@ class Meter:
 
     def __init__(self, settings: Settings, flow: str, who: str = "") -> None:
         self.flow = flow
-        self.telemetry = Telemetry("flows")
+        self.telemetry = ProcessMetrics("flows")
         self._settings = settings
         self._ends = settings.data_dir / "ends" / f"{flow}{who and '-' + who}"
         noted = _counted(self._ends)
@@ -65,7 +65,7 @@ class Meter:
         series("freshet_flow_batch_records").observe(len(batch.offsets))
         series("freshet_flow_batch_seconds").observe(time.monotonic() - batch.read_at)
         series("freshet_flow_commit_seconds").observe(seconds)
-        oldest = time.time() - min(batch.stamps) / 1000
+        oldest = time.time() - min(batch.timestamps) / 1000
         series("freshet_flow_fresh_seconds").observe(max(0.0, oldest))
         for what, n in counts.items():
             series("freshet_fold_counts_total", what).inc(n)

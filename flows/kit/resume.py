@@ -23,7 +23,7 @@ class StateMismatch(FreshetError):
     """The log and the stored state do not belong together."""
 
 
-def stand(
+def resume(
     client: Client,
     flow: str,
     partition: int,

@@ -42,7 +42,7 @@ def stop_on_signals(stop: threading.Event) -> None:
     signal.signal(signal.SIGINT, asked)
 
 
-def run(flow: Dataflow) -> None:
+def run_flow(flow: Dataflow) -> None:
     """Runs in this thread, once. Errors: the step's own, of which the engine prints nothing."""
     failure = Failure(flow)
     try:

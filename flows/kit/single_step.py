@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.kit.run import keep_on, run, stop_on_signals
+from flows.kit.run import keep_on, run_flow, stop_on_signals
 from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
@@ -49,7 +49,7 @@ def run_worker(
     def turn() -> None:
         worker = make(Reader(settings, topic.name, asked))
         try:
-            run(flow(worker))
+            run_flow(flow(worker))
         finally:
             worker.close()
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from flows.kit.commit import Fenced, StoreFull, Torn, commit
 from flows.kit.dead_letters import REASONS, Letters, letter
-from flows.kit.metrics import Meter
+from flows.kit.metrics import FlowMetrics
 from flows.kit.poison import Poison
-from flows.kit.resume import StateMismatch, made_anew, stand
+from flows.kit.resume import StateMismatch, made_anew, resume
 from flows.kit.source import Reader
 from infra.kafka.end_offsets import Ends
 from infra.kafka.kafka_client import ensure_topics
@@ -66,7 +66,7 @@ class Worker:
                 )
             self.fences: dict[int, Fence] = {}
             for p, (start, end) in self.reader.bounds(self.partitions).items():
-                self.fences[p] = stand(
+                self.fences[p] = resume(
                     self.redis, name, p, info, start, end, version, self.keyspace
                 )
                 log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
@@ -82,7 +82,7 @@ class Worker:
             opened.callback(self._ends.close)
             self._watch = TopicWatch(settings, topic.name, info)
             opened.callback(self._watch.close)
-            self.meter = Meter(settings, name, str(self.partitions[0]))
+            self.meter = FlowMetrics(settings, name, str(self.partitions[0]))
             self.meter.expect(REASONS)
             self.meter.at_scrape(self._stands)
             opened.enter_context(self.meter.exposed())

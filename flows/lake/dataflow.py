@@ -24,9 +24,8 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from kafka import KafkaConsumer, TopicPartition
 
 from flows.kit.commit import Fenced, Torn
-from flows.kit.metrics import Meter
-from flows.kit.run import keep_on, stop_on_signals
-from flows.kit.run import run as run_flow
+from flows.kit.metrics import FlowMetrics
+from flows.kit.run import keep_on, run_flow, stop_on_signals
 from flows.kit.sink import Committed
 from flows.lake.partition import Owner
 from infra.kafka import fetch, kafka_client
@@ -36,7 +35,7 @@ from infra.lake.store import of
 from infra.log_reader import Batch
 from infra.settings import Settings
 from infra.store import redis_client
-from schemas.lake import TABLES, Entry
+from schemas.lake import TABLES, ManifestEntry
 
 log = logging.getLogger(__name__)
 AT_ONCE: Final = 1 << 20
@@ -64,11 +63,11 @@ class Chunk(NamedTuple):
 
 class Written(NamedTuple):
     place: Place
-    entry: Entry
+    entry: ManifestEntry
 
 
 @dataclass
-class _Gathered:
+class _Buffer:
     since: float
     batches: list[Batch] = field(default_factory=list)
     records: int = 0
@@ -100,7 +99,7 @@ class Gatherer:
         """When the log was last asked, Unix time in s."""
         self._seconds, self._until_end = settings.lake_seconds, until_end
         self._position: dict[Place, int] = {}
-        self._held: dict[Place, _Gathered] = {}
+        self._held: dict[Place, _Buffer] = {}
 
     def bounds(self, places: Iterable[Place]) -> dict[Place, kafka_client.Bounds]:
         """First offset and end of each one's log."""
@@ -140,7 +139,7 @@ class Gatherer:
         )
 
     def _take(self, place: Place, pieces: list[Records]) -> None:
-        held = self._held.setdefault(place, _Gathered(time.monotonic()))
+        held = self._held.setdefault(place, _Buffer(time.monotonic()))
         for records in pieces:
             batch = records.batch(place[1], self._position[place])
             held.add(batch)
@@ -174,7 +173,7 @@ class Lake:
             opened.callback(self.gatherer.consumer.close)
             self.owners = dict(self._owners(settings))
             self.gatherer.assign({place: it.fence.offset for place, it in self.owners.items()})
-            self.meter = Meter(settings, "lake")
+            self.meter = FlowMetrics(settings, "lake")
             self.meter.at_scrape(self._stands)
             self._opened = opened.pop_all()
 
@@ -217,7 +216,7 @@ class Lake:
         self._opened.close()
 
 
-class _Partition(StatelessSourcePartition[Chunk]):
+class _LakePartition(StatelessSourcePartition[Chunk]):
     def __init__(self, gatherer: Gatherer) -> None:
         self._gatherer = gatherer
 
@@ -229,8 +228,8 @@ class _Log(DynamicSource[Chunk]):
     def __init__(self, gatherer: Gatherer) -> None:
         self._gatherer = gatherer
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Partition:
-        return _Partition(self._gatherer)
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _LakePartition:
+        return _LakePartition(self._gatherer)
 
 
 def dataflow(lake: Lake) -> Dataflow:

@@ -20,7 +20,7 @@ from infra.log_reader import Batch
 from infra.store.redis_client import Client
 from schemas import lake
 from schemas.keys import Keyspace
-from schemas.lake import Entry, LakeFence, Table
+from schemas.lake import LakeFence, ManifestEntry, Table
 from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,14 @@ class Owner:
     ) -> None:
         self._redis, self._store, self._table, self._keyspace = client, store, table, keyspace
         self._manifest = Manifest(store, table.topic, partition, keyspace)
-        self.fence = stand(client, self._manifest, topic, bounds, keyspace)
+        self.fence = resume(client, self._manifest, topic, bounds, keyspace)
 
-    def put(self, batches: Sequence[Batch]) -> Entry:
+    def put(self, batches: Sequence[Batch]) -> ManifestEntry:
         """Step 1: the records are in an object that nobody knows of. Errors: `LakeError`."""
         fence = self.fence
         return write(self._store, self._table, batches, fence.topic_id, fence.partitions)
 
-    def move(self, entry: Entry) -> None:
+    def move(self, entry: ManifestEntry) -> None:
         """Step 2: the fence stands behind the object and names it. Errors: `Fenced`, `Torn`."""
         held = self.fence
         newest = max(held.newest, entry.last_at)
@@ -70,12 +70,12 @@ class Owner:
         commit(self._redis, Write(name, partition, entry.start, fence, self._keyspace))
         self.fence = fence
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ManifestEntry) -> None:
         """Step 3: readers see it. Errors: `LakeError`."""
         self._manifest.write(entry)
 
 
-def stand(
+def resume(
     client: Client,
     manifest: Manifest,
     topic: TopicInfo,
@@ -109,7 +109,7 @@ def stand(
 
 
 def _fence(
-    topic: TopicInfo, start: int, end: int, held: LakeFence | None, last: Entry | None
+    topic: TopicInfo, start: int, end: int, held: LakeFence | None, last: ManifestEntry | None
 ) -> LakeFence:
     newest = max(held.newest if held else 0, last.last_at if last else 0)
     return LakeFence(

@@ -14,7 +14,7 @@ from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas.keys import PLAIN
 from schemas.state import facts
-from schemas.state.facts import Entry
+from schemas.state.facts import Delta
 from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 
@@ -67,7 +67,7 @@ class Offline:
         held = self._held.get(key)
         return bytes(held) if held is not None else None
 
-    def fold(self, batch: Batch) -> Entry:
+    def fold(self, batch: Batch) -> Delta:
         """Folds what comes next in the log; answers the batch's entry of the delta log.
 
         Errors: ValueError where the batch does not start at the fence.
@@ -76,19 +76,19 @@ class Offline:
         self.dead.update(letter.reason for letter in letters)
         return self.fold_decoded(decoded)
 
-    def fold_decoded(self, batch: Decoded) -> Entry:
+    def fold_decoded(self, batch: Decoded) -> Delta:
         if batch.first != self.fence.offset:
             raise ValueError(
                 f"partition {self.partition}: the batch starts at {batch.first}, the fold stands at"
                 f" {self.fence.offset}"
             )
-        self.events += len(batch.stamps)
+        self.events += len(batch.timestamps)
         return self._perform(self._fold.fold(self._fold.dedupe(batch)))
 
     def _fetch(self, names: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(name) for name in names]
 
-    def _perform(self, write: Write) -> Entry:
+    def _perform(self, write: Write) -> Delta:
         """What `flows.kit.commit` does in Redis, here."""
         held = self._held
         held.update(write.values)
@@ -106,7 +106,7 @@ class Offline:
             held.pop(key, None)
         return self._entry(write)
 
-    def _entry(self, write: Write) -> Entry:
+    def _entry(self, write: Write) -> Delta:
         log, entry = PLAIN.deltas(self.partition), None
         for told in write.entries:
             if told.key == log:

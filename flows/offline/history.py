@@ -21,7 +21,7 @@ from schemas import events, items
 from schemas.items import Item
 from schemas.keys import PLAIN
 from schemas.state import facts
-from schemas.state.facts import Actions, Entry
+from schemas.state.facts import Actions, Delta
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS, ITEMS, Topic
 
@@ -63,14 +63,14 @@ class Facts(NamedTuple):
     actions: Actions
     start: NDArray[np.int64]
 
-    def entry(self, first: int, end: int) -> Entry:
+    def entry(self, first: int, end: int) -> Delta:
         """Those with first <= place < end, as an entry of the delta log has them."""
         lo, hi = np.searchsorted(self.place, [first, end]).tolist()
         a, b = int(self.start[lo]), int(self.start[hi])
         delta = (self.place[lo:hi] - first).astype(np.uint32)
         columns = [column[lo:hi] for column in self.actions[1:-2]]
         pairs = [column[a:b] for column in self.actions[-2:]]
-        return Entry(first, end, Actions(delta, *columns, *pairs))  # type: ignore[arg-type]
+        return Delta(first, end, Actions(delta, *columns, *pairs))  # type: ignore[arg-type]
 
 
 def read(settings: Settings) -> Log:
@@ -119,10 +119,10 @@ def _fold_partition(
     wanted: dict[int, list[Cut]],
     settings: Settings,
     fence: Fence,
-) -> tuple[dict[Cut, State], list[Entry]]:
+) -> tuple[dict[Cut, State], list[Delta]]:
     people = Offline(settings, partition, fence)
     states: dict[Cut, State] = {}
-    entries: list[Entry] = []
+    entries: list[Delta] = []
     at, last = 0, records[-1][0] + 1 if records else 0
     for stop in sorted({*wanted, *range(BATCH, last, BATCH), last}):
         end = at
@@ -137,14 +137,14 @@ def _fold_partition(
     return states, entries
 
 
-def _fold_batch(people: Offline, end: int, records: Sequence[Record]) -> Entry:
+def _fold_batch(people: Offline, end: int, records: Sequence[Record]) -> Delta:
     """The records before offset `end`; answers the entry for the delta log."""
     stamps = [stamp for _, stamp, _ in records]
     batch = Decoded(people.partition, people.fence.offset, end, list(records), stamps)
     return people.fold_decoded(batch)
 
 
-def _joined(entries: Sequence[Entry]) -> Facts:
+def _joined(entries: Sequence[Delta]) -> Facts:
     place = [entry.first + entry.actions.delta.astype(np.int64) for entry in entries]
     return _facts(
         np.concatenate([np.empty(0, np.int64), *place]), [entry.actions for entry in entries]

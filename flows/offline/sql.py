@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from infra.lake.reader import Lake
     from infra.settings import Settings
-    from schemas.lake import Entry, Table
+    from schemas.lake import ManifestEntry, Table
 
 
 DISTINCT: Final = "events_distinct"
@@ -33,7 +33,7 @@ class Tables:
 
         self._settings, self._lake = settings, Lake.of(settings)
         self._db: duckdb.DuckDBPyConnection = duckdb.connect(":memory:")
-        self._files: list[Entry] = []
+        self._files: list[ManifestEntry] = []
         for it in TABLES:
             files = _files(self._lake, it)
             self._files += files
@@ -112,7 +112,7 @@ class Tables:
         return found.fetchone() is not None
 
 
-def _files(lake: Lake, table: Table) -> list[Entry]:
+def _files(lake: Lake, table: Table) -> list[ManifestEntry]:
     found = []
     for partition in lake.partitions(table.topic):
         manifest = lake.manifest(table.topic, partition)
@@ -120,7 +120,7 @@ def _files(lake: Lake, table: Table) -> list[Entry]:
     return found
 
 
-def _dataset(lake: Lake, table: Table, files: Sequence[Entry]) -> Any:
+def _dataset(lake: Lake, table: Table, files: Sequence[ManifestEntry]) -> Any:
     """Exactly these files: DuckDB takes the columns and row groups that a query needs."""
     import pyarrow as pa
     import pyarrow.dataset as ds

@@ -46,7 +46,7 @@ class Decoded:
     first: int
     next: int
     records: list[Record]
-    stamps: list[int]
+    timestamps: list[int]
     """Record times of all records, those of dead letters too."""
     ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
     """Event ids to remember, by bucket."""
@@ -71,7 +71,7 @@ def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
     return batch
 
 
-class Turn:
+class Effects:
     """What one batch has gathered so far. `dirty`: slots of rows that changed; `spoke`: of those
     whose list of recent actions did."""
 

@@ -23,7 +23,7 @@ from models.outcomes import impressions
 from schemas import keys
 from schemas.keys import Keyspace
 from schemas.state import cold
-from schemas.state.cold import Ask
+from schemas.state.cold import SweepRequest
 from schemas.state.fences import Fence
 from schemas.state.write import Write
 from schemas.times import DAY_MS
@@ -112,7 +112,7 @@ class Tier:
         except StopIteration:
             self._slices = None
 
-    def _asked(self) -> Ask | None:
+    def _asked(self) -> SweepRequest | None:
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return None
@@ -124,9 +124,9 @@ class Tier:
         if not days or newest // DAY_MS <= self._swept_day:
             return None
         self._swept_day = newest // DAY_MS
-        return Ask(self._held.done, newest - int(days * DAY_MS))
+        return SweepRequest(self._held.done, newest - int(days * DAY_MS))
 
-    def _sweep(self, asked: Ask) -> Iterator[None]:
+    def _sweep(self, asked: SweepRequest) -> Iterator[None]:
         """Everybody not seen since `asked.before`, a slice at a time; then what nobody needs any more."""
         from infra.lake.errors import LakeError
 

@@ -14,7 +14,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
 from flows.kit.generation import run_live
-from flows.kit.run import run as run_flow
+from flows.kit.run import run_flow
 from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker

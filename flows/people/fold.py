@@ -9,10 +9,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from flows.people.batch import Decoded, Hashes, Record, Turn, deduped, layers
+from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
 from flows.people.rows import Fetch, Rows
-from flows.people.slates import Slates, told
+from flows.people.slates import Slates, concerning
 from models.dedupe import Deduper
 from models.features import registry
 from models.features.columns import Columns, Folded
@@ -94,7 +94,7 @@ class PeopleFold:
         newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, self.keyspace)
-        turn = Turn(write, batch.first)
+        turn = Effects(write, batch.first)
         records, kinds = batch.records, {type(event) for _, _, event in batch.records}
         if Preferences in kinds:
             self._prefer(records, write)
@@ -105,13 +105,13 @@ class PeopleFold:
                 self._act(layer, turn)
             else:
                 self._linked.tie(layer, turn)
-        arms, moments = self._slates.join(told(batch.records), turn)
+        arms, moments = self._slates.join(concerning(batch.records), turn)
         self._store(turn)
         for bucket, ids in batch.ids.items():
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
         write.entries += self._linked.outbox(turn)
-        entry = facts.encode(facts.Entry(batch.first, batch.next, turn.facts(), arms, moments))
+        entry = facts.encode(facts.Delta(batch.first, batch.next, turn.facts(), arms, moments))
         write.entries.append(
             StreamEntry(
                 self.keyspace.deltas(self.partition),
@@ -122,7 +122,7 @@ class PeopleFold:
         self.fence = fence
         return write
 
-    def _act(self, layer: Sequence[tuple[int, Any]], turn: Turn) -> None:
+    def _act(self, layer: Sequence[tuple[int, Any]], turn: Effects) -> None:
         acts: list[Action] = [event for _, event in layer]
         slots = self._rows.slots([a.person for a in acts])
         order = np.argsort(slots, kind="stable")
@@ -193,7 +193,7 @@ class PeopleFold:
             key = name(self.partition, self._rows.person(slot))
             write.append(key, data[8 * start : 8 * end])
 
-    def _store(self, turn: Turn) -> None:
+    def _store(self, turn: Effects) -> None:
         """The rows that changed, and where a release is at hand the vectors it makes of them; who says
         nothing to it has none."""
         dirty = np.array(sorted(turn.dirty), np.int64)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from flows.people.batch import Record, Turn
+from flows.people.batch import Effects, Record
 from flows.people.rows import Fetch, Rows
 from models.features import registry, ring, window
 from models.features.columns import Columns
@@ -41,7 +41,7 @@ class Linked:
         """What the outbox of each source partition last sent here: source -> ``offset-n``."""
         self._received.update((int(source), events.number(it)) for source, it in held.items())
 
-    def tie(self, records: Sequence[tuple[int, Any]], turn: Turn) -> None:
+    def tie(self, records: Sequence[tuple[int, Any]], turn: Effects) -> None:
         """Folds links and merges, by offset."""
         for offset, event in records:
             if isinstance(event, Link):
@@ -51,7 +51,7 @@ class Linked:
 
     # -- the partition of the anonymous id ----------------------------------------------------
 
-    def _link(self, offset: int, event: Link, turn: Turn) -> None:
+    def _link(self, offset: int, event: Link, turn: Effects) -> None:
         """The first link wins: what the anonymous id did so far goes to the person it is. Any other is
         answered, too, for somebody waits for it."""
         slots = self._rows.slots([event.person])
@@ -77,7 +77,7 @@ class Linked:
         _tell(merge, rows[0])
         self._send_sets(merge, int(slots[0]), turn)
 
-    def _send_sets(self, merge: Merge, slot: int, turn: Turn) -> None:
+    def _send_sets(self, merge: Merge, slot: int, turn: Effects) -> None:
         """The merge, with as many more records as its sets need; the last one ends the link."""
         person, named = self._rows.person(slot), self._keyspace
         names = (it(self._partition, person) for it in (named.seen, named.hidden))
@@ -103,7 +103,7 @@ class Linked:
         # each once, in the order they came: a list of what was seen may name an item again
         return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
 
-    def forward(self, columns: Columns, i: int, action: Action, turn: Turn) -> None:
+    def forward(self, columns: Columns, i: int, action: Action, turn: Effects) -> None:
         """A linked id acted again: the person it is hears of it."""
         code, item = int(columns.action[i]), int(columns.item[i])
         recent = ACTIONS[code].recent and not columns.late[i]
@@ -137,7 +137,7 @@ class Linked:
             self._to.clear()
         self._to[person] = to
 
-    def outbox(self, turn: Turn) -> list[StreamEntry]:
+    def outbox(self, turn: Effects) -> list[StreamEntry]:
         """What the batch sends, by its numbers."""
         key = self._keyspace.outbox(self._partition)
         return [
@@ -151,13 +151,13 @@ class Linked:
 
     # -- the partition of the person ----------------------------------------------------------
 
-    def fresh(self, records: Sequence[Record], turn: Turn) -> list[Record]:
+    def fresh(self, records: Sequence[Record], turn: Effects) -> list[Record]:
         """The records, in the log's order, without merges whose number was here before."""
         return [
             it for it in records if not isinstance(it[2], Merge) or self._is_new(it[0], it[2], turn)
         ]
 
-    def _is_new(self, offset: int, event: Merge, turn: Turn) -> bool:
+    def _is_new(self, offset: int, event: Merge, turn: Effects) -> bool:
         """Whether its number was not here before; then it is from now on."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
@@ -169,7 +169,7 @@ class Linked:
         turn.taken.add(offset)
         return True
 
-    def _merge(self, event: Merge, turn: Turn) -> None:
+    def _merge(self, event: Merge, turn: Effects) -> None:
         """Takes what another partition sent. No facts."""
         slots = self._rows.slots([event.person])
         if event.newest:

@@ -11,7 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from flows.people import transfer
-from flows.people.batch import Hashes, Turn
+from flows.people.batch import Effects, Hashes
 from flows.people.rows import Fetch
 from models.outcomes import impressions, links, open_slates
 from models.outcomes import join as outcomes
@@ -35,19 +35,21 @@ _xxh = xxhash.xxh3_64_intdigest
 Record = Served | Action | Link | Linking | Merge
 # made once: a union in a look at each record costs more than the look
 _OF_SLATES: Final = (Served, Action)
-_TOLD: Final = (Served, Link, Linking)
-Told = list[tuple[int, Record]]
+_CONCERNING: Final = (Served, Link, Linking)
+OutcomeRecords = list[tuple[int, Record]]
 """(offset, what was served, what may have come of it or what ties ids together), in log order."""
 
 
-def told(records: Sequence[tuple[int, int, events.Event]]) -> Told:
+def concerning(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
     """The records that concern a slate, or links."""
-    found: Told = []
+    found: OutcomeRecords = []
     for offset, _, event in records:
         if type(event) is Action:
             if event.slate_id and event.action in STATE:
                 found.append((offset, event))
-        elif isinstance(event, _TOLD) or (isinstance(event, Merge) and transfer.concerns(event)):
+        elif isinstance(event, _CONCERNING) or (
+            isinstance(event, Merge) and transfer.concerns(event)
+        ):
             found.append((offset, event))
     return found
 
@@ -79,12 +81,12 @@ class Slates:
             self._accounts.clear()
             self._shown.clear()
 
-    def join(self, records: Told, turn: Turn) -> tuple[facts.Arms, facts.Moments]:
+    def join(self, records: OutcomeRecords, turn: Effects) -> tuple[facts.Arms, facts.Moments]:
         """Folds them in, puts what changed into the turn's write and what it sends, answers the facts."""
         if not records:
             return facts.NO_ARMS, facts.NO_MOMENTS
         self._load(records)
-        gathered = _Gathered(turn.write)
+        gathered = _BatchFacts(turn.write)
         for offset, event in records:
             account = self._accounts[event.person]
             if isinstance(event, _OF_SLATES):
@@ -103,7 +105,7 @@ class Slates:
         self._store(records, turn.write)
         return gathered.facts()
 
-    def _load(self, records: Told) -> None:
+    def _load(self, records: OutcomeRecords) -> None:
         """What is not here yet of these people, in one call."""
         people = dict.fromkeys(event.person for _, event in records)
         shown = dict.fromkeys(
@@ -141,7 +143,7 @@ class Slates:
             held = self._shown[person]
             self._shown[person] = impressions.update(held, items, shown.at // 1000)
 
-    def _forward(self, offset: int, event: Served | Action, to: str, turn: Turn) -> None:
+    def _forward(self, offset: int, event: Served | Action, to: str, turn: Effects) -> None:
         """An id that was linked counts nothing any more: the person that it is does."""
         if isinstance(event, Action):
             state, item = STATE[event.action], self._items[event.item_id]
@@ -189,7 +191,7 @@ class Slates:
             ],
         )
 
-    def _store(self, records: Told, write: Write) -> None:
+    def _store(self, records: OutcomeRecords, write: Write) -> None:
         p, keyspace, values = self._partition, self._keyspace, write.values
         for person in dict.fromkeys(event.person for _, event in records):
             account = self._accounts[person]
@@ -207,7 +209,7 @@ def _shows(event: Record) -> bool:
     return isinstance(event, Served)
 
 
-class _Gathered:
+class _BatchFacts:
     """The facts of one batch so far, row by row."""
 
     def __init__(self, write: Write) -> None:

@@ -18,7 +18,7 @@ from schemas.topics import EVENTS
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
     """The events of a batch, and a letter for each record that is none."""
     records, letters = split(EVENTS.name, batch, events.DECODER.decode)
-    return Decoded(batch.partition, batch.first, batch.next, records, batch.stamps), letters
+    return Decoded(batch.partition, batch.first, batch.next, records, batch.timestamps), letters
 
 
 def new_fold(

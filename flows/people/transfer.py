@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.outcomes.impressions import IMPRESSION
-from models.outcomes.join import Left
-from models.outcomes.open_slates import Outcome, Slate, Unit, Waiting
+from models.outcomes.join import Transfer
+from models.outcomes.open_slates import OpenSlate, Outcome, Unit, Waiting
 from schemas.events import Merge, MergedImpression, MergedOutcome, MergedSlate, MergedUnit
 
 
@@ -25,7 +25,7 @@ def concerns(merge: Merge) -> bool:
     )
 
 
-def put(merge: Merge, left: Left, shown: NDArray[np.void]) -> None:
+def put(merge: Merge, left: Transfer, shown: NDArray[np.void]) -> None:
     """What an anonymous id left, and was shown, into the record that takes it along."""
     merge.slates = tuple(
         MergedSlate(
@@ -50,10 +50,10 @@ def put(merge: Merge, left: Left, shown: NDArray[np.void]) -> None:
     merge.impressions = tuple(MergedImpression(*row) for row in shown.tolist())
 
 
-def taken(merge: Merge) -> Left:
+def taken(merge: Merge) -> Transfer:
     """The opposite: what a record says was left."""
     slates = [
-        Slate(
+        OpenSlate(
             told.id,
             told.at,
             told.placement,
@@ -68,7 +68,7 @@ def taken(merge: Merge) -> Left:
     waiting = [
         Waiting(told.slate, [Outcome(told.item, told.state, told.at)]) for told in merge.outcomes
     ]
-    return Left(slates, waiting, units)
+    return Transfer(slates, waiting, units)
 
 
 def impressions(merge: Merge) -> NDArray[np.void]:

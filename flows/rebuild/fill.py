@@ -111,7 +111,7 @@ def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> Non
             client.set(after.relayed(p), sent)
 
 
-def stands(client: Client, settings: Settings, generation: int) -> list[Fence]:
+def fence_positions(client: Client, settings: Settings, generation: int) -> list[Fence]:
     """The fences of `people`. Errors: `Stuck` where one is missing."""
     keyspace = settings.keyspace.of(generation)
     held = [client.get(keyspace.fence("people", p)) for p in range(settings.partitions)]

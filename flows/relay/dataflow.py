@@ -16,7 +16,7 @@ from typing import Any, Final
 from kafka import KafkaProducer
 
 from flows.kit.generation import run_live
-from flows.kit.metrics import Meter
+from flows.kit.metrics import FlowMetrics
 from flows.relay.sent import NOTHING, Number, Relayed, sent_before
 from infra import heartbeat
 from infra.kafka import kafka_client
@@ -140,7 +140,7 @@ def run(settings: Settings) -> None:
 
 def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
     with redis_client.connect(settings) as client:
-        relay, meter = Relay(settings, client, generation), Meter(settings, "relay")
+        relay, meter = Relay(settings, client, generation), FlowMetrics(settings, "relay")
         with meter.exposed(), closing(relay), heartbeat.turning():
             while not stop.is_set():
                 heartbeat.beat()

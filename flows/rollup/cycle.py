@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from flows.kit.metrics import Meter
+from flows.kit.metrics import FlowMetrics
 from flows.rollup.readouts import Readouts
 from infra.settings import Settings
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from flows.rollup.tables import Rollup
 
 
-class Turns:
+class Cycle:
     """The roll-up's turns, with what goes out of each: tables, readouts, counts, the base."""
 
     def __init__(
-        self, rollup: Rollup, readouts: Readouts | None, meter: Meter, settings: Settings
+        self, rollup: Rollup, readouts: Readouts | None, meter: FlowMetrics, settings: Settings
     ) -> None:
         """Without `readouts` nothing is told of experiments: these tables are not the live ones."""
         self._rollup, self._readouts, self._meter = rollup, readouts, meter

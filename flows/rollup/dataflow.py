@@ -14,8 +14,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from flows.kit.generation import run_live
-from flows.kit.metrics import Meter
-from flows.rollup.cycle import Turns
+from flows.kit.metrics import FlowMetrics
+from flows.rollup.cycle import Cycle
 from flows.rollup.readouts import Readouts
 from flows.rollup.tables import Overtaken, Rollup
 from infra import heartbeat
@@ -36,13 +36,13 @@ def run(settings: Settings, generation: int | None = None) -> None:
 def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
     with redis_client.connect(settings) as client:
         redis_client.check(client)
-        rollup, meter = Rollup(client, settings, generation), Meter(settings, "rollup")
+        rollup, meter = Rollup(client, settings, generation), FlowMetrics(settings, "rollup")
         log.info("rollup stands at %s", rollup.tables.positions)
         with ExitStack() as opened:
             readouts = None
             if telling:
                 readouts = opened.enter_context(closing(Readouts(settings, client)))
-            turns = Turns(rollup, readouts, meter, settings)
+            turns = Cycle(rollup, readouts, meter, settings)
             opened.enter_context(meter.exposed())
             opened.enter_context(meter.ending(fenced=Overtaken))
             opened.enter_context(heartbeat.turning())

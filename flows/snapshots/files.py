@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from infra.lake.store import Store
 from schemas.errors import FreshetError
-from schemas.snapshots import FOLDER, MANIFEST, File
+from schemas.snapshots import FOLDER, MANIFEST, SnapshotFile
 
 ROWS: Final = 20_000
 """Of a row group: some 25 MB of people."""
@@ -41,7 +41,7 @@ def path(snapshot: str, name: str) -> str:
 
 def write_rows(
     store: Store, snapshot: str, name: str, schema: pa.Schema, rows: Iterable[Row]
-) -> File:
+) -> SnapshotFile:
     """A Parquet file of binary columns. Errors: `infra.lake.errors.LakeError`."""
     count, rows = 0, iter(rows)
     with (
@@ -59,15 +59,17 @@ def write_rows(
             columns = [pa.array(column, pa.binary()) for column in zip(*part, strict=True)]
             writer.write_table(pa.table(columns, schema=schema))
             count += len(part)
-    return File(name=name, rows=count, bytes=sink.bytes, sha256=sink.sha256)
+    return SnapshotFile(name=name, rows=count, bytes=sink.bytes, sha256=sink.sha256)
 
 
-def write_bytes(store: Store, snapshot: str, name: str, data: bytes, rows: int) -> File:
+def write_bytes(store: Store, snapshot: str, name: str, data: bytes, rows: int) -> SnapshotFile:
     store.put(path(snapshot, name), data)
-    return File(name=name, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return SnapshotFile(
+        name=name, rows=rows, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
 
 
-def read_bytes(store: Store, snapshot: str, file: File) -> bytes:
+def read_bytes(store: Store, snapshot: str, file: SnapshotFile) -> bytes:
     """Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
     try:
         data = store.get(path(snapshot, file.name))
@@ -80,7 +82,7 @@ def read_bytes(store: Store, snapshot: str, file: File) -> bytes:
     return data
 
 
-def read_rows(store: Store, snapshot: str, file: File, schema: pa.Schema) -> Iterator[Row]:
+def read_rows(store: Store, snapshot: str, file: SnapshotFile, schema: pa.Schema) -> Iterator[Row]:
     """Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
     data, count = read_bytes(store, snapshot, file), 0
     try:

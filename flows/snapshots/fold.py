@@ -17,9 +17,9 @@ from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import of
 from infra.log_reader import LogReader
 from infra.settings import Settings
-from schemas.snapshots import PAIRS, File, Snapshot
+from schemas.snapshots import PAIRS, Snapshot, SnapshotFile
 from schemas.state import facts
-from schemas.state.facts import Entry
+from schemas.state.facts import Delta
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
@@ -27,7 +27,7 @@ FEW: Final = 200_000
 """Records that are folded sooner than two processes have started."""
 
 
-class Task(NamedTuple):
+class FoldTask(NamedTuple):
     """A partition to fold: from where `base` stands up to offset `until`, into a file of `snapshot`."""
 
     settings: Settings
@@ -44,12 +44,12 @@ class Task(NamedTuple):
         return self.until - (self.base.offsets[self.partition] if self.base else 0)
 
 
-class Told(NamedTuple):
+class BatchFolded(NamedTuple):
     """A batch was folded."""
 
     partition: int
     records: int
-    entry: Entry
+    entry: Delta
 
 
 class Folded(NamedTuple):
@@ -61,18 +61,18 @@ class Folded(NamedTuple):
     dead_letters: int
     received: dict[bytes, bytes]
     outbox: Sequence[Row]
-    people: File
+    people: SnapshotFile
 
 
 def people_file(partition: int) -> str:
     return f"people-{partition:02}.parquet"
 
 
-def fold(task: Task) -> Iterator[Told | Folded]:
+def fold(task: FoldTask) -> Iterator[BatchFolded | Folded]:
     """Errors: those of the log, of the fold and of the lake; ValueError where the log falls short."""
     made = _start(task)
     for batch in task.log.read(EVENTS.name, task.partition, made.fence.offset, task.until, BATCH):
-        yield Told(task.partition, len(batch.offsets), made.fold(batch))
+        yield BatchFolded(task.partition, len(batch.offsets), made.fold(batch))
     if made.fence.offset != task.until:
         raise ValueError(
             f"partition {task.partition}: the log was read up to {made.fence.offset}, asked for"
@@ -85,7 +85,7 @@ def fold(task: Task) -> Iterator[Told | Folded]:
     yield Folded(task.partition, made.fence, made.events, dead, dict(made.received), sent, people)
 
 
-def _start(task: Task) -> Offline:
+def _start(task: FoldTask) -> Offline:
     if task.base is None:
         fence = Fence(task.topic.id, task.topic.partitions, 0, 0, VERSION)
         return Offline(task.settings, task.partition, fence)
@@ -104,7 +104,7 @@ def seldom_collecting() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def fold_all(tasks: Sequence[Task], processes: int) -> Iterator[Told | Folded]:
+def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded | Folded]:
     """What `fold` says of each, as it comes, in so many processes. Errors: the first one's."""
     if processes <= 1:
         for task in tasks:
@@ -129,19 +129,19 @@ def fold_all(tasks: Sequence[Task], processes: int) -> Iterator[Told | Folded]:
                     yield told
 
 
-def _shares(tasks: Sequence[Task], processes: int) -> list[list[Task]]:
+def _shares(tasks: Sequence[FoldTask], processes: int) -> list[list[FoldTask]]:
     """Each process's: the longest partitions first, each to whoever has least."""
-    shares: list[list[Task]] = [[] for _ in range(min(processes, len(tasks)))]
+    shares: list[list[FoldTask]] = [[] for _ in range(min(processes, len(tasks)))]
     for task in sorted(tasks, key=lambda it: it.records, reverse=True):
         min(shares, key=lambda share: sum(it.records for it in share)).append(task)
     return shares
 
 
-def _run(tasks: Sequence[Task], parent: Any) -> None:
+def _run(tasks: Sequence[FoldTask], parent: Any) -> None:
     try:
         with seldom_collecting():
             for told in (it for task in tasks for it in fold(task)):
-                if isinstance(told, Told):
+                if isinstance(told, BatchFolded):
                     parent.send((told.partition, told.records, facts.encode(told.entry)))
                 else:
                     parent.send(told)
@@ -151,7 +151,7 @@ def _run(tasks: Sequence[Task], parent: Any) -> None:
         raise SystemExit(1) from None
 
 
-def _received(here: Any, child: Any) -> Told | Folded | None:
+def _received(here: Any, child: Any) -> BatchFolded | Folded | None:
     """None once it has told all."""
     try:
         told = here.recv()
@@ -166,7 +166,7 @@ def _received(here: Any, child: Any) -> Told | Folded | None:
     if told is None or isinstance(told, Folded):
         return told
     partition, records, entry = told
-    return Told(partition, records, facts.decode(entry))
+    return BatchFolded(partition, records, facts.decode(entry))
 
 
 def _end(child: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from flows.snapshots import files
 from flows.snapshots.files import Row, SnapshotError
-from flows.snapshots.fold import FEW, Folded, Task, fold_all, seldom_collecting
+from flows.snapshots.fold import FEW, Folded, FoldTask, fold_all, seldom_collecting
 from flows.snapshots.read import check, outbox, tables, topic_of
 from flows.snapshots.versions import now
 from infra.kafka.kafka_client import TopicInfo
@@ -48,7 +48,7 @@ def make(
     _check_until(until, base, topic)
     made_at = time.time_ns() // 1_000_000
     id_ = f"{datetime.fromtimestamp(made_at / 1000, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    tasks = [Task(settings, log, id_, p, end, base, topic) for p, end in enumerate(until)]
+    tasks = [FoldTask(settings, log, id_, p, end, base, topic) for p, end in enumerate(until)]
     sums = Tables(topic.partitions) if base is None else tables(settings, base)
     folded = _fold(tasks, sums, processes or _processes(until, base), progress)
     if sums.positions != list(until):
@@ -80,7 +80,9 @@ def _processes(until: Sequence[int], base: Snapshot | None) -> int:
     return 1 if records < FEW else min(len(until), os.cpu_count() or 1)
 
 
-def _fold(tasks: Sequence[Task], sums: Tables, processes: int, progress: Progress) -> list[Folded]:
+def _fold(
+    tasks: Sequence[FoldTask], sums: Tables, processes: int, progress: Progress
+) -> list[Folded]:
     """The partitions in order; their facts are in `sums`."""
     folded: dict[int, Folded] = {}
     with seldom_collecting():

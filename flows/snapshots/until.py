@@ -69,7 +69,7 @@ def at_time(settings: Settings, log: LogReader, at: Millis, ends: list[int]) -> 
 
 def _first(log: LogReader, partition: int, start: int, end: int, at: Millis) -> int:
     for batch in log.read(EVENTS.name, partition, start, end):
-        for offset, stamp in zip(batch.offsets, batch.stamps, strict=True):
+        for offset, stamp in zip(batch.offsets, batch.timestamps, strict=True):
             if stamp >= at:
                 return offset
     return end

@@ -14,7 +14,7 @@ from infra import heartbeat, logs
 from infra.lake.errors import LakeError
 from infra.lake.log import open_log
 from infra.log_reader import OffTheLog
-from infra.metrics import Telemetry
+from infra.metrics import ProcessMetrics
 from infra.settings import Settings
 from infra.signals import end_at_once
 from infra.terminal.errors import explained
@@ -30,21 +30,21 @@ def run(settings: Settings, seconds: float, people: int) -> None:
     end_at_once()
     heartbeat.start()
     logs.set_up(settings.log_level or "info")
-    telemetry = Telemetry("flows")
+    telemetry = ProcessMetrics("flows")
     with telemetry.exposed(settings):
         telemetry.set("freshet_verify_timestamp_seconds", time.time())
         seed = 0
         while True:
             begun = time.monotonic()
             try:
-                tell(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
+                export(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
             except PASSING as error:
                 log.warning("could not verify: %s", explained(error))
             seed += 1
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
-def tell(telemetry: Telemetry, report: Report) -> None:
+def export(telemetry: ProcessMetrics, report: Report) -> None:
     telemetry.set("freshet_verify_mismatches", len(report.mismatches))
     telemetry.set("freshet_verify_fields", report.fields_checked)
     telemetry.set("freshet_verify_timestamp_seconds", time.time())

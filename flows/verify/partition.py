@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from flows.verify import basis
-from flows.verify.people import People
+from flows.verify.people import PeopleCheck
 from flows.verify.report import Found
 from flows.verify.walk import Walk
 from infra.log_reader import LogReader
@@ -21,7 +21,7 @@ from schemas.keys import Keyspace
 from schemas.snapshots import Snapshot
 
 
-class Task(NamedTuple):
+class CheckTask(NamedTuple):
     """`people`: how many are checked, None everybody. `cuts`: where each version of the tables stands in
     this partition; of none, nothing is added up. `marks`: what sums are told against. `snapshot`: where
     to begin; None is the log's beginning."""
@@ -55,8 +55,8 @@ class Done(NamedTuple):
     end: int
 
 
-def go_through(task: Task) -> Done:
-    """Errors: `Shortened`, `infra.log_reader.OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
+def go_through(task: CheckTask) -> Done:
+    """Errors: `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
     with redis_client.connect(task.settings) as client, _seldom_collected():
         walk, found = walk_of(task, both if task.cuts else None), Found()
@@ -64,13 +64,13 @@ def go_through(task: Task) -> Done:
         if not beyond:
             _add_up(walk, task.cuts, own)
         walk.told.sums = None
-        people = People(client, walk, task.keyspace, found, task.settings)
+        people = PeopleCheck(client, walk, task.keyspace, found, task.settings)
         wanted = task.people is None or task.people > 0
         checked = people.check(whole=task.people is None) if wanted else 0
     return Done(task.partition, found, walk.events, checked, both, own, beyond, walk.end)
 
 
-def walk_of(task: Task, sums: Sums | None) -> Walk:
+def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
     """From the log's beginning, or from the snapshot. Errors: `Shortened`, those of reading a snapshot."""
     window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:

@@ -41,7 +41,7 @@ class BadFence(ValueError):
     """A partition's fence cannot be read, or is none of this log's; the text says why."""
 
 
-class People:
+class PeopleCheck:
     """Of the partition that `walk` goes through, in the generation of `keyspace`."""
 
     def __init__(

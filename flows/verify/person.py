@@ -55,7 +55,7 @@ def _expected_preferences(person: Person) -> Any:
     return msgspec.structs.asdict(person.preferences) if person.preferences else None
 
 
-def _slates(slates: Sequence[open_slates.Slate]) -> Any:
+def _slates(slates: Sequence[open_slates.OpenSlate]) -> Any:
     return [
         {
             **msgspec.structs.asdict(slate),

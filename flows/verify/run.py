@@ -13,7 +13,7 @@ from flows.verify import basis as verify_basis
 from flows.verify import stored as verify_stored
 from flows.verify import tables as verify_tables
 from flows.verify.basis import Behind, Shortened
-from flows.verify.partition import Done, Task, go_through
+from flows.verify.partition import CheckTask, Done, go_through
 from flows.verify.report import Found, Report
 from flows.verify.stored import Stored
 from infra.log_reader import LogReader
@@ -55,7 +55,7 @@ def verify(
     of their keys, and the ids that de-duplication remembers. Where the log does not go back to its
     beginning, what came before is taken from a snapshot. Writes nothing. `Report.mismatches` is empty
     where all is well; `Report.wrong()` counts them by what they are of.
-    Errors: `Moved`, `Behind`, `Shortened`, `infra.log_reader.OffTheLog`, `SnapshotError`, those of Redis, the log
+    Errors: `Moved`, `Behind`, `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log
     and the lake.
     """
     chosen = list(range(settings.partitions)) if partitions is None else sorted(set(partitions))
@@ -69,7 +69,7 @@ def verify(
         marks = verify_stored.reference_marks([*tables, *basis]) if tables else Marks.at(0.0)
         # the sample is shared between the chosen partitions
         most = None if people is None else -(-people // max(1, len(chosen)))
-        whole = Task(settings, log, 0, keyspace, most, seed, [], marks, snapshot)
+        whole = CheckTask(settings, log, 0, keyspace, most, seed, [], marks, snapshot)
         tasks = [_of_partition(whole, p, p in chosen, tables) for p in through]
         done = list(_all(tasks))
         if live_keys(client, settings) != keyspace:
@@ -99,7 +99,9 @@ def _tables(client: Client, settings: Settings, keyspace: Keyspace, found: Found
     return [stored for stored in tables if any(stored.positions)]
 
 
-def _of_partition(task: Task, partition: int, chosen: bool, tables: Sequence[Stored]) -> Task:
+def _of_partition(
+    task: CheckTask, partition: int, chosen: bool, tables: Sequence[Stored]
+) -> CheckTask:
     return task._replace(
         partition=partition,
         people=task.people if chosen else 0,
@@ -107,7 +109,7 @@ def _of_partition(task: Task, partition: int, chosen: bool, tables: Sequence[Sto
     )
 
 
-def _all(tasks: Sequence[Task]) -> Iterator[Done]:
+def _all(tasks: Sequence[CheckTask]) -> Iterator[Done]:
     """Every other one in a second process where that is worth its start: partitions are independent."""
     if (os.cpu_count() or 1) < 2 or len(tasks) < 2 or sum(map(_records, tasks)) < MANY:
         yield from map(go_through, tasks)
@@ -121,7 +123,7 @@ def _all(tasks: Sequence[Task]) -> Iterator[Done]:
         yield from theirs
 
 
-def _records(task: Task) -> int:
+def _records(task: CheckTask) -> int:
     return task.log.bounds(EVENTS.name, task.partition)[1] - task.first
 
 

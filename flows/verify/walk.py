@@ -53,7 +53,7 @@ class Walk:
         told = self.told
         everybody, open_to = told.sums is not None, told.sample.open_to
         for offset, stamp, event in zip(
-            batch.offsets, batch.stamps, _decoded(batch.values), strict=True
+            batch.offsets, batch.timestamps, _decoded(batch.values), strict=True
         ):
             if event is None:
                 continue

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from infra.broker.codes import Code, Refused
-from infra.broker.members import Joined, Member
+from infra.broker.members import Member, Membership
 
 INITIAL_DELAY: Final = 0.05  # s that an empty group waits for more members after the first
 
@@ -49,7 +49,7 @@ class Group:
         self._pending[member] = loop.call_later(session, self._forget_pending, member)
         return member
 
-    def admit(self, member: Member, protocol_type: str) -> asyncio.Future[Joined]:
+    def admit(self, member: Member, protocol_type: str) -> asyncio.Future[Membership]:
         """Takes a join; the future is done when the generation begins.
 
         Errors: `Refused` with INCONSISTENT_GROUP_PROTOCOL, UNKNOWN_MEMBER_ID or
@@ -70,7 +70,7 @@ class Group:
             return self._answer(known)
         return self._rejoin(known)
 
-    def _admit_without_id(self, member: Member, protocol_type: str) -> asyncio.Future[Joined]:
+    def _admit_without_id(self, member: Member, protocol_type: str) -> asyncio.Future[Membership]:
         """A first join by an old client, or by a static member that may replace itself."""
         member.id = f"{member.instance or member.client}-{uuid.uuid4()}"
         known = self._static(member.instance)
@@ -81,7 +81,7 @@ class Group:
             return self._answer(member)
         return self._rejoin(member)
 
-    def _add(self, member: Member, protocol_type: str) -> asyncio.Future[Joined]:
+    def _add(self, member: Member, protocol_type: str) -> asyncio.Future[Membership]:
         self.members[member.id] = member
         self.protocol_type = protocol_type
         return self._rejoin(member)
@@ -98,7 +98,7 @@ class Group:
             self._leader = member.id
         self._restart_session(member)
 
-    def _rejoin(self, member: Member) -> asyncio.Future[Joined]:
+    def _rejoin(self, member: Member) -> asyncio.Future[Membership]:
         member.fail(rebalancing())  # an older request of the same member
         member.join = asyncio.get_running_loop().create_future()
         member.forget_timer()
@@ -154,15 +154,15 @@ class Group:
             if joined is not None and not joined.done():
                 joined.set_result(self._joined(member))
 
-    def _joined(self, member: Member) -> Joined:
+    def _joined(self, member: Member) -> Membership:
         leads = member.id == self._leader
         members = list(self.members.values()) if leads else []
-        return Joined(member.id, self.generation, self._leader, self.protocol or "", members)
+        return Membership(member.id, self.generation, self._leader, self.protocol or "", members)
 
-    def _answer(self, member: Member) -> asyncio.Future[Joined]:
+    def _answer(self, member: Member) -> asyncio.Future[Membership]:
         """The current generation, at once."""
         self._restart_session(member)
-        future: asyncio.Future[Joined] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Membership] = asyncio.get_running_loop().create_future()
         future.set_result(self._joined(member))
         return future
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class Joined(NamedTuple):
+class Membership(NamedTuple):
     """What a member learns when a generation begins."""
 
     member: str
@@ -29,7 +29,7 @@ class Member:
     rebalance: float
     protocols: dict[str, bytes] = field(default_factory=dict)
     assignment: bytes = b""
-    join: asyncio.Future[Joined] | None = None
+    join: asyncio.Future[Membership] | None = None
     sync: asyncio.Future[bytes] | None = None
     expiry: asyncio.TimerHandle | None = None
 

@@ -18,7 +18,7 @@ def check_time(header: Header, rules: Rules, now: int) -> None:
         raise Refused(Code.INVALID_TIMESTAMP, "record timestamp too far from the broker's clock")
 
 
-def stamped(records: bytes, header: Header, now: int) -> tuple[bytes, Header]:
+def with_append_time(records: bytes, header: Header, now: int) -> tuple[bytes, Header]:
     """The batch with the broker's time as every record's, and a checksum that fits."""
     header = header._replace(attributes=header.attributes | LOG_APPEND_TIME_BIT, max_time=now)
     data = bytearray(HEADER.pack(*header))

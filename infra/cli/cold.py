@@ -66,7 +66,7 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
     from schemas.state import cold
 
     settings = find(data_dir).settings
-    asked = cold.Ask(token_hex(8), int((time.time() - days * 86_400) * 1000))
+    asked = cold.SweepRequest(token_hex(8), int((time.time() - days * 86_400) * 1000))
     with redis_client.connect(settings) as client:
         for p in range(settings.partitions):
             client.set(settings.keyspace.cold_asked(p), cold.encode(asked))

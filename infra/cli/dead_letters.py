@@ -16,7 +16,7 @@ from schemas.flows import FOLDS
 from schemas.times import iso
 
 if TYPE_CHECKING:
-    from infra.kafka.dead_letters import Letter, Outcome
+    from infra.kafka.dead_letters import Letter, Redriven
     from infra.settings import Settings
     from schemas.dead_letters import DeadLetter
 
@@ -197,8 +197,8 @@ def _all(settings: Settings, keep: Wanted = lambda letter: False) -> Iterable[Le
 
 def _redrive(
     settings: Settings, wanted: Wanted, identities: tuple[str, ...], dry_run: bool
-) -> Outcome:
-    from infra.kafka.dead_letters import Letterbox, Outcome
+) -> Redriven:
+    from infra.kafka.dead_letters import Letterbox, Redriven
 
     box = Letterbox(settings, wanted)
     try:
@@ -209,7 +209,7 @@ def _redrive(
         if not dry_run:
             return box.redrive(due)
         sent = [name for name in due if box.letters[name].sent]
-        return Outcome(sent=[name for name in due if name not in set(sent)], before=sent)
+        return Redriven(sent=[name for name in due if name not in set(sent)], before=sent)
     finally:
         box.close()
 

@@ -13,7 +13,7 @@ import click
 from infra.cli.options import json_option, print_json, system_option
 from infra.client import history
 from infra.client.history import Progress, Summary
-from infra.datasets.send import Bar, Target, read, send_catalogue, send_items
+from infra.datasets.send import Bar, Endpoint, read, send_catalogue, send_items
 from infra.local.find import find
 from infra.terminal.text import console
 
@@ -54,7 +54,7 @@ def import_command(
     if url and not url.startswith(("http://", "https://")):
         raise click.UsageError("--url takes http://host:port")
     found = find(data_dir)
-    target = Target(url or found.url, found.settings.token, connections, batch)
+    target = Endpoint(url or found.url, found.settings.token, connections, batch)
     history.check_answers(target.url)
     summaries: dict[str, Summary] = {}
     with _bars(as_json) as bar:

@@ -116,7 +116,7 @@ class CatalogueItem(msgspec.Struct, kw_only=True):
     indexed: bool
 
 
-class Stand(msgspec.Struct, kw_only=True):
+class FlowPosition(msgspec.Struct, kw_only=True):
     """How far a flow has come in a partition."""
 
     flow: str
@@ -129,4 +129,4 @@ class Status(msgspec.Struct, kw_only=True):
 
     release: str
     tables: str
-    stands: list[Stand] | None
+    stands: list[FlowPosition] | None

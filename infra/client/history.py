@@ -76,7 +76,7 @@ class Summary:
                 self.positions[at] = max(int(offset), self.positions.get(at, -1))
 
 
-class Connection:
+class LineConnection:
     """One keep-alive connection of a thread's own, which sends lines while others are read."""
 
     def __init__(self, url: str, token: str = "") -> None:
@@ -218,7 +218,7 @@ class _Sender:
     ) -> None:
         self.error: Exception | None = None
         self._path, self._batch, self._summary, self._progress = path, batch, summary, progress
-        self._connection = Connection(url, token)
+        self._connection = LineConnection(url, token)
         self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4 * batch)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

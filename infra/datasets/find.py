@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.datasets import generated, movielens
-from infra.datasets.movielens import FILES, Catalogue
+from infra.datasets.movielens import FILES, Dataset
 
 HOME: Final = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
 NAME: Final = "ml-latest-small"
@@ -32,7 +32,7 @@ def catalogue(
     environment: Mapping[str, str] = os.environ,
     here: Path | None = None,
     home: str = HOME,
-) -> Catalogue:
+) -> Dataset:
     """`given`, else what `movielens.find` finds, else what `keep` holds of an earlier fetch, else
     fetched from `home` into `keep`, else generated. `source` says which.
 

@@ -10,7 +10,7 @@ import random
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from infra.datasets.movielens import Catalogue, Item, Rating
+from infra.datasets.movielens import Dataset, Film, Rating
 from schemas.times import DAY_MS
 
 ITEMS: Final = 2_000
@@ -49,12 +49,12 @@ _PLACES: Final = (
 class _Theme(NamedTuple):
     """Films that those who like one of them like."""
 
-    items: list[Item]
+    items: list[Film]
     weights: list[float]
     """Running sums: how often each is chosen."""
 
 
-def generated(seed: int = 0) -> Catalogue:
+def generated(seed: int = 0) -> Dataset:
     """`ITEMS` films, `PEOPLE` people, `RATINGS` ratings. The same seed gives the same, always."""
     chance = random.Random(seed)
     themes = _themes(chance)
@@ -69,7 +69,7 @@ def generated(seed: int = 0) -> Catalogue:
         (item for theme in themes for item in theme.items), key=lambda it: int(it[0][1:])
     )
     said = f"a generated catalogue (seed {seed}: {ITEMS} films, {PEOPLE} people), not real data"
-    return Catalogue(tuple(items), tuple(ratings), said)
+    return Dataset(tuple(items), tuple(ratings), said)
 
 
 def _themes(chance: random.Random) -> list[_Theme]:
@@ -79,13 +79,13 @@ def _themes(chance: random.Random) -> list[_Theme]:
         second = chance.choice(_GENRES)[0]
         genres = (genre,) if second == genre else (genre, second)
         place = _PLACES[number * 7 % len(_PLACES)]
-        items: list[Item] = []
+        items: list[Film] = []
         while len(items) < size:
             name = f"The {chance.choice(_ADJECTIVES)} {chance.choice(nouns)} of {place}"
             title = f"{name} ({chance.randint(1950, 2018)})"
             if title not in taken:
                 taken.add(title)
-                items.append(Item(f"g{number * size + len(items) + 1}", title, genres))
+                items.append(Film(f"g{number * size + len(items) + 1}", title, genres))
         weights = accumulate(1 / (rank + 2) for rank in range(size))
         themes.append(_Theme(items, list(weights)))
     return themes

@@ -27,7 +27,7 @@ class NotMovieLens(FreshetError):
     """The folder has another layout; the text says what is missing where."""
 
 
-class Item(NamedTuple):
+class Film(NamedTuple):
     item_id: str
     title: str
     genres: tuple[str, ...]
@@ -72,10 +72,10 @@ class Rating(NamedTuple):
         }
 
 
-class Catalogue(NamedTuple):
+class Dataset(NamedTuple):
     """`ratings` in order of (time, user, item). `source`: a sentence on where this comes from."""
 
-    items: tuple[Item, ...]
+    items: tuple[Film, ...]
     ratings: tuple[Rating, ...]
     source: str
 
@@ -92,21 +92,21 @@ def find(environment: Mapping[str, str] = os.environ, here: Path | None = None) 
     return None
 
 
-def load(folder: Path) -> Catalogue:
+def load(folder: Path) -> Dataset:
     """Errors: `NotMovieLens`, naming file and line, never what stands there."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise NotMovieLens(f"{folder} is not MovieLens: it has no {' and no '.join(missing)}")
     items = tuple(_items(folder / "movies.csv"))
     ratings = tuple(sorted(_ratings(folder / "ratings.csv"), key=_in_order))
-    return Catalogue(items, ratings, f"MovieLens, from {folder}")
+    return Dataset(items, ratings, f"MovieLens, from {folder}")
 
 
-def _items(path: Path) -> Iterator[Item]:
+def _items(path: Path) -> Iterator[Film]:
     for row in _rows(path, ("movieId", "title", "genres")):
         listed = row["genres"].split("|")
         genres = tuple(genre for genre in listed if genre and genre != _NO_GENRE)
-        yield Item(row["movieId"], row["title"], genres)
+        yield Film(row["movieId"], row["title"], genres)
 
 
 def _ratings(path: Path) -> Iterator[Rating]:

@@ -13,7 +13,7 @@ import msgspec
 
 from infra.client import history
 from infra.client.history import Line, Progress, Summary
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from schemas.errors import FreshetError
 
 SAMPLE: Final = 32
@@ -25,7 +25,7 @@ class NotReadable(FreshetError):
     """A file of items or events cannot be read; the text says where, never what it holds."""
 
 
-class Target:
+class Endpoint:
     """Where to send, and how."""
 
     def __init__(self, url: str, token: str, connections: int = 4, batch: int = 500) -> None:
@@ -43,7 +43,7 @@ class Target:
         )
 
 
-def send_catalogue(target: Target, catalogue: Catalogue, bar: Bar) -> dict[str, Summary]:
+def send_catalogue(target: Endpoint, catalogue: Dataset, bar: Bar) -> dict[str, Summary]:
     """Items, and as soon as they are to be seen, every rating."""
     items = [Line(it.item_id, msgspec.json.encode(it.body)) for it in catalogue.items]
     ratings = catalogue.ratings
@@ -55,7 +55,7 @@ def send_catalogue(target: Target, catalogue: Catalogue, bar: Bar) -> dict[str, 
     }
 
 
-def send_items(target: Target, lines: Iterable[Line], total: int | None, bar: Bar) -> Summary:
+def send_items(target: Endpoint, lines: Iterable[Line], total: int | None, bar: Bar) -> Summary:
     last: list[str] = []
 
     def noted() -> Iterator[Line]:

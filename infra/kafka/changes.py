@@ -26,14 +26,14 @@ class NotTaken(FreshetError):
     """A change that does not stand: refused, or another came first; the text says which."""
 
 
-def standing(settings: Settings, subject: Subject, identifier: str) -> Held | None:
+def in_force(settings: Settings, subject: Subject, identifier: str) -> Held | None:
     with redis_client.connect(settings) as client:
         return _held(client, settings.keyspace, f"{subject}:{identifier}")
 
 
 def current(settings: Settings) -> str:
     """The release that control lets serve; "" where it is none."""
-    held = standing(settings, *_CURRENT)
+    held = in_force(settings, *_CURRENT)
     return msgspec.json.decode(held.body, type=Current).release if held else ""
 
 

@@ -67,7 +67,7 @@ class Letter:
 
 
 @dataclass
-class Outcome:
+class Redriven:
     """Of a redrive, by identity. `elsewhere`: somebody else sends them now; `gone`: too long for a
     letter, and not in their topic any more."""
 
@@ -109,14 +109,14 @@ class Letterbox:
         if letter.redrive is not None:
             known.mark(letter.redrive)
 
-    def redrive(self, identities: Sequence[str]) -> Outcome:
+    def redrive(self, identities: Sequence[str]) -> Redriven:
         """Sends the records of these letters, which must be kept, once each. Errors: `LettersNotSent`."""
-        told = Outcome()
+        told = Redriven()
         for at in range(0, len(identities), AT_ONCE):
             self._redrive([self.letters[name] for name in identities[at : at + AT_ONCE]], told)
         return told
 
-    def _redrive(self, letters: list[Letter], told: Outcome) -> None:
+    def _redrive(self, letters: list[Letter], told: Redriven) -> None:
         told.before += [it.letter.identity for it in letters if it.sent]
         letters = [it for it in letters if not it.sent]
         ends = self._ends(letters)
@@ -188,7 +188,7 @@ class Letterbox:
                         found[name] = offset
         return found
 
-    def _send(self, due: list[Letter], told: Outcome) -> dict[str, int]:
+    def _send(self, due: list[Letter], told: Redriven) -> dict[str, int]:
         under_way = []
         for it in due:
             letter, name = it.letter, it.letter.identity

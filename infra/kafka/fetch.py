@@ -38,7 +38,7 @@ class Records(NamedTuple):
     """Records of one partition by columns, in log order."""
 
     offsets: list[int]
-    stamps: list[int]
+    timestamps: list[int]
     """Record timestamps, ms."""
     keys: list[bytes | None]
     values: list[bytes | None]
@@ -57,7 +57,7 @@ class Records(NamedTuple):
     def part(self, begin: int, end: int) -> Records:
         """Those from number `begin` to before number `end`."""
         cut = slice(begin, end)
-        offsets, stamps, headers = self.offsets[cut], self.stamps[cut], self.headers[cut]
+        offsets, stamps, headers = self.offsets[cut], self.timestamps[cut], self.headers[cut]
         return Records(offsets, stamps, self.keys[cut], self.values[cut], headers)
 
     def parts(self, size: int) -> Iterator[Records]:
@@ -75,7 +75,7 @@ class Records(NamedTuple):
             first,
             self.offsets[-1] + 1,
             self.offsets,
-            self.stamps,
+            self.timestamps,
             self.values,
             keys=self.keys,
             headers=self.headers,
@@ -83,7 +83,7 @@ class Records(NamedTuple):
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """As `infra.kafka.kafka_client.consumer` makes it, but a partition's part of a `poll` is a list of `Records`.
+    """As `kafka_client.consumer` makes it, but a `poll` answers a list of `Records` for a partition.
 
     Errors: `KafkaError`.
     """

@@ -26,7 +26,7 @@ from infra.lake.file import File, torn
 from infra.lake.reader import Lake, missing
 from infra.lake.store import Store
 from infra.lake.write import GROUP, data_name, day_of, writer
-from schemas.lake import BY_TOPIC, Entry, Table
+from schemas.lake import BY_TOPIC, ManifestEntry, Table
 from schemas.times import DAY_MS, HOUR_MS
 
 EPOCH: Final = date(1970, 1, 1)
@@ -40,7 +40,7 @@ _PIECE: Final = 4 << 20
 class Compacted(NamedTuple):
     """`replaced`: files whose rows are in `entry`'s now."""
 
-    entry: Entry
+    entry: ManifestEntry
     replaced: int
 
 
@@ -82,7 +82,7 @@ def compact(
     return done
 
 
-def _hours_of(entries: Sequence[Entry], now: int) -> Iterator[int]:
+def _hours_of(entries: Sequence[ManifestEntry], now: int) -> Iterator[int]:
     """The hour of each entry, which never falls along the chain: the clocks of two producers may differ.
     One that has not come yet is nobody's; nor does a stamp from before a file's day count."""
     newest, this = -1, now // HOUR_MS
@@ -94,7 +94,9 @@ def _hours_of(entries: Sequence[Entry], now: int) -> Iterator[int]:
         yield hour if newest < 0 else newest
 
 
-def _merge(store: Store, table: Table, partition: int, day: str, entries: Sequence[Entry]) -> Entry:
+def _merge(
+    store: Store, table: Table, partition: int, day: str, entries: Sequence[ManifestEntry]
+) -> ManifestEntry:
     first, last = entries[0], entries[-1]
     name = data_name(table, partition, first.start, last.end, day)
     files = [_Part(store, table, entry) for entry in entries]
@@ -105,7 +107,7 @@ def _merge(store: Store, table: Table, partition: int, day: str, entries: Sequen
             out.write_table(part, row_group_size=GROUP)
             rows += len(part)
     assert rows == sum(entry.rows for entry in entries), name
-    return Entry(
+    return ManifestEntry(
         name=name,
         start=first.start,
         end=last.end,
@@ -123,7 +125,7 @@ def _merge(store: Store, table: Table, partition: int, day: str, entries: Sequen
 class _Part:
     """One of the files that are merged: its hash is right, its hours are known."""
 
-    def __init__(self, store: Store, table: Table, entry: Entry) -> None:
+    def __init__(self, store: Store, table: Table, entry: ManifestEntry) -> None:
         self._store, self._table, self.entry = store, table, entry
         check(store, entry)
         with self._open() as file:
@@ -151,7 +153,7 @@ class _Part:
             yield File(self._store, self.entry, source)
 
 
-def check(store: Store, entry: Entry) -> None:
+def check(store: Store, entry: ManifestEntry) -> None:
     """Errors: `LakeTorn` where an object's bytes are not those that were written."""
     digest = hashlib.sha256()
     try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infra.lake.errors import LakeError, LakeTorn, LakeVersion
 from infra.lake.store import Store
 from schemas import lake
-from schemas.lake import BY_TOPIC, Entry
+from schemas.lake import BY_TOPIC, ManifestEntry
 
 STEP: Final = 65_536
 """Offsets that are put in order at once."""
@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     table: pa.Table
 
 
-class Wanted(NamedTuple):
+class RowFilter(NamedTuple):
     """Rows of one person, of since <= record time < until (ms), or both; None is any."""
 
     person: str | None = None
@@ -60,7 +60,7 @@ class _Group:
 class File:
     """Errors of every method: `LakeTorn`, `LakeVersion`, each naming the object."""
 
-    def __init__(self, store: Store, entry: Entry, source: pa.NativeFile) -> None:
+    def __init__(self, store: Store, entry: ManifestEntry, source: pa.NativeFile) -> None:
         self.entry = entry
         size = source.size()
         if size != entry.bytes:
@@ -130,7 +130,7 @@ class File:
             held = [group for group in held if not group.empty]
             at = bound
 
-    def select(self, wanted: Wanted, columns: Sequence[str]) -> tuple[pa.Table, int]:
+    def select(self, wanted: RowFilter, columns: Sequence[str]) -> tuple[pa.Table, int]:
         """The rows that are wanted, in the order of the log, and how many row groups that took."""
         groups = [n for n in range(self.groups) if self._may_hold(n, wanted)]
         needed = dict.fromkeys([*columns, "offset", "timestamp"])
@@ -141,7 +141,7 @@ class File:
         table = (table if held is None else table.filter(held)).sort_by("offset")
         return table.select(list(columns)), len(groups)
 
-    def _may_hold(self, group: int, wanted: Wanted) -> bool:
+    def _may_hold(self, group: int, wanted: RowFilter) -> bool:
         if wanted.since is not None or wanted.until is not None:
             least, most = self.bounds(group, "timestamp") or (0, 0)
             if wanted.since is not None and most < wanted.since:
@@ -154,7 +154,7 @@ class File:
         return people is not None and people[0] <= name <= people[1]
 
     @staticmethod
-    def _holds(table: pa.Table, wanted: Wanted) -> pa.ChunkedArray | None:
+    def _holds(table: pa.Table, wanted: RowFilter) -> pa.ChunkedArray | None:
         conditions = []
         at = table["timestamp"].cast(pa.int64())
         if wanted.since is not None:
@@ -180,7 +180,7 @@ class File:
             ) from None
 
 
-def torn(entry: Entry, why: str) -> LakeTorn:
+def torn(entry: ManifestEntry, why: str) -> LakeTorn:
     return LakeTorn(
         f"{entry.name} is torn: {why}; restore it, or take its entry and all after it out of the manifest"
         " and delete the partition's fence: the flow lake writes them again, as far as the log holds them"

@@ -11,7 +11,7 @@ from infra.lake.compact import compact
 from infra.lake.errors import LakeError
 from infra.lake.reader import Lake
 from infra.lake.sweep import sweep
-from infra.metrics import Telemetry
+from infra.metrics import ProcessMetrics
 from infra.priority import make_way
 from infra.settings import Settings
 from infra.signals import end_at_once
@@ -28,7 +28,7 @@ def run(settings: Settings, seconds: float) -> None:
     heartbeat.start()
     logs.set_up(settings.log_level or "info")
     make_way(NICE)
-    telemetry = Telemetry("flows")
+    telemetry = ProcessMetrics("flows")
     with telemetry.exposed(settings):
         lake = Lake.of(settings)
         telemetry.set("freshet_lake_kept_timestamp_seconds", time.time())
@@ -38,7 +38,7 @@ def run(settings: Settings, seconds: float) -> None:
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
-def keep(lake: Lake, telemetry: Telemetry) -> None:
+def keep(lake: Lake, telemetry: ProcessMetrics) -> None:
     """Compacts and sweeps, topic by topic: of one that cannot be, the log says why."""
     whole = True
     for table in TABLES:
@@ -51,7 +51,7 @@ def keep(lake: Lake, telemetry: Telemetry) -> None:
         telemetry.set("freshet_lake_kept_timestamp_seconds", time.time())
 
 
-def _keep(lake: Lake, telemetry: Telemetry, topic: str) -> None:
+def _keep(lake: Lake, telemetry: ProcessMetrics, topic: str) -> None:
     merged, files = telemetry.series("freshet_lake_merged_files_total", topic), 0
     for partition in lake.partitions(topic):
         for entry, replaced in compact(lake, topic, partition, time.time_ns() // 1_000_000):

@@ -7,7 +7,7 @@ from functools import partial
 from infra.kafka.names import broker_name
 from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
-from infra.log_reader import Joined, LogReader
+from infra.log_reader import JoinedLog, LogReader
 from infra.settings import Settings
 
 
@@ -19,4 +19,4 @@ def open_log(settings: Settings) -> LogReader:
     lake = Lake.of(settings)
     topics = Topics(settings)
     there = next(iter(lake.store.list("manifest")), None) is not None
-    return Joined(lake, topics, partial(broker_name, settings)) if there else topics
+    return JoinedLog(lake, topics, partial(broker_name, settings)) if there else topics

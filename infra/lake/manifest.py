@@ -21,7 +21,7 @@ from infra.lake.errors import LakeHole, LakeTorn, LakeVersion
 from infra.lake.store import Store
 from schemas import lake
 from schemas.keys import Keyspace
-from schemas.lake import Entry
+from schemas.lake import ManifestEntry
 
 _NAME: Final = re.compile(r"manifest/[a-z-]+/\d+/(\d{20})-(\d{20})\.json")
 _READERS: Final = 16
@@ -96,25 +96,25 @@ class Manifest:
     def name(self, start: int, end: int) -> str:
         return f"{self.folder}/{start:020}-{end:020}.json"
 
-    def entry(self, span: Span) -> Entry:
+    def entry(self, span: Span) -> ManifestEntry:
         """Errors: FileNotFoundError where it was replaced and swept meanwhile."""
         name = self.name(span.start, span.end)
         return read(name, self._store.get(name))
 
-    def entries(self, spans: Sequence[Span]) -> list[Entry]:
+    def entries(self, spans: Sequence[Span]) -> list[ManifestEntry]:
         if len(spans) < _READERS or self._store.local:
             return [self.entry(span) for span in spans]
         with ThreadPoolExecutor(_READERS) as pool:
             return list(pool.map(self.entry, spans))
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: ManifestEntry) -> None:
         """Adds it; again is no harm."""
         self._store.put(self.name(entry.start, entry.end), lake.encode_entry(entry))
 
     def delete(self, span: Span) -> None:
         self._store.delete(self.name(span.start, span.end))
 
-    def repair(self, entry: Entry) -> bool:
+    def repair(self, entry: ManifestEntry) -> bool:
         """Adds the entry that a fence was committed with, if its writer could not. Errors: `LakeTorn`
         where its file is not there."""
         if any(span.end >= entry.end for span in self.chain()[-1:]):
@@ -130,7 +130,7 @@ class Manifest:
         return True
 
 
-def read(name: str, data: bytes) -> Entry:
+def read(name: str, data: bytes) -> ManifestEntry:
     """The entry in an object. Errors: `LakeTorn`, `LakeVersion`, naming it."""
     try:
         version = msgspec.json.decode(data, type=_Versioned).version

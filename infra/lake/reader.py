@@ -9,14 +9,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 import pyarrow as pa
 
 from infra.lake.errors import LakeTorn
-from infra.lake.file import RECORD, File, Rows, Wanted
+from infra.lake.file import RECORD, File, RowFilter, Rows
 from infra.lake.manifest import Manifest, Span
 from infra.lake.store import Store, of
 from infra.log_reader import Batch, EncodedHeaders, Headers, OffTheLog
 from infra.settings import Settings
 from schemas.identity import partition_of
 from schemas.keys import PLAIN, Keyspace
-from schemas.lake import BY_TOPIC, Entry
+from schemas.lake import BY_TOPIC, ManifestEntry
 from schemas.topics import EVENTS
 
 _T = TypeVar("_T")
@@ -24,7 +24,7 @@ _AHEAD: Final = 2
 """Steps that are decoded while the one before is worked on."""
 
 
-class Found(NamedTuple):
+class RowsRead(NamedTuple):
     """Rows, and of how many row groups in the files looked at they were read."""
 
     table: pa.Table
@@ -33,7 +33,10 @@ class Found(NamedTuple):
 
 
 class Lake:
-    """A `infra.log_reader.LogReader`. `keyspace`: of keys that errors name. Errors of every method: `LakeError`."""
+    """A `LogReader` of what the lake holds. `keyspace`: of keys that errors name.
+
+    Errors of every method: `LakeError`.
+    """
 
     def __init__(self, store: Store, keyspace: Keyspace = PLAIN) -> None:
         self.store, self._keyspace = store, keyspace
@@ -55,7 +58,7 @@ class Lake:
         chain = self.manifest(topic, partition).chain()
         return (chain[0].start, chain[-1].end) if chain else (0, 0)
 
-    def last(self, topic: str, partition: int) -> Entry | None:
+    def last(self, topic: str, partition: int) -> ManifestEntry | None:
         """The entry that the chain ends with."""
         manifest = self.manifest(topic, partition)
         chain = manifest.chain()
@@ -74,7 +77,7 @@ class Lake:
 
     def _rows(
         self, manifest: Manifest, chain: list[Span], start: int, end: int
-    ) -> Iterator[tuple[Entry, Rows, bool]]:
+    ) -> Iterator[tuple[ManifestEntry, Rows, bool]]:
         while start < end:
             span = next(it for it in chain if it.start <= start < it.end)
             try:
@@ -98,13 +101,13 @@ class Lake:
         since: int | None = None,
         until: int | None = None,
         columns: Sequence[str] = (),
-    ) -> Found:
+    ) -> RowsRead:
         """Rows of a person, of since <= record time < until (ms), or both, by partition and offset, with
         a column `partition`. Files and row groups that cannot hold any are not read.
 
         `columns` () are all. Errors: KeyError for a topic that has no table.
         """
-        table, wanted = BY_TOPIC[topic], Wanted(person, since, until)
+        table, wanted = BY_TOPIC[topic], RowFilter(person, since, until)
         names = list(columns) or table.schema.names
         parts, groups, read = [], 0, 0
         for partition in self.partitions(topic):
@@ -120,20 +123,20 @@ class Lake:
         if not parts:
             empty = table.schema.remove_metadata().empty_table().select(names)
             parts = [_with_partition(empty, 0)]
-        return Found(_ordered(parts), groups, read)
+        return RowsRead(_ordered(parts), groups, read)
 
-    def person(self, person: str, topic: str = EVENTS.name, **options: Any) -> Found:
+    def person(self, person: str, topic: str = EVENTS.name, **options: Any) -> RowsRead:
         """Everything of one person: `select` of one partition's row groups that their name falls in."""
         return self.select(topic, person=person, **options)
 
-    def _open(self, entry: Entry) -> pa.NativeFile:
+    def _open(self, entry: ManifestEntry) -> pa.NativeFile:
         try:
             return self.store.open(entry.name)
         except FileNotFoundError:
             raise missing(entry) from None
 
 
-def missing(entry: Entry) -> LakeTorn:
+def missing(entry: ManifestEntry) -> LakeTorn:
     return LakeTorn(f"{entry.name} is in the manifest and not in the lake: restore it")
 
 
@@ -157,7 +160,7 @@ def _again(manifest: Manifest, span: Span, start: int, end: int) -> list[Span]:
     return chain
 
 
-def _may_hold(topic: str, partition: int, entry: Entry, wanted: Wanted) -> bool:
+def _may_hold(topic: str, partition: int, entry: ManifestEntry, wanted: RowFilter) -> bool:
     if wanted.since is not None and entry.last_at < wanted.since:
         return False
     if wanted.until is not None and entry.first_at >= wanted.until:

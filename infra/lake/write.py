@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from infra.lake.store import Sink, Store
 from infra.log_reader import Batch
-from schemas.lake import HEADERS, TIME, Entry, Table
+from schemas.lake import HEADERS, TIME, ManifestEntry, Table
 
 GROUP: Final = 16_384
 """Rows of a row group: what a read by statistics takes or leaves."""
@@ -30,7 +30,7 @@ _UNIQUE: Final = ("offset", "timestamp", "value", "event_id", "slate_id", *_TIME
 def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
     """The rows of batches that follow one another."""
     offsets = [offset for batch in batches for offset in batch.offsets]
-    stamps = [stamp for batch in batches for stamp in batch.stamps]
+    stamps = [stamp for batch in batches for stamp in batch.timestamps]
     keys = [key for batch in batches for key in batch.keys or [None] * len(batch.offsets)]
     values = [value for batch in batches for value in batch.values]
     headers, schema = _headers(batches, len(offsets)), table.schema
@@ -65,18 +65,18 @@ def _headers(batches: Sequence[Batch], rows: int) -> pa.Array:
 
 def write(
     store: Store, table: Table, batches: Sequence[Batch], topic_id: str, partitions: int
-) -> Entry:
+) -> ManifestEntry:
     """Puts the records of batches that chain into an object. They hold one record or more.
 
     Errors: `LakeError`. Until an entry names it, the object is nothing: it is swept.
     """
     partition, start, end = batches[0].partition, batches[0].first, batches[-1].next
-    stamps = [stamp for batch in batches for stamp in batch.stamps]
+    stamps = [stamp for batch in batches for stamp in batch.timestamps]
     name = data_name(table, partition, start, end, day_of(stamps[0]))
     rows = columns(table, batches)
     with store.create(name) as sink, writer(sink, table, headers=_any_headers(rows)) as file:
         file.write_table(rows, row_group_size=GROUP)
-    return Entry(
+    return ManifestEntry(
         name=name,
         start=start,
         end=end,

@@ -25,7 +25,7 @@ class NothingRuns(ConfigurationError):
     )
 
 
-class Found(NamedTuple):
+class RunningSystem(NamedTuple):
     """A running system. `up` is None where it is known from the environment alone."""
 
     settings: Settings
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     up: Up | None
 
 
-def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Found:
+def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> RunningSystem:
     """The system of `data_dir`, else of .freshet, else the one that the environment names.
 
     Errors: `NothingRuns`, `BadSetting`.
@@ -44,13 +44,13 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     refuse_unknown(environment)
     where = folder(data_dir, environment)
     if up := home.read(where):
-        return Found(from_record(up.environment), up.url, up)
+        return RunningSystem(from_record(up.environment), up.url, up)
     named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE", "FRESHET_URL"} & environment.keys()
     if data_dir or not named:
         raise NothingRuns(f"nothing runs in {where}")
     settings = from_environment(environment)
     url = environment.get("FRESHET_URL", f"http://{settings.host or '127.0.0.1'}:{settings.port}")
-    return Found(settings, url.rstrip("/"), None)
+    return RunningSystem(settings, url.rstrip("/"), None)
 
 
 def folder(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Path:

@@ -15,7 +15,7 @@ from models.aggregates.moments import Moments
 from models.aggregates.popularity import Popularity
 from schemas.errors import FreshetError
 from schemas.state import facts, tables
-from schemas.state.facts import Entry
+from schemas.state.facts import Delta
 from schemas.version import Upgrades, current
 
 VERSION: Final = 2
@@ -82,7 +82,7 @@ class Tables:
         self._whole = True  # a first publication
         self._rescaled = False
 
-    def apply(self, partition: int, entry: Entry) -> None:
+    def apply(self, partition: int, entry: Delta) -> None:
         """Adds an entry's facts at or after this partition's position. Errors: `Hole`."""
         position = self.positions[partition]
         if entry.first > position:

@@ -17,7 +17,7 @@ LEAST: Final = 100
 Outcome = Literal["released", "refused"]
 
 
-class Arm(msgspec.Struct, frozen=True):
+class RankingQuality(msgspec.Struct, frozen=True):
     """HR@10 and NDCG@10 of one way to choose, over the held-out choices."""
 
     hit_rate: float
@@ -36,8 +36,8 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.outcome == "released"
 
 
-def arms(ranks: Mapping[str, Ranks]) -> dict[str, Arm]:
-    return {name: Arm(hit_rate(of), ndcg(of)) for name, of in ranks.items()}
+def arms(ranks: Mapping[str, Ranks]) -> dict[str, RankingQuality]:
+    return {name: RankingQuality(hit_rate(of), ndcg(of)) for name, of in ranks.items()}
 
 
 def judge(candidate: str, ranks: Mapping[str, Ranks]) -> Verdict:

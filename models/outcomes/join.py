@@ -28,7 +28,7 @@ from struct import pack
 from typing import Final, NamedTuple
 
 from models.outcomes import links
-from models.outcomes.open_slates import Account, Counts, Guest, Outcome, Slate, Unit, Waiting
+from models.outcomes.open_slates import Account, Counts, Guest, OpenSlate, Outcome, Unit, Waiting
 from schemas.alphabet import Millis
 from schemas.state.facts import STATES
 from schemas.times import DAY_MS
@@ -67,7 +67,7 @@ class Shown(NamedTuple):
     assigned: Sequence[Assignment] = ()
 
 
-class Arm(NamedTuple):
+class SlotChange(NamedTuple):
     """A slot came into a state."""
 
     item: int
@@ -89,15 +89,15 @@ class Effect(NamedTuple):
     """What one record meant: a new state of slots of one placement, the units' counts, and words."""
 
     placement: int
-    arms: list[Arm]
+    arms: list[SlotChange]
     moved: list[Moved]
     counts: Counter[str]
 
 
-class Left(NamedTuple):
+class Transfer(NamedTuple):
     """What a closed account held: open slates, waiting outcomes, units."""
 
-    slates: list[Slate]
+    slates: list[OpenSlate]
     waiting: list[Waiting]
     units: list[Unit]
 
@@ -144,16 +144,16 @@ def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
     return effect
 
 
-def leave(account: Account, to: str) -> Left:
+def leave(account: Account, to: str) -> Transfer:
     """The id was linked to the person `to`: what is open goes there, and nothing counts here any more.
     In place."""
-    left = Left(account.slates, account.waiting, account.units)
+    left = Transfer(account.slates, account.waiting, account.units)
     account.slates, account.waiting, account.units = [], [], []
     links.of(account).to = to
     return left
 
 
-def receive(account: Account, guest: str, left: Left) -> list[Effect]:
+def receive(account: Account, guest: str, left: Transfer) -> list[Effect]:
     """The anonymous id `guest` is this person, and this is what it left: its slates are joined with what
     waited here, what waited there with the slates here. In place."""
     effects = []
@@ -193,11 +193,11 @@ def _guest(account: Account, of: str) -> Guest:
     return guests[-1]
 
 
-def _order(slate: Slate) -> tuple[Millis, int]:
+def _order(slate: OpenSlate) -> tuple[Millis, int]:
     return slate.at, slate.id
 
 
-def _find(account: Account, slate_id: int) -> tuple[Holder, Slate] | None:
+def _find(account: Account, slate_id: int) -> tuple[Holder, OpenSlate] | None:
     for slate in reversed(account.slates):
         if slate.id == slate_id:
             return account, slate
@@ -208,11 +208,11 @@ def _find(account: Account, slate_id: int) -> tuple[Holder, Slate] | None:
     return None
 
 
-def _opened(holder: Holder, shown: Shown, effect: Effect) -> Slate:
+def _opened(holder: Holder, shown: Shown, effect: Effect) -> OpenSlate:
     """The slate with all its slots served. An item that it names twice is one slot, at its first rank."""
     items = tuple(dict.fromkeys(shown.items))
     explored = shown.items[shown.explored - 1] if 0 < shown.explored <= len(shown.items) else None
-    slate = Slate(
+    slate = OpenSlate(
         shown.id,
         shown.at,
         shown.placement,
@@ -222,7 +222,9 @@ def _opened(holder: Holder, shown: Shown, effect: Effect) -> Slate:
         tuple(dict.fromkeys(_enrolled(holder, each, effect) for each in shown.assigned)),
     )
     served = STATES.index("served")
-    effect.arms.extend([Arm(item, served, n == slate.explored) for n, item in enumerate(items)])
+    effect.arms.extend(
+        [SlotChange(item, served, n == slate.explored) for n, item in enumerate(items)]
+    )
     return slate
 
 
@@ -246,7 +248,7 @@ def _enrol(guest: Guest, unit: Unit) -> int:
     return len(guest.units) - 1
 
 
-def _mark(slate: Slate, outcome: Outcome, effect: Effect) -> None:
+def _mark(slate: OpenSlate, outcome: Outcome, effect: Effect) -> None:
     place = _place(slate.items, outcome.item)
     bit = 1 << outcome.state
     if place < 0:
@@ -257,7 +259,7 @@ def _mark(slate: Slate, outcome: Outcome, effect: Effect) -> None:
         effect.counts["repeated"] += 1
     else:
         slate.states[place] |= bit
-        effect.arms.append(Arm(outcome.item, outcome.state, place == slate.explored))
+        effect.arms.append(SlotChange(outcome.item, outcome.state, place == slate.explored))
         effect.counts[f"attributed:{STATES[outcome.state]}"] += 1
 
 
@@ -269,7 +271,7 @@ def _place(items: bytes, item: int) -> int:
     return at // 8
 
 
-def _move(holder: Holder, slate: Slate, effect: Effect) -> None:
+def _move(holder: Holder, slate: OpenSlate, effect: Effect) -> None:
     """Adds the slots that changed to each unit that had a say in the slate."""
     if not effect.arms:
         return
@@ -333,7 +335,7 @@ def _forget(account: Account, effect: Effect) -> None:
         effect.counts["unattributed:never_served"] += lost
 
 
-def _drop(slates: list[Slate], oldest: Millis) -> None:
+def _drop(slates: list[OpenSlate], oldest: Millis) -> None:
     while slates and slates[0].at < oldest:
         del slates[0]
     del slates[: max(0, len(slates) - SLATES)]

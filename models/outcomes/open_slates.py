@@ -26,7 +26,7 @@ class Unit(msgspec.Struct, array_like=True):
     counts: Counts = (0, 0, 0, 0)
 
 
-class Slate(msgspec.Struct, array_like=True):
+class OpenSlate(msgspec.Struct, array_like=True):
     """An open slate. `items`: (n,) u64 LE by rank, distinct; `states`: of each, a bit a state."""
 
     id: int
@@ -60,7 +60,7 @@ class Guest(msgspec.Struct, array_like=True):
 
     of: str
     newest: Millis = 0
-    slates: list[Slate] = []
+    slates: list[OpenSlate] = []
     units: list[Unit] = []
 
 
@@ -93,7 +93,7 @@ class Account(msgspec.Struct, array_like=True):
     version: int = VERSION
     newest: Millis = 0
     """When the newest slate was served."""
-    slates: list[Slate] = []
+    slates: list[OpenSlate] = []
     waiting: list[Waiting] = []
     units: list[Unit] = []
     """Never forgotten: a unit that was would count as a new one."""

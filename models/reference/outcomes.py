@@ -25,7 +25,7 @@ Shown = tuple[int, int, int]
 _MOST_VERSION = 0xFFFF
 
 
-class Slate(NamedTuple):
+class ReferenceSlate(NamedTuple):
     """An open one. `states`: of each item the states that it came into."""
 
     id: int
@@ -44,11 +44,11 @@ class Holder:
     """The open slates of one id, by time and id, and its units: variant and counts of each."""
 
     def __init__(self) -> None:
-        self.slates: list[Slate] = []
+        self.slates: list[ReferenceSlate] = []
         self.units: dict[Unit, tuple[int, tuple[int, ...]]] = {}
         self.newest = 0
 
-    def take(self, slate: Slate) -> None:
+    def take(self, slate: ReferenceSlate) -> None:
         self.slates = sorted([*self.slates, slate], key=lambda held: (held.at, held.id))
         self.newest = max(self.newest, slate.at)
 
@@ -75,7 +75,7 @@ class Holder:
         made.slates = [_opened(slate, units) for slate in held.slates]
         return made
 
-    def stored(self) -> tuple[list[open_slates.Slate], list[open_slates.Unit]]:
+    def stored(self) -> tuple[list[open_slates.OpenSlate], list[open_slates.Unit]]:
         places = {unit: place for place, unit in enumerate(self.units)}
         return [_stored(slate, places) for slate in self.slates], [
             open_slates.Unit(*unit, variant, counts)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ class Came:
         items = [plain.item(item) for item in dict.fromkeys(e.items)]
         places = {item: place for place, item in enumerate(items)}
         drawn = e.items[e.explored - 1] if 0 < e.explored <= len(e.items) else None
-        slate = Slate(
+        slate = ReferenceSlate(
             identifier,
             e.received_at,
             plain.name(e.placement),
@@ -217,7 +217,7 @@ class Came:
         for held in merge.slates:
             if self._find(held.id):
                 continue
-            slate = Slate(
+            slate = ReferenceSlate(
                 held.id,
                 held.at,
                 held.placement,
@@ -230,7 +230,7 @@ class Came:
             holder.take(slate)
             self._mark(offset, holder, slate, self._awaited(held.id))
 
-    def _find(self, slate: int) -> tuple[Holder, Slate] | None:
+    def _find(self, slate: int) -> tuple[Holder, ReferenceSlate] | None:
         for holder in (self.own, *self.guests.values()):
             for held in holder.slates:
                 if held.id == slate:
@@ -272,7 +272,7 @@ class Came:
         self.waiting = [group for group in self.waiting if group[0] != slate]
         return held
 
-    def _mark(self, offset: int, holder: Holder, slate: Slate, marks: list[Mark]) -> None:
+    def _mark(self, offset: int, holder: Holder, slate: ReferenceSlate, marks: list[Mark]) -> None:
         gained = [0] * 4
         for item, state, at in marks:
             place = slate.places.get(item)
@@ -323,8 +323,8 @@ class Came:
         return open_slates.Links(tied.to, tied.earliest, tied.pending, tied.answered, guests)
 
 
-def _stored(slate: Slate, places: dict[Unit, int]) -> open_slates.Slate:
-    return open_slates.Slate(
+def _stored(slate: ReferenceSlate, places: dict[Unit, int]) -> open_slates.OpenSlate:
+    return open_slates.OpenSlate(
         slate.id,
         slate.at,
         slate.placement,
@@ -335,10 +335,10 @@ def _stored(slate: Slate, places: dict[Unit, int]) -> open_slates.Slate:
     )
 
 
-def _opened(slate: open_slates.Slate, units: Sequence[Unit]) -> Slate:
+def _opened(slate: open_slates.OpenSlate, units: Sequence[Unit]) -> ReferenceSlate:
     """The opposite."""
     items = [item for (item,) in iter_unpack("<Q", slate.items)]
-    return Slate(
+    return ReferenceSlate(
         slate.id,
         slate.at,
         slate.placement,

@@ -17,7 +17,16 @@ from models.release import runtime as onnx
 from models.release.release import Release, Scores, Space, Vectors
 from schemas import releases
 from schemas.errors import FreshetError
-from schemas.releases import ENCODER, FORMAT, HASHES, MANIFEST, RANKER, VECTORS, File, Manifest
+from schemas.releases import (
+    ENCODER,
+    FORMAT,
+    HASHES,
+    MANIFEST,
+    RANKER,
+    VECTORS,
+    Manifest,
+    ReleaseFile,
+)
 
 
 class BadRelease(FreshetError):
@@ -132,7 +141,7 @@ def _space(files: Mapping[str, bytes], items: int) -> Space:
     return Space(hashes, grid, encoder(matrix))
 
 
-def _read(path: Path, name: str, of: File) -> bytes:
+def _read(path: Path, name: str, of: ReleaseFile) -> bytes:
     if "/" in name or name.startswith("."):
         raise BadRelease("it names a file elsewhere")
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.release.artefact import schema, sha256
 from schemas import releases
-from schemas.releases import FORMAT, MANIFEST, RANKER, File, Manifest
+from schemas.releases import FORMAT, MANIFEST, RANKER, Manifest, ReleaseFile
 
 _HIDDEN: Final = ".tmp-"
 
@@ -38,7 +38,7 @@ def save(
         files[RANKER] = model
     manifest.format, manifest.schema = FORMAT, schema(manifest.features, manifest.space.dim)
     manifest.files = {
-        name: File(sha256=sha256(data), bytes=len(data)) for name, data in files.items()
+        name: ReleaseFile(sha256=sha256(data), bytes=len(data)) for name, data in files.items()
     }
     told = releases.encode(manifest)
     fresh = directory / f"{_HIDDEN}{manifest.id}-{secrets.token_hex(4)}"

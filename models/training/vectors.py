@@ -49,7 +49,7 @@ class Visits(NamedTuple):
     item: Rows
 
 
-class Pairs(NamedTuple):
+class CoVisits(NamedTuple):
     """Two items visited in one session; `weight` as `models.aggregates.tables` has it."""
 
     one: Rows
@@ -64,7 +64,7 @@ class Learnt(NamedTuple):
     encoder: Matrix
 
 
-def learn(about: Vectors, visits: Visits, pairs: Pairs) -> Learnt:
+def learn(about: Vectors, visits: Visits, pairs: CoVisits) -> Learnt:
     """`about`: (items, DIM) content vectors, a row an item. The same input gives the same bytes."""
     counts = np.bincount(visits.item, minlength=len(about)).astype(np.float64)[:, None]
     met = _unit(_factors(_operator(len(about), visits, pairs), len(about)))
@@ -75,7 +75,7 @@ def learn(about: Vectors, visits: Visits, pairs: Pairs) -> Learnt:
     return Learnt(content.within_grid(blended), encoder)
 
 
-def _operator(items: int, visits: Visits, pairs: Pairs) -> LinearOperator:
+def _operator(items: int, visits: Visits, pairs: CoVisits) -> LinearOperator:
     """M, which is never made: G has as many entries as the longest histories have pairs."""
     near = sparse.coo_matrix((pairs.weight, (pairs.one, pairs.other)), (items, items)).tocsr()
     near = (near + near.T).sqrt()

@@ -13,7 +13,7 @@ import msgspec
 from schemas.alphabet import Millis
 
 
-class Ask(msgspec.Struct, array_like=True):
+class SweepRequest(msgspec.Struct, array_like=True):
     """A sweep that an operator asks for: everybody not seen since `before`."""
 
     id: str
@@ -28,11 +28,11 @@ class Cold(msgspec.Struct, array_like=True):
     moved: int = 0
 
 
-_ASK: Final = msgspec.msgpack.Decoder(Ask)
+_ASK: Final = msgspec.msgpack.Decoder(SweepRequest)
 _COLD: Final = msgspec.msgpack.Decoder(Cold)
 
 
-def decode_ask(stored: bytes | None) -> Ask | None:
+def decode_ask(stored: bytes | None) -> SweepRequest | None:
     """Errors: `msgspec.MsgspecError`."""
     return _ASK.decode(stored) if stored else None
 
@@ -42,5 +42,5 @@ def decode(stored: bytes | None) -> Cold:
     return _COLD.decode(stored) if stored else Cold()
 
 
-def encode(value: Ask | Cold) -> bytes:
+def encode(value: SweepRequest | Cold) -> bytes:
     return msgspec.msgpack.encode(value)

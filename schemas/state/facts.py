@@ -116,7 +116,7 @@ NO_ARMS: Final = Arms(*_empty(_ARMS))
 NO_MOMENTS: Final = Moments(*_empty(_MOMENTS))
 
 
-class Entry(NamedTuple):
+class Delta(NamedTuple):
     """Facts of the records at offsets first <= offset < next of one partition."""
 
     first: int
@@ -126,7 +126,7 @@ class Entry(NamedTuple):
     moments: Moments = NO_MOMENTS
 
 
-def encode(entry: Entry) -> bytes:
+def encode(entry: Delta) -> bytes:
     held: tuple[Any, ...] = (entry.actions, entry.actions, entry.arms, entry.moments)
     rows = [
         len(getattr(facts, columns[0][0])) for facts, columns in zip(held, _SECTIONS, strict=True)
@@ -152,7 +152,7 @@ UPGRADES: Final[Upgrades[bytes]] = {1: _with_slates}
 """Entry as stored by the version before -> the same of this one."""
 
 
-def decode(value: bytes) -> Entry:
+def decode(value: bytes) -> Delta:
     """Errors: ValueError where the bytes are cut short or of another version than this one and the one
     before."""
     version = int.from_bytes(value[:2], "little")
@@ -169,7 +169,7 @@ def decode(value: bytes) -> Entry:
     if at != len(value):
         raise ValueError("delta log entry has bytes left over")
     actions, pairs, arms, moments = sections
-    return Entry(
+    return Delta(
         int(header["first"]),
         int(header["next"]),
         Actions(*actions, *pairs),
@@ -178,7 +178,7 @@ def decode(value: bytes) -> Entry:
     )
 
 
-def since(entry: Entry, position: int) -> Entry:
+def since(entry: Delta, position: int) -> Delta:
     """Without the facts at offsets < `position`: after a fault batches may be cut elsewhere than before."""
     if position <= entry.first:
         return entry

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.alphabet import Millis
 from schemas.control import Change, Experiment, Recipe, Subject
-from schemas.control_checks import Standing, check_experiment, check_fits, check_recipe
+from schemas.control_checks import Definitions, check_experiment, check_fits, check_recipe
 from schemas.record import Record
 from schemas.reject import Rejected
 from serving.decide.columns import COLUMNS
@@ -53,7 +53,7 @@ def placement(body: bytes, identifier: str, now: Millis) -> Record:
     return _record("placement", identifier, given, given.recipe, now)
 
 
-def experiment(body: bytes, identifier: str, stands: Standing, now: Millis) -> Record:
+def experiment(body: bytes, identifier: str, stands: Definitions, now: Millis) -> Record:
     """`stands`: what is known to hold now. Errors: `Problem`, `Rejected`."""
     given = decode(body, _EXPERIMENT)
     check_experiment(identifier, given.experiment, "experiment")

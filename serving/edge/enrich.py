@@ -1,4 +1,4 @@
-"""The one `stamp`: what a client says happened becomes what the log says happened.
+"""The one `enrich`: what a client says happened becomes what the log says happened.
 
 Every writer of actions passes through it, history too (law 13), so that a fold needs no clock and no
 second input (law 3): the time of arrival, the item's category and whether it is known travel in
@@ -16,7 +16,7 @@ from schemas.alphabet import Millis
 from schemas.events import Action, EventIn, Scalar
 from schemas.identity import check_id
 from schemas.reject import Rejected
-from serving.edge.identity import People, Person
+from serving.edge.identity import Identity, People
 
 AHEAD: Final[Millis] = 5 * 60_000
 """A client's clock may run ahead by this much; what lies beyond is set to the time of arrival."""
@@ -37,14 +37,14 @@ class Arrival(NamedTuple):
     imported: bool = False
 
 
-class Stamped(NamedTuple):
+class Enriched(NamedTuple):
     action: Action
-    person: Person
+    person: Identity
 
 
-def stamp(
+def enrich(
     event: EventIn, event_id: str, arrival: Arrival, people: People, lookup: Lookup
-) -> Stamped:
+) -> Enriched:
     """The event as the log holds it. `user_id` counts where both ids are given.
 
     An import's `received_at` is its `occurred_at`, which it must have; its `sent_at` means nothing.
@@ -57,7 +57,7 @@ def stamp(
     _check_rest(event)
     occurred_at, received_at, clamped = _when(event.occurred_at, arrival)
     known, category = lookup(item_id)
-    return Stamped(
+    return Enriched(
         Action(
             event_id=event_id,
             person=person.pseudonym,
@@ -79,7 +79,7 @@ def stamp(
     )
 
 
-def who(event: EventIn, people: People) -> Person:
+def who(event: EventIn, people: People) -> Identity:
     if event.user_id is not None:
         return people.user(check_id(event.user_id, "user_id"))
     if event.anonymous_id is not None:

@@ -12,7 +12,7 @@ from schemas.alphabet import Millis
 from schemas.events import EventIn
 from schemas.record import Record
 from schemas.reject import Rejected
-from serving.edge.enrich import Arrival, Lookup, stamp
+from serving.edge.enrich import Arrival, Lookup, enrich
 from serving.edge.identity import People
 from serving.http.forms import Form, Rejection
 
@@ -22,7 +22,7 @@ MOST_BYTES: Final = 32 * 1024
 _NOT_SAID: Final = (UNSET, UNSET, UNSET)
 
 
-class Ask(NamedTuple):
+class RequestContext(NamedTuple):
     """What a request says beside its body. `make_id` names an event that nothing else names."""
 
     received_at: Millis
@@ -43,7 +43,7 @@ class Ingested(NamedTuple):
     """Events with fields that only the server may set (API.md, Experiments)."""
 
 
-def ingest(body: bytes, ask: Ask, people: People, lookup: Lookup) -> Ingested:
+def ingest(body: bytes, ask: RequestContext, people: People, lookup: Lookup) -> Ingested:
     """Every event of the body, stamped or rejected; order is kept.
 
     Errors: `Problem` 400 or 413, or `Rejected`, where the body as a whole can't be taken.
@@ -72,12 +72,12 @@ def ingest(body: bytes, ask: Ask, people: People, lookup: Lookup) -> Ingested:
 def _record(
     event: EventIn, event_id: str, arrival: Arrival, people: People, lookup: Lookup
 ) -> Record:
-    action, person = stamp(event, event_id, arrival, people, lookup)
+    action, person = enrich(event, event_id, arrival, people, lookup)
     value = events.encode(action)
     if len(value) > MOST_BYTES:
         raise Rejected("body", "too_large")
     return Record(person.key, person.partition, value)
 
 
-def _shift(sent_at: str | None, ask: Ask) -> Millis:
+def _shift(sent_at: str | None, ask: RequestContext) -> Millis:
     return 0 if sent_at is None else ask.received_at - times.parse(sent_at, "sent_at")

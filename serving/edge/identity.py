@@ -10,7 +10,7 @@ from schemas.alphabet import Pseudonym
 from schemas.identity import anonymous, partition_of, pseudonym
 
 
-class Person(NamedTuple):
+class Identity(NamedTuple):
     """What stands for somebody behind the edge. `partition` is theirs in the topic `events`."""
 
     pseudonym: Pseudonym
@@ -28,12 +28,12 @@ class People:
     `user` and `anonymous` take an id that `schemas.identity.check_id` let pass.
     """
 
-    user: Callable[[str], Person]
-    anonymous: Callable[[str], Person]
+    user: Callable[[str], Identity]
+    anonymous: Callable[[str], Identity]
 
     def __init__(self, key: tuple[int, bytes], partitions: int, remembered: int = 100_000) -> None:
-        def person(name: Pseudonym) -> Person:
-            return Person(name, partition_of(name.encode(), partitions))
+        def person(name: Pseudonym) -> Identity:
+            return Identity(name, partition_of(name.encode(), partitions))
 
         # a pseudonym costs 1 us and its partition 4 us: more than all else that stamping does
         self.user = lru_cache(remembered)(lambda raw: person(pseudonym(*key, raw)))

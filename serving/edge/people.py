@@ -11,7 +11,7 @@ from schemas.alphabet import Id, Millis
 from schemas.events import Link, Linking, Preferences
 from schemas.identity import check_id
 from schemas.record import Record
-from serving.edge.identity import People, Person
+from serving.edge.identity import Identity, People
 from serving.edge.items import check_ids
 from serving.http.body import decode
 
@@ -71,5 +71,5 @@ def link(body: bytes, user_id: str, event_id: str, now: Millis, people: People) 
     return Linked(_record(person, link), _record(user, mark))
 
 
-def _record(person: Person, said: Preferences | Link | Linking) -> Record:
+def _record(person: Identity, said: Preferences | Link | Linking) -> Record:
     return Record(person.key, person.partition, events.encode(said))

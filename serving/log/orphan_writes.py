@@ -15,7 +15,7 @@ from serving.spool.segments import Directory, Place, unseal
 log = logging.getLogger("freshet.serving")
 
 
-class Left(NamedTuple):
+class OrphanSpool(NamedTuple):
     """One orphaned spool, ours now. `oldest`: since when its first record waits, 0 where it has none."""
 
     directory: Directory
@@ -24,7 +24,7 @@ class Left(NamedTuple):
     oldest: Millis
 
     @classmethod
-    def look(cls, directory: Directory) -> Left:
+    def look(cls, directory: Directory) -> OrphanSpool:
         """Reads all of it. Errors: OSError."""
         records = size = oldest = 0
         for number, at in places(directory):
@@ -35,7 +35,7 @@ class Left(NamedTuple):
             records, size = records + len(ends), size + (ends[-1] - at if ends else 0)
         return cls(directory, records, size, oldest)
 
-    def less(self, sent: Sequence[Entry]) -> Left:
+    def less(self, sent: Sequence[Entry]) -> OrphanSpool:
         """What is left of it after these."""
         size = sum(entry.size for entry in sent)
         return self._replace(

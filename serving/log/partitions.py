@@ -13,7 +13,7 @@ from infra.settings import Settings
 NAME: Final = "partitions"
 
 
-class Known:
+class PartitionCount:
     """With it a process may start while the broker is away: it knows where each record belongs."""
 
     def __init__(self, settings: Settings) -> None:

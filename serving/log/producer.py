@@ -39,7 +39,7 @@ from infra.settings import Settings
 from schemas.record import Record
 from serving.log.connect import DELIVERY_MS, discard, opened
 from serving.log.errors import NotDurable, Refused
-from serving.log.partitions import Known
+from serving.log.partitions import PartitionCount
 from serving.log.reachable import answers
 
 log = logging.getLogger("freshet.serving")
@@ -126,7 +126,7 @@ class Log:
         Errors: `KafkaError` where no broker answers, unless this folder's topics are known from before:
         then the broker is away, and may come. `kafka.TopicMismatch`.
         """
-        known = Known(settings)
+        known = PartitionCount(settings)
         if not await answers(settings.kafka_bootstrap.split(",")) and known.check():
             log.warning("the broker does not answer: it is away as this process starts")
             return cls(settings, None)
@@ -279,7 +279,7 @@ class Log:
             self._producer, self._heard, self._told = producer, time.monotonic(), ""
             self.there.set()
             log.warning("the broker is back after %.1f s", time.monotonic() - self._left)
-            Known(self._settings).note()
+            PartitionCount(self._settings).note()
 
     def _tell(self, text: str) -> None:
         if text != self._told:

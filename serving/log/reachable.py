@@ -17,13 +17,13 @@ async def answers(addresses: Sequence[str]) -> bool:
     """Whether one of them does, soon."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            await hello(addresses)
+            await check_reachable(addresses)
     except (OSError, EOFError):  # a time-out is an OSError
         return False
     return True
 
 
-async def hello(addresses: Sequence[str]) -> None:
+async def check_reachable(addresses: Sequence[str]) -> None:
     """Returns as soon as one of them does, all asked at once. Errors: OSError, EOFError where none does;
     it waits for ever for one that takes the connection and says nothing."""
     error: Exception = ConnectionError()

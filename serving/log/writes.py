@@ -34,7 +34,7 @@ from schemas.record import Record
 from serving.log import refused
 from serving.log.connect import DELIVERY_MS
 from serving.log.errors import NotDurable, Refused
-from serving.log.orphan_writes import Left
+from serving.log.orphan_writes import OrphanSpool
 from serving.log.producer import Log
 from serving.metrics import Metrics
 from serving.spool import frames
@@ -61,7 +61,7 @@ class Writes:
         self._root = settings.data_dir / "writes"
         self._log, self._metrics, self._partitions = log, metrics, settings.partitions
         self._spool = Synced(self._root, settings.write_spool_bytes)
-        self._left: deque[Left] = deque()
+        self._left: deque[OrphanSpool] = deque()
         self._queued = False
         """Something waits in a spool of ours, so all that comes waits behind it."""
         self._gate: asyncio.Future[None] | None = None
@@ -168,7 +168,7 @@ class Writes:
             return
         for directory in found:
             try:
-                left = await asyncio.to_thread(Left.look, directory)
+                left = await asyncio.to_thread(OrphanSpool.look, directory)
             except OSError as error:
                 directory.close()
                 self._tell(f"a spool that was left can't be read ({type(error).__name__})")
@@ -196,7 +196,7 @@ class Writes:
                 self._tell(f"the spool {self._root} can't be sent ({type(error).__name__})")
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _drain_left(self, left: Left) -> None:
+    async def _drain_left(self, left: OrphanSpool) -> None:
         """Errors: OSError, `NotDurable`; what was sent until then is not sent again."""
         async for batch in left.batches():
             # from a time with another count of partitions, perhaps

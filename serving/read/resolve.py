@@ -24,7 +24,7 @@ _IN_SPACE: Final = frozenset({"vector", "vector_last"})
 """Source and columns that need the space of a release."""
 
 
-class Known(NamedTuple):
+class PersonRead(NamedTuple):
     """What is known of the person. `stale`: without what `after` names; `down`: the store is away."""
 
     person: Person
@@ -41,8 +41,8 @@ class Resolved(NamedTuple):
     """
 
     query: Query
-    who: identity.Person
-    known: Known
+    who: identity.Identity
+    known: PersonRead
     world: World
     experiments: tuple[Assigned, ...]
     filter: Filter | None
@@ -89,7 +89,7 @@ def world(context: Serving, placed: Placed, release: str) -> World:
     )
 
 
-def _who(context: Serving, query: Query) -> identity.Person:
+def _who(context: Serving, query: Query) -> identity.Identity:
     """Errors: `Rejected`: no such placement, a position of another partition."""
     if query.user_id is not None:
         who = context.people.user(query.user_id)
@@ -102,19 +102,21 @@ def _who(context: Serving, query: Query) -> identity.Person:
     return who
 
 
-async def _read(context: Serving, query: Query, who: identity.Person) -> Known:
+async def _read(context: Serving, query: Query, who: identity.Identity) -> PersonRead:
     """What the store knows of who asks; nobody where it is away."""
     try:
         if query.after is None:
-            return Known(await context.reader.read(who.pseudonym, who.partition))
-        return Known(
+            return PersonRead(await context.reader.read(who.pseudonym, who.partition))
+        return PersonRead(
             *await context.reader.read_after(who.pseudonym, query.after, query.max_wait_ms)
         )
     except StoreDown:
-        return Known(NOBODY, 0, query.after is not None, True)
+        return PersonRead(NOBODY, 0, query.after is not None, True)
 
 
-async def _read_each(context: Serving, every: list[tuple[Query, identity.Person]]) -> list[Known]:
+async def _read_each(
+    context: Serving, every: list[tuple[Query, identity.Identity]]
+) -> list[PersonRead]:
     wants = [(who, query.after, query.max_wait_ms) for query, who in every]
     first = dict(zip(wants, every, strict=True))
     found = await asyncio.gather(*(_read(context, query, who) for query, who in first.values()))
@@ -122,7 +124,7 @@ async def _read_each(context: Serving, every: list[tuple[Query, identity.Person]
     return [reads[want] for want in wants]
 
 
-def _assign(context: Serving, query: Query, who: identity.Person, known: Known) -> Resolved:
+def _assign(context: Serving, query: Query, who: identity.Identity, known: PersonRead) -> Resolved:
     """Variants are drawn with the person's first id, so that a link keeps them (`models.outcomes.links`).
 
     Errors: `Rejected`: no such placement, or filter of it.

@@ -16,7 +16,7 @@ from schemas.reject import Rejected
 from schemas.topics import EVENTS
 from serving.context import Serving, state
 from serving.edge import events
-from serving.edge.events import Ask
+from serving.edge.events import RequestContext
 from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
 from serving.http.guard import demand, guarded_router, needs
@@ -72,13 +72,13 @@ async def post_events(request: Request) -> Response:
     return json_response(answer, 202)
 
 
-def _ask(request: Request, serving: Serving) -> Ask:
+def _ask(request: Request, serving: Serving) -> RequestContext:
     mode = request.query_params.get("mode", "live")
     if mode == "import":
         demand(request, "import")
     elif mode != "live":
         raise Rejected("mode", "unknown_value")
-    return Ask(
+    return RequestContext(
         received_at=serving.clock(),
         make_id=serving.make_id,
         ndjson=is_ndjson(request),

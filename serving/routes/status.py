@@ -26,7 +26,7 @@ from serving.state.background import Fault
 router: Final = guarded_router()
 
 
-class Stand(msgspec.Struct, kw_only=True):
+class FlowPosition(msgspec.Struct, kw_only=True):
     """How far a flow has come in a partition. `lag_ms`: from the newest record to its commit.
 
     `end`: the offset that the log's next record gets, as the broker said within the last second or so
@@ -59,7 +59,7 @@ class Status(msgspec.Struct, kw_only=True):
     ready: dict[str, bool]
     fails: tuple[Fault, ...]
     degraded: tuple[Fault, ...]
-    stands: list[Stand] | None
+    stands: list[FlowPosition] | None
 
 
 async def gather(serving: Serving) -> Status:
@@ -79,7 +79,7 @@ async def gather(serving: Serving) -> Status:
     )
 
 
-async def _stands(serving: Serving) -> list[Stand] | None:
+async def _stands(serving: Serving) -> list[FlowPosition] | None:
     count, live = serving.settings.partitions, serving.generation.keyspace
     asked = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
     try:
@@ -95,10 +95,10 @@ async def _stands(serving: Serving) -> list[Stand] | None:
         return None
 
 
-def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> Stand:
+def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> FlowPosition:
     found = fences.decode(value) if value else None
     end = serving.lag.end(flow, partition)
-    return Stand(
+    return FlowPosition(
         flow=flow,
         partition=partition,
         position=position(partition, found),

@@ -10,7 +10,7 @@ from typing import Final
 import redis.asyncio
 
 from infra.settings import Settings
-from serving.log.reachable import hello
+from serving.log.reachable import check_reachable
 from serving.state.background import Background
 
 EVERY_SECONDS: Final = 1.0
@@ -55,4 +55,4 @@ class Probe(Background):
         await self._redis.ping()
 
     async def _ask_broker(self) -> None:
-        await hello(self._brokers)
+        await check_reachable(self._brokers)

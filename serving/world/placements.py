@@ -19,7 +19,7 @@ from schemas.control import (
     Recipe,
     Released,
 )
-from schemas.control_checks import Standing, read, standing
+from schemas.control_checks import Definitions, definitions, read
 from schemas.events import Assigned
 from schemas.reject import Rejected
 
@@ -64,7 +64,7 @@ class Control:
     released: Mapping[str, Released]
     current: str
     releases: frozenset[str]
-    standing: Standing
+    definitions: Definitions
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[Held, Body]] = {}
@@ -133,7 +133,7 @@ class Control:
 
     def _arrange(self) -> None:
         every = {name: body for name, (_, body) in self._held.items()}
-        self.standing = standing(every)
+        self.standing = definitions(every)
         self.placements = self._of("placement", Recipe)
         self.experiments = self._of("experiment", Experiment)
         self.released = {name: body for name, (_, body) in self._of("release", Released).items()}

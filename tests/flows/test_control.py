@@ -11,7 +11,7 @@ import pytest
 from kafka import TopicPartition
 
 from flows import control
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from infra.kafka import kafka_client
 from infra.settings import Settings
@@ -102,7 +102,7 @@ def fold(settings: Settings, at_once: int | None = None) -> dict[str, int]:
 
     worker.apply = counting  # type: ignore[method-assign]
     try:
-        run(control.dataflow(worker))
+        run_flow(control.dataflow(worker))
     finally:
         worker.close()
     return counted

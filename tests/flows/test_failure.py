@@ -13,7 +13,7 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.sink import Committed
 from infra.settings import Settings
 from infra.store import redis_client
@@ -83,7 +83,7 @@ def test_an_error_is_raised_as_it_was_and_the_engine_prints_nothing(
 ) -> None:
     committed: list[int] = []
     with pytest.raises(Broken, match=where) as raised:
-        run(numbers(where, committed))
+        run_flow(numbers(where, committed))
     assert raised.value.__cause__ is None
     assert set(committed) == {1, 2}, "nothing is committed after it"
     assert capfd.readouterr() == ("", "")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow
 from infra.kafka import kafka_client
@@ -51,7 +51,7 @@ def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, 
     reader = Reader(settings, EVENTS.name, until_end=True)
     worker = dataflow.People(settings, partitions, reader)
     try:
-        run(dataflow.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
         return samples(worker.meter.telemetry.render())
     finally:
         worker.close()
@@ -157,7 +157,7 @@ def test_a_running_flow_goes_on_once_its_poison_is_accepted(strict: Settings) ->
 
     reader.before_poll = between
     try:
-        run(dataflow.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
     finally:
         worker.close()
     assert len(seen) == 1

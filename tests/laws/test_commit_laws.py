@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flows.kit.commit import Fenced, Torn, commit
-from flows.kit.resume import StateMismatch, stand
+from flows.kit.resume import StateMismatch, resume
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rollup.tables import Overtaken, Rollup
@@ -61,7 +61,7 @@ def client(redis_url: str) -> Iterator[Client]:
 
 def folded(client: Client, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
     """Folds a log into Redis, from where Redis stands, as the flow does."""
-    fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION, PLAIN)
+    fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, PLAIN)
     fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, PLAIN)
     fold.remember_received(client.hgetall(PLAIN.received(partition)))
     log = [record for record in log if record[0] >= fence.offset]
@@ -280,7 +280,7 @@ def test_law_8_the_fence_knows_its_log(client: Client) -> None:
     def start(
         topic: TopicInfo = TOPIC, low: int = 0, high: int = 120, version: int = VERSION
     ) -> Fence:
-        return stand(client, "people", 0, topic, low, high, version, PLAIN)
+        return resume(client, "people", 0, topic, low, high, version, PLAIN)
 
     assert start().offset == 120
     wrong: tuple[Callable[[], Fence], ...] = (
@@ -303,9 +303,9 @@ def test_law_8_a_flow_without_generations_says_which_key_to_delete(client: Clien
     control = PLAIN.fence("control", 0)
     client.set(control, fences.encode(Fence("topic-2", 4, 3, T0, VERSION)))
     with pytest.raises(StateMismatch, match=re.escape(f"delete the key {control.decode()}")):
-        stand(client, "control", 0, TOPIC, 0, 9, VERSION, PLAIN)
+        resume(client, "control", 0, TOPIC, 0, 9, VERSION, PLAIN)
     client.delete(control)
-    assert stand(client, "control", 0, TOPIC, 0, 9, VERSION, PLAIN).offset == 0
+    assert resume(client, "control", 0, TOPIC, 0, 9, VERSION, PLAIN).offset == 0
 
 
 def test_law_10_an_error_inside_exec_tears_the_partition_which_is_folded_again(
@@ -400,7 +400,7 @@ def test_published_tables_are_what_a_reader_reads(client: Client) -> None:
 
 
 def test_the_log_of_facts_round_trips_and_refuses_what_is_cut_short() -> None:
-    entry = facts.Entry(
+    entry = facts.Delta(
         0, 120, facts.decode(fold_log(BUSY).streams[PLAIN.deltas(0)][0][1][b"d"]).actions
     )
     data = facts.encode(entry)

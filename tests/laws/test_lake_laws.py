@@ -18,7 +18,7 @@ from infra.lake.store import Store
 from infra.settings import Settings
 from infra.store import redis_client
 from schemas.keys import PLAIN
-from schemas.lake import BY_TOPIC, Entry
+from schemas.lake import BY_TOPIC, ManifestEntry
 from schemas.topics import EVENTS
 from tests.support import lakes
 from tests.support.lakes import DAY
@@ -35,8 +35,8 @@ class Writer:
     def __init__(self, client: Any, lake: Lake) -> None:
         table = BY_TOPIC[EVENTS.name]
         self.owner: Owner | None = Owner(client, lake.store, table, 0, INFO, (0, END), PLAIN)
-        self.put_: Entry | None = None
-        self.moved: Entry | None = None
+        self.put_: ManifestEntry | None = None
+        self.moved: ManifestEntry | None = None
 
     def put(self, size: int) -> None:
         if self.owner and not self.put_ and not self.moved:

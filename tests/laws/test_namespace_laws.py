@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.kit.commit import commit
-from flows.kit.resume import stand
+from flows.kit.resume import resume
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rebuild import generations
@@ -42,7 +42,7 @@ def client(redis_url: str) -> Iterator[Any]:
 def filled(client: Any, keyspace: Keyspace) -> None:
     """People of two partitions, with links, and the tables over them: as the flows leave them."""
     for partition, log in ((0, linked_log()), (1, BUSY)):
-        fence = stand(client, "people", partition, TOPIC, 0, 10**9, VERSION, keyspace)
+        fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, keyspace)
         fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, keyspace)
         for piece in cuts(len(log), [30]):
             part = log[piece]
@@ -110,7 +110,7 @@ def test_a_torn_partition_is_dropped_in_its_namespace_alone(
     before, torn = dumped(client), Keyspace(dropped)
     installed(client, dropped)
     client.set(torn.torn("people", 1), b"0")
-    assert stand(client, "people", 1, TOPIC, 0, 10**9, VERSION, torn).offset == 0
+    assert resume(client, "people", 1, TOPIC, 0, 10**9, VERSION, torn).offset == 0
     assert list(client.scan_iter(match=torn.people_of(b"*", 1))) == []
     left = dumped(client)
     assert {name: left[name] for name in before} == before

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flows.kit.commit import Fenced, commit
-from flows.kit.resume import stand
+from flows.kit.resume import resume
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.verify import person as verify_person
@@ -55,7 +55,7 @@ class Worker:
 
     def __init__(self, client: Any, cache: int) -> None:
         self.client = client
-        fence = stand(client, "people", 0, TOPIC, 0, 10**9, VERSION, PLAIN)
+        fence = resume(client, "people", 0, TOPIC, 0, 10**9, VERSION, PLAIN)
         self.fold = PeopleFold(0, fence, client.mget, DAY, cache, PLAIN)
 
     @property

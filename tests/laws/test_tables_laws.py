@@ -17,7 +17,7 @@ from models.aggregates.arms import CLICKED, SERVED, Arm, arm
 from models.aggregates.moments import moments
 from models.aggregates.tables import Hole, Tables
 from schemas.state import facts, tables
-from schemas.state.facts import STATES, Entry
+from schemas.state.facts import STATES, Delta
 
 PARTITIONS = 3
 BAD = (math.nan, math.inf, -math.inf, -0.1, 1.1)
@@ -51,14 +51,14 @@ slots = st.lists(
 EXPERIMENT, VERSION = 7, 3
 
 
-def entry(first: int, made: Sequence[Slot], before: list[list[int]]) -> Entry:
+def entry(first: int, made: Sequence[Slot], before: list[list[int]]) -> Delta:
     """The facts of these records; `before`: the counts of each one's person until then."""
     n = len(made)
     counts = np.array(before, np.uint32).reshape(n, len(STATES))
     after = counts.copy()
     after[np.arange(n), [it.state for it in made]] += 1
     delta = np.arange(n, dtype=np.uint32)
-    return Entry(
+    return Delta(
         first,
         first + n,
         arms=facts.Arms(
@@ -80,9 +80,9 @@ def entry(first: int, made: Sequence[Slot], before: list[list[int]]) -> Entry:
     )
 
 
-def entries(log: Sequence[Slot], sizes: Sequence[int]) -> dict[int, list[Entry]]:
+def entries(log: Sequence[Slot], sizes: Sequence[int]) -> dict[int, list[Delta]]:
     """By partition: its records in order, cut as `sizes` says, as they lie in the delta log."""
-    cut: dict[int, list[Entry]] = {}
+    cut: dict[int, list[Delta]] = {}
     counts: dict[tuple[int, int], list[int]] = {}
     for p in range(PARTITIONS):
         mine, at, cut[p] = [it for it in log if it.partition == p], 0, []
@@ -99,7 +99,7 @@ def entries(log: Sequence[Slot], sizes: Sequence[int]) -> dict[int, list[Entry]]
     return cut
 
 
-def applied(cut: dict[int, list[Entry]], rng: random.Random, *, restart: bool = False) -> Tables:
+def applied(cut: dict[int, list[Delta]], rng: random.Random, *, restart: bool = False) -> Tables:
     """In order within a partition, in any order over them; `restart`: stored and loaded on the way."""
     made, waiting = Tables(PARTITIONS), {p: list(each) for p, each in cut.items() if each}
     while waiting:

@@ -121,7 +121,7 @@ class Memory:
                 at += pairs
         return found
 
-    def entries(self, partition: int = 0) -> list[facts.Entry]:
+    def entries(self, partition: int = 0) -> list[facts.Delta]:
         log = self.streams.get(PLAIN.deltas(partition), [])
         return [facts.decode(fields[facts.FIELD]) for _, fields in log]
 
@@ -141,7 +141,7 @@ class Memory:
         return made
 
 
-def rows_of(entry: facts.Entry, section: facts.Arms | facts.Moments) -> list[tuple[Any, ...]]:
+def rows_of(entry: facts.Delta, section: facts.Arms | facts.Moments) -> list[tuple[Any, ...]]:
     """The facts of a section as plain values, at their offset in the log."""
     columns = [entry.first + section.delta.astype("i8"), *section[1:]]
     return [

@@ -9,7 +9,7 @@ import msgspec
 
 from flows.offline.history import Log
 from infra.datasets.generated import generated
-from infra.datasets.movielens import Catalogue, Item, Rating
+from infra.datasets.movielens import Dataset, Film, Rating
 from schemas import items
 from schemas.events import Action
 from serving.edge.identity import People
@@ -19,19 +19,19 @@ KEY = (1, b"k" * 32)
 START = 1_600_000_000_000 // 60_000 * 60_000
 
 
-def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Catalogue:
+def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Dataset:
     """Everybody rates a film every 20 s; sittings overlap, and no two see films in one order."""
-    made = tuple(Item(f"f{n}", f"Film {n}", ("Drama", "War")[n % 2 :]) for n in range(films))
+    made = tuple(Film(f"f{n}", f"Film {n}", ("Drama", "War")[n % 2 :]) for n in range(films))
     ratings = [
         Rating(f"u{p}", f"f{(5 * p + 7 * n) % films}", 3.0 + n % 3, START + 90_000 * p + 20_000 * n)
         for p in range(people)
         for n in range(each)
     ]
     ratings.sort(key=lambda it: (it.at, it.user_id, it.item_id))
-    return Catalogue(made, tuple(ratings), "made for a test")
+    return Dataset(made, tuple(ratings), "made for a test")
 
 
-def log(found: Catalogue, people: People) -> Log:
+def log(found: Dataset, people: People) -> Log:
     """What the topics hold once all of it was sent."""
     category = {it.item_id: it.category for it in found.items}
     made: Log = Log([[] for _ in range(PARTITIONS)], [])

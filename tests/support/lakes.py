@@ -11,7 +11,7 @@ from infra.lake.write import write
 from infra.log_reader import Batch, Headers
 from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.lake import BY_TOPIC, Entry
+from schemas.lake import BY_TOPIC, ManifestEntry
 from schemas.topics import EVENTS
 
 DAY: Final = 1_700_006_400_000
@@ -24,7 +24,7 @@ class Read(NamedTuple):
     """Columns of all records that were read, and where each batch began and ended."""
 
     offsets: list[int]
-    stamps: list[int]
+    timestamps: list[int]
     keys: list[bytes | None]
     values: list[bytes | None]
     headers: list[Headers]
@@ -82,7 +82,7 @@ def a_day(records: int, people: int, files: int, day: int = DAY, start: int = 0)
     return made
 
 
-def put(lake: Lake, batches: Iterable[Batch], topic: str = EVENTS.name) -> list[Entry]:
+def put(lake: Lake, batches: Iterable[Batch], topic: str = EVENTS.name) -> list[ManifestEntry]:
     """An object and an entry for each."""
     entries = []
     for it in batches:
@@ -96,7 +96,7 @@ def read(batches: Iterable[Batch]) -> Read:
     found = Read([], [], [], [], [], [])
     for it in batches:
         found.offsets.extend(it.offsets)
-        found.stamps.extend(it.stamps)
+        found.timestamps.extend(it.timestamps)
         found.keys.extend(it.keys)
         found.values.extend(it.values)
         found.headers.extend(it.headers or [()] * len(it.offsets))

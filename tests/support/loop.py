@@ -13,7 +13,7 @@ from schemas.control import Experiment, Held, Variant
 from schemas.identity import category_hash, item_hash
 from schemas.keys import PLAIN
 from schemas.state import facts
-from schemas.state.facts import STATES, Entry
+from schemas.state.facts import STATES, Delta
 
 STARTED = 1_700_000_000_000
 AB = Experiment(
@@ -30,7 +30,7 @@ def entry(
     person: tuple[str, Sequence[int], Sequence[int]] | None = None,
     version: int = 1,
     placement: str = "home",
-) -> Entry:
+) -> Delta:
     """One record: these slots came into `state`. `person`: their variant of "e", counts before, after."""
     n = len(items)
     arms = facts.Arms(
@@ -42,7 +42,7 @@ def entry(
         np.full(n, reward, np.float32),
     )
     if person is None:
-        return Entry(first, first + 1, arms=arms)
+        return Delta(first, first + 1, arms=arms)
     variant, before, after = person
     moments = facts.Moments(
         np.zeros(1, np.uint32),
@@ -52,10 +52,10 @@ def entry(
         np.array([before], np.uint32),
         np.array([after], np.uint32),
     )
-    return Entry(first, first + 1, arms=arms, moments=moments)
+    return Delta(first, first + 1, arms=arms, moments=moments)
 
 
-def append(client: Any, partition: int, *entries: Entry) -> None:
+def append(client: Any, partition: int, *entries: Delta) -> None:
     """As a commit does."""
     for it in entries:
         value = facts.encode(it)

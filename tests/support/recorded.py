@@ -31,7 +31,7 @@ class Recorded:
                     max(start, batch.first),
                     min(end, batch.next),
                     [batch.offsets[n] for n in keep],
-                    [batch.stamps[n] for n in keep],
+                    [batch.timestamps[n] for n in keep],
                     [batch.values[n] for n in keep],
                     keys=[batch.keys[n] for n in keep],
                 )

@@ -64,7 +64,7 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     assert set(ids.values()) == {1}
     assert ids.total() == LIMIT
 
-    story = asyncio.run(demo_story.tell(system.url, system.settings.token, found.ratings))
+    story = asyncio.run(demo_story.play(system.url, system.settings.token, found.ratings))
     assert story.clicked == story.before[-1].item_id
     assert story.clicked not in {it.item_id for it in story.after}
     assert story.new

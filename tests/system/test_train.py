@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from infra.datasets import generated
-from infra.datasets.movielens import Catalogue
-from infra.datasets.send import Target, send_catalogue
+from infra.datasets.movielens import Dataset
+from infra.datasets.send import Endpoint, send_catalogue
 from infra.local.services import wait_until
 from infra.local.system import System
 from tests.system.test_cli import freshet, read_json
@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
 RATINGS = 6_000
 
 
-def fill(system: System, ratings: int) -> Catalogue:
+def fill(system: System, ratings: int) -> Dataset:
     whole = generated.generated()
-    some = Catalogue(whole.items, whole.ratings[:ratings], whole.source)
-    target = Target(system.url, system.settings.token)
+    some = Dataset(whole.items, whole.ratings[:ratings], whole.source)
+    target = Endpoint(system.url, system.settings.token)
     send_catalogue(target, some, lambda name, total: lambda count: None)
     return some
 

@@ -28,13 +28,13 @@ from models.aggregates.tables import Tables
 from models.features import registry
 from models.features.registry import ForeignRow
 from models.outcomes import open_slates
-from models.outcomes.open_slates import Account, Slate, Unit, Waiting
+from models.outcomes.open_slates import Account, OpenSlate, Unit, Waiting
 from schemas import events
 from schemas.events import Merge
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
 from schemas.state import facts
-from schemas.state.facts import Entry
+from schemas.state.facts import Delta
 from schemas.state.fences import Fence
 from schemas.version import OtherVersion, current
 from tests.support import fixed_log
@@ -50,9 +50,9 @@ def batch(partition: int, first: int, values: Sequence[bytes]) -> Batch:
     return Batch(partition, first, first + len(values), offsets, timestamps, list(values))
 
 
-def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[int, Entry]]]:
+def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[int, Delta]]]:
     """Each partition folded, and the entries of the delta logs."""
-    made, entries = list[Offline](), list[tuple[int, Entry]]()
+    made, entries = list[Offline](), list[tuple[int, Delta]]()
     for p, values in enumerate(parts):
         made.append(Offline(Settings(), p, Fence("t", PARTITIONS, 0, 0, people.VERSION)))
         for at in range(0, len(values), BATCH):
@@ -61,7 +61,7 @@ def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[in
 
 
 @pytest.fixture(scope="module")
-def folded() -> tuple[list[Offline], list[tuple[int, Entry]]]:
+def folded() -> tuple[list[Offline], list[tuple[int, Delta]]]:
     """The fixed log, with what its outboxes sent behind it, as a relay would have."""
     parts: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
     for i in range(EVENTS):
@@ -96,7 +96,7 @@ def same_as_before(fold: str, version: str, found: str, remedy: str) -> None:
     )
 
 
-def test_people(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
+def test_people(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
     def stored() -> Iterator[bytes]:
         for made in folded[0]:
             assert made.received
@@ -111,7 +111,7 @@ def test_people(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
     same_as_before("people", str(people.VERSION), digest(stored()), "flows.people.fold.VERSION")
 
 
-def test_facts(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
+def test_facts(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
     entries = [entry for _, entry in folded[1]]
     for section in ("actions", "arms", "moments"):
         assert any(len(getattr(entry, section).delta) for entry in entries), section
@@ -124,7 +124,7 @@ def test_facts(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
     )
 
 
-def test_tables(folded: tuple[list[Offline], list[tuple[int, Entry]]]) -> None:
+def test_tables(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
     made = Tables(PARTITIONS)
     for partition, entry in folded[1]:
         made.apply(partition, entry)
@@ -191,7 +191,7 @@ def test_what_is_there_is_never_changed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_facts_of_version_1_are_read(
-    folded: tuple[list[Offline], list[tuple[int, Entry]]],
+    folded: tuple[list[Offline], list[tuple[int, Delta]]],
 ) -> None:
     """It had no arms and no moments: version u2, first i8, next i8, n u4, m u4, then the columns."""
     entry = next(entry for _, entry in folded[1] if len(entry.actions.partner))
@@ -199,7 +199,7 @@ def test_facts_of_version_1_are_read(
     header = np.array([(1, entry.first, entry.next, n, m)], "<u2,<i8,<i8,<u4,<u4").tobytes()
     old = header + b"".join(column.tobytes() for column in entry.actions)
     assert facts.encode(facts.decode(old)) == facts.encode(
-        Entry(entry.first, entry.next, entry.actions)
+        Delta(entry.first, entry.next, entry.actions)
     )
     with pytest.raises(ValueError, match="is of version 0, this Freshet reads version 1 and 2"):
         facts.decode(b"\0\0" + old[2:])
@@ -207,7 +207,7 @@ def test_facts_of_version_1_are_read(
 
 def test_accounts_of_version_1_are_read() -> None:
     """Version 1 had no `since` and no `links`."""
-    slate = Slate(5, START, 7, b"\1" * 8, bytearray(b"\1"), -1, (0,))
+    slate = OpenSlate(5, START, 7, b"\1" * 8, bytearray(b"\1"), -1, (0,))
     waiting: list[Waiting] = []
     fields = (START + 9, [slate], waiting, [Unit(1, 2, 3, (4, 0, 0, 0))])
     encode = msgspec.msgpack.encode

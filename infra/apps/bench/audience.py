@@ -38,7 +38,7 @@ _KEY: Final = (1, b"the bench's pseudonyms are no secret")
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenLog:
     """A log in the broker: the end of each partition, and what is in it."""
 
     ends: dict[int, int]
@@ -84,7 +84,7 @@ def actions(count: int, seed: int = 0) -> Iterator[Action]:
         )
 
 
-def write(settings: Settings, count: int, seed: int = 0) -> Written:
+def write(settings: Settings, count: int, seed: int = 0) -> WrittenLog:
     """Fills `events` with `count` events, and every `TWICE`-th of them once more.
 
     Errors: `KafkaError`.
@@ -107,7 +107,7 @@ def write(settings: Settings, count: int, seed: int = 0) -> Written:
         producer.flush()
     finally:
         producer.close()
-    return Written(dict(sent), count, len(partitions), size)
+    return WrittenLog(dict(sent), count, len(partitions), size)
 
 
 def bodies(

@@ -15,11 +15,11 @@ from infra.apps.bench import audience, everything
 from infra.apps.bench import cpu as bench_cpu
 from infra.apps.bench import swap as bench_swap
 from infra.apps.bench.load import Generator, NotMeasured, Probing, step
-from infra.apps.bench.rate import Step, best
+from infra.apps.bench.rate import RateStep, best
 from infra.apps.bench.swap import Swap
 from infra.datasets import movielens, send
 from infra.datasets.generated import generated
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from infra.local import system as supervise
 from infra.local.system import System
 from infra.store import redis_client
@@ -80,8 +80,8 @@ class Fresh(NamedTuple):
 class Reads(NamedTuple):
     steady: list[dict[str, float]]
     """p50 and p95 at `STEADY` requests/s, ms."""
-    best: list[Step]
-    bare: list[Step]
+    best: list[RateStep]
+    bare: list[RateStep]
     bytes_per_user: float
     """Of row and seen ids."""
     all_bytes_per_user: float
@@ -92,7 +92,7 @@ class Reads(NamedTuple):
     swap: Swap
 
 
-def catalogue() -> Catalogue:
+def catalogue() -> Dataset:
     """MovieLens where it is found, else a generated one."""
     folder = movielens.find()
     return movielens.load(folder) if folder else generated()
@@ -119,7 +119,7 @@ def freshness(
 
 
 def _fresh(
-    system: System, at: Generator, shape: Shape, seconds: float, source: Catalogue, seed: int
+    system: System, at: Generator, shape: Shape, seconds: float, source: Dataset, seed: int
 ) -> Fresh:
     posts = int(shape.posts * (at.warmup + seconds)) + 1
     item_ids = [it.item_id for it in source.items]
@@ -175,13 +175,13 @@ def _best(
     repeats: int,
     what: str,
     say: Say,
-) -> list[Step]:
+) -> list[RateStep]:
     # callers that wait for their answers find the capacity, roughly; the search is for the rate that
     # callers who do not wait may come at
     most = at.closed(paths, min(2.0, seconds), CALLERS)["requests_per_s"]
     say(f"{what}: {CALLERS} callers that wait get {most:.0f}/s")
 
-    def measure(rate: float) -> Step:
+    def measure(rate: float) -> RateStep:
         _calm(system)  # what an overload left behind belongs to the step before
         done = step(at.reads(paths, rate, seconds))
         errors = f", {done.errors} errors" if done.errors else ""
@@ -210,14 +210,14 @@ def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
 
 @contextmanager
 def _system(
-    folder: Path, generator: Generator, source: Catalogue, say: Say
+    folder: Path, generator: Generator, source: Dataset, say: Say
 ) -> Iterator[tuple[System, Generator]]:
     """A system that holds `source`, all of it applied, and the generator aimed at it."""
     with supervise.running(folder) as system:
         say(
             f"importing {len(source.items):,} items, {len(source.ratings):,} events: {source.source}"
         )
-        target = send.Target(system.url, system.settings.token)
+        target = send.Endpoint(system.url, system.settings.token)
         send.send_catalogue(target, source, lambda name, total: lambda count: None)
         settle(system)
         yield system, generator._replace(url=system.url)

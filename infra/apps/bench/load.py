@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from infra.apps.bench.rate import Step
+from infra.apps.bench.rate import RateStep
 from infra.local.services import NoService
 from infra.shipped import shipped
 from schemas.errors import FreshetError
@@ -117,10 +117,10 @@ class Generator(NamedTuple):
         return report
 
 
-def step(report: dict[str, Any]) -> Step:
+def step(report: dict[str, Any]) -> RateStep:
     """A generator's report as the search for the best rate takes it."""
     p95 = report["latency_ms"]["p95"]
-    return Step(
+    return RateStep(
         report["rate"],
         report["requests_per_s"],
         float("inf") if p95 is None else p95,

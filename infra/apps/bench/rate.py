@@ -19,7 +19,7 @@ REACHED: Final = 0.97
 _STEPS: Final = 30
 
 
-class Step(NamedTuple):
+class RateStep(NamedTuple):
     """One measurement: what was asked for, what was answered, how late the 95th percentile was."""
 
     rate: float
@@ -32,16 +32,16 @@ class NeverHeld(FreshetError):
     """Not even the lowest rate was held; the text says what happened there."""
 
 
-Measure = Callable[[float], Step]
+Measure = Callable[[float], RateStep]
 
 
-def holds(step: Step, limit_ms: float) -> bool:
+def holds(step: RateStep, limit_ms: float) -> bool:
     return not step.errors and step.p95_ms < limit_ms and step.reached >= REACHED * step.rate
 
 
 def best(
     measure: Measure, start: float, limit_ms: float, repeats: int = 3, factor: float = FACTOR
-) -> list[Step]:
+) -> list[RateStep]:
     """`repeats` measurements of the highest rate whose medians stay within `limit_ms`.
 
     Errors: `NeverHeld`.
@@ -82,9 +82,9 @@ def search(measure: Measure, start: float, limit_ms: float, factor: float = FACT
     return math.floor(low) if low >= 1 else low
 
 
-def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> list[Step]:
+def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> list[RateStep]:
     """`repeats` measurements, or fewer once most of them have failed."""
-    steps: list[Step] = []
+    steps: list[RateStep] = []
     failed = 0
     while len(steps) < repeats and 2 * failed <= repeats:
         steps.append(measure(rate))
@@ -92,13 +92,13 @@ def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> li
     return steps
 
 
-def middle(steps: Sequence[Step]) -> Step:
+def middle(steps: Sequence[RateStep]) -> RateStep:
     """The median of each column."""
     rate, reached, p95, errors = (median(column) for column in zip(*steps, strict=True))
-    return Step(rate, reached, p95, math.ceil(errors))
+    return RateStep(rate, reached, p95, math.ceil(errors))
 
 
-def _lowest(step: Step) -> str:
+def _lowest(step: RateStep) -> str:
     return (
         f"not even {step.rate:g} requests/s were held: {step.reached:.0f}/s answered,"
         f" p95 {step.p95_ms:.0f} ms, {step.errors} errors"

@@ -35,11 +35,11 @@ class Run(NamedTuple):
     cpu_us: dict[str, float]
 
 
-class Replay(NamedTuple):
+class ReplayFigures(NamedTuple):
     runs: list[Run]
     ceiling: list[float]
     """Events/s of a bare kafka-python consumer on the same log: reads, does nothing."""
-    log: audience.Written
+    log: audience.WrittenLog
     partitions: int
 
 
@@ -97,11 +97,11 @@ def empty(at: Logged) -> None:
         client.flushall()
 
 
-def _ends(log: audience.Written) -> list[int]:
+def _ends(log: audience.WrittenLog) -> list[int]:
     return [log.ends[p] for p in sorted(log.ends)]
 
 
-def _fences(client: Client, keyspace: Keyspace, log: audience.Written) -> list[int]:
+def _fences(client: Client, keyspace: Keyspace, log: audience.WrittenLog) -> list[int]:
     held = client.mget([keyspace.fence("people", p) for p in sorted(log.ends)])
     return [fences.decode(it).offset if it else 0 for it in held]
 
@@ -111,7 +111,7 @@ def _tables(client: Client, keyspace: Keyspace) -> list[int]:
     return list(tables.META_DECODER.decode(held).positions) if held else []
 
 
-def check(client: Client, keyspace: Keyspace, log: audience.Written) -> None:
+def check(client: Client, keyspace: Keyspace, log: audience.WrittenLog) -> None:
     """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
     from models.features.registry import read_rows
 

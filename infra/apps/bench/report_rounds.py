@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from infra.apps.bench.figures import LAKE, REBUILD, REPLAY, TIMES, Row, row
-from infra.apps.bench.replay import Replay
+from infra.apps.bench.replay import ReplayFigures
 from infra.apps.bench.rounds import Turns
 
 
@@ -63,7 +63,7 @@ def remarks(made: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _replay(replay: Replay) -> dict[str, Any]:
+def _replay(replay: ReplayFigures) -> dict[str, Any]:
     rate, bare = median(it.events_per_s for it in replay.runs), median(replay.ceiling)
     return {
         "runs": [round(it.events_per_s, 1) for it in replay.runs],

@@ -13,7 +13,7 @@ from infra.apps.bench import lake as bench_lake
 from infra.apps.bench import rebuild as bench_rebuild
 from infra.apps.bench.lake import Beside
 from infra.apps.bench.rebuild import Rebuild
-from infra.apps.bench.replay import Replay, bare_consumer, empty, replay
+from infra.apps.bench.replay import ReplayFigures, bare_consumer, empty, replay
 from infra.apps.bench.services import Logged, Say, logged
 
 PARTS: Final = ("replay", "lake", "rebuild")
@@ -23,7 +23,7 @@ EVENTS_COUNT: Final = 300_000
 class Turns(NamedTuple):
     """Replays are always there: the others are told as shares of them."""
 
-    replay: Replay
+    replay: ReplayFigures
     lake: list[Beside]
     rebuild: list[Rebuild]
 
@@ -40,7 +40,7 @@ def measure(
     Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
     """
     with logged(folder, count, say) as at:
-        made = Turns(Replay([], [], at.log, at.settings.partitions), [], [])
+        made = Turns(ReplayFigures([], [], at.log, at.settings.partitions), [], [])
         if "rebuild" in parts and "lake" not in parts:
             bench_lake.fill(at)
         for number in range(repeats):

@@ -29,7 +29,7 @@ class Logged(NamedTuple):
 
     planned: Plan
     services: Supervisor
-    log: audience.Written
+    log: audience.WrittenLog
 
     @property
     def settings(self) -> Settings:

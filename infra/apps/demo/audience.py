@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from infra.client.history import Line
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from models.simulator import truth
 from models.simulator.people import People
 from schemas.times import DAY_MS, iso
@@ -24,7 +24,7 @@ _DAYS: Final = 30
 class Audience:
     """`count` people over a catalogue; `people` is the truth of them."""
 
-    def __init__(self, found: Catalogue, count: int, seed: int) -> None:
+    def __init__(self, found: Dataset, count: int, seed: int) -> None:
         self.item_ids = [it.item_id for it in found.items]
         self.slots = {item_id: slot for slot, item_id in enumerate(self.item_ids)}
         raters = {it.user_id: 0 for it in found.ratings}

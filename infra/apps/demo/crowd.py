@@ -17,7 +17,7 @@ from infra.apps.demo.seen import Seen
 from infra.client import history
 from infra.client.answers import ExperimentMetrics
 from infra.client.client import Client
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 
 if TYPE_CHECKING:
     from infra.local.system import System
@@ -35,7 +35,7 @@ class Crowd(NamedTuple):
     match: bool
 
 
-def live(system: System, found: Catalogue, count: int, seconds: float, say: Said) -> Crowd:
+def live(system: System, found: Dataset, count: int, seconds: float, say: Said) -> Crowd:
     """`count` people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
     url, token = system.url, system.settings.token
     with say.work("make people, and what they found by themselves", count * PICKS) as progress:

@@ -14,7 +14,7 @@ from infra.client.answers import Status
 from infra.client.client import Client
 from infra.client.errors import ApiError
 from infra.client.history import Line, NotSent, Summary
-from infra.datasets.movielens import Catalogue, Rating
+from infra.datasets.movielens import Dataset, Rating
 from infra.kafka.offsets import offsets
 from schemas.topics import EVENTS
 
@@ -29,7 +29,7 @@ LOOKS: Final = 12
 LAST: Final = 16
 
 
-def load(system: System, found: Catalogue, ratings: Sequence[Rating], say: Said) -> list[int]:
+def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Said) -> list[int]:
     """Imports; answers how far each partition of `events` then goes. Errors: `NotSent`."""
     url, token = system.url, system.settings.token
     with say.work("import films", len(found.items)) as progress:

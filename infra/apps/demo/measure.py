@@ -17,9 +17,9 @@ from infra.apps.demo import report, train
 from infra.apps.demo.numbers import settle_heap
 from infra.apps.demo.report import Report
 from infra.apps.evaluate.arms import Read, play
-from infra.apps.evaluate.live import Outcome, Scored, replay
+from infra.apps.evaluate.live import ReplayOutcome, Scored, replay
 from infra.apps.evaluate.schedule import Schedule
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from infra.settings import Settings, signing_key
 from schemas.alphabet import Position
 from schemas.events import Action
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from infra.terminal.progress import Said
 
 
-def measure(system: System, found: Catalogue, planned: Schedule, rate: float, say: Said) -> Report:
+def measure(system: System, found: Dataset, planned: Schedule, rate: float, say: Said) -> Report:
     """Errors: `history.NotSent`, `live.NotTaken`, `KafkaError`, and of training."""
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)
@@ -78,7 +78,7 @@ def _read(scored: Scored, people: People, partitions: int) -> Read:
     )
 
 
-def lost(log: Log, planned: Schedule, outcome: Outcome) -> Counter[str]:
+def lost(log: Log, planned: Schedule, outcome: ReplayOutcome) -> Counter[str]:
     """Events that were acknowledged and are not in the log, and records that do not decode."""
     ids = {e.event_id for records in log.events for _, _, e in records if isinstance(e, Action)}
     sent = [*planned.history, *(step.rating for step in planned.steps)]

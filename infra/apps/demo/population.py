@@ -15,7 +15,7 @@ from typing import Final
 
 from infra.apps.demo.audience import Audience
 from infra.apps.demo.seen import Seen
-from infra.apps.evaluate.live import COUNT, MOST_WAIT_MS, PAUSES, Pace
+from infra.apps.evaluate.live import COUNT, MOST_WAIT_MS, PAUSES, Pacer
 from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError
@@ -33,13 +33,13 @@ PROBED: Final = 0.2
 PLACEMENT: Final = "home"
 
 
-class Drive:
+class CrowdDrive:
     """Everybody's sessions over `client`, for `seconds`."""
 
     def __init__(self, client: Client, audience: Audience, seconds: float, seed: int) -> None:
         self.seen = Seen(len(audience.names), seconds, len(audience.item_ids))
         self._client, self._audience, self._seconds = client, audience, seconds
-        self._pace, self._chance = Pace(RATE), random.Random(seed)
+        self._pace, self._chance = Pacer(RATE), random.Random(seed)
         self._day = len(audience.names) * SLATES / RATE
         """Seconds of a day in which everybody has one session on average."""
         self._positions: dict[int, str] = {}
@@ -117,7 +117,7 @@ class Drive:
 
     async def _tell(self, person: int, slate: Answer, look: Look) -> float | None:
         """Sends what they did until it is acknowledged; answers when its first byte left."""
-        events = told(self._audience.names[person], slate, look)
+        events = events_of(self._audience.names[person], slate, look)
         if not events:
             return None
         first = time.perf_counter()
@@ -142,7 +142,7 @@ def variant(slate: Answer) -> str:
     return next((it.variant for it in slate.served_by.experiments), "")
 
 
-def told(name: str, slate: Answer, look: Look) -> list[EventIn]:
+def events_of(name: str, slate: Answer, look: Look) -> list[EventIn]:
     """The events of a look; their ids make each count once."""
     did = (("display", look.examined), ("click", look.clicked), ("purchase", look.bought))
     return [
@@ -170,7 +170,7 @@ async def act(
 ) -> Seen:
     """Lets everybody live for `seconds`; `watch(client, seen)` is awaited beside it and then ended."""
     async with Client(url, token) as client:
-        drive = Drive(client, audience, seconds, seed)
+        drive = CrowdDrive(client, audience, seconds, seed)
         watching = asyncio.ensure_future(watch(client, drive.seen))
         try:
             return await drive.run()

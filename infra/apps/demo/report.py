@@ -17,9 +17,9 @@ from infra.apps.demo.figures import Experiment, Population
 from infra.apps.demo.numbers import mean, percentiles
 from infra.apps.demo.train import Trained
 from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import COUNT, Outcome, Scored
+from infra.apps.evaluate.live import COUNT, ReplayOutcome, Scored
 from infra.apps.evaluate.schedule import Schedule
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from infra.terminal.text import table
 
 PACKAGES: Final = ("bytewax", "fastapi", "kafka-python", "numpy", "redis", "usearch")
@@ -73,7 +73,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def report(
-    outcome: Outcome, arms: Arms, schedule: Schedule, catalogue: Catalogue, errors: Counter[str]
+    outcome: ReplayOutcome, arms: Arms, schedule: Schedule, catalogue: Dataset, errors: Counter[str]
 ) -> Report:
     """`errors`: those that were met elsewhere than in the replay."""
     reads = outcome.reads

@@ -16,7 +16,7 @@ from infra.apps.demo import report as reports
 from infra.apps.demo.measure import measure
 from infra.apps.demo.report import Report
 from infra.apps.evaluate.schedule import Schedule, schedule
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from infra.local import home
 from infra.local.system import System, running
 from infra.terminal.progress import Said
@@ -26,7 +26,7 @@ OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
 
 
 def run(
-    found: Catalogue,
+    found: Dataset,
     data_dir: Path,
     say: Said,
     *,
@@ -77,7 +77,7 @@ def _system(directory: Path, say: Said) -> Iterator[System]:
         yield system
 
 
-def _tell(report: Report, found: Catalogue, planned: Schedule, say: Said) -> None:
+def _tell(report: Report, found: Dataset, planned: Schedule, say: Said) -> None:
 
     say()
     say(reports.as_table(report))
@@ -91,10 +91,10 @@ def _tell(report: Report, found: Catalogue, planned: Schedule, say: Said) -> Non
         say(sentence)
 
 
-def _story(system: System, found: Catalogue, planned: Schedule, say: Said) -> None:
+def _story(system: System, found: Dataset, planned: Schedule, say: Said) -> None:
 
     ratings = [*planned.history, *(step.rating for step in planned.steps)]
-    told = asyncio.run(story.tell(system.url, system.settings.token, ratings))
+    told = asyncio.run(story.play(system.url, system.settings.token, ratings))
     before, after = story.words(told, found)
     say()
     say.head("One person", before)
@@ -104,7 +104,7 @@ def _story(system: System, found: Catalogue, planned: Schedule, say: Said) -> No
 
 
 def _crowd(
-    system: System, found: Catalogue, count: int, seconds: float, report: Report, say: Said
+    system: System, found: Dataset, count: int, seconds: float, report: Report, say: Said
 ) -> None:
     """After the story: from here on home is an experiment, and half of all people see the popular."""
 

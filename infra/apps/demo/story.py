@@ -10,7 +10,7 @@ from rich.table import Table
 
 from infra.client.answers import Item
 from infra.client.client import Client
-from infra.datasets.movielens import Catalogue, Rating
+from infra.datasets.movielens import Dataset, Rating
 from infra.terminal.text import table
 from schemas.errors import FreshetError
 from schemas.events import EventIn
@@ -52,7 +52,7 @@ def somebody(ratings: Sequence[Rating]) -> str:
     return ratings[-1].user_id
 
 
-async def tell(url: str, token: str, ratings: Sequence[Rating]) -> Story:
+async def play(url: str, token: str, ratings: Sequence[Rating]) -> Story:
     """Clicks the last film of somebody's list. Errors: `NoStory`, `ApiError`."""
     user = somebody(ratings)
     liked = [it.item_id for it in ratings if it.user_id == user and it.action == "like"]
@@ -72,7 +72,7 @@ async def tell(url: str, token: str, ratings: Sequence[Rating]) -> Story:
     return Story(user, tuple(liked[-3:]), clicked, before, again.value.items, later)
 
 
-def as_tables(story: Story, catalogue: Catalogue) -> tuple[Table, Table]:
+def as_tables(story: Story, catalogue: Dataset) -> tuple[Table, Table]:
     """The list before the click and the list after it."""
     titles = {it.item_id: it.title or it.item_id for it in catalogue.items}
 
@@ -95,7 +95,7 @@ def as_tables(story: Story, catalogue: Catalogue) -> tuple[Table, Table]:
     )
 
 
-def words(story: Story, catalogue: Catalogue) -> tuple[str, str]:
+def words(story: Story, catalogue: Dataset) -> tuple[str, str]:
     """What to say before the table, and after it."""
     titles = {it.item_id: it.title or it.item_id for it in catalogue.items}
     liked = ", ".join(titles.get(it, it) for it in reversed(story.liked)) or "nothing yet"

@@ -19,7 +19,7 @@ BEFORE_CROWD: Final = (
 )
 
 
-class Pace(NamedTuple):
+class RatingPace(NamedTuple):
     """How people rate. `median_gap`: s between two ratings of a person; `within_minute`: share of
     such gaps up to 60 s; `newcomers` of `people` in the replay have no rating before it."""
 
@@ -29,12 +29,12 @@ class Pace(NamedTuple):
     people: int
 
 
-def pace(schedule: Schedule) -> Pace:
+def pace(schedule: Schedule) -> RatingPace:
     ratings = [*schedule.history, *(step.rating for step in schedule.steps)]
     gaps = _gaps(ratings)
     before = {it.user_id for it in schedule.history}
     people = {step.rating.user_id for step in schedule.steps}
-    return Pace(
+    return RatingPace(
         float(np.median(gaps)) if len(gaps) else 0.0,
         float(np.mean(gaps <= 60)) if len(gaps) else 0.0,
         len(people - before),

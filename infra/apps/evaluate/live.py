@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from infra.apps.evaluate.schedule import Step
+from infra.apps.evaluate.schedule import ScheduledEvent
 from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError
@@ -38,13 +38,13 @@ class EventNotTaken(FreshetError):
 class Scored:
     """The answer just before a target. `ms`: from the request's first byte to the answer's last."""
 
-    step: Step
+    step: ScheduledEvent
     slate: Answer
     ms: float
 
 
 @dataclass
-class Outcome:
+class ReplayOutcome:
     """`freshness_ms`: from a POST's first byte to the end of a read that includes it. `errors`
     counts what went wrong by name; what was tried again is in there too."""
 
@@ -59,7 +59,7 @@ class Outcome:
         return self.events / self.seconds if self.seconds else 0.0
 
 
-class Pace:
+class Pacer:
     """At most `rate` turns a second, save `BURST` that make up for a delay."""
 
     def __init__(self, rate: float) -> None:
@@ -73,19 +73,19 @@ class Pace:
             await asyncio.sleep(at - now)
 
 
-class Drive:
+class LiveReplay:
     """One replay over `client`."""
 
     def __init__(self, client: Client, rate: float, progress: Progress) -> None:
-        self.outcome = Outcome()
-        self._client, self._pace, self._progress = client, Pace(rate), progress
-        self._lanes: dict[str, deque[Step]] = {}
+        self.outcome = ReplayOutcome()
+        self._client, self._pace, self._progress = client, Pacer(rate), progress
+        self._lanes: dict[str, deque[ScheduledEvent]] = {}
         self._positions: dict[str, str] = {}
         self._done: set[int] = set()
         self._oldest = 0
         self._moved = asyncio.Event()
 
-    async def run(self, steps: Sequence[Step]) -> Outcome:
+    async def run(self, steps: Sequence[ScheduledEvent]) -> ReplayOutcome:
         """Errors: `EventNotTaken`, in an ExceptionGroup."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as lanes:
@@ -102,7 +102,7 @@ class Drive:
         self.outcome.seconds = time.monotonic() - began
         return self.outcome
 
-    def _room(self, step: Step, user: str) -> bool:
+    def _room(self, step: ScheduledEvent, user: str) -> bool:
         ahead = step.at - self._oldest >= AHEAD
         return not ahead and (user in self._lanes or len(self._lanes) < PEOPLE)
 
@@ -121,7 +121,7 @@ class Drive:
         del self._lanes[user]
         self._moved.set()
 
-    async def _play(self, step: Step) -> None:
+    async def _play(self, step: ScheduledEvent) -> None:
         if step.scored and (read := await self._read(step)):
             self.outcome.reads.append(Scored(step, read.value, read.ms))
         await self._pace.turn()
@@ -130,7 +130,7 @@ class Drive:
         if probe and not probe.value.stale:
             self.outcome.freshness_ms.append((probe.ended - sent) * 1000)
 
-    async def _send(self, step: Step) -> float:
+    async def _send(self, step: ScheduledEvent) -> float:
         """Until it is acknowledged. Answers when its first byte left. Errors: `EventNotTaken`."""
         first, last = time.perf_counter(), ""
         for n, pause in enumerate(PAUSES):
@@ -148,7 +148,7 @@ class Drive:
             return sent.began if n == 0 else first
         raise EventNotTaken(f"an event was not taken (last: {last})")
 
-    async def _read(self, step: Step) -> Timed[Answer] | None:
+    async def _read(self, step: ScheduledEvent) -> Timed[Answer] | None:
         """What the person would be shown now, with all they did so far in it."""
         after = self._positions.get(step.rating.user_id)
         try:
@@ -169,11 +169,11 @@ class Drive:
 
 
 async def replay(
-    url: str, token: str, steps: Sequence[Step], rate: float, progress: Progress
-) -> Outcome:
+    url: str, token: str, steps: Sequence[ScheduledEvent], rate: float, progress: Progress
+) -> ReplayOutcome:
     """Sends `steps` at most `rate` a second. Errors: `EventNotTaken`."""
     async with Client(url, token) as client:
         try:
-            return await Drive(client, rate, progress).run(steps)
+            return await LiveReplay(client, rate, progress).run(steps)
         except* EventNotTaken as group:
             raise group.exceptions[0] from None

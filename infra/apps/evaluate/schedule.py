@@ -15,7 +15,7 @@ PROBES: Final = 1_000
 SEED: Final = 20_26
 
 
-class Step(NamedTuple):
+class ScheduledEvent(NamedTuple):
     """One event of the replay. `scored`: a read just before it is asked whether it holds the film.
     `probed`: after it a read waits until it is included, which is how fresh the system is."""
 
@@ -29,10 +29,10 @@ class Schedule(NamedTuple):
     """`history` is imported, `steps` are replayed; both in order of (time, user, item)."""
 
     history: tuple[Rating, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ScheduledEvent, ...]
 
     @property
-    def scored(self) -> list[Step]:
+    def scored(self) -> list[ScheduledEvent]:
         return [step for step in self.steps if step.scored]
 
 
@@ -53,5 +53,5 @@ def schedule(
     liked = [at for at, rating in enumerate(rest) if rating.rating >= LIKED]
     scored = set(chance.sample(liked, min(sample, len(liked))))
     probed = set(chance.sample(range(len(rest)), min(probes, len(rest))))
-    steps = (Step(at, it, at in scored, at in probed) for at, it in enumerate(rest))
+    steps = (ScheduledEvent(at, it, at in scored, at in probed) for at, it in enumerate(rest))
     return Schedule(history, tuple(steps))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.local.find import Found
+from infra.local.find import RunningSystem
 from schemas.times import iso
 
 if TYPE_CHECKING:
     from infra.settings import Settings
 
 
-def gather(found: Found) -> dict[str, Any]:
+def gather(found: RunningSystem) -> dict[str, Any]:
     """Everything that `status` tells, as JSON. Errors: those of Kafka and Redis."""
     import asyncio
 
@@ -30,7 +30,7 @@ def gather(found: Found) -> dict[str, Any]:
     }
 
 
-async def _serving(found: Found) -> tuple[int, dict[str, Any] | None]:
+async def _serving(found: RunningSystem) -> tuple[int, dict[str, Any] | None]:
     """The status of its answer (0: none), and where that is 200 all that it says."""
     from infra.client import client
     from infra.client.errors import ApiError
@@ -42,13 +42,13 @@ async def _serving(found: Found) -> tuple[int, dict[str, Any] | None]:
             return error.status, None
 
 
-def _processes(found: Found) -> list[dict[str, Any]]:
+def _processes(found: RunningSystem) -> list[dict[str, Any]]:
     import msgspec
 
     return [msgspec.to_builtins(process) for process in found.up.processes] if found.up else []
 
 
-def _metrics(found: Found) -> list[dict[str, Any]]:
+def _metrics(found: RunningSystem) -> list[dict[str, Any]]:
     """Since each flow's process started, by what it says itself; nothing of those that say nothing."""
     from infra.apps.inspect.scrape import flow_row, scrape
     from infra.local.plan import reachable

@@ -10,7 +10,7 @@ from typing import Final
 
 from kafka import KafkaConsumer
 
-from flows.rebuild.fill import Stuck, stands
+from flows.rebuild.fill import Stuck, fence_positions
 from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
 from infra.local.plan import FRESHET, child_environment
@@ -74,13 +74,13 @@ def _catch_up(
     log: KafkaConsumer,
 ) -> None:
     places = [topic_partition(settings, EVENTS.name, p) for p in range(settings.partitions)]
-    stood = [fence.offset for fence in stands(client, settings, generation)]
+    stood = [fence.offset for fence in fence_positions(client, settings, generation)]
     moved = time.monotonic()
     while True:
         _check_alive(settings, running)
         found = log.end_offsets(places)
         ends = [found[place] for place in places]
-        stand = [fence.offset for fence in stands(client, settings, generation)]
+        stand = [fence.offset for fence in fence_positions(client, settings, generation)]
         positions = _published(client, settings, generation)
         if all(end - at <= NEAR for end, at in zip(ends, stand, strict=True)) and all(
             end - at <= 4 * NEAR for end, at in zip(ends, positions, strict=True)

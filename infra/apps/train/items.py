@@ -13,7 +13,7 @@ from models.aggregates.covisit import nearness
 from models.release import content
 from models.release.release import rows_of
 from models.training import vectors
-from models.training.vectors import Learnt, Pairs, Visits
+from models.training.vectors import CoVisits, Learnt, Visits
 from schemas.identity import item_hash
 from schemas.state.facts import Actions
 
@@ -37,7 +37,7 @@ class Items:
         one, other = rows_of(self.hashes, ones), rows_of(self.hashes, facts.partner)
         there = (one >= 0) & (other >= 0)
         weight = nearness(facts.lag[there])
-        return vectors.learn(self.about, visits, Pairs(one[there], other[there], weight))
+        return vectors.learn(self.about, visits, CoVisits(one[there], other[there], weight))
 
     def _latest(self, person: NDArray[np.int64], item: NDArray[np.uint64]) -> Visits:
         rows = rows_of(self.hashes, item)

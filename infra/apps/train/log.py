@@ -48,7 +48,7 @@ class Acts(NamedTuple):
     people: list[str]
 
 
-class Target(NamedTuple):
+class HeldOutChoice(NamedTuple):
     """Somebody's choice: what they did before it in their partition's log is before `offset`."""
 
     partition: int
@@ -59,12 +59,12 @@ class Target(NamedTuple):
     now: int
 
 
-class Plan(NamedTuple):
+class TimeSplit(NamedTuple):
     """`learnt` (s): facts before it make the vectors. Both lists of targets are later, by time."""
 
     learnt: int
-    train: list[Target]
-    judge: list[Target]
+    train: list[HeldOutChoice]
+    judge: list[HeldOutChoice]
 
 
 def cut(log: Log, until: str) -> Log:
@@ -129,7 +129,7 @@ def acts(log: Log) -> Acts:
     return Acts(partition, place, at, items, who, first, clear, list(numbers))
 
 
-def plan(done: Acts, train: int, judge: int) -> Plan:
+def plan(done: Acts, train: int, judge: int) -> TimeSplit:
     """At most so many targets of each kind, drawn with a fixed seed: people's first acts on an item,
     choices where there are enough of them, by somebody of whom something was known. Errors: `TooLittle`.
     """
@@ -145,7 +145,7 @@ def plan(done: Acts, train: int, judge: int) -> Plan:
         late = np.flatnonzero(eligible & (done.time >= judged))
         if len(early) >= FEWEST[0] and len(late) >= FEWEST[1]:
             chance = np.random.default_rng(_SEED)
-            return Plan(
+            return TimeSplit(
                 learnt,
                 _targets(done, _some(early, train, chance)),
                 _targets(done, _some(late, judge, chance)),
@@ -162,9 +162,9 @@ def _some(among: NDArray[np.int64], most: int, chance: np.random.Generator) -> N
     return np.sort(drawn)
 
 
-def _targets(done: Acts, at: Sequence[int] | NDArray[np.int64]) -> list[Target]:
+def _targets(done: Acts, at: Sequence[int] | NDArray[np.int64]) -> list[HeldOutChoice]:
     return [
-        Target(
+        HeldOutChoice(
             int(done.partition[n]),
             int(done.offset[n]),
             done.people[done.person[n]],

@@ -36,7 +36,7 @@ def train(
     with say.work("read the log"):
         log = cut(read(settings), until)
     made = run.train(log, settings, say)
-    told(made, say)
+    summary(made, say)
     if not publish:
         return made, ""
     release = write(settings, made, time.time_ns() // 1_000_000)
@@ -47,7 +47,7 @@ def train(
     return made, release
 
 
-def told(made: Made, say: Said) -> None:
+def summary(made: Made, say: Said) -> None:
     """How the arms did, and what the gate says."""
     from infra.terminal.text import table
 

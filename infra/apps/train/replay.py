@@ -13,7 +13,7 @@ import numpy as np
 
 from flows.offline.history import Cut, Facts, Log, State, by_time, fold
 from infra.apps.evaluate.arms import Shelf, in_time_order
-from infra.apps.train.log import Target
+from infra.apps.train.log import HeldOutChoice
 from infra.settings import Settings
 from models.evaluation.ranking import Lists, Ranks
 from models.release.release import RANKED, Release
@@ -46,15 +46,15 @@ Progress = Callable[[int], None]
 class Scene(NamedTuple):
     """One choice: who, in which world."""
 
-    target: Target
+    target: HeldOutChoice
     person: Person
     world: World
 
 
-class Replay:
+class TrainingReplay:
     """One log, ready to be played as often as needed, under one release each time."""
 
-    def __init__(self, log: Log, targets: Sequence[Target], settings: Settings) -> None:
+    def __init__(self, log: Log, targets: Sequence[HeldOutChoice], settings: Settings) -> None:
         cuts = {target: Cut(target.partition, target.offset, target.person) for target in targets}
         states, parts = fold(log, cuts.values(), settings)
         self._people = {target: _person(states[cut]) for target, cut in cuts.items()}
@@ -67,7 +67,7 @@ class Replay:
         return self.facts.entry(0, bisect_left(self._times, second)).actions
 
     def play(
-        self, targets: Sequence[Target], release: Release, progress: Progress
+        self, targets: Sequence[HeldOutChoice], release: Release, progress: Progress
     ) -> Iterator[Scene]:
         """Each target, in order of time. Tables are some acts behind, as they are when they serve."""
         space = SpaceIndex(self.world.items, release, self.world.index.exact)

@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from flows.offline.history import Log
 from infra.apps.train.items import Items
-from infra.apps.train.log import Acts, Plan, acts, plan
+from infra.apps.train.log import Acts, TimeSplit, acts, plan
 from infra.apps.train.replay import (
     FEATURES,
     RECIPE,
     SINGLE,
     Listed,
-    Replay,
     Shown,
+    TrainingReplay,
     alone,
     coarse,
     weigh,
 )
 from infra.settings import Settings
-from models.evaluation.gate import BUILT_IN, COARSE, RANKER, Arm, Verdict, arms, judge
+from models.evaluation.gate import BUILT_IN, COARSE, RANKER, RankingQuality, Verdict, arms, judge
 from models.evaluation.ranking import Ranks, gains, joined
 from models.release import artefact
 from models.release.release import RANKED, Release, Space
@@ -70,7 +70,7 @@ class Made:
     model: bytes | None
     data: Data
     verdicts: dict[str, Verdict]
-    arms: dict[str, Arm]
+    arms: dict[str, RankingQuality]
     choices: dict[str, int]
     compared: dict[str, float]
     seconds: dict[str, float]
@@ -95,7 +95,7 @@ def train(log: Log, settings: Settings, say: Said, sizes: Sizes = Sizes()) -> Ma
     done = acts(log)
     planned = plan(done, sizes.train, sizes.judge)
     with say.work("fold the log up to each choice"):
-        replay = Replay(log, [*planned.train, *planned.judge], settings)
+        replay = TrainingReplay(log, [*planned.train, *planned.judge], settings)
     items = Items(log)
     with say.work("learn vectors of the first part"):
         early = items.learn(done, replay.before(planned.learnt), planned.learnt)
@@ -138,7 +138,7 @@ class _Ranked(NamedTuple):
     compared: dict[str, float]
 
 
-def _ranker(replay: Replay, planned: Plan, basis: Release, say: Said) -> _Ranked:
+def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Said) -> _Ranked:
     early = Listed()
     with say.work("play the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
@@ -177,7 +177,7 @@ def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = N
 
 
 def _weights(
-    replay: Replay, planned: Plan, basis: Release, weigh_by: int, say: Said
+    replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, say: Said
 ) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
     """The coarse weights, how each arm that needs no ranker did, and the verdict on the vectors'."""
     few = planned.train[:: max(1, len(planned.train) // weigh_by)]

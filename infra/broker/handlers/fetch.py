@@ -20,7 +20,7 @@ CELL = ROW.PartitionData
 
 
 @dataclass(slots=True)
-class Wanted:
+class PartitionFetch:
     """One partition of a fetch: where it reads, or why it cannot."""
 
     partition: int
@@ -67,8 +67,8 @@ async def fetch(broker: Broker, call: Call) -> Any:
     return FetchResponse(throttle_time_ms=0, error_code=0, session_id=0, responses=rows)
 
 
-def _want(broker: Broker, call: Call, asked: Any, part: Any) -> Wanted:
-    want = Wanted(part.partition, max(part.partition_max_bytes, 0))
+def _want(broker: Broker, call: Call, asked: Any, part: Any) -> PartitionFetch:
+    want = PartitionFetch(part.partition, max(part.partition_max_bytes, 0))
     try:
         name = None if call.version >= 13 else asked.topic
         log = broker.catalogue.addressed(name, asked.topic_id).log(part.partition)
@@ -80,7 +80,7 @@ def _want(broker: Broker, call: Call, asked: Any, part: Any) -> Wanted:
     return want
 
 
-async def _enough(wanted: list[Wanted], min_bytes: int, seconds: float) -> None:
+async def _enough(wanted: list[PartitionFetch], min_bytes: int, seconds: float) -> None:
     """Waits until `wanted` holds `min_bytes` or an error, at most `seconds`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
@@ -106,7 +106,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _read(want: Wanted, budget: int, first: bool) -> bytes:
+def _read(want: PartitionFetch, budget: int, first: bool) -> bytes:
     log = want.log
     if log is None:
         return b""
@@ -119,7 +119,7 @@ def _read(want: Wanted, budget: int, first: bool) -> bytes:
     return log.read(want.position, min(want.limit, budget), first) if budget or first else b""
 
 
-def _cell(want: Wanted, records: bytes) -> Any:
+def _cell(want: PartitionFetch, records: bytes) -> Any:
     log = want.log
     end = -1 if log is None else log.next
     return CELL(

@@ -13,7 +13,7 @@ from kafka.protocol.consumer import (
 
 from infra.broker.codes import Code, Refused
 from infra.broker.groups import MAX_SESSION, MIN_SESSION
-from infra.broker.members import Joined, Member
+from infra.broker.members import Member, Membership
 from infra.broker.node import Broker
 from infra.broker.wire import Call
 
@@ -52,7 +52,7 @@ class NewId(Exception):
         self.member = member
 
 
-async def _join(broker: Broker, call: Call) -> tuple[Joined, str]:
+async def _join(broker: Broker, call: Call) -> tuple[Membership, str]:
     request, session = call.request, call.request.session_timeout_ms
     new = not request.member_id
     if request.group_id and not MIN_SESSION <= session <= MAX_SESSION:
@@ -74,7 +74,7 @@ async def _join(broker: Broker, call: Call) -> tuple[Joined, str]:
     return await group.admit(member, request.protocol_type), group.protocol_type
 
 
-def _joined(joined: Joined, protocol_type: str) -> Any:
+def _joined(joined: Membership, protocol_type: str) -> Any:
     row = JoinGroupResponse.JoinGroupResponseMember
     return JoinGroupResponse(
         throttle_time_ms=0,

@@ -23,7 +23,7 @@ from infra.broker.configs import Rules
 from infra.broker.logger import LOG
 from infra.broker.storage.producers import Producers
 from infra.broker.storage.segment import Segment, path_of
-from infra.broker.timestamps import check_time, stamped
+from infra.broker.timestamps import check_time, with_append_time
 from infra.files import sync_directory, write_atomically
 
 
@@ -136,7 +136,7 @@ class Log:
             if known is not None:
                 return Receipt(known, -1)
         if rules.append_time:
-            records, header = stamped(records, header, now)
+            records, header = with_append_time(records, header, now)
         header = header._replace(base=self.next, leader_epoch=0)
         try:
             if _is_full(self.active, header, rules):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from infra.kafka import changes, kafka_client
@@ -99,7 +99,7 @@ def test_each_record_has_its_schema_and_the_trace_of_its_request_in_topic_and_la
 
     flow = Flow(settings, until_end=True)
     try:
-        run(dataflow(flow))
+        run_flow(dataflow(flow))
     finally:
         flow.close()
     logs = (Lake.of(settings), Topics(settings), open_log(settings))

@@ -90,7 +90,7 @@ def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
 
 
 def ask(client: Client, partition: int, before: int = FOREVER) -> str:
-    asked = cold.Ask(f"{random.random()}", before)
+    asked = cold.SweepRequest(f"{random.random()}", before)
     client.set(PLAIN.cold_asked(partition), cold.encode(asked))
     return asked.id
 

@@ -16,7 +16,7 @@ import pytest
 
 from flows.kit.commit import Fenced
 from flows.kit.resume import StateMismatch
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.lake.partition import flow_of
@@ -28,7 +28,7 @@ from infra.lake.log import open_log
 from infra.lake.reader import Lake
 from infra.local import services
 from infra.local.plan import child_environment
-from infra.log_reader import Joined, OffTheLog
+from infra.log_reader import JoinedLog, OffTheLog
 from infra.settings import Settings
 from infra.store import redis_client
 from schemas.flows import BY_NAME
@@ -65,7 +65,7 @@ def brought(settings: Settings) -> None:
     """Runs the flow up to the end that the log has now."""
     flow = Flow(settings, until_end=True)
     try:
-        run(dataflow(flow))
+        run_flow(dataflow(flow))
     finally:
         flow.close()
 
@@ -106,7 +106,7 @@ def test_joined_is_one_log(settings: Settings) -> None:
     brought(settings)
     send(settings, EVENTS.name, [action(n, 1, DAY) for n in range(400, 450)])
     joined = open_log(settings)
-    assert isinstance(joined, Joined)
+    assert isinstance(joined, JoinedLog)
     assert joined.bounds(EVENTS.name, 0) == (0, 351)
     assert Lake.of(settings).bounds(EVENTS.name, 0) == (0, 301)
     for start, end in ((0, 351), (290, 310), (310, 351), (5, 5), (0, 301)):

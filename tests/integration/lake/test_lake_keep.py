@@ -20,7 +20,7 @@ from infra.lake.reader import Lake
 from infra.lake.store import HALF, Store
 from infra.local import services
 from infra.local.plan import ROOT
-from infra.metrics import Telemetry
+from infra.metrics import ProcessMetrics
 from schemas.lake import TABLES
 from schemas.topics import EVENTS, SLATES
 from tests.support import lakes
@@ -40,7 +40,7 @@ def held(tmp_path: Path) -> Lake:
 
 
 def test_it_compacts_and_sweeps_and_counts_both(held: Lake) -> None:
-    before, telemetry, began = everything(held), Telemetry("flows"), time.time()
+    before, telemetry, began = everything(held), ProcessMetrics("flows"), time.time()
     keep(held, telemetry)
     metrics = telemetry.render().decode()
     for topic, files, merged in ((EVENTS.name, 2, 5), (SLATES.name, 2, 3)):
@@ -60,7 +60,7 @@ def test_it_compacts_and_sweeps_and_counts_both(held: Lake) -> None:
 def test_a_torn_file_stops_no_other_topic(held: Lake, caplog: pytest.LogCaptureFixture) -> None:
     first = sorted(Path(held.store.path(f"data/{EVENTS.name}")).rglob("*.parquet"))[0]
     first.write_bytes(first.read_bytes()[:-1])
-    telemetry = Telemetry("flows")
+    telemetry = ProcessMetrics("flows")
     with caplog.at_level(logging.WARNING):
         keep(held, telemetry)
     (warned,) = caplog.records
@@ -134,7 +134,7 @@ def test_one_that_is_ended_while_it_writes_leaves_what_was_there(tmp_path: Path)
     for path in Path(lake.store.root).rglob("*.*"):
         os.utime(path, (old, old))
     for _ in range(2):  # one compacts, the next sweeps
-        keep(lake, Telemetry("flows"))
+        keep(lake, ProcessMetrics("flows"))
     assert everything(lake)[:5] == before[:5]
     assert not list(folder.rglob(f"*{HALF}"))
     assert len(lake.manifest(EVENTS.name, 0).chain()) == 2

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from pyarrow import fs
 
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
 from flows.offline.sql import Tables
@@ -75,7 +75,7 @@ def test_the_flow_writes_to_a_bucket_and_everybody_reads_from_it(
     fill(settings)
     for _ in range(2):
         flow = Flow(settings, until_end=True)
-        run(dataflow(flow))
+        run_flow(dataflow(flow))
         flow.close()
     assert all(same(settings, EVENTS.name, p) for p in range(settings.partitions))
     assert not settings.data_dir.joinpath("lake").exists()

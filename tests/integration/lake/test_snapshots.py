@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow
 from flows.relay.dataflow import Relay
@@ -59,7 +59,7 @@ def fold(settings: Settings) -> None:
     while sent:
         worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
         try:
-            run(dataflow.dataflow(worker))
+            run_flow(dataflow.dataflow(worker))
         finally:
             worker.close()
         with redis_client.connect(settings) as client:
@@ -181,7 +181,7 @@ def test_until_a_time_holds_just_what_was_written_before_it(settings: Settings) 
     log = Topics(settings)
     for p, offset in enumerate(found["offsets"]):
         timestamps = [
-            s for it in log.read(EVENTS.name, p, 0, end_offsets(settings)[p]) for s in it.stamps
+            s for it in log.read(EVENTS.name, p, 0, end_offsets(settings)[p]) for s in it.timestamps
         ]
         assert offset == sum(timestamp < at for timestamp in timestamps)
         assert 0 < offset < len(timestamps)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from kafka import TopicPartition
 
 from flows.kit.dead_letters import MOST_BYTES, Letters
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow
 from infra.cli.main import cli
@@ -46,7 +46,7 @@ def say(
 def fold(settings: Settings) -> None:
     worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run(dataflow.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
     finally:
         worker.close()
 

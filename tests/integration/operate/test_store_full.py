@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from flows.kit.commit import StoreFull
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow
 from infra.kafka import kafka_client
@@ -65,7 +65,7 @@ def say(settings: Settings, n: int) -> None:
 def fold(settings: Settings) -> None:
     worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run(dataflow.dataflow(worker))
+        run_flow(dataflow.dataflow(worker))
     finally:
         worker.close()
 

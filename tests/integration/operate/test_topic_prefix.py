@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.kit.resume import StateMismatch
-from flows.kit.run import run
+from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.lake import dataflow
 from flows.people import dataflow as people
@@ -80,7 +80,7 @@ def poison(settings: Settings) -> None:
 def fold(settings: Settings) -> None:
     worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
     try:
-        run(people.dataflow(worker))
+        run_flow(people.dataflow(worker))
     finally:
         worker.close()
 
@@ -89,7 +89,7 @@ def bring(settings: Settings) -> None:
     """Everything into the lake."""
     flow = dataflow.Lake(settings, until_end=True)
     try:
-        run(dataflow.dataflow(flow))
+        run_flow(dataflow.dataflow(flow))
     finally:
         flow.close()
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from kafka import TopicPartition
 
-from flows.kit.metrics import Meter
-from flows.rollup.cycle import Turns
+from flows.kit.metrics import FlowMetrics
+from flows.rollup.cycle import Cycle
 from flows.rollup.readouts import AGAIN_SECONDS, Readouts, Sender
 from flows.rollup.tables import KEEP_SECONDS, Overtaken, Rollup
 from infra.apps.inspect import arms as inspect_arms
@@ -54,9 +54,11 @@ def client(redis_url: str) -> Iterator[Any]:
         yield connected
 
 
-def turns(settings: Settings, client: Any) -> tuple[Turns, Readouts]:
+def turns(settings: Settings, client: Any) -> tuple[Cycle, Readouts]:
     readouts = Readouts(settings, client)
-    return Turns(Rollup(client, settings), readouts, Meter(settings, "rollup"), settings), readouts
+    return Cycle(
+        Rollup(client, settings), readouts, FlowMetrics(settings, "rollup"), settings
+    ), readouts
 
 
 def published(settings: Settings, at_least: int) -> list[Readout]:

@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
 from flows.verify.basis import Shortened
-from flows.verify.every import tell
-from flows.verify.partition import Task, walk_of
+from flows.verify.every import export
+from flows.verify.partition import CheckTask, walk_of
 from flows.verify.report import MOST, Found, Mismatch, Report, brief, difference
 from flows.verify.walk import Walk
 from infra.cli.main import cli
 from infra.local.plan import plan
 from infra.log_reader import Batch
-from infra.metrics import Telemetry
+from infra.metrics import ProcessMetrics
 from infra.settings import BadSetting, Settings, from_environment
 from models.reference.partition import Partition
 from models.reference.sample import Sample
@@ -131,19 +131,19 @@ def test_what_does_not_decode_moves_no_window() -> None:
 
 
 def test_a_log_without_its_beginning_is_refused() -> None:
-    task = Task(Settings(), log(start=5), 2, PLAIN, None, 0, [], Marks.at(0.0))
+    task = CheckTask(Settings(), log(start=5), 2, PLAIN, None, 0, [], Marks.at(0.0))
     with pytest.raises(Shortened, match="partition 2 of the log starts at 5"):
         walk_of(task, None)
 
 
 def test_prometheus_gets_the_count_of_what_was_found() -> None:
-    telemetry = Telemetry("flows")
+    telemetry = ProcessMetrics("flows")
     wrong = Mismatch(what="seen", field="value", stored=1, expected=2)
-    tell(telemetry, Report(partitions=[0], fields_checked=40, mismatches=[wrong]))
+    export(telemetry, Report(partitions=[0], fields_checked=40, mismatches=[wrong]))
     text = telemetry.render().decode()
     assert "freshet_verify_mismatches 1.0" in text
     assert "freshet_verify_fields 40.0" in text
-    tell(telemetry, Report(partitions=[0], fields_checked=41))
+    export(telemetry, Report(partitions=[0], fields_checked=41))
     assert "freshet_verify_mismatches 0.0" in telemetry.render().decode()
 
 

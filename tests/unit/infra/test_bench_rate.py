@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.apps.bench.rate import FACTOR, HALVINGS, NeverHeld, Step, best, holds, middle, search
+from infra.apps.bench.rate import FACTOR, HALVINGS, NeverHeld, RateStep, best, holds, middle, search
 
 LIMIT = 50.0
 
@@ -17,10 +17,10 @@ class Server:
         self.capacity, self.flaws = capacity, flaws
         self.asked: list[float] = []
 
-    def __call__(self, rate: float) -> Step:
+    def __call__(self, rate: float) -> RateStep:
         self.asked.append(rate)
         held = rate <= self.capacity and len(self.asked) not in self.flaws
-        return Step(rate, min(rate, self.capacity), 5.0 if held else 400.0, 0)
+        return RateStep(rate, min(rate, self.capacity), 5.0 if held else 400.0, 0)
 
 
 @pytest.mark.parametrize("capacity", [401.0, 555.0, 812.0, 2_345.6, 14_000.0])
@@ -65,21 +65,21 @@ def _asked(capacity: float) -> list[float]:
 @pytest.mark.parametrize(
     ("step", "held"),
     [
-        (Step(100, 100, 49.9, 0), True),
-        (Step(100, 98, 49.9, 0), True),
-        (Step(100, 100, 50.0, 0), False),
-        (Step(100, 96, 10.0, 0), False),
-        (Step(100, 100, 10.0, 1), False),
-        (Step(100, 0, float("inf"), 0), False),
+        (RateStep(100, 100, 49.9, 0), True),
+        (RateStep(100, 98, 49.9, 0), True),
+        (RateStep(100, 100, 50.0, 0), False),
+        (RateStep(100, 96, 10.0, 0), False),
+        (RateStep(100, 100, 10.0, 1), False),
+        (RateStep(100, 0, float("inf"), 0), False),
     ],
 )
-def test_held_is_in_time_complete_and_without_errors(step: Step, held: bool) -> None:
+def test_held_is_in_time_complete_and_without_errors(step: RateStep, held: bool) -> None:
     assert holds(step, LIMIT) is held
 
 
 def test_a_server_that_fails_at_any_rate_ends_the_search() -> None:
-    def broken(rate: float) -> Step:
-        return Step(rate, 0, float("inf"), 7)
+    def broken(rate: float) -> RateStep:
+        return RateStep(rate, 0, float("inf"), 7)
 
     with pytest.raises(NeverHeld, match="7 errors"):
         search(broken, 400, LIMIT)
@@ -92,5 +92,5 @@ def test_a_server_without_a_limit_does_not_keep_it_for_ever() -> None:
 
 
 def test_middle_is_the_median_of_each_column() -> None:
-    steps = [Step(10, 9, 3, 0), Step(10, 10, 1, 1), Step(10, 8, 2, 0)]
-    assert middle(steps) == Step(10, 9, 2, 0)
+    steps = [RateStep(10, 9, 3, 0), RateStep(10, 10, 1, 1), RateStep(10, 8, 2, 0)]
+    assert middle(steps) == RateStep(10, 9, 2, 0)

@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 from infra.apps.bench import cpu, report
-from infra.apps.bench.audience import Written
+from infra.apps.bench.audience import WrittenLog
 from infra.apps.bench.figures import FIGURES, REBUILD, Figure, grade
 from infra.apps.bench.lake import Beside
 from infra.apps.bench.live import Fresh, Reads
-from infra.apps.bench.rate import Step
+from infra.apps.bench.rate import RateStep
 from infra.apps.bench.rebuild import Rebuild
-from infra.apps.bench.replay import Replay, Run
+from infra.apps.bench.replay import ReplayFigures, Run
 from infra.apps.bench.report import Results
 from infra.apps.bench.rounds import Turns
 from infra.apps.bench.swap import Swap
 from infra.apps.bench.verify import Verified
 
-REPLAY = Replay(
+REPLAY = ReplayFigures(
     [
         Run(rate, {"people": us, "rollup": 5.0, "redis": 2.0, "broker": 0.5, "relay": 0.0})
         for rate, us in ((70_000.0, 11.0), (90_000.0, 9.0), (80_000.0, 10.0))
     ],
     [200_000.0, 160_000.0, 180_000.0],
-    Written({0: 60, 1: 41}, 100, 7, 101 * 230),
+    WrittenLog({0: 60, 1: 41}, 100, 7, 101 * 230),
     4,
 )
 TURNS = Turns(
@@ -48,8 +48,12 @@ FRESH = {
 }
 READS = Reads(
     [{"p50": 2.0, "p95": 6.0}, {"p50": 3.0, "p95": 9.0}, {"p50": 2.5, "p95": 7.0}],
-    [Step(1000, 999.0, 30.0, 0), Step(1000, 1001.0, 45.0, 0), Step(1000, 1000.0, 33.0, 0)],
-    [Step(8000, 8000.0, 10.0, 0)] * 3,
+    [
+        RateStep(1000, 999.0, 30.0, 0),
+        RateStep(1000, 1001.0, 45.0, 0),
+        RateStep(1000, 1000.0, 33.0, 0),
+    ],
+    [RateStep(8000, 8000.0, 10.0, 0)] * 3,
     1_600.0,
     2_900.0,
     {"edge": 900.0},

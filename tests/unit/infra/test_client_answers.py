@@ -27,7 +27,7 @@ DECLARED = (
     (answers.ExperimentHeld, experiments.ExperimentOut),
     (answers.ExperimentMetrics, experiments.ExperimentMetrics),
     (answers.Status, status.Status),
-    (answers.Stand, status.Stand),
+    (answers.FlowPosition, status.FlowPosition),
     (errors.Problem, ProblemBody),
 )
 

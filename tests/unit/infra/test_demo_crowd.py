@@ -16,14 +16,13 @@ from infra.apps.demo import crowd, experiment, figures, panel, words
 from infra.apps.demo import report as demo_report
 from infra.apps.demo.crowd import Crowd
 from infra.apps.demo.experiment import NOTHING
-from infra.apps.demo.population import told, variant
+from infra.apps.demo.population import events_of, variant
 from infra.apps.demo.seen import Seen, Tally
 from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import Outcome
+from infra.apps.evaluate.live import ReplayOutcome
 from infra.apps.evaluate.schedule import Schedule
 from infra.client.answers import Answer, Assigned, ExperimentMetrics, Freshness, Item, ServedBy
-from infra.datasets.movielens import Catalogue
-from infra.datasets.movielens import Item as Film
+from infra.datasets.movielens import Dataset, Film
 from models.simulator.people import Look
 from schemas.control_checks import check_experiment
 from schemas.readouts import Comparison, MetricOut, VariantOut
@@ -94,7 +93,7 @@ def slate(variant: str | None = "personal") -> Answer:
 
 
 def test_what_they_did_is_sent_with_slate_and_rank_once() -> None:
-    events = told("sim-0001", slate(), look([1, 3], [3], [3]))
+    events = events_of("sim-0001", slate(), look([1, 3], [3], [3]))
     assert [(it.item_id, it.action, it.rank) for it in events] == [
         ("a", "display", 1),
         ("c", "display", 3),
@@ -133,9 +132,9 @@ def test_the_report_says_what_the_api_said_and_what_is_true() -> None:
 
 
 def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
-    catalogue = Catalogue((Film("f", "Film", ()),), (), "made up")
+    catalogue = Dataset((Film("f", "Film", ()),), (), "made up")
     report = demo_report.report(
-        Outcome(), Arms([], [], [], [], [], []), Schedule((), ()), catalogue, Counter()
+        ReplayOutcome(), Arms([], [], [], [], [], []), Schedule((), ()), catalogue, Counter()
     )
     crowd.add(report, Crowd(seen(), metrics(), True))
     path = tmp_path / "report.json"

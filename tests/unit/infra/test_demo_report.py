@@ -14,11 +14,11 @@ from infra.apps.demo import train, words
 from infra.apps.demo.report import Report, Slates
 from infra.apps.demo.train import Trained
 from infra.apps.evaluate.arms import Arms, Ids
-from infra.apps.evaluate.live import Outcome, Scored
-from infra.apps.evaluate.schedule import Schedule, Step
+from infra.apps.evaluate.live import ReplayOutcome, Scored
+from infra.apps.evaluate.schedule import Schedule, ScheduledEvent
 from infra.client import answers
 from infra.client.answers import Answer, Freshness, ServedBy
-from infra.datasets.movielens import Catalogue, Item, Rating
+from infra.datasets.movielens import Dataset, Film, Rating
 
 PROMISED = [
     "events",
@@ -34,7 +34,7 @@ PROMISED = [
     "errors",
     "versions",
 ]
-ITEMS = tuple(Item(f"f{n}", f"Film {n}", ("Drama",)) for n in range(40))
+ITEMS = tuple(Film(f"f{n}", f"Film {n}", ("Drama",)) for n in range(40))
 LIVE: Slates = [tuple(f"f{n}" for n in range(start, start + 10)) for start in (0, 5)]
 
 
@@ -49,11 +49,11 @@ def read(n: int, target: str, relaxed: bool = False) -> Scored:
         rules_relaxed=("category_cap",) if relaxed else (),
         fallback="popular" if n else None,
     )
-    return Scored(Step(n, Rating("u", target, 4.0, n), True, False), slate, 10.0 + n)
+    return Scored(ScheduledEvent(n, Rating("u", target, 4.0, n), True, False), slate, 10.0 + n)
 
 
 def made(fresh: Slates = LIVE) -> Report:
-    outcome = Outcome(
+    outcome = ReplayOutcome(
         reads=[read(0, "f1"), read(1, "f39")],
         freshness_ms=[10.0, 20.0],
         errors=Counter({"read: 500": 2}),
@@ -66,7 +66,7 @@ def made(fresh: Slates = LIVE) -> Report:
         outcome,
         arms,
         Schedule((), ()),
-        Catalogue(ITEMS, (), "made up"),
+        Dataset(ITEMS, (), "made up"),
         Counter({"event: lost": 1}),
     )
 
@@ -114,10 +114,10 @@ def test_the_same_ids_in_another_order_differ() -> None:
 
 def test_without_an_answer_nothing_is_equal() -> None:
     none = demo_report.report(
-        Outcome(),
+        ReplayOutcome(),
         Arms([], [], [], [], [], []),
         Schedule((), ()),
-        Catalogue(ITEMS, (), ""),
+        Dataset(ITEMS, (), ""),
         Counter(),
     )
     assert not none.in_process_equals_live

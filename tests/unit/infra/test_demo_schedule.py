@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from infra.apps.demo.words import pace
-from infra.apps.evaluate.live import BURST, Pace
+from infra.apps.evaluate.live import BURST, Pacer
 from infra.apps.evaluate.schedule import schedule
 from tests.support.demo_data import catalogue
 
@@ -47,7 +47,7 @@ def test_how_people_rate() -> None:
 
 def test_the_pace_is_held() -> None:
     async def turns() -> float:
-        pace, began = Pace(1_000), time.monotonic()
+        pace, began = Pacer(1_000), time.monotonic()
         for _ in range(100):
             await pace.turn()
         return time.monotonic() - began

@@ -142,7 +142,7 @@ def test_a_record_with_the_timestamp_of_the_broker_has_its_time() -> None:
     head[5] |= batch.TIMESTAMP_TYPE_MASK
     batch._header_data = tuple(head)
     found = fetch.read([iter(batch)])
-    assert found.stamps == [9, 9, 9]
+    assert found.timestamps == [9, 9, 9]
 
 
 @pytest.mark.usefixtures("way")

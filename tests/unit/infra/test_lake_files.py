@@ -294,7 +294,7 @@ def test_one_hour_takes_its_own_row_groups(compacted: Lake) -> None:
     since, until = DAY + 7 * HOUR, DAY + 8 * HOUR
     found = compacted.select(EVENTS.name, since=since, until=until, columns=["offset"])
     log = everything(compacted, size=50_000)
-    mine = [n for n, at in zip(log.offsets, log.stamps, strict=True) if since <= at < until]
+    mine = [n for n, at in zip(log.offsets, log.timestamps, strict=True) if since <= at < until]
     assert found.table["offset"].to_pylist() == mine
     assert found.read <= 10
     assert found.groups > 24 * 8
@@ -347,7 +347,7 @@ def test_what_is_not_there_is_an_error_that_says_what_is(held: Lake) -> None:
 
 
 def test_an_entry_says_the_version_also_where_it_is_the_usual_one() -> None:
-    held = lake.Entry(
+    held = lake.ManifestEntry(
         name="n", start=0, end=1, rows=1, bytes=1, sha256="", first_at=0, last_at=0,
         topic_id="t", partitions=4,
     )  # fmt: skip

@@ -213,7 +213,7 @@ def test_an_entry_is_repaired_only_where_its_file_is(held: Lake) -> None:
     assert not manifest.repair(entry)
     assert held.bounds(EVENTS.name, 0) == (0, 350)
     gone = lake.decode_entry(lake.encode_entry(entry).replace(b"300", b"350", 1))
-    gone = lake.Entry(**{**{f: getattr(gone, f) for f in gone.__struct_fields__},
+    gone = lake.ManifestEntry(**{**{f: getattr(gone, f) for f in gone.__struct_fields__},
                            "start": 350, "end": 400, "name": "data/events/gone.parquet"})  # fmt: skip
     with pytest.raises(errors.LakeTorn, match=r"gone.parquet was written and is not there"):
         manifest.repair(gone)

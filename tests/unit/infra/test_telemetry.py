@@ -15,10 +15,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.kit.commit import Fenced, Torn
-from flows.kit.metrics import Meter
+from flows.kit.metrics import FlowMetrics
 from infra.local import services
 from infra.log_reader import Batch
-from infra.metrics import METRICS, TABLE, Telemetry
+from infra.metrics import METRICS, TABLE, ProcessMetrics
 from infra.settings import Settings
 from schemas.dead_letters import DeadLetter
 from schemas.events import Assigned
@@ -69,7 +69,7 @@ def test_every_name_that_the_code_says_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("part", ["serving", "flows"])
 def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
-    telemetry = Telemetry(part)
+    telemetry = ProcessMetrics(part)
     for it in TABLE:
         if it.part != part:
             with pytest.raises(KeyError):
@@ -86,7 +86,7 @@ def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
 
 def test_a_gauge_that_nobody_has_set_is_not_known() -> None:
     """Else every other process of flows would have verified nothing since 1970."""
-    telemetry, name = Telemetry("flows"), "freshet_verify_timestamp_seconds"
+    telemetry, name = ProcessMetrics("flows"), "freshet_verify_timestamp_seconds"
     assert math.isnan(samples(telemetry.render())[(name,)])
     telemetry.set(name, 5.0)
     assert samples(telemetry.render())[(name,)] == 5.0
@@ -122,7 +122,7 @@ def test_a_total_that_is_kept_elsewhere_never_falls() -> None:
 
 
 def test_of_a_release_only_the_one_that_serves_is_exported() -> None:
-    telemetry = Telemetry("serving")
+    telemetry = ProcessMetrics("serving")
     for release in ("r1", "r2"):
         telemetry.only("freshet_release_info", release)
     exported = samples(telemetry.render())
@@ -182,7 +182,7 @@ def at(settings: Settings) -> str:
 
 
 def test_a_flow_counts_its_batches_letters_and_its_lag(tmp_path: Path) -> None:
-    meter = Meter(Settings(data_dir=tmp_path), "people")
+    meter = FlowMetrics(Settings(data_dir=tmp_path), "people")
     batch = Batch(0, 10, 13, [10, 11, 12], [5_000, 4_000, 6_000], [b"", b"", b""])
     meter.committed(batch, 0.004, {"duplicates": 2})
     meter.dead(letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no"))
@@ -212,24 +212,24 @@ def test_how_a_flow_ended_is_still_counted_by_the_process_after_it(tmp_path: Pat
     for error in (Fenced, Torn, Fenced):
         with (
             pytest.raises(error),
-            Meter(settings, "people", "0").ending(fenced=Fenced, torn=Torn),
+            FlowMetrics(settings, "people", "0").ending(fenced=Fenced, torn=Torn),
         ):
             raise error("it ends")
-    exported = samples(Meter(settings, "people", "0").telemetry.render())
+    exported = samples(FlowMetrics(settings, "people", "0").telemetry.render())
     assert exported[("freshet_flow_fenced_total", "people")] == 2
     assert exported[("freshet_flow_torn_total", "people")] == 1
-    other = samples(Meter(settings, "people", "1").telemetry.render())
+    other = samples(FlowMetrics(settings, "people", "1").telemetry.render())
     assert other[("freshet_flow_fenced_total", "people")] == 0, "it rises from there"
 
 
 def test_an_end_that_cannot_be_noted_is_still_the_error_that_it_was(tmp_path: Path) -> None:
     (tmp_path / "ends").write_text("not a folder")
-    with pytest.raises(Fenced), Meter(Settings(data_dir=tmp_path), "x").ending(fenced=Fenced):
+    with pytest.raises(Fenced), FlowMetrics(Settings(data_dir=tmp_path), "x").ending(fenced=Fenced):
         raise Fenced("it ends")
 
 
 def test_the_rollup_and_the_relay_have_names_for_what_they_do(tmp_path: Path) -> None:
-    meter = Meter(msgspec.structs.replace(Settings(), data_dir=tmp_path), "rollup")
+    meter = FlowMetrics(msgspec.structs.replace(Settings(), data_dir=tmp_path), "rollup")
     meter.published(0.5)
     meter.tables({0: 7}, {"arms": 12})
     meter.ignored("not_finite", 2)

@@ -14,10 +14,10 @@ from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
 from infra.apps.train import run
 from infra.apps.train.log import TooLittle, acts, cut, plan
-from infra.apps.train.replay import FEATURES, RECIPE, Listed, Replay, Shown, alone
+from infra.apps.train.replay import FEATURES, RECIPE, Listed, Shown, TrainingReplay, alone
 from infra.apps.train.run import Made, Sizes
 from infra.datasets.generated import generated
-from infra.datasets.movielens import Catalogue
+from infra.datasets.movielens import Dataset
 from infra.settings import Settings
 from infra.terminal.progress import Said
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
@@ -37,7 +37,7 @@ RATINGS = 6_000
 
 def small() -> Log:
     whole = generated()
-    return demo_data.log(Catalogue(whole.items, whole.ratings[:RATINGS], whole.source), PEOPLE)
+    return demo_data.log(Dataset(whole.items, whole.ratings[:RATINGS], whole.source), PEOPLE)
 
 
 LOG = small()
@@ -80,7 +80,7 @@ def test_targets_are_later_than_what_vectors_are_learnt_from_and_first_choices()
 
 def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
     planned = plan(acts(LOG), 60, 60)
-    replay = Replay(LOG, planned.judge, SETTINGS)
+    replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     basis = Release(
         "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64), np.float32), np.zeros_like)
     )
@@ -155,7 +155,7 @@ def test_the_same_log_gives_the_same_release(made: Made) -> None:
 
 def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: Made) -> None:
     planned = plan(acts(LOG), 10, 150)
-    replay = Replay(LOG, planned.judge, SETTINGS)
+    replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     space = Space(made.hashes, made.learnt.vectors, artefact.encoder(made.learnt.encoder))
     at = FEATURES.index("covisit")
 

@@ -12,11 +12,11 @@ from models.outcomes.join import (
     SLATES,
     WAITING,
     WINDOW_MS,
-    Arm,
     Assignment,
     Effect,
     Moved,
     Shown,
+    SlotChange,
     act,
     serve,
 )
@@ -45,28 +45,32 @@ def test_every_slot_is_served_once_and_the_explored_one_is_marked() -> None:
     account = Account()
     effect = serve(account, shown(explored=3))
     assert effect.placement == HOME
-    assert effect.arms == [Arm(10, SERVED, False), Arm(11, SERVED, False), Arm(12, SERVED, True)]
+    assert effect.arms == [
+        SlotChange(10, SERVED, False),
+        SlotChange(11, SERVED, False),
+        SlotChange(12, SERVED, True),
+    ]
     assert effect.counts == {"served": 1, "served_items": 3}
-    assert act(account, 1, outcome(12)).arms == [Arm(12, CLICKED, True)]
+    assert act(account, 1, outcome(12)).arms == [SlotChange(12, CLICKED, True)]
 
 
 def test_each_state_counts_once_of_an_item_of_a_slate() -> None:
     account = Account()
     serve(account, shown(1))
     serve(account, shown(2, at=T + 1))
-    assert act(account, 1, outcome()).arms == [Arm(11, CLICKED, False)]
+    assert act(account, 1, outcome()).arms == [SlotChange(11, CLICKED, False)]
     again = act(account, 1, outcome(at=T + 5))
     assert (again.arms, again.moved, again.counts) == ([], [], {"repeated": 1})
-    assert act(account, 1, outcome(10)).arms == [Arm(10, CLICKED, False)]
-    assert act(account, 2, outcome()).arms == [Arm(11, CLICKED, False)]
-    assert act(account, 1, outcome(state=DISPLAYED)).arms == [Arm(11, DISPLAYED, False)]
+    assert act(account, 1, outcome(10)).arms == [SlotChange(10, CLICKED, False)]
+    assert act(account, 2, outcome()).arms == [SlotChange(11, CLICKED, False)]
+    assert act(account, 1, outcome(state=DISPLAYED)).arms == [SlotChange(11, DISPLAYED, False)]
 
 
 def test_a_purchase_converts_without_a_click() -> None:
     account = Account()
     serve(account, shown(assigned=[X]))
     effect = act(account, 1, outcome(state=CONVERTED))
-    assert effect.arms == [Arm(11, CONVERTED, False)]
+    assert effect.arms == [SlotChange(11, CONVERTED, False)]
     assert effect.moved == [Moved(*X, (3, 0, 0, 0), (3, 0, 0, 1))]
 
 
@@ -75,7 +79,7 @@ def test_what_came_first_is_joined_in_the_record_of_the_slate() -> None:
     for state in (CLICKED, DISPLAYED, CLICKED):
         assert act(account, 1, outcome(state=state)).arms == []
     effect = serve(account, shown(assigned=[X]))
-    assert effect.arms[3:] == [Arm(11, CLICKED, False), Arm(11, DISPLAYED, False)]
+    assert effect.arms[3:] == [SlotChange(11, CLICKED, False), SlotChange(11, DISPLAYED, False)]
     assert effect.moved == [Moved(*X, (0, 0, 0, 0), (3, 1, 1, 0))]
     assert account.waiting == []
 
@@ -93,7 +97,7 @@ def test_the_bytes_of_two_neighbours_are_no_item() -> None:
     serve(account, shown(1, [2 << 32, 1 << 40], explored=1))
     assert lost(act(account, 1, outcome(2))) == {"unattributed:item": 1}
     serve(account, shown(2, [2 << 32, 1 << 40, 2], explored=1))
-    assert act(account, 2, outcome(2)).arms == [Arm(2, CLICKED, False)]
+    assert act(account, 2, outcome(2)).arms == [SlotChange(2, CLICKED, False)]
 
 
 def test_an_outcome_counts_until_the_window_is_over() -> None:
@@ -109,7 +113,7 @@ def test_an_outcome_counts_until_the_window_is_over() -> None:
 def test_an_item_that_a_slate_names_twice_is_one_slot() -> None:
     account = Account()
     effect = serve(account, shown(items=(10, 11, 10), explored=3, assigned=[X, X]))
-    assert effect.arms == [Arm(10, SERVED, True), Arm(11, SERVED, False)]
+    assert effect.arms == [SlotChange(10, SERVED, True), SlotChange(11, SERVED, False)]
     assert effect.moved == [Moved(*X, (0, 0, 0, 0), (2, 0, 0, 0))]
 
 

@@ -13,7 +13,7 @@ from models.evaluation.ranking import Lists, gains
 from models.release import artefact, content
 from models.training import ranker, vectors
 from models.training.onnx import export, in_float32
-from models.training.vectors import Learnt, Pairs, Visits
+from models.training.vectors import CoVisits, Learnt, Visits
 from schemas.items import Item
 
 GENRES, EACH, PEOPLE = 12, 15, 120
@@ -44,7 +44,7 @@ def learn(untouched: int, seed: int = 0) -> Learnt:
             item += some.tolist()
     one, other = np.array(item[:-1]), np.array(item[1:])
     visits = Visits(np.array(person), np.array(item))
-    return vectors.learn(about(), visits, Pairs(one, other, np.ones(len(one))))
+    return vectors.learn(about(), visits, CoVisits(one, other, np.ones(len(one))))
 
 
 def test_an_untouched_item_lies_near_its_like() -> None:
@@ -76,13 +76,13 @@ def test_the_same_log_gives_the_same_bytes() -> None:
 
 def test_vectors_of_little_or_nothing() -> None:
     none = np.empty(0, np.int64)
-    nothing = vectors.learn(about(5), Visits(none, none), Pairs(none, none, np.empty(0)))
+    nothing = vectors.learn(about(5), Visits(none, none), CoVisits(none, none, np.empty(0)))
     assert not nothing.vectors.any()
     assert not nothing.encoder.any()
     few = vectors.learn(
         about(5),
         Visits(np.array([0, 0, 1]), np.array([0, 1, 1])),
-        Pairs(np.array([0]), np.array([1]), np.ones(1)),
+        CoVisits(np.array([0]), np.array([1]), np.ones(1)),
     )
     assert float(few.vectors[0] @ few.vectors[1]) > 0.5
     assert np.isfinite(few.vectors).all()

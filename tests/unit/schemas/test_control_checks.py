@@ -222,7 +222,7 @@ BODIES: dict[str, Body] = {
 def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
     identifier: str, body: Body, field: str, code: str
 ) -> None:
-    stands = control_checks.standing(BODIES)
+    stands = control_checks.definitions(BODIES)
     assert refusal(lambda: control_checks.check_fits(identifier, body, stands)) == (field, code)
 
 
@@ -240,4 +240,4 @@ def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
     ],
 )
 def test_what_fits(identifier: str, body: Body) -> None:
-    control_checks.check_fits(identifier, body, control_checks.standing(BODIES))
+    control_checks.check_fits(identifier, body, control_checks.definitions(BODIES))

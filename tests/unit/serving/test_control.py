@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.control import Stands
+from flows.control import ControlState
 from models.experiments.assignment import assign
 from schemas import control_checks
 from schemas.alphabet import Pseudonym
@@ -49,10 +49,10 @@ def fold(changes: list[Change], cuts: set[int]) -> tuple[dict[bytes, bytes], lis
     """What stands after all of them, stored and read again before each place in `cuts`, and what came
     of each."""
     stored: dict[bytes, bytes] = {}
-    stands, came = Stands(stored), []
+    stands, came = ControlState(stored), []
     for n, each in enumerate(changes):
         if n in cuts:
-            stands = Stands(stored)
+            stands = ControlState(stored)
         try:
             body = control_checks.read(each.subject, each.id, bytes(each.body))
             came.append("taken" if stands.take(n, each, body) else "stale")
@@ -137,7 +137,7 @@ def test_any_split_of_the_log_ends_in_the_same(seed: int, cuts: set[int]) -> Non
     # and whatever came of them, what stands is in order
     held = {name.decode(): msgspec.json.decode(v, type=Held) for name, v in stored.items()}
     bodies = {name: _body(name, each) for name, each in held.items()}
-    stands = control_checks.standing(bodies)
+    stands = control_checks.definitions(bodies)
     running = [e.placement for e in stands.experiments.values() if e.running]
     assert len(running) == len(set(running))
     assert not stands.current or stands.current in stands.releases

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.events import Action, decode
 from schemas.identity import partition_of, pseudonym
 from schemas.reject import Rejected
-from serving.edge.events import Ask, Ingested, ingest
+from serving.edge.events import Ingested, RequestContext, ingest
 from serving.edge.identity import People
 from serving.http.errors import Problem
 
@@ -33,7 +33,9 @@ def lookup(item_id: str) -> tuple[bool, str]:
 def send(body: Any, **options: Any) -> Ingested:
     """`body` as JSON unless it is bytes."""
     numbers = itertools.count()
-    ask = Ask(received_at=NOW, make_id=lambda: f"made{next(numbers)}")._replace(**options)
+    ask = RequestContext(received_at=NOW, make_id=lambda: f"made{next(numbers)}")._replace(
+        **options
+    )
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return ingest(content, ask, People(KEY, PARTITIONS), lookup)
 

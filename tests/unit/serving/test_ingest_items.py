@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from schemas import control, events, items
-from schemas.control_checks import standing
+from schemas.control_checks import definitions
 from schemas.events import Link, Linking, Preferences
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.items import DeleteItem, Item, PutItem
@@ -232,7 +232,7 @@ EXPERIMENT: dict[str, Any] = {
 
 
 def experiment(change: Any = (), **body: Any) -> control.Change:
-    stands = standing({"experiment:old": msgspec.convert(EXPERIMENT, control.Experiment)})
+    stands = definitions({"experiment:old": msgspec.convert(EXPERIMENT, control.Experiment)})
     whole = {"expected_version": 0, "experiment": {**EXPERIMENT, **dict(change)}, **body}
     record = ingest_control.experiment(encode(whole), "ranker", stands, NOW)
     assert (record.key, record.partition) == (b"experiment:ranker", 0)
