@@ -13,8 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from infra.broker.codes import CannotStart, Code, Refused
-from infra.broker.logger import LOG
+from infra.broker.codes import LOG, CannotStart, Code, Refused
 from infra.broker.storage.checkpoint import Checkpoint
 from infra.broker.storage.log import Log
 from infra.broker.storage.segment import stored

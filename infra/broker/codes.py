@@ -1,10 +1,14 @@
-"""The protocol's error codes that this broker answers, and the exception that carries one."""
+"""What this broker says: the protocol's error codes, the exception that carries one, and its log."""
 
 from __future__ import annotations
 
+import logging
 from enum import IntEnum
+from typing import Final
 
 from schemas.errors import ConfigurationError
+
+LOG: Final = logging.getLogger("infra.broker")
 
 
 class Code(IntEnum):

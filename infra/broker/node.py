@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from infra.broker.catalogue import Catalogue
-from infra.broker.codes import CannotStart
+from infra.broker.codes import LOG, CannotStart
 from infra.broker.commits import Commits
 from infra.broker.folder import Folder, cannot_write
 from infra.broker.groups import Groups
-from infra.broker.logger import LOG
 
 NODE_ID: Final = 1
 LEADER_EPOCH: Final = 0

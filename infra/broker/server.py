@@ -15,9 +15,8 @@ from typing import Final
 from kafka.protocol.metadata import ApiVersionsRequest
 
 from infra.broker.apis import APIS, versions
-from infra.broker.codes import CannotStart, Code
+from infra.broker.codes import LOG, CannotStart, Code
 from infra.broker.handlers.missing import CONSUMER_GROUP_HEARTBEAT, refused_heartbeat
-from infra.broker.logger import LOG
 from infra.broker.node import Broker
 from infra.broker.wire import Call, Malformed, decode, encode, frame_size, head_of
 from infra.heartbeat import keep_beating

@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 from infra.broker import batch
 from infra.broker.batch import PREFIX, Header
-from infra.broker.codes import CannotStart, Code, Refused
+from infra.broker.codes import LOG, CannotStart, Code, Refused
 from infra.broker.configs import Rules
-from infra.broker.logger import LOG
 from infra.broker.storage.producers import Producers
 from infra.broker.storage.segment import Segment, path_of
 from infra.broker.timestamps import check_time, with_append_time

@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from infra.broker.codes import Code, Refused
-from infra.broker.logger import LOG
+from infra.broker.codes import LOG, Code, Refused
 
 QUIET_SECONDS: Final = 60.0  # between two lines on the same thing: clients try again and again
 _told: dict[str, float] = {}

@@ -10,8 +10,7 @@ from typing import Final
 from crc32c import crc32c
 
 from infra.broker.batch import CRC_FROM, HEADER, Header, header_at
-from infra.broker.codes import CannotStart
-from infra.broker.logger import LOG
+from infra.broker.codes import LOG, CannotStart
 
 WINDOW: Final = 4096
 
