@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from serving.context import Serving
 from serving.log.writes import Writes
-from serving.state.background import Fault, Part
+from serving.state.background import LATELY_SECONDS, Fault, Part
 from serving.state.compatibility import Compatibility
 from serving.state.follow import Follower
 from serving.state.generation import Generation
-from serving.state.probe import LATELY_SECONDS, Probe
+from serving.state.probe import Probe
 
 
 class Health(NamedTuple):

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 import msgspec
 
 AGAIN_SECONDS: Final = 1.0
+LATELY_SECONDS: Final = 5.0
+"""What was heard longer ago is no longer counted on."""
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from infra.backoff import Pauses
 from infra.store import redis_client
-from serving.state.background import Background
+from serving.state.background import LATELY_SECONDS, Background
 
 log = logging.getLogger("freshet.serving")
 
@@ -26,7 +26,6 @@ BLOCK_MS: Final = 1000
 COUNT: Final = 500
 PAUSE_SECONDS: Final = 0.1
 """Between looks at the streams of a cluster."""
-LATELY_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 2.0
 

@@ -13,12 +13,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schemas.keys import Keyspace
-from serving.state.background import Background
+from serving.state.background import LATELY_SECONDS, Background
 
 log = logging.getLogger("freshet.serving")
 
 LOOK_SECONDS: Final = 0.25
-LATELY_SECONDS: Final = 5.0
 
 
 class Generation(Background):

@@ -25,12 +25,10 @@ from schemas.state import fences, poison
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from serving.metrics import Metrics
-from serving.state.background import Background, Fault
+from serving.state.background import LATELY_SECONDS, Background, Fault
 from serving.state.generation import Generation
 
 EVERY_SECONDS: Final = 0.9
-LATELY_SECONDS: Final = 5.0
-"""An older answer of the broker's is not told any more."""
 LATE: Final = 10_000
 """Records behind, beyond which a read says that it is stale."""
 HANGS_SECONDS: Final = 10.0

@@ -11,10 +11,9 @@ import redis.asyncio
 
 from infra.settings import Settings
 from serving.log.reachable import check_reachable
-from serving.state.background import Background
+from serving.state.background import LATELY_SECONDS, Background
 
 EVERY_SECONDS: Final = 1.0
-LATELY_SECONDS: Final = 5.0
 
 
 class Probe(Background):
