@@ -52,15 +52,14 @@ def ingest(body: bytes, ask: RequestContext, people: People, lookup: Lookup) -> 
     arrival = Arrival(ask.received_at, _shift(parsed.sent_at, ask), ask.imported)
     records: list[Record] = []
     made: list[str | None] = [None] * len(parsed.things)
-    ignored = 0
+    ignored, key, make_id = 0, ask.idempotency_key, ask.make_id
 
     def take(index: int, event: EventIn) -> None:
         nonlocal ignored
         event_id, new = event.event_id, None
         if event_id is None:
             # a retry under the same key gives the same names, so the fold counts it once
-            key = ask.idempotency_key
-            event_id = f"{key}:{index}" if key is not None else (new := ask.make_id())
+            event_id = f"{key}:{index}" if key is not None else (new := make_id())
         records.append(_record(event, event_id, arrival, people, lookup))
         ignored += (event.experiments, event.variant, event.propensity) != _NOT_SAID
         made[index] = new

@@ -77,15 +77,15 @@ async def written(request: Request, topic: Topic, *records: Record) -> Response:
 
     Errors: `Problem` 413, 503.
     """
-    receipts = [await append(request, topic, [record]) for record in records]
-    first = listed(receipts[0].offsets)
-    offsets = {p: offset for receipt in receipts for p, offset in receipt.offsets.items()}
-    spooled = any(receipt.durable == "spool" for receipt in receipts)
-    answer = Written(
-        position=first[0] if first else None,
-        positions=listed(offsets),
-        durable="spool" if spooled else "broker",
-    )
+    receipt = await append(request, topic, records[:1])
+    positions = listed(receipt.offsets)
+    position = positions[0] if positions else None
+    for record in records[1:]:
+        then = await append(request, topic, [record])
+        durable = then.durable if receipt.durable == "broker" else receipt.durable
+        receipt = Receipt(durable, {**receipt.offsets, **then.offsets})
+        positions = listed(receipt.offsets)
+    answer = Written(position=position, positions=positions, durable=receipt.durable)
     return json_response(answer, 202)
 
 
