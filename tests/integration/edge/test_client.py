@@ -114,7 +114,11 @@ def test_an_unknown_token_is_refused_and_the_right_one_is_not(
     redis_url: str, broker: str, tmp_path: Path
 ) -> None:
     settings = Settings(
-        kafka_bootstrap=broker, redis_url=redis_url, data_dir=tmp_path, port=0, token="right"
+        kafka_bootstrap=broker,
+        redis_url=redis_url,
+        data_dir=tmp_path / "data",
+        port=0,
+        token="right",
     )
     with serving(settings, tmp_path / "log") as server:
         with pytest.raises(ApiError, match="401"):

@@ -149,7 +149,7 @@ def test_any_records_come_back_as_written_from_any_offset_to_any(
     found = lakes.read(held.read(topic, 0, start, end, data.draw(st.integers(1, 9))))
     want = lakes.read(written)
     kept = [n for n, offset in enumerate(want.offsets) if start <= offset < end]
-    for name in ("offsets", "stamps", "keys", "values"):
+    for name in ("offsets", "timestamps", "keys", "values"):
         assert getattr(found, name) == [getattr(want, name)[n] for n in kept], name
     assert list(map(list, found.headers)) == [list(want.headers[n]) for n in kept]
     edges = [start, *(cut[1] for cut in found.cuts)]
