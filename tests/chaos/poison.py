@@ -30,7 +30,7 @@ class Poisoner(threading.Thread):
             settings, delivery_timeout_ms=15_000, request_timeout_ms=5000
         )
         self._partitions, self._crowd = settings.partitions, crowd
-        self._name = broker_name(settings, EVENTS.name)
+        self._topic = broker_name(settings, EVENTS.name)
         self._ledger = Ledger(ledgers, self.name)
         self._random = random.Random(f"poison {crowd.seed}")
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -64,7 +64,7 @@ class Poisoner(threading.Thread):
 
     def _send(self, number: int) -> Any:
         return self._producer.send(
-            self._name,
+            self._topic,
             key=b"poison",
             value=self._crowd.poison(number),
             partition=self._random.randrange(self._partitions),

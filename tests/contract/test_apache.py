@@ -85,4 +85,4 @@ def test_a_port_that_something_else_has_is_named(tmp_path: Path) -> None:
         process = launched(tmp_path / "data", port)
         _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 2
-    assert said == f"port {port}, which Apache Kafka needs, cannot be used\n"
+    assert said == f"freshet: port {port}, which Apache Kafka needs, cannot be used\n"

@@ -178,12 +178,13 @@ def test_a_sample_is_the_same_people_for_a_seed(world: World) -> None:
 
 
 class Break(NamedTuple):
-    """`key` (a pattern, of which one is taken) is changed to what `how` makes of it."""
+    """`key` (a pattern, of which one that `fits` is taken) is changed to what `how` makes of it."""
 
     what: str
     field: str
     key: bytes
     how: Callable[[bytes], bytes]
+    fits: Callable[[bytes], bool] = bool
 
 
 def in_row(change: Callable[[Any], None]) -> Callable[[bytes], bytes]:
@@ -216,6 +217,10 @@ def liked(value: bytes) -> bytes:
     return events.encode(msgspec.structs.replace(held, liked_categories=("another",)))
 
 
+def has_slates(value: bytes) -> bool:
+    return bool(open_slates.decode(value).slates)
+
+
 def another_state(value: bytes) -> bytes:
     account = open_slates.decode(value)
     account.slates[-1].states[0] ^= 2
@@ -242,7 +247,7 @@ PEOPLE: Final = (
     Break("hidden", "value", b"h:{*}:*", lambda value: value[::-1]),
     Break("preferences", "liked_categories", b"p:{*}:*", liked),
     Break("preferences", "value", b"p:{*}:*", lambda value: b"{"),
-    Break("slates", "slates", b"o:{*}:*", another_state),
+    Break("slates", "slates", b"o:{*}:*", another_state, has_slates),
     Break("slates", "value", b"o:{*}:*", lambda value: b"\xff" + value),
     Break("impressions", "value", b"im:{*}:*", shown_again),
     Break("impressions", "value", b"im:{*}:*", lambda value: value[1:]),
@@ -252,7 +257,7 @@ PEOPLE: Final = (
 
 @pytest.mark.parametrize("broken", PEOPLE, ids=lambda it: f"{it.what} {it.field}")
 def test_a_value_of_a_person_that_was_changed_is_found(world: World, broken: Break) -> None:
-    key = one_key(world.client, broken.key)
+    key = one_key(world.client, broken.key, broken.fits)
     held = world.client.get(key)
     world.client.set(key, broken.how(held))
     try:
@@ -265,10 +270,10 @@ def test_a_value_of_a_person_that_was_changed_is_found(world: World, broken: Bre
     assert found.stored != found.expected
 
 
-def one_key(client: Any, pattern: bytes) -> bytes:
-    """The longest, so that there is something to change in it."""
-    found = sorted(client.scan_iter(match=pattern, count=1000), key=client.strlen)
-    return bytes(found[-1])
+def one_key(client: Any, pattern: bytes, fits: Callable[[bytes], bool] = bool) -> bytes:
+    """The longest whose value `fits`, so that there is something to change in it."""
+    found = sorted(client.scan_iter(match=pattern, count=1000), key=client.strlen, reverse=True)
+    return next(bytes(key) for key in found if fits(client.get(key)))
 
 
 def test_a_key_of_nobody_a_missing_one_and_one_of_another_type_are_found(world: World) -> None:
