@@ -46,7 +46,7 @@ def create(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Serving.open(settings) as serving:
             app.state.serving = serving
-            gauges.prepare(serving)
+            gauges.refresh_before_scrapes(serving)
             with serving.metrics.exposed(settings):
                 yield
 

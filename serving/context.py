@@ -23,7 +23,7 @@ from serving.log.producer import Log
 from serving.log.slates import Slates
 from serving.log.writes import Writes
 from serving.metrics import Metrics
-from serving.state.background import Part, running
+from serving.state.background import Component, running
 from serving.state.compatibility import Compatibility
 from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
 from serving.state.generation import Generation
@@ -51,7 +51,7 @@ class Serving:
     catalogue: ItemTable = field(default_factory=ItemTable)
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], Millis] = wall_clock
-    parts: list[Part] = field(default_factory=list)
+    components: list[Component] = field(default_factory=list)
     make_id: Callable[[], str] = field(default_factory=lambda: numbered(secrets.token_hex(10)))
     filters: Filters = field(init=False)
     tables: Tables = field(init=False)
@@ -93,7 +93,7 @@ class Serving:
             log = await Log.open(settings)
             opened.push_async_callback(log.close)
             serving = cls(settings, client, log, people)
-            serving.parts += [
+            serving.components += [
                 Probe(settings, client),
                 serving.generation,
                 serving.lag,
@@ -105,7 +105,7 @@ class Serving:
                 serving.slates,
                 serving.writes,
             ]
-            await opened.enter_async_context(running(serving.parts))
+            await opened.enter_async_context(running(serving.components))
             yield serving
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from serving.context import Serving
 from serving.log.writes import Writes
-from serving.state.background import LATELY_SECONDS, Fault, Part
+from serving.state.background import STALE_AFTER_SECONDS, Component, Fault
 from serving.state.compatibility import Compatibility
 from serving.state.follow import Follower
 from serving.state.generation import Generation
@@ -23,28 +23,28 @@ from serving.state.probe import Probe
 
 
 class Health(NamedTuple):
-    """`parts`: by name, whether it does what it should. A part may have faults of both kinds."""
+    """`components`: by name, whether it does what it should. A part may have faults of both kinds."""
 
-    parts: dict[str, bool]
+    components: dict[str, bool]
     fails: tuple[Fault, ...]
     degraded: tuple[Fault, ...]
 
 
 def health(serving: Serving) -> Health:
     fails, degraded = tuple(_fails(serving)), tuple(_degraded(serving))
-    parts = dict.fromkeys(_names(serving), True)
-    parts |= {fault.part: False for fault in fails + degraded}
-    return Health(parts, fails, degraded)
+    components = dict.fromkeys(_names(serving), True)
+    components |= {fault.part: False for fault in fails + degraded}
+    return Health(components, fails, degraded)
 
 
 def _names(serving: Serving) -> Iterator[str]:
-    for part in serving.parts:
+    for part in serving.components:
         yield from part.answers() if isinstance(part, Probe) else [part.name]
     yield from serving.lag.flows.values()
 
 
 def _fails(serving: Serving) -> Iterator[Fault]:
-    for part in serving.parts:
+    for part in serving.components:
         if not isinstance(part, Probe) and not part.ready and not _goes_on(part):
             code = "unreadable" if isinstance(part, Follower) and part.unreadable else "not_ready"
             yield Fault(part.name, code, _why(part))
@@ -53,12 +53,12 @@ def _fails(serving: Serving) -> Iterator[Fault]:
         yield people.fault
 
 
-def _goes_on(part: Part) -> bool:
+def _goes_on(part: Component) -> bool:
     """Whether it serves with what it has."""
     return isinstance(part, Follower | Generation | Compatibility) and part.loaded
 
 
-def _why(part: Part) -> str:
+def _why(part: Component) -> str:
     if isinstance(part, Follower) and part.unreadable:
         return f"{part.name}: {part.unreadable}."
     if isinstance(part, Follower | Generation | Compatibility):
@@ -70,7 +70,7 @@ def _why(part: Part) -> str:
 
 def _degraded(serving: Serving) -> Iterator[Fault]:
     yield from _services(serving)
-    for part in serving.parts:
+    for part in serving.components:
         if isinstance(part, Follower | Generation) and part.loaded and not part.ready:
             why = f" ({part.unreadable})" if isinstance(part, Follower) and part.unreadable else ""
             detail = f"{part.name} goes on as it was last heard of{why}."
@@ -89,9 +89,11 @@ def _services(serving: Serving) -> Iterator[Fault]:
         "redis": "people are answered as unknown (fallback store_down).",
         "broker": f"writes go to the spool (durable: spool), {spooled} records wait on disk.",
     }
-    for part in serving.parts:
+    for part in serving.components:
         if isinstance(part, Probe):
             for name, answers in part.answers().items():
                 if not answers:
-                    detail = f"{name} has not answered for {LATELY_SECONDS:g} s: {meanwhile[name]}"
+                    detail = (
+                        f"{name} has not answered for {STALE_AFTER_SECONDS:g} s: {meanwhile[name]}"
+                    )
                     yield Fault(name, "no_answer", detail)

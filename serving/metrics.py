@@ -52,24 +52,24 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.telemetry = ProcessMetrics("serving")
-        self.telemetry.before(self.settle)
+        self.process_metrics = ProcessMetrics("serving")
+        self.process_metrics.before(self.settle)
         self._lock = threading.Lock()
         self._counted: Counter[tuple[str, ...]] = Counter()
         self._spent: list[tuple[str, Mapping[str, float]]] = []
 
     def add(self, name: str, n: float = 1, **labels: str) -> None:
-        self.telemetry.series(name, *_values(name, labels)).inc(n)
+        self.process_metrics.series(name, *_values(name, labels)).inc(n)
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """A gauge's value; of a counter the total that somebody else keeps."""
-        self.telemetry.set(name, value, *_values(name, labels))
+        self.process_metrics.set(name, value, *_values(name, labels))
 
-    def observe(self, seconds: float) -> None:
+    def observe_write(self, seconds: float) -> None:
         """One sample of ``freshet_write_seconds``."""
-        self.telemetry.series("freshet_write_seconds").observe(seconds)
+        self.process_metrics.series("freshet_write_seconds").observe(seconds)
 
-    def read(
+    def count_answer(
         self,
         route: str,
         spent: Mapping[str, float],
@@ -109,7 +109,7 @@ class Metrics:
         with self._lock:
             counted, self._counted = self._counted, Counter()
             times, self._spent = self._spent, []
-        series = self.telemetry.series
+        series = self.process_metrics.series
         for key, n in counted.items():
             series(*key).inc(n)
         for route, spent in times:
@@ -119,11 +119,11 @@ class Metrics:
 
     def render(self) -> bytes:
         """Prometheus's text format."""
-        return self.telemetry.render()
+        return self.process_metrics.render()
 
     def exposed(self, settings: Settings) -> AbstractContextManager[None]:
         """Answers scrapes on this worker's own port: siblings share the port of the API."""
-        return self.telemetry.exposed(settings)
+        return self.process_metrics.exposed(settings)
 
 
 def _values(name: str, labels: Mapping[str, str]) -> list[str]:

@@ -33,26 +33,26 @@ class RequestContext(NamedTuple):
 
 
 class Ingested(NamedTuple):
-    """`made[i]` is the id that the server gave event i, None where it had one or was rejected."""
+    """`assigned_ids[i]` is the id that the server gave event i, None where it had one or was rejected."""
 
     records: list[Record]
     rejected: list[Rejection]
-    made: list[str | None]
+    assigned_ids: list[str | None]
     single: bool
     ignored: int
     """Events with fields that only the server may set (API.md, Experiments)."""
 
 
-def ingest(body: bytes, ask: RequestContext, people: People, lookup: Lookup) -> Ingested:
+def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup) -> Ingested:
     """Every event of the body, stamped or rejected; order is kept.
 
     Errors: `Problem` 400 or 413, or `Rejected`, where the body as a whole can't be taken.
     """
-    parsed = FORM.read(body, ndjson=ask.ndjson)
-    arrival = Arrival(ask.received_at, _shift(parsed.sent_at, ask), ask.imported)
+    parsed = FORM.read(body, ndjson=context.ndjson)
+    arrival = Arrival(context.received_at, _shift(parsed.sent_at, context), context.imported)
     records: list[Record] = []
-    made: list[str | None] = [None] * len(parsed.things)
-    ignored, key, make_id = 0, ask.idempotency_key, ask.make_id
+    assigned_ids: list[str | None] = [None] * len(parsed.entries)
+    ignored, key, make_id = 0, context.idempotency_key, context.make_id
 
     def take(index: int, event: EventIn) -> None:
         nonlocal ignored
@@ -62,10 +62,10 @@ def ingest(body: bytes, ask: RequestContext, people: People, lookup: Lookup) -> 
             event_id = f"{key}:{index}" if key is not None else (new := make_id())
         records.append(_record(event, event_id, arrival, people, lookup))
         ignored += (event.experiments, event.variant, event.propensity) != _NOT_SAID
-        made[index] = new
+        assigned_ids[index] = new
 
     rejected = parsed.take(take)
-    return Ingested(records, rejected, made, parsed.single, ignored)
+    return Ingested(records, rejected, assigned_ids, parsed.single, ignored)
 
 
 def _record(
@@ -78,5 +78,5 @@ def _record(
     return Record(person.key, person.partition, value)
 
 
-def _shift(sent_at: str | None, ask: RequestContext) -> Millis:
-    return 0 if sent_at is None else ask.received_at - times.parse(sent_at, "sent_at")
+def _shift(sent_at: str | None, context: RequestContext) -> Millis:
+    return 0 if sent_at is None else context.received_at - times.parse(sent_at, "sent_at")

@@ -28,7 +28,7 @@ class Rejection(msgspec.Struct):
 class Parsed(NamedTuple, Generic[T]):
     """In the order of the request. `sent_at`: of a batch that named it, as the client wrote it."""
 
-    things: list[T | Rejected]
+    entries: list[T | Rejected]
     single: bool = False
     sent_at: str | None = None
 
@@ -36,11 +36,11 @@ class Parsed(NamedTuple, Generic[T]):
         """Calls `take` with each thing and its place in the request. Answers those that could not be read,
         and those for which `take` raises `Rejected`."""
         rejected: list[Rejection] = []
-        for index, thing in enumerate(self.things):
+        for index, entry in enumerate(self.entries):
             try:
-                if isinstance(thing, Rejected):
-                    raise thing
-                take(index, thing)
+                if isinstance(entry, Rejected):
+                    raise entry
+                take(index, entry)
             except Rejected as why:
                 rejected.append(Rejection(index, why.field, why.code))
         return rejected
@@ -75,9 +75,9 @@ class Form(Generic[T]):
             batch = self._batch.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._one_by_one(body)
-        things = getattr(batch, self.name)
-        self._check_count(len(things))
-        return Parsed(things, sent_at=batch.sent_at)
+        entries = getattr(batch, self.name)
+        self._check_count(len(entries))
+        return Parsed(entries, sent_at=batch.sent_at)
 
     def _one_by_one(self, body: bytes) -> Parsed[T]:
         """For a body in which something is wrong with at least one."""

@@ -117,7 +117,7 @@ def granted(request: Request, scope: str) -> bool:
     return scope in SCOPES
 
 
-def demand(request: Request, scope: str) -> None:
+def check_scope(request: Request, scope: str) -> None:
     """One more scope than the route's own, for one of its parameters. Errors: `Problem` 403."""
     if not granted(request, scope):
         raise Problem(403, "forbidden", f"The scope {scope} is needed.")

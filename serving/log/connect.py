@@ -14,7 +14,7 @@ from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import TOPICS
 
-DELIVERY_MS: Final = 5000
+DELIVERY_TIMEOUT_MS: Final = 5000
 """After this long without an acknowledgement a record has failed."""
 JOIN_SECONDS: Final = 2.0
 
@@ -29,7 +29,7 @@ def discard(producer: KafkaProducer) -> None:
         producer.close(0)
 
 
-def opened(settings: Settings, seconds: float) -> KafkaProducer:
+def open_producer(settings: Settings, seconds: float) -> KafkaProducer:
     """Errors: `KafkaError` where it knows nothing of the topics after so many seconds."""
     producer = kafka_client.producer(
         settings,
@@ -37,7 +37,7 @@ def opened(settings: Settings, seconds: float) -> KafkaProducer:
         linger_ms=3,
         # a request of 1,000 events is one batch a partition, not five round trips one after another
         batch_size=256 * 1024,
-        request_timeout_ms=DELIVERY_MS - 1000,
+        request_timeout_ms=DELIVERY_TIMEOUT_MS - 1000,
         # never: what a producer gives up, the records behind it would overtake
         delivery_timeout_ms=3_600_000,
         retry_backoff_ms=50,

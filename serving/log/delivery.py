@@ -20,7 +20,7 @@ from serving.spool.segments import Frame
 
 log = logging.getLogger("freshet.serving")
 
-AT_MOST: Final = 200
+MAX_SLATES_PER_BATCH: Final = 200
 """Slates of one batch."""
 TELL_SECONDS: Final = 60.0
 _FIRST_PAUSE: Final = 0.05
@@ -88,7 +88,7 @@ class Delivery:
 
 
 def batches(frames: Iterable[tuple[Frame, int]]) -> Iterator[tuple[list[Frame], int]]:
-    """At most `AT_MOST` frames at once, and where the last of them ends."""
+    """At most `MAX_SLATES_PER_BATCH` frames at once, and where the last of them ends."""
     rest = iter(frames)
-    while batch := list(islice(rest, AT_MOST)):
+    while batch := list(islice(rest, MAX_SLATES_PER_BATCH)):
         yield [frame for frame, _ in batch], batch[-1][1]

@@ -14,7 +14,7 @@ from serving.spool.segments import Directory
 log = logging.getLogger("freshet.serving")
 
 
-class Orphans:
+class OrphanSlates:
     """Those under `root`."""
 
     def __init__(self, root: Path, delivery: Delivery, metrics: Metrics) -> None:

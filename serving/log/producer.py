@@ -37,10 +37,10 @@ from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.record import Record
-from serving.log.connect import DELIVERY_MS, discard, opened
+from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
 from serving.log.errors import NotDurable, Refused
 from serving.log.partitions import PartitionCount
-from serving.log.reachable import answers
+from serving.log.reachable import is_reachable
 
 log = logging.getLogger("freshet.serving")
 
@@ -127,13 +127,13 @@ class Log:
         then the broker is away, and may come. `kafka.TopicMismatch`.
         """
         known = PartitionCount(settings)
-        if not await answers(settings.kafka_bootstrap.split(",")) and known.check():
+        if not await is_reachable(settings.kafka_bootstrap.split(",")) and known.check():
             log.warning("the broker does not answer: it is away as this process starts")
             return cls(settings, None)
         await asyncio.to_thread(kafka_client.ensure_topics, settings)
         known.note()
         return cls(
-            settings, await asyncio.to_thread(opened, settings, kafka_client.CONNECT_SECONDS)
+            settings, await asyncio.to_thread(open_producer, settings, kafka_client.CONNECT_SECONDS)
         )
 
     async def append(self, topic: str, records: Sequence[Record]) -> dict[int, int]:
@@ -159,12 +159,12 @@ class Log:
         return waiter.offsets
 
     async def close(self) -> None:
-        """Waits for what is under way, at most `DELIVERY_MS`."""
+        """Waits for what is under way, at most `DELIVERY_TIMEOUT_MS`."""
         self._watching.cancel()
         await asyncio.gather(self._watching, *self._discarding, return_exceptions=True)
         if self._producer is not None:
             with contextlib.suppress(KafkaTimeoutError):
-                await asyncio.to_thread(self._producer.close, DELIVERY_MS / 1000)
+                await asyncio.to_thread(self._producer.close, DELIVERY_TIMEOUT_MS / 1000)
 
     def report(self, waiter: Waiter, result: Any) -> None:
         """Called in any thread: what became of one record."""
@@ -238,14 +238,14 @@ class Log:
         oldest = next(iter(self._flight)).since
         silent = time.monotonic() - max(self._heard, oldest)
         if silent < DOUBT_SECONDS:
-            return time.monotonic() - oldest > DELIVERY_MS / 1000
-        producer, answered = self._producer, await answers(self._brokers)
+            return time.monotonic() - oldest > DELIVERY_TIMEOUT_MS / 1000
+        producer, answered = self._producer, await is_reachable(self._brokers)
         if producer is not self._producer or not self._flight:
             return False
         oldest = next(iter(self._flight)).since
         waits = time.monotonic() - oldest
         quiet = waits > DOUBT_SECONDS and time.monotonic() - self._heard > DOUBT_SECONDS
-        return waits > DELIVERY_MS / 1000 or (quiet and not answered)
+        return waits > DELIVERY_TIMEOUT_MS / 1000 or (quiet and not answered)
 
     def _leave(self) -> None:
         """The broker is away: what is under way fails, in its order, and its producer with it."""
@@ -266,11 +266,11 @@ class Log:
         task.add_done_callback(self._discarding.discard)
 
     async def _revive(self) -> None:
-        if not await answers(self._brokers):
+        if not await is_reachable(self._brokers):
             return
         try:
             await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
-            producer = await asyncio.to_thread(opened, self._settings, REVIVE_SECONDS)
+            producer = await asyncio.to_thread(open_producer, self._settings, REVIVE_SECONDS)
         except kafka_client.TopicMismatch as error:
             self._tell(f"what waits can't be sent: {error}")
         except KafkaError as error:

@@ -13,7 +13,7 @@ ANSWER_SECONDS: Final = 1.7
 """Who takes longer is away."""
 
 
-async def answers(addresses: Sequence[str]) -> bool:
+async def is_reachable(addresses: Sequence[str]) -> bool:
     """Whether one of them does, soon."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):

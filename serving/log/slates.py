@@ -22,9 +22,9 @@ from schemas.events import Served
 from schemas.headers import traced
 from schemas.slates import Slate
 from schemas.topics import EVENTS, SLATES
-from serving.log.connect import DELIVERY_MS
-from serving.log.delivery import AT_MOST, Delivery, batches
-from serving.log.orphan_slates import Orphans
+from serving.log.connect import DELIVERY_TIMEOUT_MS
+from serving.log.delivery import MAX_SLATES_PER_BATCH, Delivery, batches
+from serving.log.orphan_slates import OrphanSlates
 from serving.log.producer import Log
 from serving.metrics import Metrics
 from serving.spool import segments
@@ -38,7 +38,7 @@ EVERY_SECONDS: Final = 0.1
 MOST_MEMORY: Final = 16 << 20
 LOOK_SECONDS: Final = 3.0
 """How often a worker looks for spools that were left, and tries one anew that could not be written."""
-STOP_SECONDS: Final = DELIVERY_MS / 1000
+STOP_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -62,7 +62,7 @@ class Slates:
         self._metrics, self._most_memory = metrics, most_memory
         self._spool = Spool(root, settings.spool_bytes)
         self._delivery = Delivery(log, settings.partitions, metrics)
-        self._orphans = Orphans(root, self._delivery, metrics)
+        self._orphans = OrphanSlates(root, self._delivery, metrics)
         self._memory: deque[Waiting] = deque()
         self._bytes = 0
         """Of what is in memory, a batch under way included."""
@@ -87,7 +87,7 @@ class Slates:
         if self._behind is None and self._bytes + size <= self._most_memory:
             self._memory.append(Waiting(frame, size, end))
             self._bytes += size
-            if len(self._memory) >= AT_MOST:
+            if len(self._memory) >= MAX_SLATES_PER_BATCH:
                 self._many.set()
         elif end is None:
             self._delivery.lost(1)
@@ -142,7 +142,7 @@ class Slates:
                 return False
             self._some.clear()
             await self._some.wait()
-        if self._behind is None and len(self._memory) < AT_MOST and not self._stopping:
+        if self._behind is None and len(self._memory) < MAX_SLATES_PER_BATCH and not self._stopping:
             self._many.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_SECONDS):
@@ -150,7 +150,7 @@ class Slates:
         return True
 
     async def _send_memory(self) -> None:
-        batch = list(islice(self._memory, AT_MOST))
+        batch = list(islice(self._memory, MAX_SLATES_PER_BATCH))
         await self._delivery.send([waiting.frame for waiting in batch])
         for waiting in batch:
             self._memory.popleft()

@@ -32,7 +32,7 @@ from schemas.alphabet import Millis
 from schemas.identity import partition_of
 from schemas.record import Record
 from serving.log import refused
-from serving.log.connect import DELIVERY_MS
+from serving.log.connect import DELIVERY_TIMEOUT_MS
 from serving.log.errors import NotDurable, Refused
 from serving.log.orphan_writes import OrphanSpool
 from serving.log.producer import Log
@@ -49,7 +49,7 @@ NEAR: Final = 256 << 10
 LOOK_SECONDS: Final = 1.0
 """How often a worker looks for spools that were left, and tries one anew that could not be written."""
 PAUSE_SECONDS: Final = 0.1
-STOP_SECONDS: Final = DELIVERY_MS / 1000
+STOP_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
 
 
 class Writes:
@@ -122,7 +122,7 @@ class Writes:
             left.directory.close()
         self._spool.close(empty=not self._queued)
 
-    def tell(self) -> None:
+    def set_gauges(self) -> None:
         """Sets the gauges."""
         now, told = time.time(), self._metrics.set
         size = sum(left.bytes for left in self._left)

@@ -90,7 +90,7 @@ def answer(
     """The answer for who asked, how fresh it is, and what it leaves for the log."""
     query, who, known = resolved.query, resolved.who, resolved.known
     late = known.stale or known.person.cold
-    late = late or context.lag.late(who.partition, known.person.fence)
+    late = late or context.lag.is_late(who.partition, known.person.fence)
     fresh = freshness(known.person, who.partition, known.waited_ms, late)
     full = query.explain == "full"
     made = answered(question, decision, resolved.world, fresh, watch, full=full)

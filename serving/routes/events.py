@@ -19,7 +19,7 @@ from serving.edge import events
 from serving.edge.events import RequestContext
 from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
-from serving.http.guard import demand, guarded_router, needs
+from serving.http.guard import check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.routes.accepted import Accepted, accepted, count_rejected, payload
 
@@ -62,20 +62,20 @@ async def post_events(request: Request) -> Response:
     count_rejected(serving, done.rejected)
     name = None if done.single else "events"
     answer = await accepted(request, EVENTS, done.records, done.rejected, name)
-    if any(done.made):
-        answer.event_ids = done.made
+    if any(done.assigned_ids):
+        answer.event_ids = done.assigned_ids
     metrics = serving.metrics
     metrics.add("freshet_events_accepted_total", len(done.records))
     if done.ignored:
         metrics.add("freshet_events_ignored_fields_total", done.ignored)
-    metrics.observe(time.perf_counter() - started)
+    metrics.observe_write(time.perf_counter() - started)
     return json_response(answer, 202)
 
 
 def _ask(request: Request, serving: Serving) -> RequestContext:
     mode = request.query_params.get("mode", "live")
     if mode == "import":
-        demand(request, "import")
+        check_scope(request, "import")
     elif mode != "live":
         raise Rejected("mode", "unknown_value")
     return RequestContext(

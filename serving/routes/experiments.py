@@ -33,7 +33,7 @@ from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, parameters
 from serving.routes.accepted import Written, given, written
 from serving.routes.controlled import full
-from serving.state.people import STORE_SECONDS
+from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
 
@@ -142,7 +142,7 @@ async def _lag(serving: Serving) -> Millis | None:
         return None
     longest = max(0, serving.clock() - meta.published_at)
     try:
-        async with asyncio.timeout(STORE_SECONDS):
+        async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
             fences: Any = await redis_client.mget_async(
                 serving.redis,
                 [

@@ -30,7 +30,7 @@ from serving.routes.accepted import (
     payload,
     written,
 )
-from serving.state.people import STORE_SECONDS
+from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
 
@@ -106,7 +106,7 @@ async def item(request: Request) -> Response:
     query.nothing(request.scope["query_string"])
     partition = partition_of(item_id.encode(), serving.settings.partitions)
     try:
-        async with asyncio.timeout(STORE_SECONDS):
+        async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
             value: Any = await serving.redis.hget(
                 serving.settings.keyspace.items(partition), item_id
             )

@@ -60,7 +60,7 @@ async def ready(request: Request) -> Response:
         detail = " ".join(fault.detail for fault in found.fails + found.degraded)
         errors = [(fault.part, fault.code) for fault in found.fails]
         raise Problem(503, "not_ready", detail, errors, {"Retry-After": "1"})
-    return json_response(Ready(True, found.parts, found.degraded, serving.writes.waiting))
+    return json_response(Ready(True, found.components, found.degraded, serving.writes.waiting))
 
 
 @router.get("/metrics", summary="Counters in Prometheus's text format")

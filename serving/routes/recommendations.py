@@ -11,7 +11,7 @@ from starlette.responses import Response
 from serving.context import Serving, state
 from serving.http.body import path_id, read_body
 from serving.http.errors import ENCODE
-from serving.http.guard import demand, guarded_router, needs
+from serving.http.guard import check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
 from serving.http.trace import traceparent
 from serving.read import lists, query, recommend, rows
@@ -129,9 +129,9 @@ def _asked(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Ser
 
 def _demand(request: Request, asked: query.Query) -> None:
     if asked.now is not None:
-        demand(request, "import")
+        check_scope(request, "import")
     if asked.explain == "full":
-        demand(request, "explain")
+        check_scope(request, "explain")
 
 
 def _respond(serving: Serving, route: str, reply: Reply) -> Response:
@@ -158,7 +158,7 @@ def _logged(
 
 def _count(serving: Serving, route: str, reply: Reply) -> None:
     answer = reply.answer
-    serving.metrics.read(
+    serving.metrics.count_answer(
         route,
         reply.watch.spent,
         reply.decision,

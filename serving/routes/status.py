@@ -14,7 +14,7 @@ from schemas import times
 from schemas.flows import FOLDS
 from schemas.state import fences
 from serving.context import Serving, state
-from serving.gauges import serves
+from serving.gauges import ranking_release
 from serving.health import health
 from serving.http.errors import json_response
 from serving.http.guard import guarded_router, needs
@@ -65,14 +65,14 @@ class Status(msgspec.Struct, kw_only=True):
 async def gather(serving: Serving) -> Status:
     found = health(serving)
     return Status(
-        release=serves(serving),
+        release=ranking_release(serving),
         index=serving.index.version,
         tables=serving.tables.version,
         tables_version=serving.tables.meta.version,
         items=serving.catalogue.count,
         items_position=serving.catalogue.version,
         neighbours=len(serving.tables.neighbours),
-        ready=found.parts,
+        ready=found.components,
         fails=found.fails,
         degraded=found.degraded,
         stands=await _stands(serving),
@@ -97,7 +97,7 @@ async def _stands(serving: Serving) -> list[FlowPosition] | None:
 
 def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> FlowPosition:
     found = fences.decode(value) if value else None
-    end = serving.lag.end(flow, partition)
+    end = serving.lag.end_offset(flow, partition)
     return FlowPosition(
         flow=flow,
         partition=partition,

@@ -20,9 +20,9 @@ from schemas.record import Record
 from serving.spool.segments import HEAD_BYTES, seal, unseal
 
 _FIXED: Final = struct.Struct("<QHBHI")
-AT_MOST: Final = 1000
+MAX_BATCH_RECORDS: Final = 1000
 """Records of one batch to the broker."""
-MOST_BYTES: Final = 1 << 20
+MAX_BATCH_BYTES: Final = 1 << 20
 """And bytes of it, unless one alone has more."""
 
 
@@ -89,12 +89,12 @@ def decode(data: bytes, at: int = 0) -> Iterator[tuple[Entry, int]]:
 
 
 def batches(found: Iterable[tuple[Entry, int]]) -> Iterator[Batch]:
-    """At most `AT_MOST` entries and `MOST_BYTES` at once."""
+    """At most `MAX_BATCH_RECORDS` entries and `MAX_BATCH_BYTES` at once."""
     held: list[Entry] = []
     size = last = 0
     for entry, end in found:
         more = len(entry.record.value)
-        if held and (len(held) >= AT_MOST or size + more > MOST_BYTES):
+        if held and (len(held) >= MAX_BATCH_RECORDS or size + more > MAX_BATCH_BYTES):
             yield Batch(held, last)
             held, size = [], 0
         held.append(entry)

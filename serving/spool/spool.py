@@ -18,8 +18,8 @@ from serving.spool.segments import START, Directory, Place
 
 log = logging.getLogger("freshet.serving")
 
-SEGMENT_BYTES: Final = 8 << 20
-SEGMENT_SECONDS: Final = 60.0
+MAX_SEGMENT_BYTES: Final = 8 << 20
+MAX_SEGMENT_SECONDS: Final = 60.0
 
 
 class Spool:
@@ -33,7 +33,7 @@ class Spool:
         self,
         root: Path,
         most_bytes: int,
-        segment_bytes: int = SEGMENT_BYTES,
+        segment_bytes: int = MAX_SEGMENT_BYTES,
         clock: Callable[[], float] = time.monotonic,
         otherwise: str = "slates wait in memory",
     ) -> None:
@@ -140,7 +140,7 @@ class Spool:
     def _is_due(self) -> bool:
         size = self._sizes[self._current]
         return size >= self._segment_bytes or (
-            size > 0 and self._clock() - self._opened > SEGMENT_SECONDS
+            size > 0 and self._clock() - self._opened > MAX_SEGMENT_SECONDS
         )
 
     def _roll(self, directory: Directory | None) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from infra.files import sync_directory
 from serving.spool.segments import START, Place
-from serving.spool.spool import SEGMENT_BYTES, Spool
+from serving.spool.spool import MAX_SEGMENT_BYTES, Spool
 
 OTHERWISE: Final = "writes are refused while the broker is away"
 
@@ -30,7 +30,7 @@ class _Flush(NamedTuple):
 class Synced(Spool):
     """Belongs to an event loop. Errors: none, as `Spool`'s."""
 
-    def __init__(self, root: Path, most_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, root: Path, most_bytes: int, segment_bytes: int = MAX_SEGMENT_BYTES) -> None:
         super().__init__(root, most_bytes, segment_bytes, otherwise=OTHERWISE)
         self.synced = START
         """Everything before it survives the machine."""

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-AGAIN_SECONDS: Final = 1.0
-LATELY_SECONDS: Final = 5.0
+CANCEL_RETRY_SECONDS: Final = 1.0
+STALE_AFTER_SECONDS: Final = 5.0
 """What was heard longer ago is no longer counted on."""
 
 
@@ -23,7 +23,7 @@ class Fault(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Part(Protocol):
+class Component(Protocol):
     """Something that loads at the start and is kept current in the background."""
 
     name: str
@@ -40,7 +40,7 @@ class Part(Protocol):
 
 
 @asynccontextmanager
-async def running(parts: Iterable[Part]) -> AsyncIterator[None]:
+async def running(parts: Iterable[Component]) -> AsyncIterator[None]:
     """Starts `parts` in their order, and stops them in reverse at the end.
 
     Where one fails to start, it and those before it are stopped. One that fails to stop keeps none of the
@@ -65,7 +65,7 @@ class Background:
         # a client that is cancelled while it gives a reply back may swallow that: it is told again
         while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.wait([self._task], timeout=AGAIN_SECONDS)
+            await asyncio.wait([self._task], timeout=CANCEL_RETRY_SECONDS)
 
     async def run(self) -> None:
         raise NotImplementedError

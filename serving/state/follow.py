@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from infra.backoff import Pauses
 from infra.store import redis_client
-from serving.state.background import LATELY_SECONDS, Background
+from serving.state.background import STALE_AFTER_SECONDS, Background
 
 log = logging.getLogger("freshet.serving")
 
@@ -29,9 +29,9 @@ PAUSE_SECONDS: Final = 0.1
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 2.0
 
-Id = tuple[int, int]
-Entry = tuple[Id, dict[bytes, bytes]]
-NONE: Final[Id] = (0, 0)
+StreamId = tuple[int, int]
+StreamEntry = tuple[StreamId, dict[bytes, bytes]]
+NO_ENTRY: Final[StreamId] = (0, 0)
 
 
 class Gap(Exception):
@@ -45,7 +45,7 @@ class Follower(Background):
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.places: dict[bytes, Id] = {}
+        self.places: dict[bytes, StreamId] = {}
         """Stream -> id of the last entry taken from it."""
         self.loaded = False
         self.unreadable = ""
@@ -56,13 +56,13 @@ class Follower(Background):
     @property
     def ready(self) -> bool:
         """Loaded, and heard of lately."""
-        return self.loaded and time.monotonic() - self._heard < LATELY_SECONDS
+        return self.loaded and time.monotonic() - self._heard < STALE_AFTER_SECONDS
 
     async def load(self) -> None:
         """Reads the state and, in the same transaction, the last id of each stream."""
         raise NotImplementedError
 
-    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
         """Takes the next entries. Errors: `Gap`."""
         raise NotImplementedError
 
@@ -98,7 +98,7 @@ class Follower(Background):
         await self.check()
         self._heard = time.monotonic()
         for stream, raw in reply:
-            entries: list[Entry] = [(_id(name), fields) for name, fields in raw]
+            entries: list[StreamEntry] = [(_id(name), fields) for name, fields in raw]
             await self.apply(stream, entries)
             self.places[stream] = entries[-1][0]
 
@@ -111,7 +111,9 @@ class Follower(Background):
             ends: list[Any] = await pipe.execute()
         for n, mine in enumerate(self.places.values()):
             first, last = ends[2 * n], ends[2 * n + 1]
-            if (_id(last[0][0]) if last else NONE) < mine or (first and _id(first[0][0]) > mine):
+            if (_id(last[0][0]) if last else NO_ENTRY) < mine or (
+                first and _id(first[0][0]) > mine
+            ):
                 raise Gap
 
 
@@ -127,15 +129,15 @@ async def _xread(client: Any, after: dict[Any, Any]) -> list[Any]:
     return found
 
 
-def last_id(reply: Any) -> Id:
+def last_id(reply: Any) -> StreamId:
     """Of the reply of XREVRANGE key + - COUNT 1."""
-    return _id(reply[0][0]) if reply else NONE
+    return _id(reply[0][0]) if reply else NO_ENTRY
 
 
-def _id(name: bytes) -> Id:
+def _id(name: bytes) -> StreamId:
     time_part, _, number = name.partition(b"-")
     return int(time_part), int(number)
 
 
-def _text(entry: Id) -> str:
+def _text(entry: StreamId) -> str:
     return f"{entry[0]}-{entry[1]}"

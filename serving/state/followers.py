@@ -12,7 +12,7 @@ from schemas import items
 from schemas.identity import partition_of
 from schemas.keys import Keyspace
 from schemas.state import tables
-from serving.state.follow import Entry, Follower, Gap, last_id
+from serving.state.follow import Follower, Gap, StreamEntry, last_id
 from serving.state.generation import Generation
 from serving.world.index import ContentIndex
 from serving.world.placements import Control
@@ -63,7 +63,7 @@ class CatalogueFollower(Follower):
             if key not in held and partition_of(key, partitions) == partition:
                 self.table.drop(name)
 
-    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
         for _, fields in entries:
             if fields[b"v"]:
                 self.table.put(items.ITEM_DECODER.decode(fields[b"v"]))
@@ -103,7 +103,7 @@ class TablesFollower(Follower):
         self.places = {self._keys.changes: (version, 0)}
         self._generation.tables = self._of
 
-    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
         for _, fields in entries:
             change = tables.DECODER.decode(fields[tables.FIELD])
             if change.meta.version != self.tables.meta.version + 1:
@@ -151,7 +151,7 @@ class ControlFollower(Follower):
             self._tell_left_out()
         self.places = {self._changes: last_id(end)}
 
-    async def apply(self, stream: bytes, entries: list[Entry]) -> None:
+    async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
         for _, fields in entries:
             self.control.put(fields[b"s"].decode(), fields[b"v"])
         self._tell_left_out()

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schemas.keys import Keyspace
-from serving.state.background import LATELY_SECONDS, Background
+from serving.state.background import STALE_AFTER_SECONDS, Background
 
 log = logging.getLogger("freshet.serving")
 
@@ -44,7 +44,7 @@ class Generation(Background):
 
     @property
     def ready(self) -> bool:
-        return time.monotonic() - self._heard < LATELY_SECONDS
+        return time.monotonic() - self._heard < STALE_AFTER_SECONDS
 
     async def start(self) -> None:
         await self._try()

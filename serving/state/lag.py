@@ -25,11 +25,11 @@ from schemas.state import fences, poison
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from serving.metrics import Metrics
-from serving.state.background import LATELY_SECONDS, Background, Fault
+from serving.state.background import STALE_AFTER_SECONDS, Background, Fault
 from serving.state.generation import Generation
 
 EVERY_SECONDS: Final = 0.9
-LATE: Final = 10_000
+MAX_LAG_RECORDS: Final = 10_000
 """Records behind, beyond which a read says that it is stale."""
 HANGS_SECONDS: Final = 10.0
 """A flow that has something to fold and has not moved for so long hangs, or is gone."""
@@ -37,7 +37,7 @@ WHY: Final[Mapping[str, str]] = {
     "paused": "nothing but records that cannot be decoded comes, and it waits (freshet dead-letters list).",
     "hangs": f"nothing was folded for {HANGS_SECONDS:g} s although there is more: reads lack what was done"
     " since. Does the flow run (freshet status)?",
-    "behind": f"more than {LATE:,} records are not folded yet: reads say that they are stale.",
+    "behind": f"more than {MAX_LAG_RECORDS:,} records are not folded yet: reads say that they are stale.",
 }
 """Why a flow is at fault, by code."""
 Stands = tuple[str, int]
@@ -69,22 +69,22 @@ class Lag(Background):
         """Flow -> its name among the parts of the server."""
         self.paused: set[Stands] = set()
 
-    def end(self, flow: str, partition: int) -> int | None:
+    def end_offset(self, flow: str, partition: int) -> int | None:
         """Where the log ends; None where the broker has not said so lately."""
-        if time.monotonic() - self._heard > LATELY_SECONDS:
+        if time.monotonic() - self._heard > STALE_AFTER_SECONDS:
             return None
         return self._ends.get((BY_NAME[flow].topic, partition))
 
-    def late(self, partition: int, held: Fence | None) -> bool:
-        """Whether people of this partition, read with the fence `held`, lack more than `LATE` records.
-        By the ends as last heard of: a log does not shrink."""
+    def is_late(self, partition: int, held: Fence | None) -> bool:
+        """Whether more than `MAX_LAG_RECORDS` records of this partition are not folded into a person's state
+        that was read with the fence `held`. The end is the last one received: a log does not shrink."""
         end = self._ends.get((EVENTS.name, partition), 0)
-        return end - (held.offset if held else 0) > LATE
+        return end - (held.offset if held else 0) > MAX_LAG_RECORDS
 
-    def tell(self) -> None:
+    def set_gauges(self) -> None:
         """Sets the gauges, NaN where nobody knows."""
         for flow, p in self.places:
-            end, stands = self.end(flow, p), self._fences.get((flow, p))
+            end, stands = self.end_offset(flow, p), self._fences.get((flow, p))
             known = end is not None and stands is not None
             behind = max(0, end - stands) if known else math.nan  # type: ignore[operator]
             self._metrics.set("freshet_behind_records", behind, flow=flow, partition=str(p))
@@ -92,7 +92,7 @@ class Lag(Background):
     def faults(self) -> Iterator[Fault]:
         """Flows that fold nothing although there is something, or are far behind; those of which neither
         the broker nor the store says anything lately are not told of."""
-        if time.monotonic() - self._read_at > LATELY_SECONDS:
+        if time.monotonic() - self._read_at > STALE_AFTER_SECONDS:
             return
         for flow, part in self.flows.items():
             for code, text in WHY.items():
@@ -106,8 +106,8 @@ class Lag(Background):
             return "paused"
         if time.monotonic() - self._since.get(place, math.inf) > HANGS_SECONDS:
             return "hangs"
-        behind = (self.end(flow, partition) or 0) - self._fences.get(place, 0)
-        return "behind" if behind > LATE else None
+        behind = (self.end_offset(flow, partition) or 0) - self._fences.get(place, 0)
+        return "behind" if behind > MAX_LAG_RECORDS else None
 
     async def run(self) -> None:
         while True:
@@ -132,11 +132,11 @@ class Lag(Background):
             names += [of.fence(flow, p), of.poison(flow, p), of.accepted(flow, p)]
         held = iter(await redis_client.mget_async(self._redis, names))
         paused, now = set(), time.monotonic()
-        if now - self._read_at > LATELY_SECONDS:
+        if now - self._read_at > STALE_AFTER_SECONDS:
             self._since.clear()  # what happened meanwhile, nobody knows
         self._read_at = now
         for place, stands, row, mark in zip(self.places, held, held, held, strict=True):
-            at, end = fences.decode(stands).offset if stands else 0, self.end(*place)
+            at, end = fences.decode(stands).offset if stands else 0, self.end_offset(*place)
             if at != self._fences.get(place) or end is None or end <= at:
                 self._since.pop(place, None)
             else:

@@ -19,7 +19,7 @@ from schemas.keys import Keyspace
 from serving.decide.person import STORED, Blobs, Person, StoreDown, Unreadable, decode
 from serving.state.generation import Generation
 
-STORE_SECONDS: Final = 2.0
+STORE_TIMEOUT_SECONDS: Final = 2.0
 """How long a read waits for a store that does not say no either."""
 REST_SECONDS: Final = 0.25
 """How long a store that failed is left alone."""
@@ -89,7 +89,7 @@ class PersonReader:
     async def _fetch(self, asked: list[_Asked]) -> None:
         names = [name for part, _ in asked for name in part]
         try:
-            async with asyncio.timeout(STORE_SECONDS):
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
                 values: list[Any] = await redis_client.mget_async(self._redis, names)
         except Exception as error:  # whatever it is: nobody may wait for ever
             self._down_until = asyncio.get_running_loop().time() + REST_SECONDS

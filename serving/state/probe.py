@@ -11,7 +11,7 @@ import redis.asyncio
 
 from infra.settings import Settings
 from serving.log.reachable import check_reachable
-from serving.state.background import LATELY_SECONDS, Background
+from serving.state.background import STALE_AFTER_SECONDS, Background
 
 EVERY_SECONDS: Final = 1.0
 
@@ -29,9 +29,9 @@ class Probe(Background):
         return all(self.answers().values())
 
     def answers(self) -> dict[str, bool]:
-        """By service: whether it answered within the last `LATELY_SECONDS`."""
+        """By service: whether it answered within the last `STALE_AFTER_SECONDS`."""
         now = time.monotonic()
-        return {name: now - at < LATELY_SECONDS for name, at in self._answered.items()}
+        return {name: now - at < STALE_AFTER_SECONDS for name, at in self._answered.items()}
 
     async def start(self) -> None:
         await self._ask()
@@ -46,7 +46,7 @@ class Probe(Background):
         for name, question in (("redis", self._ask_redis), ("broker", self._ask_broker)):
             # whatever goes wrong is the answer "no"
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(LATELY_SECONDS / 2):
+                async with asyncio.timeout(STALE_AFTER_SECONDS / 2):
                     await question()
                 self._answered[name] = time.monotonic()
 

@@ -19,7 +19,7 @@ from schemas.keys import PLAIN
 from schemas.state import fences
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS
-from serving.state.lag import LATE
+from serving.state.lag import MAX_LAG_RECORDS
 from tests.integration.operate.test_scrape import flow, own_port, scraped, value
 from tests.support.http import Server, serving
 from tests.support.outage import Broker
@@ -67,9 +67,11 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
     settings = msgspec.structs.replace(settings, port=0)
     with serving(settings, tmp_path / "log") as server:
         for p in range(settings.partitions):
-            fill(settings, p, LATE + 1)
+            fill(settings, p, MAX_LAG_RECORDS + 1)
             set_fence(settings, p, 1)
-        services.wait_until(lambda: status_of(server, 0)["lag"] == LATE, 10, "no lag is reported")
+        services.wait_until(
+            lambda: status_of(server, 0)["lag"] == MAX_LAG_RECORDS, 10, "no lag is reported"
+        )
         assert not fresh(server, "ann")["stale"]
         for p in range(settings.partitions):
             fill(settings, p, 1)
@@ -80,12 +82,16 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
             10,
             "no fault is reported",
         )
-        assert (row["position"], row["end"], row["lag"]) == ("3:0", LATE + 2, LATE + 1)
+        assert (row["position"], row["end"], row["lag"]) == (
+            "3:0",
+            MAX_LAG_RECORDS + 2,
+            MAX_LAG_RECORDS + 1,
+        )
         samples = read(server.ask("GET", "/metrics").body.decode())
         behind = {"flow": "people", "partition": "2"}
-        assert value(samples, "freshet_behind_records", **behind) == LATE + 1
+        assert value(samples, "freshet_behind_records", **behind) == MAX_LAG_RECORDS + 1
         for p in range(settings.partitions):
-            set_fence(settings, p, LATE + 2)
+            set_fence(settings, p, MAX_LAG_RECORDS + 2)
         assert not fresh(server, "ann")["stale"], "as soon as it is folded"
 
 
@@ -176,8 +182,8 @@ def test_a_partition_that_was_never_folded_is_behind_by_all_of_it(
     async def late() -> bool:
         client = redis_client.connect_async(settings)
         lag = Lag(settings, client, Generation(client, settings.keyspace), Metrics())
-        lag._ends = {(EVENTS.name, 0): LATE + (held.offset if held else 0) + 1}
-        found = lag.late(0, held)
+        lag._ends = {(EVENTS.name, 0): MAX_LAG_RECORDS + (held.offset if held else 0) + 1}
+        found = lag.is_late(0, held)
         await client.aclose()
         return found
 

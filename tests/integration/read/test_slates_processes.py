@@ -14,7 +14,7 @@ import pytest
 from infra.local import services
 from infra.settings import Settings
 from infra.store import redis_client
-from serving.log.connect import DELIVERY_MS
+from serving.log.connect import DELIVERY_TIMEOUT_MS
 from tests.support.arrived import arrived, spools
 from tests.support.http import metric, serving
 from tests.support.outage import Broker
@@ -71,7 +71,9 @@ def test_while_the_broker_is_away_reads_are_answered_and_nothing_is_lost(
     with shop_of(own, tmp_path / "log") as shop:
         slate_ids = [shop.read("user_id=u1&count=5")["slate_id"]]
         broker_of_my_own.kill()
-        until = time.monotonic() + 1.5 * DELIVERY_MS / 1000  # so that some were given up once
+        until = (
+            time.monotonic() + 1.5 * DELIVERY_TIMEOUT_MS / 1000
+        )  # so that some were given up once
         while time.monotonic() < until:
             slate_ids += [shop.read(f"user_id=u{n}&count=5")["slate_id"] for n in range(5)]
         waiting = len(slate_ids)

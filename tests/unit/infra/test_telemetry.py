@@ -135,9 +135,11 @@ def test_an_answer_counts_its_stages_candidates_rules_and_experiments() -> None:
     metrics = Metrics()
     spent = {"read": 2.0, "score": 6.0}
     tested = (Assigned("home-ranker", 3, "b"),)
-    metrics.read("/v1/recommendations", spent, decision(), "home", None, tested)
-    metrics.read("/v1/recommendations", spent, decision(removed={}), "home", "store_down")
-    metrics.read("/v1/popular", {"score": 1.0}, decision(items=[]), "popular", "stale_vector")
+    metrics.count_answer("/v1/recommendations", spent, decision(), "home", None, tested)
+    metrics.count_answer("/v1/recommendations", spent, decision(removed={}), "home", "store_down")
+    metrics.count_answer(
+        "/v1/popular", {"score": 1.0}, decision(items=[]), "popular", "stale_vector"
+    )
     exported = samples(metrics.render())
     assert exported[("freshet_stage_seconds_sum", "score")] == pytest.approx(0.013)
     assert exported[("freshet_stage_seconds_bucket", "0.005", "read")] == 2
@@ -159,7 +161,7 @@ def test_an_answer_counts_its_stages_candidates_rules_and_experiments() -> None:
 def test_a_port_of_its_own_answers_what_hooks_set_and_closes(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, metrics_port=services.free_port())
     metrics = Metrics()
-    metrics.telemetry.before(lambda: metrics.set("freshet_items", 42))
+    metrics.process_metrics.before(lambda: metrics.set("freshet_items", 42))
     with metrics.exposed(settings):
         exported = samples(urllib.request.urlopen(at(settings), timeout=10).read())
         assert exported[("freshet_items",)] == 42

@@ -19,7 +19,7 @@ from schemas.items import DeleteItem, Item, ItemChange, PatchItem, PutItem, appl
 from schemas.record import Record
 from schemas.topics import ITEMS
 from serving.log.orphan_writes import OrphanSpool
-from serving.spool.frames import AT_MOST, MOST_BYTES, Entry, batches, decode, encode
+from serving.spool.frames import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, Entry, batches, decode, encode
 from serving.spool.segments import Directory, Place
 from serving.spool.synced import Synced
 
@@ -95,12 +95,12 @@ def test_a_mark_says_where_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_bounded_by_number_and_by_bytes() -> None:
-    many = [(Entry("events", RECORD, 7), n) for n in range(AT_MOST + 1)]
+    many = [(Entry("events", RECORD, 7), n) for n in range(MAX_BATCH_RECORDS + 1)]
     assert [(len(it.entries), it.end) for it in batches(many)] == [
-        (AT_MOST, AT_MOST - 1),
-        (1, AT_MOST),
+        (MAX_BATCH_RECORDS, MAX_BATCH_RECORDS - 1),
+        (1, MAX_BATCH_RECORDS),
     ]
-    large = Entry("items", RECORD._replace(value=b"v" * (MOST_BYTES - 1)), 7)
+    large = Entry("items", RECORD._replace(value=b"v" * (MAX_BATCH_BYTES - 1)), 7)
     assert [len(it.entries) for it in batches([(large, 1), (large, 2)])] == [1, 1]
 
 

@@ -82,7 +82,7 @@ def test_an_event_is_enriched() -> None:
         context={"device": "ios"},
     )
     assert b"u1" not in record.key + record.value
-    assert (done.single, done.made, done.rejected) == (True, [None], [])
+    assert (done.single, done.assigned_ids, done.rejected) == (True, [None], [])
 
 
 def test_an_unknown_item_is_taken_and_marked() -> None:
@@ -210,7 +210,7 @@ def test_what_only_the_server_may_say_is_ignored_and_counted() -> None:
 
 def test_ids_that_the_server_makes_are_given_back() -> None:
     done = send({"events": [VIEW, {**VIEW, "event_id": "mine"}, {**VIEW, "action": "no"}, VIEW]})
-    assert done.made == ["made0", None, None, "made2"]
+    assert done.assigned_ids == ["made0", None, None, "made2"]
     assert [action(done, n).event_id for n in range(3)] == ["made0", "mine", "made2"]
 
 
@@ -218,7 +218,7 @@ def test_an_idempotency_key_names_events_the_same_way_again() -> None:
     batch = {"events": [VIEW, {**VIEW, "event_id": "mine"}, VIEW]}
     done, again = (send(batch, idempotency_key="k1") for _ in range(2))
     assert [action(done, n).event_id for n in range(3)] == ["k1:0", "mine", "k1:2"]
-    assert (again.records, done.made) == (done.records, [None, None, None])
+    assert (again.records, done.assigned_ids) == (done.records, [None, None, None])
 
 
 def at(millis: int) -> str:
@@ -288,7 +288,7 @@ def test_no_body_ends_otherwise_than_in_records_or_refusals(body: bytes, ndjson:
         refused = problem.status
     else:
         refused = 0
-        assert len(done.records) + len(done.rejected) == len(done.made)
+        assert len(done.records) + len(done.rejected) == len(done.assigned_ids)
     assert refused in (0, 400, 413)
 
 

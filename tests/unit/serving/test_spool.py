@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from schemas.topics import SLATES
 from serving.spool.segments import START, Directory, Frame, Place, decode, encode
-from serving.spool.spool import SEGMENT_SECONDS, Spool
+from serving.spool.spool import MAX_SEGMENT_SECONDS, Spool
 
 BYTES = st.binary(max_size=40)
 HEADERS = st.lists(st.tuples(st.text(max_size=5), BYTES), max_size=2).map(tuple)
@@ -115,7 +115,7 @@ def test_an_old_segment_gives_way_to_a_new_one(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 20, clock=lambda: now)
     spool.open()
     fill(spool, 1)
-    now = SEGMENT_SECONDS + 1
+    now = MAX_SEGMENT_SECONDS + 1
     [place] = fill(spool, 1)
     assert place == Place(2, FRAME.size)
     spool.close(empty=True)
