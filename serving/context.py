@@ -1,4 +1,4 @@
-"""`Serving`: everything a request may need, made once per process and passed by hand."""
+"""`Serving`: everything that a request may need, made once per process and passed as an argument."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def wall_clock() -> Millis:
 
 @dataclass
 class Serving:
+    """One per process. What is not an argument is made from the arguments."""
+
     settings: Settings
     redis: redis.asyncio.Redis
     log: Log
@@ -72,7 +74,9 @@ class Serving:
         self.generation = Generation(self.redis, self.settings.keyspace)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
-        self.reader = PersonReader(self.redis, self.generation, self.compatibility.note)
+        self.reader = PersonReader(
+            self.redis, self.generation, self.compatibility.report_unreadable
+        )
         self.releases = Releases(
             self.settings, self.control, self.catalogue, self.metrics, columns.NAMES
         )
@@ -82,16 +86,16 @@ class Serving:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator[Serving]:
-        """Connects, and keeps the parts running until the end. Errors: `KafkaError`, `kafka.TopicMismatch`,
-        `BadSetting`."""
+        """Connects, and keeps the components running until the end. Errors: `KafkaError`,
+        `kafka_client.TopicMismatch`, `BadSetting`."""
         people = People(signing_key(settings), settings.partitions)
-        async with AsyncExitStack() as opened:
-            # once more at once, for a connection that a restart of Redis left dead; no longer: a read has
-            # a lesser answer to give, and whoever follows a stream has a back-off of their own
+        async with AsyncExitStack() as stack:
+            # one retry, for a connection that died with a restart of Redis; no more, since a read can be
+            # answered without the store, and a follower has a back-off of its own
             client = redis_client.connect_async(settings, retry=Retry(NoBackoff(), 1))
-            opened.push_async_callback(client.aclose)
+            stack.push_async_callback(client.aclose)
             log = await Log.open(settings)
-            opened.push_async_callback(log.close)
+            stack.push_async_callback(log.close)
             serving = cls(settings, client, log, people)
             serving.components += [
                 Probe(settings, client),
@@ -105,16 +109,17 @@ class Serving:
                 serving.slates,
                 serving.writes,
             ]
-            await opened.enter_async_context(running(serving.components))
+            await stack.enter_async_context(running(serving.components))
             yield serving
 
 
 def numbered(prefix: str) -> Callable[[], str]:
-    """Ids that nobody else makes: a random prefix of this process, and a number."""
+    """A maker of unique ids: the random `prefix` of this process, and a number in hexadecimal."""
     numbers = itertools.count()
     return lambda: f"{prefix}{next(numbers):x}"
 
 
 def state(request: Request) -> Serving:
-    found: Serving = request.app.state.serving
-    return found
+    """The `Serving` of the app that received `request`."""
+    serving: Serving = request.app.state.serving
+    return serving

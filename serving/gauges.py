@@ -1,4 +1,4 @@
-"""What a scrape shows beside what was counted: read off the process as it stands then."""
+"""The gauges of a serving process, read at each scrape."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from serving.health import health
 
 
 def refresh_before_scrapes(serving: Serving) -> None:
-    """From now on every scrape, wherever it comes in, tells of `serving` too."""
+    """Makes every scrape, of the API's port or the worker's own, refresh the gauges of `serving`."""
     serving.metrics.process_metrics.before(partial(refresh, serving))
 
 
 def refresh(serving: Serving) -> None:
-    counted = serving.metrics
-    counted.set("freshet_log_pending", serving.log.pending)
+    """Sets every gauge."""
+    metrics = serving.metrics
+    metrics.set("freshet_log_pending", serving.log.pending)
     serving.writes.set_gauges()
     serving.lag.set_gauges()
-    counted.set("freshet_items", serving.catalogue.count)
-    counted.set("freshet_tables_version", serving.tables.meta.version)
-    counted.process_metrics.only("freshet_release_info", ranking_release(serving))
+    metrics.set("freshet_items", serving.catalogue.count)
+    metrics.set("freshet_tables_version", serving.tables.meta.version)
+    metrics.process_metrics.only("freshet_release_info", ranking_release(serving))
     for name, is_ready in health(serving).components.items():
-        counted.set("freshet_ready", is_ready, part=name)
+        metrics.set("freshet_ready", is_ready, part=name)
 
 
 def ranking_release(serving: Serving) -> str:
-    """The release that ranks for who is in no experiment; the version of this code where none does."""
+    """The id of the release that ranks for people in no experiment; the version of this code where there is
+    none."""
     loaded = serving.releases.current
     return loaded.release.id if loaded else RELEASE

@@ -1,11 +1,11 @@
-"""How this instance does: one list of faults, for `/health/ready`, `/v1/status` and the metrics alike.
+"""The health of this instance: one list of faults for `/health/ready`, `/v1/status` and the metrics.
 
-What `fails` makes `/health/ready` a 503: this instance cannot answer, and another may. It has not loaded
-yet; it cannot read what another version stored about people; nothing durable takes its writes; a task of
-it has ended. What is `degraded` leaves it a 200 that says so: every instance has it at once, so whoever
-balances load would take all of them out, although they answer. Redis is away (reads are answered from what
-is in process), the broker is (writes go to the spool), a flow hangs (reads are not fresh), a release
-cannot be loaded (reads are answered without).
+A fault in `fails` makes `/health/ready` a 503: this instance cannot answer, and another may. It has not
+loaded yet; it cannot read the state that another version stored; nothing durable takes its writes; one of
+its tasks has ended. A fault in `degraded` keeps it a 200 that names the fault: all instances have it at
+once, and a load balancer would remove all of them although they answer. Redis is away (reads are answered
+from the state in process), the broker is away (writes go to the spool), a flow hangs (reads are not fresh),
+a release cannot be loaded (reads are answered without it).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serving.state.probe import Probe
 
 
 class Health(NamedTuple):
-    """`components`: by name, whether it does what it should. A part may have faults of both kinds."""
+    """`components`: by name, whether the component has no fault. One may have faults of both kinds."""
 
     components: dict[str, bool]
     fails: tuple[Fault, ...]
@@ -31,6 +31,7 @@ class Health(NamedTuple):
 
 
 def health(serving: Serving) -> Health:
+    """The faults of now, and whether each component is without one."""
     fails, degraded = tuple(_fails(serving)), tuple(_degraded(serving))
     components = dict.fromkeys(_names(serving), True)
     components |= {fault.part: False for fault in fails + degraded}
@@ -38,43 +39,59 @@ def health(serving: Serving) -> Health:
 
 
 def _names(serving: Serving) -> Iterator[str]:
-    for part in serving.components:
-        yield from part.answers() if isinstance(part, Probe) else [part.name]
+    for component in serving.components:
+        yield from component.reachable() if isinstance(component, Probe) else [component.name]
     yield from serving.lag.flows.values()
 
 
 def _fails(serving: Serving) -> Iterator[Fault]:
-    for part in serving.components:
-        if not isinstance(part, Probe) and not part.ready and not _goes_on(part):
-            code = "unreadable" if isinstance(part, Follower) and part.unreadable else "not_ready"
-            yield Fault(part.name, code, _why(part))
+    for component in serving.components:
+        if (
+            not isinstance(component, Probe)
+            and not component.ready
+            and not _serves_stale(component)
+        ):
+            code = (
+                "unreadable"
+                if isinstance(component, Follower) and component.unreadable
+                else "not_ready"
+            )
+            yield Fault(component.name, code, _not_ready_detail(component))
     people = serving.compatibility
     if people.fault is not None and people.fails:
         yield people.fault
 
 
-def _goes_on(part: Component) -> bool:
-    """Whether it serves with what it has."""
-    return isinstance(part, Follower | Generation | Compatibility) and part.loaded
+def _serves_stale(component: Component) -> bool:
+    """Whether it serves with the state that it loaded."""
+    return isinstance(component, Follower | Generation | Compatibility) and component.loaded
 
 
-def _why(part: Component) -> str:
-    if isinstance(part, Follower) and part.unreadable:
-        return f"{part.name}: {part.unreadable}."
-    if isinstance(part, Follower | Generation | Compatibility):
-        return f"{part.name} is not loaded yet."
-    if isinstance(part, Writes):
+def _not_ready_detail(component: Component) -> str:
+    if isinstance(component, Follower) and component.unreadable:
+        return f"{component.name}: {component.unreadable}."
+    if isinstance(component, Follower | Generation | Compatibility):
+        return f"{component.name} is not loaded yet."
+    if isinstance(component, Writes):
         return "Nothing durable would take a write: the broker is away, the spool is full or unwritable."
-    return f"A task of {part.name} has ended: restart this process."
+    return f"A task of {component.name} has ended: restart this process."
 
 
 def _degraded(serving: Serving) -> Iterator[Fault]:
     yield from _services(serving)
-    for part in serving.components:
-        if isinstance(part, Follower | Generation) and part.loaded and not part.ready:
-            why = f" ({part.unreadable})" if isinstance(part, Follower) and part.unreadable else ""
-            detail = f"{part.name} goes on as it was last heard of{why}."
-            yield Fault(part.name, "not_heard", detail)
+    for component in serving.components:
+        if (
+            isinstance(component, Follower | Generation)
+            and component.loaded
+            and not component.ready
+        ):
+            why = (
+                f" ({component.unreadable})"
+                if isinstance(component, Follower) and component.unreadable
+                else ""
+            )
+            detail = f"{component.name} serves with the state that it received last{why}."
+            yield Fault(component.name, "not_heard", detail)
     people = serving.compatibility
     if people.fault is not None and not people.fails:
         yield people.fault
@@ -83,15 +100,15 @@ def _degraded(serving: Serving) -> Iterator[Fault]:
 
 
 def _services(serving: Serving) -> Iterator[Fault]:
-    """Those that have not answered lately."""
+    """A fault of each service that has not answered within `STALE_AFTER_SECONDS`."""
     spooled = serving.writes.waiting
     meanwhile = {
         "redis": "people are answered as unknown (fallback store_down).",
         "broker": f"writes go to the spool (durable: spool), {spooled} records wait on disk.",
     }
-    for part in serving.components:
-        if isinstance(part, Probe):
-            for name, answers in part.answers().items():
+    for component in serving.components:
+        if isinstance(component, Probe):
+            for name, answers in component.reachable().items():
                 if not answers:
                     detail = (
                         f"{name} has not answered for {STALE_AFTER_SECONDS:g} s: {meanwhile[name]}"

@@ -1,4 +1,4 @@
-"""What a serving process counts: its part of `infra.metrics`'s table, by the names used there."""
+"""The metrics of a serving process: those of `infra.metrics` for ``serving``, by their names there."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _OWN_COUNTER: Final[Mapping[str | None, str]] = {
     STORE_DOWN: "freshet_store_down_total",
     STALE_VECTOR: "freshet_stale_vector_total",
 }
-AT_ONCE: Final = 64
-"""Answers whose counts are added up together."""
+MAX_UNSETTLED_ANSWERS: Final = 64
+"""Answers whose counts are added to the series together."""
 
 
 class Item(Protocol):
-    """Of an item shown: whether exploration drew it."""
+    """An item shown. `explore`: exploration drew it."""
 
     @property
     def explore(self) -> bool: ...
 
 
 class DecisionCounts(Protocol):
-    """Of a decision, what is counted: `sources` brought how many candidates each, `removed` says how
-    many fell to each reason, `kept` how many to none."""
+    """The counts of a decision: `sources` has the candidates of each source, `removed` those that each rule
+    removed, by reason, and `kept` those that no rule removed."""
 
     @property
     def items(self) -> Sequence[Item]: ...
@@ -45,7 +45,7 @@ class DecisionCounts(Protocol):
 
 
 class Metrics:
-    """Counts on the event loop; is scraped there, and in a thread where the process has a port for it.
+    """Counts on the event loop; is scraped there, and in a thread where the worker has a port for scrapes.
 
     Labels go by keyword: ``add("freshet_events_rejected_total", code="too_large")``. Errors: as
     `ProcessMetrics`'s.
@@ -62,7 +62,7 @@ class Metrics:
         self.process_metrics.series(name, *_values(name, labels)).inc(n)
 
     def set(self, name: str, value: float, **labels: str) -> None:
-        """A gauge's value; of a counter the total that somebody else keeps."""
+        """A gauge's value, or the total of a counter that is counted elsewhere."""
         self.process_metrics.set(name, value, *_values(name, labels))
 
     def observe_write(self, seconds: float) -> None:
@@ -78,10 +78,11 @@ class Metrics:
         fallback: str | None,
         experiments: Iterable[Assigned] = (),
     ) -> None:
-        """All that one answer counts. `spent`: ms by stage.
+        """Counts one answer. `spent`: ms by stage.
 
-        It goes to a plain dictionary; every `AT_ONCE` answers, and before a scrape, it is added up: one
-        by one and with cold caches the library's series cost a tenth of the whole answer.
+        The counts go to a plain dictionary, which is added to the series every `MAX_UNSETTLED_ANSWERS`
+        answers and before a scrape: added one by one, with cold caches, the library's series cost a tenth
+        of the whole answer.
         """
         explored = sum([item.explore for item in decision.items])
         with self._lock:
@@ -89,30 +90,30 @@ class Metrics:
             counted["freshet_answers_total", placement, fallback or NO_FALLBACK] += 1
             for source, n in decision.sources.items():
                 counted["freshet_candidates_total", source] += n
-            for why, n in decision.removed.items():
-                counted["freshet_rule_removed_total", why] += n
+            for reason, n in decision.removed.items():
+                counted["freshet_rule_removed_total", reason] += n
             counted[("freshet_rule_kept_total",)] += decision.kept
             counted["freshet_shown_total", placement] += len(decision.items)
             if explored:
                 counted["freshet_explored_total", placement] += explored
-            for it in experiments:
-                counted["freshet_assignments_total", it.experiment, it.variant] += 1
+            for assigned in experiments:
+                counted["freshet_assignments_total", assigned.experiment, assigned.variant] += 1
             if fallback in _OWN_COUNTER:
                 counted[(_OWN_COUNTER[fallback],)] += 1
             self._spent.append((route, spent))
-            full = len(self._spent) >= AT_ONCE
+            full = len(self._spent) >= MAX_UNSETTLED_ANSWERS
         if full:
             self.settle()
 
     def settle(self) -> None:
-        """Adds what was counted of answers to the series."""
+        """Adds the counts of answers to the series."""
         with self._lock:
             counted, self._counted = self._counted, Counter()
-            times, self._spent = self._spent, []
+            timings, self._spent = self._spent, []
         series = self.process_metrics.series
         for key, n in counted.items():
             series(*key).inc(n)
-        for route, spent in times:
+        for route, spent in timings:
             for stage, ms in spent.items():
                 series("freshet_stage_seconds", stage).observe(ms / 1000)
             series("freshet_read_seconds", route).observe(sum(spent.values()) / 1000)

@@ -1,4 +1,4 @@
-"""What a serving process keeps current in the background, and how it is started and stopped."""
+"""The components that a serving process keeps current in the background: how they start and stop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import msgspec
 
 CANCEL_RETRY_SECONDS: Final = 1.0
 STALE_AFTER_SECONDS: Final = 5.0
-"""What was heard longer ago is no longer counted on."""
+"""An answer of a service is used for this long."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Something that `part` does not do as it should: `code` is a stable word, `detail` a sentence that
-    says what holds meanwhile, or the remedy."""
+    """What is wrong with the component `part`. `code` is a stable word; `detail` is a sentence that names
+    the consequence or the remedy."""
 
     part: str
     code: str
@@ -30,31 +30,31 @@ class Component(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Loaded, and heard of lately."""
+        """Loaded, and its source answered within `STALE_AFTER_SECONDS`."""
 
     async def start(self) -> None:
-        """Returns soon: loading may go on in the background until `ready`."""
+        """Returns soon: loading may continue in the background until `ready`."""
 
     async def stop(self) -> None:
-        """Also where `start` failed."""
+        """Called also where `start` failed."""
 
 
 @asynccontextmanager
-async def running(parts: Iterable[Component]) -> AsyncIterator[None]:
-    """Starts `parts` in their order, and stops them in reverse at the end.
+async def running(components: Iterable[Component]) -> AsyncIterator[None]:
+    """Starts `components` in their order, and stops them in reverse at the end.
 
-    Where one fails to start, it and those before it are stopped. One that fails to stop keeps none of the
-    others from it. Errors: those of the part that failed.
+    Where a component fails to start, it and those before it are stopped. All are stopped even where one
+    of them fails to stop. Errors: those of the component that failed.
     """
-    async with AsyncExitStack() as begun:
-        for part in parts:
-            begun.push_async_callback(part.stop)
-            await part.start()
+    async with AsyncExitStack() as stack:
+        for component in components:
+            stack.push_async_callback(component.stop)
+            await component.start()
         yield
 
 
 class Background:
-    """A part that is one task: a subclass says in `run` what it does until it is stopped."""
+    """A component that is one task. A subclass implements `run`, which is cancelled at the end."""
 
     _task: asyncio.Task[None] | None = None
 
@@ -62,7 +62,7 @@ class Background:
         self._task = asyncio.create_task(self.run())
 
     async def stop(self) -> None:
-        # a client that is cancelled while it gives a reply back may swallow that: it is told again
+        # a client that is cancelled while it returns a reply may swallow the cancellation: cancel again
         while self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CANCEL_RETRY_SECONDS)

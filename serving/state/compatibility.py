@@ -1,7 +1,8 @@
-"""Whether this code can read what is stored about people: looked at in the background.
+"""Whether this code can read the stored state of people: checked in the background.
 
-A worker of another version than the flow that wrote would answer everybody without their state. It finds
-that out by itself, as it starts and after each swap, from a sample of rows; and from the reads it answers.
+A worker whose version differs from that of the flow that wrote the state would answer every person without
+it. The worker detects this from a sample of rows, as it starts and after each swap of generations, and from
+the reads that it serves.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ from serving.state.people import stored_keys
 
 log = logging.getLogger("freshet.serving")
 
-LOOK_SECONDS: Final = 1.0
-SAMPLE: Final = 32
-"""Rows looked at together."""
-SCANNED: Final = 1000
-"""Keys that the store walks at once in search of them."""
-SCAN_SECONDS: Final = 0.5
-"""What is not found until then is not in the sample."""
-FOREIGN: Final = "foreign_version"
+POLL_SECONDS: Final = 1.0
+MAX_SAMPLE_ROWS: Final = 32
+"""Rows of one check."""
+KEYS_PER_SCAN: Final = 1000
+"""COUNT of each SCAN."""
+MAX_SCAN_SECONDS: Final = 0.5
+"""A scan ends here, and the sample is what it found."""
+FOREIGN_VERSION: Final = "foreign_version"
 
 
 class Suspect(NamedTuple):
-    """Somebody whose state could not be read when it was last tried."""
+    """A person whose state could not be read at the last attempt."""
 
     person: Pseudonym
     partition: int
 
 
 class Compatibility(Background):
-    """`fault`: what is wrong now. It `fails` everybody where no row of the sample can be read: then this
-    instance has nothing to answer from, and one of another version may."""
+    """`fault`: what is wrong now, None where nothing is. `fails`: no row of the sample can be read. Then this
+    instance has no state to answer from, and an instance of another version may have it."""
 
     name = "people"
 
@@ -56,94 +57,98 @@ class Compatibility(Background):
         self._redis, self._generation, self._metrics = redis, generation, metrics
         self._partitions = range(settings.partitions)
         self._suspect: Suspect | None = None
-        self._sampled = -1
-        """The generation that was looked at."""
-        self._told: set[str] = set()
+        self._sampled_generation = -1
+        """The generation that was checked last."""
+        self._logged: set[str] = set()
         self._wake = asyncio.Event()
         self.fault: Fault | None = None
         self.fails = False
 
     @property
     def loaded(self) -> bool:
-        """It has looked."""
-        return self._sampled >= 0
+        """A generation was checked."""
+        return self._sampled_generation >= 0
 
     @property
     def ready(self) -> bool:
         return self.loaded and self.fault is None
 
-    def note(self, person: Pseudonym, partition: int, error: Unreadable) -> None:
-        """A read could not be answered from what is stored."""
+    def report_unreadable(self, person: Pseudonym, partition: int, error: Unreadable) -> None:
+        """Records that a read could not decode the state of `person`."""
         self._metrics.add("freshet_people_unreadable_total", what=error.what)
-        self._tell(error)
+        self._log_once(error)
         self._suspect = Suspect(person, partition)
-        if self.fault is None:  # until the sample says how many it concerns: the worse
-            self._found(error, fails=error.what == "row")
+        if self.fault is None:  # the worst case, until a sample says how many people it concerns
+            self._set_fault(error, fails=error.what == "row")
         self._wake.set()
 
     async def run(self) -> None:
         while True:
-            if self.fault is not None or self._sampled != self._generation.live:
-                # the store away: what was found holds until it can be asked again
+            if self.fault is not None or self._sampled_generation != self._generation.live:
+                # while the store is away the last finding holds
                 with contextlib.suppress(RedisError, OSError):
-                    await self._look()
+                    await self._check()
             if self.fault is not None:
-                await asyncio.sleep(LOOK_SECONDS)  # reads that fail on and on wake nobody meanwhile
+                await asyncio.sleep(
+                    POLL_SECONDS
+                )  # failing reads cause no more than one check a period
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         keyspace = self._generation.keyspace
-        concerned = await self._of_suspect(keyspace)
+        suspect_error = await self._check_suspect(keyspace)
         rows = await self._sample(keyspace)
         foreign = [error for error in map(_error, rows) if error is not None]
-        self._sampled = keyspace.generation
+        self._sampled_generation = keyspace.generation
         if foreign:
-            self._tell(foreign[0])
-            self._found(foreign[0], fails=len(foreign) == len(rows))
-        elif concerned is not None:
-            self._found(concerned, fails=concerned.what == "row" and not rows)
+            self._log_once(foreign[0])
+            self._set_fault(foreign[0], fails=len(foreign) == len(rows))
+        elif suspect_error is not None:
+            self._set_fault(suspect_error, fails=suspect_error.what == "row" and not rows)
         elif self.fault is not None:
             self.fault, self.fails = None, False
-            self._told.clear()
-            log.warning("what is stored about people can be read again")
+            self._logged.clear()
+            log.warning("the stored state of people can be read again")
 
-    async def _of_suspect(self, keyspace: Keyspace) -> Unreadable | None:
-        """What still cannot be read of whom a read could not be answered about."""
+    async def _check_suspect(self, keyspace: Keyspace) -> Unreadable | None:
+        """The error of the person whose read failed last, None where their state can be read now. Errors:
+        RedisError, OSError."""
         if self._suspect is not None:
-            names = stored_keys(*self._suspect, keyspace)
+            keys = stored_keys(*self._suspect, keyspace)
             try:
-                decode(await redis_client.mget_async(self._redis, names))
+                decode(await redis_client.mget_async(self._redis, keys))
             except Unreadable as error:
                 return error
             self._suspect = None
         return None
 
     async def _sample(self, keyspace: Keyspace) -> list[bytes]:
-        """Some rows of this generation, those that are found soon. Errors: RedisError, OSError."""
-        starts = tuple(keyspace.row(p, "") for p in self._partitions)
-        names: list[bytes] = []
-        found: Any = self._redis.scan_iter(match=keyspace.rows(), count=SCANNED)
-        with contextlib.suppress(TimeoutError, ResponseError):  # some stores forbid it
-            async with asyncio.timeout(SCAN_SECONDS), contextlib.aclosing(found):
-                async for name in found:
-                    if name.startswith(starts):
-                        names.append(name)
-                    if len(names) == SAMPLE:
+        """At most `MAX_SAMPLE_ROWS` rows of this generation, those found within `MAX_SCAN_SECONDS`.
+        Errors: RedisError, OSError."""
+        prefixes = tuple(keyspace.row(p, "") for p in self._partitions)
+        keys: list[bytes] = []
+        matches: Any = self._redis.scan_iter(match=keyspace.rows(), count=KEYS_PER_SCAN)
+        with contextlib.suppress(TimeoutError, ResponseError):  # some stores forbid SCAN
+            async with asyncio.timeout(MAX_SCAN_SECONDS), contextlib.aclosing(matches):
+                async for key in matches:
+                    if key.startswith(prefixes):
+                        keys.append(key)
+                    if len(keys) == MAX_SAMPLE_ROWS:
                         break
-        held = await redis_client.mget_async(self._redis, names) if names else []
-        return [row for row in held if row is not None]
+        rows = await redis_client.mget_async(self._redis, keys) if keys else []
+        return [row for row in rows if row is not None]
 
-    def _found(self, error: Unreadable, *, fails: bool) -> None:
-        code = FOREIGN if error.what == "row" else "unreadable"
+    def _set_fault(self, error: Unreadable, *, fails: bool) -> None:
+        code = FOREIGN_VERSION if error.what == "row" else "unreadable"
         self.fault, self.fails = Fault(self.name, code, f"{error}."), fails
 
-    def _tell(self, error: Unreadable) -> None:
-        """Once until all can be read again, however many reads it concerns."""
-        if error.what not in self._told:
-            self._told.add(error.what)
+    def _log_once(self, error: Unreadable) -> None:
+        """Logs each kind of error once until all state can be read again."""
+        if error.what not in self._logged:
+            self._logged.add(error.what)
             log.error("people are answered as if the store were away: %s", error)
 
 

@@ -1,4 +1,4 @@
-"""What serving keeps in process, and where each part of it comes from."""
+"""The states that serving keeps in process: catalogue, tables and control."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from serving.world.index import ContentIndex
 from serving.world.placements import Control
 from serving.world.tables import Neighbours, Tables
 
-AT_ONCE: Final = 200
-"""Items taken up before the event loop turns to others."""
+ITEMS_PER_YIELD: Final = 200
+"""Items put before the event loop runs other tasks."""
 
 
-# HGETALL by its name: redis-py's transaction on a cluster gives the method's own arguments to its parser
+# HGETALL by its name: redis-py's transaction on a cluster passes the method's own arguments to its parser
 
 log = logging.getLogger("freshet.serving")
 
 
 class CatalogueFollower(Follower):
-    """Items: the table, and the index over it."""
+    """The table of items, and the index over it."""
 
     name = "catalogue"
 
@@ -45,17 +45,19 @@ class CatalogueFollower(Follower):
             async with self.redis.pipeline(transaction=True) as pipe:
                 pipe.execute_command("HGETALL", self._keyspace.items(p))
                 pipe.xrevrange(stream, count=1)
-                held, end = await pipe.execute()
-            if held or end:  # else it was emptied: what we hold serves until it is filled again
-                await self._take(held, p)
-            self.places[stream] = last_id(end)
-            self.table.positions[p] = self.places[stream][0]
+                values, last_entry = await pipe.execute()
+            if (
+                values or last_entry
+            ):  # an emptied store: the items in process serve until it is filled
+                await self._replace(values, p)
+            self.last_ids[stream] = last_id(last_entry)
+            self.table.positions[p] = self.last_ids[stream][0]
         self.index.refresh()
 
-    async def _take(self, held: dict[bytes, bytes], partition: int) -> None:
+    async def _replace(self, held: dict[bytes, bytes], partition: int) -> None:
         for n, value in enumerate(held.values()):
             self.table.put(items.ITEM_DECODER.decode(value))
-            if n % AT_ONCE == 0:
+            if n % ITEMS_PER_YIELD == 0:
                 await asyncio.sleep(0)
         partitions = len(self._streams)
         for name in self.table.held():
@@ -74,18 +76,18 @@ class CatalogueFollower(Follower):
 
 
 class TablesFollower(Follower):
-    """What the roll-up publishes, version after version."""
+    """The tables that the roll-up publishes, version after version."""
 
     name = "tables"
 
     def __init__(self, redis: Redis, held: Tables, generation: Generation) -> None:
         super().__init__(redis)
         self.tables, self._generation = held, generation
-        self._keys, self._of = generation.keyspace.tables(), 0
+        self._keys, self._loaded_generation = generation.keyspace.tables(), 0
 
     async def load(self) -> None:
         keyspace = self._generation.keyspace
-        self._keys, self._of = keyspace.tables(), keyspace.generation
+        self._keys, self._loaded_generation = keyspace.tables(), keyspace.generation
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.get(self._keys.meta)
             pipe.execute_command("HGETALL", self._keys.neighbours)
@@ -95,36 +97,38 @@ class TablesFollower(Follower):
             meta, neighbours, popularity, arms, experiments = await pipe.execute()
         version = 0
         if meta:
-            read = tables.META_DECODER.decode(meta)
-            version = read.version
-            located = await self._located(_by_hash(neighbours))
+            published = tables.META_DECODER.decode(meta)
+            version = published.version
+            located = await self._locate(_by_hash(neighbours))
             self.tables.clear()
-            self.tables.take(read, located, _by_hash(popularity), arms, experiments)
-        self.places = {self._keys.changes: (version, 0)}
-        self._generation.tables = self._of
+            self.tables.take(published, located, _by_hash(popularity), arms, experiments)
+        self.last_ids = {self._keys.changes: (version, 0)}
+        self._generation.tables = self._loaded_generation
 
     async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
         for _, fields in entries:
             change = tables.DECODER.decode(fields[tables.FIELD])
             if change.meta.version != self.tables.meta.version + 1:
                 raise Gap
-            located = await self._located(change.neighbours)
+            located = await self._locate(change.neighbours)
             self.tables.take(
                 change.meta, located, change.popularity, change.arms, change.experiments
             )
 
-    async def _located(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
-        """As `Tables.located`, a part at a time: reads go on in between."""
+    async def _locate(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
+        """As `Tables.located`, `ITEMS_PER_YIELD` at a time: reads are served in between."""
         lists, found = list(neighbours.items()), {}
-        for at in range(0, len(lists), AT_ONCE):
-            found.update(self.tables.located(lists[at : at + AT_ONCE]))
+        for at in range(0, len(lists), ITEMS_PER_YIELD):
+            found.update(self.tables.located(lists[at : at + ITEMS_PER_YIELD]))
             await asyncio.sleep(0)
         return found
 
-    async def check(self) -> None:
-        """Versions follow one another, so a trimmed stream shows in `apply`. An entry may be
-        megabytes, so the store's end is read off the version it published last."""
-        if self._of != self._generation.live:
+    async def check_gaps(self) -> None:
+        """Errors: `Gap` where another generation is live or the store has an older version than ours.
+
+        Versions are consecutive, so `apply` detects a trimmed stream. An entry may be megabytes, so the
+        end of the stream is derived from the version that was published last."""
+        if self._loaded_generation != self._generation.live:
             raise Gap
         meta: Any = await self.redis.get(self._keys.meta)
         if (tables.META_DECODER.decode(meta).version if meta else 0) < self.tables.meta.version:
@@ -132,7 +136,7 @@ class TablesFollower(Follower):
 
 
 class ControlFollower(Follower):
-    """Placements' recipes."""
+    """The recipes of placements."""
 
     name = "control"
 
@@ -145,18 +149,18 @@ class ControlFollower(Follower):
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.execute_command("HGETALL", self._state)
             pipe.xrevrange(self._changes, count=1)
-            held, end = await pipe.execute()
-        if held or end:
-            self.control.replace({name.decode(): value for name, value in held.items()})
-            self._tell_left_out()
-        self.places = {self._changes: last_id(end)}
+            values, last_entry = await pipe.execute()
+        if values or last_entry:
+            self.control.replace({name.decode(): value for name, value in values.items()})
+            self._log_skipped()
+        self.last_ids = {self._changes: last_id(last_entry)}
 
     async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
         for _, fields in entries:
             self.control.put(fields[b"s"].decode(), fields[b"v"])
-        self._tell_left_out()
+        self._log_skipped()
 
-    def _tell_left_out(self) -> None:
+    def _log_skipped(self) -> None:
         for line in self.control.left_out:
             log.warning("%s", line)
         self.control.left_out.clear()

@@ -1,4 +1,4 @@
-"""Which generation of people and tables this process reads; told to whoever swaps them."""
+"""The generation of people and tables that this process reads; published to the command that swaps it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from serving.state.background import STALE_AFTER_SECONDS, Background
 
 log = logging.getLogger("freshet.serving")
 
-LOOK_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.25
 
 
 class Generation(Background):
-    """Follows the pointer. `tables`: the generation whose tables are loaded, set by who loads them."""
+    """Follows the pointer to the live generation. `tables`: the generation whose tables are loaded, set by
+    `TablesFollower`."""
 
     name = "generation"
 
@@ -29,8 +30,8 @@ class Generation(Background):
         self._redis = redis
         self.keyspace = keyspace
         """The keys of the generation that is live."""
-        self._who = secrets.token_hex(8)
-        self._heard = float("-inf")
+        self._reader_id = secrets.token_hex(8)
+        self._last_heard = float("-inf")
         self.tables = 0
 
     @property
@@ -39,40 +40,40 @@ class Generation(Background):
 
     @property
     def loaded(self) -> bool:
-        """It was heard of at all."""
-        return self._heard > float("-inf")
+        """The pointer was read."""
+        return self._last_heard > float("-inf")
 
     @property
     def ready(self) -> bool:
-        return time.monotonic() - self._heard < STALE_AFTER_SECONDS
+        return time.monotonic() - self._last_heard < STALE_AFTER_SECONDS
 
     async def start(self) -> None:
-        await self._try()
+        await self._try_refresh()
         await super().start()
 
     async def stop(self) -> None:
         await super().stop()
         with contextlib.suppress(RedisError, OSError):
-            await self._redis.hdel(self.keyspace.followed(), self._who)
+            await self._redis.hdel(self.keyspace.followed(), self._reader_id)
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self._try()
+            await asyncio.sleep(POLL_SECONDS)
+            await self._try_refresh()
 
-    async def _try(self) -> None:
-        # the store away, or a pointer that is none: what is read now goes on being read
+    async def _try_refresh(self) -> None:
+        # the store is away, or the pointer is no number: this process continues with its generation
         with contextlib.suppress(RedisError, OSError, ValueError):
-            await self._look()
+            await self._refresh()
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         held: Any = await self._redis.get(self.keyspace.live())
         live = int(held or 0)
         if live != self.live:
             log.info("generation %d is live instead of %d", live, self.live)
             self.keyspace = self.keyspace.of(live)
-        # a store that is full is still read
-        self._heard = time.monotonic()
+        # before the write: a full store can still be read
+        self._last_heard = time.monotonic()
         reads = live if self.tables == live else -1
-        told = b"%d %d" % (reads, time.time_ns() // 1_000_000)
-        await self._redis.hset(self.keyspace.followed(), self._who, told)
+        entry = b"%d %d" % (reads, time.time_ns() // 1_000_000)
+        await self._redis.hset(self.keyspace.followed(), self._reader_id, entry)

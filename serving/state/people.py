@@ -1,7 +1,7 @@
-"""Reads people from the store: the only thing that a request asks of it.
+"""Reads people from the store: the only request that a read makes to it.
 
-The reads of one turn of the event loop travel as one MGET, the fence of each person's partition
-among their keys, so what is known of a person and how far that goes are of the same moment.
+The reads of one event-loop iteration travel as one MGET. The fence of each person's partition is among
+their keys, so a state and the offset up to which it is folded are of the same moment.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from serving.decide.person import STORED, Blobs, Person, StoreDown, Unreadable, 
 from serving.state.generation import Generation
 
 STORE_TIMEOUT_SECONDS: Final = 2.0
-"""How long a read waits for a store that does not say no either."""
-REST_SECONDS: Final = 0.25
-"""How long a store that failed is left alone."""
-_FIRST_PAUSE: Final = 0.002
-_LAST_PAUSE: Final = 0.010
-_FACTOR: Final = 1.2
-_KEYS: Final = len(STORED)
-_Asked = tuple[list[bytes], asyncio.Future[Blobs]]
-Note = Callable[[Pseudonym, int, Unreadable], None]
-"""Person, partition, and what of them cannot be read."""
+"""How long a read waits for a store that does not answer."""
+STORE_REST_SECONDS: Final = 0.25
+"""How long no read is sent to a store that failed."""
+_MIN_PAUSE_SECONDS: Final = 0.002
+_MAX_PAUSE_SECONDS: Final = 0.010
+_PAUSE_FACTOR: Final = 1.2
+_KEYS_PER_PERSON: Final = len(STORED)
+_PendingRead = tuple[list[bytes], asyncio.Future[Blobs]]
+UnreadableCallback = Callable[[Pseudonym, int, Unreadable], None]
+"""Called with a person, their partition, and what of their state cannot be read."""
 
 
-class Waited(NamedTuple):
-    """`stale`: the person's state did not come to include the position that was asked for."""
+class TimedRead(NamedTuple):
+    """`waited_ms`: between the first read and the last. `stale`: the state does not include the position that
+    was asked for."""
 
     person: Person
     waited_ms: int
@@ -41,69 +42,74 @@ class Waited(NamedTuple):
 
 
 class PersonReader:
-    """Reads people from the store: one for the process, and its event loop. `note` is told of each whose
-    state cannot be read."""
+    """Reads people from the store: one for the process, and its event loop. `on_unreadable` is called for
+    each person whose state cannot be read."""
 
-    def __init__(self, redis: Redis, generation: Generation, note: Note = lambda *_: None) -> None:
-        self._redis, self._generation, self._note = redis, generation, note
-        self._asked: list[_Asked] = []
+    def __init__(
+        self,
+        redis: Redis,
+        generation: Generation,
+        on_unreadable: UnreadableCallback = lambda *_: None,
+    ) -> None:
+        self._redis, self._generation, self._on_unreadable = redis, generation, on_unreadable
+        self._pending: list[_PendingRead] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0.0
 
     async def read(self, person: Pseudonym, partition: int) -> Person:
-        """Errors: `StoreDown`, `Unreadable`."""
+        """The state of `person`. Errors: `StoreDown`, `Unreadable`."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._down_until:
             raise StoreDown("failed a moment ago")
         answer: asyncio.Future[Blobs] = loop.create_future()
-        if not self._asked:
+        if not self._pending:
             loop.call_soon(self._send)
-        self._asked.append((stored_keys(person, partition, self._generation.keyspace), answer))
+        self._pending.append((stored_keys(person, partition, self._generation.keyspace), answer))
         try:
             return decode(await answer)
         except Unreadable as error:
-            self._note(person, partition, error)
+            self._on_unreadable(person, partition, error)
             raise
 
-    async def read_after(self, person: Pseudonym, after: Position, max_wait_ms: int) -> Waited:
-        """Reads until the fence is past `after`, at most `max_wait_ms`. Errors: `StoreDown`."""
+    async def read_after(self, person: Pseudonym, after: Position, max_wait_ms: int) -> TimedRead:
+        """Reads until the fence is past `after`, at most `max_wait_ms`. Errors: `StoreDown`, `Unreadable`."""
         loop = asyncio.get_running_loop()
         start, waited = loop.time(), 0.0
-        pauses = Pauses(_FIRST_PAUSE, _LAST_PAUSE, _FACTOR)
+        pauses = Pauses(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _PAUSE_FACTOR)
         while True:
-            found = await self.read(person, after.partition)
-            if found.fence is not None and found.fence.offset > after.offset:
-                return Waited(found, round(waited * 1000), False)
-            left = max_wait_ms / 1000 - waited
-            if left <= 0:
-                return Waited(found, round(waited * 1000), True)
-            await asyncio.sleep(min(next(pauses), left))
+            state = await self.read(person, after.partition)
+            if state.fence is not None and state.fence.offset > after.offset:
+                return TimedRead(state, round(waited * 1000), False)
+            remaining = max_wait_ms / 1000 - waited
+            if remaining <= 0:
+                return TimedRead(state, round(waited * 1000), True)
+            await asyncio.sleep(min(next(pauses), remaining))
             waited = loop.time() - start
 
     def _send(self) -> None:
-        asked, self._asked = self._asked, []
-        task = asyncio.get_running_loop().create_task(self._fetch(asked))
+        pending, self._pending = self._pending, []
+        task = asyncio.get_running_loop().create_task(self._fetch(pending))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _fetch(self, asked: list[_Asked]) -> None:
-        names = [name for part, _ in asked for name in part]
+    async def _fetch(self, pending: list[_PendingRead]) -> None:
+        keys = [key for keys_of_person, _ in pending for key in keys_of_person]
         try:
             async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-                values: list[Any] = await redis_client.mget_async(self._redis, names)
-        except Exception as error:  # whatever it is: nobody may wait for ever
-            self._down_until = asyncio.get_running_loop().time() + REST_SECONDS
-            for _, answer in asked:
+                values: list[Any] = await redis_client.mget_async(self._redis, keys)
+        except Exception as error:  # any error: no read may wait for ever
+            self._down_until = asyncio.get_running_loop().time() + STORE_REST_SECONDS
+            for _, answer in pending:
                 if not answer.done():
                     answer.set_exception(StoreDown(type(error).__name__))
             return
-        for at, (_, answer) in enumerate(asked):
-            if not answer.done():  # else the client went away
-                answer.set_result(values[at * _KEYS : (at + 1) * _KEYS])
+        for n, (_, answer) in enumerate(pending):
+            if not answer.done():  # else the client disconnected
+                answer.set_result(values[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON])
 
 
 def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[bytes]:
-    """The keys of `STORED`."""
+    """The keys of `STORED`, in its order."""
     return [
         keyspace.row(partition, person),
         keyspace.seen(partition, person),

@@ -1,4 +1,4 @@
-"""Whether Redis and the broker answer: asked every second, told by `/health/ready`."""
+"""Whether Redis and the broker answer: probed every second, reported by `/health/ready`."""
 
 from __future__ import annotations
 
@@ -13,45 +13,47 @@ from infra.settings import Settings
 from serving.log.reachable import check_reachable
 from serving.state.background import STALE_AFTER_SECONDS, Background
 
-EVERY_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 1.0
 
 
 class Probe(Background):
+    """Two components of readiness in one task: ``redis`` and ``broker``."""
+
     name = "services"
 
     def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
         self._brokers = settings.kafka_bootstrap.split(",")
         self._redis = client
-        self._answered = {"redis": float("-inf"), "broker": float("-inf")}
+        self._answered_at = {"redis": float("-inf"), "broker": float("-inf")}
 
     @property
     def ready(self) -> bool:
-        return all(self.answers().values())
+        return all(self.reachable().values())
 
-    def answers(self) -> dict[str, bool]:
+    def reachable(self) -> dict[str, bool]:
         """By service: whether it answered within the last `STALE_AFTER_SECONDS`."""
         now = time.monotonic()
-        return {name: now - at < STALE_AFTER_SECONDS for name, at in self._answered.items()}
+        return {name: now - at < STALE_AFTER_SECONDS for name, at in self._answered_at.items()}
 
     async def start(self) -> None:
-        await self._ask()
+        await self._probe_all()
         await super().start()
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            await self._ask()
+            await asyncio.sleep(POLL_SECONDS)
+            await self._probe_all()
 
-    async def _ask(self) -> None:
-        for name, question in (("redis", self._ask_redis), ("broker", self._ask_broker)):
-            # whatever goes wrong is the answer "no"
+    async def _probe_all(self) -> None:
+        for name, probe in (("redis", self._probe_redis), ("broker", self._probe_broker)):
+            # any error counts as no answer
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(STALE_AFTER_SECONDS / 2):
-                    await question()
-                self._answered[name] = time.monotonic()
+                    await probe()
+                self._answered_at[name] = time.monotonic()
 
-    async def _ask_redis(self) -> None:
+    async def _probe_redis(self) -> None:
         await self._redis.ping()
 
-    async def _ask_broker(self) -> None:
+    async def _probe_broker(self) -> None:
         await check_reachable(self._brokers)

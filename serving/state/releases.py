@@ -1,6 +1,6 @@
-"""The releases in process: loaded and checked in the background, then taken in one step.
+"""The releases in process: loaded and checked in the background, then activated in one step.
 
-A request uses one `Loaded` from beginning to end, so no answer mixes two.
+A request uses one `LoadedRelease` from beginning to end, so no answer mixes two.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from serving.world.index import SpaceIndex
 from serving.world.placements import Control
 
 log = logging.getLogger("freshet.serving")
-LOOK_SECONDS: Final = 0.25
-AT_ONCE: Final = 200
-"""Items indexed before the event loop turns to others."""
-AGAIN_SECONDS: Final = 5.0
-"""After which one that could not be loaded is tried again: its files may be on their way."""
+POLL_SECONDS: Final = 0.25
+ITEMS_PER_YIELD: Final = 200
+"""Items indexed before the event loop runs other tasks."""
+RETRY_SECONDS: Final = 5.0
+"""After this long a release that could not be loaded is tried again: its files may arrive late."""
 
 
-class Loaded(NamedTuple):
+class LoadedRelease(NamedTuple):
     """A release, and the catalogue in its space."""
 
     release: Release
@@ -36,7 +36,7 @@ class Loaded(NamedTuple):
 
 
 class Releases(Background):
-    """Those that control wants. One that is bad never takes the place of a good one."""
+    """The releases that `control` refers to. A bad release never replaces a good one."""
 
     name = "releases"
 
@@ -48,52 +48,53 @@ class Releases(Background):
         metrics: Metrics,
         columns: Set[str],
     ) -> None:
-        """`columns`: what a release may rank by and weigh."""
+        """`columns`: the names that a release may use as features and as coarse weights."""
         self._settings, self._control, self._items = settings, control, items
         self._metrics, self._columns = metrics, columns
-        self._loaded: Mapping[str, Loaded] = {}
+        self._loaded: Mapping[str, LoadedRelease] = {}
         self._current = ""
         self._refused: dict[tuple[str, str], float] = {}
 
     @property
     def ready(self) -> bool:
-        """Always: an answer without a release is a lesser one, but an answer."""
+        """Always: without a release reads are answered by the default ranking."""
         return True
 
     @property
-    def current(self) -> Loaded | None:
-        """The one that control names, or until that is good the one before it."""
+    def current(self) -> LoadedRelease | None:
+        """The release that control names; the one before it until that one is loaded."""
         return self._loaded.get(self._current)
 
-    def get(self, release: str) -> Loaded | None:
-        """The release of this id. For the current one that is not loaded, the one before it."""
+    def get(self, release: str) -> LoadedRelease | None:
+        """The release of this id, None where it is not loaded. The one before the current release where the
+        current one is not loaded."""
         found = self._loaded.get(release)
         return self.current if found is None and release == self._control.current else found
 
     def faults(self) -> Iterator[Fault]:
-        """Releases that control wants and that are not loaded, or not yet."""
-        current, lacking = self._control.current, self._control.releases - self._loaded.keys()
-        if current in lacking:
+        """Releases that control refers to and that are not loaded."""
+        current, missing = self._control.current, self._control.releases - self._loaded.keys()
+        if current in missing:
             served = f"{self._current} goes on" if self.current else "answers are made without"
             code = "not_loaded" if self.current else "no_model"
             yield Fault(self.name, code, f"Release {current} is not loaded: {served}.")
-        for other in sorted(lacking - {current}):
+        for other in sorted(missing - {current}):
             detail = f"Release {other} of an experiment is not loaded: answers are made without."
             yield Fault(self.name, "no_model", detail)
 
     async def run(self) -> None:
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self.refresh()
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def look(self) -> None:
-        """Loads what control wants and is not here, indexes what changed, lets go of the rest."""
+    async def refresh(self) -> None:
+        """Loads the releases that control refers to, indexes changed items, drops unused releases."""
         for wanted in sorted(self._control.releases - self._loaded.keys()):
-            made = await self._try(wanted)
-            if made is not None:
-                self._loaded = {**self._loaded, wanted: made}
-                gc.freeze()  # it lives as long as it serves: no collection need look at it, and stop us
-                log.warning("release %s is loaded: %d items", wanted, len(made.space))
+            loaded = await self._try_load(wanted)
+            if loaded is not None:
+                self._loaded = {**self._loaded, wanted: loaded}
+                gc.freeze()  # a release lives long: a collection of it would only stop us
+                log.warning("release %s is loaded: %d items", wanted, len(loaded.space))
         current = self._control.current
         if current in self._loaded or not current:
             self._current = current
@@ -101,9 +102,9 @@ class Releases(Background):
             await self._index(loaded.space)
         keep = self._control.releases | {self._current}
         if self._loaded.keys() - keep:
-            self._loaded = {name: held for name, held in self._loaded.items() if name in keep}
+            self._loaded = {id_: it for id_, it in self._loaded.items() if id_ in keep}
 
-    async def _try(self, name: str) -> Loaded | None:
+    async def _try_load(self, name: str) -> LoadedRelease | None:
         released = self._control.released.get(name)
         sha, now = released.manifest_sha256 if released else "", asyncio.get_running_loop().time()
         if now < self._refused.get((name, sha), 0.0):
@@ -123,18 +124,18 @@ class Releases(Background):
             return None
         space = SpaceIndex(self._items, release, self._settings.exact_search)
         await self._index(space)
-        return Loaded(release, space)
+        return LoadedRelease(release, space)
 
     def _unknown(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self._columns]
 
     def _refuse(self, name: str, sha: str, bad: BadRelease, now: float) -> None:
-        """Told and counted once, however often it is tried."""
+        """Logs and counts each refused release once."""
         if (name, sha) not in self._refused:
             log.error("release %s; what served before goes on", bad)
             self._metrics.add("freshet_release_refused_total", why=bad.word)
-        self._refused[name, sha] = now + AGAIN_SECONDS
+        self._refused[name, sha] = now + RETRY_SECONDS
 
     async def _index(self, space: SpaceIndex) -> None:
-        while not space.refresh(AT_ONCE):
+        while not space.refresh(ITEMS_PER_YIELD):
             await asyncio.sleep(0)

@@ -182,7 +182,7 @@ def test_a_partition_that_was_never_folded_is_behind_by_all_of_it(
     async def late() -> bool:
         client = redis_client.connect_async(settings)
         lag = Lag(settings, client, Generation(client, settings.keyspace), Metrics())
-        lag._ends = {(EVENTS.name, 0): MAX_LAG_RECORDS + (held.offset if held else 0) + 1}
+        lag._end_offsets = {(EVENTS.name, 0): MAX_LAG_RECORDS + (held.offset if held else 0) + 1}
         found = lag.is_late(0, held)
         await client.aclose()
         return found

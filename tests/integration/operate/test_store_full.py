@@ -127,7 +127,7 @@ async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
     """Also whoever asks whether the process is ready hears yes."""
     client = redis_client.connect_async(settings)
     follows = generation.Generation(client, settings.keyspace)
-    await follows._try()
+    await follows._try_refresh()
     assert follows.ready
     found = await PersonReader(client, follows).read(who, partition)
     await client.aclose()

@@ -159,13 +159,13 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
         assert held.arms("popular") is None
         go_on(*TWO_PEOPLE[2:])
         go_on(entry(4, ["i1", *[f"j{n}" for n in range(20)]], "served"))  # the catalogue grows
-        await follower._go_on()
+        await follower._take_new()
         assert (served(held, "i1"), served(held, "j19")) == (3, 1)
         assert moments(held.experiments[moments_key("e", 1)])["sums"].sum() == 6
         for n in range(5, 210):
             go_on(entry(n, ["i1"], "served"))
         with pytest.raises(Gap):
-            await follower._go_on()
+            await follower._take_new()
         await follower.load()
         assert served(held, "i1") == 208
         redis_gone = client.delete(PLAIN.tables().arms, PLAIN.tables().experiments)
