@@ -19,7 +19,7 @@ from infra.store import redis_client
 from schemas.alphabet import Millis
 from serving.decide import columns
 from serving.edge.identity import People
-from serving.log.producer import Log
+from serving.log.producer import LogProducer
 from serving.log.slates import Slates
 from serving.log.writes import Writes
 from serving.metrics import Metrics
@@ -48,7 +48,7 @@ class Serving:
 
     settings: Settings
     redis: redis.asyncio.Redis
-    log: Log
+    producer: LogProducer
     people: People
     catalogue: ItemTable = field(default_factory=ItemTable)
     metrics: Metrics = field(default_factory=Metrics)
@@ -80,8 +80,8 @@ class Serving:
         self.releases = Releases(
             self.settings, self.control, self.catalogue, self.metrics, columns.NAMES
         )
-        self.slates = Slates(self.log, self.settings, self.metrics)
-        self.writes = Writes(self.log, self.settings, self.metrics)
+        self.slates = Slates(self.producer, self.settings, self.metrics)
+        self.writes = Writes(self.producer, self.settings, self.metrics)
 
     @classmethod
     @asynccontextmanager
@@ -94,9 +94,9 @@ class Serving:
             # answered without the store, and a follower has a back-off of its own
             client = redis_client.connect_async(settings, retry=Retry(NoBackoff(), 1))
             stack.push_async_callback(client.aclose)
-            log = await Log.open(settings)
-            stack.push_async_callback(log.close)
-            serving = cls(settings, client, log, people)
+            producer = await LogProducer.open(settings)
+            stack.push_async_callback(producer.close)
+            serving = cls(settings, client, producer, people)
             serving.components += [
                 Probe(settings, client),
                 serving.generation,

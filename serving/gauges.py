@@ -17,7 +17,7 @@ def refresh_before_scrapes(serving: Serving) -> None:
 def refresh(serving: Serving) -> None:
     """Sets every gauge."""
     metrics = serving.metrics
-    metrics.set("freshet_log_pending", serving.log.pending)
+    metrics.set("freshet_log_pending", serving.producer.pending)
     serving.writes.set_gauges()
     serving.lag.set_gauges()
     metrics.set("freshet_items", serving.catalogue.count)

@@ -1,1 +1,1 @@
-"""Towards Kafka, and what waits while it is away."""
+"""Records to Kafka, and their queues while it is away."""

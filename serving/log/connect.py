@@ -1,4 +1,4 @@
-"""A serving process's producer: made so that it never gives up, ended without another try."""
+"""The Kafka producer of a serving process: it never gives up a record, and ends without a last attempt."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ from schemas.topics import TOPICS
 
 DELIVERY_TIMEOUT_MS: Final = 5000
 """After this long without an acknowledgement a record has failed."""
-JOIN_SECONDS: Final = 2.0
+JOIN_TIMEOUT_SECONDS: Final = 2.0
 
 
 def discard(producer: KafkaProducer) -> None:
-    """Ends a producer without another try for what it holds."""
-    # `close(0)` first waits for what is under way, and raises before it ends anything
+    """Ends a producer without another attempt to send its records."""
+    # `close(0)` first waits for the requests in flight, and raises before it ends anything
     producer._sender.force_close()
     producer._sender.wakeup()
-    producer._sender.join(JOIN_SECONDS)
+    producer._sender.join(JOIN_TIMEOUT_SECONDS)
     with contextlib.suppress(KafkaError):
         producer.close(0)
 
 
-def open_producer(settings: Settings, seconds: float) -> KafkaProducer:
-    """Errors: `KafkaError` where it knows nothing of the topics after so many seconds."""
+def open_producer(settings: Settings, timeout_seconds: float) -> KafkaProducer:
+    """A producer that has the metadata of every topic. Errors: `KafkaError` where it has not got them within
+    `timeout_seconds`."""
     producer = kafka_client.producer(
         settings,
-        # 3 ms: half the CPU of 0 at a thousand requests a second, and most of a wait of its own
+        # 3 ms: half the CPU of 0 at a thousand requests a second
         linger_ms=3,
-        # a request of 1,000 events is one batch a partition, not five round trips one after another
+        # a request of 1,000 events is one batch a partition, not five sequential round trips
         batch_size=256 * 1024,
         request_timeout_ms=DELIVERY_TIMEOUT_MS - 1000,
-        # never: what a producer gives up, the records behind it would overtake
+        # never: later records would overtake a record that the producer gives up
         delivery_timeout_ms=3_600_000,
         retry_backoff_ms=50,
         reconnect_backoff_max_ms=500,
-        bootstrap_timeout_ms=int(1000 * seconds),
-        # without metadata `send` blocks, and with it everybody on this event loop
+        bootstrap_timeout_ms=int(1000 * timeout_seconds),
+        # without metadata `send` blocks, and the event loop with it
         max_block_ms=100,
     )
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + timeout_seconds
     try:
         for topic in TOPICS:
-            _fetch_metadata(producer, broker_name(settings, topic.name), until)
+            _fetch_metadata(producer, broker_name(settings, topic.name), deadline)
     except KafkaError:
         discard(producer)
         raise
     return producer
 
 
-def _fetch_metadata(producer: KafkaProducer, name: str, until: float) -> None:
-    """Errors: `KafkaError`."""
+def _fetch_metadata(producer: KafkaProducer, name: str, deadline: float) -> None:
+    """Returns once the producer has the partitions of a topic. Errors: `KafkaError`."""
     while True:
         try:
             producer.partitions_for(name)
             return
         except KafkaTimeoutError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise

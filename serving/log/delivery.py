@@ -1,4 +1,4 @@
-"""From frames to the broker: a batch at a time, again until it is there. What is lost is counted."""
+"""Sends frames to the broker: a batch at a time, repeated until it is acknowledged. Losses are counted."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from serving.spool.segments import Frame
 log = logging.getLogger("freshet.serving")
 
 MAX_SLATES_PER_BATCH: Final = 200
-"""Slates of one batch."""
-TELL_SECONDS: Final = 60.0
-_FIRST_PAUSE: Final = 0.05
-_LAST_PAUSE: Final = 2.0
+"""Slates of one append."""
+LOSS_LOG_SECONDS: Final = 60.0
+_MIN_PAUSE_SECONDS: Final = 0.05
+_MAX_PAUSE_SECONDS: Final = 2.0
 
 
-class Appends(Protocol):
-    """What takes records to the log (`serving.log.producer.Log`)."""
+class Appender(Protocol):
+    """Appends records to the log: `serving.log.producer.LogProducer`."""
 
     async def append(self, topic: str, records: Sequence[Record]) -> Mapping[int, int]:
-        """Errors: `NotDurable`."""
+        """Partition -> highest offset written there. Errors: `NotDurable`."""
 
 
 class Delivery:
-    """`clock` in seconds: what is lost is told of once a minute."""
+    """`clock` in seconds: losses are logged once in `LOSS_LOG_SECONDS`."""
 
     def __init__(
         self,
-        log: Appends,
+        appender: Appender,
         partitions: int,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._log, self._partitions, self._metrics = log, partitions, metrics
-        self._clock, self._unsaid, self._say_at = clock, 0, float("-inf")
+        self._appender, self._partitions, self._metrics = appender, partitions, metrics
+        self._clock, self._unlogged, self._next_log_at = clock, 0, float("-inf")
 
     async def send(self, frames: list[Frame]) -> None:
-        """Returns once the broker has all of them, one append for each topic: who waits for that before
-        the next batch keeps the order. Some may be there twice."""
-        left = {
+        """Returns once the broker has all frames, one append for each topic. A caller that waits before it
+        sends the next batch keeps the order. Some records may be in the log twice."""
+        remaining = {
             SLATES.name: [self._record(it.slate_key, it.slate, it.slate_headers) for it in frames],
             EVENTS.name: [
                 self._record(it.served_key, it.served, it.served_headers)
@@ -58,27 +58,30 @@ class Delivery:
                 if it.served_key
             ],
         }
-        pauses = Pauses(_FIRST_PAUSE, _LAST_PAUSE)
-        while left:
-            arrived = await asyncio.gather(*(self._append(*it) for it in left.items()))
-            done = [topic for topic, there in zip(left, arrived, strict=True) if there]
-            left = {topic: records for topic, records in left.items() if topic not in done}
-            if left:
+        pauses = Pauses(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
+        while remaining:
+            appended = await asyncio.gather(*(self._append(*it) for it in remaining.items()))
+            done = [topic for topic, there in zip(remaining, appended, strict=True) if there]
+            remaining = {
+                topic: records for topic, records in remaining.items() if topic not in done
+            }
+            if remaining:
                 await asyncio.sleep(next(pauses))
         self._metrics.add("freshet_slates_total", len(frames))
 
-    def lost(self, n: int) -> None:
+    def count_lost(self, n: int) -> None:
+        """Counts `n` slates that will not reach the log."""
         if not n:
             return
         self._metrics.add("freshet_slates_lost_total", n)
-        self._unsaid += n
-        if self._clock() >= self._say_at:
-            log.warning("slates did not reach the log: %d", self._unsaid)
-            self._unsaid, self._say_at = 0, self._clock() + TELL_SECONDS
+        self._unlogged += n
+        if self._clock() >= self._next_log_at:
+            log.warning("slates did not reach the log: %d", self._unlogged)
+            self._unlogged, self._next_log_at = 0, self._clock() + LOSS_LOG_SECONDS
 
     async def _append(self, topic: str, records: list[Record]) -> bool:
         try:
-            await self._log.append(topic, records)
+            await self._appender.append(topic, records)
         except NotDurable:
             return False
         return True
@@ -88,7 +91,7 @@ class Delivery:
 
 
 def batches(frames: Iterable[tuple[Frame, int]]) -> Iterator[tuple[list[Frame], int]]:
-    """At most `MAX_SLATES_PER_BATCH` frames at once, and where the last of them ends."""
+    """Batches of at most `MAX_SLATES_PER_BATCH` frames, each with the offset at which its last frame ends."""
     rest = iter(frames)
     while batch := list(islice(rest, MAX_SLATES_PER_BATCH)):
         yield [frame for frame, _ in batch], batch[-1][1]

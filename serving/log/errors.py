@@ -1,11 +1,11 @@
-"""Why a record is not in the log."""
+"""The reasons why a record is not in the log."""
 
 from __future__ import annotations
 
 
 class NotDurable(Exception):
-    """The broker has not acknowledged every record. Some may be there: a retry needs the same ids."""
+    """The broker has not acknowledged every record. It may have some: a retry needs the same ids."""
 
 
 class Refused(NotDurable):
-    """The broker does not take one of the records, and will not."""
+    """The broker refuses one of the records, and will refuse it again."""

@@ -1,4 +1,4 @@
-"""The spools of workers that are gone: whoever finds one sends what is in it, and removes it."""
+"""The spools of workers that have ended: the worker that finds one sends its slates and removes it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ log = logging.getLogger("freshet.serving")
 
 
 class OrphanSlates:
-    """Those under `root`."""
+    """The orphaned spools under `root`."""
 
     def __init__(self, root: Path, delivery: Delivery, metrics: Metrics) -> None:
         self._root, self._delivery, self._metrics = root, delivery, metrics
 
     async def take_over(self) -> None:
-        """All that there are now, one after the other: siblings may take some of them."""
+        """Sends and removes all orphaned spools, one after the other; siblings may take some of them."""
         while (orphan := self._next()) is not None:
             try:
                 await self._send(orphan)
             except BaseException:
-                orphan.close()  # to the next one that looks
+                orphan.close()  # another worker may take it
                 raise
             self._metrics.add("freshet_spool_taken_over_total")
             if not orphan.remove():
@@ -35,26 +35,26 @@ class OrphanSlates:
     def _next(self) -> Directory | None:
         try:
             return Directory.orphan(self._root)
-        except OSError:  # a root that can't be used is told of where it can't be written
+        except OSError:  # `Spool` logs a root that can't be used
             return None
 
     async def _send(self, orphan: Directory) -> None:
         mark = orphan.mark
         for number in orphan.segments():
             if number >= mark.segment:
-                at = mark.offset if number == mark.segment else 0
-                await self._send_segment(orphan, number, at)
+                offset = mark.offset if number == mark.segment else 0
+                await self._send_segment(orphan, number, offset)
             orphan.drop(number)
 
-    async def _send_segment(self, orphan: Directory, number: int, at: int) -> None:
+    async def _send_segment(self, orphan: Directory, number: int, offset: int) -> None:
         try:
             data = await asyncio.to_thread(orphan.read, number)
         except OSError as error:
             log.warning("a spool can't be read (%s)", type(error).__name__)
-            self._delivery.lost(1)
+            self._delivery.count_lost(1)
             return
-        for frames, end in batches(segments.decode(data, at)):
+        for frames, end in batches(segments.decode(data, offset)):
             await self._delivery.send(frames)
-            orphan.mark = segments.Place(number, at := end)
-        if at < len(data):  # its last write was cut short
-            self._delivery.lost(1)
+            orphan.mark = segments.Place(number, offset := end)
+        if offset < len(data):  # its last write was cut short
+            self._delivery.count_lost(1)

@@ -1,4 +1,4 @@
-"""What a worker that is gone left of writes: which records, since when, and where they are."""
+"""The spooled writes of a worker that has ended: the records, their age, and their place on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ log = logging.getLogger("freshet.serving")
 
 
 class OrphanSpool(NamedTuple):
-    """One orphaned spool, ours now. `oldest`: since when its first record waits, 0 where it has none."""
+    """An orphaned spool that this worker took over. `oldest`: when its first record was spooled, 0 where it
+    has none."""
 
     directory: Directory
     records: int
@@ -24,44 +25,48 @@ class OrphanSpool(NamedTuple):
     oldest: Millis
 
     @classmethod
-    def look(cls, directory: Directory) -> OrphanSpool:
-        """Reads all of it. Errors: OSError."""
+    def measure(cls, directory: Directory) -> OrphanSpool:
+        """Counts the records of `directory`, which it reads whole. Errors: OSError."""
         records = size = oldest = 0
-        for number, at in places(directory):
+        for number, offset in unacknowledged(directory):
             data = directory.read(number)
-            first = next(frames.decode(data, at), None)
+            first = next(frames.decode(data, offset), None)
             oldest = oldest or (first[0].at if first else 0)
-            ends = [end for _, end in unseal(data, at)]
-            records, size = records + len(ends), size + (ends[-1] - at if ends else 0)
+            end_offsets = [end for _, end in unseal(data, offset)]
+            records += len(end_offsets)
+            size += end_offsets[-1] - offset if end_offsets else 0
         return cls(directory, records, size, oldest)
 
-    def less(self, sent: Sequence[Entry]) -> OrphanSpool:
-        """What is left of it after these."""
+    def without(self, sent: Sequence[Entry]) -> OrphanSpool:
+        """The counts after `sent` has been sent."""
         size = sum(entry.size for entry in sent)
         return self._replace(
             records=max(0, self.records - len(sent)), bytes=max(0, self.bytes - size)
         )
 
     async def batches(self) -> AsyncIterator[list[Entry]]:
-        """Batch after batch, in order; asking for the next one says that the broker has the last.
+        """The batches in order. Asking for the next batch acknowledges the one before it.
 
-        A frame that is not whole ends its segment: it was being written as the worker died, and nothing
-        of it was acknowledged. Errors: OSError.
+        A frame that is not whole ends its segment: the worker died while it wrote the frame, and had not
+        acknowledged it. Errors: OSError.
         """
         directory = self.directory
-        for number, at in places(directory):
+        for number, offset in unacknowledged(directory):
             data = await asyncio.to_thread(directory.read, number)
-            for batch in frames.batches(frames.decode(data, at)):
+            for batch in frames.batches(frames.decode(data, offset)):
                 yield batch.entries
-                directory.mark = Place(number, at := batch.end)
-            if at < len(data):
-                log.warning("a spool that was left ended within a record: %d bytes", len(data) - at)
+                directory.mark = Place(number, offset := batch.end)
+            if offset < len(data):
+                log.warning(
+                    "the spool of an ended worker ends within a record: %d bytes",
+                    len(data) - offset,
+                )
             directory.mark = Place(number + 1, 0)
             directory.drop(number)
 
 
-def places(directory: Directory) -> list[tuple[int, int]]:
-    """Each segment that is not all acknowledged, and the offset from which on it is not."""
+def unacknowledged(directory: Directory) -> list[tuple[int, int]]:
+    """Each segment with unacknowledged frames, and the offset at which they begin."""
     mark = directory.mark
     later = [number for number in directory.segments() if number >= mark.segment]
     return [(number, mark.offset if number == mark.segment else 0) for number in later]

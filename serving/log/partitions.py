@@ -1,4 +1,4 @@
-"""What this folder knows of the topics: how many partitions they had when the broker last said so."""
+"""The partition count of the topics, kept on disk as the broker reported it last."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import Final
 from infra.kafka.kafka_client import TopicMismatch
 from infra.settings import Settings
 
-NAME: Final = "partitions"
+FILE_NAME: Final = "partitions"
 
 
 class PartitionCount:
-    """With it a process may start while the broker is away: it knows where each record belongs."""
+    """With it a process may start while the broker is away: it can assign each record to its partition."""
 
     def __init__(self, settings: Settings) -> None:
-        self._path, self._partitions = settings.data_dir / NAME, settings.partitions
+        self._path, self._partitions = settings.data_dir / FILE_NAME, settings.partitions
 
     def check(self) -> bool:
-        """False where nothing is known. Errors: `TopicMismatch` for another count than the setting's."""
+        """False where no count is stored. Errors: `TopicMismatch` for another count than the setting's."""
         try:
-            told = int(self._path.read_text())
+            stored = int(self._path.read_text())
         except (OSError, ValueError):
             return False
-        if told != self._partitions:
+        if stored != self._partitions:
             raise TopicMismatch(
-                f"the topics had {told} partitions, FRESHET_PARTITIONS says {self._partitions}, and the"
+                f"the topics had {stored} partitions, FRESHET_PARTITIONS says {self._partitions}, and the"
                 " count is for life",
                 remedy="give the topics' count, or make new topics and rebuild",
             )
         return True
 
-    def note(self) -> None:
-        """Without it the next start needs the broker, so a disk that takes nothing is no error here."""
+    def store(self) -> None:
+        """Stores the count. A disk that takes no file is no error: the next start then needs the broker."""
         with contextlib.suppress(OSError):
-            fresh = self._path.with_name(f"{NAME}.{secrets.token_hex(4)}")
+            temporary = self._path.with_name(f"{FILE_NAME}.{secrets.token_hex(4)}")
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(f"{self._partitions}\n")
-            os.replace(fresh, self._path)
+            temporary.write_text(f"{self._partitions}\n")
+            os.replace(temporary, self._path)

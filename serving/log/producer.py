@@ -1,16 +1,15 @@
-"""The writing side of the log: records go out through one producer, and a request waits for them all.
+"""The writing side of the log: records go out through one producer, and a request waits for all of its own.
 
-The producer works in a thread of its own. What it reports is queued there and taken up on the event
-loop, one wake-up for all that came in since the last, so a record costs neither an asyncio future
-nor a wake-up.
+The producer works in a thread of its own. Its reports are queued there and handled on the event loop, with
+one wake-up for all reports since the last, so a record costs neither an asyncio future nor a wake-up.
 
-While the broker is away nothing is given to a producer: an append fails at once. It is away when it
-refuses connections, when it has said nothing for about two seconds although something waits, or when a
-record failed. Then everything under way fails together, in the order in which it was given, and the
-producer is replaced as soon as the broker answers again. A producer never gives up by itself and sends
-the batches of a partition one after the other, so what of its records is in the log, now or later, is
-a beginning of what it was given: whoever sends all that failed once more, in order, through the next
-producer has everything in the log in order, some of it twice.
+While the broker is away no producer gets records: an append fails at once. The broker is away when it
+refuses connections, when it has not answered for about two seconds although records wait, or when a
+record failed. Then all records in flight fail together, in their order, and the producer is replaced as
+soon as the broker answers again. A producer never gives up a record and sends the batches of a partition
+one after the other, so the records that the log has of a producer, now or later, are a prefix of those
+that it got. A caller that sends all failed records again, in order, through the next producer has every
+record in the log in order, some of them twice.
 """
 
 from __future__ import annotations
@@ -44,94 +43,94 @@ from serving.log.reachable import is_reachable
 
 log = logging.getLogger("freshet.serving")
 
-MOST_PENDING: Final = 50_000
-"""Records under way; beyond it the broker is not keeping up and more would only wait in memory."""
-AT_ONCE: Final = 100
-"""Records handed over before the event loop turns to others."""
+MAX_PENDING_RECORDS: Final = 50_000
+"""Records in flight; beyond it the broker does not keep up and more would only wait in memory."""
+RECORDS_PER_YIELD: Final = 100
+"""Records passed to the producer before the event loop runs other tasks."""
 WATCH_SECONDS: Final = 0.25
-DOUBT_SECONDS: Final = 0.3
-"""After this long without a word from the broker, while something waits for one, it is asked."""
-REVIVE_SECONDS: Final = 10.0
-REFUSALS: Final = (
+MAX_SILENCE_SECONDS: Final = 0.3
+"""After this long without an answer, while records wait for one, the broker is probed."""
+RECONNECT_TIMEOUT_SECONDS: Final = 10.0
+RECORD_ERRORS: Final = (
     InvalidRecordError,
     InvalidTimestampError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
-"""Errors of a record, not of the broker: another try ends the same way."""
+"""Errors of a record, not of the broker: a retry fails again."""
 
 
 class Waiter:
-    """What one `append` waits for. Touched on the event loop only, but for the two callbacks."""
+    """The pending result of one `append`. Used on the event loop only, except for the two callbacks."""
 
-    __slots__ = ("broken", "done", "left", "offsets", "owner", "refused", "since")
+    __slots__ = ("broken", "done", "offsets", "owner", "refused", "remaining", "since")
 
-    def __init__(self, owner: Log, left: int) -> None:
+    def __init__(self, owner: LogProducer, remaining: int) -> None:
         self.owner = owner
-        self.left = left
+        self.remaining = remaining
         self.since = time.monotonic()
         self.done: asyncio.Future[bool] = owner.loop.create_future()
-        """True: the broker has them all."""
+        """True: the broker has all records."""
         self.refused = self.broken = False
         self.offsets: dict[int, int] = {}
 
-    def succeeded(self, metadata: Any) -> None:
+    def on_success(self, metadata: Any) -> None:
         self.owner.report(self, metadata)
 
-    def broke(self, error: BaseException) -> None:
+    def on_error(self, error: BaseException) -> None:
         self.owner.report(self, error)
 
-    def take(self, result: Any) -> None:
-        """What became of one record; `broken` waits for the log, which ends all that fails in order."""
-        self.left -= 1
-        if isinstance(result, REFUSALS):
+    def add_result(self, result: Any) -> None:
+        """Takes the result of one record. Where it is `broken`, the owner ends all waiters in order."""
+        self.remaining -= 1
+        if isinstance(result, RECORD_ERRORS):
             self.refused = True
         elif isinstance(result, BaseException):
             self.broken = True
         elif result.offset > self.offsets.get(result.partition, -1):
             self.offsets[result.partition] = result.offset
-        if not self.left and not self.broken:
-            self.end(not self.refused)
+        if not self.remaining and not self.broken:
+            self.finish(not self.refused)
 
-    def end(self, result: bool) -> None:
+    def finish(self, result: bool) -> None:
         if not self.done.done():
             self.done.set_result(result)
 
 
-class Log:
-    """Appends to topics. Belongs to the event loop it was opened on."""
+class LogProducer:
+    """Appends to topics. Belongs to the event loop on which it was opened."""
 
     def __init__(self, settings: Settings, producer: KafkaProducer | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.pending = 0
-        self.there = asyncio.Event()
-        """Set while the broker is not known to be away."""
+        self.available = asyncio.Event()
+        """Set unless the broker is away."""
         self._settings = settings
         self._brokers = settings.kafka_bootstrap.split(",")
         self._producer = producer
         self._reports: deque[tuple[Waiter, Any]] = deque()
         self._woken = False
-        self._flight: dict[Waiter, None] = {}
-        self._heard = self._left = time.monotonic()
-        self._told = ""
+        self._in_flight: dict[Waiter, None] = {}
+        self._last_heard = self._away_since = time.monotonic()
+        self._last_warning = ""
         self._discarding: set[asyncio.Task[None]] = set()
         self._watching = self.loop.create_task(self._watch())
         if producer is not None:
-            self.there.set()
+            self.available.set()
 
     @classmethod
-    async def open(cls, settings: Settings) -> Log:
-        """Makes the topics where they are missing.
+    async def open(cls, settings: Settings) -> LogProducer:
+        """Creates the topics that are missing.
 
-        Errors: `KafkaError` where no broker answers, unless this folder's topics are known from before:
-        then the broker is away, and may come. `kafka.TopicMismatch`.
+        Where no broker answers and this folder has a stored partition count, it opens with the broker away.
+        Errors: `KafkaError` where no broker answers and no count is stored; `kafka_client.TopicMismatch`.
         """
-        known = PartitionCount(settings)
-        if not await is_reachable(settings.kafka_bootstrap.split(",")) and known.check():
+        partition_count = PartitionCount(settings)
+        if not await is_reachable(settings.kafka_bootstrap.split(",")) and partition_count.check():
             log.warning("the broker does not answer: it is away as this process starts")
             return cls(settings, None)
         await asyncio.to_thread(kafka_client.ensure_topics, settings)
-        known.note()
+        partition_count.store()
         return cls(
             settings, await asyncio.to_thread(open_producer, settings, kafka_client.CONNECT_SECONDS)
         )
@@ -144,22 +143,22 @@ class Log:
         if not records:
             return {}
         producer = self._producer
-        if producer is None or self.pending + len(records) > MOST_PENDING:
+        if producer is None or self.pending + len(records) > MAX_PENDING_RECORDS:
             raise NotDurable
         waiter = Waiter(self, len(records))
         self.pending += len(records)
-        self._flight[waiter] = None
+        self._in_flight[waiter] = None
         try:
             await self._send(producer, topic, records, waiter)
             whole = await waiter.done
         finally:
-            self._flight.pop(waiter, None)
+            self._in_flight.pop(waiter, None)
         if not whole:
             raise Refused if waiter.refused else NotDurable
         return waiter.offsets
 
     async def close(self) -> None:
-        """Waits for what is under way, at most `DELIVERY_TIMEOUT_MS`."""
+        """Waits for the records in flight, at most `DELIVERY_TIMEOUT_MS`."""
         self._watching.cancel()
         await asyncio.gather(self._watching, *self._discarding, return_exceptions=True)
         if self._producer is not None:
@@ -167,97 +166,104 @@ class Log:
                 await asyncio.to_thread(self._producer.close, DELIVERY_TIMEOUT_MS / 1000)
 
     def report(self, waiter: Waiter, result: Any) -> None:
-        """Called in any thread: what became of one record."""
+        """Queues the result of one record. Called in any thread."""
         self._reports.append((waiter, result))
         if not self._woken:
             self._woken = True
             self.loop.call_soon_threadsafe(self._take_reports)
 
     def _take_reports(self) -> None:
-        # first the flag: a report that comes after it wakes us again
+        # the flag first: a report after it schedules another call
         self._woken = False
         reports, broken = self._reports, False
         while reports:
             waiter, result = reports.popleft()
             self.pending -= 1
-            waiter.take(result)
+            waiter.add_result(result)
             if not isinstance(result, BaseException):
-                self._heard = time.monotonic()
-            # of a producer that was replaced it is no news
-            broken = broken or (waiter.broken and waiter in self._flight)
+                self._last_heard = time.monotonic()
+            # a failure of a replaced producer is not the failure of this one
+            broken = broken or (waiter.broken and waiter in self._in_flight)
         if broken:
-            self._leave()
+            self._mark_away()
 
     async def _send(
         self, producer: KafkaProducer, topic: str, records: Sequence[Record], waiter: Waiter
     ) -> None:
         name = broker_name(self._settings, topic)
         for index, (key, partition, value, headers) in enumerate(records):
-            if index and not index % AT_ONCE:
+            if index and not index % RECORDS_PER_YIELD:
                 await asyncio.sleep(0)
                 if producer is not self._producer:
-                    self._not_taken(producer, waiter, len(records) - index, NotDurable())
+                    self._fail_rest(producer, waiter, len(records) - index, NotDurable())
                     return
             try:
                 future = producer.send(name, value, key, list(headers), partition)
             except Exception as error:  # KafkaError, or an assertion where it is closed
-                self._not_taken(producer, waiter, len(records) - index, error)
+                self._fail_rest(producer, waiter, len(records) - index, error)
                 return
-            future.add_callback(waiter.succeeded)
-            future.add_errback(waiter.broke)
+            future.add_callback(waiter.on_success)
+            future.add_errback(waiter.on_error)
 
-    def _not_taken(
-        self, producer: KafkaProducer, waiter: Waiter, left: int, error: Exception
+    def _fail_rest(
+        self, producer: KafkaProducer, waiter: Waiter, rest: int, error: Exception
     ) -> None:
-        """The producer did not even take a record: those from it on are not on their way."""
-        self.pending -= left
-        waiter.left -= left
-        waiter.refused = isinstance(error, REFUSALS)
-        waiter.end(False)
-        # a time-out means that its buffer is full, as beyond MOST_PENDING
-        if producer is self._producer and not isinstance(error, (KafkaTimeoutError, *REFUSALS)):
-            self._leave()
+        """The producer refused a record: it and the `rest` behind it were not sent."""
+        self.pending -= rest
+        waiter.remaining -= rest
+        waiter.refused = isinstance(error, RECORD_ERRORS)
+        waiter.finish(False)
+        # a time-out means that the producer's buffer is full, as beyond MAX_PENDING_RECORDS
+        if producer is self._producer and not isinstance(
+            error, (KafkaTimeoutError, *RECORD_ERRORS)
+        ):
+            self._mark_away()
 
     async def _watch(self) -> None:
         while True:
-            slept = time.monotonic()
+            before = time.monotonic()
             await asyncio.sleep(WATCH_SECONDS)
-            if time.monotonic() - slept > 2 * WATCH_SECONDS:
-                self._heard = time.monotonic()  # we were late ourselves: nobody could be heard
+            if time.monotonic() - before > 2 * WATCH_SECONDS:
+                self._last_heard = (
+                    time.monotonic()
+                )  # this loop was blocked: no answer could be received
             try:
                 if self._producer is None:
-                    await self._revive()
+                    await self._reconnect()
                 elif await self._is_away():
-                    self._leave()
+                    self._mark_away()
             except Exception as error:
-                self._tell(f"the broker can't be watched ({type(error).__name__})")
+                self._warn_once(f"the broker can't be watched ({type(error).__name__})")
 
     async def _is_away(self) -> bool:
-        if not self._flight:
+        if not self._in_flight:
             return False
-        oldest = next(iter(self._flight)).since
-        silent = time.monotonic() - max(self._heard, oldest)
-        if silent < DOUBT_SECONDS:
+        oldest = next(iter(self._in_flight)).since
+        silent = time.monotonic() - max(self._last_heard, oldest)
+        if silent < MAX_SILENCE_SECONDS:
             return time.monotonic() - oldest > DELIVERY_TIMEOUT_MS / 1000
         producer, answered = self._producer, await is_reachable(self._brokers)
-        if producer is not self._producer or not self._flight:
+        if producer is not self._producer or not self._in_flight:
             return False
-        oldest = next(iter(self._flight)).since
+        oldest = next(iter(self._in_flight)).since
         waits = time.monotonic() - oldest
-        quiet = waits > DOUBT_SECONDS and time.monotonic() - self._heard > DOUBT_SECONDS
+        quiet = (
+            waits > MAX_SILENCE_SECONDS
+            and time.monotonic() - self._last_heard > MAX_SILENCE_SECONDS
+        )
         return waits > DELIVERY_TIMEOUT_MS / 1000 or (quiet and not answered)
 
-    def _leave(self) -> None:
-        """The broker is away: what is under way fails, in its order, and its producer with it."""
+    def _mark_away(self) -> None:
+        """The broker is away: all records in flight fail, in their order, and the producer is discarded."""
         producer, self._producer = self._producer, None
-        self.there.clear()
-        self._left = time.monotonic()
+        self.available.clear()
+        self._away_since = time.monotonic()
         if producer is None:
             return
-        log.warning("the broker is away: what is written waits in the spool")
-        flight, self._flight = self._flight, {}
+        log.warning("the broker is away: writes wait in the spool")
+        flight, self._in_flight = self._in_flight, {}
         for waiter in flight:
-            waiter.end(False)
+            waiter.finish(False)
         self._discard(producer)
 
     def _discard(self, producer: KafkaProducer) -> None:
@@ -265,23 +271,25 @@ class Log:
         self._discarding.add(task)
         task.add_done_callback(self._discarding.discard)
 
-    async def _revive(self) -> None:
+    async def _reconnect(self) -> None:
         if not await is_reachable(self._brokers):
             return
         try:
             await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
-            producer = await asyncio.to_thread(open_producer, self._settings, REVIVE_SECONDS)
+            producer = await asyncio.to_thread(
+                open_producer, self._settings, RECONNECT_TIMEOUT_SECONDS
+            )
         except kafka_client.TopicMismatch as error:
-            self._tell(f"what waits can't be sent: {error}")
+            self._warn_once(f"the writes that wait can't be sent: {error}")
         except KafkaError as error:
-            self._tell(f"the broker answers, and can't be used ({type(error).__name__})")
+            self._warn_once(f"the broker answers, but can't be used ({type(error).__name__})")
         else:
-            self._producer, self._heard, self._told = producer, time.monotonic(), ""
-            self.there.set()
-            log.warning("the broker is back after %.1f s", time.monotonic() - self._left)
-            PartitionCount(self._settings).note()
+            self._producer, self._last_heard, self._last_warning = producer, time.monotonic(), ""
+            self.available.set()
+            log.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
+            PartitionCount(self._settings).store()
 
-    def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
+    def _warn_once(self, text: str) -> None:
+        if text != self._last_warning:
+            self._last_warning = text
             log.warning("%s", text)

@@ -1,4 +1,4 @@
-"""Whether a Kafka broker answers at all: the plainest question, on a connection of its own."""
+"""Whether a Kafka broker answers: the simplest request, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-# ApiVersions v0, the first thing that any Kafka client says: size, key 18, version, id, no client name
-_HELLO: Final = struct.pack(">ihhih", 10, 18, 0, 7, -1)
-ANSWER_SECONDS: Final = 1.7
-"""Who takes longer is away."""
+# ApiVersions v0, the first request of any Kafka client: size, key 18, version, id, no client name
+_API_VERSIONS_REQUEST: Final = struct.pack(">ihhih", 10, 18, 0, 7, -1)
+ANSWER_TIMEOUT_SECONDS: Final = 1.7
+"""A broker that takes longer is away."""
 
 
 async def is_reachable(addresses: Sequence[str]) -> bool:
-    """Whether one of them does, soon."""
+    """Whether one of the brokers answers within `ANSWER_TIMEOUT_SECONDS`."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             await check_reachable(addresses)
     except (OSError, EOFError):  # a time-out is an OSError
         return False
@@ -24,29 +24,29 @@ async def is_reachable(addresses: Sequence[str]) -> bool:
 
 
 async def check_reachable(addresses: Sequence[str]) -> None:
-    """Returns as soon as one of them does, all asked at once. Errors: OSError, EOFError where none does;
-    it waits for ever for one that takes the connection and says nothing."""
+    """Probes all brokers at once and returns as soon as one answers. Errors: OSError, EOFError where none
+    does. It waits for ever for a broker that accepts the connection and does not answer."""
     error: Exception = ConnectionError()
-    asking = [asyncio.create_task(_hello(address.strip())) for address in addresses]
+    probes = [asyncio.create_task(_probe(address.strip())) for address in addresses]
     try:
-        for answer in asyncio.as_completed(asking):
+        for answer in asyncio.as_completed(probes):
             try:
                 return await answer
-            except (OSError, EOFError) as why:
-                error = why
+            except (OSError, EOFError) as failure:
+                error = failure
     finally:
-        for one in asking:
-            one.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
     raise error
 
 
-async def _hello(address: str) -> None:
-    """``host:port``."""
+async def _probe(address: str) -> None:
+    """Sends one request to ``host:port``. Errors: OSError, EOFError."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
-        writer.write(_HELLO)
+        writer.write(_API_VERSIONS_REQUEST)
         _, correlation = struct.unpack(">ii", await reader.readexactly(8))
         if correlation != 7:
             raise ConnectionError("not a Kafka broker")

@@ -1,7 +1,7 @@
-"""Records that the broker refuses for good although they were acknowledged: kept on disk, for people.
+"""Acknowledged records that the broker refuses for good: kept on disk for an operator.
 
-There should be none: the edge takes nothing larger than a topic takes by default. One that a topic's
-configuration forbids must neither be lost nor stop all that waits behind it.
+There should be none: the edge takes no record larger than a topic takes by default. A record that a
+topic's configuration forbids must neither be lost nor block the records behind it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from infra.files import sync_directory
 from serving.spool import frames
 from serving.spool.frames import Entry
 
-NAME: Final = "refused.seg"
+FILE_NAME: Final = "refused.seg"
 
 
 def keep(root: Path, entry: Entry) -> Path:
-    """Appends it to a file of frames as `serving.spool.frames` has them, and syncs. Errors: OSError."""
-    path = root / NAME
+    """Appends `entry` to a file of frames (`serving.spool.frames`), syncs it and gives its path. Errors:
+    OSError."""
+    path = root / FILE_NAME
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         data = frames.encode(entry.topic, [entry.record], entry.at)

@@ -1,9 +1,10 @@
-"""What reads leave for the log: to the spool at once, to the broker in batches, in order.
+"""The slates of reads on their way to the log: to the spool at once, to the broker in batches, in order.
 
-Nobody waits for it and nothing of it fails an answer. A produce request costs the process about as
-much as a whole answer; one for each slate would halve what it can serve. While the broker is away
-what waits is kept in memory up to a bound, beyond it on disk only, beyond the disk's it is lost and
-counted. Whatever is sent twice does no harm: the fold knows a slate served before, `slates` has keys.
+No answer waits for them, and no failure here fails an answer. A produce request costs the process about as
+much as a whole answer; one for each slate would halve the rate of answers. While the broker is away,
+pending slates are kept in memory up to a bound, beyond it on disk only, and beyond the disk's bound they
+are lost and counted. A slate that is sent twice does no harm: the fold ignores a slate that it has, and
+`slates` has keys.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from schemas.topics import EVENTS, SLATES
 from serving.log.connect import DELIVERY_TIMEOUT_MS
 from serving.log.delivery import MAX_SLATES_PER_BATCH, Delivery, batches
 from serving.log.orphan_slates import OrphanSlates
-from serving.log.producer import Log
+from serving.log.producer import LogProducer
 from serving.metrics import Metrics
 from serving.spool import segments
 from serving.spool.segments import Frame, Place
@@ -33,17 +34,17 @@ from serving.spool.spool import Spool
 
 log = logging.getLogger("freshet.serving")
 
-EVERY_SECONDS: Final = 0.1
-"""A produce request costs about 1 ms of CPU, a record in it 15 us; what waits is safe in the spool."""
-MOST_MEMORY: Final = 16 << 20
-LOOK_SECONDS: Final = 3.0
-"""How often a worker looks for spools that were left, and tries one anew that could not be written."""
-STOP_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
+LINGER_SECONDS: Final = 0.1
+"""A produce request costs about 1 ms of CPU, a record in it 15 us; pending slates are safe in the spool."""
+MAX_MEMORY_BYTES: Final = 16 << 20
+ORPHAN_POLL_SECONDS: Final = 3.0
+"""How often a worker looks for orphaned spools, and opens its own again where it can't be written."""
+STOP_TIMEOUT_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-class Waiting(NamedTuple):
-    """`end`: where its frame ends in the spool; None: it is in memory only."""
+class PendingSlate(NamedTuple):
+    """`end`: where its frame ends in the spool; None where it is in memory only. `size` in bytes."""
 
     frame: Frame
     size: int
@@ -51,29 +52,34 @@ class Waiting(NamedTuple):
 
 
 class Slates:
-    """A part of the server, on its event loop. `most_memory` bounds the bytes that wait in memory."""
+    """A component of the server, on its event loop. `max_memory_bytes` bounds the slates in memory."""
 
     name = "slates"
 
     def __init__(
-        self, log: Log, settings: Settings, metrics: Metrics, *, most_memory: int = MOST_MEMORY
+        self,
+        producer: LogProducer,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         root = settings.data_dir / "spool"
-        self._metrics, self._most_memory = metrics, most_memory
+        self._metrics, self._max_memory_bytes = metrics, max_memory_bytes
         self._spool = Spool(root, settings.spool_bytes)
-        self._delivery = Delivery(log, settings.partitions, metrics)
+        self._delivery = Delivery(producer, settings.partitions, metrics)
         self._orphans = OrphanSlates(root, self._delivery, metrics)
-        self._memory: deque[Waiting] = deque()
-        self._bytes = 0
-        """Of what is in memory, a batch under way included."""
-        self._behind: Place | None = None
-        """From here on frames are on disk only; None: memory holds all that waits."""
-        self._some, self._many = asyncio.Event(), asyncio.Event()
+        self._memory: deque[PendingSlate] = deque()
+        self._memory_bytes = 0
+        """Of the slates in memory, a batch in flight included."""
+        self._disk_only_from: Place | None = None
+        """Frames from this place on are on disk only; None: memory has all pending slates."""
+        self._has_pending, self._batch_is_full = asyncio.Event(), asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(self, slate: Slate, served: Served | None = None, traceparent: bytes = b"") -> None:
-        """Takes what one answer leaves; when this returns it survives the process."""
+        """Takes the slate of one answer, and its event. When this returns they survive the process."""
         headers = traced(SLATES.headers, traceparent)
         frame = Frame(slate.slate_id.encode(), _ENCODE(slate), slate_headers=headers)
         if served is not None:
@@ -84,16 +90,16 @@ class Slates:
             )
         data = segments.encode(frame)
         size, end = len(data), self._spool.append(data)
-        if self._behind is None and self._bytes + size <= self._most_memory:
-            self._memory.append(Waiting(frame, size, end))
-            self._bytes += size
+        if self._disk_only_from is None and self._memory_bytes + size <= self._max_memory_bytes:
+            self._memory.append(PendingSlate(frame, size, end))
+            self._memory_bytes += size
             if len(self._memory) >= MAX_SLATES_PER_BATCH:
-                self._many.set()
+                self._batch_is_full.set()
         elif end is None:
-            self._delivery.lost(1)
-        elif self._behind is None:
-            self._behind = Place(end.segment, end.offset - size)
-        self._some.set()
+            self._delivery.count_lost(1)
+        elif self._disk_only_from is None:
+            self._disk_only_from = Place(end.segment, end.offset - size)
+        self._has_pending.set()
 
     @property
     def ready(self) -> bool:
@@ -101,79 +107,84 @@ class Slates:
 
     async def start(self) -> None:
         self._spool.open()
-        self._tasks = [asyncio.create_task(it) for it in (self._send(), self._look())]
+        self._tasks = [asyncio.create_task(it) for it in (self._send(), self._maintain_spools())]
 
     async def stop(self) -> None:
-        """Sends what is left, for a while; what then still waits stays in the spool for the next one."""
+        """Sends pending slates for at most `STOP_TIMEOUT_SECONDS`; the rest stay in the spool for the next
+        worker."""
         self._stopping = True
-        self._some.set()
-        self._many.set()
+        self._has_pending.set()
+        self._batch_is_full.set()
         if self._tasks:
-            sending, looking = self._tasks
-            looking.cancel()
-            await asyncio.wait([sending], timeout=STOP_SECONDS)
+            sending, maintaining = self._tasks
+            maintaining.cancel()
+            await asyncio.wait([sending], timeout=STOP_TIMEOUT_SECONDS)
             sending.cancel()
-            await asyncio.gather(sending, looking, return_exceptions=True)
-        self._delivery.lost(sum(waiting.end is None for waiting in self._memory))
-        self._spool.close(empty=not self._memory and self._behind is None)
+            await asyncio.gather(sending, maintaining, return_exceptions=True)
+        self._delivery.count_lost(sum(pending.end is None for pending in self._memory))
+        self._spool.close(empty=not self._memory and self._disk_only_from is None)
 
-    async def _look(self) -> None:
+    async def _maintain_spools(self) -> None:
         while True:
             self._spool.open()
-            self._spool.look()
+            self._spool.measure_others()
             self._metrics.set("freshet_spool_writable", self._spool.writable)
             try:
                 await self._orphans.take_over()
-            except OSError as error:  # a disk of somebody who is gone is no reason to stop
+            except OSError as error:  # this worker continues without the orphaned spool
                 log.warning("a spool can't be taken over (%s)", type(error).__name__)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(ORPHAN_POLL_SECONDS)
 
     async def _send(self) -> None:
         while await self._waits():
             if self._memory:
                 await self._send_memory()
-            elif self._behind is not None:
-                await self._send_disk(self._behind)
+            elif self._disk_only_from is not None:
+                await self._send_disk(self._disk_only_from)
 
     async def _waits(self) -> bool:
-        """Returns once there is something to send, and it is time to. False: never again."""
-        while not self._memory and self._behind is None:
+        """Returns True once a batch is due. False: this worker stops, and nothing is pending."""
+        while not self._memory and self._disk_only_from is None:
             if self._stopping:
                 return False
-            self._some.clear()
-            await self._some.wait()
-        if self._behind is None and len(self._memory) < MAX_SLATES_PER_BATCH and not self._stopping:
-            self._many.clear()
+            self._has_pending.clear()
+            await self._has_pending.wait()
+        if (
+            self._disk_only_from is None
+            and len(self._memory) < MAX_SLATES_PER_BATCH
+            and not self._stopping
+        ):
+            self._batch_is_full.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(EVERY_SECONDS):
-                    await self._many.wait()
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._batch_is_full.wait()
         return True
 
     async def _send_memory(self) -> None:
         batch = list(islice(self._memory, MAX_SLATES_PER_BATCH))
-        await self._delivery.send([waiting.frame for waiting in batch])
-        for waiting in batch:
+        await self._delivery.send([pending.frame for pending in batch])
+        for pending in batch:
             self._memory.popleft()
-            self._bytes -= waiting.size
-        if ends := [waiting.end for waiting in batch if waiting.end is not None]:
-            self._acknowledge(ends[-1])
+            self._memory_bytes -= pending.size
+        if end_places := [pending.end for pending in batch if pending.end is not None]:
+            self._acknowledge(end_places[-1])
 
     async def _send_disk(self, start: Place) -> None:
-        """Sends the rest of a segment; where that was all there is, memory takes over again."""
-        goal, place = self._spool.goal(start), start
+        """Sends the rest of a segment; after the last one, new slates are kept in memory again."""
+        segment_end, place = self._spool.segment_end(start), start
         try:
-            data = await asyncio.to_thread(self._spool.read, start, goal)
+            data = await asyncio.to_thread(self._spool.read, start, segment_end)
         except OSError as error:
             log.warning("the spool can't be read (%s)", type(error).__name__)
             data = b""
         for frames, end in batches(segments.decode(data)):
             await self._delivery.send(frames)
-            self._behind = place = Place(start.segment, start.offset + end)
+            self._disk_only_from = place = Place(start.segment, start.offset + end)
             self._acknowledge(place)
-        if place != goal:
-            self._delivery.lost(1)
-        following = self._spool.after(goal)
-        self._behind = None if following == self._spool.end else following
+        if place != segment_end:
+            self._delivery.count_lost(1)
+        next_place = self._spool.after(segment_end)
+        self._disk_only_from = None if next_place == self._spool.end else next_place
 
     def _acknowledge(self, place: Place) -> None:
         self._spool.acknowledge(place)

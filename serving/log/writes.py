@@ -1,19 +1,19 @@
-"""What clients write: to the broker, or to a spool while it is away; acknowledged only when it is there.
+"""The records of clients: to the broker, or to a spool while it is away; acknowledged once they are durable.
 
-As long as the broker answers, an append is an append. While it is away (`serving.log.producer` says when),
-records go to this worker's own spool, synced before they are acknowledged, and from there to the log as
-soon as the broker is back. As long as anything waits in the spool everything that is written queues
-behind it, so nothing overtakes: what was sent after the answer to something before it comes after it in
-the log. That is promised for what one worker took (so: for a connection), also across the worker's
-death where its successor starts on the same folder. Workers have a spool each, and promise no order
-between them: a person's events may then come in any order, and the fold orders them by time; of two
-changes of an item through two workers during an outage the later in the log wins.
+While the broker answers, records are appended to the log. While it is away (`serving.log.producer` says
+when), they go to this worker's own spool, are synced there before they are acknowledged, and go to the log
+as soon as the broker is back. While any record waits in the spool, all new records queue behind it, so no
+record overtakes: a record that was sent after the answer to another comes after it in the log. This holds
+for the records of one worker (so: of a connection), also after the worker's death where its successor
+starts on the same folder. Each worker has a spool, and there is no order between workers: the events of a
+person may then come in any order, and the fold orders them by time; of two changes of an item through two
+workers during an outage the later in the log wins.
 
-A record whose fate the broker did not tell is spooled too, and after a death in mid-drain some are sent
-again: they stand in the log twice. Their ids were fixed before, so the fold counts each once (within
-its window, a day: what was under way as a longer outage began may count twice). Changes of items have no
-ids; a drain repeats them from a place on, in order, and the same changes in the same order end in the
-same item, since nothing that came later is in the log before all of them are acknowledged.
+A record that the broker neither acknowledged nor refused is spooled too, and after a death in mid-drain
+some records are sent again: the log has them twice. Their ids were fixed before, so the fold counts each
+once (within its window of a day: a record in flight as a longer outage began may count twice). Changes of
+items have no ids; a drain repeats them from a place on, in order, and the same changes in the same order
+give the same item, since no later change is in the log before all of them are acknowledged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from serving.log import refused
 from serving.log.connect import DELIVERY_TIMEOUT_MS
 from serving.log.errors import NotDurable, Refused
 from serving.log.orphan_writes import OrphanSpool
-from serving.log.producer import Log
+from serving.log.producer import LogProducer
 from serving.metrics import Metrics
 from serving.spool import frames
 from serving.spool.frames import Entry
@@ -44,49 +44,51 @@ from serving.spool.synced import Synced
 
 log = logging.getLogger("freshet.serving")
 
-NEAR: Final = 256 << 10
-"""Bytes that wait; below it those who come wait for the last of them in memory, not behind it on disk."""
-LOOK_SECONDS: Final = 1.0
-"""How often a worker looks for spools that were left, and tries one anew that could not be written."""
-PAUSE_SECONDS: Final = 0.1
-STOP_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
+MAX_GATED_BYTES: Final = 256 << 10
+"""Bytes in the spool. Below it new records wait in memory until the spool is empty, not on disk."""
+ORPHAN_POLL_SECONDS: Final = 1.0
+"""How often a worker looks for orphaned spools, and opens its own again where it can't be written."""
+RETRY_SECONDS: Final = 0.1
+STOP_TIMEOUT_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
 
 
 class Writes:
-    """A part of the server, on its event loop."""
+    """A component of the server, on its event loop."""
 
     name = "writes"
 
-    def __init__(self, log: Log, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, producer: LogProducer, settings: Settings, metrics: Metrics) -> None:
         self._root = settings.data_dir / "writes"
-        self._log, self._metrics, self._partitions = log, metrics, settings.partitions
+        self._producer, self._metrics, self._partitions = producer, metrics, settings.partitions
         self._spool = Synced(self._root, settings.write_spool_bytes)
-        self._left: deque[OrphanSpool] = deque()
+        self._orphans: deque[OrphanSpool] = deque()
         self._queued = False
-        """Something waits in a spool of ours, so all that comes waits behind it."""
+        """A spool of this worker has records, so new records queue behind them."""
         self._gate: asyncio.Future[None] | None = None
-        """While the last of what waits is on its way, who comes waits for this."""
-        self._place = START
-        self._some, self._none = asyncio.Event(), asyncio.Event()
-        self._none.set()
-        self._own, self._oldest, self._began, self._drained = 0, 0, 0.0, 0
-        self._told = ""
+        """New records wait for this while the last of the spool is sent."""
+        self._read_from = START
+        self._has_queued, self._is_drained = asyncio.Event(), asyncio.Event()
+        self._is_drained.set()
+        self._own_records, self._oldest_at, self._drain_began, self._drained_records = 0, 0, 0.0, 0
+        self._last_warning = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def ready(self) -> bool:
-        """What is written would be taken: the broker is there, or the spool has room."""
-        takes = self._spool.writable and self._spool.held < self._spool.most_bytes
-        return not any(task.done() for task in self._tasks) and (self._log.there.is_set() or takes)
+        """A write would be taken: the broker answers, or the spool has room."""
+        takes = self._spool.writable and self._spool.held < self._spool.max_bytes
+        return not any(task.done() for task in self._tasks) and (
+            self._producer.available.is_set() or takes
+        )
 
     @property
     def waiting(self) -> int:
-        """Records in spools of ours, those that were taken over included."""
-        return self._own + sum(left.records for left in self._left)
+        """Records in the spools of this worker, those that it took over included."""
+        return self._own_records + sum(orphan.records for orphan in self._orphans)
 
     async def append(self, topic: str, records: Sequence[Record]) -> dict[int, int] | None:
         """Returns once every record is durable: partition -> highest offset written there, or None where
-        the spool has them. All or none of them are acknowledged.
+        the spool has the records. All of them are acknowledged, or none.
 
         Errors: `Refused`; `NotDurable` where neither broker nor spool takes them all.
         """
@@ -94,181 +96,189 @@ class Writes:
             await asyncio.shield(self._gate)
         if not self._queued:
             try:
-                return await self._log.append(topic, records)
+                return await self._producer.append(topic, records)
             except Refused:
                 raise
             except NotDurable:
-                pass  # whatever of it is there will be there twice
-        await self._keep(topic, records)
+                pass  # those that the log has already will be in it twice
+        await self._spool_records(topic, records)
         return None
 
     async def start(self) -> None:
-        """What its predecessor left is before all that comes."""
+        """Takes over the orphaned spools first: their records precede all new ones."""
         self._spool.open()
         await self._take_over()
-        self._tasks = [asyncio.create_task(it) for it in (self._drain(), self._look())]
+        self._tasks = [asyncio.create_task(it) for it in (self._drain(), self._maintain_spools())]
 
     async def stop(self) -> None:
-        """Sends what waits, for a while; the rest stays for the next one that looks."""
-        if self._tasks and self._log.there.is_set():
+        """Sends spooled records for at most `STOP_TIMEOUT_SECONDS`; another worker takes over the rest."""
+        if self._tasks and self._producer.available.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
-                    await self._none.wait()
+                async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                    await self._is_drained.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._spool.settled()
-        for left in self._left:
-            left.directory.close()
+        for orphan in self._orphans:
+            orphan.directory.close()
         self._spool.close(empty=not self._queued)
 
     def set_gauges(self) -> None:
-        """Sets the gauges."""
-        now, told = time.time(), self._metrics.set
-        size = sum(left.bytes for left in self._left)
-        told("freshet_write_spool_records", self.waiting)
-        told("freshet_write_spool_bytes", size + (self._spool.unsent if self._own else 0))
-        told("freshet_write_spool_writable", self._spool.writable)
-        age = now - self._oldest / 1000 if self._queued and self._oldest else 0.0
-        told("freshet_write_spool_oldest_seconds", max(0.0, age))
+        """Sets the gauges of the spools."""
+        now, set_gauge = time.time(), self._metrics.set
+        size = sum(orphan.bytes for orphan in self._orphans)
+        set_gauge("freshet_write_spool_records", self.waiting)
+        set_gauge(
+            "freshet_write_spool_bytes", size + (self._spool.unsent if self._own_records else 0)
+        )
+        set_gauge("freshet_write_spool_writable", self._spool.writable)
+        age = now - self._oldest_at / 1000 if self._queued and self._oldest_at else 0.0
+        set_gauge("freshet_write_spool_oldest_seconds", max(0.0, age))
 
-    async def _keep(self, topic: str, records: Sequence[Record]) -> None:
-        """Errors: `NotDurable`."""
+    async def _spool_records(self, topic: str, records: Sequence[Record]) -> None:
+        """Puts records into the own spool, synced. Errors: `NotDurable`."""
         now = Millis(time.time_ns() // 1_000_000)
         synced = self._spool.put(frames.encode(topic, records, now))
         if synced is None:
             raise NotDurable
-        # before the first wait: whoever comes from here on comes behind
-        self._own += len(records)
+        # before the first await: later records queue behind these
+        self._own_records += len(records)
         self._wake(now)
         if not await asyncio.shield(synced):
-            self._own = max(0, self._own - len(records))
+            self._own_records = max(0, self._own_records - len(records))
             raise NotDurable
         self._metrics.add("freshet_write_spooled_total", len(records))
 
     def _wake(self, oldest: Millis) -> None:
         if not self._queued:
-            self._queued, self._oldest = True, oldest
-            self._began, self._drained = time.monotonic(), 0
-            self._none.clear()
-        self._some.set()
+            self._queued, self._oldest_at = True, oldest
+            self._drain_began, self._drained_records = time.monotonic(), 0
+            self._is_drained.clear()
+        self._has_queued.set()
 
-    async def _look(self) -> None:
+    async def _maintain_spools(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(ORPHAN_POLL_SECONDS)
             self._spool.open()
-            self._spool.look()
+            self._spool.measure_others()
             await self._take_over()
 
     async def _take_over(self) -> None:
-        """A spool that can't be read stays where it is."""
+        """Takes over orphaned spools. One that can't be read stays on disk."""
         try:
-            found = await asyncio.to_thread(Directory.orphans, self._root)
-        except OSError:  # a root that can't be used is told of where it can't be written
+            directories = await asyncio.to_thread(Directory.orphans, self._root)
+        except OSError:  # `Spool` logs a root that can't be used
             return
-        for directory in found:
+        for directory in directories:
             try:
-                left = await asyncio.to_thread(OrphanSpool.look, directory)
+                orphan = await asyncio.to_thread(OrphanSpool.measure, directory)
             except OSError as error:
                 directory.close()
-                self._tell(f"a spool that was left can't be read ({type(error).__name__})")
+                self._warn_once(
+                    f"the spool of an ended worker can't be read ({type(error).__name__})"
+                )
                 continue
-            if not left.records:
+            if not orphan.records:
                 directory.remove()
                 continue
-            self._left.append(left)
-            self._wake(left.oldest)
+            self._orphans.append(orphan)
+            self._wake(orphan.oldest)
             self._metrics.add("freshet_write_spool_taken_over_total")
-            log.warning("took over a spool that was left: %d records wait in it", left.records)
+            log.warning("took over the spool of an ended worker: %d records", orphan.records)
 
     async def _drain(self) -> None:
         while True:
-            await self._some.wait()
-            await self._log.there.wait()
+            await self._has_queued.wait()
+            await self._producer.available.wait()
             try:
-                if self._left:
-                    await self._drain_left(self._left[0])
+                if self._orphans:
+                    await self._drain_orphan(self._orphans[0])
                 else:
                     await self._drain_own()
             except NotDurable:
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             except OSError as error:
-                self._tell(f"the spool {self._root} can't be sent ({type(error).__name__})")
-                await asyncio.sleep(LOOK_SECONDS)
+                self._warn_once(f"the spool {self._root} can't be sent ({type(error).__name__})")
+                await asyncio.sleep(ORPHAN_POLL_SECONDS)
 
-    async def _drain_left(self, left: OrphanSpool) -> None:
-        """Errors: OSError, `NotDurable`; what was sent until then is not sent again."""
-        async for batch in left.batches():
-            # from a time with another count of partitions, perhaps
-            await self._send([self._placed(entry) for entry in batch])
-            self._left[0] = left = left.less(batch)
-        left.directory.remove()
-        self._left.popleft()
+    async def _drain_orphan(self, orphan: OrphanSpool) -> None:
+        """Sends all of it. Errors: OSError, `NotDurable`; batches sent until then are not sent again."""
+        async for batch in orphan.batches():
+            # the count of partitions may have been another one
+            await self._send([self._repartitioned(entry) for entry in batch])
+            self._orphans[0] = orphan = orphan.without(batch)
+        orphan.directory.remove()
+        self._orphans.popleft()
 
     async def _drain_own(self) -> None:
-        """Sends what is there; once it was all of it, what comes goes to the broker again. Errors: as
-        above."""
-        if self._spool.unsent <= NEAR:
+        """Sends the own spool; once it is empty, new records go to the broker again. Errors: OSError,
+        `NotDurable`."""
+        if self._spool.unsent <= MAX_GATED_BYTES:
             self._gate = asyncio.get_running_loop().create_future()
         try:
-            while (goal := await self._goal()) != self._place:
-                await self._send_segment(goal)
+            while (end := await self._sendable_end()) != self._read_from:
+                await self._send_segment(end)
             await self._finish()
         finally:
             if self._gate is not None:
                 self._gate.set_result(None)
                 self._gate = None
 
-    async def _goal(self) -> Place:
-        """How far the segment can be sent in which the next record lies."""
+    async def _sendable_end(self) -> Place:
+        """The end of the synced frames in the segment of the next record."""
         await self._spool.settled()
-        while (following := self._spool.after(self._place)) != self._place:
-            self._place = following
-        return self._spool.limit(self._place)
+        while (next_place := self._spool.after(self._read_from)) != self._read_from:
+            self._read_from = next_place
+        return self._spool.synced_end(self._read_from)
 
-    async def _send_segment(self, goal: Place) -> None:
-        start = self._place
-        data = await asyncio.to_thread(self._spool.read, start, goal)
+    async def _send_segment(self, end: Place) -> None:
+        start = self._read_from
+        data = await asyncio.to_thread(self._spool.read, start, end)
         for batch in frames.batches(frames.decode(data)):
             await self._send(batch.entries)
-            self._own = max(0, self._own - len(batch.entries))
+            self._own_records = max(0, self._own_records - len(batch.entries))
             self._acknowledge(Place(start.segment, start.offset + batch.end))
-        if self._place != goal:  # the disk gives back something else than it took
-            lost = goal.offset - self._place.offset
+        if self._read_from != end:  # the disk returned other bytes than were written
+            lost = end.offset - self._read_from.offset
             log.error("the spool %s is damaged: %d bytes of it are lost", self._root, lost)
             self._metrics.add("freshet_write_spool_lost_bytes_total", lost)
-            self._acknowledge(goal)
+            self._acknowledge(end)
 
     def _acknowledge(self, place: Place) -> None:
-        self._place = place
+        self._read_from = place
         self._spool.acknowledge(place)
 
     async def _finish(self) -> None:
-        """Nothing waits any more, unless something came meanwhile. Errors: OSError."""
-        # first: what the broker has must not be sent again after what comes now
-        await self._spool.remember()
-        if self._left or self._place != self._spool.end:
+        """Marks the spool empty, unless records came meanwhile. Errors: OSError."""
+        # first: records that the broker has must not be sent again after newer ones
+        await self._spool.sync_directories()
+        if self._orphans or self._read_from != self._spool.end:
             return
-        self._queued, self._own, self._oldest, self._told = False, 0, 0, ""
-        self._some.clear()
-        self._none.set()
-        seconds = time.monotonic() - self._began
-        log.warning("the spool is empty: %d records sent, %.1f s", self._drained, seconds)
+        self._queued, self._own_records, self._oldest_at, self._last_warning = False, 0, 0, ""
+        self._has_queued.clear()
+        self._is_drained.set()
+        seconds = time.monotonic() - self._drain_began
+        log.warning("the spool is empty: %d records sent, %.1f s", self._drained_records, seconds)
 
     async def _send(self, batch: list[Entry]) -> None:
-        """Errors: `NotDurable`; OSError where what the broker refuses can't be kept."""
-        self._oldest = batch[0].at
+        """Sends a batch; a record that the broker refuses is kept on disk. Errors: `NotDurable`; OSError
+        where it can't be kept."""
+        self._oldest_at = batch[0].at
         try:
             await self._append(batch)
         except Refused:
             for entry in batch:
                 await self._send_alone(entry)
-        self._drained += len(batch)
+        self._drained_records += len(batch)
         self._metrics.add("freshet_write_spool_drained_total", len(batch))
 
     async def _append(self, batch: list[Entry]) -> None:
         by_topic = groupby(sorted(batch, key=lambda it: it.topic), lambda it: it.topic)
-        sends = [self._log.append(topic, [it.record for it in found]) for topic, found in by_topic]
+        sends = [
+            self._producer.append(topic, [it.record for it in entries])
+            for topic, entries in by_topic
+        ]
         errors = [it for it in await asyncio.gather(*sends, return_exceptions=True) if it]
         for error in errors:
             if isinstance(error, BaseException) and not isinstance(error, Refused):
@@ -284,12 +294,12 @@ class Writes:
             self._metrics.add("freshet_write_spool_refused_total")
             log.error("the broker refuses a record that was acknowledged: it is kept in %s", path)
 
-    def _placed(self, entry: Entry) -> Entry:
+    def _repartitioned(self, entry: Entry) -> Entry:
         record = entry.record
         partition = partition_of(record.key, self._partitions)
         return entry._replace(record=record._replace(partition=partition))
 
-    def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
+    def _warn_once(self, text: str) -> None:
+        if text != self._last_warning:
+            self._last_warning = text
             log.warning("%s", text)

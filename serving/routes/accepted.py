@@ -61,7 +61,7 @@ async def append(request: Request, topic: Topic, records: Sequence[Record]) -> R
     """To the broker, or to the spool while it is away. Errors: `Problem` 413, 503."""
     serving = state(request)
     # a change of `control` is compared with what holds as it comes: it is refused, never spooled
-    log = serving.log if topic is CONTROL else serving.writes
+    log = serving.producer if topic is CONTROL else serving.writes
     headers = traced(topic.headers, traceparent(request))
     try:
         offsets = await log.append(

@@ -1,11 +1,11 @@
-"""What the spool of the write side holds: records for the log, each with its topic and its partition.
+"""The frames of the spool of writes: records for the log, each with its topic and its partition.
 
 A body, little-endian: time of spooling u8 (ms), partition u2, then the lengths of topic u1, key u2 and
-value u4, and the three of them; the rest is its headers, as `schemas.headers.packed` has them. Frames of
-before 2026-12 have none, and a Freshet of before then reads no frame that has some.
+value u4, then topic, key and value; the rest is the headers, packed by `schemas.headers.packed`. Frames from
+before 2026-12 have no headers, and a Freshet from before then reads no frame with headers.
 
-One record is one frame, so a drain takes as many at once as it likes; the frames of one request are written
-by one write and synced together.
+One record is one frame, so a drain may batch any number of them; the frames of one request are written by
+one write and synced together.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from serving.spool.segments import HEAD_BYTES, seal, unseal
 
 _FIXED: Final = struct.Struct("<QHBHI")
 MAX_BATCH_RECORDS: Final = 1000
-"""Records of one batch to the broker."""
+"""Records of one batch."""
 MAX_BATCH_BYTES: Final = 1 << 20
-"""And bytes of it, unless one alone has more."""
+"""Bytes of the values of one batch, unless one record alone has more."""
 
 
 class Entry(NamedTuple):
-    """A record that waits. `at`: since when, Unix time in ms."""
+    """A spooled record. `at`: when it was spooled, Unix time in ms."""
 
     topic: str
     record: Record
@@ -37,19 +37,19 @@ class Entry(NamedTuple):
     def size(self) -> int:
         """Bytes on disk."""
         key, _, value, headers = self.record
-        parts = (self.topic.encode(), key, value, packed(headers))
-        return HEAD_BYTES + _FIXED.size + sum(map(len, parts))
+        fields = (self.topic.encode(), key, value, packed(headers))
+        return HEAD_BYTES + _FIXED.size + sum(map(len, fields))
 
 
 class Batch(NamedTuple):
-    """Entries in their order, and where the last of them ends in its segment."""
+    """Entries in their order. `end`: the offset in the segment at which the last one ends."""
 
     entries: list[Entry]
     end: int
 
 
 def encode(topic: str, records: Sequence[Record], at: Millis) -> bytes:
-    """The frames of all of them, in order."""
+    """The frames of `records`, in order."""
     name = topic.encode()
     return b"".join(
         seal(
@@ -64,8 +64,8 @@ def encode(topic: str, records: Sequence[Record], at: Millis) -> bytes:
 
 
 def decode(data: bytes, at: int = 0) -> Iterator[tuple[Entry, int]]:
-    """Each entry of `data` from offset `at` on, and where its frame ends; up to the first frame that is
-    not whole, or is not one of these.
+    """Each entry of `data` from offset `at` on, and the offset at which its frame ends; stops at the first
+    frame that is not whole, or not a record's.
 
     >>> data = encode("items", [Record(b"k", 3, b"v"), Record(b"k", 3, b"w")], 7)
     >>> [(entry.topic, entry.record.value, entry.at) for entry, _ in decode(data)]
@@ -88,16 +88,16 @@ def decode(data: bytes, at: int = 0) -> Iterator[tuple[Entry, int]]:
         yield Entry(name, record, since), end
 
 
-def batches(found: Iterable[tuple[Entry, int]]) -> Iterator[Batch]:
-    """At most `MAX_BATCH_RECORDS` entries and `MAX_BATCH_BYTES` at once."""
-    held: list[Entry] = []
-    size = last = 0
-    for entry, end in found:
-        more = len(entry.record.value)
-        if held and (len(held) >= MAX_BATCH_RECORDS or size + more > MAX_BATCH_BYTES):
-            yield Batch(held, last)
-            held, size = [], 0
-        held.append(entry)
-        size, last = size + more, end
-    if held:
-        yield Batch(held, last)
+def batches(entries: Iterable[tuple[Entry, int]]) -> Iterator[Batch]:
+    """Batches of at most `MAX_BATCH_RECORDS` entries and `MAX_BATCH_BYTES`, in order."""
+    batch: list[Entry] = []
+    size = end_offset = 0
+    for entry, end in entries:
+        value_bytes = len(entry.record.value)
+        if batch and (len(batch) >= MAX_BATCH_RECORDS or size + value_bytes > MAX_BATCH_BYTES):
+            yield Batch(batch, end_offset)
+            batch, size = [], 0
+        batch.append(entry)
+        size, end_offset = size + value_bytes, end
+    if batch:
+        yield Batch(batch, end_offset)

@@ -1,16 +1,16 @@
 """A spool on disk: frames in segments, in a directory that one worker holds under a lock.
 
-Segments only grow. What is not synced survives the death of the process, not that of the machine; a
-spool says whether it syncs. The worker holds an flock on the file `lock` for as long as it lives; its 16
-bytes say up to where the broker has acknowledged everything, and segments before that place are gone.
-A directory's name begins with the time of its making, so names sort as the spools were begun.
+Segments only grow. Unsynced frames survive the death of the process, not that of the machine; `Spool` does
+not sync, `Synced` does. The worker holds an flock on the file `lock` for as long as it lives; the 16 bytes
+of the file are the place up to which the broker has acknowledged every frame, and earlier segments are
+removed. A directory's name begins with the time of its creation, so names sort by age.
 
-A frame, little-endian: length u4 and CRC-32 (zlib's) u4 of the rest, its body. Whose spool it is says
-what a body holds. A slate's (`Frame`): key length u2 and value length u4 of the record for `slates` and
-of that for `events` (0 and 0 where there is none), and the four of them; then, unless neither has any, the
-length u2 of the first one's headers and the headers of both (`schemas.headers.packed`). Frames of before
-2026-12 have no headers; a Freshet of before then reads none that has. For a write's see
-`serving.spool.frames`.
+A frame, little-endian: length u4 and CRC-32 (zlib's) u4 of the body, then the body. The kind of spool
+determines the body. A slate's (`Frame`): key length u2 and value length u4 of the record for `slates` and
+of the one for `events` (0 and 0 where there is none), then the two keys and values; then, unless neither
+record has headers, the length u2 of the first one's headers and the headers of both
+(`schemas.headers.packed`). Frames from before 2026-12 have no headers; a Freshet from before then reads no
+frame with headers. For the body of a write see `serving.spool.frames`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from schemas.headers import Headers, packed, unpacked
 
 _HEAD: Final = struct.Struct("<II")
 HEAD_BYTES: Final = _HEAD.size
-"""Of a frame, beside its body."""
+"""Bytes of a frame before its body."""
 _LENGTHS: Final = struct.Struct("<HIHI")
 _HEADERS: Final = struct.Struct("<H")
 _MARK: Final = struct.Struct("<QQ")
@@ -40,7 +40,7 @@ _LOCK: Final = "lock"
 
 
 class Frame(NamedTuple):
-    """What one answer logs: key and value for `slates`, and for `events` (empty: nothing)."""
+    """The records of one answer: key and value for `slates`, and for `events` (empty where it has none)."""
 
     slate_key: bytes
     slate: bytes
@@ -56,7 +56,7 @@ class Frame(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Between two frames: a segment's number, and an offset in it."""
+    """A place between two frames: a segment's number, and an offset in it in bytes."""
 
     segment: int
     offset: int
@@ -66,13 +66,13 @@ START: Final = Place(0, 0)
 
 
 def seal(body: bytes) -> bytes:
-    """A frame around a body."""
+    """The frame of a body."""
     return _HEAD.pack(len(body), crc32(body)) + body
 
 
 def unseal(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
-    """Each body of `data` from offset `at` on, and where its frame ends; up to the first frame that is
-    not whole.
+    """Each body of `data` from offset `at` on, and the offset at which its frame ends; stops at the first
+    frame that is not whole.
 
     >>> [end for _, end in unseal(seal(b"ab") + seal(b"c") + seal(b"d")[:-1])]
     [10, 19]
@@ -81,7 +81,7 @@ def unseal(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
         length, checksum = _HEAD.unpack_from(data, at)
         start, end = at + _HEAD.size, at + _HEAD.size + length
         body = data[start:end]
-        # no body is empty: a stretch of zeros, which a crash may leave, is no frame
+        # no body is empty: zeros, which a crash may leave, are no frame
         if not length or end > len(data) or crc32(body) != checksum:
             return
         yield body, end
@@ -91,15 +91,16 @@ def unseal(data: bytes, at: int = 0) -> Iterator[tuple[bytes, int]]:
 def encode(frame: Frame) -> bytes:
     slate_key, slate, served_key, served, slate_headers, served_headers = frame
     lengths = _LENGTHS.pack(len(slate_key), len(slate), len(served_key), len(served))
-    parts = [lengths, slate_key, slate, served_key, served]
+    fields = [lengths, slate_key, slate, served_key, served]
     if slate_headers or served_headers:
         first = packed(slate_headers)
-        parts += [_HEADERS.pack(len(first)), first, packed(served_headers)]
-    return seal(b"".join(parts))
+        fields += [_HEADERS.pack(len(first)), first, packed(served_headers)]
+    return seal(b"".join(fields))
 
 
 def decode(data: bytes, at: int = 0) -> Iterator[tuple[Frame, int]]:
-    """Each frame of `data` from offset `at` on, and where it ends; up to the first that is not whole.
+    """Each frame of `data` from offset `at` on, and the offset at which it ends; stops at the first frame
+    that is not whole.
 
     >>> frame = Frame(b"k", b"v")
     >>> [end for _, end in decode(encode(frame) + encode(frame)[:-1])]
@@ -122,7 +123,7 @@ def decode(data: bytes, at: int = 0) -> Iterator[tuple[Frame, int]]:
 
 
 def _headers(tail: bytes) -> tuple[Headers, Headers]:
-    """Those of the two records, from behind them. Errors: ValueError."""
+    """The headers of the two records, from the bytes after the records. Errors: ValueError."""
     if not tail:
         return (), ()
     if len(tail) < _HEADERS.size:
@@ -141,15 +142,16 @@ class Directory:
 
     @classmethod
     def make(cls, root: Path) -> Directory:
-        """A new one of a name of its own, which nobody finds before it is locked. Errors: OSError."""
+        """A new directory with a unique name; it is locked before another worker can find it. Errors:
+        OSError."""
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
-        made = cls._locked(root / f".{name}")
+        directory = cls._locked(root / f".{name}")
         try:
-            made.path = made.path.rename(root / name)
+            directory.path = directory.path.rename(root / name)
         except OSError:
-            made.remove()
+            directory.remove()
             raise
-        return made
+        return directory
 
     @classmethod
     def _locked(cls, path: Path) -> Directory:
@@ -159,47 +161,49 @@ class Directory:
         except OSError:
             path.rmdir()
             raise
-        made = cls(path, lock)
+        directory = cls(path, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            made.remove()
+            directory.remove()
             raise
-        return made
+        return directory
 
     @classmethod
     def orphan(cls, root: Path) -> Directory | None:
-        """One whose worker is gone, the oldest: it is ours from now on. Errors: OSError."""
+        """The oldest directory whose worker has ended, now locked by this process; None where there is none.
+        Errors: OSError."""
         if not root.is_dir():
             return None
         paths = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
-        return next(filter(None, map(cls._seized, sorted(paths))), None)
+        return next(filter(None, map(cls._claimed, sorted(paths))), None)
 
     @classmethod
     def orphans(cls, root: Path) -> list[Directory]:
-        """All whose workers are gone, the oldest first: one that looks takes all there are, so what a
-        worker left and what its successor left don't part. Errors: OSError."""
+        """All directories whose workers have ended, the oldest first. One process takes all of them, so the
+        spools of a worker and of its successor are drained in order. Errors: OSError."""
         if not root.is_dir():
             return []
-        turn = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        root_lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(root_lock, fcntl.LOCK_EX)
             return list(iter(lambda: cls.orphan(root), None))
         finally:
-            os.close(turn)
+            os.close(root_lock)
 
     @classmethod
-    def _seized(cls, path: Path) -> Directory | None:
-        """None where somebody alive has it, where it is gone, or where it can't be opened at all."""
+    def _claimed(cls, path: Path) -> Directory | None:
+        """The directory, locked; None where a living worker has the lock, or it is removed or can't be
+        opened."""
         try:
             lock = os.open(path / _LOCK, os.O_RDWR)
         except OSError:
             with contextlib.suppress(OSError):
-                path.rmdir()  # one that was removed up to here
+                path.rmdir()  # its removal was cut short
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock).st_nlink:  # else its last owner removed it meanwhile
+            if os.fstat(lock).st_nlink:  # else its owner removed it meanwhile
                 return cls(path, lock)
         except OSError:
             pass
@@ -219,18 +223,18 @@ class Directory:
 
     @property
     def mark(self) -> Place:
-        """Everything before it was acknowledged."""
-        held = os.pread(self._lock, _MARK.size, 0)
-        return Place(*_MARK.unpack(held)) if len(held) == _MARK.size else START
+        """The broker has acknowledged every frame before this place."""
+        stored = os.pread(self._lock, _MARK.size, 0)
+        return Place(*_MARK.unpack(stored)) if len(stored) == _MARK.size else START
 
     @mark.setter
     def mark(self, place: Place) -> None:
-        # without it frames are sent twice, which does no harm
+        # where it is not written, frames are sent twice, which does no harm
         with contextlib.suppress(OSError):
             os.pwrite(self._lock, _MARK.pack(*place), 0)
 
     def sync(self) -> None:
-        """The mark, and the names of the segments, survive the machine. Errors: OSError."""
+        """Syncs the mark and the names of the segments. Errors: OSError."""
         os.fdatasync(self._lock)
         sync_directory(self.path)
 
@@ -239,7 +243,7 @@ class Directory:
             self.segment(number).unlink()
 
     def remove(self) -> bool:
-        """All of it, and lets go of it. False: something of it stays."""
+        """Removes the directory and releases its lock. False where a file of it stays."""
         for number in self.segments():
             self.drop(number)
         try:
@@ -252,5 +256,5 @@ class Directory:
         return True
 
     def close(self) -> None:
-        """Leaves it to the next worker that looks."""
+        """Releases the lock: another worker may take the directory over."""
         os.close(self._lock)

@@ -1,6 +1,7 @@
-"""A worker's own spool: what waits for the log, on disk before the answer goes out.
+"""A worker's own spool: frames that wait for the log, written before the answer is sent.
 
-Nothing is synced here, which is enough for slates: nobody was promised them. See `serving.spool.synced`.
+Frames are not synced here, which is enough for slates: their durability is not promised. See
+`serving.spool.synced`.
 """
 
 from __future__ import annotations
@@ -23,52 +24,52 @@ MAX_SEGMENT_SECONDS: Final = 60.0
 
 
 class Spool:
-    """This worker's own. It raises nothing: what it can't take, `append` answers with None.
+    """The spool of this worker. It raises no error: `append` gives None for a frame that it can't take.
 
-    `most_bytes` bounds all spools under `root` together, as far as `look` has seen those of others.
-    `otherwise` says what becomes of what it can't take.
+    `max_bytes` bounds all spools under `root` together; those of other workers count as `measure_others`
+    found them. `consequence`: the end of the warning that the spool can't be written.
     """
 
     def __init__(
         self,
         root: Path,
-        most_bytes: int,
+        max_bytes: int,
         segment_bytes: int = MAX_SEGMENT_BYTES,
         clock: Callable[[], float] = time.monotonic,
-        otherwise: str = "slates wait in memory",
+        consequence: str = "slates wait in memory",
     ) -> None:
-        self.root, self.most_bytes = root, most_bytes
+        self.root, self.max_bytes = root, max_bytes
         self.writable = False
-        self.others = 0
-        """Bytes that other workers' spools held when we last looked."""
-        # several to a full spool: room comes back a segment at a time
-        self._segment_bytes = min(segment_bytes, most_bytes // 4)
+        self.other_bytes = 0
+        """Bytes of other workers' spools, as measured last."""
+        # several segments to a full spool: space is freed a segment at a time
+        self._segment_bytes = min(segment_bytes, max_bytes // 4)
         self._clock = clock
         self._directory: Directory | None = None
         self._sizes: dict[int, int] = {}
         self._current, self._file = 0, -1
         self._opened = 0.0
-        self._told, self._otherwise = False, otherwise
+        self._warned, self._consequence = False, consequence
         self._acknowledged = START
 
     @property
     def held(self) -> int:
-        """Bytes on disk of this worker's."""
+        """Bytes of this worker's spool on disk."""
         return sum(self._sizes.values())
 
     @property
     def unsent(self) -> int:
-        """Bytes of them that the broker has not acknowledged."""
+        """Bytes of `held` that the broker has not acknowledged."""
         sent = self._acknowledged.offset if self._acknowledged.segment in self._sizes else 0
         return self.held - sent
 
     @property
     def end(self) -> Place:
-        """Where the next frame goes, unless it opens a segment."""
+        """The place of the next frame, unless it opens a segment."""
         return Place(self._current, self._sizes.get(self._current, 0))
 
     def open(self) -> None:
-        """Makes directory and segment where they are missing; to be tried again where it fails."""
+        """Creates directory and segment where they are missing. Where it fails, call it again later."""
         if self.writable:
             return
         try:
@@ -80,13 +81,13 @@ class Spool:
             self._failed(error)
 
     def append(self, frame: bytes) -> Place | None:
-        """Where it ends. None: the disk does not take it, or there is no room left for it."""
+        """The place at which the frame ends. None: the disk does not take it, or the spool is full."""
         if not self.writable:
             return None
         try:
-            if self._is_due():
+            if self._roll_is_due():
                 self._roll(self._directory)
-            if self.held + self.others + len(frame) > self.most_bytes:
+            if self.held + self.other_bytes + len(frame) > self.max_bytes:
                 return None
             written = os.write(self._file, frame)
             if written < len(frame):
@@ -97,24 +98,24 @@ class Spool:
         self._sizes[self._current] += written
         return Place(self._current, self._sizes[self._current])
 
-    def goal(self, place: Place) -> Place:
-        """The end of the segment that `place` lies in, as far as it goes now."""
+    def segment_end(self, place: Place) -> Place:
+        """The present end of the segment of `place`."""
         return Place(place.segment, self._sizes.get(place.segment, 0))
 
     def after(self, place: Place) -> Place:
-        """Where reading goes on: the next segment, where `place` ends one."""
+        """The place from which to read next: `place`, or the next segment where `place` ends one."""
         later = [number for number in self._sizes if number > place.segment]
-        # one that was acknowledged as a whole is gone already
+        # a segment that was acknowledged whole is removed already
         done = later and place.offset >= self._sizes.get(place.segment, 0)
         return Place(min(later), 0) if done else place
 
     def read(self, start: Place, end: Place) -> bytes:
-        """What lies between two places of one segment. Errors: OSError."""
+        """The bytes between two places of one segment. Errors: OSError."""
         assert self._directory is not None, "a place comes from `append`"
         return self._directory.read(start.segment, end.offset)[start.offset :]
 
     def acknowledge(self, place: Place) -> None:
-        """The broker has everything before `place`."""
+        """The broker has every frame before `place`: removes the segments before it."""
         if self._directory is None:
             return
         self._acknowledged = self._directory.mark = place
@@ -123,54 +124,54 @@ class Spool:
                 self._directory.drop(number)
                 del self._sizes[number]
 
-    def look(self) -> None:
-        """Sees how much the other workers' spools hold."""
+    def measure_others(self) -> None:
+        """Measures the spools of other workers."""
         own = self._directory.path if self._directory else None
         with contextlib.suppress(OSError):
             files = [path for path in self.root.glob("*/*.seg") if path.parent != own]
-            self.others = sum(path.stat().st_size for path in files)
+            self.other_bytes = sum(path.stat().st_size for path in files)
 
     def close(self, *, empty: bool) -> None:
-        """`empty`: everything was acknowledged, so there is nothing to leave to anybody."""
-        self._shut()
+        """`empty`: every frame was acknowledged, so the directory is removed."""
+        self._close_file()
         if self._directory is not None:
             self._directory.remove() if empty else self._directory.close()
             self._directory = None
 
-    def _is_due(self) -> bool:
+    def _roll_is_due(self) -> bool:
         size = self._sizes[self._current]
         return size >= self._segment_bytes or (
             size > 0 and self._clock() - self._opened > MAX_SEGMENT_SECONDS
         )
 
     def _roll(self, directory: Directory | None) -> None:
-        """Opens the next segment; the one before goes when all of it is acknowledged."""
+        """Opens the next segment; the one before is removed when all of it is acknowledged."""
         assert directory is not None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         file = os.open(directory.segment(self._current + 1), flags, 0o600)
-        self._shut()
+        self._close_file()
         self._current += 1
         self._sizes[self._current] = 0
-        self._file, self._opened, self.writable, self._told = file, self._clock(), True, False
+        self._file, self._opened, self.writable, self._warned = file, self._clock(), True, False
         self.acknowledge(self._acknowledged)
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         if self.writable:
             self.writable = False
-            self._let_go(self._file)
+            self._release(self._file)
 
-    def _let_go(self, file: int) -> None:
+    def _release(self, file: int) -> None:
         with contextlib.suppress(OSError):
             os.close(file)
 
     def _failed(self, error: OSError) -> None:
-        """Off until `open` succeeds: a disk that is full or read-only stays so for a while."""
-        if not self._told:
-            self._told = True
+        """Makes the spool unwritable until `open` succeeds; logs the first error of a series."""
+        if not self._warned:
+            self._warned = True
             why = errno.errorcode.get(error.errno or 0, type(error).__name__)
-            log.warning("the spool %s can't be written (%s): %s", self.root, why, self._otherwise)
+            log.warning("the spool %s can't be written (%s): %s", self.root, why, self._consequence)
         if self.writable:
-            # cuts off what a short write left; a reader would stop there
+            # cuts off an incomplete frame, at which a reader would stop
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._sizes[self._current])
-            self._shut()
+            self._close_file()

@@ -16,7 +16,7 @@ from schemas.alphabet import Pseudonym
 from schemas.events import Served
 from schemas.slates import Slate
 from schemas.topics import EVENTS, SLATES
-from serving.log.producer import Log
+from serving.log.producer import LogProducer
 from serving.log.slates import Slates
 from serving.metrics import Metrics
 from serving.spool.segments import Directory, Frame, encode
@@ -66,14 +66,14 @@ def counted(metrics: Metrics, name: str) -> float:
 def with_slates(
     settings: Settings,
     run: Callable[[Slates, Metrics], Awaitable[None]],
-    most_memory: int = 1 << 20,
+    max_memory_bytes: int = 1 << 20,
 ) -> Metrics:
     """Runs it with a part that has not been started, and stops that."""
     metrics = Metrics()
 
     async def main() -> None:
-        log = await Log.open(settings)
-        slates = Slates(log, settings, metrics, most_memory=most_memory)
+        log = await LogProducer.open(settings)
+        slates = Slates(log, settings, metrics, max_memory_bytes=max_memory_bytes)
         try:
             await run(slates, metrics)
         finally:
@@ -133,7 +133,7 @@ def test_beyond_its_memory_it_reads_the_spool(settings: Settings) -> None:
             slates.add(slate_of(n), served_of(n))
             await asyncio.sleep(0.001)
 
-    metrics = with_slates(settings, run, most_memory=100 * frame_of(0).size)
+    metrics = with_slates(settings, run, max_memory_bytes=100 * frame_of(0).size)
     assert counted(metrics, "freshet_slates_lost_total") == 0
     assert spools(settings) == []
     with arrived(settings) as found:
@@ -153,7 +153,7 @@ def test_beyond_the_spool_too_it_is_lost_and_counted(
         for n in range(50):
             slates.add(slate_of(n), served_of(n))
 
-    metrics = with_slates(settings, run, most_memory=30 * size)
+    metrics = with_slates(settings, run, max_memory_bytes=30 * size)
     assert counted(metrics, "freshet_slates_lost_total") == 10
     assert counted(metrics, "freshet_slates_total") == 40
     assert [it.message for it in caplog.records if "slates did not reach" in it.message] == [

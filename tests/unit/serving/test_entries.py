@@ -70,7 +70,7 @@ def test_a_cut_at_any_byte_loses_only_what_lies_behind_it(
         directory = Directory.make(Path(folder))
         directory.segment(1).write_bytes(data[:cut] + junk)
         directory.segment(2).write_bytes(data)
-        left = OrphanSpool.look(directory)
+        left = OrphanSpool.measure(directory)
         assert left.records == whole + len(records)
         sent = asyncio.run(all_of(left))
         assert [entry.record for entry in sent] == records[:whole] + records
@@ -87,10 +87,10 @@ def test_a_mark_says_where_to_go_on(tmp_path: Path) -> None:
     directory = Directory.make(tmp_path)
     directory.segment(3).write_bytes(data)
     directory.mark = Place(3, frame_ends[1])
-    left = OrphanSpool.look(directory)
+    left = OrphanSpool.measure(directory)
     assert (left.records, left.bytes, left.oldest) == (3, len(data) - frame_ends[1], 7)
     assert [it.record.key for it in asyncio.run(all_of(left))] == [b"2", b"3", b"4"]
-    assert OrphanSpool.look(directory).records == 0
+    assert OrphanSpool.measure(directory).records == 0
     directory.remove()
 
 
@@ -202,7 +202,7 @@ def test_what_could_not_be_synced_is_cut_and_not_acknowledged(
         assert (spool.synced, spool.held) == (Place(2, len(frames)), 2 * len(frames))
         spool.close(empty=False)
         [directory] = Directory.orphans(tmp_path)
-        assert OrphanSpool.look(directory).records == 2
+        assert OrphanSpool.measure(directory).records == 2
         directory.remove()
 
     asyncio.run(main())

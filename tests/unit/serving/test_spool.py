@@ -135,7 +135,7 @@ def test_what_the_others_hold_counts_too(tmp_path: Path) -> None:
     one = opened(tmp_path, most=8 * FRAME.size)
     other = opened(tmp_path, most=8 * FRAME.size)
     fill(one, 5)
-    other.look()
+    other.measure_others()
     fill(other, 3)
     assert other.append(encode(FRAME)) is None
 
@@ -209,9 +209,9 @@ def test_what_a_full_disk_took_half_of_is_taken_back(
     spool.open()
     [place] = fill(spool, 1)
     assert place == Place(2, FRAME.size)
-    data = spool.read(START._replace(segment=1), spool.goal(Place(1, 0)))
+    data = spool.read(START._replace(segment=1), spool.segment_end(Place(1, 0)))
     assert [frame for frame, _ in decode(data)] == [FRAME] * 2
-    assert spool.after(spool.goal(Place(1, 0))) == Place(2, 0)
+    assert spool.after(spool.segment_end(Place(1, 0))) == Place(2, 0)
     spool.close(empty=False)
     orphan = Directory.orphan(tmp_path)
     assert orphan is not None
