@@ -1,1 +1,1 @@
-"""Bytes become records: pure, no clock, no socket."""
+"""From the bytes of requests to records: pure, no clock, no socket."""

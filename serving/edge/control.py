@@ -1,5 +1,4 @@
-"""From the bytes of a placement or an experiment to the change that `control` keeps. Pure: no clock, no
-socket."""
+"""From the bytes of a placement or an experiment to the record of `control`. Pure: no clock, no socket."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from serving.decide.sources import SOURCES
 from serving.http.body import decode
 
 SCORED: Final = frozenset([source.name for source in SOURCES] + [column.name for column in COLUMNS])
-"""What a recipe may give a weight: each source, and each column of the score."""
+"""The names that a recipe may weight: each source, and each column of the score."""
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -28,13 +27,15 @@ class _In(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PlacementIn(_In, kw_only=True):
-    """`expected_version`: of what this replaces, 0 where the placement is new; else it has no effect."""
+    """`expected_version`: the version of the placement that this replaces, 0 where it is new. With another
+    version the request has no effect."""
 
     recipe: Recipe
 
 
 class ExperimentIn(_In, kw_only=True):
-    """`expected_version`: of what this replaces, 0 where the experiment is new; else it has no effect."""
+    """`expected_version`: the version of the experiment that this replaces, 0 where it is new. With another
+    version the request has no effect."""
 
     experiment: Experiment
 
@@ -44,32 +45,33 @@ _EXPERIMENT: Final = msgspec.json.Decoder(ExperimentIn)
 
 
 def placement(body: bytes, identifier: str, now: Millis) -> Record:
-    """Errors: `Problem`, `Rejected`."""
-    given = decode(body, _PLACEMENT)
-    # only here are the registries known
-    if not SCORED.issuperset(given.recipe.weights or ()):
+    """The record of a placement. Errors: `Problem`, `Rejected`."""
+    parsed = decode(body, _PLACEMENT)
+    # here and not in `check_recipe`: `schemas` does not import the registries
+    if not SCORED.issuperset(parsed.recipe.weights or ()):
         raise Rejected("recipe.weights", "unknown_source")
-    check_recipe(given.recipe, "recipe")
-    return _record("placement", identifier, given, given.recipe, now)
+    check_recipe(parsed.recipe, "recipe")
+    return _record("placement", identifier, parsed, parsed.recipe, now)
 
 
-def experiment(body: bytes, identifier: str, stands: Definitions, now: Millis) -> Record:
-    """`stands`: what is known to hold now. Errors: `Problem`, `Rejected`."""
-    given = decode(body, _EXPERIMENT)
-    check_experiment(identifier, given.experiment, "experiment")
-    check_fits(identifier, given.experiment, stands, "experiment")
-    return _record("experiment", identifier, given, given.experiment, now)
+def experiment(body: bytes, identifier: str, in_force: Definitions, now: Millis) -> Record:
+    """The record of an experiment. `in_force`: the definitions that hold now. Errors: `Problem`,
+    `Rejected`."""
+    parsed = decode(body, _EXPERIMENT)
+    check_experiment(identifier, parsed.experiment, "experiment")
+    check_fits(identifier, parsed.experiment, in_force, "experiment")
+    return _record("experiment", identifier, parsed, parsed.experiment, now)
 
 
-def _record(subject: Subject, identifier: str, given: _In, body: Any, now: Millis) -> Record:
+def _record(subject: Subject, identifier: str, parsed: _In, body: Any, now: Millis) -> Record:
     change = Change(
         subject=subject,
         id=identifier,
-        expected_version=given.expected_version,
+        expected_version=parsed.expected_version,
         body=msgspec.Raw(_ENCODE(body)),
         received_at=now,
-        actor=given.actor,
-        reason=given.reason,
+        actor=parsed.actor,
+        reason=parsed.reason,
     )
-    # one partition: the order of `control` is what compares and sets
+    # one partition: changes are compared and set in the order of `control`
     return Record(f"{subject}:{identifier}".encode(), 0, _ENCODE(change))

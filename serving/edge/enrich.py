@@ -1,8 +1,8 @@
-"""The one `enrich`: what a client says happened becomes what the log says happened.
+"""The one `enrich`: from an event as a client sends it to the action that the log holds.
 
-Every writer of actions passes through it, history too (law 13), so that a fold needs no clock and no
-second input (law 3): the time of arrival, the item's category and whether it is known travel in
-the event.
+All actions pass through it, imported history too (law 13), so that a fold needs no clock and no second
+input (law 3): the action has the time of arrival, the item's category and whether the catalogue has the
+item.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from schemas.identity import check_id
 from schemas.reject import Rejected
 from serving.edge.identity import Identity, People
 
-AHEAD: Final[Millis] = 5 * 60_000
-"""A client's clock may run ahead by this much; what lies beyond is set to the time of arrival."""
-MOST_CONTEXT: Final = 32
-MOST_CONTEXT_TEXT: Final = 256
-LARGEST: Final = 1e12
-"""Of a `value`: sums of many stay finite and exact to the unit."""
+MAX_CLOCK_SKEW_MS: Final[Millis] = 5 * 60_000
+"""A client's clock may be ahead by this much; a later time is set to the time of arrival."""
+MAX_CONTEXT_FIELDS: Final = 32
+MAX_CONTEXT_TEXT_LENGTH: Final = 256
+MAX_VALUE: Final = 1e12
+"""Of the field `value`: sums of many stay finite and exact to the unit."""
 
 Lookup = Callable[[str], tuple[bool, str]]
-"""item id -> (known, primary category or "")."""
+"""item id -> (whether the catalogue has it, primary category or "")."""
 
 
 class Arrival(NamedTuple):
-    """`shift` is ``received_at - sent_at`` where the client told `sent_at`, else 0."""
+    """The arrival of a request. `shift`: ``received_at - sent_at`` in ms, 0 where the client sent no
+    `sent_at`."""
 
     received_at: Millis
     shift: Millis = 0
@@ -45,18 +46,18 @@ class Enriched(NamedTuple):
 def enrich(
     event: EventIn, event_id: str, arrival: Arrival, people: People, lookup: Lookup
 ) -> Enriched:
-    """The event as the log holds it. `user_id` counts where both ids are given.
+    """The action of an event, and its person. `user_id` counts where both ids are given.
 
-    An import's `received_at` is its `occurred_at`, which it must have; its `sent_at` means nothing.
-    Errors: `Rejected` naming the first field that is wrong.
+    An imported event must have `occurred_at`, which becomes its `received_at`; its `sent_at` is ignored.
+    Errors: `Rejected` with the first field that is wrong.
     """
-    person = who(event, people)
+    person = identify(event, people)
     item_id = check_id(event.item_id, "item_id")
     if event.action not in CODE:
         raise Rejected("action", "unknown_action")
-    _check_rest(event)
-    occurred_at, received_at, clamped = _when(event.occurred_at, arrival)
-    known, category = lookup(item_id)
+    _check_fields(event)
+    occurred_at, received_at, clamped = _timestamps(event.occurred_at, arrival)
+    in_catalogue, category = lookup(item_id)
     return Enriched(
         Action(
             event_id=event_id,
@@ -66,7 +67,7 @@ def enrich(
             occurred_at=occurred_at,
             received_at=received_at,
             category=category,
-            known=known,
+            known=in_catalogue,
             session_id=event.session_id or "",
             slate_id=event.slate_id or "",
             rank=event.rank,
@@ -79,7 +80,8 @@ def enrich(
     )
 
 
-def who(event: EventIn, people: People) -> Identity:
+def identify(event: EventIn, people: People) -> Identity:
+    """The person of an event. Errors: `Rejected`."""
     if event.user_id is not None:
         return people.user(check_id(event.user_id, "user_id"))
     if event.anonymous_id is not None:
@@ -87,7 +89,7 @@ def who(event: EventIn, people: People) -> Identity:
     raise Rejected("user_id", "required")
 
 
-def _when(text: str | None, arrival: Arrival) -> tuple[Millis, Millis, bool]:
+def _timestamps(text: str | None, arrival: Arrival) -> tuple[Millis, Millis, bool]:
     """(occurred_at, received_at, clamped)."""
     if arrival.imported:
         if text is None:
@@ -98,12 +100,12 @@ def _when(text: str | None, arrival: Arrival) -> tuple[Millis, Millis, bool]:
     if text is None:
         return received_at, received_at, False
     at = times.within(times.parse(text, "occurred_at") + arrival.shift, "occurred_at")
-    if at - received_at > AHEAD:
+    if at - received_at > MAX_CLOCK_SKEW_MS:
         return received_at, received_at, True
     return at, received_at, False
 
 
-def _check_rest(event: EventIn) -> None:
+def _check_fields(event: EventIn) -> None:
     for field in ("event_id", "session_id", "slate_id"):
         text = getattr(event, field)
         if text is not None:
@@ -112,20 +114,20 @@ def _check_rest(event: EventIn) -> None:
         raise Rejected("rank", "out_of_range")
     if event.dwell_ms is not None and not 0 <= event.dwell_ms <= 2**40:
         raise Rejected("dwell_ms", "out_of_range")
-    if event.value is not None and not abs(event.value) <= LARGEST:
+    if event.value is not None and not abs(event.value) <= MAX_VALUE:
         raise Rejected("value", "out_of_range")
     if event.context:
         check_scalars(event.context, "context")
 
 
 def check_scalars(pairs: dict[str, Scalar], field: str) -> None:
-    """A client's own fields: few, short, finite. Errors: `Rejected`."""
-    if len(pairs) > MOST_CONTEXT:
+    """Checks a client's own fields: their number, lengths and range. Errors: `Rejected`."""
+    if len(pairs) > MAX_CONTEXT_FIELDS:
         raise Rejected(field, "too_many")
     for name, value in pairs.items():
         text = value if isinstance(value, str) else ""
-        if max(len(name), len(text)) > MOST_CONTEXT_TEXT:
+        if max(len(name), len(text)) > MAX_CONTEXT_TEXT_LENGTH:
             raise Rejected(field, "too_long")
-        # beyond 2**53 a whole number would not survive readers that know only floats
+        # beyond 2**53 a reader that has only floats would change a whole number
         if isinstance(value, int) and abs(value) > 2**53:
             raise Rejected(field, "out_of_range")

@@ -1,4 +1,4 @@
-"""From the bytes of `POST /v1/events` to stamped records and rejections. Pure: no clock, no socket."""
+"""From the bytes of `POST /v1/events` to enriched records and rejections. Pure: no clock, no socket."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from serving.edge.identity import People
 from serving.http.forms import Form, Rejection
 
 FORM: Final = Form(EventIn, "events")
-MOST_BYTES: Final = 32 * 1024
-"""Of one event as it is logged."""
-_NOT_SAID: Final = (UNSET, UNSET, UNSET)
+MAX_EVENT_BYTES: Final = 32 * 1024
+"""Of the record of one event."""
+_ALL_UNSET: Final = (UNSET, UNSET, UNSET)
 
 
 class RequestContext(NamedTuple):
-    """What a request says beside its body. `make_id` names an event that nothing else names."""
+    """A request without its body. `make_id` gives the id of an event that has neither an `event_id` nor an
+    idempotency key."""
 
     received_at: Millis
     make_id: Callable[[], str]
@@ -33,7 +34,8 @@ class RequestContext(NamedTuple):
 
 
 class Ingested(NamedTuple):
-    """`assigned_ids[i]` is the id that the server gave event i, None where it had one or was rejected."""
+    """`assigned_ids[i]`: the id that the server gave event i, None where the event had one or was
+    rejected."""
 
     records: list[Record]
     rejected: list[Rejection]
@@ -44,9 +46,9 @@ class Ingested(NamedTuple):
 
 
 def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup) -> Ingested:
-    """Every event of the body, stamped or rejected; order is kept.
+    """Every event of the body, enriched or rejected, in the order of the request.
 
-    Errors: `Problem` 400 or 413, or `Rejected`, where the body as a whole can't be taken.
+    Errors: `Problem` 400 or 413, or `Rejected`, where the whole body can't be taken.
     """
     parsed = FORM.read(body, ndjson=context.ndjson)
     arrival = Arrival(context.received_at, _shift(parsed.sent_at, context), context.imported)
@@ -54,17 +56,17 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
     assigned_ids: list[str | None] = [None] * len(parsed.entries)
     ignored, key, make_id = 0, context.idempotency_key, context.make_id
 
-    def take(index: int, event: EventIn) -> None:
+    def ingest_one(index: int, event: EventIn) -> None:
         nonlocal ignored
-        event_id, new = event.event_id, None
+        event_id, assigned_id = event.event_id, None
         if event_id is None:
-            # a retry under the same key gives the same names, so the fold counts it once
-            event_id = f"{key}:{index}" if key is not None else (new := make_id())
+            # a retry with the same key gives the same ids, so the fold counts the events once
+            event_id = f"{key}:{index}" if key is not None else (assigned_id := make_id())
         records.append(_record(event, event_id, arrival, people, lookup))
-        ignored += (event.experiments, event.variant, event.propensity) != _NOT_SAID
-        assigned_ids[index] = new
+        ignored += (event.experiments, event.variant, event.propensity) != _ALL_UNSET
+        assigned_ids[index] = assigned_id
 
-    rejected = parsed.take(take)
+    rejected = parsed.for_each(ingest_one)
     return Ingested(records, rejected, assigned_ids, parsed.single, ignored)
 
 
@@ -73,7 +75,7 @@ def _record(
 ) -> Record:
     action, person = enrich(event, event_id, arrival, people, lookup)
     value = events.encode(action)
-    if len(value) > MOST_BYTES:
+    if len(value) > MAX_EVENT_BYTES:
         raise Rejected("body", "too_large")
     return Record(person.key, person.partition, value)
 

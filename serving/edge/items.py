@@ -1,4 +1,4 @@
-"""From the bytes of an item request to the change that the log keeps. Pure: no clock, no socket."""
+"""From the bytes of an item request to the record of `items`. Pure: no clock, no socket."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from schemas.reject import Rejected
 from serving.http.body import decode
 from serving.http.forms import Form, Rejection
 
-MOST_BYTES: Final = 512 * 1024
-"""Of one item as it is logged; Kafka takes a little less than 1 MiB."""
-MOST_LISTED: Final = 100
-MOST_ATTRIBUTES: Final = 256
-MOST_DIMENSIONS: Final = 4096
-LARGEST: Final = 1e6
-"""Of a number in an embedding: sums of squares stay finite in single precision."""
+MAX_ITEM_BYTES: Final = 512 * 1024
+"""Of the record of one item; Kafka takes a little less than 1 MiB."""
+MAX_LIST_LENGTH: Final = 100
+MAX_ATTRIBUTES: Final = 256
+MAX_EMBEDDING_DIMENSIONS: Final = 4096
+MAX_EMBEDDING_VALUE: Final = 1e6
+"""Of a component of an embedding: sums of squares stay finite in single precision."""
 
 ItemPatch: Final = msgspec.defstruct(
     "ItemPatch",
@@ -45,29 +45,31 @@ class IngestedItems(NamedTuple):
 
 
 def put(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
-    """The item, whole; an id in the body must be that of the path. Errors: `Problem`, `Rejected`."""
-    given = decode(body, _ONE)
-    return _record(PutItem(item=_item(given, item_id), received_at=now), item_id, partitions)
+    """The record of a whole item; an id in the body must equal that of the path. Errors: `Problem`,
+    `Rejected`."""
+    parsed = decode(body, _ONE)
+    return _record(PutItem(item=_item(parsed, item_id), received_at=now), item_id, partitions)
 
 
 def put_many(body: bytes, now: Millis, partitions: int, *, ndjson: bool) -> IngestedItems:
-    """Errors: `Problem`, `Rejected` where the body as a whole can't be taken."""
+    """The records of several items, and the rejected ones. Errors: `Problem`, `Rejected` where the whole body
+    can't be taken."""
     parsed = FORM.read(body, ndjson=ndjson)
     records: list[Record] = []
 
-    def take(_: int, given: ItemIn) -> None:
-        if given.item_id is None:
+    def put_one(_: int, item: ItemIn) -> None:
+        if item.item_id is None:
             raise Rejected("item_id", "required")
-        change = PutItem(item=_item(given, check_id(given.item_id, "item_id")), received_at=now)
-        records.append(_record(change, given.item_id, partitions))
+        change = PutItem(item=_item(item, check_id(item.item_id, "item_id")), received_at=now)
+        records.append(_record(change, item.item_id, partitions))
 
-    return IngestedItems(records, parsed.take(take), parsed.single)
+    return IngestedItems(records, parsed.for_each(put_one), parsed.single)
 
 
 def patch(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
-    """The fields that the body names, and no others. Errors: `Problem`, `Rejected`."""
-    given = decode(body, _PATCH)
-    named = {name: getattr(given, name) for name in given.__struct_fields__}
+    """The record of a change of those fields that the body has. Errors: `Problem`, `Rejected`."""
+    parsed = decode(body, _PATCH)
+    named = {name: getattr(parsed, name) for name in parsed.__struct_fields__}
     fields = _checked({name: value for name, value in named.items() if value is not UNSET}, item_id)
     raws = {name: msgspec.Raw(_ENCODE(value)) for name, value in fields.items()}
     return _record(PatchItem(item_id=item_id, fields=raws, received_at=now), item_id, partitions)
@@ -77,8 +79,8 @@ def delete(item_id: str, now: Millis, partitions: int) -> Record:
     return _record(DeleteItem(item_id=item_id, received_at=now), item_id, partitions)
 
 
-def _item(given: ItemIn, item_id: str) -> Item:
-    item = Item(item_id=item_id, **_checked(msgspec.structs.asdict(given), item_id))
+def _item(parsed: ItemIn, item_id: str) -> Item:
+    item = Item(item_id=item_id, **_checked(msgspec.structs.asdict(parsed), item_id))
     if item.categories and not item.category:
         item.category = item.categories[0]
     return item
@@ -86,22 +88,22 @@ def _item(given: ItemIn, item_id: str) -> Item:
 
 def _record(change: ItemChange, item_id: str, partitions: int) -> Record:
     value = _ENCODE(change)
-    if len(value) > MOST_BYTES:
+    if len(value) > MAX_ITEM_BYTES:
         raise Rejected("body", "too_large")
     key = item_id.encode()
     return Record(key, partition_of(key, partitions), value)
 
 
 def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
-    """What of `fields` belongs into an `Item`, checked, times in ms."""
+    """The checked fields of an `Item`, times in ms. Errors: `Rejected`."""
     if fields.pop("item_id", None) not in (None, item_id):
         raise Rejected("item_id", "mismatch")
     for name in ("type", "category", "owner_id"):
         if fields.get(name):
             check_id(fields[name], name)
     for name in ("categories", "tags"):
-        check_ids(fields.get(name, ()), name, MOST_LISTED)
-    if len(fields.get("attributes", ())) > MOST_ATTRIBUTES:
+        check_ids(fields.get(name, ()), name, MAX_LIST_LENGTH)
+    if len(fields.get("attributes", ())) > MAX_ATTRIBUTES:
         raise Rejected("attributes", "too_many")
     _check_numbers(fields)
     for name in ("published_at", "expires_at"):
@@ -110,9 +112,9 @@ def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
     return fields
 
 
-def check_ids(texts: tuple[str, ...], field: str, most: int) -> None:
-    """Errors: `Rejected` for too many, or naming the first that is no id: ``tags[3]``."""
-    if len(texts) > most:
+def check_ids(texts: tuple[str, ...], field: str, max_ids: int) -> None:
+    """Errors: `Rejected` for more than `max_ids`, or with the first text that is no id: ``tags[3]``."""
+    if len(texts) > max_ids:
         raise Rejected(field, "too_many")
     for index, text in enumerate(texts):
         check_id(text, f"{field}[{index}]")
@@ -120,14 +122,14 @@ def check_ids(texts: tuple[str, ...], field: str, most: int) -> None:
 
 def _check_numbers(fields: dict[str, Any]) -> None:
     for value in fields.get("attributes", {}).values():
-        # beyond 2**53 a whole number would not survive readers that know only floats
+        # beyond 2**53 a reader that has only floats would change a whole number
         if isinstance(value, int) and abs(value) > 2**53:
             raise Rejected("attributes", "out_of_range")
     embedding = fields.get("embedding")
     if embedding is None:
         return
-    if not 0 < len(embedding) <= MOST_DIMENSIONS:
+    if not 0 < len(embedding) <= MAX_EMBEDDING_DIMENSIONS:
         raise Rejected("embedding", "out_of_range")
-    # written so that a NaN fails it
-    if not all(abs(x) <= LARGEST for x in embedding):
+    # a NaN fails this comparison
+    if not all(abs(x) <= MAX_EMBEDDING_VALUE for x in embedding):
         raise Rejected("embedding", "out_of_range")

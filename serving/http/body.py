@@ -16,14 +16,14 @@ from serving.http.errors import Problem
 from serving.http.openapi import ID
 
 T = TypeVar("T")
-MAX_BODY: Final = 1 << 20
+MAX_BODY_BYTES: Final = 1 << 20
 """Bytes: 1 MiB."""
-MOST_DIGITS: Final = 19
-"""Of a length: those of the largest that a parser of HTTP counts to."""
+MAX_LENGTH_DIGITS: Final = 19
+"""Of Content-Length: the digits of the largest length that an HTTP parser takes."""
 
 
 class IdConvertor(StringConvertor):
-    """An id in a path, slashes, line ends and all: what is wrong with one, `path_id` says."""
+    """An id in a path, slashes and line ends included; `path_id` checks it."""
 
     regex = "(?s:.*)"
 
@@ -31,43 +31,45 @@ class IdConvertor(StringConvertor):
 register_url_convertor("id", IdConvertor())
 
 
-async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """The whole body. Errors: `Problem` 413 as soon as it is known to be too large, 400."""
-    if _announced(request) > limit:
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body. Errors: `Problem` 413 as soon as more than `limit` bytes are announced or received, 400
+    where the body or its length is malformed."""
+    if _content_length(request) > limit:
         raise too_large()
-    parts, size = [], 0
+    chunks, size = [], 0
     try:
-        async for part in request.stream():
-            size += len(part)
+        async for chunk in request.stream():
+            size += len(chunk)
             if size > limit:
                 raise too_large()
-            parts.append(part)
+            chunks.append(chunk)
     except ClientDisconnect:
         raise malformed("cut_short") from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _announced(request: Request) -> int:
-    """Bytes of Content-Length, 0 without one. Errors: `Problem` 400 beyond `MOST_DIGITS`, for which zeros
-    before a number count too: int() takes no text of any length."""
+def _content_length(request: Request) -> int:
+    """Bytes of Content-Length, 0 without the header. Errors: `Problem` 400 for no number, or one of more than
+    `MAX_LENGTH_DIGITS` digits, leading zeros included: int() takes no text of any length."""
     length = request.headers.get("content-length", "0")
-    if len(length) > MOST_DIGITS or not (length.isascii() and length.isdigit()):
-        detail = f"Content-Length must be a number of at most {MOST_DIGITS} digits."
+    if len(length) > MAX_LENGTH_DIGITS or not (length.isascii() and length.isdigit()):
+        detail = f"Content-Length must be a number of at most {MAX_LENGTH_DIGITS} digits."
         raise Problem(400, "malformed", detail, [("Content-Length", "malformed")])
     return int(length)
 
 
-def check_query(request: Request, *known: str) -> None:
-    """Errors: `Rejected` naming the first parameter that the route does not know."""
+def check_query(request: Request, *allowed: str) -> None:
+    """Errors: `Rejected` with the first parameter that is not `allowed`."""
     if not request.scope["query_string"]:
         return
     for name in request.query_params:
-        if name not in known:
+        if name not in allowed:
             raise Rejected(re.sub(r"[^\w.\-]", "?", name[:64]) or "query", "unknown_field")
 
 
 def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
-    """Errors: `Problem` 400 where it is no JSON, `Rejected` where it is JSON of another shape."""
+    """The decoded body. Errors: `Problem` 400 where it is no JSON, `Rejected` where its JSON has another
+    shape."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -81,9 +83,9 @@ def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def path_id(request: Request, name: str, field: str | None = None) -> str:
-    """An id out of the path. Errors: `Rejected`."""
+    """The id `name` of the path; errors name it `field`. Errors: `Rejected`."""
     value: str = request.path_params[name]
-    if "\ufffd" in value:  # the server put it in the place of bytes that are no UTF-8
+    if "\ufffd" in value:  # the server's replacement of bytes that are no UTF-8
         try:
             unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
         except UnicodeDecodeError:
@@ -92,7 +94,7 @@ def path_id(request: Request, name: str, field: str | None = None) -> str:
 
 
 def too_large() -> Problem:
-    return Problem(413, "too_large", f"At most {MAX_BODY} bytes.", [("body", "too_large")])
+    return Problem(413, "too_large", f"At most {MAX_BODY_BYTES} bytes.", [("body", "too_large")])
 
 
 def malformed(code: str) -> Problem:

@@ -1,4 +1,4 @@
-"""`/docs`: the API on one page, for people. Made from `/openapi.json`, nothing fetched from elsewhere."""
+"""`/docs`: the API on one page, for people. Made from `/openapi.json`; it loads no other resource."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ td{{padding:.1rem 1rem .1rem 0;vertical-align:top}}p{{margin:.2rem 0}}small{{opa
 {operations}</html>"""
 
 
-def page(told: dict[str, Any]) -> str:
-    """`told` is an OpenAPI document (`serving.http.openapi.describe`)."""
-    info = told["info"]
+def page(document: dict[str, Any]) -> str:
+    """The page, as HTML, of an OpenAPI `document` (`serving.http.openapi.describe`)."""
+    info = document["info"]
     operations = (
         "\n".join(_operation(method, path, operation))
-        for path, methods in told["paths"].items()
+        for path, methods in document["paths"].items()
         for method, operation in methods.items()
     )
     return _PAGE.format(
@@ -37,9 +37,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     for kind, body in content.items():
         yield f"<p>body: {_shape(body['schema'])} <small>({escape(kind)})</small></p>"
     yield "<table>"
-    for given in operation.get("parameters", ()):
-        about = escape(given.get("description", ""))
-        yield f"<tr><td><code>{escape(given['name'])}</code><td>{escape(given['in'])}<td>{about}"
+    for parameter in operation.get("parameters", ()):
+        about = escape(parameter.get("description", ""))
+        yield f"<tr><td><code>{escape(parameter['name'])}</code><td>{escape(parameter['in'])}<td>{about}"
     for status, answer in operation["responses"].items():
         shapes = [_shape(body["schema"]) for body in answer.get("content", {}).values()]
         about = escape(answer["description"])
@@ -48,7 +48,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
 
 
 def _shape(schema: dict[str, Any]) -> str:
-    """The names of a schema, or of those it chooses from."""
-    found = schema.get("oneOf") or schema.get("anyOf") or [schema]
-    names = [each.get("$ref", "").rpartition("/")[2] or each.get("type", "") for each in found]
+    """The names of a schema, or of its alternatives."""
+    schemas = schema.get("oneOf") or schema.get("anyOf") or [schema]
+    names = [each.get("$ref", "").rpartition("/")[2] or each.get("type", "") for each in schemas]
     return escape(" or ".join(name for name in names if name))

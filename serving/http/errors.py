@@ -22,7 +22,7 @@ _REQUEST_ID: Final = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 
 
 class FieldError(msgspec.Struct):
-    """`field` in the caller's own terms (``events[3].action``, ``body``), `code` a stable word."""
+    """`field`: its path in the request (``events[3].action``, ``body``). `code`: a stable word."""
 
     field: str
     code: str
@@ -39,7 +39,7 @@ class ProblemBody(msgspec.Struct, kw_only=True):
 
 
 class Problem(Exception):
-    """Ends a request with this answer. `errors` are (field, code) pairs."""
+    """Ends a request with this problem. `errors`: (field, code) pairs."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ def json_response(
 
 
 def problem_response(problem: Problem, request: Request) -> Response:
-    """The answer, with the request's id and, where the client may retry, when."""
+    """The response: the problem, the request's id and the problem's headers."""
     body = ProblemBody(
         type=f"urn:freshet:problem:{problem.code}",
         title=HTTPStatus(problem.status).phrase,
@@ -78,7 +78,7 @@ def problem_response(problem: Problem, request: Request) -> Response:
 
 
 def as_problem(error: Exception) -> Problem:
-    """Any exception as the problem it is to the client; what we did not foresee is a 500."""
+    """The problem of any exception; an unexpected exception is logged and becomes a 500."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, Rejected):
@@ -91,18 +91,18 @@ def as_problem(error: Exception) -> Problem:
 
 
 def request_id(request: Request) -> str:
-    """The client's X-Request-Id where it is harmless, else one of our own; the same all through."""
+    """The client's X-Request-Id where it is valid, else a new id; the same for the whole request."""
     scope = request.scope
-    found: str | None = scope.get("freshet.request_id")
-    if found is None:
-        given = request.headers.get("x-request-id", "")
-        found = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope["freshet.request_id"] = found
-    return found
+    identifier: str | None = scope.get("freshet.request_id")
+    if identifier is None:
+        client_id = request.headers.get("x-request-id", "")
+        identifier = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
+        scope["freshet.request_id"] = identifier
+    return identifier
 
 
 def _place(error: Exception) -> str:
-    # where, not what: an exception's text may quote the request
+    # the place, not the text: an exception's text may quote the request
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

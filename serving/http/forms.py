@@ -1,4 +1,4 @@
-"""The three forms in which things arrive: one object, ``{"events": [...]}``, or NDJSON."""
+"""The three forms of a request body: one object, ``{"events": [...]}``, or NDJSON."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from serving.http.body import decode, malformed
 from serving.http.errors import Problem
 
 T = TypeVar("T", bound=msgspec.Struct)
-MOST: Final = 1000
-"""Of one request."""
+MAX_ENTRIES_PER_REQUEST: Final = 1000
 
 
 class Rejection(msgspec.Struct):
@@ -26,32 +25,32 @@ class Rejection(msgspec.Struct):
 
 
 class Parsed(NamedTuple, Generic[T]):
-    """In the order of the request. `sent_at`: of a batch that named it, as the client wrote it."""
+    """The entries in the order of the request. `sent_at`: that of a batch, as the client wrote it."""
 
     entries: list[T | Rejected]
     single: bool = False
     sent_at: str | None = None
 
-    def take(self, take: Callable[[int, T], None]) -> list[Rejection]:
-        """Calls `take` with each thing and its place in the request. Answers those that could not be read,
-        and those for which `take` raises `Rejected`."""
+    def for_each(self, handle: Callable[[int, T], None]) -> list[Rejection]:
+        """Calls `handle` with the index and value of each entry. Returns the rejections: of entries that
+        could not be read, and of those for which `handle` raises `Rejected`."""
         rejected: list[Rejection] = []
         for index, entry in enumerate(self.entries):
             try:
                 if isinstance(entry, Rejected):
                     raise entry
-                take(index, entry)
-            except Rejected as why:
-                rejected.append(Rejection(index, why.field, why.code))
+                handle(index, entry)
+            except Rejected as error:
+                rejected.append(Rejection(index, error.field, error.code))
         return rejected
 
 
 class Form(Generic[T]):
-    """How things of type `kind` are read; `name` is the field that holds several of them."""
+    """Reads entries of type `kind`; `name` is the field of a batch that holds them."""
 
     def __init__(self, kind: type[T], name: str) -> None:
         self.name = name
-        raws = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MOST)]
+        raws = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_ENTRIES_PER_REQUEST)]
         self.batch = _envelope(f"{kind.__name__}Batch", name, list[kind])  # type: ignore[valid-type]
         head = msgspec.defstruct("Head", [(name, msgspec.Raw, msgspec.Raw())])
         self._head: msgspec.json.Decoder[Any] = msgspec.json.Decoder(head)
@@ -64,7 +63,8 @@ class Form(Generic[T]):
         self._skipped: msgspec.json.Decoder[Any] = msgspec.json.Decoder(skipped)
 
     def read(self, body: bytes, *, ndjson: bool) -> Parsed[T]:
-        """Errors: `Problem` 400 or 413, or `Rejected`, where the body as a whole can't be taken."""
+        """The entries of `body`. Errors: `Problem` 400 or 413, or `Rejected`, where the whole body can't be
+        taken."""
         _check_utf8(body)
         return self._lines(body) if ndjson else self._json(body)
 
@@ -80,31 +80,33 @@ class Form(Generic[T]):
         return Parsed(entries, sent_at=batch.sent_at)
 
     def _one_by_one(self, body: bytes) -> Parsed[T]:
-        """For a body in which something is wrong with at least one."""
-        # a megabyte of them is counted in half the time that it takes to keep a piece of each
+        """The entries of a batch of which at least one is invalid."""
+        # counting the entries of a megabyte takes half the time of slicing them
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if (count := len(getattr(self._skipped.decode(body), self.name))) > MOST:
+            if (
+                count := len(getattr(self._skipped.decode(body), self.name))
+            ) > MAX_ENTRIES_PER_REQUEST:
                 self._check_count(count)
         try:
             loose = decode(body, self._loose)
         except Rejected as rejected:
             if (rejected.field, rejected.code) == (self.name, "out_of_range"):
-                self._check_count(MOST + 1)
+                self._check_count(MAX_ENTRIES_PER_REQUEST + 1)
             raise
         raws = getattr(loose, self.name)
         self._check_count(len(raws))
-        return Parsed([self._try(raw) for raw in raws], sent_at=loose.sent_at)
+        return Parsed([self._read_one(raw) for raw in raws], sent_at=loose.sent_at)
 
     def _lines(self, body: bytes) -> Parsed[T]:
-        if body.count(b"\n") > 2 * MOST:
-            self._check_count(MOST + 1)
+        if body.count(b"\n") > 2 * MAX_ENTRIES_PER_REQUEST:
+            self._check_count(MAX_ENTRIES_PER_REQUEST + 1)
         lines = [line for line in body.split(b"\n") if line and not line.isspace()]
         if not lines:
             raise malformed("empty")
         self._check_count(len(lines))
-        return Parsed([self._try(line) for line in lines])
+        return Parsed([self._read_one(line) for line in lines])
 
-    def _try(self, raw: bytes | msgspec.Raw) -> T | Rejected:
+    def _read_one(self, raw: bytes | msgspec.Raw) -> T | Rejected:
         try:
             return decode(raw, self._one)
         except Rejected as rejected:
@@ -115,12 +117,13 @@ class Form(Generic[T]):
     def _check_count(self, count: int) -> None:
         if not count:
             raise Rejected(self.name, "empty")
-        if count > MOST:
-            raise Problem(413, "too_large", f"At most {MOST}.", [(self.name, "too_many")])
+        if count > MAX_ENTRIES_PER_REQUEST:
+            detail = f"A request takes at most {MAX_ENTRIES_PER_REQUEST} {self.name}."
+            raise Problem(413, "too_large", detail, [(self.name, "too_many")])
 
 
 class _Skipped(msgspec.Struct, gc=False):
-    """An object that nobody looks into."""
+    """An object whose fields are not decoded."""
 
 
 def _envelope(title: str, name: str, content: Any) -> type[msgspec.Struct]:
@@ -129,7 +132,7 @@ def _envelope(title: str, name: str, content: Any) -> type[msgspec.Struct]:
 
 
 def _check_utf8(body: bytes) -> None:
-    # the parser skips over what it need not look into
+    # the parser does not check the strings that it skips
     try:
         body.decode()
     except UnicodeDecodeError:

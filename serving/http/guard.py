@@ -1,7 +1,7 @@
-"""Who may do what: every route declares its scope, and a route without one cannot be registered.
+"""Access: every route declares its scope, and a route without one cannot be registered.
 
-Until access control with keys of its own exists there is one token with every scope
-(`FRESHET_TOKEN`); without it the server listens on loopback only and everybody there has them all.
+Until there is access control with several keys, one token has every scope (`FRESHET_TOKEN`); without it the
+server listens on loopback only and every caller there has every scope.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serving.http.errors import Problem, as_problem, problem_response, request_i
 Handler = Callable[[Request], Awaitable[Response]]
 
 OPEN: Final = "open"
-"""Needs nothing, also where a token is set: for health checks."""
+"""A route of this scope needs no token, even where one is set: for health checks."""
 SCOPES: Final = {
     "read": "recommendations, items, slates",
     "explain": "propensities and feature values",
@@ -34,7 +34,7 @@ SCOPES: Final = {
 
 
 def needs(scope: str) -> Callable[[Handler], Handler]:
-    """Declares the scope of a route. Errors: ValueError where there is no such scope."""
+    """Declares the scope of a route. Errors: ValueError for an unknown scope."""
     if scope != OPEN and scope not in SCOPES:
         raise ValueError(f"no scope is named {scope}")
 
@@ -48,8 +48,8 @@ def needs(scope: str) -> Callable[[Handler], Handler]:
 class Guarded(APIRoute):
     """A documented route whose handler is a plain ``async (Request) -> Response``.
 
-    It checks the scope, turns every exception into a problem and answers X-Request-Id. FastAPI's own
-    handling (dependencies, validation, exit stacks) is left out: bodies are read with msgspec.
+    It checks the scope, converts every exception to a problem and sets X-Request-Id. FastAPI's own handling
+    (dependencies, validation, exit stacks) is not used: bodies are read with msgspec.
     """
 
     def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
@@ -57,7 +57,7 @@ class Guarded(APIRoute):
         if scope is None:
             raise TypeError(f"{path} declares no scope: put @needs(...) on its handler")
         self.scope: str = scope
-        # `-> Response` would be read as a model to validate answers with
+        # FastAPI would take `-> Response` for a model that validates answers
         super().__init__(path, endpoint, **{**options, "response_model": None})
         self.app = self.answer
         self._handler = endpoint
@@ -65,12 +65,12 @@ class Guarded(APIRoute):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            check(request, self.scope)
+            check_access(request, self.scope)
             response = await self._handler(request)
         except Exception as error:  # a route never ends without an answer
             response = problem_response(as_problem(error), request)
             count_problem(request, response.status_code)
-        count(request, self.path_format, response.status_code)
+        count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
         await response(scope, receive, send)
 
@@ -81,8 +81,8 @@ def count_problem(request: Request, status: int) -> None:
         serving.metrics.add("freshet_problems_total", status=str(status))
 
 
-def count(request: Request, route: str, status: int) -> None:
-    """`route`: as it is registered, so the label has as many values as there are routes."""
+def count_request(request: Request, route: str, status: int) -> None:
+    """Counts a request. `route`: its path as registered, so the label has one value a route."""
     serving = getattr(request.app.state, "serving", None)
     if serving is not None:
         serving.metrics.add("freshet_requests_total", route=route, status=str(status))
@@ -92,32 +92,32 @@ def guarded_router() -> APIRouter:
     return APIRouter(route_class=Guarded)
 
 
-def check(request: Request, scope: str) -> None:
+def check_access(request: Request, scope: str) -> None:
     """Errors: `Problem` 401 without the token, 403 for a page of another site in a browser."""
     if scope == OPEN:
         return
     token: str = request.app.state.settings.token
     if not token:
-        # nothing but the address guards a server without a token, and a browser on this machine
-        # would lend it to any page that it shows
+        # only its address guards a server without a token, and a browser on this machine would let any page
+        # send requests to it
         if request.headers.get("sec-fetch-site") == "cross-site":
             raise Problem(403, "cross_site", "Set FRESHET_TOKEN to take requests of other sites.")
         return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    scheme, _, given_token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given.strip().encode(), token.encode()
+        given_token.strip().encode(), token.encode()
     ):
         raise Problem(
             401, "unauthorized", "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
         )
 
 
-def granted(request: Request, scope: str) -> bool:
-    """Whether the caller, who passed `check`, also has `scope`: today's one token has them all."""
+def has_scope(request: Request, scope: str) -> bool:
+    """Whether a caller that passed `check_access` also has `scope`: the one token has every scope."""
     return scope in SCOPES
 
 
 def check_scope(request: Request, scope: str) -> None:
-    """One more scope than the route's own, for one of its parameters. Errors: `Problem` 403."""
-    if not granted(request, scope):
+    """Checks a scope that a parameter needs beside the route's own. Errors: `Problem` 403."""
+    if not has_scope(request, scope):
         raise Problem(403, "forbidden", f"The scope {scope} is needed.")

@@ -1,4 +1,4 @@
-"""`/openapi.json` from the same msgspec types that read the requests, so that it can't be wrong."""
+"""`/openapi.json`, made from the msgspec types that read the requests, so that the two can't differ."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def body(*types: Any, description: str = "", ndjson: bool = False) -> dict[str, 
     return {"requestBody": {"required": True, "description": description, "content": content}}
 
 
-def parameters(*given: tuple[str, str, dict[str, Any], str]) -> dict[str, Any]:
+def parameters(*declared: tuple[str, str, dict[str, Any], str]) -> dict[str, Any]:
     """`openapi_extra` for (name, "path" | "query" | "header", schema, description)."""
     return {
         "parameters": [
@@ -45,27 +45,27 @@ def parameters(*given: tuple[str, str, dict[str, Any], str]) -> dict[str, Any]:
                 "schema": schema,
                 "description": description,
             }
-            for name, place, schema, description in given
+            for name, place, schema, description in declared
         ]
     }
 
 
 def answers(ok: int, kind: Any, *problems: int, description: str = "Done") -> dict[int | str, Any]:
-    """`responses` of a route: its answer (of one `kind`, or of one of several), and the problems it may
-    give instead."""
+    """`responses` of a route: its answer (of `kind`, one type or a tuple of alternatives), and its problems
+    by status."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    told: dict[int | str, Any] = {
+    responses: dict[int | str, Any] = {
         ok: {
             "description": description,
             "content": {"application/json": {"schema": _schema(kinds)}},
         }
     }
     for status in problems:
-        told[status] = {
+        responses[status] = {
             "description": _MEANING[status],
             "content": {"application/problem+json": {"schema": _schema((ProblemBody,))}},
         }
-    return told
+    return responses
 
 
 def merged(*extras: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,12 +73,12 @@ def merged(*extras: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The whole document. Every operation names its scope under ``security``."""
-    told: dict[str, Any] = get_openapi(
+    """The whole OpenAPI document of `app`. Every operation has its scope under ``security``."""
+    document: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     _, schemas = msgspec.json.schema_components(list(_types.values()), ref_template=_REF)
-    components = told.setdefault("components", {})
+    components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(schemas)
     scopes = "; ".join(f"{scope}: {what}" for scope, what in SCOPES.items())
     components["securitySchemes"] = {
@@ -88,17 +88,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
         if not isinstance(route, Guarded) or not route.include_in_schema:
             continue
         for method in route.methods or ():
-            operation = told["paths"][route.path_format][method.lower()]
+            operation = document["paths"][route.path_format][method.lower()]
             _add_path_parameters(route, operation)
             operation["x-scope"] = route.scope
             operation["security"] = [] if route.scope == OPEN else [{"bearer": [route.scope]}]
-    return told
+    return document
 
 
 def _add_path_parameters(route: Guarded, operation: dict[str, Any]) -> None:
-    given = operation.setdefault("parameters", [])
-    named = {parameter["name"] for parameter in given if parameter["in"] == "path"}
-    given += [
+    declared = operation.setdefault("parameters", [])
+    named = {parameter["name"] for parameter in declared if parameter["in"] == "path"}
+    declared += [
         {"name": name, "in": "path", "required": True, "schema": ID}
         for name in route.param_convertors
         if name not in named

@@ -1,4 +1,4 @@
-"""The trace that a request belongs to, as W3C Trace Context has it."""
+"""The trace of a request, in the format of W3C Trace Context."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _NAME = TRACEPARENT.encode()
 
 
 def traceparent(request: Request) -> bytes:
-    """As received; b"" where the request has none that is valid, or several."""
+    """The header as received; b"" where the request has no valid one, or several."""
     return valid_traceparent([value for name, value in request.scope["headers"] if name == _NAME])
