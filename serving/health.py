@@ -73,7 +73,7 @@ def _not_ready_detail(component: Component) -> str:
     if isinstance(component, Follower | Generation | Compatibility):
         return f"{component.name} is not loaded yet."
     if isinstance(component, Writes):
-        return "Nothing durable would take a write: the broker is away, the spool is full or unwritable."
+        return "No write would be durable: the broker is away, and the spool is full or unwritable."
     return f"A task of {component.name} has ended: restart this process."
 
 
@@ -103,7 +103,7 @@ def _services(serving: Serving) -> Iterator[Fault]:
     """A fault of each service that has not answered within `STALE_AFTER_SECONDS`."""
     spooled = serving.writes.waiting
     meanwhile = {
-        "redis": "people are answered as unknown (fallback store_down).",
+        "redis": "reads are answered without the state of people (fallback store_down).",
         "broker": f"writes go to the spool (durable: spool), {spooled} records wait on disk.",
     }
     for component in serving.components:

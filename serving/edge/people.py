@@ -29,7 +29,7 @@ class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The anonymous id that turned out to be the user of the path."""
+    """The anonymous id that is linked to the user of the path."""
 
     anonymous_id: Id
 

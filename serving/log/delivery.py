@@ -51,17 +51,21 @@ class Delivery:
         """Returns once the broker has all frames, one append for each topic. A caller that waits before it
         sends the next batch keeps the order. Some records may be in the log twice."""
         remaining = {
-            SLATES.name: [self._record(it.slate_key, it.slate, it.slate_headers) for it in frames],
+            SLATES.name: [
+                self._record(frame.slate_key, frame.slate, frame.slate_headers) for frame in frames
+            ],
             EVENTS.name: [
-                self._record(it.served_key, it.served, it.served_headers)
-                for it in frames
-                if it.served_key
+                self._record(frame.served_key, frame.served, frame.served_headers)
+                for frame in frames
+                if frame.served_key
             ],
         }
         pauses = Pauses(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         while remaining:
-            appended = await asyncio.gather(*(self._append(*it) for it in remaining.items()))
-            done = [topic for topic, there in zip(remaining, appended, strict=True) if there]
+            appended = await asyncio.gather(
+                *(self._append(topic, records) for topic, records in remaining.items())
+            )
+            done = [topic for topic, ok in zip(remaining, appended, strict=True) if ok]
             remaining = {
                 topic: records for topic, records in remaining.items() if topic not in done
             }

@@ -224,9 +224,8 @@ class LogProducer:
             before = time.monotonic()
             await asyncio.sleep(WATCH_SECONDS)
             if time.monotonic() - before > 2 * WATCH_SECONDS:
-                self._last_heard = (
-                    time.monotonic()
-                )  # this loop was blocked: no answer could be received
+                # this loop was blocked: no answer could be received
+                self._last_heard = time.monotonic()
             try:
                 if self._producer is None:
                     await self._reconnect()

@@ -107,7 +107,9 @@ class Slates:
 
     async def start(self) -> None:
         self._spool.open()
-        self._tasks = [asyncio.create_task(it) for it in (self._send(), self._maintain_spools())]
+        self._tasks = [
+            asyncio.create_task(task) for task in (self._send(), self._maintain_spools())
+        ]
 
     async def stop(self) -> None:
         """Sends pending slates for at most `STOP_TIMEOUT_SECONDS`; the rest stay in the spool for the next
@@ -136,13 +138,13 @@ class Slates:
             await asyncio.sleep(ORPHAN_POLL_SECONDS)
 
     async def _send(self) -> None:
-        while await self._waits():
+        while await self._batch_is_due():
             if self._memory:
                 await self._send_memory()
             elif self._disk_only_from is not None:
                 await self._send_disk(self._disk_only_from)
 
-    async def _waits(self) -> bool:
+    async def _batch_is_due(self) -> bool:
         """Returns True once a batch is due. False: this worker stops, and nothing is pending."""
         while not self._memory and self._disk_only_from is None:
             if self._stopping:

@@ -108,7 +108,9 @@ class Writes:
         """Takes over the orphaned spools first: their records precede all new ones."""
         self._spool.open()
         await self._take_over()
-        self._tasks = [asyncio.create_task(it) for it in (self._drain(), self._maintain_spools())]
+        self._tasks = [
+            asyncio.create_task(task) for task in (self._drain(), self._maintain_spools())
+        ]
 
     async def stop(self) -> None:
         """Sends spooled records for at most `STOP_TIMEOUT_SECONDS`; another worker takes over the rest."""
@@ -274,16 +276,17 @@ class Writes:
         self._metrics.add("freshet_write_spool_drained_total", len(batch))
 
     async def _append(self, batch: list[Entry]) -> None:
-        by_topic = groupby(sorted(batch, key=lambda it: it.topic), lambda it: it.topic)
+        """One append for each topic. Errors: `Refused` where that is the only error, else the first other."""
+        by_topic = groupby(sorted(batch, key=lambda entry: entry.topic), lambda entry: entry.topic)
         sends = [
-            self._producer.append(topic, [it.record for it in entries])
+            self._producer.append(topic, [entry.record for entry in entries])
             for topic, entries in by_topic
         ]
-        errors = [it for it in await asyncio.gather(*sends, return_exceptions=True) if it]
-        for error in errors:
-            if isinstance(error, BaseException) and not isinstance(error, Refused):
-                raise error
-        if any(isinstance(error, Refused) for error in errors):
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, Refused):
+                raise result
+        if any(isinstance(result, Refused) for result in results):
             raise Refused
 
     async def _send_alone(self, entry: Entry) -> None:

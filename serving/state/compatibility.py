@@ -149,7 +149,7 @@ class Compatibility(Background):
         """Logs each kind of error once until all state can be read again."""
         if error.what not in self._logged:
             self._logged.add(error.what)
-            log.error("people are answered as if the store were away: %s", error)
+            log.error("reads are answered without the stored state of people: %s", error)
 
 
 def _error(row: bytes) -> Unreadable | None:

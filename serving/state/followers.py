@@ -54,15 +54,15 @@ class CatalogueFollower(Follower):
             self.table.positions[p] = self.last_ids[stream][0]
         self.index.refresh()
 
-    async def _replace(self, held: dict[bytes, bytes], partition: int) -> None:
-        for n, value in enumerate(held.values()):
+    async def _replace(self, stored: dict[bytes, bytes], partition: int) -> None:
+        for n, value in enumerate(stored.values()):
             self.table.put(items.ITEM_DECODER.decode(value))
             if n % ITEMS_PER_YIELD == 0:
                 await asyncio.sleep(0)
         partitions = len(self._streams)
         for name in self.table.held():
             key = name.encode()
-            if key not in held and partition_of(key, partitions) == partition:
+            if key not in stored and partition_of(key, partitions) == partition:
                 self.table.drop(name)
 
     async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
@@ -80,9 +80,9 @@ class TablesFollower(Follower):
 
     name = "tables"
 
-    def __init__(self, redis: Redis, held: Tables, generation: Generation) -> None:
+    def __init__(self, redis: Redis, serving_tables: Tables, generation: Generation) -> None:
         super().__init__(redis)
-        self.tables, self._generation = held, generation
+        self.tables, self._generation = serving_tables, generation
         self._keys, self._loaded_generation = generation.keyspace.tables(), 0
 
     async def load(self) -> None:
@@ -117,11 +117,11 @@ class TablesFollower(Follower):
 
     async def _locate(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
         """As `Tables.located`, `ITEMS_PER_YIELD` at a time: reads are served in between."""
-        lists, found = list(neighbours.items()), {}
+        lists, located_lists = list(neighbours.items()), {}
         for at in range(0, len(lists), ITEMS_PER_YIELD):
-            found.update(self.tables.located(lists[at : at + ITEMS_PER_YIELD]))
+            located_lists.update(self.tables.located(lists[at : at + ITEMS_PER_YIELD]))
             await asyncio.sleep(0)
-        return found
+        return located_lists
 
     async def check_gaps(self) -> None:
         """Errors: `Gap` where another generation is live or the store has an older version than ours.

@@ -67,8 +67,8 @@ class Generation(Background):
             await self._refresh()
 
     async def _refresh(self) -> None:
-        held: Any = await self._redis.get(self.keyspace.live())
-        live = int(held or 0)
+        pointer: Any = await self._redis.get(self.keyspace.live())
+        live = int(pointer or 0)
         if live != self.live:
             log.info("generation %d is live instead of %d", live, self.live)
             self.keyspace = self.keyspace.of(live)

@@ -34,9 +34,9 @@ MAX_LAG_RECORDS: Final = 10_000
 HANG_SECONDS: Final = 10.0
 """A flow that has records to fold and whose fence has not moved for this long hangs, or is gone."""
 FAULT_DETAILS: Final[Mapping[str, str]] = {
-    "paused": "nothing but records that cannot be decoded comes, and it waits (freshet dead-letters list).",
-    "hangs": f"nothing was folded for {HANG_SECONDS:g} s although there is more: reads lack what was done"
-    " since. Does the flow run (freshet status)?",
+    "paused": "only records that cannot be decoded come, so the flow waits: see freshet dead-letters list.",
+    "hangs": f"no record was folded for {HANG_SECONDS:g} s although the log has more, so reads are stale:"
+    " see freshet status whether the flow runs.",
     "behind": f"more than {MAX_LAG_RECORDS:,} records are not folded yet: reads say that they are stale.",
 }
 """The detail of each fault of a flow, by code."""

@@ -68,18 +68,24 @@ class Releases(Background):
     def get(self, release: str) -> LoadedRelease | None:
         """The release of this id, None where it is not loaded. The one before the current release where the
         current one is not loaded."""
-        found = self._loaded.get(release)
-        return self.current if found is None and release == self._control.current else found
+        loaded = self._loaded.get(release)
+        return self.current if loaded is None and release == self._control.current else loaded
 
     def faults(self) -> Iterator[Fault]:
         """Releases that control refers to and that are not loaded."""
         current, missing = self._control.current, self._control.releases - self._loaded.keys()
         if current in missing:
-            served = f"{self._current} goes on" if self.current else "answers are made without"
+            served = (
+                f"{self._current} serves"
+                if self.current
+                else "reads are answered without a release"
+            )
             code = "not_loaded" if self.current else "no_model"
             yield Fault(self.name, code, f"Release {current} is not loaded: {served}.")
         for other in sorted(missing - {current}):
-            detail = f"Release {other} of an experiment is not loaded: answers are made without."
+            detail = (
+                f"Release {other} of an experiment is not loaded: reads are answered without it."
+            )
             yield Fault(self.name, "no_model", detail)
 
     async def run(self) -> None:
@@ -113,11 +119,12 @@ class Releases(Background):
             release = await asyncio.to_thread(load, self._settings.releases / name, sha)
             if foreign := self._unknown(release.features):
                 raise BadRelease(
-                    f"{name}: it ranks by {len(foreign)} features unknown here", "foreign"
+                    f"{name}: it ranks by {len(foreign)} features that this version lacks",
+                    "foreign",
                 )
             if foreign := self._unknown(release.coarse):
                 raise BadRelease(
-                    f"{name}: it weighs {len(foreign)} columns unknown here", "foreign"
+                    f"{name}: it weighs {len(foreign)} columns that this version lacks", "foreign"
                 )
         except BadRelease as bad:
             self._refuse(name, sha, bad, now)
@@ -132,7 +139,7 @@ class Releases(Background):
     def _refuse(self, name: str, sha: str, bad: BadRelease, now: float) -> None:
         """Logs and counts each refused release once."""
         if (name, sha) not in self._refused:
-            log.error("release %s; what served before goes on", bad)
+            log.error("release %s; the release before it serves", bad)
             self._metrics.add("freshet_release_refused_total", why=bad.word)
         self._refused[name, sha] = now + RETRY_SECONDS
 

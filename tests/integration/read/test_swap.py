@@ -138,7 +138,7 @@ def test_a_corrupt_release_never_replaces_a_good_one(shop: Shop) -> None:
     degraded = shop.get("/health/ready").json["degraded"]
     [fault] = [it for it in degraded if it["part"] == "releases"]
     assert fault["code"] == "not_loaded"
-    assert f"{SECOND} goes on" in fault["detail"]
+    assert f"{SECOND} serves" in fault["detail"]
     refused = shop.get("/metrics").body.decode()
     assert 'freshet_release_refused_total{why="cut_short"}' in refused
     # once its files are whole, it serves: they may have been on their way
