@@ -13,7 +13,7 @@ import msgspec
 from bytewax.dataflow import Dataflow
 
 from flows.kit.dead_letters import split
-from flows.kit.single_step import plain, run_worker
+from flows.kit.single_step import run_worker, single_step_flow
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
 from infra.log_reader import Batch
@@ -25,7 +25,7 @@ from schemas.state.write import StreamEntry, Write
 from schemas.topics import ITEMS
 
 VERSION: Final = 1
-KEEP: Final = 100_000
+MAX_CHANGE_ENTRIES: Final = 100_000
 """Changes a reader may be behind before it loads the whole catalogue again."""
 
 Decoded = tuple[Batch, list[tuple[int, int, ItemChange]]]
@@ -64,7 +64,7 @@ class Catalogue(Worker):
                     self.keyspace.item_changes(p),
                     b"%d-%d" % (batch.next, n),
                     {b"i": name.encode(), b"v": value},
-                    KEEP,
+                    MAX_CHANGE_ENTRIES,
                 )
             )
         return write
@@ -90,7 +90,7 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 
 
 def dataflow(worker: Catalogue) -> Dataflow:
-    return plain("catalogue", ITEMS.name, worker, decode, worker.apply)
+    return single_step_flow("catalogue", ITEMS.name, worker, decode, worker.apply)
 
 
 def run(settings: Settings, partitions: Sequence[int] = ()) -> None:

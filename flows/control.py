@@ -18,7 +18,7 @@ import msgspec
 from bytewax.dataflow import Dataflow
 
 from flows.kit.dead_letters import letter, split
-from flows.kit.single_step import plain, run_worker
+from flows.kit.single_step import run_worker, single_step_flow
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
 from infra.log_reader import Batch
@@ -33,7 +33,7 @@ from schemas.topics import CONTROL
 
 log = logging.getLogger(__name__)
 VERSION: Final = 3
-KEEP: Final = 10_000
+MAX_CHANGE_ENTRIES: Final = 10_000
 
 Good = tuple[int, Change, Body]
 """Offset, change, and its body within its limits."""
@@ -106,7 +106,7 @@ def _store(write: Write, offset: int, name: bytes, value: bytes) -> None:
     write.fields.setdefault(write.keyspace.control_state(), {})[name] = value
     fields = {b"s": name, b"v": value}
     changes = write.keyspace.control_changes()
-    write.entries.append(StreamEntry(changes, b"%d-0" % (offset + 1), fields, KEEP))
+    write.entries.append(StreamEntry(changes, b"%d-0" % (offset + 1), fields, MAX_CHANGE_ENTRIES))
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
@@ -132,7 +132,7 @@ def _letter(batch: Batch, offset: int, why: str) -> DeadLetter:
 
 
 def dataflow(worker: Control) -> Dataflow:
-    return plain("control", CONTROL.name, worker, decode, worker.apply)
+    return single_step_flow("control", CONTROL.name, worker, decode, worker.apply)
 
 
 def run(settings: Settings) -> None:

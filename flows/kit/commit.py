@@ -31,7 +31,7 @@ class Fenced(FreshetError):
     """Somebody else moved this partition on: drop the caches and start again from the fence."""
 
 
-class Forgotten(Fenced):
+class WritesLost(Fenced):
     """The fence stands before what was committed: Redis lost its last writes. The log has them."""
 
 
@@ -46,13 +46,13 @@ class StoreFull(FreshetError):
 
 
 def commit(client: Client, write: Write) -> None:
-    """Errors: `Fenced` (`Forgotten`), `Torn`, `StoreFull`; `redis.RedisError` where nothing was written
+    """Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`; `redis.RedisError` where nothing was written
     or nobody knows: the fence will tell."""
     key = write.keyspace.fence(write.flow, write.partition)
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(key)
         held = pipe.get(key)
-        _check_mine(write, held)
+        _check_fence(write, held)
         pipe.multi()
         _queue(pipe, write)
         if write.fence.offset != write.first:  # else it only moves what is held: no record is in it
@@ -90,11 +90,11 @@ def _check_applied(write: Write, error: redis.ResponseError) -> None:
     raise error
 
 
-def _check_mine(write: Write, held: bytes | None) -> None:
+def _check_fence(write: Write, held: bytes | None) -> None:
     fence = fences.decode(held) if held is not None else None
     stands = fence.offset if fence is not None else 0
     if stands != write.first:
-        kind = Fenced if stands > write.first else Forgotten
+        kind = Fenced if stands > write.first else WritesLost
         raise kind(
             f"{write.flow} partition {write.partition}: the batch starts at {write.first},"
             f" the fence stands at {stands}"

@@ -16,8 +16,8 @@ from schemas import dead_letters
 from schemas.dead_letters import DeadLetter
 from schemas.topics import DEAD_LETTERS
 
-SEND_SECONDS = 30.0
-MOST_BYTES: Final = 600_000
+SEND_TIMEOUT_SECONDS = 30.0
+MAX_VALUE_BYTES: Final = 600_000
 """A longer value stays in its topic: in base64 it would be more than a broker takes in a record."""
 REASONS = ("does_not_fit_schema", "empty", "not_json", "not_utf8", "too_deep")
 """Of a record that does not decode."""
@@ -67,7 +67,7 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
         partition=batch.partition,
         offset=batch.offsets[place],
         reason=why,
-        value=value if size <= MOST_BYTES else None,
+        value=value if size <= MAX_VALUE_BYTES else None,
         record_at=batch.timestamps[place],
         key=batch.keys[place] if batch.keys else None,
         size=size,
@@ -77,7 +77,7 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
     )
 
 
-class Letters:
+class DeadLetterProducer:
     """Sends letters and waits until the broker has them. The producer is made when first needed."""
 
     def __init__(self, settings: Settings) -> None:
@@ -102,7 +102,7 @@ class Letters:
             for letter in letters
         ]
         for future in sent:
-            future.get(SEND_SECONDS)
+            future.get(SEND_TIMEOUT_SECONDS)
 
     def close(self) -> None:
         if self._producer is not None:

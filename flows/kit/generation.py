@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from flows.kit.run import keep_on, stop_on_signals
+from flows.kit.run import run_with_retries, stop_on_signals
 from infra.settings import Settings
 from infra.store import generation, redis_client
 
@@ -14,7 +14,7 @@ Run = Callable[[int, threading.Event], None]
 
 
 def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
-    """Until SIGTERM, in `only` where it is given. Errors: those of `run` and `keep_on`."""
+    """Until SIGTERM, in `only` where it is given. Errors: those of `run` and `run_with_retries`."""
     asked = threading.Event()
     stop_on_signals(asked)
 
@@ -27,4 +27,4 @@ def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
         with generation.until_moved(settings, live, asked) as stop:
             run(live, stop)
 
-    keep_on(settings, asked, turn)
+    run_with_retries(settings, asked, turn)

@@ -17,7 +17,7 @@ from infra.settings import Settings
 from schemas.dead_letters import DeadLetter
 
 log = logging.getLogger(__name__)
-ENDS: Final = ("fenced", "torn", "full")
+END_REASONS: Final = ("fenced", "torn", "full")
 
 
 class FlowMetrics:
@@ -31,9 +31,9 @@ class FlowMetrics:
         self.telemetry = ProcessMetrics("flows")
         self._settings = settings
         self._ends = settings.data_dir / "ends" / f"{flow}{who and '-' + who}"
-        noted = _counted(self._ends)
+        noted = _read_reasons(self._ends)
         # from 0 on: a series that begins above it has never risen
-        for why in ENDS:
+        for why in END_REASONS:
             self._series(f"freshet_flow_{why}_total").inc(noted[why])
 
     def exposed(self) -> contextlib.AbstractContextManager[None]:
@@ -84,7 +84,7 @@ class FlowMetrics:
 
     @contextlib.contextmanager
     def ending(self, **ends: type[Exception]) -> Iterator[None]:
-        """Counts an end by one of these errors, by its name here (one of `ENDS`).
+        """Counts an end by one of these errors, by its name here (one of `END_REASONS`).
 
         The process ends with it, before anybody scrapes, so it is also noted in the data folder.
         """
@@ -93,7 +93,7 @@ class FlowMetrics:
         except tuple(ends.values()) as error:
             why = next(name for name, kind in ends.items() if isinstance(error, kind))
             self._series(f"freshet_flow_{why}_total").inc()
-            _note(self._ends, why)
+            _append_reason(self._ends, why)
             raise
 
     def published(self, seconds: float) -> None:
@@ -126,15 +126,15 @@ class FlowMetrics:
         return self.telemetry.series(name, self.flow, *labels)
 
 
-def _counted(path: Path) -> Counter[str]:
+def _read_reasons(path: Path) -> Counter[str]:
     try:
         noted = path.read_text().split()
     except (OSError, UnicodeDecodeError):
         return Counter()
-    return Counter(why for why in noted if why in ENDS)
+    return Counter(why for why in noted if why in END_REASONS)
 
 
-def _note(path: Path, why: str) -> None:
+def _append_reason(path: Path, why: str) -> None:
     """One more line, which no kill can halve and no sibling overwrite."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

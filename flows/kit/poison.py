@@ -24,7 +24,7 @@ from schemas.state.fences import Fence
 from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 """How long after an operator's word a paused partition goes on."""
 
 
@@ -83,7 +83,7 @@ class Poison:
     def resumed(self) -> list[int]:
         """Partitions that an operator let go on since. Asks the store now and then."""
         now = time.monotonic()
-        if not self.paused or now - self._looked < LOOK_SECONDS:
+        if not self.paused or now - self._looked < POLL_SECONDS:
             return []
         self._looked = now
         try:

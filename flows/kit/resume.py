@@ -15,7 +15,7 @@ from schemas.state import fences
 from schemas.state.fences import Fence
 
 log = logging.getLogger(__name__)
-HOLD_SECONDS: Final = 60.0
+REBUILD_WAIT_SECONDS: Final = 60.0
 """How long a start waits for a partition that is being rebuilt."""
 
 
@@ -36,7 +36,7 @@ def resume(
     """The fence to start from. Errors: `StateMismatch`."""
     _drop_if_torn(client, flow, partition, keyspace)
     where = f"{flow} partition {partition}"
-    held = _released(client, keyspace.fence(flow, partition), where)
+    held = _unheld_fence(client, keyspace.fence(flow, partition), where)
     if held is None:
         if log_start != 0:
             raise StateMismatch(
@@ -53,28 +53,28 @@ def resume(
         if is_ != was:
             raise StateMismatch(
                 f"{where}: the {what} is {is_}, the state was made with {was}",
-                remedy=_again(flow, partition, keyspace),
+                remedy=_remedy(flow, partition, keyspace),
             )
     if not log_start <= fence.offset <= log_end:
         raise StateMismatch(
             f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end}",
-            remedy=_again(flow, partition, keyspace),
+            remedy=_remedy(flow, partition, keyspace),
         )
     return fence
 
 
-def made_anew(
+def recreated(
     flow: str, partition: int, topic: str, now: TopicInfo, keyspace: Keyspace
 ) -> StateMismatch:
     """Of a topic that became another one while it was read."""
     return StateMismatch(
         f"{flow} partition {partition}: the topic {topic} was made anew, its id is {now.id} and it has"
         f" {now.partitions} partitions",
-        remedy=_again(flow, partition, keyspace, " --from beginning"),
+        remedy=_remedy(flow, partition, keyspace, " --from beginning"),
     )
 
 
-def _again(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str:
+def _remedy(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str:
     """What to do about it. Flows without generations fold their log anew where there is no fence."""
     if flow in REBUILT:
         return f"drop the state and rebuild it from this log (freshet rebuild{how})"
@@ -82,9 +82,9 @@ def _again(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str:
     return f"delete the key {key} from Redis, and it folds this log from its beginning"
 
 
-def _released(client: Client, key: bytes, where: str) -> bytes | None:
+def _unheld_fence(client: Client, key: bytes, where: str) -> bytes | None:
     """The fence, once nobody holds it. Errors: `StateMismatch` where that does not end."""
-    until = time.monotonic() + HOLD_SECONDS
+    until = time.monotonic() + REBUILD_WAIT_SECONDS
     while held := client.get(key):
         if fences.decode(held).version != fences.HELD:
             return bytes(held)

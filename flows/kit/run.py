@@ -19,7 +19,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.testing import run_main
 
-from flows.kit.commit import Forgotten
+from flows.kit.commit import WritesLost
 from flows.kit.failure import Failure
 from infra.backoff import Pauses
 from infra.heartbeat import turning
@@ -28,8 +28,8 @@ from infra.store import redis_client
 from infra.store.redis_client import Client
 
 log = logging.getLogger(__name__)
-EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long
-FIRST_PAUSE: Final = 0.05
+ENGINE_EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long
+FIRST_PAUSE_SECONDS: Final = 0.05
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -47,22 +47,22 @@ def run_flow(flow: Dataflow) -> None:
     failure = Failure(flow)
     try:
         with turning():
-            run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+            run_main(flow, epoch_interval=ENGINE_EPOCH)  # type: ignore[no-untyped-call]
         cause = failure.error
     except BaseException as error:
-        cause = failure.error or root(error)
+        cause = failure.error or root_cause(error)
     if cause is not None:
         raise cause  # out here, for it to keep its own context (`store.is_away`)
 
 
-def root(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """What a step raised: the engine wraps it in one of its errors per layer."""
     while isinstance(error, BytewaxRuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]) -> None:
+def run_with_retries(settings: Settings, asked: threading.Event, turn: Callable[[], None]) -> None:
     """Calls `turn`, which starts a flow where its fence stands and runs it, until `asked`: anew each time
     Redis was away, or lost its last writes.
 
@@ -71,20 +71,20 @@ def keep_on(settings: Settings, asked: threading.Event, turn: Callable[[], None]
     """
     with redis_client.connect(settings) as client:
         client.ping()
-        pauses = Pauses(FIRST_PAUSE)
+        pauses = Pauses(FIRST_PAUSE_SECONDS)
         while not asked.is_set():
             begun = time.monotonic()
             try:
                 turn()
             except Exception as error:
-                if not (isinstance(error, Forgotten) or redis_client.is_away(error)):
+                if not (isinstance(error, WritesLost) or redis_client.is_away(error)):
                     raise
-                what = "lost its last writes" if isinstance(error, Forgotten) else "is away"
+                what = "lost its last writes" if isinstance(error, WritesLost) else "is away"
                 log.warning("Redis %s (%s): going on where the fence stands", what, error)
-                _await(client, asked, pauses.after(time.monotonic() - begun))
+                _await_redis(client, asked, pauses.after(time.monotonic() - begun))
 
 
-def _await(client: Client, asked: threading.Event, pause: float) -> None:
+def _await_redis(client: Client, asked: threading.Event, pause: float) -> None:
     """Returns once Redis answers, after a pause at least."""
     while not asked.wait(pause):
         try:

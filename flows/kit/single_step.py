@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.kit.run import keep_on, run_flow, stop_on_signals
+from flows.kit.run import run_flow, run_with_retries, stop_on_signals
 from flows.kit.sink import Committed
 from flows.kit.source import Reader, Source
 from flows.kit.worker import Worker
@@ -26,7 +26,7 @@ Decode = Callable[[Batch], tuple[Any, list[DeadLetter]]]
 W = TypeVar("W", bound=Worker)
 
 
-def plain(
+def single_step_flow(
     name: str, topic: str, worker: Worker, decode: Decode, apply: Callable[[Any], Write]
 ) -> Dataflow:
     """`decode` parts a batch into what `apply` takes and what no fold can."""
@@ -53,4 +53,4 @@ def run_worker(
         finally:
             worker.close()
 
-    keep_on(settings, asked, turn)
+    run_with_retries(settings, asked, turn)

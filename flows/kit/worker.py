@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from flows.kit.commit import Fenced, StoreFull, Torn, commit
-from flows.kit.dead_letters import REASONS, Letters, letter
+from flows.kit.dead_letters import REASONS, DeadLetterProducer, letter
 from flows.kit.metrics import FlowMetrics
 from flows.kit.poison import Poison
-from flows.kit.resume import StateMismatch, made_anew, resume
+from flows.kit.resume import StateMismatch, recreated, resume
 from flows.kit.source import Reader
 from infra.kafka.end_offsets import Ends
 from infra.kafka.kafka_client import ensure_topics
@@ -28,7 +28,7 @@ from schemas.state.write import Write
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
-MOST_LINES: Final = 20
+MAX_LOGGED_LETTERS: Final = 20
 """Dead letters of a batch that are named in the log."""
 
 
@@ -76,7 +76,7 @@ class Worker:
             for p in self._poison.paused:
                 self.reader.pause(p)
             self.reader.before_poll = self._between
-            self._letters = Letters(settings)
+            self._letters = DeadLetterProducer(settings)
             opened.callback(self._letters.close)
             self._ends = Ends(settings, {topic.name: self.partitions})
             opened.callback(self._ends.close)
@@ -99,10 +99,10 @@ class Worker:
     def send(self, letters: list[DeadLetter]) -> None:
         self._letters.send(letters)
         self.meter.dead(letters)
-        for sent in letters[:MOST_LINES]:
+        for sent in letters[:MAX_LOGGED_LETTERS]:
             log.warning("dead letter %s: %s", sent.identity, sent.reason)
-        if len(letters) > MOST_LINES:
-            log.warning("and %d dead letters more of this batch", len(letters) - MOST_LINES)
+        if len(letters) > MAX_LOGGED_LETTERS:
+            log.warning("and %d dead letters more of this batch", len(letters) - MAX_LOGGED_LETTERS)
 
     def refuse(self, batch: Batch, place: int, why: str) -> None:
         """Sends record number `place` of a batch to the dead letters."""
@@ -119,7 +119,7 @@ class Worker:
         p = write.partition
         if other := self._watch.other:
             name = broker_name(self.settings, self.topic.name)
-            raise made_anew(self.name, p, name, other, self.keyspace)
+            raise recreated(self.name, p, name, other, self.keyspace)
         if under_way := self.reader.under_way(p):
             self._poison.count(under_way, write)
         begun = time.monotonic()

@@ -25,7 +25,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from flows.kit.commit import Fenced, Torn
 from flows.kit.metrics import FlowMetrics
-from flows.kit.run import keep_on, run_flow, stop_on_signals
+from flows.kit.run import run_flow, run_with_retries, stop_on_signals
 from flows.kit.sink import Committed
 from flows.lake.partition import Owner
 from infra.kafka import fetch, kafka_client
@@ -38,16 +38,16 @@ from infra.store import redis_client
 from schemas.lake import TABLES, ManifestEntry
 
 log = logging.getLogger(__name__)
-AT_ONCE: Final = 1 << 20
+MIN_FETCH_BYTES: Final = 1 << 20
 """Bytes that the broker gathers before it answers; what there is by the end of the wait, where it is less."""
-SHORTEST_WAIT: Final = 0.05
-LONGEST_WAIT: Final = 1.0
+MIN_WAIT_SECONDS: Final = 0.05
+MAX_WAIT_SECONDS: Final = 1.0
 """For those, s: a fifth of the time that records are gathered here, within these bounds. A poll costs a
 millisecond of CPU whatever it brings, so this is what an idle lake costs; and how long a stop may take."""
-MOST_RECORDS: Final = 200_000
-MOST_BYTES: Final = 32 << 20
+MAX_CHUNK_RECORDS: Final = 200_000
+MAX_CHUNK_BYTES: Final = 32 << 20
 """Of one partition's records in memory: then they are written, whatever their age."""
-MOST_HELD: Final = 128 << 20
+MAX_BUFFERED_BYTES: Final = 128 << 20
 """The same, of all partitions."""
 
 Place = tuple[str, int]
@@ -86,11 +86,11 @@ class Gatherer:
         self, settings: Settings, stop: threading.Event, *, until_end: bool = False
     ) -> None:
         self.stop, self._settings = stop, settings
-        wait = min(LONGEST_WAIT, max(SHORTEST_WAIT, settings.lake_seconds / 5))
+        wait = min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, settings.lake_seconds / 5))
         self._wait_ms = int(1000 * wait)
         self.consumer: KafkaConsumer = fetch.consumer(
             settings,
-            fetch_min_bytes=1 if until_end else AT_ONCE,
+            fetch_min_bytes=1 if until_end else MIN_FETCH_BYTES,
             fetch_max_wait_ms=self._wait_ms,
         )
         self.ends: dict[Place, int] = {}
@@ -147,9 +147,9 @@ class Gatherer:
 
     def _due(self, everything: bool = False) -> Iterator[Chunk]:
         old = time.monotonic() - self._seconds
-        everything |= sum(held.bytes for held in self._held.values()) >= MOST_HELD
+        everything |= sum(held.bytes for held in self._held.values()) >= MAX_BUFFERED_BYTES
         for place, held in list(self._held.items()):
-            large = held.records >= MOST_RECORDS or held.bytes >= MOST_BYTES
+            large = held.records >= MAX_CHUNK_RECORDS or held.bytes >= MAX_CHUNK_BYTES
             if everything or large or held.since <= old:
                 del self._held[place]
                 yield Chunk(place, held.batches)
@@ -254,4 +254,4 @@ def run(settings: Settings) -> None:
         finally:
             lake.close()
 
-    keep_on(settings, asked, turn)
+    run_with_retries(settings, asked, turn)

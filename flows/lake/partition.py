@@ -26,7 +26,7 @@ from schemas.state.write import Write
 log = logging.getLogger(__name__)
 
 
-def flow_of(topic: str) -> str:
+def flow_name(topic: str) -> str:
     """What its fence in this topic is called."""
     return f"lake-{topic}"
 
@@ -66,7 +66,7 @@ class Owner:
             entry=entry,
             origin=held.origin,
         )
-        name, partition = flow_of(self._table.topic), self._manifest.partition
+        name, partition = flow_name(self._table.topic), self._manifest.partition
         commit(self._redis, Write(name, partition, entry.start, fence, self._keyspace))
         self.fence = fence
 
@@ -87,28 +87,28 @@ def resume(
     Then the fence stands there too, whatever it was: a store that lost its last second, or all, is as
     good as one that did not. `bounds` are the log's. Errors: `StateMismatch`, `LakeError`.
     """
-    held = _held(client, manifest, keyspace)
+    held = _stored_fence(client, manifest, keyspace)
     if held is not None:
-        _same(manifest, held.topic_id, held.partitions, topic, keyspace)
+        _check_topic(manifest, held.topic_id, held.partitions, topic, keyspace)
         if held.entry is not None and manifest.repair(held.entry):
             log.warning("%s: added the entry that its writer could not", manifest.folder)
     chain = manifest.chain()
     last = manifest.entry(chain[-1]) if chain else None
     if last is not None:
-        _same(manifest, last.topic_id, last.partitions, topic, keyspace)
+        _check_topic(manifest, last.topic_id, last.partitions, topic, keyspace)
     start = chain[0].start if chain else bounds[0]
     if held is not None and held.entry is not None and start > held.origin:
         raise LakeHole(
             f"{manifest.folder} starts at {start}, and did at {held.origin}: restore what is missing"
         )
-    fence = _fence(topic, start, chain[-1].end if chain else start, held, last)
-    _within(manifest, fence.offset, bounds)
+    fence = _new_fence(topic, start, chain[-1].end if chain else start, held, last)
+    _check_offset(manifest, fence.offset, bounds)
     if held is None or held.offset != fence.offset:
-        _set(client, manifest, held, fence, keyspace)
+        _store_fence(client, manifest, held, fence, keyspace)
     return fence
 
 
-def _fence(
+def _new_fence(
     topic: TopicInfo, start: int, end: int, held: LakeFence | None, last: ManifestEntry | None
 ) -> LakeFence:
     newest = max(held.newest if held else 0, last.last_at if last else 0)
@@ -117,7 +117,7 @@ def _fence(
     )
 
 
-def _set(
+def _store_fence(
     client: Client,
     manifest: Manifest,
     held: LakeFence | None,
@@ -127,11 +127,11 @@ def _set(
     if held is None and fence.entry is None and fence.offset:
         log.warning("%s starts at %d: the topic does", manifest.folder, fence.offset)
     first = held.offset if held else 0
-    commit(client, Write(flow_of(manifest.topic), manifest.partition, first, fence, keyspace))
+    commit(client, Write(flow_name(manifest.topic), manifest.partition, first, fence, keyspace))
 
 
-def _held(client: Client, manifest: Manifest, keyspace: Keyspace) -> LakeFence | None:
-    key = keyspace.fence(flow_of(manifest.topic), manifest.partition)
+def _stored_fence(client: Client, manifest: Manifest, keyspace: Keyspace) -> LakeFence | None:
+    key = keyspace.fence(flow_name(manifest.topic), manifest.partition)
     try:
         data: Any = client.get(key)
         fence = None if data is None else lake.decode_fence(data)
@@ -145,10 +145,10 @@ def _held(client: Client, manifest: Manifest, keyspace: Keyspace) -> LakeFence |
     return fence
 
 
-def _same(
+def _check_topic(
     manifest: Manifest, topic_id: str, partitions: int, topic: TopicInfo, keyspace: Keyspace
 ) -> None:
-    key = keyspace.fence(flow_of(manifest.topic), manifest.partition).decode()
+    key = keyspace.fence(flow_name(manifest.topic), manifest.partition).decode()
     for what, is_, was in (
         ("topic id", topic.id, topic_id),
         ("partition count", topic.partitions, partitions),
@@ -161,7 +161,7 @@ def _same(
             )
 
 
-def _within(manifest: Manifest, offset: int, bounds: tuple[int, int]) -> None:
+def _check_offset(manifest: Manifest, offset: int, bounds: tuple[int, int]) -> None:
     start, end = bounds
     if not start <= offset <= end:
         raise StateMismatch(

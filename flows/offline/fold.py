@@ -18,7 +18,7 @@ from schemas.state.facts import Delta
 from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 
-BATCH = 20_000
+MAX_BATCH_RECORDS = 20_000
 """Records that are worth a batch where no transaction bounds it."""
 
 

@@ -25,7 +25,7 @@ from schemas.state.facts import Actions, Delta
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS, ITEMS, Topic
 
-BATCH = 2_000
+OFFSETS_PER_BATCH = 2_000
 
 Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""
@@ -124,7 +124,7 @@ def _fold_partition(
     states: dict[Cut, State] = {}
     entries: list[Delta] = []
     at, last = 0, records[-1][0] + 1 if records else 0
-    for stop in sorted({*wanted, *range(BATCH, last, BATCH), last}):
+    for stop in sorted({*wanted, *range(OFFSETS_PER_BATCH, last, OFFSETS_PER_BATCH), last}):
         end = at
         while end < len(records) and records[end][0] < stop:
             end += 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.lake import ManifestEntry, Table
 
 
-DISTINCT: Final = "events_distinct"
+DISTINCT_VIEW: Final = "events_distinct"
 
 
 class BadQuery(FreshetError):
@@ -47,7 +47,7 @@ class Tables:
         """Names of columns, and rows. Errors: `BadQuery`."""
         import duckdb
 
-        if DISTINCT in query.lower():
+        if DISTINCT_VIEW in query.lower():
             self._make_distinct()
         try:
             answer = self._db.execute(query)
@@ -83,7 +83,7 @@ class Tables:
     def _make_distinct(self) -> None:
         import pyarrow as pa
 
-        if self._has(DISTINCT):
+        if self._has(DISTINCT_VIEW):
             return
         places = list(self._dropped())
         partitions = pa.array([partition for partition, _ in places], pa.int32())
@@ -91,7 +91,7 @@ class Tables:
         dropped = pa.table({"partition": partitions, "offset": offsets})
         self._db.register("events_dropped", dropped)
         self._db.execute(
-            f"CREATE VIEW {DISTINCT} AS SELECT * FROM events"
+            f"CREATE VIEW {DISTINCT_VIEW} AS SELECT * FROM events"
             ' ANTI JOIN events_dropped USING (partition, "offset")'
         )
 

@@ -18,21 +18,21 @@ from schemas.events import Action, Link, Merge
 from schemas.state import facts
 from schemas.state.write import Write
 
-MOST_HASHES: Final = 1_000_000
+MAX_CACHED_HASHES: Final = 1_000_000
 Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""
 _xxh = xxhash.xxh3_64_intdigest
 
 
 class Hashes(dict[str, int]):
-    """hash(id), remembered. Bounded: it forgets everything at `MOST_HASHES`."""
+    """hash(id), remembered. Bounded: it forgets everything at `MAX_CACHED_HASHES`."""
 
     def __init__(self, hash_: Any) -> None:
         super().__init__()
         self._hash = hash_
 
     def __missing__(self, key: str) -> int:
-        if len(self) >= MOST_HASHES:
+        if len(self) >= MAX_CACHED_HASHES:
             self.clear()
         self[key] = value = self._hash(key)
         return int(value)

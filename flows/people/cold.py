@@ -29,10 +29,10 @@ from schemas.state.write import Write
 from schemas.times import DAY_MS
 
 log = logging.getLogger(__name__)
-SLICE: Final = 500
+PEOPLE_PER_STEP: Final = 500
 """People looked at between two batches."""
-LOOK_SECONDS: Final = 1.0
-MOST_WARM: Final = 1_000_000
+POLL_SECONDS: Final = 1.0
+MAX_WARM_PEOPLE: Final = 1_000_000
 
 
 class Tier:
@@ -63,7 +63,7 @@ class Tier:
         """
         if not self._held.people:
             return
-        if len(self._warm) > MOST_WARM:
+        if len(self._warm) > MAX_WARM_PEOPLE:
             self._warm.clear()
         asked = [who for who in dict.fromkeys(people) if who not in self._warm]
         found = self._tombstones(asked)
@@ -114,7 +114,7 @@ class Tier:
 
     def _asked(self) -> SweepRequest | None:
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._looked < POLL_SECONDS:
             return None
         self._looked = now
         asked = cold.decode_ask(self._redis.get(self._keyspace.cold_asked(self._partition)))
@@ -134,18 +134,18 @@ class Tier:
         try:
             for kind in (keys.ROW, keys.IMPRESSIONS):
                 names = self._scan(kind)
-                while people := [Keyspace.person_of(it) for it in islice(names, SLICE)]:
+                while people := [Keyspace.person_of(it) for it in islice(names, PEOPLE_PER_STEP)]:
                     moved += self._evict(list(dict.fromkeys(people)), asked.before)
                     yield
             named = set()
             names = self._scan(keys.TOMBSTONE)
-            while some := list(islice(names, SLICE)):
+            while some := list(islice(names, PEOPLE_PER_STEP)):
                 named |= {name.decode() for name in redis_client.mget(self._redis, some) if name}
                 yield
             yield from self._drop(named)
         except LakeError as error:
             log.error("the sweep of partition %d ends early: %s", self._partition, error)
-            self._looked = time.monotonic() + 60 * LOOK_SECONDS
+            self._looked = time.monotonic() + 60 * POLL_SECONDS
             return
         self._held.done, self._held.moved = asked.id, moved
         self._move({}, [])

@@ -23,8 +23,8 @@ from schemas.control import CURRENT, HELD_DECODER, Current, Released, release_or
 from schemas.keys import Keyspace
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS: Final = 2.0
-AGAIN_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 30.0
 """After which one that could not be loaded is tried again: its files may be on their way."""
 
 Load = Callable[[Path, str], Release]
@@ -44,8 +44,8 @@ class CurrentRelease:
         keyspace: Keyspace,
         directory: Path,
         load: Load,
-        every: float = LOOK_SECONDS,
-        again: float = AGAIN_SECONDS,
+        every: float = POLL_SECONDS,
+        again: float = RETRY_SECONDS,
     ) -> None:
         self._redis, self._directory, self._load = client, directory, load
         self._state = keyspace.control_state()

@@ -22,9 +22,9 @@ from schemas.keys import Keyspace
 from schemas.state import links
 from schemas.state.write import StreamEntry, Write
 
-PART: Final = 4_000
+MAX_HASHES_PER_MERGE: Final = 4_000
 """Most hashes of one record: a record of them is some 90 kB, and a broker takes 1 MB."""
-MOST_LINKS: Final = 100_000
+MAX_CACHED_LINKS: Final = 100_000
 Number = tuple[int, int]
 
 
@@ -74,7 +74,7 @@ class Linked:
         self._rows.put(slots, rows)
         turn.dirty.update(slots.tolist())
         self._remember(event.person, event.to)
-        _tell(merge, rows[0])
+        _fill_merge(merge, rows[0])
         self._send_sets(merge, int(slots[0]), turn)
 
     def _send_sets(self, merge: Merge, slot: int, turn: Effects) -> None:
@@ -83,18 +83,19 @@ class Linked:
         names = (it(self._partition, person) for it in (named.seen, named.hidden))
         seen, hidden = (self._stored(name, turn.write) for name in names)
         link, merge.link = merge.link, ""
-        for at in range(0, max(len(seen), len(hidden), 1), PART):
+        for at in range(0, max(len(seen), len(hidden), 1), MAX_HASHES_PER_MERGE):
             part = merge
             if at:
                 part = Merge(
                     person=merge.person,
                     source=merge.source,
                     offset=merge.offset,
-                    n=1 + at // PART,
+                    n=1 + at // MAX_HASHES_PER_MERGE,
                     received_at=merge.received_at,
                     of=merge.of,
                 )
-            part.seen, part.hidden = seen[at : at + PART], hidden[at : at + PART]
+            section = slice(at, at + MAX_HASHES_PER_MERGE)
+            part.seen, part.hidden = seen[section], hidden[section]
             turn.send(part)
         part.link = link
 
@@ -133,7 +134,7 @@ class Linked:
         return self._to[person]
 
     def _remember(self, person: str, to: str) -> None:
-        if len(self._to) >= MOST_LINKS:
+        if len(self._to) >= MAX_CACHED_LINKS:
             self._to.clear()
         self._to[person] = to
 
@@ -174,7 +175,7 @@ class Linked:
         slots = self._rows.slots([event.person])
         if event.newest:
             rows = self._rows.take(slots)
-            _add(rows[0], event)
+            _merge_into_row(rows[0], event)
             self._rows.put(slots, rows)
             turn.dirty.update(slots.tolist())
             turn.spoke.update(slots.tolist())
@@ -185,7 +186,7 @@ class Linked:
                 turn.write.append(key, np.array(items, "<u8").tobytes())
 
 
-def _tell(merge: Merge, row: Any) -> None:
+def _fill_merge(merge: Merge, row: Any) -> None:
     """What a row says, into the merge."""
     merge.counts = tuple(row["counts"].tolist())
     merge.entered = int(row["n"])
@@ -196,7 +197,7 @@ def _tell(merge: Merge, row: Any) -> None:
     )
 
 
-def _add(row: Any, merge: Merge) -> None:
+def _merge_into_row(row: Any, merge: Merge) -> None:
     """What a merge says, into the row."""
     row["version"] = registry.VERSION
     row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)

@@ -26,16 +26,16 @@ from schemas.state import links as stored
 from schemas.state.facts import STATES
 from schemas.state.write import Write
 
-MOST_PEOPLE: Final = 10_000
+MAX_CACHED_PEOPLE: Final = 10_000
 """Of whom open slates and impressions are kept in memory, some 10 kB each."""
 _CLICKED: Final = STATES.index("clicked")
-_MOST_VERSION: Final = 0xFFFF
+_MAX_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
 Record = Served | Action | Link | Linking | Merge
 # made once: a union in a look at each record costs more than the look
-_OF_SLATES: Final = (Served, Action)
-_CONCERNING: Final = (Served, Link, Linking)
+_SLATE_EVENTS: Final = (Served, Action)
+_LINK_EVENTS: Final = (Served, Link, Linking)
 OutcomeRecords = list[tuple[int, Record]]
 """(offset, what was served, what may have come of it or what ties ids together), in log order."""
 
@@ -47,7 +47,7 @@ def concerning(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecor
         if type(event) is Action:
             if event.slate_id and event.action in STATE:
                 found.append((offset, event))
-        elif isinstance(event, _CONCERNING) or (
+        elif isinstance(event, _LINK_EVENTS) or (
             isinstance(event, Merge) and transfer.concerns(event)
         ):
             found.append((offset, event))
@@ -70,7 +70,7 @@ class Slates:
         keyspace: Keyspace,
     ) -> None:
         self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
-        self._limit = min(limit, MOST_PEOPLE)
+        self._limit = min(limit, MAX_CACHED_PEOPLE)
         self._items, self._names = items, names
         self._accounts: dict[str, Account] = {}
         self._shown: dict[str, NDArray[np.void]] = {}
@@ -89,7 +89,7 @@ class Slates:
         gathered = _BatchFacts(turn.write)
         for offset, event in records:
             account = self._accounts[event.person]
-            if isinstance(event, _OF_SLATES):
+            if isinstance(event, _SLATE_EVENTS):
                 if account.links is not None and account.links.to:
                     self._forward(offset, event, account.links.to, turn)
                 else:
@@ -187,7 +187,7 @@ class Slates:
             assigned=[
                 Assignment(names[each.experiment], each.version, names[each.variant])
                 for each in served.experiments
-                if 0 <= each.version <= _MOST_VERSION
+                if 0 <= each.version <= _MAX_VERSION
             ],
         )
 

@@ -18,8 +18,8 @@ from schemas.snapshots import Snapshot
 from schemas.state import fences
 from schemas.state.fences import Fence
 
-SLICE: Final = 500
-OVERHEAD: Final = 100
+KEYS_PER_BATCH: Final = 500
+KEY_OVERHEAD_BYTES: Final = 100
 """Bytes that Redis keeps of a key beside its name and value: measured 72 to 96."""
 
 
@@ -46,7 +46,7 @@ def check_memory(client: Client, need: int) -> None:
 
 def size(state: Mapping[bytes, bytes]) -> int:
     """Bytes that these keys take in Redis, about."""
-    return sum(len(name) + len(value) + OVERHEAD for name, value in state.items())
+    return sum(len(name) + len(value) + KEY_OVERHEAD_BYTES for name, value in state.items())
 
 
 def fill(
@@ -98,7 +98,7 @@ def _write(
     client: Client, state: Mapping[bytes, bytes], keyspace: Keyspace, wrote: Callable[[int], None]
 ) -> None:
     items = iter(state.items())
-    while slice_ := dict(islice(items, SLICE)):
+    while slice_ := dict(islice(items, KEYS_PER_BATCH)):
         client.mset({keyspace.renamed(k): v for k, v in slice_.items()})
         wrote(len(slice_))
 

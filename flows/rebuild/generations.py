@@ -19,8 +19,8 @@ from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
 
-HOLD_SECONDS: Final = 30
-LATELY_MS: Final = 5_000
+LOCK_SECONDS: Final = 30
+STALE_MS: Final = 5_000
 """A serving worker that did not say what it reads for so long is gone."""
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -36,18 +36,18 @@ class NotSwapped(FreshetError):
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def rebuild_lock(settings: Settings) -> Iterator[None]:
     """Holds the right to rebuild while entered. Errors: `Busy`."""
     me, left = secrets.token_hex(8), threading.Event()
     client, held = redis_client.connect(settings), settings.keyspace.rebuilding()
-    if not client.set(held, me, nx=True, ex=HOLD_SECONDS):
+    if not client.set(held, me, nx=True, ex=LOCK_SECONDS):
         client.close()
         raise Busy("a rebuild is at work, or was killed less than half a minute ago")
 
     def hold() -> None:
-        while not left.wait(HOLD_SECONDS / 3):
+        while not left.wait(LOCK_SECONDS / 3):
             try:
-                client.expire(held, HOLD_SECONDS)
+                client.expire(held, LOCK_SECONDS)
             except redis.RedisError:
                 continue  # the rebuild itself will say so
 
@@ -111,7 +111,7 @@ def _behind(client: Client, keyspace: Keyspace, new: int) -> int:
     told: dict[bytes, bytes] = client.hgetall(keyspace.followed())
     for who, said in told.items():
         reads, _, at = said.partition(b" ")
-        if now - int(at) > LATELY_MS:
+        if now - int(at) > STALE_MS:
             client.hdel(keyspace.followed(), who)
         elif int(reads) != new:
             behind += 1

@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 
 from flows.kit.generation import run_live
 from flows.kit.metrics import FlowMetrics
-from flows.relay.sent import NOTHING, Number, Relayed, sent_before
+from flows.relay.sent import NONE_SENT, Number, Relayed, sent_before
 from infra import heartbeat
 from infra.kafka import kafka_client
 from infra.kafka.kafka_client import ensure_topics
@@ -32,11 +32,11 @@ from schemas.state import fences
 from schemas.topics import EVENTS
 
 log = logging.getLogger(__name__)
-PAUSE_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 """Between looks at empty outboxes: a link is merged within this and a fold."""
-READ: Final = 500
+MAX_ENTRIES_PER_OUTBOX: Final = 500
 """Entries of one outbox that are sent at once."""
-SEND_SECONDS: Final = 30.0
+SEND_TIMEOUT_SECONDS: Final = 30.0
 _NEVER_MS: Final = 2**31 - 1
 
 # One request at a time, and none given up: a producer that drops a batch goes on with the next one
@@ -55,7 +55,7 @@ class Relay:
         self._keyspace = settings.keyspace.of(generation)
         self._name, topic = broker_name(settings, EVENTS.name), ensure_topics(settings)[EVENTS.name]
         self._topic, self.partitions = topic.id, topic.partitions
-        self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NOTHING)
+        self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NONE_SENT)
         self._look()
         self._producer: KafkaProducer = kafka_client.producer(settings, **_IN_ORDER)
 
@@ -65,7 +65,7 @@ class Relay:
         log.info("no position: asking %s what was sent", self._name)
         found = sent_before(self._settings, self._redis, self.partitions, self._keyspace)
         for p in range(self.partitions):
-            self.sent[p] = max(self.sent[p], found.get(p, NOTHING))
+            self.sent[p] = max(self.sent[p], found.get(p, NONE_SENT))
             self._redis.set(self._keyspace.relayed(p), self._stored(p))
 
     def _stored(self, partition: int) -> bytes:
@@ -84,7 +84,7 @@ class Relay:
                 self._check_topic(p)
             futures += [self._send(fields) for fields in due]
         for future in futures:
-            future.get(SEND_SECONDS)
+            future.get(SEND_TIMEOUT_SECONDS)
         for p, entries in enumerate(outboxes):
             if entries:
                 self._done(p, [id_ for id_, _ in entries])
@@ -96,7 +96,7 @@ class Relay:
         with self._redis.pipeline(transaction=False) as pipe:
             for p in range(self.partitions):
                 pipe.get(self._keyspace.relayed(p))
-                pipe.xrange(self._keyspace.outbox(p), count=READ)
+                pipe.xrange(self._keyspace.outbox(p), count=MAX_ENTRIES_PER_OUTBOX)
             found: list[Any] = pipe.execute()
         held = [Relayed.read(value) for value in found[::2]]
         for p, at in enumerate(held):
@@ -127,7 +127,7 @@ class Relay:
             raise OtherTopic(f"{self._name} was made anew: the relay has to start again")
 
     def close(self) -> None:
-        self._producer.close(timeout=SEND_SECONDS)
+        self._producer.close(timeout=SEND_TIMEOUT_SECONDS)
 
 
 def run(settings: Settings) -> None:
@@ -147,4 +147,4 @@ def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
                 sent = relay.step()
                 meter.relayed(sent)
                 if sent == 0:
-                    stop.wait(PAUSE_SECONDS)
+                    stop.wait(POLL_SECONDS)

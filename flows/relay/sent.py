@@ -18,7 +18,7 @@ from schemas.topics import EVENTS
 
 Number = tuple[int, int]
 """(offset, n) of what a partition's fold emitted."""
-NOTHING: Final[Number] = (-1, 0)
+NONE_SENT: Final[Number] = (-1, 0)
 _MERGE: Final = b'"kind":"merge"'
 
 
@@ -60,7 +60,7 @@ def sent_before(
 
 def _raise(highest: dict[int, Number], told: dict[int, Number]) -> None:
     for source, at in told.items():
-        highest[source] = max(highest.get(source, NOTHING), at)
+        highest[source] = max(highest.get(source, NONE_SENT), at)
 
 
 def _received(client: Client, partition: int, keyspace: Keyspace) -> tuple[int, dict[int, Number]]:
@@ -90,11 +90,11 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
                 for value in chain.from_iterable(piece.values for piece in pieces):
                     # a cheap look first: nearly every record is an action
                     if value and _MERGE in value[:20]:
-                        _raise(highest, _told(value))
+                        _raise(highest, _merge_number(value))
     finally:
         consumer.close()
 
 
-def _told(value: bytes) -> dict[int, Number]:
+def _merge_number(value: bytes) -> dict[int, Number]:
     merge = events.decode(value)
     return {merge.source: (merge.offset, merge.n)} if isinstance(merge, Merge) else {}

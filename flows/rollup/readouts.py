@@ -25,9 +25,9 @@ from schemas.state.tables import Meta
 from schemas.topics import EXPERIMENTS
 
 log = logging.getLogger(__name__)
-AGAIN_SECONDS: Final = 30.0
+RESEND_SECONDS: Final = 30.0
 """A running experiment is told at least so often, changed or not: whoever begins to read gets it."""
-ACKNOWLEDGED_SECONDS: Final = 10.0
+ACK_TIMEOUT_SECONDS: Final = 10.0
 _PRODUCER: Final[dict[str, Any]] = {
     "linger_ms": 20,
     "bootstrap_timeout_ms": 3000,
@@ -99,7 +99,7 @@ class Sender:
             for key, value in batch.items()
         ]
         for future in futures:
-            future.get(ACKNOWLEDGED_SECONDS)
+            future.get(ACK_TIMEOUT_SECONDS)
 
     def _drop(self) -> None:
         """An idempotent producer that failed once may be good for nothing more."""
@@ -145,7 +145,7 @@ class Readouts:
             moments = tables.moments.of(identifier, version)
             state = (version, held.body, moments.tobytes())
             before, at = self._told.get(identifier, (None, 0.0))
-            again = experiment.running and self._clock() - at >= AGAIN_SECONDS
+            again = experiment.running and self._clock() - at >= RESEND_SECONDS
             if state != before or again:
                 self._told[identifier] = (state, self._clock())
                 yield readout(

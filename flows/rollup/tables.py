@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import redis
 
-from flows.kit.commit import Forgotten
+from flows.kit.commit import WritesLost
 from infra import heartbeat
 from infra.settings import Settings
 from infra.store import redis_client
@@ -20,10 +20,10 @@ from schemas.errors import FreshetError
 from schemas.state import facts, tables
 from schemas.state import fences as fence
 
-CHUNK: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 20
 """Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
-READ: Final = 200
-KEEP_SECONDS: Final = 120.0
+MAX_ENTRIES_PER_LOG: Final = 200
+CHANGES_KEPT_SECONDS: Final = 120.0
 """How long the stream of changes goes back; a reader further behind loads everything. Not longer: a
 version holds each neighbour list that changed whole, so a busy one is megabytes."""
 
@@ -44,7 +44,7 @@ class Rollup:
         self._meta = meta
         self._published = tables.META_DECODER.decode(meta) if meta else None
         self.version = self._published.version if self._published else 0
-        self._keep = max(2, math.ceil(KEEP_SECONDS / settings.rollup_seconds))
+        self._keep = max(2, math.ceil(CHANGES_KEPT_SECONDS / settings.rollup_seconds))
         self.as_of: Millis = 0
         """When the tables last held all that the delta logs did."""
 
@@ -76,20 +76,22 @@ class Rollup:
         applied, looked = 0, _now()
         with self._redis.pipeline(transaction=False) as pipe:
             for p, position in enumerate(self.tables.positions):
-                pipe.xread({self._keyspace.deltas(p): b"%d-0" % position}, count=READ)
+                pipe.xread(
+                    {self._keyspace.deltas(p): b"%d-0" % position}, count=MAX_ENTRIES_PER_LOG
+                )
             replies = pipe.execute()
         for p, reply in enumerate(replies):
             for _, fields in _entries(reply):
                 self.tables.apply(p, facts.decode(fields[facts.FIELD]))
                 applied += 1
-        if applied < READ:
+        if applied < MAX_ENTRIES_PER_LOG:
             self.as_of = looked
         return applied
 
     def catch_up(self, seconds: float) -> None:
         """Reads until nothing is left, or about so long."""
         until = time.monotonic() + seconds
-        while self.read() >= READ and time.monotonic() < until:
+        while self.read() >= MAX_ENTRIES_PER_LOG and time.monotonic() < until:
             pass
 
     def publish(self) -> bool:
@@ -169,11 +171,11 @@ class Rollup:
     def store(self) -> None:
         """Stores tables and positions together, then trims the delta logs up to them."""
         data = self.tables.dump()
-        head = b"%d:%d" % (time.time_ns(), -(-len(data) // CHUNK))
+        head = b"%d:%d" % (time.time_ns(), -(-len(data) // CHUNK_BYTES))
         for n, key in enumerate(
             self._keys.base_chunks(head)
         ):  # under a name of its own: nobody reads it yet
-            self._redis.set(key, data[n * CHUNK : (n + 1) * CHUNK])
+            self._redis.set(key, data[n * CHUNK_BYTES : (n + 1) * CHUNK_BYTES])
         with self._redis.pipeline(transaction=True) as pipe:
             self._guard(pipe, self._keys.base, self._base, self._keys.base_chunks(head))
             pipe.set(self._keys.base, head)
@@ -191,7 +193,7 @@ class Rollup:
         pipe.watch(key, *parts)
         held = pipe.get(key)
         if self._written(key, held) < self._written(key, expected):
-            raise Forgotten("Redis has not kept what the roll-up wrote last")
+            raise WritesLost("Redis has not kept what the roll-up wrote last")
         if held != expected or (parts and pipe.exists(*parts) != len(parts)):
             raise Overtaken("another roll-up is at work")
         pipe.multi()

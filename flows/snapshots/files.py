@@ -14,7 +14,7 @@ from infra.lake.store import Store
 from schemas.errors import FreshetError
 from schemas.snapshots import FOLDER, MANIFEST, SnapshotFile
 
-ROWS: Final = 20_000
+ROW_GROUP_ROWS: Final = 20_000
 """Of a row group: some 25 MB of people."""
 Row = tuple[bytes, ...]
 
@@ -55,7 +55,7 @@ def write_rows(
             write_statistics=False,
         ) as writer,
     ):
-        while part := list(islice(rows, ROWS)):
+        while part := list(islice(rows, ROW_GROUP_ROWS)):
             columns = [pa.array(column, pa.binary()) for column in zip(*part, strict=True)]
             writer.write_table(pa.table(columns, schema=schema))
             count += len(part)
@@ -74,11 +74,13 @@ def read_bytes(store: Store, snapshot: str, file: SnapshotFile) -> bytes:
     try:
         data = store.get(path(snapshot, file.name))
     except FileNotFoundError:
-        raise bad(snapshot, file.name, "is missing") from None
+        raise bad_snapshot(snapshot, file.name, "is missing") from None
     if len(data) != file.bytes:
-        raise bad(snapshot, file.name, f"has {len(data)} bytes, the manifest says {file.bytes}")
+        raise bad_snapshot(
+            snapshot, file.name, f"has {len(data)} bytes, the manifest says {file.bytes}"
+        )
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise bad(snapshot, file.name, "has another sha256 than the manifest says")
+        raise bad_snapshot(snapshot, file.name, "has another sha256 than the manifest says")
     return data
 
 
@@ -88,17 +90,17 @@ def read_rows(store: Store, snapshot: str, file: SnapshotFile, schema: pa.Schema
     try:
         held = pq.ParquetFile(pa.BufferReader(data))
         if not held.schema_arrow.equals(schema):
-            raise bad(snapshot, file.name, "has other columns than a snapshot's")
-        for batch in held.iter_batches(ROWS):
+            raise bad_snapshot(snapshot, file.name, "has other columns than a snapshot's")
+        for batch in held.iter_batches(ROW_GROUP_ROWS):
             count += len(batch)
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     except (pa.ArrowInvalid, OSError):
-        raise bad(snapshot, file.name, "is no Parquet that can be read") from None
+        raise bad_snapshot(snapshot, file.name, "is no Parquet that can be read") from None
     if count != file.rows:
-        raise bad(snapshot, file.name, f"has {count} rows, the manifest says {file.rows}")
+        raise bad_snapshot(snapshot, file.name, f"has {count} rows, the manifest says {file.rows}")
 
 
-def bad(snapshot: str, name: str, what: str) -> BadSnapshot:
+def bad_snapshot(snapshot: str, name: str, what: str) -> BadSnapshot:
     return BadSnapshot(
         f"snapshot {snapshot}: {name} {what}; restore it, or remove the snapshot (freshet snapshot"
         " remove) and make one anew"

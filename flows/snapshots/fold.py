@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from typing import Any, Final, NamedTuple
 
-from flows.offline.fold import BATCH, Offline
+from flows.offline.fold import MAX_BATCH_RECORDS, Offline
 from flows.people.fold import VERSION
 from flows.snapshots.files import Row, SnapshotError, write_rows
 from flows.snapshots.read import load
@@ -23,7 +23,7 @@ from schemas.state.facts import Delta
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
-FEW: Final = 200_000
+MIN_PARALLEL_RECORDS: Final = 200_000
 """Records that are folded sooner than two processes have started."""
 
 
@@ -71,7 +71,9 @@ def people_file(partition: int) -> str:
 def fold(task: FoldTask) -> Iterator[BatchFolded | Folded]:
     """Errors: those of the log, of the fold and of the lake; ValueError where the log falls short."""
     made = _start(task)
-    for batch in task.log.read(EVENTS.name, task.partition, made.fence.offset, task.until, BATCH):
+    for batch in task.log.read(
+        EVENTS.name, task.partition, made.fence.offset, task.until, MAX_BATCH_RECORDS
+    ):
         yield BatchFolded(task.partition, len(batch.offsets), made.fold(batch))
     if made.fence.offset != task.until:
         raise ValueError(
@@ -94,7 +96,7 @@ def _start(task: FoldTask) -> Offline:
 
 
 @contextmanager
-def seldom_collecting() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """A batch makes many objects and no cycles: looking for some at Python's pace costs a tenth."""
     before = gc.get_threshold()
     gc.set_threshold(200_000, 50, 100)
@@ -118,7 +120,7 @@ def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded 
             here, there = context.Pipe(duplex=False)
             child = context.Process(target=_run, args=(mine, there), daemon=True)
             child.start()
-            children.callback(_end, child)
+            children.callback(_kill, child)
             there.close()
             going[here] = child
         while going:
@@ -139,7 +141,7 @@ def _shares(tasks: Sequence[FoldTask], processes: int) -> list[list[FoldTask]]:
 
 def _run(tasks: Sequence[FoldTask], parent: Any) -> None:
     try:
-        with seldom_collecting():
+        with rare_garbage_collection():
             for told in (it for task in tasks for it in fold(task)):
                 if isinstance(told, BatchFolded):
                     parent.send((told.partition, told.records, facts.encode(told.entry)))
@@ -169,7 +171,7 @@ def _received(here: Any, child: Any) -> BatchFolded | Folded | None:
     return BatchFolded(partition, records, facts.decode(entry))
 
 
-def _end(child: Any) -> None:
+def _kill(child: Any) -> None:
     if child.is_alive():
         child.kill()
     child.join()

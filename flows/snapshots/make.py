@@ -11,9 +11,15 @@ from typing import Final
 
 from flows.snapshots import files
 from flows.snapshots.files import Row, SnapshotError
-from flows.snapshots.fold import FEW, Folded, FoldTask, fold_all, seldom_collecting
+from flows.snapshots.fold import (
+    MIN_PARALLEL_RECORDS,
+    Folded,
+    FoldTask,
+    fold_all,
+    rare_garbage_collection,
+)
 from flows.snapshots.read import check, outbox, tables, topic_of
-from flows.snapshots.versions import now
+from flows.snapshots.versions import current_versions
 from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import Store, of
 from infra.log_reader import LogReader
@@ -25,7 +31,7 @@ from schemas.events import number
 from schemas.identity import partition_of
 from schemas.snapshots import MANIFEST, OUTBOX, Partition, Snapshot
 
-TABLES: Final = "tables.npz"
+TABLES_FILE: Final = "tables.npz"
 Progress = Callable[[int], None]
 
 
@@ -77,7 +83,7 @@ def _check_until(until: Sequence[int], base: Snapshot | None, topic: TopicInfo) 
 
 def _processes(until: Sequence[int], base: Snapshot | None) -> int:
     records = sum(until) - (sum(base.offsets) if base else 0)
-    return 1 if records < FEW else min(len(until), os.cpu_count() or 1)
+    return 1 if records < MIN_PARALLEL_RECORDS else min(len(until), os.cpu_count() or 1)
 
 
 def _fold(
@@ -85,7 +91,7 @@ def _fold(
 ) -> list[Folded]:
     """The partitions in order; their facts are in `sums`."""
     folded: dict[int, Folded] = {}
-    with seldom_collecting():
+    with rare_garbage_collection():
         for told in fold_all(tasks, processes):
             if isinstance(told, Folded):
                 folded[told.partition] = told
@@ -111,14 +117,14 @@ def _write(
         made_at=made_at,
         base=base.id if base else "",
         topic_id=topic.id,
-        versions=now(),
+        versions=current_versions(),
         partitions=[
             _partition(
                 store, id_, it, base, _unsent([*before[it.partition], *it.outbox], it, folded)
             )
             for it in folded
         ],
-        tables=files.write_bytes(store, id_, TABLES, sums.dump(), len(sums.items)),
+        tables=files.write_bytes(store, id_, TABLES_FILE, sums.dump(), len(sums.items)),
     )
     store.put(files.path(id_, MANIFEST), snapshots.encode(made))
     return made

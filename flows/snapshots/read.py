@@ -108,7 +108,7 @@ def remove(settings: Settings, id_: str) -> None:
     """Whole or half. Errors: `NoSnapshot`, `LakeError`."""
     store = of(settings)
     if id_ not in files.names(store):
-        raise _none(store, id_)
+        raise _no_such_snapshot(store, id_)
     files.remove(store, id_)
 
 
@@ -117,7 +117,7 @@ def _read(store: Store, id_: str) -> Snapshot:
         data = store.get(files.path(id_, MANIFEST))
     except FileNotFoundError:
         if id_ not in files.names(store):
-            raise _none(store, id_) from None
+            raise _no_such_snapshot(store, id_) from None
         raise BadSnapshot(
             f"snapshot {id_}: it has no {MANIFEST}: half a snapshot, whose making ended early or goes on"
         ) from None
@@ -128,13 +128,13 @@ def _read(store: Store, id_: str) -> Snapshot:
             f"snapshot {id_}: {error.sentence}", remedy="use the one that made it"
         ) from None
     except msgspec.MsgspecError:
-        raise files.bad(id_, MANIFEST, "is no manifest of a snapshot") from None
+        raise files.bad_snapshot(id_, MANIFEST, "is no manifest of a snapshot") from None
     if held.id != id_:
-        raise files.bad(id_, MANIFEST, "is that of another snapshot")
+        raise files.bad_snapshot(id_, MANIFEST, "is that of another snapshot")
     return held
 
 
-def _none(store: Store, id_: str) -> NoSnapshot:
+def _no_such_snapshot(store: Store, id_: str) -> NoSnapshot:
     there = ", ".join(sorted(files.names(store), reverse=True)[:5]) or "none"
     return NoSnapshot(f"there is no snapshot of that name; there are: {there}")
 
@@ -201,7 +201,9 @@ def tables(settings: Settings, snapshot: Snapshot) -> Tables:
     try:
         made = Tables.load(data)
     except (ValueError, KeyError, OSError):
-        raise files.bad(snapshot.id, snapshot.tables.name, "holds no tables") from None
+        raise files.bad_snapshot(snapshot.id, snapshot.tables.name, "holds no tables") from None
     if made.positions != snapshot.offsets:
-        raise files.bad(snapshot.id, snapshot.tables.name, "stands elsewhere than the people do")
+        raise files.bad_snapshot(
+            snapshot.id, snapshot.tables.name, "stands elsewhere than the people do"
+        )
     return made

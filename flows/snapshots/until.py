@@ -19,7 +19,7 @@ class BadUntil(ConfigurationError):
     """Neither offsets of this log nor a time; the text says what is taken."""
 
 
-def until_of(settings: Settings, log: LogReader, text: str | None) -> list[int]:
+def parse_until(settings: Settings, log: LogReader, text: str | None) -> list[int]:
     """An offset of each partition of `events`; None is the log's end.
 
     A time means, in each partition, the first record that was written then or later. Errors: `BadUntil`,
@@ -64,10 +64,10 @@ def at_time(settings: Settings, log: LogReader, at: Millis, ends: list[int]) -> 
     base = read.latest(settings, before=at)
     starts = base.offsets if base else [log.bounds(EVENTS.name, p)[0] for p in range(len(ends))]
     spans = zip(starts, ends, strict=True)
-    return [_first(log, p, start, end, at) for p, (start, end) in enumerate(spans)]
+    return [_first_offset(log, p, start, end, at) for p, (start, end) in enumerate(spans)]
 
 
-def _first(log: LogReader, partition: int, start: int, end: int, at: Millis) -> int:
+def _first_offset(log: LogReader, partition: int, start: int, end: int, at: Millis) -> int:
     for batch in log.read(EVENTS.name, partition, start, end):
         for offset, stamp in zip(batch.offsets, batch.timestamps, strict=True):
             if stamp >= at:

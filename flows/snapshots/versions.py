@@ -36,7 +36,7 @@ VERSIONED: Final = {
 State = dict[bytes, bytes]
 
 
-def now() -> Versions:
+def current_versions() -> Versions:
     """Those that this code writes."""
     return Versions(**{name: it.version for name, it in VERSIONED.items()})
 
@@ -45,7 +45,7 @@ def check_versions(snapshot: Snapshot) -> None:
     """Errors: `ForeignSnapshot`, which names the version that is not read."""
     for name, it in VERSIONED.items():
         if getattr(snapshot.versions, name) not in readable(it.version, it.upgrades):
-            _current(snapshot, name, None)
+            _upgrade(snapshot, name, None)
 
 
 def upgraded(snapshot: Snapshot, partition: int, state: State) -> tuple[Fence, State]:
@@ -58,14 +58,14 @@ def upgraded(snapshot: Snapshot, partition: int, state: State) -> tuple[Fence, S
             for key, value in state.items():
                 parsed = keys.PLAIN.parse(key)
                 if parsed is not None and parsed.kind == it.kind:
-                    state[key] = _current(snapshot, name, value)
+                    state[key] = _upgrade(snapshot, name, value)
     fence = snapshot.fence(partition)
-    state = _current(snapshot, "fold", state)
+    state = _upgrade(snapshot, "fold", state)
     fence.version = fold.VERSION
     return fence, state
 
 
-def _current(snapshot: Snapshot, name: str, record: Any) -> Any:
+def _upgrade(snapshot: Snapshot, name: str, record: Any) -> Any:
     it, held = VERSIONED[name], getattr(snapshot.versions, name)
     what = f"snapshot {snapshot.id}: versions.{name}"
     try:

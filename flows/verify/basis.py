@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from flows.verify import stored as verify_stored
-from flows.verify.stored import Stored
+from flows.verify import stored_tables
+from flows.verify.stored_tables import Stored
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.store.redis_client import Client
@@ -97,7 +97,7 @@ def sums(settings: Settings, snapshot: Snapshot) -> Stored:
     """The snapshot's tables. Errors: `SnapshotError`, `LakeError`."""
     from flows.snapshots import read
 
-    return verify_stored.of_tables(read.tables(settings, snapshot), settings.keyspace.tables())
+    return stored_tables.of_tables(read.tables(settings, snapshot), settings.keyspace.tables())
 
 
 def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flows.verify import basis
 from flows.verify.people import PeopleCheck
-from flows.verify.report import Found
+from flows.verify.report import Findings
 from flows.verify.walk import Walk
 from infra.log_reader import LogReader
 from infra.settings import Settings
@@ -46,7 +46,7 @@ class Done(NamedTuple):
     that lie beyond the log's end, which `end` is; there are no sums then."""
 
     partition: int
-    found: Found
+    found: Findings
     events: int
     checked: int
     both: Sums
@@ -59,7 +59,7 @@ def go_through(task: CheckTask) -> Done:
     """Errors: `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
     with redis_client.connect(task.settings) as client, _seldom_collected():
-        walk, found = walk_of(task, both if task.cuts else None), Found()
+        walk, found = walk_of(task, both if task.cuts else None), Findings()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.look()]
         if not beyond:
             _add_up(walk, task.cuts, own)

@@ -10,9 +10,9 @@ import msgspec
 import redis
 
 from flows.people.fold import VERSION
-from flows.verify import person as verify_person
-from flows.verify.person import PARTS
-from flows.verify.report import Found
+from flows.verify import person_records
+from flows.verify.person_records import PERSON_RECORDS
+from flows.verify.report import Findings
 from flows.verify.walk import Walk
 from infra.lake import cold_objects
 from infra.settings import Settings
@@ -22,9 +22,9 @@ from schemas.keys import Keyspace
 from schemas.state import fences
 from schemas.state.fences import Fence
 
-AT_ONCE: Final = 200
+PEOPLE_PER_TRANSACTION: Final = 200
 """People of one transaction: Redis answers it in a few milliseconds, and serves others in between."""
-READ_AHEAD: Final = 20
+TRANSACTIONS_READ_AHEAD: Final = 20
 """Transactions whose answers are held, so that the log is read once for all of them."""
 
 
@@ -45,7 +45,7 @@ class PeopleCheck:
     """Of the partition that `walk` goes through, in the generation of `keyspace`."""
 
     def __init__(
-        self, client: Client, walk: Walk, keyspace: Keyspace, found: Found, settings: Settings
+        self, client: Client, walk: Walk, keyspace: Keyspace, found: Findings, settings: Settings
     ) -> None:
         self._settings = settings
         self._redis, self._walk, self._found = client, walk, found
@@ -114,8 +114,9 @@ class PeopleCheck:
 
     def _everybody(self) -> int:
         checked, names = 0, iter(list(self._walk.told.checked))
-        while chunk := list(islice(names, AT_ONCE * READ_AHEAD)):
-            reads = [self._read(chunk[at : at + AT_ONCE]) for at in range(0, len(chunk), AT_ONCE)]
+        while chunk := list(islice(names, PEOPLE_PER_TRANSACTION * TRANSACTIONS_READ_AHEAD)):
+            starts, size = range(0, len(chunk), PEOPLE_PER_TRANSACTION), PEOPLE_PER_TRANSACTION
+            reads = [self._read(chunk[at : at + size]) for at in starts]
             for read in reads:
                 self._walk.to(read.fence.offset)
                 checked += self._compare(read)
@@ -123,7 +124,7 @@ class PeopleCheck:
 
     def _keys(self, names: Sequence[str]) -> list[bytes]:
         p, keyspace = self._walk.partition, self._keyspace
-        return [part.key(keyspace, p, name) for name in names for part in PARTS]
+        return [part.key(keyspace, p, name) for name in names for part in PERSON_RECORDS]
 
     def _tombstones(self, names: Sequence[str]) -> list[bytes]:
         return [self._keyspace.tombstone(self._walk.partition, name) for name in names]
@@ -157,8 +158,8 @@ class PeopleCheck:
                 self._found.wrong("cold", "object", str(error), "their records", place.encode())
                 continue
             for name in those:
-                first = names.index(name) * len(PARTS)
-                for at, part in enumerate(PARTS, first):
+                first = names.index(name) * len(PERSON_RECORDS)
+                for at, part in enumerate(PERSON_RECORDS, first):
                     blobs[at] = blobs[at] or records[name].get(part.kind)
 
     def _compare(self, read: Read) -> int:
@@ -172,9 +173,11 @@ class PeopleCheck:
             person = self._walk.told.people[name]
             kept = person.kept is not None  # somebody new may have taken their place meanwhile
             checked += kept
-            for part, (key, blob) in zip(PARTS, islice(held, len(PARTS)), strict=True):
+            for part, (key, blob) in zip(
+                PERSON_RECORDS, islice(held, len(PERSON_RECORDS)), strict=True
+            ):
                 if kept:
-                    verify_person.compare(self._found, part, key, blob, person)
+                    person_records.compare(self._found, part, key, blob, person)
         self._check_received(read.received)
         return checked
 
@@ -212,7 +215,7 @@ class PeopleCheck:
     def _names(self) -> Iterator[bytes]:
         """Keys of people that are there now."""
         p, keyspace = self._walk.partition, self._keyspace
-        starts = tuple(part.key(keyspace, p, "") for part in PARTS)
+        starts = tuple(part.key(keyspace, p, "") for part in PERSON_RECORDS)
         for key in self._redis.scan_iter(match=keyspace.people_of(b"*", p), count=5000):
             if key.startswith(starts):
                 yield key
@@ -224,7 +227,7 @@ class PeopleCheck:
         expected = {
             part.key(keyspace, p, name)
             for name, person in people.items()
-            for part in PARTS
+            for part in PERSON_RECORDS
             if part.there(person)
         }
         self._found.fields += len(there)

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-MOST: Final = 100
+MAX_LISTED: Final = 100
 """Mismatches of one kind (`what`, `field`) that a report lists; the rest are one entry with their number."""
-CLOSE: Final = 1e-6
+FLOAT_TOLERANCE: Final = 1e-6
 """Relative difference of floats that are the same; of sums in tables the caller says less."""
 
 Plain = str | int | float | bool | None
@@ -56,7 +56,7 @@ class Difference(NamedTuple):
     expected: Plain
 
 
-class Found:
+class Findings:
     """Collects what is compared; bounded, however much is wrong."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Found:
         expected: Any,
         key: bytes = b"",
         place: str = "",
-        close: float = CLOSE,
+        close: float = FLOAT_TOLERANCE,
         tiny: float = 0.0,
     ) -> None:
         """One field more; a mismatch where they differ, at the first place where they do. Floats are the
@@ -109,7 +109,7 @@ class Found:
 
     def _add(self, what: str, field: str, there: Difference, key: bytes, place: str) -> None:
         self._counts[what, field] += 1
-        if self._counts[what, field] <= MOST:
+        if self._counts[what, field] <= MAX_LISTED:
             name = f"{place} {field}".strip() + there.place
             self._listed.append(
                 Mismatch(
@@ -121,24 +121,24 @@ class Found:
                 )
             )
 
-    def add(self, other: Found) -> None:
+    def add(self, other: Findings) -> None:
         """What another one found."""
         self.fields += other.fields
         self._listed += other._listed
         self._counts.update(other._counts)
 
     def mismatches(self) -> list[Mismatch]:
-        """As they came; then one for each kind of which there are more than `MOST`."""
+        """As they came; then one for each kind of which there are more than `MAX_LISTED`."""
         more = [
-            Mismatch(what=what, field=f"{field}: so many more", stored=n - MOST, expected=0)
+            Mismatch(what=what, field=f"{field}: so many more", stored=n - MAX_LISTED, expected=0)
             for (what, field), n in self._counts.items()
-            if n > MOST
+            if n > MAX_LISTED
         ]
         return self._listed + more
 
 
 def difference(
-    stored: Any, expected: Any, close: float = CLOSE, tiny: float = 0.0
+    stored: Any, expected: Any, close: float = FLOAT_TOLERANCE, tiny: float = 0.0
 ) -> Difference | None:
     """The first place where two plain values differ.
 

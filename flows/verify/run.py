@@ -10,12 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from flows.verify import basis as verify_basis
-from flows.verify import stored as verify_stored
-from flows.verify import tables as verify_tables
+from flows.verify import stored_tables, table_sums
 from flows.verify.basis import Behind, Shortened
 from flows.verify.partition import CheckTask, Done, go_through
-from flows.verify.report import Found, Report
-from flows.verify.stored import Stored
+from flows.verify.report import Findings, Report
+from flows.verify.stored_tables import Stored
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.signals import die_with
@@ -30,7 +29,7 @@ from schemas.topics import EVENTS
 if TYPE_CHECKING:
     from flows.verify.report import Report
 
-MANY: Final = 50_000
+MIN_PARALLEL_RECORDS: Final = 50_000
 """Records from which on a second process is worth its start."""
 
 
@@ -59,14 +58,14 @@ def verify(
     and the lake.
     """
     chosen = list(range(settings.partitions)) if partitions is None else sorted(set(partitions))
-    begun, found = time.monotonic(), Found()
+    begun, found = time.monotonic(), Findings()
     with redis_client.connect(settings) as client:
         keyspace = live_keys(client, settings)
         tables = _tables(client, settings, keyspace, found) if sums else []
         through = list(range(settings.partitions)) if tables else chosen
         snapshot = verify_basis.choose(settings, log, through, client, keyspace, tables)
         basis = [verify_basis.sums(settings, snapshot)] if snapshot and tables else []
-        marks = verify_stored.reference_marks([*tables, *basis]) if tables else Marks.at(0.0)
+        marks = stored_tables.reference_marks([*tables, *basis]) if tables else Marks.at(0.0)
         # the sample is shared between the chosen partitions
         most = None if people is None else -(-people // max(1, len(chosen)))
         whole = CheckTask(settings, log, 0, keyspace, most, seed, [], marks, snapshot)
@@ -74,7 +73,7 @@ def verify(
         done = list(_all(tasks))
         if live_keys(client, settings) != keyspace:
             raise Moved("another generation went live meanwhile")
-    _compare(found, tables, done, [verify_stored.sums_of(it, marks) for it in basis])
+    _compare(found, tables, done, [stored_tables.sums_of(it, marks) for it in basis])
     events = sum(it.events for it in done)
     return Report(
         partitions=chosen,
@@ -88,14 +87,16 @@ def verify(
     )
 
 
-def _tables(client: Client, settings: Settings, keyspace: Keyspace, found: Found) -> list[Stored]:
+def _tables(
+    client: Client, settings: Settings, keyspace: Keyspace, found: Findings
+) -> list[Stored]:
     """Those to compare with the log. What stands at its very beginning must be empty."""
     read = (client, settings.partitions, keyspace, found)
-    there = [verify_stored.base(*read), verify_stored.published(*read)]
+    there = [stored_tables.base(*read), stored_tables.published(*read)]
     tables = [one for one in there if one is not None]
     for stored in tables:
         if not any(stored.positions):
-            verify_tables.compare(found, stored, Sums(stored.marks))
+            table_sums.compare(found, stored, Sums(stored.marks))
     return [stored for stored in tables if any(stored.positions)]
 
 
@@ -111,7 +112,11 @@ def _of_partition(
 
 def _all(tasks: Sequence[CheckTask]) -> Iterator[Done]:
     """Every other one in a second process where that is worth its start: partitions are independent."""
-    if (os.cpu_count() or 1) < 2 or len(tasks) < 2 or sum(map(_records, tasks)) < MANY:
+    if (
+        (os.cpu_count() or 1) < 2
+        or len(tasks) < 2
+        or sum(map(_records, tasks)) < MIN_PARALLEL_RECORDS
+    ):
         yield from map(go_through, tasks)
         return
     context = multiprocessing.get_context("spawn")
@@ -128,7 +133,7 @@ def _records(task: CheckTask) -> int:
 
 
 def _compare(
-    found: Found, tables: Sequence[Stored], done: Sequence[Done], before: Sequence[Sums]
+    found: Findings, tables: Sequence[Stored], done: Sequence[Done], before: Sequence[Sums]
 ) -> None:
     """Sums of all partitions, and those before them, against each version of the tables."""
     beyond = False
@@ -142,10 +147,10 @@ def _compare(
     both = Sums.of([*before, *(it.both for it in done)])
     for n, stored in enumerate(tables):
         total = Sums.of([both, *(it.own[n] for it in done)])
-        verify_tables.compare(found, stored, total)
+        table_sums.compare(found, stored, total)
 
 
 __all__ = ["Behind", "Moved", "Report", "Shortened", "verify"]
 
 
-PEOPLE: Final = 500
+SAMPLED_PEOPLE: Final = 500

@@ -49,8 +49,7 @@ def rebuild_command(
     """
     from rich.console import Console
 
-    from flows.rebuild import generations
-    from flows.rebuild import partition as in_place
+    from flows.rebuild import generations, in_place
     from infra.apps.rebuild import run
     from infra.local.home import own
     from infra.store import redis_client
@@ -61,7 +60,7 @@ def rebuild_command(
     settings = find(data_dir).settings
     own(settings.data_dir, needed=False)
     said = Quiet(Console()) if as_json else Said(Console())
-    with generations.alone(settings), redis_client.connect(settings) as client:
+    with generations.rebuild_lock(settings), redis_client.connect(settings) as client:
         if back:
             told = run.back(client, settings, said)
         elif drop:

@@ -54,7 +54,7 @@ def snapshot_command() -> None:
 def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Make a snapshot. The running flows have no part in it."""
     from flows.snapshots import make
-    from flows.snapshots.until import until_of
+    from flows.snapshots.until import parse_until
     from infra.lake.log import open_log
     from infra.local.home import own
     from infra.terminal.progress import Quiet, Said
@@ -62,7 +62,7 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
     settings = find(data_dir).settings
     own(settings.data_dir, needed=False)
     log, out = open_log(settings), console()
-    until = until_of(settings, log, text)
+    until = parse_until(settings, log, text)
     base = None if start == "beginning" else _base(settings, start, until)
     if base is not None and base.offsets == until:
         if not as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from flows.verify.run import PEOPLE
+from flows.verify.run import SAMPLED_PEOPLE
 from infra.cli.options import (
     every_option,
     json_option,
@@ -27,7 +27,10 @@ SHOWN: Final = 40
 
 @click.command("verify")
 @click.option(
-    "--people", type=click.IntRange(1), metavar="N", help=f"Check N of them.  [default: {PEOPLE}]"
+    "--people",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Check N of them.  [default: {SAMPLED_PEOPLE}]",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the choice of people.")
 @click.option("--sums", is_flag=True, help="Check every table: of people none, unless --people.")
@@ -71,7 +74,7 @@ def verify_command(
     report = verify(
         found.settings,
         open_log(found.settings),
-        people=people or (None if partitions else PEOPLE if everything else 0),
+        people=people or (None if partitions else SAMPLED_PEOPLE if everything else 0),
         sums=sums or everything,
         partitions=partitions or None,
         seed=seed,
@@ -87,9 +90,9 @@ def verify_command(
 
 
 def _again_and_again(data_dir: Path | None, seconds: float) -> None:
-    from flows.verify import every as verify_every
+    from flows.verify import repeat
 
-    verify_every.run(own_settings(data_dir) or find(data_dir).settings, seconds, PEOPLE)
+    repeat.run(own_settings(data_dir) or find(data_dir).settings, seconds, SAMPLED_PEOPLE)
 
 
 def show(report: Report) -> None:

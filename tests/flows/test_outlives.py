@@ -13,8 +13,8 @@ import msgspec
 import pytest
 import redis
 
-from flows.kit.commit import Fenced, Forgotten
-from flows.kit.run import keep_on
+from flows.kit.commit import Fenced, WritesLost
+from flows.kit.run import run_with_retries
 from infra.local import services
 from infra.settings import Settings
 from infra.signals import die_with_parent
@@ -101,7 +101,7 @@ def lost_under_watch() -> redis.WatchError:
         redis.BusyLoadingError(),
         redis.exceptions.ClusterDownError("CLUSTERDOWN"),
         lost_under_watch(),
-        Forgotten("lost"),
+        WritesLost("lost"),
     ],
     ids=lambda it: type(it).__name__,
 )
@@ -115,7 +115,7 @@ def test_a_flow_goes_on_after(settings: Settings, error: Exception) -> None:
             raise error
         asked.set()
 
-    keep_on(settings, asked, turn)
+    run_with_retries(settings, asked, turn)
     assert turns == 3
 
 
@@ -132,13 +132,13 @@ def test_a_flow_goes_on_after(settings: Settings, error: Exception) -> None:
 )
 def test_a_flow_ends_with(settings: Settings, error: Exception) -> None:
     with pytest.raises(type(error)):
-        keep_on(settings, threading.Event(), _raising(error))
+        run_with_retries(settings, threading.Event(), _raising(error))
 
 
 def test_a_flow_does_not_begin_without_redis(settings: Settings) -> None:
     nowhere = msgspec.structs.replace(settings, redis_url="redis://127.0.0.1:1/0")
     with pytest.raises(redis.ConnectionError):
-        keep_on(nowhere, threading.Event(), _raising(AssertionError()))
+        run_with_retries(nowhere, threading.Event(), _raising(AssertionError()))
 
 
 def test_one_that_waits_for_redis_ends_when_it_is_asked(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_one_that_waits_for_redis_ends_when_it_is_asked(tmp_path: Path) -> None:
         threading.Timer(0.3, asked.set).start()
         raise redis.ConnectionError
 
-    keep_on(Settings(redis_url=server.url), asked, turn)
+    run_with_retries(Settings(redis_url=server.url), asked, turn)
 
 
 def _raising(error: Exception) -> Callable[[], None]:

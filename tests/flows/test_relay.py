@@ -14,7 +14,7 @@ from flows.kit.commit import commit
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.relay.dataflow import OtherTopic, Relay
-from flows.relay.sent import NOTHING, Relayed, sent_before
+from flows.relay.sent import NONE_SENT, Relayed, sent_before
 from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.local import services
@@ -119,7 +119,7 @@ def test_what_the_folds_have_received_need_not_be_read_again(
     assert sent_before(settings, client, 4, PLAIN) == {0: (9, 1), 2: (3, 2)}
     relay = Relay(settings, client)
     relay.close()
-    assert relay.sent == {0: (9, 1), 1: NOTHING, 2: (3, 2), 3: NOTHING}
+    assert relay.sent == {0: (9, 1), 1: NONE_SENT, 2: (3, 2), 3: NONE_SENT}
     for p, sent in relay.sent.items():
         topic = kafka_client.ensure_topics(settings)[EVENTS.name].id
         assert Relayed.read(client.get(PLAIN.relayed(p))) == (topic, sent)
@@ -156,7 +156,7 @@ def test_a_topic_made_anew_is_not_taken_for_one_that_was_sent(
     client.set(PLAIN.relayed(0), Relayed("another topic", (1 << 40, 1)).stored())
     client.set(PLAIN.relayed(1), b"not a position")
     relay = Relay(settings, client)
-    assert relay.sent == dict.fromkeys(range(4), NOTHING)
+    assert relay.sent == dict.fromkeys(range(4), NONE_SENT)
     relay.sent[0] = (1 << 40, 1)
     fold_links(settings, client)
     fence = fences.decode(client.get(PLAIN.fence("people", 0)))

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.verify import stored as verify_stored
-from flows.verify import tables as verify_tables
-from flows.verify.person import PARTS
-from flows.verify.report import Found, difference
+from flows.verify import stored_tables, table_sums
+from flows.verify.person_records import PERSON_RECORDS
+from flows.verify.report import Findings, difference
 from models.aggregates.tables import Tables
 from models.reference.before import Before
 from models.reference.partition import Partition
@@ -55,7 +54,7 @@ def going_on(
 
 
 def plainly(person: Person) -> dict[str, Any]:
-    return {part.what: part.expected(person) for part in PARTS if part.there(person)}
+    return {part.what: part.expected(person) for part in PERSON_RECORDS if part.there(person)}
 
 
 def assert_same(reference: Partition, whole: Partition) -> None:
@@ -73,12 +72,12 @@ def wrong_sums(logs: Sequence[Sequence[Record]], cuts: Sequence[int]) -> Any:
         for tables, part in ((whole, log), (early, log[:cut])):
             for entry in snapshot(part, p).streams.get(PLAIN.deltas(p), []):
                 tables.apply(p, facts.decode(entry[1][facts.FIELD]))
-    stored, held = (verify_stored.of_tables(it, PLAIN.tables()) for it in (whole, early))
-    marks, found = verify_stored.reference_marks([stored, held]), Found()
+    stored, held = (stored_tables.of_tables(it, PLAIN.tables()) for it in (whole, early))
+    marks, found = stored_tables.reference_marks([stored, held]), Findings()
     parts = [Sums(marks) for _ in logs]
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
         going_on(log, cut, p, parts[p], sample=0)
-    verify_tables.compare(found, stored, Sums.of([verify_stored.sums_of(held, marks), *parts]))
+    table_sums.compare(found, stored, Sums.of([stored_tables.sums_of(held, marks), *parts]))
     return found.mismatches()
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows.kit.commit import Fenced
-from flows.lake.partition import Owner, flow_of
+from flows.lake.partition import Owner, flow_name
 from infra.kafka.kafka_client import TopicInfo
 from infra.lake.compact import compact
 from infra.lake.reader import Lake
@@ -26,7 +26,7 @@ from tests.support.lakes import DAY
 END: Final = 40
 INFO: Final = TopicInfo("topic", 4)
 VALUES: Final = [b"record %d" % n for n in range(END)]
-FENCE: Final = PLAIN.fence(flow_of(EVENTS.name), 0)
+FENCE: Final = PLAIN.fence(flow_name(EVENTS.name), 0)
 
 
 class Writer:

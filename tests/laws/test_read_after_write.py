@@ -16,9 +16,9 @@ from flows.kit.commit import Fenced, commit
 from flows.kit.resume import resume
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
-from flows.verify import person as verify_person
-from flows.verify.person import PARTS
-from flows.verify.report import Found
+from flows.verify import person_records
+from flows.verify.person_records import PERSON_RECORDS
+from flows.verify.report import Findings
 from infra.kafka.kafka_client import TopicInfo
 from infra.settings import Settings
 from infra.store import redis_client
@@ -72,12 +72,12 @@ class Worker:
 
 def dropped(client: Any) -> list[object]:
     """Everything of the person that is not what all of the log makes of them."""
-    reference, found, name = Partition(DAY, Sample(None)), Found(), person(1)
+    reference, found, name = Partition(DAY, Sample(None)), Findings(), person(1)
     for offset, timestamp, event in LOG:
         reference.take(offset, timestamp, event)
-    for part in PARTS:
+    for part in PERSON_RECORDS:
         key = part.key(PLAIN, 0, name)
-        verify_person.compare(found, part, key, client.get(key), reference.people[name])
+        person_records.compare(found, part, key, client.get(key), reference.people[name])
     row = read_row(client.get(PLAIN.row(0, name)))
     assert sum(counts.value(row)[0]) == ACTS - ACTS // 12
     return list(found.mismatches())

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from flows.verify import person as verify_person
-from flows.verify import stored as verify_stored
-from flows.verify import tables as verify_tables
-from flows.verify.person import PARTS
-from flows.verify.report import Found, Mismatch
+from flows.verify import person_records, stored_tables, table_sums
+from flows.verify.person_records import PERSON_RECORDS
+from flows.verify.report import Findings, Mismatch
 from models.aggregates.tables import Tables
 from models.reference.dedupe import Window
 from models.reference.partition import Partition
@@ -38,13 +36,13 @@ def slowly(log: Sequence[Record], sums: Sums | None = None) -> Partition:
 
 def wrong(memory: Memory, partition: int, reference: Partition) -> list[Mismatch]:
     """Of everybody, and whoever is stored and not in the log."""
-    found, named = Found(), set()
+    found, named = Findings(), set()
     for name, person in reference.people.items():
-        for part in PARTS:
+        for part in PERSON_RECORDS:
             key = part.key(PLAIN, partition, name)
-            verify_person.compare(found, part, key, memory.values.get(key), person)
+            person_records.compare(found, part, key, memory.values.get(key), person)
             named.add(key)
-    prefixes = tuple(part.key(PLAIN, partition, "") for part in PARTS)
+    prefixes = tuple(part.key(PLAIN, partition, "") for part in PERSON_RECORDS)
     assert {key for key in memory.values if key.startswith(prefixes)} <= named
     received = {b"%d" % p: b"%d-%d" % number for p, number in reference.received.items()}
     assert memory.hashes.get(PLAIN.received(partition), {}) == received
@@ -56,11 +54,11 @@ def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> 
     for p, memory in enumerate(memories):
         for entry in memory.streams.get(PLAIN.deltas(p), []):
             tables.apply(p, facts.decode(entry[1][facts.FIELD]))
-    stored, found = verify_stored.of_tables(tables, PLAIN.tables()), Found()
+    stored, found = stored_tables.of_tables(tables, PLAIN.tables()), Findings()
     sums = Sums(stored.marks)
     for log in logs:
         slowly(log, sums)
-    verify_tables.compare(found, stored, sums)
+    table_sums.compare(found, stored, sums)
     assert found.fields > 0 or not any(logs)
     return found.mismatches()
 

@@ -27,7 +27,7 @@ ENDLESS = """
     settings = Settings(data_dir=Path(sys.argv[1]))
 """
 KEEPER = "from infra.lake import keep as it; it.keep = work; it.run(settings, 600)"
-VERIFIER = "from flows.verify import every as it; it.verify = work; it.run(settings, 600, 1)"
+VERIFIER = "from flows.verify import repeat as it; it.verify = work; it.run(settings, 600, 1)"
 
 
 @pytest.mark.parametrize("process", [KEEPER, VERIFIER], ids=["lake keep", "verify --every"])

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from flows.lake.partition import flow_of
+from flows.lake.partition import flow_name
 from infra.apps.bench import replay
 from infra.apps.bench.services import Logged, up, wait
 from infra.lake.reader import Lake
@@ -55,7 +55,7 @@ def _writing(at: Logged) -> Iterator[Supervisor]:
     settings = msgspec.structs.replace(at.settings, lake_seconds=SECONDS)
     planned = dataclasses.replace(at.planned, settings=settings)
     with up(planned, (FLOW,)) as flow, redis_client.connect(settings) as client:
-        stands = settings.keyspace.fence(flow_of(EVENTS.name), settings.partitions - 1)
+        stands = settings.keyspace.fence(flow_name(EVENTS.name), settings.partitions - 1)
         wait((at.services, flow), lambda: client.exists(stands), "lake does not start")
         yield flow
 

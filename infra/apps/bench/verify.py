@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flows.verify.run import PEOPLE, verify
+from flows.verify.run import SAMPLED_PEOPLE, verify
 from infra.apps.bench import audience
 from infra.apps.bench.live import settle
 from infra.apps.bench.load import NotMeasured
@@ -35,7 +35,9 @@ def measure(
         audience.write(system.settings, count)
         settle(system)
         for seed in range(repeats):
-            told = verify(system.settings, open_log(system.settings), people=PEOPLE, seed=seed)
+            told = verify(
+                system.settings, open_log(system.settings), people=SAMPLED_PEOPLE, seed=seed
+            )
             if told.mismatches:
                 raise NotMeasured(f"verify: {len(told.mismatches)} values are not as the log says")
             runs.append(Verified(told.rate, told.events, told.fields_checked))

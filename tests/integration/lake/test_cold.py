@@ -18,8 +18,7 @@ from flows.kit.commit import Fenced
 from flows.kit.source import Reader
 from flows.people import cold as tier
 from flows.people import dataflow, steps
-from flows.rebuild import generations
-from flows.rebuild import partition as rebuild_partition
+from flows.rebuild import generations, in_place
 from flows.verify.run import verify
 from infra.cli.main import cli
 from infra.kafka import kafka_client
@@ -52,8 +51,8 @@ FOREVER = 1 << 52
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker looks for a sweep before each of its steps, not once a second."""
-    monkeypatch.setattr(tier, "LOOK_SECONDS", -1.0)
-    monkeypatch.setattr(tier, "SLICE", 40)
+    monkeypatch.setattr(tier, "POLL_SECONDS", -1.0)
+    monkeypatch.setattr(tier, "PEOPLE_PER_STEP", 40)
 
 
 def say(settings: Settings, made: Sequence[events.Event]) -> None:
@@ -334,7 +333,7 @@ def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_no
         sweep(client, worker)
         client.hset(PLAIN.items(1), "i1", b"{}")
         rest = {it for it in client.scan_iter() if not it.startswith((b"t:{1}", b"tn:{1}"))}
-        report = rebuild_partition.rebuild(client, settings, 1, Said(Console(quiet=True)))
+        report = in_place.rebuild(client, settings, 1, Said(Console(quiet=True)))
         mine = {name for name in before if b":{1}:" in name}
         assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
         assert report["written"] > 10

@@ -19,7 +19,7 @@ from flows.kit.resume import StateMismatch
 from flows.kit.run import run_flow
 from flows.lake.dataflow import Lake as Flow
 from flows.lake.dataflow import dataflow
-from flows.lake.partition import flow_of
+from flows.lake.partition import flow_name
 from flows.offline.history import read as read_log
 from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
@@ -38,7 +38,7 @@ from tests.support import lakes
 from tests.support.lakes import DAY, POISON, action, person
 from tests.unit.infra.test_lake_manifest import read_only
 
-FENCE = PLAIN.fence(flow_of(EVENTS.name), 0)
+FENCE = PLAIN.fence(flow_name(EVENTS.name), 0)
 
 
 def send(

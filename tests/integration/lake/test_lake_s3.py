@@ -116,7 +116,7 @@ def test_a_bucket_that_is_not_there(bucket: str) -> None:
 def test_the_cold_tier_puts_people_there_and_brings_them_back(
     settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cold, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(cold, "POLL_SECONDS", -1.0)
     settings = msgspec.structs.replace(settings, lake_url=bucket.format("cold"))
     test_cold.say(settings, test_cold.crowd(1000))
     worker = test_cold.open_worker(settings)
@@ -146,7 +146,7 @@ def test_the_cold_tier_puts_people_there_and_brings_them_back(
 def test_a_bucket_that_lost_an_object_of_the_cold_tier_stops_the_flow_with_a_sentence(
     settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cold, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(cold, "POLL_SECONDS", -1.0)
     settings = msgspec.structs.replace(settings, lake_url=bucket.format("lost"))
     made, who = action(1, 7), action(1, 7).person
     p = partition_of(who.encode(), settings.partitions)

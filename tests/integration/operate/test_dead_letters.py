@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from kafka import TopicPartition
 
-from flows.kit.dead_letters import MOST_BYTES, Letters
+from flows.kit.dead_letters import MAX_VALUE_BYTES, DeadLetterProducer
 from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow
@@ -85,7 +85,7 @@ def letter(n: int, value: bytes | None = POISON, **more: Any) -> DeadLetter:
 
 
 def put(settings: Settings, *letters: DeadLetter) -> None:
-    sender = Letters(settings)
+    sender = DeadLetterProducer(settings)
     sender.send(list(letters))
     sender.close()
 
@@ -197,7 +197,7 @@ def test_a_good_record_in_a_letter_is_folded_once(settings: Settings) -> None:
 
 
 def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings) -> None:
-    long = b"x" * (MOST_BYTES + 1)
+    long = b"x" * (MAX_VALUE_BYTES + 1)
     say(settings, 1, [long])
     fold(settings)
     (record,) = log_of(settings, DEAD_LETTERS.name)

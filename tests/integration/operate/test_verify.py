@@ -161,7 +161,7 @@ def test_a_second_process_finds_the_same(world: World, monkeypatch: pytest.Monke
         return msgspec.structs.replace(found, rate=0.0)
 
     alone = report()
-    monkeypatch.setattr(verify_run, "MANY", 0)
+    monkeypatch.setattr(verify_run, "MIN_PARALLEL_RECORDS", 0)
     assert report() == alone
     assert alone.people_checked == 100
 

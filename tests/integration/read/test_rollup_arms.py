@@ -17,8 +17,8 @@ from kafka import TopicPartition
 
 from flows.kit.metrics import FlowMetrics
 from flows.rollup.cycle import Cycle
-from flows.rollup.readouts import AGAIN_SECONDS, Readouts, Sender
-from flows.rollup.tables import KEEP_SECONDS, Overtaken, Rollup
+from flows.rollup.readouts import RESEND_SECONDS, Readouts, Sender
+from flows.rollup.tables import CHANGES_KEPT_SECONDS, Overtaken, Rollup
 from infra.apps.inspect import arms as inspect_arms
 from infra.apps.inspect.held import item_held
 from infra.cli.tail_experiments import print_blocks
@@ -133,7 +133,7 @@ def test_the_stream_of_changes_goes_back_two_minutes(client: Any) -> None:
         append(client, 0, entry(n, ["i1"], "served"))
         rollup.read()
         rollup.publish()
-    kept = KEEP_SECONDS / 10.0
+    kept = CHANGES_KEPT_SECONDS / 10.0
     assert kept <= client.xlen(PLAIN.tables().changes) < kept + 101
     assert arm(client.hget(PLAIN.tables().arms, arm_key("home", "i1"))).served == 250
 
@@ -235,10 +235,10 @@ def test_a_readout_is_published_once_it_changed_and_a_running_one_again(
     append(client, 0, entry(1, ["i1"], "served", person=("a", NONE, (1, 0, 0, 0))))
     assert step(settings.readout_seconds / 2) == 0, "not yet time"
     assert step(settings.readout_seconds / 2) == 1
-    assert step(AGAIN_SECONDS) == 1, "whoever begins to read gets it"
+    assert step(RESEND_SECONDS) == 1, "whoever begins to read gets it"
     put_experiment(client, msgspec.structs.replace(AB, running=False), version=2)
     assert step(settings.readout_seconds) == 1, "paused: how it ended"
-    assert step(AGAIN_SECONDS) == 0
+    assert step(RESEND_SECONDS) == 0
     readouts.close(10)
     last = published(settings, 1)[-1]
     assert last.version == 1

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from flows.offline.fold import Offline
 from flows.people.fold import VERSION
 from flows.verify.basis import Shortened
-from flows.verify.every import export
 from flows.verify.partition import CheckTask, walk_of
-from flows.verify.report import MOST, Found, Mismatch, Report, brief, difference
+from flows.verify.repeat import export
+from flows.verify.report import MAX_LISTED, Findings, Mismatch, Report, brief, difference
 from flows.verify.walk import Walk
 from infra.cli.main import cli
 from infra.local.plan import plan
@@ -70,7 +70,7 @@ def test_a_difference_is_named_by_its_place() -> None:
 
 
 def test_of_two_rows_of_sums_each_is_a_field() -> None:
-    found = Found()
+    found = Findings()
     held, expected = {1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0 + 1e-12, 2: 2.1, 4: 4.0}
     found.compare_sums("pairs", "sum", held, expected, b"k", place="7", close=1e-9, tiny=0.0)
     wrong = {(it.field, it.stored, it.expected) for it in found.mismatches()}
@@ -93,13 +93,13 @@ def test_of_a_text_a_report_shows_its_length_unless_it_is_a_pseudonym() -> None:
 
 
 def test_a_report_is_bounded_however_much_is_wrong() -> None:
-    found = Found()
-    for n in range(3 * MOST):
+    found = Findings()
+    for n in range(3 * MAX_LISTED):
         found.compare("seen", "value", n, n + 1)
     mismatches = found.mismatches()
-    assert len(mismatches) == MOST + 1
-    assert (mismatches[-1].stored, mismatches[-1].expected) == (2 * MOST, 0)
-    assert found.fields == 3 * MOST
+    assert len(mismatches) == MAX_LISTED + 1
+    assert (mismatches[-1].stored, mismatches[-1].expected) == (2 * MAX_LISTED, 0)
+    assert found.fields == 3 * MAX_LISTED
 
 
 def test_a_walk_that_skips_people_finds_the_same_of_those_it_keeps() -> None:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.verify.report import Found
+from flows.verify.report import Findings
 from infra.store import redis_client
 from infra.store.redis_client import Client
 from models.aggregates.covisit import HALF_LIFE
@@ -25,7 +25,7 @@ from schemas.state import tables
 from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
 
 _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-TRIES: Final = 50
+MAX_READ_TRIES: Final = 50
 """A base that is replaced while it is read is read again."""
 
 Pairs = dict[int, dict[int, float]]
@@ -49,11 +49,11 @@ class Stored(NamedTuple):
     moments: dict[tuple[int, int, int], Moments]
 
 
-def base(client: Client, partitions: int, keyspace: Keyspace, found: Found) -> Stored | None:
+def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -> Stored | None:
     """The stored base; empty where there is none yet, None (and a mismatch) where it is broken."""
     names = keyspace.tables()
     why = "lacks a part"
-    for _ in range(TRIES):
+    for _ in range(MAX_READ_TRIES):
         head = client.get(names.base)
         if head is None:
             return of_tables(Tables(partitions), names)
@@ -91,7 +91,9 @@ def of_tables(held: Tables, names: TablesKeys) -> Stored:
     )
 
 
-def published(client: Client, partitions: int, keyspace: Keyspace, found: Found) -> Stored | None:
+def published(
+    client: Client, partitions: int, keyspace: Keyspace, found: Findings
+) -> Stored | None:
     """What readers use, hashes and `Meta` as of one moment; as `base` where nothing is published."""
     names = keyspace.tables()
     with client.pipeline(transaction=True) as pipe:
@@ -177,19 +179,19 @@ def _sums(row: bytes) -> list[float]:
 
 
 def _arms(held: Mapping[bytes, bytes]) -> dict[tuple[int, int], Arm]:
-    return {_one(key, ARM_KEY): _one(row, ARM) for key, row in held.items()}
+    return {_single_row(key, ARM_KEY): _single_row(row, ARM) for key, row in held.items()}
 
 
 def _moments(held: Mapping[bytes, bytes]) -> dict[tuple[int, int, int], Moments]:
     found: dict[tuple[int, int, int], Moments] = {}
     for key, rows in held.items():
         for row in moments(rows):
-            of = (*_one(key, MOMENTS_KEY), int(row["variant"]))
+            of = (*_single_row(key, MOMENTS_KEY), int(row["variant"]))
             found[of] = (int(row["units"]), row["sums"].tolist(), row["squares"].tolist())
     return found
 
 
-def _one(data: bytes, kind: np.dtype[np.void]) -> Any:
+def _single_row(data: bytes, kind: np.dtype[np.void]) -> Any:
     """The one row that these bytes are."""
     (row,) = np.frombuffer(data, kind).tolist()
     return row
@@ -198,8 +200,8 @@ def _one(data: bytes, kind: np.dtype[np.void]) -> Any:
 def sums_of(stored: Stored, marks: Marks) -> Sums:
     """A base in the terms of the slow definitions, told against `marks`."""
     made = Sums(marks)
-    made.popularity = _told(stored.popularity, stored.marks.items, marks.items)
-    made.categories = _told(stored.categories, stored.marks.categories, marks.categories)
+    made.popularity = _rescaled(stored.popularity, stored.marks.items, marks.items)
+    made.categories = _rescaled(stored.categories, stored.marks.categories, marks.categories)
     factor = grown(stored.marks.pairs - marks.pairs, HALF_LIFE)
     # both ways there, once here
     made.pairs = {
@@ -211,7 +213,7 @@ def sums_of(stored: Stored, marks: Marks) -> Sums:
     return made
 
 
-def _told(
+def _rescaled(
     held: Mapping[int, list[float]], theirs: Sequence[float], ours: Sequence[float]
 ) -> dict[int, list[float]]:
     """Rows of sums against other landmarks."""

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from flows.verify.report import Found
+from flows.verify.report import Findings
 from models.features.registry import FEATURES, LINKED, read_row
 from models.outcomes import impressions, open_slates
 from models.reference.people import Person
@@ -17,7 +17,7 @@ from schemas.keys import Keyspace
 from schemas.state import links
 
 
-class Part(NamedTuple):
+class StoredRecord(NamedTuple):
     """`read` makes the value plain, `expected` says what it should be where it should be `there`. A value
     that is a dict is compared field by field."""
 
@@ -103,10 +103,12 @@ def _expected_link(person: Person) -> Any:
     return msgspec.structs.asdict(view) if view else None
 
 
-PARTS: Final = (
-    Part("row", keys.ROW, Keyspace.row, _row, lambda person: person.has_row, _expected_row),
-    Part("seen", keys.SEEN, Keyspace.seen, _hashes, lambda it: bool(it.seen), lambda it: it.seen),
-    Part(
+PERSON_RECORDS: Final = (
+    StoredRecord("row", keys.ROW, Keyspace.row, _row, lambda person: person.has_row, _expected_row),
+    StoredRecord(
+        "seen", keys.SEEN, Keyspace.seen, _hashes, lambda it: bool(it.seen), lambda it: it.seen
+    ),
+    StoredRecord(
         "hidden",
         keys.HIDDEN,
         Keyspace.hidden,
@@ -114,7 +116,7 @@ PARTS: Final = (
         lambda it: bool(it.hidden),
         lambda it: it.hidden,
     ),
-    Part(
+    StoredRecord(
         "preferences",
         keys.PREFERENCES,
         Keyspace.preferences,
@@ -122,7 +124,7 @@ PARTS: Final = (
         lambda person: person.preferences is not None,
         _expected_preferences,
     ),
-    Part(
+    StoredRecord(
         "link",
         keys.LINK,
         Keyspace.link,
@@ -130,7 +132,7 @@ PARTS: Final = (
         lambda person: person.came is not None and person.came.tied is not None,
         _expected_link,
     ),
-    Part(
+    StoredRecord(
         "impressions",
         keys.IMPRESSIONS,
         Keyspace.impressions,
@@ -138,7 +140,7 @@ PARTS: Final = (
         lambda person: person.shown,
         lambda person: person.impressions(),
     ),
-    Part(
+    StoredRecord(
         "slates",
         keys.OPEN_SLATES,
         Keyspace.open_slates,
@@ -150,7 +152,9 @@ PARTS: Final = (
 """Everything of a person but their vector, which is a cache and made anew with every release."""
 
 
-def compare(found: Found, part: Part, key: bytes, blob: bytes | None, person: Person) -> None:
+def compare(
+    found: Findings, part: StoredRecord, key: bytes, blob: bytes | None, person: Person
+) -> None:
     """One part of a person, as stored under `key`."""
     there = part.there(person)
     if blob is None or not there:

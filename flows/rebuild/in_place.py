@@ -31,10 +31,12 @@ from schemas.topics import EVENTS
 if TYPE_CHECKING:
     from infra.terminal.progress import Said
 
-SLICE: Final = 500
-_STAYS: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
+KEYS_PER_BATCH: Final = 500
+_KEPT_PREFIXES: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
 """Prefixes of fence, delta log, outbox and what was received; vectors follow from rows."""
-_PEOPLE: Final = {key.prefix for key in keys.KEYS if key.owner == "people"} - _STAYS
+_REBUILT_PREFIXES: Final = {
+    key.prefix for key in keys.KEYS if key.owner == "people"
+} - _KEPT_PREFIXES
 """Of what is put right. Keys of other flows carry the same hash tag: the catalogue's, control's."""
 
 
@@ -47,12 +49,12 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
     if client.get(key) is None and log.bounds(EVENTS.name, partition)[1] == 0:
         said(f"partition {partition} has no events yet: there is nothing to put right")
         return {"partition": partition, "events": 0, "written": 0, "deleted": 0}
-    stands = _stands(client, key, partition, keyspace)
+    stands = _current_fence(client, key, partition, keyspace)
     made = _start(settings, partition)
     began = made.fence.offset
     with said.work("events folded", stands.offset - began) as folded:
         _fold(made, log, stands.offset, folded)
-    held = _hold(client, key)
+    held = _take_over(client, key)
     _fold(made, log, held.offset, lambda n: None)
     written, deleted = _put_right(client, made, keyspace)
     client.set(key, fences.encode(made.fence))
@@ -65,7 +67,7 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
     }
 
 
-def _stands(client: Client, key: bytes, partition: int, keyspace: Keyspace) -> Fence:
+def _current_fence(client: Client, key: bytes, partition: int, keyspace: Keyspace) -> Fence:
     """The fence as it is. Errors: `StateMismatch`."""
     held = client.get(key)
     if held is None:
@@ -102,7 +104,7 @@ def _fold(made: Offline, log: LogReader, end: int, folded: Any) -> None:
         folded(len(batch.offsets))
 
 
-def _hold(client: Client, key: bytes) -> Fence:
+def _take_over(client: Client, key: bytes) -> Fence:
     """Puts the flow out, and keeps it out. What it had committed stands in the fence."""
     while True:
         with client.pipeline(transaction=True) as pipe:
@@ -125,7 +127,9 @@ def _put_right(client: Client, made: Offline, keyspace: Keyspace) -> tuple[int, 
     extra = [
         name
         for name in client.scan_iter(match=keyspace.around(made.partition), count=1000)
-        if (parsed := keyspace.parse(name)) and parsed.kind in _PEOPLE and name not in want
+        if (parsed := keyspace.parse(name))
+        and parsed.kind in _REBUILT_PREFIXES
+        and name not in want
     ]
     for name in extra:
         client.unlink(name)
@@ -140,7 +144,7 @@ def _put_right(client: Client, made: Offline, keyspace: Keyspace) -> tuple[int, 
 
 def _write_wrong(client: Client, want: Mapping[bytes, bytes], keyspace: Keyspace) -> int:
     written, items = 0, iter(want.items())
-    while slice_ := dict(islice(items, SLICE)):
+    while slice_ := dict(islice(items, KEYS_PER_BATCH)):
         with client.pipeline(transaction=False) as pipe:
             for name in slice_:
                 pipe.get(name)

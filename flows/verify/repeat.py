@@ -20,7 +20,7 @@ from infra.signals import end_at_once
 from infra.terminal.errors import explained
 
 log = logging.getLogger(__name__)
-PASSING: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved, Behind)
+TRANSIENT_ERRORS: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved, Behind)
 """What a service that is away does to a run: the next one may end well."""
 
 
@@ -38,7 +38,7 @@ def run(settings: Settings, seconds: float, people: int) -> None:
             begun = time.monotonic()
             try:
                 export(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
-            except PASSING as error:
+            except TRANSIENT_ERRORS as error:
                 log.warning("could not verify: %s", explained(error))
             seed += 1
             time.sleep(max(0.0, begun + seconds - time.monotonic()))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from flows.verify.report import Found
-from flows.verify.stored import Pairs, Stored
+from flows.verify.report import Findings
+from flows.verify.stored_tables import Pairs, Stored
 from models.aggregates.covisit import HALF_LIFE, TOP
 from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
 
-CLOSE: Final = 1e-9
-TINY: Final = 1e-290
+SUM_TOLERANCE: Final = 1e-9
+UNDERFLOW_TOLERANCE: Final = 1e-290
 """Sums so small have lost digits to underflow."""
-SHARE: Final = 1e-6
+SHARE_TOLERANCE: Final = 1e-6
 
 
-def compare(found: Found, stored: Stored, sums: Sums) -> None:
+def compare(found: Findings, stored: Stored, sums: Sums) -> None:
     """`sums`: of the log before `stored.positions`."""
     _popularity(
         found, "popularity", stored, stored.popularity, sums.popularity, stored.marks.items,
@@ -36,7 +36,7 @@ def compare(found: Found, stored: Stored, sums: Sums) -> None:
 
 
 def _popularity(
-    found: Found,
+    found: Findings,
     what: str,
     stored: Stored,
     held: Mapping[int, list[float]],
@@ -55,22 +55,22 @@ def _popularity(
         for column, (window, _) in enumerate(windows):
             found.compare(
                 what, window, one[column] * factors[column], other[column], stored.keys[what],
-                place=f"{key}", close=CLOSE, tiny=TINY,
+                place=f"{key}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
             )  # fmt: skip
 
 
-def _pairs(found: Found, stored: Stored, held: Pairs, sums: Sums) -> None:
+def _pairs(found: Findings, stored: Stored, held: Pairs, sums: Sums) -> None:
     factor, partners = grown(stored.marks.pairs - sums.marks.pairs, HALF_LIFE), sums.partners()
     for item in held.keys() | partners.keys():
         ours = {partner: sum_ * factor for partner, sum_ in held.get(item, {}).items()}
         found.compare_sums(
             "pairs", "sum", ours, partners.get(item, {}), stored.keys["pairs"],
-            place=f"{item}", close=CLOSE, tiny=TINY,
+            place=f"{item}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
         )  # fmt: skip
 
 
 def _neighbours(
-    found: Found, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
+    found: Findings, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
 ) -> None:
     partners = {
         item: told
@@ -81,7 +81,13 @@ def _neighbours(
         there = _list_is_wrong(held.get(item, []), partners.get(item, {}))
         place, one, other = there or ("", 0, 0)
         found.compare(
-            "neighbours", place, one, other, stored.keys["pairs"], place=f"{item}", close=SHARE
+            "neighbours",
+            place,
+            one,
+            other,
+            stored.keys["pairs"],
+            place=f"{item}",
+            close=SHARE_TOLERANCE,
         )
 
 
@@ -96,17 +102,17 @@ def _list_is_wrong(
     left = dict(partners)
     for place, (partner, score) in enumerate(held):
         share = left.pop(partner, 0.0) / total if total else 0.0
-        if abs(share - score) > SHARE:
+        if abs(share - score) > SHARE_TOLERANCE:
             return f"share {place}", score, share
-        if place and score > held[place - 1][1] + SHARE:
+        if place and score > held[place - 1][1] + SHARE_TOLERANCE:
             return f"order {place}", score, held[place - 1][1]
     best = max(left.values(), default=0.0) / total if total else 0.0
-    if held and best > held[-1][1] + SHARE:
+    if held and best > held[-1][1] + SHARE_TOLERANCE:
         return "left out", held[-1][1], best
     return None
 
 
-def _arms(found: Found, stored: Stored, sums: Sums) -> None:
+def _arms(found: Findings, stored: Stored, sums: Sums) -> None:
     names = ("served", "displayed", "clicked", "converted", "explored", "n", "mean")
     nothing = (0, 0, 0, 0, 0, 0.0, 0.0)
     for arm in stored.arms.keys() | sums.arms.keys():
@@ -117,11 +123,11 @@ def _arms(found: Found, stored: Stored, sums: Sums) -> None:
         ):
             found.compare(
                 "arms", name, one, other, stored.keys["arms"],
-                place=f"{arm[0]} {arm[1]}", close=CLOSE,
+                place=f"{arm[0]} {arm[1]}", close=SUM_TOLERANCE,
             )  # fmt: skip
 
 
-def _experiments(found: Found, stored: Stored, sums: Sums) -> None:
+def _experiments(found: Findings, stored: Stored, sums: Sums) -> None:
     nothing = (0, [0] * 4, [[0] * 4] * 4)
     expected = sums.moments()
     for unit in stored.moments.keys() | expected.keys():
