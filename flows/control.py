@@ -49,7 +49,7 @@ class ControlState:
         }
         self._bodies = {name: _body(name, held.body) for name, held in self.held.items()}
 
-    def take(self, offset: int, change: Change, body: Body) -> bool:
+    def apply_change(self, offset: int, change: Change, body: Body) -> bool:
         """False where another version stands than the one expected. Errors: `Rejected`: it does not
         fit."""
         name = f"{change.subject}:{change.id}"
@@ -82,19 +82,19 @@ class Control(Worker):
         p = batch.partition
         fence = self.next_fence(p, batch.next, batch.timestamps)
         write = Write(self.name, p, batch.first, fence, self.keyspace)
-        stands = ControlState(self.redis.hgetall(self.keyspace.control_state()))
+        state = ControlState(self.redis.hgetall(self.keyspace.control_state()))
         letters = []
         counts = write.counts = {"taken": 0, "stale": 0}
         for offset, change, body in changes:
             try:
-                taken = stands.take(offset, change, body)
+                taken = state.apply_change(offset, change, body)
             except Rejected as error:
                 letters.append(_letter(batch, offset, error.code))
                 continue
             counts["taken" if taken else "stale"] += 1
             if taken:
                 name = f"{change.subject}:{change.id}"
-                _store(write, offset, name.encode(), msgspec.json.encode(stands.held[name]))
+                _store(write, offset, name.encode(), msgspec.json.encode(state.held[name]))
             else:
                 log.warning("change at %d expects version %d, another stands: skipped", offset,
                             change.expected_version)  # fmt: skip

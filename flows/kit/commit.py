@@ -92,12 +92,12 @@ def _check_applied(write: Write, error: redis.ResponseError) -> None:
 
 def _check_fence(write: Write, held: bytes | None) -> None:
     fence = fences.decode(held) if held is not None else None
-    stands = fence.offset if fence is not None else 0
-    if stands != write.first:
-        kind = Fenced if stands > write.first else WritesLost
+    offset = fence.offset if fence is not None else 0
+    if offset != write.first:
+        kind = Fenced if offset > write.first else WritesLost
         raise kind(
             f"{write.flow} partition {write.partition}: the batch starts at {write.first},"
-            f" the fence stands at {stands}"
+            f" the fence stands at {offset}"
         )
     if fence is not None and fence.version == fences.HELD:
         raise Fenced(f"{write.flow} partition {write.partition} is being rebuilt")

@@ -15,16 +15,16 @@ Run = Callable[[int, threading.Event], None]
 
 def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
     """Until SIGTERM, in `only` where it is given. Errors: those of `run` and `run_with_retries`."""
-    asked = threading.Event()
-    stop_on_signals(asked)
+    ended = threading.Event()
+    stop_on_signals(ended)
 
-    def turn() -> None:
+    def run_once() -> None:
         if only is not None:
-            run(only, asked)
+            run(only, ended)
             return
         with redis_client.connect(settings) as client:
             live = generation.live(client, settings.keyspace)
-        with generation.until_moved(settings, live, asked) as stop:
+        with generation.until_moved(settings, live, ended) as stop:
             run(live, stop)
 
-    run_with_retries(settings, asked, turn)
+    run_with_retries(settings, ended, run_once)

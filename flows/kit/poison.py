@@ -42,13 +42,13 @@ class Poison:
     ) -> None:
         self._redis, self._flow, self._topic, self._limit = client, flow, topic, limit
         self._keyspace = keyspace
-        self._stands = {p: fence.offset for p, fence in fences.items()}
+        self._offsets = {p: fence.offset for p, fence in fences.items()}
         self._bad: dict[int, set[int]] = {p: set() for p in fences}
-        self._row, self._accepted = self._stored(), self._marks(list(fences))
-        self._looked = 0.0
+        self._streak, self._accepted = self._stored_streaks(), self._accepted_offsets(list(fences))
+        self._polled_at = 0.0
         self.paused = {p for p in fences if self._is_paused(p)}
         for p in self.paused:
-            self._tell(p)
+            self._log_paused(p)
 
     def saw(self, letters: Iterable[DeadLetter]) -> None:
         """Of a batch under way, what does not decode."""
@@ -58,62 +58,62 @@ class Poison:
     def count(self, batch: Batch, write: Write) -> None:
         """Adds to `write` how many came in a row at the batch's end, where that changes."""
         p = batch.partition
-        bad, least = self._bad[p], self._accepted[p]
-        row = 0
+        bad, accepted = self._bad[p], self._accepted[p]
+        streak = 0
         for offset in reversed(batch.offsets):
-            if offset not in bad or offset < least:
+            if offset not in bad or offset < accepted:
                 break
-            row += 1
-        if row == len(batch.offsets) and self._stands[p] > least:
-            row += self._row[p]
+            streak += 1
+        if streak == len(batch.offsets) and self._offsets[p] > accepted:
+            streak += self._streak[p]
         bad.clear()
-        self._stands[p] = batch.next
-        if row != self._row[p]:
-            self._row[p] = row
-            write.values[self._keyspace.poison(self._flow, p)] = b"%d" % row
+        self._offsets[p] = batch.next
+        if streak != self._streak[p]:
+            self._streak[p] = streak
+            write.values[self._keyspace.poison(self._flow, p)] = b"%d" % streak
 
     def pauses(self, partition: int) -> bool:
         """Whether the partition, whose batch is committed, goes no further."""
         if not self._is_paused(partition):
             return False
         self.paused.add(partition)
-        self._tell(partition)
+        self._log_paused(partition)
         return True
 
     def resumed(self) -> list[int]:
         """Partitions that an operator let go on since. Asks the store now and then."""
         now = time.monotonic()
-        if not self.paused or now - self._looked < POLL_SECONDS:
+        if not self.paused or now - self._polled_at < POLL_SECONDS:
             return []
-        self._looked = now
+        self._polled_at = now
         try:
-            self._accepted |= self._marks(sorted(self.paused))
+            self._accepted |= self._accepted_offsets(sorted(self.paused))
         except redis.RedisError:
             return []  # they stay paused, and what is not paused will say so itself
-        goes_on = [p for p in sorted(self.paused) if not self._is_paused(p)]
-        self.paused -= set(goes_on)
-        for p in goes_on:
-            log.info("%s partition %d goes on at %d", self._flow, p, self._stands[p])
-        return goes_on
+        resumed = [p for p in sorted(self.paused) if not self._is_paused(p)]
+        self.paused -= set(resumed)
+        for p in resumed:
+            log.info("%s partition %d goes on at %d", self._flow, p, self._offsets[p])
+        return resumed
 
     def _is_paused(self, p: int) -> bool:
-        return poison.paused(self._row[p], self._stands[p], self._accepted[p], self._limit)
+        return poison.paused(self._streak[p], self._offsets[p], self._accepted[p], self._limit)
 
-    def _stored(self) -> dict[int, int]:
-        names = [self._keyspace.poison(self._flow, p) for p in self._stands]
+    def _stored_streaks(self) -> dict[int, int]:
+        names = [self._keyspace.poison(self._flow, p) for p in self._offsets]
         held = redis_client.mget(self._redis, names)
-        return dict(zip(self._stands, map(poison.number, held), strict=True))
+        return dict(zip(self._offsets, map(poison.number, held), strict=True))
 
-    def _marks(self, partitions: list[int]) -> dict[int, int]:
+    def _accepted_offsets(self, partitions: list[int]) -> dict[int, int]:
         held = redis_client.mget(
             self._redis, [self._keyspace.accepted(self._flow, p) for p in partitions]
         )
         return dict(zip(partitions, map(poison.number, held), strict=True))
 
-    def _tell(self, p: int) -> None:
+    def _log_paused(self, p: int) -> None:
         log.error(
             "%s partition %d is PAUSED at %d: the last %d records of %s could not be decoded. Look at them"
             " (freshet dead-letters list), stop who sends them, then let it go on (freshet dead-letters"
             " resume %s %d)",
-            self._flow, p, self._stands[p], self._row[p], self._topic, self._topic, p,
+            self._flow, p, self._offsets[p], self._streak[p], self._topic, self._topic, p,
         )  # fmt: skip

@@ -45,14 +45,14 @@ def resume(
             )
         return Fence(topic.id, topic.partitions, 0, 0, version)
     fence = fences.decode(held)
-    for what, is_, was in (
+    for what, current, stored in (
         ("topic id", topic.id, fence.topic_id),
         ("partition count", topic.partitions, fence.partitions),
         ("fold version", version, fence.version),
     ):
-        if is_ != was:
+        if current != stored:
             raise StateMismatch(
-                f"{where}: the {what} is {is_}, the state was made with {was}",
+                f"{where}: the {what} is {current}, the state was made with {stored}",
                 remedy=_remedy(flow, partition, keyspace),
             )
     if not log_start <= fence.offset <= log_end:

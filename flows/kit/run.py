@@ -62,26 +62,28 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def run_with_retries(settings: Settings, asked: threading.Event, turn: Callable[[], None]) -> None:
-    """Calls `turn`, which starts a flow where its fence stands and runs it, until `asked`: anew each time
+def run_with_retries(
+    settings: Settings, asked: threading.Event, run_once: Callable[[], None]
+) -> None:
+    """Calls `run_once`, which starts a flow where its fence stands and runs it, until `asked`: anew each time
     Redis was away, or lost its last writes.
 
-    Errors: the others of `turn`, after which only a new process may go on; Redis's where it is not
+    Errors: the others of `run_once`, after which only a new process may go on; Redis's where it is not
     there to begin with.
     """
     with redis_client.connect(settings) as client:
         client.ping()
         pauses = Pauses(FIRST_PAUSE_SECONDS)
         while not asked.is_set():
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
-                turn()
+                run_once()
             except Exception as error:
                 if not (isinstance(error, WritesLost) or redis_client.is_away(error)):
                     raise
                 what = "lost its last writes" if isinstance(error, WritesLost) else "is away"
                 log.warning("Redis %s (%s): going on where the fence stands", what, error)
-                _await_redis(client, asked, pauses.after(time.monotonic() - begun))
+                _await_redis(client, asked, pauses.after(time.monotonic() - started))
 
 
 def _await_redis(client: Client, asked: threading.Event, pause: float) -> None:

@@ -43,14 +43,14 @@ def run_worker(
     settings: Settings, topic: Topic, make: Callable[[Reader], W], flow: Callable[[W], Dataflow]
 ) -> None:
     """Until SIGTERM. Errors: those of `make` and of the steps."""
-    asked = threading.Event()
-    stop_on_signals(asked)
+    stop = threading.Event()
+    stop_on_signals(stop)
 
-    def turn() -> None:
-        worker = make(Reader(settings, topic.name, asked))
+    def run_once() -> None:
+        worker = make(Reader(settings, topic.name, stop))
         try:
             run_flow(flow(worker))
         finally:
             worker.close()
 
-    run_with_retries(settings, asked, turn)
+    run_with_retries(settings, stop, run_once)

@@ -75,16 +75,18 @@ class Reader:
             raise StopIteration
         if partition in self._uncommitted:
             return None
-        ends = self.until_end and self.position[partition] >= self.end[partition]
-        if ends or (self.until_end and partition in self._paused):
+        at_end = self.until_end and self.position[partition] >= self.end[partition]
+        if at_end or (self.until_end and partition in self._paused):
             raise StopIteration
         if not self._waiting:
             self.before_poll()
             # the engine asks every partition before a batch goes on to its commit: never hold one up
             wait = 0 if self._uncommitted else self.poll_ms
-            for tp, pieces in self.consumer.poll(wait).items():
-                parts = (part for piece in pieces for part in piece.parts(self.settings.batch))
-                self._waiting[tp.partition] = deque(parts)
+            for tp, fetched in self.consumer.poll(wait).items():
+                chunks = (
+                    chunk for records in fetched for chunk in records.parts(self.settings.batch)
+                )
+                self._waiting[tp.partition] = deque(chunks)
             self.polled_at = time.time()
         waiting = self._waiting.get(partition)
         if not waiting:

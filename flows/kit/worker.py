@@ -75,17 +75,17 @@ class Worker:
             self._poison = Poison(self.redis, name, topic.name, self.fences, limit, self.keyspace)
             for p in self._poison.paused:
                 self.reader.pause(p)
-            self.reader.before_poll = self._between
+            self.reader.before_poll = self._before_poll
             self._letters = DeadLetterProducer(settings)
             opened.callback(self._letters.close)
-            self._ends = Ends(settings, {topic.name: self.partitions})
-            opened.callback(self._ends.close)
+            self._end_offsets = Ends(settings, {topic.name: self.partitions})
+            opened.callback(self._end_offsets.close)
             self._watch = TopicWatch(settings, topic.name, info)
             opened.callback(self._watch.close)
-            self.meter = FlowMetrics(settings, name, str(self.partitions[0]))
-            self.meter.expect(REASONS)
-            self.meter.at_scrape(self._stands)
-            opened.enter_context(self.meter.exposed())
+            self.metrics = FlowMetrics(settings, name, str(self.partitions[0]))
+            self.metrics.expect(REASONS)
+            self.metrics.at_scrape(self._report_positions)
+            opened.enter_context(self.metrics.exposed())
             self._opened = opened.pop_all()
 
     def dead_letters(self, step: tuple[Any, list[DeadLetter]]) -> Any:
@@ -98,7 +98,7 @@ class Worker:
 
     def send(self, letters: list[DeadLetter]) -> None:
         self._letters.send(letters)
-        self.meter.dead(letters)
+        self.metrics.dead_letters_sent(letters)
         for sent in letters[:MAX_LOGGED_LETTERS]:
             log.warning("dead letter %s: %s", sent.identity, sent.reason)
         if len(letters) > MAX_LOGGED_LETTERS:
@@ -108,11 +108,11 @@ class Worker:
         """Sends record number `place` of a batch to the dead letters."""
         self.send([letter(self.topic.name, batch, place, why)])
 
-    def next_fence(self, partition: int, next_: int, stamps: Sequence[int]) -> Fence:
-        """The fence after a batch that ends before offset `next_`."""
+    def next_fence(self, partition: int, next_offset: int, timestamps: Sequence[int]) -> Fence:
+        """The fence after a batch that ends before offset `next_offset`."""
         held = self.fences[partition]
-        newest = max([held.newest, *stamps])
-        return Fence(held.topic_id, held.partitions, next_, newest, held.version)
+        newest = max([held.newest, *timestamps])
+        return Fence(held.topic_id, held.partitions, next_offset, newest, held.version)
 
     def commit(self, write: Write) -> None:
         """Errors: `Fenced`, `Torn`, `StoreFull`; `StateMismatch` where the topic is another; Redis's."""
@@ -123,33 +123,35 @@ class Worker:
         if under_way := self.reader.under_way(p):
             self._poison.count(under_way, write)
         begun = time.monotonic()
-        with self.meter.ending(fenced=Fenced, torn=Torn, full=StoreFull):
+        with self.metrics.counting_failures(fenced=Fenced, torn=Torn, full=StoreFull):
             commit(self.redis, write)
         spent = time.monotonic() - begun
         self.fences[p] = write.fence
         if batch := self.reader.committed(p):
-            self.meter.committed(batch, spent, write.counts)
+            self.metrics.committed(batch, spent, write.counts)
             if self._poison.pauses(p):
                 self.reader.pause(p)
-            self.between(p)
+            self.between_batches(p)
 
-    def between(self, partition: int) -> None:
+    def between_batches(self, partition: int) -> None:
         """Called between two batches of a partition, as they come and while none come."""
 
-    def _between(self) -> None:
+    def _before_poll(self) -> None:
         for p in self._poison.resumed():
             self.reader.resume(p)
         for p in self.partitions:
             if self.reader.under_way(p) is None:
-                self.between(p)
+                self.between_batches(p)
 
-    def _stands(self) -> None:
+    def _report_positions(self) -> None:
         """In the scrape's thread: a flow that hangs or is paused still tells how far it is behind."""
-        self.meter.seen(self.reader.polled_at)
-        ends = self._ends.get() or {}
+        self.metrics.seen(self.reader.polled_at)
+        end_offsets = self._end_offsets.get() or {}
         for partition, fence in self.fences.items():
-            self.meter.stands(partition, fence.offset, ends.get((self.topic.name, partition)))
-            self.meter.paused(partition, partition in self._poison.paused)
+            self.metrics.position(
+                partition, fence.offset, end_offsets.get((self.topic.name, partition))
+            )
+            self.metrics.paused(partition, partition in self._poison.paused)
 
     def close(self) -> None:
         self._opened.close()

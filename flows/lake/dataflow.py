@@ -93,7 +93,7 @@ class Gatherer:
             fetch_min_bytes=1 if until_end else MIN_FETCH_BYTES,
             fetch_max_wait_ms=self._wait_ms,
         )
-        self.ends: dict[Place, int] = {}
+        self.end_offsets: dict[Place, int] = {}
         """Of the partitions, as the log last told."""
         self.polled_at = time.time()
         """When the log was last asked, Unix time in s."""
@@ -105,7 +105,7 @@ class Gatherer:
         """First offset and end of each one's log."""
         found = kafka_client.bounds(self.consumer, [self._at(place) for place in places])
         bounds = {self._place(at): its for at, its in found.items()}
-        self.ends.update((place, end) for place, (_, end) in bounds.items())
+        self.end_offsets.update((place, end) for place, (_, end) in bounds.items())
         return bounds
 
     def assign(self, positions: dict[Place, int]) -> None:
@@ -120,10 +120,10 @@ class Gatherer:
         if self.stop.is_set() or self._at_end():
             if not self._held:
                 raise StopIteration
-            return list(self._due(everything=True))
+            return list(self._due(all_=True))
         for tp, pieces in self.consumer.poll(self._wait_ms).items():
             self._take(place := self._place(tp), pieces)
-            self.ends[place] = self.consumer.highwater(tp) or 0
+            self.end_offsets[place] = self.consumer.highwater(tp) or 0
         self.polled_at = time.time()
         return list(self._due())
 
@@ -135,7 +135,7 @@ class Gatherer:
 
     def _at_end(self) -> bool:
         return self._until_end and all(
-            offset >= self.ends[place] for place, offset in self._position.items()
+            offset >= self.end_offsets[place] for place, offset in self._position.items()
         )
 
     def _take(self, place: Place, pieces: list[Records]) -> None:
@@ -145,12 +145,12 @@ class Gatherer:
             held.add(batch)
             self._position[place] = batch.next
 
-    def _due(self, everything: bool = False) -> Iterator[Chunk]:
+    def _due(self, all_: bool = False) -> Iterator[Chunk]:
         old = time.monotonic() - self._seconds
-        everything |= sum(held.bytes for held in self._held.values()) >= MAX_BUFFERED_BYTES
+        all_ |= sum(held.bytes for held in self._held.values()) >= MAX_BUFFERED_BYTES
         for place, held in list(self._held.items()):
             large = held.records >= MAX_CHUNK_RECORDS or held.bytes >= MAX_CHUNK_BYTES
-            if everything or large or held.since <= old:
+            if all_ or large or held.since <= old:
                 del self._held[place]
                 yield Chunk(place, held.batches)
 
@@ -173,8 +173,8 @@ class Lake:
             opened.callback(self.gatherer.consumer.close)
             self.owners = dict(self._owners(settings))
             self.gatherer.assign({place: it.fence.offset for place, it in self.owners.items()})
-            self.meter = FlowMetrics(settings, "lake")
-            self.meter.at_scrape(self._stands)
+            self.metrics = FlowMetrics(settings, "lake")
+            self.metrics.at_scrape(self._report_lag)
             self._opened = opened.pop_all()
 
     def _owners(self, settings: Settings) -> Iterator[tuple[Place, Owner]]:
@@ -192,7 +192,7 @@ class Lake:
         """Its records are in an object."""
         begun = time.monotonic()
         entry = self.owners[chunk.place].put(chunk.batches)
-        series, topic = self.meter.telemetry.series, chunk.place[0]
+        series, topic = self.metrics.process.series, chunk.place[0]
         series("freshet_lake_write_seconds").observe(time.monotonic() - begun)
         series("freshet_lake_records_total", topic).inc(entry.rows)
         series("freshet_lake_bytes_total", topic).inc(entry.bytes)
@@ -201,15 +201,15 @@ class Lake:
     def commit(self, written: Written) -> None:
         """Moves the fence, then adds the entry. Errors: `Fenced`, `Torn`, `LakeError`."""
         owner = self.owners[written.place]
-        with self.meter.ending(fenced=Fenced, torn=Torn):
+        with self.metrics.counting_failures(fenced=Fenced, torn=Torn):
             owner.move(written.entry)
         owner.add(written.entry)
 
-    def _stands(self) -> None:
-        series = self.meter.telemetry.series
-        self.meter.seen(self.gatherer.polled_at)
+    def _report_lag(self) -> None:
+        series = self.metrics.process.series
+        self.metrics.seen(self.gatherer.polled_at)
         for (topic, p), owner in self.owners.items():
-            lag = max(0, self.gatherer.ends[topic, p] - owner.fence.offset)
+            lag = max(0, self.gatherer.end_offsets[topic, p] - owner.fence.offset)
             series("freshet_lake_lag", topic, str(p)).set(lag)
 
     def close(self) -> None:
@@ -243,15 +243,15 @@ def dataflow(lake: Lake) -> Dataflow:
 def run(settings: Settings) -> None:
     """Until SIGTERM; what was gathered by then is written. Errors: `Fenced`, `LakeFull`, `LakeReadOnly`
     and others, after which a restart goes on where the fence stands."""
-    asked = threading.Event()
-    stop_on_signals(asked)
+    stop = threading.Event()
+    stop_on_signals(stop)
 
-    def turn() -> None:
-        lake = Lake(settings, asked)
+    def run_once() -> None:
+        lake = Lake(settings, stop)
         try:
-            with lake.meter.exposed():
+            with lake.metrics.exposed():
                 run_flow(dataflow(lake))
         finally:
             lake.close()
 
-    run_with_retries(settings, asked, turn)
+    run_with_retries(settings, stop, run_once)

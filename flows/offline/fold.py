@@ -108,11 +108,11 @@ class Offline:
 
     def _entry(self, write: Write) -> Delta:
         log, entry = PLAIN.deltas(self.partition), None
-        for told in write.entries:
-            if told.key == log:
-                entry = facts.decode(told.fields[facts.FIELD])
+        for stream_entry in write.entries:
+            if stream_entry.key == log:
+                entry = facts.decode(stream_entry.fields[facts.FIELD])
             else:
-                self.outbox.append(told)
+                self.outbox.append(stream_entry)
         if entry is None:
             raise ValueError("a batch without an entry of the delta log: entries would not chain")
         return entry

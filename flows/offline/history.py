@@ -139,8 +139,8 @@ def _fold_partition(
 
 def _fold_batch(people: Offline, end: int, records: Sequence[Record]) -> Delta:
     """The records before offset `end`; answers the entry for the delta log."""
-    stamps = [stamp for _, stamp, _ in records]
-    batch = Decoded(people.partition, people.fence.offset, end, list(records), stamps)
+    timestamps = [timestamp for _, timestamp, _ in records]
+    batch = Decoded(people.partition, people.fence.offset, end, list(records), timestamps)
     return people.fold_decoded(batch)
 
 
@@ -151,22 +151,24 @@ def _joined(entries: Sequence[Delta]) -> Facts:
     )
 
 
-def by_time(parts: Sequence[Facts]) -> Facts:
+def by_time(partitions: Sequence[Facts]) -> Facts:
     """All partitions' facts as one list in order of time; `place` is the number in it, from 0."""
-    joined = _facts(np.empty(0, np.int64), [part.actions for part in parts])
+    joined = _facts(np.empty(0, np.int64), [each.actions for each in partitions])
     order = np.argsort(joined.actions.time, kind="stable")
     pairs = joined.actions.pairs[order].astype(np.int64)
-    ends = np.cumsum(pairs)
-    of_pairs = np.repeat(joined.start[:-1][order] - (ends - pairs), pairs) + np.arange(pairs.sum())
+    stops = np.cumsum(pairs)
+    of_pairs = np.repeat(joined.start[:-1][order] - (stops - pairs), pairs) + np.arange(pairs.sum())
     columns = [column[order] for column in joined.actions[:-2]]
     pair_columns = [column[of_pairs] for column in joined.actions[-2:]]
     actions = Actions(*columns, *pair_columns)  # type: ignore[arg-type]
     return _facts(np.arange(len(order)), [actions])
 
 
-def _facts(place: NDArray[np.int64], parts: Sequence[Actions]) -> Facts:
+def _facts(place: NDArray[np.int64], actions_of_batches: Sequence[Actions]) -> Facts:
     none = facts.NO_ACTIONS
-    columns: list[Any] = [np.concatenate(column) for column in zip(none, *parts, strict=True)]
+    columns: list[Any] = [
+        np.concatenate(column) for column in zip(none, *actions_of_batches, strict=True)
+    ]
     actions = Actions(*columns)
     start = np.concatenate([[0], np.cumsum(actions.pairs, dtype=np.int64)])
     return Facts(place, actions, start)

@@ -54,7 +54,7 @@ class Tables:
             names = [column[0] for column in answer.description or ()]
             return names, self._rows(answer)
         except duckdb.Error as error:
-            raise self._told(error) from None
+            raise self._cause(error) from None
 
     def _rows(self, answer: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
         import duckdb
@@ -63,12 +63,12 @@ class Tables:
             try:
                 rows = answer.fetchmany(1000)
             except (duckdb.Error, ValueError, OverflowError) as error:
-                raise self._told(error) from None
+                raise self._cause(error) from None
             if not rows:
                 return
             yield from rows
 
-    def _told(self, error: Exception) -> Exception:
+    def _cause(self, error: Exception) -> Exception:
         """A torn file's own sentence, where that is the reason; else the first line of DuckDB's."""
         import pyarrow as pa
 

@@ -64,7 +64,7 @@ def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
         ],
         np.uint64,
     )
-    times = np.array([stamp for _, stamp, _ in batch.records], np.int64)
+    times = np.array([timestamp for _, timestamp, _ in batch.records], np.int64)
     fresh, batch.ids, batch.expired = deduper.fresh(ids, times)
     if not fresh.all():
         batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
@@ -72,18 +72,18 @@ def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
 
 
 class Effects:
-    """What one batch has gathered so far. `dirty`: slots of rows that changed; `spoke`: of those
+    """What one batch has gathered so far. `dirty`: slots of rows that changed; `recent_changed`: of those
     whose list of recent actions did."""
 
     def __init__(self, write: Write, first: int) -> None:
         self.write, self._first = write, first
         self.dirty: set[int] = set()
-        self.spoke: set[int] = set()
+        self.recent_changed: set[int] = set()
         self.outgoing: dict[tuple[int, int], Merge] = {}
         """What goes to other partitions, by (offset, n)."""
-        self.taken: set[int] = set()
+        self.new_merges: set[int] = set()
         """Offsets of the merges that had not been here before."""
-        self._parts: list[tuple[NDArray[Any], ...]] = []
+        self._chunks: list[tuple[NDArray[Any], ...]] = []
 
     def send(self, merge: Merge) -> None:
         self.outgoing[merge.offset, merge.n] = merge
@@ -95,7 +95,7 @@ class Effects:
         if len(folded.recent):
             counts[folded.entered] &= folded.repeats < CAP
             partners[folded.entered] = folded.partners
-        self._parts.append(
+        self._chunks.append(
             (
                 columns.offset[counts],
                 columns.item[counts],
@@ -108,23 +108,23 @@ class Effects:
 
     def facts(self) -> facts.Actions:
         """In the order of the log."""
-        if not self._parts:
+        if not self._chunks:
             return facts.NO_ACTIONS
         offset, item, category, time, action = (
-            np.concatenate([part[i] for part in self._parts]) for i in range(5)
+            np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(5)
         )
         order = np.argsort(offset, kind="stable")
-        partners = np.concatenate([part[5] for part in self._parts])[order]
-        there = partners != 0
+        partners = np.concatenate([chunk[5] for chunk in self._chunks])[order]
+        present = partners != 0
         return facts.Actions(
             (offset[order] - self._first).astype(np.uint32),
             item[order],
             category[order],
             time[order].astype(np.uint32),
             action[order],
-            there.sum(1, dtype=np.uint8),
-            partners[there],
-            (np.nonzero(there)[1] + 1).astype(np.uint8),
+            present.sum(1, dtype=np.uint8),
+            partners[present],
+            (np.nonzero(present)[1] + 1).astype(np.uint8),
         )
 
 
@@ -139,13 +139,13 @@ def layers(records: list[Record]) -> list[list[tuple[int, Any]]]:
     for offset, _, event in records:
         kind = type(event)
         if kind is Action:
-            ties = 0
+            parity = 0
         elif kind is Link or kind is Merge:
-            ties = 1
+            parity = 1
         else:
             continue
         at = reached.get(event.person, 0)
-        at += at % 2 != ties  # actions lie in even ones
+        at += at % 2 != parity  # actions lie in even ones
         reached[event.person] = at
         while len(cut) <= at:
             cut.append([])

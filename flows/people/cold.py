@@ -53,8 +53,8 @@ class Tier:
         self._held = cold.decode(client.get(keyspace.cold(partition)))
         self._warm: set[str] = set()
         self._swept_day = -1
-        self._looked = 0.0
-        self._slices: Iterator[None] | None = None
+        self._polled_at = 0.0
+        self._steps: Iterator[None] | None = None
 
     def warm(self, people: Iterable[str]) -> None:
         """Call it with whom a batch is about, before it is folded: who is cold comes back.
@@ -65,7 +65,7 @@ class Tier:
             return
         if len(self._warm) > MAX_WARM_PEOPLE:
             self._warm.clear()
-        asked = [who for who in dict.fromkeys(people) if who not in self._warm]
+        asked = [person for person in dict.fromkeys(people) if person not in self._warm]
         found = self._tombstones(asked)
         if found:
             self._bring_back(found)
@@ -75,48 +75,48 @@ class Tier:
         """Person -> name of the object, of those who are cold."""
         if not people:
             return {}
-        held = redis_client.mget(self._redis, [self._key(who) for who in people])
-        return {who: name for who, name in zip(people, held, strict=True) if name}
+        held = redis_client.mget(self._redis, [self._key(person) for person in people])
+        return {person: name for person, name in zip(people, held, strict=True) if name}
 
     def _bring_back(self, found: dict[str, bytes]) -> None:
         values: dict[bytes, bytes] = {}
         for name in set(found.values()):
-            these = [who for who, its in found.items() if its == name]
-            for who, records in cold_objects.get(self._settings, name.decode(), these).items():
+            members = [person for person, place in found.items() if place == name]
+            for person, records in cold_objects.get(self._settings, name.decode(), members).items():
                 names = dict(
-                    zip(keys.MOVES, self._keyspace.that_move(self._partition, who), strict=True)
+                    zip(keys.MOVES, self._keyspace.that_move(self._partition, person), strict=True)
                 )
                 values.update({names[kind]: value for kind, value in records.items()})
-        beside = [
+        existing = [
             key
             for key, held in zip(values, redis_client.mget(self._redis, list(values)), strict=True)
             if held
         ]
-        if beside:
+        if existing:
             # a partition that was made again beside its tombstones: what is there is newer
-            log.warning("%d keys are not cold, whatever their tombstones say", len(beside))
-            whole = {Keyspace.person_of(key) for key in beside}
+            log.warning("%d keys are not cold, whatever their tombstones say", len(existing))
+            whole = {Keyspace.person_of(key) for key in existing}
             values = {k: v for k, v in values.items() if Keyspace.person_of(k) not in whole}
         self._held.people -= len(found)
-        self._move(values, [self._key(who) for who in found])
+        self._move(values, [self._key(person) for person in found])
 
     def step(self) -> None:
         """Does a little of a sweep, where there is one to do. Call it between two batches."""
-        if self._slices is None:
-            asked = self._asked()
+        if self._steps is None:
+            asked = self._request()
             if asked is None:
                 return
-            self._slices = self._sweep(asked)
+            self._steps = self._sweep(asked)
         try:
-            next(self._slices)
+            next(self._steps)
         except StopIteration:
-            self._slices = None
+            self._steps = None
 
-    def _asked(self) -> SweepRequest | None:
+    def _request(self) -> SweepRequest | None:
         now = time.monotonic()
-        if now - self._looked < POLL_SECONDS:
+        if now - self._polled_at < POLL_SECONDS:
             return None
-        self._looked = now
+        self._polled_at = now
         asked = cold.decode_ask(self._redis.get(self._keyspace.cold_asked(self._partition)))
         if asked is not None and asked.id != self._held.done:
             return asked
@@ -145,7 +145,7 @@ class Tier:
             yield from self._drop(named)
         except LakeError as error:
             log.error("the sweep of partition %d ends early: %s", self._partition, error)
-            self._looked = time.monotonic() + 60 * POLL_SECONDS
+            self._polled_at = time.monotonic() + 60 * POLL_SECONDS
             return
         self._held.done, self._held.moved = asked.id, moved
         self._move({}, [])
@@ -169,14 +169,16 @@ class Tier:
     def _evict(self, people: list[str], before: int) -> int:
         """Those of `people` not seen since: object first, then tombstones in the place of their keys."""
         width = len(keys.MOVES)
-        names = [name for who in people for name in self._keyspace.that_move(self._partition, who)]
+        names = [
+            name for person in people for name in self._keyspace.that_move(self._partition, person)
+        ]
         held = redis_client.mget(self._redis, names)
         gone, deleted = {}, []
-        for n, who in enumerate(people):
+        for n, person in enumerate(people):
             at = slice(n * width, (n + 1) * width)
             records = {p: v for p, v in zip(keys.MOVES, held[at], strict=True) if v is not None}
             if 0 < last_seen(records) < before:
-                gone[who] = records
+                gone[person] = records
                 deleted += [
                     name for name, v in zip(names[at], held[at], strict=True) if v is not None
                 ]
@@ -185,7 +187,7 @@ class Tier:
         where = (self._settings, self._partition, self._keyspace.generation)
         name = cold_objects.put(*where, self._fence().offset, gone).encode()
         self._held.people += len(gone)
-        self._move({self._key(who): name for who in gone}, deleted)
+        self._move({self._key(person): name for person in gone}, deleted)
         self._warm.clear()
         return len(gone)
 
@@ -197,8 +199,8 @@ class Tier:
         write.values, write.deleted = {**values, **count}, deleted
         commit(self._redis, write)
 
-    def _key(self, who: str) -> bytes:
-        return self._keyspace.tombstone(self._partition, who)
+    def _key(self, person: str) -> bytes:
+        return self._keyspace.tombstone(self._partition, person)
 
 
 def last_seen(records: cold_objects.Records) -> int:

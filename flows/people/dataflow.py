@@ -67,7 +67,7 @@ class People(Worker):
             lambda: self.fences[partition],
         )
 
-    def between(self, partition: int) -> None:
+    def between_batches(self, partition: int) -> None:
         self.tiers[partition].step()
 
     def dedupe(self, batch: Decoded) -> Decoded:

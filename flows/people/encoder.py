@@ -44,32 +44,32 @@ class CurrentRelease:
         keyspace: Keyspace,
         directory: Path,
         load: Load,
-        every: float = POLL_SECONDS,
-        again: float = RETRY_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._redis, self._directory, self._load = client, directory, load
         self._state = keyspace.control_state()
-        self._every, self._again = every, again
+        self._poll_seconds, self._retry_seconds = poll_seconds, retry_seconds
         self._threads = ThreadPoolExecutor(1, "release")
         self._loading: Future[Encoder] | None = None
-        self._named = self._told = ""
-        self._looked, self._failed = -every, math.inf
+        self._named = self._logged = ""
+        self._polled_at, self._failed = -poll_seconds, math.inf
         self._encoder: Encoder | None = None
 
     def encoder(self) -> Encoder | None:
-        """As far as it is known: it asks `every` so many seconds. Errors: Redis's."""
+        """As far as it is known: it asks `poll_seconds` so many seconds. Errors: Redis's."""
         now = time.monotonic()
-        if now - self._looked >= self._every:
-            self._looked = now
-            self._look(now)
+        if now - self._polled_at >= self._poll_seconds:
+            self._polled_at = now
+            self._poll(now)
         if self._loading is not None and self._loading.done():
             loaded, self._loading = self._loading, None
             self._take(loaded, now)
         return self._encoder
 
-    def _look(self, now: float) -> None:
+    def _poll(self, now: float) -> None:
         named = _current(self._redis.hget(self._state, CURRENT.encode()))
-        if named == self._named and now - self._failed < self._again:
+        if named == self._named and now - self._failed < self._retry_seconds:
             return
         self._named, self._failed, self._loading = named, math.inf, None
         if named:
@@ -89,9 +89,9 @@ class CurrentRelease:
             log.info("people's vectors are made by release %s", self._named)
             return
         self._failed = now
-        if self._told != self._named:
+        if self._logged != self._named:
             log.warning("release %s cannot be loaded: %s", self._named, error)
-            self._told = self._named
+            self._logged = self._named
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

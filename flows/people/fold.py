@@ -40,7 +40,7 @@ _xxh = xxhash.xxh3_64_intdigest
 class PeopleFold:
     """The state of one partition, and what a batch does to it.
 
-    `fetch` reads stored values by key; `span` is the window of de-duplication, ms. Nothing
+    `fetch` reads stored values by key; `dedupe_ms` is the window of de-duplication, ms. Nothing
     here knows a clock, a socket or chance.
     """
 
@@ -49,14 +49,14 @@ class PeopleFold:
         partition: int,
         fence: Fence,
         fetch: Fetch,
-        span: int,
+        dedupe_ms: int,
         row_cache: int,
         keyspace: Keyspace,
     ) -> None:
         self.partition, self.fence, self.keyspace = partition, fence, keyspace
         self._fetch = fetch
         self._rows = Rows(partition, fetch, row_cache, keyspace)
-        self._dedupe = Deduper(span, fence.newest)
+        self._dedupe = Deduper(dedupe_ms, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
         self._slates = Slates(partition, fetch, row_cache, self._items, self._categories, keyspace)
         self.encoder: Encoder | None = None
@@ -94,24 +94,24 @@ class PeopleFold:
         newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, self.keyspace)
-        turn = Effects(write, batch.first)
+        effects = Effects(write, batch.first)
         records, kinds = batch.records, {type(event) for _, _, event in batch.records}
         if Preferences in kinds:
             self._prefer(records, write)
         if Merge in kinds:
-            records = self._linked.fresh(records, turn)
+            records = self._linked.fresh(records, effects)
         for layer in layers(records):
             if isinstance(layer[0][1], Action):
-                self._act(layer, turn)
+                self._act(layer, effects)
             else:
-                self._linked.tie(layer, turn)
-        arms, moments = self._slates.join(concerning(batch.records), turn)
-        self._store(turn)
+                self._linked.fold(layer, effects)
+        arms, moments = self._slates.join(concerning(batch.records), effects)
+        self._store(effects)
         for bucket, ids in batch.ids.items():
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
-        write.entries += self._linked.outbox(turn)
-        entry = facts.encode(facts.Delta(batch.first, batch.next, turn.facts(), arms, moments))
+        write.entries += self._linked.outbox(effects)
+        entry = facts.encode(facts.Delta(batch.first, batch.next, effects.facts(), arms, moments))
         write.entries.append(
             StreamEntry(
                 self.keyspace.deltas(self.partition),
@@ -122,7 +122,7 @@ class PeopleFold:
         self.fence = fence
         return write
 
-    def _act(self, layer: Sequence[tuple[int, Any]], turn: Effects) -> None:
+    def _act(self, layer: Sequence[tuple[int, Any]], effects: Effects) -> None:
         acts: list[Action] = [event for _, event in layer]
         slots = self._rows.slots([a.person for a in acts])
         order = np.argsort(slots, kind="stable")
@@ -131,13 +131,13 @@ class PeopleFold:
         rows = self._rows.take(people)
         folded = registry.fold(rows, columns)
         self._rows.put(people, rows)
-        turn.dirty.update(people.tolist())
-        turn.spoke.update(people[folded.recent.present].tolist())
-        self._remember_seen(people, columns, folded, turn.write)
-        turn.add(columns, folded)
+        effects.dirty.update(people.tolist())
+        effects.recent_changed.update(people[folded.recent.present].tolist())
+        self._remember_seen(people, columns, folded, effects.write)
+        effects.add(columns, folded)
         if (rows["flags"] & registry.LINKED).any():
             for position in np.flatnonzero(rows["flags"][who] & registry.LINKED):
-                self._linked.forward(columns, int(position), acts[order[position]], turn)
+                self._linked.forward(columns, int(position), acts[order[position]], effects)
 
     def _columns(
         self,
@@ -187,23 +187,25 @@ class PeopleFold:
         if not len(who):
             return
         cuts = np.flatnonzero(np.diff(who)) + 1
-        starts, ends = [0, *cuts.tolist()], [*cuts.tolist(), len(who)]
+        starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), len(who)]
         data = item.tobytes()
-        for start, end, slot in zip(starts, ends, people[who[starts]].tolist(), strict=True):
+        for start, end, slot in zip(starts, stops, people[who[starts]].tolist(), strict=True):
             key = name(self.partition, self._rows.person(slot))
             write.append(key, data[8 * start : 8 * end])
 
-    def _store(self, turn: Effects) -> None:
+    def _store(self, effects: Effects) -> None:
         """The rows that changed, and where a release is at hand the vectors it makes of them; who says
         nothing to it has none."""
-        dirty = np.array(sorted(turn.dirty), np.int64)
-        rows, write = self._rows.take(dirty), turn.write
+        dirty = np.array(sorted(effects.dirty), np.int64)
+        rows, write = self._rows.take(dirty), effects.write
         write.values.update(self._rows.packed(dirty, rows))
-        if self.encoder is None or not turn.spoke:
+        if self.encoder is None or not effects.recent_changed:
             return
-        spoke = np.array([slot in turn.spoke for slot in dirty.tolist()], np.bool_)
-        made = self.encoder.stored(rows if spoke.all() else rows[spoke])
-        for slot, vector in zip(dirty[spoke].tolist(), made, strict=True):
+        recent_changed = np.array(
+            [slot in effects.recent_changed for slot in dirty.tolist()], np.bool_
+        )
+        made = self.encoder.stored(rows if recent_changed.all() else rows[recent_changed])
+        for slot, vector in zip(dirty[recent_changed].tolist(), made, strict=True):
             key = self.keyspace.vector(self.partition, self._rows.person(slot))
             if vector is None:
                 write.deleted.append(key)

@@ -35,23 +35,23 @@ class Linked:
         self._partition, self._fetch, self._rows = partition, fetch, rows
         self._keyspace = keyspace
         self._received: dict[int, Number] = {}
-        self._to: dict[str, str] = {}
+        self._linked_to: dict[str, str] = {}
 
     def remember_received(self, held: dict[bytes, bytes]) -> None:
         """What the outbox of each source partition last sent here: source -> ``offset-n``."""
         self._received.update((int(source), events.number(it)) for source, it in held.items())
 
-    def tie(self, records: Sequence[tuple[int, Any]], turn: Effects) -> None:
+    def fold(self, records: Sequence[tuple[int, Any]], effects: Effects) -> None:
         """Folds links and merges, by offset."""
         for offset, event in records:
             if isinstance(event, Link):
-                self._link(offset, event, turn)
+                self._link(offset, event, effects)
             else:
-                self._merge(event, turn)
+                self._merge(event, effects)
 
     # -- the partition of the anonymous id ----------------------------------------------------
 
-    def _link(self, offset: int, event: Link, turn: Effects) -> None:
+    def _link(self, offset: int, event: Link, effects: Effects) -> None:
         """The first link wins: what the anonymous id did so far goes to the person it is. Any other is
         answered, too, for somebody waits for it."""
         slots = self._rows.slots([event.person])
@@ -67,26 +67,26 @@ class Linked:
         )
         if rows["flags"][0] & registry.LINKED or event.to == event.person:
             merge.lost = True
-            turn.send(merge)
+            effects.send(merge)
             return
         rows["flags"] |= registry.LINKED
         rows["version"] = registry.VERSION
         self._rows.put(slots, rows)
-        turn.dirty.update(slots.tolist())
+        effects.dirty.update(slots.tolist())
         self._remember(event.person, event.to)
         _fill_merge(merge, rows[0])
-        self._send_sets(merge, int(slots[0]), turn)
+        self._send_sets(merge, int(slots[0]), effects)
 
-    def _send_sets(self, merge: Merge, slot: int, turn: Effects) -> None:
+    def _send_sets(self, merge: Merge, slot: int, effects: Effects) -> None:
         """The merge, with as many more records as its sets need; the last one ends the link."""
         person, named = self._rows.person(slot), self._keyspace
         names = (it(self._partition, person) for it in (named.seen, named.hidden))
-        seen, hidden = (self._stored(name, turn.write) for name in names)
+        seen, hidden = (self._stored(name, effects.write) for name in names)
         link, merge.link = merge.link, ""
         for at in range(0, max(len(seen), len(hidden), 1), MAX_HASHES_PER_MERGE):
-            part = merge
+            fragment = merge
             if at:
-                part = Merge(
+                fragment = Merge(
                     person=merge.person,
                     source=merge.source,
                     offset=merge.offset,
@@ -95,23 +95,23 @@ class Linked:
                     of=merge.of,
                 )
             section = slice(at, at + MAX_HASHES_PER_MERGE)
-            part.seen, part.hidden = seen[section], hidden[section]
-            turn.send(part)
-        part.link = link
+            fragment.seen, fragment.hidden = seen[section], hidden[section]
+            effects.send(fragment)
+        fragment.link = link
 
     def _stored(self, key: bytes, write: Write) -> tuple[int, ...]:
         data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
         # each once, in the order they came: a list of what was seen may name an item again
         return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
 
-    def forward(self, columns: Columns, i: int, action: Action, turn: Effects) -> None:
+    def forward(self, columns: Columns, i: int, action: Action, effects: Effects) -> None:
         """A linked id acted again: the person it is hears of it."""
         code, item = int(columns.action[i]), int(columns.item[i])
         recent = ACTIONS[code].recent and not columns.late[i]
-        said = MergedAction(item, int(columns.category[i]), action.occurred_at, code)
-        turn.send(
+        action_of_guest = MergedAction(item, int(columns.category[i]), action.occurred_at, code)
+        effects.send(
             Merge(
-                person=Pseudonym(self._whom(action.person)),
+                person=Pseudonym(self._person_of(action.person)),
                 source=self._partition,
                 offset=int(columns.offset[i]),
                 n=1,
@@ -121,24 +121,24 @@ class Linked:
                 entered=int(recent),
                 first=action.occurred_at,
                 newest=action.occurred_at,
-                recent=(said,) if recent else (),
+                recent=(action_of_guest,) if recent else (),
                 seen=(item,) if ACTIONS[code].recent else (),
                 hidden=(item,) if code == HIDE else (),
             )
         )
 
-    def _whom(self, person: str) -> str:
-        if person not in self._to:
+    def _person_of(self, person: str) -> str:
+        if person not in self._linked_to:
             key = self._keyspace.link(self._partition, person)
             self._remember(person, links.decode(self._fetch([key])[0]).to)
-        return self._to[person]
+        return self._linked_to[person]
 
     def _remember(self, person: str, to: str) -> None:
-        if len(self._to) >= MAX_CACHED_LINKS:
-            self._to.clear()
-        self._to[person] = to
+        if len(self._linked_to) >= MAX_CACHED_LINKS:
+            self._linked_to.clear()
+        self._linked_to[person] = to
 
-    def outbox(self, turn: Effects) -> list[StreamEntry]:
+    def outbox(self, effects: Effects) -> list[StreamEntry]:
         """What the batch sends, by its numbers."""
         key = self._keyspace.outbox(self._partition)
         return [
@@ -147,43 +147,45 @@ class Linked:
                 b"%d-%d" % number,
                 {b"k": merge.person.encode(), b"v": events.encode(merge)},
             )
-            for number, merge in sorted(turn.outgoing.items())
+            for number, merge in sorted(effects.outgoing.items())
         ]
 
     # -- the partition of the person ----------------------------------------------------------
 
-    def fresh(self, records: Sequence[Record], turn: Effects) -> list[Record]:
+    def fresh(self, records: Sequence[Record], effects: Effects) -> list[Record]:
         """The records, in the log's order, without merges whose number was here before."""
         return [
-            it for it in records if not isinstance(it[2], Merge) or self._is_new(it[0], it[2], turn)
+            it
+            for it in records
+            if not isinstance(it[2], Merge) or self._is_new(it[0], it[2], effects)
         ]
 
-    def _is_new(self, offset: int, event: Merge, turn: Effects) -> bool:
+    def _is_new(self, offset: int, event: Merge, effects: Effects) -> bool:
         """Whether its number was not here before; then it is from now on."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
             return False
         self._received[event.source] = number
-        turn.write.fields.setdefault(self._keyspace.received(self._partition), {})[
+        effects.write.fields.setdefault(self._keyspace.received(self._partition), {})[
             b"%d" % event.source
         ] = b"%d-%d" % number
-        turn.taken.add(offset)
+        effects.new_merges.add(offset)
         return True
 
-    def _merge(self, event: Merge, turn: Effects) -> None:
+    def _merge(self, event: Merge, effects: Effects) -> None:
         """Takes what another partition sent. No facts."""
         slots = self._rows.slots([event.person])
         if event.newest:
             rows = self._rows.take(slots)
             _merge_into_row(rows[0], event)
             self._rows.put(slots, rows)
-            turn.dirty.update(slots.tolist())
-            turn.spoke.update(slots.tolist())
+            effects.dirty.update(slots.tolist())
+            effects.recent_changed.update(slots.tolist())
         named = self._keyspace
         for name, items in ((named.seen, event.seen), (named.hidden, event.hidden)):
             if items:
                 key = name(self._partition, event.person)
-                turn.write.append(key, np.array(items, "<u8").tobytes())
+                effects.write.append(key, np.array(items, "<u8").tobytes())
 
 
 def _fill_merge(merge: Merge, row: Any) -> None:

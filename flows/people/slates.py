@@ -81,29 +81,29 @@ class Slates:
             self._accounts.clear()
             self._shown.clear()
 
-    def join(self, records: OutcomeRecords, turn: Effects) -> tuple[facts.Arms, facts.Moments]:
+    def join(self, records: OutcomeRecords, effects: Effects) -> tuple[facts.Arms, facts.Moments]:
         """Folds them in, puts what changed into the turn's write and what it sends, answers the facts."""
         if not records:
             return facts.NO_ARMS, facts.NO_MOMENTS
         self._load(records)
-        gathered = _BatchFacts(turn.write)
+        batch_facts = _BatchFacts(effects.write)
         for offset, event in records:
             account = self._accounts[event.person]
             if isinstance(event, _SLATE_EVENTS):
                 if account.links is not None and account.links.to:
-                    self._forward(offset, event, account.links.to, turn)
+                    self._forward(offset, event, account.links.to, effects)
                 else:
-                    gathered.add(offset, self._effect(account, event))
+                    batch_facts.add(offset, self._effect(account, event))
             elif isinstance(event, Merge):
-                if offset in turn.taken:
+                if offset in effects.new_merges:
                     for effect in self._receive(account, event):
-                        gathered.add(offset, effect)
+                        batch_facts.add(offset, effect)
             elif isinstance(event, Linking):
                 links.mark(account, Mark(event.of, event.link, event.received_at))
-            elif not (merge := turn.outgoing[offset, 1]).lost:
+            elif not (merge := effects.outgoing[offset, 1]).lost:
                 transfer.put(merge, outcomes.leave(account, event.to), self._shown[event.person])
-        self._store(records, turn.write)
-        return gathered.facts()
+        self._store(records, effects.write)
+        return batch_facts.facts()
 
     def _load(self, records: OutcomeRecords) -> None:
         """What is not here yet of these people, in one call."""
@@ -143,16 +143,16 @@ class Slates:
             held = self._shown[person]
             self._shown[person] = impressions.update(held, items, shown.at // 1000)
 
-    def _forward(self, offset: int, event: Served | Action, to: str, turn: Effects) -> None:
+    def _forward(self, offset: int, event: Served | Action, to: str, effects: Effects) -> None:
         """An id that was linked counts nothing any more: the person that it is does."""
         if isinstance(event, Action):
             state, item = STATE[event.action], self._items[event.item_id]
             slate = _xxh(event.slate_id.encode())
-            told = MergedOutcome(slate, item, state, event.received_at)
-            turn.outgoing[offset, 1].outcomes = (told,)  # its row was forwarded already
+            outcome = MergedOutcome(slate, item, state, event.received_at)
+            effects.outgoing[offset, 1].outcomes = (outcome,)  # its row was forwarded already
             return
         self._show(event.person, self._hashed(event))
-        turn.send(
+        effects.send(
             Merge(
                 person=Pseudonym(to),
                 source=self._partition,

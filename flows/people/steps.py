@@ -24,5 +24,5 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 def new_fold(
     settings: Settings, partition: int, fence: Fence, fetch: Fetch, keyspace: Keyspace
 ) -> PeopleFold:
-    span = settings.dedupe_ms
-    return PeopleFold(partition, fence, fetch, span, settings.row_cache, keyspace)
+    dedupe_ms = settings.dedupe_ms
+    return PeopleFold(partition, fence, fetch, dedupe_ms, settings.row_cache, keyspace)

@@ -25,7 +25,7 @@ def concerns(merge: Merge) -> bool:
     )
 
 
-def put(merge: Merge, left: Transfer, shown: NDArray[np.void]) -> None:
+def put(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> None:
     """What an anonymous id left, and was shown, into the record that takes it along."""
     merge.slates = tuple(
         MergedSlate(
@@ -37,14 +37,14 @@ def put(merge: Merge, left: Transfer, shown: NDArray[np.void]) -> None:
             slate.explored,
             slate.units,
         )
-        for slate in left.slates
+        for slate in moved.slates
     )
     merge.units = tuple(
-        MergedUnit(unit.experiment, unit.version, unit.variant, unit.counts) for unit in left.units
+        MergedUnit(unit.experiment, unit.version, unit.variant, unit.counts) for unit in moved.units
     )
     merge.outcomes = tuple(
         MergedOutcome(waiting.slate, outcome.item, outcome.state, outcome.at)
-        for waiting in left.waiting
+        for waiting in moved.waiting
         for outcome in waiting.outcomes
     )
     merge.impressions = tuple(MergedImpression(*row) for row in shown.tolist())
@@ -54,24 +54,22 @@ def taken(merge: Merge) -> Transfer:
     """The opposite: what a record says was left."""
     slates = [
         OpenSlate(
-            told.id,
-            told.at,
-            told.placement,
-            np.array(told.items, "<u8").tobytes(),
-            bytearray(told.states),
-            told.explored,
-            told.units,
+            slate.id,
+            slate.at,
+            slate.placement,
+            np.array(slate.items, "<u8").tobytes(),
+            bytearray(slate.states),
+            slate.explored,
+            slate.units,
         )
-        for told in merge.slates
+        for slate in merge.slates
     ]
-    units = [Unit(told.experiment, told.version, told.variant, told.counts) for told in merge.units]
-    waiting = [
-        Waiting(told.slate, [Outcome(told.item, told.state, told.at)]) for told in merge.outcomes
-    ]
+    units = [Unit(unit.experiment, unit.version, unit.variant, unit.counts) for unit in merge.units]
+    waiting = [Waiting(it.slate, [Outcome(it.item, it.state, it.at)]) for it in merge.outcomes]
     return Transfer(slates, waiting, units)
 
 
 def impressions(merge: Merge) -> NDArray[np.void]:
     """`models.outcomes.impressions.IMPRESSION` rows."""
-    rows: list[Any] = [(told.item, told.count, told.last) for told in merge.impressions]
+    rows: list[Any] = [(it.item, it.count, it.last) for it in merge.impressions]
     return np.array(rows, IMPRESSION)

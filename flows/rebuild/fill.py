@@ -33,9 +33,9 @@ class Stuck(FreshetError):
 
 def check_memory(client: Client, need: int) -> None:
     """Errors: `TooLittleMemory` where Redis does not have `need` bytes more."""
-    told = [server.info("memory") for server in redis_client.servers(client)]
-    limits = [it.get("maxmemory") or it.get("total_system_memory") or 0 for it in told]
-    room = sum(limits) - sum(it["used_memory"] for it in told)
+    infos = [server.info("memory") for server in redis_client.servers(client)]
+    limits = [it.get("maxmemory") or it.get("total_system_memory") or 0 for it in infos]
+    room = sum(limits) - sum(it["used_memory"] for it in infos)
     if all(limits) and room < need:
         raise TooLittleMemory(
             f"a second generation takes about {need >> 20:,} MB, and Redis has {room >> 20:,} MB left"
@@ -54,17 +54,20 @@ def fill(
     settings: Settings,
     snapshot: Snapshot,
     generation: int,
-    wrote: Callable[[int], None],
+    on_written: Callable[[int], None],
 ) -> None:
-    """Writes a snapshot as `generation`: people, then their fences; meanwhile the tables at the same place.
+    """Writes a snapshot as `generation`: people, then their fences, and at the same time the tables.
 
-    `wrote` is told of keys. Errors: `TooLittleMemory`, those of `flows.snapshots`, Redis's.
+    `on_written` gets the number of keys of each command.
+    Errors: `TooLittleMemory`, those of `flows.snapshots`, Redis's.
     """
-    with ThreadPoolExecutor(1) as beside:
-        # nobody reads a generation before it is live, so their order decides nothing
-        tables = beside.submit(_fill_tables, settings, snapshot, generation)
+    with ThreadPoolExecutor(1) as background:
+        # no process reads a generation before it is live, so their order decides nothing
+        tables = background.submit(_fill_tables, settings, snapshot, generation)
         for p in range(settings.partitions):
-            _fill_people(client, settings, snapshot, settings.keyspace.of(generation), p, wrote)
+            _fill_people(
+                client, settings, snapshot, settings.keyspace.of(generation), p, on_written
+            )
         tables.result()
 
 
@@ -82,11 +85,11 @@ def _fill_people(
     snapshot: Snapshot,
     keyspace: Keyspace,
     partition: int,
-    wrote: Callable[[int], None],
+    on_written: Callable[[int], None],
 ) -> None:
     fence, state, received = read.load(settings, snapshot, partition)
     check_memory(client, size(state))
-    _write(client, state, keyspace, wrote)
+    _write(client, state, keyspace, on_written)
     if received:
         client.hset(keyspace.received(partition), mapping=received)
     for id_, person, value in read.outbox(settings, snapshot, partition):
@@ -95,12 +98,15 @@ def _fill_people(
 
 
 def _write(
-    client: Client, state: Mapping[bytes, bytes], keyspace: Keyspace, wrote: Callable[[int], None]
+    client: Client,
+    state: Mapping[bytes, bytes],
+    keyspace: Keyspace,
+    on_written: Callable[[int], None],
 ) -> None:
     items = iter(state.items())
     while slice_ := dict(islice(items, KEYS_PER_BATCH)):
         client.mset({keyspace.renamed(k): v for k, v in slice_.items()})
-        wrote(len(slice_))
+        on_written(len(slice_))
 
 
 def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> None:

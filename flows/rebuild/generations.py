@@ -38,14 +38,14 @@ class NotSwapped(FreshetError):
 @contextmanager
 def rebuild_lock(settings: Settings) -> Iterator[None]:
     """Holds the right to rebuild while entered. Errors: `Busy`."""
-    me, left = secrets.token_hex(8), threading.Event()
+    me, released = secrets.token_hex(8), threading.Event()
     client, held = redis_client.connect(settings), settings.keyspace.rebuilding()
     if not client.set(held, me, nx=True, ex=LOCK_SECONDS):
         client.close()
         raise Busy("a rebuild is at work, or was killed less than half a minute ago")
 
     def hold() -> None:
-        while not left.wait(LOCK_SECONDS / 3):
+        while not released.wait(LOCK_SECONDS / 3):
             try:
                 client.expire(held, LOCK_SECONDS)
             except redis.RedisError:
@@ -56,7 +56,7 @@ def rebuild_lock(settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
-        left.set()
+        released.set()
         thread.join()
         client.eval(_RELEASE, 1, held, me)
         client.close()
@@ -81,8 +81,8 @@ def swap(client: Client, keyspace: Keyspace, old: int, new: int) -> None:
     """Makes `new` live, keeps `old`. Errors: `NotSwapped` where another one is live by now."""
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(keyspace.live())
-        if (stands := int(pipe.get(keyspace.live()) or 0)) != old:
-            raise NotSwapped(f"generation {stands} is live by now, not {old}: nothing was swapped")
+        if (live := int(pipe.get(keyspace.live()) or 0)) != old:
+            raise NotSwapped(f"generation {live} is live by now, not {old}: nothing was swapped")
         pipe.multi()
         pipe.set(keyspace.live(), str(new))
         pipe.hdel(keyspace.generations(), str(new))
@@ -108,28 +108,29 @@ def await_serving(client: Client, keyspace: Keyspace, new: int, seconds: float) 
 def _behind(client: Client, keyspace: Keyspace, new: int) -> int:
     """How many serving workers read another generation. Those that are gone are forgotten."""
     now, behind = time.time_ns() // 1_000_000, 0
-    told: dict[bytes, bytes] = client.hgetall(keyspace.followed())
-    for who, said in told.items():
-        reads, _, at = said.partition(b" ")
+    followers: dict[bytes, bytes] = client.hgetall(keyspace.followed())
+    for worker, follows in followers.items():
+        reads, _, at = follows.partition(b" ")
         if now - int(at) > STALE_MS:
-            client.hdel(keyspace.followed(), who)
+            client.hdel(keyspace.followed(), worker)
         elif int(reads) != new:
             behind += 1
     return behind
 
 
 def drop(
-    client: Client, settings: Settings, old: int, dropped: Dropped = lambda names: None
+    client: Client, settings: Settings, old: int, on_dropped: Dropped = lambda names: None
 ) -> int:
-    """Deletes all keys of a generation in slices, and its people in the cold tier; `dropped` is told of how
-    many keys at a time.
+    """Deletes all keys of a generation in slices, and its people in the cold tier.
+
+    `on_dropped` gets the number of keys of each slice.
 
     Errors: ValueError for the live one; `LakeError`, then it is there to be dropped again.
     """
     keyspace = settings.keyspace
     if generation.live(client, keyspace) == old:
         raise ValueError(f"generation {old} is live: it is not dropped")
-    count = drop_keys(client, keyspace, old, dropped)
+    count = drop_keys(client, keyspace, old, on_dropped)
     cold_objects.drop(settings, old)
     client.hdel(keyspace.generations(), str(old))
     return count

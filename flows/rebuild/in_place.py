@@ -49,15 +49,15 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
     if client.get(key) is None and log.bounds(EVENTS.name, partition)[1] == 0:
         said(f"partition {partition} has no events yet: there is nothing to put right")
         return {"partition": partition, "events": 0, "written": 0, "deleted": 0}
-    stands = _current_fence(client, key, partition, keyspace)
-    made = _start(settings, partition)
-    began = made.fence.offset
-    with said.work("events folded", stands.offset - began) as folded:
-        _fold(made, log, stands.offset, folded)
+    fence = _current_fence(client, key, partition, keyspace)
+    offline = _start(settings, partition)
+    began = offline.fence.offset
+    with said.work("events folded", fence.offset - began) as folded:
+        _fold(offline, log, fence.offset, folded)
     held = _take_over(client, key)
-    _fold(made, log, held.offset, lambda n: None)
-    written, deleted = _put_right(client, made, keyspace)
-    client.set(key, fences.encode(made.fence))
+    _fold(offline, log, held.offset, lambda n: None)
+    written, deleted = _put_right(client, offline, keyspace)
+    client.set(key, fences.encode(offline.fence))
     said(f"partition {partition}: {written} keys were wrong, {deleted} did not belong there")
     return {
         "partition": partition,
@@ -98,9 +98,9 @@ def _start(settings: Settings, partition: int) -> Offline:
     return Offline(settings, partition, Fence(topic.id, topic.partitions, 0, 0, VERSION))
 
 
-def _fold(made: Offline, log: LogReader, end: int, folded: Any) -> None:
-    for batch in log.read(EVENTS.name, made.partition, made.fence.offset, end):
-        made.fold(batch)
+def _fold(offline: Offline, log: LogReader, end: int, folded: Any) -> None:
+    for batch in log.read(EVENTS.name, offline.partition, offline.fence.offset, end):
+        offline.fold(batch)
         folded(len(batch.offsets))
 
 
@@ -120,24 +120,24 @@ def _take_over(client: Client, key: bytes) -> Fence:
             return fence
 
 
-def _put_right(client: Client, made: Offline, keyspace: Keyspace) -> tuple[int, int]:
+def _put_right(client: Client, offline: Offline, keyspace: Keyspace) -> tuple[int, int]:
     """Writes what differs, deletes what should not be. How many keys of each."""
-    want = {keyspace.renamed(name): value for name, value in made.state.items()}
+    want = {keyspace.renamed(name): value for name, value in offline.state.items()}
     written = _write_wrong(client, want, keyspace)
     extra = [
         name
-        for name in client.scan_iter(match=keyspace.around(made.partition), count=1000)
+        for name in client.scan_iter(match=keyspace.around(offline.partition), count=1000)
         if (parsed := keyspace.parse(name))
         and parsed.kind in _REBUILT_PREFIXES
         and name not in want
     ]
     for name in extra:
         client.unlink(name)
-    received = keyspace.received(made.partition)
-    if client.hgetall(received) != made.received:
+    received = keyspace.received(offline.partition)
+    if client.hgetall(received) != offline.received:
         client.delete(received)
-        if made.received:
-            client.hset(received, mapping=made.received)
+        if offline.received:
+            client.hset(received, mapping=offline.received)
         written += 1
     return written, len(extra)
 
@@ -149,7 +149,7 @@ def _write_wrong(client: Client, want: Mapping[bytes, bytes], keyspace: Keyspace
             for name in slice_:
                 pipe.get(name)
             held = pipe.execute(raise_on_error=False)
-        wrong = {n: v for (n, v), is_ in zip(slice_.items(), held, strict=True) if is_ != v}
+        wrong = {n: v for (n, v), stored in zip(slice_.items(), held, strict=True) if stored != v}
         for name, value in wrong.items():
             client.set(name, value)
             parsed = keyspace.parse(name)

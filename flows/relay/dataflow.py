@@ -140,11 +140,11 @@ def run(settings: Settings) -> None:
 
 def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
     with redis_client.connect(settings) as client:
-        relay, meter = Relay(settings, client, generation), FlowMetrics(settings, "relay")
-        with meter.exposed(), closing(relay), heartbeat.turning():
+        relay, metrics = Relay(settings, client, generation), FlowMetrics(settings, "relay")
+        with metrics.exposed(), closing(relay), heartbeat.turning():
             while not stop.is_set():
                 heartbeat.beat()
                 sent = relay.step()
-                meter.relayed(sent)
+                metrics.relayed(sent)
                 if sent == 0:
                     stop.wait(POLL_SECONDS)

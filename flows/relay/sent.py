@@ -31,9 +31,9 @@ class Relayed(NamedTuple):
     @classmethod
     def read(cls, value: bytes | None) -> Relayed | None:
         """As stored; None where there is nothing, or what cannot be read: the log is asked then."""
-        told, _, topic = (value or b"").partition(b" ")
+        number_text, _, topic = (value or b"").partition(b" ")
         try:
-            return cls(topic.decode(), number(told)) if topic else None
+            return cls(topic.decode(), number(number_text)) if topic else None
         except ValueError:
             return None
 
@@ -58,8 +58,8 @@ def sent_before(
     return highest
 
 
-def _raise(highest: dict[int, Number], told: dict[int, Number]) -> None:
-    for source, at in told.items():
+def _raise(highest: dict[int, Number], numbers: dict[int, Number]) -> None:
+    for source, at in numbers.items():
         highest[source] = max(highest.get(source, NONE_SENT), at)
 
 

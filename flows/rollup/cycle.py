@@ -18,46 +18,46 @@ class Cycle:
     """The roll-up's turns, with what goes out of each: tables, readouts, counts, the base."""
 
     def __init__(
-        self, rollup: Rollup, readouts: Readouts | None, meter: FlowMetrics, settings: Settings
+        self, rollup: Rollup, readouts: Readouts | None, metrics: FlowMetrics, settings: Settings
     ) -> None:
         """Without `readouts` nothing is told of experiments: these tables are not the live ones."""
-        self._rollup, self._readouts, self._meter = rollup, readouts, meter
+        self._rollup, self._readouts, self._metrics = rollup, readouts, metrics
         self._settings = settings
         self._stored, self._dirty = time.monotonic(), False
         self._ignored: Counter[str] = Counter()
 
-    def turn(self) -> float:
+    def step(self) -> float:
         """Reads, publishes, stores where it is time. Answers the seconds until the next."""
         begun, every = time.monotonic(), self._settings.rollup_seconds
-        self._meter.seen()
+        self._metrics.seen()
         self._rollup.catch_up(every)
         read = time.monotonic()
         if self._rollup.publish():
             self._dirty = True
-            self._meter.published(time.monotonic() - read)
-        self._tell()
+            self._metrics.published(time.monotonic() - read)
+        self._send_readouts()
         self._count()
         if self._dirty and time.monotonic() - self._stored >= self._settings.base_seconds:
             self._store()
         return max(0.0, every - (time.monotonic() - begun))
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """How experiments stand at last, and the base."""
-        self._tell(now=True)
+        self._send_readouts(now=True)
         if self._dirty:
             self._store()
 
-    def _tell(self, *, now: bool = False) -> None:
+    def _send_readouts(self, *, now: bool = False) -> None:
         if self._readouts is not None and (meta := self._rollup.published):
             self._readouts.step(self._rollup.tables, meta, self._rollup.as_of, now=now)
 
     def _count(self) -> None:
-        self._meter.tables(self._rollup.behind(), self._rollup.rows())
+        self._metrics.tables(self._rollup.behind(), self._rollup.rows())
         if self._readouts is not None:
-            self._meter.told(self._readouts.sender.sent, self._readouts.sender.failed)
+            self._metrics.readouts(self._readouts.sender.sent, self._readouts.sender.failed)
         ignored = self._rollup.tables.arms.ignored
         for why, n in (ignored - self._ignored).items():
-            self._meter.ignored(why, n)
+            self._metrics.ignored(why, n)
         self._ignored = ignored.copy()
 
     def _store(self) -> None:

@@ -33,19 +33,19 @@ def run(settings: Settings, generation: int | None = None) -> None:
     run_live(settings, partial(_run, settings, generation is None), generation)
 
 
-def _run(settings: Settings, telling: bool, generation: int, stop: threading.Event) -> None:
+def _run(settings: Settings, with_readouts: bool, generation: int, stop: threading.Event) -> None:
     with redis_client.connect(settings) as client:
         redis_client.check(client)
-        rollup, meter = Rollup(client, settings, generation), FlowMetrics(settings, "rollup")
+        rollup, metrics = Rollup(client, settings, generation), FlowMetrics(settings, "rollup")
         log.info("rollup stands at %s", rollup.tables.positions)
         with ExitStack() as opened:
             readouts = None
-            if telling:
+            if with_readouts:
                 readouts = opened.enter_context(closing(Readouts(settings, client)))
-            turns = Cycle(rollup, readouts, meter, settings)
-            opened.enter_context(meter.exposed())
-            opened.enter_context(meter.ending(fenced=Overtaken))
+            cycle = Cycle(rollup, readouts, metrics, settings)
+            opened.enter_context(metrics.exposed())
+            opened.enter_context(metrics.counting_failures(fenced=Overtaken))
             opened.enter_context(heartbeat.turning())
             while not stop.is_set():
-                stop.wait(turns.turn())
-            turns.end()
+                stop.wait(cycle.step())
+            cycle.finish()

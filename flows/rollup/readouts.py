@@ -119,7 +119,7 @@ class Readouts:
         self._state = settings.keyspace.control_state()
         self._every = settings.readout_seconds
         self._next = float("-inf")
-        self._told: dict[str, tuple[object, float]] = {}
+        self._sent: dict[str, tuple[object, float]] = {}
         self._unreadable: set[bytes] = set()
 
     def step(self, tables: Tables, meta: Meta, as_of: Millis, *, now: bool = False) -> int:
@@ -131,8 +131,8 @@ class Readouts:
             return 0
         self._next = self._clock() + self._every
         found = list(self._due_of(tables, meta, as_of))
-        for told in found:
-            self.sender.offer(told.experiment_id.encode(), msgspec.json.encode(told))
+        for record in found:
+            self.sender.offer(record.experiment_id.encode(), msgspec.json.encode(record))
         return len(found)
 
     def close(self, seconds: float = 1.0) -> None:
@@ -144,10 +144,10 @@ class Readouts:
             version = version_shown(held.version, experiment.running, counted)
             moments = tables.moments.of(identifier, version)
             state = (version, held.body, moments.tobytes())
-            before, at = self._told.get(identifier, (None, 0.0))
-            again = experiment.running and self._clock() - at >= RESEND_SECONDS
-            if state != before or again:
-                self._told[identifier] = (state, self._clock())
+            before, at = self._sent.get(identifier, (None, 0.0))
+            due_again = experiment.running and self._clock() - at >= RESEND_SECONDS
+            if state != before or due_again:
+                self._sent[identifier] = (state, self._clock())
                 yield readout(
                     identifier, version, experiment, moments, meta.positions, meta.version, as_of
                 )

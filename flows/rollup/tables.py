@@ -17,8 +17,7 @@ from infra.store.redis_client import Client
 from models.aggregates.tables import Hole, Tables
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
-from schemas.state import facts, tables
-from schemas.state import fences as fence
+from schemas.state import facts, fences, tables
 
 CHUNK_BYTES: Final = 1 << 20
 """Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
@@ -52,13 +51,13 @@ class Rollup:
         head = self._redis.get(self._keys.base)
         if head is None:
             return Tables(self._settings.partitions), None
-        parts = self._redis.mget(self._keys.base_chunks(head))
-        if not all(parts):
+        chunks = self._redis.mget(self._keys.base_chunks(head))
+        if not all(chunks):
             raise Hole(
                 "the stored tables lack a part: drop the state and rebuild (freshet rebuild)"
             )
         self._sweep(head)
-        return Tables.load(b"".join(parts)), head
+        return Tables.load(b"".join(chunks)), head
 
     def _sweep(self, head: bytes) -> None:
         """Drops what a roll-up that was killed while storing left behind."""
@@ -135,12 +134,12 @@ class Rollup:
 
     def behind(self) -> dict[int, int]:
         """By partition: records that `people` has committed and the tables lack."""
-        fences = redis_client.mget(
+        stored = redis_client.mget(
             self._redis, [self._keyspace.fence("people", p) for p in self._partitions]
         )
         return {
-            p: max(0, fence.decode(held).offset - self.tables.positions[p]) if held else 0
-            for p, held in zip(self._partitions, fences, strict=True)
+            p: max(0, fences.decode(held).offset - self.tables.positions[p]) if held else 0
+            for p, held in zip(self._partitions, stored, strict=True)
         }
 
     def rows(self) -> dict[str, int]:
@@ -187,14 +186,14 @@ class Rollup:
             self._redis.xtrim(self._keyspace.deltas(p), minid=f"{position}-0", approximate=False)
 
     def _guard(
-        self, pipe: Any, key: bytes, expected: bytes | None, parts: Sequence[bytes] = ()
+        self, pipe: Any, key: bytes, expected: bytes | None, chunks: Sequence[bytes] = ()
     ) -> None:
-        """Nothing is written unless `key` is as we left it, and nobody swept our `parts`."""
-        pipe.watch(key, *parts)
+        """Nothing is written unless `key` is as we left it, and nobody swept our `chunks`."""
+        pipe.watch(key, *chunks)
         held = pipe.get(key)
         if self._written(key, held) < self._written(key, expected):
             raise WritesLost("Redis has not kept what the roll-up wrote last")
-        if held != expected or (parts and pipe.exists(*parts) != len(parts)):
+        if held != expected or (chunks and pipe.exists(*chunks) != len(chunks)):
             raise Overtaken("another roll-up is at work")
         pipe.multi()
 

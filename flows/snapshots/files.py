@@ -55,10 +55,10 @@ def write_rows(
             write_statistics=False,
         ) as writer,
     ):
-        while part := list(islice(rows, ROW_GROUP_ROWS)):
-            columns = [pa.array(column, pa.binary()) for column in zip(*part, strict=True)]
+        while chunk := list(islice(rows, ROW_GROUP_ROWS)):
+            columns = [pa.array(column, pa.binary()) for column in zip(*chunk, strict=True)]
             writer.write_table(pa.table(columns, schema=schema))
-            count += len(part)
+            count += len(chunk)
     return SnapshotFile(name=name, rows=count, bytes=sink.bytes, sha256=sink.sha256)
 
 

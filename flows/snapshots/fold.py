@@ -114,21 +114,21 @@ def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded 
         return
     # not forked: the parent may hold a broker's or a bucket's threads
     context = multiprocessing.get_context("spawn")
-    going: dict[Any, Any] = {}
+    running: dict[Any, Any] = {}
     with ExitStack() as children:
-        for mine in _shares(tasks, processes):
-            here, there = context.Pipe(duplex=False)
-            child = context.Process(target=_run, args=(mine, there), daemon=True)
+        for share in _shares(tasks, processes):
+            receiver, sender = context.Pipe(duplex=False)
+            child = context.Process(target=_run, args=(share, sender), daemon=True)
             child.start()
             children.callback(_kill, child)
-            there.close()
-            going[here] = child
-        while going:
-            for ready in wait(list(going)):
-                if (told := _received(ready, going[ready])) is None:
-                    del going[ready]
+            sender.close()
+            running[receiver] = child
+        while running:
+            for ready in wait(list(running)):
+                if (result := _received(ready, running[ready])) is None:
+                    del running[ready]
                 else:
-                    yield told
+                    yield result
 
 
 def _shares(tasks: Sequence[FoldTask], processes: int) -> list[list[FoldTask]]:
@@ -142,32 +142,32 @@ def _shares(tasks: Sequence[FoldTask], processes: int) -> list[list[FoldTask]]:
 def _run(tasks: Sequence[FoldTask], parent: Any) -> None:
     try:
         with rare_garbage_collection():
-            for told in (it for task in tasks for it in fold(task)):
-                if isinstance(told, BatchFolded):
-                    parent.send((told.partition, told.records, facts.encode(told.entry)))
+            for result in (it for task in tasks for it in fold(task)):
+                if isinstance(result, BatchFolded):
+                    parent.send((result.partition, result.records, facts.encode(result.entry)))
                 else:
-                    parent.send(told)
+                    parent.send(result)
         parent.send(None)
     except Exception as error:
         parent.send(error)
         raise SystemExit(1) from None
 
 
-def _received(here: Any, child: Any) -> BatchFolded | Folded | None:
+def _received(receiver: Any, child: Any) -> BatchFolded | Folded | None:
     """None once it has told all."""
     try:
-        told = here.recv()
+        result = receiver.recv()
     except EOFError:
         child.join()
         raise SnapshotError(
             f"a process that folds a partition ended with status {child.exitcode}",
             remedy="was it killed, or is memory short?",
         ) from None
-    if isinstance(told, Exception):
-        raise told
-    if told is None or isinstance(told, Folded):
-        return told
-    partition, records, entry = told
+    if isinstance(result, Exception):
+        raise result
+    if result is None or isinstance(result, Folded):
+        return result
+    partition, records, entry = result
     return BatchFolded(partition, records, facts.decode(entry))
 
 

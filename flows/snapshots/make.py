@@ -73,11 +73,11 @@ def _check_until(until: Sequence[int], base: Snapshot | None, topic: TopicInfo) 
     if base is None:
         return
     check(base, topic)
-    for p, (here, there) in enumerate(zip(base.offsets, until, strict=True)):
-        if there < here:
+    for p, (base_offset, offset) in enumerate(zip(base.offsets, until, strict=True)):
+        if offset < base_offset:
             raise SnapshotError(
-                f"until is {there} in partition {p}, snapshot {base.id} stands at {here}: begin with an"
-                " earlier one, or from the beginning"
+                f"until is {offset} in partition {p}, snapshot {base.id} stands at {base_offset}: begin"
+                " with an earlier one, or from the beginning"
             )
 
 
@@ -92,12 +92,12 @@ def _fold(
     """The partitions in order; their facts are in `sums`."""
     folded: dict[int, Folded] = {}
     with rare_garbage_collection():
-        for told in fold_all(tasks, processes):
-            if isinstance(told, Folded):
-                folded[told.partition] = told
+        for result in fold_all(tasks, processes):
+            if isinstance(result, Folded):
+                folded[result.partition] = result
             else:
-                sums.apply(told.partition, told.entry)
-                progress(told.records)
+                sums.apply(result.partition, result.entry)
+                progress(result.records)
     return [folded[p] for p in sorted(folded)]
 
 

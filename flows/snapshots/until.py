@@ -28,19 +28,21 @@ def parse_until(settings: Settings, log: LogReader, text: str | None) -> list[in
     from infra.kafka.kafka_client import ensure_topics
 
     partitions = ensure_topics(settings)[EVENTS.name].partitions
-    ends = [log.bounds(EVENTS.name, p)[1] for p in range(partitions)]
+    end_offsets = [log.bounds(EVENTS.name, p)[1] for p in range(partitions)]
     if text is None:
-        return ends
+        return end_offsets
     if re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", text):
-        return _offsets(text, ends)
-    return at_time(settings, log, _time(text), ends)
+        return _offsets(text, end_offsets)
+    return at_time(settings, log, _time(text), end_offsets)
 
 
-def _offsets(text: str, ends: list[int]) -> list[int]:
-    found = [int(part) for part in text.split(",")]
-    if len(found) != len(ends):
-        raise BadUntil(f"--until has {len(found)} offsets, events has {len(ends)} partitions")
-    for p, (asked, end) in enumerate(zip(found, ends, strict=True)):
+def _offsets(text: str, end_offsets: list[int]) -> list[int]:
+    found = [int(number) for number in text.split(",")]
+    if len(found) != len(end_offsets):
+        raise BadUntil(
+            f"--until has {len(found)} offsets, events has {len(end_offsets)} partitions"
+        )
+    for p, (asked, end) in enumerate(zip(found, end_offsets, strict=True)):
         if asked > end:
             raise BadUntil(f"--until is beyond the log of partition {p}, which ends at {end}")
     return found
@@ -57,19 +59,21 @@ def _time(text: str) -> Millis:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def at_time(settings: Settings, log: LogReader, at: Millis, ends: list[int]) -> list[int]:
+def at_time(settings: Settings, log: LogReader, at: Millis, end_offsets: list[int]) -> list[int]:
     """Looks at the log's times from the newest snapshot on that is all before `at`."""
     from flows.snapshots import read
 
     base = read.latest(settings, before=at)
-    starts = base.offsets if base else [log.bounds(EVENTS.name, p)[0] for p in range(len(ends))]
-    spans = zip(starts, ends, strict=True)
+    starts = (
+        base.offsets if base else [log.bounds(EVENTS.name, p)[0] for p in range(len(end_offsets))]
+    )
+    spans = zip(starts, end_offsets, strict=True)
     return [_first_offset(log, p, start, end, at) for p, (start, end) in enumerate(spans)]
 
 
 def _first_offset(log: LogReader, partition: int, start: int, end: int, at: Millis) -> int:
     for batch in log.read(EVENTS.name, partition, start, end):
-        for offset, stamp in zip(batch.offsets, batch.timestamps, strict=True):
-            if stamp >= at:
+        for offset, timestamp in zip(batch.offsets, batch.timestamps, strict=True):
+            if timestamp >= at:
                 return offset
     return end

@@ -60,10 +60,10 @@ def go_through(task: CheckTask) -> Done:
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
     with redis_client.connect(task.settings) as client, _seldom_collected():
         walk, found = walk_of(task, both if task.cuts else None), Findings()
-        beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.look()]
+        beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.refresh_end()]
         if not beyond:
             _add_up(walk, task.cuts, own)
-        walk.told.sums = None
+        walk.reference.sums = None
         people = PeopleCheck(client, walk, task.keyspace, found, task.settings)
         wanted = task.people is None or task.people > 0
         checked = people.check(whole=task.people is None) if wanted else 0
@@ -75,8 +75,8 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
     window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
-    told = Partition(window, Sample(task.people, task.seed), sums, before)
-    walk = Walk(task.log, task.partition, told, task.first)
+    reference = Partition(window, Sample(task.people, task.seed), sums, before)
+    walk = Walk(task.log, task.partition, reference, task.first)
     if walk.start > task.first:
         raise basis.shortened(task.partition, walk.start)
     return walk
@@ -86,10 +86,10 @@ def _add_up(walk: Walk, cuts: Sequence[int], own: Sequence[Sums]) -> None:
     """A partition's facts, up to each of at most two cuts in turn."""
     order = sorted(range(len(cuts)), key=lambda n: cuts[n])
     for place, n in enumerate(order):
-        walk.to(cuts[n])
+        walk.advance_to(cuts[n])
         # what comes now is beyond this one, and within the one that stands further
         further = order[place + 1 :]
-        walk.told.sums = own[further[0]] if further else None
+        walk.reference.sums = own[further[0]] if further else None
 
 
 @contextmanager

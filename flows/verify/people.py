@@ -31,7 +31,7 @@ TRANSACTIONS_READ_AHEAD: Final = 20
 class Read(NamedTuple):
     """What Redis held of these people when the partition stood at `fence`."""
 
-    names: Sequence[str]
+    people: Sequence[str]
     fence: Fence
     blobs: list[bytes | None]
     received: dict[bytes, bytes] | Exception
@@ -74,7 +74,7 @@ class PeopleCheck:
         found.compare("fence", "torn", bool(torn), False, key)
         found.compare("fence", "partitions", fence.partitions, self._settings.partitions, key)
         found.compare("fence", "version", fence.version, VERSION, key)
-        walk.to(fence.offset)
+        walk.advance_to(fence.offset)
         if walk.next == fence.offset:  # else the walk is ahead: the tables said more
             found.compare("fence", "newest", fence.newest, walk.newest, key)
 
@@ -106,50 +106,50 @@ class PeopleCheck:
             raise BadFence("stands before the first record of the log")
         if fence.offset < self._walk.first:
             raise BadFence("stands before the snapshot that is compared with")
-        if fence.offset > self._walk.end and fence.offset > self._walk.look():
+        if fence.offset > self._walk.end and fence.offset > self._walk.refresh_end():
             raise BadFence("stands beyond the end of the log")
         return fence
 
     # -- people ---------------------------------------------------------------------------
 
     def _everybody(self) -> int:
-        checked, names = 0, iter(list(self._walk.told.checked))
-        while chunk := list(islice(names, PEOPLE_PER_TRANSACTION * TRANSACTIONS_READ_AHEAD)):
+        checked, people = 0, iter(list(self._walk.reference.checked))
+        while chunk := list(islice(people, PEOPLE_PER_TRANSACTION * TRANSACTIONS_READ_AHEAD)):
             starts, size = range(0, len(chunk), PEOPLE_PER_TRANSACTION), PEOPLE_PER_TRANSACTION
             reads = [self._read(chunk[at : at + size]) for at in starts]
             for read in reads:
-                self._walk.to(read.fence.offset)
+                self._walk.advance_to(read.fence.offset)
                 checked += self._compare(read)
         return checked
 
-    def _keys(self, names: Sequence[str]) -> list[bytes]:
+    def _keys(self, people: Sequence[str]) -> list[bytes]:
         p, keyspace = self._walk.partition, self._keyspace
-        return [part.key(keyspace, p, name) for name in names for part in PERSON_RECORDS]
+        return [record.key(keyspace, p, name) for name in people for record in PERSON_RECORDS]
 
-    def _tombstones(self, names: Sequence[str]) -> list[bytes]:
-        return [self._keyspace.tombstone(self._walk.partition, name) for name in names]
+    def _tombstones(self, people: Sequence[str]) -> list[bytes]:
+        return [self._keyspace.tombstone(self._walk.partition, name) for name in people]
 
-    def _read(self, names: Sequence[str]) -> Read:
+    def _read(self, people: Sequence[str]) -> Read:
         """In one transaction, so that all of it is as of the fence."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
             pipe.hgetall(self._keyspace.received(self._walk.partition))
-            pipe.execute_command("MGET", *self._keys(names))
-            pipe.execute_command("MGET", *self._tombstones(names))
+            pipe.execute_command("MGET", *self._keys(people))
+            pipe.execute_command("MGET", *self._tombstones(people))
             held, received, blobs, cold = pipe.execute(raise_on_error=False)
         for reply in (held, blobs):
             if isinstance(reply, Exception):
                 raise BadFence("has the wrong type") if reply is held else reply
-        self._add_cold(names, cold, blobs)
+        self._add_cold(people, cold, blobs)
         if not isinstance(received, Exception):
             received = redis_client.fields(received)
-        return Read(names, self._read_fence(held), blobs, received)
+        return Read(people, self._read_fence(held), blobs, received)
 
     def _add_cold(
-        self, names: Sequence[str], cold: Sequence[bytes | None], blobs: list[bytes | None]
+        self, people: Sequence[str], cold: Sequence[bytes | None], blobs: list[bytes | None]
     ) -> None:
         """What the lake holds of those whose tombstones stand here."""
-        of = {name: place.decode() for name, place in zip(names, cold, strict=True) if place}
+        of = {name: place.decode() for name, place in zip(people, cold, strict=True) if place}
         for place in set(of.values()):
             those = [name for name, its in of.items() if its == place]
             try:
@@ -158,26 +158,24 @@ class PeopleCheck:
                 self._found.wrong("cold", "object", str(error), "their records", place.encode())
                 continue
             for name in those:
-                first = names.index(name) * len(PERSON_RECORDS)
-                for at, part in enumerate(PERSON_RECORDS, first):
-                    blobs[at] = blobs[at] or records[name].get(part.kind)
+                first = people.index(name) * len(PERSON_RECORDS)
+                for at, record in enumerate(PERSON_RECORDS, first):
+                    blobs[at] = blobs[at] or records[name].get(record.kind)
 
     def _compare(self, read: Read) -> int:
-        names = self._keys(read.names)
-        self._check_types(
-            [key for key, blob in zip(names, read.blobs, strict=True) if blob is None]
-        )
-        held = iter(zip(names, read.blobs, strict=True))
+        keys = self._keys(read.people)
+        self._check_types([key for key, blob in zip(keys, read.blobs, strict=True) if blob is None])
+        held = iter(zip(keys, read.blobs, strict=True))
         checked = 0
-        for name in read.names:
-            person = self._walk.told.people[name]
+        for name in read.people:
+            person = self._walk.reference.people[name]
             kept = person.kept is not None  # somebody new may have taken their place meanwhile
             checked += kept
-            for part, (key, blob) in zip(
+            for record, (key, blob) in zip(
                 PERSON_RECORDS, islice(held, len(PERSON_RECORDS)), strict=True
             ):
                 if kept:
-                    person_records.compare(self._found, part, key, blob, person)
+                    person_records.compare(self._found, record, key, blob, person)
         self._check_received(read.received)
         return checked
 
@@ -197,12 +195,12 @@ class PeopleCheck:
             return
         if isinstance(received, Exception):
             raise received
-        told = {source: f"{o}-{n}" for source, (o, n) in self._walk.told.received.items()}
+        numbers = {source: f"{o}-{n}" for source, (o, n) in self._walk.reference.received.items()}
         stored = {
             source.decode(errors="replace"): number.decode(errors="replace")
             for source, number in received.items()
         }
-        expected = {str(source): number for source, number in told.items()}
+        expected = {str(source): number for source, number in numbers.items()}
         for source in sorted(stored.keys() | expected.keys()):
             one, other = stored.get(source), expected.get(source)
             if one == other:
@@ -215,20 +213,20 @@ class PeopleCheck:
     def _names(self) -> Iterator[bytes]:
         """Keys of people that are there now."""
         p, keyspace = self._walk.partition, self._keyspace
-        starts = tuple(part.key(keyspace, p, "") for part in PERSON_RECORDS)
+        starts = tuple(record.key(keyspace, p, "") for record in PERSON_RECORDS)
         for key in self._redis.scan_iter(match=keyspace.people_of(b"*", p), count=5000):
             if key.startswith(starts):
                 yield key
 
     def _check_names(self, there: Sequence[bytes]) -> None:
         """Nothing is stored of anybody of whom the log says nothing (what is missing, `_compare` saw)."""
-        self._walk.to(self._read_fence(self._redis.get(self._fence)).offset)
-        p, keyspace, people = self._walk.partition, self._keyspace, self._walk.told.people
+        self._walk.advance_to(self._read_fence(self._redis.get(self._fence)).offset)
+        p, keyspace, people = self._walk.partition, self._keyspace, self._walk.reference.people
         expected = {
-            part.key(keyspace, p, name)
+            record.key(keyspace, p, name)
             for name, person in people.items()
-            for part in PERSON_RECORDS
-            if part.there(person)
+            for record in PERSON_RECORDS
+            if record.there(person)
         }
         self._found.fields += len(there)
         for key in set(there) - expected:
@@ -236,13 +234,13 @@ class PeopleCheck:
 
     def _check_ids(self) -> None:
         """The ids that de-duplication remembers, bucket by bucket."""
-        p, keyspace, ids = self._walk.partition, self._keyspace, self._walk.told.ids
+        p, keyspace, ids = self._walk.partition, self._keyspace, self._walk.reference.ids
         buckets = list(range(ids.oldest, ids.oldest + 8))  # some that will only come, too
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
             pipe.execute_command("MGET", *(keyspace.dedupe(p, bucket) for bucket in buckets))
             held, blobs = pipe.execute()
-        self._walk.to(self._read_fence(held).offset)
+        self._walk.advance_to(self._read_fence(held).offset)
         expected = ids.held()
         for bucket, blob in zip(buckets, blobs, strict=True):
             if bucket < ids.oldest:

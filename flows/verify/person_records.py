@@ -71,7 +71,7 @@ def _units(units: Sequence[open_slates.Unit]) -> Any:
 
 
 def _account(account: open_slates.Account) -> Any:
-    tied = account.links or open_slates.Links()
+    linked = account.links or open_slates.Links()
     return {
         "newest": account.newest,
         "since": account.since,
@@ -81,15 +81,15 @@ def _account(account: open_slates.Account) -> Any:
             for waiting in account.waiting
         ],
         "units": _units(account.units),
-        "linked": tied.to,
+        "linked": linked.to,
         "links": [
             [(mark.of, mark.link, mark.at) for mark in marks]
-            for marks in ([tied.first] if tied.first else [], tied.pending, tied.answered)
+            for marks in ([linked.first] if linked.first else [], linked.pending, linked.answered)
         ],
         "guests": [
             {"of": guest.of, "newest": guest.newest, "slates": _slates(guest.slates),
              "units": _units(guest.units)}
-            for guest in tied.guests
+            for guest in linked.guests
         ],
     }  # fmt: skip
 
@@ -153,25 +153,27 @@ PERSON_RECORDS: Final = (
 
 
 def compare(
-    found: Findings, part: StoredRecord, key: bytes, blob: bytes | None, person: Person
+    found: Findings, record: StoredRecord, key: bytes, blob: bytes | None, person: Person
 ) -> None:
     """One part of a person, as stored under `key`."""
-    there = part.there(person)
+    there = record.there(person)
     if blob is None or not there:
         stored = None if blob is None else f"{len(blob)} bytes"
         if (blob is not None) == there:
             found.fields += 1
         else:
-            found.wrong(part.what, "value", stored, "to be there" if there else None, key)
+            found.wrong(record.what, "value", stored, "to be there" if there else None, key)
         return
     try:
-        value = part.read(blob)
+        value = record.read(blob)
     except (ValueError, msgspec.MsgspecError) as error:
-        found.wrong(part.what, "value", f"does not decode ({type(error).__name__})", "a value", key)
+        found.wrong(
+            record.what, "value", f"does not decode ({type(error).__name__})", "a value", key
+        )
         return
-    expected = part.expected(person)
+    expected = record.expected(person)
     if not isinstance(value, dict):
-        found.compare(part.what, "value", value, expected, key)
+        found.compare(record.what, "value", value, expected, key)
         return
     for field in value:
-        found.compare(part.what, field, value[field], expected[field], key)
+        found.compare(record.what, field, value[field], expected[field], key)

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from flows.verify import basis as verify_basis
-from flows.verify import stored_tables, table_sums
+from flows.verify import basis, stored_tables, table_sums
 from flows.verify.basis import Behind, Shortened
 from flows.verify.partition import CheckTask, Done, go_through
 from flows.verify.report import Findings, Report
@@ -63,9 +62,9 @@ def verify(
         keyspace = live_keys(client, settings)
         tables = _tables(client, settings, keyspace, found) if sums else []
         through = list(range(settings.partitions)) if tables else chosen
-        snapshot = verify_basis.choose(settings, log, through, client, keyspace, tables)
-        basis = [verify_basis.sums(settings, snapshot)] if snapshot and tables else []
-        marks = stored_tables.reference_marks([*tables, *basis]) if tables else Marks.at(0.0)
+        snapshot = basis.choose(settings, log, through, client, keyspace, tables)
+        base_sums = [basis.sums(settings, snapshot)] if snapshot and tables else []
+        marks = stored_tables.reference_marks([*tables, *base_sums]) if tables else Marks.at(0.0)
         # the sample is shared between the chosen partitions
         most = None if people is None else -(-people // max(1, len(chosen)))
         whole = CheckTask(settings, log, 0, keyspace, most, seed, [], marks, snapshot)
@@ -73,7 +72,7 @@ def verify(
         done = list(_all(tasks))
         if live_keys(client, settings) != keyspace:
             raise Moved("another generation went live meanwhile")
-    _compare(found, tables, done, [stored_tables.sums_of(it, marks) for it in basis])
+    _compare(found, tables, done, [stored_tables.sums_of(it, marks) for it in base_sums])
     events = sum(it.events for it in done)
     return Report(
         partitions=chosen,

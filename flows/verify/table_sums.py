@@ -73,9 +73,9 @@ def _neighbours(
     found: Findings, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
 ) -> None:
     partners = {
-        item: told
+        item: positive
         for item, them in sums.partners().items()
-        if (told := {partner: sum_ for partner, sum_ in them.items() if sum_ > 0})
+        if (positive := {partner: sum_ for partner, sum_ in them.items() if sum_ > 0})
     }
     for item in held.keys() | partners.keys():
         there = _list_is_wrong(held.get(item, []), partners.get(item, {}))
@@ -99,14 +99,14 @@ def _list_is_wrong(
     if len(held) != min(len(partners), TOP):
         return "length", len(held), min(len(partners), TOP)
     total = sum(partners.get(partner, 0.0) for partner, _ in held)
-    left = dict(partners)
+    remaining = dict(partners)
     for place, (partner, score) in enumerate(held):
-        share = left.pop(partner, 0.0) / total if total else 0.0
+        share = remaining.pop(partner, 0.0) / total if total else 0.0
         if abs(share - score) > SHARE_TOLERANCE:
             return f"share {place}", score, share
         if place and score > held[place - 1][1] + SHARE_TOLERANCE:
             return f"order {place}", score, held[place - 1][1]
-    best = max(left.values(), default=0.0) / total if total else 0.0
+    best = max(remaining.values(), default=0.0) / total if total else 0.0
     if held and best > held[-1][1] + SHARE_TOLERANCE:
         return "left out", held[-1][1], best
     return None

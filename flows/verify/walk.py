@@ -16,16 +16,16 @@ _BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeErr
 
 
 class Walk:
-    """`told` has been told of every record before `next`, or of those of people who may be checked.
-    `first`: where to begin, if not at the log's start; then `told` knows what came before.
+    """`reference` has been told of every record before `next`, or of those of people who may be checked.
+    `first`: where to begin, if not at the log's start; then `reference` knows what came before.
 
-    Errors of `to`: `infra.log_reader.OffTheLog`, the log's own.
+    Errors of `advance_to`: `infra.log_reader.OffTheLog`, the log's own.
     """
 
     def __init__(
-        self, log: LogReader, partition: int, told: Partition, first: int | None = None
+        self, log: LogReader, partition: int, reference: Partition, first: int | None = None
     ) -> None:
-        self._log, self.partition, self.told = log, partition, told
+        self._log, self.partition, self.reference = log, partition, reference
         self.start, self.end = log.bounds(EVENTS.name, partition)
         self.first = self.next = self.start if first is None else first
         self.events = 0
@@ -33,14 +33,14 @@ class Walk:
     @property
     def newest(self) -> int:
         """Highest time so far of a record that decodes, ms."""
-        return self.told.ids.newest
+        return self.reference.ids.newest
 
-    def look(self) -> int:
+    def refresh_end(self) -> int:
         """Where the log ends now."""
         _, self.end = self._log.bounds(EVENTS.name, self.partition)
         return self.end
 
-    def to(self, end: int) -> None:
+    def advance_to(self, end: int) -> None:
         """On to `end`; never back."""
         if end <= self.next:
             return
@@ -50,18 +50,18 @@ class Walk:
         self.next = end
 
     def _take(self, batch: Batch) -> None:
-        told = self.told
-        everybody, open_to = told.sums is not None, told.sample.open_to
-        for offset, stamp, event in zip(
+        reference = self.reference
+        everyone, open_to = reference.sums is not None, reference.sample.open_to
+        for offset, timestamp, event in zip(
             batch.offsets, batch.timestamps, _decoded(batch.values), strict=True
         ):
             if event is None:
                 continue
             # what an outbox sent is numbered over everybody's
-            if everybody or isinstance(event, events.Merge) or open_to(event.person):
-                told.take(offset, stamp, event)
+            if everyone or isinstance(event, events.Merge) or open_to(event.person):
+                reference.take(offset, timestamp, event)
             else:
-                told.ids.passed(stamp)
+                reference.ids.passed(timestamp)
 
 
 def _decoded(values: Sequence[bytes | None]) -> list[Any]:

@@ -52,7 +52,7 @@ def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, 
     worker = dataflow.People(settings, partitions, reader)
     try:
         run_flow(dataflow.dataflow(worker))
-        return samples(worker.meter.telemetry.render())
+        return samples(worker.metrics.process.render())
     finally:
         worker.close()
 

@@ -76,7 +76,7 @@ def when(follower: CurrentRelease, holds: Callable[[Encoder | None], bool]) -> N
 
 def test_it_makes_vectors_by_the_release_that_control_names(client: Client) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, poll_seconds=0)
     assert follower.encoder() is None
     name(client, ONE)
     when(follower, lambda made: made is not None and made.release == ONE)
@@ -97,7 +97,7 @@ def test_one_that_cannot_be_loaded_is_logged_once_and_the_old_one_stays(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, poll_seconds=0)
     name(client, ONE)
     when(follower, lambda made: made is not None)
     for bad, why in ((BROKEN, "cut short"), ("../../etc", "not the id of a release")):
@@ -120,7 +120,9 @@ def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0, again=0)
+    follower = CurrentRelease(
+        client, PLAIN, Path("releases"), shelf, poll_seconds=0, retry_seconds=0
+    )
     name(client, BROKEN)
     with caplog.at_level(logging.WARNING):
         when(follower, lambda made: len(shelf.loaded) > 2)
@@ -130,7 +132,7 @@ def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
 
 def test_it_is_held_to_the_manifest_that_was_published(client: Client) -> None:
     shelf = Shelf()
-    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, poll_seconds=0)
     body = msgspec.json.encode(Released(manifest_sha256="ab" * 32)).decode()
     held = msgspec.json.encode(Held(version=1, body=body, offset=0))
     client.hset(PLAIN.control_state(), f"release:{ONE}", held)
@@ -142,7 +144,7 @@ def test_it_is_held_to_the_manifest_that_was_published(client: Client) -> None:
 
 def test_what_control_holds_and_nobody_can_read_is_no_release(client: Client) -> None:
     client.hset(PLAIN.control_state(), CURRENT, b"{")
-    follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), every=0)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), poll_seconds=0)
     assert follower.encoder() is None
     follower.close()
 
@@ -187,7 +189,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
 
 
 def test_it_does_not_ask_at_every_batch(client: Client) -> None:
-    follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), every=3600)
+    follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), poll_seconds=3600)
     assert follower.encoder() is None
     name(client, ONE)
     for _ in range(100):

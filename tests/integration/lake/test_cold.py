@@ -98,7 +98,7 @@ def sweep(client: Client, worker: dataflow.People, before: int = FOREVER) -> Non
     for p in worker.partitions:
         asked = ask(client, p, before)
         while cold.decode(client.get(PLAIN.cold(p))).done != asked:
-            worker.between(p)
+            worker.between_batches(p)
 
 
 def like(client: Client, pattern: str | bytes) -> dict[bytes, bytes]:
@@ -239,7 +239,7 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
             scanning.setattr(redis_client, "servers", servers)
             asked = ask(client, 0)
             while cold.decode(client.get(PLAIN.cold(0))).done != asked:
-                worker.between(0)
+                worker.between_batches(0)
         assert there(settings, 0) == named(client, 0) != set()
         bring_all_back(client, worker)
         assert held(client) == before
@@ -259,7 +259,7 @@ def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
         before = held(client)
         ask(client, p)
         with pytest.raises(Fenced):
-            zombie.between(p)
+            zombie.between_batches(p)
         assert held(client) == before
         assert like(client, "t:*") == {}
         fresh.close()
@@ -352,7 +352,7 @@ def test_a_lake_that_takes_nothing_ends_the_sweep_and_not_the_flow(settings: Set
         before = held(client)
         for p in worker.partitions:
             ask(client, p)
-            worker.between(p)
+            worker.between_batches(p)
         assert held(client) == before
     worker.close()
 

@@ -189,15 +189,15 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
         append(client, 1, *TWO_PEOPLE[:2])
         made, readouts = turns(settings, client)
         begun = time.time_ns() // 1_000_000
-        made.turn()
+        made.step()
         (first,) = published(settings, 1)
         assert (first.experiment_id, first.version, first.placement) == ("e", 1, "home")
         assert (first.revision, first.positions) == (1, (0, 2, 0, 0))
         assert begun <= first.as_of <= time.time_ns() // 1_000_000
         assert [v.counts["served"] for v in first.variants] == [2, 2]
         append(client, 1, *TWO_PEOPLE[2:])
-        made.turn()  # not yet time
-        made.end()  # the final state
+        made.step()  # not yet time
+        made.finish()  # the final state
         readouts.close()
         last = published(settings, 2)[-1]
         assert (last.revision, last.positions) == (2, (0, 4, 0, 0))
@@ -252,8 +252,8 @@ def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -
     put_experiment(client)
     append(client, 0, TWO_PEOPLE[0])
     made, readouts = turns(settings, client)
-    made.turn()
-    made.end()
+    made.step()
+    made.finish()
     readouts.close()
     assert [it.experiment_id for it in published(settings, 1)] == ["e"]
     assert readouts.sender.failed == 0

@@ -106,13 +106,13 @@ def test_a_walk_that_skips_people_finds_the_same_of_those_it_keeps() -> None:
     every = Walk(log(), 0, Partition(10**9, Sample(3, 1), Sums(Marks.at(T0 / 1000))))
     some = Walk(log(), 0, Partition(10**9, Sample(3, 1)))
     for walk in (every, some):
-        walk.to(20)
-        walk.to(60)
+        walk.advance_to(20)
+        walk.advance_to(60)
         assert (walk.events, walk.newest) == (60, T0 + 59)
-    assert len(every.told.people) == 7
-    assert every.told.checked.keys() == some.told.checked.keys()
-    for name, one in every.told.checked.items():
-        assert one.features() == some.told.checked[name].features()
+    assert len(every.reference.people) == 7
+    assert every.reference.checked.keys() == some.reference.checked.keys()
+    for name, one in every.reference.checked.items():
+        assert one.features() == some.reference.checked[name].features()
 
 
 def test_what_does_not_decode_moves_no_window() -> None:
@@ -126,7 +126,7 @@ def test_what_does_not_decode_moves_no_window() -> None:
     assert whole.fence.newest == T0 + 1
     for sums in (Sums(Marks.at(T0 / 1000)), None):
         walk = Walk(held, 0, Partition(10**9, Sample(0, 1), sums))
-        walk.to(3)
+        walk.advance_to(3)
         assert (walk.events, walk.newest) == (3, T0 + 1)
 
 

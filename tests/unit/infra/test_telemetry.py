@@ -187,10 +187,12 @@ def test_a_flow_counts_its_batches_letters_and_its_lag(tmp_path: Path) -> None:
     meter = FlowMetrics(Settings(data_dir=tmp_path), "people")
     batch = Batch(0, 10, 13, [10, 11, 12], [5_000, 4_000, 6_000], [b"", b"", b""])
     meter.committed(batch, 0.004, {"duplicates": 2})
-    meter.dead(letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no"))
-    meter.stands(3, 13, 40)
-    meter.stands(4, 13, 12)  # what the log last said may be older than the fence
-    exported = samples(meter.telemetry.render())
+    meter.dead_letters_sent(
+        letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no")
+    )
+    meter.position(3, 13, 40)
+    meter.position(4, 13, 12)  # what the log last said may be older than the fence
+    exported = samples(meter.process.render())
     assert exported[("freshet_flow_records_total", "people")] == 3
     assert exported[("freshet_flow_batch_records_sum", "people")] == 3
     assert exported[("freshet_flow_commit_seconds_sum", "people")] == 0.004
@@ -214,19 +216,22 @@ def test_how_a_flow_ended_is_still_counted_by_the_process_after_it(tmp_path: Pat
     for error in (Fenced, Torn, Fenced):
         with (
             pytest.raises(error),
-            FlowMetrics(settings, "people", "0").ending(fenced=Fenced, torn=Torn),
+            FlowMetrics(settings, "people", "0").counting_failures(fenced=Fenced, torn=Torn),
         ):
             raise error("it ends")
-    exported = samples(FlowMetrics(settings, "people", "0").telemetry.render())
+    exported = samples(FlowMetrics(settings, "people", "0").process.render())
     assert exported[("freshet_flow_fenced_total", "people")] == 2
     assert exported[("freshet_flow_torn_total", "people")] == 1
-    other = samples(FlowMetrics(settings, "people", "1").telemetry.render())
+    other = samples(FlowMetrics(settings, "people", "1").process.render())
     assert other[("freshet_flow_fenced_total", "people")] == 0, "it rises from there"
 
 
 def test_an_end_that_cannot_be_noted_is_still_the_error_that_it_was(tmp_path: Path) -> None:
     (tmp_path / "ends").write_text("not a folder")
-    with pytest.raises(Fenced), FlowMetrics(Settings(data_dir=tmp_path), "x").ending(fenced=Fenced):
+    with (
+        pytest.raises(Fenced),
+        FlowMetrics(Settings(data_dir=tmp_path), "x").counting_failures(fenced=Fenced),
+    ):
         raise Fenced("it ends")
 
 
@@ -235,10 +240,10 @@ def test_the_rollup_and_the_relay_have_names_for_what_they_do(tmp_path: Path) ->
     meter.published(0.5)
     meter.tables({0: 7}, {"arms": 12})
     meter.ignored("not_finite", 2)
-    meter.told(5, 1)
-    meter.told(9, 1)
+    meter.readouts(5, 1)
+    meter.readouts(9, 1)
     meter.relayed(4)
-    exported = samples(meter.telemetry.render())
+    exported = samples(meter.process.render())
     assert exported[("freshet_rollup_publish_seconds_sum",)] == 0.5
     assert exported[("freshet_rollup_positions_lag", "0")] == 7
     assert exported[("freshet_rollup_rows", "arms")] == 12

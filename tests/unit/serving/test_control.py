@@ -55,7 +55,7 @@ def fold(changes: list[Change], cuts: set[int]) -> tuple[dict[bytes, bytes], lis
             stands = ControlState(stored)
         try:
             body = control_checks.read(each.subject, each.id, bytes(each.body))
-            came.append("taken" if stands.take(n, each, body) else "stale")
+            came.append("taken" if stands.apply_change(n, each, body) else "stale")
         except Rejected as error:
             came.append(error.code)
         stored = {name.encode(): msgspec.json.encode(held) for name, held in stands.held.items()}
