@@ -1,4 +1,4 @@
-"""`catalogue`: the items as they stand, for serving to hold.
+"""`catalogue`: the current items, from which serving fills its catalogue.
 
 items ─ decode ─ dead_letters ─ apply ─ commit
 """
@@ -26,7 +26,7 @@ from schemas.topics import ITEMS
 
 VERSION: Final = 1
 MAX_CHANGE_ENTRIES: Final = 100_000
-"""Changes a reader may be behind before it loads the whole catalogue again."""
+"""Of the stream of changes; a reader further behind loads the whole catalogue again."""
 
 Decoded = tuple[Batch, list[tuple[int, int, ItemChange]]]
 
@@ -40,7 +40,7 @@ class Catalogue(Worker):
         super().__init__(settings, "catalogue", ITEMS, VERSION, partitions, reader)
 
     def apply(self, decoded: Decoded) -> Write:
-        """The items of a batch as they stand after it."""
+        """The items that a batch changed, in their state after it."""
         batch, changes = decoded
         p = batch.partition
         fence = self.next_fence(p, batch.next, batch.timestamps)

@@ -1,10 +1,10 @@
-"""`control`: placements, experiments, releases and policies as they stand.
+"""`control`: the current placements, experiments, releases and policies.
 
 control ─ decode ─ dead_letters ─ apply ─ commit
 
-A change that expects another version than the one that stands lost the race: it is skipped and counted.
-One that is malformed, or does not fit what stands, is a dead letter. Both are functions of the log alone,
-so a replay ends in the same.
+A change that expects another version than the stored one lost the race: it is skipped and counted. A change
+that is malformed, or does not fit the stored definitions, is a dead letter. Both depend on the log alone, so
+a replay gives the same state.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from schemas.topics import CONTROL
 log = logging.getLogger(__name__)
 VERSION: Final = 3
 MAX_CHANGE_ENTRIES: Final = 10_000
+"""Of the stream of changes; a reader further behind loads the whole state again."""
 
 Good = tuple[int, Change, Body]
 """Offset, change, and its body within its limits."""
@@ -41,7 +42,7 @@ Decoded = tuple[Batch, list[Good]]
 
 
 class ControlState:
-    """What stands, by ``subject:id``, and what a change makes of it. Pure."""
+    """The stored definitions by ``subject:id``, and how a change modifies them. Pure."""
 
     def __init__(self, stored: Mapping[bytes, bytes]) -> None:
         self.held = {
@@ -50,8 +51,10 @@ class ControlState:
         self._bodies = {name: _body(name, held.body) for name, held in self.held.items()}
 
     def apply_change(self, offset: int, change: Change, body: Body) -> bool:
-        """False where another version stands than the one expected. Errors: `Rejected`: it does not
-        fit."""
+        """Applies a change; False where it expects another version than the stored one.
+
+        Errors: `Rejected` where the body does not fit the other definitions.
+        """
         name = f"{change.subject}:{change.id}"
         version = self.held[name].version if name in self.held else 0
         if change.expected_version != version:
@@ -77,7 +80,7 @@ class Control(Worker):
         super().__init__(settings, "control", CONTROL, VERSION, reader=reader)
 
     def apply(self, decoded: Decoded) -> Write:
-        """What stands after a batch: the log is the compare-and-set."""
+        """The definitions after a batch: the order of the log is the compare-and-set."""
         batch, changes = decoded
         p = batch.partition
         fence = self.next_fence(p, batch.next, batch.timestamps)
@@ -96,7 +99,7 @@ class Control(Worker):
                 name = f"{change.subject}:{change.id}"
                 _store(write, offset, name.encode(), msgspec.json.encode(state.held[name]))
             else:
-                log.warning("change at %d expects version %d, another stands: skipped", offset,
+                log.warning("change at %d expects version %d, another is stored: skipped", offset,
                             change.expected_version)  # fmt: skip
         self.send(letters)
         return write
@@ -110,7 +113,7 @@ def _store(write: Write, offset: int, name: bytes, value: bytes) -> None:
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
-    """Changes within their limits; a letter ``bad_<subject>:<field>:<code>`` for each other."""
+    """The valid changes, and a dead letter ``bad_<subject>:<field>:<code>`` for each other record."""
     changes, letters = split(CONTROL.name, batch, control.decode)
     good: list[Good] = []
     for offset, _, change in changes:

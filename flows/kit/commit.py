@@ -1,4 +1,4 @@
-"""State and offset commit together: one transaction, refused if anybody moved the fence."""
+"""State and offset commit in one transaction, which fails where another worker moved the fence."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ end
 
 
 class Fenced(FreshetError):
-    """Somebody else moved this partition on: drop the caches and start again from the fence."""
+    """Another worker committed to this partition: drop the caches and start again from the fence."""
 
 
 class WritesLost(Fenced):
-    """The fence stands before what was committed: Redis lost its last writes. The log has them."""
+    """The fence is before what this worker committed: Redis lost its last writes. The log has them."""
 
 
 class Torn(FreshetError):
@@ -46,8 +46,11 @@ class StoreFull(FreshetError):
 
 
 def commit(client: Client, write: Write) -> None:
-    """Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`; `redis.RedisError` where nothing was written
-    or nobody knows: the fence will tell."""
+    """Performs a write and moves its fence, both or neither.
+
+    Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`. After a `redis.RedisError` the write may or may
+    not have been applied; the fence then shows which.
+    """
     key = write.keyspace.fence(write.flow, write.partition)
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(key)
@@ -55,7 +58,7 @@ def commit(client: Client, write: Write) -> None:
         _check_fence(write, held)
         pipe.multi()
         _queue(pipe, write)
-        if write.fence.offset != write.first:  # else it only moves what is held: no record is in it
+        if write.fence.offset != write.first:  # else the write holds no record, only moved keys
             write.fence.committed_at = time.time_ns() // 1_000_000
         pipe.set(key, fences.encode(write.fence))
         try:
@@ -76,7 +79,7 @@ def commit(client: Client, write: Write) -> None:
 def _check_applied(write: Write, error: redis.ResponseError) -> None:
     """Raises where the transaction was refused before it ran: then nothing was applied.
 
-    redis-py raises what the first queued command was told, in place of EXEC's own error.
+    redis-py raises the error of the first queued command in place of EXEC's own error.
     """
     aborted = redis.exceptions.ExecAbortError
     if not isinstance(error, aborted) and not isinstance(error.__context__, aborted):
@@ -85,7 +88,7 @@ def _check_applied(write: Write, error: redis.ResponseError) -> None:
         raise StoreFull(
             f"Redis is full (maxmemory) and refused a batch of {write.flow} partition"
             f" {write.partition} at offset {write.first}; nothing of it was applied",
-            remedy="give it more memory (CONFIG SET maxmemory), and the flow goes on from there",
+            remedy="give Redis more memory (CONFIG SET maxmemory), and the flow continues from that offset",
         ) from None
     raise error
 
@@ -105,7 +108,7 @@ def _check_fence(write: Write, held: bytes | None) -> None:
 
 def _queue(pipe: Any, write: Write) -> None:
     if write.values:
-        # by its name: a cluster's pipeline has no method for it, since keys may lie in several slots
+        # MSET by name: a cluster's pipeline has no method for it, since keys may lie in several slots
         pipe.execute_command("MSET", *chain.from_iterable(write.values.items()))
     if write.appends:
         pipe.execute_command(

@@ -20,11 +20,11 @@ SEND_TIMEOUT_SECONDS = 30.0
 MAX_VALUE_BYTES: Final = 600_000
 """A longer value stays in its topic: in base64 it would be more than a broker takes in a record."""
 REASONS = ("does_not_fit_schema", "empty", "not_json", "not_utf8", "too_deep")
-"""Of a record that does not decode."""
+"""Why a record does not decode; other letters have other reasons."""
 
 
 def reason(error: Exception) -> str:
-    """A word for why a record did not decode; never its text, which may quote the record."""
+    """One of `REASONS`, never the error's text, which may quote the record."""
     if isinstance(error, msgspec.ValidationError):
         return "does_not_fit_schema"
     if isinstance(error, UnicodeDecodeError):
@@ -57,7 +57,7 @@ def split(
 
 
 def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
-    """Of record number `place` of a batch."""
+    """The dead letter for record number `place` (from 0) of a batch."""
     value = batch.values[place]
     size = len(value or b"")
     headers = batch.headers[place] if batch.headers else ()
@@ -78,14 +78,14 @@ def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
 
 
 class DeadLetterProducer:
-    """Sends letters and waits until the broker has them. The producer is made when first needed."""
+    """Sends letters and waits until the broker has them. The first letter opens the producer."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: KafkaProducer | None = None
 
     def send(self, letters: list[DeadLetter]) -> None:
-        """All of them together, then waits for all."""
+        """Sends all letters, then waits for all. Errors: `KafkaError`."""
         if not letters:
             return
         if self._producer is None:

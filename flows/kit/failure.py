@@ -1,7 +1,7 @@
-"""What a step raises, kept from the engine: it would print a panic and a stack of its own above the sentence.
+"""Errors of steps, kept from the engine, which would print a panic and its own stack above the message.
 
-The engine never sees it: the sources end as at the end of a log, every step that is still asked does
-nothing, and whoever runs the flow raises what was kept.
+After an error the sources end as at the end of a log, the other steps do nothing, and `run_flow` raises
+the error.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from infra.heartbeat import beat
 
 
 class Failure:
-    """The first error of a flow's steps, sources and sinks; None so far."""
+    """Wraps a flow's steps, sources and sinks. `error`: the first that one of them raised, or None."""
 
     def __init__(self, flow: Dataflow) -> None:
         self.error: BaseException | None = None
         for operator in _all(flow.substeps):
-            for name, kept in (
+            for name, wrapper in (
                 ("mapper", self._step),
                 ("source", self._source),
                 ("sink", self._sink),
             ):
                 if hasattr(operator, name):
-                    _replace(operator, name, kept)
+                    _replace(operator, name, wrapper)
 
     def _step(self, step: Callable[[list[Any]], Iterable[Any]]) -> Callable[[list[Any]], list[Any]]:
-        # a list, made here: what makes its items when it is asked for them would raise in the engine
-        return lambda items: self._kept(lambda: list(step(items)), [])
+        # a list, made here: a lazy iterable would raise inside the engine
+        return lambda items: self._guarded(lambda: list(step(items)), [])
 
     def _source(self, source: Any) -> Any:
         method = "build_part" if hasattr(source, "build_part") else "build"
@@ -41,28 +41,28 @@ class Failure:
         method = "build_part" if hasattr(sink, "build_part") else "build"
         return _replace(sink, method, self._built("write_batch", self._step_of_sink))
 
-    def _built(self, method: str, kept: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda build: lambda *where: _replace(build(*where), method, kept)
+    def _built(self, method: str, wrapper: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda build: lambda *args: _replace(build(*args), method, wrapper)
 
     def _next(self, next_batch: Callable[[], Iterable[Any]]) -> Callable[[], list[Any]]:
-        def asked() -> list[Any]:
-            batch: list[Any] = self._kept(lambda: list(next_batch()), [])
+        def next_or_end() -> list[Any]:
+            batch: list[Any] = self._guarded(lambda: list(next_batch()), [])
             if self.error is not None:
                 raise StopIteration
             return batch
 
-        return asked
+        return next_or_end
 
     def _step_of_sink(self, write: Callable[[list[Any]], None]) -> Callable[[list[Any]], None]:
-        return lambda items: self._kept(lambda: write(items), None)
+        return lambda items: self._guarded(lambda: write(items), None)
 
-    def _kept(self, call: Callable[[], Any], otherwise: Any) -> Any:
+    def _guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
         beat()
         if self.error is not None:
             return otherwise
         try:
             return call()
-        except (StopIteration, AbortExecution):  # a source's way to end
+        except (StopIteration, AbortExecution):  # a source ends
             raise
         except BaseException as error:
             self.error = error
@@ -70,7 +70,7 @@ class Failure:
 
 
 def _all(operators: Iterable[Operator]) -> Iterator[Any]:
-    """Those that the engine runs; the others are made of them."""
+    """The operators that the engine runs: those without substeps."""
     for operator in operators:
         if operator.substeps:
             yield from _all(operator.substeps)
@@ -78,7 +78,7 @@ def _all(operators: Iterable[Operator]) -> Iterator[Any]:
             yield operator
 
 
-def _replace(held: Any, name: str, made: Callable[[Any], Any]) -> Any:
-    # the engine's data model is frozen for those who build flows; this one is built
-    object.__setattr__(held, name, made(getattr(held, name)))
-    return held
+def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Any:
+    # the engine's data model is frozen while a flow is built; this flow is built
+    object.__setattr__(owner, name, wrap(getattr(owner, name)))
+    return owner

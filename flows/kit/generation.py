@@ -1,4 +1,4 @@
-"""Running a flow in the generation that is live, and in the next one once that is."""
+"""Runs a flow in the live generation, and in the next one once that is live."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Run = Callable[[int, threading.Event], None]
 
 
 def run_live(settings: Settings, run: Run, only: int | None = None) -> None:
-    """Until SIGTERM, in `only` where it is given. Errors: those of `run` and `run_with_retries`."""
+    """Calls `run` until SIGTERM, in generation `only` or in the live one.
+
+    Errors: those of `run` and `run_with_retries`.
+    """
     ended = threading.Event()
     stop_on_signals(ended)
 

@@ -21,35 +21,37 @@ END_REASONS: Final = ("fenced", "torn", "full")
 
 
 class FlowMetrics:
-    """Counts for the flow `flow`; `who` tells its processes apart that share a data folder.
+    """Metrics of the flow `flow`. `process_name` distinguishes its processes that share a data folder.
 
     Errors of a method: KeyError for a name that is not in the table.
     """
 
-    def __init__(self, settings: Settings, flow: str, who: str = "") -> None:
+    def __init__(self, settings: Settings, flow: str, process_name: str = "") -> None:
         self.flow = flow
         self.process = ProcessMetrics("flows")
         self._settings = settings
-        self._reasons_path = settings.data_dir / "ends" / f"{flow}{who and '-' + who}"
+        self._reasons_path = (
+            settings.data_dir / "ends" / f"{flow}{process_name and '-' + process_name}"
+        )
         noted = _read_reasons(self._reasons_path)
-        # from 0 on: a series that begins above it has never risen
+        # each reason starts at 0: Prometheus sees no increase in a series that starts above 0
         for why in END_REASONS:
             self._series(f"freshet_flow_{why}_total").inc(noted[why])
 
     def exposed(self) -> contextlib.AbstractContextManager[None]:
-        """Answers scrapes while it is entered, where FRESHET_METRICS_PORT says so."""
+        """Answers scrapes on FRESHET_METRICS_PORT, where it is set, while the context is entered."""
         return self.process.exposed(self._settings)
 
     def at_scrape(self, hook: Callable[[], None]) -> None:
-        """Calls `hook` before each scrape, in another thread: let it read and set, no more."""
+        """Calls `hook` before each scrape, in another thread: it may only read and set values."""
         self.process.before(hook)
 
     def seen(self, at: float | None = None) -> None:
-        """It looked for more: now, or at `at`, Unix time in s."""
+        """The flow polled its log: now, or at `at`, Unix time in s."""
         self._series("freshet_flow_seen_timestamp_seconds").set(time.time() if at is None else at)
 
     def position(self, partition: int, offset: int, end: int | None) -> None:
-        """`end`: of the log, None where the broker does not say: then the lag is no number either."""
+        """The partition's offset and lag. `end`: the log's end; None is unknown, and the lag is NaN."""
         series = self.process.series
         lag = math.nan if end is None else max(0, end - offset)
         series("freshet_flow_offset", self.flow, str(partition)).set(offset)
@@ -59,7 +61,7 @@ class FlowMetrics:
         self.process.set("freshet_flow_paused", paused, self.flow, str(partition))
 
     def committed(self, batch: Batch, seconds: float, counts: Mapping[str, int]) -> None:
-        """A batch is committed, which took `seconds`; `counts` are its fold's."""
+        """A batch was committed, which took `seconds`. `counts`: those of its fold, by word."""
         series = self._series
         series("freshet_flow_records_total").inc(len(batch.offsets))
         series("freshet_flow_batch_records").observe(len(batch.offsets))
@@ -71,22 +73,22 @@ class FlowMetrics:
             series("freshet_fold_counts_total", what).inc(n)
 
     def expect(self, reasons: Iterable[str]) -> None:
-        """Records may come, and letters for these: they are counted from 0 on."""
+        """Creates the counters of records, and of dead letters with these reasons, at 0."""
         self._series("freshet_flow_records_total")
         for reason in reasons:
             self._series("freshet_flow_dead_letters_total", reason)
 
     def dead_letters_sent(self, letters: Iterable[DeadLetter]) -> None:
         for letter in letters:
-            # the first word: what follows it may be a field that somebody made up
+            # the first word: a field name that a sender made up may follow
             why = letter.reason.partition(":")[0]
             self._series("freshet_flow_dead_letters_total", why).inc()
 
     @contextlib.contextmanager
     def counting_failures(self, **errors: type[Exception]) -> Iterator[None]:
-        """Counts an end by one of these errors, by its name here (one of `END_REASONS`).
+        """Counts one of these errors, under its keyword (one of `END_REASONS`), and raises it again.
 
-        The process ends with it, before anybody scrapes, so it is also noted in the data folder.
+        The process ends with it before the next scrape, so the data folder keeps the reason as well.
         """
         try:
             yield
@@ -97,28 +99,28 @@ class FlowMetrics:
             raise
 
     def published(self, seconds: float) -> None:
-        """Of the roll-up: a publication."""
+        """Of the roll-up: a publication took `seconds`."""
         self.process.series("freshet_rollup_publish_seconds").observe(seconds)
 
     def tables(self, behind: Mapping[int, int], rows: Mapping[str, int]) -> None:
-        """Of the roll-up: by partition, the records that `people` has folded and the tables lack; by
-        table (items, pairs, arms, experiments), its rows."""
+        """Of the roll-up. `behind`: by partition, records that `people` folded and the tables lack.
+        `rows`: by table (items, pairs, arms, experiments)."""
         for partition, n in behind.items():
             self.process.set("freshet_rollup_positions_lag", n, str(partition))
         for table, n in rows.items():
             self.process.set("freshet_rollup_rows", n, table)
 
     def ignored(self, why: str, n: int = 1) -> None:
-        """Of the roll-up: facts that the tables do not take."""
+        """Of the roll-up: `n` facts that the tables ignored, for the reason `why`."""
         self.process.series("freshet_rollup_ignored_total", why).inc(n)
 
     def readouts(self, sent: int, failed: int) -> None:
-        """Of the roll-up: readouts of experiments, all that it has offered the broker so far."""
+        """Of the roll-up: how many readouts of experiments were sent, and failed, since it started."""
         self.process.set("freshet_readouts_total", sent, "sent")
         self.process.set("freshet_readouts_total", failed, "failed")
 
     def relayed(self, n: int) -> None:
-        """Of the relay: it looked, and the log has `n` records more."""
+        """Of the relay: it polled the outboxes, and sent `n` records."""
         self.seen()
         self.process.series("freshet_relay_sent_total").inc(n)
 
@@ -135,7 +137,7 @@ def _read_reasons(path: Path) -> Counter[str]:
 
 
 def _append_reason(path: Path, why: str) -> None:
-    """One more line, which no kill can halve and no sibling overwrite."""
+    """Appends one line: a kill cannot cut it, another process cannot overwrite it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:

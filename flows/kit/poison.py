@@ -1,8 +1,8 @@
-"""A partition in which nothing comes but what no fold can take is paused, and its siblings go on.
+"""Pauses a partition after many records in a row that do not decode; the other partitions continue.
 
-The count of such records in a row is a function of the log: it is stored with the fence, in the
-transaction of each batch, so a restart goes on counting. The partition is paused at the end of the batch
-in which the limit is reached.
+The number of such records in a row (the streak) is a function of the log. Each batch stores it in the
+transaction of the fence, so a restart continues the count. The partition is paused at the end of the batch
+that reaches the limit.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from schemas.state.write import Write
 
 log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.5
-"""How long after an operator's word a paused partition goes on."""
+"""How often a paused partition checks whether an operator resumed it."""
 
 
 class Poison:
-    """The counts of one worker's partitions. Errors of the constructor: Redis's own."""
+    """The streaks of one worker's partitions. Errors of the constructor: Redis's."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Poison:
             self._log_paused(p)
 
     def saw(self, letters: Iterable[DeadLetter]) -> None:
-        """Of a batch under way, what does not decode."""
+        """Notes the records of the current batch that do not decode."""
         for letter in letters:
             self._bad[letter.partition].add(letter.offset)
 
     def count(self, batch: Batch, write: Write) -> None:
-        """Adds to `write` how many came in a row at the batch's end, where that changes."""
+        """Adds the streak at the batch's end to `write`, where it changed."""
         p = batch.partition
         bad, accepted = self._bad[p], self._accepted[p]
         streak = 0
@@ -73,7 +73,7 @@ class Poison:
             write.values[self._keyspace.poison(self._flow, p)] = b"%d" % streak
 
     def pauses(self, partition: int) -> bool:
-        """Whether the partition, whose batch is committed, goes no further."""
+        """Whether the partition is paused after the batch that was just committed."""
         if not self._is_paused(partition):
             return False
         self.paused.add(partition)
@@ -81,7 +81,7 @@ class Poison:
         return True
 
     def resumed(self) -> list[int]:
-        """Partitions that an operator let go on since. Asks the store now and then."""
+        """Partitions that an operator resumed since the last call. Reads Redis every `POLL_SECONDS`."""
         now = time.monotonic()
         if not self.paused or now - self._polled_at < POLL_SECONDS:
             return []
@@ -89,7 +89,7 @@ class Poison:
         try:
             self._accepted |= self._accepted_offsets(sorted(self.paused))
         except redis.RedisError:
-            return []  # they stay paused, and what is not paused will say so itself
+            return []  # they stay paused; a partition that is not paused fails by itself
         resumed = [p for p in sorted(self.paused) if not self._is_paused(p)]
         self.paused -= set(resumed)
         for p in resumed:
@@ -113,7 +113,7 @@ class Poison:
     def _log_paused(self, p: int) -> None:
         log.error(
             "%s partition %d is PAUSED at %d: the last %d records of %s could not be decoded. Look at them"
-            " (freshet dead-letters list), stop who sends them, then let it go on (freshet dead-letters"
+            " (freshet dead-letters list), stop their sender, then resume the partition (freshet dead-letters"
             " resume %s %d)",
             self._flow, p, self._offsets[p], self._streak[p], self._topic, self._topic, p,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a flow stands when it starts, and every reason to refuse (law 8)."""
+"""The fence from which a flow starts, and every reason to refuse the start (law 8)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ def resume(
     version: int,
     keyspace: Keyspace,
 ) -> Fence:
-    """The fence to start from. Errors: `StateMismatch`."""
+    """The fence to start from, at offset 0 where none is stored. Waits while a rebuild holds the partition.
+
+    `log_start`, `log_end`: first offset and end of the log; `version`: of the fold.
+    Errors: `StateMismatch`.
+    """
     _drop_if_torn(client, flow, partition, keyspace)
     where = f"{flow} partition {partition}"
     held = _unheld_fence(client, keyspace.fence(flow, partition), where)
     if held is None:
         if log_start != 0:
             raise StateMismatch(
-                f"{where}: no fence, and the log starts at {log_start}: what came before is gone from it",
+                f"{where}: no fence, and the log starts at {log_start}: the records before it are gone",
                 remedy="rebuild from the lake (freshet rebuild)",
             )
         return Fence(topic.id, topic.partitions, 0, 0, version)
@@ -66,16 +70,16 @@ def resume(
 def recreated(
     flow: str, partition: int, topic: str, now: TopicInfo, keyspace: Keyspace
 ) -> StateMismatch:
-    """Of a topic that became another one while it was read."""
+    """The error for a topic that was deleted and created again while a flow read it."""
     return StateMismatch(
-        f"{flow} partition {partition}: the topic {topic} was made anew, its id is {now.id} and it has"
+        f"{flow} partition {partition}: the topic {topic} was recreated, its id is {now.id} and it has"
         f" {now.partitions} partitions",
         remedy=_remedy(flow, partition, keyspace, " --from beginning"),
     )
 
 
 def _remedy(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str:
-    """What to do about it. Flows without generations fold their log anew where there is no fence."""
+    """What to do. A flow without generations folds its log from the beginning where it has no fence."""
     if flow in REBUILT:
         return f"drop the state and rebuild it from this log (freshet rebuild{how})"
     key = keyspace.fence(flow, partition).decode()
@@ -83,7 +87,7 @@ def _remedy(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str
 
 
 def _unheld_fence(client: Client, key: bytes, where: str) -> bytes | None:
-    """The fence, once nobody holds it. Errors: `StateMismatch` where that does not end."""
+    """The fence, once no rebuild holds it. Errors: `StateMismatch` after `REBUILD_WAIT_SECONDS`."""
     until = time.monotonic() + REBUILD_WAIT_SECONDS
     while held := client.get(key):
         if fences.decode(held).version != fences.HELD:
@@ -102,7 +106,7 @@ def _drop_if_torn(client: Client, flow: str, partition: int, keyspace: Keyspace)
     if client.get(mark) is None:
         return
     log.warning(
-        "%s partition %d was torn: dropping its keys, folding its log again", flow, partition
+        "%s partition %d was torn: dropping its keys and folding its log again", flow, partition
     )
     for pattern in keyspace.of_partition(flow, partition):
         names = [name for name in client.scan_iter(match=pattern, count=1000) if name != mark]

@@ -1,7 +1,7 @@
-"""Running a dataflow: until it is told to stop, or until its partition is no longer its own.
+"""Runs a dataflow until a signal stops it, or until another worker takes its partition.
 
-A flow that loses its Redis goes on where its fence stands, in the same process: where nothing forks
-it (`infra.local.forkserver`) another costs a second of imports, most of what everybody would wait for.
+A flow that loses its Redis continues from its fence in the same process: a new process would import for a
+second where nothing forks it (`infra.local.forkserver`).
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from infra.store import redis_client
 from infra.store.redis_client import Client
 
 log = logging.getLogger(__name__)
-ENGINE_EPOCH = timedelta(seconds=10)  # the engine keeps no state of ours: its epochs may be long
+ENGINE_EPOCH = timedelta(seconds=10)  # the engine stores no state: its epochs may be long
 FIRST_PAUSE_SECONDS: Final = 0.05
 
 
 def stop_on_signals(stop: threading.Event) -> None:
     """SIGTERM and SIGINT let the batch in hand commit, then end the flow."""
 
-    def asked(signum: int, frame: FrameType | None) -> None:
+    def set_stop(signum: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, asked)
-    signal.signal(signal.SIGINT, asked)
+    signal.signal(signal.SIGTERM, set_stop)
+    signal.signal(signal.SIGINT, set_stop)
 
 
 def run_flow(flow: Dataflow) -> None:
-    """Runs in this thread, once. Errors: the step's own, of which the engine prints nothing."""
+    """Runs the flow once, in this thread. Errors: those of its steps; the engine prints nothing."""
     failure = Failure(flow)
     try:
         with turning():
@@ -52,29 +52,28 @@ def run_flow(flow: Dataflow) -> None:
     except BaseException as error:
         cause = failure.error or root_cause(error)
     if cause is not None:
-        raise cause  # out here, for it to keep its own context (`store.is_away`)
+        raise cause  # outside of `except`, so that it keeps its own context (`redis_client.is_away`)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What a step raised: the engine wraps it in one of its errors per layer."""
+    """What a step raised, without the errors that the engine wraps around it."""
     while isinstance(error, BytewaxRuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def run_with_retries(
-    settings: Settings, asked: threading.Event, run_once: Callable[[], None]
+    settings: Settings, stop: threading.Event, run_once: Callable[[], None]
 ) -> None:
-    """Calls `run_once`, which starts a flow where its fence stands and runs it, until `asked`: anew each time
-    Redis was away, or lost its last writes.
+    """Calls `run_once` until `stop` is set, again each time that Redis was away or lost its last writes.
 
-    Errors: the others of `run_once`, after which only a new process may go on; Redis's where it is not
-    there to begin with.
+    `run_once` starts a flow from its fence and runs it. Errors: every other error of `run_once`, after
+    which only a new process may continue; Redis's where the first connection fails.
     """
     with redis_client.connect(settings) as client:
         client.ping()
         pauses = Pauses(FIRST_PAUSE_SECONDS)
-        while not asked.is_set():
+        while not stop.is_set():
             started = time.monotonic()
             try:
                 run_once()
@@ -82,13 +81,13 @@ def run_with_retries(
                 if not (isinstance(error, WritesLost) or redis_client.is_away(error)):
                     raise
                 what = "lost its last writes" if isinstance(error, WritesLost) else "is away"
-                log.warning("Redis %s (%s): going on where the fence stands", what, error)
-                _await_redis(client, asked, pauses.after(time.monotonic() - started))
+                log.warning("Redis %s (%s): continuing from the fence", what, error)
+                _await_redis(client, stop, pauses.after(time.monotonic() - started))
 
 
-def _await_redis(client: Client, asked: threading.Event, pause: float) -> None:
-    """Returns once Redis answers, after a pause at least."""
-    while not asked.wait(pause):
+def _await_redis(client: Client, stop: threading.Event, pause: float) -> None:
+    """Waits `pause` s, then returns once Redis answers or `stop` is set."""
+    while not stop.wait(pause):
         try:
             client.ping()
             return

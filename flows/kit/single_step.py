@@ -1,4 +1,4 @@
-"""The flow that a topic gets where a batch is applied in one step.
+"""The dataflow of a topic whose batches are applied in one step.
 
 topic ─ decode ─ dead_letters ─ apply ─ commit
 """
@@ -29,7 +29,7 @@ W = TypeVar("W", bound=Worker)
 def single_step_flow(
     name: str, topic: str, worker: Worker, decode: Decode, apply: Callable[[Any], Write]
 ) -> Dataflow:
-    """`decode` parts a batch into what `apply` takes and what no fold can."""
+    """`decode` splits a batch into what `apply` takes and dead letters; `apply` makes the write."""
     flow = Dataflow(name)
     batches = op.input(topic, flow, Source(worker.reader, worker.partitions))
     decoded = op.map("decode", batches, decode)
@@ -42,7 +42,7 @@ def single_step_flow(
 def run_worker(
     settings: Settings, topic: Topic, make: Callable[[Reader], W], flow: Callable[[W], Dataflow]
 ) -> None:
-    """Until SIGTERM. Errors: those of `make` and of the steps."""
+    """Runs `flow` of the worker that `make` builds, until SIGTERM. Errors: those of `make` and the steps."""
     stop = threading.Event()
     stop_on_signals(stop)
 

@@ -1,4 +1,4 @@
-"""The last step of every flow: perform the write, then let its partition go on."""
+"""The last step of every flow: performs the write, so that its partition may continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of one partition, read from the fence on, one at a time until it is committed."""
+"""Batches of each partition, read from its fence; the next one follows the commit of the one before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infra.log_reader import Batch
 from infra.settings import Settings
 
 POLL_MS: Final = 100
-"""A blocking poll wakes with the first record, so it costs no latency; it bounds how long a stop takes."""
+"""A blocking poll returns with the first record, so it adds no latency; it bounds how long a stop takes."""
 
 
 @dataclass
@@ -30,25 +30,25 @@ class Reader:
     topic: str
     stop: threading.Event = field(default_factory=threading.Event)
     until_end: bool = False
-    """Stop at the ends that the log had at the start, instead of following it."""
+    """Stop at the end offsets that the log had at the start, instead of following it."""
     poll_ms: int = POLL_MS
 
     before_poll: Callable[[], None] = lambda: None
-    """Called before the log is asked, between batches: by whoever has to look at something else too."""
+    """Called before each poll, between batches: for other work of the same thread."""
 
     def __post_init__(self) -> None:
         self.consumer: KafkaConsumer = fetch.consumer(self.settings)
         self.position: dict[int, int] = {}
         self.end: dict[int, int] = {}
         self.polled_at = time.time()
-        """When the log was last asked, Unix time in s."""
+        """When the log was last polled, Unix time in s."""
         self._waiting: dict[int, deque[Records]] = {}
-        """Read and not yet given out, each as large as a batch at most."""
+        """Fetched and not yet returned, each at most a batch long."""
         self._uncommitted: dict[int, Batch] = {}
         self._paused: set[int] = set()
 
     def assign(self, positions: dict[int, int]) -> None:
-        """Start each partition at its fence."""
+        """Starts each partition at its offset: partition -> offset."""
         self.position = dict(positions)
         topics = {p: topic_partition(self.settings, self.topic, p) for p in positions}
         self.consumer.assign(list(topics.values()))
@@ -61,15 +61,15 @@ class Reader:
             }
 
     def bounds(self, partitions: Iterable[int]) -> dict[int, kafka_client.Bounds]:
-        """First offset and end of each one's log."""
-        places = [topic_partition(self.settings, self.topic, p) for p in partitions]
-        found = kafka_client.bounds(self.consumer, places)
-        return {place.partition: its for place, its in found.items()}
+        """First offset and end of each partition's log."""
+        topic_partitions = [topic_partition(self.settings, self.topic, p) for p in partitions]
+        bounds = kafka_client.bounds(self.consumer, topic_partitions)
+        return {tp.partition: its for tp, its in bounds.items()}
 
     def next(self, partition: int) -> Batch | None:
-        """The next batch, or None where there is nothing yet or the one before is uncommitted.
+        """The next batch; None where there is none yet, or the one before is uncommitted.
 
-        Errors: StopIteration when asked to stop, or at the end.
+        Errors: StopIteration once `stop` is set, or at the end.
         """
         if self.stop.is_set():
             raise StopIteration
@@ -80,7 +80,7 @@ class Reader:
             raise StopIteration
         if not self._waiting:
             self.before_poll()
-            # the engine asks every partition before a batch goes on to its commit: never hold one up
+            # the engine polls every partition before a batch reaches its commit: a wait would delay it
             wait = 0 if self._uncommitted else self.poll_ms
             for tp, fetched in self.consumer.poll(wait).items():
                 chunks = (
@@ -99,7 +99,7 @@ class Reader:
         return batch
 
     def pause(self, partition: int) -> None:
-        """No more of it is read, from where it stands; the others go on."""
+        """Stops reading this partition at its position; the others continue."""
         at = topic_partition(self.settings, self.topic, partition)
         self._waiting.pop(partition, None)
         self.consumer.seek(at, self.position[partition])
@@ -111,11 +111,11 @@ class Reader:
         self._paused.discard(partition)
 
     def under_way(self, partition: int) -> Batch | None:
-        """The batch that was read and is not committed yet."""
+        """The batch that was returned and is not committed yet, or None."""
         return self._uncommitted.get(partition)
 
     def committed(self, partition: int) -> Batch | None:
-        """The partition may go on. Answers the batch that it waited for."""
+        """Lets the partition continue. Returns the batch that was committed, or None."""
         return self._uncommitted.pop(partition, None)
 
 
@@ -128,11 +128,11 @@ class _Partition(StatefulSourcePartition[Any, None]):
         return [] if batch is None else [batch]
 
     def snapshot(self) -> None:
-        return None  # the fence in Redis is where we stand; the engine keeps nothing
+        return None  # the fence in Redis is the position; the engine stores nothing
 
 
 class Source(FixedPartitionedSource[Any, None]):
-    """`start(partition)` is called once, when the engine builds it, and says where it stands."""
+    """The engine's source: one partition of it per partition of the topic, all read by one `Reader`."""
 
     def __init__(self, reader: Reader, partitions: list[int]) -> None:
         self._reader, self._partitions = reader, partitions

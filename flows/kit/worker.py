@@ -1,4 +1,4 @@
-"""What every flow on a topic is made of: where it stands, its letters, its commit."""
+"""The base of every flow on a topic: its fences, its dead letters, its commit."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 MAX_LOGGED_LETTERS: Final = 20
-"""Dead letters of a batch that are named in the log."""
+"""Dead letters of one batch that the process log names."""
 
 
 class Worker:
-    """One process's partitions of one topic, for the flow `name`. A `reader` that is given becomes its own.
+    """One process's partitions of one topic, for the flow `name`. It closes the `reader` that it gets.
 
     Errors (of the constructor, which then leaves nothing open): `resume.StateMismatch`,
-    `store.StoreMisconfigured`, Kafka's and Redis's.
+    `StoreMisconfigured`, Kafka's and Redis's.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Worker:
                 self.fences[p] = resume(
                     self.redis, name, p, info, start, end, version, self.keyspace
                 )
-                log.info("%s partition %d stands at %d of %d", name, p, self.fences[p].offset, end)
+                log.info("%s partition %d starts at %d of %d", name, p, self.fences[p].offset, end)
             self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
             limit = settings.poison_limit
             self._poison = Poison(self.redis, name, topic.name, self.fences, limit, self.keyspace)
@@ -89,7 +89,7 @@ class Worker:
             self._opened = opened.pop_all()
 
     def dead_letters(self, step: tuple[Any, list[DeadLetter]]) -> Any:
-        """Passes the good on once the broker has the bad."""
+        """Sends the letters of (good, letters), then returns the good."""
         good, letters = step
         if letters:
             self.send(letters)
@@ -102,20 +102,23 @@ class Worker:
         for sent in letters[:MAX_LOGGED_LETTERS]:
             log.warning("dead letter %s: %s", sent.identity, sent.reason)
         if len(letters) > MAX_LOGGED_LETTERS:
-            log.warning("and %d dead letters more of this batch", len(letters) - MAX_LOGGED_LETTERS)
+            log.warning("and %d more dead letters of this batch", len(letters) - MAX_LOGGED_LETTERS)
 
     def refuse(self, batch: Batch, place: int, why: str) -> None:
         """Sends record number `place` of a batch to the dead letters."""
         self.send([letter(self.topic.name, batch, place, why)])
 
     def next_fence(self, partition: int, next_offset: int, timestamps: Sequence[int]) -> Fence:
-        """The fence after a batch that ends before offset `next_offset`."""
+        """The fence after a batch that ends before offset `next_offset`. `timestamps`: of its records, ms."""
         held = self.fences[partition]
         newest = max([held.newest, *timestamps])
         return Fence(held.topic_id, held.partitions, next_offset, newest, held.version)
 
     def commit(self, write: Write) -> None:
-        """Errors: `Fenced`, `Torn`, `StoreFull`; `StateMismatch` where the topic is another; Redis's."""
+        """Performs the write, then lets its partition continue.
+
+        Errors: `Fenced`, `Torn`, `StoreFull`, `StateMismatch` where the topic was recreated, Redis's.
+        """
         p = write.partition
         if other := self._watch.other:
             name = broker_name(self.settings, self.topic.name)
@@ -134,7 +137,7 @@ class Worker:
             self.between_batches(p)
 
     def between_batches(self, partition: int) -> None:
-        """Called between two batches of a partition, as they come and while none come."""
+        """Called between two batches of a partition, also while no records come."""
 
     def _before_poll(self) -> None:
         for p in self._poison.resumed():
@@ -144,7 +147,7 @@ class Worker:
                 self.between_batches(p)
 
     def _report_positions(self) -> None:
-        """In the scrape's thread: a flow that hangs or is paused still tells how far it is behind."""
+        """Called in the scrape's thread, so that a flow that hangs or is paused still reports its lag."""
         self.metrics.seen(self.reader.polled_at)
         end_offsets = self._end_offsets.get() or {}
         for partition, fence in self.fences.items():

@@ -1,11 +1,11 @@
-"""`lake`: every topic as it was written, in Parquet.
+"""`lake`: every record of every topic, in Parquet.
 
 log ─ put ─ commit
 
-A chunk of a partition's records becomes an object under a name of its own (`put`); then the fence moves
-on, carrying the object's entry; then the entry is added to the manifest (`commit`). Killed before the
-fence, the object is nothing and its records are read again; killed after it, whoever comes next adds the
-entry. So the chain of entries is the log, once each record, whatever is killed or comes back from sleep.
+A chunk of a partition's records becomes an object under a new name (`put`). Then the fence moves and stores
+the object's entry, then the entry is added to the manifest (`commit`). A writer that is killed before the
+fence moves leaves an unused object, and its records are read again. After that, the next writer adds the
+entry. So the chain of entries holds each record once, whichever process is killed or suspended.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from schemas.lake import TABLES, ManifestEntry
 
 log = logging.getLogger(__name__)
 MIN_FETCH_BYTES: Final = 1 << 20
-"""Bytes that the broker gathers before it answers; what there is by the end of the wait, where it is less."""
+"""The broker answers a fetch with at least so many bytes, or after the wait with what there is."""
 MIN_WAIT_SECONDS: Final = 0.05
 MAX_WAIT_SECONDS: Final = 1.0
-"""For those, s: a fifth of the time that records are gathered here, within these bounds. A poll costs a
-millisecond of CPU whatever it brings, so this is what an idle lake costs; and how long a stop may take."""
+"""Bounds of that wait: it is a fifth of `lake_seconds`. A poll costs a millisecond of CPU however many
+records it returns, so the wait bounds what an idle lake costs, and how long a stop takes."""
 MAX_CHUNK_RECORDS: Final = 200_000
 MAX_CHUNK_BYTES: Final = 32 << 20
-"""Of one partition's records in memory: then they are written, whatever their age."""
+"""Of one partition's records in memory: a larger chunk is written before its time."""
 MAX_BUFFERED_BYTES: Final = 128 << 20
-"""The same, of all partitions."""
+"""Of all partitions together: then all chunks are written."""
 
 Place = tuple[str, int]
 """Topic and partition."""
 
 
 class Chunk(NamedTuple):
-    """Records of a partition that chain, on their way into one object."""
+    """Consecutive records of a partition, for one object."""
 
     place: Place
     batches: list[Batch]
@@ -80,7 +80,7 @@ class _Buffer:
 
 
 class Gatherer:
-    """One consumer for every partition of every topic: gathers records until a chunk is due."""
+    """One consumer for every partition of every topic; it buffers records until a chunk is due."""
 
     def __init__(
         self, settings: Settings, stop: threading.Event, *, until_end: bool = False
@@ -94,40 +94,44 @@ class Gatherer:
             fetch_max_wait_ms=self._wait_ms,
         )
         self.end_offsets: dict[Place, int] = {}
-        """Of the partitions, as the log last told."""
+        """Of each partition, as of its last fetch."""
         self.polled_at = time.time()
-        """When the log was last asked, Unix time in s."""
+        """When the log was last polled, Unix time in s."""
         self._seconds, self._until_end = settings.lake_seconds, until_end
         self._position: dict[Place, int] = {}
         self._held: dict[Place, _Buffer] = {}
 
     def bounds(self, places: Iterable[Place]) -> dict[Place, kafka_client.Bounds]:
-        """First offset and end of each one's log."""
-        found = kafka_client.bounds(self.consumer, [self._at(place) for place in places])
-        bounds = {self._place(at): its for at, its in found.items()}
+        """First offset and end of each partition's log."""
+        fetched = kafka_client.bounds(
+            self.consumer, [self._topic_partition(place) for place in places]
+        )
+        bounds = {self._place(at): its for at, its in fetched.items()}
         self.end_offsets.update((place, end) for place, (_, end) in bounds.items())
         return bounds
 
     def assign(self, positions: dict[Place, int]) -> None:
         self._position = dict(positions)
-        self.consumer.assign([self._at(place) for place in positions])
+        self.consumer.assign([self._topic_partition(place) for place in positions])
         for place, offset in positions.items():
-            self.consumer.seek(self._at(place), offset)
+            self.consumer.seek(self._topic_partition(place), offset)
 
     def next(self) -> list[Chunk]:
-        """The chunks that are due. Errors: StopIteration when it was asked to stop, or is at the end,
-        and has given out all that it held."""
+        """The chunks that are due.
+
+        Errors: StopIteration once `stop` is set, or at the end, and all chunks were returned.
+        """
         if self.stop.is_set() or self._at_end():
             if not self._held:
                 raise StopIteration
-            return list(self._due(all_=True))
+            return list(self._due(flush=True))
         for tp, pieces in self.consumer.poll(self._wait_ms).items():
             self._take(place := self._place(tp), pieces)
             self.end_offsets[place] = self.consumer.highwater(tp) or 0
         self.polled_at = time.time()
         return list(self._due())
 
-    def _at(self, place: Place) -> TopicPartition:
+    def _topic_partition(self, place: Place) -> TopicPartition:
         return topic_partition(self._settings, *place)
 
     def _place(self, at: TopicPartition) -> Place:
@@ -145,12 +149,12 @@ class Gatherer:
             held.add(batch)
             self._position[place] = batch.next
 
-    def _due(self, all_: bool = False) -> Iterator[Chunk]:
+    def _due(self, flush: bool = False) -> Iterator[Chunk]:
         old = time.monotonic() - self._seconds
-        all_ |= sum(held.bytes for held in self._held.values()) >= MAX_BUFFERED_BYTES
+        flush |= sum(held.bytes for held in self._held.values()) >= MAX_BUFFERED_BYTES
         for place, held in list(self._held.items()):
             large = held.records >= MAX_CHUNK_RECORDS or held.bytes >= MAX_CHUNK_BYTES
-            if all_ or large or held.since <= old:
+            if flush or large or held.since <= old:
                 del self._held[place]
                 yield Chunk(place, held.batches)
 
@@ -189,7 +193,7 @@ class Lake:
             )
 
     def put(self, chunk: Chunk) -> Written:
-        """Its records are in an object."""
+        """Writes the chunk's records to an object. Errors: `LakeError`."""
         begun = time.monotonic()
         entry = self.owners[chunk.place].put(chunk.batches)
         series, topic = self.metrics.process.series, chunk.place[0]
@@ -241,8 +245,10 @@ def dataflow(lake: Lake) -> Dataflow:
 
 
 def run(settings: Settings) -> None:
-    """Until SIGTERM; what was gathered by then is written. Errors: `Fenced`, `LakeFull`, `LakeReadOnly`
-    and others, after which a restart goes on where the fence stands."""
+    """Runs the flow until SIGTERM, then writes the buffered records.
+
+    Errors: `Fenced`, `LakeFull`, `LakeReadOnly` and others; a restart continues from the fence.
+    """
     stop = threading.Event()
     stop_on_signals(stop)
 

@@ -1,4 +1,4 @@
-"""A partition of the lake as its writer holds it: where it stands, and the three steps of a commit."""
+"""The writer of one partition of the lake: its fence, and the three steps of a commit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def flow_name(topic: str) -> str:
-    """What its fence in this topic is called."""
+    """The flow name under which the lake stores its fence of this topic."""
     return f"lake-{topic}"
 
 
@@ -49,12 +49,12 @@ class Owner:
         self.fence = resume(client, self._manifest, topic, bounds, keyspace)
 
     def put(self, batches: Sequence[Batch]) -> ManifestEntry:
-        """Step 1: the records are in an object that nobody knows of. Errors: `LakeError`."""
+        """Step 1: writes the records to an object that nothing names yet. Errors: `LakeError`."""
         fence = self.fence
         return write(self._store, self._table, batches, fence.topic_id, fence.partitions)
 
     def move(self, entry: ManifestEntry) -> None:
-        """Step 2: the fence stands behind the object and names it. Errors: `Fenced`, `Torn`."""
+        """Step 2: moves the fence to the object's end and stores its entry. Errors: `Fenced`, `Torn`."""
         held = self.fence
         newest = max(held.newest, entry.last_at)
         fence = LakeFence(
@@ -71,7 +71,7 @@ class Owner:
         self.fence = fence
 
     def add(self, entry: ManifestEntry) -> None:
-        """Step 3: readers see it. Errors: `LakeError`."""
+        """Step 3: adds the entry to the manifest, so that readers see it. Errors: `LakeError`."""
         self._manifest.write(entry)
 
 
@@ -82,10 +82,10 @@ def resume(
     bounds: tuple[int, int],
     keyspace: Keyspace,
 ) -> LakeFence:
-    """Where to go on: the end of the chain, once it has the entry that the fence was committed with.
+    """The fence to continue from: the end of the manifest's chain, after the fence's own entry was added.
 
-    Then the fence stands there too, whatever it was: a store that lost its last second, or all, is as
-    good as one that did not. `bounds` are the log's. Errors: `StateMismatch`, `LakeError`.
+    A fence elsewhere is moved there, so a Redis that lost its last second, or everything, does no harm.
+    `bounds`: first offset and end of the log. Errors: `StateMismatch`, `LakeError`.
     """
     held = _stored_fence(client, manifest, keyspace)
     if held is not None:
@@ -139,8 +139,8 @@ def _stored_fence(client: Client, manifest: Manifest, keyspace: Keyspace) -> Lak
         fence = LakeFence("", 0, 0, 0, 0)
     if fence is not None and fence.version != lake.VERSION:
         raise StateMismatch(
-            f"{key.decode()} in Redis is no fence of this version: delete it, and the flow lake goes on at"
-            " the end of its manifest"
+            f"{key.decode()} in Redis is no fence of this version: delete it, and the flow lake continues"
+            " from the end of its manifest"
         )
     return fence
 

@@ -1,4 +1,4 @@
-"""`people` off line: one partition folded in memory, by the very fold of the flow.
+"""`people` offline: folds one partition in memory, with the fold of the flow.
 
 batch ─ decode ─ dead letters (counted) ─ dedupe ─ fold ─ a dict
 """
@@ -19,12 +19,12 @@ from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 
 MAX_BATCH_RECORDS = 20_000
-"""Records that are worth a batch where no transaction bounds it."""
+"""Of a batch where no transaction bounds it."""
 
 
 class Offline:
-    """A partition as of its fence. Keys are those of `PLAIN`; vectors are not made: they are a
-    cache that the flow fills again. Errors of `fold`: those of `PeopleFold`."""
+    """The state of a partition at its fence. Keys are those of `PLAIN`. It makes no vectors: they are a cache
+    that the flow fills again. Errors of `fold`: those of `PeopleFold`."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class Offline:
         self.received: dict[bytes, bytes] = dict(received or {})
         """The fields of ``or:{p}``."""
         self.outbox: list[StreamEntry] = []
-        """What the fold wants sent, in order; whoever takes it clears it."""
+        """The outbox entries of the fold, in order; the caller clears them."""
         self.dead: Counter[str] = Counter()
         """Records that no fold can take, by reason."""
         self.events = 0
-        """Records so far, dead letters among them."""
-        # what grows by appends lies here as bytearrays: bytes would be copied for each of them
+        """Records so far, dead letters included."""
+        # values that grow by appends are bytearrays: bytes would be copied at each append
         self._held: dict[bytes, bytes | bytearray] = dict(state or {})
         self._fold = new_fold(settings, partition, fence, self._fetch, PLAIN)
         self._fold.remember_received(self.received)
@@ -55,11 +55,11 @@ class Offline:
 
     @property
     def state(self) -> dict[bytes, bytes]:
-        """Every string key and its value, as the flow would have stored them. A copy."""
+        """A copy of every string key and its value, as the flow would store them."""
         return {key: bytes(value) for key, value in self._held.items()}
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
-        """The same, ascending by key, one at a time."""
+        """The same pairs, ascending by key, as an iterator."""
         for key in sorted(self._held):
             yield key, bytes(self._held[key])
 
@@ -68,7 +68,7 @@ class Offline:
         return bytes(held) if held is not None else None
 
     def fold(self, batch: Batch) -> Delta:
-        """Folds what comes next in the log; answers the batch's entry of the delta log.
+        """Folds the next batch of the log; returns its entry of the delta log.
 
         Errors: ValueError where the batch does not start at the fence.
         """
@@ -79,7 +79,7 @@ class Offline:
     def fold_decoded(self, batch: Decoded) -> Delta:
         if batch.first != self.fence.offset:
             raise ValueError(
-                f"partition {self.partition}: the batch starts at {batch.first}, the fold stands at"
+                f"partition {self.partition}: the batch starts at {batch.first}, the fold is at"
                 f" {self.fence.offset}"
             )
         self.events += len(batch.timestamps)
@@ -89,7 +89,7 @@ class Offline:
         return [self.get(name) for name in names]
 
     def _perform(self, write: Write) -> Delta:
-        """What `flows.kit.commit` does in Redis, here."""
+        """Applies a write in memory, as `flows.kit.commit` does in Redis."""
         held = self._held
         held.update(write.values)
         for key, data in write.appends.items():
@@ -100,7 +100,7 @@ class Offline:
                 held[key] = bytearray((before or b"") + data)
         for key, fields in write.fields.items():
             if key != PLAIN.received(self.partition):
-                raise ValueError("the fold keeps a hash that nothing off line reads back")
+                raise ValueError("the fold writes a hash that the offline fold does not read back")
             self.received.update(fields)
         for key in write.deleted:
             held.pop(key, None)

@@ -1,4 +1,4 @@
-"""The log read back, and what it says: anybody's state at any offset, and the facts between two."""
+"""The history in the log: each person's state at any offset, and the facts between two offsets."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from schemas.state.fences import Fence
 from schemas.topics import EVENTS, ITEMS, Topic
 
 OFFSETS_PER_BATCH = 2_000
+"""Of an offline fold; a cut ends a batch early."""
 
 Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""
 
 
 class Log(NamedTuple):
-    """`events[p]`: partition p of the topic, from its beginning; `undecodable` records are left out
-    of it. `items`: the catalogue that the topic of its changes makes."""
+    """`events[p]`: partition p of the topic, from its beginning, without the `undecodable` records.
+    `items`: the catalogue after all changes in the topic `items`."""
 
     events: list[list[Record]]
     items: list[Item]
@@ -41,7 +42,7 @@ class Log(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A person as of the records of their partition before `offset`."""
+    """A point in a person's history: after the records of their partition before `offset`."""
 
     partition: int
     offset: int
@@ -49,7 +50,7 @@ class Cut(NamedTuple):
 
 
 class State(NamedTuple):
-    """As stored; None where there is nothing."""
+    """A person's records as stored; None where there is none."""
 
     row: bytes | None
     seen: bytes | None
@@ -57,14 +58,14 @@ class State(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Facts in an order: `place` (n,) ascends, `start` (n + 1,) is where each one's pairs begin."""
+    """Sorted facts: `place` (n,) ascends; `start` (n + 1,) is the index at which each fact's pairs begin."""
 
     place: NDArray[np.int64]
     actions: Actions
     start: NDArray[np.int64]
 
     def entry(self, first: int, end: int) -> Delta:
-        """Those with first <= place < end, as an entry of the delta log has them."""
+        """The facts with first <= place < end, as an entry of the delta log."""
         lo, hi = np.searchsorted(self.place, [first, end]).tolist()
         a, b = int(self.start[lo]), int(self.start[hi])
         delta = (self.place[lo:hi] - first).astype(np.uint32)
@@ -74,8 +75,8 @@ class Facts(NamedTuple):
 
 
 def read(settings: Settings) -> Log:
-    """Everything in `events` and `items`, each partition from its beginning: from the lake as far as it
-    goes. Errors: `KafkaError`, `OffTheLog`, `LakeError`."""
+    """Reads `events` and `items`, each partition from its beginning: from the lake as far as it reaches, then
+    from the broker. Errors: `KafkaError`, `OffTheLog`, `LakeError`."""
     partitions = kafka_client.ensure_topics(settings)[EVENTS.name].partitions
     log = open_log(settings)
     records: list[list[Record]] = [[] for _ in range(partitions)]
@@ -99,7 +100,7 @@ def _batches(log: LogReader, topic: Topic, partitions: int) -> Iterable[Batch]:
 
 
 def fold(log: Log, cuts: Iterable[Cut], settings: Settings) -> tuple[dict[Cut, State], list[Facts]]:
-    """The state at each cut, and each partition's facts: what `people` would make of this log."""
+    """The state at each cut, and each partition's facts, as `people` would make them of this log."""
     wanted: dict[int, dict[int, list[Cut]]] = defaultdict(lambda: defaultdict(list))
     for cut in cuts:
         wanted[cut.partition][cut.offset].append(cut)
@@ -138,7 +139,7 @@ def _fold_partition(
 
 
 def _fold_batch(people: Offline, end: int, records: Sequence[Record]) -> Delta:
-    """The records before offset `end`; answers the entry for the delta log."""
+    """Folds the records before offset `end`; returns their entry of the delta log."""
     timestamps = [timestamp for _, timestamp, _ in records]
     batch = Decoded(people.partition, people.fence.offset, end, list(records), timestamps)
     return people.fold_decoded(batch)
@@ -152,7 +153,7 @@ def _joined(entries: Sequence[Delta]) -> Facts:
 
 
 def by_time(partitions: Sequence[Facts]) -> Facts:
-    """All partitions' facts as one list in order of time; `place` is the number in it, from 0."""
+    """The facts of all partitions, sorted by time; `place` is the index in that order, from 0."""
     joined = _facts(np.empty(0, np.int64), [each.actions for each in partitions])
     order = np.argsort(joined.actions.time, kind="stable")
     pairs = joined.actions.pairs[order].astype(np.int64)

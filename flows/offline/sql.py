@@ -19,11 +19,11 @@ DISTINCT_VIEW: Final = "events_distinct"
 
 
 class BadQuery(FreshetError):
-    """A query that cannot be answered; the text is DuckDB's sentence."""
+    """A query that DuckDB refuses; the text is the first line of its error."""
 
 
 class Tables:
-    """The lake's tables as they stood when this was made. Errors of every method: `LakeError`."""
+    """The lake's tables at the time of construction. Errors of every method: `LakeError`."""
 
     def __init__(self, settings: Settings) -> None:
         import duckdb
@@ -38,13 +38,13 @@ class Tables:
             files = _files(self._lake, it)
             self._files += files
             self._db.register(it.view, _dataset(self._lake, it, files))
-        # from here on the connection sees these tables alone: no file, no network, no extension
+        # from here on the connection reads these tables only: no file, no network, no extension
         self._db.execute("SET python_enable_replacements = false")
         self._db.execute("SET enable_external_access = false")
         self._db.execute("SET lock_configuration = true")
 
     def ask(self, query: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
-        """Names of columns, and rows. Errors: `BadQuery`."""
+        """The names of the columns, and the rows. Errors: `BadQuery`."""
         import duckdb
 
         if DISTINCT_VIEW in query.lower():
@@ -69,7 +69,7 @@ class Tables:
             yield from rows
 
     def _cause(self, error: Exception) -> Exception:
-        """A torn file's own sentence, where that is the reason; else the first line of DuckDB's."""
+        """`BadQuery` with the error's first line. Errors: `LakeError`, where a torn file is the reason."""
         import pyarrow as pa
 
         from infra.lake.compact import check
@@ -96,7 +96,7 @@ class Tables:
         )
 
     def _dropped(self) -> Iterator[tuple[int, int]]:
-        """Places of the records that the fold would not take."""
+        """(partition, offset) of the records that the fold drops."""
         from flows.offline.view import Distinct
         from schemas.topics import EVENTS
 
@@ -121,7 +121,7 @@ def _files(lake: Lake, table: Table) -> list[ManifestEntry]:
 
 
 def _dataset(lake: Lake, table: Table, files: Sequence[ManifestEntry]) -> Any:
-    """Exactly these files: DuckDB takes the columns and row groups that a query needs."""
+    """A dataset of exactly these files: DuckDB reads only the columns and row groups that a query needs."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 

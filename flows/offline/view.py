@@ -1,4 +1,4 @@
-"""`events` without doubles: what the fold takes of the log, by the fold's own rule."""
+"""`events` without duplicates: the records that the fold takes, by the fold's own rule."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from schemas.topics import EVENTS
 
 @dataclass
 class Distinct:
-    """Of one partition, from the log's beginning on: what a record is depends on those before it.
+    """The distinct records of one partition, read from the log's beginning: earlier records decide.
 
-    `window` of de-duplication, ms.
+    `window`: of de-duplication, ms.
     """
 
     window: int
@@ -28,14 +28,14 @@ class Distinct:
         self._deduper = Deduper(self.window)
 
     def take(self, batch: Batch) -> Decoded:
-        """The records of the next batch that the fold would take: they decode, and are no repeat."""
+        """The records of the next batch that decode and are no duplicates."""
         decoded = deduped(decode(batch)[0], self._deduper)
         if any(isinstance(event, Merge) for _, _, event in decoded.records):
             decoded.records = [it for it in decoded.records if self._is_new(it[2])]
         return decoded
 
     def _is_new(self, event: object) -> bool:
-        """Of what another partition sent, whether its number is above all before."""
+        """Whether a merge's number is above all earlier ones of its source; other events always are new."""
         if not isinstance(event, Merge):
             return True
         number = (event.offset, event.n)
@@ -46,7 +46,7 @@ class Distinct:
 
 
 def distinct(batches: Iterable[Batch], settings: Settings) -> Iterator[Decoded]:
-    """Of the batches of one partition, from its beginning on."""
+    """The distinct records of the batches of one partition, from its beginning."""
     view = Distinct(settings.dedupe_ms)
     return map(view.take, batches)
 

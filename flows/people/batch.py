@@ -1,4 +1,4 @@
-"""A batch of one partition on its way through the steps, and the facts it gathers."""
+"""A batch of one partition between the steps, and what its fold collects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _xxh = xxhash.xxh3_64_intdigest
 
 
 class Hashes(dict[str, int]):
-    """hash(id), remembered. Bounded: it forgets everything at `MAX_CACHED_HASHES`."""
+    """id -> hash(id), cached; empties itself at `MAX_CACHED_HASHES`."""
 
     def __init__(self, hash_: Any) -> None:
         super().__init__()
@@ -40,23 +40,23 @@ class Hashes(dict[str, int]):
 
 @dataclass
 class Decoded:
-    """A batch on its way through the steps."""
+    """The decoded events of one batch. `first`, `next`: its first offset and the one after its last."""
 
     partition: int
     first: int
     next: int
     records: list[Record]
     timestamps: list[int]
-    """Record times of all records, those of dead letters too."""
+    """Record times of all records, dead letters included, ms."""
     ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
-    """Event ids to remember, by bucket."""
+    """Hashes of new event ids, by bucket of the de-duplication window."""
     expired: list[int] = field(default_factory=list)
-    """Buckets that went out of the window."""
+    """Buckets that left the window."""
 
 
 def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
-    """The batch without the records whose (person, event id) was here before. A merge has no such id:
-    its number tells whether it came before."""
+    """The batch without the records whose (person, event id) was folded before. Merges stay: they have no
+    such id, and their number shows a repeat."""
     ids = np.array(
         [
             0 if isinstance(e, Merge) else _xxh((e.person + e.event_id).encode()) or 1
@@ -72,24 +72,24 @@ def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
 
 
 class Effects:
-    """What one batch has gathered so far. `dirty`: slots of rows that changed; `recent_changed`: of those
-    whose list of recent actions did."""
+    """What the fold of one batch collects. `dirty`: slots of rows that changed; `recent_changed`: slots of
+    rows whose list of recent actions changed."""
 
     def __init__(self, write: Write, first: int) -> None:
         self.write, self._first = write, first
         self.dirty: set[int] = set()
         self.recent_changed: set[int] = set()
         self.outgoing: dict[tuple[int, int], Merge] = {}
-        """What goes to other partitions, by (offset, n)."""
+        """Merges for other partitions, by (offset, n)."""
         self.new_merges: set[int] = set()
-        """Offsets of the merges that had not been here before."""
+        """Offsets of the merges that were not received before."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
 
     def send(self, merge: Merge) -> None:
         self.outgoing[merge.offset, merge.n] = merge
 
     def add(self, columns: Columns, folded: Folded) -> None:
-        """Facts of the actions on known items, at most 3 of a person, item and UTC day."""
+        """Adds facts of the actions on known items, at most 3 of a person, item and UTC day."""
         counts = columns.known.copy()
         partners = np.zeros((len(columns), window.LAG), np.uint64)
         if len(folded.recent):
@@ -107,7 +107,7 @@ class Effects:
         )
 
     def facts(self) -> facts.Actions:
-        """In the order of the log."""
+        """All facts, in the order of the log."""
         if not self._chunks:
             return facts.NO_ACTIONS
         offset, item, category, time, action = (
@@ -129,9 +129,9 @@ class Effects:
 
 
 def layers(records: list[Record]) -> list[list[tuple[int, Any]]]:
-    """What touches rows, in lists to be folded one after the other: of actions, then of links and merges, and
-    so on. Everybody's records keep their order; what one does is nothing to another, so there are as many
-    lists as one person alternates, not as many as the log does."""
+    """The records that change rows, in lists to fold one after the other: actions, then links and merges, and
+    so on. Each person's records keep their order. People do not depend on each other, so the number of
+    lists is the most that one person alternates, not the number that the log does."""
     if {type(event) for _, _, event in records} <= {Action}:
         return [[(offset, event) for offset, _, event in records]] if records else []
     cut: list[list[tuple[int, Any]]] = []

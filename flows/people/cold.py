@@ -1,8 +1,8 @@
-"""People not seen for long move to the lake, and back when something comes for them.
+"""People not seen for long move to the lake, and back when a record of theirs arrives.
 
-The worker that owns the partition does both, between two batches, under its own fence: nobody else moves
-what its caches hold. No byte changes and no fold sees it, so when it happens is nobody's business (as with
-a person's vector): an operator asks for it, or once a day of the log is over where a setting says so.
+The worker that owns the partition does both, between two batches, under its own fence: no other process
+moves what its caches hold. No byte changes and no fold sees a move, so its moment does not matter (as with
+a person's vector). An operator requests a sweep, or FRESHET_COLD_DAYS starts one each day of the log.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from schemas.times import DAY_MS
 
 log = logging.getLogger(__name__)
 PEOPLE_PER_STEP: Final = 500
-"""People looked at between two batches."""
+"""People that a sweep checks between two batches."""
 POLL_SECONDS: Final = 1.0
 MAX_WARM_PEOPLE: Final = 1_000_000
 
 
 class Tier:
-    """Of one partition. `fence` tells where its fold stands. Its caches hold what was stored last, so they
-    are as good for somebody who went and came back."""
+    """The cold tier of one partition. `fence` returns the fence of its fold. The fold's caches hold the last
+    stored values, so they stay valid for a person who moved and came back."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Tier:
         self._steps: Iterator[None] | None = None
 
     def warm(self, people: Iterable[str]) -> None:
-        """Call it with whom a batch is about, before it is folded: who is cold comes back.
+        """Brings those of `people` back who are cold. Call it with the people of a batch before its fold.
 
         Errors: `infra.lake.cold_objects.ColdTorn`, `LakeError`, and those of a commit.
         """
@@ -72,7 +72,7 @@ class Tier:
         self._warm.update(asked)
 
     def _tombstones(self, people: list[str]) -> dict[str, bytes]:
-        """Person -> name of the object, of those who are cold."""
+        """Person -> name of the lake's object, for those who are cold."""
         if not people:
             return {}
         held = redis_client.mget(self._redis, [self._key(person) for person in people])
@@ -93,20 +93,20 @@ class Tier:
             if held
         ]
         if existing:
-            # a partition that was made again beside its tombstones: what is there is newer
-            log.warning("%d keys are not cold, whatever their tombstones say", len(existing))
+            # the partition was rebuilt while tombstones existed: the stored records are newer
+            log.warning("%d keys are not cold, although tombstones name them", len(existing))
             whole = {Keyspace.person_of(key) for key in existing}
             values = {k: v for k, v in values.items() if Keyspace.person_of(k) not in whole}
         self._held.people -= len(found)
         self._move(values, [self._key(person) for person in found])
 
     def step(self) -> None:
-        """Does a little of a sweep, where there is one to do. Call it between two batches."""
+        """Does one step of a sweep, where one is due. Call it between two batches."""
         if self._steps is None:
-            asked = self._request()
-            if asked is None:
+            request = self._request()
+            if request is None:
                 return
-            self._steps = self._sweep(asked)
+            self._steps = self._sweep(request)
         try:
             next(self._steps)
         except StopIteration:
@@ -117,17 +117,17 @@ class Tier:
         if now - self._polled_at < POLL_SECONDS:
             return None
         self._polled_at = now
-        asked = cold.decode_ask(self._redis.get(self._keyspace.cold_asked(self._partition)))
-        if asked is not None and asked.id != self._held.done:
-            return asked
+        request = cold.decode_ask(self._redis.get(self._keyspace.cold_asked(self._partition)))
+        if request is not None and request.id != self._held.done:
+            return request
         newest, days = self._fence().newest, self._settings.cold_days
         if not days or newest // DAY_MS <= self._swept_day:
             return None
         self._swept_day = newest // DAY_MS
         return SweepRequest(self._held.done, newest - int(days * DAY_MS))
 
-    def _sweep(self, asked: SweepRequest) -> Iterator[None]:
-        """Everybody not seen since `asked.before`, a slice at a time; then what nobody needs any more."""
+    def _sweep(self, request: SweepRequest) -> Iterator[None]:
+        """Moves people not seen since `request.before`, some at a time; then drops unneeded objects."""
         from infra.lake.errors import LakeError
 
         moved = 0
@@ -135,25 +135,25 @@ class Tier:
             for kind in (keys.ROW, keys.IMPRESSIONS):
                 names = self._scan(kind)
                 while people := [Keyspace.person_of(it) for it in islice(names, PEOPLE_PER_STEP)]:
-                    moved += self._evict(list(dict.fromkeys(people)), asked.before)
+                    moved += self._evict(list(dict.fromkeys(people)), request.before)
                     yield
             named = set()
             names = self._scan(keys.TOMBSTONE)
-            while some := list(islice(names, PEOPLE_PER_STEP)):
-                named |= {name.decode() for name in redis_client.mget(self._redis, some) if name}
+            while tombstones := list(islice(names, PEOPLE_PER_STEP)):
+                named |= {it.decode() for it in redis_client.mget(self._redis, tombstones) if it}
                 yield
             yield from self._drop(named)
         except LakeError as error:
-            log.error("the sweep of partition %d ends early: %s", self._partition, error)
+            log.error("the sweep of partition %d ended early: %s", self._partition, error)
             self._polled_at = time.monotonic() + 60 * POLL_SECONDS
             return
-        self._held.done, self._held.moved = asked.id, moved
+        self._held.done, self._held.moved = request.id, moved
         self._move({}, [])
         log.info("partition %d: %d people are cold now", self._partition, moved)
 
     def _drop(self, named: set[str]) -> Iterator[None]:
-        """Objects that nobody needs. `named` may lack some, for a scan misses what moves between the nodes
-        of a cluster meanwhile: whom an object is of is asked for."""
+        """Drops objects that no tombstone names. A scan misses keys that move between nodes of a cluster, so
+        the tombstones of the people of each object are read once more."""
         where = (self._settings, self._partition, self._keyspace.generation)
         for name in cold_objects.unnamed(*where, named, time.time()):
             people = cold_objects.people(self._settings, name)
@@ -167,7 +167,8 @@ class Tier:
             yield from server.scan_iter(match=pattern, count=1000)
 
     def _evict(self, people: list[str], before: int) -> int:
-        """Those of `people` not seen since: object first, then tombstones in the place of their keys."""
+        """Moves those of `people` not seen since `before`, ms; returns how many. The object is written first,
+        then tombstones replace the keys."""
         width = len(keys.MOVES)
         names = [
             name for person in people for name in self._keyspace.that_move(self._partition, person)
@@ -192,7 +193,7 @@ class Tier:
         return len(gone)
 
     def _move(self, values: dict[bytes, bytes], deleted: list[bytes]) -> None:
-        """In one transaction, refused unless the fence stands where this worker left it."""
+        """One transaction, which fails where another worker moved the fence."""
         fence = self._fence()
         count = {self._keyspace.cold(self._partition): cold.encode(self._held)}
         write = Write("people", self._partition, fence.offset, fence, self._keyspace)
@@ -204,7 +205,7 @@ class Tier:
 
 
 def last_seen(records: cold_objects.Records) -> int:
-    """When a person acted or was shown something last, ms; 0 where neither is known."""
+    """When a person last acted or was last shown an item, ms; 0 where neither is stored."""
     row, shown = records.get(keys.ROW), impressions.read(records.get(keys.IMPRESSIONS))
     acted = int(read_row(row)["newest"]) if row else 0
     return max(acted, 1000 * int(shown["last"].max()) if len(shown) else 0)

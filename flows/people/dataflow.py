@@ -1,4 +1,4 @@
-"""`people`: everything that folds a person's events, in one dataflow, one transaction a batch.
+"""`people`: folds the events of people, in one dataflow, one transaction a batch.
 
 events ─ decode ─ dead_letters ─ dedupe ─ fold ─ commit
 """
@@ -96,9 +96,9 @@ def dataflow(worker: People) -> Dataflow:
 
 
 def run(settings: Settings, partitions: Sequence[int] = (), generation: int | None = None) -> None:
-    """Until SIGTERM, in the generation that is live unless one is given.
+    """Runs the flow until SIGTERM, in `generation` or in the live one.
 
-    Errors: `Fenced`, `Torn`, `StateMismatch`, and whatever Kafka or Redis raise.
+    Errors: `Fenced`, `Torn`, `StateMismatch`, Kafka's and Redis's.
     """
 
     def run_in(generation: int, stop: threading.Event) -> None:
@@ -114,9 +114,9 @@ def run(settings: Settings, partitions: Sequence[int] = (), generation: int | No
 def dry_run(
     settings: Settings, partition: int, start: int, limit: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """What folding the log from `start` on, by itself, would write; nothing is written.
+    """A description of each write that folding the log from offset `start` would make; nothing is written.
 
-    State is that of the records from `start` on: what people did before is not looked at.
+    The fold starts from an empty state. `limit`: of records. Errors: Kafka's.
     """
     reader = Reader(settings, EVENTS.name, until_end=True)
     try:
@@ -142,7 +142,7 @@ def dry_run(
 
 
 def describe(write: Write, letters: Sequence[DeadLetter] = ()) -> dict[str, Any]:
-    """A write for people to read: keys and sizes, not contents."""
+    """A write in plain values: keys and sizes in bytes, no contents."""
     return {
         "partition": write.partition,
         "first": write.first,

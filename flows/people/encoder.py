@@ -1,6 +1,7 @@
-"""Follows the release that serves, so that people's vectors are made by it.
+"""Follows the current release, whose encoder makes people's vectors.
 
-What it makes is a cache (law 4): when it changes is no matter of the log, and nothing waits for it.
+Vectors are a cache (law 4): the moment at which the release changes does not depend on the log, and nothing
+waits for it.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from schemas.keys import Keyspace
 log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 30.0
-"""After which one that could not be loaded is tried again: its files may be on their way."""
+"""A release that could not be loaded is tried again after this: its files may still arrive."""
 
 Load = Callable[[Path, str], Release]
-"""(directory, SHA-256 of its manifest by control or "") -> release. Errors: any, for a broken one."""
+"""(directory, SHA-256 of its manifest in `control`, or "") -> release. Errors: any, for a broken release."""
 
 
 class CurrentRelease:
-    """The encoder of the release that control names; each is `directory`/<its id>.
+    """The encoder of the release that `control` names, loaded from `directory`/<release>.
 
-    Another is loaded in a thread beside the flow. One that cannot be loaded is told of once, by name,
-    and the one before it stays.
+    A new release is loaded in a background thread. A release that cannot be loaded is logged once, and the
+    one before it stays in use.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class CurrentRelease:
         self._encoder: Encoder | None = None
 
     def encoder(self) -> Encoder | None:
-        """As far as it is known: it asks `poll_seconds` so many seconds. Errors: Redis's."""
+        """The encoder in use, or None; reads Redis every `poll_seconds`. Errors: Redis's."""
         now = time.monotonic()
         if now - self._polled_at >= self._poll_seconds:
             self._polled_at = now
@@ -79,11 +80,11 @@ class CurrentRelease:
             self._encoder = None
 
     def _make(self, release: str, sha256: str) -> Encoder:
-        release_order(release)  # a name that is none is no directory either
+        release_order(release)  # an invalid name must not become a path
         return Encoder(release, self._load(self._directory / release, sha256).space)
 
     def _take(self, loaded: Future[Encoder], now: float) -> None:
-        error = loaded.exception()  # what broken files make a library raise is anything
+        error = loaded.exception()  # broken files make a library raise anything
         if error is None:
             self._encoder = loaded.result()
             log.info("people's vectors are made by release %s", self._named)
@@ -98,7 +99,7 @@ class CurrentRelease:
 
 
 def _current(held: bytes | None) -> str:
-    """Id of the release; "" where there is none, or what control holds cannot be read."""
+    """Id of the release; "" where there is none, or where the value cannot be read."""
     with suppress(msgspec.MsgspecError):
         if held:
             return msgspec.json.decode(_body(held), type=Current).release
@@ -106,7 +107,7 @@ def _current(held: bytes | None) -> str:
 
 
 def _sha256(held: bytes | None) -> str:
-    """Of the manifest of a release, as it was published; "" where that is not known."""
+    """SHA-256 of the release's manifest, as published; "" where it is unknown."""
     with suppress(msgspec.MsgspecError):
         if held:
             return msgspec.json.decode(_body(held), type=Released).manifest_sha256

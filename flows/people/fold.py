@@ -29,19 +29,21 @@ from schemas.times import DAY_MS
 from schemas.version import Upgrades
 
 VERSION: Final = 3
-"""Of this fold: a change of what it stores needs another."""
+"""Of this fold: a change of what it stores needs a new version."""
 UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {}
-"""Keys and values of a partition as the version before left them -> as this one would have
-(`schemas.version`; records that have a version are upgraded before). None: the log is folded again."""
+"""Keys and values of a partition as an earlier version stored them -> as this version stores them
+(`schemas.version`; records with a version of their own are upgraded before). Empty: the log is folded
+again."""
 LATE_MS: Final = 7 * DAY_MS
+"""An action that arrives so long after it occurred does not enter the list of recent actions."""
 _xxh = xxhash.xxh3_64_intdigest
 
 
 class PeopleFold:
     """The state of one partition, and what a batch does to it.
 
-    `fetch` reads stored values by key; `dedupe_ms` is the window of de-duplication, ms. Nothing
-    here knows a clock, a socket or chance.
+    `fetch` reads stored values by key; `dedupe_ms`: the window of de-duplication; `row_cache`: rows in
+    memory. The fold uses no clock, no socket and no random numbers.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class PeopleFold:
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
         self._slates = Slates(partition, fetch, row_cache, self._items, self._categories, keyspace)
         self.encoder: Encoder | None = None
-        """Makes people's vectors; whoever runs the fold may set another between two batches."""
+        """Makes people's vectors. The caller may replace it between two batches."""
         self._linked = Linked(partition, fetch, self._rows, keyspace)
         self._load()
 
@@ -75,22 +77,22 @@ class PeopleFold:
                 self._dedupe.load(bucket, np.frombuffer(held, "<u8"))
 
     def remember_received(self, held: dict[bytes, bytes]) -> None:
-        """What the outbox of each source partition last sent here: source -> ``offset-n``."""
+        """Loads the last number received from each source partition: source -> ``offset-n``."""
         self._linked.remember_received(held)
 
     # -- dedupe ---------------------------------------------------------------------------
 
     def dedupe(self, batch: Decoded) -> Decoded:
-        """Drops the records whose (person, event id) was here before (law 12)."""
+        """Drops the records whose (person, event id) was folded before (law 12)."""
         return deduped(batch, self._dedupe)
 
     # -- fold -----------------------------------------------------------------------------
 
     def fold(self, batch: Decoded) -> Write:
-        """What this batch wants stored."""
+        """The write of this batch, which `flows.kit.commit` performs."""
         self._rows.make_room()
         self._slates.make_room()
-        # of the records that decode: what de-duplication has seen, so that a restart changes no window
+        # the newest time that de-duplication has seen, so that a restart does not change its window
         newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, self.keyspace)
@@ -147,8 +149,8 @@ class PeopleFold:
         who: NDArray[np.int64],
         people: int,
     ) -> Columns:
-        """`offsets` and `acts` as the log has them, the columns in `order`: numbers are put in order
-        for a tenth of what it costs to look objects up in it."""
+        """Columns of `acts`, sorted by `order`; `offsets` and `acts` are in the log's order. To sort the
+        numbers costs a tenth of sorting the objects first."""
         items, categories = self._items, self._categories
         time = np.array([a.occurred_at for a in acts], np.int64)[order]
         received = np.array([a.received_at for a in acts], np.int64)[order]
@@ -169,7 +171,7 @@ class PeopleFold:
     def _remember_seen(
         self, people: NDArray[np.int64], columns: Columns, folded: Folded, write: Write
     ) -> None:
-        """Appends to the seen set what the list did not just hold, to the hidden set what was hidden."""
+        """Appends items that the recent list did not hold to the seen set, hidden items to the hidden set."""
         new = RECENT[columns.action]
         new[folded.entered] = ~folded.met
         self._append(self.keyspace.seen, people, columns.who[new], columns.item[new], write)
@@ -194,8 +196,8 @@ class PeopleFold:
             write.append(key, data[8 * start : 8 * end])
 
     def _store(self, effects: Effects) -> None:
-        """The rows that changed, and where a release is at hand the vectors it makes of them; who says
-        nothing to it has none."""
+        """Adds the changed rows to the write, and the vectors that the encoder makes of them. A person
+        without a vector gets the old one deleted."""
         dirty = np.array(sorted(effects.dirty), np.int64)
         rows, write = self._rows.take(dirty), effects.write
         write.values.update(self._rows.packed(dirty, rows))
@@ -212,7 +214,7 @@ class PeopleFold:
             else:
                 write.values[key] = vector
 
-    # -- what is said about a person ------------------------------------------------------
+    # -- preferences ----------------------------------------------------------------------
 
     def _prefer(self, records: Sequence[Record], write: Write) -> None:
         for _, _, event in records:

@@ -1,6 +1,6 @@
-"""The part of the fold that ties anonymous ids to people: what one partition sends, another takes in.
+"""The fold of links: the state of an anonymous id moves to the person's partition, as merges.
 
-Rows and sets are here; what becomes of slates is added by `flows.people.slates` in the same batch.
+This module moves rows and sets; `flows.people.slates` adds the slates in the same batch.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from schemas.state import links
 from schemas.state.write import StreamEntry, Write
 
 MAX_HASHES_PER_MERGE: Final = 4_000
-"""Most hashes of one record: a record of them is some 90 kB, and a broker takes 1 MB."""
+"""A record of so many hashes has some 90 kB; a broker accepts 1 MB."""
 MAX_CACHED_LINKS: Final = 100_000
 Number = tuple[int, int]
 
 
 class Linked:
-    """Links of one partition's people, and the numbers it has received. `rows` are the fold's own."""
+    """Links of one partition's people, and the numbers of the merges that it received. `rows`: the fold's."""
 
     def __init__(self, partition: int, fetch: Fetch, rows: Rows, keyspace: Keyspace) -> None:
         self._partition, self._fetch, self._rows = partition, fetch, rows
@@ -38,11 +38,11 @@ class Linked:
         self._linked_to: dict[str, str] = {}
 
     def remember_received(self, held: dict[bytes, bytes]) -> None:
-        """What the outbox of each source partition last sent here: source -> ``offset-n``."""
+        """Loads the last number received from each source partition: source -> ``offset-n``."""
         self._received.update((int(source), events.number(it)) for source, it in held.items())
 
     def fold(self, records: Sequence[tuple[int, Any]], effects: Effects) -> None:
-        """Folds links and merges, by offset."""
+        """Folds links and merges: (offset, event), in the order of the log."""
         for offset, event in records:
             if isinstance(event, Link):
                 self._link(offset, event, effects)
@@ -52,8 +52,8 @@ class Linked:
     # -- the partition of the anonymous id ----------------------------------------------------
 
     def _link(self, offset: int, event: Link, effects: Effects) -> None:
-        """The first link wins: what the anonymous id did so far goes to the person it is. Any other is
-        answered, too, for somebody waits for it."""
+        """The first link of an anonymous id sends its state to the person. Every other link sends a merge
+        that is `lost`, because a caller waits for the answer."""
         slots = self._rows.slots([event.person])
         rows = self._rows.take(slots)
         merge = Merge(
@@ -78,7 +78,7 @@ class Linked:
         self._send_sets(merge, int(slots[0]), effects)
 
     def _send_sets(self, merge: Merge, slot: int, effects: Effects) -> None:
-        """The merge, with as many more records as its sets need; the last one ends the link."""
+        """Sends the merge, in as many records as its sets need; the last record carries the link's id."""
         person, named = self._rows.person(slot), self._keyspace
         names = (it(self._partition, person) for it in (named.seen, named.hidden))
         seen, hidden = (self._stored(name, effects.write) for name in names)
@@ -101,11 +101,11 @@ class Linked:
 
     def _stored(self, key: bytes, write: Write) -> tuple[int, ...]:
         data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
-        # each once, in the order they came: a list of what was seen may name an item again
+        # each once, in order of arrival: a stored list of seen items may repeat an item
         return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
 
     def forward(self, columns: Columns, i: int, action: Action, effects: Effects) -> None:
-        """A linked id acted again: the person it is hears of it."""
+        """Sends action `i` of a linked anonymous id to its person."""
         code, item = int(columns.action[i]), int(columns.item[i])
         recent = ACTIONS[code].recent and not columns.late[i]
         action_of_guest = MergedAction(item, int(columns.category[i]), action.occurred_at, code)
@@ -139,7 +139,7 @@ class Linked:
         self._linked_to[person] = to
 
     def outbox(self, effects: Effects) -> list[StreamEntry]:
-        """What the batch sends, by its numbers."""
+        """The entries for the outbox, ascending by number."""
         key = self._keyspace.outbox(self._partition)
         return [
             StreamEntry(
@@ -153,7 +153,7 @@ class Linked:
     # -- the partition of the person ----------------------------------------------------------
 
     def fresh(self, records: Sequence[Record], effects: Effects) -> list[Record]:
-        """The records, in the log's order, without merges whose number was here before."""
+        """The records, in the log's order, without merges that were received before."""
         return [
             it
             for it in records
@@ -161,7 +161,7 @@ class Linked:
         ]
 
     def _is_new(self, offset: int, event: Merge, effects: Effects) -> bool:
-        """Whether its number was not here before; then it is from now on."""
+        """Whether the merge's number is new; a new number is stored."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
             return False
@@ -173,7 +173,7 @@ class Linked:
         return True
 
     def _merge(self, event: Merge, effects: Effects) -> None:
-        """Takes what another partition sent. No facts."""
+        """Adds what another partition sent to the person's row and sets. It makes no facts."""
         slots = self._rows.slots([event.person])
         if event.newest:
             rows = self._rows.take(slots)
@@ -189,7 +189,7 @@ class Linked:
 
 
 def _fill_merge(merge: Merge, row: Any) -> None:
-    """What a row says, into the merge."""
+    """Copies a row's values into the merge."""
     merge.counts = tuple(row["counts"].tolist())
     merge.entered = int(row["n"])
     merge.first, merge.newest = int(row["first"]), int(row["newest"])
@@ -200,7 +200,7 @@ def _fill_merge(merge: Merge, row: Any) -> None:
 
 
 def _merge_into_row(row: Any, merge: Merge) -> None:
-    """What a merge says, into the row."""
+    """Adds the merge's values to the row."""
     row["version"] = registry.VERSION
     row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)
     row["first"] = min(filter(None, (int(row["first"]), merge.first)), default=0)
@@ -210,5 +210,5 @@ def _merge_into_row(row: Any, merge: Merge) -> None:
         for item, time, ms, category, action in ring.recent(row).tolist()
     ] + [(a.at, a.item, a.category, a.action) for a in merge.recent]
     row["n"] += merge.entered
-    row["window"] = np.roll(row["window"], merge.entered % window.LAG)  # its slots count by n
+    row["window"] = np.roll(row["window"], merge.entered % window.LAG)  # its slots follow n
     ring.write(row, sorted(entries)[-ring.SIZE :], int(row["n"]))

@@ -1,4 +1,4 @@
-"""A write-through cache of people's rows: valid because only the owner of a partition commits."""
+"""A write-through cache of people's rows, valid because only the owner of a partition commits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
 
 
 class Rows:
-    """Rows of one partition in one array; a person's place in it is their slot."""
+    """Rows of one partition in one array; a person's index in it is their slot."""
 
     def __init__(self, partition: int, fetch: Fetch, limit: int, keyspace: Keyspace) -> None:
         self._partition, self._fetch, self._limit = partition, fetch, limit
@@ -25,14 +25,14 @@ class Rows:
         self._array = np.zeros(1024, ROW)
 
     def make_room(self) -> None:
-        """Forget everything once the bound is passed. Only between batches: all is committed then."""
+        """Empties the cache above its limit. Call it between batches only, when all rows are committed."""
         if len(self._slots) > self._limit:
             self._slots.clear()
             self._keys.clear()
             self._people.clear()
 
     def slots(self, people: Sequence[str]) -> NDArray[np.int64]:
-        """The slot of each; those not here yet are read from the store, in one call."""
+        """The slot of each person (n,); missing rows are read from the store in one call."""
         try:
             return np.array([self._slots[person] for person in people], np.int64)
         except KeyError:
@@ -60,5 +60,5 @@ class Rows:
         return self._people[slot]
 
     def packed(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> dict[bytes, bytes]:
-        """Key -> bytes of these rows, as they are stored."""
+        """Key -> stored bytes of these rows."""
         return dict(zip([self._keys[s] for s in slots.tolist()], pack_rows(rows), strict=True))

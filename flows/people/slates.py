@@ -1,5 +1,5 @@
-"""The part of the fold that joins what people were shown with what they did (`models.outcomes.join`), under
-whichever of their ids (`models.outcomes.links`)."""
+"""The fold of slates: joins what people were shown with what they did (`models.outcomes.join`), under each
+of their ids (`models.outcomes.links`)."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from schemas.state.facts import STATES
 from schemas.state.write import Write
 
 MAX_CACHED_PEOPLE: Final = 10_000
-"""Of whom open slates and impressions are kept in memory, some 10 kB each."""
+"""People whose open slates and impressions stay in memory, some 10 kB each."""
 _CLICKED: Final = STATES.index("clicked")
 _MAX_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
 Record = Served | Action | Link | Linking | Merge
-# made once: a union in a look at each record costs more than the look
+# built once: to build a union for each isinstance() costs more than the check
 _SLATE_EVENTS: Final = (Served, Action)
 _LINK_EVENTS: Final = (Served, Link, Linking)
 OutcomeRecords = list[tuple[int, Record]]
-"""(offset, what was served, what may have come of it or what ties ids together), in log order."""
+"""(offset, event) in log order: slates served, actions on them, and records that link ids."""
 
 
 def concerning(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
-    """The records that concern a slate, or links."""
+    """The records that concern slates or links."""
     found: OutcomeRecords = []
     for offset, _, event in records:
         if type(event) is Action:
@@ -76,13 +76,13 @@ class Slates:
         self._shown: dict[str, NDArray[np.void]] = {}
 
     def make_room(self) -> None:
-        """Forget everything once the bound is passed. Only between batches: all is committed then."""
+        """Empties the cache above its limit. Call it between batches only, when all of it is committed."""
         if len(self._accounts) > self._limit:
             self._accounts.clear()
             self._shown.clear()
 
     def join(self, records: OutcomeRecords, effects: Effects) -> tuple[facts.Arms, facts.Moments]:
-        """Folds them in, puts what changed into the turn's write and what it sends, answers the facts."""
+        """Folds the records, adds changes to the write and the outgoing merges, and returns the facts."""
         if not records:
             return facts.NO_ARMS, facts.NO_MOMENTS
         self._load(records)
@@ -106,7 +106,7 @@ class Slates:
         return batch_facts.facts()
 
     def _load(self, records: OutcomeRecords) -> None:
-        """What is not here yet of these people, in one call."""
+        """Reads the accounts and impressions that are not cached, in one call."""
         people = dict.fromkeys(event.person for _, event in records)
         shown = dict.fromkeys(
             event.person for _, event in records if _shows(event) or isinstance(event, Link)
@@ -130,7 +130,7 @@ class Slates:
         return outcomes.act(account, _xxh(event.slate_id.encode()), outcome)
 
     def _serve(self, account: Account, served: Served, person: str) -> Effect:
-        """`person` are they whose account it is; the slate may have been served to a guest of theirs."""
+        """`person` owns the account; the slate may have been served to a guest id of theirs."""
         shown = self._hashed(served)
         effect = outcomes.serve(account, shown, "" if person == served.person else served.person)
         if effect.arms:
@@ -144,7 +144,7 @@ class Slates:
             self._shown[person] = impressions.update(held, items, shown.at // 1000)
 
     def _forward(self, offset: int, event: Served | Action, to: str, effects: Effects) -> None:
-        """An id that was linked counts nothing any more: the person that it is does."""
+        """Sends the event of a linked id to the partition of its person, which counts it."""
         if isinstance(event, Action):
             state, item = STATE[event.action], self._items[event.item_id]
             slate = _xxh(event.slate_id.encode())
@@ -203,14 +203,14 @@ class Slates:
 
 
 def _shows(event: Record) -> bool:
-    """Whether it changes what somebody was shown lately."""
+    """Whether the event changes the impressions of its person."""
     if isinstance(event, Merge):
         return bool(event.impressions or event.served)
     return isinstance(event, Served)
 
 
 class _BatchFacts:
-    """The facts of one batch so far, row by row."""
+    """Collects the facts of one batch, row by row."""
 
     def __init__(self, write: Write) -> None:
         self._first, self._counts = write.first, write.counts
@@ -235,6 +235,6 @@ class _BatchFacts:
 
 
 def _columns(rows: list[tuple[Any, ...]], none: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """The rows by column, of the types that `none` has."""
+    """The rows as columns, with the dtypes of `none`."""
     columns = zip(*rows, strict=True) if rows else none
     return [np.array(column, held.dtype) for column, held in zip(columns, none, strict=True)]

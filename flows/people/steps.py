@@ -1,4 +1,4 @@
-"""What `people` does without a store: records become events, and a fold is made as the settings say."""
+"""The steps of `people` that need no store: decoding a batch, and building a fold from settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.topics import EVENTS
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
-    """The events of a batch, and a letter for each record that is none."""
+    """The events of a batch, and a dead letter for each record that does not decode."""
     records, letters = split(EVENTS.name, batch, events.DECODER.decode)
     return Decoded(batch.partition, batch.first, batch.next, records, batch.timestamps), letters
 

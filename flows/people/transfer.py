@@ -1,4 +1,4 @@
-"""Slates, outcomes and impressions on their way from one partition to another: out of a record, into one."""
+"""Slates, outcomes and impressions that move between partitions: into a merge, and out of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.events import Merge, MergedImpression, MergedOutcome, MergedSlate, 
 
 
 def concerns(merge: Merge) -> bool:
-    """Whether a merge says anything of slates or links."""
+    """Whether a merge carries slates, outcomes, impressions or a link."""
     return bool(
         merge.link
         or merge.outcomes
@@ -26,7 +26,7 @@ def concerns(merge: Merge) -> bool:
 
 
 def put(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> None:
-    """What an anonymous id left, and was shown, into the record that takes it along."""
+    """Copies the slates and impressions (`shown`) of an anonymous id into the merge."""
     merge.slates = tuple(
         MergedSlate(
             slate.id,
@@ -51,7 +51,7 @@ def put(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> None:
 
 
 def taken(merge: Merge) -> Transfer:
-    """The opposite: what a record says was left."""
+    """The opposite of `put`: the slates, outcomes and units that a merge carries."""
     slates = [
         OpenSlate(
             slate.id,
@@ -70,6 +70,6 @@ def taken(merge: Merge) -> Transfer:
 
 
 def impressions(merge: Merge) -> NDArray[np.void]:
-    """`models.outcomes.impressions.IMPRESSION` rows."""
+    """The merge's impressions (n,), of dtype `models.outcomes.impressions.IMPRESSION`."""
     rows: list[Any] = [(it.item, it.count, it.last) for it in merge.impressions]
     return np.array(rows, IMPRESSION)

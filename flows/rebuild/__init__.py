@@ -1,1 +1,1 @@
-"""Made again beside what is live: filled from snapshot and log, then swapped in."""
+"""Rebuilds a generation beside the live one: filled from a snapshot and the log, then swapped in."""

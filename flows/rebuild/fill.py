@@ -1,4 +1,4 @@
-"""Filling a generation: a snapshot's state into Redis, then the ordinary flows for the tail."""
+"""Fills a generation: writes a snapshot's state to Redis; the ordinary flows then fold the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.state.fences import Fence
 
 KEYS_PER_BATCH: Final = 500
 KEY_OVERHEAD_BYTES: Final = 100
-"""Bytes that Redis keeps of a key beside its name and value: measured 72 to 96."""
+"""That Redis needs for a key besides its name and value: measured 72 to 96."""
 
 
 class TooLittleMemory(FreshetError):
@@ -28,7 +28,7 @@ class TooLittleMemory(FreshetError):
 
 
 class Stuck(FreshetError):
-    """The flows of the new generation ended, or do not come nearer to the log's end."""
+    """The flows of the new generation ended, or their lag does not shrink."""
 
 
 def check_memory(client: Client, need: int) -> None:
@@ -38,14 +38,14 @@ def check_memory(client: Client, need: int) -> None:
     room = sum(limits) - sum(it["used_memory"] for it in infos)
     if all(limits) and room < need:
         raise TooLittleMemory(
-            f"a second generation takes about {need >> 20:,} MB, and Redis has {room >> 20:,} MB left"
+            f"a second generation takes about {need >> 20:,} MB, and Redis has {room >> 20:,} MB free"
             f" of {sum(limits) >> 20:,}",
-            remedy="give it more (maxmemory), and run this again",
+            remedy="give Redis more memory (maxmemory), and run this again",
         )
 
 
 def size(state: Mapping[bytes, bytes]) -> int:
-    """Bytes that these keys take in Redis, about."""
+    """About how many bytes these keys take in Redis."""
     return sum(len(name) + len(value) + KEY_OVERHEAD_BYTES for name, value in state.items())
 
 
@@ -110,7 +110,7 @@ def _write(
 
 
 def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> None:
-    """Tells the new generation's relay how far the one before had sent."""
+    """Copies the relay's positions from generation `old` to `new`."""
     before, after = settings.keyspace.of(old), settings.keyspace.of(new)
     for p in range(settings.partitions):
         if sent := client.get(before.relayed(p)):
@@ -118,7 +118,7 @@ def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> Non
 
 
 def fence_positions(client: Client, settings: Settings, generation: int) -> list[Fence]:
-    """The fences of `people`. Errors: `Stuck` where one is missing."""
+    """The fences of `people`, by partition. Errors: `Stuck` where one is missing."""
     keyspace = settings.keyspace.of(generation)
     held = [client.get(keyspace.fence("people", p)) for p in range(settings.partitions)]
     if not all(held):

@@ -1,4 +1,4 @@
-"""Generations of what is made of `events`: claimed, swapped, dropped."""
+"""Generations of the state that is made of `events`: claimed, swapped, dropped."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ from schemas.errors import FreshetError
 from schemas.keys import Keyspace
 
 LOCK_SECONDS: Final = 30
+"""The lock of a rebuild that was killed expires after this."""
 STALE_MS: Final = 5_000
-"""A serving worker that did not say what it reads for so long is gone."""
+"""A serving worker that has not reported its generation for so long is gone."""
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class Busy(FreshetError):
-    """Another rebuild is at work."""
+    """Another rebuild runs."""
 
-    remedy = "run this again once that is over"
+    remedy = "run this again once that rebuild has ended"
 
 
 class NotSwapped(FreshetError):
-    """The pointer was not moved, or not everybody follows it; the text says what holds now."""
+    """The pointer was not moved, or not every worker follows it; the text says which generation is live."""
 
 
 @contextmanager
 def rebuild_lock(settings: Settings) -> Iterator[None]:
-    """Holds the right to rebuild while entered. Errors: `Busy`."""
+    """Holds the lock of rebuilds while the context is entered. Errors: `Busy`."""
     me, released = secrets.token_hex(8), threading.Event()
     client, held = redis_client.connect(settings), settings.keyspace.rebuilding()
     if not client.set(held, me, nx=True, ex=LOCK_SECONDS):
         client.close()
-        raise Busy("a rebuild is at work, or was killed less than half a minute ago")
+        raise Busy("another rebuild runs, or was killed less than half a minute ago")
 
     def hold() -> None:
         while not released.wait(LOCK_SECONDS / 3):
             try:
                 client.expire(held, LOCK_SECONDS)
             except redis.RedisError:
-                continue  # the rebuild itself will say so
+                continue  # the rebuild itself will fail
 
     thread = threading.Thread(target=hold, name="rebuilding", daemon=True)
     thread.start()
@@ -63,22 +64,22 @@ def rebuild_lock(settings: Settings) -> Iterator[None]:
 
 
 def roles(client: Client, keyspace: Keyspace) -> dict[int, str]:
-    """Generation -> "live", "kept" (may be swapped back to) or "filling" (of a rebuild that goes on,
-    or was killed)."""
+    """Generation -> "live", "kept" (may be swapped back to) or "filling" (of a rebuild that runs, or was
+    killed)."""
     held: dict[bytes, bytes] = client.hgetall(keyspace.generations())
     found = {int(name): role.decode() for name, role in held.items()}
     return found | {generation.live(client, keyspace): "live"}
 
 
 def claim(client: Client, keyspace: Keyspace) -> int:
-    """A generation to fill: a number that none has."""
+    """Registers a new generation to fill, and returns its number."""
     new = max(roles(client, keyspace)) + 1
     client.hset(keyspace.generations(), str(new), "filling")
     return new
 
 
 def swap(client: Client, keyspace: Keyspace, old: int, new: int) -> None:
-    """Makes `new` live, keeps `old`. Errors: `NotSwapped` where another one is live by now."""
+    """Makes `new` live and keeps `old`. Errors: `NotSwapped` where `old` is not live any more."""
     with client.pipeline(transaction=True) as pipe:
         pipe.watch(keyspace.live())
         if (live := int(pipe.get(keyspace.live()) or 0)) != old:
@@ -90,11 +91,13 @@ def swap(client: Client, keyspace: Keyspace, old: int, new: int) -> None:
         try:
             pipe.execute()
         except redis.WatchError:
-            raise NotSwapped("somebody else swapped at this moment: nothing was swapped") from None
+            raise NotSwapped(
+                "another process swapped at this moment: nothing was swapped"
+            ) from None
 
 
 def await_serving(client: Client, keyspace: Keyspace, new: int, seconds: float) -> None:
-    """Returns once every serving worker that is there reads generation `new`. Errors: `NotSwapped`."""
+    """Waits at most `seconds` until every serving worker reads generation `new`. Errors: `NotSwapped`."""
     until = time.monotonic() + seconds
     while behind := _behind(client, keyspace, new):
         if time.monotonic() > until:
@@ -106,7 +109,7 @@ def await_serving(client: Client, keyspace: Keyspace, new: int, seconds: float) 
 
 
 def _behind(client: Client, keyspace: Keyspace, new: int) -> int:
-    """How many serving workers read another generation. Those that are gone are forgotten."""
+    """How many serving workers read another generation. Drops the entries of workers that are gone."""
     now, behind = time.time_ns() // 1_000_000, 0
     followers: dict[bytes, bytes] = client.hgetall(keyspace.followed())
     for worker, follows in followers.items():
@@ -125,7 +128,7 @@ def drop(
 
     `on_dropped` gets the number of keys of each slice.
 
-    Errors: ValueError for the live one; `LakeError`, then it is there to be dropped again.
+    Errors: ValueError for the live one; `LakeError`, after which it can be dropped again.
     """
     keyspace = settings.keyspace
     if generation.live(client, keyspace) == old:

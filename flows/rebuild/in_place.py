@@ -1,7 +1,7 @@
-"""One partition's people put right in their place: no deltas, no outbox, the tables stay as they are.
+"""Repairs one partition's people in place: no deltas, no outbox, and the tables stay unchanged.
 
-The partition is held only for the records that came while the rest was folded, and while what differs is
-written; reads go on.
+The partition is held only while the newest records are folded and the differing keys are written. Reads
+continue.
 """
 
 from __future__ import annotations
@@ -33,21 +33,24 @@ if TYPE_CHECKING:
 
 KEYS_PER_BATCH: Final = 500
 _KEPT_PREFIXES: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
-"""Prefixes of fence, delta log, outbox and what was received; vectors follow from rows."""
+"""Of fence, delta log, outbox, received numbers, and vectors, which follow from rows."""
 _REBUILT_PREFIXES: Final = {
     key.prefix for key in keys.KEYS if key.owner == "people"
 } - _KEPT_PREFIXES
-"""Of what is put right. Keys of other flows carry the same hash tag: the catalogue's, control's."""
+"""Of the keys to repair. Keys of other flows (catalogue, control) carry the same hash tag."""
 
 
 def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> dict[str, Any]:
-    """Errors: `StateMismatch` where the rest of what is stored does not fit what would be written."""
+    """Folds the partition again and writes the keys that differ. Returns counts for a report.
+
+    Errors: `StateMismatch` where the other stored state does not fit the result.
+    """
     keyspace = generation.live_keys(client, settings)
     if partition >= settings.partitions:
         raise StateMismatch(f"partitions are 0 to {settings.partitions - 1}")
     key, log = keyspace.fence("people", partition), open_log(settings)
     if client.get(key) is None and log.bounds(EVENTS.name, partition)[1] == 0:
-        said(f"partition {partition} has no events yet: there is nothing to put right")
+        said(f"partition {partition} has no events yet: there is nothing to repair")
         return {"partition": partition, "events": 0, "written": 0, "deleted": 0}
     fence = _current_fence(client, key, partition, keyspace)
     offline = _start(settings, partition)
@@ -56,7 +59,7 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
         _fold(offline, log, fence.offset, folded)
     held = _take_over(client, key)
     _fold(offline, log, held.offset, lambda n: None)
-    written, deleted = _put_right(client, offline, keyspace)
+    written, deleted = _repair(client, offline, keyspace)
     client.set(key, fences.encode(offline.fence))
     said(f"partition {partition}: {written} keys were wrong, {deleted} did not belong there")
     return {
@@ -68,7 +71,7 @@ def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> d
 
 
 def _current_fence(client: Client, key: bytes, partition: int, keyspace: Keyspace) -> Fence:
-    """The fence as it is. Errors: `StateMismatch`."""
+    """The stored fence. Errors: `StateMismatch` where it, or the delta log, is of another version."""
     held = client.get(key)
     if held is None:
         raise StateMismatch(
@@ -78,7 +81,7 @@ def _current_fence(client: Client, key: bytes, partition: int, keyspace: Keyspac
     if fence.version not in (VERSION, fences.HELD):
         raise StateMismatch(
             f"people partition {partition} was folded by version {fence.version}, this is {VERSION}:"
-            " its facts may mean something else by now, so sums have to be rebuilt too (freshet"
+            " its facts may have another meaning now, so sums have to be rebuilt too (freshet"
             " rebuild, without --partition)"
         )
     for _, fields in client.xrevrange(keyspace.deltas(partition), count=1):
@@ -105,7 +108,7 @@ def _fold(offline: Offline, log: LogReader, end: int, folded: Any) -> None:
 
 
 def _take_over(client: Client, key: bytes) -> Fence:
-    """Puts the flow out, and keeps it out. What it had committed stands in the fence."""
+    """Marks the fence as held, so that the flow cannot commit. Returns the fence of its last commit."""
     while True:
         with client.pipeline(transaction=True) as pipe:
             pipe.watch(key)
@@ -120,8 +123,8 @@ def _take_over(client: Client, key: bytes) -> Fence:
             return fence
 
 
-def _put_right(client: Client, offline: Offline, keyspace: Keyspace) -> tuple[int, int]:
-    """Writes what differs, deletes what should not be. How many keys of each."""
+def _repair(client: Client, offline: Offline, keyspace: Keyspace) -> tuple[int, int]:
+    """Writes the keys that differ, and deletes the extra ones. Returns how many of each."""
     want = {keyspace.renamed(name): value for name, value in offline.state.items()}
     written = _write_wrong(client, want, keyspace)
     extra = [
@@ -153,7 +156,7 @@ def _write_wrong(client: Client, want: Mapping[bytes, bytes], keyspace: Keyspace
         for name, value in wrong.items():
             client.set(name, value)
             parsed = keyspace.parse(name)
-            if parsed is not None and parsed.kind == keys.ROW:  # their vector was made of it
+            if parsed is not None and parsed.kind == keys.ROW:  # the vector was made of the row
                 client.unlink(keyspace.vector(int(parsed.home), parsed.rest.decode()))
         written += len(wrong)
     return written

@@ -1,1 +1,1 @@
-"""`relay`: what a fold emits for other partitions, sent once."""
+"""`relay`: sends once what a fold emits for other partitions."""

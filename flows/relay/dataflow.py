@@ -1,8 +1,8 @@
-"""`relay`: sends what the folds put into their outboxes, and trims it once the broker has it (law 7).
+"""`relay`: sends the entries of the folds' outboxes, and trims them once the broker has them (law 7).
 
-It may send a record twice; each carries its number (source partition, offset, n), and the fold that
-receives it drops what it had. So two relays at once do no harm. A lower number that came after a higher
-one would be dropped, too: what goes to one partition is sent in order or not at all.
+It may send a record twice. Each record carries its number (source partition, offset, n), and the receiving
+fold drops a number that it has received, so two relays at once do no harm. A fold also drops a lower number
+that arrives after a higher one, so the records for one partition are sent in order or not at all.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from schemas.topics import EVENTS
 
 log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.02
-"""Between looks at empty outboxes: a link is merged within this and a fold."""
+"""Between polls of empty outboxes: a link is merged within this time and that of a fold."""
 MAX_ENTRIES_PER_OUTBOX: Final = 500
-"""Entries of one outbox that are sent at once."""
+"""Sent in one step."""
 SEND_TIMEOUT_SECONDS: Final = 30.0
 _NEVER_MS: Final = 2**31 - 1
 
-# One request at a time, and none given up: a producer that drops a batch goes on with the next one
+# One request at a time, and no timeout: a producer that drops a batch would send the next one
 _IN_ORDER: Final = {"max_in_flight_requests_per_connection": 1, "delivery_timeout_ms": _NEVER_MS}
 
 
 class OtherTopic(FreshetError):
-    """The topic is not the one that the relay's positions are of: it has to start again."""
+    """The relay's positions belong to another topic id: the relay has to start again."""
 
 
 class Relay:
-    """One process's outboxes: `sent[p]` is the highest number of partition p known to be in the log."""
+    """Sends the outboxes of all partitions. `sent[p]`: the highest number of partition p that the log has."""
 
     def __init__(self, settings: Settings, client: Client, generation: int = 0) -> None:
         self._settings, self._redis = settings, client
@@ -60,9 +60,9 @@ class Relay:
         self._producer: KafkaProducer = kafka_client.producer(settings, **_IN_ORDER)
 
     def _ask_log(self) -> None:
-        """Where no position of this topic is stored, the log says it; and it is stored at once, for an
-        outbox that is empty now may be about to fill itself again."""
-        log.info("no position: asking %s what was sent", self._name)
+        """Reads the positions from the log where Redis has none of this topic, and stores them at once: an
+        outbox that is empty now may fill again soon."""
+        log.info("no stored position: reading from %s what was sent", self._name)
         found = sent_before(self._settings, self._redis, self.partitions, self._keyspace)
         for p in range(self.partitions):
             self.sent[p] = max(self.sent[p], found.get(p, NONE_SENT))
@@ -72,7 +72,7 @@ class Relay:
         return Relayed(self._topic, self.sent[partition]).stored()
 
     def step(self) -> int:
-        """Sends what stands in the outboxes, waits for the broker, trims. How many were sent.
+        """Sends the outboxes' entries, waits for the broker, trims. Returns how many records were sent.
 
         Errors: `KafkaTimeoutError`, after which nothing more may be sent by this relay; `OtherTopic`.
         """
@@ -91,8 +91,8 @@ class Relay:
         return len(futures)
 
     def _look(self) -> list[Any]:
-        """What stands in each outbox. The positions are looked at, too: another relay may have moved them,
-        and where one is gone Redis was emptied."""
+        """The entries of each outbox. It reads the positions as well: another relay may have moved them, and
+        a missing position means that Redis was emptied."""
         with self._redis.pipeline(transaction=False) as pipe:
             for p in range(self.partitions):
                 pipe.get(self._keyspace.relayed(p))
@@ -108,7 +108,7 @@ class Relay:
 
     def _send(self, fields: dict[bytes, bytes]) -> Any:
         key, value = fields[b"k"], fields[b"v"]
-        # no trace: a fold reads no headers, and a record names the link or slate that it comes of
+        # no trace header: a fold reads no headers, and the record names its link or slate
         headers, partition = list(EVENTS.headers), partition_of(key, self.partitions)
         return self._producer.send(self._name, value, key, headers, partition)
 
@@ -120,18 +120,18 @@ class Relay:
             pipe.execute()
 
     def _check_topic(self, partition: int) -> None:
-        """Entries below the position are old ones of an outbox that fills itself again; or a new topic's,
-        whose offsets begin at 0, and then they must not be taken for sent. Errors: `OtherTopic`."""
+        """Entries below the position are either old entries of a refilled outbox, or entries of a new topic,
+        whose offsets start at 0 and which were not sent. Errors: `OtherTopic` for the latter."""
         held = self._redis.get(self._keyspace.fence("people", partition))
         if held is not None and fences.decode(held).topic_id != self._topic:
-            raise OtherTopic(f"{self._name} was made anew: the relay has to start again")
+            raise OtherTopic(f"{self._name} was recreated: the relay has to start again")
 
     def close(self) -> None:
         self._producer.close(timeout=SEND_TIMEOUT_SECONDS)
 
 
 def run(settings: Settings) -> None:
-    """Until SIGTERM, for the generation that is live: one that is being rebuilt sends nothing.
+    """Runs the relay of the live generation until SIGTERM. A generation that is filled sends nothing.
 
     Errors: `KafkaError`, `OtherTopic`.
     """

@@ -1,4 +1,4 @@
-"""What a relay has sent: its stored position, and without one what the log tells (law 7)."""
+"""What a relay has sent: its stored position, or else the highest numbers in the log (law 7)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from schemas.state import fences
 from schemas.topics import EVENTS
 
 Number = tuple[int, int]
-"""(offset, n) of what a partition's fold emitted."""
+"""(offset, n) of a record that a partition's fold emitted."""
 NONE_SENT: Final[Number] = (-1, 0)
 _MERGE: Final = b'"kind":"merge"'
 
 
 class Relayed(NamedTuple):
-    """The highest number sent from an outbox, of the topic with this id."""
+    """The highest number sent from an outbox to the topic with this id."""
 
     topic: str
     number: Number
 
     @classmethod
     def read(cls, value: bytes | None) -> Relayed | None:
-        """As stored; None where there is nothing, or what cannot be read: the log is asked then."""
+        """Decodes a stored position; None where it is missing or unreadable: then the log is read."""
         number_text, _, topic = (value or b"").partition(b" ")
         try:
             return cls(topic.decode(), number(number_text)) if topic else None
@@ -44,10 +44,10 @@ class Relayed(NamedTuple):
 def sent_before(
     settings: Settings, client: Client, partitions: int, keyspace: Keyspace
 ) -> dict[int, Number]:
-    """By source partition the highest number that the log holds.
+    """By source partition, the highest number that the log holds.
 
-    What the folds have received says it up to their fences; from there on the log is read, so it is
-    a short read unless the folds have far to go.
+    Up to their fences the folds have stored what they received; beyond the fences the log is read, which is
+    short unless the folds lag far behind. Errors: Kafka's, Redis's.
     """
     highest: dict[int, Number] = {}
     start: dict[int, int] = {}
@@ -64,7 +64,7 @@ def _raise(highest: dict[int, Number], numbers: dict[int, Number]) -> None:
 
 
 def _received(client: Client, partition: int, keyspace: Keyspace) -> tuple[int, dict[int, Number]]:
-    """Where a partition's fold stands, and what it has received up to there: of one moment."""
+    """A fold's offset, and the numbers that it has received up to there, read in one transaction."""
     with client.pipeline(transaction=True) as pipe:
         pipe.get(keyspace.fence("people", partition))
         pipe.hgetall(keyspace.received(partition))
@@ -83,12 +83,12 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
         consumer.assign(list(places))
         bounds = kafka_client.bounds(consumer, list(places))
         for place, (begin, end) in bounds.items():
-            # a fence beyond the end is of another log: its flow refuses and says so
+            # a fence beyond the end belongs to another log: its flow refuses to start
             consumer.seek(place, max(min(places[place], end), begin))
         while any(consumer.position(place) < end for place, (_, end) in bounds.items()):
             for pieces in consumer.poll(200).values():
                 for value in chain.from_iterable(piece.values for piece in pieces):
-                    # a cheap look first: nearly every record is an action
+                    # a cheap check first: nearly every record is an action
                     if value and _MERGE in value[:20]:
                         _raise(highest, _merge_number(value))
     finally:

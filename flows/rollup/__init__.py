@@ -1,1 +1,1 @@
-"""`rollup`: sums over people, added up over partitions and published as versioned tables."""
+"""`rollup`: adds up the facts of all partitions and publishes versioned tables."""

@@ -1,4 +1,4 @@
-"""The roll-up's turns: what goes out of each, and when."""
+"""One step of the roll-up: what it reads, publishes, sends and stores, and when."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Cycle:
-    """The roll-up's turns, with what goes out of each: tables, readouts, counts, the base."""
+    """Runs the roll-up's steps: tables, readouts, metrics, the stored base."""
 
     def __init__(
         self, rollup: Rollup, readouts: Readouts | None, metrics: FlowMetrics, settings: Settings
     ) -> None:
-        """Without `readouts` nothing is told of experiments: these tables are not the live ones."""
+        """`readouts`: None where these tables are not the live ones; then no readouts are sent."""
         self._rollup, self._readouts, self._metrics = rollup, readouts, metrics
         self._settings = settings
         self._stored, self._dirty = time.monotonic(), False
         self._ignored: Counter[str] = Counter()
 
     def step(self) -> float:
-        """Reads, publishes, stores where it is time. Answers the seconds until the next."""
+        """Reads and publishes, and stores where it is due. Returns the seconds until the next step."""
         begun, every = time.monotonic(), self._settings.rollup_seconds
         self._metrics.seen()
         self._rollup.catch_up(every)
@@ -42,7 +42,7 @@ class Cycle:
         return max(0.0, every - (time.monotonic() - begun))
 
     def finish(self) -> None:
-        """How experiments stand at last, and the base."""
+        """Sends the last readouts, and stores the base."""
         self._send_readouts(now=True)
         if self._dirty:
             self._store()

@@ -1,9 +1,9 @@
-"""`rollup`: adds the partitions up, and publishes what readers use.
+"""`rollup`: adds up the partitions' facts, and publishes the tables that readers use.
 
 delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ store (base, positions) ─ trim
 
-Tails the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in
-Redis and its fence is the vector of positions inside its base.
+It reads the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in Redis,
+and its fence is the vector of positions in its base.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, generation: int | None = None) -> None:
-    """Until SIGTERM, in the generation that is live unless one is given.
+    """Runs the roll-up until SIGTERM, in `generation` or in the live one.
 
-    Errors: `Overtaken`, `Hole`, Redis's own.
+    Errors: `Overtaken`, `Hole`, Redis's.
     """
     run_live(settings, partial(_run, settings, generation is None), generation)
 
@@ -37,7 +37,7 @@ def _run(settings: Settings, with_readouts: bool, generation: int, stop: threadi
     with redis_client.connect(settings) as client:
         redis_client.check(client)
         rollup, metrics = Rollup(client, settings, generation), FlowMetrics(settings, "rollup")
-        log.info("rollup stands at %s", rollup.tables.positions)
+        log.info("rollup starts at %s", rollup.tables.positions)
         with ExitStack() as opened:
             readouts = None
             if with_readouts:

@@ -1,7 +1,7 @@
-"""How experiments stand, from the roll-up to the topic `experiments`, every few seconds.
+"""Readouts of experiments, sent from the roll-up to the topic `experiments` every few seconds.
 
-Views, not facts: of an experiment the last revision wins, so one that is lost is made good by the next,
-and the roll-up never waits for a broker.
+A readout is a view, not a fact: the last revision of an experiment wins. The next revision replaces a lost
+one, so the roll-up never waits for a broker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.topics import EXPERIMENTS
 
 log = logging.getLogger(__name__)
 RESEND_SECONDS: Final = 30.0
-"""A running experiment is told at least so often, changed or not: whoever begins to read gets it."""
+"""A running experiment is sent at least so often, changed or not, so that a new reader receives it."""
 ACK_TIMEOUT_SECONDS: Final = 10.0
 _PRODUCER: Final[dict[str, Any]] = {
     "linger_ms": 20,
@@ -38,9 +38,9 @@ _EXPERIMENT: Final = msgspec.json.Decoder(Experiment)
 
 
 class Sender:
-    """Sends the newest value of each key, in a thread of its own: whoever offers one never waits.
+    """Sends the newest value of each key in a background thread, so that `offer` never waits.
 
-    What the broker does not take is logged, counted in `failed`, and not tried again.
+    A value that the broker does not take is logged, counted in `failed`, and not sent again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,7 +61,7 @@ class Sender:
             self._changed.notify()
 
     def close(self, seconds: float) -> None:
-        """Sends what was offered, if the broker takes it within `seconds`."""
+        """Sends the offered values, unless the broker takes longer than `seconds`."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -73,14 +73,14 @@ class Sender:
             try:
                 self._send(batch)
                 self.sent += len(batch)
-            except Exception as error:  # whatever the client raises: the next revision comes
+            except Exception as error:  # the client may raise anything: the next revision follows
                 self.failed += len(batch)
                 log.warning("readouts were not sent: %s", type(error).__name__)
                 self._drop()
         self._drop()
 
     def _taken(self) -> dict[bytes, bytes] | None:
-        """What was offered since; waits for it. None at the end."""
+        """Waits for offered values and returns them; None once it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._offered or self._closing)
             taken, self._offered = self._offered, {}
@@ -102,14 +102,14 @@ class Sender:
             future.get(ACK_TIMEOUT_SECONDS)
 
     def _drop(self) -> None:
-        """An idempotent producer that failed once may be good for nothing more."""
+        """Closes the producer: an idempotent producer may not recover from a failure."""
         if self._producer is not None:
             self._producer.close(timeout=1)
             self._producer = None
 
 
 class Readouts:
-    """What was told of each experiment, and when. `clock` answers seconds that only grow."""
+    """Remembers the last readout of each experiment, and sends the due ones. `clock`: monotonic, s."""
 
     def __init__(
         self, settings: Settings, client: Client, clock: Callable[[], float] = time.monotonic
@@ -123,9 +123,9 @@ class Readouts:
         self._unreadable: set[bytes] = set()
 
     def step(self, tables: Tables, meta: Meta, as_of: Millis, *, now: bool = False) -> int:
-        """Sends what is due of `tables`, which were published as `meta`. Answers how many.
+        """Sends the readouts that are due of `tables`, which were published as `meta`. Returns how many.
 
-        `now`: also before the time has come. Errors: Redis's own.
+        `as_of`: time of the tables, ms; `now`: send before the interval is over. Errors: Redis's.
         """
         if not now and self._clock() < self._next:
             return 0
@@ -162,6 +162,6 @@ class Readouts:
             except msgspec.MsgspecError as error:
                 if value not in self._unreadable:
                     self._unreadable.add(value)
-                    log.warning("an experiment is not readable: %s", type(error).__name__)
+                    log.warning("an experiment cannot be decoded: %s", type(error).__name__)
                 continue
             yield name.removeprefix(_SUBJECT).decode(), held, experiment

@@ -1,4 +1,4 @@
-"""The roll-up's tables, and how they stand in Redis: loaded, added to, published, stored."""
+"""The roll-up's tables, and their copies in Redis: loaded, updated, published, stored."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from schemas.errors import FreshetError
 from schemas.state import facts, fences, tables
 
 CHUNK_BYTES: Final = 1 << 20
-"""Bytes of one key of the base: Redis takes it in about a millisecond, and serves others in between."""
+"""Of one key of the base: Redis writes it in about a millisecond, and serves others in between."""
 MAX_ENTRIES_PER_LOG: Final = 200
+"""Of each delta log, in one read."""
 CHANGES_KEPT_SECONDS: Final = 120.0
-"""How long the stream of changes goes back; a reader further behind loads everything. Not longer: a
-version holds each neighbour list that changed whole, so a busy one is megabytes."""
+"""Length of the stream of changes; a reader further behind loads all tables. It is short because a version
+holds each changed neighbour list whole, which may take megabytes."""
 
 
 class Overtaken(FreshetError):
@@ -32,7 +33,7 @@ class Overtaken(FreshetError):
 
 
 class Rollup:
-    """One process's tables. Every write checks that the one before it was its own."""
+    """One process's tables. Every write checks that this process made the write before it."""
 
     def __init__(self, client: Client, settings: Settings, generation: int = 0) -> None:
         self._redis, self._settings = client, settings
@@ -54,20 +55,20 @@ class Rollup:
         chunks = self._redis.mget(self._keys.base_chunks(head))
         if not all(chunks):
             raise Hole(
-                "the stored tables lack a part: drop the state and rebuild (freshet rebuild)"
+                "the stored tables lack a chunk: drop the state and rebuild (freshet rebuild)"
             )
         self._sweep(head)
         return Tables.load(b"".join(chunks)), head
 
     def _sweep(self, head: bytes) -> None:
-        """Drops what a roll-up that was killed while storing left behind."""
+        """Drops the chunks of a roll-up that was killed while it stored."""
         mine = {self._keys.base, *self._keys.base_chunks(head)}
         for key in self._redis.scan_iter(match=self._keys.base + b"*", count=1000):
             if key not in mine:
                 self._redis.unlink(key)
 
     def read(self) -> int:
-        """Applies what the delta logs hold beyond the positions. Answers how many entries.
+        """Applies the entries of the delta logs beyond the positions. Returns how many.
 
         Errors: `Hole`.
         """
@@ -88,13 +89,14 @@ class Rollup:
         return applied
 
     def catch_up(self, seconds: float) -> None:
-        """Reads until nothing is left, or about so long."""
+        """Reads until no entry remains, or for about `seconds`."""
         until = time.monotonic() + seconds
         while self.read() >= MAX_ENTRIES_PER_LOG and time.monotonic() < until:
             pass
 
     def publish(self) -> bool:
-        """Publishes what changed as the next version, unless it would go back behind the last one."""
+        """Publishes the changes as the next version; False where nothing changed, or the positions are behind
+        the last version. Errors: `WritesLost`, `Overtaken`."""
         if self._behind() or not (self.tables.changed or self._moved()):
             return False
         published = self.tables.publish(self.version + 1)
@@ -129,7 +131,7 @@ class Rollup:
 
     @property
     def published(self) -> tables.Meta | None:
-        """What was published last, where the tables stand just there."""
+        """The last published version, where the tables are at its positions; else None."""
         return None if self._moved() else self._published
 
     def behind(self) -> dict[int, int]:
@@ -143,7 +145,7 @@ class Rollup:
         }
 
     def rows(self) -> dict[str, int]:
-        """By table, how many it has."""
+        """By table, how many rows it has."""
         held = self.tables
         return {
             "items": len(held.items),
@@ -157,7 +159,7 @@ class Rollup:
         return range(len(self.tables.positions))
 
     def _behind(self) -> bool:
-        """After a crash the base is older than what was published: catch up before publishing."""
+        """Whether the base is older than the published version, as after a crash: catch up first."""
         last = self._published
         return last is not None and any(
             mine < theirs
@@ -168,12 +170,14 @@ class Rollup:
         return self._published is None or self._published.positions != self.tables.positions
 
     def store(self) -> None:
-        """Stores tables and positions together, then trims the delta logs up to them."""
+        """Stores tables and positions together, then trims the delta logs up to them.
+
+        Errors: `WritesLost`, `Overtaken`.
+        """
         data = self.tables.dump()
         head = b"%d:%d" % (time.time_ns(), -(-len(data) // CHUNK_BYTES))
-        for n, key in enumerate(
-            self._keys.base_chunks(head)
-        ):  # under a name of its own: nobody reads it yet
+        # the chunks have new names, which no reader knows yet
+        for n, key in enumerate(self._keys.base_chunks(head)):
             self._redis.set(key, data[n * CHUNK_BYTES : (n + 1) * CHUNK_BYTES])
         with self._redis.pipeline(transaction=True) as pipe:
             self._guard(pipe, self._keys.base, self._base, self._keys.base_chunks(head))
@@ -188,7 +192,10 @@ class Rollup:
     def _guard(
         self, pipe: Any, key: bytes, expected: bytes | None, chunks: Sequence[bytes] = ()
     ) -> None:
-        """Nothing is written unless `key` is as we left it, and nobody swept our `chunks`."""
+        """Starts the transaction, unless `key` is not as `expected` or another process deleted `chunks`.
+
+        Errors: `WritesLost`, `Overtaken`.
+        """
         pipe.watch(key, *chunks)
         held = pipe.get(key)
         if self._written(key, held) < self._written(key, expected):
@@ -198,7 +205,7 @@ class Rollup:
         pipe.multi()
 
     def _written(self, key: bytes, held: bytes | None) -> int:
-        """Of two values of the base's head, or of the meta, the larger one was written later."""
+        """An order of the values of the base's head, or of the meta: a later value has a larger number."""
         if held is None:
             return 0
         if key == self._keys.base:

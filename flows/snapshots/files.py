@@ -1,4 +1,4 @@
-"""The objects of a snapshot: written with their size and hash, read back only where both are right."""
+"""The objects of a snapshot: written with size and hash, and read only where both match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.errors import FreshetError
 from schemas.snapshots import FOLDER, MANIFEST, SnapshotFile
 
 ROW_GROUP_ROWS: Final = 20_000
-"""Of a row group: some 25 MB of people."""
+"""Some 25 MB of people."""
 Row = tuple[bytes, ...]
 
 
@@ -24,11 +24,11 @@ class SnapshotError(FreshetError):
 
 
 class BadSnapshot(SnapshotError):
-    """An object of it is missing, torn, or not what its manifest says."""
+    """An object of a snapshot is missing, torn, or differs from the manifest."""
 
 
 class ForeignSnapshot(SnapshotError):
-    """It belongs to another log, or another version of Freshet made it."""
+    """A snapshot of another log, or made by another version of Freshet."""
 
 
 class NoSnapshot(SnapshotError):
@@ -42,7 +42,7 @@ def path(snapshot: str, name: str) -> str:
 def write_rows(
     store: Store, snapshot: str, name: str, schema: pa.Schema, rows: Iterable[Row]
 ) -> SnapshotFile:
-    """A Parquet file of binary columns. Errors: `infra.lake.errors.LakeError`."""
+    """Writes a Parquet file of binary columns. Errors: `infra.lake.errors.LakeError`."""
     count, rows = 0, iter(rows)
     with (
         store.create(path(snapshot, name)) as sink,
@@ -70,7 +70,7 @@ def write_bytes(store: Store, snapshot: str, name: str, data: bytes, rows: int) 
 
 
 def read_bytes(store: Store, snapshot: str, file: SnapshotFile) -> bytes:
-    """Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
+    """The object's bytes. Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
     try:
         data = store.get(path(snapshot, file.name))
     except FileNotFoundError:
@@ -85,17 +85,17 @@ def read_bytes(store: Store, snapshot: str, file: SnapshotFile) -> bytes:
 
 
 def read_rows(store: Store, snapshot: str, file: SnapshotFile, schema: pa.Schema) -> Iterator[Row]:
-    """Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
+    """The rows of a Parquet file. Errors: `BadSnapshot`, `infra.lake.errors.LakeError`."""
     data, count = read_bytes(store, snapshot, file), 0
     try:
         held = pq.ParquetFile(pa.BufferReader(data))
         if not held.schema_arrow.equals(schema):
-            raise bad_snapshot(snapshot, file.name, "has other columns than a snapshot's")
+            raise bad_snapshot(snapshot, file.name, "has other columns than a snapshot has")
         for batch in held.iter_batches(ROW_GROUP_ROWS):
             count += len(batch)
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     except (pa.ArrowInvalid, OSError):
-        raise bad_snapshot(snapshot, file.name, "is no Parquet that can be read") from None
+        raise bad_snapshot(snapshot, file.name, "is not readable as Parquet") from None
     if count != file.rows:
         raise bad_snapshot(snapshot, file.name, f"has {count} rows, the manifest says {file.rows}")
 
@@ -103,12 +103,12 @@ def read_rows(store: Store, snapshot: str, file: SnapshotFile, schema: pa.Schema
 def bad_snapshot(snapshot: str, name: str, what: str) -> BadSnapshot:
     return BadSnapshot(
         f"snapshot {snapshot}: {name} {what}; restore it, or remove the snapshot (freshet snapshot"
-        " remove) and make one anew"
+        " remove) and make a new one"
     )
 
 
 def names(store: Store) -> dict[str, dict[str, Any]]:
-    """By snapshot its objects, whole or not: name -> `infra.lake.store.Object`."""
+    """By snapshot, complete or not, its objects: name -> `infra.lake.store.Object`."""
     found: dict[str, dict[str, Any]] = {}
     for held in store.list(FOLDER):
         _, snapshot, name = held.name.split("/", 2)
@@ -117,7 +117,7 @@ def names(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def remove(store: Store, snapshot: str) -> None:
-    """The manifest first: what is left of a removal that was cut off is no snapshot."""
+    """Deletes the manifest first, so that an interrupted removal leaves no snapshot."""
     held = names(store).get(snapshot, {})
     for name in sorted(held, key=lambda name: name != MANIFEST):
         store.delete(path(snapshot, name))

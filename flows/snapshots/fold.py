@@ -1,4 +1,4 @@
-"""Folding the log's partitions off line, side by side: each in a process, its facts sent as they come."""
+"""Folds partitions of the log offline, in parallel processes that send their facts batch by batch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
 MIN_PARALLEL_RECORDS: Final = 200_000
-"""Records that are folded sooner than two processes have started."""
+"""Fewer records are folded before a second process has started."""
 
 
 class FoldTask(NamedTuple):
-    """A partition to fold: from where `base` stands up to offset `until`, into a file of `snapshot`."""
+    """A partition to fold: from the offset of `base` up to offset `until`, into a file of `snapshot`."""
 
     settings: Settings
     log: LogReader
@@ -40,12 +40,12 @@ class FoldTask(NamedTuple):
 
     @property
     def records(self) -> int:
-        """At most."""
+        """How many records there are to fold, at most."""
         return self.until - (self.base.offsets[self.partition] if self.base else 0)
 
 
 class BatchFolded(NamedTuple):
-    """A batch was folded."""
+    """The result of one batch: its entry of the delta log."""
 
     partition: int
     records: int
@@ -53,7 +53,7 @@ class BatchFolded(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A partition is folded, its file written. `outbox`: (id, person, value) of what it wants sent."""
+    """The result of one partition, whose file is written. `outbox`: (id, person, value) of its entries."""
 
     partition: int
     fence: Fence
@@ -69,7 +69,10 @@ def people_file(partition: int) -> str:
 
 
 def fold(task: FoldTask) -> Iterator[BatchFolded | Folded]:
-    """Errors: those of the log, of the fold and of the lake; ValueError where the log falls short."""
+    """Folds a partition and writes its file; yields each batch, then the partition.
+
+    Errors: those of the log, the fold and the lake; ValueError where the log ends before `until`.
+    """
     made = _start(task)
     for batch in task.log.read(
         EVENTS.name, task.partition, made.fence.offset, task.until, MAX_BATCH_RECORDS
@@ -97,7 +100,7 @@ def _start(task: FoldTask) -> Offline:
 
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """A batch makes many objects and no cycles: looking for some at Python's pace costs a tenth."""
+    """Collects garbage rarely: batches make many objects and no cycles, and the default costs a tenth."""
     before = gc.get_threshold()
     gc.set_threshold(200_000, 50, 100)
     try:
@@ -107,12 +110,12 @@ def rare_garbage_collection() -> Iterator[None]:
 
 
 def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded | Folded]:
-    """What `fold` says of each, as it comes, in so many processes. Errors: the first one's."""
+    """The results of `fold` of each task, as they come, in `processes` processes. Errors: those of `fold`."""
     if processes <= 1:
         for task in tasks:
             yield from fold(task)
         return
-    # not forked: the parent may hold a broker's or a bucket's threads
+    # spawned: the parent may run threads of a broker's or a bucket's client
     context = multiprocessing.get_context("spawn")
     running: dict[Any, Any] = {}
     with ExitStack() as children:
@@ -132,7 +135,7 @@ def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded 
 
 
 def _shares(tasks: Sequence[FoldTask], processes: int) -> list[list[FoldTask]]:
-    """Each process's: the longest partitions first, each to whoever has least."""
+    """The tasks of each process: the longest partitions first, each to the process with least records."""
     shares: list[list[FoldTask]] = [[] for _ in range(min(processes, len(tasks)))]
     for task in sorted(tasks, key=lambda it: it.records, reverse=True):
         min(shares, key=lambda share: sum(it.records for it in share)).append(task)
@@ -154,7 +157,7 @@ def _run(tasks: Sequence[FoldTask], parent: Any) -> None:
 
 
 def _received(receiver: Any, child: Any) -> BatchFolded | Folded | None:
-    """None once it has told all."""
+    """The next result of a child process; None after its last. Errors: the child's; `SnapshotError`."""
     try:
         result = receiver.recv()
     except EOFError:

@@ -1,4 +1,4 @@
-"""Snapshot n + 1 = fold(snapshot n, log up to offsets o): the running flows have no part in it."""
+"""Snapshot n + 1 = fold(snapshot n, log up to offsets o), without the running flows."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def make(
     topic: TopicInfo | None = None,
     processes: int | None = None,
 ) -> Snapshot:
-    """The snapshot of the log up to offset `until[p]` of each partition, from `base` (None: from the
-    beginning). `progress` is told of records as they are folded; `processes`: None chooses.
+    """Makes the snapshot of the log up to offset `until[p]` of each partition, from `base` or the beginning.
+
+    `progress` gets the number of records of each folded batch; `processes`: None chooses by the log's length.
 
     Errors: `SnapshotError`, `LakeError`, `OffTheLog` and other errors of the log, those of the fold.
     """
@@ -59,7 +60,7 @@ def make(
     folded = _fold(tasks, sums, processes or _processes(until, base), progress)
     if sums.positions != list(until):
         raise SnapshotError(
-            f"the tables stand at {sums.positions}, the people at {list(until)}: facts do not chain"
+            f"the tables are at {sums.positions}, the people at {list(until)}: the facts have a gap"
         )
     return _write(settings, id_, made_at, base, topic, folded, sums)
 
@@ -76,8 +77,8 @@ def _check_until(until: Sequence[int], base: Snapshot | None, topic: TopicInfo) 
     for p, (base_offset, offset) in enumerate(zip(base.offsets, until, strict=True)):
         if offset < base_offset:
             raise SnapshotError(
-                f"until is {offset} in partition {p}, snapshot {base.id} stands at {base_offset}: begin"
-                " with an earlier one, or from the beginning"
+                f"until is {offset} in partition {p}, snapshot {base.id} is at {base_offset}: start"
+                " from an earlier one, or from the beginning"
             )
 
 
@@ -89,7 +90,7 @@ def _processes(until: Sequence[int], base: Snapshot | None) -> int:
 def _fold(
     tasks: Sequence[FoldTask], sums: Tables, processes: int, progress: Progress
 ) -> list[Folded]:
-    """The partitions in order; their facts are in `sums`."""
+    """Folds all partitions, and returns them in order. Adds their facts to `sums`."""
     folded: dict[int, Folded] = {}
     with rare_garbage_collection():
         for result in fold_all(tasks, processes):
@@ -146,8 +147,8 @@ def _partition(
 
 
 def _unsent(emitted: Sequence[Row], source: Folded, all_: Sequence[Folded]) -> list[Row]:
-    """What its receiver had not folded at these offsets: a relay sends a partition's in order, so each
-    receiver's highest number tells."""
+    """The emitted entries that their receivers had not folded at these offsets. A relay sends a partition's
+    entries in order, so each receiver's highest number is the limit."""
     name = b"%d" % source.partition
     reached = [number(it.received.get(name, b"-1-0")) for it in all_]
     return [row for row in emitted if number(row[0]) > reached[partition_of(row[1], len(all_))]]

@@ -1,4 +1,4 @@
-"""Which snapshots there are, and what is in one."""
+"""Lists snapshots, and reads their contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Listed(NamedTuple):
-    """A folder of `snapshots`. `why`: what keeps it from being used, "" nothing."""
+    """A folder of `snapshots`. `why`: the reason for which it cannot be used, or ""."""
 
     id: str
     snapshot: Snapshot | None
@@ -38,11 +38,11 @@ class Listed(NamedTuple):
     """It has no manifest."""
 
 
-# -- which there are ------------------------------------------------------------------------
+# -- the list -------------------------------------------------------------------------------
 
 
 def listed(settings: Settings, topic: TopicInfo | None = None) -> list[Listed]:
-    """All, the newest first. `topic`: of `events`, asked for where it is not given.
+    """All snapshots, the newest first. `topic`: of `events`, read from the broker where it is None.
 
     Errors: `LakeError`, `KafkaError`.
     """
@@ -67,30 +67,35 @@ def latest(
     before: Millis | None = None,
     since: Sequence[int] | None = None,
 ) -> Snapshot | None:
-    """Of those that can be used, the one that reaches furthest. `within`: nowhere beyond these offsets;
-    `before`: of records before this time only; `since`: nowhere short of these offsets.
+    """The usable snapshot with the highest offsets, or None.
+
+    `within`: no partition beyond these offsets; `before`: all records before this time, ms; `since`: no
+    partition short of these offsets.
 
     Errors: `LakeError`, `KafkaError`.
     """
     good: list[Snapshot] = []
     for it in listed(settings, topic):
         if it.why:
-            log.warning("passed over: %s", it.why)
+            log.warning("skipped: %s", it.why)
         elif it.snapshot is not None and _reaches(it.snapshot, within, before, since):
             good.append(it.snapshot)
     return max(good, key=lambda it: (sum(it.offsets), it.id), default=None)
 
 
 def find(settings: Settings, id_: str, topic: TopicInfo | None = None) -> Snapshot:
-    """Errors: `NoSnapshot`, `BadSnapshot`, `ForeignSnapshot`, `LakeError`, `KafkaError`."""
+    """The snapshot with this id.
+
+    Errors: `NoSnapshot`, `BadSnapshot`, `ForeignSnapshot`, `LakeError`, `KafkaError`.
+    """
     held = _read(of(settings), id_)
     check(held, topic or topic_of(settings))
     return held
 
 
 def check(snapshot: Snapshot, topic: TopicInfo) -> None:
-    """Errors: `ForeignSnapshot`."""
-    where, remedy = f"snapshot {snapshot.id}", "make one anew (freshet snapshot make)"
+    """Errors: `ForeignSnapshot` where it is of another topic or version."""
+    where, remedy = f"snapshot {snapshot.id}", "make a new one (freshet snapshot make)"
     if len(snapshot.partitions) != topic.partitions:
         raise ForeignSnapshot(
             f"{where}: it is of {len(snapshot.partitions)} partitions, the topic has"
@@ -99,13 +104,13 @@ def check(snapshot: Snapshot, topic: TopicInfo) -> None:
     if snapshot.topic_id != topic.id:
         raise ForeignSnapshot(
             f"{where}: its topic id is {snapshot.topic_id}, that of events is {topic.id}: the topic was"
-            f" made anew; {remedy}"
+            f" recreated; {remedy}"
         )
     check_versions(snapshot)
 
 
 def remove(settings: Settings, id_: str) -> None:
-    """Whole or half. Errors: `NoSnapshot`, `LakeError`."""
+    """Removes a snapshot, complete or not. Errors: `NoSnapshot`, `LakeError`."""
     store = of(settings)
     if id_ not in files.names(store):
         raise _no_such_snapshot(store, id_)
@@ -119,7 +124,7 @@ def _read(store: Store, id_: str) -> Snapshot:
         if id_ not in files.names(store):
             raise _no_such_snapshot(store, id_) from None
         raise BadSnapshot(
-            f"snapshot {id_}: it has no {MANIFEST}: half a snapshot, whose making ended early or goes on"
+            f"snapshot {id_}: it has no {MANIFEST}: half a snapshot, whose making failed or still runs"
         ) from None
     try:
         held = snapshots.decode(data)
@@ -128,7 +133,7 @@ def _read(store: Store, id_: str) -> Snapshot:
             f"snapshot {id_}: {error.sentence}", remedy="use the one that made it"
         ) from None
     except msgspec.MsgspecError:
-        raise files.bad_snapshot(id_, MANIFEST, "is no manifest of a snapshot") from None
+        raise files.bad_snapshot(id_, MANIFEST, "is not a manifest of a snapshot") from None
     if held.id != id_:
         raise files.bad_snapshot(id_, MANIFEST, "is that of another snapshot")
     return held
@@ -136,7 +141,7 @@ def _read(store: Store, id_: str) -> Snapshot:
 
 def _no_such_snapshot(store: Store, id_: str) -> NoSnapshot:
     there = ", ".join(sorted(files.names(store), reverse=True)[:5]) or "none"
-    return NoSnapshot(f"there is no snapshot of that name; there are: {there}")
+    return NoSnapshot(f"there is no snapshot of that name; the newest are: {there}")
 
 
 def _reaches(
@@ -157,14 +162,14 @@ def topic_of(settings: Settings) -> TopicInfo:
     return kafka_client.ensure_topics(settings)[EVENTS.name]
 
 
-# -- what is in one -------------------------------------------------------------------------
+# -- the contents ---------------------------------------------------------------------------
 
 
 def load(
     settings: Settings, snapshot: Snapshot, partition: int
 ) -> tuple[Fence, dict[bytes, bytes], dict[bytes, bytes]]:
-    """A partition as of the snapshot: its fence, its string keys by their names in `schemas.keys.PLAIN`,
-    and the fields of ``or:{p}``. Every record is of the version that this code writes.
+    """A partition of the snapshot: its fence, its string keys by their names in `schemas.keys.PLAIN`, and
+    the fields of ``or:{p}``. Every record has the version that this code writes.
 
     Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`.
     """
@@ -178,7 +183,7 @@ def load(
 
 
 def verify(settings: Settings, snapshot: Snapshot) -> None:
-    """Reads all of it. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
+    """Reads the whole snapshot. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
     for partition in range(len(snapshot.partitions)):
         load(settings, snapshot, partition)
         outbox(settings, snapshot, partition)
@@ -186,7 +191,7 @@ def verify(settings: Settings, snapshot: Snapshot) -> None:
 
 
 def outbox(settings: Settings, snapshot: Snapshot, partition: int) -> list[Row]:
-    """(id, person, record) of what the partition had emitted and its receiver had not folded yet.
+    """(id, person, record) of the partition's entries that their receivers had not folded yet.
 
     Errors: `BadSnapshot`, `LakeError`.
     """
@@ -195,7 +200,7 @@ def outbox(settings: Settings, snapshot: Snapshot, partition: int) -> list[Row]:
 
 
 def tables(settings: Settings, snapshot: Snapshot) -> Tables:
-    """At the snapshot's offsets. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
+    """The tables at the snapshot's offsets. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
     check_versions(snapshot)
     data = files.read_bytes(of(settings), snapshot.id, snapshot.tables)
     try:
@@ -204,6 +209,6 @@ def tables(settings: Settings, snapshot: Snapshot) -> Tables:
         raise files.bad_snapshot(snapshot.id, snapshot.tables.name, "holds no tables") from None
     if made.positions != snapshot.offsets:
         raise files.bad_snapshot(
-            snapshot.id, snapshot.tables.name, "stands elsewhere than the people do"
+            snapshot.id, snapshot.tables.name, "is at other offsets than the people are"
         )
     return made

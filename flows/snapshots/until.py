@@ -1,4 +1,4 @@
-"""Up to where: offsets as they are given, or those that a time means."""
+"""Parses `--until`: offsets, or a time that is looked up in the log."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class BadUntil(ConfigurationError):
-    """Neither offsets of this log nor a time; the text says what is taken."""
+    """Neither offsets of this log nor a time; the text says what is allowed."""
 
 
 def parse_until(settings: Settings, log: LogReader, text: str | None) -> list[int]:
-    """An offset of each partition of `events`; None is the log's end.
+    """An offset of each partition of `events`. `text`: offsets, a time, or None for the log's end.
 
-    A time means, in each partition, the first record that was written then or later. Errors: `BadUntil`,
-    those of the log.
+    A time means the first record of each partition that was written then or later. Errors: `BadUntil`, those
+    of the log.
     """
     from infra.kafka.kafka_client import ensure_topics
 
@@ -37,15 +37,15 @@ def parse_until(settings: Settings, log: LogReader, text: str | None) -> list[in
 
 
 def _offsets(text: str, end_offsets: list[int]) -> list[int]:
-    found = [int(number) for number in text.split(",")]
-    if len(found) != len(end_offsets):
+    offsets = [int(number) for number in text.split(",")]
+    if len(offsets) != len(end_offsets):
         raise BadUntil(
-            f"--until has {len(found)} offsets, events has {len(end_offsets)} partitions"
+            f"--until has {len(offsets)} offsets, events has {len(end_offsets)} partitions"
         )
-    for p, (asked, end) in enumerate(zip(found, end_offsets, strict=True)):
-        if asked > end:
+    for p, (offset, end) in enumerate(zip(offsets, end_offsets, strict=True)):
+        if offset > end:
             raise BadUntil(f"--until is beyond the log of partition {p}, which ends at {end}")
-    return found
+    return offsets
 
 
 def _time(text: str) -> Millis:
@@ -60,7 +60,8 @@ def _time(text: str) -> Millis:
 
 
 def at_time(settings: Settings, log: LogReader, at: Millis, end_offsets: list[int]) -> list[int]:
-    """Looks at the log's times from the newest snapshot on that is all before `at`."""
+    """The first offset of each partition at or after `at`, ms. The search starts from the newest snapshot
+    before `at`. Errors: those of the log and of the lake."""
     from flows.snapshots import read
 
     base = read.latest(settings, before=at)

@@ -1,4 +1,4 @@
-"""Of which versions a snapshot's records are, and how those of the version before become today's."""
+"""The versions of a snapshot's records, and the upgrade of older records to the current versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from schemas.version import OtherVersion, current, readable
 
 
 class Versioned(NamedTuple):
-    """What has a version, and the table of upgrades beside it."""
+    """A versioned kind of record, with its table of upgrades."""
 
     version: int
     upgrades: Any
     kind: bytes = b""
-    """Of the keys whose values are such records; b"": none are."""
+    """Kind of the keys whose values are such records, or b""."""
 
 
 VERSIONED: Final = {
@@ -37,19 +37,19 @@ State = dict[bytes, bytes]
 
 
 def current_versions() -> Versions:
-    """Those that this code writes."""
+    """The versions that this code writes."""
     return Versions(**{name: it.version for name, it in VERSIONED.items()})
 
 
 def check_versions(snapshot: Snapshot) -> None:
-    """Errors: `ForeignSnapshot`, which names the version that is not read."""
+    """Errors: `ForeignSnapshot`, which names the version that this code cannot read."""
     for name, it in VERSIONED.items():
         if getattr(snapshot.versions, name) not in readable(it.version, it.upgrades):
             _upgrade(snapshot, name, None)
 
 
 def upgraded(snapshot: Snapshot, partition: int, state: State) -> tuple[Fence, State]:
-    """The fence and a partition's state, with every record of the version that this code writes.
+    """The fence and the state of a partition, with every record upgraded to the current version.
 
     Errors: `ForeignSnapshot`.
     """

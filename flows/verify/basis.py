@@ -1,6 +1,6 @@
-"""Where `freshet verify` begins: at the log's beginning, or at a snapshot where that is gone.
+"""Where `freshet verify` starts: at the log's beginning, or at a snapshot where the beginning is gone.
 
-Snapshots are imported where one is needed: each process would pay a third of its start for them.
+Snapshots are imported where they are needed: the import would take a third of each process's start.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from schemas.topics import EVENTS
 
 
 class Shortened(FreshetError):
-    """The log does not go back to its beginning, nor to a snapshot; the text says where it starts."""
+    """The log reaches back neither to its beginning nor to a snapshot; the text says where it starts."""
 
 
 class Behind(FreshetError):
-    """Redis has yet to reach the snapshots that the log goes back to: it may have in a while."""
+    """Redis has not reached the snapshots to which the log reaches back; it may have so later."""
 
     remedy = "run it again once the flows have caught up (freshet status)"
 
@@ -40,8 +40,8 @@ def choose(
     keyspace: Keyspace,
     tables: Sequence[Stored],
 ) -> Snapshot | None:
-    """None where the log of these partitions goes back to its beginning; else the newest snapshot that it
-    goes back to and that all of Redis has reached.
+    """None where the log of these partitions reaches back to its beginning; else the newest snapshot to which
+    it reaches back and that all of Redis has reached.
 
     Errors: `Shortened`, `Behind`, those of Redis, the log and the lake.
     """
@@ -56,17 +56,17 @@ def choose(
         return found
     if there := read.latest(settings, since=since):
         raise Behind(
-            f"the log's beginning is gone, and Redis has not reached snapshot {there.id} yet, which the"
-            " log goes back to"
+            f"the log's beginning is gone, and Redis has not reached snapshot {there.id} yet, to which"
+            " the log reaches back"
         )
     raise shortened(*next((p, start) for p, start in starts.items() if start))
 
 
 def shortened(partition: int, start: int) -> Shortened:
     return Shortened(
-        f"partition {partition} of the log starts at {start}, what came before is not in the lake, and the"
-        " log does not go back to any snapshot: there is nothing to compare with. Run the flow `lake`, which"
-        " keeps the log, or make snapshots (freshet snapshot make) before the log is shortened"
+        f"partition {partition} of the log starts at {start}, the records before are not in the lake,"
+        " and the log does not reach back to any snapshot: there is nothing to compare with. Run the flow"
+        " `lake`, which keeps the log, or make snapshots (freshet snapshot make) before the log is shortened"
     )
 
 
@@ -77,7 +77,7 @@ def _reached(
     tables: Sequence[Stored],
     starts: Mapping[int, int],
 ) -> int:
-    """Up to where everything that is compared holds this partition."""
+    """The lowest offset of this partition in everything that is compared."""
     reached = [stored.positions[partition] for stored in tables]
     if partition in starts:
         reached += _fence(client, partition, keyspace, starts[partition])
@@ -85,7 +85,7 @@ def _reached(
 
 
 def _fence(client: Client, partition: int, keyspace: Keyspace, start: int) -> list[int]:
-    """One that is missing, broken or off the log is told as what is wrong, and bounds nothing."""
+    """The fence's offset; [] where it is missing, broken or off the log, which a later check reports."""
     try:
         held = fences.decode(client.get(keyspace.fence("people", partition)) or b"")
     except msgspec.MsgspecError:
@@ -101,7 +101,7 @@ def sums(settings: Settings, snapshot: Snapshot) -> Stored:
 
 
 def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:
-    """What the snapshot holds of this partition. Errors: `SnapshotError`, `LakeError`."""
+    """The snapshot's state of this partition. Errors: `SnapshotError`, `LakeError`."""
     from flows.snapshots import read
 
     fence, state, received = read.load(settings, snapshot, partition)

@@ -1,4 +1,4 @@
-"""One partition of `freshet verify`: its log gone through once, its people compared, its sums added up."""
+"""One partition of `freshet verify`: reads its log once, compares its people, adds up its sums."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from schemas.snapshots import Snapshot
 
 
 class CheckTask(NamedTuple):
-    """`people`: how many are checked, None everybody. `cuts`: where each version of the tables stands in
-    this partition; of none, nothing is added up. `marks`: what sums are told against. `snapshot`: where
-    to begin; None is the log's beginning."""
+    """The check of one partition. `people`: how many to check; None is all. `cuts`: the offset of each
+    version of the tables; without any, no sums are made. `marks`: the landmarks of the sums. `snapshot`:
+    where to start; None is the log's beginning."""
 
     settings: Settings
     log: LogReader
@@ -42,8 +42,8 @@ class CheckTask(NamedTuple):
 
 
 class Done(NamedTuple):
-    """`both`: sums from where it began to the first cut; `own`: of each, from there to it. `beyond`: cuts
-    that lie beyond the log's end, which `end` is; there are no sums then."""
+    """The result of a `CheckTask`. `both`: sums from its start to the first cut; `own`: for each cut, sums
+    from the first cut to it. `beyond`: cuts beyond the log's `end`; then there are no sums."""
 
     partition: int
     found: Findings
@@ -55,10 +55,13 @@ class Done(NamedTuple):
     end: int
 
 
-def go_through(task: CheckTask) -> Done:
-    """Errors: `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log and the lake."""
+def check_partition(task: CheckTask) -> Done:
+    """Runs a task.
+
+    Errors: `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log and the lake.
+    """
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
-    with redis_client.connect(task.settings) as client, _seldom_collected():
+    with redis_client.connect(task.settings) as client, _rare_garbage_collection():
         walk, found = walk_of(task, both if task.cuts else None), Findings()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.refresh_end()]
         if not beyond:
@@ -71,7 +74,7 @@ def go_through(task: CheckTask) -> Done:
 
 
 def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
-    """From the log's beginning, or from the snapshot. Errors: `Shortened`, those of reading a snapshot."""
+    """A walk from the log's beginning or the snapshot. Errors: `Shortened`, those of reading a snapshot."""
     window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
@@ -83,18 +86,18 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
 
 
 def _add_up(walk: Walk, cuts: Sequence[int], own: Sequence[Sums]) -> None:
-    """A partition's facts, up to each of at most two cuts in turn."""
+    """Adds up the partition's facts up to each of at most two cuts, in ascending order."""
     order = sorted(range(len(cuts)), key=lambda n: cuts[n])
     for place, n in enumerate(order):
         walk.advance_to(cuts[n])
-        # what comes now is beyond this one, and within the one that stands further
+        # the next facts are beyond this cut, and before the further one
         further = order[place + 1 :]
         walk.reference.sums = own[further[0]] if further else None
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """What is made here lives until the end: looking for garbage again and again costs a tenth."""
+def _rare_garbage_collection() -> Iterator[None]:
+    """Collects garbage rarely: the objects live until the end, and Python's default costs a tenth."""
     before = gc.get_threshold()
     gc.set_threshold(200_000, *before[1:])
     try:

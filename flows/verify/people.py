@@ -1,4 +1,4 @@
-"""A partition's people: read from Redis with the fence they stand at, compared with the log up to it."""
+"""A partition's people: read from Redis together with the fence, and compared with the log up to it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from schemas.state import fences
 from schemas.state.fences import Fence
 
 PEOPLE_PER_TRANSACTION: Final = 200
-"""People of one transaction: Redis answers it in a few milliseconds, and serves others in between."""
+"""Redis answers such a transaction in a few milliseconds, and serves others in between."""
 TRANSACTIONS_READ_AHEAD: Final = 20
-"""Transactions whose answers are held, so that the log is read once for all of them."""
+"""So many replies are held at once, so that one read of the log serves all of them."""
 
 
 class Read(NamedTuple):
-    """What Redis held of these people when the partition stood at `fence`."""
+    """The stored records of these people at `fence`. `blobs`: `PERSON_RECORDS` of each person in order."""
 
     people: Sequence[str]
     fence: Fence
@@ -38,11 +38,11 @@ class Read(NamedTuple):
 
 
 class BadFence(ValueError):
-    """A partition's fence cannot be read, or is none of this log's; the text says why."""
+    """A partition's fence cannot be read, or belongs to another log; the text says why."""
 
 
 class PeopleCheck:
-    """Of the partition that `walk` goes through, in the generation of `keyspace`."""
+    """Checks the people of the partition of `walk`, in the generation of `keyspace`."""
 
     def __init__(
         self, client: Client, walk: Walk, keyspace: Keyspace, found: Findings, settings: Settings
@@ -53,12 +53,12 @@ class PeopleCheck:
         self._fence = keyspace.fence("people", walk.partition)
 
     def check(self, *, whole: bool) -> int:
-        """Compares everybody whom the walk keeps, and with `whole` the names of all keys. Answers how
-        many people that were."""
+        """Compares the people that the walk keeps, and with `whole` the names of all keys. Returns the number
+        of people. Errors: those of Redis, the log and the lake."""
         try:
             self._check_fence()
             there = list(self._names()) if whole else []
-            checked = self._everybody()
+            checked = self._check_people()
             if whole:
                 self._check_ids()
                 self._check_names(there)
@@ -75,11 +75,11 @@ class PeopleCheck:
         found.compare("fence", "partitions", fence.partitions, self._settings.partitions, key)
         found.compare("fence", "version", fence.version, VERSION, key)
         walk.advance_to(fence.offset)
-        if walk.next == fence.offset:  # else the walk is ahead: the tables said more
+        if walk.next == fence.offset:  # else the walk is ahead, up to the tables' positions
             found.compare("fence", "newest", fence.newest, walk.newest, key)
 
     def _first_fence(self) -> Fence:
-        """Errors: `BadFence` also where there is none, and something that only comes with one."""
+        """The fence at the start. Errors: `BadFence`, also where there is state and no fence."""
         held = self._redis.get(self._fence)
         if held is None and self._holds_something():
             held = self._redis.get(self._fence)  # it came with the fence, a moment ago
@@ -88,12 +88,12 @@ class PeopleCheck:
         return self._read_fence(held)
 
     def _holds_something(self) -> bool:
-        """Whether anything was ever committed here: each batch leaves facts, a rebuild leaves people."""
+        """Whether there is state of a commit: each batch writes facts, a rebuild writes people."""
         deltas = self._keyspace.deltas(self._walk.partition)
         return bool(self._redis.exists(deltas)) or next(self._names(), None) is not None
 
     def _read_fence(self, held: bytes | None) -> Fence:
-        """Without one nothing is folded yet: it stands where its flow will begin (`stand`)."""
+        """Decodes a fence. None is a partition whose flow has not committed: its fence is at the start."""
         if held is None and self._walk.first > 0:
             raise BadFence("nothing, while the log's beginning is gone")
         if held is None:
@@ -103,16 +103,16 @@ class PeopleCheck:
         except msgspec.MsgspecError:
             raise BadFence("does not decode") from None
         if fence.offset < self._walk.start:
-            raise BadFence("stands before the first record of the log")
+            raise BadFence("is before the first record of the log")
         if fence.offset < self._walk.first:
-            raise BadFence("stands before the snapshot that is compared with")
+            raise BadFence("is before the snapshot that is compared with")
         if fence.offset > self._walk.end and fence.offset > self._walk.refresh_end():
-            raise BadFence("stands beyond the end of the log")
+            raise BadFence("is beyond the end of the log")
         return fence
 
     # -- people ---------------------------------------------------------------------------
 
-    def _everybody(self) -> int:
+    def _check_people(self) -> int:
         checked, people = 0, iter(list(self._walk.reference.checked))
         while chunk := list(islice(people, PEOPLE_PER_TRANSACTION * TRANSACTIONS_READ_AHEAD)):
             starts, size = range(0, len(chunk), PEOPLE_PER_TRANSACTION), PEOPLE_PER_TRANSACTION
@@ -130,7 +130,7 @@ class PeopleCheck:
         return [self._keyspace.tombstone(self._walk.partition, name) for name in people]
 
     def _read(self, people: Sequence[str]) -> Read:
-        """In one transaction, so that all of it is as of the fence."""
+        """Reads people and fence in one transaction. Errors: `BadFence`, Redis's."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
             pipe.hgetall(self._keyspace.received(self._walk.partition))
@@ -148,7 +148,7 @@ class PeopleCheck:
     def _add_cold(
         self, people: Sequence[str], cold: Sequence[bytes | None], blobs: list[bytes | None]
     ) -> None:
-        """What the lake holds of those whose tombstones stand here."""
+        """Adds the lake's records of the people who have tombstones."""
         of = {name: place.decode() for name, place in zip(people, cold, strict=True) if place}
         for place in set(of.values()):
             those = [name for name, its in of.items() if its == place]
@@ -169,7 +169,7 @@ class PeopleCheck:
         checked = 0
         for name in read.people:
             person = self._walk.reference.people[name]
-            kept = person.kept is not None  # somebody new may have taken their place meanwhile
+            kept = person.kept is not None  # a new person may have replaced them in the sample
             checked += kept
             for record, (key, blob) in zip(
                 PERSON_RECORDS, islice(held, len(PERSON_RECORDS)), strict=True
@@ -180,7 +180,7 @@ class PeopleCheck:
         return checked
 
     def _check_types(self, missing: Sequence[bytes]) -> None:
-        """MGET answers nothing for what is no string: that is no missing value."""
+        """MGET returns None for a key of another type: reports such keys."""
         with self._redis.pipeline(transaction=False) as pipe:
             for key in missing:
                 pipe.type(key)
@@ -211,7 +211,7 @@ class PeopleCheck:
     # -- a whole partition ----------------------------------------------------------------
 
     def _names(self) -> Iterator[bytes]:
-        """Keys of people that are there now."""
+        """The stored keys of people."""
         p, keyspace = self._walk.partition, self._keyspace
         starts = tuple(record.key(keyspace, p, "") for record in PERSON_RECORDS)
         for key in self._redis.scan_iter(match=keyspace.people_of(b"*", p), count=5000):
@@ -219,7 +219,7 @@ class PeopleCheck:
                 yield key
 
     def _check_names(self, there: Sequence[bytes]) -> None:
-        """Nothing is stored of anybody of whom the log says nothing (what is missing, `_compare` saw)."""
+        """Reports keys of people without such a record in the log (`_compare` reports missing keys)."""
         self._walk.advance_to(self._read_fence(self._redis.get(self._fence)).offset)
         p, keyspace, people = self._walk.partition, self._keyspace, self._walk.reference.people
         expected = {
@@ -233,9 +233,9 @@ class PeopleCheck:
             self._found.wrong("key", "value", "is there", None, key)
 
     def _check_ids(self) -> None:
-        """The ids that de-duplication remembers, bucket by bucket."""
+        """Compares the stored ids of de-duplication, bucket by bucket."""
         p, keyspace, ids = self._walk.partition, self._keyspace, self._walk.reference.ids
-        buckets = list(range(ids.oldest, ids.oldest + 8))  # some that will only come, too
+        buckets = list(range(ids.oldest, ids.oldest + 8))  # future buckets included
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
             pipe.execute_command("MGET", *(keyspace.dedupe(p, bucket) for bucket in buckets))

@@ -1,4 +1,4 @@
-"""What Redis holds of one person, part by part, in the terms of what the log says of them."""
+"""The stored records of one person, decoded into the plain values that the log yields."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from schemas.state import links
 
 
 class StoredRecord(NamedTuple):
-    """`read` makes the value plain, `expected` says what it should be where it should be `there`. A value
-    that is a dict is compared field by field."""
+    """One kind of record of a person. `read` decodes it to a plain value; `expected` is the value by the log,
+    where the record should be `there`. A dict is compared field by field."""
 
     what: str
     kind: bytes
@@ -149,13 +149,13 @@ PERSON_RECORDS: Final = (
         _expected_account,
     ),
 )
-"""Everything of a person but their vector, which is a cache and made anew with every release."""
+"""All records of a person except the vector, a cache that every release makes again."""
 
 
 def compare(
     found: Findings, record: StoredRecord, key: bytes, blob: bytes | None, person: Person
 ) -> None:
-    """One part of a person, as stored under `key`."""
+    """Compares one record of a person, as stored under `key`, with the log."""
     there = record.there(person)
     if blob is None or not there:
         stored = None if blob is None else f"{len(blob)} bytes"

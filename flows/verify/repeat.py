@@ -1,4 +1,4 @@
-"""`freshet verify --every`: a process that checks again and again, and tells Prometheus what it found."""
+"""`freshet verify --every`: verifies at intervals, and exports the result as metrics."""
 
 from __future__ import annotations
 
@@ -21,33 +21,36 @@ from infra.terminal.errors import explained
 
 log = logging.getLogger(__name__)
 TRANSIENT_ERRORS: Final = (redis.RedisError, KafkaError, LakeError, OffTheLog, Moved, Behind)
-"""What a service that is away does to a run: the next one may end well."""
+"""Raised while a service is away; the next run may succeed."""
 
 
 def run(settings: Settings, seconds: float, people: int) -> None:
-    """Until SIGTERM or SIGINT, wherever it is: a sample, another each time, and all tables. Errors: those of
-    `verify` that do not pass by themselves."""
+    """Verifies all tables and another sample of `people` every `seconds`, until SIGTERM or SIGINT.
+
+    Errors: those of `verify` except `TRANSIENT_ERRORS`.
+    """
     end_at_once()
     heartbeat.start()
     logs.set_up(settings.log_level or "info")
-    telemetry = ProcessMetrics("flows")
-    with telemetry.exposed(settings):
-        telemetry.set("freshet_verify_timestamp_seconds", time.time())
+    metrics = ProcessMetrics("flows")
+    with metrics.exposed(settings):
+        metrics.set("freshet_verify_timestamp_seconds", time.time())
         seed = 0
         while True:
             begun = time.monotonic()
             try:
-                export(telemetry, verify(settings, open_log(settings), people=people, seed=seed))
+                export(metrics, verify(settings, open_log(settings), people=people, seed=seed))
             except TRANSIENT_ERRORS as error:
                 log.warning("could not verify: %s", explained(error))
             seed += 1
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
-def export(telemetry: ProcessMetrics, report: Report) -> None:
-    telemetry.set("freshet_verify_mismatches", len(report.mismatches))
-    telemetry.set("freshet_verify_fields", report.fields_checked)
-    telemetry.set("freshet_verify_timestamp_seconds", time.time())
+def export(metrics: ProcessMetrics, report: Report) -> None:
+    """Sets the metrics of a report, and logs its counts and first mismatches."""
+    metrics.set("freshet_verify_mismatches", len(report.mismatches))
+    metrics.set("freshet_verify_fields", report.fields_checked)
+    metrics.set("freshet_verify_timestamp_seconds", time.time())
     log.info("%d fields compared, %d wrong", report.fields_checked, len(report.mismatches))
     for it in report.mismatches[:20]:
         log.warning(

@@ -1,4 +1,4 @@
-"""What `freshet verify` found: how much was compared, and every value that is not what the log says."""
+"""The report of `freshet verify`: how much was compared, and every value that differs from the log."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 MAX_LISTED: Final = 100
-"""Mismatches of one kind (`what`, `field`) that a report lists; the rest are one entry with their number."""
+"""Mismatches of one kind (`what`, `field`) that a report lists; one entry counts the others."""
 FLOAT_TOLERANCE: Final = 1e-6
-"""Relative difference of floats that are the same; of sums in tables the caller says less."""
+"""Relative difference up to which floats are equal; callers pass a smaller one for sums in tables."""
 
 Plain = str | int | float | bool | None
-"""What a report shows of a value: a count, a hash, a pseudonym or a word, never a raw id."""
+"""A value in a report: a count, a hash, a pseudonym or a word, never a raw id."""
 
 
 class Mismatch(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """`what`: a person's part or a table; `key`: where it stands in Redis. `field` may name a place
-    inside the value."""
+    """One difference. `what`: the kind of a person's record, or a table; `key`: its key in Redis; `field` may
+    name a place inside the value."""
 
     what: str
     field: str
@@ -30,9 +30,9 @@ class Mismatch(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Of one run. `events`: records of the log that were gone through; `rate`: those a second. `start`: by
-    partition, the first offset that was gone through. Where that is not the log's beginning, what came
-    before is as `snapshot` holds it."""
+    """The result of one run. `events`: records read from the log; `rate`: records per second. `start`: by
+    partition, the first offset that was read. Where that is not the log's beginning, `snapshot` replaces the
+    earlier records."""
 
     partitions: list[int]
     events: int = 0
@@ -44,12 +44,12 @@ class Report(msgspec.Struct, kw_only=True):
     snapshot: str = ""
 
     def wrong(self) -> Counter[str]:
-        """How many mismatches are listed, by what they are of."""
+        """How many mismatches are listed, by `what`."""
         return Counter(it.what for it in self.mismatches)
 
 
 class Difference(NamedTuple):
-    """`place`: where inside a value, "" where it is the value itself."""
+    """Two values that differ. `place`: the path inside the value, "" for the value itself."""
 
     place: str
     stored: Plain
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 
 
 class Findings:
-    """Collects what is compared; bounded, however much is wrong."""
+    """Collects the results of comparisons; lists at most `MAX_LISTED` mismatches of a kind."""
 
     def __init__(self) -> None:
         self.fields = 0
@@ -75,8 +75,8 @@ class Findings:
         close: float = FLOAT_TOLERANCE,
         tiny: float = 0.0,
     ) -> None:
-        """One field more; a mismatch where they differ, at the first place where they do. Floats are the
-        same within `close` of each other, or both within `tiny` of 0."""
+        """Compares one field; adds a mismatch at the first place where the values differ. Floats are equal
+        within the relative difference `close`, or within the absolute difference `tiny`."""
         self.fields += 1
         if (there := difference(stored, expected, close, tiny)) is not None:
             self._add(what, field, there, key, place)
@@ -92,7 +92,7 @@ class Findings:
         close: float,
         tiny: float,
     ) -> None:
-        """`compare` of each of two rows of many sums, by hash: a field each."""
+        """Compares two rows of sums by hash, as a field each."""
         names = stored.keys() | expected.keys()
         self.fields += len(names)
         for name in names:
@@ -103,7 +103,7 @@ class Findings:
     def wrong(
         self, what: str, field: str, stored: Plain, expected: Plain, key: bytes = b""
     ) -> None:
-        """A field that was looked at, and is wrong."""
+        """Adds a field that is known to be wrong."""
         self.fields += 1
         self._add(what, field, Difference("", stored, expected), key, "")
 
@@ -122,13 +122,13 @@ class Findings:
             )
 
     def add(self, other: Findings) -> None:
-        """What another one found."""
+        """Adds the findings of `other`."""
         self.fields += other.fields
         self._listed += other._listed
         self._counts.update(other._counts)
 
     def mismatches(self) -> list[Mismatch]:
-        """As they came; then one for each kind of which there are more than `MAX_LISTED`."""
+        """The listed mismatches; then one entry for each kind of which there are more than `MAX_LISTED`."""
         more = [
             Mismatch(what=what, field=f"{field}: so many more", stored=n - MAX_LISTED, expected=0)
             for (what, field), n in self._counts.items()
@@ -172,7 +172,7 @@ def _listed(value: Any) -> bool:
 
 
 def brief(value: Any) -> Plain:
-    """A value as a report may show it: of a text only its length, unless it is a pseudonym."""
+    """A value as a report may show it: only the length of a text, unless it is a pseudonym."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""`freshet verify`: what Redis holds against what the log says it should, while everything runs."""
+"""`freshet verify`: compares Redis with the log, while everything runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from flows.verify import basis, stored_tables, table_sums
 from flows.verify.basis import Behind, Shortened
-from flows.verify.partition import CheckTask, Done, go_through
+from flows.verify.partition import CheckTask, Done, check_partition
 from flows.verify.report import Findings, Report
 from flows.verify.stored_tables import Stored
 from infra.log_reader import LogReader
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from flows.verify.report import Report
 
 MIN_PARALLEL_RECORDS: Final = 50_000
-"""Records from which on a second process is worth its start."""
+"""Fewer records are checked before a second process has started."""
 
 
 class Moved(FreshetError):
-    """Another generation went live meanwhile: what was read is of two."""
+    """Another generation went live during the run, so the values that were read belong to two."""
 
     remedy = "run it again"
 
@@ -47,12 +47,13 @@ def verify(
     partitions: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Compares so many `people` (None: everybody) and, with `sums`, every table with the log.
+    """Compares a sample of `people` (None: all) and, with `sums`, every table with the log. Writes nothing.
 
-    `partitions`: people of these only; sums are of all. Where everybody is checked, so are the names
-    of their keys, and the ids that de-duplication remembers. Where the log does not go back to its
-    beginning, what came before is taken from a snapshot. Writes nothing. `Report.mismatches` is empty
-    where all is well; `Report.wrong()` counts them by what they are of.
+    `partitions`: people of these only; sums are of all. With all people, it checks their key names and the
+    stored ids of de-duplication as well. Where the log does not reach back to its beginning, a snapshot
+    replaces the earlier records. `Report.mismatches` is empty where nothing differs; `Report.wrong()` counts
+    mismatches by kind.
+
     Errors: `Moved`, `Behind`, `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log
     and the lake.
     """
@@ -66,12 +67,12 @@ def verify(
         base_sums = [basis.sums(settings, snapshot)] if snapshot and tables else []
         marks = stored_tables.reference_marks([*tables, *base_sums]) if tables else Marks.at(0.0)
         # the sample is shared between the chosen partitions
-        most = None if people is None else -(-people // max(1, len(chosen)))
-        whole = CheckTask(settings, log, 0, keyspace, most, seed, [], marks, snapshot)
+        per_partition = None if people is None else -(-people // max(1, len(chosen)))
+        whole = CheckTask(settings, log, 0, keyspace, per_partition, seed, [], marks, snapshot)
         tasks = [_of_partition(whole, p, p in chosen, tables) for p in through]
         done = list(_all(tasks))
         if live_keys(client, settings) != keyspace:
-            raise Moved("another generation went live meanwhile")
+            raise Moved("another generation went live during the run")
     _compare(found, tables, done, [stored_tables.sums_of(it, marks) for it in base_sums])
     events = sum(it.events for it in done)
     return Report(
@@ -89,7 +90,7 @@ def verify(
 def _tables(
     client: Client, settings: Settings, keyspace: Keyspace, found: Findings
 ) -> list[Stored]:
-    """Those to compare with the log. What stands at its very beginning must be empty."""
+    """The tables to compare with the log. Tables at the log's beginning must be empty."""
     read = (client, settings.partitions, keyspace, found)
     there = [stored_tables.base(*read), stored_tables.published(*read)]
     tables = [one for one in there if one is not None]
@@ -110,20 +111,20 @@ def _of_partition(
 
 
 def _all(tasks: Sequence[CheckTask]) -> Iterator[Done]:
-    """Every other one in a second process where that is worth its start: partitions are independent."""
+    """Runs every second task in another process, where the tasks are long: partitions are independent."""
     if (
         (os.cpu_count() or 1) < 2
         or len(tasks) < 2
         or sum(map(_records, tasks)) < MIN_PARALLEL_RECORDS
     ):
-        yield from map(go_through, tasks)
+        yield from map(check_partition, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    # nobody else would end it where this process is killed
+    # the pool's process ends with this one, even where this one is killed
     with ProcessPoolExecutor(1, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
-        theirs = pool.map(go_through, tasks[1::2])
-        # this process has nothing to import first, and hands nothing over
-        yield from map(go_through, tasks[::2])
+        theirs = pool.map(check_partition, tasks[1::2])
+        # this process needs no imports and no pickling
+        yield from map(check_partition, tasks[::2])
         yield from theirs
 
 
@@ -134,7 +135,7 @@ def _records(task: CheckTask) -> int:
 def _compare(
     found: Findings, tables: Sequence[Stored], done: Sequence[Done], before: Sequence[Sums]
 ) -> None:
-    """Sums of all partitions, and those before them, against each version of the tables."""
+    """Compares the sums of all partitions, and those `before` them, with each version of the tables."""
     beyond = False
     for it in done:
         found.add(it.found)
@@ -153,3 +154,4 @@ __all__ = ["Behind", "Moved", "Report", "Shortened", "verify"]
 
 
 SAMPLED_PEOPLE: Final = 500
+"""Of a run of the command line that names no number."""

@@ -1,4 +1,4 @@
-"""The roll-up's tables as Redis holds them, in plain form: the stored base, and what is published."""
+"""The roll-up's tables in Redis as plain values: the stored base, and the published version."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
 
 _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 MAX_READ_TRIES: Final = 50
-"""A base that is replaced while it is read is read again."""
+"""A base that is replaced during the read is read again."""
 
 Pairs = dict[int, dict[int, float]]
-"""By item and partner: each pair both ways."""
+"""item -> partner -> sum; each pair both ways."""
 Arm = tuple[int, int, int, int, int, float, float]
 Moments = tuple[int, list[int], list[list[int]]]
 
 
 class Stored(NamedTuple):
-    """One version of the tables. `keys`: by table, under which key of Redis; `pairs` of the base,
-    `neighbours` of what is published; both are None in the other."""
+    """One version of the tables. `keys`: by table, its key in Redis. Only the base has `pairs`, and only the
+    published version has `neighbours`; the other is None."""
 
     keys: Mapping[str, bytes]
     positions: list[int]
@@ -50,9 +50,9 @@ class Stored(NamedTuple):
 
 
 def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -> Stored | None:
-    """The stored base; empty where there is none yet, None (and a mismatch) where it is broken."""
+    """The stored base; empty where there is none yet; None, and a mismatch, where it is broken."""
     names = keyspace.tables()
-    why = "lacks a part"
+    why = "lacks a chunk"
     for _ in range(MAX_READ_TRIES):
         head = client.get(names.base)
         if head is None:
@@ -94,7 +94,7 @@ def of_tables(held: Tables, names: TablesKeys) -> Stored:
 def published(
     client: Client, partitions: int, keyspace: Keyspace, found: Findings
 ) -> Stored | None:
-    """What readers use, hashes and `Meta` as of one moment; as `base` where nothing is published."""
+    """The published version, read in one transaction; empty or None as in `base`."""
     names = keyspace.tables()
     with client.pipeline(transaction=True) as pipe:
         pipe.get(names.meta)
@@ -130,7 +130,7 @@ def _published(
     return Stored(
         dict(zip(TABLES, (names.popularity, names.categories, names.neighbours, *names[5:7]), strict=True)),
         meta.positions,
-        # shares of pairs are the same against any landmark
+        # shares of pairs do not depend on the landmark
         Marks(meta.landmarks[:WINDOWS], meta.landmarks[WINDOWS:], 0.0),
         {_number(key): _sums(row) for key, row in popularity.items()},
         {_number(key): _sums(row) for key, row in categories.items()},
@@ -145,7 +145,7 @@ TABLES: Final = ("popularity", "categories", "pairs", "arms", "experiments")
 
 
 def _checked(stored: Stored, partitions: int) -> Stored:
-    """Errors: ValueError where it cannot be compared."""
+    """`stored` itself. Errors: ValueError where it cannot be compared."""
     marks = stored.marks
     landmarks = [*marks.items, *marks.categories, marks.pairs]
     if len(stored.positions) != partitions or min(stored.positions) < 0:
@@ -192,18 +192,18 @@ def _moments(held: Mapping[bytes, bytes]) -> dict[tuple[int, int, int], Moments]
 
 
 def _single_row(data: bytes, kind: np.dtype[np.void]) -> Any:
-    """The one row that these bytes are."""
+    """Decodes exactly one row."""
     (row,) = np.frombuffer(data, kind).tolist()
     return row
 
 
 def sums_of(stored: Stored, marks: Marks) -> Sums:
-    """A base in the terms of the slow definitions, told against `marks`."""
+    """A base as sums of the slow definitions, relative to the landmarks `marks`."""
     made = Sums(marks)
     made.popularity = _rescaled(stored.popularity, stored.marks.items, marks.items)
     made.categories = _rescaled(stored.categories, stored.marks.categories, marks.categories)
     factor = grown(stored.marks.pairs - marks.pairs, HALF_LIFE)
-    # both ways there, once here
+    # `stored` has each pair both ways, `Sums` once
     made.pairs = {
         item: {partner: sum_ * factor for partner, sum_ in sums.items() if item < partner}
         for item, sums in (stored.pairs or {}).items()
@@ -216,7 +216,7 @@ def sums_of(stored: Stored, marks: Marks) -> Sums:
 def _rescaled(
     held: Mapping[int, list[float]], theirs: Sequence[float], ours: Sequence[float]
 ) -> dict[int, list[float]]:
-    """Rows of sums against other landmarks."""
+    """Rows of sums, converted from the landmarks `theirs` to `ours`."""
     factors = [
         grown(a - b, half_life)
         for a, b, half_life in zip(theirs, ours, HALF_LIVES.values(), strict=True)
@@ -228,7 +228,7 @@ def _rescaled(
 
 
 def reference_marks(of: Sequence[Stored]) -> Marks:
-    """The latest landmarks: nothing that is in any of these lies far ahead of them."""
+    """The latest landmarks of these tables, so that none of their sums lies far ahead."""
     return Marks(
         [max(them) for them in zip(*(one.marks.items for one in of), strict=True)],
         [max(them) for them in zip(*(one.marks.categories for one in of), strict=True)],

@@ -1,4 +1,4 @@
-"""Tables in Redis against the sums of the log up to exactly their positions."""
+"""Compares tables in Redis with the sums of the log up to exactly their positions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.reference.sums import Sums, grown
 
 SUM_TOLERANCE: Final = 1e-9
 UNDERFLOW_TOLERANCE: Final = 1e-290
-"""Sums so small have lost digits to underflow."""
+"""Absolute: sums so small have lost digits to underflow."""
 SHARE_TOLERANCE: Final = 1e-6
 
 
 def compare(found: Findings, stored: Stored, sums: Sums) -> None:
-    """`sums`: of the log before `stored.positions`."""
+    """Compares every table. `sums`: of the log before `stored.positions`."""
     _popularity(
         found, "popularity", stored, stored.popularity, sums.popularity, stored.marks.items,
         sums.marks.items,
@@ -44,7 +44,7 @@ def _popularity(
     theirs: Sequence[float],
     ours: Sequence[float],
 ) -> None:
-    """A row that is not there is all 0."""
+    """Compares rows of popularity; a missing row is all 0."""
     windows = list(HALF_LIVES.items())
     factors = [
         grown(a - b, half_life) for a, b, (_, half_life) in zip(theirs, ours, windows, strict=True)
@@ -94,8 +94,8 @@ def _neighbours(
 def _list_is_wrong(
     held: Sequence[tuple[int, float]], partners: Mapping[int, float]
 ) -> tuple[str, float, float] | None:
-    """Where a list is not the best partners, best first, each with its share of their sums; of two that
-    are equal either may come first."""
+    """The first place where a list differs from the best partners, best first, with their shares of the sum.
+    Partners with equal sums may come in any order."""
     if len(held) != min(len(partners), TOP):
         return "length", len(held), min(len(partners), TOP)
     total = sum(partners.get(partner, 0.0) for partner, _ in held)

@@ -1,4 +1,4 @@
-"""One partition's log on its way through the slow definitions, up to whatever offset is asked for."""
+"""Reads one partition's log into the slow definitions, up to the offset that is asked for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeErr
 
 
 class Walk:
-    """`reference` has been told of every record before `next`, or of those of people who may be checked.
-    `first`: where to begin, if not at the log's start; then `reference` knows what came before.
+    """`reference` has every record before `next`, or only those of people who may be checked. `first`: where
+    to start, if not at the log's start; then `reference` holds the earlier state.
 
     Errors of `advance_to`: `infra.log_reader.OffTheLog`, the log's own.
     """
@@ -36,12 +36,12 @@ class Walk:
         return self.reference.ids.newest
 
     def refresh_end(self) -> int:
-        """Where the log ends now."""
+        """The log's current end, which is also stored as `end`."""
         _, self.end = self._log.bounds(EVENTS.name, self.partition)
         return self.end
 
     def advance_to(self, end: int) -> None:
-        """On to `end`; never back."""
+        """Reads records up to offset `end`; does nothing where `next` is beyond."""
         if end <= self.next:
             return
         for batch in self._log.read(EVENTS.name, self.partition, self.next, end):
@@ -57,7 +57,7 @@ class Walk:
         ):
             if event is None:
                 continue
-            # what an outbox sent is numbered over everybody's
+            # merges are numbered over all people
             if everyone or isinstance(event, events.Merge) or open_to(event.person):
                 reference.take(offset, timestamp, event)
             else:
@@ -65,7 +65,7 @@ class Walk:
 
 
 def _decoded(values: Sequence[bytes | None]) -> list[Any]:
-    """The events; None for a record that is none: it went to the dead letters."""
+    """The events; None for a record that does not decode, which is a dead letter."""
     try:
         return list(map(events.DECODER.decode, values))  # type: ignore[arg-type]
     except _BAD:

@@ -48,7 +48,7 @@ def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: 
 
             services.wait_until(more, 40, "the flow reads on")
         assert process.returncode == 1
-        assert "was made anew" in log.read_text()
+        assert "was recreated" in log.read_text()
     finally:
         process.kill()
         process.wait()

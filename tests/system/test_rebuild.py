@@ -183,7 +183,7 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
         process.wait()
         assert generation.live(client, PLAIN) == live
         busy = freshet("rebuild", "--data-dir", system.directory, code=1).output
-        assert "a rebuild is at work" in busy
+        assert "another rebuild runs" in busy
         client.delete(PLAIN.rebuilding())  # it expires by itself half a minute later
         report = read_json(system, "rebuild")
         assert report["before"] == live

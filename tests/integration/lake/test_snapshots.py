@@ -124,7 +124,7 @@ def test_a_topic_that_was_made_anew_has_no_snapshot(settings: Settings) -> None:
     admin.close()
     kafka_client.ensure_topics(settings)
     assert read.latest(settings) is None
-    with pytest.raises(files.ForeignSnapshot, match=r"its topic id is .* was made anew"):
+    with pytest.raises(files.ForeignSnapshot, match=r"its topic id is .* was recreated"):
         read.find(settings, made.id)
 
 

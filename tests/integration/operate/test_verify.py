@@ -379,7 +379,7 @@ def broken_base(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        (PLAIN.tables().base, b"elsewhere:1", "lacks a part"),
+        (PLAIN.tables().base, b"elsewhere:1", "lacks a chunk"),
         (PLAIN.tables().base, b"elsewhere", "does not decode"),
         (PLAIN.tables().meta, b"\x00garbage", "does not decode"),
         (PLAIN.fence("people", 2), b"garbage", "does not decode"),

@@ -297,7 +297,7 @@ def test_redis_older_than_every_snapshot_is_behind(world: World) -> None:
 def test_redis_older_than_the_log_is_a_mismatch(world: World) -> None:
     with fence_at(world, 2, world.snapshot.offsets[2] - GONE - 1):
         (found,) = world.verify().mismatches
-    assert (found.what, found.stored) == ("fence", "stands before the first record of the log")
+    assert (found.what, found.stored) == ("fence", "is before the first record of the log")
 
 
 @contextmanager
@@ -319,7 +319,7 @@ def test_where_the_log_goes_back_to_no_snapshot_it_is_refused(world: World, tmp_
     none = msgspec.structs.replace(world.settings, data_dir=tmp_path)
     code, _, said = run(none)
     assert code == 1
-    assert "does not go back to any snapshot" in said
+    assert "does not reach back to any snapshot" in said
     assert "freshet snapshot make" in said
 
 

@@ -78,5 +78,5 @@ def test_dead_letters_are_counted_and_duplicates_are_not_folded(tmp_path: Path) 
 
 def test_a_batch_that_does_not_come_next_is_refused(tmp_path: Path) -> None:
     made = start(settings_in(tmp_path), 0)
-    with pytest.raises(ValueError, match="starts at 3, the fold stands at 0"):
+    with pytest.raises(ValueError, match="starts at 3, the fold is at 0"):
         made.fold(Batch(0, 3, 4, [3], [T0], [events.encode(action(1))]))

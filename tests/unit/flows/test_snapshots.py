@@ -173,7 +173,7 @@ def test_an_error_in_a_process_is_the_error(log: MemoryLog, tmp_path: Path) -> N
     with pytest.raises(OffTheLog, match="the log ends at"):
         make.make(settings_in(tmp_path), log, beyond, topic=TOPIC, processes=2)
     assert [it.why[-40:] for it in read.listed(settings_in(tmp_path), TOPIC)] == [
-        "snapshot, whose making ended early or goes on"[-40:]
+        "snapshot, whose making failed or still runs"[-40:]
     ]
 
 
@@ -243,7 +243,7 @@ def test_a_file_of_another_snapshot_is_named(
     files = msgspec.json.decode((folder(copied[0], other) / "manifest.json").read_bytes())
     shutil.copy(folder(copied[0], other) / "tables.npz", folder(*copied) / "tables.npz")
     rewrite(*copied, tables=files["tables"])
-    with pytest.raises(BadSnapshot, match=r"tables\.npz stands elsewhere"):
+    with pytest.raises(BadSnapshot, match=r"tables\.npz is at other offsets"):
         read_all(*copied)
     shutil.copy(folder(copied[0], other) / "manifest.json", folder(*copied) / "manifest.json")
     with pytest.raises(BadSnapshot, match=r"manifest\.json is that of another snapshot"):
@@ -253,7 +253,7 @@ def test_a_file_of_another_snapshot_is_named(
 def test_a_manifest_that_is_none_is_named(copied: tuple[Settings, Snapshot]) -> None:
     for data in (b"", b"{}", b'{"version": 1}', b"\xff"):
         (folder(*copied) / "manifest.json").write_bytes(data)
-        with pytest.raises(BadSnapshot, match=r"manifest\.json is no manifest"):
+        with pytest.raises(BadSnapshot, match=r"manifest\.json is not a manifest"):
             read_all(*copied)
         assert read.latest(copied[0], TOPIC) is None
 
