@@ -45,31 +45,31 @@ def split(
         pass
     good: list[tuple[int, int, Any]] = []
     letters: list[DeadLetter] = []
-    for place, value in enumerate(batch.values):
+    for index, value in enumerate(batch.values):
         try:
             if value is None:
                 raise ValueError
-            good.append((batch.offsets[place], batch.timestamps[place], decode(value)))
+            good.append((batch.offsets[index], batch.timestamps[index], decode(value)))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             why = "empty" if value is None else reason(error)
-            letters.append(letter(topic, batch, place, why))
+            letters.append(letter(topic, batch, index, why))
     return good, letters
 
 
-def letter(topic: str, batch: Batch, place: int, why: str) -> DeadLetter:
-    """The dead letter for record number `place` (from 0) of a batch."""
-    value = batch.values[place]
+def letter(topic: str, batch: Batch, index: int, why: str) -> DeadLetter:
+    """The dead letter for record number `index` (from 0) of a batch."""
+    value = batch.values[index]
     size = len(value or b"")
-    headers = batch.headers[place] if batch.headers else ()
+    headers = batch.headers[index] if batch.headers else ()
     kept, dropped = dead_letters.bounded(headers)
     return DeadLetter(
         topic=topic,
         partition=batch.partition,
-        offset=batch.offsets[place],
+        offset=batch.offsets[index],
         reason=why,
         value=value if size <= MAX_VALUE_BYTES else None,
-        record_at=batch.timestamps[place],
-        key=batch.keys[place] if batch.keys else None,
+        record_at=batch.timestamps[index],
+        key=batch.keys[index] if batch.keys else None,
         size=size,
         tries=dead_letters.tries(dict(headers).get(dead_letters.TRIES)),
         headers=kept,

@@ -20,14 +20,14 @@ class Failure:
 
     def __init__(self, flow: Dataflow) -> None:
         self.error: BaseException | None = None
-        for operator in _all(flow.substeps):
+        for operator in _leaf_operators(flow.substeps):
             for name, wrapper in (
                 ("mapper", self._step),
                 ("source", self._source),
                 ("sink", self._sink),
             ):
                 if hasattr(operator, name):
-                    _replace(operator, name, wrapper)
+                    _wrap_attribute(operator, name, wrapper)
 
     def _step(self, step: Callable[[list[Any]], Iterable[Any]]) -> Callable[[list[Any]], list[Any]]:
         # a list, made here: a lazy iterable would raise inside the engine
@@ -35,14 +35,14 @@ class Failure:
 
     def _source(self, source: Any) -> Any:
         method = "build_part" if hasattr(source, "build_part") else "build"
-        return _replace(source, method, self._built("next_batch", self._next))
+        return _wrap_attribute(source, method, self._built("next_batch", self._next))
 
     def _sink(self, sink: Any) -> Any:
         method = "build_part" if hasattr(sink, "build_part") else "build"
-        return _replace(sink, method, self._built("write_batch", self._step_of_sink))
+        return _wrap_attribute(sink, method, self._built("write_batch", self._step_of_sink))
 
     def _built(self, method: str, wrapper: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda build: lambda *args: _replace(build(*args), method, wrapper)
+        return lambda build: lambda *args: _wrap_attribute(build(*args), method, wrapper)
 
     def _next(self, next_batch: Callable[[], Iterable[Any]]) -> Callable[[], list[Any]]:
         def next_or_end() -> list[Any]:
@@ -69,16 +69,16 @@ class Failure:
             return otherwise
 
 
-def _all(operators: Iterable[Operator]) -> Iterator[Any]:
+def _leaf_operators(operators: Iterable[Operator]) -> Iterator[Any]:
     """The operators that the engine runs: those without substeps."""
     for operator in operators:
         if operator.substeps:
-            yield from _all(operator.substeps)
+            yield from _leaf_operators(operator.substeps)
         else:
             yield operator
 
 
-def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Any:
+def _wrap_attribute(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Any:
     # the engine's data model is frozen while a flow is built; this flow is built
     object.__setattr__(owner, name, wrap(getattr(owner, name)))
     return owner

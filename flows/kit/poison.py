@@ -50,7 +50,7 @@ class Poison:
         for p in self.paused:
             self._log_paused(p)
 
-    def saw(self, letters: Iterable[DeadLetter]) -> None:
+    def add_undecodable(self, letters: Iterable[DeadLetter]) -> None:
         """Notes the records of the current batch that do not decode."""
         for letter in letters:
             self._bad[letter.partition].add(letter.offset)

@@ -93,7 +93,7 @@ class Worker:
         good, letters = step
         if letters:
             self.send(letters)
-            self._poison.saw(letters)
+            self._poison.add_undecodable(letters)
         return good
 
     def send(self, letters: list[DeadLetter]) -> None:
@@ -104,9 +104,9 @@ class Worker:
         if len(letters) > MAX_LOGGED_LETTERS:
             log.warning("and %d more dead letters of this batch", len(letters) - MAX_LOGGED_LETTERS)
 
-    def refuse(self, batch: Batch, place: int, why: str) -> None:
-        """Sends record number `place` of a batch to the dead letters."""
-        self.send([letter(self.topic.name, batch, place, why)])
+    def refuse(self, batch: Batch, index: int, why: str) -> None:
+        """Sends record number `index` of a batch to the dead letters."""
+        self.send([letter(self.topic.name, batch, index, why)])
 
     def next_fence(self, partition: int, next_offset: int, timestamps: Sequence[int]) -> Fence:
         """The fence after a batch that ends before offset `next_offset`. `timestamps`: of its records, ms."""

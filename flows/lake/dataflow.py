@@ -126,7 +126,7 @@ class Gatherer:
                 raise StopIteration
             return list(self._due(flush=True))
         for tp, pieces in self.consumer.poll(self._wait_ms).items():
-            self._take(place := self._place(tp), pieces)
+            self._buffer(place := self._place(tp), pieces)
             self.end_offsets[place] = self.consumer.highwater(tp) or 0
         self.polled_at = time.time()
         return list(self._due())
@@ -142,7 +142,7 @@ class Gatherer:
             offset >= self.end_offsets[place] for place, offset in self._position.items()
         )
 
-    def _take(self, place: Place, pieces: list[Records]) -> None:
+    def _buffer(self, place: Place, pieces: list[Records]) -> None:
         held = self._held.setdefault(place, _Buffer(time.monotonic()))
         for records in pieces:
             batch = records.batch(place[1], self._position[place])

@@ -65,7 +65,7 @@ class CurrentRelease:
             self._poll(now)
         if self._loading is not None and self._loading.done():
             loaded, self._loading = self._loading, None
-            self._take(loaded, now)
+            self._finish_loading(loaded, now)
         return self._encoder
 
     def _poll(self, now: float) -> None:
@@ -75,15 +75,15 @@ class CurrentRelease:
         self._named, self._failed, self._loading = named, math.inf, None
         if named:
             published = self._redis.hget(self._state, f"release:{named}".encode())
-            self._loading = self._threads.submit(self._make, named, _sha256(published))
+            self._loading = self._threads.submit(self._load_encoder, named, _sha256(published))
         else:
             self._encoder = None
 
-    def _make(self, release: str, sha256: str) -> Encoder:
+    def _load_encoder(self, release: str, sha256: str) -> Encoder:
         release_order(release)  # an invalid name must not become a path
         return Encoder(release, self._load(self._directory / release, sha256).space)
 
-    def _take(self, loaded: Future[Encoder], now: float) -> None:
+    def _finish_loading(self, loaded: Future[Encoder], now: float) -> None:
         error = loaded.exception()  # broken files make a library raise anything
         if error is None:
             self._encoder = loaded.result()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
 from flows.people.rows import Fetch, Rows
-from flows.people.slates import Slates, concerning
+from flows.people.slates import Slates, outcome_records
 from models.dedupe import Deduper
 from models.features import registry
 from models.features.columns import Columns, Folded
@@ -107,7 +107,7 @@ class PeopleFold:
                 self._act(layer, effects)
             else:
                 self._linked.fold(layer, effects)
-        arms, moments = self._slates.join(concerning(batch.records), effects)
+        arms, moments = self._slates.join(outcome_records(batch.records), effects)
         self._store(effects)
         for bucket, ids in batch.ids.items():
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())

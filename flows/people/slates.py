@@ -40,7 +40,7 @@ OutcomeRecords = list[tuple[int, Record]]
 """(offset, event) in log order: slates served, actions on them, and records that link ids."""
 
 
-def concerning(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
+def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
     """The records that concern slates or links."""
     found: OutcomeRecords = []
     for offset, _, event in records:
@@ -48,7 +48,7 @@ def concerning(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecor
             if event.slate_id and event.action in STATE:
                 found.append((offset, event))
         elif isinstance(event, _LINK_EVENTS) or (
-            isinstance(event, Merge) and transfer.concerns(event)
+            isinstance(event, Merge) and transfer.has_outcomes(event)
         ):
             found.append((offset, event))
     return found
@@ -101,7 +101,9 @@ class Slates:
             elif isinstance(event, Linking):
                 links.mark(account, Mark(event.of, event.link, event.received_at))
             elif not (merge := effects.outgoing[offset, 1]).lost:
-                transfer.put(merge, outcomes.leave(account, event.to), self._shown[event.person])
+                transfer.write_transfer(
+                    merge, outcomes.leave(account, event.to), self._shown[event.person]
+                )
         self._store(records, effects.write)
         return batch_facts.facts()
 
@@ -109,7 +111,9 @@ class Slates:
         """Reads the accounts and impressions that are not cached, in one call."""
         people = dict.fromkeys(event.person for _, event in records)
         shown = dict.fromkeys(
-            event.person for _, event in records if _shows(event) or isinstance(event, Link)
+            event.person
+            for _, event in records
+            if _changes_impressions(event) or isinstance(event, Link)
         )
         new = [person for person in people if person not in self._accounts]
         unseen = [person for person in shown if person not in self._shown]
@@ -134,10 +138,10 @@ class Slates:
         shown = self._hashed(served)
         effect = outcomes.serve(account, shown, "" if person == served.person else served.person)
         if effect.arms:
-            self._show(person, shown)
+            self._add_impressions(person, shown)
         return effect
 
-    def _show(self, person: str, shown: Shown) -> None:
+    def _add_impressions(self, person: str, shown: Shown) -> None:
         items = np.array(list(dict.fromkeys(shown.items)), np.uint64)
         if len(items):
             held = self._shown[person]
@@ -151,7 +155,7 @@ class Slates:
             outcome = MergedOutcome(slate, item, state, event.received_at)
             effects.outgoing[offset, 1].outcomes = (outcome,)  # its row was forwarded already
             return
-        self._show(event.person, self._hashed(event))
+        self._add_impressions(event.person, self._hashed(event))
         effects.send(
             Merge(
                 person=Pseudonym(to),
@@ -165,7 +169,7 @@ class Slates:
         )
 
     def _receive(self, account: Account, merge: Merge) -> list[Effect]:
-        effects = outcomes.receive(account, merge.of, transfer.taken(merge))
+        effects = outcomes.receive(account, merge.of, transfer.read_transfer(merge))
         if merge.served is not None:
             effects.append(self._serve(account, merge.served, merge.person))
         if merge.impressions:
@@ -198,11 +202,13 @@ class Slates:
             values[keyspace.open_slates(p, person)] = open_slates.encode(account)
             if account.links is not None:
                 values[keyspace.link(p, person)] = stored.encode(links.view(account))
-        for person in dict.fromkeys(event.person for _, event in records if _shows(event)):
+        for person in dict.fromkeys(
+            event.person for _, event in records if _changes_impressions(event)
+        ):
             values[keyspace.impressions(p, person)] = self._shown[person].tobytes()
 
 
-def _shows(event: Record) -> bool:
+def _changes_impressions(event: Record) -> bool:
     """Whether the event changes the impressions of its person."""
     if isinstance(event, Merge):
         return bool(event.impressions or event.served)

@@ -13,7 +13,7 @@ from models.outcomes.open_slates import OpenSlate, Outcome, Unit, Waiting
 from schemas.events import Merge, MergedImpression, MergedOutcome, MergedSlate, MergedUnit
 
 
-def concerns(merge: Merge) -> bool:
+def has_outcomes(merge: Merge) -> bool:
     """Whether a merge carries slates, outcomes, impressions or a link."""
     return bool(
         merge.link
@@ -25,7 +25,7 @@ def concerns(merge: Merge) -> bool:
     )
 
 
-def put(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> None:
+def write_transfer(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> None:
     """Copies the slates and impressions (`shown`) of an anonymous id into the merge."""
     merge.slates = tuple(
         MergedSlate(
@@ -50,8 +50,8 @@ def put(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> None:
     merge.impressions = tuple(MergedImpression(*row) for row in shown.tolist())
 
 
-def taken(merge: Merge) -> Transfer:
-    """The opposite of `put`: the slates, outcomes and units that a merge carries."""
+def read_transfer(merge: Merge) -> Transfer:
+    """The opposite of `write_transfer`: the slates, outcomes and units that a merge carries."""
     slates = [
         OpenSlate(
             slate.id,

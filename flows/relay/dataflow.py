@@ -56,10 +56,10 @@ class Relay:
         self._name, topic = broker_name(settings, EVENTS.name), ensure_topics(settings)[EVENTS.name]
         self._topic, self.partitions = topic.id, topic.partitions
         self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NONE_SENT)
-        self._look()
+        self._read_outboxes()
         self._producer: KafkaProducer = kafka_client.producer(settings, **_IN_ORDER)
 
-    def _ask_log(self) -> None:
+    def _positions_from_log(self) -> None:
         """Reads the positions from the log where Redis has none of this topic, and stores them at once: an
         outbox that is empty now may fill again soon."""
         log.info("no stored position: reading from %s what was sent", self._name)
@@ -76,7 +76,7 @@ class Relay:
 
         Errors: `KafkaTimeoutError`, after which nothing more may be sent by this relay; `OtherTopic`.
         """
-        outboxes = self._look()
+        outboxes = self._read_outboxes()
         futures = []
         for p, entries in enumerate(outboxes):
             due = [fields for id_, fields in entries if number(id_) > self.sent[p]]
@@ -87,10 +87,10 @@ class Relay:
             future.get(SEND_TIMEOUT_SECONDS)
         for p, entries in enumerate(outboxes):
             if entries:
-                self._done(p, [id_ for id_, _ in entries])
+                self._trim(p, [id_ for id_, _ in entries])
         return len(futures)
 
-    def _look(self) -> list[Any]:
+    def _read_outboxes(self) -> list[Any]:
         """The entries of each outbox. It reads the positions as well: another relay may have moved them, and
         a missing position means that Redis was emptied."""
         with self._redis.pipeline(transaction=False) as pipe:
@@ -103,7 +103,7 @@ class Relay:
             if at is not None and at.topic == self._topic:
                 self.sent[p] = max(self.sent[p], at.number)
         if not all(at is not None and at.topic == self._topic for at in held):
-            self._ask_log()
+            self._positions_from_log()
         return found[1::2]
 
     def _send(self, fields: dict[bytes, bytes]) -> Any:
@@ -112,7 +112,7 @@ class Relay:
         headers, partition = list(EVENTS.headers), partition_of(key, self.partitions)
         return self._producer.send(self._name, value, key, headers, partition)
 
-    def _done(self, partition: int, ids: list[bytes]) -> None:
+    def _trim(self, partition: int, ids: list[bytes]) -> None:
         self.sent[partition] = max(self.sent[partition], number(ids[-1]))
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._keyspace.relayed(partition), self._stored(partition))

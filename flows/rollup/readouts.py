@@ -69,17 +69,17 @@ class Sender:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        while (batch := self._taken()) is not None:
+        while (batch := self._wait_for_offers()) is not None:
             try:
                 self._send(batch)
                 self.sent += len(batch)
             except Exception as error:  # the client may raise anything: the next revision follows
                 self.failed += len(batch)
                 log.warning("readouts were not sent: %s", type(error).__name__)
-                self._drop()
-        self._drop()
+                self._close_producer()
+        self._close_producer()
 
-    def _taken(self) -> dict[bytes, bytes] | None:
+    def _wait_for_offers(self) -> dict[bytes, bytes] | None:
         """Waits for offered values and returns them; None once it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._offered or self._closing)
@@ -101,7 +101,7 @@ class Sender:
         for future in futures:
             future.get(ACK_TIMEOUT_SECONDS)
 
-    def _drop(self) -> None:
+    def _close_producer(self) -> None:
         """Closes the producer: an idempotent producer may not recover from a failure."""
         if self._producer is not None:
             self._producer.close(timeout=1)

@@ -128,7 +128,7 @@ def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded 
             running[receiver] = child
         while running:
             for ready in wait(list(running)):
-                if (result := _received(ready, running[ready])) is None:
+                if (result := _next_result(ready, running[ready])) is None:
                     del running[ready]
                 else:
                     yield result
@@ -156,7 +156,7 @@ def _run(tasks: Sequence[FoldTask], parent: Any) -> None:
         raise SystemExit(1) from None
 
 
-def _received(receiver: Any, child: Any) -> BatchFolded | Folded | None:
+def _next_result(receiver: Any, child: Any) -> BatchFolded | Folded | None:
     """The next result of a child process; None after its last. Errors: the child's; `SnapshotError`."""
     try:
         result = receiver.recv()

@@ -46,7 +46,7 @@ class Done(NamedTuple):
     from the first cut to it. `beyond`: cuts beyond the log's `end`; then there are no sums."""
 
     partition: int
-    found: Findings
+    findings: Findings
     events: int
     checked: int
     both: Sums
@@ -62,15 +62,15 @@ def check_partition(task: CheckTask) -> Done:
     """
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
     with redis_client.connect(task.settings) as client, _rare_garbage_collection():
-        walk, found = walk_of(task, both if task.cuts else None), Findings()
+        walk, findings = walk_of(task, both if task.cuts else None), Findings()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.refresh_end()]
         if not beyond:
             _add_up(walk, task.cuts, own)
         walk.reference.sums = None
-        people = PeopleCheck(client, walk, task.keyspace, found, task.settings)
+        people = PeopleCheck(client, walk, task.keyspace, findings, task.settings)
         wanted = task.people is None or task.people > 0
         checked = people.check(whole=task.people is None) if wanted else 0
-    return Done(task.partition, found, walk.events, checked, both, own, beyond, walk.end)
+    return Done(task.partition, findings, walk.events, checked, both, own, beyond, walk.end)
 
 
 def walk_of(task: CheckTask, sums: Sums | None) -> Walk:

@@ -45,10 +45,10 @@ class PeopleCheck:
     """Checks the people of the partition of `walk`, in the generation of `keyspace`."""
 
     def __init__(
-        self, client: Client, walk: Walk, keyspace: Keyspace, found: Findings, settings: Settings
+        self, client: Client, walk: Walk, keyspace: Keyspace, findings: Findings, settings: Settings
     ) -> None:
         self._settings = settings
-        self._redis, self._walk, self._found = client, walk, found
+        self._redis, self._walk, self._findings = client, walk, findings
         self._keyspace = keyspace
         self._fence = keyspace.fence("people", walk.partition)
 
@@ -64,19 +64,19 @@ class PeopleCheck:
                 self._check_names(there)
             return checked
         except BadFence as error:
-            self._found.wrong("fence", "value", str(error), "a fence of this log", self._fence)
+            self._findings.wrong("fence", "value", str(error), "a fence of this log", self._fence)
             return 0
 
     def _check_fence(self) -> None:
         fence = self._first_fence()
-        found, key, walk = self._found, self._fence, self._walk
+        findings, key, walk = self._findings, self._fence, self._walk
         torn = self._redis.exists(self._keyspace.torn("people", walk.partition))
-        found.compare("fence", "torn", bool(torn), False, key)
-        found.compare("fence", "partitions", fence.partitions, self._settings.partitions, key)
-        found.compare("fence", "version", fence.version, VERSION, key)
+        findings.compare("fence", "torn", bool(torn), False, key)
+        findings.compare("fence", "partitions", fence.partitions, self._settings.partitions, key)
+        findings.compare("fence", "version", fence.version, VERSION, key)
         walk.advance_to(fence.offset)
         if walk.next == fence.offset:  # else the walk is ahead, up to the tables' positions
-            found.compare("fence", "newest", fence.newest, walk.newest, key)
+            findings.compare("fence", "newest", fence.newest, walk.newest, key)
 
     def _first_fence(self) -> Fence:
         """The fence at the start. Errors: `BadFence`, also where there is state and no fence."""
@@ -155,7 +155,7 @@ class PeopleCheck:
             try:
                 records = cold_objects.get(self._settings, place, those)
             except cold_objects.ColdTorn as error:
-                self._found.wrong("cold", "object", str(error), "their records", place.encode())
+                self._findings.wrong("cold", "object", str(error), "their records", place.encode())
                 continue
             for name in those:
                 first = people.index(name) * len(PERSON_RECORDS)
@@ -175,7 +175,7 @@ class PeopleCheck:
                 PERSON_RECORDS, islice(held, len(PERSON_RECORDS)), strict=True
             ):
                 if kept:
-                    person_records.compare(self._found, record, key, blob, person)
+                    person_records.compare(self._findings, record, key, blob, person)
         self._check_received(read.received)
         return checked
 
@@ -186,12 +186,12 @@ class PeopleCheck:
                 pipe.type(key)
             for key, kind in zip(missing, pipe.execute(), strict=True):
                 if kind not in (b"none", b"string"):
-                    self._found.wrong("key", "type", kind.decode(), "string", key)
+                    self._findings.wrong("key", "type", kind.decode(), "string", key)
 
     def _check_received(self, received: dict[bytes, bytes] | Exception) -> None:
         key = self._keyspace.received(self._walk.partition)
         if isinstance(received, redis.ResponseError):
-            self._found.wrong("key", "type", "another type", "hash", key)
+            self._findings.wrong("key", "type", "another type", "hash", key)
             return
         if isinstance(received, Exception):
             raise received
@@ -204,9 +204,9 @@ class PeopleCheck:
         for source in sorted(stored.keys() | expected.keys()):
             one, other = stored.get(source), expected.get(source)
             if one == other:
-                self._found.fields += 1
+                self._findings.fields += 1
             else:
-                self._found.wrong("received", f"source {source}", one, other, key)
+                self._findings.wrong("received", f"source {source}", one, other, key)
 
     # -- a whole partition ----------------------------------------------------------------
 
@@ -228,9 +228,9 @@ class PeopleCheck:
             for record in PERSON_RECORDS
             if record.there(person)
         }
-        self._found.fields += len(there)
+        self._findings.fields += len(there)
         for key in set(there) - expected:
-            self._found.wrong("key", "value", "is there", None, key)
+            self._findings.wrong("key", "value", "is there", None, key)
 
     def _check_ids(self) -> None:
         """Compares the stored ids of de-duplication, bucket by bucket."""
@@ -246,7 +246,7 @@ class PeopleCheck:
             if bucket < ids.oldest:
                 continue
             stored = [blob[at : at + 8] for at in range(0, len(blob or b""), 8)] if blob else []
-            self._found.compare(
+            self._findings.compare(
                 "ids", f"bucket {bucket}", sorted(int.from_bytes(it, "little") for it in stored),
                 sorted(expected.get(bucket, ())), keyspace.dedupe(p, bucket),
             )  # fmt: skip

@@ -153,27 +153,27 @@ PERSON_RECORDS: Final = (
 
 
 def compare(
-    found: Findings, record: StoredRecord, key: bytes, blob: bytes | None, person: Person
+    findings: Findings, record: StoredRecord, key: bytes, blob: bytes | None, person: Person
 ) -> None:
     """Compares one record of a person, as stored under `key`, with the log."""
     there = record.there(person)
     if blob is None or not there:
         stored = None if blob is None else f"{len(blob)} bytes"
         if (blob is not None) == there:
-            found.fields += 1
+            findings.fields += 1
         else:
-            found.wrong(record.what, "value", stored, "to be there" if there else None, key)
+            findings.wrong(record.what, "value", stored, "to be there" if there else None, key)
         return
     try:
         value = record.read(blob)
     except (ValueError, msgspec.MsgspecError) as error:
-        found.wrong(
+        findings.wrong(
             record.what, "value", f"does not decode ({type(error).__name__})", "a value", key
         )
         return
     expected = record.expected(person)
     if not isinstance(value, dict):
-        found.compare(record.what, "value", value, expected, key)
+        findings.compare(record.what, "value", value, expected, key)
         return
     for field in value:
-        found.compare(record.what, field, value[field], expected[field], key)
+        findings.compare(record.what, field, value[field], expected[field], key)

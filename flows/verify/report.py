@@ -152,7 +152,7 @@ def difference(
         if stored.keys() != expected.keys():
             return Difference(" size", len(stored), len(expected))
         return _inside(((f".{key}", stored[key], expected[key]) for key in expected), close, tiny)
-    if _listed(stored) and _listed(expected):
+    if _is_list(stored) and _is_list(expected):
         if len(stored) != len(expected):
             return Difference(" length", len(stored), len(expected))
         pairs = enumerate(zip(stored, expected, strict=True))
@@ -167,7 +167,7 @@ def _inside(pairs: Any, close: float, tiny: float) -> Difference | None:
     return None
 
 
-def _listed(value: Any) -> bool:
+def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 

@@ -58,10 +58,10 @@ def verify(
     and the lake.
     """
     chosen = list(range(settings.partitions)) if partitions is None else sorted(set(partitions))
-    begun, found = time.monotonic(), Findings()
+    begun, findings = time.monotonic(), Findings()
     with redis_client.connect(settings) as client:
         keyspace = live_keys(client, settings)
-        tables = _tables(client, settings, keyspace, found) if sums else []
+        tables = _tables(client, settings, keyspace, findings) if sums else []
         through = list(range(settings.partitions)) if tables else chosen
         snapshot = basis.choose(settings, log, through, client, keyspace, tables)
         base_sums = [basis.sums(settings, snapshot)] if snapshot and tables else []
@@ -69,18 +69,18 @@ def verify(
         # the sample is shared between the chosen partitions
         per_partition = None if people is None else -(-people // max(1, len(chosen)))
         whole = CheckTask(settings, log, 0, keyspace, per_partition, seed, [], marks, snapshot)
-        tasks = [_of_partition(whole, p, p in chosen, tables) for p in through]
-        done = list(_all(tasks))
+        tasks = [_task_of(whole, p, p in chosen, tables) for p in through]
+        done = list(_run_tasks(tasks))
         if live_keys(client, settings) != keyspace:
             raise Moved("another generation went live during the run")
-    _compare(found, tables, done, [stored_tables.sums_of(it, marks) for it in base_sums])
+    _compare(findings, tables, done, [stored_tables.sums_of(it, marks) for it in base_sums])
     events = sum(it.events for it in done)
     return Report(
         partitions=chosen,
         events=events,
         people_checked=sum(it.checked for it in done),
-        fields_checked=found.fields,
-        mismatches=found.mismatches(),
+        fields_checked=findings.fields,
+        mismatches=findings.mismatches(),
         rate=round(events / max(time.monotonic() - begun, 1e-9), 1),
         start={task.partition: task.first for task in tasks},
         snapshot=snapshot.id if snapshot else "",
@@ -88,21 +88,19 @@ def verify(
 
 
 def _tables(
-    client: Client, settings: Settings, keyspace: Keyspace, found: Findings
+    client: Client, settings: Settings, keyspace: Keyspace, findings: Findings
 ) -> list[Stored]:
     """The tables to compare with the log. Tables at the log's beginning must be empty."""
-    read = (client, settings.partitions, keyspace, found)
+    read = (client, settings.partitions, keyspace, findings)
     there = [stored_tables.base(*read), stored_tables.published(*read)]
     tables = [one for one in there if one is not None]
     for stored in tables:
         if not any(stored.positions):
-            table_sums.compare(found, stored, Sums(stored.marks))
+            table_sums.compare(findings, stored, Sums(stored.marks))
     return [stored for stored in tables if any(stored.positions)]
 
 
-def _of_partition(
-    task: CheckTask, partition: int, chosen: bool, tables: Sequence[Stored]
-) -> CheckTask:
+def _task_of(task: CheckTask, partition: int, chosen: bool, tables: Sequence[Stored]) -> CheckTask:
     return task._replace(
         partition=partition,
         people=task.people if chosen else 0,
@@ -110,7 +108,7 @@ def _of_partition(
     )
 
 
-def _all(tasks: Sequence[CheckTask]) -> Iterator[Done]:
+def _run_tasks(tasks: Sequence[CheckTask]) -> Iterator[Done]:
     """Runs every second task in another process, where the tasks are long: partitions are independent."""
     if (
         (os.cpu_count() or 1) < 2
@@ -133,21 +131,21 @@ def _records(task: CheckTask) -> int:
 
 
 def _compare(
-    found: Findings, tables: Sequence[Stored], done: Sequence[Done], before: Sequence[Sums]
+    findings: Findings, tables: Sequence[Stored], done: Sequence[Done], before: Sequence[Sums]
 ) -> None:
     """Compares the sums of all partitions, and those `before` them, with each version of the tables."""
     beyond = False
     for it in done:
-        found.add(it.found)
+        findings.add(it.findings)
         for position in it.beyond:
             beyond = True
-            found.wrong("tables", f"position {it.partition}", position, it.end)
+            findings.wrong("tables", f"position {it.partition}", position, it.end)
     if beyond or not tables:
         return  # no table can hold more of a partition than its log does
     both = Sums.of([*before, *(it.both for it in done)])
     for n, stored in enumerate(tables):
         total = Sums.of([both, *(it.own[n] for it in done)])
-        table_sums.compare(found, stored, total)
+        table_sums.compare(findings, stored, total)
 
 
 __all__ = ["Behind", "Moved", "Report", "Shortened", "verify"]

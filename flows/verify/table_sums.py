@@ -17,26 +17,26 @@ UNDERFLOW_TOLERANCE: Final = 1e-290
 SHARE_TOLERANCE: Final = 1e-6
 
 
-def compare(found: Findings, stored: Stored, sums: Sums) -> None:
+def compare(findings: Findings, stored: Stored, sums: Sums) -> None:
     """Compares every table. `sums`: of the log before `stored.positions`."""
     _popularity(
-        found, "popularity", stored, stored.popularity, sums.popularity, stored.marks.items,
+        findings, "popularity", stored, stored.popularity, sums.popularity, stored.marks.items,
         sums.marks.items,
     )  # fmt: skip
     _popularity(
-        found, "categories", stored, stored.categories, sums.categories, stored.marks.categories,
+        findings, "categories", stored, stored.categories, sums.categories, stored.marks.categories,
         sums.marks.categories,
     )  # fmt: skip
     if stored.pairs is not None:
-        _pairs(found, stored, stored.pairs, sums)
+        _pairs(findings, stored, stored.pairs, sums)
     if stored.neighbours is not None:
-        _neighbours(found, stored, stored.neighbours, sums)
-    _arms(found, stored, sums)
-    _experiments(found, stored, sums)
+        _neighbours(findings, stored, stored.neighbours, sums)
+    _arms(findings, stored, sums)
+    _experiments(findings, stored, sums)
 
 
 def _popularity(
-    found: Findings,
+    findings: Findings,
     what: str,
     stored: Stored,
     held: Mapping[int, list[float]],
@@ -53,24 +53,24 @@ def _popularity(
     for key in held.keys() | expected.keys():
         one, other = held.get(key, nothing), expected.get(key, nothing)
         for column, (window, _) in enumerate(windows):
-            found.compare(
+            findings.compare(
                 what, window, one[column] * factors[column], other[column], stored.keys[what],
                 place=f"{key}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
             )  # fmt: skip
 
 
-def _pairs(found: Findings, stored: Stored, held: Pairs, sums: Sums) -> None:
+def _pairs(findings: Findings, stored: Stored, held: Pairs, sums: Sums) -> None:
     factor, partners = grown(stored.marks.pairs - sums.marks.pairs, HALF_LIFE), sums.partners()
     for item in held.keys() | partners.keys():
         ours = {partner: sum_ * factor for partner, sum_ in held.get(item, {}).items()}
-        found.compare_sums(
+        findings.compare_sums(
             "pairs", "sum", ours, partners.get(item, {}), stored.keys["pairs"],
             place=f"{item}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
         )  # fmt: skip
 
 
 def _neighbours(
-    found: Findings, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
+    findings: Findings, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
 ) -> None:
     partners = {
         item: positive
@@ -78,9 +78,9 @@ def _neighbours(
         if (positive := {partner: sum_ for partner, sum_ in them.items() if sum_ > 0})
     }
     for item in held.keys() | partners.keys():
-        there = _list_is_wrong(held.get(item, []), partners.get(item, {}))
+        there = _first_wrong_place(held.get(item, []), partners.get(item, {}))
         place, one, other = there or ("", 0, 0)
-        found.compare(
+        findings.compare(
             "neighbours",
             place,
             one,
@@ -91,7 +91,7 @@ def _neighbours(
         )
 
 
-def _list_is_wrong(
+def _first_wrong_place(
     held: Sequence[tuple[int, float]], partners: Mapping[int, float]
 ) -> tuple[str, float, float] | None:
     """The first place where a list differs from the best partners, best first, with their shares of the sum.
@@ -112,7 +112,7 @@ def _list_is_wrong(
     return None
 
 
-def _arms(found: Findings, stored: Stored, sums: Sums) -> None:
+def _arms(findings: Findings, stored: Stored, sums: Sums) -> None:
     names = ("served", "displayed", "clicked", "converted", "explored", "n", "mean")
     nothing = (0, 0, 0, 0, 0, 0.0, 0.0)
     for arm in stored.arms.keys() | sums.arms.keys():
@@ -121,19 +121,19 @@ def _arms(found: Findings, stored: Stored, sums: Sums) -> None:
         for name, one, other in zip(
             names, stored.arms.get(arm, nothing), (*counts, float(counts[0]), mean), strict=True
         ):
-            found.compare(
+            findings.compare(
                 "arms", name, one, other, stored.keys["arms"],
                 place=f"{arm[0]} {arm[1]}", close=SUM_TOLERANCE,
             )  # fmt: skip
 
 
-def _experiments(found: Findings, stored: Stored, sums: Sums) -> None:
+def _experiments(findings: Findings, stored: Stored, sums: Sums) -> None:
     nothing = (0, [0] * 4, [[0] * 4] * 4)
     expected = sums.moments()
     for unit in stored.moments.keys() | expected.keys():
         one, other = stored.moments.get(unit, nothing), expected.get(unit, nothing)
         for name, mine, theirs in zip(("units", "sums", "squares"), one, other, strict=True):
             place = "{} version {} variant {}".format(*unit)
-            found.compare(
+            findings.compare(
                 "experiments", name, mine, theirs, stored.keys["experiments"], place=place
             )

@@ -46,10 +46,10 @@ class Walk:
             return
         for batch in self._log.read(EVENTS.name, self.partition, self.next, end):
             self.events += len(batch.offsets)
-            self._take(batch)
+            self._fold(batch)
         self.next = end
 
-    def _take(self, batch: Batch) -> None:
+    def _fold(self, batch: Batch) -> None:
         reference = self.reference
         everyone, open_to = reference.sums is not None, reference.sample.open_to
         for offset, timestamp, event in zip(
@@ -69,10 +69,10 @@ def _decoded(values: Sequence[bytes | None]) -> list[Any]:
     try:
         return list(map(events.DECODER.decode, values))  # type: ignore[arg-type]
     except _BAD:
-        return [_one(value) for value in values]
+        return [_decode_one(value) for value in values]
 
 
-def _one(value: bytes | None) -> Any:
+def _decode_one(value: bytes | None) -> Any:
     try:
         return events.DECODER.decode(value) if value is not None else None
     except _BAD:
