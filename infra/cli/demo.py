@@ -63,12 +63,12 @@ def demo_command(
     """
     from infra.apps.demo.run import run
     from infra.datasets.find import catalogue
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
     from infra.terminal.progress import Said
     from infra.terminal.text import console
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
-    directory = own(data_dir)
+    directory = prepare_folder(data_dir)
     run(
         catalogue(data, (data_dir.parent if data_dir == DEFAULT else data_dir) / "data"),
         directory,

@@ -155,9 +155,9 @@ def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
 def keep(every: float | None, data_dir: Path | None) -> None:
     """Compact and sweep, again and again, until SIGTERM. `freshet up` has a process that does."""
     from infra.lake import keep as lake_keep
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
     from infra.settings import Settings
 
     settings = own_settings(data_dir) or settings_of(data_dir)
-    own(settings.data_dir, needed=False)
+    prepare_folder(settings.data_dir, needed=False)
     lake_keep.run(settings, every or settings.lake_keep_seconds or Settings().lake_keep_seconds)

@@ -51,14 +51,14 @@ def rebuild_command(
 
     from flows.rebuild import generations, in_place
     from infra.apps.rebuild import run
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
     from infra.store import redis_client
     from infra.terminal.progress import Quiet, Said
 
     if sum((partition is not None, back, drop)) > 1:
         raise click.UsageError("--partition, --back and --drop are for one at a time")
     settings = find(data_dir).settings
-    own(settings.data_dir, needed=False)
+    prepare_folder(settings.data_dir, needed=False)
     said = Quiet(Console()) if as_json else Said(Console())
     with generations.rebuild_lock(settings), redis_client.connect(settings) as client:
         if back:

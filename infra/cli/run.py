@@ -27,12 +27,12 @@ def serve_command() -> None:
     Several may share a port: the kernel spreads connections over them. Settings come from the
     environment (KAFKA_BOOTSTRAP, REDIS_URL, FRESHET_PORT, FRESHET_TOKEN …).
     """
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
     from infra.settings import from_environment
     from serving import server
 
     settings = from_environment()
-    own(settings.data_dir, needed=False)
+    prepare_folder(settings.data_dir, needed=False)
     server.run(settings)
 
 
@@ -126,13 +126,13 @@ def run_flow(
     if start is not None:
         raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
     from infra import heartbeat, logs
-    from infra.local.home import own
-    from infra.local.supervisor import stand_by
+    from infra.local.home import prepare_folder
+    from infra.local.supervisor import await_handover
     from infra.priority import make_way
     from infra.settings import from_environment
 
     settings = from_environment()
-    own(settings.data_dir, needed=False)
+    prepare_folder(settings.data_dir, needed=False)
     heartbeat.start()
     logs.set_up(settings.log_level or "warning")
     flow = module_of(name)
@@ -152,7 +152,7 @@ def run_flow(
         return
     if any(partition >= settings.partitions for partition in partitions):
         raise click.UsageError(f"partitions are 0 to {settings.partitions - 1}")
-    stand_by()
+    await_handover()
     flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)), **given)
 
 
@@ -180,14 +180,14 @@ def scale(count: int, data_dir: Path | None) -> None:
     settings = find(data_dir).settings
     _check_workers(settings, count)
     workers = Workers(settings.data_dir)
-    if not workers.runs:
+    if not workers.running:
         raise FreshetError(
             f"nobody runs workers in {settings.data_dir}: freshet up, or freshet flows run people"
             " --workers N"
         )
-    workers.ask(count)
+    workers.request(count)
     until = time.monotonic() + SCALE_SECONDS
-    while workers.runs != count:
+    while workers.running != count:
         if time.monotonic() > until:
             raise FreshetError(f"it was asked for, and did not happen in {SCALE_SECONDS:g} s")
         time.sleep(0.05)

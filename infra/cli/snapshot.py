@@ -56,11 +56,11 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
     from flows.snapshots import make
     from flows.snapshots.until import parse_until
     from infra.lake.log import open_log
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
     from infra.terminal.progress import Quiet, Said
 
     settings = find(data_dir).settings
-    own(settings.data_dir, needed=False)
+    prepare_folder(settings.data_dir, needed=False)
     log, out = open_log(settings), console()
     until = parse_until(settings, log, text)
     base = None if start == "beginning" else _base(settings, start, until)

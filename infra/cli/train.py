@@ -41,13 +41,13 @@ def train_command(
     freshet train --until 2026-11-23T00:00:00Z
     freshet train --no-activate           then: freshet release activate ID
     """
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
     from infra.terminal.progress import Said
     from infra.terminal.text import console
 
     settings = find(data_dir).settings
     if publish:
-        own(settings.data_dir, needed=False)
+        prepare_folder(settings.data_dir, needed=False)
     say = Said(console(stderr=as_json))
     made, release = train(settings, say, until=until, publish=publish, activate=activate)
     if as_json:

@@ -61,14 +61,14 @@ def up_command(
     REDIS_URL=redis://cache:6379/0 KAFKA_BOOTSTRAP=kafka:9092 freshet up
     """
     from infra.local import home
-    from infra.local.plan import plan, silent
+    from infra.local.plan import plan, unanswered_services
     from infra.local.services import reserved
     from infra.local.system import up
     from infra.settings import VARIABLES
 
     say = _JsonLines() if as_json else _Lines()
     with home.claimed(data_dir) as directory:
-        home.forget_stale(directory, say.change)
+        home.remove_stale_record(directory, say.change)
         verified = {VARIABLES["verify_seconds"]: str(verify_seconds)} if verify_seconds else {}
         planned = plan(
             directory,
@@ -80,7 +80,7 @@ def up_command(
             flow_workers=flow_workers,
         )
         say.starting(planned)
-        for line in silent(planned):
+        for line in unanswered_services(planned):
             say.change(line)
         with reserved(planned.settings.port, planned.settings.bind):
             failure = up(planned, say.change, say.ready)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.local.find import DEFAULT_DIR
-from infra.local.home import own
+from infra.local.home import prepare_folder
 from infra.shipped import shipped
 from infra.terminal.errors import in_one_line
 from schemas.errors import ConfigurationError
@@ -35,7 +35,7 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
 FETCH_SECONDS: Final = 600.0
 POM: Final = Path(__file__).parents[1] / "deploy" / "kafka" / "pom.xml"
-JVM: Final = (
+JVM_OPTIONS: Final = (
     "-Xms64m",
     "-Xmx256m",
     "-XX:+UseSerialGC",
@@ -43,9 +43,9 @@ JVM: Final = (
     "-XX:+ExitOnOutOfMemoryError",
 )
 # an ApiVersions v0 request: correlation id 1, client id "up"
-PING: Final = struct.pack(">ihhih2s", 12, 18, 0, 1, 2, b"up")
+API_VERSIONS_REQUEST: Final = struct.pack(">ihhih2s", 12, 18, 0, 1, 2, b"up")
 
-PROPERTIES: Final = """\
+SERVER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
@@ -72,7 +72,7 @@ num.network.threads=2
 num.io.threads=2
 log.cleaner.dedupe.buffer.size=4194304
 """
-LOGGING: Final = """\
+LOGGING_PROPERTIES: Final = """\
 rootLogger.level=warn
 rootLogger.appenderRefs=f
 rootLogger.appenderRef.f.ref=F
@@ -123,8 +123,8 @@ class ApacheKafka:
         self.data.mkdir(parents=True, exist_ok=True)
         values = {"port": self.port, "controller": self.port + 1, "data": self.data}
         more = "".join(f"{name}={value}\n" for name, value in self._more.items())
-        (self.data / "server.properties").write_text(PROPERTIES.format(**values) + more)
-        (self.data / "log4j2.properties").write_text(LOGGING.format(**values))
+        (self.data / "server.properties").write_text(SERVER_PROPERTIES.format(**values) + more)
+        (self.data / "log4j2.properties").write_text(LOGGING_PROPERTIES.format(**values))
         if not (self.data / "logs" / "meta.properties").exists():
             self._format(jars)
         with (self.data / "stdout.log").open("ab") as output:
@@ -163,7 +163,7 @@ class ApacheKafka:
 
     def _java(self, jars: Path) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.data / 'log4j2.properties'}"
-        return ["java", *JVM, logging, "-cp", f"{jars}/*"]
+        return ["java", *JVM_OPTIONS, logging, "-cp", f"{jars}/*"]
 
     def _format(self, jars: Path) -> None:
         # an id that begins with "-" would be read as an option
@@ -246,7 +246,7 @@ def _check_free(port: int) -> None:
 def _answers(port: int) -> bool:
     """Whether a broker on `port` answers ApiVersions."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as peer:
-        peer.sendall(PING)
+        peer.sendall(API_VERSIONS_REQUEST)
         return len(peer.recv(4)) == 4
     return False
 
@@ -266,7 +266,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.data.parent == DEFAULT_DIR:
-        own(DEFAULT_DIR)
+        prepare_folder(DEFAULT_DIR)
     reason = ApacheKafka.available()
     if reason is not None:
         raise KafkaFailed(

@@ -34,14 +34,14 @@ from infra.local.supervisor import last_line
 from infra.signals import die_with, die_with_parent
 
 READY: Final = b"ready"
-ORDER_BYTES: Final = 1 << 20
+MAX_REQUEST_BYTES: Final = 1 << 20
 ANSWER_SECONDS: Final = 5.0
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_QUIET: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+_WITHOUT_THREADS: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Arrow's jemalloc would start a thread as it is imported."""
 
 
-class Order(msgspec.Struct):
+class SpawnRequest(msgspec.Struct):
     """One process, please: `python -m module arguments`."""
 
     module: str
@@ -78,7 +78,11 @@ class ForkServer(Launcher):
         seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._seconds = seconds
-        self._modules, self._environment, self._log = modules, {**environment, **_QUIET}, log
+        self._modules, self._environment, self._log = (
+            modules,
+            {**environment, **_WITHOUT_THREADS},
+            log,
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._served = False
@@ -112,7 +116,7 @@ class ForkServer(Launcher):
         if list(command[:2]) == [sys.executable, "-m"] and self.ready and self._channel:
             module, *arguments = command[2:]
             try:
-                return self._ask(Order(module, arguments, dict(environment), str(log)))
+                return self._ask(SpawnRequest(module, arguments, dict(environment), str(log)))
             except (OSError, ValueError):
                 self.close()
                 self._begin()  # for those after this one
@@ -126,7 +130,7 @@ class ForkServer(Launcher):
             self._process.wait()
         self._process = self._channel = None
 
-    def _ask(self, order: Order) -> Forked:
+    def _ask(self, order: SpawnRequest) -> Forked:
         assert self._channel
         self._channel.settimeout(self._seconds)
         self._channel.send(msgspec.json.encode(order))
@@ -155,7 +159,7 @@ class ForkServer(Launcher):
             )
 
 
-def serve(channel: socket.socket, modules: Sequence[str]) -> Order | None:
+def serve(channel: socket.socket, modules: Sequence[str]) -> SpawnRequest | None:
     """Returns in each child, with what it is to be; None once nobody can ask any more.
 
     Errors: RuntimeError where importing has started a thread.
@@ -168,7 +172,7 @@ def serve(channel: socket.socket, modules: Sequence[str]) -> Order | None:
     gc.collect()
     gc.freeze()  # no collection of a child's copies these pages
     channel.send(READY)
-    while message := channel.recv(ORDER_BYTES):
+    while message := channel.recv(MAX_REQUEST_BYTES):
         if between := os.fork():
             os.waitpid(between, 0)
             continue
@@ -178,11 +182,11 @@ def serve(channel: socket.socket, modules: Sequence[str]) -> Order | None:
         while os.getppid() == between:
             time.sleep(0.0005)
         die_with(supervisor)
-        return msgspec.json.decode(message, type=Order)
+        return msgspec.json.decode(message, type=SpawnRequest)
     return None
 
 
-def become(order: Order, channel: socket.socket) -> None:
+def execute(order: SpawnRequest, channel: socket.socket) -> None:
     """Is that process from now on; tells its pid before it does anything. Errors: OSError."""
     os.setsid()
     with channel:
@@ -201,7 +205,7 @@ def become(order: Order, channel: socket.socket) -> None:
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     if order := serve(channel, sys.argv[2:]):
-        become(order, channel)
+        execute(order, channel)
 
 
 if __name__ == "__main__":

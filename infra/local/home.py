@@ -21,17 +21,17 @@ import msgspec
 from infra.settings import Settings
 from schemas.errors import ConfigurationError
 
-LEAST_FREE: Final = 64 << 20
+MIN_FREE_BYTES: Final = 64 << 20
 """Bytes a folder must have free before a start: broker, Redis and logs all write there."""
-PARTS: Final = ("logs", "redis", "broker")
-MARKER: Final = ".freshet-data"
+SUBFOLDERS: Final = ("logs", "redis", "broker")
+MARKER_FILE: Final = ".freshet-data"
 """A file that says whose a folder is."""
-RECORD: Final = "up.json"
-TARGETS: Final = "prometheus-targets.json"
-_FRESHETS: Final = {MARKER, RECORD, TARGETS, "pseudonym.key", "flow-workers"}
+RECORD_FILE: Final = "up.json"
+TARGETS_FILE: Final = "prometheus-targets.json"
+_OWN_FILES: Final = {MARKER_FILE, RECORD_FILE, TARGETS_FILE, "pseudonym.key", "flow-workers"}
 """Files that Freshet alone makes: what else lies beside them does not matter."""
-_USUAL: Final = {
-    *PARTS, "bench", "bin", "chaos", "data", "demo", "ends", "kafka", "lake", "partitions", "releases",
+_FILES_BEFORE_MARKER: Final = {
+    *SUBFOLDERS, "bench", "bin", "chaos", "data", "demo", "ends", "kafka", "lake", "partitions", "releases",
     "report.json", "spool", "system", "writes", "lost+found",
 }  # fmt: skip
 """All that a folder holds that is older than the marker and has none of those; the last is a disk's own."""
@@ -41,7 +41,7 @@ class Unusable(ConfigurationError):
     """This folder can't be used; the text is one sentence."""
 
 
-class Running(msgspec.Struct, kw_only=True):
+class RunningProcess(msgspec.Struct, kw_only=True):
     """One supervised process. `pid` is None while it waits for its restart; `metrics_port` is 0 where
     it answers no scrapes."""
 
@@ -66,17 +66,17 @@ class Up(msgspec.Struct, kw_only=True):
     redis_url: str
     ready: bool
     environment: dict[str, str]
-    processes: list[Running]
+    processes: list[RunningProcess]
 
 
-def own(directory: Path, *, needed: bool = True) -> Path:
+def prepare_folder(directory: Path, *, needed: bool = True) -> Path:
     """`directory`, made if need be, as an absolute path, and marked as Freshet's. `needed`: an error where it
     cannot be written to, which some processes do without. Of `.freshet/x` both are.
 
     Errors: `Unusable`, always where it holds files and Freshet made none of them.
     """
     if directory.parent == Settings().data_dir:
-        own(directory.parent, needed=needed)
+        prepare_folder(directory.parent, needed=needed)
     directory = directory.absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -86,11 +86,11 @@ def own(directory: Path, *, needed: bool = True) -> Path:
                 f"{directory} is not empty, and Freshet did not make it: give another folder with"
                 " --data-dir or FRESHET_DATA_DIR, or empty this one"
             )
-        if not (directory / MARKER).exists():
-            (directory / MARKER).write_text("Freshet keeps its data in this folder.\n")
+        if not (directory / MARKER_FILE).exists():
+            (directory / MARKER_FILE).write_text("Freshet keeps its data in this folder.\n")
     except OSError as error:
         if needed:
-            raise Unusable(_sentence(directory, error)) from None
+            raise Unusable(_describe(directory, error)) from None
     return directory
 
 
@@ -101,55 +101,55 @@ def _is_ours(names: set[str]) -> bool:
     >>> _is_ours({"logs", "notes"})
     False
     """
-    if names & _FRESHETS:
+    if names & _OWN_FILES:
         return True
     # what `freshet up` prints may be kept in the same folder
-    return {it for it in names if not it.endswith(".log")} <= _USUAL
+    return {it for it in names if not it.endswith(".log")} <= _FILES_BEFORE_MARKER
 
 
 @contextlib.contextmanager
-def claimed(directory: Path, least_free: int = LEAST_FREE) -> Iterator[Path]:
+def claimed(directory: Path, least_free: int = MIN_FREE_BYTES) -> Iterator[Path]:
     """`directory`, made if need be, as an absolute path that only this process runs a system in.
 
     Errors: `Unusable`.
     """
-    directory = own(directory)
+    directory = prepare_folder(directory)
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise Unusable(_sentence(directory, error)) from None
+        raise Unusable(_describe(directory, error)) from None
     try:
         if not _lock(lock):
             raise Unusable(_taken(directory))
         try:
-            for part in PARTS:
+            for part in SUBFOLDERS:
                 (directory / part).mkdir(exist_ok=True)
             _try_to_write(directory, least_free)
         except OSError as error:
-            raise Unusable(_sentence(directory, error)) from None
+            raise Unusable(_describe(directory, error)) from None
         yield directory
     finally:
         os.close(lock)
 
 
-def forget_stale(directory: Path, report: Callable[[str], None]) -> None:
+def remove_stale_record(directory: Path, report: Callable[[str], None]) -> None:
     """Removes what an `up` that was killed left in a folder that the caller has claimed."""
-    record = directory / RECORD
+    record = directory / RECORD_FILE
     if not record.exists():
         return
     up = _decode(record)
     who = f"process {up.pid}" if up else "an earlier run"
-    report(f"{who} ended without tidying up: its {RECORD} is replaced")
+    report(f"{who} ended without tidying up: its {RECORD_FILE} is replaced")
     record.unlink(missing_ok=True)
 
 
 def write(directory: Path, up: Up) -> None:
     """Replaces `up.json` atomically: a reader sees the old one or the new one. Errors: OSError."""
-    fresh = directory / f"{RECORD}.new"
+    fresh = directory / f"{RECORD_FILE}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(up), indent=2) + b"\n")
-    fresh.replace(directory / RECORD)
+    fresh.replace(directory / RECORD_FILE)
 
 
 def write_targets(directory: Path, ports: Mapping[str, int], host: str) -> None:
@@ -160,19 +160,19 @@ def write_targets(directory: Path, ports: Mapping[str, int], host: str) -> None:
     told = [
         {"targets": [f"{host}:{port}"], "labels": {"process": name}} for name, port in ports.items()
     ]
-    fresh = directory / f"{TARGETS}.new"
+    fresh = directory / f"{TARGETS_FILE}.new"
     fresh.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
-    fresh.replace(directory / TARGETS)
+    fresh.replace(directory / TARGETS_FILE)
 
 
 def remove(directory: Path) -> None:
-    for name in (RECORD, f"{RECORD}.new"):
+    for name in (RECORD_FILE, f"{RECORD_FILE}.new"):
         (directory / name).unlink(missing_ok=True)
     remove_targets(directory)
 
 
 def remove_targets(directory: Path) -> None:
-    for name in (TARGETS, f"{TARGETS}.new"):
+    for name in (TARGETS_FILE, f"{TARGETS_FILE}.new"):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -186,7 +186,7 @@ def read(directory: Path) -> Up | None:
         # shared: two readers don't take each other for a running system
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        up = _decode(directory / RECORD)
+        up = _decode(directory / RECORD_FILE)
         # the next one may just have claimed the folder, and not tidied up behind a killed one yet
         return up if up and _alive(up.pid) else None
     finally:
@@ -221,7 +221,7 @@ def _decode(record: Path) -> Up | None:
 
 
 def _taken(directory: Path) -> str:
-    up = _decode(directory / RECORD)
+    up = _decode(directory / RECORD_FILE)
     where = f" as process {up.pid}, at {up.url}" if up else ""
     return (
         f"a system already runs in {directory}{where}: stop that one (Ctrl-C or SIGTERM), or give"
@@ -236,7 +236,7 @@ def _try_to_write(directory: Path, least_free: int) -> None:
             f"{directory} has {free >> 20} MiB free and a system needs {least_free >> 20} MiB:"
             " make room, or give another folder with --data-dir"
         )
-    for part in (".", *PARTS):
+    for part in (".", *SUBFOLDERS):
         probe = directory / part / f".probe-{os.getpid()}"
         try:
             with probe.open("wb") as file:
@@ -247,7 +247,7 @@ def _try_to_write(directory: Path, least_free: int) -> None:
             probe.unlink(missing_ok=True)
 
 
-def _sentence(directory: Path, error: OSError) -> str:
+def _describe(directory: Path, error: OSError) -> str:
     why = {
         errno.EACCES: "may not be written to",
         errno.EPERM: "may not be written to",

@@ -30,7 +30,7 @@ FRESHET: Final = (sys.executable, "-m", "infra.cli")
 PRELOAD: Final = ("infra.cli.preload",)
 PRELOAD_PEOPLE: Final = ("infra.cli.run", "flows.people.dataflow")
 """What `infra.local.forkserver` imports for all processes, and for those of `people` alone."""
-KEEPER: Final = "lake-keeper"
+LAKE_KEEPER: Final = "lake-keeper"
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Plan:
 
     @property
     def metrics_host(self) -> str:
-        return scraped_at(self.settings)
+        return scrape_host(self.settings)
 
     @property
     def url(self) -> str:
-        return f"http://{reachable(self.settings.bind)}:{self.settings.port}"
+        return f"http://{client_host(self.settings.bind)}:{self.settings.port}"
 
 
 def plan(
@@ -76,12 +76,12 @@ def plan(
     own_redis = not is_given("redis_url", environment)
     changes: dict[str, object] = {
         "data_dir": directory,
-        "port": _taken_port(asked, "--port", settings.bind) if asked else settings.port,
+        "port": _chosen_port(asked, "--port", settings.bind) if asked else settings.port,
     }
     if own_broker:
-        changes["kafka_bootstrap"] = f"{services.HOST}:{_taken_port(broker_port, '--broker-port')}"
+        changes["kafka_bootstrap"] = f"{services.HOST}:{_chosen_port(broker_port, '--broker-port')}"
     if own_redis:
-        own = _taken_port(redis_port, "--redis-port")
+        own = _chosen_port(redis_port, "--redis-port")
         changes["redis_url"] = f"redis://{services.HOST}:{own}/0"
     settings = msgspec.structs.replace(settings, **changes)
     flow_workers = min(flow_workers, settings.partitions)
@@ -93,7 +93,7 @@ def plan(
     return Plan(settings, own_broker, own_redis, workers, flow_workers, ports)
 
 
-def silent(plan: Plan) -> list[str]:
+def unanswered_services(plan: Plan) -> list[str]:
     """A sentence for each service of somebody else's that does not answer now: it may yet."""
     told = []
     if not plan.own_broker and not any(map(_answers, plan.settings.kafka_bootstrap.split(","))):
@@ -119,17 +119,17 @@ def programs(plan: Plan) -> list[Program]:
         listed.append(Program("redis", command, ready=answers))
     listed.append(Program("setup", [*FRESHET, "setup"], [it.name for it in listed], once=True))
     for name, command in _flows(settings, plan.flow_workers):
-        own, killed = _own(plan, name), name == KEEPER
+        own, killed = _own_variables(plan, name), name == LAKE_KEEPER
         listed.append(Program(name, command, ["setup"], beats=True, environment=own, killed=killed))
     for name in _serving(plan.workers):
         ready = lambda: services.http_answers(plan.url)  # noqa: E731
         serve = [*FRESHET, "serve"]
-        own = _own(plan, name)
+        own = _own_variables(plan, name)
         listed.append(Program(name, serve, ["setup"], ready, beats=True, environment=own))
     return listed
 
 
-def people(settings: Settings, workers: int) -> list[tuple[str, list[str]]]:
+def people_processes(settings: Settings, workers: int) -> list[tuple[str, list[str]]]:
     """Name and command of each process of `people`: worker i of n owns the partitions p with
     p mod n = i. At most one a partition."""
     workers = min(workers, settings.partitions)
@@ -153,14 +153,14 @@ def people_ports(settings: Settings, workers: int) -> dict[str, int]:
             "FRESHET_METRICS_PORT is the first of the workers' ports, of which there may be one a partition:"
             f" with {settings.partitions} partitions it must be {most} or less"
         )
-    return {name: first + n for n, (name, _) in enumerate(people(settings, workers))}
+    return {name: first + n for n, (name, _) in enumerate(people_processes(settings, workers))}
 
 
-def scaled(plan: Plan, flow_workers: int) -> Plan:
+def with_flow_workers(plan: Plan, flow_workers: int) -> Plan:
     """The same with so many workers for `people`, and a port for the metrics of each new one."""
     flow_workers = min(flow_workers, plan.settings.partitions)
     ports = dict(plan.metrics_ports)
-    new = [name for name, _ in people(plan.settings, flow_workers) if name not in ports]
+    new = [name for name, _ in people_processes(plan.settings, flow_workers) if name not in ports]
     ports |= zip(new, _free_ports(len(new), set(ports.values())), strict=True)
     return replace(plan, flow_workers=flow_workers, metrics_ports=ports)
 
@@ -193,17 +193,17 @@ def python_path() -> str:
     return os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def scraped_at(settings: Settings) -> str:
+def scrape_host(settings: Settings) -> str:
     """The host of its processes' metrics ports, as a client on this machine names it."""
-    return reachable(settings.metrics_host or services.HOST)
+    return client_host(settings.metrics_host or services.HOST)
 
 
-def reachable(host: str) -> str:
+def client_host(host: str) -> str:
     """`host` as a client on this machine names it, in an address with a port."""
     return services.HOST if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
 
 
-def _own(plan: Plan, name: str) -> dict[str, str]:
+def _own_variables(plan: Plan, name: str) -> dict[str, str]:
     """The variables of process `name` alone."""
     port = plan.metrics_ports.get(name)
     return {VARIABLES["metrics_port"]: str(port)} if port else {}
@@ -214,13 +214,13 @@ def _serving(workers: int) -> list[str]:
 
 
 def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
-    yield from people(settings, workers)
+    yield from people_processes(settings, workers)
     for flow in FLOWS:
         if flow.name != "people":
             yield flow.name, [*FRESHET, "flows", "run", flow.name]
     if settings.lake_keep_seconds:
         every = f"{settings.lake_keep_seconds:g}"
-        yield KEEPER, [*FRESHET, "lake", "keep", "--every", every]
+        yield LAKE_KEEPER, [*FRESHET, "lake", "keep", "--every", every]
     if settings.verify_seconds:
         yield "verify", [*FRESHET, "verify", "--every", f"{settings.verify_seconds:g}"]
 
@@ -244,7 +244,7 @@ def _free_ports(count: int, settled: set[int]) -> list[int]:
     return list(found)
 
 
-def _taken_port(port: int | None, option: str, host: str = services.HOST) -> int:
+def _chosen_port(port: int | None, option: str, host: str = services.HOST) -> int:
     if port is None:
         return services.free_port()
     if services.in_use(port, host):

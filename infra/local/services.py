@@ -30,7 +30,7 @@ from schemas.errors import ConfigurationError
 
 HOST: Final = "127.0.0.1"
 # outside the range that Linux draws local ports of connections from: a port found free stays free
-PORTS: Final = range(10_000, 32_000)
+PORT_RANGE: Final = range(10_000, 32_000)
 
 
 class NoService(ConfigurationError):
@@ -39,7 +39,7 @@ class NoService(ConfigurationError):
 
 def free_port(count: int = 1) -> int:
     """A TCP port of loopback that nobody listens on, nor on the `count` - 1 above. Errors: `NoService`."""
-    for port in random.SystemRandom().sample(PORTS, 200):
+    for port in random.SystemRandom().sample(PORT_RANGE, 200):
         if not any(in_use(port + above) for above in range(count)):
             return port
     raise NoService("no free port between 10000 and 32000 on 127.0.0.1")

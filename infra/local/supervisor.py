@@ -22,18 +22,18 @@ from infra.backoff import WORKED_SECONDS, Pauses
 from infra.heartbeat import BEAT
 from infra.local.launcher import Launcher, Process
 
-GIVE_UP: Final = 5
+MAX_FAILURES: Final = 5
 """Failures in a row of a process that never once ran `WORKED_SECONDS`, after which it is hopeless.
 Being killed is no failure of its own and doesn't count."""
 GRACE_SECONDS: Final = 3.0
-USAGE: Final = 2
+USAGE_EXIT_CODE: Final = 2
 """Exit code of a command that was called wrongly: trying again can't help."""
-LOG_BYTES: Final = 16 << 20
+MAX_LOG_BYTES: Final = 16 << 20
 FIRST_BEAT_SECONDS: Final = 120.0
 """How long a process may take until its first sign of life: it has to import what it is made of."""
-STAND_BY: Final = "FRESHET_STAND_BY"
+HANDOVER_VARIABLE: Final = "FRESHET_STAND_BY"
 """Variable: a folder in which a process says that it is about to start, and that goes when it may."""
-STAND_BY_SECONDS: Final = 20.0
+HANDOVER_SECONDS: Final = 20.0
 
 State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
 
@@ -139,7 +139,7 @@ class Supervisor:
     def change(
         self, programs: Sequence[Program], stop: threading.Event, grace: float = GRACE_SECONDS
     ) -> None:
-        """Runs these from now on. What is new starts first and stands by (`stand_by`); then what is not
+        """Runs these from now on. What is new starts first and stands by (`await_handover`); then what is not
         among them ends, and the new go on. Nothing may depend on what ends.
         """
         running = {name: child.program.command for name, child in self.children.items()}
@@ -157,7 +157,7 @@ class Supervisor:
 
     def _stand_by(self, program: Program, place: Path) -> Child:
         child = Child(program, self.logs / f"{program.name}.log", "starting")
-        environment = {**self.environment, **program.environment, STAND_BY: str(place)}
+        environment = {**self.environment, **program.environment, HANDOVER_VARIABLE: str(place)}
         try:
             child.process = self._spawn(child, environment)
         except OSError as error:
@@ -167,7 +167,7 @@ class Supervisor:
 
     def _await(self, fresh: Sequence[Child], place: Path, stop: threading.Event) -> None:
         """Until each stands by or has ended. Meanwhile those that still run are looked after."""
-        until = self.clock() + STAND_BY_SECONDS
+        until = self.clock() + HANDOVER_SECONDS
         while self.clock() < until and not stop.is_set():
             if all(not _alive(it) or (place / str(it.pid)).exists() for it in fresh):
                 return
@@ -241,7 +241,7 @@ class Supervisor:
         return True
 
     def _spawn(self, child: Child, environment: Mapping[str, str]) -> Process:
-        if child.log.exists() and child.log.stat().st_size > LOG_BYTES:
+        if child.log.exists() and child.log.stat().st_size > MAX_LOG_BYTES:
             child.log.replace(child.log.with_suffix(".old.log"))
         child.beat, child.silent, child.hung, child.looked_at = 0, 0.0, False, self.clock()
         if child.program.beats and self.hang_seconds:
@@ -266,9 +266,11 @@ class Supervisor:
         child.state = "failed"
         # what it said last explains an end of its own, not one from outside
         why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
-        child.last_exit = f"{_exit(code)}: {why}".rstrip(": ") if not child.hung else "a hang"
+        child.last_exit = (
+            f"{_exit_reason(code)}: {why}".rstrip(": ") if not child.hung else "a hang"
+        )
         child.start_at = self.clock() + child.pauses.after(ran)
-        hopeless = code == USAGE or (code > 0 and child.failures >= GIVE_UP)
+        hopeless = code == USAGE_EXIT_CODE or (code > 0 and child.failures >= MAX_FAILURES)
         if hopeless and not child.worked:
             times = f" {child.failures} times" if child.failures > 1 else ""
             self.failure = (
@@ -278,12 +280,12 @@ class Supervisor:
         return True
 
 
-def stand_by() -> None:
+def await_handover() -> None:
     """For a process that takes over from others: returns once they have ended. Call it when all that
     takes long is done and nothing of theirs is touched yet."""
-    if STAND_BY not in os.environ:
+    if HANDOVER_VARIABLE not in os.environ:
         return
-    place = Path(os.environ.pop(STAND_BY))
+    place = Path(os.environ.pop(HANDOVER_VARIABLE))
     with contextlib.suppress(OSError):
         (place / str(os.getpid())).touch(exist_ok=False)
         while place.exists():
@@ -343,7 +345,7 @@ def _layers(programs: Sequence[Program]) -> list[list[str]]:
     return layers
 
 
-def _exit(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"exit {code}"
     try:

@@ -25,12 +25,12 @@ from infra.local.plan import (
     Plan,
     child_environment,
     own_modules,
-    people,
     people_ports,
+    people_processes,
     plan,
     programs,
-    scaled,
-    scraped_at,
+    scrape_host,
+    with_flow_workers,
 )
 from infra.local.supervisor import Child, Program, Supervisor, last_line
 from infra.local.workers import Workers
@@ -66,7 +66,7 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
             if supervisor.was_ready and not told:
                 home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
         except OSError as error:
-            report(f"{home.RECORD} cannot be written: {error.strerror}")
+            report(f"{home.RECORD_FILE} cannot be written: {error.strerror}")
         if supervisor.was_ready and not told:
             told = True
             if launcher.failure:
@@ -75,15 +75,15 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
 
     def rescale() -> None:
         nonlocal plan
-        count = min(workers.asked, plan.settings.partitions)
+        count = min(workers.requested, plan.settings.partitions)
         if count and count != plan.flow_workers and supervisor.was_ready:
             report(
                 f"{count} workers share the partitions of events, instead of {plan.flow_workers}"
             )
-            plan = scaled(plan, count)
+            plan = with_flow_workers(plan, count)
             supervisor.change(programs(plan), stop)
             home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
-            workers.tell(count)
+            workers.publish(count)
             changed()
 
     try:
@@ -99,7 +99,7 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
 
 def share_people(settings: Settings, count: int, report: Callable[[str], None]) -> str:
     """Runs so many processes of `people`, each with its share of the partitions, until SIGINT or
-    SIGTERM; as many as `Workers.ask` says meanwhile. Answers "", or why they can't run. Errors:
+    SIGTERM; as many as `Workers.request` says meanwhile. Answers "", or why they can't run. Errors:
     `settings.BadSetting`."""
     directory = settings.data_dir
     environment, logs = child_environment(settings), directory / "logs"
@@ -113,13 +113,13 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
 
     def rescale() -> None:
         nonlocal count
-        asked = min(workers.asked, settings.partitions)
+        asked = min(workers.requested, settings.partitions)
         if asked and asked != count:
             report(f"{asked} workers instead of {count}")
             before, count = count, asked
             _tell_ports(settings, count, report, ours=before)
             supervisor.change(_sharing(settings, count), stop)
-            workers.tell(count)
+            workers.publish(count)
 
     try:
         _tell_ports(settings, count, report)
@@ -139,7 +139,7 @@ def _sharing(settings: Settings, count: int) -> list[Program]:
     ports, variable = people_ports(settings, count), VARIABLES["metrics_port"]
     return [
         Program(name, command, beats=True, environment={variable: str(ports.get(name, 0))})
-        for name, command in people(settings, count)
+        for name, command in people_processes(settings, count)
     ]
 
 
@@ -148,7 +148,7 @@ def _tell_ports(
 ) -> None:
     """Says where each worker will answer scrapes: to whoever looks, and to a Prometheus. `ours`: so many
     of the ports are our own workers' already."""
-    ports, host = people_ports(settings, count), scraped_at(settings)
+    ports, host = people_ports(settings, count), scrape_host(settings)
     if not ports:
         return
     report("metrics: " + ", ".join(f"{name} {host}:{port}" for name, port in ports.items()))
@@ -158,7 +158,7 @@ def _tell_ports(
     try:
         home.write_targets(settings.data_dir, ports, host)
     except OSError as error:
-        report(f"{home.TARGETS} cannot be written: {error.strerror}")
+        report(f"{home.TARGETS_FILE} cannot be written: {error.strerror}")
 
 
 class SystemFailed(FreshetError):
@@ -229,7 +229,7 @@ def running(
     Call it from the main thread (it ends with the thread that started it). Errors: `home.Unusable`;
     `SystemFailed`, with what `freshet up` said, where it is not ready in `seconds`.
     """
-    directory = home.own(directory)
+    directory = home.prepare_folder(directory)
     (directory / "logs").mkdir(exist_ok=True)
     if "--port" not in options:
         options = (*options, "--port", str(services.free_port()))
@@ -296,8 +296,8 @@ def _state(plan: Plan, supervisor: Supervisor, started_at: int) -> home.Up:
     )
 
 
-def _process(child: Child, plan: Plan) -> home.Running:
-    return home.Running(
+def _process(child: Child, plan: Plan) -> home.RunningProcess:
+    return home.RunningProcess(
         name=child.program.name,
         pid=child.pid,
         state=child.state,

@@ -1,49 +1,53 @@
-"""How many processes share the partitions of `events`: asked for and told in the data folder, while
-they run."""
+"""How many processes share the partitions of `events`: two files of the data folder, the requested number
+and the running one, which are there while the processes run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-ASKED: Final = "flow-workers.asked"
-RUN: Final = "flow-workers"
+REQUESTED_FILE: Final = "flow-workers.asked"
+RUNNING_FILE: Final = "flow-workers"
 
 
 class Workers:
-    """`runs` is what a supervisor says, `asked` what an operator does. Errors of what writes: OSError."""
+    """A supervisor writes `running`, an operator writes `requested`. Errors of what writes: OSError."""
 
     def __init__(self, directory: Path) -> None:
-        self._asked, self._run = directory / ASKED, directory / RUN
+        self._requested_file = directory / REQUESTED_FILE
+        self._running_file = directory / RUNNING_FILE
 
     def started(self, count: int) -> None:
-        """Said by a supervisor, of itself: what was asked of one before it is over."""
-        self._asked.unlink(missing_ok=True)
-        self.tell(count)
+        """A supervisor starts with `count` processes: an older request is void."""
+        self._requested_file.unlink(missing_ok=True)
+        self.publish(count)
 
-    def tell(self, count: int) -> None:
-        _write(self._run, count)
+    def publish(self, count: int) -> None:
+        """A supervisor runs `count` processes now."""
+        _write(self._running_file, count)
 
     def ended(self) -> None:
-        for path in (self._asked, self._run):
+        """The supervisor ends: both files go."""
+        for path in (self._requested_file, self._running_file):
             path.unlink(missing_ok=True)
 
-    def ask(self, count: int) -> None:
-        _write(self._asked, count)
+    def request(self, count: int) -> None:
+        """An operator wants `count` processes."""
+        _write(self._requested_file, count)
 
     @property
-    def asked(self) -> int:
-        """0 where nothing was asked."""
-        return _read(self._asked)
+    def requested(self) -> int:
+        """0 without a request."""
+        return _read(self._requested_file)
 
     @property
-    def runs(self) -> int:
+    def running(self) -> int:
         """0 where no supervisor runs."""
-        return _read(self._run)
+        return _read(self._running_file)
 
 
 def _write(path: Path, count: int) -> None:
-    """Whole or not at all."""
+    """Writes the whole file or nothing."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(f"{count}\n")
     fresh.replace(path)
@@ -52,5 +56,5 @@ def _write(path: Path, count: int) -> None:
 def _read(path: Path) -> int:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):  # nothing was said, or nothing that says anything
+    except (OSError, ValueError):  # no file, or a file without a number
         return 0

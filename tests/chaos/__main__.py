@@ -19,7 +19,7 @@ def main() -> int:
     arguments = _arguments()
     first = arguments.seed if arguments.seed is not None else random.randrange(10**6)
     if arguments.directory.parent == DEFAULT_DIR:
-        home.own(DEFAULT_DIR)
+        home.prepare_folder(DEFAULT_DIR)
     directory: Path = arguments.directory.resolve()
     apache = arguments.broker == "kafka"
     options = Options(arguments.seconds, arguments.rate, apache, arguments.slot)

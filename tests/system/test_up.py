@@ -99,7 +99,7 @@ def test_everything_comes_up_and_says_where_it_is(system: System) -> None:
 
 
 def test_each_process_answers_prometheus_at_its_target(system: System) -> None:
-    targets = json.loads((system.directory / home.TARGETS).read_text())
+    targets = json.loads((system.directory / home.TARGETS_FILE).read_text())
     ports = {it.name: it.metrics_port for it in system.state().processes if it.metrics_port}
     assert set(ports) == {*NAMES, "serving-0", "serving-1"} - {"broker", "redis", "setup"}
     assert len(set(ports.values())) == len(ports)
@@ -140,7 +140,7 @@ def test_a_signal_stops_everything_and_leaves_nothing_behind(start: Start, numbe
     assert not any(alive(pid) for pid in pids)
     files = {path.name for path in up.folder.iterdir()}
     assert files <= {
-        home.MARKER,
+        home.MARKER_FILE,
         "broker",
         "redis",
         "logs",
@@ -202,7 +202,7 @@ def test_what_cannot_come_up_is_a_sentence_and_exit_1(start: Start, redis_url: s
     assert up.process.wait(120) == 1
     last = up.said.splitlines()[-1]
     assert last.startswith("freshet: setup does not start, it ended")
-    assert not (up.folder / home.RECORD).exists()
+    assert not (up.folder / home.RECORD_FILE).exists()
 
 
 @pytest.mark.check

@@ -62,7 +62,7 @@ def test_a_port_in_use(tmp_path: Path, option: str) -> None:
         f"freshet: port {port} is in use: give another with {option}, or leave it out for a free"
         " one"
     )
-    assert not (tmp_path / home.RECORD).exists()
+    assert not (tmp_path / home.RECORD_FILE).exists()
 
 
 def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
@@ -123,19 +123,19 @@ def test_a_stale_record_is_replaced_with_a_sentence(tmp_path: Path) -> None:
     assert home.read(tmp_path) is None, "nobody stands behind it any more"
     lines: list[str] = []
     with home.claimed(tmp_path) as folder:
-        home.forget_stale(folder, lines.append)
+        home.remove_stale_record(folder, lines.append)
     assert lines == [f"process {os.getpid()} ended without tidying up: its up.json is replaced"]
-    assert not (tmp_path / home.RECORD).exists()
+    assert not (tmp_path / home.RECORD_FILE).exists()
 
 
 def test_a_record_is_its_owners_alone(tmp_path: Path) -> None:
     with home.claimed(tmp_path) as folder:
         home.write(folder, up_of(folder))
-        assert (folder / home.RECORD).stat().st_mode & 0o777 == 0o600
+        assert (folder / home.RECORD_FILE).stat().st_mode & 0o777 == 0o600
         assert home.read(folder) == up_of(folder)
         home.remove(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        home.MARKER,
+        home.MARKER_FILE,
         "broker",
         "logs",
         "redis",
@@ -204,18 +204,18 @@ def test_a_folder_that_is_older_than_the_marker_is_known_by_its_files(
 ) -> None:
     for name in old:
         (tmp_path / name).touch()
-    home.own(tmp_path)
+    home.prepare_folder(tmp_path)
     (tmp_path / "more.txt").touch()
-    home.own(tmp_path)
-    assert (tmp_path / home.MARKER).is_file()
+    home.prepare_folder(tmp_path)
+    assert (tmp_path / home.MARKER_FILE).is_file()
 
 
 def test_a_process_that_needs_no_folder_does_without_one(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    home.own(file / "below", needed=False)
+    home.prepare_folder(file / "below", needed=False)
     with pytest.raises(home.Unusable, match="is not a folder"):
-        home.own(file / "below")
+        home.prepare_folder(file / "below")
 
 
 def up_of(folder: Path) -> home.Up:
@@ -228,5 +228,5 @@ def up_of(folder: Path) -> home.Up:
         redis_url="redis://127.0.0.1:1",
         ready=True,
         environment={},
-        processes=[home.Running(name="redis", pid=2, state="up", restarts=0, log="l")],
+        processes=[home.RunningProcess(name="redis", pid=2, state="up", restarts=0, log="l")],
     )

@@ -182,7 +182,7 @@ def test_a_wheel_runs_the_system_anywhere(whole: Installed) -> None:
         sentence = whole.run("train", code=2)
         assert sentence.startswith("freshet: training needs lightgbm, onnx, onnxmltools, skl2onnx")
         assert sentence.endswith("pip install 'freshet-recommender[train]'")
-    assert {it.name for it in data.iterdir()} >= {home.MARKER, "logs"}
+    assert {it.name for it in data.iterdir()} >= {home.MARKER_FILE, "logs"}
 
 
 @pytest.mark.check

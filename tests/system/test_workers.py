@@ -110,11 +110,11 @@ def shared(settings: Settings, tmp_path: Path) -> Iterator[Workers]:
         )
     workers = Workers(settings.data_dir)
     try:
-        services.wait_until(lambda: workers.runs == 1, 30, "no supervisor runs")
+        services.wait_until(lambda: workers.running == 1, 30, "no supervisor runs")
         yield workers
         process.terminate()
         assert process.wait(20) == 0, (tmp_path / "workers.log").read_text()
-        assert workers.runs == 0
+        assert workers.running == 0
     finally:
         process.kill()
         process.wait()
@@ -150,8 +150,8 @@ def test_their_number_changes_while_events_flow(settings: Settings, shared: Work
         )
         for count in (2, 3):
             changed.append((count, time.monotonic()))
-            shared.ask(count)
-            services.wait_until(lambda n=count: shared.runs == n, 30, "it is not heard")  # type: ignore[misc]
+            shared.request(count)
+            services.wait_until(lambda n=count: shared.running == n, 30, "it is not heard")  # type: ignore[misc]
             before = fence_offsets(settings)
             services.wait_until(
                 lambda b=before: all(
@@ -183,7 +183,7 @@ def test_scale_names_who_could_do_it(settings: Settings, shared: Workers) -> Non
         return CliRunner(env=to_environment(settings)).invoke(cli, ["flows", "scale", str(n)])
 
     assert scale(2).output == "2 workers share 4 partitions\n"
-    assert shared.runs == 2
+    assert shared.running == 2
     assert scale(5).exit_code == 2
     shared.ended()
     done = scale(3)

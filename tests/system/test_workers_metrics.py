@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from infra.apps.inspect.scrape import scrape
 from infra.cli.main import cli
 from infra.local import services
-from infra.local.home import TARGETS
+from infra.local.home import TARGETS_FILE
 from infra.settings import Settings, to_environment
 from infra.signals import die_with_parent
 from tests.support.waits import until
@@ -48,7 +48,7 @@ def sharing(settings: Settings, workers: int, log: Path) -> Iterator[None]:
 
 def targets(settings: Settings) -> dict[str, int]:
     """Name and port of each worker, as Prometheus reads them."""
-    path = settings.data_dir / TARGETS
+    path = settings.data_dir / TARGETS_FILE
     listed = json.loads(path.read_text()) if path.exists() else []
     return {it["labels"]["process"]: int(it["targets"][0].rpartition(":")[2]) for it in listed}
 
@@ -79,7 +79,7 @@ def test_every_partition_is_exported_and_said_where(settings: Settings, tmp_path
     where = ", ".join(f"people-{n} 127.0.0.1:{first + n}" for n in range(3))
     assert f"metrics: {where}\n" in output
     assert "in use" not in output
-    assert not (settings.data_dir / TARGETS).exists()
+    assert not (settings.data_dir / TARGETS_FILE).exists()
 
 
 def test_a_port_that_is_taken_is_logged_by_its_worker(settings: Settings, tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ def run(
     and its rows for people. Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
     from infra.apps.bench import cpu, report
     from infra.apps.bench.services import clean_environment
-    from infra.local.home import own
+    from infra.local.home import prepare_folder
 
     clean_environment()
     began, others = time.monotonic(), cpu.Neighbours()
-    data_dir = own(data_dir)
+    data_dir = prepare_folder(data_dir)
     folder = data_dir / "bench"
     with _scratch(folder) as scratch:
         results = _measure(chosen, data_dir, scratch, seconds, repeats, say)

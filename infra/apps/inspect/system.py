@@ -51,10 +51,10 @@ def _processes(found: RunningSystem) -> list[dict[str, Any]]:
 def _metrics(found: RunningSystem) -> list[dict[str, Any]]:
     """Since each flow's process started, by what it says itself; nothing of those that say nothing."""
     from infra.apps.inspect.scrape import flow_row, scrape
-    from infra.local.plan import reachable
+    from infra.local.plan import client_host
     from infra.metrics import LOOPBACK
 
-    host = reachable(found.settings.metrics_host or LOOPBACK)
+    host = client_host(found.settings.metrics_host or LOOPBACK)
     told = [
         flow_row(process.name, scrape(host, process.metrics_port))
         for process in (found.up.processes if found.up else ())

@@ -242,4 +242,4 @@ def test_a_prometheus_beside_up_reads_what_up_writes() -> None:
     folder = DEPLOY / "prometheus"
     config = yaml.safe_load((folder / "up.yml").read_text())
     (targets,) = config["scrape_configs"][0]["file_sd_configs"][0]["files"]
-    assert (folder / targets).resolve() == ROOT / DEFAULT_DIR / home.TARGETS
+    assert (folder / targets).resolve() == ROOT / DEFAULT_DIR / home.TARGETS_FILE

@@ -9,7 +9,7 @@ import pytest
 from infra.heartbeat import BEAT
 from infra.local.find import find
 from infra.local.plan import child_environment
-from infra.local.supervisor import STAND_BY
+from infra.local.supervisor import HANDOVER_VARIABLE
 from infra.settings import (
     FILES,
     VARIABLES,
@@ -78,7 +78,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(variable: str, sen
 
 
 def test_other_variables_of_ours_are_no_misspelt_settings() -> None:
-    assert {BEAT, STAND_BY, "FRESHET_URL"} == set(NO_SETTINGS)
+    assert {BEAT, HANDOVER_VARIABLE, "FRESHET_URL"} == set(NO_SETTINGS)
     assert from_environment(dict.fromkeys(NO_SETTINGS, "x")) == from_environment({})
 
 
