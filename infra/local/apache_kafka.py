@@ -54,7 +54,7 @@ controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={data}/logs
 num.partitions=4
-# kafka-python asks for a topic to be made whatever it is told, also for one just deleted
+# kafka-python asks for every topic to be made, whatever its settings, also for one just deleted
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
@@ -85,7 +85,7 @@ appender.f.layout.pattern=%d %p %m (%c{{1}})%n
 
 
 class KafkaFailed(ConfigurationError):
-    """Apache Kafka, or the fetching of its jars, failed; the text says why, or what it said last."""
+    """Apache Kafka, or the fetching of its jars, failed; the text is the reason or the end of the output."""
 
 
 class ApacheKafka:
@@ -95,7 +95,8 @@ class ApacheKafka:
     """
 
     def __init__(self, data: Path, port: int, properties: Mapping[str, str] | None = None) -> None:
-        self.data, self.port, self._more = data.resolve(), port, dict(properties or {})
+        self.data, self.port = data.resolve(), port
+        self._extra_properties = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -103,27 +104,26 @@ class ApacheKafka:
         """Why it cannot run on this machine, or None if it can."""
         if shutil.which("java") is None:
             return "there is no java"
-        said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
-        found = re.search(r'version "(\d+)', said.stderr)
-        if found is None or int(found[1]) < MIN_JAVA:
+        java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+        version = re.search(r'version "(\d+)', java.stderr)
+        if version is None or int(version[1]) < MIN_JAVA:
             return f"java is older than {MIN_JAVA}"
         if shutil.which("mvn") is None and not (_jars() / ".complete").exists():
             return "there is no mvn to fetch Apache Kafka with"
         return None
 
     def start(self) -> str:
-        """Fetches the jars if need be, starts, and answers `host:port` once it serves.
+        """Fetches the jars if need be, starts the node, and gives `host:port` once it serves.
 
-            Errors: `KafkaFailed`, `Unusable`,
-        `Incomplete`.
+        Errors: `KafkaFailed`, `Unusable`, `Incomplete`.
         """
         jars = fetch_jars()
         for port in (self.port, self.port + 1):
             _check_free(port)
         self.data.mkdir(parents=True, exist_ok=True)
         values = {"port": self.port, "controller": self.port + 1, "data": self.data}
-        more = "".join(f"{name}={value}\n" for name, value in self._more.items())
-        (self.data / "server.properties").write_text(SERVER_PROPERTIES.format(**values) + more)
+        extra = "".join(f"{name}={value}\n" for name, value in self._extra_properties.items())
+        (self.data / "server.properties").write_text(SERVER_PROPERTIES.format(**values) + extra)
         (self.data / "log4j2.properties").write_text(LOGGING_PROPERTIES.format(**values))
         if not (self.data / "logs" / "meta.properties").exists():
             self._format(jars)
@@ -139,7 +139,7 @@ class ApacheKafka:
         return f"127.0.0.1:{self.port}"
 
     def stop(self) -> None:
-        """Asks it to stop, and kills it if it takes longer than `STOP_SECONDS`."""
+        """Stops the node by SIGTERM, and by SIGKILL after `STOP_SECONDS`."""
         if self._process is None:
             return
         self._process.terminate()
@@ -151,14 +151,14 @@ class ApacheKafka:
         self._process = None
 
     def kill(self) -> None:
-        """kill -9, as a crash would."""
+        """Ends the node by SIGKILL, as a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def wait(self) -> int:
-        """Blocks until it ends; its exit code."""
+        """The exit code of the node; blocks until the node ends."""
         return 0 if self._process is None else self._process.wait()
 
     def _java(self, jars: Path) -> list[str]:
@@ -177,29 +177,28 @@ class ApacheKafka:
             "-c",
             str(self.data / "server.properties"),
         ]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        if said.returncode != 0:
-            raise KafkaFailed(f"cannot format {self.data}: {(said.stdout + said.stderr)[-2000:]}")
+        tool = subprocess.run(command, capture_output=True, text=True, check=False)
+        if tool.returncode != 0:
+            raise KafkaFailed(f"cannot format {self.data}: {(tool.stdout + tool.stderr)[-2000:]}")
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + START_SECONDS
         while not _answers(self.port):
             if process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                said = "".join(
+                logs = "".join(
                     path.read_text(errors="replace")[-2000:]
                     for name in ("stdout.log", "server.log")
                     if (path := self.data / name).exists()
                 )
-                raise KafkaFailed(f"Apache Kafka did not come up: {said}")
+                raise KafkaFailed(f"Apache Kafka did not come up: {logs}")
             time.sleep(0.1)
 
 
 def fetch_jars() -> Path:
     """The folder of Apache Kafka's jars, fetched with Maven the first time.
 
-    Errors: `KafkaFailed`, `Unusable`,
-    `Incomplete`.
+    Errors: `KafkaFailed`, `Unusable`, `Incomplete`.
     """
     jars = _jars()
     if (jars / ".complete").exists():
@@ -217,13 +216,13 @@ def fetch_jars() -> Path:
         f"-DoutputDirectory={jars}",
     ]
     try:
-        said = subprocess.run(
+        maven = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KafkaFailed(f"cannot fetch Apache Kafka: {type(error).__name__}") from error
-    if said.returncode != 0:
-        raise KafkaFailed(f"cannot fetch Apache Kafka: {(said.stdout + said.stderr)[-2000:]}")
+    if maven.returncode != 0:
+        raise KafkaFailed(f"cannot fetch Apache Kafka: {(maven.stdout + maven.stderr)[-2000:]}")
     (jars / ".complete").touch()
     return jars
 
@@ -234,7 +233,7 @@ def _jars() -> Path:
 
 
 def _check_free(port: int) -> None:
-    """Errors: `KafkaFailed` where something else listens there, which must not pass for it."""
+    """Errors: `KafkaFailed` where another server listens on `port`: it would pass for this one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -252,7 +251,7 @@ def _answers(port: int) -> bool:
 
 
 def main() -> int:
-    """Runs one in the foreground until SIGTERM or SIGINT. Errors: `KafkaFailed`, `Unusable`,
+    """Runs a node in the foreground until SIGTERM or SIGINT. Errors: `KafkaFailed`, `Unusable`,
     `Incomplete`."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.apache_kafka", description="One Apache Kafka node."
@@ -262,7 +261,7 @@ def main() -> int:
     parser.add_argument(
         "--advertised",
         metavar="HOST:PORT",
-        help="where clients reach it, if not where it listens: behind a proxy, say",
+        help="the address for clients, where it is not the listening one: behind a proxy, say",
     )
     arguments = parser.parse_args()
     if arguments.data.parent == DEFAULT_DIR:
@@ -275,9 +274,9 @@ def main() -> int:
         )
     if not (_jars() / ".complete").exists():
         print(f"fetching Apache Kafka {VERSION} with Maven, once (43 MB)", file=sys.stderr)
-    where = arguments.advertised
-    more = {"advertised.listeners": f"PLAINTEXT://{where}"} if where else {}
-    node = ApacheKafka(arguments.data, arguments.port, more)
+    address = arguments.advertised
+    extra = {"advertised.listeners": f"PLAINTEXT://{address}"} if address else {}
+    node = ApacheKafka(arguments.data, arguments.port, extra)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         print(f"KAFKA_BOOTSTRAP={node.start()}", flush=True)

@@ -17,7 +17,7 @@ DEFAULT_DIR: Final = Path(".freshet")
 
 
 class NothingRuns(ConfigurationError):
-    """There is no system to talk to; the text says where was looked."""
+    """No system runs; the text names the folder that was searched."""
 
     remedy = (
         "start it with `freshet up`, or name a running one with --data-dir, or with KAFKA_BOOTSTRAP"
@@ -26,7 +26,7 @@ class NothingRuns(ConfigurationError):
 
 
 class RunningSystem(NamedTuple):
-    """A running system. `up` is None where it is known from the environment alone."""
+    """A running system. `up` is None where the environment alone names the system."""
 
     settings: Settings
     url: str
@@ -42,35 +42,37 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     from infra.settings import from_environment, from_record, refuse_unknown
 
     refuse_unknown(environment)
-    where = folder(data_dir, environment)
-    if up := home.read(where):
+    directory = folder(data_dir, environment)
+    if up := home.read(directory):
         return RunningSystem(from_record(up.environment), up.url, up)
     named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE", "FRESHET_URL"} & environment.keys()
     if data_dir or not named:
-        raise NothingRuns(f"nothing runs in {where}")
+        raise NothingRuns(f"nothing runs in {directory}")
     settings = from_environment(environment)
     url = environment.get("FRESHET_URL", f"http://{settings.host or '127.0.0.1'}:{settings.port}")
     return RunningSystem(settings, url.rstrip("/"), None)
 
 
 def folder(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where a system may run: `data_dir`, else what the environment says, else .freshet."""
+    """The data folder: `data_dir`, else FRESHET_DATA_DIR, else .freshet."""
     return data_dir or Path(environment.get("FRESHET_DATA_DIR", DEFAULT_DIR))
 
 
 def own_settings(data_dir: Path | None) -> Settings | None:
-    """Of an environment that says all that a process needs, as where `freshet up` starts one: a port of its
-    own for Prometheus, too. None where it does not, or a folder is named. Errors: `BadSetting`."""
+    """The settings of an environment that `freshet up` made for this process, with the process's own metrics
+    port. None in any other environment, and where `data_dir` is given. Errors: `BadSetting`."""
     from infra.settings import from_environment
 
     return from_environment() if data_dir is None and "KAFKA_BOOTSTRAP" in os.environ else None
 
 
 def settings_of(data_dir: Path | None) -> Settings:
-    """Of the system that runs; where none does, of the environment: a lake can be read by itself."""
+    """The settings of the running system, else of the environment: a lake can be read without a system.
+
+    Errors: `BadSetting`.
+    """
     import msgspec
 
-    from infra.local.find import NothingRuns, find
     from infra.settings import from_environment
 
     try:

@@ -1,14 +1,14 @@
-"""Processes that start in milliseconds, forked from one that has imported what they need.
+"""Processes that start in milliseconds, forked from one that has imported their modules.
 
-An interpreter takes a second to import what a flow or a serving worker stands on. Where many processes
-start at once, as after a fault, that second is most of what everybody waits for.
+An interpreter takes a second to import the modules of a flow or a serving worker. Where many processes
+start at once, as after a fault, that second is most of the wait.
 
     supervisor ──socket── fork server ──fork── (ends at once) ──fork── child
 
-The child is an orphan on purpose: the supervisor is its subreaper (prctl(2)) and becomes its parent, so it
-can be waited for, outlives the fork server and dies with the supervisor. A fork copies one thread only:
-nothing that is imported here may have started another. Linux only; elsewhere, and while no fork
-server is there, a process has an interpreter of its own.
+The child is an orphan on purpose: the supervisor is its subreaper (prctl(2)) and becomes its parent. So the
+supervisor can wait for the child; the child outlives the fork server and dies with the supervisor. A fork
+copies one thread only: no module that is imported here may have started another. Linux only; elsewhere, and
+without a fork server, a process has an interpreter of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WITHOUT_THREADS: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
 class SpawnRequest(msgspec.Struct):
-    """One process, please: `python -m module arguments`."""
+    """A request to start one process, `python -m module arguments`, with this whole environment."""
 
     module: str
     arguments: list[str]
@@ -51,7 +51,7 @@ class SpawnRequest(msgspec.Struct):
 
 
 class Forked:
-    """A process that was forked for this one, and is its child."""
+    """A forked process, a child of this one; `returncode` is None until `wait`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -64,10 +64,11 @@ class Forked:
 
 
 class ForkServer(Launcher):
-    """Forks `python -m …` commands from a process that has imported `modules`; others it starts plainly.
+    """Forks `python -m …` commands from a process that has imported `modules`; other commands get an
+    interpreter of their own.
 
-    Use it in one thread; what it starts are children of this process. `close` ends the fork server alone.
-    One that does not answer in `seconds` is given up, and another one begun.
+    Use it in one thread; all processes are children of this one. `close` ends the fork server alone. A fork
+    server that does not answer in `seconds` is replaced.
     """
 
     def __init__(
@@ -85,41 +86,41 @@ class ForkServer(Launcher):
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
-        self._served = False
+        self._serving = False
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             self._begin()
 
     @property
     def ready(self) -> bool:
-        """False while it imports."""
-        if self._process is None or self._served:
+        """False while the fork server imports."""
+        if self._process is None or self._serving:
             return True
         assert self._channel
         try:
-            told = self._channel.recv(len(READY), socket.MSG_DONTWAIT)
+            message = self._channel.recv(len(READY), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
-            told = b""
-        self._served = told == READY
-        if not self._served:
+            message = b""
+        self._serving = message == READY
+        if not self._serving:
             self.close()
         return True
 
     @property
     def failure(self) -> str:
-        """Why it does not serve, "" where it does or still may."""
+        """The reason why there is no fork server; "" while one runs."""
         return "" if self._process else last_line(self._log) or "this is not Linux"
 
     def spawn(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
         if list(command[:2]) == [sys.executable, "-m"] and self.ready and self._channel:
             module, *arguments = command[2:]
             try:
-                return self._ask(SpawnRequest(module, arguments, dict(environment), str(log)))
+                return self._request(SpawnRequest(module, arguments, dict(environment), str(log)))
             except (OSError, ValueError):
                 self.close()
-                self._begin()  # for those after this one
+                self._begin()  # for the next processes
         return super().spawn(command, environment, log)
 
     def close(self) -> None:
@@ -130,15 +131,15 @@ class ForkServer(Launcher):
             self._process.wait()
         self._process = self._channel = None
 
-    def _ask(self, order: SpawnRequest) -> Forked:
+    def _request(self, request: SpawnRequest) -> Forked:
         assert self._channel
         self._channel.settimeout(self._seconds)
-        self._channel.send(msgspec.json.encode(order))
+        self._channel.send(msgspec.json.encode(request))
         return Forked(int(self._channel.recv(64)))
 
     def _begin(self) -> None:
-        self._served = False
-        # one message is one order, whole
+        self._serving = False
+        # one message is one whole request
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, self._log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -160,7 +161,7 @@ class ForkServer(Launcher):
 
 
 def serve(channel: socket.socket, modules: Sequence[str]) -> SpawnRequest | None:
-    """Returns in each child, with what it is to be; None once nobody can ask any more.
+    """Returns in each child, with the child's request; returns None when the channel is closed.
 
     Errors: RuntimeError where importing has started a thread.
     """
@@ -168,44 +169,44 @@ def serve(channel: socket.socket, modules: Sequence[str]) -> SpawnRequest | None
     for module in modules:
         importlib.import_module(module)
     if len(os.listdir("/proc/self/task")) > 1:
-        raise RuntimeError("what is imported before forking has started a thread")
+        raise RuntimeError("a module that is imported before forking has started a thread")
     gc.collect()
     gc.freeze()  # no collection of a child's copies these pages
     channel.send(READY)
     while message := channel.recv(MAX_REQUEST_BYTES):
-        if between := os.fork():
-            os.waitpid(between, 0)
+        if intermediate := os.fork():
+            os.waitpid(intermediate, 0)
             continue
-        between = os.getpid()
+        intermediate = os.getpid()
         if os.fork():
             os._exit(0)
-        while os.getppid() == between:
+        while os.getppid() == intermediate:
             time.sleep(0.0005)
         die_with(supervisor)
         return msgspec.json.decode(message, type=SpawnRequest)
     return None
 
 
-def execute(order: SpawnRequest, channel: socket.socket) -> None:
-    """Is that process from now on; tells its pid before it does anything. Errors: OSError."""
+def execute(request: SpawnRequest, channel: socket.socket) -> None:
+    """Sends its pid first, then runs the requested module in this process. Errors: OSError."""
     os.setsid()
     with channel:
         channel.send(b"%d" % os.getpid())
-    with open(order.log, "ab") as log:
+    with open(request.log, "ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.argv = [order.module, *order.arguments]
-    # first: it needs the environment where it was
+    sys.argv = [request.module, *request.arguments]
+    # before the environment is cleared: setproctitle needs its memory
     setproctitle.setproctitle(" ".join([sys.executable, "-m", *sys.argv]))
     os.environ.clear()
-    os.environ.update(order.environment)
-    runpy.run_module(order.module, run_name="__main__", alter_sys=True)
+    os.environ.update(request.environment)
+    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
-    if order := serve(channel, sys.argv[2:]):
-        execute(order, channel)
+    if request := serve(channel, sys.argv[2:]):
+        execute(request, channel)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The data folder of a running system: claimed by one `freshet up`, described in its `up.json`.
 
-The claim is a lock on the folder itself: it goes with the process that holds it, so nothing is left
-to tidy up, and an `up.json` in a folder that nobody claims is stale.
+The claim is a lock on the folder itself. The lock goes with the process that holds it, so a killed process
+needs no clean-up, and an `up.json` in an unclaimed folder is stale.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from infra.settings import Settings
 from schemas.errors import ConfigurationError
 
 MIN_FREE_BYTES: Final = 64 << 20
-"""Bytes a folder must have free before a start: broker, Redis and logs all write there."""
+"""Free bytes of a folder before a start: broker, Redis and logs all write there."""
 SUBFOLDERS: Final = ("logs", "redis", "broker")
 MARKER_FILE: Final = ".freshet-data"
-"""A file that says whose a folder is."""
+"""A file that marks a folder as Freshet's."""
 RECORD_FILE: Final = "up.json"
 TARGETS_FILE: Final = "prometheus-targets.json"
 _OWN_FILES: Final = {MARKER_FILE, RECORD_FILE, TARGETS_FILE, "pseudonym.key", "flow-workers"}
-"""Files that Freshet alone makes: what else lies beside them does not matter."""
+"""Files that Freshet alone makes: other files beside them do not matter."""
 _FILES_BEFORE_MARKER: Final = {
     *SUBFOLDERS, "bench", "bin", "chaos", "data", "demo", "ends", "kafka", "lake", "partitions", "releases",
     "report.json", "spool", "system", "writes", "lost+found",
 }  # fmt: skip
-"""All that a folder holds that is older than the marker and has none of those; the last is a disk's own."""
+"""All names in a folder that is older than the marker and has none of `_OWN_FILES`; the file system of a disk
+makes the last one."""
 
 
 class Unusable(ConfigurationError):
-    """This folder can't be used; the text is one sentence."""
+    """This folder cannot be used; the text is one sentence with the remedy."""
 
 
 class RunningProcess(msgspec.Struct, kw_only=True):
-    """One supervised process. `pid` is None while it waits for its restart; `metrics_port` is 0 where
-    it answers no scrapes."""
+    """One supervised process. `pid` is None before its restart; `metrics_port` is 0 for a process without
+    metrics."""
 
     name: str
     pid: int | None
@@ -55,8 +56,8 @@ class RunningProcess(msgspec.Struct, kw_only=True):
 
 
 class Up(msgspec.Struct, kw_only=True):
-    """What `up.json` says. `environment` gives another process the same settings (token included:
-    the file is its owner's alone to read)."""
+    """The content of `up.json`. `environment` gives another process the same settings, with the token: only
+    the owner may read the file. `started_at` is in ms since 1970."""
 
     pid: int
     started_at: int
@@ -70,10 +71,10 @@ class Up(msgspec.Struct, kw_only=True):
 
 
 def prepare_folder(directory: Path, *, needed: bool = True) -> Path:
-    """`directory`, made if need be, as an absolute path, and marked as Freshet's. `needed`: an error where it
-    cannot be written to, which some processes do without. Of `.freshet/x` both are.
+    """`directory`, made if need be, as an absolute path, and marked as Freshet's. Of `.freshet/x` both are
+    marked. With `needed=False` a folder that cannot be written to is no error.
 
-    Errors: `Unusable`, always where it holds files and Freshet made none of them.
+    Errors: `Unusable`, always where the folder holds files and Freshet made none of them.
     """
     if directory.parent == Settings().data_dir:
         prepare_folder(directory.parent, needed=needed)
@@ -81,7 +82,7 @@ def prepare_folder(directory: Path, *, needed: bool = True) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         directory = directory.resolve()
-        if not _is_ours({it.name for it in directory.iterdir()}):
+        if not _is_ours({path.name for path in directory.iterdir()}):
             raise Unusable(
                 f"{directory} is not empty, and Freshet did not make it: give another folder with"
                 " --data-dir or FRESHET_DATA_DIR, or empty this one"
@@ -96,20 +97,20 @@ def prepare_folder(directory: Path, *, needed: bool = True) -> Path:
 
 def _is_ours(names: set[str]) -> bool:
     """
-    >>> [_is_ours(it) for it in (set(), {".freshet-data", "notes"}, {"up.json", "notes"}, {"logs", "broker"})]
+    >>> [_is_ours(names) for names in (set(), {".freshet-data", "notes"}, {"up.json", "notes"}, {"logs"})]
     [True, True, True, True]
     >>> _is_ours({"logs", "notes"})
     False
     """
     if names & _OWN_FILES:
         return True
-    # what `freshet up` prints may be kept in the same folder
-    return {it for it in names if not it.endswith(".log")} <= _FILES_BEFORE_MARKER
+    # the output of `freshet up` may be kept in the same folder
+    return {name for name in names if not name.endswith(".log")} <= _FILES_BEFORE_MARKER
 
 
 @contextlib.contextmanager
-def claimed(directory: Path, least_free: int = MIN_FREE_BYTES) -> Iterator[Path]:
-    """`directory`, made if need be, as an absolute path that only this process runs a system in.
+def claimed(directory: Path, min_free_bytes: int = MIN_FREE_BYTES) -> Iterator[Path]:
+    """`directory`, made if need be, as an absolute path. Only this process may run a system in it.
 
     Errors: `Unusable`.
     """
@@ -120,11 +121,11 @@ def claimed(directory: Path, least_free: int = MIN_FREE_BYTES) -> Iterator[Path]
         raise Unusable(_describe(directory, error)) from None
     try:
         if not _lock(lock):
-            raise Unusable(_taken(directory))
+            raise Unusable(_already_claimed(directory))
         try:
-            for part in SUBFOLDERS:
-                (directory / part).mkdir(exist_ok=True)
-            _try_to_write(directory, least_free)
+            for subfolder in SUBFOLDERS:
+                (directory / subfolder).mkdir(exist_ok=True)
+            _try_to_write(directory, min_free_bytes)
         except OSError as error:
             raise Unusable(_describe(directory, error)) from None
         yield directory
@@ -133,13 +134,13 @@ def claimed(directory: Path, least_free: int = MIN_FREE_BYTES) -> Iterator[Path]
 
 
 def remove_stale_record(directory: Path, report: Callable[[str], None]) -> None:
-    """Removes what an `up` that was killed left in a folder that the caller has claimed."""
+    """Removes the `up.json` of a killed `up` from a folder that the caller has claimed."""
     record = directory / RECORD_FILE
     if not record.exists():
         return
     up = _decode(record)
-    who = f"process {up.pid}" if up else "an earlier run"
-    report(f"{who} ended without tidying up: its {RECORD_FILE} is replaced")
+    process = f"process {up.pid}" if up else "an earlier run"
+    report(f"{process} ended without tidying up: its {RECORD_FILE} is replaced")
     record.unlink(missing_ok=True)
 
 
@@ -153,31 +154,33 @@ def write(directory: Path, up: Up) -> None:
 
 
 def write_targets(directory: Path, ports: Mapping[str, int], host: str) -> None:
-    """Tells a Prometheus where each process answers it: `file_sd_configs` reads the file.
+    """Writes the metrics address of each process for a Prometheus, whose `file_sd_configs` reads the file.
 
     `ports`: by the process's name. Errors: OSError.
     """
-    told = [
+    targets = [
         {"targets": [f"{host}:{port}"], "labels": {"process": name}} for name, port in ports.items()
     ]
     fresh = directory / f"{TARGETS_FILE}.new"
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(targets), indent=2) + b"\n")
     fresh.replace(directory / TARGETS_FILE)
 
 
 def remove(directory: Path) -> None:
+    """Removes `up.json` and the metrics addresses. Errors: OSError."""
     for name in (RECORD_FILE, f"{RECORD_FILE}.new"):
         (directory / name).unlink(missing_ok=True)
     remove_targets(directory)
 
 
 def remove_targets(directory: Path) -> None:
+    """Removes the metrics addresses. Errors: OSError."""
     for name in (TARGETS_FILE, f"{TARGETS_FILE}.new"):
         (directory / name).unlink(missing_ok=True)
 
 
 def read(directory: Path) -> Up | None:
-    """What runs in `directory`, or None: no `up.json`, or one that nobody stands behind."""
+    """The system that runs in `directory`. None without an `up.json`, and for a stale one."""
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -187,7 +190,7 @@ def read(directory: Path) -> Up | None:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         up = _decode(directory / RECORD_FILE)
-        # the next one may just have claimed the folder, and not tidied up behind a killed one yet
+        # the next `up` may have claimed the folder and not yet removed the `up.json` of a killed one
         return up if up and _alive(up.pid) else None
     finally:
         os.close(lock)
@@ -199,7 +202,7 @@ def _lock(descriptor: int) -> bool:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        time.sleep(0.02)  # it may be a reader's lock, which lasts microseconds
+        time.sleep(0.02)  # the lock may be a reader's, which lasts microseconds
     return False
 
 
@@ -208,7 +211,7 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         return True
     return True
 
@@ -220,24 +223,24 @@ def _decode(record: Path) -> Up | None:
         return None
 
 
-def _taken(directory: Path) -> str:
+def _already_claimed(directory: Path) -> str:
     up = _decode(directory / RECORD_FILE)
-    where = f" as process {up.pid}, at {up.url}" if up else ""
+    process = f" as process {up.pid}, at {up.url}" if up else ""
     return (
-        f"a system already runs in {directory}{where}: stop that one (Ctrl-C or SIGTERM), or give"
+        f"a system already runs in {directory}{process}: stop that one (Ctrl-C or SIGTERM), or give"
         " another folder with --data-dir"
     )
 
 
-def _try_to_write(directory: Path, least_free: int) -> None:
+def _try_to_write(directory: Path, min_free_bytes: int) -> None:
     free = shutil.disk_usage(directory).free
-    if free < least_free:
+    if free < min_free_bytes:
         raise Unusable(
-            f"{directory} has {free >> 20} MiB free and a system needs {least_free >> 20} MiB:"
+            f"{directory} has {free >> 20} MiB free and a system needs {min_free_bytes >> 20} MiB:"
             " make room, or give another folder with --data-dir"
         )
-    for part in (".", *SUBFOLDERS):
-        probe = directory / part / f".probe-{os.getpid()}"
+    for subfolder in (".", *SUBFOLDERS):
+        probe = directory / subfolder / f".probe-{os.getpid()}"
         try:
             with probe.open("wb") as file:
                 file.write(b"\0" * 4096)
@@ -248,7 +251,7 @@ def _try_to_write(directory: Path, least_free: int) -> None:
 
 
 def _describe(directory: Path, error: OSError) -> str:
-    why = {
+    reason = {
         errno.EACCES: "may not be written to",
         errno.EPERM: "may not be written to",
         errno.EROFS: "is on a read-only file system",
@@ -257,4 +260,4 @@ def _describe(directory: Path, error: OSError) -> str:
         errno.ENOTDIR: "is not a folder",
         errno.EEXIST: "is not a folder",
     }.get(error.errno or 0, f"cannot be used ({error.strerror})")
-    return f"{directory} {why}: give another folder with --data-dir"
+    return f"{directory} {reason}: give another folder with --data-dir"

@@ -1,4 +1,4 @@
-"""Starting a process that dies with the one that started it."""
+"""Starting a process that dies with its parent."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Process(Protocol):
 
 
 class Launcher:
-    """How processes are started: by an interpreter of their own. The fork server has a faster way."""
+    """Starts each process with an interpreter of its own. The fork server has a faster way."""
 
     @property
     def ready(self) -> bool:
-        """Whether it is worth while to start what can wait."""
+        """Whether processes that can wait should start now."""
         return True
 
     def spawn(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-        """Runs `command` with this whole environment; what it prints is appended to `log`. It dies with this
-        process. Errors: OSError."""
+        """Runs `command`; `environment` is the whole environment of the child. The child's output is appended
+        to `log`, and the child dies with this process. Errors: OSError."""
         with log.open("ab") as output:
             return subprocess.Popen(
                 list(command),

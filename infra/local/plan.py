@@ -1,4 +1,4 @@
-"""Every process of a Freshet on one machine, as data: what runs, where, and what waits for what."""
+"""Every process of a Freshet on one machine, as data: commands, addresses, dependencies."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 FRESHET: Final = (sys.executable, "-m", "infra.cli")
 PRELOAD: Final = ("infra.cli.preload",)
 PRELOAD_PEOPLE: Final = ("infra.cli.run", "flows.people.dataflow")
-"""What `infra.local.forkserver` imports for all processes, and for those of `people` alone."""
+"""The modules that `infra.local.forkserver` imports for all processes, and for those of `people` alone."""
 LAKE_KEEPER: Final = "lake-keeper"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one `up` runs. `settings` are those of every process; `own_*`: started here.
-    `metrics_ports`: by its name, where a process answers scrapes."""
+    """The processes of one `up`. `settings`: of every process; `own_*`: started by this `up`;
+    `metrics_ports`: by a process's name."""
 
     settings: Settings
     own_broker: bool
@@ -64,43 +64,43 @@ def plan(
     workers: int = 2,
     flow_workers: int = 1,
 ) -> Plan:
-    """Settles every address: given ports must be free, others are found.
+    """A plan with every address decided: given ports must be free, other ports are chosen here.
 
     Errors: `services.NoService`, `settings.BadSetting`.
     """
     settings = from_environment(environment)
-    asked = port if port is not None else settings.port if "FRESHET_PORT" in environment else None
-    if asked == 0 or (asked is None and services.in_use(settings.port)):
-        asked = services.free_port()
+    given = port if port is not None else settings.port if "FRESHET_PORT" in environment else None
+    if given == 0 or (given is None and services.in_use(settings.port)):
+        given = services.free_port()
     own_broker = not is_given("kafka_bootstrap", environment)
     own_redis = not is_given("redis_url", environment)
     changes: dict[str, object] = {
         "data_dir": directory,
-        "port": _chosen_port(asked, "--port", settings.bind) if asked else settings.port,
+        "port": _chosen_port(given, "--port", settings.bind) if given else settings.port,
     }
     if own_broker:
         changes["kafka_bootstrap"] = f"{services.HOST}:{_chosen_port(broker_port, '--broker-port')}"
     if own_redis:
-        own = _chosen_port(redis_port, "--redis-port")
-        changes["redis_url"] = f"redis://{services.HOST}:{own}/0"
+        chosen = _chosen_port(redis_port, "--redis-port")
+        changes["redis_url"] = f"redis://{services.HOST}:{chosen}/0"
     settings = msgspec.structs.replace(settings, **changes)
     flow_workers = min(flow_workers, settings.partitions)
     names = [name for name, _ in _flows(settings, flow_workers)] + _serving(workers)
-    # those of the services are settled and nobody listens there yet
-    settled = {settings.port, *services.redis_ports(settings.redis_url)}
-    settled |= set(map(_port, settings.kafka_bootstrap.split(",")))
-    ports = dict(zip(names, _free_ports(len(names), settled), strict=True))
+    # the ports of the services are chosen, and no process listens there yet
+    taken = {settings.port, *services.redis_ports(settings.redis_url)}
+    taken |= set(map(_port, settings.kafka_bootstrap.split(",")))
+    ports = dict(zip(names, _free_ports(len(names), taken), strict=True))
     return Plan(settings, own_broker, own_redis, workers, flow_workers, ports)
 
 
 def unanswered_services(plan: Plan) -> list[str]:
-    """A sentence for each service of somebody else's that does not answer now: it may yet."""
-    told = []
+    """A sentence for each service of another installation that does not answer now; it may answer later."""
+    warnings = []
     if not plan.own_broker and not any(map(_answers, plan.settings.kafka_bootstrap.split(","))):
-        told.append("nothing answers at KAFKA_BOOTSTRAP: waiting for it")
+        warnings.append("nothing answers at KAFKA_BOOTSTRAP: waiting for it")
     if not plan.own_redis and not services.redis_answers(plan.settings.redis_url):
-        told.append("no Redis answers at REDIS_URL: waiting for it")
-    return told
+        warnings.append("no Redis answers at REDIS_URL: waiting for it")
+    return warnings
 
 
 def programs(plan: Plan) -> list[Program]:
@@ -110,14 +110,15 @@ def programs(plan: Plan) -> list[Program]:
     if plan.own_broker:
         port = int(settings.kafka_bootstrap.rpartition(":")[2])
         command = services.broker_command(port, root / "broker", settings.log_level)
-        answers_there = lambda: services.port_answers(port)  # noqa: E731
-        listed.append(Program("broker", command, ready=answers_there, beats=True))
+        broker_answers = lambda: services.port_answers(port)  # noqa: E731
+        listed.append(Program("broker", command, ready=broker_answers, beats=True))
     if plan.own_redis:
-        (at,) = services.redis_ports(settings.redis_url)
-        command = services.redis_command(at, root / "redis")
-        answers = lambda: services.redis_answers(settings.redis_url)  # noqa: E731
-        listed.append(Program("redis", command, ready=answers))
-    listed.append(Program("setup", [*FRESHET, "setup"], [it.name for it in listed], once=True))
+        (redis_port,) = services.redis_ports(settings.redis_url)
+        command = services.redis_command(redis_port, root / "redis")
+        redis_answers = lambda: services.redis_answers(settings.redis_url)  # noqa: E731
+        listed.append(Program("redis", command, ready=redis_answers))
+    started = [program.name for program in listed]
+    listed.append(Program("setup", [*FRESHET, "setup"], started, once=True))
     for name, command in _flows(settings, plan.flow_workers):
         own, killed = _own_variables(plan, name), name == LAKE_KEEPER
         listed.append(Program(name, command, ["setup"], beats=True, environment=own, killed=killed))
@@ -130,8 +131,8 @@ def programs(plan: Plan) -> list[Program]:
 
 
 def people_processes(settings: Settings, workers: int) -> list[tuple[str, list[str]]]:
-    """Name and command of each process of `people`: worker i of n owns the partitions p with
-    p mod n = i. At most one a partition."""
+    """Name and command of each process of `people`: worker i of n owns the partitions p with p mod n = i.
+    There is at most one worker a partition."""
     workers = min(workers, settings.partitions)
     listed = []
     for worker in range(workers):
@@ -143,21 +144,22 @@ def people_processes(settings: Settings, workers: int) -> list[tuple[str, list[s
 
 
 def people_ports(settings: Settings, workers: int) -> dict[str, int]:
-    """By its name, where each of so many processes of `people` answers scrapes: from `metrics_port` on,
-    one port after another; nothing where that is 0. Errors: `settings.BadSetting`."""
-    first, most = settings.metrics_port, 65536 - settings.partitions
+    """The metrics port of each of `workers` processes of `people`, by name: `metrics_port` and the ports
+    above it; empty where `metrics_port` is 0. Errors: `settings.BadSetting`."""
+    first, last = settings.metrics_port, 65536 - settings.partitions
     if not first:
         return {}
-    if first > most:
+    if first > last:
         raise BadSetting(
             "FRESHET_METRICS_PORT is the first of the workers' ports, of which there may be one a partition:"
-            f" with {settings.partitions} partitions it must be {most} or less"
+            f" with {settings.partitions} partitions it must be {last} or less"
         )
     return {name: first + n for n, (name, _) in enumerate(people_processes(settings, workers))}
 
 
 def with_flow_workers(plan: Plan, flow_workers: int) -> Plan:
-    """The same with so many workers for `people`, and a port for the metrics of each new one."""
+    """The plan with `flow_workers` processes of `people`, and a metrics port for each new one. Errors:
+    `services.NoService`."""
     flow_workers = min(flow_workers, plan.settings.partitions)
     ports = dict(plan.metrics_ports)
     new = [name for name, _ in people_processes(plan.settings, flow_workers) if name not in ports]
@@ -166,9 +168,9 @@ def with_flow_workers(plan: Plan, flow_workers: int) -> Plan:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a process of ours: the settings, and one thread for linear algebra (many
-    processes share the cores, and small matrices gain nothing from more)."""
-    inherited = {name: it for name, it in os.environ.items() if name not in FILES.values()}
+    """The environment of a process of Freshet: the settings, and one thread for linear algebra. Many
+    processes share the cores, and small matrices gain nothing from more threads."""
+    inherited = {name: value for name, value in os.environ.items() if name not in FILES.values()}
     return {
         **inherited,
         **to_environment(settings),
@@ -180,21 +182,21 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def own_modules() -> dict[str, str]:
-    """The variables of a Python that runs our modules: those of this process, and none out of the folder
-    where it is started, which may hold a `models.py` of its own."""
+    """The variables of a Python that imports the modules of this process. It imports none from its working
+    folder, which may hold a `models.py` of its own."""
     return {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1"}
 
 
 def python_path() -> str:
-    """Where a child finds our modules, also where Freshet is not installed. Where it is, a child finds them
-    by itself: the folder of all packages must not come before the standard library."""
+    """PYTHONPATH of a child. An installed Freshet needs no entry, and gets none: the folder of all packages
+    must not come before the standard library."""
     installed = ROOT in map(Path.resolve, map(Path, site.getsitepackages()))
     ours = [] if installed else [str(ROOT)]
     return os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def scrape_host(settings: Settings) -> str:
-    """The host of its processes' metrics ports, as a client on this machine names it."""
+    """The host of the processes' metrics ports, as a client on this machine names it."""
     return client_host(settings.metrics_host or services.HOST)
 
 
@@ -204,7 +206,7 @@ def client_host(host: str) -> str:
 
 
 def _own_variables(plan: Plan, name: str) -> dict[str, str]:
-    """The variables of process `name` alone."""
+    """The variables that only process `name` gets."""
     port = plan.metrics_ports.get(name)
     return {VARIABLES["metrics_port"]: str(port)} if port else {}
 
@@ -219,8 +221,8 @@ def _flows(settings: Settings, workers: int) -> Iterator[tuple[str, list[str]]]:
         if flow.name != "people":
             yield flow.name, [*FRESHET, "flows", "run", flow.name]
     if settings.lake_keep_seconds:
-        every = f"{settings.lake_keep_seconds:g}"
-        yield LAKE_KEEPER, [*FRESHET, "lake", "keep", "--every", every]
+        seconds = f"{settings.lake_keep_seconds:g}"
+        yield LAKE_KEEPER, [*FRESHET, "lake", "keep", "--every", seconds]
     if settings.verify_seconds:
         yield "verify", [*FRESHET, "verify", "--every", f"{settings.verify_seconds:g}"]
 
@@ -231,17 +233,17 @@ def _answers(server: str) -> bool:
 
 
 def _port(server: str) -> int:
-    """Of ``host:port``; 0 where it is none."""
+    """The port of ``host:port``; 0 where there is none."""
     port = server.strip().rpartition(":")[2]
     return int(port) if port.isdigit() else 0
 
 
-def _free_ports(count: int, settled: set[int]) -> list[int]:
-    """So many different ones, and none of `settled`. Errors: `services.NoService`."""
-    found: set[int] = set()
-    while len(found) < count:
-        found |= {services.free_port()} - settled
-    return list(found)
+def _free_ports(count: int, taken: set[int]) -> list[int]:
+    """`count` different free ports, none of them in `taken`. Errors: `services.NoService`."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports |= {services.free_port()} - taken
+    return list(ports)
 
 
 def _chosen_port(port: int | None, option: str, host: str = services.HOST) -> int:

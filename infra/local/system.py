@@ -1,4 +1,4 @@
-"""`freshet up`: every process of Freshet on one machine, as data, and the way to run them.
+"""`freshet up`: runs every process of Freshet on one machine.
 
 `up` is the command's body; `running` gives tests, demo and bench a whole system of their own.
 """
@@ -44,31 +44,31 @@ __all__ = ["Plan", "Program", "Supervisor", "System", "plan", "programs", "runni
 def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], None]) -> str:
     """Runs `plan` in its folder, which the caller has claimed, until SIGINT or SIGTERM.
 
-    A second signal kills what has not stopped yet. Answers "", or why it can't come up. Errors:
-    `services.NoService`.
+    A second signal kills the processes that have not stopped yet. Gives "", or the sentence why a program
+    cannot run. Errors: `services.NoService`.
     """
     directory = plan.settings.data_dir
     environment, logs = child_environment(plan.settings), directory / "logs"
     launcher = ForkServer(PRELOAD, environment, logs / "forkserver.log")
-    patience = plan.settings.hang_seconds
+    hang_seconds = plan.settings.hang_seconds
     supervisor = Supervisor(
-        programs(plan), logs, environment, report, launcher, hang_seconds=patience
+        programs(plan), logs, environment, report, launcher, hang_seconds=hang_seconds
     )
     started_at = int(time.time() * 1000)
     stop, workers = _on_signals(supervisor), Workers(directory)
-    told = False
+    announced = False
 
     def changed() -> None:
-        nonlocal told
+        nonlocal announced
         state = _state(plan, supervisor, started_at)
         try:
             home.write(directory, state)
-            if supervisor.was_ready and not told:
+            if supervisor.was_ready and not announced:
                 home.write_targets(directory, plan.metrics_ports, plan.metrics_host)
         except OSError as error:
             report(f"{home.RECORD_FILE} cannot be written: {error.strerror}")
-        if supervisor.was_ready and not told:
-            told = True
+        if supervisor.was_ready and not announced:
+            announced = True
             if launcher.failure:
                 report(f"processes start slowly, without a fork server: {launcher.failure}")
             on_ready(state)
@@ -98,9 +98,9 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
 
 
 def share_people(settings: Settings, count: int, report: Callable[[str], None]) -> str:
-    """Runs so many processes of `people`, each with its share of the partitions, until SIGINT or
-    SIGTERM; as many as `Workers.request` says meanwhile. Answers "", or why they can't run. Errors:
-    `settings.BadSetting`."""
+    """Runs `count` processes of `people`, each with its share of the partitions, until SIGINT or SIGTERM.
+    `Workers.request` changes the number meanwhile. Gives "", or the sentence why a process cannot run.
+    Errors: `settings.BadSetting`."""
     directory = settings.data_dir
     environment, logs = child_environment(settings), directory / "logs"
     listed = _sharing(settings, count)
@@ -113,16 +113,16 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
 
     def rescale() -> None:
         nonlocal count
-        asked = min(workers.requested, settings.partitions)
-        if asked and asked != count:
-            report(f"{asked} workers instead of {count}")
-            before, count = count, asked
-            _tell_ports(settings, count, report, ours=before)
+        requested = min(workers.requested, settings.partitions)
+        if requested and requested != count:
+            report(f"{requested} workers instead of {count}")
+            before, count = count, requested
+            _publish_ports(settings, count, report, ours=before)
             supervisor.change(_sharing(settings, count), stop)
             workers.publish(count)
 
     try:
-        _tell_ports(settings, count, report)
+        _publish_ports(settings, count, report)
         workers.started(count)
         supervisor.run(stop, before_tick=rescale)
     finally:
@@ -143,11 +143,11 @@ def _sharing(settings: Settings, count: int) -> list[Program]:
     ]
 
 
-def _tell_ports(
+def _publish_ports(
     settings: Settings, count: int, report: Callable[[str], None], ours: int = 0
 ) -> None:
-    """Says where each worker will answer scrapes: to whoever looks, and to a Prometheus. `ours`: so many
-    of the ports are our own workers' already."""
+    """Reports the metrics address of each worker, and writes it for a Prometheus. `ours`: the number of ports
+    that our own workers use already."""
     ports, host = people_ports(settings, count), scrape_host(settings)
     if not ports:
         return
@@ -162,12 +162,12 @@ def _tell_ports(
 
 
 class SystemFailed(FreshetError):
-    """A system that was started does not come up, or has ended; the text has the end of its log."""
+    """A started system does not become ready, or has ended; the text has the end of its log."""
 
 
 @dataclass
 class System:
-    """A whole system in a folder, as a handle on the `freshet up` that runs it."""
+    """A handle on the `freshet up` that runs a whole system in `directory`."""
 
     directory: Path
     process: subprocess.Popen[bytes]
@@ -183,7 +183,7 @@ class System:
         return self.settings.redis_url
 
     def state(self) -> home.Up:
-        """What `up.json` says now. Errors: `SystemFailed` where the system has gone."""
+        """The present content of `up.json`. Errors: `SystemFailed` where the system has ended."""
         up = home.read(self.directory)
         if up is None:
             last = last_line(self.directory / "logs" / "up.log")
@@ -191,15 +191,15 @@ class System:
         return up
 
     def pids(self, name: str) -> list[int]:
-        """Of the processes called `name` or `name`-0, `name`-1 …, those that run now."""
+        """The pids of the processes `name`, `name`-0, `name`-1 … that run now."""
         return [
-            it.pid
-            for it in self.state().processes
-            if it.pid and (it.name == name or it.name.rpartition("-")[0] == name)
+            process.pid
+            for process in self.state().processes
+            if process.pid and (process.name == name or process.name.rpartition("-")[0] == name)
         ]
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> list[int]:
-        """Signals `name`'s processes; the supervisor starts them again. Answers their pids."""
+        """Signals `name`'s processes, which the supervisor starts again. Gives their pids."""
         pids = self.pids(name)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -207,11 +207,14 @@ class System:
         return pids
 
     def restarts(self, name: str) -> int:
-        found = self.state().processes
-        return sum(it.restarts for it in found if it.name.removesuffix("-0") == name)
+        """The number of restarts of process `name` or `name`-0."""
+        processes = self.state().processes
+        return sum(
+            process.restarts for process in processes if process.name.removesuffix("-0") == name
+        )
 
     def logs(self, name: str) -> str:
-        """What process `name` (or "up", the supervisor itself) has printed."""
+        """The output of process `name`; "up" is the supervisor itself."""
         path = self.directory / "logs" / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -223,11 +226,11 @@ def running(
     environment: Mapping[str, str] | None = None,
     seconds: float = 60.0,
 ) -> Iterator[System]:
-    """A system of its own in `directory`, ready; stopped at the end. `options` as of `freshet up`,
-    but every port is a free one unless it is given.
+    """A new system in `directory`, ready, which is stopped at the end. `options` are those of `freshet up`;
+    every port that is not given is a free one.
 
-    Call it from the main thread (it ends with the thread that started it). Errors: `home.Unusable`;
-    `SystemFailed`, with what `freshet up` said, where it is not ready in `seconds`.
+    Call it from the main thread: the system ends with the thread that started it. Errors: `home.Unusable`;
+    `SystemFailed`, with the output of `freshet up`, where the system is not ready in `seconds`.
     """
     directory = home.prepare_folder(directory)
     (directory / "logs").mkdir(exist_ok=True)
@@ -266,19 +269,19 @@ def _await_ready(directory: Path, process: subprocess.Popen[bytes], seconds: flo
             return state
         time.sleep(0.02)
     log = directory / "logs" / "up.log"
-    why = "ended" if process.poll() is not None else f"is not ready after {seconds:g} s"
-    raise SystemFailed(f"freshet up {why}: {log.read_text(errors='replace').strip()[-2000:]}")
+    state_now = "ended" if process.poll() is not None else f"is not ready after {seconds:g} s"
+    raise SystemFailed(f"freshet up {state_now}: {log.read_text(errors='replace').strip()[-2000:]}")
 
 
 def _on_signals(supervisor: Supervisor) -> threading.Event:
     stop = threading.Event()
 
-    def asked(number: int, frame: FrameType | None) -> None:
+    def request_stop(number: int, frame: FrameType | None) -> None:
         supervisor.hurry = stop.is_set()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, asked)
+        signal.signal(number, request_stop)
     return stop
 
 

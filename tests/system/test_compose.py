@@ -190,7 +190,7 @@ def test_everything_in_it_comes_up_and_works_together(running: Supervisor, ports
         samples = scrape("127.0.0.1", ports[f"9464 {name}"])
         assert {it for it in samples if it.startswith("freshet_")}, f"{name} says nothing of itself"
     running.tick()
-    assert [it.program.name for it in running.children.values() if not it.settled] == []
+    assert [it.program.name for it in running.children.values() if not it.is_ready] == []
     assert [it.program.name for it in running.children.values() if it.restarts] == []
 
 

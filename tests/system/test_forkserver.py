@@ -202,7 +202,7 @@ def test_forked_processes_die_with_who_asked_for_them(keep: Keep) -> None:
 @pytest.mark.parametrize(
     ("module", "why"),
     [
-        ("starts_a_thread", "what is imported before forking has started a thread"),
+        ("starts_a_thread", "a module that is imported before forking has started a thread"),
         ("no_such_module", "No module named 'no_such_module'"),
     ],
 )

@@ -111,7 +111,7 @@ def test_room_is_measured(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     with (
         pytest.raises(home.Unusable, match=r"MiB free and a system needs"),
-        home.claimed(tmp_path, least_free=2 * free),
+        home.claimed(tmp_path, min_free_bytes=2 * free),
     ):
         pass
 
