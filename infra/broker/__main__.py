@@ -10,18 +10,18 @@ from pathlib import Path
 
 from infra import heartbeat, logs
 from infra.broker.codes import CannotStart
-from infra.broker.folder import cannot_write
+from infra.broker.folder import unusable_reason
 from infra.broker.node import RETENTION_CHECK_SECONDS, Broker
 from infra.broker.server import serve
 from infra.terminal.errors import in_one_line
 
 
 def main() -> None:
-    """Until a signal. Errors: `CannotStart`."""
+    """Serves until a signal. Errors: `CannotStart`."""
     arguments = _arguments()
     heartbeat.start()
     logs.set_up(arguments.log_level)
-    _many_files()
+    _raise_file_limit()
     try:
         broker = Broker(
             arguments.data,
@@ -35,7 +35,7 @@ def main() -> None:
         finally:
             broker.close()
     except OSError as error:
-        raise CannotStart(cannot_write(arguments.data, error)) from error
+        raise CannotStart(unusable_reason(arguments.data, error)) from error
 
 
 def _run(broker: Broker, host: str, port: int, advertised: tuple[str, int] | None) -> None:
@@ -50,8 +50,8 @@ def _run(broker: Broker, host: str, port: int, advertised: tuple[str, int] | Non
         uvloop.run(serve(broker, host, port, ready, advertised))
 
 
-def _many_files() -> None:
-    """A log is an open file: takes all that the system allows this process."""
+def _raise_file_limit() -> None:
+    """Allows as many open files as the system lets this process have: each log is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
@@ -90,22 +90,24 @@ def _arguments() -> argparse.Namespace:
         "--advertised",
         type=_address,
         metavar="HOST:PORT",
-        help="where clients reach it, if not where it listens: behind a proxy, say",
+        help="the address for clients, where it is not the listening one: behind a proxy, say",
     )
-    parser.add_argument("--partitions", type=int, default=4, help="of a topic made without a count")
+    parser.add_argument("--partitions", type=int, default=4, help="of a topic without a count")
     parser.add_argument(
         "--auto-create",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="make a topic that a client asks about",
     )
-    parser.add_argument("--fsync", action="store_true", help="acknowledge only what is on the disk")
+    parser.add_argument(
+        "--fsync", action="store_true", help="acknowledge a record once it is on the disk"
+    )
     parser.add_argument(
         "--retention-check-seconds",
         type=_seconds,
         default=RETENTION_CHECK_SECONDS,
         metavar="S",
-        help="between two looks for records that no topic keeps any longer",
+        help="between two checks for expired records",
     )
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info")
     return parser.parse_args()

@@ -65,17 +65,17 @@ Handler = Callable[[Broker, Call], Awaitable[Any]]  # the response, or None wher
 
 
 class Api(NamedTuple):
-    """`low` and `high` are the versions answered, both included."""
+    """One API. The broker answers its versions from `min_version` to `max_version`, both included."""
 
     codec: Any
-    low: int
-    high: int
+    min_version: int
+    max_version: int
     handle: Handler
-    listed: bool = True  # told in ApiVersions
+    listed: bool = True  # in the answer to ApiVersions
 
 
 async def api_versions(_: Broker, call: Call) -> Any:
-    """What this table holds."""
+    """The APIs of this table."""
     return versions(Code.NONE)
 
 
@@ -86,8 +86,10 @@ def versions(error: Code) -> Any:
         error_code=error,
         throttle_time_ms=0,
         api_keys=[
-            # librdkafka drops a broker that does not claim Produce v0, which none needs to answer
-            key(api_key=n, min_version=0 if n == 0 else api.low, max_version=api.high)
+            # librdkafka drops a broker that does not claim Produce v0, though no client sends v0
+            key(
+                api_key=n, min_version=0 if n == 0 else api.min_version, max_version=api.max_version
+            )
             for n, api in APIS.items()
             if api.listed
         ],
@@ -123,7 +125,7 @@ _TABLE: Final = (
     Api(DescribeClusterRequest, 0, 1, cluster.describe),
     Api(AddPartitionsToTxnRequest, 0, 3, missing.add_partitions, listed=False),
     Api(AddOffsetsToTxnRequest, 0, 4, missing.add_offsets, listed=False),
-    Api(EndTxnRequest, 0, 4, missing.end, listed=False),
+    Api(EndTxnRequest, 0, 4, missing.end_transaction, listed=False),
     Api(TxnOffsetCommitRequest, 0, 4, missing.commit_offsets, listed=False),
 )
 APIS: Final[dict[int, Api]] = {api.codec.API_KEY: api for api in _TABLE}

@@ -1,7 +1,7 @@
 """All topics of a data folder, and the numbers that must outlive the process.
 
-`catalogue.json` is the truth: a topic folder that it does not name is left over from a kill and
-is removed on start.  Folders are named by topic id, so no topic name ever becomes a path.
+`catalogue.json` is the truth: a topic folder that it does not name is a kill's remains and is
+removed on start.  Folders are named by topic id, so no topic name ever becomes a path.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, Final
 from infra.broker.codes import LOG, CannotStart, Code, Refused
 from infra.broker.storage.checkpoint import Checkpoint
 from infra.broker.storage.log import Log
-from infra.broker.storage.segment import stored
+from infra.broker.storage.segment import stored_segments
 from infra.broker.topic import Topic, check_name
 from infra.files import sync_directory, write_atomically
 
-VERSION: Final = 1
-PRODUCER_BLOCK: Final = 1000  # producer ids reserved at once, as in Kafka
-MAX_PARTITIONS: Final = 10_000  # one topic
+FORMAT_VERSION: Final = 1
+PRODUCER_ID_BLOCK: Final = 1000  # producer ids reserved at once, as in Kafka
+MAX_PARTITIONS_PER_TOPIC: Final = 10_000  # one topic
 
 
 class Catalogue:
     """`topics` by name and `by_id`; `cluster` is the cluster id."""
 
     def __init__(self, folder: Path, fsync: bool) -> None:
-        """Opens every log. Errors: `OSError`, `CannotStart` where the folder is damaged."""
+        """Opens every log. Errors: `OSError`; `CannotStart` where the folder is damaged."""
         self._folder, self._fsync = folder, fsync
         self._file = folder / "catalogue.json"
         self._checkpoint = Checkpoint(folder / "checkpoint.json")
@@ -52,7 +52,7 @@ class Catalogue:
     def create(self, name: str, partitions: int, configs: dict[str, str]) -> Topic:
         """A new, empty topic with a new id; name and configs were checked.
 
-        Errors: `Refused` with TOPIC_ALREADY_EXISTS or KAFKA_STORAGE_ERROR; nothing is left then.
+        Errors: `Refused` with TOPIC_ALREADY_EXISTS or KAFKA_STORAGE_ERROR; no file remains then.
         """
         if name in self.topics:
             raise Refused(Code.TOPIC_ALREADY_EXISTS, "topic exists")
@@ -66,22 +66,22 @@ class Catalogue:
             self.topics.pop(name, None)
             self.by_id.pop(topic.id, None)
             self._discard(topic)
-            raise _storage(error) from error
+            raise _storage_error(error) from error
         return topic
 
     def delete(self, topic: Topic) -> None:
-        """Forgets the topic and removes its folder. Errors: `Refused`, and it is still there."""
+        """Removes the topic and its folder. Errors: `Refused`; the topic remains then."""
         del self.topics[topic.name]
         try:
             self._save()
         except OSError as error:
             self.topics[topic.name] = topic
-            raise _storage(error) from error
+            raise _storage_error(error) from error
         del self.by_id[topic.id]
         self._discard(topic)
 
     def grow(self, topic: Topic, partitions: int) -> None:
-        """Adds partitions up to `partitions`. Errors: `Refused`, and none is added."""
+        """Adds partitions up to `partitions`. Errors: `Refused`; none is added then."""
         before = len(topic.logs)
         try:
             self._open_logs(topic, partitions)
@@ -90,66 +90,75 @@ class Catalogue:
             for log in topic.logs[before:]:
                 log.close(flush=False)
             del topic.logs[before:]
-            raise _storage(error) from error
+            raise _storage_error(error) from error
 
     def configure(self, topic: Topic, configs: dict[str, str]) -> None:
-        """Takes checked configs. Errors: `Refused`, and the old ones hold."""
+        """Takes checked configs. Errors: `Refused`; the old ones remain in force then."""
         before = topic.configs
         topic.configure(configs)
         try:
             self._save()
         except OSError as error:
             topic.configure(before)
-            raise _storage(error) from error
+            raise _storage_error(error) from error
 
-    def named(self, name: str) -> Topic:
+    def topic_by_name(self, name: str) -> Topic:
         """Errors: `Refused` with UNKNOWN_TOPIC_OR_PARTITION."""
         topic = self.topics.get(name)
         if topic is None:
             raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, "no such topic")
         return topic
 
-    def identified(self, topic_id: uuid.UUID) -> Topic:
+    def topic_by_id(self, topic_id: uuid.UUID) -> Topic:
         """Errors: `Refused` with UNKNOWN_TOPIC_ID."""
         topic = self.by_id.get(topic_id)
         if topic is None:
             raise Refused(Code.UNKNOWN_TOPIC_ID, "no such topic id")
         return topic
 
-    def addressed(self, name: str | None, topic_id: uuid.UUID) -> Topic:
-        """By its id where there is no name. Errors: as above."""
-        return self.identified(topic_id) if name is None else self.named(name)
+    def topic_by_either(self, name: str | None, topic_id: uuid.UUID) -> Topic:
+        """The topic by its name, or by its id where there is no name.
+
+        Errors: `Refused` with UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID.
+        """
+        return self.topic_by_id(topic_id) if name is None else self.topic_by_name(name)
 
     def new_producer(self) -> int:
-        """A producer id never given before. Errors: `Refused` with KAFKA_STORAGE_ERROR."""
+        """A producer id that no producer had. Errors: `Refused` with KAFKA_STORAGE_ERROR."""
         if self._next_producer == self._reserved:
-            self._reserved += PRODUCER_BLOCK
+            self._reserved += PRODUCER_ID_BLOCK
             try:
                 self._save()
             except OSError as error:
-                self._reserved -= PRODUCER_BLOCK
-                raise _storage(error) from error
+                self._reserved -= PRODUCER_ID_BLOCK
+                raise _storage_error(error) from error
         self._next_producer += 1
         return self._next_producer - 1
 
     # -- the disk
 
-    def retain(self, now: int) -> None:
-        """Deletes what the topics' configs no longer keep; a log that cannot be is told of."""
+    def apply_retention(self, now: int) -> None:
+        """Deletes segments that the topics' configs no longer keep; failures are logged.
+
+        `now` is ms since 1970.
+        """
         for topic in self.topics.values():
             for partition, log in enumerate(topic.logs):
                 try:
-                    gone = log.retain(topic.rules, now)
+                    deleted = log.apply_retention(topic.log_config, now)
                 except OSError as error:
                     reason = os.strerror(error.errno or 0)
                     LOG.warning("%s/%d: cannot delete: %s", topic.name, partition, reason)
                     continue
-                if gone:
-                    told = (topic.name, partition, gone, log.start)
-                    LOG.info("%s/%d: %d segments deleted, begins at offset %d", *told)
+                if deleted:
+                    values = (topic.name, partition, deleted, log.start_offset)
+                    LOG.info("%s/%d: %d segments deleted, begins at offset %d", *values)
 
     def flush(self) -> None:
-        """Puts every log on the disk and notes how far. Blocks; safe in another thread."""
+        """Puts every log on the disk and writes the checkpoint. Blocks; safe in another thread.
+
+        Errors: `OSError`.
+        """
         self._checkpoint.flush(self._logs())
 
     def close(self) -> None:
@@ -162,12 +171,12 @@ class Catalogue:
     def _open_logs(self, topic: Topic, partitions: int, must_exist: bool = False) -> None:
         path = self._path(topic)
         path.mkdir(exist_ok=True)
-        found = stored(path)
+        bases_by_partition = stored_segments(path)
         for n in range(len(topic.logs), partitions):
-            if must_exist and n not in found:
+            if must_exist and n not in bases_by_partition:
                 raise CannotStart(f"{path} lacks the files of partition {n}: restore a copy")
-            bases = found.get(n, [])
-            topic.logs.append(Log(path, n, bases, self._fsync, self._checkpoint.trusted))
+            bases = bases_by_partition.get(n, [])
+            topic.logs.append(Log(path, n, bases, self._fsync, self._checkpoint.flushed_bytes))
         sync_directory(path)
 
     def _discard(self, topic: Topic) -> None:
@@ -176,9 +185,9 @@ class Catalogue:
         shutil.rmtree(self._path(topic), ignore_errors=True)
 
     def _sweep(self) -> None:
-        known = {str(topic_id) for topic_id in self.by_id}
+        topic_ids = {str(topic_id) for topic_id in self.by_id}
         for path in (self._folder / "topics").iterdir():
-            if path.name not in known:
+            if path.name not in topic_ids:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, topic: Topic) -> Path:
@@ -192,13 +201,13 @@ class Catalogue:
             version = saved["version"]
         except (ValueError, KeyError) as error:
             raise CannotStart(f"{self._file} is damaged: restore it from a copy") from error
-        if version != VERSION:
+        if version != FORMAT_VERSION:
             raise CannotStart(f"{self._file} was written by another version of this broker")
         return saved
 
     def _save(self) -> None:
         state = {
-            "version": VERSION,
+            "version": FORMAT_VERSION,
             "cluster": self.cluster,
             "producers": self._reserved,
             "topics": {
@@ -213,14 +222,16 @@ class Catalogue:
         write_atomically(self._file, json.dumps(state, indent=1).encode())
 
 
-def check_new(catalogue: Catalogue, name: str | None, partitions: int) -> str:
+def check_new_topic(catalogue: Catalogue, name: str | None, partitions: int) -> str:
     """The name of a topic that may be created. Errors: `Refused`."""
     if name in catalogue.topics:
         raise Refused(Code.TOPIC_ALREADY_EXISTS, "topic exists")
-    if not 1 <= partitions <= MAX_PARTITIONS:
-        raise Refused(Code.INVALID_PARTITIONS, f"partitions must be 1 to {MAX_PARTITIONS}")
+    if not 1 <= partitions <= MAX_PARTITIONS_PER_TOPIC:
+        raise Refused(
+            Code.INVALID_PARTITIONS, f"partitions must be 1 to {MAX_PARTITIONS_PER_TOPIC}"
+        )
     return check_name(name, catalogue.topics)
 
 
-def _storage(error: OSError) -> Refused:
+def _storage_error(error: OSError) -> Refused:
     return Refused(Code.KAFKA_STORAGE_ERROR, f"data folder: {os.strerror(error.errno or 0)}")

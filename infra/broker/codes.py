@@ -56,7 +56,7 @@ class Code(IntEnum):
 
 
 class Refused(Exception):
-    """A request, or one part of it, that the broker answers with an error code.
+    """A request, or one topic or partition of it, that the broker answers with an error code.
 
     `reason` names the rule that was broken, never the data that broke it.
     """

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 from infra.files import write_atomically
 
-Key = tuple[str, str, int]  # group, topic, partition
-SLACK: Final = 100_000  # dead lines that a running broker lets grow before it compacts
+TopicPartition = tuple[str, int]
+MAX_DEAD_LINES: Final = 100_000  # beyond four a live one: a running broker compacts then
 
 
 class Commit(NamedTuple):
-    """`offset` is the next one to read."""
+    """A committed offset: the next one to read."""
 
     offset: int
     leader_epoch: int
@@ -23,45 +23,45 @@ class Commit(NamedTuple):
 
 
 class Commits:
-    """The last commit of every group and partition. A line is written before it counts."""
+    """The last commit of every group and partition. A commit is written before it is answered."""
 
     def __init__(self, path: Path, fsync: bool) -> None:
         """Errors: `OSError`."""
         self._path, self._fsync = path, fsync
-        self._groups: dict[str, dict[tuple[str, int], Commit]] = {}
+        self._groups: dict[str, dict[TopicPartition, Commit]] = {}
         self._lines = self._read()
         self._compact()
 
-    def of(self, group: str) -> dict[tuple[str, int], Commit]:
-        """By (topic, partition); empty for a group that never committed. Not to be changed."""
+    def of_group(self, group: str) -> dict[TopicPartition, Commit]:
+        """Commits by (topic, partition); empty for a group without commits. Do not change it."""
         return self._groups.get(group, {})
 
     def groups(self) -> list[str]:
         """Groups that have commits."""
         return list(self._groups)
 
-    def put(self, group: str, commits: dict[tuple[str, int], Commit]) -> None:
-        """Commits all of them. Errors: `OSError`; none of them counts then."""
-        self._append([_line(group, place, commit) for place, commit in commits.items()])
+    def put(self, group: str, commits: dict[TopicPartition, Commit]) -> None:
+        """Writes `commits`. Errors: `OSError`; none of them is committed then."""
+        self._append([_line(group, key, commit) for key, commit in commits.items()])
         self._groups.setdefault(group, {}).update(commits)
 
-    def forget(self, places: Iterable[tuple[str, tuple[str, int]]]) -> None:
-        """Drops (group, (topic, partition)) commits. Errors: `OSError`."""
-        gone = [(group, place) for group, place in places if place in self.of(group)]
-        self._append([_line(group, place, None) for group, place in gone])
-        for group, place in gone:
-            del self._groups[group][place]
+    def delete(self, keys: Iterable[tuple[str, TopicPartition]]) -> None:
+        """Deletes (group, (topic, partition)) commits. Errors: `OSError`."""
+        existing = [(group, key) for group, key in keys if key in self.of_group(group)]
+        self._append([_line(group, key, None) for group, key in existing])
+        for group, key in existing:
+            del self._groups[group][key]
             if not self._groups[group]:
                 del self._groups[group]
 
-    def forget_topic(self, topic: str) -> None:
-        """Drops every commit on `topic`: a new topic of that name begins anew."""
-        self.forget(
+    def delete_topic(self, topic: str) -> None:
+        """Deletes every commit on `topic`: a new topic may get that name. Errors: `OSError`."""
+        self.delete(
             [
-                (group, place)
+                (group, key)
                 for group in self._groups
-                for place in self.of(group)
-                if place[0] == topic
+                for key in self.of_group(group)
+                if key[0] == topic
             ]
         )
 
@@ -86,7 +86,7 @@ class Commits:
             raise
         self._end += len(data)
         self._lines += len(lines)
-        if self._lines > 4 * sum(map(len, self._groups.values())) + SLACK:
+        if self._lines > 4 * sum(map(len, self._groups.values())) + MAX_DEAD_LINES:
             os.close(self._fd)
             self._compact()
 
@@ -97,28 +97,28 @@ class Commits:
                 for line in file:
                     lines += 1
                     if not line.endswith(b"\n"):
-                        break  # torn by a kill: it was never acknowledged
+                        break  # torn by a kill: the commit was never acknowledged
                     self._apply(json.loads(line))
         return lines
 
     def _apply(self, entry: list[int | str | None]) -> None:
         group, topic, partition, offset, leader_epoch, metadata = entry
-        place = (str(topic), int(partition or 0))
+        key = (str(topic), int(partition or 0))
         if offset is None:
-            self._groups.get(str(group), {}).pop(place, None)
+            self._groups.get(str(group), {}).pop(key, None)
             return
         commit = Commit(int(offset), int(leader_epoch or 0), str(metadata))
-        self._groups.setdefault(str(group), {})[place] = commit
+        self._groups.setdefault(str(group), {})[key] = commit
 
     def _compact(self) -> None:
         """Rewrites the file where it has dead lines, and opens it for appending."""
-        self._groups = {group: places for group, places in self._groups.items() if places}
+        self._groups = {group: commits for group, commits in self._groups.items() if commits}
         live = sum(map(len, self._groups.values()))
         if self._lines != live:
             data = b"".join(
-                _line(group, place, commit)
-                for group, places in self._groups.items()
-                for place, commit in places.items()
+                _line(group, key, commit)
+                for group, commits in self._groups.items()
+                for key, commit in commits.items()
             )
             write_atomically(self._path, data)
             self._lines = live
@@ -126,6 +126,6 @@ class Commits:
         self._end = os.fstat(self._fd).st_size
 
 
-def _line(group: str, place: tuple[str, int], commit: Commit | None) -> bytes:
-    rest = (None, None, None) if commit is None else commit
-    return json.dumps([group, *place, *rest]).encode() + b"\n"
+def _line(group: str, key: TopicPartition, commit: Commit | None) -> bytes:
+    values = (None, None, None) if commit is None else commit
+    return json.dumps([group, *key, *values]).encode() + b"\n"

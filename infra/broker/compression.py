@@ -1,4 +1,4 @@
-"""The four codecs of a record batch, decompressed with a bound on what may come out."""
+"""The four codecs of a record batch, decompressed with a bound on the size of the output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from infra.broker.codes import Code, Refused
 
-MAX_UNCOMPRESSED: Final = 100 << 20  # bytes: as large as a request may be
+MAX_UNCOMPRESSED_BYTES: Final = 100 << 20  # as large as a request may be
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 XERIAL: Final = b"\x82SNAPPY\x00"  # Java's block framing around raw snappy
 
@@ -17,7 +17,7 @@ XERIAL: Final = b"\x82SNAPPY\x00"  # Java's block framing around raw snappy
 def decompress(kind: int, data: memoryview) -> bytes:
     """The records of a batch whose attributes name codec `kind`.
 
-    Errors: `Refused` with CORRUPT_MESSAGE, MESSAGE_TOO_LARGE beyond `MAX_UNCOMPRESSED`, or
+    Errors: `Refused` with CORRUPT_MESSAGE, MESSAGE_TOO_LARGE beyond `MAX_UNCOMPRESSED_BYTES`, or
     UNSUPPORTED_COMPRESSION_TYPE.
     """
     codec = {GZIP: _gzip, SNAPPY: _snappy, LZ4: _lz4, ZSTD: _zstd}.get(kind)
@@ -31,15 +31,15 @@ def decompress(kind: int, data: memoryview) -> bytes:
         ) from None
     except (OSError, ValueError, RuntimeError, EOFError, zlib.error, struct.error):
         raise Refused(Code.CORRUPT_MESSAGE, "records do not decompress") from None
-    if len(out) > MAX_UNCOMPRESSED:
+    if len(out) > MAX_UNCOMPRESSED_BYTES:
         raise Refused(Code.MESSAGE_TOO_LARGE, "records too large when decompressed")
     return out
 
 
 def _gzip(data: memoryview) -> bytes:
     stream = zlib.decompressobj(wbits=31)
-    out = stream.decompress(data, MAX_UNCOMPRESSED + 1)
-    if not stream.eof and len(out) <= MAX_UNCOMPRESSED:
+    out = stream.decompress(data, MAX_UNCOMPRESSED_BYTES + 1)
+    if not stream.eof and len(out) <= MAX_UNCOMPRESSED_BYTES:
         raise EOFError
     return out
 
@@ -48,8 +48,8 @@ def _lz4(data: memoryview) -> bytes:
     import lz4.frame
 
     stream = lz4.frame.LZ4FrameDecompressor()
-    out: bytes = stream.decompress(data, MAX_UNCOMPRESSED + 1)
-    if not stream.eof and len(out) <= MAX_UNCOMPRESSED:
+    out: bytes = stream.decompress(data, MAX_UNCOMPRESSED_BYTES + 1)
+    if not stream.eof and len(out) <= MAX_UNCOMPRESSED_BYTES:
         raise EOFError
     return out
 
@@ -58,7 +58,7 @@ def _zstd(data: memoryview) -> bytes:
     import pyarrow
 
     with pyarrow.CompressedInputStream(io.BytesIO(data), "zstd") as stream:
-        out: bytes = stream.read(MAX_UNCOMPRESSED + 1)
+        out: bytes = stream.read(MAX_UNCOMPRESSED_BYTES + 1)
     return out
 
 
@@ -71,7 +71,7 @@ def _snappy(data: memoryview) -> bytes:
         if size <= 0 or at + 4 + size > len(data):
             raise EOFError
         out += _raw_snappy(data[at + 4 : at + 4 + size])
-        if len(out) > MAX_UNCOMPRESSED:
+        if len(out) > MAX_UNCOMPRESSED_BYTES:
             break
         at += 4 + size
     return bytes(out)
@@ -86,7 +86,7 @@ def _raw_snappy(data: memoryview) -> bytes:
         shift += 7
         if byte < 0x80:
             break
-    if size > MAX_UNCOMPRESSED:
+    if size > MAX_UNCOMPRESSED_BYTES:
         raise Refused(Code.MESSAGE_TOO_LARGE, "records too large when decompressed")
     out: bytes = pyarrow.decompress(data, size, codec="snappy", asbytes=True)
     return out

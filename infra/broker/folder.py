@@ -1,4 +1,4 @@
-"""The data folder: made if missing, locked against a second broker, writable or refused."""
+"""The data folder: made if missing, locked against a second broker, refused if not writable."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from infra.broker.codes import CannotStart
 
 
-class Folder:
+class DataFolder:
     """Holds the folder's lock from construction to `close`, or until the process ends."""
 
     def __init__(self, path: Path) -> None:
-        """Errors: `CannotStart` where another broker has it or nothing can be written there."""
+        """Errors: `CannotStart` where another broker has the folder or it cannot be written."""
         self.path = path
         try:
             (path / "topics").mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise CannotStart(cannot_write(path, error)) from error
+            raise CannotStart(unusable_reason(path, error)) from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, always
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel always frees it
         except OSError:
             os.close(self._fd)
             raise CannotStart(f"another broker is using the data folder {path}") from None
@@ -31,15 +31,15 @@ class Folder:
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             self.close()
-            raise CannotStart(cannot_write(path, error)) from error
+            raise CannotStart(unusable_reason(path, error)) from error
 
     def close(self) -> None:
         """Frees the lock."""
         os.close(self._fd)
 
 
-def cannot_write(path: Path, error: OSError) -> str:
-    """One sentence on why `path` cannot be used."""
+def unusable_reason(path: Path, error: OSError) -> str:
+    """The sentence why `path` cannot be used."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk of the data folder {path} is full"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -10,7 +10,7 @@ from typing import Final
 from infra.broker.catalogue import Catalogue
 from infra.broker.codes import LOG, CannotStart
 from infra.broker.commits import Commits
-from infra.broker.folder import Folder, cannot_write
+from infra.broker.folder import DataFolder, unusable_reason
 from infra.broker.groups import Groups
 
 NODE_ID: Final = 1
@@ -20,10 +20,10 @@ RETENTION_CHECK_SECONDS: Final = 300.0  # Kafka's log.retention.check.interval.m
 
 
 class Broker:
-    """What handlers work on.
+    """The state that handlers work on.
 
-    `partitions` is the count of a topic made without one; `auto_create` makes one that a client
-    asks about, as Kafka does by default.
+    `partitions` is the count of a topic that is made without a count. With `auto_create` a topic is
+    made when a client asks for its metadata, as Kafka does by default.
     """
 
     def __init__(
@@ -34,16 +34,16 @@ class Broker:
         check_seconds: float = RETENTION_CHECK_SECONDS,
         auto_create: bool = True,
     ) -> None:
-        """Locks, recovers and opens the folder. Errors: `CannotStart`, one sentence."""
-        self.folder = Folder(data)
-        self.partitions, self.auto_create = partitions, auto_create
+        """Locks, recovers and opens the folder. Errors: `CannotStart`."""
+        self.folder = DataFolder(data)
+        self.default_partitions, self.auto_create = partitions, auto_create
         self._check_seconds = check_seconds
         try:
             self.catalogue = Catalogue(data, fsync)
             self.commits = Commits(data / "commits.jsonl", fsync)
         except OSError as error:
             self.folder.close()
-            raise CannotStart(cannot_write(data, error)) from error
+            raise CannotStart(unusable_reason(data, error)) from error
         except ValueError as error:
             self.folder.close()
             raise CannotStart(f"a file in {data} is damaged: restore it from a copy") from error
@@ -51,27 +51,27 @@ class Broker:
             self.folder.close()
             raise
         self.groups = Groups(self.commits)
-        self.catalogue.retain(self.now())
+        self.catalogue.apply_retention(self.now())
 
     @staticmethod
     def now() -> int:
         """Wall clock, ms since 1970."""
         return time.time_ns() // 1_000_000
 
-    async def keep_flushing(self) -> None:
-        """Puts logs on the disk once a minute, so that a power cut costs little; never returns."""
+    async def flush_periodically(self) -> None:
+        """Puts logs on the disk once a minute, so that a power cut loses little; never returns."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
                 await asyncio.to_thread(self.catalogue.flush)
             except OSError as error:
-                LOG.warning("cannot flush: %s", cannot_write(self.folder.path, error))
+                LOG.warning("cannot flush: %s", unusable_reason(self.folder.path, error))
 
-    async def keep_retaining(self) -> None:
-        """Deletes what no topic keeps any longer, now and then; never returns."""
+    async def apply_retention_periodically(self) -> None:
+        """Deletes expired segments every `check_seconds`; never returns."""
         while True:
             await asyncio.sleep(self._check_seconds)
-            self.catalogue.retain(self.now())
+            self.catalogue.apply_retention(self.now())
 
     def close(self) -> None:
         """Flushes everything and frees the folder. Errors: `OSError`."""

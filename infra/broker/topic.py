@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from infra.broker.codes import Code, Refused
-from infra.broker.configs import Rules, rules
+from infra.broker.configs import LogConfig, log_config
 from infra.broker.storage.log import Log
 
 LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -17,30 +17,30 @@ LEGAL_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 @dataclass(slots=True)
 class Topic:
-    """`logs[n]` is partition n; `rules` follows `configs`."""
+    """`logs[n]` is partition n; `log_config` follows `configs`."""
 
     name: str
     id: uuid.UUID
     configs: dict[str, str]
     logs: list[Log] = field(default_factory=list)
-    rules: Rules = field(init=False)
+    log_config: LogConfig = field(init=False)
 
     def __post_init__(self) -> None:
         self.configure(self.configs)
 
     def configure(self, configs: dict[str, str]) -> None:
-        """Takes configs that were checked."""
-        self.configs, self.rules = configs, rules(configs)
+        """Takes checked configs."""
+        self.configs, self.log_config = configs, log_config(configs)
 
     def log(self, partition: int) -> Log:
-        """Errors: `Refused` with UNKNOWN_TOPIC_OR_PARTITION."""
+        """The log of a partition. Errors: `Refused` with UNKNOWN_TOPIC_OR_PARTITION."""
         if not 0 <= partition < len(self.logs):
             raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, "no such partition")
         return self.logs[partition]
 
 
 def check_name(name: str | None, taken: Collection[str] = ()) -> str:
-    """The name if it is legal and, with `.` and `_` taken for the same, not in `taken`.
+    """The name, if it is legal and not in `taken`, where `.` and `_` count as the same letter.
 
     Errors: `Refused` with INVALID_TOPIC.
     """

@@ -7,29 +7,29 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_FRAME: Final = 100 << 20  # bytes, Kafka's socket.request.max.bytes
-NO_ID: Final = uuid.UUID(int=0)
-HEAD: Final = struct.Struct(">hhih")
+MAX_FRAME_BYTES: Final = 100 << 20  # Kafka's socket.request.max.bytes
+NO_TOPIC_ID: Final = uuid.UUID(int=0)
+HEADER: Final = struct.Struct(">hhih")
 
 
 class Malformed(Exception):
-    """Not a request of this protocol: the connection is closed, as Kafka does."""
+    """The bytes are no request of this protocol: the connection is closed, as Kafka does."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One request with what a handler may need of its connection."""
+    """One request, with the facts of its connection that handlers need."""
 
     request: Any
     version: int
     client: str
     host: str  # the peer's address
-    advertised: tuple[str, int]  # where this peer reaches the broker
+    advertised: tuple[str, int]  # the broker's address for this peer
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The request header; `body` is where the request begins in its frame."""
+class RequestHeader:
+    """The request header; `body` is the request's position in its frame."""
 
     api: int
     version: int
@@ -39,33 +39,33 @@ class Head:
 
 
 def frame_size(prefix: bytes) -> int:
-    """Bytes that follow. Errors: `Malformed` before anything is read that is not a request."""
+    """Bytes of the frame that follows `prefix`. Errors: `Malformed`, before the frame is read."""
     size: int = struct.unpack(">i", prefix)[0]
-    if not HEAD.size <= size <= MAX_FRAME:
+    if not HEADER.size <= size <= MAX_FRAME_BYTES:
         raise Malformed("frame size out of range")
     return size
 
 
-def head_of(frame: bytes) -> Head:
+def request_header(frame: bytes) -> RequestHeader:
     """The fields that all header versions share. Errors: `Malformed`."""
-    api, version, correlation, length = HEAD.unpack_from(frame)
-    body = HEAD.size + max(length, 0)
+    api, version, correlation, length = HEADER.unpack_from(frame)
+    body = HEADER.size + max(length, 0)
     if body > len(frame):
         raise Malformed("client id longer than its frame")
-    client = frame[HEAD.size : body].decode("utf-8", "replace")
-    return Head(api, version, correlation, client, body)
+    client = frame[HEADER.size : body].decode("utf-8", "replace")
+    return RequestHeader(api, version, correlation, client, body)
 
 
-def decode(codec: Any, head: Head, frame: bytes) -> Any:
+def decode(codec: Any, header: RequestHeader, frame: bytes) -> Any:
     """The request of class `codec`. Errors: `Malformed`."""
-    at = head.body
-    flexible = codec.flexible_version_q(head.version)
+    at = header.body
+    flexible = codec.flexible_version_q(header.version)
     try:
         if flexible:
             at = _skip_tags(frame, at)
         read = codec._struct.compiled_decode_from(
-            head.version, compact=flexible, tagged=flexible, data_class=codec[None]
-        )  # what `codec.decode` calls, but it does not tell how far it read
+            header.version, compact=flexible, tagged=flexible, data_class=codec[None]
+        )  # as `codec.decode`, which does not return the end position
         request, end = read(memoryview(frame), at)
     except (struct.error, ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
         raise Malformed("request does not decode") from error

@@ -82,7 +82,7 @@ def unlink_all(paths: list[Path]) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[list[Path]], object], str]] = {
     "first-missing": (lambda paths: paths[0].unlink(), "lacks the records from offset 0 on"),
-    "middle-missing": (lambda paths: paths[1].unlink(), "begins at another offset than 4"),
+    "middle-missing": (lambda paths: paths[1].unlink(), "does not begin at offset 4"),
     "all-missing": (unlink_all, "lacks the files of partition 0"),
     "cut": (lambda paths: paths[1].write_bytes(paths[1].read_bytes()[:-5]), "is damaged"),
     "header": (lambda paths: flip(paths[2], 16), "is damaged"),

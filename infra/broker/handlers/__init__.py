@@ -1,1 +1,1 @@
-"""One module a family of APIs: `async def name(broker, call) -> response or None`."""
+"""The APIs, one module a family: `async def name(broker, call) -> response or None`."""

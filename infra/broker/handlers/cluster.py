@@ -1,4 +1,4 @@
-"""Metadata, FindCoordinator, DescribeCluster, DescribeLogDirs: the one node and what it has."""
+"""Metadata, FindCoordinator, DescribeCluster, DescribeLogDirs: the one node and its topics."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from kafka.protocol.admin import DescribeClusterResponse, DescribeLogDirsResponse
 from kafka.protocol.metadata import FindCoordinatorResponse, MetadataResponse
 
-from infra.broker.catalogue import check_new
+from infra.broker.catalogue import check_new_topic
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.missing import no_transactions
 from infra.broker.node import LEADER_EPOCH, NODE_ID, Broker
 from infra.broker.topic import Topic, check_name
-from infra.broker.wire import NO_ID, Call
+from infra.broker.wire import NO_TOPIC_ID, Call
 
 TOPIC = MetadataResponse.MetadataResponseTopic
 PARTITION = TOPIC.MetadataResponsePartition
@@ -20,18 +20,18 @@ DIR = DescribeLogDirsResponse.DescribeLogDirsResult
 
 
 async def metadata(broker: Broker, call: Call) -> Any:
-    """Topics by name or id; a missing one is made where the request allows it."""
-    request, host_port = call.request, call.advertised
-    asked = request.topics
-    if asked is None or (call.version == 0 and not asked):
+    """Topics by name or id; a missing topic is made where the request allows it."""
+    request, (host, port) = call.request, call.advertised
+    requested = request.topics
+    if requested is None or (call.version == 0 and not requested):
         topics = [_describe(topic) for topic in broker.catalogue.topics.values()]
     else:
-        topics = [_look_up(broker, call, row.name, row.topic_id) for row in asked]
+        topics = [_look_up(broker, call, row.name, row.topic_id) for row in requested]
     return MetadataResponse(
         throttle_time_ms=0,
         brokers=[
             MetadataResponse.MetadataResponseBroker(
-                node_id=NODE_ID, host=host_port[0], port=host_port[1], rack=None
+                node_id=NODE_ID, host=host, port=port, rack=None
             )
         ],
         cluster_id=broker.catalogue.cluster,
@@ -44,30 +44,30 @@ async def metadata(broker: Broker, call: Call) -> Any:
 def _look_up(broker: Broker, call: Call, name: str | None, topic_id: Any) -> Any:
     try:
         if name is None and call.version >= 10:
-            return _describe(broker.catalogue.identified(topic_id))
+            return _describe(broker.catalogue.topic_by_id(topic_id))
         may_create = broker.auto_create and (
             call.version < 4 or call.request.allow_auto_topic_creation
         )
-        return _describe(_named(broker, name, may_create))
+        return _describe(_get_or_create(broker, name, may_create))
     except Refused as refused:
         return TOPIC(
             error_code=refused.code,
             name=name if name is not None or call.version >= 12 else "",
-            topic_id=topic_id or NO_ID,
+            topic_id=topic_id or NO_TOPIC_ID,
             is_internal=False,
             partitions=[],
         )
 
 
-def _named(broker: Broker, name: str | None, may_create: bool) -> Topic:
+def _get_or_create(broker: Broker, name: str | None, may_create: bool) -> Topic:
     topic = broker.catalogue.topics.get(name or "")
     if topic is not None:
         return topic
     check_name(name)
     if not may_create:
         raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, "no such topic")
-    legal = check_new(broker.catalogue, name, broker.partitions)
-    return broker.catalogue.create(legal, broker.partitions, {})
+    legal = check_new_topic(broker.catalogue, name, broker.default_partitions)
+    return broker.catalogue.create(legal, broker.default_partitions, {})
 
 
 def _describe(topic: Topic) -> Any:
@@ -92,13 +92,13 @@ def _describe(topic: Topic) -> Any:
 
 
 async def find_coordinator(broker: Broker, call: Call) -> Any:
-    """This node, for groups; there is none for transactions."""
+    """This node, for groups; a refusal for transactions."""
     request, (host, port) = call.request, call.advertised
     error, reason = Code.NONE, None
     if request.key_type != 0:
         refusal = no_transactions()
         error, reason = refusal.code, refusal.reason
-    where = {
+    coordinator = {
         "error_code": error,
         "error_message": reason,
         "node_id": -1 if error else NODE_ID,
@@ -106,10 +106,11 @@ async def find_coordinator(broker: Broker, call: Call) -> Any:
         "port": -1 if error else port,
     }
     if call.version < 4:
-        return FindCoordinatorResponse(throttle_time_ms=0, **where)
+        return FindCoordinatorResponse(throttle_time_ms=0, **coordinator)
     row = FindCoordinatorResponse.Coordinator
     return FindCoordinatorResponse(
-        throttle_time_ms=0, coordinators=[row(key=key, **where) for key in request.coordinator_keys]
+        throttle_time_ms=0,
+        coordinators=[row(key=key, **coordinator) for key in request.coordinator_keys],
     )
 
 
@@ -131,9 +132,9 @@ async def describe(broker: Broker, call: Call) -> Any:
 
 
 async def log_dirs(broker: Broker, call: Call) -> Any:
-    """Bytes of every partition asked for; all where the request names none."""
-    asked = call.request.topics
-    chosen = None if asked is None else {row.topic: set(row.partitions) for row in asked}
+    """Bytes of every requested partition; of all where the request names none."""
+    requested = call.request.topics
+    chosen = None if requested is None else {row.topic: set(row.partitions) for row in requested}
     rows = []
     for topic in broker.catalogue.topics.values():
         if chosen is not None and topic.name not in chosen:

@@ -7,13 +7,13 @@ from typing import Any, Final
 from kafka.protocol.consumer import OffsetCommitResponse, OffsetFetchResponse
 
 from infra.broker.codes import Code, Refused
-from infra.broker.commits import Commit
+from infra.broker.commits import Commit, TopicPartition
 from infra.broker.handlers.partitions import ByPartition
 from infra.broker.node import Broker
 from infra.broker.wire import Call
 
-MAX_METADATA: Final = 4096  # bytes, Kafka's offset.metadata.max.bytes
-NEVER: Final = Commit(-1, -1, "")
+MAX_METADATA_BYTES: Final = 4096  # Kafka's offset.metadata.max.bytes
+NO_COMMIT: Final = Commit(-1, -1, "")
 COMMIT_ROW = OffsetCommitResponse.OffsetCommitResponseTopic
 COMMITTED: Final = ByPartition(COMMIT_ROW, COMMIT_ROW.OffsetCommitResponsePartition)
 FETCH_ROW = OffsetFetchResponse.OffsetFetchResponseTopic
@@ -24,29 +24,29 @@ GROUP_CELL = GROUP_ROW.OffsetFetchResponsePartitions
 
 
 async def commit(broker: Broker, call: Call) -> Any:
-    """Writes the offsets that may be written, and answers for each."""
+    """Writes the offsets that the member may commit, and answers each with its code."""
     request = call.request
-    whole = _may_commit(broker, request)
-    codes: dict[tuple[str, int], Code] = {}
-    good: dict[tuple[str, int], Commit] = {}
-    for asked in request.topics:
-        for part in asked.partitions:
-            place = (asked.name, part.partition_index)
-            codes[place] = whole or _check(broker, asked.name, part)
-            if codes[place] is Code.NONE:
-                good[place] = Commit(
-                    part.committed_offset,
-                    part.committed_leader_epoch,
-                    part.committed_metadata or "",
+    group_code = _may_commit(broker, request)
+    codes: dict[TopicPartition, Code] = {}
+    accepted: dict[TopicPartition, Commit] = {}
+    for topic in request.topics:
+        for requested in topic.partitions:
+            key = (topic.name, requested.partition_index)
+            codes[key] = group_code or _check(broker, topic.name, requested)
+            if codes[key] is Code.NONE:
+                accepted[key] = Commit(
+                    requested.committed_offset,
+                    requested.committed_leader_epoch,
+                    requested.committed_metadata or "",
                 )
     try:
-        if good:
-            broker.commits.put(request.group_id, good)
+        if accepted:
+            broker.commits.put(request.group_id, accepted)
     except OSError:
-        codes |= dict.fromkeys(good, Code.COORDINATOR_NOT_AVAILABLE)  # clients try again
+        codes |= dict.fromkeys(accepted, Code.COORDINATOR_NOT_AVAILABLE)  # clients try again
 
-    def answer(topic: str, part: Any) -> dict[str, Code]:
-        return {"error_code": codes[topic, part.partition_index]}
+    def answer(topic: str, requested: Any) -> dict[str, Code]:
+        return {"error_code": codes[topic, requested.partition_index]}
 
     return OffsetCommitResponse(throttle_time_ms=0, topics=COMMITTED.rows(request.topics, answer))
 
@@ -64,18 +64,18 @@ def _may_commit(broker: Broker, request: Any) -> Code:
     return Code.NONE
 
 
-def _check(broker: Broker, topic: str, part: Any) -> Code:
+def _check(broker: Broker, topic: str, requested: Any) -> Code:
     try:
-        broker.catalogue.named(topic).log(part.partition_index)
+        broker.catalogue.topic_by_name(topic).log(requested.partition_index)
     except Refused as refused:
         return refused.code
-    if len((part.committed_metadata or "").encode()) > MAX_METADATA:
+    if len((requested.committed_metadata or "").encode()) > MAX_METADATA_BYTES:
         return Code.OFFSET_METADATA_TOO_LARGE
     return Code.NONE
 
 
 async def fetch(broker: Broker, call: Call) -> Any:
-    """The committed offsets asked for, or all of a group; -1 where there is none."""
+    """The requested committed offsets, or all of a group; -1 where there is none."""
     request = call.request
     if call.version < 8:
         rows = _rows(broker, request.group_id, request.topics, FETCH_ROW, FETCH_CELL)
@@ -94,26 +94,26 @@ async def fetch(broker: Broker, call: Call) -> Any:
 
 
 def _rows(broker: Broker, group: str, topics: Any, row: Any, cell: Any) -> list[Any]:
-    commits = broker.commits.of(group)
+    commits = broker.commits.of_group(group)
     if topics is None:
-        wanted: dict[str, list[int]] = {}
-        for topic, partition in commits:
-            wanted.setdefault(topic, []).append(partition)
+        partitions_by_topic: dict[str, list[int]] = {}
+        for name, partition in commits:
+            partitions_by_topic.setdefault(name, []).append(partition)
     else:
-        wanted = {asked.name: list(asked.partition_indexes) for asked in topics}
+        partitions_by_topic = {topic.name: list(topic.partition_indexes) for topic in topics}
     rows = []
-    for topic, partitions in wanted.items():
+    for name, partitions in partitions_by_topic.items():
         cells = []
         for partition in partitions:
-            found = commits.get((topic, partition), NEVER)
+            committed = commits.get((name, partition), NO_COMMIT)
             cells.append(
                 cell(
                     partition_index=partition,
-                    committed_offset=found.offset,
-                    committed_leader_epoch=found.leader_epoch,
-                    metadata=found.metadata,
+                    committed_offset=committed.offset,
+                    committed_leader_epoch=committed.leader_epoch,
+                    metadata=committed.metadata,
                     error_code=0,
                 )
             )
-        rows.append(row(name=topic, partitions=cells))
+        rows.append(row(name=name, partitions=cells))
     return rows

@@ -1,4 +1,4 @@
-"""DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: of topics; a broker's are read only."""
+"""DescribeConfigs, AlterConfigs, IncrementalAlterConfigs. The broker's configs are read only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kafka.protocol.admin import (
 )
 
 from infra.broker.codes import Code, Refused
-from infra.broker.configs import BROKER, CONFIGS, check
+from infra.broker.configs import BROKER_CONFIGS, TOPIC_CONFIGS, checked_configs
 from infra.broker.node import NODE_ID, Broker
 from infra.broker.wire import Call
 
-TOPIC, NODE = 2, 4  # resource types
+TOPIC_RESOURCE, BROKER_RESOURCE = 2, 4  # resource types
 SET, DELETE = 0, 1  # operations of an incremental change
 FROM_TOPIC, FROM_DEFAULT = 1, 5
 RESULT = DescribeConfigsResponse.DescribeConfigsResult
@@ -23,37 +23,37 @@ VALUE = RESULT.DescribeConfigsResourceResult
 
 
 async def describe(broker: Broker, call: Call) -> Any:
-    """Every config that exists, with its value and where that comes from."""
+    """Every config of the requested resources, with its value and source."""
     results = []
-    for asked in call.request.resources:
+    for resource in call.request.resources:
         error, reason, values = Code.NONE, None, []
         try:
-            values = _values(broker, asked)
+            values = _values(broker, resource)
         except Refused as refused:
             error, reason = refused.code, refused.reason
         results.append(
             RESULT(
                 error_code=error,
                 error_message=reason,
-                resource_type=asked.resource_type,
-                resource_name=asked.resource_name,
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
                 configs=values,
             )
         )
     return DescribeConfigsResponse(throttle_time_ms=0, results=results)
 
 
-def _values(broker: Broker, asked: Any) -> list[Any]:
-    keys = asked.configuration_keys
-    if asked.resource_type == TOPIC:
-        own = broker.catalogue.named(asked.resource_name).configs
+def _values(broker: Broker, resource: Any) -> list[Any]:
+    keys = resource.configuration_keys
+    if resource.resource_type == TOPIC_RESOURCE:
+        own = broker.catalogue.topic_by_name(resource.resource_name).configs
         shown = {
-            name: (own.get(name, known.default), name in own, known.kind)
-            for name, known in CONFIGS.items()
+            name: (own.get(name, config.default), name in own, config.kind)
+            for name, config in TOPIC_CONFIGS.items()
         }
-    elif asked.resource_type == NODE and asked.resource_name in ("", str(NODE_ID)):
-        shown = {name: (value, False, 0) for name, value in BROKER.items()}
-        shown["num.partitions"] = (str(broker.partitions), False, 3)
+    elif resource.resource_type == BROKER_RESOURCE and resource.resource_name in ("", str(NODE_ID)):
+        shown = {name: (value, False, 0) for name, value in BROKER_CONFIGS.items()}
+        shown["num.partitions"] = (str(broker.default_partitions), False, 3)
         shown["auto.create.topics.enable"] = (str(broker.auto_create).lower(), False, 1)
     else:
         raise Refused(Code.INVALID_REQUEST, "only topics and this broker have configs")
@@ -61,7 +61,7 @@ def _values(broker: Broker, asked: Any) -> list[Any]:
         VALUE(
             name=name,
             value=value,
-            read_only=asked.resource_type == NODE,
+            read_only=resource.resource_type == BROKER_RESOURCE,
             config_source=FROM_TOPIC if own_value else FROM_DEFAULT,
             is_default=not own_value,
             is_sensitive=False,
@@ -77,8 +77,8 @@ def _values(broker: Broker, asked: Any) -> list[Any]:
 async def alter(broker: Broker, call: Call) -> Any:
     """Replaces all configs of a topic."""
 
-    def change(_: dict[str, str], asked: Any) -> dict[str, str | None]:
-        return {row.name: row.value for row in asked.configs}
+    def change(_: dict[str, str], resource: Any) -> dict[str, str | None]:
+        return {row.name: row.value for row in resource.configs}
 
     return _alter(broker, call, AlterConfigsResponse, change)
 
@@ -86,9 +86,9 @@ async def alter(broker: Broker, call: Call) -> Any:
 async def alter_some(broker: Broker, call: Call) -> Any:
     """Sets or deletes single configs of a topic."""
 
-    def change(own: dict[str, str], asked: Any) -> dict[str, str | None]:
+    def change(own: dict[str, str], resource: Any) -> dict[str, str | None]:
         new: dict[str, str | None] = dict(own)
-        for row in asked.configs:
+        for row in resource.configs:
             if row.config_operation == SET:
                 new[row.name] = row.value
             elif row.config_operation == DELETE:
@@ -100,25 +100,25 @@ async def alter_some(broker: Broker, call: Call) -> Any:
     return _alter(broker, call, IncrementalAlterConfigsResponse, change)
 
 
-def _alter(broker: Broker, call: Call, answer: Any, change: Any) -> Any:
+def _alter(broker: Broker, call: Call, response: Any, change: Any) -> Any:
     rows = []
-    for asked in call.request.resources:
+    for resource in call.request.resources:
         error, reason = Code.NONE, None
         try:
-            if asked.resource_type != TOPIC:
+            if resource.resource_type != TOPIC_RESOURCE:
                 raise Refused(Code.INVALID_REQUEST, "only configs of topics can be changed")
-            topic = broker.catalogue.named(asked.resource_name)
-            configs = check(change(topic.configs, asked))
+            topic = broker.catalogue.topic_by_name(resource.resource_name)
+            configs = checked_configs(change(topic.configs, resource))
             if not call.request.validate_only:
                 broker.catalogue.configure(topic, configs)
         except Refused as refused:
             error, reason = refused.code, refused.reason
         rows.append(
-            answer.AlterConfigsResourceResponse(
+            response.AlterConfigsResourceResponse(
                 error_code=error,
                 error_message=reason,
-                resource_type=asked.resource_type,
-                resource_name=asked.resource_name,
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
             )
         )
-    return answer(throttle_time_ms=0, responses=rows)
+    return response(throttle_time_ms=0, responses=rows)

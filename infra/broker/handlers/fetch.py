@@ -1,4 +1,4 @@
-"""Fetch: reads from many partitions, and waits for more where there is too little."""
+"""Fetch: reads from many partitions, and waits until there are enough bytes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kafka.protocol.consumer import FetchResponse
 from infra.broker.codes import Code, Refused
 from infra.broker.node import LEADER_EPOCH, Broker
 from infra.broker.storage.log import Log
-from infra.broker.storage.missing import lacks
+from infra.broker.storage.missing import unsupported
 from infra.broker.wire import Call
 
-MAX_BYTES: Final = 55 << 20  # of one response, Kafka's fetch.max.bytes
+MAX_RESPONSE_BYTES: Final = 55 << 20  # Kafka's fetch.max.bytes
 ROW = FetchResponse.FetchableTopicResponse
 CELL = ROW.PartitionData
 
 
 @dataclass(slots=True)
 class PartitionFetch:
-    """One partition of a fetch: where it reads, or why it cannot."""
+    """One partition of a fetch: the position to read from, or an error."""
 
     partition: int
     limit: int
@@ -31,66 +31,67 @@ class PartitionFetch:
     error: Code = Code.NONE
 
     def ready(self) -> int:
-        """Bytes that could be answered now."""
-        return 0 if self.log is None else min(self.log.end - self.position, self.limit)
+        """Bytes that can be answered now."""
+        return 0 if self.log is None else min(self.log.end_position - self.position, self.limit)
 
 
 async def fetch(broker: Broker, call: Call) -> Any:
     """Answers when `min_bytes` are there, on an error, or after `max_wait_ms`.
 
-    Fetch sessions are not kept: every answer has session 0 and tells all partitions.
+    There are no fetch sessions: every answer has session 0 and lists all partitions.
     """
     request = call.request
     if request.session_id != 0 and request.session_epoch > 0:
         return FetchResponse(
             throttle_time_ms=0,
-            error_code=lacks(Code.FETCH_SESSION_ID_NOT_FOUND, "fetch sessions").code,
+            error_code=unsupported(Code.FETCH_SESSION_ID_NOT_FOUND, "fetch sessions").code,
             session_id=0,
             responses=[],
         )
     plan = [
-        (asked, [_want(broker, call, asked, part) for part in asked.partitions])
-        for asked in request.topics
+        (topic, [_partition_fetch(broker, call, topic, row) for row in topic.partitions])
+        for topic in request.topics
     ]
-    wanted = [want for _, wants in plan for want in wants]
-    await _enough(wanted, request.min_bytes, request.max_wait_ms / 1000)
-    budget = min(max(request.max_bytes, 0), MAX_BYTES)
+    fetches = [partition for _, partitions in plan for partition in partitions]
+    await _wait_for_bytes(fetches, request.min_bytes, request.max_wait_ms / 1000)
+    budget = min(max(request.max_bytes, 0), MAX_RESPONSE_BYTES)
     rows, first = [], True
-    for asked, wants in plan:
+    for topic, partitions in plan:
         cells = []
-        for want in wants:
-            records = _read(want, budget, first)
+        for partition in partitions:
+            records = _read(partition, budget, first)
             if records:
                 budget, first = budget - len(records), False
-            cells.append(_cell(want, records))
-        rows.append(ROW(topic=asked.topic, topic_id=asked.topic_id, partitions=cells))
+            cells.append(_cell(partition, records))
+        rows.append(ROW(topic=topic.topic, topic_id=topic.topic_id, partitions=cells))
     return FetchResponse(throttle_time_ms=0, error_code=0, session_id=0, responses=rows)
 
 
-def _want(broker: Broker, call: Call, asked: Any, part: Any) -> PartitionFetch:
-    want = PartitionFetch(part.partition, max(part.partition_max_bytes, 0))
+def _partition_fetch(broker: Broker, call: Call, topic: Any, row: Any) -> PartitionFetch:
+    """The fetch that `row`, a partition of the request's `topic`, asks for."""
+    fetch = PartitionFetch(row.partition, max(row.partition_max_bytes, 0))
     try:
-        name = None if call.version >= 13 else asked.topic
-        log = broker.catalogue.addressed(name, asked.topic_id).log(part.partition)
-        check_epoch(part.current_leader_epoch)
-        want.offset, want.position = part.fetch_offset, log.locate(part.fetch_offset)
-        want.log = log
+        name = None if call.version >= 13 else topic.topic
+        log = broker.catalogue.topic_by_either(name, topic.topic_id).log(row.partition)
+        check_epoch(row.current_leader_epoch)
+        fetch.offset, fetch.position = row.fetch_offset, log.locate(row.fetch_offset)
+        fetch.log = log
     except Refused as refused:
-        want.error = refused.code
-    return want
+        fetch.error = refused.code
+    return fetch
 
 
-async def _enough(wanted: list[PartitionFetch], min_bytes: int, seconds: float) -> None:
-    """Waits until `wanted` holds `min_bytes` or an error, at most `seconds`."""
+async def _wait_for_bytes(fetches: list[PartitionFetch], min_bytes: int, seconds: float) -> None:
+    """Waits until `fetches` have `min_bytes` together or an error, at most `seconds`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while sum(want.ready() for want in wanted) < min_bytes:
-        left = until - loop.time()
-        logs = [want.log for want in wanted if want.log is not None]
-        if left <= 0 or len(logs) < len(wanted) or any(log.closed for log in logs):
+    while sum(fetch.ready() for fetch in fetches) < min_bytes:
+        remaining = until - loop.time()
+        logs = [fetch.log for fetch in fetches if fetch.log is not None]
+        if remaining <= 0 or len(logs) < len(fetches) or any(log.closed for log in logs):
             return
         waiter: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(left, _wake, waiter)
+        timer = loop.call_later(remaining, _wake, waiter)
         for log in logs:
             log.subscribe(waiter)
         try:
@@ -106,28 +107,28 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _read(want: PartitionFetch, budget: int, first: bool) -> bytes:
-    log = want.log
+def _read(fetch: PartitionFetch, budget: int, first: bool) -> bytes:
+    log = fetch.log
     if log is None:
         return b""
     if log.closed:
-        want.log, want.error = None, Code.UNKNOWN_TOPIC_OR_PARTITION
+        fetch.log, fetch.error = None, Code.UNKNOWN_TOPIC_OR_PARTITION
         return b""
-    if want.offset < log.start:
-        want.log, want.error = None, Code.OFFSET_OUT_OF_RANGE
+    if fetch.offset < log.start_offset:
+        fetch.log, fetch.error = None, Code.OFFSET_OUT_OF_RANGE
         return b""
-    return log.read(want.position, min(want.limit, budget), first) if budget or first else b""
+    return log.read(fetch.position, min(fetch.limit, budget), first) if budget or first else b""
 
 
-def _cell(want: PartitionFetch, records: bytes) -> Any:
-    log = want.log
-    end = -1 if log is None else log.next
+def _cell(fetch: PartitionFetch, records: bytes) -> Any:
+    log = fetch.log
+    end = -1 if log is None else log.next_offset
     return CELL(
-        partition_index=want.partition,
-        error_code=want.error,
+        partition_index=fetch.partition,
+        error_code=fetch.error,
         high_watermark=end,
         last_stable_offset=end,
-        log_start_offset=-1 if log is None else log.start,
+        log_start_offset=-1 if log is None else log.start_offset,
         aborted_transactions=None,
         preferred_read_replica=-1,
         records=records,
@@ -135,8 +136,8 @@ def _cell(want: PartitionFetch, records: bytes) -> Any:
 
 
 def check_epoch(epoch: int) -> None:
-    """The leader epoch a client believes in; -1 is none. Errors: `Refused`."""
+    """Checks the client's leader epoch, -1 for none. Errors: `Refused`."""
     if epoch > LEADER_EPOCH:
-        raise lacks(Code.UNKNOWN_LEADER_EPOCH, "leader epoch but 0")
+        raise unsupported(Code.UNKNOWN_LEADER_EPOCH, "leader epoch but 0")
     if -1 < epoch < LEADER_EPOCH:
         raise Refused(Code.FENCED_LEADER_EPOCH, "leader epoch is older than the broker's")

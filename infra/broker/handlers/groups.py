@@ -19,7 +19,7 @@ DESCRIBED = DescribeGroupsResponse.DescribedGroup
 
 
 async def list_groups(broker: Broker, call: Call) -> Any:
-    """All groups, or those in the states and of the types asked for."""
+    """All groups, or those in the requested states and of the requested types."""
     states = {state.lower() for state in call.request.states_filter or ()}
     types = {kind.lower() for kind in call.request.types_filter or ()}
     row = ListGroupsResponse.ListedGroup
@@ -83,7 +83,7 @@ def _described(name: str, group: Group | None, version: int) -> Any:
 
 
 async def delete(broker: Broker, call: Call) -> Any:
-    """Forgets groups that have no members."""
+    """Deletes groups without members."""
     rows = []
     for name in call.request.groups_names:
         error = Code.NONE

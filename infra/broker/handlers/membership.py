@@ -12,12 +12,12 @@ from kafka.protocol.consumer import (
 )
 
 from infra.broker.codes import Code, Refused
-from infra.broker.groups import MAX_SESSION, MIN_SESSION
+from infra.broker.groups import MAX_SESSION_MS, MIN_SESSION_MS
 from infra.broker.members import Member, Membership
 from infra.broker.node import Broker
 from infra.broker.wire import Call
 
-LEFT = LeaveGroupResponse.MemberResponse
+LEAVE_ROW = LeaveGroupResponse.MemberResponse
 
 
 async def join(broker: Broker, call: Call) -> Any:
@@ -25,8 +25,8 @@ async def join(broker: Broker, call: Call) -> Any:
     request, member_id = call.request, call.request.member_id
     try:
         joined, protocol_type = await _join(broker, call)
-    except NewId as new:
-        error, member_id = Code.MEMBER_ID_REQUIRED, new.member
+    except MemberIdRequired as required:
+        error, member_id = Code.MEMBER_ID_REQUIRED, required.member_id
     except Refused as refused:
         error = refused.code
     else:
@@ -44,33 +44,33 @@ async def join(broker: Broker, call: Call) -> Any:
     )
 
 
-class NewId(Exception):
-    """A first join must come again with the id given here."""
+class MemberIdRequired(Exception):
+    """A client must repeat its first join with `member_id`."""
 
-    def __init__(self, member: str) -> None:
+    def __init__(self, member_id: str) -> None:
         super().__init__()
-        self.member = member
+        self.member_id = member_id
 
 
 async def _join(broker: Broker, call: Call) -> tuple[Membership, str]:
-    request, session = call.request, call.request.session_timeout_ms
+    request, session_ms = call.request, call.request.session_timeout_ms
     new = not request.member_id
-    if request.group_id and not MIN_SESSION <= session <= MAX_SESSION:
+    if request.group_id and not MIN_SESSION_MS <= session_ms <= MAX_SESSION_MS:
         raise Refused(Code.INVALID_SESSION_TIMEOUT, "session timeout out of range")
-    group = broker.groups.joined(request.group_id, may_create=new)
-    rebalance = request.rebalance_timeout_ms if call.version >= 1 else session
+    group = broker.groups.to_join(request.group_id, may_create=new)
+    rebalance_ms = request.rebalance_timeout_ms if call.version >= 1 else session_ms
     member = Member(
         id=request.member_id,
         instance=request.group_instance_id,
         client=call.client,
         host=call.host,
-        session=session / 1000,
-        rebalance=max(rebalance, 0) / 1000,
+        session_seconds=session_ms / 1000,
+        rebalance_seconds=max(rebalance_ms, 0) / 1000,
         protocols={row.name: bytes(row.metadata) for row in request.protocols},
     )
     if new and member.instance is None and call.version >= 4:
         group.check_protocols(member, request.protocol_type)
-        raise NewId(group.new_id(call.client, member.session))
+        raise MemberIdRequired(group.new_id(call.client, member.session_seconds))
     return await group.admit(member, request.protocol_type), group.protocol_type
 
 
@@ -84,7 +84,7 @@ def _joined(joined: Membership, protocol_type: str) -> Any:
         protocol_name=joined.protocol,
         leader=joined.leader,
         skip_assignment=False,
-        member_id=joined.member,
+        member_id=joined.member_id,
         members=[
             row(
                 member_id=member.id,
@@ -108,8 +108,8 @@ async def sync(broker: Broker, call: Call) -> Any:
         ) != group.protocol:
             raise Refused(Code.INCONSISTENT_GROUP_PROTOCOL, "not the group's protocol")
         protocol_type, protocol = group.protocol_type, group.protocol
-        given = {row.member_id: bytes(row.assignment) for row in request.assignments}
-        assignment = await group.sync(member, request.generation_id, given)
+        assignments = {row.member_id: bytes(row.assignment) for row in request.assignments}
+        assignment = await group.sync(member, request.generation_id, assignments)
     except Refused as refused:
         error = refused.code
     return SyncGroupResponse(
@@ -122,7 +122,7 @@ async def sync(broker: Broker, call: Call) -> Any:
 
 
 async def heartbeat(broker: Broker, call: Call) -> Any:
-    """Keeps a member's session."""
+    """Prolongs a member's session."""
     request, error = call.request, Code.NONE
     try:
         group = broker.groups.existing(request.group_id)
@@ -135,7 +135,7 @@ async def heartbeat(broker: Broker, call: Call) -> Any:
 
 
 async def leave(broker: Broker, call: Call) -> Any:
-    """Removes members; each is answered for itself from version 3 on."""
+    """Removes members; from version 3 on each has an error code of its own."""
     request = call.request
     if call.version < 3:
         return LeaveGroupResponse(
@@ -145,7 +145,7 @@ async def leave(broker: Broker, call: Call) -> Any:
         throttle_time_ms=0,
         error_code=0,
         members=[
-            LEFT(
+            LEAVE_ROW(
                 member_id=row.member_id,
                 group_instance_id=row.group_instance_id,
                 error_code=_leave(broker, request.group_id, row.member_id, row.group_instance_id),

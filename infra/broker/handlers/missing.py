@@ -1,7 +1,7 @@
-"""What is asked for in vain: transactions, and consumer groups of the new protocol (KIP-848).
+"""Unsupported requests: transactions, and consumer groups of the new protocol (KIP-848).
 
-None of these is in the list of ApiVersions, so no client that looks there sends one; one that
-does not look is told.
+ApiVersions lists none of these, so a client that reads the list sends none. A client that does not
+read the list gets an error code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kafka.protocol.producer import (
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.partitions import ByPartition
 from infra.broker.node import Broker
-from infra.broker.storage.missing import lacks
+from infra.broker.storage.missing import unsupported
 from infra.broker.wire import Call
 
 CONSUMER_GROUP_HEARTBEAT: Final = 68
@@ -30,8 +30,8 @@ OFFSETS: Final = ByPartition(OFFSETS_ROW, OFFSETS_ROW.TxnOffsetCommitResponsePar
 
 
 def no_transactions() -> Refused:
-    """The refusal to raise; clients take its code for final."""
-    return lacks(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions")
+    """The refusal to raise; clients do not retry after its code."""
+    return unsupported(Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions")
 
 
 async def add_partitions(_: Broker, call: Call) -> Any:
@@ -41,13 +41,13 @@ async def add_partitions(_: Broker, call: Call) -> Any:
         throttle_time_ms=0,
         results_by_topic_v3_and_below=[
             ADDED(
-                name=asked.name,
+                name=topic.name,
                 results_by_partition=[
                     ADDED_CELL(partition_index=n, partition_error_code=code)
-                    for n in asked.partitions
+                    for n in topic.partitions
                 ],
             )
-            for asked in call.request.v3_and_below_topics
+            for topic in call.request.v3_and_below_topics
         ],
     )
 
@@ -57,7 +57,7 @@ async def add_offsets(_: Broker, __: Call) -> Any:
     return AddOffsetsToTxnResponse(throttle_time_ms=0, error_code=no_transactions().code)
 
 
-async def end(_: Broker, __: Call) -> Any:
+async def end_transaction(_: Broker, __: Call) -> Any:
     """Refused."""
     return EndTxnResponse(throttle_time_ms=0, error_code=no_transactions().code)
 
@@ -70,8 +70,8 @@ async def commit_offsets(_: Broker, call: Call) -> Any:
 
 
 def refused_heartbeat(correlation: int) -> bytes:
-    """The framed answer to a ConsumerGroupHeartbeat, which kafka-python has no codec for."""
-    refusal = lacks(Code.UNSUPPORTED_VERSION, "KIP-848 groups (group.protocol=consumer)")
+    """The framed answer to a ConsumerGroupHeartbeat: kafka-python has no codec for that API."""
+    refusal = unsupported(Code.UNSUPPORTED_VERSION, "KIP-848 groups (group.protocol=consumer)")
     reason = str(refusal).encode()
     body = b"".join(
         (

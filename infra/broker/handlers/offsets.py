@@ -1,4 +1,4 @@
-"""ListOffsets, OffsetForLeaderEpoch, DeleteRecords: positions in the logs."""
+"""ListOffsets, OffsetForLeaderEpoch, DeleteRecords: offsets of the logs."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ DELETED: Final = ByPartition(
 async def list_offsets(broker: Broker, call: Call) -> Any:
     """The first or next offset, or the first record at or after a time."""
 
-    def answer(topic: str, part: Any) -> dict[str, int]:
-        log = broker.catalogue.named(topic).log(part.partition_index)
-        check_epoch(part.current_leader_epoch)
-        offset, time = _find(log, part.timestamp)
+    def answer(topic: str, requested: Any) -> dict[str, int]:
+        log = broker.catalogue.topic_by_name(topic).log(requested.partition_index)
+        check_epoch(requested.current_leader_epoch)
+        offset, time = _find(log, requested.timestamp)
         epoch = LEADER_EPOCH if offset >= 0 else -1
         return {"offset": offset, "timestamp": time, "leader_epoch": epoch}
 
@@ -46,9 +46,9 @@ async def list_offsets(broker: Broker, call: Call) -> Any:
 
 def _find(log: Log, time: int) -> tuple[int, int]:
     if time == LATEST:
-        return log.next, -1
+        return log.next_offset, -1
     if time in (EARLIEST, EARLIEST_LOCAL):
-        return log.start, -1
+        return log.start_offset, -1
     if time == MAX_TIMESTAMP:
         return log.newest()
     if time < 0:
@@ -57,36 +57,36 @@ def _find(log: Log, time: int) -> tuple[int, int]:
 
 
 async def for_leader_epoch(broker: Broker, call: Call) -> Any:
-    """Where the log of a leader epoch ends; the broker has only one epoch."""
+    """The end offset of a leader epoch; the broker has one epoch alone."""
 
-    def answer(topic: str, part: Any) -> dict[str, int]:
-        log = broker.catalogue.named(topic).log(part.partition)
-        check_epoch(part.current_leader_epoch)
-        if part.leader_epoch != LEADER_EPOCH:
+    def answer(topic: str, requested: Any) -> dict[str, int]:
+        log = broker.catalogue.topic_by_name(topic).log(requested.partition)
+        check_epoch(requested.current_leader_epoch)
+        if requested.leader_epoch != LEADER_EPOCH:
             return NO_EPOCH
-        return {"leader_epoch": LEADER_EPOCH, "end_offset": log.next}
+        return {"leader_epoch": LEADER_EPOCH, "end_offset": log.next_offset}
 
     rows = EPOCHS.rows(call.request.topics, answer)
     return OffsetForLeaderEpochResponse(throttle_time_ms=0, topics=rows)
 
 
 async def delete_records(broker: Broker, call: Call) -> Any:
-    """Moves logs' first offset up; -1 means to the end."""
+    """Raises the first offset of logs; -1 means to the end."""
 
-    def answer(topic: str, part: Any) -> dict[str, int]:
-        return {"low_watermark": _cut(broker, topic, part)}
+    def answer(topic: str, requested: Any) -> dict[str, int]:
+        return {"low_watermark": _truncate(broker, topic, requested)}
 
     rows = DELETED.rows(call.request.topics, answer)
     return DeleteRecordsResponse(throttle_time_ms=0, topics=rows)
 
 
-def _cut(broker: Broker, name: str, part: Any) -> int:
-    topic = broker.catalogue.named(name)
-    log = topic.log(part.partition_index)
+def _truncate(broker: Broker, name: str, requested: Any) -> int:
+    topic = broker.catalogue.topic_by_name(name)
+    log = topic.log(requested.partition_index)
     if "delete" not in topic.configs.get("cleanup.policy", "delete"):
         raise Refused(Code.POLICY_VIOLATION, "records of a compacted topic are not deleted")
     try:
-        log.truncate_before(log.next if part.offset == -1 else part.offset)
+        log.truncate_before(log.next_offset if requested.offset == -1 else requested.offset)
     except OSError as error:
         raise Refused(Code.KAFKA_STORAGE_ERROR, os.strerror(error.errno or 0)) from error
-    return log.start
+    return log.start_offset

@@ -1,4 +1,4 @@
-"""What most responses are: a row a topic, in it a cell a partition, each cell with an error of its own."""
+"""The common shape of responses: a row a topic, in it a cell a partition, each with its own error code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from infra.broker.codes import Code, Refused
 
 
 class ByPartition(NamedTuple):
-    """A response's rows. `row` and `cell`: kafka-python's classes for them.
+    """Builds the rows of a response. `row` and `cell`: kafka-python's classes for them.
 
-    `refused`: the fields of a cell whose partition is refused. `topic` and `partition`: what requests and
-    responses of this API call the two.
+    `refused`: the fields of a cell whose partition is refused. `topic` and `partition`: the names of these
+    two fields in requests and responses of this API.
     """
 
     row: Any
@@ -22,24 +22,24 @@ class ByPartition(NamedTuple):
     partition: str = "partition_index"
 
     def rows(self, topics: Iterable[Any], answer: CellFields) -> list[Any]:
-        """A cell for each partition of `topics`, which are those of the request, in its order."""
+        """The rows for the request's `topics`, in their order, with a cell for each partition."""
         rows = []
-        for asked in topics:
-            name = getattr(asked, self.topic)
-            cells = [self._cell(name, part, answer) for part in asked.partitions]
+        for topic in topics:
+            name = getattr(topic, self.topic)
+            cells = [self._cell(name, requested, answer) for requested in topic.partitions]
             rows.append(self.row(**{self.topic: name, "partitions": cells}))
         return rows
 
-    def _cell(self, topic: str, part: Any, answer: CellFields) -> Any:
+    def _cell(self, topic: str, requested: Any, answer: CellFields) -> Any:
         error, fields = Code.NONE, self.refused
         try:
-            fields = answer(topic, part)
+            fields = answer(topic, requested)
         except Refused as refused:
             error = refused.code
-        place = {self.partition: getattr(part, self.partition)}
-        return self.cell(**{**place, "error_code": error, **fields})
+        index = {self.partition: getattr(requested, self.partition)}
+        return self.cell(**{**index, "error_code": error, **fields})
 
 
 CellFields = Callable[[str, Any], Mapping[str, Any]]
-"""From a topic's name and what is asked of one of its partitions to the fields of the cell: not its
-partition, and its `error_code` only where there is one. Errors: `Refused`."""
+"""From a topic's name and the request's fields for a partition to the fields of the cell, without the
+partition; `error_code` only where there is an error. Errors: `Refused`."""

@@ -16,40 +16,40 @@ CELL = ROW.PartitionProduceResponse
 
 
 async def produce(broker: Broker, call: Call) -> Any:
-    """Appends one batch a partition. With acks=0 nothing is answered, and an error hangs up."""
+    """Appends one batch a partition. With acks=0 there is no answer, and an error closes the connection."""
     request, failed, rows = call.request, False, []
-    for asked in request.topic_data:
+    for topic in request.topic_data:
         cells = []
-        for part in asked.partition_data:
+        for partition in topic.partition_data:
             try:
-                cells.append(_append(broker, call, asked, part))
+                cells.append(_append(broker, call, topic, partition))
             except Refused as refused:
                 failed = True
-                cells.append(_refusal(part.index, refused))
-        rows.append(ROW(name=asked.name, topic_id=asked.topic_id, partition_responses=cells))
+                cells.append(_refusal(partition.index, refused))
+        rows.append(ROW(name=topic.name, topic_id=topic.topic_id, partition_responses=cells))
     if request.acks == 0:
         if failed:
-            raise Malformed("acks=0 has no other way to tell of an error")
+            raise Malformed("an error of a request with acks=0 has no answer")
         return None
     return ProduceResponse(responses=rows, throttle_time_ms=0)
 
 
-def _append(broker: Broker, call: Call, asked: Any, part: Any) -> Any:
+def _append(broker: Broker, call: Call, topic_data: Any, partition_data: Any) -> Any:
     request = call.request
     if request.acks not in (-1, 0, 1):
         raise Refused(Code.INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1")
     if request.transactional_id is not None:
         raise no_transactions()
-    name = None if call.version >= 13 else asked.name
-    topic = broker.catalogue.addressed(name, asked.topic_id)
-    log = topic.log(part.index)
-    receipt = log.append(part.records or b"", topic.rules, broker.now())
+    name = None if call.version >= 13 else topic_data.name
+    topic = broker.catalogue.topic_by_either(name, topic_data.topic_id)
+    log = topic.log(partition_data.index)
+    receipt = log.append(partition_data.records or b"", topic.log_config, broker.now())
     return CELL(
-        index=part.index,
+        index=partition_data.index,
         error_code=0,
-        base_offset=receipt.base,
+        base_offset=receipt.base_offset,
         log_append_time_ms=receipt.append_time,
-        log_start_offset=log.start,
+        log_start_offset=log.start_offset,
         record_errors=[],
         error_message=None,
     )
@@ -68,7 +68,7 @@ def _refusal(index: int, refused: Refused) -> Any:
 
 
 async def init_producer(broker: Broker, call: Call) -> Any:
-    """A new producer id with epoch 0. Transactional ids are refused for good."""
+    """A new producer id with epoch 0. Transactional ids are always refused."""
     try:
         if call.request.transactional_id is not None:
             raise no_transactions()

@@ -1,1 +1,1 @@
-"""A partition on disk: segments, their index, what is recovered at a start, what producers sent last."""
+"""A partition on disk: segments, their index, recovery at a start, the last batches of producers."""

@@ -1,4 +1,4 @@
-"""How many bytes of each log are known to be on the disk, so that a start need not read them."""
+"""How many bytes of each log were flushed to the disk: a start need not read those."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infra.files import write_atomically
 
 
 class Checkpoint:
-    """A file of {segment key: bytes}, of every log's last segment: those before it are flushed.
+    """A file of {segment key: flushed bytes} of every log's last segment; earlier segments are flushed.
 
     A lost or old file costs time on start, never records.
     """
@@ -23,16 +23,16 @@ class Checkpoint:
         with contextlib.suppress(OSError, ValueError):
             self._bytes = {str(key): int(n) for key, n in json.loads(path.read_text()).items()}
 
-    def trusted(self, key: str) -> int:
-        """Bytes of the segment that were flushed; 0 for an unknown one."""
+    def flushed_bytes(self, key: str) -> int:
+        """Flushed bytes of a segment; 0 for an unknown one."""
         return self._bytes.get(key, 0)
 
     def flush(self, logs: Sequence[Log]) -> None:
-        """Flushes what was written since the last time. Errors: `OSError`."""
+        """Flushes the bytes written since the last flush. Errors: `OSError`."""
         segments = [log.active for log in logs if not log.closed]
-        dirty = [segment for segment in segments if segment.flushed < segment.end]
+        dirty = [segment for segment in segments if segment.flushed < segment.size]
         for segment in dirty:
-            segment.flush_from_elsewhere()
+            segment.flush_from_other_thread()
         if dirty:
             self._write(logs)
 

@@ -1,9 +1,9 @@
-"""One partition's log: a row of segments, of which the oldest go and the last one grows.
+"""One partition's log: a sequence of segments; the oldest are deleted and the last one grows.
 
-What is acknowledged is in the page cache (it survives a kill of the process), and on the disk
-too where `fsync` is set (it survives a power cut).  A write that fails is undone.  The first
-offset is on the disk before a segment below it goes, so a kill in between loses nothing and
-leaves nothing behind: the next start finishes it.
+An acknowledged batch is in the page cache, so it survives a kill of the process; with `fsync` it is
+on the disk and survives a power cut.  A write that fails is undone.  The first offset is written to
+the disk before older segments are deleted, so a kill in between loses no record, and the next start
+finishes the deletion.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from typing import NamedTuple
 from infra.broker import batch
 from infra.broker.batch import PREFIX, Header
 from infra.broker.codes import LOG, CannotStart, Code, Refused
-from infra.broker.configs import Rules
+from infra.broker.configs import LogConfig
 from infra.broker.storage.producers import Producers
-from infra.broker.storage.segment import Segment, path_of
-from infra.broker.timestamps import check_time, with_append_time
+from infra.broker.storage.segment import Segment, segment_path
+from infra.broker.timestamps import check_timestamp, with_append_time
 from infra.files import sync_directory, write_atomically
 
 
 class Receipt(NamedTuple):
-    """Offset of the batch's first record; the broker's stamp in ms, or -1 if it set none."""
+    """Offset of the batch's first record; the broker's timestamp in ms, or -1 where it set none."""
 
-    base: int
+    base_offset: int
     append_time: int
 
 
 class Log:
-    """`start` is the first readable offset, `next` the one that the next record gets.
+    """A partition's records from `start_offset`, the first readable one, up to `next_offset`.
 
-    A position is a byte of the log as if it were one file; it never changes while the log is
-    open, whatever is deleted before it.
+    A position is a byte of the log as if it were one file. It never changes while the log is open,
+    also when segments before it are deleted.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Log:
         partition: int,
         bases: Sequence[int] = (),
         fsync: bool = False,
-        trusted: Callable[[str], int] = lambda _: 0,
+        flushed_bytes: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        """Opens the segments that begin at `bases`, or a first one.
+        """Opens the segments that begin at offsets `bases`, or a first one.
 
-        `trusted` tells how many bytes of a segment, by its key, are sound on the disk.
-        Errors: `OSError`; `CannotStart` where those bytes are damaged or a segment is missing.
+        `flushed_bytes` gives the flushed bytes of a segment by its key.
+        Errors: `OSError`; `CannotStart` where flushed bytes are damaged or a segment is missing.
         """
         self._folder, self._partition, self._fsync = folder, partition, fsync
         self._start_file = folder / f"{partition}.start"
@@ -59,108 +59,116 @@ class Log:
         self._waiters: set[asyncio.Future[None]] = set()
         self._segments: list[Segment] = []
         self.closed = False
-        self.start = int(self._start_file.read_text()) if self._start_file.exists() else 0
+        self.start_offset = int(self._start_file.read_text()) if self._start_file.exists() else 0
         try:
-            self._open(self._sweep(bases), trusted)
+            self._open(self._sweep(bases), flushed_bytes)
         except BaseException:
             for segment in self._segments:
                 segment.close()
             raise
-        self.start = min(self.start, self.next)
+        self.start_offset = min(self.start_offset, self.next_offset)
 
     @property
     def active(self) -> Segment:
-        """The segment that is written to."""
+        """The last segment, which is written to."""
         return self._segments[-1]
 
     @property
-    def next(self) -> int:
-        """The offset that the next record gets."""
-        return self._segments[-1].next
+    def next_offset(self) -> int:
+        """The offset of the next record to be appended."""
+        return self._segments[-1].next_offset
 
     @property
-    def end(self) -> int:
-        """The position that the next batch gets."""
+    def end_position(self) -> int:
+        """The position of the next batch to be appended."""
         last = self._segments[-1]
-        return last.at + last.end
+        return last.start_position + last.size
 
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return sum(segment.end for segment in self._segments)
+        return sum(segment.size for segment in self._segments)
 
     # -- opening
 
     def _sweep(self, bases: Sequence[int]) -> list[int]:
-        """The bases from `start` on; deletes what a kill left below it."""
-        keep = max(bisect_right(bases, self.start) - 1, 0)
-        for base in bases[:keep]:
-            path_of(self._folder, self._partition, base).unlink()
-        if (bases[keep] if bases else 0) > self.start or (self.start and not bases):
+        """The bases of readable segments; deletes older ones, which remain where a kill came between."""
+        first = max(bisect_right(bases, self.start_offset) - 1, 0)
+        for base in bases[:first]:
+            segment_path(self._folder, self._partition, base).unlink()
+        if (bases[first] if bases else 0) > self.start_offset or (self.start_offset and not bases):
             raise CannotStart(
                 f"{self._folder}: partition {self._partition} lacks the records from offset"
-                f" {self.start} on: restore its files from a copy"
+                f" {self.start_offset} on: restore its files from a copy"
             )
-        return list(bases[keep:]) or [0]
+        return list(bases[first:]) or [0]
 
-    def _open(self, bases: list[int], trusted: Callable[[str], int]) -> None:
+    def _open(self, bases: list[int], flushed_bytes: Callable[[str], int]) -> None:
         for base in bases:
-            path = path_of(self._folder, self._partition, base)
-            if self._segments and base != self.next:
+            path = segment_path(self._folder, self._partition, base)
+            if self._segments and base != self.next_offset:
                 raise CannotStart(
-                    f"{path} begins at another offset than {self.next}, where the file before it"
-                    " ends: restore both from a copy"
+                    f"{path} does not begin at offset {self.next_offset}, where the file before it ends:"
+                    " restore both from a copy"
                 )
-            segment = Segment(path, base, self.end if self._segments else 0)
+            segment = Segment(path, base, self.end_position if self._segments else 0)
             self._segments.append(segment)
-            for header in segment.recover(trusted(segment.key) if base == bases[-1] else None):
-                self._remember(header)
+            trusted = flushed_bytes(segment.key) if base == bases[-1] else None
+            for header in segment.recover(trusted):
+                self._record(header)
 
     # -- writing
 
-    def append(self, records: bytes, rules: Rules, now: int) -> Receipt:
+    def append(self, records: bytes, config: LogConfig, now: int) -> Receipt:
         """Appends one batch as a client sent it; a repeated one is answered with its offset.
 
-        `now` is ms since 1970.  Errors: `Refused`; nothing was appended then.
+        `now` is ms since 1970.  Errors: `Refused`; no record is appended then.
         """
-        header = batch.checked(records, rules.max_bytes)
-        if header.size > rules.segment_bytes:
+        header = batch.validated(records, config.max_message_bytes)
+        if header.size > config.segment_bytes:
             raise Refused(Code.RECORD_LIST_TOO_LARGE, "batch larger than segment.bytes")
-        if not rules.append_time:
-            check_time(header, rules, now)
-        if header.producer >= 0:
-            known = self._producers.duplicate(
-                header.producer, header.epoch, header.sequence, header.records
+        if not config.append_time:
+            check_timestamp(header, config, now)
+        if header.producer_id >= 0:
+            duplicate = self._producers.duplicate(
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                header.record_count,
             )
-            if known is not None:
-                return Receipt(known, -1)
-        if rules.append_time:
+            if duplicate is not None:
+                return Receipt(duplicate, -1)
+        if config.append_time:
             records, header = with_append_time(records, header, now)
-        header = header._replace(base=self.next, leader_epoch=0)
+        header = header._replace(base_offset=self.next_offset, leader_epoch=0)
         try:
-            if _is_full(self.active, header, rules):
+            if _is_full(self.active, header, config):
                 self._roll()
-            prefix = PREFIX.pack(header.base, header.length, 0)
+            prefix = PREFIX.pack(header.base_offset, header.length, 0)
             self.active.write(prefix, memoryview(records)[PREFIX.size :], self._fsync)
         except OSError as error:
             reason = f"write failed: {os.strerror(error.errno or 0)}"
             raise Refused(Code.KAFKA_STORAGE_ERROR, reason) from error
-        self.active.note(header, self.active.end)
-        self._remember(header)
+        self.active.add(header, self.active.size)
+        self._record(header)
         self.wake()
-        return Receipt(header.base, now if rules.append_time else -1)
+        return Receipt(header.base_offset, now if config.append_time else -1)
 
-    def _remember(self, header: Header) -> None:
-        if header.producer >= 0:
-            self._producers.note(
-                header.producer, header.epoch, header.sequence, header.records, header.base
+    def _record(self, header: Header) -> None:
+        if header.producer_id >= 0:
+            self._producers.record(
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                header.record_count,
+                header.base_offset,
             )
 
     def _roll(self) -> None:
-        """Begins a new segment. Errors: `OSError`; the old one is still the last then."""
+        """Begins a new segment. Errors: `OSError`; the old segment remains the last then."""
         self.active.flush()
-        path = path_of(self._folder, self._partition, self.next)
-        segment = Segment(path, self.next, self.end, fresh=True)
+        path = segment_path(self._folder, self._partition, self.next_offset)
+        segment = Segment(path, self.next_offset, self.end_position, truncate=True)
         try:
             sync_directory(self._folder)
         except OSError:
@@ -170,83 +178,87 @@ class Log:
 
     # -- deleting
 
-    def retain(self, rules: Rules, now: int) -> int:
-        """Deletes the oldest segments that `rules` no longer keep; how many.
+    def apply_retention(self, config: LogConfig, now: int) -> int:
+        """Deletes the oldest segments that `config` no longer keeps. Gives their number.
 
-        A segment goes whole, by its newest record's time and by the log's size, as in Kafka.
-        Errors: `OSError`.
+        A segment is deleted as a whole, by its newest record's time and by the log's size, as in
+        Kafka.  `now` is ms since 1970.  Errors: `OSError`.
         """
         count, size = 0, self.size
         for segment in self._segments:
-            too_old = 0 <= rules.retention_ms < segment.age(now)
-            too_much = 0 <= rules.retention_bytes <= size - segment.end
-            if not segment.end or not (too_old or too_much):
+            too_old = 0 <= config.retention_ms < segment.age(now)
+            too_large = 0 <= config.retention_bytes <= size - segment.size
+            if not segment.size or not (too_old or too_large):
                 break
-            count, size = count + 1, size - segment.end
+            count, size = count + 1, size - segment.size
         if count == len(self._segments):
             self._roll()
         if count:
-            self._delete_before(self._segments[count].base)
+            self._delete_before(self._segments[count].base_offset)
         return count
 
     def truncate_before(self, offset: int) -> None:
-        """Makes `offset` the first readable one. Errors: `Refused`, `OSError`."""
-        if not 0 <= offset <= self.next:
+        """Makes `offset` the first readable offset. Errors: `Refused`, `OSError`."""
+        if not 0 <= offset <= self.next_offset:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, "offset outside the log")
-        if offset > self.start:
+        if offset > self.start_offset:
             self._delete_before(offset)
 
     def _delete_before(self, offset: int) -> None:
-        """Moves the start up, for good, and deletes the segments that lie before it."""
-        if offset > self.start:
+        """Stores a higher start offset, and deletes the segments before it."""
+        if offset > self.start_offset:
             write_atomically(self._start_file, str(offset).encode())
-            self.start = offset
-        while len(self._segments) > 1 and self._segments[1].base <= self.start:
+            self.start_offset = offset
+        while len(self._segments) > 1 and self._segments[1].base_offset <= self.start_offset:
             segment = self._segments.pop(0)
             try:
                 segment.remove()
-            except OSError as error:  # the next start sweeps it
+            except OSError as error:  # the next start deletes it
                 LOG.warning("cannot delete %s: %s", segment.path, os.strerror(error.errno or 0))
 
     # -- reading
 
     def locate(self, offset: int) -> int:
-        """Position of the batch that holds `offset`; the end of the log for `next`.
+        """Position of the batch that holds `offset`; the end of the log for `next_offset`.
 
-        Errors: `Refused` with OFFSET_OUT_OF_RANGE outside `start`..`next`.
+        Errors: `Refused` with OFFSET_OUT_OF_RANGE outside `start_offset`..`next_offset`.
         """
-        if not self.start <= offset <= self.next:
+        if not self.start_offset <= offset <= self.next_offset:
             raise Refused(Code.OFFSET_OUT_OF_RANGE, "offset outside the log")
-        segment = self._segments[bisect_right(self._segments, offset, key=attrgetter("base")) - 1]
-        return segment.at + segment.locate(offset)
+        number = bisect_right(self._segments, offset, key=attrgetter("base_offset")) - 1
+        segment = self._segments[number]
+        return segment.start_position + segment.locate(offset)
 
     def read(self, position: int, limit: int, first_whole: bool) -> bytes:
         """Whole batches of one segment from `position` on, at most `limit` bytes of them.
 
-        With `first_whole` the first batch comes even if it alone is larger.
+        With `first_whole` the first batch is read even if it alone is larger.
         """
-        segment = self._segments[bisect_right(self._segments, position, key=attrgetter("at")) - 1]
-        return segment.read(position - segment.at, limit, first_whole)
+        number = bisect_right(self._segments, position, key=attrgetter("start_position")) - 1
+        segment = self._segments[number]
+        return segment.read(position - segment.start_position, limit, first_whole)
 
     def at_time(self, time: int) -> tuple[int, int]:
-        """(offset, time) of the first record stamped `time` ms or later; (-1, -1) without one."""
+        """(offset, time) of the first record of `time` ms or later; (-1, -1) without one."""
         for segment in self._segments:
             if segment.newest >= time:
-                found = segment.at_time(time, self.start)
-                if found != (-1, -1):
-                    return found
+                record = segment.at_time(time, self.start_offset)
+                if record != (-1, -1):
+                    return record
         return -1, -1
 
     def newest(self) -> tuple[int, int]:
         """(offset, time) of the first record with the newest time; (-1, -1) without one."""
-        if self.start == self.next:
+        if self.start_offset == self.next_offset:
             return -1, -1
-        return self.at_time(max(segment.newest_from(self.start) for segment in self._segments))
+        return self.at_time(
+            max(segment.newest_from(self.start_offset) for segment in self._segments)
+        )
 
     # -- waiting and closing
 
     def subscribe(self, waiter: asyncio.Future[None]) -> None:
-        """`waiter` is done as soon as something is appended, or the log is closed."""
+        """`waiter` is done when the next batch is appended or the log is closed."""
         self._waiters.add(waiter)
 
     def unsubscribe(self, waiter: asyncio.Future[None]) -> None:
@@ -254,7 +266,7 @@ class Log:
         self._waiters.discard(waiter)
 
     def wake(self) -> None:
-        """Tells everyone who waits for more."""
+        """Wakes every waiter."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -272,9 +284,9 @@ class Log:
                 segment.close()
 
 
-def _is_full(segment: Segment, header: Header, rules: Rules) -> bool:
+def _is_full(segment: Segment, header: Header, config: LogConfig) -> bool:
     """Whether a batch with this header must begin a new segment."""
-    if not segment.end:
+    if not segment.size:
         return False
-    waited = header.max_time - segment.oldest if segment.oldest >= 0 else 0
-    return segment.end + header.size > rules.segment_bytes or waited > rules.segment_ms
+    span = header.max_timestamp - segment.oldest if segment.oldest >= 0 else 0
+    return segment.size + header.size > config.segment_bytes or span > config.segment_ms

@@ -1,4 +1,4 @@
-"""What this broker does not do: an error code, a sentence, and a line in its log for each.
+"""Unsupported features: for each an error code, a sentence, and a line in the log.
 
 Transactions, KIP-848 groups, fetch sessions, newer leader epochs, replication, compaction.
 """
@@ -10,14 +10,14 @@ from typing import Final
 
 from infra.broker.codes import LOG, Code, Refused
 
-QUIET_SECONDS: Final = 60.0  # between two lines on the same thing: clients try again and again
-_told: dict[str, float] = {}
+LOG_INTERVAL_SECONDS: Final = 60.0  # between two lines on one feature: clients try again and again
+_last_logged: dict[str, float] = {}
 
 
-def lacks(code: Code, what: str) -> Refused:
-    """The refusal to raise where a client asks for `what`."""
+def unsupported(code: Code, feature: str) -> Refused:
+    """The refusal to raise where a client asks for `feature`."""
     now = time.monotonic()
-    if now - _told.get(what, -QUIET_SECONDS) >= QUIET_SECONDS:
-        _told[what] = now
-        LOG.warning("refused with %s: this broker has no %s", code.name, what)
-    return Refused(code, f"this broker has no {what}")
+    if now - _last_logged.get(feature, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
+        _last_logged[feature] = now
+        LOG.warning("refused with %s: this broker has no %s", code.name, feature)
+    return Refused(code, f"this broker has no {feature}")

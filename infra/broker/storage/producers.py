@@ -1,8 +1,8 @@
-"""Idempotent producers of one partition: what was appended last, and what may come next.
+"""Idempotent producers of one partition: the last batches, and the check of the next one.
 
-The rules are Kafka's `ProducerStateManager`: the last five batches are remembered and answered
-again with their offset; a gap, an overlap or an older batch is out of order; an older epoch is
-fenced; a newer one must begin at sequence 0; an unknown producer may begin anywhere.
+The rules are Kafka's `ProducerStateManager`. A repeat of one of the last five batches is answered
+with its offset. A gap, an overlap or an older batch is out of order. An older epoch is fenced; a
+newer one must begin at sequence 0. An unknown producer may begin at any sequence.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from infra.broker.codes import Code, Refused
 
-REMEMBERED: Final = 5
+BATCHES_PER_PRODUCER: Final = 5
 MAX_SEQUENCE: Final = 2**31 - 1
-MAX_PRODUCERS: Final = 10_000  # a partition; the one idle longest goes first
+MAX_PRODUCERS: Final = 10_000  # a partition; the longest idle one is dropped first
 
 
 class Appended(NamedTuple):
@@ -25,26 +25,26 @@ class Appended(NamedTuple):
 
 
 class Producers:
-    """Per producer id: its epoch and last batches. Rebuilt from the log's headers on start."""
+    """Epoch and last batches by producer id. Rebuilt from the log's headers on start."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[int, list[Appended]]] = {}
+        self._producers: dict[int, tuple[int, list[Appended]]] = {}
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._producers)
 
     def duplicate(self, producer: int, epoch: int, first: int, count: int) -> int | None:
-        """The offset at which exactly this batch was appended before, or None if it is next.
+        """The offset of this same batch where it was appended before; None for the next batch.
 
         Errors: `Refused` with INVALID_PRODUCER_EPOCH or OUT_OF_ORDER_SEQUENCE.
         """
-        known = self._known.get(producer)
-        if known is None:
+        entry = self._producers.get(producer)
+        if entry is None:
             return None
-        at_epoch, batches = known
-        if epoch < at_epoch:
+        current_epoch, batches = entry
+        if epoch < current_epoch:
             raise Refused(Code.INVALID_PRODUCER_EPOCH, "producer epoch is older than the log's")
-        if epoch > at_epoch:
+        if epoch > current_epoch:
             if first != 0:
                 raise Refused(Code.OUT_OF_ORDER_SEQUENCE, "a new epoch must begin at sequence 0")
             return None
@@ -56,19 +56,19 @@ class Producers:
             raise Refused(Code.OUT_OF_ORDER_SEQUENCE, "sequence does not follow the last one")
         return None
 
-    def note(self, producer: int, epoch: int, first: int, count: int, offset: int) -> None:
-        """Remembers a batch that was appended."""
-        known = self._known.pop(producer, None)  # re-inserted below: the dict is in order of use
-        batches = known[1] if known is not None and known[0] == epoch else []
+    def record(self, producer: int, epoch: int, first: int, count: int, offset: int) -> None:
+        """Records an appended batch."""
+        entry = self._producers.pop(producer, None)  # put back below: the order is that of use
+        batches = entry[1] if entry is not None and entry[0] == epoch else []
         batches.append(Appended(first, last_sequence(first, count), offset))
-        del batches[:-REMEMBERED]
-        self._known[producer] = (epoch, batches)
-        if len(self._known) > MAX_PRODUCERS:
-            del self._known[next(iter(self._known))]
+        del batches[:-BATCHES_PER_PRODUCER]
+        self._producers[producer] = (epoch, batches)
+        if len(self._producers) > MAX_PRODUCERS:
+            del self._producers[next(iter(self._producers))]
 
 
 def last_sequence(first: int, count: int) -> int:
-    """Sequence of the last of `count` records; numbers wrap to 0 after 2^31 - 1.
+    """Sequence of the last of `count` records; sequences wrap to 0 after 2^31 - 1.
 
     >>> last_sequence(2**31 - 1, 2)
     0

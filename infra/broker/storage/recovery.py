@@ -1,4 +1,4 @@
-"""Reading a log file on start: every sound batch, and an end to whatever lies behind the last."""
+"""Reading a log file on start: every sound batch; the bytes after the last one are cut off."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Final
 
 from crc32c import crc32c
 
-from infra.broker.batch import CRC_FROM, HEADER, Header, header_at
+from infra.broker.batch import CRC_START, HEADER, Header, header_at
 from infra.broker.codes import LOG, CannotStart
 
-WINDOW: Final = 4096
+HEADER_WINDOW_BYTES: Final = 4096  # read at once when stepping from header to header
 
 
 def recover(
     fd: int, trusted: int | None, path: Path, expected: int
 ) -> Iterator[tuple[Header, int]]:
-    """Every batch's header and position; the file is cut behind the last sound batch.
+    """Every batch's header and position; the file is cut after the last sound batch.
 
-    Batches that end within the first `trusted` bytes (None: all) were flushed: they are not read
-    again, and damage there is no torn write.  `expected` is the first offset.
-    Errors: `OSError`; `CannotStart` for such damage.
+    Batches that end within the first `trusted` bytes (None: all) were flushed. Of these only the
+    headers are read, and damage there is no torn write.  `expected` is the first offset.
+    Errors: `OSError`; `CannotStart` for damage of flushed batches.
     """
     size, position = os.fstat(fd).st_size, 0
     remedy = "restore it from a copy"
@@ -33,16 +33,16 @@ def recover(
     window, window_at = b"", 0
     while position + HEADER.size <= size:
         if position + HEADER.size > window_at + len(window):
-            window, window_at = os.pread(fd, WINDOW, position), position
+            window, window_at = os.pread(fd, HEADER_WINDOW_BYTES, position), position
         header = header_at(window, position - window_at)
         end = position + header.size
-        sound = header.magic == 2 and header.size >= HEADER.size and header.base >= expected
-        if not sound or end > size or header.last_delta < 0:
+        sound = header.magic == 2 and header.size >= HEADER.size and header.base_offset >= expected
+        if not sound or end > size or header.last_offset_delta < 0:
             break
-        if end > trusted and not _checksum_fits(fd, position, header):
+        if end > trusted and not _checksum_matches(fd, position, header):
             break
         yield header, position
-        position, expected = end, header.last + 1
+        position, expected = end, header.last_offset + 1
     if position < min(trusted, size) or size < trusted:
         raise CannotStart(
             f"{path} is damaged at byte {position}, inside the {trusted} bytes that were flushed:"
@@ -53,6 +53,6 @@ def recover(
         os.ftruncate(fd, position)
 
 
-def _checksum_fits(fd: int, position: int, header: Header) -> bool:
+def _checksum_matches(fd: int, position: int, header: Header) -> bool:
     data = os.pread(fd, header.size, position)
-    return len(data) == header.size and crc32c(memoryview(data)[CRC_FROM:]) == header.crc
+    return len(data) == header.size and crc32c(memoryview(data)[CRC_START:]) == header.crc

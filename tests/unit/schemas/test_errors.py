@@ -23,7 +23,7 @@ from tests.unit.test_house import modules
 INTERNAL = {
     "flows.verify.people.BadFence": "a finding of the verification, which goes on",
     "infra.broker.codes.Refused": "answered to the client as a code of Kafka's protocol",
-    "infra.broker.handlers.membership.NewId": "answered to the client: it joins again with that id",
+    "infra.broker.handlers.membership.MemberIdRequired": "answered to the client: it joins again with its id",
     "infra.broker.wire.Malformed": "ends one client's connection",
     "infra.client.http.Broken": "its client makes it an ApiError",
     "infra.datasets.find.NotFetched": "the demo goes on with generated films, and says why",
