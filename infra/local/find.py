@@ -1,4 +1,4 @@
-"""Finding the running system: in its folder, or by what the environment says."""
+"""Finding the running system: in its folder, or by the variables of the environment."""
 
 from __future__ import annotations
 

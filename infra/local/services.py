@@ -155,12 +155,12 @@ def redis_ports(url: str) -> list[int]:
     return [urlsplit(url).port or 6379]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Polls `condition` until it is true. Errors: `NoService` with the text `what`, after `seconds`."""
+def wait_until(condition: Callable[[], bool], seconds: float, failure: str) -> None:
+    """Polls `condition` until it is true. Errors: `NoService` with the text `failure`, after `seconds`."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
-            raise NoService(f"{what} within {seconds:g} s")
+            raise NoService(f"{failure} within {seconds:g} s")
         time.sleep(0.02)
 
 

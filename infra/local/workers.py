@@ -11,7 +11,7 @@ RUNNING_FILE: Final = "flow-workers"
 
 
 class Workers:
-    """A supervisor writes `running`, an operator writes `requested`. Errors of what writes: OSError."""
+    """A supervisor writes `running`, an operator writes `requested`. Methods that write raise OSError."""
 
     def __init__(self, directory: Path) -> None:
         self._requested_file = directory / REQUESTED_FILE
