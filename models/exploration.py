@@ -29,10 +29,10 @@ class Draw(NamedTuple):
     probability: float
 
 
-def word(seed: int, n: int) -> int:
+def random_word(seed: int, n: int) -> int:
     """The n-th (0, 1, ...) 64-bit word of a seed (u64).
 
-    >>> hex(word(0, 0)), hex(word(0, 1))
+    >>> hex(random_word(0, 0)), hex(random_word(0, 1))
     ('0xe220a8397b1dcdaf', '0x6e789e6aa1b965f4')
     """
     z = seed + (n + 1) * _GAMMA & _WORD
@@ -46,8 +46,8 @@ def draw(seed: int, epsilon: float, greedy: int, uncovered: NDArray[np.intp]) ->
 
     The coin is fair to 2^-53, the pick to |U| / 2^64.
     """
-    explored = (word(seed, COIN) >> 11) / 2**53 < epsilon
-    choice = int(uncovered[word(seed, PICK) * len(uncovered) >> 64]) if explored else greedy
+    explored = (random_word(seed, COIN) >> 11) / 2**53 < epsilon
+    choice = int(uncovered[random_word(seed, PICK) * len(uncovered) >> 64]) if explored else greedy
     return Draw(choice, explored, propensity(epsilon, greedy, uncovered, choice))
 
 

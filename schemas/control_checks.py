@@ -29,15 +29,15 @@ from schemas.control import (
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
 
-MOST: Final = 1e6
+MAX_WEIGHT: Final = 1e6
 """Largest weight, either way."""
-DEEPEST: Final = 10_000
-LONGEST: Final = 100
+MAX_DEPTH: Final = 10_000
+MAX_LIST_ENTRIES: Final = 100
 """Entries of a list."""
-MOST_FILTERS: Final = 32
-FEWEST_VARIANTS: Final = 2
-MOST_VARIANTS: Final = 10
-SMALLEST_SHARE: Final = 1e-4
+MAX_FILTERS: Final = 32
+MIN_VARIANTS: Final = 2
+MAX_VARIANTS: Final = 10
+MIN_SHARE: Final = 1e-4
 """One bucket (`models.experiments.assignment`)."""
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 # travels in a header, between ";", "=" and ","
@@ -56,8 +56,8 @@ def check_recipe(recipe: Recipe, prefix: str = "") -> None:
         # from seconds to a century: an age over it stays a number
         _check(1e-3 <= recipe.fatigue.half_life_hours <= 1e6, "fatigue.half_life_hours")
         _check(0 <= recipe.exploration.epsilon <= 1, "exploration.epsilon")
-        _check(1 <= recipe.depth <= DEEPEST, "depth")
-        _check(len(recipe.filters) <= MOST_FILTERS, "filters", "too_many")
+        _check(1 <= recipe.depth <= MAX_DEPTH, "depth")
+        _check(len(recipe.filters) <= MAX_FILTERS, "filters", "too_many")
         for name, each in recipe.filters.items():
             _check(_NAME.fullmatch(name) is not None, "filters", "malformed")
             _check(each != Filter(), f"filters.{name}", "empty")
@@ -69,16 +69,16 @@ def _check_weights(weights: Mapping[str, float] | None) -> None:
     if weights is None:
         return
     _check(len(weights) > 0, "weights", "empty")
-    _check(len(weights) <= LONGEST, "weights", "too_many")
+    _check(len(weights) <= MAX_LIST_ENTRIES, "weights", "too_many")
     for name, weight in weights.items():
         _check(_NAME.fullmatch(name) is not None, "weights", "malformed")
-        _check(abs(weight) <= MOST, f"weights.{name}")
+        _check(abs(weight) <= MAX_WEIGHT, f"weights.{name}")
 
 
 def _check_filter(given: Filter) -> None:
     for field in ("categories", "types", "tags", "owners"):
         entries: Sequence[str] = getattr(given, field)
-        _check(len(entries) <= LONGEST, field, "too_many")
+        _check(len(entries) <= MAX_LIST_ENTRIES, field, "too_many")
         for n, entry in enumerate(entries):
             check_id(entry, f"{field}[{n}]")
     days = given.published_within_days
@@ -93,8 +93,8 @@ def check_experiment(identifier: str, experiment: Experiment, prefix: str = "") 
         check_id(experiment.placement, "placement")
         if experiment.salt:
             check_id(experiment.salt, "salt")
-        _check(len(variants) >= FEWEST_VARIANTS, "variants", "too_few")
-        _check(len(variants) <= MOST_VARIANTS, "variants", "too_many")
+        _check(len(variants) >= MIN_VARIANTS, "variants", "too_few")
+        _check(len(variants) <= MAX_VARIANTS, "variants", "too_many")
         names = [variant.name for variant in variants]
         for n, variant in enumerate(variants):
             with _under(f"variants[{n}]"):
@@ -105,7 +105,7 @@ def check_experiment(identifier: str, experiment: Experiment, prefix: str = "") 
 def _check_variant(variant: Variant, of: int) -> None:
     _check(_TOKEN.fullmatch(variant.name) is not None, "name", "malformed")
     # `1 / of` as people write it may be a last bit more
-    _check(SMALLEST_SHARE <= variant.share <= (1 + 1e-9) / of, "share")
+    _check(MIN_SHARE <= variant.share <= (1 + 1e-9) / of, "share")
     if variant.placement:
         check_id(variant.placement, "placement")
     if variant.release:

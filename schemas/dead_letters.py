@@ -20,8 +20,8 @@ REDRIVEN: Final = "freshet-redriven"
 """Header of a record that was sent once more: the identity of its letter."""
 TRIES: Final = "freshet-tries"
 """Header of such a record: how often it has been sent once more by now."""
-MOST_HEADERS: Final = 64
-MOST_HEADER_BYTES: Final = 8_192
+MAX_HEADERS: Final = 64
+MAX_HEADER_BYTES: Final = 8_192
 """Of names and values in a letter, together; Freshet's own are below 200."""
 
 
@@ -54,8 +54,8 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     headers: tuple[tuple[str, bytes | None], ...] = ()
     """The record's headers, in their order; values in base64 in JSON. Letters of before 2026-12 lack them."""
     headers_too_long: int = 0
-    """How many of its headers are not here: with them it would be more than `MOST_HEADERS` or
-    `MOST_HEADER_BYTES`."""
+    """How many of its headers are not here: with them it would be more than `MAX_HEADERS` or
+    `MAX_HEADER_BYTES`."""
     redrive: Redrive | None = None
     """On a mark, which is no letter of its own."""
 
@@ -98,7 +98,7 @@ def bounded(
     size = dropped = 0
     for name, value in headers:
         more = len(name.encode()) + len(value or b"")
-        if len(kept) < MOST_HEADERS and size + more <= MOST_HEADER_BYTES:
+        if len(kept) < MAX_HEADERS and size + more <= MAX_HEADER_BYTES:
             kept.append((name, value))
             size += more
         else:

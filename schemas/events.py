@@ -104,7 +104,7 @@ class MergedAction(msgspec.Struct, array_like=True, gc=False):
     action: int
 
 
-def number(text: bytes) -> tuple[int, int]:
+def merge_number(text: bytes) -> tuple[int, int]:
     """Of a merge among those of its source, as keys and streams hold it: ``offset-n``.
 
     Errors: ValueError.

@@ -51,6 +51,6 @@ REBUILT: Final = tuple(flow.name for flow in FLOWS if flow.generational and not 
 """Those that `freshet rebuild` runs beside the live ones."""
 
 
-def that_fold(topic: str) -> list[Flow]:
+def flows_of_topic(topic: str) -> list[Flow]:
     """The flows that fold the topic of this name."""
     return [flow for flow in FOLDS if flow.topic == topic]

@@ -73,7 +73,7 @@ OPEN_SLATES: Final = b"o"
 VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
-MOVES: Final = (ROW, SEEN, IMPRESSIONS, OPEN_SLATES, VECTOR)
+COLD_KINDS: Final = (ROW, SEEN, IMPRESSIONS, OPEN_SLATES, VECTOR)
 """Kinds of what moves to the lake with a person who is not seen for long. What they asked for (hidden
 items, preferences) and whom they are linked to stays: it is little, and it is kept to at once."""
 _TABLES: Final = "tables"
@@ -145,13 +145,13 @@ class Keyspace:
         """What every tag begins with."""
         return tag(self.namespace, 0, "")
 
-    def of(self, generation: int) -> Keyspace:
+    def in_generation(self, generation: int) -> Keyspace:
         """The keys of the same installation in another generation."""
         return Keyspace(self.namespace, generation)
 
-    def of_flow(self, flow: Flow) -> Keyspace:
+    def for_flow(self, flow: Flow) -> Keyspace:
         """The keys of a flow while this generation is live."""
-        return self if flow.generational or not self.generation else self.of(0)
+        return self if flow.generational or not self.generation else self.in_generation(0)
 
     # -- of a person --------------------------------------------------------------------------
 
@@ -182,10 +182,10 @@ class Keyspace:
     def tombstone(self, partition: int, person: str) -> bytes:
         return b"t:{%b}:%b" % (self._tags[partition], person.encode())
 
-    def that_move(self, partition: int, person: str) -> list[bytes]:
-        """A person's keys, in the order of `MOVES`."""
+    def cold_keys(self, partition: int, person: str) -> list[bytes]:
+        """A person's keys, in the order of `COLD_KINDS`."""
         rest = b":{%b}:%b" % (self._tags[partition], person.encode())
-        return [kind + rest for kind in MOVES]
+        return [kind + rest for kind in COLD_KINDS]
 
     # -- of a partition -----------------------------------------------------------------------
 
@@ -260,24 +260,24 @@ class Keyspace:
 
     # -- patterns, as MATCH takes them --------------------------------------------------------
 
-    def everything(self) -> bytes:
+    def installation_pattern(self) -> bytes:
         """Every key of the installation, in any generation. Without a namespace every key of any: what
         does not `parse` is another's."""
         return b"*:{%b*" % tag(self.namespace, 0, "")
 
-    def people_of(self, kind: bytes, partition: int) -> bytes:
+    def people_pattern(self, kind: bytes, partition: int) -> bytes:
         """Keys of a kind (b"*": of any) of the people of a partition, in this generation."""
         return self.start(kind, partition) + b"*"
 
-    def rows(self) -> bytes:
+    def rows_pattern(self) -> bytes:
         """Rows of every partition and generation; without a namespace those of others, too: see `parse`."""
         return b"u:{%b}:*" % tag(self.namespace, 0, "*")
 
-    def around(self, partition: int) -> bytes:
+    def partition_pattern(self, partition: int) -> bytes:
         """Every key of a partition in this generation, whichever flow owns it."""
         return b"*:{%b}*" % self._tags[partition]
 
-    def of_partition(self, owner: str, partition: int) -> Iterator[bytes]:
+    def owned_patterns(self, owner: str, partition: int) -> Iterator[bytes]:
         """Of all that `owner` keeps of a partition."""
         for key in KEYS:
             if key.owner == owner and "{*}" in key.pattern:

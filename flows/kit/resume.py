@@ -108,7 +108,7 @@ def _drop_if_torn(client: Client, flow: str, partition: int, keyspace: Keyspace)
     log.warning(
         "%s partition %d was torn: dropping its keys and folding its log again", flow, partition
     )
-    for pattern in keyspace.of_partition(flow, partition):
+    for pattern in keyspace.owned_patterns(flow, partition):
         names = [name for name in client.scan_iter(match=pattern, count=1000) if name != mark]
         for at in range(0, len(names), 500):
             client.delete(*names[at : at + 500])

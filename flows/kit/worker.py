@@ -50,7 +50,7 @@ class Worker:
         generation: int = 0,
     ) -> None:
         self.settings, self.name, self.topic = settings, name, topic
-        self.generation, self.keyspace = generation, settings.keyspace.of(generation)
+        self.generation, self.keyspace = generation, settings.keyspace.in_generation(generation)
         with ExitStack() as opened:
             self.redis: Client = redis_client.connect(settings)
             opened.callback(self.redis.close)

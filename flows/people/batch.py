@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.dedupe import Deduper
 from models.features import window
 from models.features.columns import Columns, Folded
-from models.features.ring import CAP
+from models.features.ring import DAILY_CAP
 from schemas import events
 from schemas.events import Action, Link, Merge
 from schemas.state import facts
@@ -90,10 +90,10 @@ class Effects:
 
     def add(self, columns: Columns, folded: Folded) -> None:
         """Adds facts of the actions on known items, at most 3 of a person, item and UTC day."""
-        counts = columns.known.copy()
+        counts = columns.in_catalogue.copy()
         partners = np.zeros((len(columns), window.LAG), np.uint64)
         if len(folded.recent):
-            counts[folded.entered] &= folded.repeats < CAP
+            counts[folded.entered] &= folded.repeats < DAILY_CAP
             partners[folded.entered] = folded.partners
         self._chunks.append(
             (

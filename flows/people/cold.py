@@ -84,7 +84,11 @@ class Tier:
             members = [person for person, place in found.items() if place == name]
             for person, records in cold_objects.get(self._settings, name.decode(), members).items():
                 names = dict(
-                    zip(keys.MOVES, self._keyspace.that_move(self._partition, person), strict=True)
+                    zip(
+                        keys.COLD_KINDS,
+                        self._keyspace.cold_keys(self._partition, person),
+                        strict=True,
+                    )
                 )
                 values.update({names[kind]: value for kind, value in records.items()})
         existing = [
@@ -117,7 +121,7 @@ class Tier:
         if now - self._polled_at < POLL_SECONDS:
             return None
         self._polled_at = now
-        request = cold.decode_ask(self._redis.get(self._keyspace.cold_asked(self._partition)))
+        request = cold.decode_request(self._redis.get(self._keyspace.cold_asked(self._partition)))
         if request is not None and request.id != self._held.done:
             return request
         newest, days = self._fence().newest, self._settings.cold_days
@@ -162,22 +166,24 @@ class Tier:
             yield
 
     def _scan(self, kind: bytes) -> Iterator[bytes]:
-        pattern = self._keyspace.people_of(kind, self._partition)
+        pattern = self._keyspace.people_pattern(kind, self._partition)
         for server in redis_client.servers(self._redis):
             yield from server.scan_iter(match=pattern, count=1000)
 
     def _evict(self, people: list[str], before: int) -> int:
         """Moves those of `people` not seen since `before`, ms; returns how many. The object is written first,
         then tombstones replace the keys."""
-        width = len(keys.MOVES)
+        width = len(keys.COLD_KINDS)
         names = [
-            name for person in people for name in self._keyspace.that_move(self._partition, person)
+            name for person in people for name in self._keyspace.cold_keys(self._partition, person)
         ]
         held = redis_client.mget(self._redis, names)
         gone, deleted = {}, []
         for n, person in enumerate(people):
             at = slice(n * width, (n + 1) * width)
-            records = {p: v for p, v in zip(keys.MOVES, held[at], strict=True) if v is not None}
+            records = {
+                p: v for p, v in zip(keys.COLD_KINDS, held[at], strict=True) if v is not None
+            }
             if 0 < last_seen(records) < before:
                 gone[person] = records
                 deleted += [

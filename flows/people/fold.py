@@ -163,7 +163,7 @@ class PeopleFold:
             time=time,
             action=np.array([CODE[a.action] for a in acts], np.uint8)[order],
             session=np.array(session, np.uint64)[order],
-            known=np.array([a.known for a in acts], np.bool_)[order],
+            in_catalogue=np.array([a.known for a in acts], np.bool_)[order],
             late=received - time > LATE_MS,
             people=people,
         )

@@ -39,7 +39,7 @@ class Linked:
 
     def remember_received(self, held: dict[bytes, bytes]) -> None:
         """Loads the last number received from each source partition: source -> ``offset-n``."""
-        self._received.update((int(source), events.number(it)) for source, it in held.items())
+        self._received.update((int(source), events.merge_number(it)) for source, it in held.items())
 
     def fold(self, records: Sequence[tuple[int, Any]], effects: Effects) -> None:
         """Folds links and merges: (offset, event), in the order of the log."""
@@ -211,4 +211,4 @@ def _merge_into_row(row: Any, merge: Merge) -> None:
     ] + [(a.at, a.item, a.category, a.action) for a in merge.recent]
     row["n"] += merge.entered
     row["window"] = np.roll(row["window"], merge.entered % window.LAG)  # its slots follow n
-    ring.write(row, sorted(entries)[-ring.SIZE :], int(row["n"]))
+    ring.write(row, sorted(entries)[-ring.RING_SIZE :], int(row["n"]))

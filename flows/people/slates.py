@@ -15,7 +15,7 @@ from flows.people.batch import Effects, Hashes
 from flows.people.rows import Fetch
 from models.outcomes import impressions, links, open_slates
 from models.outcomes import join as outcomes
-from models.outcomes.join import STATE, Assignment, Effect, Shown
+from models.outcomes.join import STATE_BY_ACTION, Assignment, Effect, Shown
 from models.outcomes.open_slates import Account, Mark, Outcome
 from schemas import events
 from schemas.alphabet import Pseudonym
@@ -45,7 +45,7 @@ def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> Outcome
     found: OutcomeRecords = []
     for offset, _, event in records:
         if type(event) is Action:
-            if event.slate_id and event.action in STATE:
+            if event.slate_id and event.action in STATE_BY_ACTION:
                 found.append((offset, event))
         elif isinstance(event, _LINK_EVENTS) or (
             isinstance(event, Merge) and transfer.has_outcomes(event)
@@ -130,7 +130,9 @@ class Slates:
     def _effect(self, account: Account, event: Served | Action) -> Effect:
         if isinstance(event, Served):
             return self._serve(account, event, event.person)
-        outcome = Outcome(self._items[event.item_id], STATE[event.action], event.received_at)
+        outcome = Outcome(
+            self._items[event.item_id], STATE_BY_ACTION[event.action], event.received_at
+        )
         return outcomes.act(account, _xxh(event.slate_id.encode()), outcome)
 
     def _serve(self, account: Account, served: Served, person: str) -> Effect:
@@ -150,7 +152,7 @@ class Slates:
     def _forward(self, offset: int, event: Served | Action, to: str, effects: Effects) -> None:
         """Sends the event of a linked id to the partition of its person, which counts it."""
         if isinstance(event, Action):
-            state, item = STATE[event.action], self._items[event.item_id]
+            state, item = STATE_BY_ACTION[event.action], self._items[event.item_id]
             slate = _xxh(event.slate_id.encode())
             outcome = MergedOutcome(slate, item, state, event.received_at)
             effects.outgoing[offset, 1].outcomes = (outcome,)  # its row was forwarded already
@@ -229,7 +231,7 @@ class _BatchFacts:
             (delta, placement, arm.item, arm.state, arm.explored, arm.state == _CLICKED)
             for arm in effect.arms
         ]
-        self._moments += [(delta, *moved) for moved in effect.moved]
+        self._moments += [(delta, *moved) for moved in effect.unit_changes]
         for word, n in effect.counts.items():
             self._counts[word] = self._counts.get(word, 0) + n
 

@@ -66,7 +66,12 @@ def fill(
         tables = background.submit(_fill_tables, settings, snapshot, generation)
         for p in range(settings.partitions):
             _fill_people(
-                client, settings, snapshot, settings.keyspace.of(generation), p, on_written
+                client,
+                settings,
+                snapshot,
+                settings.keyspace.in_generation(generation),
+                p,
+                on_written,
             )
         tables.result()
 
@@ -111,7 +116,7 @@ def _write(
 
 def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> None:
     """Copies the relay's positions from generation `old` to `new`."""
-    before, after = settings.keyspace.of(old), settings.keyspace.of(new)
+    before, after = settings.keyspace.in_generation(old), settings.keyspace.in_generation(new)
     for p in range(settings.partitions):
         if sent := client.get(before.relayed(p)):
             client.set(after.relayed(p), sent)
@@ -119,7 +124,7 @@ def carry_relayed(client: Client, settings: Settings, old: int, new: int) -> Non
 
 def fence_positions(client: Client, settings: Settings, generation: int) -> list[Fence]:
     """The fences of `people`, by partition. Errors: `Stuck` where one is missing."""
-    keyspace = settings.keyspace.of(generation)
+    keyspace = settings.keyspace.in_generation(generation)
     held = [client.get(keyspace.fence("people", p)) for p in range(settings.partitions)]
     if not all(held):
         raise Stuck(f"generation {generation} has no fence for every partition")

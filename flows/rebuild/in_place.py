@@ -129,7 +129,9 @@ def _repair(client: Client, offline: Offline, keyspace: Keyspace) -> tuple[int, 
     written = _write_wrong(client, want, keyspace)
     extra = [
         name
-        for name in client.scan_iter(match=keyspace.around(offline.partition), count=1000)
+        for name in client.scan_iter(
+            match=keyspace.partition_pattern(offline.partition), count=1000
+        )
         if (parsed := keyspace.parse(name))
         and parsed.kind in _REBUILT_PREFIXES
         and name not in want

@@ -26,7 +26,7 @@ from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
 from schemas.errors import FreshetError
-from schemas.events import number
+from schemas.events import merge_number
 from schemas.identity import partition_of
 from schemas.state import fences
 from schemas.topics import EVENTS
@@ -52,7 +52,7 @@ class Relay:
 
     def __init__(self, settings: Settings, client: Client, generation: int = 0) -> None:
         self._settings, self._redis = settings, client
-        self._keyspace = settings.keyspace.of(generation)
+        self._keyspace = settings.keyspace.in_generation(generation)
         self._name, topic = broker_name(settings, EVENTS.name), ensure_topics(settings)[EVENTS.name]
         self._topic, self.partitions = topic.id, topic.partitions
         self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NONE_SENT)
@@ -79,7 +79,7 @@ class Relay:
         outboxes = self._read_outboxes()
         futures = []
         for p, entries in enumerate(outboxes):
-            due = [fields for id_, fields in entries if number(id_) > self.sent[p]]
+            due = [fields for id_, fields in entries if merge_number(id_) > self.sent[p]]
             if len(due) < len(entries):
                 self._check_topic(p)
             futures += [self._send(fields) for fields in due]
@@ -113,7 +113,7 @@ class Relay:
         return self._producer.send(self._name, value, key, headers, partition)
 
     def _trim(self, partition: int, ids: list[bytes]) -> None:
-        self.sent[partition] = max(self.sent[partition], number(ids[-1]))
+        self.sent[partition] = max(self.sent[partition], merge_number(ids[-1]))
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._keyspace.relayed(partition), self._stored(partition))
             pipe.xdel(self._keyspace.outbox(partition), *ids)

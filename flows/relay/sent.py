@@ -11,7 +11,7 @@ from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
 from schemas import events
-from schemas.events import Merge, number
+from schemas.events import Merge, merge_number
 from schemas.keys import Keyspace
 from schemas.state import fences
 from schemas.topics import EVENTS
@@ -33,7 +33,7 @@ class Relayed(NamedTuple):
         """Decodes a stored position; None where it is missing or unreadable: then the log is read."""
         number_text, _, topic = (value or b"").partition(b" ")
         try:
-            return cls(topic.decode(), number(number_text)) if topic else None
+            return cls(topic.decode(), merge_number(number_text)) if topic else None
         except ValueError:
             return None
 
@@ -72,7 +72,7 @@ def _received(client: Client, partition: int, keyspace: Keyspace) -> tuple[int, 
     if fence is None:
         return 0, {}
     return fences.decode(fence).offset, {
-        int(p): number(at) for p, at in redis_client.fields(received).items()
+        int(p): merge_number(at) for p, at in redis_client.fields(received).items()
     }
 
 

@@ -37,7 +37,7 @@ class Rollup:
 
     def __init__(self, client: Client, settings: Settings, generation: int = 0) -> None:
         self._redis, self._settings = client, settings
-        self._keyspace = settings.keyspace.of(generation)
+        self._keyspace = settings.keyspace.in_generation(generation)
         self._keys = self._keyspace.tables()
         self.tables, self._base = self._load()
         meta = client.get(self._keys.meta)

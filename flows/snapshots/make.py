@@ -27,7 +27,7 @@ from infra.settings import Settings
 from models.aggregates.tables import Tables
 from schemas import snapshots
 from schemas.alphabet import Millis
-from schemas.events import number
+from schemas.events import merge_number
 from schemas.identity import partition_of
 from schemas.snapshots import MANIFEST, OUTBOX, Partition, Snapshot
 
@@ -150,5 +150,7 @@ def _unsent(emitted: Sequence[Row], source: Folded, all_: Sequence[Folded]) -> l
     """The emitted entries that their receivers had not folded at these offsets. A relay sends a partition's
     entries in order, so each receiver's highest number is the limit."""
     name = b"%d" % source.partition
-    reached = [number(it.received.get(name, b"-1-0")) for it in all_]
-    return [row for row in emitted if number(row[0]) > reached[partition_of(row[1], len(all_))]]
+    reached = [merge_number(it.received.get(name, b"-1-0")) for it in all_]
+    return [
+        row for row in emitted if merge_number(row[0]) > reached[partition_of(row[1], len(all_))]
+    ]

@@ -214,7 +214,7 @@ class PeopleCheck:
         """The stored keys of people."""
         p, keyspace = self._walk.partition, self._keyspace
         starts = tuple(record.key(keyspace, p, "") for record in PERSON_RECORDS)
-        for key in self._redis.scan_iter(match=keyspace.people_of(b"*", p), count=5000):
+        for key in self._redis.scan_iter(match=keyspace.people_pattern(b"*", p), count=5000):
             if key.startswith(starts):
                 yield key
 

@@ -95,11 +95,11 @@ def _account(account: open_slates.Account) -> Any:
 
 
 def _expected_account(person: Person) -> Any:
-    return _account(person.came.account()) if person.came else None
+    return _account(person.outcomes.account()) if person.outcomes else None
 
 
 def _expected_link(person: Person) -> Any:
-    view = person.came.view() if person.came else None
+    view = person.outcomes.view() if person.outcomes else None
     return msgspec.structs.asdict(view) if view else None
 
 
@@ -129,7 +129,7 @@ PERSON_RECORDS: Final = (
         keys.LINK,
         Keyspace.link,
         lambda blob: msgspec.structs.asdict(links.decode(blob)),
-        lambda person: person.came is not None and person.came.tied is not None,
+        lambda person: person.outcomes is not None and person.outcomes.links is not None,
         _expected_link,
     ),
     StoredRecord(
@@ -145,7 +145,7 @@ PERSON_RECORDS: Final = (
         keys.OPEN_SLATES,
         Keyspace.open_slates,
         lambda blob: _account(open_slates.decode(blob)),
-        lambda person: person.came is not None,
+        lambda person: person.outcomes is not None,
         _expected_account,
     ),
 )

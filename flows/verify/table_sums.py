@@ -7,7 +7,7 @@ from typing import Final
 
 from flows.verify.report import Findings
 from flows.verify.stored_tables import Pairs, Stored
-from models.aggregates.covisit import HALF_LIFE, TOP
+from models.aggregates.covisit import HALF_LIFE, NEIGHBOURS_PER_ITEM
 from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
 
@@ -96,8 +96,8 @@ def _first_wrong_place(
 ) -> tuple[str, float, float] | None:
     """The first place where a list differs from the best partners, best first, with their shares of the sum.
     Partners with equal sums may come in any order."""
-    if len(held) != min(len(partners), TOP):
-        return "length", len(held), min(len(partners), TOP)
+    if len(held) != min(len(partners), NEIGHBOURS_PER_ITEM):
+        return "length", len(held), min(len(partners), NEIGHBOURS_PER_ITEM)
     total = sum(partners.get(partner, 0.0) for partner, _ in held)
     remaining = dict(partners)
     for place, (partner, score) in enumerate(held):

@@ -97,7 +97,7 @@ def keys_command(data_dir: Path | None, as_json: bool) -> None:
 
 def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
     from infra.kafka.offsets import offsets
-    from schemas.flows import that_fold
+    from schemas.flows import flows_of_topic
     from schemas.times import DAY_MS
     from schemas.topics import TOPICS
 
@@ -109,7 +109,7 @@ def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
         live = {}
     rows: list[dict[str, Any]] = []
     for topic in TOPICS:
-        folds = [flow.name for flow in that_fold(topic.name)]
+        folds = [flow.name for flow in flows_of_topic(topic.name)]
         parts = [
             {"partition": partition, "start": start, "end": end}
             for partition, (start, end) in sorted(live.get(topic.name, {}).items())

@@ -58,11 +58,11 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
     """The manifest of RELEASE, checked against its files."""
     import msgspec
 
-    from models.release.artefact import load, manifest_of
+    from models.release.artefact import load, read_manifest
 
     settings = find(data_dir).settings
     _known(settings, release)
-    manifest, sha = manifest_of(settings.releases / release)
+    manifest, sha = read_manifest(settings.releases / release)
     load(settings.releases / release)
     told = {**msgspec.to_builtins(manifest), "manifest_sha256": sha}
     if as_json:
@@ -94,14 +94,14 @@ def activate(release: str, data_dir: Path | None) -> None:
 def rollback(release: str | None, data_dir: Path | None) -> None:
     """Go back to RELEASE, else to the parent of the one that serves."""
     from infra.kafka.changes import serve
-    from models.release.artefact import load, manifest_of
+    from models.release.artefact import load, read_manifest
 
     settings = find(data_dir).settings
     if release is None:
         current = next((it["id"] for it in releases(settings) if it["current"]), "")
         if not current:
             raise NoRelease("no release serves: there is nothing to go back from")
-        release = manifest_of(settings.releases / current)[0].parent
+        release = read_manifest(settings.releases / current)[0].parent
         if not release:
             raise NoRelease(f"{current} has no parent to go back to: name one")
     _known(settings, release)
@@ -115,7 +115,7 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
     import msgspec
 
     from infra.store import redis_client
-    from models.release.artefact import BadRelease, manifest_of
+    from models.release.artefact import BadRelease, read_manifest
     from schemas.control import CURRENT, HELD_DECODER, Current, release_order
     from schemas.releases import RANKER
 
@@ -130,7 +130,7 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
         told = {"id": name, "current": name == serves, "created_at": 0, "parent": "", "ranker": "",
                 "state": "ready"}  # fmt: skip
         try:
-            manifest, _ = manifest_of(settings.releases / name)
+            manifest, _ = read_manifest(settings.releases / name)
             told |= {"created_at": manifest.created_at, "parent": manifest.parent,
                      "ranker": "yes" if RANKER in manifest.files else "no"}  # fmt: skip
         except BadRelease as bad:

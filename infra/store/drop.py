@@ -22,7 +22,7 @@ def drop_keys(
     """Deletes the keys of this namespace and of no other: of `generation`, or (None) every one. Answers how
     many. Call it for what no process uses any more. Errors: Redis's own."""
     count, slice_ = 0, list[bytes]()
-    for name in client.scan_iter(match=keyspace.everything(), count=1000):
+    for name in client.scan_iter(match=keyspace.installation_pattern(), count=1000):
         if generation is None:
             mine = keyspace.parse(name) is not None
         else:

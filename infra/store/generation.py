@@ -39,7 +39,7 @@ def live(client: Client, keyspace: Keyspace) -> int:
 
 def live_keys(client: Client, settings: Settings) -> Keyspace:
     """The keys of the generation that is live. Errors: as `live`."""
-    return settings.keyspace.of(live(client, settings.keyspace))
+    return settings.keyspace.in_generation(live(client, settings.keyspace))
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def until_moved(
 ) -> Iterator[threading.Event]:
     """An event that is set once `asked` is, or another generation is live. Looks in a thread."""
     stop, left = threading.Event(), threading.Event()
-    keyspace = settings.keyspace.of(generation)
+    keyspace = settings.keyspace.in_generation(generation)
 
     def look() -> None:
         with redis_client.connect(settings) as client:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from infra.settings import Settings
 from infra.store import generation, redis_client
 from infra.store.redis_client import Client
-from schemas.flows import FOLDS, that_fold
+from schemas.flows import FOLDS, flows_of_topic
 from schemas.keys import Keyspace
 from schemas.state import fences, poison
 
@@ -28,7 +28,7 @@ def paused(client: Client, settings: Settings) -> list[Paused]:
     places = [(flow, p) for flow in FOLDS for p in range(flow.partitions(settings.partitions))]
     names = []
     for flow, p in places:
-        of = live.of_flow(flow)
+        of = live.for_flow(flow)
         names += [of.poison(flow.name, p), of.fence(flow.name, p), of.accepted(flow.name, p)]
     held = redis_client.mget(client, names)
     found = []
@@ -42,5 +42,5 @@ def paused(client: Client, settings: Settings) -> list[Paused]:
 
 def accept(client: Client, keyspace: Keyspace, topic: str, partition: int, until: int) -> None:
     """Poison before offset `until` is let pass, by every flow that folds the topic."""
-    for flow in that_fold(topic):
+    for flow in flows_of_topic(topic):
         client.set(keyspace.accepted(flow.name, partition), b"%d" % until)

@@ -13,7 +13,7 @@ from schemas.state.tables import NEIGHBOUR
 
 HALF_LIFE: Final = 1825 * 86_400.0
 """Seconds. Years, not weeks: on MovieLens 30 days cost a third of HR@10, in a shop 5 years cost nothing."""
-TOP: Final = 50
+NEIGHBOURS_PER_ITEM: Final = 50
 _LOW: Final = np.uint64(0xFFFF_FFFF)
 _SHIFT: Final = np.uint64(32)
 _NEXT: Final = np.uint64(1)
@@ -74,7 +74,7 @@ class Pairs:
         self._new_keys, self._new_sums = self._new_keys[:0], self._new_sums[:0]
 
     def neighbours(self, items: I64, hashes: U64) -> list[bytes]:
-        """Of each of these items (dense numbers) the best `TOP` partners as `NEIGHBOUR` rows:
+        """Of each of these items (dense numbers) the best `NEIGHBOURS_PER_ITEM` partners as `NEIGHBOUR` rows:
         score = share of their sums, an estimate of p(partner | item) in which decay and event rate cancel.
 
         Ordered by (score as f4, descending; item hash): rounding first makes the order the same
@@ -91,7 +91,7 @@ class Pairs:
         order = np.lexsort((hashes[partner], place.astype(np.uint64) << _SHIFT | low))
         count = np.bincount(place, minlength=len(items))
         rank = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
-        order, count = order[rank < TOP], np.minimum(count, TOP)
+        order, count = order[rank < NEIGHBOURS_PER_ITEM], np.minimum(count, NEIGHBOURS_PER_ITEM)
         rows = np.empty(len(order), NEIGHBOUR)
         rows["item"], rows["score"] = hashes[partner[order]], _shares(sums[order], count)
         data, ends = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.arrays import F64
 
-REACH: Final = 500
+MAX_HALF_LIVES: Final = 500
 """Half-lives after which the landmark moves; what is older than about a thousand more is 0."""
 
 
@@ -25,7 +25,7 @@ class Landmark:
 
     def move(self, newest: float) -> float:
         """Moves to `newest` if that is out of reach. The factor to multiply the table's sums by."""
-        if (newest - self.at) / self.half_life <= REACH:
+        if (newest - self.at) / self.half_life <= MAX_HALF_LIVES:
             return 1.0
         factor = float(np.exp2((self.at - newest) / self.half_life)) if self.at else 0.0
         self.at = newest

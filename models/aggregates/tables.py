@@ -23,7 +23,7 @@ VERSION: Final = 2
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
 """Columns of a dump of the version before -> those of this one (`schemas.version`). Version 1 has none:
 it weighed pairs in half precision, which only the log can make good."""
-AT_ONCE: Final = 1 << 17
+MAX_PENDING_ARM_FACTS: Final = 1 << 17
 """Facts of arms that wait to be added together: an arm that many of them name is touched once."""
 
 
@@ -102,7 +102,7 @@ class Tables:
             self._facts += len(entry.arms.item)
         if len(entry.moments.variant):
             self._waiting[1].append(entry.moments)
-        if self._facts >= AT_ONCE:
+        if self._facts >= MAX_PENDING_ARM_FACTS:
             self._settle()
 
     @property

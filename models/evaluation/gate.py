@@ -12,7 +12,7 @@ from models.evaluation.ranking import Ranks, gains, hit_rate, ndcg
 RANKER: Final = "ranker"
 COARSE: Final = "coarse"
 BUILT_IN: Final = "built_in"
-LEAST: Final = 100
+MIN_CHOICES: Final = 100
 """Choices below which a difference says nothing."""
 Outcome = Literal["released", "refused"]
 
@@ -52,7 +52,7 @@ def judge(candidate: str, ranks: Mapping[str, Ranks]) -> Verdict:
     own, rival = means[candidate], means[best]
     ratio = round(own / rival, 4) if rival else 1.0
     told = f"NDCG@10 {own:.4f} against {rival:.4f} of the best other, {best} ({ratio:.3f} x)"
-    if len(ranks[candidate]) < LEAST:
-        few = f"only {len(ranks[candidate])} choices to judge by, {LEAST} are the least"
+    if len(ranks[candidate]) < MIN_CHOICES:
+        few = f"only {len(ranks[candidate])} choices to judge by, {MIN_CHOICES} are the least"
         return Verdict("refused", few, ratio)
     return Verdict("released" if own >= rival and own > 0 else "refused", told, ratio)

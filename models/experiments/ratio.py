@@ -58,7 +58,7 @@ def ratio(n: int, y: int, x: int, yy: int, xy: int, xx: int) -> Estimate:
     return Estimate(value, n * squares / ((n - 1) * x**4))
 
 
-def of_moments(
+def ratio_of_moments(
     n: int, sums: Sequence[int], squares: Sequence[Sequence[int]], at: tuple[int, int]
 ) -> Estimate:
     """`ratio` of the counts at the two places, from one variant's moments as plain integers."""

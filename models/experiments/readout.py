@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from models.aggregates.moments import Rows
 from models.experiments.metrics import METRICS, Metric
-from models.experiments.ratio import ALPHA, Estimate, lift, of_moments
+from models.experiments.ratio import ALPHA, Estimate, lift, ratio_of_moments
 from schemas.alphabet import Millis
 from schemas.control import Experiment
 from schemas.identity import category_hash
@@ -27,7 +27,7 @@ class _Counted(NamedTuple):
     squares: list[list[int]]
 
     def estimate(self, metric: Metric) -> Estimate:
-        return of_moments(self.units, self.sums, self.squares, metric.at)
+        return ratio_of_moments(self.units, self.sums, self.squares, metric.at)
 
 
 def readout(

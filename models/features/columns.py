@@ -25,7 +25,7 @@ class Columns:
     time: I64
     action: NDArray[np.uint8]
     session: U64
-    known: Mask
+    in_catalogue: Mask
     late: Mask
     people: int
     start: I64 = field(init=False)
@@ -57,7 +57,7 @@ class Columns:
             time=self.time[mask],
             action=self.action[mask],
             session=self.session[mask],
-            known=self.known[mask],
+            in_catalogue=self.in_catalogue[mask],
             late=self.late[mask],
             people=self.people,
         )

@@ -17,7 +17,7 @@ class Event(NamedTuple):
     time: int
     action: int
     session: int = 0
-    known: bool = True
+    in_catalogue: bool = True
     late: bool = False
 
     @property

@@ -62,7 +62,7 @@ def _layout() -> np.dtype[np.void]:
 
 
 ROW: Final = _layout()
-FIXED: Final = ROW.itemsize - ring.SIZE * ring.ENTRY.itemsize
+FIXED: Final = ROW.itemsize - ring.RING_SIZE * ring.ENTRY.itemsize
 
 
 class ForeignRow(FreshetError, ValueError):
@@ -104,7 +104,7 @@ def read_row(blob: bytes | None) -> np.void:
 def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
     """Each row's bytes without the slots of the ring that are still empty."""
     data, size, entry = rows.tobytes(), ROW.itemsize, ring.ENTRY.itemsize
-    used = FIXED + np.minimum(rows["n"], ring.SIZE).astype(np.int64) * entry
+    used = FIXED + np.minimum(rows["n"], ring.RING_SIZE).astype(np.int64) * entry
     return [
         data[at : at + end]
         for at, end in zip(range(0, len(data), size), used.tolist(), strict=True)

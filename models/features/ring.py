@@ -19,15 +19,15 @@ from models.features.plain import Event, recents
 from schemas.events import Merge
 from schemas.times import DAY_MS
 
-SIZE: Final = 50
-FEW: Final = 16
+RING_SIZE: Final = 50
+MIN_PEOPLE_FOR_ROUNDS: Final = 16
 """People: fewer are cheaper one by one than by vectors."""
-CAP: Final = 3
+DAILY_CAP: Final = 3
 """Actions of one person on one item in one UTC day that count in sums over people."""
 ENTRY: Final = np.dtype(
     [("item", "<u8"), ("time", "<u4"), ("ms", "<u2"), ("category", "<u4"), ("action", "u1")]
 )
-FIELDS = (("n", "<u4"), ("ring", ENTRY, (SIZE,)))
+FIELDS = (("n", "<u4"), ("ring", ENTRY, (RING_SIZE,)))
 
 Key = tuple[int, int, int, int]
 
@@ -57,29 +57,29 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
 
 def _newest(rows: NDArray[np.void], n: I64) -> I64:
     """(U,) time of the newest entry, ms; -1 where the list is empty."""
-    entry = rows["ring"][np.arange(len(rows)), (n - 1) % SIZE]
+    entry = rows["ring"][np.arange(len(rows)), (n - 1) % RING_SIZE]
     return np.where(n > 0, entry["time"].astype(np.int64) * 1000 + entry["ms"], -1)
 
 
 def _append(rows: NDArray[np.void], acts: Columns, n: I64, mask: Mask) -> None:
-    mask = mask & (acts.rank >= acts.count[acts.who] - SIZE)  # the rest would be overwritten
+    mask = mask & (acts.rank >= acts.count[acts.who] - RING_SIZE)  # the rest would be overwritten
     who = acts.who[mask]
     entries = np.empty(len(who), ENTRY)
     seconds, ms = np.divmod(acts.time[mask], 1000)
     entries["item"], entries["time"], entries["ms"] = acts.item[mask], seconds, ms
     entries["category"], entries["action"] = acts.category[mask], acts.action[mask]
-    rows["ring"][who, (n[who] + acts.rank[mask]) % SIZE] = entries
+    rows["ring"][who, (n[who] + acts.rank[mask]) % RING_SIZE] = entries
 
 
 def _look_back(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:
     """For people in order: an entry's age tells whether it still stands when the action comes."""
     held, n = rows["ring"]["item"], folded.before
-    slot = np.arange(SIZE)
-    age = (n[:, None] - 1 - slot) % SIZE
-    age = np.where(age < n[:, None], age, SIZE)
+    slot = np.arange(RING_SIZE)
+    age = (n[:, None] - 1 - slot) % RING_SIZE
+    age = np.where(age < n[:, None], age, RING_SIZE)
     event, at = np.nonzero(held[acts.who] == acts.item[:, None])
     who = acts.who[event]
-    stands = age[who, at] + acts.rank[event] < SIZE
+    stands = age[who, at] + acts.rank[event] < RING_SIZE
     event, who, at = event[stands], who[stands], at[stands]
     folded.met[event] = True
     same_day = (
@@ -94,24 +94,24 @@ def _look_back_in_batch(acts: Columns, folded: Folded) -> None:
     order = np.lexsort((acts.item, acts.who))
     who, item, rank = acts.who[order], acts.item[order], acts.rank[order]
     day = acts.time[order] // DAY_MS
-    for back in range(1, CAP + 1):
+    for back in range(1, DAILY_CAP + 1):
         same = (who[back:] == who[:-back]) & (item[back:] == item[:-back])
         if not same.any():
             return
-        same &= rank[back:] - rank[:-back] <= SIZE
+        same &= rank[back:] - rank[:-back] <= RING_SIZE
         folded.met[order[back:][same]] = True
         folded.repeats[order[back:]] += same & (day[back:] == day[:-back])
 
 
 def _in_rounds(rows: NDArray[np.void], acts: Columns, folded: Folded, people: I64) -> int:
     """For people whose actions came out of order, or two in one millisecond: everybody's first action, then
-    everybody's second, as long as `FEW` have another. How many rounds that were."""
+    everybody's second, as long as `MIN_PEOPLE_FOR_ROUNDS` have another. How many rounds that were."""
     people = people[np.argsort(-acts.count[people], kind="stable")]
-    if len(people) < FEW:
+    if len(people) < MIN_PEOPLE_FOR_ROUNDS:
         return 0
-    count, n, age = acts.count[people], folded.before[people], np.arange(SIZE)
-    rounds, pairs = int(count[FEW - 1]), _pair(acts.category, acts.action)
-    held = rows["ring"][people[:, None], (n[:, None] - 1 - age) % SIZE]  # newest first
+    count, n, age = acts.count[people], folded.before[people], np.arange(RING_SIZE)
+    rounds, pairs = int(count[MIN_PEOPLE_FOR_ROUNDS - 1]), _pair(acts.category, acts.action)
+    held = rows["ring"][people[:, None], (n[:, None] - 1 - age) % RING_SIZE]  # newest first
     time = held["time"].astype(np.int64) * 1000 + held["ms"]
     keys = [time, held["item"].copy(), _pair(held["category"], held["action"])]
     for r in range(rounds):
@@ -131,7 +131,7 @@ def _in_rounds(rows: NDArray[np.void], acts: Columns, folded: Folded, people: I6
     held["time"], held["ms"] = np.divmod(time, 1000)
     held["item"], held["category"], held["action"] = keys[1], keys[2] >> 8, keys[2] & 255
     n = n + np.minimum(count, rounds)
-    rows["ring"][people[:, None], (n[:, None] - 1 - age) % SIZE] = held
+    rows["ring"][people[:, None], (n[:, None] - 1 - age) % RING_SIZE] = held
     return rounds
 
 
@@ -156,7 +156,7 @@ def _one_by_one(
     row, n = rows[person], int(folded.before[person]) + done
     entries: list[Key] = sorted(
         (time * 1000 + ms, item, category, action)
-        for item, time, ms, category, action in row["ring"][: min(n, SIZE)].tolist()
+        for item, time, ms, category, action in row["ring"][: min(n, RING_SIZE)].tolist()
     )
     start, count = int(acts.start[person]), int(acts.count[person])
     for i in range(start + done, start + count):
@@ -165,20 +165,20 @@ def _one_by_one(
         folded.met[i] = bool(same)
         folded.repeats[i] = sum(key[0] // DAY_MS == time // DAY_MS for key in same)
         insort(entries, (time, item, int(acts.category[i]), int(acts.action[i])))
-        del entries[:-SIZE]
+        del entries[:-RING_SIZE]
     write(row, entries, n - done + count)
 
 
 def write(row: np.void, entries: Sequence[Key], n: int) -> None:
     """Lays `entries` (oldest first, at most 50) out as the newest of n."""
     laid = np.array([(i, t // 1000, t % 1000, c, a) for t, i, c, a in entries], ENTRY)
-    row["ring"][(n - len(laid) + np.arange(len(laid))) % SIZE] = laid
+    row["ring"][(n - len(laid) + np.arange(len(laid))) % RING_SIZE] = laid
 
 
-def recent(row: np.void, k: int = SIZE) -> NDArray[np.void]:
+def recent(row: np.void, k: int = RING_SIZE) -> NDArray[np.void]:
     """The newest `k` actions, newest first: dtype `ENTRY`, at most ``min(k, n, 50)`` rows."""
     n = int(row["n"])
-    picked: NDArray[np.void] = row["ring"][(n - 1 - np.arange(min(k, n, SIZE))) % SIZE]
+    picked: NDArray[np.void] = row["ring"][(n - 1 - np.arange(min(k, n, RING_SIZE))) % RING_SIZE]
     return picked
 
 
@@ -196,6 +196,6 @@ def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any
     keys = keys_of(held)
     keys += [(e.time, e.item, e.category, e.action) for e in acts]
     keys += [(a.at, a.item, a.category, a.action) for merge in merges for a in merge.recent]
-    newest = reversed(sorted(keys)[-SIZE:])
+    newest = reversed(sorted(keys)[-RING_SIZE:])
     n = held[0] + len(acts) + sum(merge.entered for merge in merges)
     return n, [(i, t // 1000, t % 1000, c, a) for t, i, c, a in newest]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.features.columns import Columns, Folded
 from models.features.plain import Event, recents
-from models.features.ring import CAP
+from models.features.ring import DAILY_CAP
 from schemas.actions import WEIGHT
 from schemas.events import Merge
 
@@ -27,7 +27,7 @@ FIELDS = (("window", "<u8", (LAG,)),)
 def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     """Also fills `folded.partners`. Comes after session and ring."""
     acts, n = folded.recent, folded.before
-    tells = (WEIGHT[acts.action] > 0) & acts.known
+    tells = (WEIGHT[acts.action] > 0) & acts.in_catalogue
     item = np.where(tells, acts.item, 0).astype(np.uint64)
     # one strip a person: the last 16 kept, then the batch's; an action looks back along it
     strip = np.empty(len(acts) + LAG * acts.people, np.uint64)
@@ -39,7 +39,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     place = np.arange(len(acts)) + LAG * (acts.who + 1)
     strip[place] = item
     back = strip[place[:, None] - 1 - lags]
-    counts = tells & (folded.repeats < CAP)
+    counts = tells & (folded.repeats < DAILY_CAP)
     good = (lags < folded.session_rank[:, None]) & (back != item[:, None]) & (back != 0)
     good &= counts[:, None]
     # a partner further back than the longest session of the batch is none
@@ -60,7 +60,7 @@ def value(row: np.void) -> Any:
 def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
     """What a merge brought tells nothing here, and is as old as can be."""
     acts, held = recents(events), before or []
-    told = [e.item if e.weight > 0 and e.known else 0 for e in reversed(acts[-LAG:])]
+    told = [e.item if e.weight > 0 and e.in_catalogue else 0 for e in reversed(acts[-LAG:])]
     told = [*told, *held][:LAG]
     n = len(held) + len(acts) + sum(merge.entered for merge in merges)
     return told + [0] * (min(n, LAG) - len(told))

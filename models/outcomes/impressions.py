@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-SIZE: Final = 64
+MAX_IMPRESSIONS: Final = 64
 IMPRESSION: Final = np.dtype([("item", "<u8"), ("count", "<u4"), ("last", "<u4")])
-"""`last` in s. At most `SIZE` rows, by (last, item) ascending."""
+"""`last` in s. At most `MAX_IMPRESSIONS` rows, by (last, item) ascending."""
 Row = tuple[int, int, int]
 
 
@@ -52,7 +52,7 @@ def merge(held: NDArray[np.void], new: NDArray[np.void]) -> NDArray[np.void]:
         stays = np.ones(len(rows), np.bool_)
         stays[before] = False
         rows = rows[stays]
-    return rows[np.lexsort((rows["item"], rows["last"]))[-SIZE:]]
+    return rows[np.lexsort((rows["item"], rows["last"]))[-MAX_IMPRESSIONS:]]
 
 
 def value(rows: NDArray[np.void]) -> list[Row]:
@@ -62,17 +62,17 @@ def value(rows: NDArray[np.void]) -> list[Row]:
 
 def reference(slates: Iterable[tuple[int, Sequence[int]]]) -> list[Row]:
     """The same of (at in s, items) of every slate, in the order of the log."""
-    return reference_of_rows([(item, 1, at) for item in items] for at, items in slates)
+    return reference_of_batches([(item, 1, at) for item in items] for at, items in slates)
 
 
-def reference_of_rows(told: Iterable[Sequence[Row]]) -> list[Row]:
+def reference_of_batches(told: Iterable[Sequence[Row]]) -> list[Row]:
     """The same of (item, count, last) that came together: of a slate, or of somebody who was merged."""
     held: dict[int, tuple[int, int]] = {}
     for rows in told:
         for item, more, at in rows:
             last, count = held.get(item, (0, 0))
             held[item] = max(last, at), count + more
-        for item, _ in sorted(held.items(), key=lambda one: (one[1][0], one[0]))[:-SIZE]:
+        for item, _ in sorted(held.items(), key=lambda one: (one[1][0], one[0]))[:-MAX_IMPRESSIONS]:
             del held[item]
     return sorted(
         ((item, count, last) for item, (last, count) in held.items()),

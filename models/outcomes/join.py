@@ -3,7 +3,7 @@
 The join is symmetric: an action may come before the record of its slate, and waits for it. An
 outcome counts once per (slate, item, state), if the slate held the item and the outcome was received
 at most `WINDOW_MS` after the slate was served; everything else counts for nothing. What is kept of a
-person is bounded by points in the log: the newest `SLATES` slates, none of them served more than
+person is bounded by points in the log: the newest `MAX_OPEN_SLATES` slates, none of them served more than
 `WINDOW_MS` before the newest, and outcomes that wait for as many slates again, for as long.
 
 **Links.** An anonymous id that turns out to be somebody takes its open slates along. Who counts what:
@@ -15,7 +15,7 @@ person is bounded by points in the log: the newest `SLATES` slates, none of them
   each (slate, item, state) counts once, here or there. Whoever acts on them, under whichever id.
 - Units stay those of the id that was served: the guest's go on with the counts they had, beside the
   person's own. So sums over units are those of the set of records, whenever the link arrives.
-- The bounds of a guest are its own, and of all guests the newest `GUESTS` are kept. Its slates go, too,
+- The bounds of a guest are its own, and of all guests the newest `MAX_GUESTS` are kept. Its slates go, too,
   once they were served more than `WINDOW_MS` before the newest of all.
 """
 
@@ -33,13 +33,13 @@ from schemas.alphabet import Millis
 from schemas.state.facts import STATES
 from schemas.times import DAY_MS
 
-SLATES: Final = 20
+MAX_OPEN_SLATES: Final = 20
 WINDOW_MS: Final = DAY_MS
-WAITING: Final = 100
+MAX_WAITING_OUTCOMES: Final = 100
 """Most outcomes that wait for one slate."""
-GUESTS: Final = 20
+MAX_GUESTS: Final = 20
 """Most anonymous ids whose slates are kept with a person's."""
-STATE: Final = {
+STATE_BY_ACTION: Final = {
     "display": STATES.index("displayed"),
     "click": STATES.index("clicked"),
     "purchase": STATES.index("converted"),
@@ -75,7 +75,7 @@ class SlotChange(NamedTuple):
     explored: bool
 
 
-class Moved(NamedTuple):
+class UnitChange(NamedTuple):
     """What a record did to a unit's counts."""
 
     experiment: int
@@ -90,7 +90,7 @@ class Effect(NamedTuple):
 
     placement: int
     arms: list[SlotChange]
-    moved: list[Moved]
+    unit_changes: list[UnitChange]
     counts: Counter[str]
 
 
@@ -189,7 +189,7 @@ def _guest(account: Account, of: str) -> Guest:
         if guest.of == of:
             return guest
     guests.append(Guest(of))
-    del guests[:-GUESTS]
+    del guests[:-MAX_GUESTS]
     return guests[-1]
 
 
@@ -285,8 +285,8 @@ def _move(holder: Holder, slate: OpenSlate, effect: Effect) -> None:
             clicked + states.count(2),
             converted + states.count(3),
         )
-        moved = Moved(unit.experiment, unit.version, unit.variant, before, unit.counts)
-        effect.moved.append(moved)
+        moved = UnitChange(unit.experiment, unit.version, unit.variant, before, unit.counts)
+        effect.unit_changes.append(moved)
 
 
 def _wait(account: Account, slate_id: int, outcome: Outcome, effect: Effect) -> None:
@@ -301,7 +301,7 @@ def _wait(account: Account, slate_id: int, outcome: Outcome, effect: Effect) -> 
             held.at = min(held.at, outcome.at)
             effect.counts["repeated"] += 1
             return
-    if len(waiting.outcomes) < WAITING:
+    if len(waiting.outcomes) < MAX_WAITING_OUTCOMES:
         waiting.outcomes.append(outcome)
     else:
         effect.counts["unattributed:full"] += 1
@@ -329,7 +329,9 @@ def _forget(account: Account, effect: Effect) -> None:
     oldest = newest - WINDOW_MS
     for waiting in account.waiting:
         waiting.outcomes = [outcome for outcome in waiting.outcomes if outcome.at >= oldest]
-    account.waiting = [waiting for waiting in account.waiting if waiting.outcomes][-SLATES:]
+    account.waiting = [waiting for waiting in account.waiting if waiting.outcomes][
+        -MAX_OPEN_SLATES:
+    ]
     lost = before - sum(len(waiting.outcomes) for waiting in account.waiting)
     if lost:
         effect.counts["unattributed:never_served"] += lost
@@ -338,4 +340,4 @@ def _forget(account: Account, effect: Effect) -> None:
 def _drop(slates: list[OpenSlate], oldest: Millis) -> None:
     while slates and slates[0].at < oldest:
         del slates[0]
-    del slates[: max(0, len(slates) - SLATES)]
+    del slates[: max(0, len(slates) - MAX_OPEN_SLATES)]

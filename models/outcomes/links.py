@@ -15,7 +15,7 @@ from typing import Final
 from models.outcomes.open_slates import Account, Links, Mark
 from schemas.state import links as stored
 
-MOST: Final = 20
+MAX_LINKS: Final = 20
 """Of one user: links on their way, answers that wait for their mark. The oldest go."""
 
 
@@ -32,7 +32,7 @@ def mark(account: Account, told: Mark) -> None:
     if _taken(links.answered, told) or told in links.pending:
         return
     links.pending.append(told)
-    del links.pending[:-MOST]
+    del links.pending[:-MAX_LINKS]
 
 
 def answer(account: Account, told: Mark, *, lost: bool) -> None:
@@ -40,7 +40,7 @@ def answer(account: Account, told: Mark, *, lost: bool) -> None:
     links = of(account)
     if not _taken(links.pending, told):
         links.answered.append(told)
-        del links.answered[:-MOST]
+        del links.answered[:-MAX_LINKS]
     if not lost and (links.first is None or _order(told) < _order(links.first)):
         links.first = told
 

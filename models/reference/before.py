@@ -43,7 +43,7 @@ class Before:
         received: Mapping[bytes, bytes],
     ) -> None:
         self._partition, self._newest, self._values = partition, newest, values
-        self.received = {int(source): events.number(it) for source, it in received.items()}
+        self.received = {int(source): events.merge_number(it) for source, it in received.items()}
         """Source partition -> highest (offset, n) that its outbox had sent."""
         self.names = self._names()
         """Of whom there is anything, ascending."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from models.outcomes.links import MOST
+from models.outcomes.links import MAX_LINKS
 from models.outcomes.open_slates import Links, Mark
 from schemas.events import Linking, Merge
 
 
-class Tied:
+class ReferenceLinks:
     """`to`: whom this anonymous id was linked to. Of a user: marks and answers, whichever came first."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Tied:
         self.won: list[Mark] = []
 
     @classmethod
-    def of(cls, held: Links) -> Tied:
+    def of(cls, held: Links) -> ReferenceLinks:
         """As they were stored: of those that won only the earliest, which is all that is asked for."""
         made = cls()
         made.to, made.pending, made.answered = held.to, list(held.pending), list(held.answered)
@@ -28,13 +28,13 @@ class Tied:
         """A link is on its way, unless its answer was quicker."""
         mine = Mark(told.of, told.link, told.received_at)
         if not _take(self.answered, mine) and mine not in self.pending:
-            self.pending = [*self.pending, mine][-MOST:]
+            self.pending = [*self.pending, mine][-MAX_LINKS:]
 
     def answer(self, merge: Merge) -> None:
         """It arrived, with what came of it."""
         mine = Mark(merge.of, merge.link, merge.received_at)
         if not _take(self.pending, mine):
-            self.answered = [*self.answered, mine][-MOST:]
+            self.answered = [*self.answered, mine][-MAX_LINKS:]
         if not merge.lost:
             self.won.append(mine)
 

@@ -7,10 +7,16 @@ from struct import iter_unpack, pack
 from typing import NamedTuple
 
 from models.outcomes import open_slates
-from models.outcomes.join import GUESTS, SLATES, STATE, WAITING, WINDOW_MS
+from models.outcomes.join import (
+    MAX_GUESTS,
+    MAX_OPEN_SLATES,
+    MAX_WAITING_OUTCOMES,
+    STATE_BY_ACTION,
+    WINDOW_MS,
+)
 from models.outcomes.open_slates import Account
 from models.reference import plain
-from models.reference.links import Tied
+from models.reference.links import ReferenceLinks
 from schemas import events
 from schemas.events import Action, Assigned, Link, Linking, Merge, Served
 from schemas.state import links
@@ -53,7 +59,7 @@ class Holder:
         self.newest = max(self.newest, slate.at)
 
     def drop(self, oldest: int) -> None:
-        self.slates = [slate for slate in self.slates if slate.at >= oldest][-SLATES:]
+        self.slates = [slate for slate in self.slates if slate.at >= oldest][-MAX_OPEN_SLATES:]
 
     def enrolled(self, experiments: Iterable[Assigned]) -> list[Unit]:
         """The units that had a say; the variant that an id met first stays its."""
@@ -83,7 +89,7 @@ class Holder:
         ]
 
 
-class Came:
+class ReferenceOutcomes:
     """Feed it what `concerns` lets through, in log order.
 
     `arms` and `moments`: the facts so far, as `(offset, placement, item, state, explored, reward)` and
@@ -95,7 +101,7 @@ class Came:
         self.guests: dict[str, Holder] = {}
         """By anonymous id, what was shown to those who turned out to be this person."""
         self.waiting: list[tuple[int, list[Mark]]] = []
-        self.tied: Tied | None = None
+        self.links: ReferenceLinks | None = None
         self.arms: list[Row] = []
         self.moments: list[Row] = []
         self.lost = 0
@@ -107,7 +113,7 @@ class Came:
             self.add(offset, e)
 
     @classmethod
-    def of(cls, held: Account) -> Came:
+    def of(cls, held: Account) -> ReferenceOutcomes:
         """As it was stored; what they were shown lies elsewhere."""
         made = cls()
         made.own, made._since = Holder.of(held), held.since
@@ -116,16 +122,16 @@ class Came:
             for it in held.waiting
         ]
         if held.links is not None:
-            made.tied = Tied.of(held.links)
+            made.links = ReferenceLinks.of(held.links)
             made.guests = {guest.of: Holder.of(guest) for guest in held.links.guests}
         return made
 
     def add(self, offset: int, e: Served | Action) -> None:
         """A slate or an outcome. From a link on it is the business of whoever the id turned out to be."""
-        gone = self.tied is not None and self.tied.to
+        gone = self.links is not None and self.links.to
         if isinstance(e, Action):
             if not gone:
-                mark = (plain.item(e.item_id), STATE[e.action], e.received_at)
+                mark = (plain.item(e.item_id), STATE_BY_ACTION[e.action], e.received_at)
                 self._act(offset, plain.text(e.slate_id), mark)
         elif gone:
             self._show(e)
@@ -174,7 +180,7 @@ class Came:
 
     def view(self) -> links.Links | None:
         """What readers are told of the links; None where there are none."""
-        tied = self.tied
+        tied = self.links
         return links.Links(tied.to, tied.first(self._since), len(tied.pending)) if tied else None
 
     # -- slates ---------------------------------------------------------------------------
@@ -241,7 +247,7 @@ class Came:
         self._ties()
         if of not in self.guests:
             self.guests[of] = Holder()
-            if len(self.guests) > GUESTS:
+            if len(self.guests) > MAX_GUESTS:
                 del self.guests[next(iter(self.guests))]
         return self.guests[of]
 
@@ -261,7 +267,7 @@ class Came:
         same = [m for m in held if m[:2] == mark[:2]]
         if same:
             held[held.index(same[0])] = min(same[0], mark)
-        elif len(held) < WAITING:
+        elif len(held) < MAX_WAITING_OUTCOMES:
             held.append(mark)
         else:
             self.lost += 1
@@ -302,20 +308,20 @@ class Came:
             return
         before = sum(len(held) for _, held in self.waiting)
         kept = [(slate, [m for m in held if m[2] >= oldest]) for slate, held in self.waiting]
-        self.waiting = [(slate, held) for slate, held in kept if held][-SLATES:]
+        self.waiting = [(slate, held) for slate, held in kept if held][-MAX_OPEN_SLATES:]
         self.lost += before - sum(len(held) for _, held in self.waiting)
 
     # -- links ----------------------------------------------------------------------------
 
-    def _ties(self) -> Tied:
-        if self.tied is None:
-            self.tied = Tied()
-        return self.tied
+    def _ties(self) -> ReferenceLinks:
+        if self.links is None:
+            self.links = ReferenceLinks()
+        return self.links
 
     def _links(self) -> open_slates.Links | None:
-        if self.tied is None:
+        if self.links is None:
             return None
-        tied = self.tied
+        tied = self.links
         guests = [
             open_slates.Guest(of, guest.newest, *guest.stored())
             for of, guest in self.guests.items()
@@ -357,7 +363,7 @@ def _states(bits: int) -> set[int]:
 def concerns(e: events.Event) -> bool:
     """Whether a record has a say in what came of slates, or ties ids together."""
     if isinstance(e, Action):
-        return bool(e.slate_id) and e.action in STATE
+        return bool(e.slate_id) and e.action in STATE_BY_ACTION
     if isinstance(e, Merge):
         said = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions)
         return any(said)

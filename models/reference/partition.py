@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.reference import plain
 from models.reference.before import Before
 from models.reference.dedupe import Window
-from models.reference.outcomes import Came, concerns
+from models.reference.outcomes import ReferenceOutcomes, concerns
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
@@ -87,7 +87,7 @@ class Partition:
             if came := person.merge(offset, merge):
                 self._add(person, came)
 
-    def _add(self, person: Person, came: Came) -> None:
+    def _add(self, person: Person, came: ReferenceOutcomes) -> None:
         """What just came of slates, into the sums."""
         if self.sums is not None:
             self.sums.slots(came)

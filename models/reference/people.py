@@ -10,8 +10,8 @@ from models.features.registry import FEATURES
 from models.outcomes import impressions
 from models.outcomes.impressions import Row
 from models.outcomes.open_slates import Account
-from models.reference.outcomes import Came, concerns
-from models.reference.recents import Looked, Recents
+from models.reference.outcomes import ReferenceOutcomes, concerns
+from models.reference.recents import ActionContext, Recents
 from schemas.actions import ACTIONS, HIDE
 from schemas.events import Action, Link, Linking, Merge, Preferences, Served
 
@@ -45,7 +45,7 @@ class Person:
     """`kept` is None of somebody whose facts count in sums, and who is not checked themselves. `held`:
     what there was of them before the first record that is told."""
 
-    __slots__ = ("_recents", "came", "kept", "link", "preferences", "shown")
+    __slots__ = ("_recents", "kept", "link", "outcomes", "preferences", "shown")
 
     def __init__(self, kept: bool, held: Held = Held()) -> None:  # noqa: B008 - it never changes
         seen, hidden = list(held.seen), list(held.hidden)
@@ -53,18 +53,18 @@ class Person:
         self.preferences = held.preferences
         self.link = ""
         """Whom this anonymous id was linked to first."""
-        self.came = Came.of(held.account) if held.account is not None else None
+        self.outcomes = ReferenceOutcomes.of(held.account) if held.account is not None else None
         """None of somebody who was shown nothing, did nothing with what others are shown, and has no
         part in a link."""
         self.shown = held.shown is not None
         """They were shown something, or an anonymous id of theirs was."""
         self._recents = Recents() if held.values is None else Recents.after(held.values)
-        if self.came and self.came.tied:
-            self.link = self.came.tied.to
-        if self.came and held.shown:
-            self.came.shown.append(held.shown)
+        if self.outcomes and self.outcomes.links:
+            self.link = self.outcomes.links.to
+        if self.outcomes and held.shown:
+            self.outcomes.shown.append(held.shown)
 
-    def act(self, e: Event) -> Looked:
+    def act(self, e: Event) -> ActionContext:
         found = self._recents.act(e)
         if self.kept:
             self.kept.acts.append(e)
@@ -74,24 +74,26 @@ class Person:
                 self.kept.hidden.append(e.item)
         return found
 
-    def concern(self, offset: int, e: Served | Action | Link | Linking | Merge) -> Came:
+    def concern(
+        self, offset: int, e: Served | Action | Link | Linking | Merge
+    ) -> ReferenceOutcomes:
         """A record that `concerns` slates or links."""
-        if self.came is None:
-            self.came = Came()
+        if self.outcomes is None:
+            self.outcomes = ReferenceOutcomes()
         if isinstance(e, Served | Action):
             self.shown |= isinstance(e, Served)
-            self.came.add(offset, e)
+            self.outcomes.add(offset, e)
         elif isinstance(e, Merge):
             self.shown |= bool(e.served or e.impressions)
-            self.came.receive(offset, e)
+            self.outcomes.receive(offset, e)
         elif isinstance(e, Linking):
-            self.came.linking(e)
+            self.outcomes.linking(e)
         elif not self.link and e.to != e.person:
             self.link = e.to
-            self.came.leave(e.to)
-        return self.came
+            self.outcomes.leave(e.to)
+        return self.outcomes
 
-    def merge(self, offset: int, merge: Merge) -> Came | None:
+    def merge(self, offset: int, merge: Merge) -> ReferenceOutcomes | None:
         """What an anonymous id did becomes theirs. What it did counted where it happened; what came of
         its slates may count here."""
         if merge.newest:
@@ -124,7 +126,7 @@ class Person:
         return {it.name: it.reference(acts, merges, before.get(it.name)) for it in FEATURES}
 
     def impressions(self) -> list[Row]:
-        return impressions.reference_of_rows(self.came.shown if self.came else ())
+        return impressions.reference_of_batches(self.outcomes.shown if self.outcomes else ())
 
     @property
     def _of(self) -> Kept:

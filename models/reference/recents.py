@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.plain import Event
-from models.features.ring import CAP, SIZE, keys_of
+from models.features.ring import DAILY_CAP, RING_SIZE, keys_of
 from models.features.session import GAP_MS
 from models.features.window import LAG, PARTNERS
 from models.reference import plain
@@ -22,7 +22,7 @@ Partners = list[tuple[int, int]]
 """Items visited with an action, and how many actions ago: the nearest first."""
 
 
-class Looked(NamedTuple):
+class ActionContext(NamedTuple):
     """What an action found when it came. `met`: its item stood in the list; `counts`: in sums."""
 
     met: bool
@@ -54,25 +54,27 @@ class Recents:
         made.session = values["window"][:n][::-1]
         return made
 
-    def act(self, e: Event) -> Looked:
+    def act(self, e: Event) -> ActionContext:
         if not _RECENT[e.action] or e.late:
-            return Looked(False, e.known, [])
+            return ActionContext(False, e.in_catalogue, [])
         item = e.item
         times = self.items.count(item)
-        counts = e.known and not (times >= CAP and self._on_day(item, e.time // DAY_MS) >= CAP)
+        counts = e.in_catalogue and not (
+            times >= DAILY_CAP and self._on_day(item, e.time // DAY_MS) >= DAILY_CAP
+        )
         self._go_on(e)
-        tells = e.known and _TELLS[e.action]
+        tells = e.in_catalogue and _TELLS[e.action]
         partners = self._partners(item) if tells and counts else []
         self.session.append(item if tells else 0)
         del self.session[:-LAG]
         self._enter((e.time, item, e.category, e.action))
         self.n += 1
-        return Looked(times > 0, counts, partners)
+        return ActionContext(times > 0, counts, partners)
 
     def merge(self, merge: events.Merge) -> None:
         """What somebody else did turns out to be theirs: it enters the list and no session."""
         told = [(a.at, a.item, a.category, a.action) for a in merge.recent]
-        self._hold(sorted([*self.keys, *told])[-SIZE:])
+        self._hold(sorted([*self.keys, *told])[-RING_SIZE:])
         self.n += merge.entered
 
     def _hold(self, keys: list[Key]) -> None:
@@ -83,7 +85,7 @@ class Recents:
         at = len(self.keys) if newest else bisect(self.keys, key)
         self.keys.insert(at, key)
         self.items.insert(at, key[1])
-        if len(self.keys) > SIZE:
+        if len(self.keys) > RING_SIZE:
             del self.keys[0], self.items[0]
 
     def _on_day(self, item: int, day: int) -> int:
@@ -119,7 +121,7 @@ def by_person(log: Iterable[tuple[int, events.Event]]) -> dict[str, list[Event]]
     return told
 
 
-def looked(told: Sequence[Event]) -> Iterator[tuple[Event, Looked]]:
+def looked(told: Sequence[Event]) -> Iterator[tuple[Event, ActionContext]]:
     recents = Recents()
     for e in told:
         yield e, recents.act(e)

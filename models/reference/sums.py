@@ -11,7 +11,7 @@ from typing import Any, Final
 from models.aggregates.covisit import HALF_LIFE
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.features.plain import Event
-from models.reference.outcomes import Came
+from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import Partners, facts
 
 WINDOWS: Final = len(HALF_LIVES)
@@ -79,7 +79,7 @@ class Sums:
             for partner, lag in partners:
                 held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * pairs
 
-    def slots(self, came: Came) -> None:
+    def slots(self, came: ReferenceOutcomes) -> None:
         """Adds the facts that somebody's slates hold."""
         arms: Any = came.arms
         for _, placement, item, state, explored, _ in arms:

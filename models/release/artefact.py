@@ -30,11 +30,11 @@ from schemas.releases import (
 
 
 class BadRelease(FreshetError):
-    """A directory that is no release this code can serve; the text says which, and why, `word` in one."""
+    """A directory that is no release this code can serve; the text says which, and why, `code` in a word."""
 
-    def __init__(self, text: str, word: str = "broken") -> None:
+    def __init__(self, text: str, code: str = "broken") -> None:
         super().__init__(text)
-        self.word = word
+        self.code = code
 
 
 def encoder(matrix: NDArray[np.float32]) -> Any:
@@ -74,7 +74,7 @@ def ranker(model: bytes, width: int) -> Any:
     return rank
 
 
-def manifest_of(path: Path) -> tuple[Manifest, str]:
+def read_manifest(path: Path) -> tuple[Manifest, str]:
     """The manifest at `path`, and its SHA-256. Errors: `BadRelease`."""
     try:
         told = (path / MANIFEST).read_bytes()
@@ -92,11 +92,11 @@ def load(path: Path, manifest_sha256: str = "") -> Release:
 
     Errors: `BadRelease`.
     """
-    manifest, sha = manifest_of(path)
+    manifest, sha = read_manifest(path)
     try:
         return _load(path, manifest, sha, manifest_sha256)
     except BadRelease as bad:
-        raise BadRelease(f"{path.name}: {bad}", bad.word) from None
+        raise BadRelease(f"{path.name}: {bad}", bad.code) from None
 
 
 def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:

@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from models.features.ring import recent
 from schemas.actions import WEIGHT
 
-LAST: Final = 20
+LATEST_ACTIONS: Final = 20
 """How many of a person's latest actions speak for them."""
 FADE: Final = 0.75
 """What an action is worth of the one after it, to co-visitation."""
 VECTOR_FADE: Final = 0.8
 """The same, to what a person's vector is made of."""
-FADING: Final = np.power(FADE, np.arange(LAST + 1), dtype=np.float64)
+FADING: Final = np.power(FADE, np.arange(LATEST_ACTIONS + 1), dtype=np.float64)
 # Whole 1024ths. With coordinates on `content`'s grid every sum of LAST + 1 products is a multiple of
 # 2^-21 below 8, which float32 holds, and its squares add up in float64: no order of summing matters.
-VECTOR_FADING: Final = np.rint(np.power(VECTOR_FADE, np.arange(LAST + 1)) * 1024) / 1024
-SPEAKS: Final = WEIGHT > 0
+VECTOR_FADING: Final = np.rint(np.power(VECTOR_FADE, np.arange(LATEST_ACTIONS + 1)) * 1024) / 1024
+POSITIVE: Final = WEIGHT > 0
 """By code of an action: it says that somebody likes the item."""
 
 
 def items(row: np.void) -> NDArray[np.uint64]:
-    """Item hashes of the last `LAST` actions of positive weight, newest first; an item may repeat."""
-    acts = recent(row, LAST)
-    spoken: NDArray[np.uint64] = acts["item"][SPEAKS[acts["action"]]].astype(np.uint64)
+    """Item hashes of the last `LATEST_ACTIONS` actions: the positive ones, newest first, with repeats."""
+    acts = recent(row, LATEST_ACTIONS)
+    spoken: NDArray[np.uint64] = acts["item"][POSITIVE[acts["action"]]].astype(np.uint64)
     return spoken

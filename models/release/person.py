@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import U64, Mask
-from models.features.ring import SIZE
+from models.features.ring import RING_SIZE
 from models.release import content
-from models.release.interest import LAST, SPEAKS, VECTOR_FADING
+from models.release.interest import LATEST_ACTIONS, POSITIVE, VECTOR_FADING
 from models.release.release import Space
 from schemas.state import vectors as stored
 
@@ -35,11 +35,11 @@ def person_vector(hashes: U64, space: Space) -> tuple[content.Vector, bool]:
 
 
 class Encoded(NamedTuple):
-    """Of U people: `grid` (U, DIM) int16, coordinates times `content.GRID`; `known` tells who has a
+    """Of U people: `grid` (U, DIM) int16, coordinates times `content.GRID`; `has_vector` tells who has a
     vector at all, `complete` of whom the space knows every item."""
 
     grid: NDArray[np.int16]
-    known: Mask
+    has_vector: Mask
     complete: Mask
 
 
@@ -90,7 +90,7 @@ class Encoder:
             heads[complete] + data[at : at + size] if known else None
             for at, known, complete in zip(
                 range(0, len(data), size),
-                encoded.known.tolist(),
+                encoded.has_vector.tolist(),
                 encoded.complete.tolist(),
                 strict=True,
             )
@@ -121,7 +121,7 @@ class Finder:
 def _last(rows: NDArray[np.void]) -> tuple[U64, Mask]:
     """(U, LAST) items of their last actions, newest first, and which of them speak."""
     n = rows["n"].astype(np.int64)
-    back = np.arange(LAST)
-    who, at = np.arange(len(rows))[:, None], (n[:, None] - 1 - back) % SIZE
-    speaks = (back < n[:, None]) & SPEAKS[rows["ring"]["action"][who, at]]
+    back = np.arange(LATEST_ACTIONS)
+    who, at = np.arange(len(rows))[:, None], (n[:, None] - 1 - back) % RING_SIZE
+    speaks = (back < n[:, None]) & POSITIVE[rows["ring"]["action"][who, at]]
     return rows["ring"]["item"][who, at].astype(np.uint64), speaks

@@ -14,7 +14,7 @@ from models.release.content import DIM
 Vectors = NDArray[np.float32]
 """(n, `content.DIM`) on `content`'s grid (norm at most 1), so that every inner product is exact."""
 Scores = NDArray[np.float32]
-RANKED: Final = 100
+MAX_RANKED: Final = 100
 """How many of the best by the coarse model the ranker sees."""
 
 

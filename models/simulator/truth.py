@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.arrays import F64
 
 DIM: Final = 16
-LEAST: Final = 5
+MIN_RATINGS: Final = 5
 """An item with fewer ratings gets its direction from its category."""
 SPREAD: Final = 0.3
 """Standard deviation, by coordinate, of an item about its category."""
@@ -64,9 +64,9 @@ def factors(person: Ints, item: Ints, people: int, items: int) -> tuple[F64, F64
 def items(vectors: F64, counts: Ints, categories: Sequence[str], rng: Generator) -> Items:
     """`vectors` (n, DIM) as `factors` gives them, `counts` (n,) ratings of each.
 
-    An item with fewer than `LEAST` ratings lies about the mean direction of its category, or of all.
+    An item with fewer than `MIN_RATINGS` ratings lies about the mean direction of its category, or of all.
     """
-    rated = counts >= LEAST
+    rated = counts >= MIN_RATINGS
     q = normalised(vectors)
     everything = q[rated].mean(0) if rated.any() else np.zeros(DIM)
     names = np.array(categories)

@@ -32,7 +32,7 @@ _ASK: Final = msgspec.msgpack.Decoder(SweepRequest)
 _COLD: Final = msgspec.msgpack.Decoder(Cold)
 
 
-def decode_ask(stored: bytes | None) -> SweepRequest | None:
+def decode_request(stored: bytes | None) -> SweepRequest | None:
     """Errors: `msgspec.MsgspecError`."""
     return _ASK.decode(stored) if stored else None
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.release.release import RANKED
+from models.release.release import MAX_RANKED
 from serving.decide.case import Case
 from serving.decide.columns import COLUMNS
 from serving.decide.pool import Kept, Places, Pool
@@ -39,12 +39,12 @@ def rows(case: Case, pool: Pool, numbers: Places, features: Sequence[str]) -> Ro
 
 
 def rank(case: Case, pool: Pool, scored: Scored) -> Ranked:
-    """The `RANKED` best by the model, where the recipe wants one and the release has one; the others in
+    """The `MAX_RANKED` best by the model, where the recipe wants one and the release has one; the others in
     their places behind. Then what was shown lately is discounted."""
     release, scores = case.world.release, scored.totals
     of, model, made = scored.order[:0], np.empty(0, np.float32), np.empty((0, 0), np.float32)
     if release is not None and release.rank is not None and wanted(case) and len(scores):
-        best = scored.order[:RANKED]
+        best = scored.order[:MAX_RANKED]
         made = rows(case, pool, scored.kept[best], release.features)
         said = release.rank(made)
         if np.isfinite(said).all():  # else the coarse order stands, and `Ranked.of` is empty

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from models.exploration import word
+from models.exploration import random_word
 from schemas.identity import item_hash
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.pool import Drawn, Places, Pool
@@ -118,7 +118,7 @@ def _least_served(case: Case, now: int) -> Slots:
 
 
 def _mix(tables: Tables) -> np.uint64:
-    return np.uint64(word(item_hash(tables.version), 0))
+    return np.uint64(random_word(item_hash(tables.version), 0))
 
 
 def _nearest(index: VectorIndex, query: NDArray[np.float32], depth: int) -> Drawn:

@@ -85,7 +85,7 @@ async def _stands(serving: Serving) -> list[FlowPosition] | None:
     try:
         values: Any = await redis_client.mget_async(
             serving.redis,
-            [live.of_flow(flow).fence(flow.name, p) for flow, p in asked],
+            [live.for_flow(flow).fence(flow.name, p) for flow, p in asked],
         )
         return [
             _stand(serving, flow.name, p, value)

@@ -130,7 +130,7 @@ class Compatibility(Background):
         Errors: RedisError, OSError."""
         prefixes = tuple(keyspace.row(p, "") for p in self._partitions)
         keys: list[bytes] = []
-        matches: Any = self._redis.scan_iter(match=keyspace.rows(), count=KEYS_PER_SCAN)
+        matches: Any = self._redis.scan_iter(match=keyspace.rows_pattern(), count=KEYS_PER_SCAN)
         with contextlib.suppress(TimeoutError, ResponseError):  # some stores forbid SCAN
             async with asyncio.timeout(MAX_SCAN_SECONDS), contextlib.aclosing(matches):
                 async for key in matches:

@@ -71,7 +71,7 @@ class Generation(Background):
         live = int(pointer or 0)
         if live != self.live:
             log.info("generation %d is live instead of %d", live, self.live)
-            self.keyspace = self.keyspace.of(live)
+            self.keyspace = self.keyspace.in_generation(live)
         # before the write: a full store can still be read
         self._last_heard = time.monotonic()
         reads = live if self.tables == live else -1

@@ -135,7 +135,7 @@ class Lag(Background):
     async def _read_fences(self) -> None:
         keys = []
         for flow, p in self.partitions:
-            flow_keys = self._generation.keyspace.of_flow(BY_NAME[flow])
+            flow_keys = self._generation.keyspace.for_flow(BY_NAME[flow])
             keys += [
                 flow_keys.fence(flow, p),
                 flow_keys.poison(flow, p),

@@ -140,7 +140,7 @@ class Releases(Background):
         """Logs and counts each refused release once."""
         if (name, sha) not in self._refused:
             log.error("release %s; the release before it serves", bad)
-            self._metrics.add("freshet_release_refused_total", why=bad.word)
+            self._metrics.add("freshet_release_refused_total", why=bad.code)
         self._refused[name, sha] = now + RETRY_SECONDS
 
     async def _index(self, space: SpaceIndex) -> None:

@@ -147,7 +147,7 @@ def _behind(settings: Settings, client: Any, positions: list[int]) -> str:
 
 
 def stored_tables(client: Any) -> Tables | None:
-    names = PLAIN.of(generation.live(client, PLAIN)).tables()
+    names = PLAIN.in_generation(generation.live(client, PLAIN)).tables()
     while head := client.get(names.base):
         data = client.mget(names.base_chunks(head))
         if all(data):  # else a newer one took its place meanwhile

@@ -124,7 +124,7 @@ def test_what_the_folds_have_received_need_not_be_read_again(
         topic = kafka_client.ensure_topics(settings)[EVENTS.name].id
         assert Relayed.read(client.get(PLAIN.relayed(p))) == (topic, sent)
     # a generation that was made from a snapshot begins with nothing of its own
-    assert sent_before(settings, client, 4, PLAIN.of(1)) == {}
+    assert sent_before(settings, client, 4, PLAIN.in_generation(1)) == {}
 
 
 def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:

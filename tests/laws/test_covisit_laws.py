@@ -34,7 +34,7 @@ def slowly(pairs: Pairs, item: int, hashes: U64) -> bytes:
     if not len(sums) or sums.max() <= 0:
         return b""
     relative = (sums / sums.max()).astype(np.float32)
-    best = np.lexsort((hashes[partners], -relative))[: covisit.TOP]
+    best = np.lexsort((hashes[partners], -relative))[: covisit.NEIGHBOURS_PER_ITEM]
     rows = np.empty(len(best), NEIGHBOUR)
     rows["item"], rows["score"] = hashes[partners[best]], sums[best] / sums[best].sum()
     return rows.tobytes()

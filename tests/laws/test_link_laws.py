@@ -21,7 +21,7 @@ from models.aggregates.tables import Tables
 from models.features import counts, ring
 from models.features.registry import read_row
 from models.outcomes import impressions
-from models.outcomes.join import STATE
+from models.outcomes.join import STATE_BY_ACTION
 from models.reference import recents
 from schemas import events
 from schemas.alphabet import Pseudonym
@@ -176,8 +176,8 @@ class Expected:
             slate = slates.get(e.slate_id)
             if slate is None or self.who(e.person) != self.who(slate.person):
                 continue
-            if e.action in STATE and (e.slate_id, e.item_id) in states:
-                states[e.slate_id, e.item_id].add(STATE[e.action])
+            if e.action in STATE_BY_ACTION and (e.slate_id, e.item_id) in states:
+                states[e.slate_id, e.item_id].add(STATE_BY_ACTION[e.action])
         self.slots: Counter[object] = Counter()
         self.units: dict[tuple[str, str], list[int]] = {}
         for (name, item), reached in states.items():

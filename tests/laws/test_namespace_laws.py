@@ -60,7 +60,7 @@ def installed(client: Any, namespace: str) -> None:
     """Two generations, and what has none."""
     keyspace = Keyspace(namespace)
     filled(client, keyspace)
-    filled(client, keyspace.of(2))
+    filled(client, keyspace.in_generation(2))
     write = Write("catalogue", 0, 0, Fence("items-1", 4, 1, 0, 1), keyspace)
     write.fields[keyspace.items(0)] = {b"i1": b"{}"}
     commit(client, write)
@@ -111,7 +111,7 @@ def test_a_torn_partition_is_dropped_in_its_namespace_alone(
     installed(client, dropped)
     client.set(torn.torn("people", 1), b"0")
     assert resume(client, "people", 1, TOPIC, 0, 10**9, VERSION, torn).offset == 0
-    assert list(client.scan_iter(match=torn.people_of(b"*", 1))) == []
+    assert list(client.scan_iter(match=torn.people_pattern(b"*", 1))) == []
     left = dumped(client)
     assert {name: left[name] for name in before} == before
 
@@ -124,7 +124,7 @@ def test_a_namespace_and_a_generation_change_names_and_nothing_else(
     pure = fold_log(BUSY, [50], partition=1)
     names = {keyspace.renamed(name): value for name, value in pure.values.items()}
     assert {name: client.get(name) for name in names} == names
-    people = set(client.scan_iter(match=keyspace.people_of(b"*", 1), count=1000))
+    people = set(client.scan_iter(match=keyspace.people_pattern(b"*", 1), count=1000))
     fence = keyspace.fence("people", 1)
     assert people - {fence, keyspace.accepted("people", 1), keyspace.poison("people", 1)} == set(
         names

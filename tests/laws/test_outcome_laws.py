@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from flows.people.batch import layers
 from models.outcomes import impressions, open_slates
-from models.outcomes.join import SLATES, WINDOW_MS
-from models.reference.outcomes import Came, by_viewer
+from models.outcomes.join import MAX_OPEN_SLATES, WINDOW_MS
+from models.reference.outcomes import ReferenceOutcomes, by_viewer
 from schemas import events
 from schemas.events import Served
 from schemas.identity import category_hash, item_hash
@@ -111,7 +111,7 @@ def check_splits(log: Sequence[Record], sizes: Sequence[int]) -> None:
 
 def check_reference(log: Sequence[Record], memory: Memory) -> None:
     by_person = by_viewer((offset, e) for offset, _, e in log)
-    came = {who: Came(mine) for who, mine in by_person.items()}
+    came = {who: ReferenceOutcomes(mine) for who, mine in by_person.items()}
     assert memory.arms() == in_log_order(one.arms for one in came.values())
     assert memory.moments() == in_log_order(one.moments for one in came.values())
     lost = [n for word, n in memory.counts.items() if word.startswith("unattributed")]
@@ -131,11 +131,11 @@ def in_log_order(rows: Iterable[list[tuple[object, ...]]]) -> list[tuple[object,
     return sorted(chain.from_iterable(rows), key=lambda row: int(row[0]))  # type: ignore[call-overload]
 
 
-def check_account(blob: bytes, came: Came) -> None:
+def check_account(blob: bytes, came: ReferenceOutcomes) -> None:
     account = open_slates.decode(blob)
     assert account == came.account()
-    assert len(account.slates) <= SLATES
-    assert len(account.waiting) <= SLATES
+    assert len(account.slates) <= MAX_OPEN_SLATES
+    assert len(account.waiting) <= MAX_OPEN_SLATES
 
 
 @given(st.lists(one_record, min_size=1, max_size=120), splits)
@@ -176,7 +176,7 @@ def test_an_outcome_counts_the_same_before_and_after_its_slate(
         elif n % 3:
             mine |= {"slate": n // 2}
         made.append(record(n, mine))
-    made = made[:SLATES]  # so that nothing is pushed out
+    made = made[:MAX_OPEN_SLATES]  # so that nothing is pushed out
     shuffled = made[:]
     rnd.shuffle(shuffled)
     one, other = fold_log(log_of(made), [7]), fold_log(log_of(shuffled), [5])

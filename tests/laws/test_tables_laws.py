@@ -223,7 +223,7 @@ def test_nan_of_a_click_changes_nothing_but_its_counter() -> None:
 
 
 def test_many_facts_wait_no_longer_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.aggregates.tables.AT_ONCE", 5)
+    monkeypatch.setattr("models.aggregates.tables.MAX_PENDING_ARM_FACTS", 5)
     log = [Slot(0, 1, 1, n % 3, SERVED, 0, 0.0) for n in range(20)]
     made = Tables(PARTITIONS)
     for each in entries(log, [2])[0]:

@@ -9,7 +9,7 @@ import pytest
 
 from models.features.registry import ROW, read_row
 from models.release import content
-from models.release.interest import LAST, VECTOR_FADING, items
+from models.release.interest import LATEST_ACTIONS, VECTOR_FADING, items
 from models.release.person import Encoder, Finder, person_vector
 from models.release.release import NO_SPACE, Space
 from schemas import events
@@ -86,12 +86,14 @@ def test_it_is_a_function_of_the_last_actions_by_hand() -> None:
 def test_sums_are_exact_in_any_order() -> None:
     """What makes the batch, the single person and serving agree whatever adds up for them."""
     rng = np.random.default_rng(3)
-    vectors_ = np.array([content.on_grid(rng.normal(size=content.DIM)) for _ in range(LAST + 1)])
+    vectors_ = np.array(
+        [content.on_grid(rng.normal(size=content.DIM)) for _ in range(LATEST_ACTIONS + 1)]
+    )
     vectors_[1:] = vectors_[0]  # the longest there is
     weights = VECTOR_FADING.astype(np.float32)
     assert (weights == VECTOR_FADING).all()
     one = weights @ vectors_
-    order = rng.permutation(LAST + 1)
+    order = rng.permutation(LATEST_ACTIONS + 1)
     assert (weights[order] @ vectors_[order] == one).all()
     assert (VECTOR_FADING @ vectors_.astype(np.float64) == one).all()
     squares = np.sort(one.astype(np.float64) ** 2)
@@ -100,9 +102,11 @@ def test_sums_are_exact_in_any_order() -> None:
 
 def test_who_says_nothing_any_more_to_the_release_loses_their_vector() -> None:
     release = space(1)
-    log = log_of([action(0, item="i0")] + [action(1 + n, item=f"j{n}") for n in range(LAST)])
+    log = log_of(
+        [action(0, item="i0")] + [action(1 + n, item=f"j{n}") for n in range(LATEST_ACTIONS)]
+    )
     encoder = Encoder("r1", release)
-    memory = fold_log(log[:LAST], [5], encoder=encoder)
+    memory = fold_log(log[:LATEST_ACTIONS], [5], encoder=encoder)
     assert vector(memory, 1) is not None
     assert vector(fold_log(log, [5], encoder=encoder), 1) is None
 
@@ -152,6 +156,6 @@ def test_nobody_and_nothing_known() -> None:
     rows = np.zeros(3, ROW)
     for release in (NO_SPACE, space(2)):
         encoded = Encoder("r", release).encode(rows)
-        assert not encoded.known.any()
+        assert not encoded.has_vector.any()
         assert not encoded.grid.any()
         assert encoded.complete.all()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.registry import ROW, VERSION
-from models.features.ring import SIZE, write
+from models.features.ring import RING_SIZE, write
 from models.outcomes.impressions import IMPRESSION
 from models.release import content
 from models.release.release import Release, Scores, Space, Vectors
@@ -158,7 +158,7 @@ def person(
         (start + 60_000 * at, item_hash(i), category_hash((categories or {}).get(i, "")), action)
         for at, (i, action) in enumerate(acts)
     ]
-    write(row, keys[-SIZE:], len(keys))
+    write(row, keys[-RING_SIZE:], len(keys))
     row["n"], row["version"] = len(keys), VERSION
     row["newest"] = NOW if keys else 0
     row["session_last"], row["session_n"] = row["newest"], min(len(keys), 4)

@@ -134,9 +134,9 @@ def caught_up_within(settings: Settings, seconds: float) -> None:
     began = time.monotonic()
     with redis_client.connect(settings) as client:
         live = generation.live(client, PLAIN)
-        before = client.get(PLAIN.of(live).fence("people", 0))
+        before = client.get(PLAIN.in_generation(live).fence("people", 0))
         wait_until(
-            lambda: client.get(PLAIN.of(live).fence("people", 0)) != before,
+            lambda: client.get(PLAIN.in_generation(live).fence("people", 0)) != before,
             30,
             "the flow stands still",
         )
@@ -150,11 +150,13 @@ def test_a_partition_is_put_right_in_its_place(system: System) -> None:
     caught_up(settings)
     with redis_client.connect(settings) as client:
         live = generation.live(client, PLAIN)
-        rows = sorted(client.scan_iter(match=PLAIN.of(live).people_of(ROW, 1), count=1000))
+        rows = sorted(
+            client.scan_iter(match=PLAIN.in_generation(live).people_pattern(ROW, 1), count=1000)
+        )
         broken, lost = rows[0], rows[1]
         client.setrange(broken, 8, b"\xff\xff")
         client.delete(lost)
-        client.set(PLAIN.of(live).row(1, "0" * 32), b"nobody")
+        client.set(PLAIN.in_generation(live).row(1, "0" * 32), b"nobody")
         wrong = verify(settings, open_log(settings), partitions=[1], sums=False)
         assert len({it.key for it in wrong.mismatches}) >= 2
         with acting(settings, 4):
@@ -172,7 +174,7 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
         live = generation.live(client, PLAIN)
         # as one that died while it filled
         client.hset(PLAIN.generations(), str(live + 7), "filling")
-        client.set(PLAIN.of(live + 7).row(0, "1" * 32), b"half")
+        client.set(PLAIN.in_generation(live + 7).row(0, "1" * 32), b"half")
         process = subprocess.Popen(
             [*FRESHET, "rebuild", "--json", "--data-dir", str(system.directory)],
             stdout=subprocess.DEVNULL,

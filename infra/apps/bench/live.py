@@ -195,11 +195,11 @@ def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
     """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
     keyspace = system.settings.keyspace
     with redis_client.connect(system.settings) as client:
-        names = list(client.scan_iter(match=keyspace.rows(), count=1000))[:SAMPLE]
+        names = list(client.scan_iter(match=keyspace.rows_pattern(), count=1000))[:SAMPLE]
         with client.pipeline(transaction=False) as pipe:
             for it in filter(None, map(keyspace.parse, names)):
                 for kind in kinds:
-                    of = keyspace.of(it.generation)
+                    of = keyspace.in_generation(it.generation)
                     pipe.memory_usage(kind(of, int(it.home), it.rest.decode()))
             used = [it or 0 for it in pipe.execute()]
     if not names:

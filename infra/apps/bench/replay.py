@@ -116,7 +116,7 @@ def check(client: Client, keyspace: Keyspace, log: audience.WrittenLog) -> None:
     from models.features.registry import read_rows
 
     counted = people = 0
-    names: list[bytes] = list(client.scan_iter(match=keyspace.rows(), count=_SCAN))
+    names: list[bytes] = list(client.scan_iter(match=keyspace.rows_pattern(), count=_SCAN))
     for at in range(0, len(names), _SCAN):
         rows = read_rows(client.mget(names[at : at + _SCAN]))
         counted += int(rows["counts"].sum())

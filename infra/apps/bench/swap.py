@@ -82,7 +82,7 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
 def _louder(system: System, release: str) -> str:
     """A copy of `release` without a ranker, its coarse scores multiplied."""
     folder = system.settings.releases
-    manifest, _ = artefact.manifest_of(folder / release)
+    manifest, _ = artefact.read_manifest(folder / release)
     day, number = release_order(release)
     manifest.id, manifest.parent = f"{day}.{number + 1}", release
     manifest.coarse = {name: weight * FAR for name, weight in manifest.coarse.items()}

@@ -75,7 +75,7 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
         live = generation.live_keys(client, settings)
         for flow in FOLDS:
             for partition, (_, end) in sorted(ends.get(flow.topic, {}).items()):
-                stored = client.get(live.of_flow(flow).fence(flow.name, partition))
+                stored = client.get(live.for_flow(flow).fence(flow.name, partition))
                 held = fences.decode(stored) if isinstance(stored, bytes) else None
                 at = held.offset if held else 0
                 rows.append(

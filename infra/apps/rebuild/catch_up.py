@@ -95,7 +95,7 @@ def _catch_up(
 
 
 def _published(client: Client, settings: Settings, generation: int) -> list[int]:
-    meta = client.get(settings.keyspace.of(generation).tables().meta)
+    meta = client.get(settings.keyspace.in_generation(generation).tables().meta)
     return tables.META_DECODER.decode(meta).positions if meta else [0] * settings.partitions
 
 

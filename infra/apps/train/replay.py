@@ -16,7 +16,7 @@ from infra.apps.evaluate.arms import Shelf, in_time_order
 from infra.apps.train.log import HeldOutChoice
 from infra.settings import Settings
 from models.evaluation.ranking import Lists, Ranks
-from models.release.release import RANKED, Release
+from models.release.release import MAX_RANKED, Release
 from schemas.control import Recipe
 from schemas.state.facts import Actions
 from serving.decide import offline
@@ -108,7 +108,7 @@ class Listed:
 
     def take(self, scene: Scene) -> None:
         case, pool, scored, at = _scored(scene)
-        seen = scored.order[:RANKED]
+        seen = scored.order[:MAX_RANKED]
         if at is not None and at in seen:
             self._rows.append(rows(case, pool, scored.kept[seen], FEATURES))
             self._targets.append(seen == at)

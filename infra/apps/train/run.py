@@ -28,7 +28,7 @@ from infra.settings import Settings
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, RankingQuality, Verdict, arms, judge
 from models.evaluation.ranking import Ranks, gains, joined
 from models.release import artefact
-from models.release.release import RANKED, Release, Space
+from models.release.release import MAX_RANKED, Release, Space
 from models.training import ranker
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
@@ -183,7 +183,7 @@ def _weights(
     few = planned.train[:: max(1, len(planned.train) // weigh_by)]
     with say.work("weigh the vectors", len(few)) as progress:
         ranks = weigh(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
-    best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], RANKED).mean())
+    best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], MAX_RANKED).mean())
     recipes = {name: alone(name) for name in SINGLE}
     recipes[BUILT_IN] = coarse(WEIGHTS)
     tried = {weight: {**WEIGHTS, "vector": weight} for weight in dict.fromkeys((best, LIGHTEST))}

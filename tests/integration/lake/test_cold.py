@@ -44,7 +44,7 @@ from tests.support.http import serving
 
 pytestmark = pytest.mark.on_cluster
 
-HELD = (*keys.MOVES, b"h", b"p", b"l", b"dd")
+HELD = (*keys.COLD_KINDS, b"h", b"p", b"l", b"dd")
 FOREVER = 1 << 52
 
 
@@ -298,7 +298,7 @@ def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> Non
         cold_objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
     with redis_client.connect(settings) as client:
         client.hset(PLAIN.generations(), "1", "kept")
-        client.set(PLAIN.of(1).row(2, "a" * 32), b"x")
+        client.set(PLAIN.in_generation(1).row(2, "a" * 32), b"x")
         with pytest.raises(ValueError, match="is live"):
             generations.drop(client, settings, 0)
         assert generations.drop(client, settings, 1) == 1

@@ -77,7 +77,7 @@ def in_redis(client: Any, partition: int) -> dict[bytes, bytes]:
     """Every string of the partition but its fence."""
     names = [
         name
-        for kind in PLAIN.of_partition("people", partition)
+        for kind in PLAIN.owned_patterns("people", partition)
         for name in client.scan_iter(match=kind, count=1000)
         if client.type(name) == b"string" and not name.startswith((b"f:", b"v:"))
     ]

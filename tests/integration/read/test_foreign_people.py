@@ -46,7 +46,7 @@ def people(settings: Settings, versions: Mapping[str, int], generation: int = 0)
     """As `people` of these versions would have left them."""
     with redis_client.connect(settings) as client:
         for user, version in versions.items():
-            client.set(PLAIN.of(generation).row(*where(settings, user)), row(version))
+            client.set(PLAIN.in_generation(generation).row(*where(settings, user)), row(version))
 
 
 @contextmanager

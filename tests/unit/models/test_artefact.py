@@ -79,7 +79,7 @@ def test_what_is_written_is_read(saved: Path) -> None:
 
 
 def test_the_manifest_is_the_one_that_was_published(saved: Path) -> None:
-    _, sha = artefact.manifest_of(saved)
+    _, sha = artefact.read_manifest(saved)
     assert artefact.load(saved, sha).id == ID
     with pytest.raises(BadRelease, match="published"):
         artefact.load(saved, "0" * 64)

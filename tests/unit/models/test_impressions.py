@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.outcomes.impressions import IMPRESSION, SIZE, decayed, read, reference, update, value
+from models.outcomes.impressions import (
+    IMPRESSION,
+    MAX_IMPRESSIONS,
+    decayed,
+    read,
+    reference,
+    update,
+    value,
+)
 
 slates = st.lists(
     st.tuples(st.integers(0, 60), st.lists(st.integers(1, 90), unique=True, max_size=12)),
@@ -26,15 +34,15 @@ def after(shown: list[tuple[int, list[int]]]) -> NDArray[np.void]:
 def test_it_equals_its_plain_definition(shown: list[tuple[int, list[int]]]) -> None:
     held = after(shown)
     assert value(held) == reference(shown)
-    assert len(held) <= SIZE
+    assert len(held) <= MAX_IMPRESSIONS
     assert value(read(held.tobytes())) == value(held)
 
 
 def test_the_sixty_fifth_item_pushes_out_what_was_shown_longest_ago() -> None:
-    full = after([(n, [n]) for n in range(1, SIZE + 1)])
-    assert full["item"].tolist() == list(range(1, SIZE + 1))
+    full = after([(n, [n]) for n in range(1, MAX_IMPRESSIONS + 1)])
+    assert full["item"].tolist() == list(range(1, MAX_IMPRESSIONS + 1))
     held = update(full, np.array([500, 1], np.uint64), 100)  # 1 is shown again in the same slate
-    assert held["item"].tolist() == [*range(3, SIZE + 1), 1, 500]
+    assert held["item"].tolist() == [*range(3, MAX_IMPRESSIONS + 1), 1, 500]
     assert value(held)[-2:] == [(1, 2, 100), (500, 1, 100)]
     late = update(held, np.array([600], np.uint64), 2)
     assert value(late) == value(held)  # older than all that is held

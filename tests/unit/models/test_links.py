@@ -10,8 +10,8 @@ import pytest
 
 from models.outcomes import links
 from models.outcomes.join import (
-    GUESTS,
-    SLATES,
+    MAX_GUESTS,
+    MAX_OPEN_SLATES,
     WINDOW_MS,
     Assignment,
     Shown,
@@ -74,12 +74,12 @@ def test_who_was_served_before_keeps_their_own_id(at: int, first: str) -> None:
 
 def test_what_waits_of_links_is_bounded() -> None:
     account = Account()
-    for n in range(3 * links.MOST):
+    for n in range(3 * links.MAX_LINKS):
         links.mark(account, Mark("ann", f"p{n}", T0))
         links.answer(account, Mark("ann", f"a{n}", T0), lost=True)
     held = links.of(account)
-    assert len(held.pending) == len(held.answered) == links.MOST
-    assert held.pending[-1].link == f"p{3 * links.MOST - 1}"
+    assert len(held.pending) == len(held.answered) == links.MAX_LINKS
+    assert held.pending[-1].link == f"p{3 * links.MAX_LINKS - 1}"
 
 
 def test_links_as_stored() -> None:
@@ -109,8 +109,8 @@ def test_a_slot_counts_once_here_or_there() -> None:
     effect = serve(user, shown(2), "ann")
     assert (11, CLICKED) in [arm[:2] for arm in effect.arms]
     # the unit goes on from what it had
-    assert effect.moved[0].before == (3, 0, 2, 1)
-    assert effect.moved[0].after == (6, 0, 3, 1)
+    assert effect.unit_changes[0].before == (3, 0, 2, 1)
+    assert effect.unit_changes[0].after == (6, 0, 3, 1)
     assert user.units == []
     assert user.since == 0
 
@@ -118,13 +118,13 @@ def test_a_slot_counts_once_here_or_there() -> None:
 def test_a_guest_pushes_out_no_slate_of_the_person_and_guests_are_bounded() -> None:
     user = Account()
     serve(user, shown(1))
-    for n in range(2 * GUESTS):
-        for slate in range(SLATES + 3):
+    for n in range(2 * MAX_GUESTS):
+        for slate in range(MAX_OPEN_SLATES + 3):
             serve(user, shown(100 * n + 10 + slate, T0 + n), f"ann{n}")
     assert user.links is not None
     guests = user.links.guests
-    assert [guest.of for guest in guests] == [f"ann{n}" for n in range(GUESTS, 2 * GUESTS)]
-    assert {len(guest.slates) for guest in guests} == {SLATES}
+    assert [guest.of for guest in guests] == [f"ann{n}" for n in range(MAX_GUESTS, 2 * MAX_GUESTS)]
+    assert {len(guest.slates) for guest in guests} == {MAX_OPEN_SLATES}
     assert [slate.id for slate in user.slates] == [1]
     serve(user, shown(1_000_000, T0 + WINDOW_MS))
     assert not any(guest.slates for guest in guests)

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from models.outcomes.join import (
-    SLATES,
-    WAITING,
+    MAX_OPEN_SLATES,
+    MAX_WAITING_OUTCOMES,
     WINDOW_MS,
     Assignment,
     Effect,
-    Moved,
     Shown,
     SlotChange,
+    UnitChange,
     act,
     serve,
 )
@@ -60,7 +60,7 @@ def test_each_state_counts_once_of_an_item_of_a_slate() -> None:
     serve(account, shown(2, at=T + 1))
     assert act(account, 1, outcome()).arms == [SlotChange(11, CLICKED, False)]
     again = act(account, 1, outcome(at=T + 5))
-    assert (again.arms, again.moved, again.counts) == ([], [], {"repeated": 1})
+    assert (again.arms, again.unit_changes, again.counts) == ([], [], {"repeated": 1})
     assert act(account, 1, outcome(10)).arms == [SlotChange(10, CLICKED, False)]
     assert act(account, 2, outcome()).arms == [SlotChange(11, CLICKED, False)]
     assert act(account, 1, outcome(state=DISPLAYED)).arms == [SlotChange(11, DISPLAYED, False)]
@@ -71,7 +71,7 @@ def test_a_purchase_converts_without_a_click() -> None:
     serve(account, shown(assigned=[X]))
     effect = act(account, 1, outcome(state=CONVERTED))
     assert effect.arms == [SlotChange(11, CONVERTED, False)]
-    assert effect.moved == [Moved(*X, (3, 0, 0, 0), (3, 0, 0, 1))]
+    assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0), (3, 0, 0, 1))]
 
 
 def test_what_came_first_is_joined_in_the_record_of_the_slate() -> None:
@@ -80,7 +80,7 @@ def test_what_came_first_is_joined_in_the_record_of_the_slate() -> None:
         assert act(account, 1, outcome(state=state)).arms == []
     effect = serve(account, shown(assigned=[X]))
     assert effect.arms[3:] == [SlotChange(11, CLICKED, False), SlotChange(11, DISPLAYED, False)]
-    assert effect.moved == [Moved(*X, (0, 0, 0, 0), (3, 1, 1, 0))]
+    assert effect.unit_changes == [UnitChange(*X, (0, 0, 0, 0), (3, 1, 1, 0))]
     assert account.waiting == []
 
 
@@ -114,7 +114,7 @@ def test_an_item_that_a_slate_names_twice_is_one_slot() -> None:
     account = Account()
     effect = serve(account, shown(items=(10, 11, 10), explored=3, assigned=[X, X]))
     assert effect.arms == [SlotChange(10, SERVED, True), SlotChange(11, SERVED, False)]
-    assert effect.moved == [Moved(*X, (0, 0, 0, 0), (2, 0, 0, 0))]
+    assert effect.unit_changes == [UnitChange(*X, (0, 0, 0, 0), (2, 0, 0, 0))]
 
 
 @pytest.mark.parametrize("explored", [-1, 4, 99])
@@ -125,7 +125,7 @@ def test_a_rank_that_the_slate_lacks_is_no_exploration(explored: int) -> None:
 
 def test_a_slate_without_items_is_no_unit() -> None:
     effect = serve(Account(), shown(items=(), assigned=[X]))
-    assert (effect.arms, effect.moved) == ([], [])
+    assert (effect.arms, effect.unit_changes) == ([], [])
 
 
 def test_a_slate_that_is_open_is_not_served_again() -> None:
@@ -133,17 +133,17 @@ def test_a_slate_that_is_open_is_not_served_again() -> None:
     account = Account()
     serve(account, shown(assigned=[X]))
     again = serve(account, shown(assigned=[X]))
-    assert (again.arms, again.moved, again.counts) == ([], [], {"served_again": 1})
+    assert (again.arms, again.unit_changes, again.counts) == ([], [], {"served_again": 1})
 
 
 def test_the_variant_met_first_stays() -> None:
     account = Account()
     serve(account, shown(1, assigned=[X]))
     effect = serve(account, shown(2, assigned=[X._replace(variant=51)]))
-    assert effect.moved == [Moved(*X, (3, 0, 0, 0), (6, 0, 0, 0))]
+    assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0), (6, 0, 0, 0))]
     assert effect.counts["variant_changed"] == 1
     another = serve(account, shown(3, assigned=[X._replace(version=2, variant=51)]))
-    assert another.moved == [Moved(5, 2, 51, (0, 0, 0, 0), (3, 0, 0, 0))]
+    assert another.unit_changes == [UnitChange(5, 2, 51, (0, 0, 0, 0), (3, 0, 0, 0))]
 
 
 def test_one_record_moves_every_experiment_of_its_slate() -> None:
@@ -151,18 +151,18 @@ def test_one_record_moves_every_experiment_of_its_slate() -> None:
     both = [X, Assignment(6, 1, 60)]
     serve(account, shown(1, assigned=both))
     serve(account, shown(2, assigned=[X]))
-    assert act(account, 1, outcome()).moved == [
-        Moved(*X, (6, 0, 0, 0), (6, 0, 1, 0)),
-        Moved(*both[1], (3, 0, 0, 0), (3, 0, 1, 0)),
+    assert act(account, 1, outcome()).unit_changes == [
+        UnitChange(*X, (6, 0, 0, 0), (6, 0, 1, 0)),
+        UnitChange(*both[1], (3, 0, 0, 0), (3, 0, 1, 0)),
     ]
 
 
 def test_the_oldest_slate_gives_way_whatever_the_order_of_arrival() -> None:
     account = Account()
-    for n in range(SLATES):
+    for n in range(MAX_OPEN_SLATES):
         serve(account, shown(n, at=T + n))
     assert serve(account, shown(100, at=T - 1)).arms  # it counts, though it is not kept
-    assert [slate.id for slate in account.slates] == list(range(SLATES))
+    assert [slate.id for slate in account.slates] == list(range(MAX_OPEN_SLATES))
     serve(account, shown(101, at=T + 5))
     assert [slate.id for slate in account.slates][:6] == [1, 2, 3, 4, 5, 101]
     assert act(account, 0, outcome()).arms == []
@@ -179,17 +179,17 @@ def test_a_slate_is_kept_for_the_window_of_the_newest() -> None:
 
 def test_what_waits_is_bounded_in_slates_outcomes_and_time() -> None:
     account = Account()
-    for n in range(SLATES):
+    for n in range(MAX_OPEN_SLATES):
         assert not lost(act(account, n, outcome()))
     act(account, 0, outcome(12))
-    assert lost(act(account, SLATES, outcome())) == {"unattributed:never_served": 2}
-    assert len(account.waiting) == SLATES
-    for n in range(WAITING - 1):
+    assert lost(act(account, MAX_OPEN_SLATES, outcome())) == {"unattributed:never_served": 2}
+    assert len(account.waiting) == MAX_OPEN_SLATES
+    for n in range(MAX_WAITING_OUTCOMES - 1):
         assert not lost(act(account, 1, outcome(1000 + n)))
     assert lost(act(account, 1, outcome(9))) == {"unattributed:full": 1}
     assert lost(act(account, 1, outcome())) == {}  # it waits already
     effect = serve(account, shown(500, at=T + 2000 + WINDOW_MS))
-    assert lost(effect) == {"unattributed:never_served": WAITING + SLATES - 1}
+    assert lost(effect) == {"unattributed:never_served": MAX_WAITING_OUTCOMES + MAX_OPEN_SLATES - 1}
     assert account.waiting == []
 
 

@@ -28,7 +28,7 @@ def batch(rnd: np.random.Generator, people: int, spread: int) -> Columns:
         time=BEGAN + rnd.integers(0, spread, n) * 60_000,
         action=rnd.integers(0, 5, n).astype(np.uint8),
         session=np.zeros(n, np.uint64),
-        known=np.ones(n, np.bool_),
+        in_catalogue=np.ones(n, np.bool_),
         late=np.zeros(n, np.bool_),
         people=people,
     )
@@ -52,7 +52,7 @@ def test_rounds_and_one_by_one_agree(seed: int, people: int, spread: int) -> Non
     found = []
     for few in (1, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ring, "FEW", few)
+            patch.setattr(ring, "MIN_PEOPLE_FOR_ROUNDS", few)
             found.append(folded(batches, people))
     (rounds, folds), (one_by_one, also) = found
     assert rounds.tobytes() == one_by_one.tobytes()

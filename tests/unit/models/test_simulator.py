@@ -11,7 +11,7 @@ from infra.apps.demo.audience import Audience
 from infra.datasets.generated import generated
 from models.simulator import truth
 from models.simulator.people import EXAMINED, Look, People, expected_ctr
-from models.simulator.truth import DIM, LEAST, Items, Tastes
+from models.simulator.truth import DIM, MIN_RATINGS, Items, Tastes
 
 ANY = Tastes(np.zeros(DIM), np.eye(DIM))
 
@@ -204,11 +204,11 @@ def test_items_that_the_same_people_rate_lie_together() -> None:
 
 def test_what_nobody_rates_lies_about_its_category() -> None:
     chance = np.random.default_rng(5)
-    counts = np.tile([LEAST, LEAST - 1], 50)
+    counts = np.tile([MIN_RATINGS, MIN_RATINGS - 1], 50)
     vectors = np.repeat(np.eye(DIM)[:2], 50, 0)
-    vectors[counts < LEAST] = np.eye(DIM)[2]  # what few ratings say is not heard
+    vectors[counts < MIN_RATINGS] = np.eye(DIM)[2]  # what few ratings say is not heard
     made = truth.items(vectors, counts, ["a"] * 50 + ["b"] * 50, chance)
-    bare = counts < LEAST
+    bare = counts < MIN_RATINGS
     towards = made.q[bare] @ np.eye(DIM)[:2].T
     assert np.linalg.norm(made.q, axis=1) == pytest.approx(1)
     assert towards[:25, 0].mean() > 0.5 > abs(towards[:25, 1].mean())

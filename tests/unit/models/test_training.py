@@ -185,7 +185,7 @@ def test_the_gate_refuses_what_finds_nothing_or_was_hardly_tried() -> None:
     assert not judge(RANKER, {RANKER: nothing, COARSE: nothing}).released
     few = judge(RANKER, {RANKER: GOOD[:90], COARSE: WORSE[:90]})
     assert not few.released
-    assert str(gate.LEAST) in few.why
+    assert str(gate.MIN_CHOICES) in few.why
     none = np.empty(0, np.int64)
     assert not judge(RANKER, {RANKER: none, COARSE: none}).released
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dead_letters import MOST_HEADER_BYTES, MOST_HEADERS, REDRIVEN, TRIES, bounded, redriven
+from schemas.dead_letters import MAX_HEADER_BYTES, MAX_HEADERS, REDRIVEN, TRIES, bounded, redriven
 from schemas.headers import Headers, packed, traced, unpacked, valid_traceparent
 from schemas.topics import TOPICS
 
@@ -64,11 +64,11 @@ def test_what_is_packed_comes_back_and_a_cut_never_passes_for_whole(headers: Hea
 
 
 def test_a_letter_takes_many_headers_or_long_ones_up_to_its_bounds() -> None:
-    many = [(f"h{n}", b"") for n in range(MOST_HEADERS + 3)]
-    assert bounded(many) == (tuple(many[:MOST_HEADERS]), 3)
-    long = [("a", bytes(MOST_HEADER_BYTES)), ("b", b"\xff\x00"), ("c", None)]
+    many = [(f"h{n}", b"") for n in range(MAX_HEADERS + 3)]
+    assert bounded(many) == (tuple(many[:MAX_HEADERS]), 3)
+    long = [("a", bytes(MAX_HEADER_BYTES)), ("b", b"\xff\x00"), ("c", None)]
     assert bounded(long) == (tuple(long[1:]), 1)
-    assert bounded([("é" * MOST_HEADER_BYTES, None)]) == ((), 1)
+    assert bounded([("é" * MAX_HEADER_BYTES, None)]) == ((), 1)
 
 
 def test_a_record_that_is_sent_once_more_says_so_once() -> None:

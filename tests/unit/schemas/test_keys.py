@@ -19,7 +19,7 @@ from tests.unit.test_house import PACKAGES, ROOT, check_golden
 
 WHO = "ab" * 16
 GIVEN = {"partition": 3, "person": WHO, "flow": "people", "bucket": 7}
-PATTERNS = {"everything", "rows", "around"}
+PATTERNS = {"installation_pattern", "rows_pattern", "partition_pattern"}
 KEYSPACES = (Keyspace(), Keyspace("", 2), Keyspace("shop"), Keyspace("shop", 2))
 OTHERS = (Keyspace(), Keyspace("shop"), Keyspace("sho"), Keyspace("shop-2"), Keyspace("3"))
 WITHOUT_GENERATIONS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.release import content
-from models.release.release import RANKED
+from models.release.release import MAX_RANKED
 from schemas.actions import CODE
 from schemas.control import Recipe
 from schemas.events import Preferences
@@ -156,16 +156,16 @@ def test_the_model_orders_the_best_and_nobody_gets_past_them() -> None:
     pool = retrieve(case, 400)
     scored = score(case, pool, eligible(case, pool.slots).kept)
     ranked = rank(case, pool, scored)
-    assert set(ranked.order[:RANKED].tolist()) == set(scored.order[:RANKED].tolist())
-    assert ranked.order[RANKED:].tolist() == scored.order[RANKED:].tolist()
+    assert set(ranked.order[:MAX_RANKED].tolist()) == set(scored.order[:MAX_RANKED].tolist())
+    assert ranked.order[MAX_RANKED:].tolist() == scored.order[MAX_RANKED:].tolist()
     said = dict(zip(ranked.of.tolist(), ranked.model.tolist(), strict=True))
-    assert (np.diff([said[place] for place in ranked.order[:RANKED].tolist()]) <= 0).all()
+    assert (np.diff([said[place] for place in ranked.order[:MAX_RANKED].tolist()]) <= 0).all()
     scores = ranked.scores[ranked.order]
     assert (np.diff(scores) <= 0).all()
     assert (scores > 0).all()
     assert (scores < 1).all()
-    assert scores[RANKED] < scores[RANKED - 1]
-    assert np.allclose(scores[:RANKED], 1 / (1 + np.exp(-np.sort(ranked.model)[::-1])))
+    assert scores[MAX_RANKED] < scores[MAX_RANKED - 1]
+    assert np.allclose(scores[:MAX_RANKED], 1 / (1 + np.exp(-np.sort(ranked.model)[::-1])))
     off = replace(w, recipe=replace_ranker(recipe))
     assert not len(rank(Case(case.person, off, case.ask), pool, scored).of)
 
