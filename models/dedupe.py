@@ -95,8 +95,8 @@ class Deduper:
             bucket = times // self.width
             top = np.maximum.accumulate(np.maximum(times, self.newest)) // self.width
             change = np.flatnonzero((np.diff(bucket) != 0) | (np.diff(top) != 0)) + 1
-            for part in np.split(np.arange(len(ids)), change):
-                self._part(ids, part, int(bucket[part[0]]), int(top[part[0]]), fresh, stored)
+            for run in np.split(np.arange(len(ids)), change):
+                self._take_run(ids, run, int(bucket[run[0]]), int(top[run[0]]), fresh, stored)
             self.newest = max(self.newest, int(times.max()))
         gone = [b for b in held | set(self._buckets) if b not in self.live()]
         for b in gone:
@@ -104,23 +104,23 @@ class Deduper:
             stored.pop(b, None)
         return fresh, stored, sorted(gone)
 
-    def _part(
+    def _take_run(
         self,
         ids: U64,
-        part: NDArray[np.int64],
+        run: NDArray[np.int64],
         bucket: int,
         top: int,
         fresh: Mask,
         stored: dict[int, U64],
     ) -> None:
-        part = part[ids[part] != 0]
-        mine = ids[part]
+        run = run[ids[run] != 0]
+        mine = ids[run]
         again = np.ones(len(mine), np.bool_)
         again[np.unique(mine, return_index=True)[1]] = False
         for b, held in self._buckets.items():
             if top - BUCKETS <= b <= top and len(held):
                 again |= held.contains(mine)
-        fresh[part[again]] = False
+        fresh[run[again]] = False
         new = mine[~again]
         if bucket >= top - BUCKETS and len(new):
             self._buckets.setdefault(bucket, HashSet()).add(new)

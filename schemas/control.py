@@ -152,10 +152,10 @@ def release_order(release: str) -> tuple[str, int]:
     >>> release_order("2026-11-23.10") > release_order("2026-11-23.9")
     True
     """
-    found = RELEASE_ID.fullmatch(release)
-    if found is None:
+    match = RELEASE_ID.fullmatch(release)
+    if match is None:
         raise ValueError("not the id of a release")
-    return found[1], int(found[2])
+    return match[1], int(match[2])
 
 
 DECODER: Final = msgspec.json.Decoder(Change)

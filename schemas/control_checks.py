@@ -47,7 +47,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 def check_recipe(recipe: Recipe, prefix: str = "") -> None:
     """`prefix` stands before each field, as ``recipe`` in ``recipe.exploration.epsilon``."""
-    with _under(prefix):
+    with _prefixed(prefix):
         _check_weights(recipe.weights)
         _check(0 < recipe.category_cap <= 1, "category_cap")
         _check(0 < recipe.owner_cap <= 1, "owner_cap")
@@ -61,7 +61,7 @@ def check_recipe(recipe: Recipe, prefix: str = "") -> None:
         for name, each in recipe.filters.items():
             _check(_NAME.fullmatch(name) is not None, "filters", "malformed")
             _check(each != Filter(), f"filters.{name}", "empty")
-            with _under(f"filters.{name}"):
+            with _prefixed(f"filters.{name}"):
                 _check_filter(each)
 
 
@@ -75,13 +75,13 @@ def _check_weights(weights: Mapping[str, float] | None) -> None:
         _check(abs(weight) <= MAX_WEIGHT, f"weights.{name}")
 
 
-def _check_filter(given: Filter) -> None:
+def _check_filter(filter_: Filter) -> None:
     for field in ("categories", "types", "tags", "owners"):
-        entries: Sequence[str] = getattr(given, field)
+        entries: Sequence[str] = getattr(filter_, field)
         _check(len(entries) <= MAX_LIST_ENTRIES, field, "too_many")
         for n, entry in enumerate(entries):
             check_id(entry, f"{field}[{n}]")
-    days = given.published_within_days
+    days = filter_.published_within_days
     _check(days is None or 0 < days <= 36_500, "published_within_days")
 
 
@@ -89,7 +89,7 @@ def check_experiment(identifier: str, experiment: Experiment, prefix: str = "") 
     """`identifier` is reported as ``experiment_id``, without the prefix."""
     _check(_TOKEN.fullmatch(identifier) is not None, "experiment_id", "malformed")
     variants = experiment.variants
-    with _under(prefix):
+    with _prefixed(prefix):
         check_id(experiment.placement, "placement")
         if experiment.salt:
             check_id(experiment.salt, "salt")
@@ -97,15 +97,15 @@ def check_experiment(identifier: str, experiment: Experiment, prefix: str = "") 
         _check(len(variants) <= MAX_VARIANTS, "variants", "too_many")
         names = [variant.name for variant in variants]
         for n, variant in enumerate(variants):
-            with _under(f"variants[{n}]"):
+            with _prefixed(f"variants[{n}]"):
                 _check_variant(variant, len(variants))
                 _check(names.index(variant.name) == n, "name", "repeated")
 
 
-def _check_variant(variant: Variant, of: int) -> None:
+def _check_variant(variant: Variant, variants: int) -> None:
     _check(_TOKEN.fullmatch(variant.name) is not None, "name", "malformed")
     # `1 / of` as people write it may be a last bit more
-    _check(MIN_SHARE <= variant.share <= (1 + 1e-9) / of, "share")
+    _check(MIN_SHARE <= variant.share <= (1 + 1e-9) / variants, "share")
     if variant.placement:
         check_id(variant.placement, "placement")
     if variant.release:
@@ -115,7 +115,7 @@ def _check_variant(variant: Variant, of: int) -> None:
 def check_released(identifier: str, released: Released, prefix: str = "") -> None:
     """`identifier` is reported as ``release``, without the prefix."""
     _check_release(identifier, "release")
-    with _under(prefix):
+    with _prefixed(prefix):
         digest = _SHA256.fullmatch(released.manifest_sha256)
         _check(digest is not None, "manifest_sha256", "malformed")
         if released.parent:
@@ -123,7 +123,7 @@ def check_released(identifier: str, released: Released, prefix: str = "") -> Non
 
 
 def check_current(current: Current, prefix: str = "") -> None:
-    with _under(prefix):
+    with _prefixed(prefix):
         if current.release:
             _check_release(current.release, "release")
 
@@ -154,30 +154,30 @@ def definitions(bodies: Mapping[str, Body]) -> Definitions:
     )
 
 
-def check_fits(identifier: str, body: Body, stands: Definitions, prefix: str = "") -> None:
+def check_fits(identifier: str, body: Body, in_force: Definitions, prefix: str = "") -> None:
     """Whether `body`, by itself in order, may hold beside what stands.
 
     Codes: `unknown_placement`, `missing_release`, `overlapping_experiment`, `older_release`.
     """
-    with _under(prefix):
+    with _prefixed(prefix):
         if isinstance(body, Experiment):
-            _fits(identifier, body, stands)
+            _check_experiment_fits(identifier, body, in_force)
         elif isinstance(body, Current) and body.release:
-            _check(body.release in stands.releases, "release", "missing_release")
-            older = bool(stands.current) and release_order(body.release) < release_order(
-                stands.current
+            _check(body.release in in_force.releases, "release", "missing_release")
+            older = bool(in_force.current) and release_order(body.release) < release_order(
+                in_force.current
             )
             _check(body.rollback or not older, "release", "older_release")
 
 
-def _fits(identifier: str, experiment: Experiment, stands: Definitions) -> None:
-    _check(experiment.placement in stands.placements, "placement", "unknown_placement")
+def _check_experiment_fits(identifier: str, experiment: Experiment, in_force: Definitions) -> None:
+    _check(experiment.placement in in_force.placements, "placement", "unknown_placement")
     for n, variant in enumerate(experiment.variants):
-        known = not variant.placement or variant.placement in stands.placements
-        _check(known, f"variants[{n}].placement", "unknown_placement")
-        there = not variant.release or variant.release in stands.releases
-        _check(there, f"variants[{n}].release", "missing_release")
-    others = (other for name, other in stands.experiments.items() if name != identifier)
+        placement_exists = not variant.placement or variant.placement in in_force.placements
+        _check(placement_exists, f"variants[{n}].placement", "unknown_placement")
+        release_exists = not variant.release or variant.release in in_force.releases
+        _check(release_exists, f"variants[{n}].release", "missing_release")
+    others = (other for name, other in in_force.experiments.items() if name != identifier)
     taken = any(other.running and other.placement == experiment.placement for other in others)
     _check(not (experiment.running and taken), "placement", "overlapping_experiment")
 
@@ -232,7 +232,7 @@ def _check_release(release: str, field: str) -> None:
 
 
 @contextmanager
-def _under(prefix: str) -> Iterator[None]:
+def _prefixed(prefix: str) -> Iterator[None]:
     try:
         yield
     except Rejected as error:

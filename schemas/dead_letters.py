@@ -97,10 +97,10 @@ def bounded(
     kept: list[tuple[str, bytes | None]] = []
     size = dropped = 0
     for name, value in headers:
-        more = len(name.encode()) + len(value or b"")
-        if len(kept) < MAX_HEADERS and size + more <= MAX_HEADER_BYTES:
+        length = len(name.encode()) + len(value or b"")
+        if len(kept) < MAX_HEADERS and size + length <= MAX_HEADER_BYTES:
             kept.append((name, value))
-            size += more
+            size += length
         else:
             dropped += 1
     return tuple(kept), dropped

@@ -45,11 +45,11 @@ class Schema(NamedTuple):
         >>> Schema("event", 1).headers
         (('freshet-schema', b'event/1'),)
         """
-        return _of(self)
+        return _schema_headers(self)
 
 
 @lru_cache(maxsize=64)
-def _of(schema: Schema) -> Headers:
+def _schema_headers(schema: Schema) -> Headers:
     return ((SCHEMA, schema.text.encode()),)
 
 
@@ -91,14 +91,14 @@ def packed(headers: Headers) -> bytes:
 @lru_cache(maxsize=256)
 def unpacked(block: bytes) -> Headers:
     """What `packed` made. Errors: ValueError where the bytes are not that."""
-    found, at = [], 0
-    while at < len(block):
-        if len(block) - at < _LENGTHS.size:
+    headers, offset = [], 0
+    while offset < len(block):
+        if len(block) - offset < _LENGTHS.size:
             raise ValueError("headers end within a length")
-        name, value = _LENGTHS.unpack_from(block, at)
-        begin = at + _LENGTHS.size
-        at = begin + name + value
-        if at > len(block):
+        name, value = _LENGTHS.unpack_from(block, offset)
+        start = offset + _LENGTHS.size
+        offset = start + name + value
+        if offset > len(block):
             raise ValueError("headers end within one")
-        found.append((block[begin : begin + name].decode(), block[begin + name : at]))
-    return tuple(found)
+        headers.append((block[start : start + name].decode(), block[start + name : offset]))
+    return tuple(headers)

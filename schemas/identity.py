@@ -26,10 +26,10 @@ def check_id(value: str, field: str) -> str:
     return value
 
 
-def pseudonym(key_id: int, key: bytes, user_id: str, *, generation: int = 0) -> Pseudonym:
+def pseudonym(key_id: int, key: bytes, user_id: str, *, epoch: int = 0) -> Pseudonym:
     """2 hex of key id + 30 hex of HMAC-SHA256(key, generation || user id) (RFC 2104).
 
-    `generation` (u32, big-endian) is 0 unless the person was erased: after an erasure the same
+    `epoch` (u32, big-endian) is 0 unless the person was erased: after an erasure the same
     user id becomes somebody new. Errors: ValueError where `key_id` is not in 0..255.
 
     >>> pseudonym(1, b"k" * 32, "u1")[:2]
@@ -37,7 +37,7 @@ def pseudonym(key_id: int, key: bytes, user_id: str, *, generation: int = 0) -> 
     """
     if not 0 <= key_id <= 255:
         raise ValueError("key_id must be in 0..255")
-    digest = hmac.digest(key, generation.to_bytes(4, "big") + user_id.encode(), "sha256")
+    digest = hmac.digest(key, epoch.to_bytes(4, "big") + user_id.encode(), "sha256")
     return Pseudonym(f"{key_id:02x}{digest.hex()[:30]}")
 
 

@@ -53,14 +53,14 @@ class TablesKeys(NamedTuple):
     experiments: bytes
     changes: bytes
 
-    def base_chunk(self, made: bytes, n: int) -> bytes:
+    def base_chunk(self, name: bytes, n: int) -> bytes:
         """Part n of the base that was made under this name."""
-        return b"%b:%b:%d" % (self.base, made, n)
+        return b"%b:%b:%d" % (self.base, name, n)
 
     def base_chunks(self, head: bytes) -> list[bytes]:
         """The keys of the parts of the base that ``name:parts`` heads. Errors: ValueError."""
-        made, _, parts = head.partition(b":")
-        return [self.base_chunk(made, n) for n in range(int(parts))]
+        name, _, chunks = head.partition(b":")
+        return [self.base_chunk(name, n) for n in range(int(chunks))]
 
 
 ROW: Final = b"u"
@@ -330,8 +330,8 @@ class Keyspace:
         parsed = self.parse(name)
         if parsed is None:
             return None
-        made = parsed.kind in _GENERATIONAL
-        if not made and not (parsed.kind == b"f" and parsed.rest.startswith(b"people")):
+        generational = parsed.kind in _GENERATIONAL
+        if not generational and not (parsed.kind == b"f" and parsed.rest.startswith(b"people")):
             return None
         return parsed.generation
 

@@ -201,27 +201,29 @@ class Table(NamedTuple):
     def typed(self, values: Sequence[bytes | None]) -> list[pa.Array]:
         """The typed columns of so many values."""
         records = self._decoded(values)
-        places = _by_type(records)
-        if len(places) < 2:
-            kind = next(iter(places), NoneType)
+        indices = _by_type(records)
+        if len(indices) < 2:
+            kind = next(iter(indices), NoneType)
             return [column.array(kind, records) for column in self.columns]
-        groups = [(kind, [records[n] for n in held]) for kind, held in places.items()]
+        groups = [(kind, [records[n] for n in held]) for kind, held in indices.items()]
         # a group's rows lie together: each goes back to its place
-        back = pa.array(np.argsort(np.fromiter(chain(*places.values()), np.int64, len(records))))
+        positions = pa.array(
+            np.argsort(np.fromiter(chain(*indices.values()), np.int64, len(records)))
+        )
         return [
-            pa.concat_arrays([it.array(*group) for group in groups]).take(back)
+            pa.concat_arrays([it.array(*group) for group in groups]).take(positions)
             for it in self.columns
         ]
 
     def _decoded(self, values: Sequence[bytes | None]) -> list[Any]:
-        found: list[Any] = []
-        left = iter(values)
-        while len(found) < len(values):
+        records: list[Any] = []
+        remaining = iter(values)
+        while len(records) < len(values):
             try:  # nearly all of them decode; what did before an error is kept
-                found.extend(map(self.decode, left))  # type: ignore[arg-type]
+                records.extend(map(self.decode, remaining))  # type: ignore[arg-type]
             except (*UNDECODABLE, TypeError):  # a record without a value has the wrong type
-                found.append(None)
-        return found
+                records.append(None)
+        return records
 
 
 def _numbered(field: pa.Field, path: str, ids: Mapping[str, int]) -> pa.Field:
@@ -236,10 +238,10 @@ def _numbered(field: pa.Field, path: str, ids: Mapping[str, int]) -> pa.Field:
 
 def _by_type(records: Sequence[Any]) -> dict[type, list[int]]:
     """Where the records of each type are."""
-    places: dict[type, list[int]] = defaultdict(list)
+    indices: dict[type, list[int]] = defaultdict(list)
     for n, kind in enumerate(map(type, records)):
-        places[kind].append(n)
-    return places
+        indices[kind].append(n)
+    return indices
 
 
 def _array(cells: list[Any], kind: pa.DataType) -> pa.Array:
@@ -256,7 +258,7 @@ def _cell(cell: Any, kind: pa.DataType) -> pa.Array:
         return pa.nulls(1, kind)
 
 
-def _of(name: str, kind: pa.DataType, path: str = "") -> Column:
+def _attribute(name: str, kind: pa.DataType, path: str = "") -> Column:
     """The attribute of that name, or at the end of `path`; null where the type has none."""
     path = path or name
     first, get = path.partition(".")[0], attrgetter(path)
@@ -267,7 +269,7 @@ def _of(name: str, kind: pa.DataType, path: str = "") -> Column:
 
 def _text(name: str, path: str = "") -> Column:
     """The same, of a text; "" is null."""
-    column = _of(name, _TEXT, path)
+    column = _attribute(name, _TEXT, path)
 
     def cells(kind: type, records: Sequence[Any]) -> list[str | None] | None:
         found = column.cells(kind, records)
@@ -293,12 +295,12 @@ def _served(type_: type, records: Sequence[Any]) -> list[Any] | None:
 
 def _event_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
     # a slate is known by its `slate_id`
-    return None if type_ is events.Served else _of("event_id", _TEXT).cells(type_, records)
+    return None if type_ is events.Served else _attribute("event_id", _TEXT).cells(type_, records)
 
 
 def _item_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
     path = "item.item_id" if type_ is items.PutItem else "item_id"
-    return _of("item_id", _TEXT, path).cells(type_, records)
+    return _attribute("item_id", _TEXT, path).cells(type_, records)
 
 
 def _body(it: control.Change) -> str | None:
@@ -320,15 +322,15 @@ TABLES: Final = (
             Column("event_id", _TEXT, _event_id),
             _text("item_id"),
             _text("action"),
-            _of("occurred_at", TIME),
-            _of("received_at", TIME),
+            _attribute("occurred_at", TIME),
+            _attribute("received_at", TIME),
             _text("category"),
-            _of("known", _BOOL),
+            _attribute("known", _BOOL),
             _text("session_id"),
             _text("slate_id"),
-            _of("rank", _INT),
-            _of("number", _FLOAT, "value"),
-            _of("dwell_ms", _INT),
+            _attribute("rank", _INT),
+            _attribute("number", _FLOAT, "value"),
+            _attribute("dwell_ms", _INT),
             _text("placement"),
             Column("items", TEXTS, _served),
             _text("linked_to", "to"),
@@ -341,12 +343,12 @@ TABLES: Final = (
         (
             Column("kind", _TEXT, _kind),
             Column("item_id", _TEXT, _item_id),
-            _of("received_at", TIME),
+            _attribute("received_at", TIME),
             _text("title", "item.title"),
             _text("category", "item.category"),
             _text("owner_id", "item.owner_id"),
-            _of("available", _BOOL, "item.available"),
-            _of("published_at", TIME, "item.published_at"),
+            _attribute("available", _BOOL, "item.available"),
+            _attribute("published_at", TIME, "item.published_at"),
         ),
     ),
     Table(
@@ -355,8 +357,8 @@ TABLES: Final = (
         (
             _text("subject"),
             _text("id"),
-            _of("expected_version", _INT),
-            _of("received_at", TIME),
+            _attribute("expected_version", _INT),
+            _attribute("received_at", TIME),
             _text("actor"),
             _text("reason"),
             _each("body", _TEXT, _body),
@@ -367,7 +369,7 @@ TABLES: Final = (
         slates.DECODER.decode,
         (
             _text("slate_id"),
-            _of("served_at", TIME),
+            _attribute("served_at", TIME),
             _text("placement"),
             _text("person"),
             _each("items", TEXTS, lambda it: [shown.item_id for shown in it.items]),
@@ -382,10 +384,10 @@ TABLES: Final = (
         readouts.DECODER.decode,
         (
             _text("experiment_id"),
-            _of("version", _INT),
+            _attribute("version", _INT),
             _text("placement"),
-            _of("revision", _INT),
-            _of("as_of", TIME),
+            _attribute("revision", _INT),
+            _attribute("as_of", TIME),
             _each("units", _INT, lambda it: sum(variant.units for variant in it.variants)),
         ),
     ),
@@ -394,10 +396,10 @@ TABLES: Final = (
         dead_letters.DECODER.decode,
         (
             _text("of_topic", "topic"),
-            _of("of_partition", _INT, "partition"),
-            _of("of_offset", _INT, "offset"),
+            _attribute("of_partition", _INT, "partition"),
+            _attribute("of_offset", _INT, "offset"),
             _text("reason"),
-            _of("record_at", TIME),
+            _attribute("record_at", TIME),
         ),
     ),
 )

@@ -38,7 +38,7 @@ _PATH = re.compile(r"at `(?:key in )?\$\.?([^`]*)`\s*$")
 _NAME = re.compile(r"field `([^`]{0,64})")
 
 
-def from_validation(error: msgspec.ValidationError, under: str = "") -> Rejected:
+def from_validation(error: msgspec.ValidationError, prefix: str = "") -> Rejected:
     """The `Rejected` for a msgspec error: its path and a code, without the text that quotes values."""
     text = str(error)
     path = _PATH.search(text)
@@ -48,6 +48,6 @@ def from_validation(error: msgspec.ValidationError, under: str = "") -> Rejected
     if named and code in ("unknown_field", "required"):
         name = re.sub(r"[^\w.\-]", "?", named.group(1))
         field = f"{field}.{name}" if field else name
-    if under:
-        field = f"{under}.{field}" if field and not field.startswith("[") else under + field
+    if prefix:
+        field = f"{prefix}.{field}" if field and not field.startswith("[") else prefix + field
     return Rejected(field or "body", code)

@@ -95,8 +95,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def files(self) -> list[SnapshotFile]:
-        mine = [file for it in self.partitions for file in (it.people, it.outbox)]
-        return [*mine, self.tables]
+        files = [file for it in self.partitions for file in (it.people, it.outbox)]
+        return [*files, self.tables]
 
     def fence(self, partition: int) -> Fence:
         """As the fold would have stored it."""

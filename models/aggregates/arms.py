@@ -133,7 +133,7 @@ class Arms:
         at = np.fromiter(numbers, np.intp, len(numbers))
         self._dirty.clear()
         keys, rows = self._keys[at].tobytes(), self._rows[at].tobytes()
-        return dict(zip(_parts(keys, ARM_KEY), _parts(rows, ARM), strict=True))
+        return dict(zip(_split_rows(keys, ARM_KEY), _split_rows(rows, ARM), strict=True))
 
     def dump(self) -> dict[str, NDArray[Any]]:
         held = len(self)
@@ -145,32 +145,32 @@ class Arms:
 
     @classmethod
     def load(cls, held: Mapping[str, NDArray[Any]]) -> Arms:
-        made = cls()
-        made._keys, made._rows, made._early = held["keys"], held["rows"], held["early"]
-        made._of = {key: n for n, key in enumerate(_parts(made._keys.tobytes(), ARM_KEY))}
-        return made
+        arms = cls()
+        arms._keys, arms._rows, arms._early = held["keys"], held["rows"], held["early"]
+        arms._of = {key: n for n, key in enumerate(_split_rows(arms._keys.tobytes(), ARM_KEY))}
+        return arms
 
     def _valid(self, facts: Facts) -> NDArray[np.intp]:
         finite = np.isfinite(facts.reward)
         fits = (facts.reward >= 0) & (facts.reward <= 1)
-        known = facts.state < len(STATES)
+        valid_state = facts.state < len(STATES)
         bad = {
-            "unknown_state": ~known,
-            "reward_not_finite": known & ~finite,
-            "reward_out_of_range": known & finite & ~fits,
+            "unknown_state": ~valid_state,
+            "reward_not_finite": valid_state & ~finite,
+            "reward_out_of_range": valid_state & finite & ~fits,
         }
         self.ignored.update({why: int(n) for why, of in bad.items() if (n := of.sum())})
-        return np.flatnonzero(known & finite & fits)
+        return np.flatnonzero(valid_state & finite & fits)
 
     def _numbers(self, keys: Key) -> NDArray[np.intp]:
         """Dense numbers of distinct keys; new ones get the next."""
-        known = len(self._of)
-        named = _parts(keys.tobytes(), ARM_KEY)
+        existing = len(self._of)
+        named = _split_rows(keys.tobytes(), ARM_KEY)
         numbers = np.array([self._of.setdefault(key, len(self._of)) for key in named], np.intp)
         if len(self._of) > len(self._rows):
             room = max(len(self._of), 2 * len(self._rows))
             self._keys, self._rows, self._early = (
-                np.concatenate([held[:known], np.zeros(room - known, held.dtype)])
+                np.concatenate([held[:existing], np.zeros(room - existing, held.dtype)])
                 for held in (self._keys, self._rows, self._early)
             )
         self._keys[numbers] = keys
@@ -182,7 +182,7 @@ class Arms:
         """Moves the means, before the counts. `rewards`: of the new clicks of each arm, summed."""
         moved = np.flatnonzero(counts[:, SERVED] + counts[:, CLICKED])
         at, rows = numbers[moved], self._rows
-        told: Iterable[list[Any]] = (
+        columns: Iterable[list[Any]] = (
             column.tolist()
             for column in (
                 rows["n"][at],
@@ -195,7 +195,7 @@ class Arms:
                 rewards[moved],
             )
         )
-        after = np.array([_rewarded(*arm) for arm in zip(*told, strict=True)]).reshape(-1, 4)
+        after = np.array([_rewarded(*arm) for arm in zip(*columns, strict=True)]).reshape(-1, 4)
         rows["n"][at], rows["mean"][at] = after[:, 0], after[:, 1]
         self._early["n"][at], self._early["mean"][at] = after[:, 2], after[:, 3]
 
@@ -244,6 +244,6 @@ def _grouped(
     return which, order[new]
 
 
-def _parts(data: bytes, kind: np.dtype[np.void]) -> list[bytes]:
+def _split_rows(data: bytes, kind: np.dtype[np.void]) -> list[bytes]:
     size = kind.itemsize
     return [data[at : at + size] for at in range(0, len(data), size)]

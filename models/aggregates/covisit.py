@@ -83,8 +83,8 @@ class Pairs:
         place, partner, sums = self.of(items)
         most = np.zeros(len(items))
         np.maximum.at(most, place, sums)
-        tells = most[place] > 0
-        place, partner, sums = place[tells], partner[tells], sums[tells]
+        positive = most[place] > 0
+        place, partner, sums = place[positive], partner[positive], sums[positive]
         relative = (sums / most[place]).astype(np.float32)
         # the bits of floats from 0 to 1 ascend as they do: with its place above them, one number to sort by
         low = (_ONE - relative.view(np.uint32)).astype(np.uint64)
@@ -94,9 +94,9 @@ class Pairs:
         order, count = order[rank < NEIGHBOURS_PER_ITEM], np.minimum(count, NEIGHBOURS_PER_ITEM)
         rows = np.empty(len(order), NEIGHBOUR)
         rows["item"], rows["score"] = hashes[partner[order]], _shares(sums[order], count)
-        data, ends = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
-        starts = ends - NEIGHBOUR.itemsize * count
-        return [data[i:j] for i, j in zip(starts.tolist(), ends.tolist(), strict=True)]
+        data, end_offsets = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
+        starts = end_offsets - NEIGHBOUR.itemsize * count
+        return [data[i:j] for i, j in zip(starts.tolist(), end_offsets.tolist(), strict=True)]
 
     def of(self, items: I64) -> tuple[I64, I64, F64]:
         """The pairs of these items: place of the item among them, partner, sum."""

@@ -72,9 +72,9 @@ class Moments:
     def publish(self, *, whole: bool) -> dict[bytes, bytes]:
         """`MOMENTS_KEY` -> rows of what changed since the last publication, or of all."""
         every = {(experiment, version) for experiment, version, _ in self._of}
-        told = sorted(every if whole else self._dirty)
+        published = sorted(every if whole else self._dirty)
         self._dirty.clear()
-        return {_key(*name): self._variants(*name).tobytes() for name in told}
+        return {_key(*name): self._variants(*name).tobytes() for name in published}
 
     def dump(self) -> dict[str, NDArray[Any]]:
         names = np.array([name[:2] for name in self._of], MOMENTS_KEY)
@@ -82,12 +82,12 @@ class Moments:
 
     @classmethod
     def load(cls, held: Mapping[str, NDArray[Any]]) -> Moments:
-        made = cls()
-        made._rows = held["rows"]
-        variants = made._rows["variant"].tolist()
+        moments = cls()
+        moments._rows = held["rows"]
+        variants = moments._rows["variant"].tolist()
         for (experiment, version), variant in zip(held["keys"].tolist(), variants, strict=True):
-            made._of[experiment, version, variant] = len(made._of)
-        return made
+            moments._of[experiment, version, variant] = len(moments._of)
+        return moments
 
     def _variants(self, experiment: int, version: int) -> Rows:
         mine = {v: n for (e, ver, v), n in self._of.items() if (e, ver) == (experiment, version)}

@@ -51,8 +51,8 @@ def judge(candidate: str, ranks: Mapping[str, Ranks]) -> Verdict:
     best = max(rivals, key=lambda name: rivals[name])
     own, rival = means[candidate], means[best]
     ratio = round(own / rival, 4) if rival else 1.0
-    told = f"NDCG@10 {own:.4f} against {rival:.4f} of the best other, {best} ({ratio:.3f} x)"
+    report = f"NDCG@10 {own:.4f} against {rival:.4f} of the best other, {best} ({ratio:.3f} x)"
     if len(ranks[candidate]) < MIN_CHOICES:
         few = f"only {len(ranks[candidate])} choices to judge by, {MIN_CHOICES} are the least"
         return Verdict("refused", few, ratio)
-    return Verdict("released" if own >= rival and own > 0 else "refused", told, ratio)
+    return Verdict("released" if own >= rival and own > 0 else "refused", report, ratio)

@@ -47,7 +47,7 @@ def assign(experiment_id: str, experiment: Experiment, person: Pseudonym) -> Var
 
     A function of salt (the id, where there is none), shares and person: asked again it answers the same.
     """
-    found = bucket(experiment.salt or experiment_id, person)
+    number = bucket(experiment.salt or experiment_id, person)
     # the last variant that starts at it or before
-    i = ((found + 1) * len(experiment.variants) - 1) // BUCKETS
-    return experiment.variants[i] if found in buckets(experiment, i) else None
+    i = ((number + 1) * len(experiment.variants) - 1) // BUCKETS
+    return experiment.variants[i] if number in buckets(experiment, i) else None

@@ -59,24 +59,24 @@ def readout(
     )
 
 
-def version_shown(standing: int, running: bool, counted: Collection[int]) -> int:
+def version_shown(in_force: int, running: bool, counted: Collection[int]) -> int:
     """Which version tells how an experiment stands: the standing one while it runs; afterwards the
     newest that anybody was in, since pausing is a version too.
 
     >>> version_shown(3, False, {1, 2}), version_shown(3, True, {1, 2}), version_shown(1, False, ())
     (2, 3, 1)
     """
-    return standing if running or not counted else max(counted)
+    return in_force if running or not counted else max(counted)
 
 
 def _counted(experiment: Experiment, moments: Rows) -> list[_Counted]:
     rows: dict[int, Any] = {row["variant"].item(): row for row in moments}
     named = {category_hash(it.name): (it.name, it.share) for it in experiment.variants}
     gone = {number: (f"#{number:08x}", 0.0) for number in rows if number not in named}
-    return [_of(name, share, rows.get(n)) for n, (name, share) in {**named, **gone}.items()]
+    return [_counts_of(name, share, rows.get(n)) for n, (name, share) in {**named, **gone}.items()]
 
 
-def _of(name: str, share: float, row: Any) -> _Counted:
+def _counts_of(name: str, share: float, row: Any) -> _Counted:
     if row is None:
         none = [0] * len(STATES)
         return _Counted(name, share, 0, none, [none] * len(STATES))

@@ -79,8 +79,8 @@ def _look_back(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:
     age = np.where(age < n[:, None], age, RING_SIZE)
     event, at = np.nonzero(held[acts.who] == acts.item[:, None])
     who = acts.who[event]
-    stands = age[who, at] + acts.rank[event] < RING_SIZE
-    event, who, at = event[stands], who[stands], at[stands]
+    present = age[who, at] + acts.rank[event] < RING_SIZE
+    event, who, at = event[present], who[present], at[present]
     folded.met[event] = True
     same_day = (
         rows["ring"]["time"][who, at].astype(np.int64) * 1000 // DAY_MS
@@ -119,11 +119,11 @@ def _in_rounds(rows: NDArray[np.void], acts: Columns, folded: Folded, people: I6
         at = acts.start[people[:some]] + r
         new = [it[:, None] for it in (acts.time[at], acts.item[at], pairs[at])]
         old = [key[:some] for key in keys]
-        stands = age < (n[:some] + r)[:, None]
-        same = stands & (old[1] == new[1])
+        present = age < (n[:some] + r)[:, None]
+        same = present & (old[1] == new[1])
         folded.met[at] = same.any(1)
         folded.repeats[at] = (same & (old[0] // DAY_MS == new[0] // DAY_MS)).sum(1)
-        later = stands & _above(old, new)
+        later = present & _above(old, new)
         place = np.count_nonzero(later, 1)[:, None]
         for key, value in zip(old, new, strict=True):
             behind = np.concatenate((value, key[:, :-1]), 1)
@@ -171,8 +171,8 @@ def _one_by_one(
 
 def write(row: np.void, entries: Sequence[Key], n: int) -> None:
     """Lays `entries` (oldest first, at most 50) out as the newest of n."""
-    laid = np.array([(i, t // 1000, t % 1000, c, a) for t, i, c, a in entries], ENTRY)
-    row["ring"][(n - len(laid) + np.arange(len(laid))) % RING_SIZE] = laid
+    block = np.array([(i, t // 1000, t % 1000, c, a) for t, i, c, a in entries], ENTRY)
+    row["ring"][(n - len(block) + np.arange(len(block))) % RING_SIZE] = block
 
 
 def recent(row: np.void, k: int = RING_SIZE) -> NDArray[np.void]:

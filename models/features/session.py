@@ -41,9 +41,9 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     ever_first = opens & (folded.before[who] == 0)
     named = acts.session != 0
     # who says which session this is: a name, or a gap (then nobody: 0)
-    says = _latest(named | gap | ever_first)
-    said = np.concatenate([[-1], says[:-1]])
-    key = np.where(said >= start, acts.session[said], rows["session"][who])
+    mark = _latest(named | gap | ever_first)
+    mark_before = np.concatenate([[-1], mark[:-1]])
+    key = np.where(mark_before >= start, acts.session[mark_before], rows["session"][who])
     breaks = ever_first | np.where(named, acts.session != key, gap)
     begun = _latest(breaks)
     inside = begun >= start
@@ -51,7 +51,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
 
     people, last = acts.present, acts.last
     rows["session"][people] = np.where(
-        says[last] >= start[last], acts.session[says[last]], rows["session"][people]
+        mark[last] >= start[last], acts.session[mark[last]], rows["session"][people]
     )
     rows["session_start"][people] = np.where(
         inside[last], acts.time[begun[last]], rows["session_start"][people]

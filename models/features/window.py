@@ -27,8 +27,8 @@ FIELDS = (("window", "<u8", (LAG,)),)
 def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     """Also fills `folded.partners`. Comes after session and ring."""
     acts, n = folded.recent, folded.before
-    tells = (WEIGHT[acts.action] > 0) & acts.in_catalogue
-    item = np.where(tells, acts.item, 0).astype(np.uint64)
+    informative = (WEIGHT[acts.action] > 0) & acts.in_catalogue
+    item = np.where(informative, acts.item, 0).astype(np.uint64)
     # one strip a person: the last 16 kept, then the batch's; an action looks back along it
     strip = np.empty(len(acts) + LAG * acts.people, np.uint64)
     base = acts.start + LAG * np.arange(acts.people)
@@ -39,7 +39,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     place = np.arange(len(acts)) + LAG * (acts.who + 1)
     strip[place] = item
     back = strip[place[:, None] - 1 - lags]
-    counts = tells & (folded.repeats < DAILY_CAP)
+    counts = informative & (folded.repeats < DAILY_CAP)
     good = (lags < folded.session_rank[:, None]) & (back != item[:, None]) & (back != 0)
     good &= counts[:, None]
     # a partner further back than the longest session of the batch is none
@@ -60,7 +60,7 @@ def value(row: np.void) -> Any:
 def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
     """What a merge brought tells nothing here, and is as old as can be."""
     acts, held = recents(events), before or []
-    told = [e.item if e.weight > 0 and e.in_catalogue else 0 for e in reversed(acts[-LAG:])]
-    told = [*told, *held][:LAG]
+    items = [e.item if e.weight > 0 and e.in_catalogue else 0 for e in reversed(acts[-LAG:])]
+    items = [*items, *held][:LAG]
     n = len(held) + len(acts) + sum(merge.entered for merge in merges)
-    return told + [0] * (min(n, LAG) - len(told))
+    return items + [0] * (min(n, LAG) - len(items))

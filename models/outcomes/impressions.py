@@ -65,10 +65,10 @@ def reference(slates: Iterable[tuple[int, Sequence[int]]]) -> list[Row]:
     return reference_of_batches([(item, 1, at) for item in items] for at, items in slates)
 
 
-def reference_of_batches(told: Iterable[Sequence[Row]]) -> list[Row]:
+def reference_of_batches(batches: Iterable[Sequence[Row]]) -> list[Row]:
     """The same of (item, count, last) that came together: of a slate, or of somebody who was merged."""
     held: dict[int, tuple[int, int]] = {}
-    for rows in told:
+    for rows in batches:
         for item, more, at in rows:
             last, count = held.get(item, (0, 0))
             held[item] = max(last, at), count + more

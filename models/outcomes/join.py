@@ -111,7 +111,7 @@ def serve(account: Account, shown: Shown, guest: str = "") -> Effect:
     `guest`: the anonymous id that it was served to, where it was not the person.
     """
     effect = Effect(shown.placement, [], [], Counter())
-    if _find(account, shown.id) is not None:
+    if _find_open(account, shown.id) is not None:
         effect.counts["served_again"] += 1
         return effect
     holder = _guest(account, guest) if guest else account
@@ -120,7 +120,7 @@ def serve(account: Account, shown: Shown, guest: str = "") -> Effect:
     effect.counts["served_items"] += len(slate.states)
     for outcome in _awaited(account, shown.id):
         _mark(slate, outcome, effect)
-    _move(holder, slate, effect)
+    _count_units(holder, slate, effect)
     insort(holder.slates, slate, key=_order)
     holder.newest = max(holder.newest, shown.at)
     if holder is account:
@@ -131,7 +131,7 @@ def serve(account: Account, shown: Shown, guest: str = "") -> Effect:
 
 def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
     """Something came of a slate, whose record may still be on its way. In place."""
-    found = _find(account, slate_id)
+    found = _find_open(account, slate_id)
     if found is None:
         effect = Effect(0, [], [], Counter())
         _wait(account, slate_id, outcome, effect)
@@ -140,38 +140,38 @@ def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
     holder, slate = found
     effect = Effect(slate.placement, [], [], Counter())
     _mark(slate, outcome, effect)
-    _move(holder, slate, effect)
+    _count_units(holder, slate, effect)
     return effect
 
 
 def leave(account: Account, to: str) -> Transfer:
     """The id was linked to the person `to`: what is open goes there, and nothing counts here any more.
     In place."""
-    left = Transfer(account.slates, account.waiting, account.units)
+    transfer = Transfer(account.slates, account.waiting, account.units)
     account.slates, account.waiting, account.units = [], [], []
     links.of(account).to = to
-    return left
+    return transfer
 
 
-def receive(account: Account, guest: str, left: Transfer) -> list[Effect]:
+def receive(account: Account, guest: str, transfer: Transfer) -> list[Effect]:
     """The anonymous id `guest` is this person, and this is what it left: its slates are joined with what
     waited here, what waited there with the slates here. In place."""
     effects = []
-    if left.slates or left.units:
+    if transfer.slates or transfer.units:
         held = _guest(account, guest)
-        moved = [_enrol(held, unit) for unit in left.units]
-        for slate in left.slates:
-            if _find(account, slate.id) is not None:
+        places = [_enrol_moved(held, unit) for unit in transfer.units]
+        for slate in transfer.slates:
+            if _find_open(account, slate.id) is not None:
                 continue
-            slate.units = tuple(moved[place] for place in slate.units)
+            slate.units = tuple(places[place] for place in slate.units)
             insort(held.slates, slate, key=_order)
             held.newest = max(held.newest, slate.at)
             if awaited := _awaited(account, slate.id):
                 effects.append(Effect(slate.placement, [], [], Counter()))
                 for outcome in awaited:
                     _mark(slate, outcome, effects[-1])
-                _move(held, slate, effects[-1])
-    for waiting in left.waiting:
+                _count_units(held, slate, effects[-1])
+    for waiting in transfer.waiting:
         effects += [act(account, waiting.slate, outcome) for outcome in waiting.outcomes]
     effects.append(Effect(0, [], [], Counter()))
     _forget(account, effects[-1])
@@ -182,13 +182,13 @@ def _guests(account: Account) -> list[Guest]:
     return account.links.guests if account.links is not None else []
 
 
-def _guest(account: Account, of: str) -> Guest:
+def _guest(account: Account, anonymous: str) -> Guest:
     """Where the slates of this anonymous id are kept; the guest that came first makes room."""
     guests = links.of(account).guests
     for guest in guests:
-        if guest.of == of:
+        if guest.of == anonymous:
             return guest
-    guests.append(Guest(of))
+    guests.append(Guest(anonymous))
     del guests[:-MAX_GUESTS]
     return guests[-1]
 
@@ -197,7 +197,7 @@ def _order(slate: OpenSlate) -> tuple[Millis, int]:
     return slate.at, slate.id
 
 
-def _find(account: Account, slate_id: int) -> tuple[Holder, OpenSlate] | None:
+def _find_open(account: Account, slate_id: int) -> tuple[Holder, OpenSlate] | None:
     for slate in reversed(account.slates):
         if slate.id == slate_id:
             return account, slate
@@ -239,7 +239,7 @@ def _enrolled(holder: Holder, assigned: Assignment, effect: Effect) -> int:
     return len(holder.units) - 1
 
 
-def _enrol(guest: Guest, unit: Unit) -> int:
+def _enrol_moved(guest: Guest, unit: Unit) -> int:
     """Place of a unit that came along."""
     for place, held in enumerate(guest.units):
         if (held.experiment, held.version) == (unit.experiment, unit.version):
@@ -271,7 +271,7 @@ def _place(items: bytes, item: int) -> int:
     return at // 8
 
 
-def _move(holder: Holder, slate: OpenSlate, effect: Effect) -> None:
+def _count_units(holder: Holder, slate: OpenSlate, effect: Effect) -> None:
     """Adds the slots that changed to each unit that had a say in the slate."""
     if not effect.arms:
         return
@@ -285,8 +285,8 @@ def _move(holder: Holder, slate: OpenSlate, effect: Effect) -> None:
             clicked + states.count(2),
             converted + states.count(3),
         )
-        moved = UnitChange(unit.experiment, unit.version, unit.variant, before, unit.counts)
-        effect.unit_changes.append(moved)
+        change = UnitChange(unit.experiment, unit.version, unit.variant, before, unit.counts)
+        effect.unit_changes.append(change)
 
 
 def _wait(account: Account, slate_id: int, outcome: Outcome, effect: Effect) -> None:

@@ -26,23 +26,23 @@ def of(account: Account) -> Links:
     return account.links
 
 
-def mark(account: Account, told: Mark) -> None:
+def mark(account: Account, link: Mark) -> None:
     """A link is on its way. In place."""
     links = of(account)
-    if _taken(links.answered, told) or told in links.pending:
+    if _take(links.answered, link) or link in links.pending:
         return
-    links.pending.append(told)
+    links.pending.append(link)
     del links.pending[:-MAX_LINKS]
 
 
-def answer(account: Account, told: Mark, *, lost: bool) -> None:
+def answer(account: Account, link: Mark, *, lost: bool) -> None:
     """A link is done; `lost`: the anonymous id was linked before, so nothing came of it. In place."""
     links = of(account)
-    if not _taken(links.pending, told):
-        links.answered.append(told)
+    if not _take(links.pending, link):
+        links.answered.append(link)
         del links.answered[:-MAX_LINKS]
-    if not lost and (links.first is None or _order(told) < _order(links.first)):
-        links.first = told
+    if not lost and (links.first is None or _order(link) < _order(links.first)):
+        links.first = link
 
 
 def first(account: Account) -> str:
@@ -51,7 +51,7 @@ def first(account: Account) -> str:
     if links is None:
         return ""
     every = [*links.pending, *([links.first] if links.first else [])]
-    early = [told for told in every if not account.since or told.at <= account.since]
+    early = [link for link in every if not account.since or link.at <= account.since]
     return min(early, key=_order).of if early else ""
 
 
@@ -63,14 +63,14 @@ def view(account: Account) -> stored.Links:
     return stored.Links(links.to, first(account), len(links.pending))
 
 
-def _order(told: Mark) -> tuple[int, str]:
-    return told.at, told.of
+def _order(link: Mark) -> tuple[int, str]:
+    return link.at, link.of
 
 
-def _taken(among: list[Mark], told: Mark) -> bool:
+def _take(marks: list[Mark], link: Mark) -> bool:
     """Whether the link stood there; it does no more."""
-    for n, held in enumerate(among):
-        if (held.of, held.link) == (told.of, told.link):
-            del among[n]
+    for n, held in enumerate(marks):
+        if (held.of, held.link) == (link.of, link.link):
+            del marks[n]
             return True
     return False

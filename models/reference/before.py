@@ -60,7 +60,7 @@ class Before:
 
     def person(self, name: str, kept: bool) -> Person:
         """As they were; of somebody new nothing."""
-        row, seen, hidden, told, _, shown, slates = (
+        row, seen, hidden, preferences, _, shown, slates = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
         )
         return Person(
@@ -70,7 +70,7 @@ class Before:
                 # only of who is checked do these grow, and matter
                 seen=_hashes(seen or b"") if kept else (),
                 hidden=_hashes(hidden or b"") if kept else (),
-                preferences=_preferences(told) if told is not None else None,
+                preferences=_preferences(preferences) if preferences is not None else None,
                 account=open_slates.decode(slates) if slates is not None else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
             ),

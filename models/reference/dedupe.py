@@ -32,16 +32,16 @@ class Window:
         """The oldest bucket that counts."""
         return self.newest // self._width - BUCKETS
 
-    def passed(self, stamp: int) -> None:
+    def passed(self, timestamp: int) -> None:
         """A record of this time went by that has no id, or is nobody's business."""
-        self.newest = max(self.newest, stamp)
+        self.newest = max(self.newest, timestamp)
 
-    def fresh(self, person: str, event_id: str, stamp: int) -> bool:
+    def fresh(self, person: str, event_id: str, timestamp: int) -> bool:
         """Whether this record is new; it is taken then."""
-        if stamp > self.newest:
-            self.newest = stamp
+        if timestamp > self.newest:
+            self.newest = timestamp
         oldest = self.newest // self._width - BUCKETS
-        identifier, bucket = person + event_id, stamp // self._width
+        identifier, bucket = person + event_id, timestamp // self._width
         if self._bucket.get(identifier, oldest - 1) >= oldest:
             return False
         if self._before and self._before.get(_number(identifier), oldest - 1) >= oldest:

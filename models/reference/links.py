@@ -19,14 +19,14 @@ class ReferenceLinks:
     @classmethod
     def of(cls, held: Links) -> ReferenceLinks:
         """As they were stored: of those that won only the earliest, which is all that is asked for."""
-        made = cls()
-        made.to, made.pending, made.answered = held.to, list(held.pending), list(held.answered)
-        made.won = [held.first] if held.first else []
-        return made
+        links = cls()
+        links.to, links.pending, links.answered = held.to, list(held.pending), list(held.answered)
+        links.won = [held.first] if held.first else []
+        return links
 
-    def mark(self, told: Linking) -> None:
+    def mark(self, linking: Linking) -> None:
         """A link is on its way, unless its answer was quicker."""
-        mine = Mark(told.of, told.link, told.received_at)
+        mine = Mark(linking.of, linking.link, linking.received_at)
         if not _take(self.answered, mine) and mine not in self.pending:
             self.pending = [*self.pending, mine][-MAX_LINKS:]
 
@@ -53,9 +53,9 @@ def _order(mark: Mark) -> tuple[int, str]:
     return mark.at, mark.of
 
 
-def _take(marks: list[Mark], told: Mark) -> bool:
+def _take(marks: list[Mark], link: Mark) -> bool:
     for n, held in enumerate(marks):
-        if (held.of, held.link) == (told.of, told.link):
+        if (held.of, held.link) == (link.of, link.link):
             del marks[n]
             return True
     return False

@@ -28,7 +28,7 @@ Unit = tuple[int, int]
 """Experiment and version."""
 Shown = tuple[int, int, int]
 """Item, how often it was shown, when last (s)."""
-_MOST_VERSION = 0xFFFF
+_MAX_VERSION = 0xFFFF
 
 
 class ReferenceSlate(NamedTuple):
@@ -65,7 +65,7 @@ class Holder:
         """The units that had a say; the variant that an id met first stays its."""
         found: dict[Unit, None] = {}
         for each in experiments:
-            if 0 <= each.version <= _MOST_VERSION:
+            if 0 <= each.version <= _MAX_VERSION:
                 unit = (plain.name(each.experiment), each.version)
                 self.units.setdefault(unit, (plain.name(each.variant), (0, 0, 0, 0)))
                 found[unit] = None
@@ -96,7 +96,7 @@ class ReferenceOutcomes:
     `(offset, experiment, version, variant, before, after)`; whoever takes them may clear them.
     """
 
-    def __init__(self, told: Iterable[tuple[int, Served | Action]] = ()) -> None:
+    def __init__(self, records: Iterable[tuple[int, Served | Action]] = ()) -> None:
         self.own = Holder()
         self.guests: dict[str, Holder] = {}
         """By anonymous id, what was shown to those who turned out to be this person."""
@@ -109,7 +109,7 @@ class ReferenceOutcomes:
         self.shown: list[list[Shown]] = []
         """What they were shown, slate by slate, or all at once of an anonymous id."""
         self._since = 0
-        for offset, e in told:
+        for offset, e in records:
             self.add(offset, e)
 
     @classmethod
@@ -140,28 +140,30 @@ class ReferenceOutcomes:
 
     def leave(self, to: str) -> None:
         """The id was linked: what is open goes to the person."""
-        self._ties().to = to
+        self._ensured_links().to = to
         newest = self.own.newest
         self.own, self.waiting = Holder(), []
         self.own.newest = newest
 
     def linking(self, e: Linking) -> None:
-        self._ties().mark(e)
+        self._ensured_links().mark(e)
 
     def receive(self, offset: int, merge: Merge) -> None:
         """What an anonymous id left, or did after its link."""
         if merge.slates or merge.units:
             self._take_in(offset, merge)
-        for told in merge.outcomes:
-            self._act(offset, told.slate, (told.item, told.state, told.at))
+        for merged in merge.outcomes:
+            self._act(offset, merged.slate, (merged.item, merged.state, merged.at))
         self._forget()
         if merge.served is not None:
             of = merge.served.person
             self._serve(offset, merge.served, of if of != merge.person else "")
         if merge.impressions:
-            self.shown.append([(told.item, told.count, told.last) for told in merge.impressions])
+            self.shown.append(
+                [(merged.item, merged.count, merged.last) for merged in merge.impressions]
+            )
         if merge.link:
-            self._ties().answer(merge)
+            self._ensured_links().answer(merge)
 
     def account(self) -> Account:
         """As it is to be stored."""
@@ -175,13 +177,13 @@ class ReferenceOutcomes:
                 for slate, held in self.waiting
             ],
             units=units,
-            links=self._links(),
+            links=self._stored_links(),
         )
 
     def view(self) -> links.Links | None:
         """What readers are told of the links; None where there are none."""
-        tied = self.links
-        return links.Links(tied.to, tied.first(self._since), len(tied.pending)) if tied else None
+        own = self.links
+        return links.Links(own.to, own.first(self._since), len(own.pending)) if own else None
 
     # -- slates ---------------------------------------------------------------------------
 
@@ -218,8 +220,8 @@ class ReferenceOutcomes:
     def _take_in(self, offset: int, merge: Merge) -> None:
         holder = self._guest(merge.of)
         named = [(unit.experiment, unit.version) for unit in merge.units]
-        for unit, told in zip(named, merge.units, strict=True):
-            holder.units.setdefault(unit, (told.variant, tuple(told.counts)))
+        for unit, merged in zip(named, merge.units, strict=True):
+            holder.units.setdefault(unit, (merged.variant, tuple(merged.counts)))
         for held in merge.slates:
             if self._find(held.id):
                 continue
@@ -244,7 +246,7 @@ class ReferenceOutcomes:
         return None
 
     def _guest(self, of: str) -> Holder:
-        self._ties()
+        self._ensured_links()
         if of not in self.guests:
             self.guests[of] = Holder()
             if len(self.guests) > MAX_GUESTS:
@@ -313,20 +315,20 @@ class ReferenceOutcomes:
 
     # -- links ----------------------------------------------------------------------------
 
-    def _ties(self) -> ReferenceLinks:
+    def _ensured_links(self) -> ReferenceLinks:
         if self.links is None:
             self.links = ReferenceLinks()
         return self.links
 
-    def _links(self) -> open_slates.Links | None:
+    def _stored_links(self) -> open_slates.Links | None:
         if self.links is None:
             return None
-        tied = self.links
+        own = self.links
         guests = [
             open_slates.Guest(of, guest.newest, *guest.stored())
             for of, guest in self.guests.items()
         ]
-        return open_slates.Links(tied.to, tied.earliest, tied.pending, tied.answered, guests)
+        return open_slates.Links(own.to, own.earliest, own.pending, own.answered, guests)
 
 
 def _stored(slate: ReferenceSlate, places: dict[Unit, int]) -> open_slates.OpenSlate:
@@ -365,8 +367,8 @@ def concerns(e: events.Event) -> bool:
     if isinstance(e, Action):
         return bool(e.slate_id) and e.action in STATE_BY_ACTION
     if isinstance(e, Merge):
-        said = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions)
-        return any(said)
+        reasons = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions)
+        return any(reasons)
     return isinstance(e, Served | Link | Linking)
 
 
@@ -375,11 +377,11 @@ def by_viewer(
 ) -> dict[str, list[tuple[int, Served | Action]]]:
     """(offset, event) of one partition in order -> each person's slates and outcomes, no duplicates."""
     taken: set[tuple[str, str]] = set()
-    told: dict[str, list[tuple[int, Served | Action]]] = {}
+    by_person: dict[str, list[tuple[int, Served | Action]]] = {}
     for offset, e in log:
         if not isinstance(e, Served | Action) or (e.person, e.event_id) in taken:
             continue
         taken.add((e.person, e.event_id))
         if concerns(e):
-            told.setdefault(e.person, []).append((offset, e))
-    return told
+            by_person.setdefault(e.person, []).append((offset, e))
+    return by_person

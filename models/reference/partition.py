@@ -29,19 +29,19 @@ class Partition:
         self.people = {name: self._new(name, True) for name in self._drawn()}
         """Who is checked, and whoever was told of."""
 
-    def take(self, offset: int, stamp: int, e: Event) -> None:
-        """The record at `offset`, whose record time is `stamp` (ms)."""
+    def take(self, offset: int, timestamp: int, e: Event) -> None:
+        """The record at `offset`, whose record time is `timestamp` (ms)."""
         if isinstance(e, Merge):
-            self.ids.passed(stamp)
+            self.ids.passed(timestamp)
             self._merge(offset, e)
-        elif self.ids.fresh(e.person, e.event_id, stamp):
-            self._told(offset, e)
+        elif self.ids.fresh(e.person, e.event_id, timestamp):
+            self._apply(offset, e)
 
     @property
     def checked(self) -> dict[str, Person]:
         return {name: person for name, person in self.people.items() if person.kept is not None}
 
-    def _told(self, offset: int, e: Action | Preferences | Link | Linking | Served) -> None:
+    def _apply(self, offset: int, e: Action | Preferences | Link | Linking | Served) -> None:
         person = self.people.get(e.person) or self._person(e.person)
         if isinstance(e, Action):
             act = plain.event(offset, e)
@@ -59,8 +59,8 @@ class Partition:
         """Of those who were there before, the ones that are checked: they may not be told of again."""
         drawn: dict[str, None] = {}
         for name in self._before.names if self._before else ():
-            taken, out = self.sample.take(name)
-            if taken:
+            chosen, out = self.sample.take(name)
+            if chosen:
                 drawn[name] = None
             if out is not None:
                 del drawn[out]
@@ -84,14 +84,14 @@ class Partition:
         if number > self.received.get(merge.source, (-1, 0)):
             self.received[merge.source] = number
             person = self._person(merge.person)
-            if came := person.merge(offset, merge):
-                self._add(person, came)
+            if outcomes := person.merge(offset, merge):
+                self._add(person, outcomes)
 
-    def _add(self, person: Person, came: ReferenceOutcomes) -> None:
+    def _add(self, person: Person, outcomes: ReferenceOutcomes) -> None:
         """What just came of slates, into the sums."""
         if self.sums is not None:
-            self.sums.slots(came)
-        came.arms.clear()
-        came.moments.clear()
+            self.sums.slots(outcomes)
+        outcomes.arms.clear()
+        outcomes.moments.clear()
         if person.kept is None:
-            came.shown.clear()
+            outcomes.shown.clear()

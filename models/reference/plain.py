@@ -22,9 +22,9 @@ name = lru_cache(_REMEMBERED)(identity.category_hash)
 
 
 @lru_cache(_REMEMBERED)
-def text(told: str) -> int:
+def text(identifier: str) -> int:
     """64 bits of a session's or slate's id; "" is 0."""
-    return (xxhash.xxh3_64_intdigest(told.encode()) or 1) if told else 0
+    return (xxhash.xxh3_64_intdigest(identifier.encode()) or 1) if identifier else 0
 
 
 def event(offset: int, e: Action) -> Event:

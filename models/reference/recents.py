@@ -16,7 +16,7 @@ from schemas.actions import ACTIONS
 from schemas.times import DAY_MS
 
 _RECENT = [action.recent for action in ACTIONS]
-_TELLS = [action.weight > 0 for action in ACTIONS]
+_POSITIVE = [action.weight > 0 for action in ACTIONS]
 Key = tuple[int, int, int, int]
 Partners = list[tuple[int, int]]
 """Items visited with an action, and how many actions ago: the nearest first."""
@@ -46,13 +46,13 @@ class Recents:
     @classmethod
     def after(cls, values: Mapping[str, Any]) -> Recents:
         """As it stands where the person's features have these values, by name."""
-        made = cls()
-        made.n = values["ring"][0]
-        made._hold(keys_of(values["ring"]))
-        made._name, _, made._last, n, _ = values["session"]
+        recents = cls()
+        recents.n = values["ring"][0]
+        recents._hold(keys_of(values["ring"]))
+        recents._name, _, recents._last, n, _ = values["session"]
         # the newest come first there; those of a session are the newest n
-        made.session = values["window"][:n][::-1]
-        return made
+        recents.session = values["window"][:n][::-1]
+        return recents
 
     def act(self, e: Event) -> ActionContext:
         if not _RECENT[e.action] or e.late:
@@ -63,9 +63,9 @@ class Recents:
             times >= DAILY_CAP and self._on_day(item, e.time // DAY_MS) >= DAILY_CAP
         )
         self._go_on(e)
-        tells = e.in_catalogue and _TELLS[e.action]
-        partners = self._partners(item) if tells and counts else []
-        self.session.append(item if tells else 0)
+        informative = e.in_catalogue and _POSITIVE[e.action]
+        partners = self._partners(item) if informative and counts else []
+        self.session.append(item if informative else 0)
         del self.session[:-LAG]
         self._enter((e.time, item, e.category, e.action))
         self.n += 1
@@ -73,8 +73,8 @@ class Recents:
 
     def merge(self, merge: events.Merge) -> None:
         """What somebody else did turns out to be theirs: it enters the list and no session."""
-        told = [(a.at, a.item, a.category, a.action) for a in merge.recent]
-        self._hold(sorted([*self.keys, *told])[-RING_SIZE:])
+        merged = [(a.at, a.item, a.category, a.action) for a in merge.recent]
+        self._hold(sorted([*self.keys, *merged])[-RING_SIZE:])
         self.n += merge.entered
 
     def _hold(self, keys: list[Key]) -> None:
@@ -113,29 +113,29 @@ class Recents:
 def by_person(log: Iterable[tuple[int, events.Event]]) -> dict[str, list[Event]]:
     """(offset, event) of one partition in order -> each person's actions, duplicates dropped."""
     taken: set[tuple[str, str]] = set()
-    told: dict[str, list[Event]] = {}
+    actions: dict[str, list[Event]] = {}
     for offset, e in log:
         if isinstance(e, events.Action) and (e.person, e.event_id) not in taken:
             taken.add((e.person, e.event_id))
-            told.setdefault(e.person, []).append(plain.event(offset, e))
-    return told
+            actions.setdefault(e.person, []).append(plain.event(offset, e))
+    return actions
 
 
-def looked(told: Sequence[Event]) -> Iterator[tuple[Event, ActionContext]]:
+def with_context(actions: Sequence[Event]) -> Iterator[tuple[Event, ActionContext]]:
     recents = Recents()
-    for e in told:
+    for e in actions:
         yield e, recents.act(e)
 
 
-def facts(told: Sequence[Event]) -> list[tuple[Event, Partners]]:
+def facts(actions: Sequence[Event]) -> list[tuple[Event, Partners]]:
     """Of one person: the actions that count in sums, each with its partners and their lags."""
-    return [(e, found.partners) for e, found in looked(told) if found.counts]
+    return [(e, found.partners) for e, found in with_context(actions) if found.counts]
 
 
-def seen(told: Sequence[Event]) -> list[int]:
+def seen(actions: Sequence[Event]) -> list[int]:
     """What is appended to the seen set: an item that does not stand in the list just then."""
-    return [e.item for e, found in looked(told) if _RECENT[e.action] and not found.met]
+    return [e.item for e, found in with_context(actions) if _RECENT[e.action] and not found.met]
 
 
-def hidden(told: Sequence[Event]) -> list[int]:
-    return [e.item for e in told if ACTIONS[e.action].name == "hide"]
+def hidden(actions: Sequence[Event]) -> list[int]:
+    return [e.item for e in actions if ACTIONS[e.action].name == "hide"]

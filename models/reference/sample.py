@@ -8,26 +8,26 @@ import xxhash
 
 
 class Sample:
-    """The `most` whose names hash lowest under `seed`; None takes everybody.
+    """The `size` whose names hash lowest under `seed`; None takes everybody.
 
     Of whoever is in it at the end nothing was missed: the bar only falls, so nobody comes back.
     """
 
-    def __init__(self, most: int | None, seed: int = 0) -> None:
-        self._most, self._seed = most, seed
+    def __init__(self, size: int | None, seed: int = 0) -> None:
+        self._size, self._seed = size, seed
         self._held: list[tuple[int, str]] = []
         self._bar = 1 << 64
 
     def open_to(self, name: str) -> bool:
         """Whether they are in it, or could come into it: what anybody else did need not be looked at."""
-        return self._most is None or self._number(name) <= self._bar
+        return self._size is None or self._number(name) <= self._bar
 
     def take(self, name: str) -> tuple[bool, str | None]:
         """Somebody appears for the first time: whether they are taken, and who makes room for them."""
-        if self._most is None:
+        if self._size is None:
             return True, None
         mine = (-self._number(name), name)
-        if len(self._held) < self._most:
+        if len(self._held) < self._size:
             heappush(self._held, mine)
             return True, None
         out = heappushpop(self._held, mine) if self._held else mine

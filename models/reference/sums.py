@@ -18,13 +18,13 @@ WINDOWS: Final = len(HALF_LIVES)
 _GAIN: Final = GAIN.tolist()
 _RATES: Final = [1 / half_life for half_life in HALF_LIVES.values()]
 _NEARNESS: Final = [0.0, *(lag**-0.5 for lag in range(1, 17))]
-_MOST: Final = 1000.0
+_MAX_HALF_LIVES: Final = 1000.0
 """Half-lives that anything may lie ahead of the landmark; beyond it a float overflows."""
 
 
 def grown(seconds: float, half_life: float) -> float:
     """2^(t / half-life). Underflow is 0."""
-    return exp2(min(seconds / half_life, _MOST))
+    return exp2(min(seconds / half_life, _MAX_HALF_LIVES))
 
 
 class Marks:
@@ -62,9 +62,9 @@ class Sums:
         self._at = -1
         self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
 
-    def add(self, told: Sequence[Event]) -> None:
+    def add(self, actions: Sequence[Event]) -> None:
         """All that one person did."""
-        for e, partners in facts(told):
+        for e, partners in facts(actions):
             self.fact(e, partners)
 
     def fact(self, e: Event, partners: Partners) -> None:
@@ -79,9 +79,9 @@ class Sums:
             for partner, lag in partners:
                 held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * pairs
 
-    def slots(self, came: ReferenceOutcomes) -> None:
+    def slots(self, outcomes: ReferenceOutcomes) -> None:
         """Adds the facts that somebody's slates hold."""
-        arms: Any = came.arms
+        arms: Any = outcomes.arms
         for _, placement, item, state, explored, _ in arms:
             arm = self.arms.get((placement, item))
             if arm is None:
@@ -89,18 +89,18 @@ class Sums:
             arm[state] += 1
             if explored and state == 0:
                 arm[4] += 1
-        moments: Any = came.moments
+        moments: Any = outcomes.moments
         for _, experiment, version, variant, before, after in moments:
-            told = self.units.get((experiment, version, variant))
-            if told is None:
-                told = self.units[experiment, version, variant] = Counter()
-            told[after] += 1
-            told[before] -= any(before)
+            counts = self.units.get((experiment, version, variant))
+            if counts is None:
+                counts = self.units[experiment, version, variant] = Counter()
+            counts[after] += 1
+            counts[before] -= any(before)
 
     @classmethod
-    def of(cls, parts: Iterable[Sums]) -> Sums:
+    def of(cls, partitions: Iterable[Sums]) -> Sums:
         """All of them together; their landmarks are the same."""
-        first, *more = parts
+        first, *more = partitions
         total = cls(first.marks)
         for one in (first, *more):
             total._take(one)
@@ -128,22 +128,22 @@ class Sums:
             ours = self.pairs[item]
             for partner, sum_ in theirs.items():
                 ours[partner] = ours.get(partner, 0.0) + sum_
-        for arm, counts in other.arms.items():
+        for arm, slots in other.arms.items():
             held = self.arms.get(arm, [0] * 5)
-            self.arms[arm] = [a + b for a, b in zip(held, counts, strict=True)]
-        for unit, told in other.units.items():
+            self.arms[arm] = [a + b for a, b in zip(held, slots, strict=True)]
+        for unit, tally in other.units.items():
             units = self.units.setdefault(unit, Counter())
-            for those, n in told.items():
-                units[those] += n
+            for state, n in tally.items():
+                units[state] += n
         for unit, before in other.before.items():
             self.before[unit] = _plus_moments(self.before.get(unit), before)
 
     def moments(self) -> dict[tuple[int, int, int], Moments]:
         """Of each variant."""
-        told = {unit: _moments(counts) for unit, counts in self.units.items()}
+        moments = {unit: _moments(counts) for unit, counts in self.units.items()}
         for unit, held in self.before.items():
-            told[unit] = _plus_moments(told.get(unit), held)
-        return told
+            moments[unit] = _plus_moments(moments.get(unit), held)
+        return moments
 
     def _growth(self, at: int) -> tuple[list[float], list[float], float]:
         """What a fact at `at` (s) weighs in each column."""
@@ -159,7 +159,7 @@ class Sums:
 def _terms(landmarks: Sequence[float], at: int) -> list[float]:
     """`grown` since each landmark, of its window."""
     return [
-        exp2(age) if (age := (at - mark) * rate) < _MOST else exp2(_MOST)
+        exp2(age) if (age := (at - mark) * rate) < _MAX_HALF_LIVES else exp2(_MAX_HALF_LIVES)
         for mark, rate in zip(landmarks, _RATES, strict=True)
     ]
 
@@ -183,13 +183,13 @@ def _plus_moments(one: Moments | None, other: Moments) -> Moments:
     )
 
 
-def _moments(told: Counter[tuple[int, ...]]) -> Moments:
+def _moments(units: Counter[tuple[int, ...]]) -> Moments:
     states = range(4)
     return (
-        told.total(),
-        [sum(n * counts[i] for counts, n in told.items()) for i in states],
+        units.total(),
+        [sum(n * counts[i] for counts, n in units.items()) for i in states],
         [
-            [sum(n * counts[i] * counts[j] for counts, n in told.items()) for j in states]
+            [sum(n * counts[i] * counts[j] for counts, n in units.items()) for j in states]
             for i in states
         ],
     )

@@ -48,8 +48,8 @@ def encoder(matrix: NDArray[np.float32]) -> Any:
 
 def schema(features: tuple[str, ...], dim: int) -> str:
     """What a model file and the code that feeds it must agree on, as 16 hex digits."""
-    told = msgspec.json.encode([features, dim, content.VERSION])
-    return hashlib.sha256(told).hexdigest()[:16]
+    data = msgspec.json.encode([features, dim, content.VERSION])
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def ranker(model: bytes, width: int) -> Any:
@@ -77,14 +77,14 @@ def ranker(model: bytes, width: int) -> Any:
 def read_manifest(path: Path) -> tuple[Manifest, str]:
     """The manifest at `path`, and its SHA-256. Errors: `BadRelease`."""
     try:
-        told = (path / MANIFEST).read_bytes()
+        data = (path / MANIFEST).read_bytes()
     except OSError:
         raise BadRelease(f"{path.name}: it has no {MANIFEST}", "missing") from None
     try:
-        manifest = releases.DECODER.decode(told)
+        manifest = releases.DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadRelease(f"{path.name}: its {MANIFEST} cannot be read") from None
-    return manifest, sha256(told)
+    return manifest, sha256(data)
 
 
 def load(path: Path, manifest_sha256: str = "") -> Release:

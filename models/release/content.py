@@ -28,7 +28,7 @@ VERSION: Final = "content1"
 Vector = NDArray[np.float32]
 
 # what one word of each part weighs
-_PARTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.5), ("decade", 1.0))
+_WEIGHTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.5), ("decade", 1.0))
 _WORD: Final = re.compile(r"\w+")
 _STOP: Final = frozenset(
     "a an and at by de der die for from in la le les of on or the to with".split()  # noqa: SIM905
@@ -49,8 +49,8 @@ def vector(item: Item) -> Vector:
         "decade": _YEAR.findall(item.title),
     }
     total = np.zeros(DIM)
-    for part, weight in _PARTS:
-        total += weight * _sum(part, words[part])
+    for kind, weight in _WEIGHTS:
+        total += weight * _sum(kind, words[kind])
     return on_grid(total)
 
 
@@ -95,10 +95,10 @@ def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values / norm if norm else values
 
 
-def _sum(part: str, words: Iterable[str]) -> NDArray[np.float64]:
+def _sum(kind: str, words: Iterable[str]) -> NDArray[np.float64]:
     total = np.zeros(DIM)
     for word in words:
-        places, signs = _hashed(f"{part}:{word}")
+        places, signs = _hashed(f"{kind}:{word}")
         np.add.at(total, places, signs)
     return total
 

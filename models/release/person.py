@@ -20,8 +20,8 @@ from models.release.release import Space
 from schemas.state import vectors as stored
 
 _WEIGHTS: Final = VECTOR_FADING.astype(np.float32)
-_MOST_BITS: Final = 24
-_AT_ONCE: Final = 128
+_MAX_PREFIX_BITS: Final = 24
+_PEOPLE_PER_CHUNK: Final = 128
 
 
 def person_vector(hashes: U64, space: Space) -> tuple[content.Vector, bool]:
@@ -61,12 +61,12 @@ class Encoder:
         items, speaks = _last(rows)
         found = np.full(items.shape, -1)
         found[speaks] = self._find(items[speaks])
-        known = found >= 0
+        in_space = found >= 0
         # a row that is none counts 0 times, so any will do
-        rank = np.cumsum(known, axis=1) - 1
-        weights = np.where(known, _WEIGHTS[rank], np.float32(0))
-        complete: Mask = np.all(known == speaks, axis=1)
-        some: Mask = np.any(known, axis=1)
+        rank = np.cumsum(in_space, axis=1) - 1
+        weights = np.where(in_space, _WEIGHTS[rank], np.float32(0))
+        complete: Mask = np.all(in_space == speaks, axis=1)
+        some: Mask = np.any(in_space, axis=1)
         total = np.zeros((len(rows), content.DIM), np.float32)
         if len(self._vectors):
             self._add_up(np.maximum(found, 0), weights, total)
@@ -77,18 +77,18 @@ class Encoder:
         self, found: NDArray[np.int64], weights: NDArray[np.float32], total: NDArray[np.float32]
     ) -> None:
         """Weighted sums of the vectors at (U, LAST) `found`, some people at a time to stay in the cache."""
-        for at in range(0, len(found), _AT_ONCE):
-            part = slice(at, at + _AT_ONCE)
-            vectors = self._vectors.take(found[part], axis=0, mode="clip")
-            np.matmul(weights[part, None], vectors, out=total[part, None])
+        for at in range(0, len(found), _PEOPLE_PER_CHUNK):
+            chunk = slice(at, at + _PEOPLE_PER_CHUNK)
+            vectors = self._vectors.take(found[chunk], axis=0, mode="clip")
+            np.matmul(weights[chunk, None], vectors, out=total[chunk, None])
 
     def stored(self, rows: NDArray[np.void]) -> list[bytes | None]:
         """Of each row a `schemas.state.vectors.Vector` as it is stored, or None who has none."""
         encoded, size = self.encode(rows), content.DIM * 2
         data, heads = encoded.grid.tobytes(), self._heads
         return [
-            heads[complete] + data[at : at + size] if known else None
-            for at, known, complete in zip(
+            heads[complete] + data[at : at + size] if has_vector else None
+            for at, has_vector, complete in zip(
                 range(0, len(data), size),
                 encoded.has_vector.tolist(),
                 encoded.complete.tolist(),
@@ -102,7 +102,7 @@ class Finder:
     tell where to begin. `hashes` ascend."""
 
     def __init__(self, hashes: U64) -> None:
-        bits = min(max(len(hashes), 1).bit_length() + 2, _MOST_BITS)
+        bits = min(max(len(hashes), 1).bit_length() + 2, _MAX_PREFIX_BITS)
         self._shift, self._size = np.uint64(64 - bits), len(hashes)
         first = np.arange(1 << bits, dtype=np.uint64) << self._shift
         self._start = np.searchsorted(hashes, first)

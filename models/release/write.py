@@ -40,10 +40,10 @@ def save(
     manifest.files = {
         name: ReleaseFile(sha256=sha256(data), bytes=len(data)) for name, data in files.items()
     }
-    told = releases.encode(manifest)
+    encoded = releases.encode(manifest)
     fresh = directory / f"{_HIDDEN}{manifest.id}-{secrets.token_hex(4)}"
     fresh.mkdir()
-    for name, data in {**files, MANIFEST: told}.items():
+    for name, data in {**files, MANIFEST: encoded}.items():
         with (fresh / name).open("wb") as file:
             file.write(data)
             file.flush()
@@ -51,13 +51,13 @@ def save(
     _sync(fresh)
     fresh.rename(target)
     _sync(directory)
-    return sha256(told)
+    return sha256(encoded)
 
 
 def sweep(directory: Path) -> None:
     """Removes what a trainer that was killed left half written."""
-    for left in directory.glob(f"{_HIDDEN}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for unfinished in directory.glob(f"{_HIDDEN}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _npy(array: Any) -> bytes:

@@ -26,21 +26,21 @@ TASTE: Final = 2.6
 INTENT: Final = 1.6
 PULL: Final = 0.45
 COST: Final = 2.65
-TIRED: Final = 0.5
-TIRED_MOST: Final = 5.0
-CLICKED: Final = 6.0
-BUY: Final = 3.5
+FATIGUE: Final = 0.5
+MAX_FATIGUE_SHOWINGS: Final = 5.0
+CLICKED_PENALTY: Final = 6.0
+PURCHASE_THRESHOLD: Final = 3.5
 INTENT_TASTE: Final = 4.0
 INTENT_PULL: Final = 0.5
-FORGETS: Final = 0.6
+MEMORY_PER_DAY: Final = 0.6
 """What a day leaves of the memory of having been shown something."""
-DRIFT: Final = 0.97
+TASTE_PER_DAY: Final = 0.97
 """What a day leaves of somebody's taste."""
-MORE: Final = 0.25
+LAST_SLATE_CHANCE: Final = 0.25
 """Chance that a slate is the last one of its session, but for the first."""
 ACTIVITY: Final = 1.2
 """Exponent of the Pareto law of sessions a day: few people make most of them."""
-BUSIEST: Final = 20.0
+MAX_SESSIONS_PER_DAY: Final = 20.0
 """Most sessions a day that are drawn, before their mean is set to 1."""
 EXAMINED: Final[F64] = np.arange(1, 101, dtype=np.float64) ** -0.7
 """e_k at k - 1."""
@@ -63,7 +63,7 @@ class People:
     def __init__(self, items: Items, tastes: Tastes, count: int, rng: Generator) -> None:
         self.items = items
         self.p = tastes.draw(count, rng)
-        drawn = np.minimum(1 + rng.pareto(ACTIVITY, count), BUSIEST)
+        drawn = np.minimum(1 + rng.pareto(ACTIVITY, count), MAX_SESSIONS_PER_DAY)
         self.activity: F64 = drawn / drawn.mean()
         """(count,) sessions a day, mean 1."""
         self._rng = rng.spawn(count)
@@ -72,42 +72,44 @@ class People:
         self._at = np.zeros(count)
         self._z = np.zeros((count, DIM))
 
-    def picks(self, person: int, count: int, sitting: int = 5) -> list[list[int]]:
+    def picks(self, person: int, count: int, session_size: int = 5) -> list[list[int]]:
         """What they found by themselves: sittings of distinct items, each of one intent, drawn by
         exp(utility) (Plackett-Luce). They count as clicked from then on."""
-        found = []
+        sessions = []
         while count > 0:
             self.start(person, self._at[person])
             utility = self.utility(person, np.arange(len(self.items.b)))
             keys = utility + self._rng[person].gumbel(size=len(utility))
             keys[self._clicked[person]] = -np.inf
-            chosen = np.argsort(-keys)[: min(sitting, count)].tolist()
+            chosen = np.argsort(-keys)[: min(session_size, count)].tolist()
             self._clicked[person, chosen] = True
-            found.append(chosen)
-            count -= sitting
-        return found
+            sessions.append(chosen)
+            count -= session_size
+        return sessions
 
     def start(self, person: int, day: float) -> int:
         """A session at `day` (never earlier than the one before): taste and memory come up to date,
         an intent is drawn. Answers how many slates they will look at: 1 + Geometric."""
         passed, rng = max(0.0, day - self._at[person]), self._rng[person]
         if passed:
-            kept = DRIFT**passed
+            kept = TASTE_PER_DAY**passed
             noise = rng.standard_normal(DIM) * np.sqrt((1 - kept * kept) / DIM)
             self.p[person] = normalised(kept * self.p[person] + noise)
-            self._shown[person] *= FORGETS**passed
+            self._shown[person] *= MEMORY_PER_DAY**passed
             self._at[person] = day
         liking = INTENT_TASTE * (self.items.q @ self.p[person]) + INTENT_PULL * self.items.b
         chosen = int(np.argmax(liking + rng.gumbel(size=len(liking))))  # softmax
         self._z[person] = self.items.q[chosen]
-        return 1 + int(rng.geometric(MORE))
+        return 1 + int(rng.geometric(LAST_SLATE_CHANCE))
 
     def utility(self, person: int, slots: Sequence[int] | NDArray[np.int64]) -> F64:
         """(k,) x_uj of the items at `slots`."""
         q, b = self.items.q[slots], self.items.b[slots]
-        tired = TIRED * np.minimum(self._shown[person, slots], TIRED_MOST)
+        tired = FATIGUE * np.minimum(self._shown[person, slots], MAX_FATIGUE_SHOWINGS)
         liking = TASTE * (q @ self.p[person]) + INTENT * (q @ self._z[person]) + PULL * b - COST
-        return np.asarray(liking - tired - CLICKED * self._clicked[person, slots], np.float64)
+        return np.asarray(
+            liking - tired - CLICKED_PENALTY * self._clicked[person, slots], np.float64
+        )
 
     def look(self, person: int, slots: Sequence[int]) -> Look:
         """At a slate, from the top; they will remember that it was shown, and what they clicked."""
@@ -118,7 +120,7 @@ class People:
         examine, click, buy = rng.random((3, len(slots)))
         examined = examine < EXAMINED[: len(slots)]
         clicked = examined & (click < sigmoid(utility))
-        bought = clicked & (buy < sigmoid(utility - BUY))
+        bought = clicked & (buy < sigmoid(utility - PURCHASE_THRESHOLD))
         self._shown[person, slots] += 1
         self._clicked[person, np.asarray(slots)[clicked]] = True
         return Look(examined, clicked, bought, EXAMINED[: len(slots)] * sigmoid(utility))

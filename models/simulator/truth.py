@@ -76,8 +76,8 @@ def items(vectors: F64, counts: Ints, categories: Sequence[str], rng: Generator)
         middle = q[of_it & rated].mean(0) if (of_it & rated).any() else everything
         q[of_it & ~rated] = normalised(middle + noise[of_it & ~rated])
     logs = np.log(np.maximum(counts, 1))
-    known = logs[rated] if rated.any() else logs
-    return Items(q, (logs - known.mean()) / (known.std() or 1.0))
+    rated_logs = logs[rated] if rated.any() else logs
+    return Items(q, (logs - rated_logs.mean()) / (rated_logs.std() or 1.0))
 
 
 def tastes(vectors: F64) -> Tastes:

@@ -22,16 +22,16 @@ def export(model: lightgbm.Booster, start: Sequence[float] | NDArray[np.float64]
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    made = _trees(model, len(start))
-    graph = made.graph
+    exported = _trees(model, len(start))
+    graph = exported.graph
     weights = np.asarray(start, np.float32).reshape(-1, 1)
     graph.initializer.append(numpy_helper.from_array(weights, "weights"))
     graph.node.append(helper.make_node("MatMul", [ROWS, "weights"], ["start"]))
     graph.node.append(helper.make_node("Add", [graph.output[0].name, "start"], ["score"]))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1]))
-    checker.check_model(made)
-    data: bytes = made.SerializeToString()
+    checker.check_model(exported)
+    data: bytes = exported.SerializeToString()
     return data
 
 

@@ -19,11 +19,11 @@ from models.evaluation.ranking import Lists, Rows, spread
 from models.training.onnx import export, in_float32
 
 TREES: Final = 150
-START: Final = 0.2
+START_SPREAD: Final = 0.2
 """Spread of the coarse score within a list, in the units in which trees speak."""
-WORTH: Final = 0.01
+MIN_GAIN_SHARE: Final = 0.01
 """Share of all gain below which a column is left out: each costs time in every answer."""
-MOST_IN_LEAF: Final = 200
+MIN_LEAF_ROWS: Final = 200
 PARAMETERS: Final[Mapping[str, Any]] = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 20,
@@ -52,8 +52,8 @@ class Ranker(NamedTuple):
 
     def predict(self, rows: Rows) -> F64:
         """(n,) of (n, F) rows, in float64: what the exported model says too, to float32."""
-        said = np.asarray(self.trees.predict(rows, num_threads=1), np.float64)
-        scores: F64 = said + rows.astype(np.float64) @ self.start
+        trees = np.asarray(self.trees.predict(rows, num_threads=1), np.float64)
+        scores: F64 = trees + rows.astype(np.float64) @ self.start
         return scores
 
     def export(self) -> bytes:
@@ -65,7 +65,7 @@ def fit(lists: Lists, features: Sequence[str], coarse: Mapping[str, float]) -> R
     second time on the columns that were worth it the first time."""
     start = _start(lists, features, coarse)
     gain = _train(lists, start, TREES // 2).feature_importance("gain")
-    keep = np.flatnonzero((gain > WORTH * gain.sum()) | (start != 0)).tolist()
+    keep = np.flatnonzero((gain > MIN_GAIN_SHARE * gain.sum()) | (start != 0)).tolist()
     return refit(lists, features, coarse, tuple(features[at] for at in keep))
 
 
@@ -81,7 +81,7 @@ def refit(
 
 def _start(lists: Lists, features: Sequence[str], coarse: Mapping[str, float]) -> F64:
     weights = np.array([coarse.get(name, 0.0) for name in features])
-    return weights * START / (spread(lists.rows, lists.size, weights) or START)
+    return weights * START_SPREAD / (spread(lists.rows, lists.size, weights) or START_SPREAD)
 
 
 def _train(lists: Lists, start: F64, trees: int) -> lightgbm.Booster:
@@ -91,5 +91,5 @@ def _train(lists: Lists, start: F64, trees: int) -> lightgbm.Booster:
         group=lists.size,
         init_score=lists.rows.astype(np.float64) @ start,
     )
-    least = max(1, min(MOST_IN_LEAF, len(lists.rows) // 100))
-    return lightgbm.train({**PARAMETERS, "min_data_in_leaf": least}, data, trees)
+    min_rows = max(1, min(MIN_LEAF_ROWS, len(lists.rows) // 100))
+    return lightgbm.train({**PARAMETERS, "min_data_in_leaf": min_rows}, data, trees)

@@ -110,11 +110,11 @@ def _factors(operator: LinearOperator, items: int) -> F64:
     else:
         start = np.random.default_rng(_SEED).random(items)
         values, vectors = eigsh(operator, DIM, which="LA", v0=start)
-    made = np.zeros((items, DIM))
-    made[:, : len(values)] = vectors * np.sqrt(np.maximum(values, 0.0))
+    factors = np.zeros((items, DIM))
+    factors[:, : len(values)] = vectors * np.sqrt(np.maximum(values, 0.0))
     # who took part in nothing has noise of the iteration's size, not a direction
-    made[np.linalg.norm(made, axis=1) < 1e-9 * np.abs(made).max(initial=0.0)] = 0.0
-    return made
+    factors[np.linalg.norm(factors, axis=1) < 1e-9 * np.abs(factors).max(initial=0.0)] = 0.0
+    return factors
 
 
 def _ridge(about: F64, to: F64, counts: F64) -> Matrix:

@@ -28,13 +28,13 @@ class Cold(msgspec.Struct, array_like=True):
     moved: int = 0
 
 
-_ASK: Final = msgspec.msgpack.Decoder(SweepRequest)
+_REQUEST: Final = msgspec.msgpack.Decoder(SweepRequest)
 _COLD: Final = msgspec.msgpack.Decoder(Cold)
 
 
 def decode_request(stored: bytes | None) -> SweepRequest | None:
     """Errors: `msgspec.MsgspecError`."""
-    return _ASK.decode(stored) if stored else None
+    return _REQUEST.decode(stored) if stored else None
 
 
 def decode(stored: bytes | None) -> Cold:

@@ -131,21 +131,21 @@ def encode(entry: Delta) -> bytes:
     rows = [
         len(getattr(facts, columns[0][0])) for facts, columns in zip(held, _SECTIONS, strict=True)
     ]
-    parts = [np.array([(VERSION, entry.first, entry.next, rows)], _HEADER).tobytes()]
-    parts += [
+    chunks = [np.array([(VERSION, entry.first, entry.next, rows)], _HEADER).tobytes()]
+    chunks += [
         np.asarray(getattr(facts, name), dtype).tobytes()
         for facts, columns in zip(held, _SECTIONS, strict=True)
         for name, dtype, _ in columns
     ]
-    return b"".join(parts)
+    return b"".join(chunks)
 
 
 def _with_slates(value: bytes) -> bytes:
     """Version 1 had actions and pairs alone: the same columns behind a shorter header."""
     header = np.frombuffer(value, _HEADER_1, 1)[0]
     rows = [header["n"], header["m"], 0, 0]
-    made = np.array([(2, header["first"], header["next"], rows)], _HEADER)
-    return made.tobytes() + value[_HEADER_1.itemsize :]
+    upgraded = np.array([(2, header["first"], header["next"], rows)], _HEADER)
+    return upgraded.tobytes() + value[_HEADER_1.itemsize :]
 
 
 UPGRADES: Final[Upgrades[bytes]] = {1: _with_slates}

@@ -7,13 +7,13 @@ there nothing is counted.
 from __future__ import annotations
 
 
-def paused(row: int, stands: int, accepted: int, limit: int) -> bool:
-    """`row`: how many came in a row before offset `stands`.
+def paused(streak: int, offset: int, accepted: int, limit: int) -> bool:
+    """`streak`: how many came in a row before offset `offset`.
 
     >>> paused(10, 50, 0, 10), paused(9, 50, 0, 10), paused(10, 50, 50, 10)
     (True, False, False)
     """
-    return row >= limit and stands > accepted
+    return streak >= limit and offset > accepted
 
 
 def number(stored: bytes | None) -> int:
