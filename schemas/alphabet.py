@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple, NewType
 import msgspec
 
 Pseudonym = NewType("Pseudonym", str)
-"""32 hex digits that stand for a person everywhere behind the edge (see `schemas.identity`)."""
+"""32 hex digits that identify a person everywhere behind the edge (see `schemas.identity`)."""
 
 Millis = int
 """Milliseconds since 1970-01-01 UTC."""

@@ -18,7 +18,7 @@ SCHEMA: Final = Schema("change", 1)
 Subject = Literal["placement", "experiment", "release", "policy"]
 
 BUILT_IN: Final = ("home", "popular", "replay")
-"""Placements that are there before anybody puts one; what they serve, `serving.world.placements` says."""
+"""Placements that every installation has; `serving.world.placements` defines what they serve."""
 RELEASE_ID: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.(0|[1-9]\d{0,8})", re.ASCII)
 """``YYYY-MM-DD.N``: a day, and a number of that day."""
 
@@ -59,15 +59,15 @@ class Exploration(_Body, frozen=True):
 
 
 class Fatigue(_Body, frozen=True):
-    """Discount of what was shown before: score x `factor` ** (n x 2 ** (-age / half-life)), of n times
-    shown, the last time `age` ago: all of them count as if then. `factor` 1: none."""
+    """Discount of an item that was shown before: score x `factor` ** (n x 2 ** (-age / half-life)), where
+    n counts the showings and `age` is that of the last one. `factor` 1: no discount."""
 
     factor: float = 0.8
     half_life_hours: float = 24.0
 
 
 class Filter(_Body, frozen=True):
-    """A named filter: an item passes that has one of each list given, and is young enough."""
+    """A named filter: an item passes if it has an entry of each list given, and is young enough."""
 
     categories: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Recipe(_Body, frozen=True):
     """
 
     weights: dict[str, float] | None = None
-    """None: those of the release, or where it has none the built-in ones."""
+    """None: the weights of the release, or the built-in ones where it has none."""
     ranker: bool = True
     """Rank the best by the release's model, where it has one."""
     category_cap: float = 0.3
@@ -100,7 +100,7 @@ class Recipe(_Body, frozen=True):
 
 
 class Variant(_Body, frozen=True):
-    """One arm of an experiment: whose recipe, and which release; "" leaves it as it would be."""
+    """One arm of an experiment: the placement whose recipe it uses, and its release; "": as without it."""
 
     name: str
     share: float
@@ -112,8 +112,8 @@ class Variant(_Body, frozen=True):
 class Experiment(_Body, frozen=True):
     """Variants against each other on one placement; the first is the control. `body` of an experiment.
 
-    Variant i of n owns the buckets from i / n on, as many as its share says: whoever widens it moves
-    nobody. At most one experiment runs on a placement.
+    Variant i of n owns the buckets from i / n on, as many as its share says: a wider share moves no person
+    who was in it. At most one experiment runs on a placement.
     """
 
     placement: str
@@ -133,7 +133,7 @@ class Released(_Body, frozen=True):
 class Current(_Body, frozen=True):
     """Which release serves; `body` of `policy`/"release". "" is none.
 
-    One that is older than what it replaces is refused unless `rollback` says that it is meant.
+    A release that is older than the one it replaces is refused without `rollback`.
     """
 
     release: str
@@ -141,13 +141,13 @@ class Current(_Body, frozen=True):
 
 
 Body = Recipe | Experiment | Released | Current | None
-"""Of a change; None is a policy that this code knows nothing of."""
+"""Of a change; None is a policy that this code does not know."""
 
 CURRENT: Final = "policy:release"
 
 
 def release_order(release: str) -> tuple[str, int]:
-    """(day, number): releases ascend by it. Errors: ValueError where it is no id of a release.
+    """(day, number), by which releases ascend. Errors: ValueError where `release` is no id of a release.
 
     >>> release_order("2026-11-23.10") > release_order("2026-11-23.9")
     True

@@ -1,7 +1,7 @@
-"""What `control` takes: the limits of each body, and how it must fit what stands.
+"""What `control` takes: the limits of each body, and how it must fit the definitions in force.
 
-The edge asks before it writes and the fold before it takes: the same functions, so nothing that a
-caller was told is fine is refused later, unless somebody else came first. Pure; all raise `Rejected`.
+The edge checks before it writes and the fold before it applies, by the same functions: the fold refuses an
+accepted change only where another change came first. Pure; all raise `Rejected`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
 
 MAX_WEIGHT: Final = 1e6
-"""Largest weight, either way."""
+"""Of the absolute value."""
 MAX_DEPTH: Final = 10_000
 MAX_LIST_ENTRIES: Final = 100
-"""Entries of a list."""
 MAX_FILTERS: Final = 32
 MIN_VARIANTS: Final = 2
 MAX_VARIANTS: Final = 10
@@ -46,7 +45,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def check_recipe(recipe: Recipe, prefix: str = "") -> None:
-    """`prefix` stands before each field, as ``recipe`` in ``recipe.exploration.epsilon``."""
+    """`prefix` precedes each field in an error, as ``recipe`` in ``recipe.exploration.epsilon``."""
     with _prefixed(prefix):
         _check_weights(recipe.weights)
         _check(0 < recipe.category_cap <= 1, "category_cap")
@@ -129,7 +128,7 @@ def check_current(current: Current, prefix: str = "") -> None:
 
 
 class Definitions(NamedTuple):
-    """What stands on `control`, as far as one record depends on others."""
+    """What is in force on `control`, as far as one record depends on others."""
 
     placements: Collection[str]
     """Built in ones too."""
@@ -140,7 +139,7 @@ class Definitions(NamedTuple):
 
 
 def definitions(bodies: Mapping[str, Body]) -> Definitions:
-    """Out of what holds, by ``subject:id``."""
+    """The definitions in `bodies`, which are those in force, by ``subject:id``."""
     by_subject: dict[str, dict[str, Any]] = {}
     for name, body in bodies.items():
         subject, _, identifier = name.partition(":")
@@ -155,7 +154,7 @@ def definitions(bodies: Mapping[str, Body]) -> Definitions:
 
 
 def check_fits(identifier: str, body: Body, in_force: Definitions, prefix: str = "") -> None:
-    """Whether `body`, by itself in order, may hold beside what stands.
+    """Checks that `body`, valid by itself, fits the definitions in force.
 
     Codes: `unknown_placement`, `missing_release`, `overlapping_experiment`, `older_release`.
     """
@@ -201,10 +200,10 @@ _KINDS: Final = {
 
 
 def read(subject: str, identifier: str, text: bytes) -> Body:
-    """The body of ``subject:identifier`` out of its JSON, within its limits."""
+    """The body of ``subject:identifier`` from its JSON, within its limits; None for an unknown policy."""
     kind = _KINDS.get(subject) or _KINDS.get(f"{subject}:{identifier}")
     try:
-        text.decode()  # of a policy that nobody knows, it is all there is to check
+        text.decode()  # an unknown policy has no other check
         if kind is None:
             check_id(identifier, subject)
             return None

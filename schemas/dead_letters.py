@@ -1,8 +1,8 @@
-"""`dead-letters`: records that no fold could take, with why. Keyed topic:partition:offset, so that
-a repeat after a restart is the same letter.
+"""`dead-letters`: records that no fold could take, each with the reason. Keyed topic:partition:offset, so
+that a repeat after a restart is the same letter.
 
-Beside the letters lie marks of the same key: that somebody sends the record once more, and that it was
-sent. So the topic itself says what became of a letter, and of two that claim it the first one has it.
+Beside the letters lie marks of the same key: a run of the command claims the letter, and it has sent the
+record once more. So the topic holds each letter's status, and of two claims the first one counts.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MAX_HEADER_BYTES: Final = 8_192
 
 
 class Redrive(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A mark: `by`, a run of the command, sends the record once more; with `sent` it has."""
+    """A mark: the run `by` of the command claims the letter; with `sent` it has sent the record."""
 
     by: str
     at: Millis
     end: int
-    """Where the record's partition ended before: what was sent lies there or beyond."""
+    """End offset of the record's partition at the claim: the record sent again lies there or beyond."""
     sent: int | None = None
-    """The offset that it got."""
+    """The offset of the record sent again."""
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -50,12 +50,11 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     size: int = 0
     """Length of the record's value in bytes, also where they are too many for a letter."""
     tries: int = 0
-    """How often it had been sent once more before it came here."""
+    """How often the record had been sent again before this letter."""
     headers: tuple[tuple[str, bytes | None], ...] = ()
     """The record's headers, in their order; values in base64 in JSON. Letters of before 2026-12 lack them."""
     headers_too_long: int = 0
-    """How many of its headers are not here: with them it would be more than `MAX_HEADERS` or
-    `MAX_HEADER_BYTES`."""
+    """How many of the record's headers the letter lacks, because of `MAX_HEADERS` or `MAX_HEADER_BYTES`."""
     redrive: Redrive | None = None
     """On a mark, which is no letter of its own."""
 
@@ -70,7 +69,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def own_headers(self) -> Headers:
-        """Of the letter as a record: its schema, and the trace of the record that it is about."""
+        """Headers of the letter as a record: its schema, and the trace of the record in it."""
         values = [value for name, value in self.headers if name == TRACEPARENT]
         return traced(SCHEMA.headers, valid_traceparent(values))
 
@@ -89,7 +88,7 @@ def encode(letter: DeadLetter) -> bytes:
 def bounded(
     headers: Iterable[tuple[str, bytes | None]],
 ) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
-    """Those that a letter takes, and how many it does not: one that is too long keeps no other out.
+    """The headers that a letter keeps, and how many it drops: one that is too long drops no other.
 
     >>> bounded([("a", b"x"), ("b", b"x" * 9_000), ("c", None)])
     ((('a', b'x'), ('c', None)), 1)
@@ -109,16 +108,16 @@ def bounded(
 def redriven(
     identity: str, tries: int, headers: Iterable[tuple[str, bytes | None]]
 ) -> list[tuple[str, bytes]]:
-    """Headers of a record that is sent once more: its own, and of which letter it is.
+    """Headers of a record that is sent once more: its own, the identity of its letter, and its tries.
 
-    A value of None becomes b"": kafka-python sends no other.
+    A value of None becomes b"": kafka-python cannot send None.
     """
     own = [(name, value or b"") for name, value in headers if name not in (REDRIVEN, TRIES)]
     return [*own, (REDRIVEN, identity.encode()), (TRIES, b"%d" % (tries + 1))]
 
 
 def tries(header: bytes | None) -> int:
-    """What the header `TRIES` says; 0 where there is none, or anything else stands in it.
+    """The number in the header `TRIES`; 0 where there is no header, or no number in it.
 
     >>> tries(b"2"), tries(None), tries(b"two"), tries(b"-1")
     (2, 0, 0, 0)

@@ -11,8 +11,8 @@ from typing import ClassVar
 class FreshetError(Exception):
     """Shown as one line, without a traceback. The text names what is wrong; never a secret, never a body.
 
-    `remedy` says what to do, as a clause that follows a colon: of a class, where it is always the same,
-    or of one raise. It is "" where the sentence says it already, or nothing can be done.
+    `remedy` says what to do, as a clause that follows a colon. A class sets it where it is always the same,
+    else the raise does. It is "" where the sentence says it already, or nothing can be done.
 
     >>> str(FreshetError("nothing runs in .freshet", remedy="start it with `freshet up`"))
     'nothing runs in .freshet: start it with `freshet up`'

@@ -1,7 +1,7 @@
 """`events`: everything a person does, and everything said about them, in one order.
 
-JSON, keyed by the person's pseudonym; `kind` tells the records apart. These are the records behind
-the edge, already stamped; what a client sends is `EventIn`.
+JSON, keyed by the person's pseudonym, with the type of the record in `kind`. These are the records behind
+the edge, already enriched; what a client sends is `EventIn`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Time = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]
 class EventIn(
     msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False
 ):
-    """One event as a client sends it. Times are RFC 3339; who acted is a raw id, which stops here."""
+    """One event as a client sends it. Times are RFC 3339. The raw id of the person goes no further."""
 
     item_id: Id
     action: str
@@ -39,7 +39,7 @@ class EventIn(
     value: float | None = None
     dwell_ms: int | None = None
     context: dict[str, Scalar] | None = None
-    # what the server logged counts; these are accepted and ignored (API.md, Experiments)
+    # accepted and ignored, since the server's own log counts (API.md, Experiments)
     experiments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     variant: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     propensity: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -74,7 +74,7 @@ class Action(
 class Preferences(
     msgspec.Struct, tag_field="kind", tag="preferences", omit_defaults=True, kw_only=True
 ):
-    """What a person asked for, whole: it replaces what they asked for before."""
+    """All preferences of a person: they replace the earlier ones."""
 
     event_id: str
     person: Person
@@ -87,7 +87,7 @@ class Preferences(
 
 
 class Link(msgspec.Struct, tag_field="kind", tag="link", omit_defaults=True, kw_only=True):
-    """The anonymous `person` turned out to be `to`. A record of the anonymous id; the first wins."""
+    """The anonymous id `person` belongs to the person `to`. The first link of an anonymous id wins."""
 
     event_id: str
     person: Person
@@ -96,7 +96,7 @@ class Link(msgspec.Struct, tag_field="kind", tag="link", omit_defaults=True, kw_
 
 
 class MergedAction(msgspec.Struct, array_like=True, gc=False):
-    """One remembered action on its way to the person it belongs to: enough for list and seen set."""
+    """One remembered action that is sent to the person: enough for the ring and the seen set."""
 
     item: int
     category: int
@@ -105,16 +105,14 @@ class MergedAction(msgspec.Struct, array_like=True, gc=False):
 
 
 def merge_number(text: bytes) -> tuple[int, int]:
-    """Of a merge among those of its source, as keys and streams hold it: ``offset-n``.
-
-    Errors: ValueError.
-    """
+    """(offset, n), the number of a merge among those of its source, from ``offset-n`` as keys and streams
+    hold it. Errors: ValueError."""
     offset, _, n = text.rpartition(b"-")
     return int(offset), int(n)
 
 
 class Assigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An experiment that had a say in a slate: its version, and the variant the person is in."""
+    """An experiment that took part in a slate: its version, and the person's variant."""
 
     experiment: str
     version: int
@@ -124,8 +122,8 @@ class Assigned(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Served(
     msgspec.Struct, tag_field="kind", tag="served", omit_defaults=True, kw_only=True, gc=False
 ):
-    """What a slate showed a person, compact; the whole decision is in `slates`. Only serving writes it,
-    so what it says of experiments and probabilities is what the server drew, never what a client claims.
+    """What a slate showed a person, compact; the whole decision is in `slates`. Only serving writes it, so
+    its experiments and probabilities are those that the server drew, never a client's claim.
     """
 
     person: Person
@@ -137,7 +135,7 @@ class Served(
     explored: int = 0
     """Rank of the item that exploration drew; 0: none."""
     probability: float = 1.0
-    """With which that slot came to hold what it holds."""
+    """Propensity of the item in that slot."""
     experiments: tuple[Assigned, ...] = ()
 
     @property
@@ -160,7 +158,7 @@ class MergedSlate(msgspec.Struct, array_like=True, gc=False):
 
 
 class MergedUnit(msgspec.Struct, array_like=True, gc=False):
-    """What was counted of the anonymous id in an experiment so far (`models.outcomes.open_slates.Unit`)."""
+    """Counts of the anonymous id in an experiment so far (`models.outcomes.open_slates.Unit`)."""
 
     experiment: int
     version: int
@@ -169,7 +167,7 @@ class MergedUnit(msgspec.Struct, array_like=True, gc=False):
 
 
 class MergedOutcome(msgspec.Struct, array_like=True, gc=False):
-    """Something came of a slate, and nothing was counted of it yet."""
+    """An outcome of a slate that is not counted yet."""
 
     slate: int
     item: int
@@ -178,7 +176,7 @@ class MergedOutcome(msgspec.Struct, array_like=True, gc=False):
 
 
 class MergedImpression(msgspec.Struct, array_like=True, gc=False):
-    """An item they were shown: how often, and when last (s)."""
+    """An item that the anonymous id was shown: how often, and when last (s)."""
 
     item: int
     count: int
@@ -189,9 +187,9 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     """What an anonymous id did, sent to the person it was linked to, through the outbox (law 7).
 
     Numbered (`source`, `offset`, `n`) by the partition that emitted it; the receiver keeps the
-    highest number per source and drops the rest. It holds all that was known when the link came, in
-    several records where that is much, or what came later, a record of theirs each. What was counted
-    there is not counted again; open slates, and outcomes nobody counted, are the person's from here on.
+    highest number per source and drops the rest. It holds the whole state of the anonymous id at the link,
+    in several records where that is much, or one later record of that id. What the anonymous id counted is
+    not counted again; its open slates, and its uncounted outcomes, are the person's from here on.
     """
 
     person: Person
@@ -202,13 +200,13 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     of: str = ""
     """The anonymous id."""
     link: str = ""
-    """Event id of the link that this ends, the last of its records; "": it ends none."""
+    """Event id of the link, on the last of its records; "" on every other."""
     lost: bool = False
-    """The anonymous id had been linked before: nothing comes of this link."""
+    """The anonymous id had been linked before, so this link has no effect."""
     counts: tuple[int, ...] = ()
     """How often per action code."""
     entered: int = 0
-    """How many actions ever entered the list of recent ones."""
+    """How many actions ever entered the ring."""
     first: Millis = 0
     newest: Millis = 0
     recent: tuple[MergedAction, ...] = ()
@@ -219,12 +217,12 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     units: tuple[MergedUnit, ...] = ()
     outcomes: tuple[MergedOutcome, ...] = ()
     served: Served | None = None
-    """A slate of theirs whose record came after the link."""
+    """A slate of the anonymous id whose record came after the link."""
 
 
 class Linking(msgspec.Struct, tag_field="kind", tag="linking", omit_defaults=True, kw_only=True):
-    """The anonymous id `of` is being linked to the person: a mark in their own partition, beside the
-    `Link` (its event id is `link`) in the other one, so that reads know that a merge is pending."""
+    """The anonymous id `of` is being linked to the person: a mark in the person's partition, so that reads
+    know that a merge is pending. The `Link` itself, with event id `link`, lies in the other partition."""
 
     person: Person
     of: Person

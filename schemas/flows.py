@@ -1,4 +1,4 @@
-"""Every flow: what it folds, whether its state has generations, and how nice its process is."""
+"""Every flow: the topic it folds, whether its state has generations, and the niceness of its process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from schemas.topics import CONTROL, EVENTS, ITEMS
 class Flow(NamedTuple):
     """A flow is `flows/<name>.py`, or a folder of its name with `dataflow.py`.
 
-    `topic`: what it folds, with a fence for each partition; "" where its log lies in Redis, or is every
-    topic. `generational`: its keys carry a generation (`schemas.keys`); `sends`: others read what it sends,
-    so a rebuild goes without it. `nice`: as nice(2) has it.
+    `topic`: what it folds, with a fence for each partition; "" where it reads a log in Redis, or every
+    topic. `generational`: its keys carry a generation (`schemas.keys`). `sends`: other flows read what it
+    sends, so a rebuild does not run it. `nice`: as in nice(2).
     """
 
     name: str
@@ -23,7 +23,7 @@ class Flow(NamedTuple):
     nice: int = 0
 
     def partitions(self, count: int) -> int:
-        """How many fences it has, where the installation's count is `count`."""
+        """How many fences it has, where the installation has `count` partitions."""
         return (topics.BY_NAME[self.topic].partitions or count) if self.topic else 0
 
     def generation(self, live: int) -> int:
@@ -31,8 +31,8 @@ class Flow(NamedTuple):
         return live if self.generational else 0
 
 
-# Tables and the lake may be a moment late; what a person just did may not. Not nicer than that: on a
-# machine that has no time left they still get a third and a sixth of what others do, so both keep up.
+# Tables and the lake may lag a moment; a person's state may not. Not nicer than this: on a machine without
+# idle time they still get a third and a sixth of the others' share, so both keep up.
 FLOWS: Final = (
     Flow("people", EVENTS.name, generational=True),
     Flow("catalogue", ITEMS.name),
@@ -41,14 +41,14 @@ FLOWS: Final = (
     Flow("relay", "", generational=True, sends=True),
     Flow("lake", "", nice=8),
 )
-"""In the order in which a system starts them. `people` is the one that several processes may share."""
+"""In the order in which a system starts them. Several processes may share `people`, and no other."""
 BY_NAME: Final = {flow.name: flow for flow in FLOWS}
 FOLDS: Final = tuple(flow for flow in FLOWS if flow.topic)
-"""Those that fold a topic: they have fences, dead letters and a lag."""
+"""The flows that fold a topic: they have fences, dead letters and a lag."""
 GENERATIONAL: Final = tuple(flow.name for flow in FLOWS if flow.generational)
-"""Those whose keys are made of `events`."""
+"""Names of the flows whose keys are made of `events`."""
 REBUILT: Final = tuple(flow.name for flow in FLOWS if flow.generational and not flow.sends)
-"""Those that `freshet rebuild` runs beside the live ones."""
+"""Names of the flows that `freshet rebuild` runs beside the live ones."""
 
 
 def flows_of_topic(topic: str) -> list[Flow]:

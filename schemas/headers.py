@@ -1,8 +1,8 @@
-"""Headers of a record: what schema its value has, and the trace of the request that caused it.
+"""Headers of a record: the schema of its value, and the trace of the request that caused it.
 
-Every record that Freshet writes has ``freshet-schema: event/1``, name and version; one without it is from
-before there were headers, and of version 1. ``traceparent`` (W3C Trace Context) stands beside it as it was
-received, where the HTTP request had a valid one. A fold reads neither: both are for people and their tools.
+Every record that Freshet writes has ``freshet-schema: event/1``, name and version; a record without it is
+older than the headers, and of version 1. ``traceparent`` (W3C Trace Context) is added as it was received,
+where the HTTP request had a valid one. A fold reads neither: both are for people and their tools.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _LENGTHS: Final = struct.Struct("<HI")
 
 
 class Schema(NamedTuple):
-    """Of the records of a topic. `version` rises where code of the one before would misread a record: a field
-    that may be missing is no new version."""
+    """Schema of the records of a topic. `version` rises where older code would misread a record: a new
+    optional field does not raise it."""
 
     name: str
     version: int
 
     @property
     def text(self) -> str:
-        """As the header has it.
+        """The value of the header, as text.
 
         >>> Schema("event", 1).text
         'event/1'
@@ -40,7 +40,7 @@ class Schema(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """Those of a record that no request caused.
+        """The headers of a record that no request caused.
 
         >>> Schema("event", 1).headers
         (('freshet-schema', b'event/1'),)
@@ -54,13 +54,13 @@ def _schema_headers(schema: Schema) -> Headers:
 
 
 def traced(headers: Headers, traceparent: bytes) -> Headers:
-    """With the trace, where there is one: b"" is none."""
+    """`headers`, and the trace where there is one: b"" is none."""
     return (*headers, (TRACEPARENT, traceparent)) if traceparent else headers
 
 
 def valid_traceparent(values: Sequence[bytes | None]) -> bytes:
-    """The one value, if it is a `traceparent` of version 00 whose ids are not all zeros; else b"".
-    Any other is no trace, never an error.
+    """The only value, if it is a `traceparent` of version 00 whose ids are not all zeros; else b"".
+    An invalid value is no trace, never an error.
 
     Source: W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header
 
@@ -75,7 +75,7 @@ def valid_traceparent(values: Sequence[bytes | None]) -> bytes:
 
 @lru_cache(maxsize=256)
 def packed(headers: Headers) -> bytes:
-    """As the spools keep them: of each, little-endian, length of the name u2 and of the value u4, and both.
+    """The bytes that a spool keeps: per header, little-endian, length of the name u2, of the value u4, both.
 
     Errors: `struct.error` for a name of more than 65,535 bytes.
 
@@ -90,7 +90,7 @@ def packed(headers: Headers) -> bytes:
 
 @lru_cache(maxsize=256)
 def unpacked(block: bytes) -> Headers:
-    """What `packed` made. Errors: ValueError where the bytes are not that."""
+    """The headers in `block`, as `packed` makes it. Errors: ValueError for other bytes."""
     headers, offset = [], 0
     while offset < len(block):
         if len(block) - offset < _LENGTHS.size:

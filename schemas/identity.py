@@ -1,4 +1,4 @@
-"""Who and what: pseudonyms for people, hashes for items and categories, partitions for keys."""
+"""Identifiers: pseudonyms of people, hashes of items and categories, partitions of keys."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def check_id(value: str, field: str) -> str:
 
 
 def pseudonym(key_id: int, key: bytes, user_id: str, *, epoch: int = 0) -> Pseudonym:
-    """2 hex of key id + 30 hex of HMAC-SHA256(key, generation || user id) (RFC 2104).
+    """2 hex of key id + 30 hex of HMAC-SHA256(key, epoch || user id) (RFC 2104).
 
     `epoch` (u32, big-endian) is 0 unless the person was erased: after an erasure the same
-    user id becomes somebody new. Errors: ValueError where `key_id` is not in 0..255.
+    user id becomes a new person. Errors: ValueError where `key_id` is not in 0..255.
 
     >>> pseudonym(1, b"k" * 32, "u1")[:2]
     '01'
@@ -44,7 +44,7 @@ def pseudonym(key_id: int, key: bytes, user_id: str, *, epoch: int = 0) -> Pseud
 def anonymous(key_id: int, key: bytes, anonymous_id: str) -> Pseudonym:
     """The pseudonym of an anonymous id: never that of a user whose id is spelled the same.
 
-    No id holds a NUL, so the marked text cannot be anybody's user id.
+    No id holds a NUL, so the marked text is no user id.
     """
     return pseudonym(key_id, key, f"\0anonymous\0{anonymous_id}")
 
@@ -67,7 +67,7 @@ def category_hash(category: str) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` among `partitions`, by Kafka's murmur2 (its Java client's default).
 
-    One function for every producer and reader; clients disagree by default on 149 of 200 keys.
+    One function for every producer and reader, since the defaults of clients differ on 149 of 200 keys.
     """
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
 

@@ -1,15 +1,15 @@
 """Every Redis key: its name, type, the one flow that owns it, who reads it, what rebuilds it.
 
 None of a fold has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
-Everything of one partition carries that partition's hash tag, which keeps its transaction in one
-slot of a Redis Cluster.
+Every key of a partition carries that partition's hash tag, which keeps its transaction in one slot of a
+Redis Cluster.
 
-What is made of `events` exists in generations: a rebuild fills the next one beside the live one, and
-``g:{live}`` says which is read. A generation is part of the hash tag: ``{3}`` in generation 0, ``{3.2}``
-in 2.
+Keys made of `events` exist in generations: a rebuild fills the next one beside the live one, and
+``g:{live}`` names the one that is read. The hash tag holds the generation: ``{3}`` in generation 0,
+``{3.2}`` in 2.
 
-Installations may share a Redis: each has a namespace, which stands in the hash tag of all its keys:
-``{shop/3.2}``. `Keyspace` makes every key and takes it apart; nothing else does either.
+Installations may share a Redis: each has a namespace in the hash tag of all its keys: ``{shop/3.2}``.
+`Keyspace` makes every key and parses it; no other code does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Kind = Literal["string", "hash", "stream"]
 
 
 class Key(NamedTuple):
-    """`pattern` as Redis's MATCH takes it; `rebuilt_from` is the topic whose log gives it again."""
+    """`pattern` as Redis's MATCH takes it; `rebuilt_from`: the topic from whose log a flow rebuilds it."""
 
     pattern: str
     kind: Kind
@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
     @property
     def prefix(self) -> bytes:
-        """The kind that its names begin with."""
+        """The kind, with which its names begin."""
         return self.pattern.partition(":")[0].encode()
 
 
@@ -54,11 +54,11 @@ class TablesKeys(NamedTuple):
     changes: bytes
 
     def base_chunk(self, name: bytes, n: int) -> bytes:
-        """Part n of the base that was made under this name."""
+        """The key of chunk `n` of the base of this name."""
         return b"%b:%b:%d" % (self.base, name, n)
 
     def base_chunks(self, head: bytes) -> list[bytes]:
-        """The keys of the parts of the base that ``name:parts`` heads. Errors: ValueError."""
+        """The keys of all chunks of the base, for its head ``name:chunks``. Errors: ValueError."""
         name, _, chunks = head.partition(b":")
         return [self.base_chunk(name, n) for n in range(int(chunks))]
 
@@ -74,16 +74,16 @@ VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
 COLD_KINDS: Final = (ROW, SEEN, IMPRESSIONS, OPEN_SLATES, VECTOR)
-"""Kinds of what moves to the lake with a person who is not seen for long. What they asked for (hidden
-items, preferences) and whom they are linked to stays: it is little, and it is kept to at once."""
+"""Kinds of the keys that move to the lake with a person who is not seen for long. Hidden items,
+preferences and links stay: they are small, and reads need them at once."""
 _TABLES: Final = "tables"
 _LIVE: Final = "live"
 
 
 def tag(namespace: str, generation: int, home: str | int) -> bytes:
-    """What stands between the braces of a key. `home`: a partition, or "tables", or "live".
+    """The hash tag of a key, without its braces. `home`: a partition, or "tables", or "live".
 
-    Errors: ValueError for what is a tag already.
+    Errors: ValueError for a `home` that is a tag already.
 
     >>> tag("", 0, 3), tag("shop", 2, 3)
     (b'3', b'shop/3.2')
@@ -95,7 +95,7 @@ def tag(namespace: str, generation: int, home: str | int) -> bytes:
 
 
 class _Tags(dict[str | int, bytes]):
-    """The tags of a keyspace by home, each made when it is first asked for."""
+    """The tags of a keyspace by home, each made at its first use."""
 
     def __init__(self, namespace: str, generation: int) -> None:
         super().__init__()
@@ -107,21 +107,20 @@ class _Tags(dict[str | int, bytes]):
 
 
 class Parsed(NamedTuple):
-    """A key taken apart: ``kind:{home.generation}:rest``. `home` without the namespace."""
+    """A parsed key: ``kind:{home.generation}:rest``. `home` without the namespace."""
 
     kind: bytes
     home: bytes
     generation: int
     rest: bytes
-    """Empty where nothing follows the hash tag; of a key of a person, their pseudonym."""
+    """Empty where nothing follows the hash tag; the pseudonym in a key of a person."""
 
 
 @dataclass(frozen=True)
 class Keyspace:
-    """The keys of one installation, in one generation of what is made of `events`.
+    """The keys of one installation, in one generation of those made of `events`.
 
-    Keys of what has no generations (items, control, the pointer to the live generation) are the same in
-    each of them.
+    Keys without generations (items, control, the pointer to the live generation) are the same in all.
 
     >>> Keyspace().row(3, "ab"), Keyspace("shop", 2).row(3, "ab"), Keyspace("shop", 2).items(3)
     (b'u:{3}:ab', b'u:{shop/3.2}:ab', b'i:{shop/3}')
@@ -137,12 +136,12 @@ class Keyspace:
 
     @cached_property
     def _shared(self) -> _Tags:
-        """Of what has no generations."""
+        """The tags of keys without generations."""
         return _Tags(self.namespace, 0)
 
     @cached_property
     def _prefix(self) -> bytes:
-        """What every tag begins with."""
+        """The namespace's prefix of every tag."""
         return tag(self.namespace, 0, "")
 
     def in_generation(self, generation: int) -> Keyspace:
@@ -150,7 +149,7 @@ class Keyspace:
         return Keyspace(self.namespace, generation)
 
     def for_flow(self, flow: Flow) -> Keyspace:
-        """The keys of a flow while this generation is live."""
+        """The keyspace of a flow while this generation is live."""
         return self if flow.generational or not self.generation else self.in_generation(0)
 
     # -- of a person --------------------------------------------------------------------------
@@ -183,7 +182,7 @@ class Keyspace:
         return b"t:{%b}:%b" % (self._tags[partition], person.encode())
 
     def cold_keys(self, partition: int, person: str) -> list[bytes]:
-        """A person's keys, in the order of `COLD_KINDS`."""
+        """A person's keys that move to the lake, in the order of `COLD_KINDS`."""
         rest = b":{%b}:%b" % (self._tags[partition], person.encode())
         return [kind + rest for kind in COLD_KINDS]
 
@@ -199,7 +198,7 @@ class Keyspace:
         return self.fence(flow, partition) + b":torn"
 
     def accepted(self, flow: str, partition: int) -> bytes:
-        """Of every generation: the log's offsets are the same."""
+        """The same in every generation, as the log's offsets are."""
         return b"f:{%b}:%b:accepted" % (self._shared[partition], flow.encode())
 
     def cold(self, partition: int) -> bytes:
@@ -236,23 +235,23 @@ class Keyspace:
         return TablesKeys(*(b"tb:{%b}:%b" % (self._tags[_TABLES], word) for word in words))
 
     def live(self) -> bytes:
-        """Which generation is read and kept current: a number, missing means 0."""
+        """Holds the generation that is read and kept current: a number, missing means 0."""
         return b"g:{%b}" % self._shared[_LIVE]
 
     def generations(self) -> bytes:
-        """By generation beside the live one: "filling" or "kept"."""
+        """Holds the status of each generation beside the live one: "filling" or "kept"."""
         return b"gs:{%b}" % self._shared[_LIVE]
 
     def rebuilding(self) -> bytes:
-        """Held by a rebuild that runs, so that no other does."""
+        """The lock of a running rebuild: no other starts."""
         return b"gb:{%b}" % self._shared[_LIVE]
 
     def followed(self) -> bytes:
-        """By serving worker, the generation that it reads and when it last said so."""
+        """Holds, by serving worker, the generation that it reads and when it last reported it."""
         return b"ga:{%b}" % self._shared[_LIVE]
 
     def control_state(self) -> bytes:
-        """Of the one partition of `control`, as are its changes: with its fence in a slot."""
+        """Of the only partition of `control`, as are its changes: in one slot with its fence."""
         return b"c:{%b}" % self._shared[0]
 
     def control_changes(self) -> bytes:
@@ -261,24 +260,25 @@ class Keyspace:
     # -- patterns, as MATCH takes them --------------------------------------------------------
 
     def installation_pattern(self) -> bytes:
-        """Every key of the installation, in any generation. Without a namespace every key of any: what
-        does not `parse` is another's."""
+        """Of every key of the installation, in any generation. Without a namespace it matches the keys of all
+        installations: `parse` gives None for those of another."""
         return b"*:{%b*" % tag(self.namespace, 0, "")
 
     def people_pattern(self, kind: bytes, partition: int) -> bytes:
-        """Keys of a kind (b"*": of any) of the people of a partition, in this generation."""
+        """Of the keys of a kind (b"*": of any) of the people of a partition, in this generation."""
         return self.start(kind, partition) + b"*"
 
     def rows_pattern(self) -> bytes:
-        """Rows of every partition and generation; without a namespace those of others, too: see `parse`."""
+        """Of the rows of every partition and generation. Without a namespace it matches those of others, too:
+        see `parse`."""
         return b"u:{%b}:*" % tag(self.namespace, 0, "*")
 
     def partition_pattern(self, partition: int) -> bytes:
-        """Every key of a partition in this generation, whichever flow owns it."""
+        """Of every key of a partition in this generation, whichever flow owns it."""
         return b"*:{%b}*" % self._tags[partition]
 
     def owned_patterns(self, owner: str, partition: int) -> Iterator[bytes]:
-        """Of all that `owner` keeps of a partition."""
+        """The patterns of all keys of a partition that `owner` owns."""
         for key in KEYS:
             if key.owner == owner and "{*}" in key.pattern:
                 yield key.pattern.encode().replace(b"{*}", b"{%b}" % self._tags[partition])
@@ -292,19 +292,19 @@ class Keyspace:
         kind, home, rest = re.split("[{}]", key.pattern)
         return f"{kind}{{{tag(self.namespace, 0, home).decode()}}}{rest}"
 
-    # -- keys taken apart ---------------------------------------------------------------------
+    # -- keys, parsed -------------------------------------------------------------------------
 
     def start(self, kind: bytes, partition: int) -> bytes:
-        """What all keys of a kind begin with, of this partition and generation."""
+        """The start of all keys of a kind, of this partition and generation."""
         return b"%b:{%b}:" % (kind, self._tags[partition])
 
     @staticmethod
     def person_of(name: bytes) -> str:
-        """The pseudonym in a key of a person, of any keyspace."""
+        """The pseudonym in a person's key, of any keyspace."""
         return name.partition(b"}:")[2].decode()
 
     def parse(self, name: bytes) -> Parsed | None:
-        """None for a key of another namespace, or of none of these kinds.
+        """The parts of a key; None for a key of another namespace, or of none of these kinds.
 
         >>> Keyspace("shop").parse(b"u:{shop/3.2}:ab")
         Parsed(kind=b'u', home=b'3', generation=2, rest=b'ab')
@@ -321,7 +321,7 @@ class Keyspace:
         return Parsed(kind, home, int(generation) if dot else 0, rest[1:])
 
     def generation_of(self, name: bytes) -> int | None:
-        """Of a key of what is made of `events`; None for any other.
+        """The generation of a key made of `events`; None for any other key.
 
         >>> keyspace = Keyspace()
         >>> [keyspace.generation_of(it) for it in (b"u:{3.2}:ab", b"f:{3}:people", b"i:{3}")]
@@ -336,7 +336,7 @@ class Keyspace:
         return parsed.generation
 
     def renamed(self, name: bytes) -> bytes:
-        """What a key of `PLAIN` is called here. Errors: ValueError where it is one of another keyspace.
+        """The name of a key of `PLAIN` in this keyspace. Errors: ValueError for a key of another keyspace.
 
         >>> Keyspace("shop", 2).renamed(b"u:{3}:ab")
         b'u:{shop/3.2}:ab'
@@ -347,7 +347,7 @@ class Keyspace:
 
 
 PLAIN: Final = Keyspace()
-"""Without a namespace, in generation 0. What is folded off line, and kept in snapshots, is named by it,
+"""Without a namespace, in generation 0. It names the state that is folded off line or kept in snapshots,
 whatever the namespace of the installation."""
 
 
@@ -369,7 +369,7 @@ KEYS: Final = (
         "people",
         ("people", "serving"),
         "events",
-        "whom they were linked to; or whose id their variants are drawn with (schemas.state.links)",
+        "the person an id was linked to, or the id its variants are drawn with (schemas.state.links)",
     ),
     Key(
         "im:{*}:*",
@@ -459,9 +459,9 @@ KEYS: Final = (
         "people",
         ("people", "serving"),
         "events",
-        "of a person not seen for long: the object in the lake that holds their records",
+        "for a person not seen for long: the object in the lake that holds their records",
     ),
-    Key("tn:{*}", "string", "people", ("people", "cold"), "events", "how many people are there"),
+    Key("tn:{*}", "string", "people", ("people", "cold"), "events", "how many people are cold"),
     Key("tq:{*}", "string", "cold", ("people",), "events", "the sweep that an operator asked for"),
     Key("f:{*}:lake-*", "string", "lake", ("lake",), "events", "fence, of each topic, msgpack"),
     Key("f:{*}:catalogue", "string", "catalogue", ("status",), "items", "fence, msgpack"),
@@ -475,7 +475,7 @@ KEYS: Final = (
         "items as they change, id = next offset",
     ),
     Key("f:{*}:control", "string", "control", ("status",), "control", "fence, msgpack"),
-    Key("c:{*}", "hash", "control", ("serving",), "control", "subject:id -> what holds, JSON"),
+    Key("c:{*}", "hash", "control", ("serving",), "control", "subject:id -> body in force, JSON"),
     Key(
         "cl:{*}",
         "stream",
@@ -532,7 +532,7 @@ KEYS: Final = (
         "rebuild",
         ("serving", "people", "rollup", "relay"),
         "events",
-        "which generation of what is made of events is live; missing means 0",
+        "the live generation of the keys made of events; missing means 0",
     ),
     Key(
         "gs:{live}",
@@ -548,7 +548,7 @@ KEYS: Final = (
         "rebuild",
         ("rebuild",),
         "events",
-        "who rebuilds now; the only key that expires, with its holder",
+        "the running rebuild; the only key that expires, with its holder",
     ),
     Key(
         "ga:{live}",
@@ -556,7 +556,7 @@ KEYS: Final = (
         "serving",
         ("rebuild",),
         "events",
-        "serving worker -> the generation that it reads, and when it last said so",
+        "serving worker -> the generation that it reads, and when it last reported it",
     ),
     Key(
         "tb:{tables*}:log", "stream", "rollup", ("serving",), "events", "what each version changed"

@@ -1,7 +1,7 @@
 """The lake's tables, one a topic: the log as written, and beside it the columns that analysts ask for.
 
-Offset, record time, key, value and headers are the record, byte for byte. The typed columns are read out
-of its value, null where it does not decode: what no fold takes is in the lake too.
+Offset, record time, key, value and headers are the record, byte for byte. The typed columns are decoded
+from its value, null where it does not decode: a record that no fold takes is in the lake too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.state.fences import Fence
 from schemas.topics import CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
 
 VERSION: Final = 1
-"""Of what lies in the lake: its tables and its manifests."""
+"""Of the lake's tables and manifests."""
 TIME: Final = pa.timestamp("ms")
 """UTC."""
 TEXTS: Final = pa.list_(pa.string())
@@ -118,12 +118,12 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
         "record_at": 105,
     },
 }
-"""By topic and path, beside those of every table, which stay below 100: what a column is, whatever its name.
-A new column takes the next number of its table; that of one that is gone is never given again."""
+"""By topic and path, beside `LOG_IDS`, which stay below 100: an id identifies a column, whatever its name.
+A new column takes the next number of its table; the number of a removed one is never used again."""
 
 
 class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a partition: the records at offsets start <= offset < end, all that there are.
+    """One file of a partition: all records at offsets start <= offset < end.
 
     `name`: the object, under the lake's root. `bytes` and `sha256` are the object's; `first_at` and
     `last_at` the least and the greatest record time in it, ms.
@@ -145,12 +145,12 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LakeFence(Fence, array_like=True, gc=False):
-    """Where the lake stands in a partition, and the entry that was committed with it: whoever comes
-    next writes it to the manifest, if its writer was killed before it could."""
+    """The lake's position in a partition, and the entry committed with it: the next writer puts the entry
+    into the manifest, if its own was killed before it did."""
 
     entry: ManifestEntry | None = None
     origin: int = 0
-    """Where the chain of entries begins."""
+    """First offset of the chain of entries."""
 
 
 ENTRY_DECODER: Final = msgspec.json.Decoder(ManifestEntry)
@@ -158,7 +158,7 @@ FENCE_DECODER: Final = msgspec.msgpack.Decoder(LakeFence)
 
 
 Cells = Callable[[type, Sequence[Any]], "list[Any] | pa.Array | None"]
-"""What decoded records of one type have in a column; None is null, for them all or for one."""
+"""(type, records of that type) -> their cells in a column; None is null, for one or for all."""
 
 
 class Column(NamedTuple):
@@ -167,7 +167,7 @@ class Column(NamedTuple):
     cells: Cells
 
     def array(self, kind: type, records: Sequence[Any]) -> pa.Array:
-        """Of records that are all of the type `kind`."""
+        """The column's cells of `records`, all of the type `kind`."""
         cells = self.cells(kind, records)
         if cells is None:
             return pa.nulls(len(records), self.type)
@@ -175,7 +175,7 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`cluster`: the column that rows of a compacted hour lie by."""
+    """`cluster`: the column by which the rows of a compacted hour are sorted."""
 
     topic: str
     decode: Callable[[bytes], Any]
@@ -199,14 +199,14 @@ class Table(NamedTuple):
         return {"table": self.topic, "version": str(VERSION)}
 
     def typed(self, values: Sequence[bytes | None]) -> list[pa.Array]:
-        """The typed columns of so many values."""
+        """The typed columns, each of ``len(values)`` cells."""
         records = self._decoded(values)
         indices = _by_type(records)
         if len(indices) < 2:
             kind = next(iter(indices), NoneType)
             return [column.array(kind, records) for column in self.columns]
         groups = [(kind, [records[n] for n in held]) for kind, held in indices.items()]
-        # a group's rows lie together: each goes back to its place
+        # a group's rows are adjacent here: each goes back to its own index
         positions = pa.array(
             np.argsort(np.fromiter(chain(*indices.values()), np.int64, len(records)))
         )
@@ -219,7 +219,7 @@ class Table(NamedTuple):
         records: list[Any] = []
         remaining = iter(values)
         while len(records) < len(values):
-            try:  # nearly all of them decode; what did before an error is kept
+            try:  # nearly all values decode; the records before an error are kept
                 records.extend(map(self.decode, remaining))  # type: ignore[arg-type]
             except (*UNDECODABLE, TypeError):  # a record without a value has the wrong type
                 records.append(None)
@@ -227,7 +227,7 @@ class Table(NamedTuple):
 
 
 def _numbered(field: pa.Field, path: str, ids: Mapping[str, int]) -> pa.Field:
-    """With the ids of itself and of what is nested in it. Errors: KeyError where one has none."""
+    """`field` with its id and those of its nested fields. Errors: KeyError for a field without an id."""
     kind = field.type
     if pa.types.is_list(kind):
         kind = pa.list_(_numbered(kind.value_field, f"{path}.element", ids))
@@ -237,7 +237,7 @@ def _numbered(field: pa.Field, path: str, ids: Mapping[str, int]) -> pa.Field:
 
 
 def _by_type(records: Sequence[Any]) -> dict[type, list[int]]:
-    """Where the records of each type are."""
+    """The indices of the records of each type."""
     indices: dict[type, list[int]] = defaultdict(list)
     for n, kind in enumerate(map(type, records)):
         indices[kind].append(n)
@@ -259,7 +259,7 @@ def _cell(cell: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _attribute(name: str, kind: pa.DataType, path: str = "") -> Column:
-    """The attribute of that name, or at the end of `path`; null where the type has none."""
+    """A column of the attribute `name`, or of that at the end of `path`; null where the type has none."""
     path = path or name
     first, get = path.partition(".")[0], attrgetter(path)
     return Column(
@@ -268,7 +268,7 @@ def _attribute(name: str, kind: pa.DataType, path: str = "") -> Column:
 
 
 def _text(name: str, path: str = "") -> Column:
-    """The same, of a text; "" is null."""
+    """`_attribute` of a text; "" is null."""
     column = _attribute(name, _TEXT, path)
 
     def cells(kind: type, records: Sequence[Any]) -> list[str | None] | None:
@@ -279,7 +279,7 @@ def _text(name: str, path: str = "") -> Column:
 
 
 def _each(name: str, kind: pa.DataType, get: Callable[[Any], Any]) -> Column:
-    """`get` of each record; null where there is none."""
+    """A column of `get` of each record; null where a value did not decode."""
     return Column(name, kind, lambda type_, its: None if type_ is NoneType else list(map(get, its)))
 
 
@@ -294,7 +294,7 @@ def _served(type_: type, records: Sequence[Any]) -> list[Any] | None:
 
 
 def _event_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
-    # a slate is known by its `slate_id`
+    # the id of a slate is its `slate_id`
     return None if type_ is events.Served else _attribute("event_id", _TEXT).cells(type_, records)
 
 

@@ -1,4 +1,4 @@
-"""`experiments`: how each experiment stands, again and again: of an experiment the last revision wins."""
+"""`experiments`: readouts of each experiment, again and again; the last revision wins."""
 
 from __future__ import annotations
 

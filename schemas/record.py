@@ -8,7 +8,7 @@ from schemas.headers import Headers
 
 
 class Record(NamedTuple):
-    """One record for the log; who made it knows its partition."""
+    """One record for the log, with the partition that its maker chose."""
 
     key: bytes
     partition: int

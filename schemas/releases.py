@@ -22,7 +22,7 @@ class ReleaseFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Space(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`name`: of the kind of vectors; two releases' spaces have nothing in common even so."""
+    """`name`: of the kind of vectors. Vectors of two releases cannot be compared, even of one kind."""
 
     name: str
     dim: int
@@ -30,7 +30,7 @@ class Space(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Data(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What it was learnt from: so many events, those before these offsets, of this span."""
+    """The training data: how many events, the offsets before which they lie, their first and last time, ms."""
 
     events: int
     offsets: tuple[int, ...]

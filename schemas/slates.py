@@ -1,4 +1,4 @@
-"""`slates`: every decision, whole: what was asked, what was answered, by which versions."""
+"""`slates`: every decision, whole: its request, its answer, and the versions behind it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
     explore: bool = False
     """Exploration drew it."""
     probability: float = 1.0
-    """With which this slot came to hold it, given the items above."""
+    """Propensity: of this item in this slot, given the items above."""
     features: tuple[float, ...] = ()
-    """What the ranker saw of it, in the order of the release's manifest; empty without a ranker."""
+    """The ranker's features, in the order of the release's manifest; empty without a ranker."""
 
 
 class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -40,7 +40,7 @@ class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
     fallback: str | None = None
     rules_relaxed: tuple[str, ...] = ()
     position: str = ""
-    """The person's partition and the last offset folded into what was read."""
+    """The person's partition and the last offset folded into the state that was read."""
     tables: str = ""
     index: str = ""
     rules: str = ""
@@ -48,7 +48,7 @@ class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
     now: Millis = 0
     """The time that the decision was made for (the request's `now`)."""
     seed: int = 0
-    """Of everything that was drawn (u64)."""
+    """Of every draw (u64)."""
     experiments: tuple[Assigned, ...] = ()
 
 

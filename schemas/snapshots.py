@@ -1,5 +1,5 @@
-"""A snapshot: all that folding `events` up to an offset of each partition leaves. `manifest.json` comes
-last of its objects: where there is none, there is no snapshot."""
+"""A snapshot: the whole state after folding `events` up to an offset of each partition. `manifest.json` is
+the last of its objects to be written: without it there is no snapshot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUTBOX: Final = pa.schema(
         pa.field("value", pa.binary(), nullable=False),
     ]
 )
-"""Of what a partition's outbox held: what it emitted and its receiver had not folded, in order."""
+"""Of a partition's outbox: the records that it emitted and their receivers had not folded, in order."""
 
 
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
-    """Of what made it, and of the records in it."""
+    """Versions of the code that made it, and of the records in it."""
 
     fold: int
     facts: int
@@ -50,13 +50,13 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition as of `offset`: exactly the records before it are in."""
+    """One partition as of `offset`: it holds exactly the records before it."""
 
     offset: int
     newest: Millis
-    """Highest record time among them."""
+    """Highest record time of those records."""
     events: int
-    """How many records, dead letters among them."""
+    """How many records, dead letters included."""
     dead_letters: int
     received: dict[str, str]
     """By source partition, the highest number received from its outbox, ``offset-n``."""
@@ -71,7 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     made_at: Millis
     base: str
-    """Id of the snapshot that it was made from; "": from the log's beginning."""
+    """Id of the snapshot from which the fold went on; "": it began with the log."""
     topic_id: str
     versions: Versions
     partitions: list[Partition]
@@ -99,7 +99,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return [*files, self.tables]
 
     def fence(self, partition: int) -> Fence:
-        """As the fold would have stored it."""
+        """The fence that the fold would have stored at this offset."""
         held = self.partitions[partition]
         count, version = len(self.partitions), self.versions.fold
         return Fence(self.topic_id, count, held.offset, held.newest, version)

@@ -21,7 +21,7 @@ LATEST: Final[Millis] = 4_102_444_800_000
 
 
 def parse(text: str, field: str) -> Millis:
-    """The moment that `text` names, parts of a millisecond cut off.
+    """The moment that `text` names, cut to whole milliseconds.
 
     Errors: `Rejected` with ``not_a_time`` (also without an offset), or ``out_of_range`` before
     `EARLIEST` and after `LATEST`.
@@ -40,14 +40,15 @@ def parse(text: str, field: str) -> Millis:
 
 
 def within(at: Millis, field: str) -> Millis:
-    """`at`, if it lies in the range that we take. Errors: `Rejected` ``out_of_range``."""
+    """`at`, if it is between `EARLIEST` and `LATEST`. Errors: `Rejected` ``out_of_range``."""
     if not EARLIEST <= at <= LATEST:
         raise Rejected(field, "out_of_range")
     return at
 
 
 def render(at: Millis) -> str:
-    """
+    """RFC 3339, UTC, milliseconds.
+
     >>> render(1704067200001)
     '2024-01-01T00:00:00.001Z'
     """
@@ -56,7 +57,7 @@ def render(at: Millis) -> str:
 
 @lru_cache(maxsize=64)
 def _second(since: int) -> str:
-    """Most times rendered are of the last few seconds."""
+    """Cached: most times rendered are of the last few seconds."""
     return datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 

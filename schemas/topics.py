@@ -10,7 +10,7 @@ from schemas.times import DAY_MS
 
 
 class Topic(NamedTuple):
-    """`retention_ms` -1 keeps for ever. `partitions` None: the installation's count, for life."""
+    """`retention_ms` -1 keeps for ever. `partitions` None: the installation's count, which never changes."""
 
     name: str
     key: str
@@ -24,7 +24,7 @@ class Topic(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """Of a record that no request caused."""
+        """The headers of a record that no request caused."""
         return self.schema.headers
 
     @property

@@ -1,7 +1,7 @@
 """Stored records carry a version, and this code reads the version before it too.
 
-Each record has one table of upgrades, beside its VERSION: version n - 1 -> what makes a record of it one
-of version n. A change that no function can make up for has no entry there: then the log is folded again.
+Each record has one table of upgrades, beside its VERSION: version n - 1 -> the function that upgrades a
+record of it to version n. A change that no function can bridge has no entry: the log is folded again.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What flows keep in Redis, beside its keys: fences, facts, tables, links, vectors, and a whole write."""
+"""The values that flows keep in Redis: fences, facts, tables, links, vectors, and a whole write."""

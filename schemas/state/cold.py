@@ -1,7 +1,7 @@
 """The cold tier: people not seen for long, whose records lie in the lake and not in Redis (law 6).
 
-A tombstone stands in their place: the name of the object that holds their records. Moving there and back
-changes no byte of them, so no fold knows of it.
+A tombstone replaces the records: it names the object that holds them. Moving there and back changes no
+byte of a record, so no fold depends on it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from schemas.alphabet import Millis
 
 
 class SweepRequest(msgspec.Struct, array_like=True):
-    """A sweep that an operator asks for: everybody not seen since `before`."""
+    """A sweep that an operator requests: of every person not seen since `before`."""
 
     id: str
     before: Millis
 
 
 class Cold(msgspec.Struct, array_like=True):
-    """Of a partition: how many people are cold; the sweep done last, and how many it moved."""
+    """Of a partition: how many people are cold, the id of the last sweep, and how many people it moved."""
 
     people: int = 0
     done: str = ""

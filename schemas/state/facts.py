@@ -1,12 +1,11 @@
-"""The delta log: what each batch of a partition means for everything that is a sum over people.
+"""The delta log: what each batch of a partition adds to the sums over people.
 
-An entry is a header and one columnar section per kind of fact. Every commit appends one, also an
-empty one, so entries chain: each `first` is the entry before it's `next`. The stream id of an entry
-is ``<next>-0``.
+An entry is a header and one columnar section per kind of fact. Every commit appends an entry, even an
+empty one, so entries chain: `first` equals `next` of the entry before. The stream id is ``<next>-0``.
 
-Layout, little-endian: version u2, first i8, next i8, then the rows of each section (u4: actions,
-pairs, arms, moments), then the columns of each in turn, as `_SECTIONS` lists them. A fact's `delta` is
-its record's offset - first. Pairs stand in the order of the actions they belong to.
+Layout, little-endian: version u2, first i8, next i8, then the number of rows of each section (u4: actions,
+pairs, arms, moments), then the columns of each section, in the order of `_SECTIONS`. A fact's `delta` is
+its record's offset - first. Pairs are in the order of their actions.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from schemas.version import Upgrades, current
 VERSION: Final = 2
 FIELD: Final = b"d"
 STATES: Final = ("served", "displayed", "clicked", "converted")
-"""Of a slot, each counted once per (slate, item); a fact's `state` is its place here."""
+"""Of a slot, each counted once per (slate, item); a fact's `state` is an index into it."""
 _HEADER: Final = np.dtype(
     [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (4,))]
 )
@@ -45,25 +44,25 @@ class Actions(NamedTuple):
 
 
 class Arms(NamedTuple):
-    """A slot of a slate came into a state: what it means for the arm (placement, item)."""
+    """Facts of arms (placement, item): a slot of a slate came into a state."""
 
     delta: NDArray[np.uint32]
     placement: NDArray[np.uint32]
     """`schemas.identity.category_hash` of the placement's name."""
     item: NDArray[np.uint64]
     state: NDArray[np.uint8]
-    """Place in `STATES`."""
+    """Index into `STATES`."""
     explored: NDArray[np.uint8]
     """1: exploration had drawn it."""
     reward: NDArray[np.float32]
-    """In 0 to 1; of a click what it is worth, else 0."""
+    """In 0 to 1: the worth of a click, else 0."""
 
 
 class Moments(NamedTuple):
-    """What a record changed for one unit (person) of an experiment: their counts before and after.
+    """Facts of experiments: the counts of one unit (a person), before and after a record.
 
-    Whole counts instead of differences: the roll-up adds f(after) - f(before) of whatever sums it keeps,
-    and sums of integers are exact.
+    Counts instead of differences: the roll-up adds f(after) - f(before) for each sum f that it keeps, and
+    sums of integers are exact.
     """
 
     delta: NDArray[np.uint32]
@@ -149,12 +148,12 @@ def _with_slates(value: bytes) -> bytes:
 
 
 UPGRADES: Final[Upgrades[bytes]] = {1: _with_slates}
-"""Entry as stored by the version before -> the same of this one."""
+"""Entry as stored by the version before -> the same entry in this version."""
 
 
 def decode(value: bytes) -> Delta:
-    """Errors: ValueError where the bytes are cut short or of another version than this one and the one
-    before."""
+    """The entry in `value`, of this version or the one before. Errors: ValueError for bytes that are cut
+    short, or of another version."""
     version = int.from_bytes(value[:2], "little")
     value = current("an entry of the delta log", version, VERSION, UPGRADES, value)
     header = np.frombuffer(value, _HEADER, 1)[0]
@@ -167,7 +166,7 @@ def decode(value: bytes) -> Delta:
             sections[-1].append(column if width == 1 else column.reshape(rows, width))
             at += column.nbytes
     if at != len(value):
-        raise ValueError("delta log entry has bytes left over")
+        raise ValueError("the entry of the delta log is longer than its header says")
     actions, pairs, arms, moments = sections
     return Delta(
         int(header["first"]),
@@ -179,7 +178,7 @@ def decode(value: bytes) -> Delta:
 
 
 def since(entry: Delta, position: int) -> Delta:
-    """Without the facts at offsets < `position`: after a fault batches may be cut elsewhere than before."""
+    """`entry` without the facts at offsets < `position`: after a fault, batches may be split differently."""
     if position <= entry.first:
         return entry
     cut = position - entry.first

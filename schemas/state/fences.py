@@ -1,4 +1,4 @@
-"""The fence: where a flow stands in a partition. Written in the same transaction as its state."""
+"""The fence: a flow's position in a partition, written in the same transaction as its state."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from schemas.alphabet import Millis
 
 
 class Fence(msgspec.Struct, array_like=True, gc=False):
-    """Law 8. `offset` is the next one to fold: state holds exactly the records before it."""
+    """Law 8. `offset` is the next one to fold: the state holds exactly the records before it."""
 
     topic_id: str
-    """A recreated topic has another: the same offsets would mean other records."""
+    """A recreated topic has another id: the same offsets are other records."""
     partitions: int
     offset: int
     newest: Millis
     """Highest record timestamp (the producer's clock) folded so far."""
     version: int
-    """Of the fold that wrote it; `HELD` while the partition is being put right in its place."""
+    """Of the fold that wrote it; `HELD` while a repair of the partition replaces the fold."""
     committed_at: Millis = 0
-    """The committer's clock: tells how late the flow runs; no fold reads it."""
+    """The committer's clock, ms: shows how late the flow runs; no fold reads it."""
 
 
 HELD: Final = 0

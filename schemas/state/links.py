@@ -1,4 +1,4 @@
-"""How an id is tied to others, as readers need it (`models.outcomes.links` says how it comes about)."""
+"""The links of an id, as readers need them (`models.outcomes.links` makes them)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 
 
 class Links(msgspec.Struct, array_like=True, gc=False):
-    """Of an anonymous id: `to`, whom it was linked to. Of a user: `first`, the anonymous id that their
-    variants are drawn with (""; their own), and how many links are `pending`."""
+    """Of an anonymous id: `to`, the person it was linked to. Of a user: `first`, the anonymous id with which
+    their variants are drawn ("": their own id), and how many links are `pending`."""
 
     to: str = ""
     first: str = ""

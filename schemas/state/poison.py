@@ -1,14 +1,14 @@
-"""When a partition is paused: where nothing but records that no fold can take has come for long.
+"""When a partition is paused: after too many records in a row that no fold can take.
 
-The count of them in a row and the fence are stored together. What an operator accepts is an offset: up to
-there nothing is counted.
+Their count and the fence are stored together. An operator accepts such records up to an offset, and none
+before it is counted.
 """
 
 from __future__ import annotations
 
 
 def paused(streak: int, offset: int, accepted: int, limit: int) -> bool:
-    """`streak`: how many came in a row before offset `offset`.
+    """Whether the partition is paused. `streak`: how many such records, in a row, precede `offset`.
 
     >>> paused(10, 50, 0, 10), paused(9, 50, 0, 10), paused(10, 50, 50, 10)
     (True, False, False)

@@ -1,7 +1,8 @@
-"""What the roll-up publishes and serving reads: neighbours, popularity, arms, experiments; versioned.
+"""The tables that the roll-up publishes and serving reads: neighbours, popularity, arms, experiments.
 
-A reader loads the hashes and `Meta` in one MULTI, then follows the stream `tb:{tables}:log`
-from `Meta.version`; an entry's id is ``<version>-0``. Each value is whole: reading one twice is harmless.
+A reader loads the hashes and `Meta` in one MULTI, then follows the stream `tb:{tables}:log` from
+`Meta.version`; the id of an entry is ``<version>-0``. A value is never a difference, so a reader may apply
+it twice.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ WINDOWS: Final = ("1h", "24h", "7d", "90d")
 """Half-lives of the popularity columns, in this order (`models.aggregates.popularity.HALF_LIVES`)."""
 
 NEIGHBOUR: Final = np.dtype([("item", "<u8"), ("score", "<f4")])
-"""An item's neighbours: best first, ties by item hash; `score` is the share of their sums, in (0, 1]."""
+"""An item's neighbours: best first, equal scores by item hash; `score`: share of their sums, in (0, 1]."""
 
 ARM: Final = np.dtype(
     [
@@ -34,14 +35,14 @@ ARM: Final = np.dtype(
 """An arm (placement, item): slots by state, those that exploration drew, and the state of its
 `river.stats.Mean` of rewards (n slots served, mean reward of one)."""
 ARM_KEY: Final = np.dtype([("placement", "<u4"), ("item", "<u8")])
-"""Which arm, as 12 bytes."""
+"""The key of an arm, 12 bytes."""
 MOMENTS: Final = np.dtype(
     [("variant", "<u4"), ("units", "<i8"), ("sums", "<i8", (4,)), ("squares", "<i8", (4, 4))]
 )
-"""One row a variant: how many people, and over them the sum of their counts c (`facts.STATES`) and of
-c c^T. Whole numbers, so exact in any order."""
+"""One row a variant: the number of people, and the sums over them of their counts c (`facts.STATES`) and of
+c c^T. Integers, so exact in any order."""
 MOMENTS_KEY: Final = np.dtype([("experiment", "<u4"), ("version", "<u2")])
-"""Which experiment, as 6 bytes."""
+"""The key of an experiment, 6 bytes."""
 
 POPULARITY: Final = np.dtype("<f8")
 """One row of ``len(WINDOWS)`` sums: w * 2^((t - landmark) / half-life), comparable within a column."""
@@ -58,7 +59,7 @@ class Meta(msgspec.Struct, kw_only=True):
     positions: list[int]
     landmarks: list[float]
     published_at: Millis = 0
-    """ms, the roll-up's clock; 0: not told."""
+    """ms, the roll-up's clock; 0: unknown."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""A person's vector as stored: a cache of what a release makes of their last actions."""
+"""A person's vector as stored: a cache, computed by a release from their last actions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 
 
 class Vector(msgspec.Struct, array_like=True, gc=False):
-    """Never to be compared with anything of another `release`: spaces have nothing in common."""
+    """Comparable only with vectors of the same `release`: two spaces have nothing in common."""
 
     release: str
     complete: bool
-    """The release knew every item that speaks for them; else a reader that knows more encodes anew."""
+    """The release had a vector of each item behind it; else a reader with more items encodes the person anew."""
     grid: bytes
     """(64,) int16 LE: each coordinate times `models.release.content.GRID`."""
 

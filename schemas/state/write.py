@@ -1,4 +1,4 @@
-"""What a flow wants stored, as data. `flows.kit.commit` performs it, all or nothing."""
+"""The write of a flow, as data. `flows.kit.commit` performs it, all or nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.state.fences import Fence
 
 @dataclass(frozen=True)
 class StreamEntry:
-    """An entry for a Redis stream; `keep` trims the stream to about so many, None never."""
+    """An entry of a Redis stream; `keep`: about how many entries the stream keeps, None: all."""
 
     key: bytes
     id: bytes
@@ -27,7 +27,7 @@ class Write:
     first: int
     fence: Fence
     keyspace: Keyspace
-    """Of the keys that are written, the fence's among them."""
+    """Of the keys that are written, the fence's included."""
     values: dict[bytes, bytes] = field(default_factory=dict)
     appends: dict[bytes, bytes] = field(default_factory=dict)
     fields: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Write:
     entries: list[StreamEntry] = field(default_factory=list)
     deleted: list[bytes] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """What the fold saw in the batch, by a word each: for metrics, never stored."""
+    """Counts of the batch by name: for metrics, never stored."""
 
     def append(self, key: bytes, data: bytes) -> None:
         self.appends[key] = self.appends.get(key, b"") + data
