@@ -1,4 +1,4 @@
-"""Arrays by what they hold, where no better name says what it is of."""
+"""Array types by their element, for arrays without a better name."""
 
 from __future__ import annotations
 

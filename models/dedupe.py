@@ -1,8 +1,8 @@
 """Exact de-duplication over a window of record time (law 12).
 
 Ids are 64-bit hashes of (person, event id), kept in buckets of record time. A hit counts only if its
-bucket lies within the window of the running maximum *at that record*, so the answer is a function of
-the log alone, however it is cut into batches. Exact up to a 64-bit collision: n^2 / 2^65 for n ids.
+bucket lies within the window of the running maximum *at that record*, so the result is a function of
+the log alone, however it is split into batches. Exact up to a 64-bit collision: n^2 / 2^65 for n ids.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.arrays import U64, Mask
 
 BUCKETS: Final = 4
-"""Buckets in a window; one more is kept, so the window is never shorter than it says."""
+"""Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
 
 
 class HashSet:
@@ -48,7 +48,7 @@ class HashSet:
         at = self._home(ids)
         while len(ids):
             free = self._slots[at] == 0
-            self._slots[at[free]] = ids[free]  # of two that want one slot the last gets it
+            self._slots[at[free]] = ids[free]  # of two ids for one slot the last gets it
             lost = self._slots[at] != ids
             ids, at = ids[lost], self._next(at[lost])
 
@@ -67,7 +67,7 @@ class HashSet:
 
 
 class Deduper:
-    """`window` in ms. Feed it records in log order; load it with what was stored before."""
+    """`window` in ms. It takes records in log order; `load` gives it the stored ids first."""
 
     def __init__(self, window: int, newest: int = 0) -> None:
         self.width = max(1, window // BUCKETS)
@@ -84,7 +84,7 @@ class Deduper:
         self._buckets.setdefault(bucket, HashSet()).add(np.unique(ids))
 
     def fresh(self, ids: U64, times: NDArray[np.int64]) -> tuple[Mask, dict[int, U64], list[int]]:
-        """Which of n records are new; the ids to store by bucket; the buckets that went out.
+        """(n,) which records are new; the ids to store by bucket; the buckets that left the window.
 
         `ids` 0 marks a record that has no id and passes. `times`: record time, ms.
         """

@@ -1,11 +1,11 @@
-"""An epsilon slot: mostly the greedy choice, sometimes one of those that were served least.
+"""An epsilon slot: mostly the greedy choice, sometimes one of the least served items.
 
 With probability `epsilon` one of `uncovered` uniformly, else `greedy`, so
-P(i) = epsilon / |U| [i in U] + (1 - epsilon) [i = greedy]: `draw` samples it, `propensity` says it.
-"Uncovered first" costs least to show everything once: sN/W of W impressions to cover a share s of N.
+P(i) = epsilon / |U| [i in U] + (1 - epsilon) [i = greedy]: `draw` samples it, `propensity` gives it.
+"Uncovered first" is the cheapest way to show every item once: sN/W of W impressions cover a share s of N.
 
 Draws are a hash of a seed and a counter (splitmix64: Steele, Lea, Flood, "Fast Splittable
-Pseudorandom Number Generators", OOPSLA 2014), so nothing is drawn from a state that others share.
+Pseudorandom Number Generators", OOPSLA 2014), so no two draws share a generator's state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COIN, PICK = 0, 1
 
 
 class Draw(NamedTuple):
-    """`explored`: the coin fell on exploring, whatever then came up. `probability` of `choice`."""
+    """`explored`: the coin chose exploration, even if the pick was `greedy`. `probability` of `choice`."""
 
     choice: int
     explored: bool

@@ -30,7 +30,7 @@ class Space(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Data(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The training data: how many events, the offsets before which they lie, their first and last time, ms."""
+    """The training data: how many events, the offsets before which they lie, first and last time (ms)."""
 
     events: int
     offsets: tuple[int, ...]

@@ -1,9 +1,8 @@
-"""Arms: what came of showing an item at a placement, kept as River's running statistics.
+"""Arms: the outcomes of showing an item at a placement, kept as River's running statistics.
 
-A slot that was served is a reward of 0 until it is clicked; a click puts its reward in that 0's place.
-So the mean of an arm's rewards is what one more serving of it would bring. Statistics are stored as
-their numbers, made into `river.stats.Mean` where facts change them, and merged: facts of one arm that
-come together are one merge, to the same mean.
+A served slot is a reward of 0, and a click replaces that 0 by its reward. So the mean of an arm's rewards
+estimates the reward of serving it once more. Statistics are stored as numbers and made into
+`river.stats.Mean` where facts change them. Facts of one arm in one batch are one merge, with the same mean.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from schemas.state.tables import ARM, ARM_KEY
 
 SERVED, CLICKED = STATES.index("served"), STATES.index("clicked")
 EARLY: Final = np.dtype([("n", "<f8"), ("mean", "<f8")])
-"""State of the `Mean` of rewards whose slot was clicked before it was served. The fold emits none
-such; a table must not go below zero over one."""
+"""State of the `Mean` of rewards whose slot was clicked before it was served. The fold emits no such
+fact, but a table must not go below zero because of one."""
 Key = NDArray[np.void]
 
 
@@ -52,7 +51,7 @@ class Arm(NamedTuple):
 
 
 def credible(beta: Any, level: float = 0.95) -> tuple[float, float]:
-    """The interval of `beta` with half of 1 - `level` on each side, by halving on River's cdf.
+    """The interval of `beta` with half of 1 - `level` on each side, by bisection of River's cdf.
 
     >>> lo, hi = credible(Arm().beta)  # uniform
     >>> round(lo, 6), round(hi, 6)
@@ -70,12 +69,12 @@ def credible(beta: Any, level: float = 0.95) -> tuple[float, float]:
 
 
 def arm_key(placement: str, item_id: str) -> bytes:
-    """`ARM_KEY` of an arm by its names."""
+    """`ARM_KEY` of the arm (placement, item)."""
     return np.array([(category_hash(placement), item_hash(item_id))], ARM_KEY).tobytes()
 
 
 def arm(value: bytes | None) -> Arm:
-    """An arm as published; None is one that was never served.
+    """An arm as published; None is an arm that was never served.
 
     >>> arm(None).served
     0
@@ -86,7 +85,7 @@ def arm(value: bytes | None) -> Arm:
 class Arms:
     """Every arm. Counts are exact whatever the order of facts, means to 1e-9.
 
-    `ignored` counts facts that were not taken, by why, since this process began.
+    `ignored` counts the invalid facts, by reason, since this process began.
     """
 
     def __init__(self) -> None:
@@ -103,7 +102,7 @@ class Arms:
         return bool(self._dirty)
 
     def add(self, facts: Facts) -> None:
-        """Adds facts, in any order. Not taken: an unknown state, a reward that is no number in 0 to 1."""
+        """Adds facts, in any order. It ignores an unknown state, and a reward that is no number in 0 to 1."""
         keep = self._valid(facts)
         if not len(keep):
             return
@@ -123,12 +122,12 @@ class Arms:
         self._dirty.update(numbers.tolist())
 
     def get(self, key: bytes) -> Arm:
-        """By `ARM_KEY`; one that nobody served is all 0."""
+        """The arm of an `ARM_KEY`; all 0 for one that was never served."""
         number = self._of.get(key)
         return Arm() if number is None else Arm(*self._rows[number].item())
 
     def publish(self, *, whole: bool) -> dict[bytes, bytes]:
-        """`ARM_KEY` -> `ARM` of what changed since the last publication, or of all."""
+        """`ARM_KEY` -> `ARM` of the arms changed since the last publication, or of all."""
         numbers = range(len(self)) if whole else sorted(self._dirty)
         at = np.fromiter(numbers, np.intp, len(numbers))
         self._dirty.clear()
@@ -179,7 +178,7 @@ class Arms:
     def _reward(
         self, numbers: NDArray[np.intp], counts: NDArray[np.int64], rewards: NDArray[np.float64]
     ) -> None:
-        """Moves the means, before the counts. `rewards`: of the new clicks of each arm, summed."""
+        """Updates the means, before the counts. `rewards`: the sum of those of each arm's new clicks."""
         moved = np.flatnonzero(counts[:, SERVED] + counts[:, CLICKED])
         at, rows = numbers[moved], self._rows
         columns: Iterable[list[Any]] = (
@@ -210,19 +209,19 @@ def _rewarded(
     clicked: int,
     reward: float,
 ) -> tuple[float, float, float, float]:
-    """State of an arm's rewards, and of those that are early, after `served` slots more and `clicked`
-    clicks more that brought `reward` together; `before` were clicked so far."""
+    """State of an arm's rewards, and of its early ones, after `served` more slots and `clicked` more clicks
+    with `reward` in all; `before`: the clicks so far."""
     from river.stats import Mean  # a third of a second: only a process that keeps arms pays it
 
     held, early = Mean._from_state(n, mean), Mean._from_state(early_n, early_mean)
-    placed = before - early_n  # clicks that are in `held`: what else is in it are zeros
+    placed = before - early_n  # clicks in `held`: the rest of it are zeros
     if served:
         held += Mean._from_state(served, 0.0)  # so many update(0.0)
     if clicked:
         early += Mean._from_state(clicked, reward / clicked)
     if placed and (early_n or early.n > held.n - placed):
-        # more clicks than slots: which of them wait must not depend on the order they came in, so
-        # each is worth what all of them are on average
+        # more clicks than slots: the result must not depend on their order, so each counts as the mean
+        # of them all
         early += Mean._from_state(placed, held.get() * held.n / placed)
         held, placed = Mean._from_state(held.n, 0.0), 0
     due = min(early.n, held.n - placed)
@@ -235,7 +234,7 @@ def _rewarded(
 def _grouped(
     placement: NDArray[np.uint32], item: NDArray[np.uint64]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(n,) which arm each is, and (arms,) where each arm stands first; arms by (item, placement)."""
+    """(n,) the arm of each fact, and (arms,) the first fact of each arm; arms by (item, placement)."""
     order = np.lexsort((placement, item))
     new = np.ones(len(order), np.bool_)
     new[1:] = (np.diff(item[order]) != 0) | (np.diff(placement[order]) != 0)

@@ -1,4 +1,4 @@
-"""Co-visitation: which items are acted on together, as decayed sums over pairs."""
+"""Co-visitation: items that are acted on together, as decayed sums over pairs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ONE: Final = np.float32(1).view(np.uint32)
 
 
 def nearness(lag: NDArray[np.uint8]) -> F64:
-    """(m,) what a pair weighs: the nearer the visit (lag 1: just before), the closer the relation."""
+    """(m,) weight of each pair, 1 / sqrt(lag): the nearer the visit (lag 1: just before), the heavier."""
     weight: F64 = 1 / np.sqrt(lag, dtype=np.float64)
     return weight
 
@@ -44,7 +44,7 @@ class Pairs:
         return len(self.keys) + len(self._new_keys)
 
     def add(self, i: I64, j: I64, weight: F64, time: F64) -> I64:
-        """Adds each pair both ways. Answers the items whose sums changed. `time` in s."""
+        """Adds each pair both ways. The items whose sums changed, ascending. `time` in s."""
         if not len(i):
             return np.empty(0, np.int64)
         factor = self.landmark.move(float(time.max()))
@@ -74,11 +74,11 @@ class Pairs:
         self._new_keys, self._new_sums = self._new_keys[:0], self._new_sums[:0]
 
     def neighbours(self, items: I64, hashes: U64) -> list[bytes]:
-        """Of each of these items (dense numbers) the best `NEIGHBOURS_PER_ITEM` partners as `NEIGHBOUR` rows:
+        """The best `NEIGHBOURS_PER_ITEM` partners of each item (dense numbers) as `NEIGHBOUR` rows:
         score = share of their sums, an estimate of p(partner | item) in which decay and event rate cancel.
 
-        Ordered by (score as f4, descending; item hash): rounding first makes the order the same
-        whatever order the sums were added up in.
+        Ordered by (score as f4, descending; item hash): rounding comes first, so the order does not depend
+        on the order of summing.
         """
         place, partner, sums = self.of(items)
         most = np.zeros(len(items))
@@ -86,7 +86,7 @@ class Pairs:
         positive = most[place] > 0
         place, partner, sums = place[positive], partner[positive], sums[positive]
         relative = (sums / most[place]).astype(np.float32)
-        # the bits of floats from 0 to 1 ascend as they do: with its place above them, one number to sort by
+        # bits of floats in 0 to 1 sort as the floats do: with the place above them they are one sort key
         low = (_ONE - relative.view(np.uint32)).astype(np.uint64)
         order = np.lexsort((hashes[partner], place.astype(np.uint64) << _SHIFT | low))
         count = np.bincount(place, minlength=len(items))
@@ -99,7 +99,7 @@ class Pairs:
         return [data[i:j] for i, j in zip(starts.tolist(), end_offsets.tolist(), strict=True)]
 
     def of(self, items: I64) -> tuple[I64, I64, F64]:
-        """The pairs of these items: place of the item among them, partner, sum."""
+        """The pairs of `items`: index of the item in `items`, partner, sum."""
         found = []
         for keys, sums in ((self.keys, self.sums), (self._new_keys, self._new_sums)):
             first = items.astype(np.uint64)
@@ -112,8 +112,8 @@ class Pairs:
 
 
 def _shares(sums: F64, count: I64) -> F64:
-    """What each is of the sum of its list; lists of `count` follow one another. Those of one length are
-    added up together: in the order that a list by itself would be."""
+    """The share of each in the sum of its list; lists of `count` follow one another. Lists of one length are
+    summed together, each in the order of a list by itself."""
     shares, starts = np.empty(len(sums)), np.cumsum(count) - count
     for length in np.unique(count[count > 0]).tolist():
         at = starts[count == length][:, None] + np.arange(length)
@@ -122,7 +122,7 @@ def _shares(sums: F64, count: I64) -> F64:
 
 
 def _add(keys: U64, sums: F64, new: U64, terms: F64) -> NDArray[np.bool_]:
-    """Adds the terms whose key is there, in place; answers which are not."""
+    """Adds the terms whose key exists, in place. (n,) the terms whose key is missing."""
     if not len(keys):
         return np.ones(len(new), np.bool_)
     at = np.minimum(np.searchsorted(keys, new), len(keys) - 1)

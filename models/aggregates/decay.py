@@ -1,4 +1,4 @@
-"""Forward decay: sums whose terms fade, without ever touching them again.
+"""Forward decay: sums whose terms fade without an update.
 
 A term of weight w at time t adds w * 2^((t - L) / h) against a landmark L; a reader at time `now`
 multiplies by 2^((L - now) / h). (Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009.)
@@ -14,7 +14,7 @@ import numpy as np
 from models.arrays import F64
 
 MAX_HALF_LIVES: Final = 500
-"""Half-lives after which the landmark moves; what is older than about a thousand more is 0."""
+"""Of a term after the landmark, before the landmark moves; terms a thousand half-lives older are 0."""
 
 
 class Landmark:
@@ -24,7 +24,7 @@ class Landmark:
         self.half_life, self.at = half_life, at
 
     def move(self, newest: float) -> float:
-        """Moves to `newest` if that is out of reach. The factor to multiply the table's sums by."""
+        """Moves to `newest` if that is beyond `MAX_HALF_LIVES`. The factor for the table's sums."""
         if (newest - self.at) / self.half_life <= MAX_HALF_LIVES:
             return 1.0
         factor = float(np.exp2((self.at - newest) / self.half_life)) if self.at else 0.0
@@ -32,11 +32,11 @@ class Landmark:
         return factor
 
     def terms(self, weight: F64, time: F64) -> F64:
-        """What each weight at its time (s) adds. Underflow is 0."""
+        """(n,) the term of each weight at its time (s). Underflow is 0."""
         terms: F64 = weight * np.exp2((time - self.at) / self.half_life)
         return terms
 
     def now(self, sums: F64, now: float) -> F64:
-        """The sums as they stand at `now` (s)."""
+        """The sums as of `now` (s)."""
         current: F64 = sums * np.exp2((self.at - now) / self.half_life)
         return current

@@ -1,7 +1,7 @@
 """Moments of experiments: over the people of each variant, sums of their counts and of the products.
 
-From them comes every ratio of sums over people with its variance (`models.experiments.ratio`). Whole
-numbers, added as f(after) - f(before): exact, whatever the order or the batches.
+`models.experiments.ratio` makes every ratio and its variance of them. Integers, added as
+f(after) - f(before): exact, whatever the order or the batches.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Rows = NDArray[np.void]
 
 
 def moments_key(experiment_id: str, version: int) -> bytes:
-    """`MOMENTS_KEY` of an experiment by its name."""
+    """`MOMENTS_KEY` of a version of an experiment."""
     return _key(category_hash(experiment_id), version)
 
 
 def moments(value: bytes | None) -> Rows:
-    """An experiment as published; None is one without anybody in it."""
+    """An experiment as published; None is one without people."""
     return np.frombuffer(value or b"", MOMENTS)
 
 
 class Moments:
-    """Every experiment and version of it that anybody was ever in."""
+    """Every version of every experiment that ever had a person in it."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[int, int, int], int] = {}
@@ -61,16 +61,16 @@ class Moments:
         self._dirty.update({(experiment, version) for experiment, version, _ in named})
 
     def of(self, experiment_id: str, version: int) -> Rows:
-        """A row of each variant, by its hash."""
+        """The rows of its variants, ascending by their hash."""
         return self._variants(category_hash(experiment_id), version)
 
     def versions(self, experiment_id: str) -> frozenset[int]:
-        """Those that anybody was in."""
+        """The versions that ever had a person in them."""
         wanted = category_hash(experiment_id)
         return frozenset(version for experiment, version, _ in self._of if experiment == wanted)
 
     def publish(self, *, whole: bool) -> dict[bytes, bytes]:
-        """`MOMENTS_KEY` -> rows of what changed since the last publication, or of all."""
+        """`MOMENTS_KEY` -> rows of the experiments changed since the last publication, or of all."""
         every = {(experiment, version) for experiment, version, _ in self._of}
         published = sorted(every if whole else self._dirty)
         self._dirty.clear()

@@ -1,4 +1,4 @@
-"""Popularity: decayed sums of what people do, by item or by category, one column a half-life."""
+"""Popularity: decayed sums of people's actions, by item or by category, one column a half-life."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HALF_LIVES: Final = dict(
 )
 """Seconds, in the order of `schemas.state.tables.WINDOWS`."""
 GAIN: Final = np.maximum(WEIGHT, 0)
-"""What an action adds: a dislike is the person's affair and takes no popularity away."""
+"""The weight of an action in the sums: a dislike counts 0, not less."""
 
 
 class Popularity:
@@ -29,7 +29,7 @@ class Popularity:
         self.landmarks = [Landmark(h) for h in HALF_LIVES.values()]
 
     def add(self, number: NDArray[np.int64], facts: Actions, numbers: int) -> bool:
-        """Adds facts about `number`; `numbers`: how many there are now. True if a landmark moved."""
+        """Adds facts, `number` (n,) of each; `numbers`: how many exist now. True if a landmark moved."""
         if numbers > len(self.sums):
             grown = np.zeros((max(numbers, 2 * len(self.sums)), len(WINDOWS)))
             grown[: len(self.sums)] = self.sums

@@ -1,4 +1,4 @@
-"""Everything that is a sum over people, as one value: facts go in, published views come out."""
+"""All sums over people, as one value: facts go in, published views come out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from schemas.version import Upgrades, current
 VERSION: Final = 2
 """Of the stored form."""
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
-"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 1 has none:
-it weighed pairs in half precision, which only the log can make good."""
+"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 1 has no
+upgrade: it weighed pairs in half precision, which only folding the log repairs."""
 MAX_PENDING_ARM_FACTS: Final = 1 << 17
-"""Facts of arms that wait to be added together: an arm that many of them name is touched once."""
+"""Facts of arms wait, to be added together: so an arm with many of them is updated once."""
 
 
 class Hole(FreshetError):
@@ -32,7 +32,7 @@ class Hole(FreshetError):
 
 
 class Numbers:
-    """Dense numbers for hashes, in the order they were first seen: internal to one set of tables."""
+    """Dense numbers of hashes, in the order of their first appearance: internal to one set of tables."""
 
     def __init__(self, hashes: NDArray[np.uint64] | None = None) -> None:
         self.hashes = np.empty(0, np.uint64) if hashes is None else hashes
@@ -43,7 +43,7 @@ class Numbers:
         return len(self.hashes)
 
     def of(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Their numbers; new hashes get the next ones."""
+        """(n,) the number of each hash; new hashes get the next ones."""
         at = self._places(hashes)
         new = self._sorted[at] != hashes if len(self) else np.ones(len(hashes), np.bool_)
         if new.any():
@@ -52,7 +52,7 @@ class Numbers:
         return self._numbers[at]
 
     def _places(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Where each one stands among those that are held, if it does."""
+        """(n,) the index at which each hash is among the sorted ones, if it is one of them."""
         return np.minimum(np.searchsorted(self._sorted, hashes), max(0, len(self) - 1))
 
     def _number(self, hashes: NDArray[np.uint64]) -> None:
@@ -87,7 +87,7 @@ class Tables:
         position = self.positions[partition]
         if entry.first > position:
             raise Hole(
-                f"partition {partition}: the tables stand at {position}, the next entry of the delta"
+                f"partition {partition}: the tables end at {position}, the next entry of the delta"
                 f" log starts at {entry.first}"
             )
         if entry.next <= position:
@@ -96,7 +96,7 @@ class Tables:
         entry = facts.since(entry, position)
         if len(entry.actions.item):
             self._add(entry.actions)
-        # their sums do not depend on the order: what came since the last look is added at once
+        # these sums do not depend on the order: all that wait are added together
         if len(entry.arms.item):
             self._waiting[0].append(entry.arms)
             self._facts += len(entry.arms.item)
@@ -143,7 +143,7 @@ class Tables:
         )
 
     def publish(self, version: int) -> tables.Published:
-        """What changed since the last publication; all popularity after a landmark moved."""
+        """The rows changed since the last publication; all popularity after a landmark moved."""
         whole = self._whole
         if whole:
             self._dirty_items = set(range(len(self.items)))
@@ -151,7 +151,7 @@ class Tables:
         self._whole = self._rescaled = False
         items, hashes = sorted(self._dirty_items), self.items.hashes
         lists = self.pairs.neighbours(np.array(items, np.int64), hashes)
-        # a landmark of popularity is none of the pairs': their lists stay as they are
+        # pairs have a landmark of their own: a move of one of popularity changes no list of them
         popular = range(len(self.items)) if rescaled else items
         categories = range(len(self.categories)) if rescaled else sorted(self._dirty_categories)
         published = tables.Published(
@@ -175,7 +175,7 @@ class Tables:
         return bool(dirty) or self.arms.changed or self.moments.changed
 
     def dump(self) -> bytes:
-        """The whole value, to be loaded by `load`."""
+        """The whole value, as `load` takes it."""
         self.pairs.settle()
         file = io.BytesIO()
         np.savez(

@@ -1,1 +1,1 @@
-"""What judges a release or a recommender: ranked lists held out, and the gate."""
+"""Evaluation of a release: metrics of held-out ranked lists, and the gate."""

@@ -1,4 +1,4 @@
-"""What of a release may serve: nothing that was worse than what it would replace, in the same replay."""
+"""The gate: a release serves only if no rival was better in the same replay."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RANKER: Final = "ranker"
 COARSE: Final = "coarse"
 BUILT_IN: Final = "built_in"
 MIN_CHOICES: Final = 100
-"""Choices below which a difference says nothing."""
+"""Below it a difference is not significant."""
 Outcome = Literal["released", "refused"]
 
 
 class RankingQuality(msgspec.Struct, frozen=True):
-    """HR@10 and NDCG@10 of one way to choose, over the held-out choices."""
+    """HR@10 and NDCG@10 of one arm, over the held-out choices."""
 
     hit_rate: float
     ndcg: float
@@ -41,10 +41,10 @@ def arms(ranks: Mapping[str, Ranks]) -> dict[str, RankingQuality]:
 
 
 def judge(candidate: str, ranks: Mapping[str, Ranks]) -> Verdict:
-    """Whether `candidate` is at least as good as each of the others, by NDCG@10.
+    """Releases `candidate` if it is at least as good as each other arm, by NDCG@10.
 
     `ranks[name]` (G,): the rank at which that arm showed each of the same G choices, 0 where it did
-    not. A refusal names the best rival.
+    not. The verdict names the best rival.
     """
     means = {name: float(gains(of).mean()) if len(of) else 0.0 for name, of in ranks.items()}
     rivals = {name: mean for name, mean in means.items() if name != candidate}

@@ -1,4 +1,4 @@
-"""Ranked lists as arrays, and what is measured on them."""
+"""Ranked lists as arrays, and their metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def joined(one: Lists, other: Lists) -> Lists:
 
 
 def gains(ranks: Ranks, cut: int = CUT) -> F64:
-    """(G,) NDCG@`cut` where one thing is relevant: 1 / log2(rank + 1); 0 for rank 0, which is a miss.
+    """(G,) NDCG@`cut` of one relevant item: 1 / log2(rank + 1); 0 for rank 0, which is a miss.
 
     Järvelin, Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques".
 

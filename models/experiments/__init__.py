@@ -1,1 +1,1 @@
-"""Statistics of experiments: who is in which variant, what may be said of them, and how surely."""
+"""Statistics of experiments: assignment of people to variants, metrics, and their intervals."""

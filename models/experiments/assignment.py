@@ -1,8 +1,8 @@
-"""Who gets which variant: a salted hash into 10,000 buckets, a range of them for each variant.
+"""Assignment of people to variants: a salted hash into 10,000 buckets, a range of them for each variant.
 
-Variant i of n owns the buckets from floor(i * 10,000 / n) to where the next begins, and takes its share
-of them from its own left edge: whoever widens a share moves nobody who was in (Kohavi, Tang, Xu,
-"Trustworthy Online Controlled Experiments", 2020, ch. 14; the fixed edges are ours).
+Variant i of n owns the buckets from floor(i * 10,000 / n) to the start of the next variant, and takes its
+share from the lowest one up: a wider share moves no person who was in it (Kohavi, Tang, Xu,
+"Trustworthy Online Controlled Experiments", 2020, ch. 14; the fixed ranges are ours).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def bucket(salt: str, person: str) -> int:
 
 
 def buckets(experiment: Experiment, i: int) -> range:
-    """Those of variant i: its share of all, rounded, and all that are its own at a share of 1 / n.
+    """The buckets of variant i: its share of all, rounded; all that it owns at a share of 1 / n.
 
     >>> thirds = tuple(Variant(name=name, share=1 / 3) for name in "abc")
     >>> [buckets(Experiment(placement="home", variants=thirds), i) for i in range(3)]
@@ -37,17 +37,17 @@ def buckets(experiment: Experiment, i: int) -> range:
     """
     n = len(experiment.variants)
     start, end = i * BUCKETS // n, (i + 1) * BUCKETS // n
-    # n * (end - start) is 10,000, but for less than n where n does not divide it
+    # n * (end - start) is 10,000, or up to n - 1 from it where n does not divide 10,000
     width = round(experiment.variants[i].share * n * (end - start))
     return range(start, start + min(width, end - start))
 
 
 def assign(experiment_id: str, experiment: Experiment, person: Pseudonym) -> Variant | None:
-    """None where they are in no variant. Whether the experiment runs is not asked.
+    """The person's variant; None where they are in no variant. It assigns in a paused experiment, too.
 
-    A function of salt (the id, where there is none), shares and person: asked again it answers the same.
+    A function of the salt (the id, where the salt is ""), the shares and the person alone.
     """
     number = bucket(experiment.salt or experiment_id, person)
-    # the last variant that starts at it or before
+    # the last variant that starts at this bucket or before
     i = ((number + 1) * len(experiment.variants) - 1) // BUCKETS
     return experiment.variants[i] if number in buckets(experiment, i) else None

@@ -16,7 +16,7 @@ class Metric(NamedTuple):
 
     @property
     def at(self) -> tuple[int, int]:
-        """Their places among a person's counts.
+        """The indices of numerator and denominator in a person's counts.
 
         >>> METRICS[0].at
         (2, 0)

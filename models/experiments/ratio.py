@@ -1,7 +1,7 @@
 """A ratio of sums over people, and the lift of one over another, by the delta method.
 
-What a person sees and clicks hangs together, so people are the sample and slots are not: a test that
-counts slots cries wolf. Deng, Knoblich, Lu: "Applying the Delta Method in Metric Analytics" (KDD 2018):
+Clicks of one person are correlated, so the unit of the sample is the person: a test over slots has too many
+false positives. Deng, Knoblich, Lu: "Applying the Delta Method in Metric Analytics" (KDD 2018):
 of n people with y and x, R = sum(y) / sum(x) has
 
     var(R) = (s_yy - 2 R s_xy + R^2 s_xx) / (n mean(x)^2)     s: sample covariances, divisor n - 1
@@ -21,14 +21,14 @@ Interval = tuple[float, float]
 
 
 class Estimate(NamedTuple):
-    """`value` None: there is nothing to divide by. `variance` None: nothing can be said of it, with one
-    person or where nobody differs from anybody. Never infinite, never NaN."""
+    """`value` None: the denominator is 0. `variance` None: it cannot be estimated, with one person or where
+    all people are alike. Never infinite, never NaN."""
 
     value: float | None
     variance: float | None = None
 
     def interval(self, alpha: float = ALPHA, least: float = 0.0) -> Interval | None:
-        """At level 1 - `alpha`, by the normal law; nothing below `least` is possible.
+        """The interval at level 1 - `alpha`, by the normal law, cut at `least`; None without a variance.
 
         >>> [round(end, 3) for end in Estimate(0.5, 0.01).interval()]
         [0.304, 0.696]
@@ -43,8 +43,8 @@ NOTHING: Final = Estimate(None)
 
 
 def ratio(n: int, y: int, x: int, yy: int, xy: int, xx: int) -> Estimate:
-    """sum(y) / sum(x) over `n` people, from the sums of y, x, y^2, x y, x^2: whole numbers, so that
-    nothing cancels away.
+    """sum(y) / sum(x) over `n` people, from the sums of y, x, y^2, x y, x^2: integers, so that no digit is
+    lost to cancellation.
 
     >>> ratio(2, y=1, x=4, yy=1, xy=2, xx=8)  # (y, x) of two people: (1, 2), (0, 2)
     Estimate(value=0.25, variance=0.0625)
@@ -61,13 +61,13 @@ def ratio(n: int, y: int, x: int, yy: int, xy: int, xx: int) -> Estimate:
 def ratio_of_moments(
     n: int, sums: Sequence[int], squares: Sequence[Sequence[int]], at: tuple[int, int]
 ) -> Estimate:
-    """`ratio` of the counts at the two places, from one variant's moments as plain integers."""
+    """`ratio` of the counts at the indices `at`, from one variant's moments as plain integers."""
     y, x = at
     return ratio(n, sums[y], sums[x], squares[y][y], squares[y][x], squares[x][x])
 
 
 def lift(control: Estimate, treatment: Estimate) -> Estimate:
-    """treatment / control - 1, the two independent, its variance by the delta method again:
+    """treatment / control - 1 of independent estimates, its variance by the delta method:
     var(t) / c^2 + t^2 var(c) / c^4 (ibid., percent change).
 
     >>> lift(Estimate(0.1, 0.0001), Estimate(0.2, 0.0004)).value

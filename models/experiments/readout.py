@@ -1,4 +1,4 @@
-"""How an experiment stands, from its moments: the one function behind the topic and the route."""
+"""The readout of an experiment, from its moments: one function for the topic and the route."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def readout(
     revision: int,
     as_of: Millis,
 ) -> Readout:
-    """Of version `version`, whose `moments` are as of `positions`; every number finite or None.
+    """The readout of version `version`, whose `moments` are as of `positions`; every number finite or None.
 
-    Names and shares are those of `experiment`; a variant that it no longer has goes by its hash, share
-    0. The first variant is the control of every comparison.
+    Names and shares are those of `experiment`; a variant that it no longer has is named by its hash, with
+    share 0. The first variant is the control of every comparison.
     """
     counted = _counted(experiment, moments)
     return Readout(
@@ -60,8 +60,8 @@ def readout(
 
 
 def version_shown(in_force: int, running: bool, counted: Collection[int]) -> int:
-    """Which version tells how an experiment stands: the standing one while it runs; afterwards the
-    newest that anybody was in, since pausing is a version too.
+    """The version whose readout is shown: the one in force while the experiment runs; else the newest in
+    `counted`, those with people in them, since pausing makes a version too.
 
     >>> version_shown(3, False, {1, 2}), version_shown(3, True, {1, 2}), version_shown(1, False, ())
     (2, 3, 1)

@@ -1,1 +1,1 @@
-"""What is kept of a person: a feature is a file, with its update, its value and its slow definition."""
+"""The features of a person: a file each, with its update, its value and its slow definition."""

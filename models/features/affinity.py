@@ -1,6 +1,6 @@
-"""How much a person leans to each category: the actions of the list, decayed. Commutative.
+"""Affinity of a person to each category: the decayed weights of the actions in the ring. Commutative.
 
-Computed from the last 50, so nothing is stored beside them and nothing is evicted by a batch.
+It is computed from the ring, so it needs no state of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def affinity(
     row: np.void, now: int, half_life: int = HALF_LIFE_MS
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
     """Category hashes (ascending) and their sums of w * 2^(-age / half-life), age = now - t, at
-    least 0. Times in ms. Category 0 (none) is left out."""
+    least 0. Times in ms. Without category 0 (none)."""
     entries = recent(row)
     entries = entries[entries["category"] != 0]
     time = entries["time"].astype(np.int64) * 1000 + entries["ms"]

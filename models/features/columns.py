@@ -1,4 +1,4 @@
-"""A batch of actions as columns, grouped by person: what every feature's `update` is given."""
+"""A batch of actions as columns, grouped by person: the input of every feature's `update`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from models.arrays import I64, U64, Mask
 class Columns:
     """n actions of U people, sorted by person, within a person in log order.
 
-    `who[i]` is the row (0..U-1) of action i. Times are ms. `session` 0: none given. `late`: more
-    than 7 days behind its receipt, so it counts in sums but not in what is recent.
+    `who[i]` is the row (0..U-1) of action i. Times are ms. `session` 0: no session id. `in_catalogue`: the
+    edge knew the item. `late`: more than 7 days before its receipt, so it counts in sums but is not recent.
     """
 
     who: I64
@@ -31,9 +31,9 @@ class Columns:
     start: I64 = field(init=False)
     """(U,) index of each person's first action."""
     count: I64 = field(init=False)
-    """(U,) actions of each person; 0 where a selection left none."""
+    """(U,) number of actions of each person; it may be 0 after `where`."""
     rank: I64 = field(init=False)
-    """(n,) place of each action among its person's, from 0."""
+    """(n,) index of each action among its person's, from 0."""
 
     def __post_init__(self) -> None:
         count = np.bincount(self.who, minlength=self.people)
@@ -64,7 +64,7 @@ class Columns:
 
     @property
     def last(self) -> I64:
-        """(k,) index of the last action of each person that has one (`present` in order)."""
+        """(k,) index of the last action of each person in `present`, in their order."""
         return (self.start + self.count - 1)[self.count > 0]
 
     @property
@@ -75,19 +75,19 @@ class Columns:
 
 @dataclass
 class Folded:
-    """What a batch leaves besides the rows: filled in by the features, in their order."""
+    """The results of a batch besides the rows, filled in by the features, in their order."""
 
     entered: Mask
-    """(n,) the actions that enter what is recent,"""
+    """(n,) the actions that enter the ring."""
     recent: Columns
-    """and these by themselves, in the same order."""
+    """The actions that enter the ring, in the same order."""
     before: I64
-    """(U,) how many had entered it before this batch."""
+    """(U,) how many actions had entered the ring before this batch."""
     session_rank: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    """(n of recent,) actions of the same session before this one."""
+    """(n of recent,) number of earlier actions in the same session."""
     met: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
-    """(n of recent,) its item stood in the person's list just before."""
+    """(n of recent,) whether the ring held the item just before the action."""
     repeats: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    """(n of recent,) entries of the same item and UTC day in the list just before."""
+    """(n of recent,) entries of the same item and UTC day in the ring just before the action."""
     partners: U64 = field(default_factory=lambda: np.empty((0, 0), np.uint64))
-    """(n of recent, lag) items visited with this one; 0 where there is none."""
+    """(n of recent, lag) items visited with the action; 0 where there is none."""

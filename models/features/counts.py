@@ -1,4 +1,4 @@
-"""How often a person did each action, and when they were first and last seen. Commutative."""
+"""Counts of a person's actions by type, and the times of the first and newest one. Commutative."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""FEATURES: everything kept about a person. A new one is a file and a line here.
+"""FEATURES: the features of a person's row. A new one is a file and a line here.
 
-Each feature module has `FIELDS` (its part of the row's layout), `update(rows, columns, folded)` (one
-batch, vectorised, in place), `value(row)` and `reference(events, merges, before)` (the slow
-definition it must equal). `before` is the value that whatever came earlier left, so that the definition
-goes on from a snapshot: of all is what it makes of the rest, from what it made of the first part.
+Each feature module has `FIELDS` (its fields in the row's layout), `update(rows, columns, folded)` (one
+batch, vectorised, in place), `value(row)` and `reference(events, merges, before)` (the slow definition
+that `update` and `value` must equal). `before` is the value after all earlier events, so that the
+definition goes on from a snapshot: reference(a + b) = reference(b, before=reference(a)).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Feature(NamedTuple):
     slow definition."""
 
 
-# in the order they run: the window needs the session's rank and the list's repeats
+# in the order of their updates: the window needs the session's rank and the ring's repeats
 FEATURES: Final = (
     Feature("counts", "commutative", counts.FIELDS, counts.update, counts.value, counts.reference),
     Feature(
@@ -46,18 +46,18 @@ FEATURES: Final = (
 
 VERSION: Final = 1
 UPGRADES: Final[Upgrades[bytes]] = {}
-"""Row as stored by the version before -> the same of this one (`schemas.version`)."""
+"""Row as stored by the version before -> the same row in this version (`schemas.version`)."""
 _WRONG_SIZE: Final = (
     "a person's row has the wrong size: fold the log again (freshet rebuild --from beginning)"
 )
 LINKED: Final = 1
-"""Bit of `flags`: this anonymous id was linked, what it does belongs to somebody else."""
+"""Bit of `flags`: this anonymous id was linked, so its actions belong to another person."""
 
 
 def _layout() -> np.dtype[np.void]:
     fields: list[Any] = [("version", "<u2"), ("flags", "<u2")]
     fields += [field for feature in FEATURES for field in feature.fields]
-    fields.sort(key=lambda field: field[0] == "ring")  # last, so that unused slots are cut off
+    fields.sort(key=lambda field: field[0] == "ring")  # last, so that unused slots are not stored
     return np.dtype(fields)
 
 
@@ -70,13 +70,13 @@ class ForeignRow(FreshetError, ValueError):
 
 
 def upgraded(blob: bytes) -> bytes:
-    """A row as stored by this version or the one before, as one of this. Errors: `ForeignRow`."""
+    """A row as stored by this version or the one before, in this version. Errors: `ForeignRow`."""
     held = int.from_bytes(blob[:2], "little")
     return current("a person's row", held, VERSION, UPGRADES, blob, ForeignRow)
 
 
 def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
-    """(U,) rows as stored; zeros where there is none. Errors: `ForeignRow`."""
+    """(U,) the stored rows; zeros where there is none. Errors: `ForeignRow`."""
     this = VERSION.to_bytes(2, "little")
     if any(blob is not None and blob[:2] != this for blob in blobs):
         blobs = [None if blob is None else upgraded(blob) for blob in blobs]
@@ -90,7 +90,7 @@ def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
 
 
 def read_row(blob: bytes | None) -> np.void:
-    """One row as stored; zeros where there is none. Errors: `ForeignRow`."""
+    """The stored row; zeros where there is none. Errors: `ForeignRow`."""
     if blob is None:
         empty: np.void = np.zeros(1, ROW)[0]
         return empty
@@ -102,7 +102,7 @@ def read_row(blob: bytes | None) -> np.void:
 
 
 def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
-    """Each row's bytes without the slots of the ring that are still empty."""
+    """Each row's bytes without the empty slots of the ring."""
     data, size, entry = rows.tobytes(), ROW.itemsize, ring.ENTRY.itemsize
     used = FIXED + np.minimum(rows["n"], ring.RING_SIZE).astype(np.int64) * entry
     return [
@@ -112,7 +112,7 @@ def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
 
 
 def fold(rows: NDArray[np.void], columns: Columns) -> Folded:
-    """Folds a batch into the rows (in place): every feature in turn."""
+    """Folds a batch into the rows (in place), feature by feature, and gives the other results."""
     entered = RECENT[columns.action] & ~columns.late
     folded = Folded(entered, columns.where(entered), before=rows["n"].astype(np.int64))
     for feature in FEATURES:

@@ -1,7 +1,7 @@
 """The last 50 actions, ordered by (time, item, category, action). Commutative.
 
-Slot ``(n - 1) % 50`` holds the newest of n: a new action overwrites the oldest, and the layout is a
-function of the set and of n alone, so any split or order of the log gives the same bytes.
+Slot ``(n - 1) % 50`` holds the newest of n: a new action overwrites the oldest. The layout is a function
+of the set and of n alone, so any split or order of the log gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.times import DAY_MS
 
 RING_SIZE: Final = 50
 MIN_PEOPLE_FOR_ROUNDS: Final = 16
-"""People: fewer are cheaper one by one than by vectors."""
+"""Fewer are cheaper one by one than by vectors."""
 DAILY_CAP: Final = 3
 """Actions of one person on one item in one UTC day that count in sums over people."""
 ENTRY: Final = np.dtype(
@@ -56,7 +56,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
 
 
 def _newest(rows: NDArray[np.void], n: I64) -> I64:
-    """(U,) time of the newest entry, ms; -1 where the list is empty."""
+    """(U,) time of the newest entry, ms; -1 where the ring is empty."""
     entry = rows["ring"][np.arange(len(rows)), (n - 1) % RING_SIZE]
     return np.where(n > 0, entry["time"].astype(np.int64) * 1000 + entry["ms"], -1)
 
@@ -72,7 +72,8 @@ def _append(rows: NDArray[np.void], acts: Columns, n: I64, mask: Mask) -> None:
 
 
 def _look_back(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:
-    """For people in order: an entry's age tells whether it still stands when the action comes."""
+    """`met` and `repeats` for people in order: an entry's age shows whether the ring still holds it at the
+    action."""
     held, n = rows["ring"]["item"], folded.before
     slot = np.arange(RING_SIZE)
     age = (n[:, None] - 1 - slot) % RING_SIZE
@@ -104,8 +105,8 @@ def _look_back_in_batch(acts: Columns, folded: Folded) -> None:
 
 
 def _in_rounds(rows: NDArray[np.void], acts: Columns, folded: Folded, people: I64) -> int:
-    """For people whose actions came out of order, or two in one millisecond: everybody's first action, then
-    everybody's second, as long as `MIN_PEOPLE_FOR_ROUNDS` have another. How many rounds that were."""
+    """For people with actions out of order, or two in one millisecond: the first action of each, then the
+    second, while `MIN_PEOPLE_FOR_ROUNDS` have another. The number of rounds."""
     people = people[np.argsort(-acts.count[people], kind="stable")]
     if len(people) < MIN_PEOPLE_FOR_ROUNDS:
         return 0
@@ -142,7 +143,7 @@ def _pair(category: NDArray[Any], action: NDArray[Any]) -> I64:
 
 
 def _above(old: Sequence[NDArray[Any]], new: Sequence[NDArray[Any]]) -> Mask:
-    """Whether keys of three parts are greater than others."""
+    """Whether the keys (time, item, pair) of `old` are greater than those of `new`."""
     (time, item, pair), (new_time, new_item, new_pair) = old, new
     rest = (item > new_item) | ((item == new_item) & (pair > new_pair))
     above: Mask = (time > new_time) | ((time == new_time) & rest)
@@ -152,7 +153,7 @@ def _above(old: Sequence[NDArray[Any]], new: Sequence[NDArray[Any]]) -> Mask:
 def _one_by_one(
     rows: NDArray[np.void], acts: Columns, folded: Folded, person: int, done: int
 ) -> None:
-    """The same for one person, whose first `done` actions are in the list already."""
+    """The same for one person, whose first `done` actions are in the ring already."""
     row, n = rows[person], int(folded.before[person]) + done
     entries: list[Key] = sorted(
         (time * 1000 + ms, item, category, action)
@@ -170,7 +171,7 @@ def _one_by_one(
 
 
 def write(row: np.void, entries: Sequence[Key], n: int) -> None:
-    """Lays `entries` (oldest first, at most 50) out as the newest of n."""
+    """Writes `entries` (oldest first, at most 50) into the ring as the newest of n."""
     block = np.array([(i, t // 1000, t % 1000, c, a) for t, i, c, a in entries], ENTRY)
     row["ring"][(n - len(block) + np.arange(len(block))) % RING_SIZE] = block
 
@@ -187,7 +188,7 @@ def value(row: np.void) -> Any:
 
 
 def keys_of(value: Any) -> list[Key]:
-    """What the list holds, oldest first."""
+    """The entries in a `value` of the ring, oldest first."""
     return sorted((time * 1000 + ms, item, c, a) for item, time, ms, c, a in value[1])
 
 

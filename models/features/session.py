@@ -1,7 +1,7 @@
-"""The session a person is in. Log-ordered.
+"""A person's current session. Log-ordered.
 
-A session is what a `session_id` names, else what no gap of more than 30 minutes interrupts: an action
-without an id goes on with the session before it, whatever that was called, unless it comes after a gap.
+A `session_id` names a session. An action without an id belongs to the session before it, whatever its
+name, unless it comes after a gap of more than 30 minutes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     gap = np.abs(acts.time - before) > GAP_MS
     ever_first = opens & (folded.before[who] == 0)
     named = acts.session != 0
-    # who says which session this is: a name, or a gap (then nobody: 0)
+    # the latest action that sets the session's key: by a name, or after a gap (then 0)
     mark = _latest(named | gap | ever_first)
     mark_before = np.concatenate([[-1], mark[:-1]])
     key = np.where(mark_before >= start, acts.session[mark_before], rows["session"][who])
@@ -71,7 +71,7 @@ def value(row: np.void) -> Any:
 
 
 def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
-    """A merge is no action of the session's."""
+    """The value by the slow definition. A merge adds no action to the session."""
     key, begun, last, n, sessions = before or (0, 0, 0, 0, 0)
     for event in recents(events):
         gap = sessions == 0 or abs(event.time - last) > GAP_MS

@@ -1,8 +1,8 @@
-"""Co-visitation: what was visited together with an action. Log-ordered.
+"""Co-visitation: the items visited together with an action. Log-ordered.
 
-The partners of an action are the at most 10 distinct other items among the person's last 16 actions
-in the same session. Kept: those 16 items, in the order they arrived, 0 where one tells nothing (an
-action of no positive weight, an item that the catalogue did not know).
+The partners of an action are at most 10 distinct other items, of the person's last 16 actions in the same
+session. Kept: those 16 items, in the order of their arrival; 0 for an action without positive weight, or
+on an item that was not in the catalogue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     acts, n = folded.recent, folded.before
     informative = (WEIGHT[acts.action] > 0) & acts.in_catalogue
     item = np.where(informative, acts.item, 0).astype(np.uint64)
-    # one strip a person: the last 16 kept, then the batch's; an action looks back along it
+    # one strip a person: the 16 kept items, then the batch's; an action looks back along it
     strip = np.empty(len(acts) + LAG * acts.people, np.uint64)
     base = acts.start + LAG * np.arange(acts.people)
     lags = np.arange(LAG)
@@ -42,7 +42,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     counts = informative & (folded.repeats < DAILY_CAP)
     good = (lags < folded.session_rank[:, None]) & (back != item[:, None]) & (back != 0)
     good &= counts[:, None]
-    # a partner further back than the longest session of the batch is none
+    # no partner is further back than the longest session of the batch
     for lag in range(1, min(LAG, int(folded.session_rank.max(initial=0)) + 1)):
         good[:, lag] &= ~((back[:, lag : lag + 1] == back[:, :lag]) & good[:, :lag]).any(1)
     good &= np.cumsum(good, 1, dtype=np.uint8) <= PARTNERS
@@ -58,7 +58,7 @@ def value(row: np.void) -> Any:
 
 
 def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
-    """What a merge brought tells nothing here, and is as old as can be."""
+    """The value by the slow definition. A merged action counts as 0, and as older than all."""
     acts, held = recents(events), before or []
     items = [e.item if e.weight > 0 and e.in_catalogue else 0 for e in reversed(acts[-LAG:])]
     items = [*items, *held][:LAG]

@@ -1,1 +1,1 @@
-"""What came of what a person was shown: open slates, the join, links, impressions."""
+"""Outcomes of the slates that a person was shown: open slates, the join, links, impressions."""

@@ -1,7 +1,7 @@
-"""What a person was shown lately: the last 64 items, how often each and when last. Log-ordered.
+"""Impressions of a person: the last 64 items shown, how often each and when last. Log-ordered.
 
-One slot of a slate is one impression. A slate goes in whole, then those whose last showing is oldest
-fall out: an item that comes again after that counts from 1.
+One slot of a slate is one impression. A slate enters whole, then the items with the oldest last showing
+are dropped: an item shown again after that counts from 1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Row = tuple[int, int, int]
 
 
 def read(blob: bytes | None) -> NDArray[np.void]:
-    """The rows as stored; none where there is nothing. Errors: ValueError for what are no rows."""
+    """The stored rows; none where nothing is stored. Errors: ValueError for bytes that are no rows."""
     return np.frombuffer(blob or b"", IMPRESSION)
 
 
 def update(held: NDArray[np.void], items: NDArray[np.uint64], at: int) -> NDArray[np.void]:
-    """What is held once a slate of `items` (distinct) was shown at `at`, s.
+    """The rows after a slate of `items` (distinct) was shown at `at`, s.
 
     >>> update(np.array([(7, 1, 60)], IMPRESSION), np.array([7, 8], np.uint64), 90).tolist()
     [(7, 2, 90), (8, 1, 90)]
@@ -35,7 +35,7 @@ def update(held: NDArray[np.void], items: NDArray[np.uint64], at: int) -> NDArra
 
 
 def merge(held: NDArray[np.void], new: NDArray[np.void]) -> NDArray[np.void]:
-    """Both together, of one person. Each names an item once; of one in both, counts add up.
+    """The rows of both, of one person. Each has an item once; counts of an item in both add up.
 
     >>> one = np.array([(7, 2, 60)], IMPRESSION)
     >>> merge(one, np.array([(8, 1, 30), (7, 3, 50)], IMPRESSION)).tolist()
@@ -61,12 +61,12 @@ def value(rows: NDArray[np.void]) -> list[Row]:
 
 
 def reference(slates: Iterable[tuple[int, Sequence[int]]]) -> list[Row]:
-    """The same of (at in s, items) of every slate, in the order of the log."""
+    """The value after every slate (at in s, items), in the order of the log, by the slow definition."""
     return reference_of_batches([(item, 1, at) for item in items] for at, items in slates)
 
 
 def reference_of_batches(batches: Iterable[Sequence[Row]]) -> list[Row]:
-    """The same of (item, count, last) that came together: of a slate, or of somebody who was merged."""
+    """The same from batches of (item, count, last): a slate each, or a merged anonymous id."""
     held: dict[int, tuple[int, int]] = {}
     for rows in batches:
         for item, more, at in rows:

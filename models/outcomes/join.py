@@ -1,22 +1,22 @@
-"""What came of what a person was shown: their slates joined with what they did. Log-ordered.
+"""The join of a person's slates with their actions. Log-ordered.
 
-The join is symmetric: an action may come before the record of its slate, and waits for it. An
-outcome counts once per (slate, item, state), if the slate held the item and the outcome was received
-at most `WINDOW_MS` after the slate was served; everything else counts for nothing. What is kept of a
-person is bounded by points in the log: the newest `MAX_OPEN_SLATES` slates, none of them served more than
-`WINDOW_MS` before the newest, and outcomes that wait for as many slates again, for as long.
+The join is symmetric: an action may precede the record of its slate, and waits for it. An outcome counts
+once per (slate, item, state), if the slate holds the item and the outcome was received at most `WINDOW_MS`
+after the slate was served. Any other outcome does not count. Points in the log bound the state of a person:
+the newest `MAX_OPEN_SLATES` slates, none of them served more than `WINDOW_MS` before the newest, and
+outcomes that wait for as many slates again, for as long.
 
-**Links.** An anonymous id that turns out to be somebody takes its open slates along. Who counts what:
+**Links.** When an anonymous id is linked to a person, its open slates move to the person:
 
-- What came of a slate before the link, in the order of the anonymous id's log, counts there.
-- From the link on that account is closed (`leave`): it counts nothing more, whatever comes of its
-  slates, and slates whose record comes late, are sent on to the person.
-- The person takes the slates in as those of a guest (`receive`), with the states they are in, so that
-  each (slate, item, state) counts once, here or there. Whoever acts on them, under whichever id.
-- Units stay those of the id that was served: the guest's go on with the counts they had, beside the
-  person's own. So sums over units are those of the set of records, whenever the link arrives.
-- The bounds of a guest are its own, and of all guests the newest `MAX_GUESTS` are kept. Its slates go, too,
-  once they were served more than `WINDOW_MS` before the newest of all.
+- Outcomes before the link, in the order of the anonymous id's log, count in its own account.
+- The link closes that account (`leave`): it counts nothing more. Later outcomes of its slates, and slates
+  with a late record, are sent on to the person.
+- The person takes the slates in as those of a guest (`receive`), with the states of their slots, so that
+  each (slate, item, state) counts once, in one of both accounts, whichever id acts on it.
+- Units stay those of the id that was served: the guest's units keep their counts, beside the person's
+  own. So sums over units are those of the set of records, whenever the link arrives.
+- Each guest has bounds of its own, and of all guests the newest `MAX_GUESTS` are kept. A guest's slate is
+  dropped, too, once it was served more than `WINDOW_MS` before the newest of all.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from schemas.times import DAY_MS
 MAX_OPEN_SLATES: Final = 20
 WINDOW_MS: Final = DAY_MS
 MAX_WAITING_OUTCOMES: Final = 100
-"""Most outcomes that wait for one slate."""
+"""Outcomes that wait for one slate."""
 MAX_GUESTS: Final = 20
-"""Most anonymous ids whose slates are kept with a person's."""
+"""Anonymous ids whose slates are kept with a person's."""
 STATE_BY_ACTION: Final = {
     "display": STATES.index("displayed"),
     "click": STATES.index("clicked"),
     "purchase": STATES.index("converted"),
 }
-"""The state that an action brings a slot into; other actions are no outcome."""
+"""The state into which an action brings a slot; other actions are no outcomes."""
 _SERVED: Final = 1 << STATES.index("served")
 
 
 class Assignment(NamedTuple):
-    """Hashes, but for the version."""
+    """Hashes of experiment and variant, and the version."""
 
     experiment: int
     version: int
@@ -76,7 +76,7 @@ class SlotChange(NamedTuple):
 
 
 class UnitChange(NamedTuple):
-    """What a record did to a unit's counts."""
+    """The counts of a unit before and after a record."""
 
     experiment: int
     version: int
@@ -86,7 +86,7 @@ class UnitChange(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What one record meant: a new state of slots of one placement, the units' counts, and words."""
+    """The effect of one record: slots of one placement in a new state, changed units, counts for metrics."""
 
     placement: int
     arms: list[SlotChange]
@@ -95,7 +95,7 @@ class Effect(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """What a closed account held: open slates, waiting outcomes, units."""
+    """The content of a closed account: open slates, waiting outcomes, units."""
 
     slates: list[OpenSlate]
     waiting: list[Waiting]
@@ -106,9 +106,9 @@ Holder = Account | Guest
 
 
 def serve(account: Account, shown: Shown, guest: str = "") -> Effect:
-    """A slate was served: its items are, and what waited for it is joined. In place.
+    """Adds a served slate, and joins the outcomes that waited for it. In place.
 
-    `guest`: the anonymous id that it was served to, where it was not the person.
+    `guest`: the anonymous id to which it was served, "" for the person.
     """
     effect = Effect(shown.placement, [], [], Counter())
     if _find_open(account, shown.id) is not None:
@@ -130,7 +130,7 @@ def serve(account: Account, shown: Shown, guest: str = "") -> Effect:
 
 
 def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
-    """Something came of a slate, whose record may still be on its way. In place."""
+    """Adds an outcome of a slate, whose record may come later. In place."""
     found = _find_open(account, slate_id)
     if found is None:
         effect = Effect(0, [], [], Counter())
@@ -145,8 +145,8 @@ def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
 
 
 def leave(account: Account, to: str) -> Transfer:
-    """The id was linked to the person `to`: what is open goes there, and nothing counts here any more.
-    In place."""
+    """Closes the account of an id that was linked to the person `to`: its content moves there, and it counts
+    nothing more. In place."""
     transfer = Transfer(account.slates, account.waiting, account.units)
     account.slates, account.waiting, account.units = [], [], []
     links.of(account).to = to
@@ -154,8 +154,8 @@ def leave(account: Account, to: str) -> Transfer:
 
 
 def receive(account: Account, guest: str, transfer: Transfer) -> list[Effect]:
-    """The anonymous id `guest` is this person, and this is what it left: its slates are joined with what
-    waited here, what waited there with the slates here. In place."""
+    """Takes in the content of the anonymous id `guest`, which is this person: the slates of each are joined
+    with the waiting outcomes of the other. In place."""
     effects = []
     if transfer.slates or transfer.units:
         held = _guest(account, guest)
@@ -183,7 +183,7 @@ def _guests(account: Account) -> list[Guest]:
 
 
 def _guest(account: Account, anonymous: str) -> Guest:
-    """Where the slates of this anonymous id are kept; the guest that came first makes room."""
+    """The guest of this anonymous id, new where there is none; then the oldest guest makes room."""
     guests = links.of(account).guests
     for guest in guests:
         if guest.of == anonymous:
@@ -209,7 +209,7 @@ def _find_open(account: Account, slate_id: int) -> tuple[Holder, OpenSlate] | No
 
 
 def _opened(holder: Holder, shown: Shown, effect: Effect) -> OpenSlate:
-    """The slate with all its slots served. An item that it names twice is one slot, at its first rank."""
+    """The slate with all its slots served. An item that it holds twice is one slot, at its first rank."""
     items = tuple(dict.fromkeys(shown.items))
     explored = shown.items[shown.explored - 1] if 0 < shown.explored <= len(shown.items) else None
     slate = OpenSlate(
@@ -229,7 +229,7 @@ def _opened(holder: Holder, shown: Shown, effect: Effect) -> OpenSlate:
 
 
 def _enrolled(holder: Holder, assigned: Assignment, effect: Effect) -> int:
-    """Place of the id's unit. The variant it met first stays its."""
+    """Index of the id's unit in the experiment. The unit keeps its first variant."""
     for place, unit in enumerate(holder.units):
         if (unit.experiment, unit.version) == assigned[:2]:
             if unit.variant != assigned.variant:
@@ -240,7 +240,7 @@ def _enrolled(holder: Holder, assigned: Assignment, effect: Effect) -> int:
 
 
 def _enrol_moved(guest: Guest, unit: Unit) -> int:
-    """Place of a unit that came along."""
+    """Index of a unit that moved with its guest."""
     for place, held in enumerate(guest.units):
         if (held.experiment, held.version) == (unit.experiment, unit.version):
             return place
@@ -264,7 +264,7 @@ def _mark(slate: OpenSlate, outcome: Outcome, effect: Effect) -> None:
 
 
 def _place(items: bytes, item: int) -> int:
-    """Where it stands among u64s, -1 if nowhere."""
+    """Index of `item` in `items`, u64 LE; -1 if it is missing."""
     sought, at = item.to_bytes(8, "little"), -1
     while (at := items.find(sought, at + 1)) % 8 and at > 0:
         pass
@@ -272,7 +272,7 @@ def _place(items: bytes, item: int) -> int:
 
 
 def _count_units(holder: Holder, slate: OpenSlate, effect: Effect) -> None:
-    """Adds the slots that changed to each unit that had a say in the slate."""
+    """Adds the changed slots to the counts of each unit of the slate."""
     if not effect.arms:
         return
     states = [arm.state for arm in effect.arms]
@@ -308,7 +308,7 @@ def _wait(account: Account, slate_id: int, outcome: Outcome, effect: Effect) -> 
 
 
 def _awaited(account: Account, slate_id: int) -> list[Outcome]:
-    """What waited for this slate, and waits no more."""
+    """Removes and gives the outcomes that waited for this slate."""
     for n, waiting in enumerate(account.waiting):
         if waiting.slate == slate_id:
             return account.waiting.pop(n).outcomes
@@ -316,7 +316,7 @@ def _awaited(account: Account, slate_id: int) -> list[Outcome]:
 
 
 def _forget(account: Account, effect: Effect) -> None:
-    """Drops what is too old, then what is too much."""
+    """Drops slates and outcomes beyond the bounds: first by age, then by number."""
     _drop(account.slates, account.newest - WINDOW_MS)
     newest = account.newest
     if guests := _guests(account):

@@ -1,11 +1,11 @@
-"""Links between anonymous ids and the people they turned out to be: which are pending, whose id was first.
+"""Links between anonymous ids and people: which are pending, and which id came first.
 
-A link is told of twice: the user's partition hears at once that it is on its way (`mark`), and later,
-through the outbox of the anonymous id's partition, what came of it (`answer`). Either may come first.
+Two records announce a link: one to the user's partition at once, that it is pending (`mark`), and one
+through the outbox of the anonymous id's partition, with its result (`answer`). Either may arrive first.
 
-The first id: variants are drawn with the anonymous id of the earliest link, if it was made before the
-user was served anything under their own id; a link on its way counts until it turns out to have lost.
-That is a function of the links and of the time of the first slate, in whatever order they are told.
+The first id: variants are drawn with the anonymous id of the earliest link, if the link was made before the
+first slate under the user's own id. A pending link counts until its result is that it lost. So the first id
+is a function of the links and of the time of the first slate, whatever the order of the records.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from models.outcomes.open_slates import Account, Links, Mark
 from schemas.state import links as stored
 
 MAX_LINKS: Final = 20
-"""Of one user: links on their way, answers that wait for their mark. The oldest go."""
+"""Of one user: pending links, and answers that wait for their mark. The oldest are dropped."""
 
 
 def of(account: Account) -> Links:
-    """Its links, made where there are none yet."""
+    """The links of an account, new where there are none yet."""
     if account.links is None:
         account.links = Links()
     return account.links
 
 
 def mark(account: Account, link: Mark) -> None:
-    """A link is on its way. In place."""
+    """Adds a pending link. In place."""
     links = of(account)
     if _take(links.answered, link) or link in links.pending:
         return
@@ -36,7 +36,7 @@ def mark(account: Account, link: Mark) -> None:
 
 
 def answer(account: Account, link: Mark, *, lost: bool) -> None:
-    """A link is done; `lost`: the anonymous id was linked before, so nothing came of it. In place."""
+    """Adds the result of a link; `lost`: the anonymous id was linked before, so nothing moves. In place."""
     links = of(account)
     if not _take(links.pending, link):
         links.answered.append(link)
@@ -46,7 +46,7 @@ def answer(account: Account, link: Mark, *, lost: bool) -> None:
 
 
 def first(account: Account) -> str:
-    """The anonymous id that their variants are drawn with; "" for their own id."""
+    """The anonymous id with which the person's variants are drawn; "" for their own id."""
     links = account.links
     if links is None:
         return ""
@@ -56,7 +56,7 @@ def first(account: Account) -> str:
 
 
 def view(account: Account) -> stored.Links:
-    """What readers are told of it."""
+    """The links as readers need them."""
     links = account.links
     if links is None:
         return stored.NONE
@@ -68,7 +68,7 @@ def _order(link: Mark) -> tuple[int, str]:
 
 
 def _take(marks: list[Mark], link: Mark) -> bool:
-    """Whether the link stood there; it does no more."""
+    """Removes the link from `marks`; False where it was not there."""
     for n, held in enumerate(marks):
         if (held.of, held.link) == (link.of, link.link):
             del marks[n]

@@ -1,5 +1,5 @@
-"""What is kept of a person's slates and links, as versioned plain data (`models.outcomes.join` and
-`models.outcomes.links` say how it changes)."""
+"""The state of a person's slates and links, as versioned plain data (`models.outcomes.join` and
+`models.outcomes.links` change it)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ Counts = tuple[int, int, int, int]
 
 
 class Unit(msgspec.Struct, array_like=True):
-    """An id that was served, in a version of an experiment (hash of its id), under the variant it met
-    first."""
+    """An id that was served, in a version of an experiment (hash of its id), with its first variant."""
 
     experiment: int
     version: int
@@ -35,13 +34,13 @@ class OpenSlate(msgspec.Struct, array_like=True):
     items: bytes
     states: bytearray
     explored: int
-    """Place of the item that exploration drew, -1: none."""
+    """Index of the item that exploration drew, -1: none."""
     units: tuple[int, ...]
-    """Places in the `units` beside it."""
+    """Indices into the `units` of the account or guest."""
 
 
 class Outcome(msgspec.Struct, array_like=True):
-    """An item of a slate came into `state` at `at`, its receipt."""
+    """An item of a slate came into `state`; `at`: the receipt of the action."""
 
     item: int
     state: int
@@ -56,7 +55,7 @@ class Waiting(msgspec.Struct, array_like=True):
 
 
 class Guest(msgspec.Struct, array_like=True):
-    """What the anonymous id `of` was shown, who turned out to be the person: as in an `Account`."""
+    """Slates and units of the anonymous id `of`, which was linked to the person: as in an `Account`."""
 
     of: str
     newest: Millis = 0
@@ -65,7 +64,7 @@ class Guest(msgspec.Struct, array_like=True):
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
-    """The link of this name (its event id) of the anonymous id `of`, made at `at`."""
+    """The link with the event id `link`, of the anonymous id `of`, made at `at`."""
 
     of: str
     link: str
@@ -73,18 +72,18 @@ class Mark(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Links(msgspec.Struct, array_like=True):
-    """Of who was linked, or had somebody linked to them."""
+    """Links of an anonymous id (`to`), or of a person."""
 
     to: str = ""
-    """Whom this anonymous id was linked to, "" nobody: they keep its slates."""
+    """The person that this anonymous id was linked to, who keeps its slates; "": none."""
     first: Mark | None = None
-    """The earliest of the links that have arrived and won."""
+    """The earliest of the answered links that won."""
     pending: list[Mark] = []
-    """Links that are on their way, in the order they were told of."""
+    """Links without an answer, in the order of their marks."""
     answered: list[Mark] = []
-    """Links that arrived before they were told of."""
+    """Links whose answer came before their mark."""
     guests: list[Guest] = []
-    """In the order they came."""
+    """In the order of their arrival."""
 
 
 class Account(msgspec.Struct, array_like=True):
@@ -96,9 +95,9 @@ class Account(msgspec.Struct, array_like=True):
     slates: list[OpenSlate] = []
     waiting: list[Waiting] = []
     units: list[Unit] = []
-    """Never forgotten: a unit that was would count as a new one."""
+    """Never dropped: a dropped unit would count as a new one."""
     since: Millis = 0
-    """When the first slate was served; 0: none was."""
+    """When the first slate was served; 0: none was served."""
     links: Links | None = None
 
 
@@ -114,8 +113,8 @@ _VERSIONED: Final = msgspec.msgpack.Decoder(_Versioned)
 
 
 def decode(blob: bytes | None) -> Account:
-    """As stored; an empty one where there is nothing. Errors: ValueError where it is of another
-    version, or is none."""
+    """The stored account; an empty one where nothing is stored. Errors: ValueError for one of another
+    version, and for other bytes."""
     if not blob:
         return Account()
     try:
@@ -125,9 +124,9 @@ def decode(blob: bytes | None) -> Account:
 
 
 def upgraded(blob: bytes) -> bytes:
-    """An account as stored by this version or the one before, as one of this.
+    """An account as stored by this version or the one before, in this version.
 
-    Errors: ValueError for another version; `msgspec.MsgspecError` where it is none.
+    Errors: ValueError for another version; `msgspec.MsgspecError` for other bytes.
     """
     # the version comes first in an array of fewer than 16
     held = blob[1] if len(blob) > 1 and blob[0] >> 4 == 9 else _VERSIONED.decode(blob).version
@@ -135,8 +134,7 @@ def upgraded(blob: bytes) -> bytes:
 
 
 def _with_links(blob: bytes) -> bytes:
-    """Version 1 told neither of links nor since when: of slates that are gone only the newest's time is
-    known."""
+    """Version 1 had neither `links` nor `since`: without open slates the time of the newest is the best."""
     account = _DECODER.decode(blob)
     account.version = 2
     account.since = account.slates[0].at if account.slates else account.newest
@@ -144,7 +142,7 @@ def _with_links(blob: bytes) -> bytes:
 
 
 UPGRADES: Final[Upgrades[bytes]] = {1: _with_links}
-"""Account as stored by the version before -> the same of this one (`schemas.version`)."""
+"""Account as stored by the version before -> the same account in this version (`schemas.version`)."""
 
 
 def encode(account: Account) -> bytes:

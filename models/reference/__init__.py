@@ -1,7 +1,7 @@
-"""The slow definitions: what a log must have ended in, by plain Python, one record after the other.
+"""The slow definitions: the state that a log must lead to, by plain Python, one record after the other.
 
-No fold, no array, no batch of `flows` or `models.features` is behind them, so they check both: laws
-compare them with the folds, and `freshet verify` with what Redis holds. Beside each feature stands its
-own `reference`; here is everything that needs more than one person's actions. They go on from a snapshot
-(`Before`) where the log's beginning is gone.
+They use no fold, array or batch of `flows` or `models.features`, so they check both: laws compare them with
+the folds, and `freshet verify` with the state in Redis. Each feature has its own `reference` beside it; this
+package defines what needs more than one person's actions. Where the log's beginning is gone, they go on
+from a snapshot (`Before`).
 """

@@ -1,7 +1,7 @@
-"""Where the slow definitions go on: a partition as a snapshot holds it.
+"""The start of the slow definitions: a partition as a snapshot holds it.
 
-What is in a snapshot is taken as it is; from its offset on every record is told. Nothing is lost by it:
-each definition goes on from what was stored exactly as if it had been told all that came before.
+They take the snapshot as it is, and every record from its offset on. The result is the same: each
+definition goes on from the stored value as if it had read all earlier records.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Before:
     """`values`: string keys of `PLAIN`, each record of the version that this code writes;
     `received`: the fields of ``or:{p}``; `newest`: highest record time so far, ms.
 
-    Errors of `person`: ValueError for what does not decode.
+    Errors of `person`: ValueError for a value that does not decode.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Before:
     ) -> None:
         self._partition, self._newest, self._values = partition, newest, values
         self.received = {int(source): events.merge_number(it) for source, it in received.items()}
-        """Source partition -> highest (offset, n) that its outbox had sent."""
+        """Source partition -> highest (offset, n) received from its outbox."""
         self.names = self._names()
-        """Of whom there is anything, ascending."""
+        """The people with a key in the snapshot, ascending."""
 
     def window(self, span: int) -> Window:
         """The ids that de-duplication remembers. `span` in ms."""
@@ -59,7 +59,7 @@ class Before:
         return Window(span, self._newest, held)
 
     def person(self, name: str, kept: bool) -> Person:
-        """As they were; of somebody new nothing."""
+        """The person as the snapshot holds them; empty for one that it lacks. `kept`: they are checked."""
         row, seen, hidden, preferences, _, shown, slates = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
         )
@@ -67,7 +67,7 @@ class Before:
             kept,
             Held(
                 values=_values(row) if row is not None else None,
-                # only of who is checked do these grow, and matter
+                # only those of a checked person grow, and matter
                 seen=_hashes(seen or b"") if kept else (),
                 hidden=_hashes(hidden or b"") if kept else (),
                 preferences=_preferences(preferences) if preferences is not None else None,

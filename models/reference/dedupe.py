@@ -1,4 +1,4 @@
-"""De-duplication as law 12 says it, by a dict."""
+"""De-duplication as law 12 defines it, by a dict."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 import xxhash
 
 BUCKETS: Final = 4
-"""Buckets in a window; the one before them counts, too, so that no window is shorter than it says."""
+"""Buckets in a window; the one before them counts, too, so that no window is shorter than `window`."""
 _SWEEP: Final = 1 << 16
 
 
 class Window:
-    """Which records are new. An id is old if it was taken in a bucket of record time within the window of
-    the highest record time so far. `window` in ms; `newest` and `held` as what came before left them: of
-    the ids by bucket a snapshot has only the hashes."""
+    """Decides which records are new. An id is old if it was taken in a bucket of record time within the
+    window of the highest record time so far. `window` in ms; `newest`, and `held`, the hashes of ids by
+    bucket, are those of a snapshot."""
 
     def __init__(
         self, window: int, newest: int = 0, held: Mapping[int, Iterable[int]] | None = None
@@ -29,15 +29,15 @@ class Window:
 
     @property
     def oldest(self) -> int:
-        """The oldest bucket that counts."""
+        """The oldest bucket in the window."""
         return self.newest // self._width - BUCKETS
 
     def passed(self, timestamp: int) -> None:
-        """A record of this time went by that has no id, or is nobody's business."""
+        """Counts a record of this time (ms) without an id."""
         self.newest = max(self.newest, timestamp)
 
     def fresh(self, person: str, event_id: str, timestamp: int) -> bool:
-        """Whether this record is new; it is taken then."""
+        """Whether this record is new; a new one is remembered. `timestamp`: record time, ms."""
         if timestamp > self.newest:
             self.newest = timestamp
         oldest = self.newest // self._width - BUCKETS
@@ -46,7 +46,7 @@ class Window:
             return False
         if self._before and self._before.get(_number(identifier), oldest - 1) >= oldest:
             return False
-        if bucket >= oldest:  # else it is too old to be remembered
+        if bucket >= oldest:  # else the record is too old to be remembered
             self._bucket[identifier] = bucket
         if len(self._bucket) > 2 * self._swept + _SWEEP:
             self._bucket = {held: at for held, at in self._bucket.items() if at >= oldest}
@@ -54,7 +54,7 @@ class Window:
         return True
 
     def held(self) -> dict[int, set[int]]:
-        """What is remembered, by bucket: hashes of person and event id."""
+        """The remembered ids, by bucket: hashes of person and event id."""
         found: dict[int, set[int]] = {}
         for identifier, bucket in self._bucket.items():
             if bucket >= self.oldest:

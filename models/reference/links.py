@@ -1,4 +1,4 @@
-"""Which links an id has a part in: on their way, done before they were told of, and the ones that won."""
+"""The links of an id: pending, answered before their mark, and won."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schemas.events import Linking, Merge
 
 
 class ReferenceLinks:
-    """`to`: whom this anonymous id was linked to. Of a user: marks and answers, whichever came first."""
+    """`to`: the person that this anonymous id was linked to. Of a user: marks and answers, in any order."""
 
     def __init__(self) -> None:
         self.to = ""
@@ -18,20 +18,20 @@ class ReferenceLinks:
 
     @classmethod
     def of(cls, held: Links) -> ReferenceLinks:
-        """As they were stored: of those that won only the earliest, which is all that is asked for."""
+        """The stored links: of those that won only the earliest, which is all that `first` needs."""
         links = cls()
         links.to, links.pending, links.answered = held.to, list(held.pending), list(held.answered)
         links.won = [held.first] if held.first else []
         return links
 
     def mark(self, linking: Linking) -> None:
-        """A link is on its way, unless its answer was quicker."""
+        """Adds a pending link, unless its answer came before."""
         mine = Mark(linking.of, linking.link, linking.received_at)
         if not _take(self.answered, mine) and mine not in self.pending:
             self.pending = [*self.pending, mine][-MAX_LINKS:]
 
     def answer(self, merge: Merge) -> None:
-        """It arrived, with what came of it."""
+        """Adds the result of a link."""
         mine = Mark(merge.of, merge.link, merge.received_at)
         if not _take(self.pending, mine):
             self.answered = [*self.answered, mine][-MAX_LINKS:]
@@ -40,11 +40,11 @@ class ReferenceLinks:
 
     @property
     def earliest(self) -> Mark | None:
-        """Of those that won."""
+        """The earliest link that won."""
         return min(self.won, key=_order, default=None)
 
     def first(self, since: int) -> str:
-        """The anonymous id that variants are drawn with, of somebody first served at `since` (0: never)."""
+        """The anonymous id with which variants are drawn, for a person first served at `since` (0: never)."""
         early = [m for m in [*self.pending, *self.won] if not since or m.at <= since]
         return min(early, key=_order).of if early else ""
 

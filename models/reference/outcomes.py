@@ -1,4 +1,4 @@
-"""What came of one person's slates, and of those of their anonymous ids, by plain lists of them."""
+"""The outcomes of one person's slates, and of those of their anonymous ids, by plain lists of slates."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _MAX_VERSION = 0xFFFF
 
 
 class ReferenceSlate(NamedTuple):
-    """An open one. `states`: of each item the states that it came into."""
+    """An open slate. `states`: of each item the states into which it came."""
 
     id: int
     at: int
     placement: int
     items: list[int]
     places: dict[int, int]
-    """Of each item, among them."""
+    """Index of each item in `items`."""
     states: list[set[int]]
     explored: int
-    """Place of the item that exploration drew, -1: none."""
+    """Index of the item that exploration drew, -1: none."""
     units: list[Unit]
 
 
@@ -62,7 +62,7 @@ class Holder:
         self.slates = [slate for slate in self.slates if slate.at >= oldest][-MAX_OPEN_SLATES:]
 
     def enrolled(self, experiments: Iterable[Assigned]) -> list[Unit]:
-        """The units that had a say; the variant that an id met first stays its."""
+        """The id's units in these experiments; a unit keeps its first variant."""
         found: dict[Unit, None] = {}
         for each in experiments:
             if 0 <= each.version <= _MAX_VERSION:
@@ -73,7 +73,7 @@ class Holder:
 
     @classmethod
     def of(cls, held: Account | open_slates.Guest) -> Holder:
-        """As it was stored."""
+        """The stored slates and units of an account or guest."""
         made = cls()
         made.newest = held.newest
         made.units = {(it.experiment, it.version): (it.variant, it.counts) for it in held.units}
@@ -90,31 +90,31 @@ class Holder:
 
 
 class ReferenceOutcomes:
-    """Feed it what `concerns` lets through, in log order.
+    """It takes the records for which `concerns` is true, in log order.
 
     `arms` and `moments`: the facts so far, as `(offset, placement, item, state, explored, reward)` and
-    `(offset, experiment, version, variant, before, after)`; whoever takes them may clear them.
+    `(offset, experiment, version, variant, before, after)`; the caller may clear both.
     """
 
     def __init__(self, records: Iterable[tuple[int, Served | Action]] = ()) -> None:
         self.own = Holder()
         self.guests: dict[str, Holder] = {}
-        """By anonymous id, what was shown to those who turned out to be this person."""
+        """Slates and units of the anonymous ids that were linked to this person."""
         self.waiting: list[tuple[int, list[Mark]]] = []
         self.links: ReferenceLinks | None = None
         self.arms: list[Row] = []
         self.moments: list[Row] = []
         self.lost = 0
-        """Outcomes that count for nothing, but for repetitions."""
+        """Number of outcomes that do not count, without repeated ones."""
         self.shown: list[list[Shown]] = []
-        """What they were shown, slate by slate, or all at once of an anonymous id."""
+        """Impressions: a batch of each slate, and of each merge."""
         self._since = 0
         for offset, e in records:
             self.add(offset, e)
 
     @classmethod
     def of(cls, held: Account) -> ReferenceOutcomes:
-        """As it was stored; what they were shown lies elsewhere."""
+        """The stored account; impressions are stored elsewhere."""
         made = cls()
         made.own, made._since = Holder.of(held), held.since
         made.waiting = [
@@ -127,7 +127,7 @@ class ReferenceOutcomes:
         return made
 
     def add(self, offset: int, e: Served | Action) -> None:
-        """A slate or an outcome. From a link on it is the business of whoever the id turned out to be."""
+        """Adds a slate or an outcome. After the id's link it counts for the person of the link."""
         gone = self.links is not None and self.links.to
         if isinstance(e, Action):
             if not gone:
@@ -139,7 +139,7 @@ class ReferenceOutcomes:
             self._serve(offset, e)
 
     def leave(self, to: str) -> None:
-        """The id was linked: what is open goes to the person."""
+        """Closes the account of an id that was linked to `to`: its open slates move to that person."""
         self._ensured_links().to = to
         newest = self.own.newest
         self.own, self.waiting = Holder(), []
@@ -149,7 +149,7 @@ class ReferenceOutcomes:
         self._ensured_links().mark(e)
 
     def receive(self, offset: int, merge: Merge) -> None:
-        """What an anonymous id left, or did after its link."""
+        """Adds the account of an anonymous id, or one record of it after its link."""
         if merge.slates or merge.units:
             self._take_in(offset, merge)
         for merged in merge.outcomes:
@@ -166,7 +166,7 @@ class ReferenceOutcomes:
             self._ensured_links().answer(merge)
 
     def account(self) -> Account:
-        """As it is to be stored."""
+        """The account to store."""
         slates, units = self.own.stored()
         return Account(
             newest=self.own.newest,
@@ -181,7 +181,7 @@ class ReferenceOutcomes:
         )
 
     def view(self) -> links.Links | None:
-        """What readers are told of the links; None where there are none."""
+        """The links as readers need them; None where there are none."""
         own = self.links
         return links.Links(own.to, own.first(self._since), len(own.pending)) if own else None
 
@@ -190,7 +190,7 @@ class ReferenceOutcomes:
     def _serve(self, offset: int, e: Served, guest: str = "") -> None:
         identifier = plain.text(e.slate_id)
         if self._find(identifier):
-            return  # de-duplication forgot it, and it is still open
+            return  # de-duplication forgot this slate, which is still open
         holder = self._guest(guest) if guest else self.own
         items = [plain.item(item) for item in dict.fromkeys(e.items)]
         places = {item: place for place, item in enumerate(items)}
@@ -275,7 +275,7 @@ class ReferenceOutcomes:
             self.lost += 1
 
     def _awaited(self, slate: int) -> list[Mark]:
-        """What waited for this slate, and waits no more."""
+        """Removes and gives the outcomes that waited for this slate."""
         held = dict(self.waiting).get(slate, [])
         self.waiting = [group for group in self.waiting if group[0] != slate]
         return held
@@ -344,7 +344,7 @@ def _stored(slate: ReferenceSlate, places: dict[Unit, int]) -> open_slates.OpenS
 
 
 def _opened(slate: open_slates.OpenSlate, units: Sequence[Unit]) -> ReferenceSlate:
-    """The opposite."""
+    """The inverse of `_stored`."""
     items = [item for (item,) in iter_unpack("<Q", slate.items)]
     return ReferenceSlate(
         slate.id,
@@ -363,7 +363,7 @@ def _states(bits: int) -> set[int]:
 
 
 def concerns(e: events.Event) -> bool:
-    """Whether a record has a say in what came of slates, or ties ids together."""
+    """Whether a record concerns the outcomes of slates, or links."""
     if isinstance(e, Action):
         return bool(e.slate_id) and e.action in STATE_BY_ACTION
     if isinstance(e, Merge):

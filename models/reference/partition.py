@@ -1,4 +1,4 @@
-"""One partition of `events`, gone through record by record: people, sums, what it received."""
+"""One partition of `events`, record by record: people, sums, received merges."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from schemas.events import Action, Event, Link, Linking, Merge, Preferences, Ser
 
 
 class Partition:
-    """`window`: of de-duplication, ms. While `sums` is one, everybody's facts are added to it; where it
-    is None from the beginning, only people to whom `sample` is open need be told, and merges. `before`:
-    what the records that are not told left, None where all are."""
+    """`window`: of de-duplication, ms. `sums` takes the facts of all people; where it is None from the
+    beginning, only merges, and records of people in reach of `sample`, are needed. `before`: the state
+    before the first record, None at the log's beginning."""
 
     def __init__(
         self, window: int, sample: Sample, sums: Sums | None = None, before: Before | None = None
     ) -> None:
         self.received = dict(before.received) if before else {}
-        """Source partition -> highest (offset, n) that its outbox sent here."""
+        """Source partition -> highest (offset, n) received from its outbox."""
         self.ids = before.window(window) if before else Window(window)
         self.sums = sums
         self.sample = sample
         self._before = before
         self.people = {name: self._new(name, True) for name in self._drawn()}
-        """Who is checked, and whoever was told of."""
+        """The checked people, and all others with a record."""
 
     def take(self, offset: int, timestamp: int, e: Event) -> None:
-        """The record at `offset`, whose record time is `timestamp` (ms)."""
+        """Takes the record at `offset`, of record time `timestamp` (ms)."""
         if isinstance(e, Merge):
             self.ids.passed(timestamp)
             self._merge(offset, e)
@@ -56,7 +56,7 @@ class Partition:
             self._add(person, person.concern(offset, e))  # type: ignore[arg-type]
 
     def _drawn(self) -> list[str]:
-        """Of those who were there before, the ones that are checked: they may not be told of again."""
+        """The checked people of the snapshot: they may have no later record."""
         drawn: dict[str, None] = {}
         for name in self._before.names if self._before else ():
             chosen, out = self.sample.take(name)
@@ -79,7 +79,7 @@ class Partition:
         return person
 
     def _merge(self, offset: int, merge: Merge) -> None:
-        """An outbox may send again: only higher numbers count."""
+        """An outbox may repeat a record: only higher numbers count."""
         number = (merge.offset, merge.n)
         if number > self.received.get(merge.source, (-1, 0)):
             self.received[merge.source] = number
@@ -88,7 +88,7 @@ class Partition:
                 self._add(person, outcomes)
 
     def _add(self, person: Person, outcomes: ReferenceOutcomes) -> None:
-        """What just came of slates, into the sums."""
+        """Adds the new facts of a person's slates to the sums."""
         if self.sums is not None:
             self.sums.slots(outcomes)
         outcomes.arms.clear()

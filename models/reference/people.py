@@ -1,4 +1,4 @@
-"""Everything that the log says of one person, and what is to be stored of them."""
+"""One person by all their records, and the state to store of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _RECENT = [action.recent for action in ACTIONS]
 
 
 class Held(NamedTuple):
-    """What a snapshot holds of somebody. `values`: of each feature, None where they have no row; `shown`:
-    what they were shown lately, None where they were shown nothing."""
+    """A person in a snapshot. `values`: of each feature, None where they have no row; `shown`: their
+    impressions, None where they were shown nothing."""
 
     values: Mapping[str, Any] | None = None
     seen: tuple[int, ...] = ()
@@ -31,8 +31,8 @@ class Held(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What only somebody who is checked needs: lists that grow with all they ever did. `before`: their
-    features' values before the first of it."""
+    """The lists of a checked person, which grow with their actions. `before`: the values of their features
+    before the first action in it."""
 
     acts: list[Event]
     merges: list[Merge]
@@ -42,8 +42,8 @@ class Kept(NamedTuple):
 
 
 class Person:
-    """`kept` is None of somebody whose facts count in sums, and who is not checked themselves. `held`:
-    what there was of them before the first record that is told."""
+    """`kept` is None for a person who is not checked, whose facts count in sums alone. `held`: their state
+    before the first record."""
 
     __slots__ = ("_recents", "kept", "link", "outcomes", "preferences", "shown")
 
@@ -52,12 +52,11 @@ class Person:
         self.kept = Kept([], [], seen, hidden, held.values) if kept else None
         self.preferences = held.preferences
         self.link = ""
-        """Whom this anonymous id was linked to first."""
+        """The person that this anonymous id was linked to first."""
         self.outcomes = ReferenceOutcomes.of(held.account) if held.account is not None else None
-        """None of somebody who was shown nothing, did nothing with what others are shown, and has no
-        part in a link."""
+        """None for a person without slates, without outcomes and without links."""
         self.shown = held.shown is not None
-        """They were shown something, or an anonymous id of theirs was."""
+        """The person has impressions, of their own or of an anonymous id."""
         self._recents = Recents() if held.values is None else Recents.after(held.values)
         if self.outcomes and self.outcomes.links:
             self.link = self.outcomes.links.to
@@ -77,7 +76,7 @@ class Person:
     def concern(
         self, offset: int, e: Served | Action | Link | Linking | Merge
     ) -> ReferenceOutcomes:
-        """A record that `concerns` slates or links."""
+        """Adds a record for which `concerns` is true."""
         if self.outcomes is None:
             self.outcomes = ReferenceOutcomes()
         if isinstance(e, Served | Action):
@@ -94,8 +93,8 @@ class Person:
         return self.outcomes
 
     def merge(self, offset: int, merge: Merge) -> ReferenceOutcomes | None:
-        """What an anonymous id did becomes theirs. What it did counted where it happened; what came of
-        its slates may count here."""
+        """Adds the actions of an anonymous id to the person's. They counted in sums in its own partition;
+        outcomes of its slates may count here."""
         if merge.newest:
             self._recents.merge(merge)
         if self.kept:
@@ -112,12 +111,12 @@ class Person:
 
     @property
     def seen(self) -> list[int]:
-        """What was appended to the seen set, in order."""
+        """Items appended to the seen set, in order."""
         return self._of.seen
 
     @property
     def hidden(self) -> list[int]:
-        """What they hid, in order."""
+        """Hidden items, in order."""
         return self._of.hidden
 
     def features(self) -> dict[str, object]:

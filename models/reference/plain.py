@@ -1,4 +1,4 @@
-"""Records in the terms of the slow definitions: hashes for ids, nothing that no definition asks for."""
+"""Records in the terms of the slow definitions: hashes for ids, and only the fields that they need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.events import Action
 from schemas.times import DAY_MS
 
 LATE_MS: Final = 7 * DAY_MS
-"""Further behind its receipt an action counts in sums only."""
+"""An action that is older at its receipt counts in sums only."""
 _REMEMBERED: Final = 1 << 18
 
 item = lru_cache(_REMEMBERED)(identity.item_hash)
@@ -23,7 +23,7 @@ name = lru_cache(_REMEMBERED)(identity.category_hash)
 
 @lru_cache(_REMEMBERED)
 def text(identifier: str) -> int:
-    """64 bits of a session's or slate's id; "" is 0."""
+    """64-bit hash of a session's or slate's id; "" is 0."""
     return (xxhash.xxh3_64_intdigest(identifier.encode()) or 1) if identifier else 0
 
 

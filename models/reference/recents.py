@@ -1,4 +1,4 @@
-"""The list of a person's recent actions as it grows: what facts, partners and the seen set look at."""
+"""The list of a person's recent actions as it grows: facts, partners and the seen set depend on it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _RECENT = [action.recent for action in ACTIONS]
 _POSITIVE = [action.weight > 0 for action in ACTIONS]
 Key = tuple[int, int, int, int]
 Partners = list[tuple[int, int]]
-"""Items visited with an action, and how many actions ago: the nearest first."""
+"""(item, lag): items visited with an action, and how many actions ago; the nearest first."""
 
 
 class ActionContext(NamedTuple):
-    """What an action found when it came. `met`: its item stood in the list; `counts`: in sums."""
+    """The context of an action. `met`: the list held its item; `counts`: the action counts in sums."""
 
     met: bool
     counts: bool
@@ -31,8 +31,8 @@ class ActionContext(NamedTuple):
 
 
 class Recents:
-    """`keys`: the last 50 by (time, item, category, action); `items`: of each its item; `session`: what was
-    visited in the session, 0 for what tells nothing, the last 16."""
+    """`keys`: the last 50 actions by (time, item, category, action); `items`: the item of each;
+    `session`: the last 16 items of the session, 0 for an action that `window` skips."""
 
     __slots__ = ("_last", "_name", "items", "keys", "n", "session")
 
@@ -45,12 +45,12 @@ class Recents:
 
     @classmethod
     def after(cls, values: Mapping[str, Any]) -> Recents:
-        """As it stands where the person's features have these values, by name."""
+        """The list of a person whose features have these values, by name."""
         recents = cls()
         recents.n = values["ring"][0]
         recents._hold(keys_of(values["ring"]))
         recents._name, _, recents._last, n, _ = values["session"]
-        # the newest come first there; those of a session are the newest n
+        # the window has the newest first; the newest n are those of the session
         recents.session = values["window"][:n][::-1]
         return recents
 
@@ -72,7 +72,7 @@ class Recents:
         return ActionContext(times > 0, counts, partners)
 
     def merge(self, merge: events.Merge) -> None:
-        """What somebody else did turns out to be theirs: it enters the list and no session."""
+        """Adds the actions of an anonymous id to the list, but to no session."""
         merged = [(a.at, a.item, a.category, a.action) for a in merge.recent]
         self._hold(sorted([*self.keys, *merged])[-RING_SIZE:])
         self.n += merge.entered
@@ -81,7 +81,7 @@ class Recents:
         self.keys, self.items = keys, [key[1] for key in keys]
 
     def _enter(self, key: Key) -> None:
-        newest = not self.keys or self.keys[-1] <= key  # most are, and need no search
+        newest = not self.keys or self.keys[-1] <= key  # most actions are, and need no search
         at = len(self.keys) if newest else bisect(self.keys, key)
         self.keys.insert(at, key)
         self.items.insert(at, key[1])
@@ -128,12 +128,12 @@ def with_context(actions: Sequence[Event]) -> Iterator[tuple[Event, ActionContex
 
 
 def facts(actions: Sequence[Event]) -> list[tuple[Event, Partners]]:
-    """Of one person: the actions that count in sums, each with its partners and their lags."""
+    """The actions of one person that count in sums, each with its partners and their lags."""
     return [(e, found.partners) for e, found in with_context(actions) if found.counts]
 
 
 def seen(actions: Sequence[Event]) -> list[int]:
-    """What is appended to the seen set: an item that does not stand in the list just then."""
+    """The items appended to the seen set: those that the list did not hold at their action."""
     return [e.item for e, found in with_context(actions) if _RECENT[e.action] and not found.met]
 
 

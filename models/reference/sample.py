@@ -1,4 +1,4 @@
-"""Which people are checked: so many at random, chosen while the log goes by."""
+"""A random sample of people to check, drawn while the log is read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import xxhash
 
 
 class Sample:
-    """The `size` whose names hash lowest under `seed`; None takes everybody.
+    """The `size` people whose names hash lowest under `seed`; None takes all.
 
-    Of whoever is in it at the end nothing was missed: the bar only falls, so nobody comes back.
+    The bar only falls, so a person who left never comes back: those in it at the end were never out of it.
     """
 
     def __init__(self, size: int | None, seed: int = 0) -> None:
@@ -19,11 +19,11 @@ class Sample:
         self._bar = 1 << 64
 
     def open_to(self, name: str) -> bool:
-        """Whether they are in it, or could come into it: what anybody else did need not be looked at."""
+        """Whether the person is in the sample or may enter it: records of all others may be skipped."""
         return self._size is None or self._number(name) <= self._bar
 
     def take(self, name: str) -> tuple[bool, str | None]:
-        """Somebody appears for the first time: whether they are taken, and who makes room for them."""
+        """Offers a new person: whether they are taken, and the person who makes room for them."""
         if self._size is None:
             return True, None
         mine = (-self._number(name), name)

@@ -1,4 +1,4 @@
-"""Everything that is a sum over people, added up one fact after the other."""
+"""All sums over people, added up one fact after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAIN: Final = GAIN.tolist()
 _RATES: Final = [1 / half_life for half_life in HALF_LIVES.values()]
 _NEARNESS: Final = [0.0, *(lag**-0.5 for lag in range(1, 17))]
 _MAX_HALF_LIVES: Final = 1000.0
-"""Half-lives that anything may lie ahead of the landmark; beyond it a float overflows."""
+"""Of a fact after the landmark; a float overflows beyond."""
 
 
 def grown(seconds: float, half_life: float) -> float:
@@ -28,14 +28,14 @@ def grown(seconds: float, half_life: float) -> float:
 
 
 class Marks:
-    """The landmarks (s) that sums are told against: of the popularity of items, of categories, of pairs."""
+    """The landmarks (s) of the sums: of the popularity of items, of that of categories, of pairs."""
 
     def __init__(self, items: Sequence[float], categories: Sequence[float], pairs: float) -> None:
         self.items, self.categories, self.pairs = tuple(items), tuple(categories), pairs
 
     @classmethod
     def at(cls, now: float) -> Marks:
-        """All the same: sums as they stand at `now` (s)."""
+        """One landmark for all: sums as of `now` (s)."""
         return cls([now] * WINDOWS, [now] * WINDOWS, now)
 
 
@@ -44,9 +44,8 @@ Moments = tuple[int, list[int], list[list[int]]]
 
 
 class Sums:
-    """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by the hash of the item acted
-    on, then of the one visited before it; `arms`: how often which state, and served as drawn by
-    exploration."""
+    """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by the hash of an action's
+    item, then of the item visited before it; `arms`: slots by state, and those served by exploration."""
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
@@ -55,15 +54,15 @@ class Sums:
         self.pairs: dict[int, dict[int, float]] = {}
         self.arms: dict[tuple[int, int], list[int]] = {}
         self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
-        """By experiment, version and variant: how many people have these counts. Of somebody who was
-        counted before the first fact: one less with the counts they had."""
+        """By experiment, version and variant: the number of people with these counts. It is one less for the
+        earlier counts of a person who was counted before the first fact."""
         self.before: dict[tuple[int, int, int], Moments] = {}
-        """What was added up before the first fact."""
+        """The moments before the first fact."""
         self._at = -1
         self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
 
     def add(self, actions: Sequence[Event]) -> None:
-        """All that one person did."""
+        """Adds the actions of one person."""
         for e, partners in facts(actions):
             self.fact(e, partners)
 
@@ -80,7 +79,7 @@ class Sums:
                 held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * pairs
 
     def slots(self, outcomes: ReferenceOutcomes) -> None:
-        """Adds the facts that somebody's slates hold."""
+        """Adds the facts of one person's slates."""
         arms: Any = outcomes.arms
         for _, placement, item, state, explored, _ in arms:
             arm = self.arms.get((placement, item))
@@ -99,7 +98,7 @@ class Sums:
 
     @classmethod
     def of(cls, partitions: Iterable[Sums]) -> Sums:
-        """All of them together; their landmarks are the same."""
+        """The sums of all partitions, which have the same landmarks."""
         first, *more = partitions
         total = cls(first.marks)
         for one in (first, *more):
@@ -107,8 +106,7 @@ class Sums:
         return total
 
     def partners(self) -> dict[int, dict[int, float]]:
-        """By item, of every other one the sum of the pair, whichever of the two came first: each pair both
-        ways."""
+        """item -> other item -> sum of the pair in both orders: each pair is there both ways."""
         found = {item: dict(sums) for item, sums in self.pairs.items()}
         for item, sums in self.pairs.items():
             for other, sum_ in sums.items():
@@ -139,14 +137,14 @@ class Sums:
             self.before[unit] = _plus_moments(self.before.get(unit), before)
 
     def moments(self) -> dict[tuple[int, int, int], Moments]:
-        """Of each variant."""
+        """By experiment, version and variant."""
         moments = {unit: _moments(counts) for unit, counts in self.units.items()}
         for unit, held in self.before.items():
             moments[unit] = _plus_moments(moments.get(unit), held)
         return moments
 
     def _growth(self, at: int) -> tuple[list[float], list[float], float]:
-        """What a fact at `at` (s) weighs in each column."""
+        """The weight of a fact at `at` (s) in each column."""
         if at != self._at:
             marks = self.marks
             items = _terms(marks.items, at)
@@ -157,7 +155,7 @@ class Sums:
 
 
 def _terms(landmarks: Sequence[float], at: int) -> list[float]:
-    """`grown` since each landmark, of its window."""
+    """`grown` since each landmark, with the half-life of its window."""
     return [
         exp2(age) if (age := (at - mark) * rate) < _MAX_HALF_LIVES else exp2(_MAX_HALF_LIVES)
         for mark, rate in zip(landmarks, _RATES, strict=True)
@@ -166,7 +164,7 @@ def _terms(landmarks: Sequence[float], at: int) -> list[float]:
 
 def _plus(held: dict[int, list[float]], key: int, terms: list[float]) -> None:
     sums = held.get(key)
-    # rows are replaced, never changed: two tables may hold the same one
+    # rows are replaced, never changed: two tables may share one
     held[key] = terms if sums is None else list(map(add, sums, terms))
 
 

@@ -1,4 +1,4 @@
-"""A release read from disk: only if every byte is what was written (`models.release.write`)."""
+"""A release read from disk: only if every byte is as written (`models.release.write`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from schemas.releases import (
 
 
 class BadRelease(FreshetError):
-    """A directory that is no release this code can serve; the text says which, and why, `code` in a word."""
+    """A directory that is no release this code can serve. The text says why, and `code` in one word."""
 
     def __init__(self, text: str, code: str = "broken") -> None:
         super().__init__(text)
@@ -47,7 +47,7 @@ def encoder(matrix: NDArray[np.float32]) -> Any:
 
 
 def schema(features: tuple[str, ...], dim: int) -> str:
-    """What a model file and the code that feeds it must agree on, as 16 hex digits."""
+    """16 hex digits that a model file and the code that feeds it must agree on."""
     data = msgspec.json.encode([features, dim, content.VERSION])
     return hashlib.sha256(data).hexdigest()[:16]
 
@@ -60,7 +60,7 @@ def ranker(model: bytes, width: int) -> Any:
     options.log_severity_level = 3
     try:
         session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever the runtime makes of broken bytes
+    except Exception as error:  # the runtime raises any type for broken bytes
         raise BadRelease(f"{RANKER} is no model ({type(error).__name__})") from None
     takes, gives = session.get_inputs(), session.get_outputs()
     if len(takes) != 1 or len(gives) != 1 or takes[0].shape[-1] != width:
@@ -88,7 +88,7 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
 
 
 def load(path: Path, manifest_sha256: str = "") -> Release:
-    """The release at `path`, all of it checked. `manifest_sha256`: what control says it must be.
+    """The release at `path`, all of it checked. `manifest_sha256`: the one on `control`; "" is not checked.
 
     Errors: `BadRelease`.
     """

@@ -1,10 +1,10 @@
-"""What an item is about, as a vector: hashed title words, categories, tags and decade.
+"""The content vector of an item: hashed title words, categories, tags and decade.
 
 Signed feature hashing (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask
-Learning"), each word at `PLACES` of the `DIM` coordinates so that two words which share one are
-still told apart. Coordinates lie on a grid of 1/`GRID`: a product of two is a multiple of 1/GRID^2
-and a sum of DIM of them stays below 4, so every inner product is *exact* in float32, whatever the
-order of the sum, the machine or the library. Nothing that ranks by it depends on any of these.
+Learning"), each word at `PLACES` of the `DIM` coordinates, so that two words which share one still
+differ. Coordinates lie on a grid of 1/`GRID`: a product of two is a multiple of 1/GRID^2 and a sum of DIM
+products stays below 4, so every inner product is *exact* in float32, whatever the order of the sum, the
+machine or the library. So no ranking by them depends on any of these.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION: Final = "content1"
 
 Vector = NDArray[np.float32]
 
-# what one word of each part weighs
+# weight of a word of each kind
 _WEIGHTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.5), ("decade", 1.0))
 _WORD: Final = re.compile(r"\w+")
 _STOP: Final = frozenset(
@@ -37,7 +37,7 @@ _YEAR: Final = re.compile(r"\(?\b((?:19|20)\d)\d\)?\s*$")
 
 
 def vector(item: Item) -> Vector:
-    """(DIM,) float32 of norm 1 (to 1/GRID); zeros where the item says nothing of itself.
+    """(DIM,) float32 of norm 1 (to 1/GRID); zeros for an item without title, category and tag.
 
     >>> vector(Item(item_id="i")).any(), vector(Item(item_id="i", title="Alien")).any()
     (np.False_, np.True_)
@@ -55,7 +55,7 @@ def vector(item: Item) -> Vector:
 
 
 def person_vector(vectors: Vector, weights: NDArray[np.float64]) -> Vector:
-    """(DIM,) the weighted mean of (k, DIM), as `on_grid`: a function of the last k actions."""
+    """(DIM,) the weighted mean of `vectors` (k, DIM), as `on_grid`: a function of the last k actions."""
     return on_grid(weights @ vectors.astype(np.float64))
 
 
@@ -65,7 +65,7 @@ def on_grid(values: NDArray[np.float64]) -> Vector:
 
 
 def rows_on_grid(values: NDArray[np.float64]) -> Vector:
-    """(n, DIM) each row as `on_grid` has it."""
+    """(n, DIM) `on_grid` of each row."""
     norms = np.sqrt((values * values).sum(axis=1, keepdims=True))
     unit = np.divide(values, norms, out=np.zeros_like(values), where=norms > 0)
     rounded: Vector = (np.rint(unit * GRID) / GRID).astype(np.float32)
@@ -73,7 +73,7 @@ def rows_on_grid(values: NDArray[np.float64]) -> Vector:
 
 
 def within_grid(values: NDArray[np.float64]) -> Vector:
-    """(n, DIM) each row on the grid as it is; one that is longer than 1 is scaled to 1."""
+    """(n, DIM) each row rounded to the grid; a row of norm above 1 is scaled to norm 1 first."""
     norms = np.maximum(np.sqrt((values * values).sum(axis=1, keepdims=True)), 1.0)
     rounded: Vector = (np.rint(values / norms * GRID) / GRID).astype(np.float32)
     return rounded
@@ -85,7 +85,7 @@ def categories(item: Item) -> tuple[str, ...]:
 
 
 def title_words(title: str) -> list[str]:
-    """Its words, once each; a year at its end tells the decade instead."""
+    """The words of a title, once each, without a year at its end: that gives the decade."""
     words = dict.fromkeys(_WORD.findall(_YEAR.sub("", title).casefold()))
     return [word for word in words if word not in _STOP]
 
@@ -105,6 +105,6 @@ def _sum(kind: str, words: Iterable[str]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=65536)
 def _hashed(word: str) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Where a word stands and with which sign."""
+    """(PLACES,) the coordinates of a word, and (PLACES,) their signs."""
     digest = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=PLACES).digest(), np.uint8)
     return digest % DIM, np.where(digest & 0x80, 1.0, -1.0)

@@ -1,4 +1,4 @@
-"""Which of a person's actions speak for them, and how much each: the same in flow, serving, training."""
+"""The actions that express a person's interest, and their weights: the same in flow, serving, training."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from models.features.ring import recent
 from schemas.actions import WEIGHT
 
 LATEST_ACTIONS: Final = 20
-"""How many of a person's latest actions speak for them."""
+"""How many of a person's actions, the newest, express their interest."""
 FADE: Final = 0.75
-"""What an action is worth of the one after it, to co-visitation."""
+"""Weight of an action over that of the next newer one, in co-visitation."""
 VECTOR_FADE: Final = 0.8
-"""The same, to what a person's vector is made of."""
+"""The same in a person's vector."""
 FADING: Final = np.power(FADE, np.arange(LATEST_ACTIONS + 1), dtype=np.float64)
 # Whole 1024ths. With coordinates on `content`'s grid every sum of LAST + 1 products is a multiple of
 # 2^-21 below 8, which float32 holds, and its squares add up in float64: no order of summing matters.
 VECTOR_FADING: Final = np.rint(np.power(VECTOR_FADE, np.arange(LATEST_ACTIONS + 1)) * 1024) / 1024
 POSITIVE: Final = WEIGHT > 0
-"""By code of an action: it says that somebody likes the item."""
+"""By code of an action: it expresses interest in the item."""
 
 
 def items(row: np.void) -> NDArray[np.uint64]:

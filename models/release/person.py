@@ -1,8 +1,8 @@
-"""A person's vector in the space of a release: what their last actions spoke for, fading.
+"""A person's vector in the space of a release: the faded sum of the items of their last actions.
 
-A function of the last K actions and the release, tagged with it: a cache, never an accumulator. Each
-item weighs `interest.VECTOR_FADING` of its rank among those the space knows. All sums are exact
-(`interest.VECTOR_FADING` says why), so one person or a thousand at once, it is the same to the bit.
+It is a function of the last K actions and the release, and carries the release's id: a cache, never an
+accumulator. An item weighs `interest.VECTOR_FADING` at its rank among the items in the space. All sums are
+exact (see `interest.VECTOR_FADING`), so a batch of any size gives the same bits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _PEOPLE_PER_CHUNK: Final = 128
 
 
 def person_vector(hashes: U64, space: Space) -> tuple[content.Vector, bool]:
-    """(DIM,) of the items that speak for a person (`interest.items`: newest first), on `content`'s grid;
-    zeros where the space knows none. And whether it knows them all."""
+    """(DIM,) vector of a person whose `interest.items` (newest first) are `hashes`, on `content`'s grid;
+    zeros where the space has none of them. And whether the space has them all."""
     rows = space.find(hashes)
     vectors = space.vectors[rows[rows >= 0]]
     return content.person_vector(vectors, VECTOR_FADING[: len(vectors)]), len(vectors) == len(
@@ -35,8 +35,8 @@ def person_vector(hashes: U64, space: Space) -> tuple[content.Vector, bool]:
 
 
 class Encoded(NamedTuple):
-    """Of U people: `grid` (U, DIM) int16, coordinates times `content.GRID`; `has_vector` tells who has a
-    vector at all, `complete` of whom the space knows every item."""
+    """Vectors of U people: `grid` (U, DIM) int16, coordinates times `content.GRID`; `has_vector` (U,): the
+    space has an item of theirs; `complete` (U,): it has all of them."""
 
     grid: NDArray[np.int16]
     has_vector: Mask
@@ -62,7 +62,7 @@ class Encoder:
         found = np.full(items.shape, -1)
         found[speaks] = self._find(items[speaks])
         in_space = found >= 0
-        # a row that is none counts 0 times, so any will do
+        # an item that is not in the space weighs 0, so any row will do for it
         rank = np.cumsum(in_space, axis=1) - 1
         weights = np.where(in_space, _WEIGHTS[rank], np.float32(0))
         complete: Mask = np.all(in_space == speaks, axis=1)
@@ -76,14 +76,14 @@ class Encoder:
     def _add_up(
         self, found: NDArray[np.int64], weights: NDArray[np.float32], total: NDArray[np.float32]
     ) -> None:
-        """Weighted sums of the vectors at (U, LAST) `found`, some people at a time to stay in the cache."""
+        """Weighted sums of the vectors at (U, LAST) `found`, by chunks that fit the CPU's cache."""
         for at in range(0, len(found), _PEOPLE_PER_CHUNK):
             chunk = slice(at, at + _PEOPLE_PER_CHUNK)
             vectors = self._vectors.take(found[chunk], axis=0, mode="clip")
             np.matmul(weights[chunk, None], vectors, out=total[chunk, None])
 
     def stored(self, rows: NDArray[np.void]) -> list[bytes | None]:
-        """Of each row a `schemas.state.vectors.Vector` as it is stored, or None who has none."""
+        """Of each row the encoded `schemas.state.vectors.Vector`, or None for a person without one."""
         encoded, size = self.encode(rows), content.DIM * 2
         data, heads = encoded.grid.tobytes(), self._heads
         return [
@@ -98,8 +98,8 @@ class Encoder:
 
 
 class Finder:
-    """`Space.find` over many hashes, ten times quicker: they are spread evenly, so their first bits
-    tell where to begin. `hashes` ascend."""
+    """`Space.find` over many hashes, ten times quicker: hashes are spread evenly, so their first bits
+    give the row to begin at. `hashes` ascend."""
 
     def __init__(self, hashes: U64) -> None:
         bits = min(max(len(hashes), 1).bit_length() + 2, _MAX_PREFIX_BITS)
@@ -119,7 +119,7 @@ class Finder:
 
 
 def _last(rows: NDArray[np.void]) -> tuple[U64, Mask]:
-    """(U, LAST) items of their last actions, newest first, and which of them speak."""
+    """(U, LAST) items of the last actions, newest first, and which actions are `POSITIVE`."""
     n = rows["n"].astype(np.int64)
     back = np.arange(LATEST_ACTIONS)
     who, at = np.arange(len(rows))[:, None], (n[:, None] - 1 - back) % RING_SIZE

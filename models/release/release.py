@@ -15,11 +15,11 @@ Vectors = NDArray[np.float32]
 """(n, `content.DIM`) on `content`'s grid (norm at most 1), so that every inner product is exact."""
 Scores = NDArray[np.float32]
 MAX_RANKED: Final = 100
-"""How many of the best by the coarse model the ranker sees."""
+"""Candidates that the ranker sees: the best by the coarse model."""
 
 
 def rows_of(among: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """(n,) place of each hash in `among`, which ascends; -1 where there is none."""
+    """(n,) index of each hash in `among`, which ascends; -1 where it is missing."""
     if not len(among):
         return np.full(len(hashes), -1)
     at = np.minimum(np.searchsorted(among, hashes), len(among) - 1)
@@ -28,12 +28,12 @@ def rows_of(among: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray[np
 
 @dataclass(frozen=True)
 class Space:
-    """Item vectors that interactions and content share. `hashes` ascend."""
+    """Item vectors, learnt of interactions and content. `hashes` ascend."""
 
     hashes: NDArray[np.uint64]
     vectors: Vectors
     encode: Callable[[Vectors], Vectors]
-    """The vectors of items that it does not hold, from their vectors of content: (n, DIM) each."""
+    """Content vectors of items that are not in the space -> their vectors in it, (n, DIM) each."""
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(n,) row of each hash, -1 where there is none."""

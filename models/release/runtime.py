@@ -1,4 +1,4 @@
-"""ONNX Runtime, in one place: imported at its first use, and it phones nobody."""
+"""ONNX Runtime, imported in one place, at its first use and without telemetry."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 def runtime() -> Any:
     """The module `onnxruntime`, without its telemetry. Not before it is needed: importing it starts a
     thread, which no process can be forked with (`infra.local.forkserver`)."""
-    # read at its import, which else writes a device id and a database into the home folder and tells its
-    # makers that it was started: the call below comes too late for that (its Privacy.md)
+    # the import reads it, and else writes a device id and a database into the home folder and reports the
+    # start to its makers: the call below comes too late for that (its Privacy.md)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 

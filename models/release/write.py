@@ -22,11 +22,11 @@ _HIDDEN: Final = ".tmp-"
 def save(
     directory: Path, manifest: Manifest, arrays: Mapping[str, Any], model: bytes | None
 ) -> str:
-    """Writes `directory`/<manifest.id>; `arrays`: `HASHES`, `VECTORS` and `ENCODER`. Answers the
-    SHA-256 of the manifest, whose `files`, `schema` and `format` it fills in.
+    """Writes `directory`/<manifest.id>; `arrays`: `HASHES`, `VECTORS` and `ENCODER`. Gives the SHA-256 of the
+    manifest, whose `files`, `schema` and `format` it fills in.
 
-    It is written under another name, flushed to the disk, and named last: nobody sees half a release.
-    Errors: FileExistsError where there is one of this id; OSError.
+    The files are written under another name, flushed to the disk, and renamed last: no reader sees half a
+    release. Errors: FileExistsError for a release of this id; OSError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     sweep(directory)
@@ -55,7 +55,7 @@ def save(
 
 
 def sweep(directory: Path) -> None:
-    """Removes what a trainer that was killed left half written."""
+    """Removes the unfinished releases of killed trainers."""
     for unfinished in directory.glob(f"{_HIDDEN}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
 

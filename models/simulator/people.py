@@ -1,4 +1,4 @@
-"""Simulated people: they come with an intent, look down a slate, click and buy, tire and drift.
+"""Simulated people: they come with an intent, scan a slate, click and buy, tire and drift.
 
 Utility of item j for person u in a session of intent z:
 
@@ -6,8 +6,8 @@ Utility of item j for person u in a session of intent z:
 
 A slot k = 1, 2, ... is examined with probability e_k = k^-0.7, an examined item is clicked with
 probability sigmoid(x), a clicked one is bought with probability sigmoid(x - 3.5), all independently
-(position-based model, Richardson et al. 2007). So the click rate that a slate deserves is known in
-closed form, `expected_ctr`, and with it the truth about any comparison of slates.
+(position-based model, Richardson et al. 2007). So the true click rate of a slate has a closed form,
+`expected_ctr`, and so has the truth about any comparison of slates.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ PURCHASE_THRESHOLD: Final = 3.5
 INTENT_TASTE: Final = 4.0
 INTENT_PULL: Final = 0.5
 MEMORY_PER_DAY: Final = 0.6
-"""What a day leaves of the memory of having been shown something."""
+"""Share of the memory of impressions that remains after a day."""
 TASTE_PER_DAY: Final = 0.97
-"""What a day leaves of somebody's taste."""
+"""Share of a person's taste that remains after a day."""
 LAST_SLATE_CHANCE: Final = 0.25
 """Chance that a slate is the last one of its session, but for the first."""
 ACTIVITY: Final = 1.2
 """Exponent of the Pareto law of sessions a day: few people make most of them."""
 MAX_SESSIONS_PER_DAY: Final = 20.0
-"""Most sessions a day that are drawn, before their mean is set to 1."""
+"""Of the draw, before the mean is scaled to 1."""
 EXAMINED: Final[F64] = np.arange(1, 101, dtype=np.float64) ** -0.7
 """e_k at k - 1."""
 
 
 class Look(NamedTuple):
-    """What a person did with a slate of k items, each (k,). Only what was examined is clicked, only
-    what was clicked is bought. `expected`: the true probability of each click, before the draw."""
+    """A person's reaction to a slate of k items, each (k,). Clicked items were examined, bought ones were
+    clicked. `expected`: the true probability of each click, before the draw."""
 
     examined: NDArray[np.bool_]
     clicked: NDArray[np.bool_]
@@ -57,8 +57,8 @@ class Look(NamedTuple):
 
 
 class People:
-    """`count` people over `items`; each draws from a generator of their own, so that what one does
-    depends on what they were shown and on nobody else. Time is in days."""
+    """`count` people over `items`; each has a generator of their own, so that a person's actions depend on
+    their own slates alone. Time is in days."""
 
     def __init__(self, items: Items, tastes: Tastes, count: int, rng: Generator) -> None:
         self.items = items
@@ -73,8 +73,8 @@ class People:
         self._z = np.zeros((count, DIM))
 
     def picks(self, person: int, count: int, session_size: int = 5) -> list[list[int]]:
-        """What they found by themselves: sittings of distinct items, each of one intent, drawn by
-        exp(utility) (Plackett-Luce). They count as clicked from then on."""
+        """Items that the person finds without slates: sessions of distinct items, each of one intent, drawn
+        by exp(utility) (Plackett-Luce). They count as clicked from then on."""
         sessions = []
         while count > 0:
             self.start(person, self._at[person])
@@ -88,8 +88,8 @@ class People:
         return sessions
 
     def start(self, person: int, day: float) -> int:
-        """A session at `day` (never earlier than the one before): taste and memory come up to date,
-        an intent is drawn. Answers how many slates they will look at: 1 + Geometric."""
+        """Starts a session at `day` (never earlier than the one before): updates taste and memory, and draws
+        an intent. The number of slates in the session: 1 + Geometric."""
         passed, rng = max(0.0, day - self._at[person]), self._rng[person]
         if passed:
             kept = TASTE_PER_DAY**passed
@@ -112,7 +112,7 @@ class People:
         )
 
     def look(self, person: int, slots: Sequence[int]) -> Look:
-        """At a slate, from the top; they will remember that it was shown, and what they clicked."""
+        """Draws the person's reaction to a slate, and adds it to their memory of impressions and clicks."""
         if not len(slots):
             none = np.zeros(0, np.bool_)
             return Look(none, none, none, np.zeros(0))

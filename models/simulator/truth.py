@@ -1,7 +1,7 @@
-"""What is true of items, and how people's tastes are spread: fitted to real ratings.
+"""The true qualities of items, and the distribution of people's tastes: fitted to real ratings.
 
-An item j has a direction of taste q_j (norm 1) and a pull b_j apart from taste. Somebody's taste p is
-drawn from N(mu, S), fitted to the people of the ratings, and has norm 1 too.
+An item j has a direction of taste q_j (norm 1) and a pull b_j apart from taste. A person's taste p is drawn
+from N(mu, S), fitted to the people of the ratings, and has norm 1 too.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Tastes(NamedTuple):
 
 
 def factors(person: Ints, item: Ints, people: int, items: int) -> tuple[F64, F64]:
-    """Who rated what, as (people, DIM) and (items, DIM) whose inner products are near to it.
+    """(people, DIM) and (items, DIM), whose inner products approximate the matrix of ratings.
 
-    The truncated SVD of the matrix of who rated what: rows of norm 1, so that busy people speak no
-    louder, and the mean row removed, so that what everybody rates points nowhere by that.
+    The truncated SVD of the matrix with 1 where a person rated an item: rows of norm 1, so that busy people
+    weigh no more, and the mean row removed, so that popularity gives an item no direction.
     """
     rated = np.zeros((people, items))
     rated[person, item] = 1

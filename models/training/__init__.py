@@ -1,1 +1,1 @@
-"""Learning a release: arrays in, arrays and a verdict out. Nothing here knows a log or a server."""
+"""Training of a release: arrays in, arrays and a verdict out, without a log or a server."""

@@ -18,7 +18,7 @@ _THRESHOLDS: Final = "threshold="
 def export(model: lightgbm.Booster, start: Sequence[float] | NDArray[np.float64]) -> bytes:
     """One input "rows" (n, F) float32, one output (n, 1): trees(rows) + rows @ start; `start` is (F,).
 
-    Of a model that went through `in_float32` every row comes to the same leaves as in Python.
+    A model of `in_float32` sends every row to the same leaves as in Python.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 

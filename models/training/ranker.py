@@ -1,9 +1,9 @@
 """The ranker: boosted trees on top of the coarse score, learnt to order lists.
 
 LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART: An Overview") as LightGBM has it.
-Boosting starts from the coarse score, score = scale x coarse + trees: where there is nothing to learn
-the order stays. Few leaves, many rows in each, and every tree of a part of the lists: choices are few
-and people's ways change, so what a bigger model learns of the past does not hold.
+Boosting starts from the coarse score, score = scale x coarse + trees: without anything to learn the order
+stays. Few leaves, many rows in each, and every tree from a sample of the lists: choices are few and
+people's habits change, so a bigger model would overfit the past.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from models.training.onnx import export, in_float32
 
 TREES: Final = 150
 START_SPREAD: Final = 0.2
-"""Spread of the coarse score within a list, in the units in which trees speak."""
+"""Of the coarse score within a list, in the unit of the trees' scores."""
 MIN_GAIN_SHARE: Final = 0.01
-"""Share of all gain below which a column is left out: each costs time in every answer."""
+"""A column with a smaller share of all gain is dropped: each costs time in every answer."""
 MIN_LEAF_ROWS: Final = 200
 PARAMETERS: Final[Mapping[str, Any]] = {
     "objective": "lambdarank",
@@ -36,7 +36,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "bagging_by_query": True,
     "deterministic": True,
     "force_row_wise": True,
-    # two threads that share two cores with others wait for each other: one is quicker, and the same
+    # two threads on two busy cores wait for each other: one is quicker, with the same result
     "num_threads": 1,
     "verbosity": -1,
     "seed": 1,
@@ -51,7 +51,7 @@ class Ranker(NamedTuple):
     trees: lightgbm.Booster
 
     def predict(self, rows: Rows) -> F64:
-        """(n,) of (n, F) rows, in float64: what the exported model says too, to float32."""
+        """(n,) scores of (n, F) rows, in float64: equal to the exported model's up to float32."""
         trees = np.asarray(self.trees.predict(rows, num_threads=1), np.float64)
         scores: F64 = trees + rows.astype(np.float64) @ self.start
         return scores
@@ -61,8 +61,8 @@ class Ranker(NamedTuple):
 
 
 def fit(lists: Lists, features: Sequence[str], coarse: Mapping[str, float]) -> Ranker:
-    """`features` name the columns of `lists.rows`, those that `coarse` weighs among them. Twice: the
-    second time on the columns that were worth it the first time."""
+    """A ranker of `lists`. `features` name the columns of `lists.rows`, and include those of `coarse`. It
+    fits twice: the second time on the columns with enough gain in the first."""
     start = _start(lists, features, coarse)
     gain = _train(lists, start, TREES // 2).feature_importance("gain")
     keep = np.flatnonzero((gain > MIN_GAIN_SHARE * gain.sum()) | (start != 0)).tolist()
@@ -72,7 +72,7 @@ def fit(lists: Lists, features: Sequence[str], coarse: Mapping[str, float]) -> R
 def refit(
     lists: Lists, features: Sequence[str], coarse: Mapping[str, float], chosen: tuple[str, ...]
 ) -> Ranker:
-    """As `fit` does it, on these columns."""
+    """A ranker of `lists` on the columns `chosen`, by one fit."""
     columns = [features.index(name) for name in chosen]
     start = _start(lists, features, coarse)[columns]
     kept = lists._replace(rows=np.ascontiguousarray(lists.rows[:, columns]))

@@ -1,18 +1,17 @@
 """Item vectors in which interactions and content share one space.
 
-What people did makes a symmetric matrix over items, M = S / |S| + G / |G|: S holds the square roots of
-the co-visitation sums (within a session, the nearer the more), G how many people acted on both items
-(whenever). Its `DIM` leading eigenvectors, each times the root of its eigenvalue, are the items'
+Visits make a symmetric matrix over items, M = S / |S| + G / |G|: S holds the square roots of the
+co-visitation sums (within a session, the nearer the more), G the number of people who acted on both items
+(at any time). Its `DIM` leading eigenvectors, each times the root of its eigenvalue, are the items'
 coordinates (as in factorising co-occurrence: Levy, Goldberg 2014, "Neural Word Embedding as Implicit
-Matrix Factorization"; positive PMI found less here: HR@10 .103 against .126 on MovieLens). Content is
-mapped into that space by ridge regression, and an item of n visits is
+Matrix Factorization"; positive PMI was worse here: HR@10 .103 against .126 on MovieLens). Ridge regression
+maps content into that space, and an item of n visits is
 
     v = n v_interactions + PRIOR v_content,    |v_interactions| = 1, |v| scaled to 1
 
-on `content`'s grid. An item nobody touched is where its content says, v = v_content, at the length the
-regression gives it: the less content tells, the shorter, so what nobody knows is not near everybody (at
-length 1 such items took half the hits of the known ones). `Space.encode` makes the same of one that
-comes later.
+on `content`'s grid. An item without visits has v = v_content, of the length that the regression gives it:
+the weaker the content, the shorter, so that such an item is not near every person (at length 1 they took
+half the hits of the visited ones). `Space.encode` gives the same vector to an item that comes later.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from models.release.release import Vectors
 NAME: Final = "covisit+content-1"
 """Of the kind of space."""
 PRIOR: Final = 1.0
-"""Visits that content is worth."""
+"""Weight of content, in visits."""
 RIDGE: Final = 100.0
 PROBES: Final = 64
 """Random vectors by which the norm of G is estimated (Hutchinson 1990)."""
@@ -76,13 +75,13 @@ def learn(about: Vectors, visits: Visits, pairs: CoVisits) -> Learnt:
 
 
 def _operator(items: int, visits: Visits, pairs: CoVisits) -> LinearOperator:
-    """M, which is never made: G has as many entries as the longest histories have pairs."""
+    """M as an operator, never as a matrix: G has as many entries as the longest histories have pairs."""
     near = sparse.coo_matrix((pairs.weight, (pairs.one, pairs.other)), (items, items)).tocsr()
     near = (near + near.T).sqrt()
     people = int(visits.person.max(initial=-1)) + 1
     ones = np.ones(len(visits.item))
     did = sparse.coo_matrix((ones, (visits.person, visits.item)), (people, items)).tocsr()
-    did.data[:] = 1.0  # who returns again and again is still one who did
+    did.data[:] = 1.0  # repeated visits of a person count once
     by_item, own = did.T.tocsr(), np.asarray(did.sum(axis=0)).reshape(-1, 1)
 
     def together(x: F64) -> F64:
@@ -112,7 +111,7 @@ def _factors(operator: LinearOperator, items: int) -> F64:
         values, vectors = eigsh(operator, DIM, which="LA", v0=start)
     factors = np.zeros((items, DIM))
     factors[:, : len(values)] = vectors * np.sqrt(np.maximum(values, 0.0))
-    # who took part in nothing has noise of the iteration's size, not a direction
+    # an item without any pair has noise of the iteration's size, not a direction
     factors[np.linalg.norm(factors, axis=1) < 1e-9 * np.abs(factors).max(initial=0.0)] = 0.0
     return factors
 

@@ -12,7 +12,7 @@ class Vector(msgspec.Struct, array_like=True, gc=False):
 
     release: str
     complete: bool
-    """The release had a vector of each item behind it; else a reader with more items encodes the person anew."""
+    """The release had vectors of all items behind it; else a reader with more items encodes anew."""
     grid: bytes
     """(64,) int16 LE: each coordinate times `models.release.content.GRID`."""
 
