@@ -25,7 +25,7 @@ from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas import control
 from schemas.control import Body, Change, Current, Experiment, Held
-from schemas.control_checks import check_fits, definitions, read
+from schemas.control_checks import check_fits, decode_body, definitions
 from schemas.dead_letters import DeadLetter
 from schemas.reject import Rejected
 from schemas.state.write import StreamEntry, Write
@@ -118,7 +118,9 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
     good: list[Good] = []
     for offset, _, change in changes:
         try:
-            good.append((offset, change, read(change.subject, change.id, bytes(change.body))))
+            good.append(
+                (offset, change, decode_body(change.subject, change.id, bytes(change.body)))
+            )
         except Rejected as error:
             why = f"bad_{change.subject}:{error.field}:{error.code}"
             letters.append(_letter(batch, offset, why))
@@ -127,7 +129,7 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 
 def _body(name: str, text: str) -> Body:
     subject, _, identifier = name.partition(":")
-    return read(subject, identifier, text.encode())
+    return decode_body(subject, identifier, text.encode())
 
 
 def _letter(batch: Batch, offset: int, why: str) -> DeadLetter:

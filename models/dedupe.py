@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.arrays import U64, Mask
 
-BUCKETS: Final = 4
+WINDOW_BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
 
 
@@ -70,7 +70,7 @@ class Deduper:
     """`window` in ms. It takes records in log order; `load` gives it the stored ids first."""
 
     def __init__(self, window: int, newest: int = 0) -> None:
-        self.width = max(1, window // BUCKETS)
+        self.width = max(1, window // WINDOW_BUCKETS)
         self.newest = newest
         """Highest record time so far, ms."""
         self._buckets: dict[int, HashSet] = {}
@@ -78,7 +78,7 @@ class Deduper:
     def live(self) -> range:
         """The buckets within the window of `newest`."""
         top = self.newest // self.width
-        return range(top - BUCKETS, top + 1)
+        return range(top - WINDOW_BUCKETS, top + 1)
 
     def load(self, bucket: int, ids: U64) -> None:
         self._buckets.setdefault(bucket, HashSet()).add(np.unique(ids))
@@ -118,10 +118,10 @@ class Deduper:
         again = np.ones(len(mine), np.bool_)
         again[np.unique(mine, return_index=True)[1]] = False
         for b, held in self._buckets.items():
-            if top - BUCKETS <= b <= top and len(held):
+            if top - WINDOW_BUCKETS <= b <= top and len(held):
                 again |= held.contains(mine)
         fresh[run[again]] = False
         new = mine[~again]
-        if bucket >= top - BUCKETS and len(new):
+        if bucket >= top - WINDOW_BUCKETS and len(new):
             self._buckets.setdefault(bucket, HashSet()).add(new)
             stored[bucket] = np.concatenate([stored.get(bucket, new[:0]), new])

@@ -199,7 +199,7 @@ _KINDS: Final = {
 }
 
 
-def read(subject: str, identifier: str, text: bytes) -> Body:
+def decode_body(subject: str, identifier: str, text: bytes) -> Body:
     """The body of ``subject:identifier`` from its JSON, within its limits; None for an unknown policy."""
     kind = _KINDS.get(subject) or _KINDS.get(f"{subject}:{identifier}")
     try:

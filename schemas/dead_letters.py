@@ -85,12 +85,12 @@ def encode(letter: DeadLetter) -> bytes:
     return msgspec.json.encode(letter)
 
 
-def bounded(
+def bounded_headers(
     headers: Iterable[tuple[str, bytes | None]],
 ) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
     """The headers that a letter keeps, and how many it drops: one that is too long drops no other.
 
-    >>> bounded([("a", b"x"), ("b", b"x" * 9_000), ("c", None)])
+    >>> bounded_headers([("a", b"x"), ("b", b"x" * 9_000), ("c", None)])
     ((('a', b'x'), ('c', None)), 1)
     """
     kept: list[tuple[str, bytes | None]] = []
@@ -105,7 +105,7 @@ def bounded(
     return tuple(kept), dropped
 
 
-def redriven(
+def redriven_headers(
     identity: str, tries: int, headers: Iterable[tuple[str, bytes | None]]
 ) -> list[tuple[str, bytes]]:
     """Headers of a record that is sent once more: its own, the identity of its letter, and its tries.
@@ -116,10 +116,10 @@ def redriven(
     return [*own, (REDRIVEN, identity.encode()), (TRIES, b"%d" % (tries + 1))]
 
 
-def tries(header: bytes | None) -> int:
+def parse_tries(header: bytes | None) -> int:
     """The number in the header `TRIES`; 0 where there is no header, or no number in it.
 
-    >>> tries(b"2"), tries(None), tries(b"two"), tries(b"-1")
+    >>> parse_tries(b"2"), parse_tries(None), parse_tries(b"two"), parse_tries(b"-1")
     (2, 0, 0, 0)
     """
     return int(header) if header and header.isdigit() and len(header) < 10 else 0

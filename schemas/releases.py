@@ -29,7 +29,7 @@ class Space(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     items: int
 
 
-class Data(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class TrainingData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The training data: how many events, the offsets before which they lie, first and last time (ms)."""
 
     events: int
@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     coarse: dict[str, float]
     files: dict[str, ReleaseFile]
     metrics: dict[str, Any]
-    data: Data
+    data: TrainingData
 
 
 DECODER: Final = msgspec.json.Decoder(Manifest)

@@ -36,10 +36,12 @@ def parse(text: str, field: str) -> Millis:
     if moment.tzinfo is None:
         raise Rejected(field, "not_a_time")
     since = moment - EPOCH
-    return within(since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000, field)
+    return check_range(
+        since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000, field
+    )
 
 
-def within(at: Millis, field: str) -> Millis:
+def check_range(at: Millis, field: str) -> Millis:
     """`at`, if it is between `EARLIEST` and `LATEST`. Errors: `Rejected` ``out_of_range``."""
     if not EARLIEST <= at <= LATEST:
         raise Rejected(field, "out_of_range")

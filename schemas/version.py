@@ -28,25 +28,25 @@ def readable(version: int, upgrades: Upgrades[T]) -> tuple[int, ...]:
     return (version - 1, version) if version - 1 in upgrades else (version,)
 
 
-def current(
-    what: str,
-    held: int,
+def upgrade(
+    name: str,
+    stored: int,
     version: int,
     upgrades: Upgrades[T],
     record: T,
     error: type[FreshetError] = OtherVersion,
 ) -> T:
-    """`record`, of version `held`, as one of `version`. Errors: `error`, which names `what`.
+    """`record`, of version `stored`, as one of `version`. Errors: `error`, which names `name`.
 
-    >>> current("a word", 1, 2, {1: str.upper}, "hello")
+    >>> upgrade("a word", 1, 2, {1: str.upper}, "hello")
     'HELLO'
     """
-    if held == version:
+    if stored == version:
         return record
-    if held not in readable(version, upgrades):
+    if stored not in readable(version, upgrades):
         reads = " and ".join(map(str, readable(version, upgrades)))
         raise error(
-            f"{what} is of version {held}, this Freshet reads version {reads}",
+            f"{name} is of version {stored}, this Freshet reads version {reads}",
             remedy="fold the log again (freshet rebuild --from beginning)",
         )
-    return upgrades[held](record)
+    return upgrades[stored](record)

@@ -61,7 +61,7 @@ def letter(topic: str, batch: Batch, index: int, why: str) -> DeadLetter:
     value = batch.values[index]
     size = len(value or b"")
     headers = batch.headers[index] if batch.headers else ()
-    kept, dropped = dead_letters.bounded(headers)
+    kept, dropped = dead_letters.bounded_headers(headers)
     return DeadLetter(
         topic=topic,
         partition=batch.partition,
@@ -71,7 +71,7 @@ def letter(topic: str, batch: Batch, index: int, why: str) -> DeadLetter:
         record_at=batch.timestamps[index],
         key=batch.keys[index] if batch.keys else None,
         size=size,
-        tries=dead_letters.tries(dict(headers).get(dead_letters.TRIES)),
+        tries=dead_letters.parse_tries(dict(headers).get(dead_letters.TRIES)),
         headers=kept,
         headers_too_long=dropped,
     )

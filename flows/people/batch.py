@@ -91,7 +91,7 @@ class Effects:
     def add(self, columns: Columns, folded: Folded) -> None:
         """Adds facts of the actions on known items, at most 3 of a person, item and UTC day."""
         counts = columns.in_catalogue.copy()
-        partners = np.zeros((len(columns), window.LAG), np.uint64)
+        partners = np.zeros((len(columns), window.MAX_LAG), np.uint64)
         if len(folded.recent):
             counts[folded.entered] &= folded.repeats < DAILY_CAP
             partners[folded.entered] = folded.partners

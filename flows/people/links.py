@@ -210,5 +210,5 @@ def _merge_into_row(row: Any, merge: Merge) -> None:
         for item, time, ms, category, action in ring.recent(row).tolist()
     ] + [(a.at, a.item, a.category, a.action) for a in merge.recent]
     row["n"] += merge.entered
-    row["window"] = np.roll(row["window"], merge.entered % window.LAG)  # its slots follow n
+    row["window"] = np.roll(row["window"], merge.entered % window.MAX_LAG)  # its slots follow n
     ring.write(row, sorted(entries)[-ring.RING_SIZE :], int(row["n"]))

@@ -102,7 +102,7 @@ class Slates:
                 links.mark(account, Mark(event.of, event.link, event.received_at))
             elif not (merge := effects.outgoing[offset, 1]).lost:
                 transfer.write_transfer(
-                    merge, outcomes.leave(account, event.to), self._shown[event.person]
+                    merge, outcomes.close_account(account, event.to), self._shown[event.person]
                 )
         self._store(records, effects.write)
         return batch_facts.facts()

@@ -13,7 +13,7 @@ from schemas import keys
 from schemas.snapshots import Snapshot, Versions
 from schemas.state import facts
 from schemas.state.fences import Fence
-from schemas.version import OtherVersion, current, readable
+from schemas.version import OtherVersion, readable, upgrade
 
 
 class Versioned(NamedTuple):
@@ -69,6 +69,6 @@ def _upgrade(snapshot: Snapshot, name: str, record: Any) -> Any:
     it, held = VERSIONED[name], getattr(snapshot.versions, name)
     what = f"snapshot {snapshot.id}: versions.{name}"
     try:
-        return current(what, held, it.version, it.upgrades, record)
+        return upgrade(what, held, it.version, it.upgrades, record)
     except OtherVersion as error:
         raise ForeignSnapshot(error.sentence, remedy=error.remedy) from None

@@ -14,7 +14,7 @@ from flows.verify.stored_tables import Stored
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.store.redis_client import Client
-from models.reference.before import Before
+from models.reference.before import SnapshotState
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
 from schemas.snapshots import Snapshot
@@ -100,9 +100,9 @@ def sums(settings: Settings, snapshot: Snapshot) -> Stored:
     return stored_tables.of_tables(read.tables(settings, snapshot), settings.keyspace.tables())
 
 
-def before(settings: Settings, snapshot: Snapshot, partition: int) -> Before:
+def before(settings: Settings, snapshot: Snapshot, partition: int) -> SnapshotState:
     """The snapshot's state of this partition. Errors: `SnapshotError`, `LakeError`."""
     from flows.snapshots import read
 
     fence, state, received = read.load(settings, snapshot, partition)
-    return Before(partition, fence.newest, state, received)
+    return SnapshotState(partition, fence.newest, state, received)

@@ -16,7 +16,7 @@ from infra.settings import Settings
 from infra.store import redis_client
 from models.reference.partition import Partition
 from models.reference.sample import Sample
-from models.reference.sums import Marks, Sums
+from models.reference.sums import Landmarks, Sums
 from schemas.keys import Keyspace
 from schemas.snapshots import Snapshot
 
@@ -33,7 +33,7 @@ class CheckTask(NamedTuple):
     people: int | None
     seed: int
     cuts: Sequence[int]
-    marks: Marks
+    marks: Landmarks
     snapshot: Snapshot | None = None
 
     @property

@@ -20,7 +20,7 @@ from infra.signals import die_with
 from infra.store import redis_client
 from infra.store.generation import live_keys
 from infra.store.redis_client import Client
-from models.reference.sums import Marks, Sums
+from models.reference.sums import Landmarks, Sums
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
 from schemas.topics import EVENTS
@@ -65,7 +65,9 @@ def verify(
         through = list(range(settings.partitions)) if tables else chosen
         snapshot = basis.choose(settings, log, through, client, keyspace, tables)
         base_sums = [basis.sums(settings, snapshot)] if snapshot and tables else []
-        marks = stored_tables.reference_marks([*tables, *base_sums]) if tables else Marks.at(0.0)
+        marks = (
+            stored_tables.reference_marks([*tables, *base_sums]) if tables else Landmarks.at(0.0)
+        )
         # the sample is shared between the chosen partitions
         per_partition = None if people is None else -(-people // max(1, len(chosen)))
         whole = CheckTask(settings, log, 0, keyspace, per_partition, seed, [], marks, snapshot)

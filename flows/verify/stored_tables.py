@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from flows.verify.report import Findings
 from infra.store import redis_client
 from infra.store.redis_client import Client
-from models.aggregates.covisit import HALF_LIFE
+from models.aggregates.covisit import PAIR_HALF_LIFE
 from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
-from models.reference.sums import WINDOWS, Marks, Sums, grown
+from models.reference.sums import WINDOW_COUNT, Landmarks, Sums, grown
 from schemas.keys import Keyspace, TablesKeys
 from schemas.state import tables
 from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
 
     keys: Mapping[str, bytes]
     positions: list[int]
-    marks: Marks
+    marks: Landmarks
     popularity: dict[int, list[float]]
     categories: dict[int, list[float]]
     pairs: Pairs | None
@@ -70,7 +70,7 @@ def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -
 
 def of_tables(held: Tables, names: TablesKeys) -> Stored:
     key = dict.fromkeys(TABLES, names.base)
-    marks = Marks(
+    marks = Landmarks(
         [mark.at for mark in held.popularity.landmarks],
         [mark.at for mark in held.by_category.landmarks],
         held.pairs.landmark.at,
@@ -125,13 +125,13 @@ def _published(
     arms: Mapping[bytes, bytes],
     experiments: Mapping[bytes, bytes],
 ) -> Stored:
-    nothing = tables.Meta(version=0, positions=[0] * partitions, landmarks=[0.0] * 2 * WINDOWS)
+    nothing = tables.Meta(version=0, positions=[0] * partitions, landmarks=[0.0] * 2 * WINDOW_COUNT)
     meta = tables.META_DECODER.decode(held) if held else nothing
     return Stored(
         dict(zip(TABLES, (names.popularity, names.categories, names.neighbours, *names[5:7]), strict=True)),
         meta.positions,
         # shares of pairs do not depend on the landmark
-        Marks(meta.landmarks[:WINDOWS], meta.landmarks[WINDOWS:], 0.0),
+        Landmarks(meta.landmarks[:WINDOW_COUNT], meta.landmarks[WINDOW_COUNT:], 0.0),
         {_number(key): _sums(row) for key, row in popularity.items()},
         {_number(key): _sums(row) for key, row in categories.items()},
         None,
@@ -150,7 +150,7 @@ def _checked(stored: Stored, partitions: int) -> Stored:
     landmarks = [*marks.items, *marks.categories, marks.pairs]
     if len(stored.positions) != partitions or min(stored.positions) < 0:
         raise ValueError("positions of other partitions")
-    if len(landmarks) != 2 * WINDOWS + 1 or not all(map(math.isfinite, landmarks)):
+    if len(landmarks) != 2 * WINDOW_COUNT + 1 or not all(map(math.isfinite, landmarks)):
         raise ValueError("landmarks that are none")
     return stored
 
@@ -172,7 +172,7 @@ def _number(key: bytes) -> int:
 
 
 def _sums(row: bytes) -> list[float]:
-    if len(row) != 8 * WINDOWS:
+    if len(row) != 8 * WINDOW_COUNT:
         raise ValueError("a row of another size")
     sums: list[float] = tables.popularity(row).tolist()
     return sums
@@ -197,12 +197,12 @@ def _single_row(data: bytes, kind: np.dtype[np.void]) -> Any:
     return row
 
 
-def sums_of(stored: Stored, marks: Marks) -> Sums:
+def sums_of(stored: Stored, marks: Landmarks) -> Sums:
     """A base as sums of the slow definitions, relative to the landmarks `marks`."""
     made = Sums(marks)
     made.popularity = _rescaled(stored.popularity, stored.marks.items, marks.items)
     made.categories = _rescaled(stored.categories, stored.marks.categories, marks.categories)
-    factor = grown(stored.marks.pairs - marks.pairs, HALF_LIFE)
+    factor = grown(stored.marks.pairs - marks.pairs, PAIR_HALF_LIFE)
     # `stored` has each pair both ways, `Sums` once
     made.pairs = {
         item: {partner: sum_ * factor for partner, sum_ in sums.items() if item < partner}
@@ -227,9 +227,9 @@ def _rescaled(
     }
 
 
-def reference_marks(of: Sequence[Stored]) -> Marks:
+def reference_marks(of: Sequence[Stored]) -> Landmarks:
     """The latest landmarks of these tables, so that none of their sums lies far ahead."""
-    return Marks(
+    return Landmarks(
         [max(them) for them in zip(*(one.marks.items for one in of), strict=True)],
         [max(them) for them in zip(*(one.marks.categories for one in of), strict=True)],
         max(one.marks.pairs for one in of),

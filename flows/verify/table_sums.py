@@ -7,7 +7,7 @@ from typing import Final
 
 from flows.verify.report import Findings
 from flows.verify.stored_tables import Pairs, Stored
-from models.aggregates.covisit import HALF_LIFE, NEIGHBOURS_PER_ITEM
+from models.aggregates.covisit import NEIGHBOURS_PER_ITEM, PAIR_HALF_LIFE
 from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
 
@@ -60,7 +60,7 @@ def _popularity(
 
 
 def _pairs(findings: Findings, stored: Stored, held: Pairs, sums: Sums) -> None:
-    factor, partners = grown(stored.marks.pairs - sums.marks.pairs, HALF_LIFE), sums.partners()
+    factor, partners = grown(stored.marks.pairs - sums.marks.pairs, PAIR_HALF_LIFE), sums.partners()
     for item in held.keys() | partners.keys():
         ours = {partner: sum_ * factor for partner, sum_ in held.get(item, {}).items()}
         findings.compare_sums(

@@ -197,7 +197,7 @@ class Letterbox:
             except OffTheLog:
                 told.gone.append(name)
                 continue
-            headers = dead_letters.redriven(name, letter.tries, self._headers(letter))
+            headers = dead_letters.redriven_headers(name, letter.tries, self._headers(letter))
             future = self._to().send(
                 broker_name(self._settings, letter.topic),
                 value,

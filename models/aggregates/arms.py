@@ -23,7 +23,7 @@ SERVED, CLICKED = STATES.index("served"), STATES.index("clicked")
 EARLY: Final = np.dtype([("n", "<f8"), ("mean", "<f8")])
 """State of the `Mean` of rewards whose slot was clicked before it was served. The fold emits no such
 fact, but a table must not go below zero because of one."""
-Key = NDArray[np.void]
+ArmKeys = NDArray[np.void]
 
 
 class Arm(NamedTuple):
@@ -161,7 +161,7 @@ class Arms:
         self.ignored.update({why: int(n) for why, of in bad.items() if (n := of.sum())})
         return np.flatnonzero(valid_state & finite & fits)
 
-    def _numbers(self, keys: Key) -> NDArray[np.intp]:
+    def _numbers(self, keys: ArmKeys) -> NDArray[np.intp]:
         """Dense numbers of distinct keys; new ones get the next."""
         existing = len(self._of)
         named = _split_rows(keys.tobytes(), ARM_KEY)

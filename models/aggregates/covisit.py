@@ -11,7 +11,7 @@ from models.aggregates.decay import Landmark
 from models.arrays import F64, I64, U64
 from schemas.state.tables import NEIGHBOUR
 
-HALF_LIFE: Final = 1825 * 86_400.0
+PAIR_HALF_LIFE: Final = 1825 * 86_400.0
 """Seconds. Years, not weeks: on MovieLens 30 days cost a third of HR@10, in a shop 5 years cost nothing."""
 NEIGHBOURS_PER_ITEM: Final = 50
 _LOW: Final = np.uint64(0xFFFF_FFFF)
@@ -36,7 +36,7 @@ class Pairs:
     def __init__(self) -> None:
         self.keys: U64 = np.empty(0, np.uint64)
         self.sums: F64 = np.empty(0)
-        self.landmark = Landmark(HALF_LIFE)
+        self.landmark = Landmark(PAIR_HALF_LIFE)
         self._new_keys: U64 = np.empty(0, np.uint64)
         self._new_sums: F64 = np.empty(0)
 

@@ -16,7 +16,7 @@ from schemas.identity import category_hash
 from schemas.state.facts import Moments as Facts
 from schemas.state.tables import MOMENTS, MOMENTS_KEY
 
-Rows = NDArray[np.void]
+MomentRows = NDArray[np.void]
 """Of `schemas.state.tables.MOMENTS`."""
 
 
@@ -25,7 +25,7 @@ def moments_key(experiment_id: str, version: int) -> bytes:
     return _key(category_hash(experiment_id), version)
 
 
-def moments(value: bytes | None) -> Rows:
+def moments(value: bytes | None) -> MomentRows:
     """An experiment as published; None is one without people."""
     return np.frombuffer(value or b"", MOMENTS)
 
@@ -35,7 +35,7 @@ class Moments:
 
     def __init__(self) -> None:
         self._of: dict[tuple[int, int, int], int] = {}
-        self._rows: Rows = np.zeros(0, MOMENTS)
+        self._rows: MomentRows = np.zeros(0, MOMENTS)
         self._dirty: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Moments:
         np.add.at(self._rows["squares"], number, _products(after) - _products(before))
         self._dirty.update({(experiment, version) for experiment, version, _ in named})
 
-    def of(self, experiment_id: str, version: int) -> Rows:
+    def of(self, experiment_id: str, version: int) -> MomentRows:
         """The rows of its variants, ascending by their hash."""
         return self._variants(category_hash(experiment_id), version)
 
@@ -89,7 +89,7 @@ class Moments:
             moments._of[experiment, version, variant] = len(moments._of)
         return moments
 
-    def _variants(self, experiment: int, version: int) -> Rows:
+    def _variants(self, experiment: int, version: int) -> MomentRows:
         mine = {v: n for (e, ver, v), n in self._of.items() if (e, ver) == (experiment, version)}
         return self._rows[[mine[variant] for variant in sorted(mine)]]
 

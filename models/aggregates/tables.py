@@ -16,7 +16,7 @@ from models.aggregates.popularity import Popularity
 from schemas.errors import FreshetError
 from schemas.state import facts, tables
 from schemas.state.facts import Delta
-from schemas.version import Upgrades, current
+from schemas.version import Upgrades, upgrade
 
 VERSION: Final = 2
 """Of the stored form."""
@@ -31,7 +31,7 @@ class Hole(FreshetError):
     """A batch of facts is missing from the delta log: the tables must be rebuilt."""
 
 
-class Numbers:
+class DenseNumbers:
     """Dense numbers of hashes, in the order of their first appearance: internal to one set of tables."""
 
     def __init__(self, hashes: NDArray[np.uint64] | None = None) -> None:
@@ -71,7 +71,7 @@ class Tables:
 
     def __init__(self, partitions: int) -> None:
         self.positions = [0] * partitions
-        self.items, self.categories = Numbers(), Numbers()
+        self.items, self.categories = DenseNumbers(), DenseNumbers()
         self.popularity, self.by_category = Popularity(), Popularity()
         self.pairs = Pairs()
         self._arms, self._moments = Arms(), Moments()
@@ -205,13 +205,14 @@ class Tables:
 
     @classmethod
     def load(cls, data: bytes) -> Tables:
-        """Errors: ValueError where the bytes are of another version or broken."""
+        """The tables in a `dump`. Errors: ValueError for bytes of another version, or broken ones."""
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
             version = int(held["version"][0])
-            held = current("a dump of the tables", version, VERSION, UPGRADES, held)
+            held = upgrade("a dump of the tables", version, VERSION, UPGRADES, held)
             made = cls(len(held["positions"]))
             made.positions = held["positions"].tolist()
-            made.items, made.categories = Numbers(held["items"]), Numbers(held["categories"])
+            made.items = DenseNumbers(held["items"])
+            made.categories = DenseNumbers(held["categories"])
             made.popularity.sums, made.by_category.sums = held["popularity"], held["by_category"]
             made.pairs.keys, made.pairs.sums = held["pair_keys"], held["pair_sums"]
             marks = [

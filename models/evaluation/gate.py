@@ -36,7 +36,7 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.outcome == "released"
 
 
-def arms(ranks: Mapping[str, Ranks]) -> dict[str, RankingQuality]:
+def qualities(ranks: Mapping[str, Ranks]) -> dict[str, RankingQuality]:
     return {name: RankingQuality(hit_rate(of), ndcg(of)) for name, of in ranks.items()}
 
 

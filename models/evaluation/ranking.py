@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from models.arrays import F64
 
-CUT: Final = 10
+MAX_RANK: Final = 10
 """Ranks that count: what one page shows."""
-Rows = NDArray[np.float32]
+FeatureRows = NDArray[np.float32]
 Ranks = NDArray[np.int64]
 
 
@@ -21,12 +21,12 @@ class Lists(NamedTuple):
     `rows` (n, F), a column a feature; `target` (n,); `size` (G,).
     """
 
-    rows: Rows
+    rows: FeatureRows
     target: NDArray[np.bool_]
     size: NDArray[np.int64]
 
 
-def joined(one: Lists, other: Lists) -> Lists:
+def concatenate(one: Lists, other: Lists) -> Lists:
     return Lists(
         np.concatenate([one.rows, other.rows]),
         np.concatenate([one.target, other.target]),
@@ -34,7 +34,7 @@ def joined(one: Lists, other: Lists) -> Lists:
     )
 
 
-def gains(ranks: Ranks, cut: int = CUT) -> F64:
+def gains(ranks: Ranks, cut: int = MAX_RANK) -> F64:
     """(G,) NDCG@`cut` of one relevant item: 1 / log2(rank + 1); 0 for rank 0, which is a miss.
 
     Järvelin, Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques".
@@ -47,14 +47,14 @@ def gains(ranks: Ranks, cut: int = CUT) -> F64:
 
 
 def hit_rate(ranks: Ranks) -> float:
-    return round(float(((ranks > 0) & (ranks <= CUT)).mean()), 5) if len(ranks) else 0.0
+    return round(float(((ranks > 0) & (ranks <= MAX_RANK)).mean()), 5) if len(ranks) else 0.0
 
 
 def ndcg(ranks: Ranks) -> float:
     return round(float(gains(ranks).mean()), 5) if len(ranks) else 0.0
 
 
-def spread(rows: Rows, size: NDArray[np.int64], weights: F64) -> float:
+def spread(rows: FeatureRows, size: NDArray[np.int64], weights: F64) -> float:
     """Mean over the lists of the standard deviation of ``rows @ weights`` within a list."""
     scores = rows.astype(np.float64) @ weights
     start = np.cumsum(size) - size

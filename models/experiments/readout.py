@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from models.aggregates.moments import Rows
+from models.aggregates.moments import MomentRows
 from models.experiments.metrics import METRICS, Metric
 from models.experiments.ratio import ALPHA, Estimate, lift, ratio_of_moments
 from schemas.alphabet import Millis
@@ -34,7 +34,7 @@ def readout(
     experiment_id: str,
     version: int,
     experiment: Experiment,
-    moments: Rows,
+    moments: MomentRows,
     positions: Sequence[int],
     revision: int,
     as_of: Millis,
@@ -69,7 +69,7 @@ def version_shown(in_force: int, running: bool, counted: Collection[int]) -> int
     return in_force if running or not counted else max(counted)
 
 
-def _counted(experiment: Experiment, moments: Rows) -> list[_Counted]:
+def _counted(experiment: Experiment, moments: MomentRows) -> list[_Counted]:
     rows: dict[int, Any] = {row["variant"].item(): row for row in moments}
     named = {category_hash(it.name): (it.name, it.share) for it in experiment.variants}
     gone = {number: (f"#{number:08x}", 0.0) for number in rows if number not in named}

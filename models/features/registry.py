@@ -18,7 +18,7 @@ from models.features import counts, ring, session, window
 from models.features.columns import Columns, Folded
 from schemas.actions import RECENT
 from schemas.errors import FreshetError
-from schemas.version import Upgrades, current
+from schemas.version import Upgrades, upgrade
 
 
 class Feature(NamedTuple):
@@ -72,7 +72,7 @@ class ForeignRow(FreshetError, ValueError):
 def upgraded(blob: bytes) -> bytes:
     """A row as stored by this version or the one before, in this version. Errors: `ForeignRow`."""
     held = int.from_bytes(blob[:2], "little")
-    return current("a person's row", held, VERSION, UPGRADES, blob, ForeignRow)
+    return upgrade("a person's row", held, VERSION, UPGRADES, blob, ForeignRow)
 
 
 def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:

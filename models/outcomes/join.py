@@ -9,8 +9,8 @@ outcomes that wait for as many slates again, for as long.
 **Links.** When an anonymous id is linked to a person, its open slates move to the person:
 
 - Outcomes before the link, in the order of the anonymous id's log, count in its own account.
-- The link closes that account (`leave`): it counts nothing more. Later outcomes of its slates, and slates
-  with a late record, are sent on to the person.
+- The link closes that account (`close_account`): it counts nothing more. Later outcomes of its slates, and
+  slates with a late record, are sent on to the person.
 - The person takes the slates in as those of a guest (`receive`), with the states of their slots, so that
   each (slate, item, state) counts once, in one of both accounts, whichever id acts on it.
 - Units stay those of the id that was served: the guest's units keep their counts, beside the person's
@@ -144,7 +144,7 @@ def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
     return effect
 
 
-def leave(account: Account, to: str) -> Transfer:
+def close_account(account: Account, to: str) -> Transfer:
     """Closes the account of an id that was linked to the person `to`: its content moves there, and it counts
     nothing more. In place."""
     transfer = Transfer(account.slates, account.waiting, account.units)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis
-from schemas.version import Upgrades, current
+from schemas.version import Upgrades, upgrade
 
 VERSION: Final = 2
 
@@ -130,7 +130,7 @@ def upgraded(blob: bytes) -> bytes:
     """
     # the version comes first in an array of fewer than 16
     held = blob[1] if len(blob) > 1 and blob[0] >> 4 == 9 else _VERSIONED.decode(blob).version
-    return current("a person's open slates", held, VERSION, UPGRADES, blob)
+    return upgrade("a person's open slates", held, VERSION, UPGRADES, blob)
 
 
 def _with_links(blob: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from models.features.registry import FEATURES, read_row
 from models.outcomes import impressions, open_slates
 from models.reference.dedupe import Window
-from models.reference.people import Held, Person
+from models.reference.people import Person, PersonSnapshot
 from schemas import events
 from schemas.keys import DEDUPE, PLAIN
 
@@ -28,7 +28,7 @@ _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
 )
 
 
-class Before:
+class SnapshotState:
     """`values`: string keys of `PLAIN`, each record of the version that this code writes;
     `received`: the fields of ``or:{p}``; `newest`: highest record time so far, ms.
 
@@ -65,7 +65,7 @@ class Before:
         )
         return Person(
             kept,
-            Held(
+            PersonSnapshot(
                 values=_values(row) if row is not None else None,
                 # only those of a checked person grow, and matter
                 seen=_hashes(seen or b"") if kept else (),

@@ -7,9 +7,9 @@ from typing import Final
 
 import xxhash
 
-BUCKETS: Final = 4
+WINDOW_BUCKETS: Final = 4
 """Buckets in a window; the one before them counts, too, so that no window is shorter than `window`."""
-_SWEEP: Final = 1 << 16
+_SWEEP_IDS: Final = 1 << 16
 
 
 class Window:
@@ -20,7 +20,7 @@ class Window:
     def __init__(
         self, window: int, newest: int = 0, held: Mapping[int, Iterable[int]] | None = None
     ) -> None:
-        self._width = max(1, window // BUCKETS)
+        self._width = max(1, window // WINDOW_BUCKETS)
         self.newest = newest
         """Highest record time so far, ms."""
         self._before = {number: at for at, numbers in (held or {}).items() for number in numbers}
@@ -30,7 +30,7 @@ class Window:
     @property
     def oldest(self) -> int:
         """The oldest bucket in the window."""
-        return self.newest // self._width - BUCKETS
+        return self.newest // self._width - WINDOW_BUCKETS
 
     def passed(self, timestamp: int) -> None:
         """Counts a record of this time (ms) without an id."""
@@ -40,7 +40,7 @@ class Window:
         """Whether this record is new; a new one is remembered. `timestamp`: record time, ms."""
         if timestamp > self.newest:
             self.newest = timestamp
-        oldest = self.newest // self._width - BUCKETS
+        oldest = self.newest // self._width - WINDOW_BUCKETS
         identifier, bucket = person + event_id, timestamp // self._width
         if self._bucket.get(identifier, oldest - 1) >= oldest:
             return False
@@ -48,7 +48,7 @@ class Window:
             return False
         if bucket >= oldest:  # else the record is too old to be remembered
             self._bucket[identifier] = bucket
-        if len(self._bucket) > 2 * self._swept + _SWEEP:
+        if len(self._bucket) > 2 * self._swept + _SWEEP_IDS:
             self._bucket = {held: at for held, at in self._bucket.items() if at >= oldest}
             self._swept = len(self._bucket)
         return True

@@ -21,12 +21,12 @@ from schemas import events
 from schemas.events import Action, Assigned, Link, Linking, Merge, Served
 from schemas.state import links
 
-Row = tuple[object, ...]
-Mark = tuple[int, int, int]
+FactRow = tuple[object, ...]
+OutcomeRow = tuple[int, int, int]
 """Item, state, receipt in ms."""
-Unit = tuple[int, int]
+UnitKey = tuple[int, int]
 """Experiment and version."""
-Shown = tuple[int, int, int]
+Impression = tuple[int, int, int]
 """Item, how often it was shown, when last (s)."""
 _MAX_VERSION = 0xFFFF
 
@@ -43,7 +43,7 @@ class ReferenceSlate(NamedTuple):
     states: list[set[int]]
     explored: int
     """Index of the item that exploration drew, -1: none."""
-    units: list[Unit]
+    units: list[UnitKey]
 
 
 class Holder:
@@ -51,7 +51,7 @@ class Holder:
 
     def __init__(self) -> None:
         self.slates: list[ReferenceSlate] = []
-        self.units: dict[Unit, tuple[int, tuple[int, ...]]] = {}
+        self.units: dict[UnitKey, tuple[int, tuple[int, ...]]] = {}
         self.newest = 0
 
     def take(self, slate: ReferenceSlate) -> None:
@@ -61,9 +61,9 @@ class Holder:
     def drop(self, oldest: int) -> None:
         self.slates = [slate for slate in self.slates if slate.at >= oldest][-MAX_OPEN_SLATES:]
 
-    def enrolled(self, experiments: Iterable[Assigned]) -> list[Unit]:
+    def enrolled(self, experiments: Iterable[Assigned]) -> list[UnitKey]:
         """The id's units in these experiments; a unit keeps its first variant."""
-        found: dict[Unit, None] = {}
+        found: dict[UnitKey, None] = {}
         for each in experiments:
             if 0 <= each.version <= _MAX_VERSION:
                 unit = (plain.name(each.experiment), each.version)
@@ -100,13 +100,13 @@ class ReferenceOutcomes:
         self.own = Holder()
         self.guests: dict[str, Holder] = {}
         """Slates and units of the anonymous ids that were linked to this person."""
-        self.waiting: list[tuple[int, list[Mark]]] = []
+        self.waiting: list[tuple[int, list[OutcomeRow]]] = []
         self.links: ReferenceLinks | None = None
-        self.arms: list[Row] = []
-        self.moments: list[Row] = []
+        self.arms: list[FactRow] = []
+        self.moments: list[FactRow] = []
         self.lost = 0
         """Number of outcomes that do not count, without repeated ones."""
-        self.shown: list[list[Shown]] = []
+        self.shown: list[list[Impression]] = []
         """Impressions: a batch of each slate, and of each merge."""
         self._since = 0
         for offset, e in records:
@@ -138,7 +138,7 @@ class ReferenceOutcomes:
         else:
             self._serve(offset, e)
 
-    def leave(self, to: str) -> None:
+    def close(self, to: str) -> None:
         """Closes the account of an id that was linked to `to`: its open slates move to that person."""
         self._ensured_links().to = to
         newest = self.own.newest
@@ -255,14 +255,14 @@ class ReferenceOutcomes:
 
     # -- outcomes -------------------------------------------------------------------------
 
-    def _act(self, offset: int, slate: int, mark: Mark) -> None:
+    def _act(self, offset: int, slate: int, mark: OutcomeRow) -> None:
         if found := self._find(slate):
             self._mark(offset, *found, [mark])
         else:
             self._wait(slate, mark)
             self._forget()
 
-    def _wait(self, slate: int, mark: Mark) -> None:
+    def _wait(self, slate: int, mark: OutcomeRow) -> None:
         held = dict(self.waiting).get(slate)
         if held is None:
             self.waiting.append((slate, held := []))
@@ -274,13 +274,15 @@ class ReferenceOutcomes:
         else:
             self.lost += 1
 
-    def _awaited(self, slate: int) -> list[Mark]:
+    def _awaited(self, slate: int) -> list[OutcomeRow]:
         """Removes and gives the outcomes that waited for this slate."""
         held = dict(self.waiting).get(slate, [])
         self.waiting = [group for group in self.waiting if group[0] != slate]
         return held
 
-    def _mark(self, offset: int, holder: Holder, slate: ReferenceSlate, marks: list[Mark]) -> None:
+    def _mark(
+        self, offset: int, holder: Holder, slate: ReferenceSlate, marks: list[OutcomeRow]
+    ) -> None:
         gained = [0] * 4
         for item, state, at in marks:
             place = slate.places.get(item)
@@ -331,7 +333,7 @@ class ReferenceOutcomes:
         return open_slates.Links(own.to, own.earliest, own.pending, own.answered, guests)
 
 
-def _stored(slate: ReferenceSlate, places: dict[Unit, int]) -> open_slates.OpenSlate:
+def _stored(slate: ReferenceSlate, places: dict[UnitKey, int]) -> open_slates.OpenSlate:
     return open_slates.OpenSlate(
         slate.id,
         slate.at,
@@ -343,7 +345,7 @@ def _stored(slate: ReferenceSlate, places: dict[Unit, int]) -> open_slates.OpenS
     )
 
 
-def _opened(slate: open_slates.OpenSlate, units: Sequence[Unit]) -> ReferenceSlate:
+def _opened(slate: open_slates.OpenSlate, units: Sequence[UnitKey]) -> ReferenceSlate:
     """The inverse of `_stored`."""
     items = [item for (item,) in iter_unpack("<Q", slate.items)]
     return ReferenceSlate(

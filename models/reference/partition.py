@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.reference import plain
-from models.reference.before import Before
+from models.reference.before import SnapshotState
 from models.reference.dedupe import Window
 from models.reference.outcomes import ReferenceOutcomes, concerns
 from models.reference.people import Person
@@ -18,7 +18,11 @@ class Partition:
     before the first record, None at the log's beginning."""
 
     def __init__(
-        self, window: int, sample: Sample, sums: Sums | None = None, before: Before | None = None
+        self,
+        window: int,
+        sample: Sample,
+        sums: Sums | None = None,
+        before: SnapshotState | None = None,
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""

@@ -18,7 +18,7 @@ from schemas.events import Action, Link, Linking, Merge, Preferences, Served
 _RECENT = [action.recent for action in ACTIONS]
 
 
-class Held(NamedTuple):
+class PersonSnapshot(NamedTuple):
     """A person in a snapshot. `values`: of each feature, None where they have no row; `shown`: their
     impressions, None where they were shown nothing."""
 
@@ -30,7 +30,7 @@ class Held(NamedTuple):
     shown: list[Row] | None = None
 
 
-class Kept(NamedTuple):
+class History(NamedTuple):
     """The lists of a checked person, which grow with their actions. `before`: the values of their features
     before the first action in it."""
 
@@ -47,9 +47,9 @@ class Person:
 
     __slots__ = ("_recents", "kept", "link", "outcomes", "preferences", "shown")
 
-    def __init__(self, kept: bool, held: Held = Held()) -> None:  # noqa: B008 - it never changes
+    def __init__(self, kept: bool, held: PersonSnapshot = PersonSnapshot()) -> None:  # noqa: B008 - frozen
         seen, hidden = list(held.seen), list(held.hidden)
-        self.kept = Kept([], [], seen, hidden, held.values) if kept else None
+        self.kept = History([], [], seen, hidden, held.values) if kept else None
         self.preferences = held.preferences
         self.link = ""
         """The person that this anonymous id was linked to first."""
@@ -89,7 +89,7 @@ class Person:
             self.outcomes.linking(e)
         elif not self.link and e.to != e.person:
             self.link = e.to
-            self.outcomes.leave(e.to)
+            self.outcomes.close(e.to)
         return self.outcomes
 
     def merge(self, offset: int, merge: Merge) -> ReferenceOutcomes | None:
@@ -128,7 +128,7 @@ class Person:
         return impressions.reference_of_batches(self.outcomes.shown if self.outcomes else ())
 
     @property
-    def _of(self) -> Kept:
+    def _of(self) -> History:
         if self.kept is None:
             raise LookupError("nothing was kept of this person")
         return self.kept

@@ -15,13 +15,13 @@ from schemas.times import DAY_MS
 
 LATE_MS: Final = 7 * DAY_MS
 """An action that is older at its receipt counts in sums only."""
-_REMEMBERED: Final = 1 << 18
+_CACHED_HASHES: Final = 1 << 18
 
-item = lru_cache(_REMEMBERED)(identity.item_hash)
-name = lru_cache(_REMEMBERED)(identity.category_hash)
+item = lru_cache(_CACHED_HASHES)(identity.item_hash)
+name = lru_cache(_CACHED_HASHES)(identity.category_hash)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED_HASHES)
 def text(identifier: str) -> int:
     """64-bit hash of a session's or slate's id; "" is 0."""
     return (xxhash.xxh3_64_intdigest(identifier.encode()) or 1) if identifier else 0

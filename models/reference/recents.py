@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from models.features.plain import Event
 from models.features.ring import DAILY_CAP, RING_SIZE, keys_of
 from models.features.session import GAP_MS
-from models.features.window import LAG, PARTNERS
+from models.features.window import MAX_LAG, MAX_PARTNERS
 from models.reference import plain
 from schemas import events
 from schemas.actions import ACTIONS
@@ -66,7 +66,7 @@ class Recents:
         informative = e.in_catalogue and _POSITIVE[e.action]
         partners = self._partners(item) if informative and counts else []
         self.session.append(item if informative else 0)
-        del self.session[:-LAG]
+        del self.session[:-MAX_LAG]
         self._enter((e.time, item, e.category, e.action))
         self.n += 1
         return ActionContext(times > 0, counts, partners)
@@ -105,7 +105,7 @@ class Recents:
         for lag, other in enumerate(reversed(self.session), 1):
             if other and other != item and other not in found:
                 found[other] = lag
-                if len(found) == PARTNERS:
+                if len(found) == MAX_PARTNERS:
                     break
         return list(found.items())
 

@@ -8,13 +8,13 @@ from math import exp2
 from operator import add
 from typing import Any, Final
 
-from models.aggregates.covisit import HALF_LIFE
+from models.aggregates.covisit import PAIR_HALF_LIFE
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.features.plain import Event
 from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import Partners, facts
 
-WINDOWS: Final = len(HALF_LIVES)
+WINDOW_COUNT: Final = len(HALF_LIVES)
 _GAIN: Final = GAIN.tolist()
 _RATES: Final = [1 / half_life for half_life in HALF_LIVES.values()]
 _NEARNESS: Final = [0.0, *(lag**-0.5 for lag in range(1, 17))]
@@ -27,19 +27,19 @@ def grown(seconds: float, half_life: float) -> float:
     return exp2(min(seconds / half_life, _MAX_HALF_LIVES))
 
 
-class Marks:
+class Landmarks:
     """The landmarks (s) of the sums: of the popularity of items, of that of categories, of pairs."""
 
     def __init__(self, items: Sequence[float], categories: Sequence[float], pairs: float) -> None:
         self.items, self.categories, self.pairs = tuple(items), tuple(categories), pairs
 
     @classmethod
-    def at(cls, now: float) -> Marks:
+    def at(cls, now: float) -> Landmarks:
         """One landmark for all: sums as of `now` (s)."""
-        return cls([now] * WINDOWS, [now] * WINDOWS, now)
+        return cls([now] * WINDOW_COUNT, [now] * WINDOW_COUNT, now)
 
 
-Moments = tuple[int, list[int], list[list[int]]]
+MomentSums = tuple[int, list[int], list[list[int]]]
 """Of a variant: people, sums of their counts, sums of the products of two."""
 
 
@@ -47,7 +47,7 @@ class Sums:
     """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by the hash of an action's
     item, then of the item visited before it; `arms`: slots by state, and those served by exploration."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Landmarks) -> None:
         self.marks = marks
         self.popularity: dict[int, list[float]] = {}
         self.categories: dict[int, list[float]] = {}
@@ -56,7 +56,7 @@ class Sums:
         self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
         """By experiment, version and variant: the number of people with these counts. It is one less for the
         earlier counts of a person who was counted before the first fact."""
-        self.before: dict[tuple[int, int, int], Moments] = {}
+        self.before: dict[tuple[int, int, int], MomentSums] = {}
         """The moments before the first fact."""
         self._at = -1
         self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
@@ -136,7 +136,7 @@ class Sums:
         for unit, before in other.before.items():
             self.before[unit] = _plus_moments(self.before.get(unit), before)
 
-    def moments(self) -> dict[tuple[int, int, int], Moments]:
+    def moments(self) -> dict[tuple[int, int, int], MomentSums]:
         """By experiment, version and variant."""
         moments = {unit: _moments(counts) for unit, counts in self.units.items()}
         for unit, held in self.before.items():
@@ -150,7 +150,7 @@ class Sums:
             items = _terms(marks.items, at)
             same = marks.items == marks.categories
             categories = items if same else _terms(marks.categories, at)
-            self._at, self._terms = at, (items, categories, grown(at - marks.pairs, HALF_LIFE))
+            self._at, self._terms = at, (items, categories, grown(at - marks.pairs, PAIR_HALF_LIFE))
         return self._terms
 
 
@@ -168,7 +168,7 @@ def _plus(held: dict[int, list[float]], key: int, terms: list[float]) -> None:
     held[key] = terms if sums is None else list(map(add, sums, terms))
 
 
-def _plus_moments(one: Moments | None, other: Moments) -> Moments:
+def _plus_moments(one: MomentSums | None, other: MomentSums) -> MomentSums:
     if one is None:
         return other
     return (
@@ -181,7 +181,7 @@ def _plus_moments(one: Moments | None, other: Moments) -> Moments:
     )
 
 
-def _moments(units: Counter[tuple[int, ...]]) -> Moments:
+def _moments(units: Counter[tuple[int, ...]]) -> MomentSums:
     states = range(4)
     return (
         units.total(),

@@ -1,9 +1,9 @@
 """The content vector of an item: hashed title words, categories, tags and decade.
 
 Signed feature hashing (Weinberger et al. 2009, "Feature Hashing for Large Scale Multitask
-Learning"), each word at `PLACES` of the `DIM` coordinates, so that two words which share one still
-differ. Coordinates lie on a grid of 1/`GRID`: a product of two is a multiple of 1/GRID^2 and a sum of DIM
-products stays below 4, so every inner product is *exact* in float32, whatever the order of the sum, the
+Learning"), each word at `COORDINATES_PER_WORD` of the `DIM` coordinates, so that two words which share one
+still differ. Coordinates lie on a grid of 1/`GRID`: a product of two is a multiple of 1/GRID^2 and a sum of
+DIM products stays below 4, so every inner product is *exact* in float32, whatever the order of the sum, the
 machine or the library. So no ranking by them depends on any of these.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from schemas.items import Item
 
 DIM: Final = 64
-PLACES: Final = 4
+COORDINATES_PER_WORD: Final = 4
 GRID: Final = 2048
 VERSION: Final = "content1"
 
@@ -105,6 +105,7 @@ def _sum(kind: str, words: Iterable[str]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=65536)
 def _hashed(word: str) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """(PLACES,) the coordinates of a word, and (PLACES,) their signs."""
-    digest = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=PLACES).digest(), np.uint8)
+    """(`COORDINATES_PER_WORD`,) the coordinates of a word, and their signs."""
+    size = COORDINATES_PER_WORD
+    digest = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=size).digest(), np.uint8)
     return digest % DIM, np.where(digest & 0x80, 1.0, -1.0)

@@ -20,7 +20,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from models.arrays import F64
-from models.simulator.truth import DIM, Items, Tastes, normalised
+from models.simulator.truth import TASTE_DIM, Items, Tastes, normalised
 
 TASTE: Final = 2.6
 INTENT: Final = 1.6
@@ -70,7 +70,7 @@ class People:
         self._shown = np.zeros((count, len(items.b)), np.float32)
         self._clicked = np.zeros((count, len(items.b)), np.bool_)
         self._at = np.zeros(count)
-        self._z = np.zeros((count, DIM))
+        self._z = np.zeros((count, TASTE_DIM))
 
     def picks(self, person: int, count: int, session_size: int = 5) -> list[list[int]]:
         """Items that the person finds without slates: sessions of distinct items, each of one intent, drawn
@@ -93,7 +93,7 @@ class People:
         passed, rng = max(0.0, day - self._at[person]), self._rng[person]
         if passed:
             kept = TASTE_PER_DAY**passed
-            noise = rng.standard_normal(DIM) * np.sqrt((1 - kept * kept) / DIM)
+            noise = rng.standard_normal(TASTE_DIM) * np.sqrt((1 - kept * kept) / TASTE_DIM)
             self.p[person] = normalised(kept * self.p[person] + noise)
             self._shown[person] *= MEMORY_PER_DAY**passed
             self._at[person] = day

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.arrays import F64
 
-DIM: Final = 16
+TASTE_DIM: Final = 16
 MIN_RATINGS: Final = 5
 """An item with fewer ratings gets its direction from its category."""
 SPREAD: Final = 0.3
@@ -39,7 +39,7 @@ class Tastes(NamedTuple):
 
     def draw(self, count: int, rng: Generator) -> F64:
         """(count, DIM), rows of norm 1."""
-        return normalised(self.mean + rng.standard_normal((count, DIM)) @ self.root.T)
+        return normalised(self.mean + rng.standard_normal((count, TASTE_DIM)) @ self.root.T)
 
 
 def factors(person: Ints, item: Ints, people: int, items: int) -> tuple[F64, F64]:
@@ -54,10 +54,10 @@ def factors(person: Ints, item: Ints, people: int, items: int) -> tuple[F64, F64
     matrix -= matrix.mean(0)
     # (people, people): there are fewer of them than of items
     values, vectors = np.linalg.eigh(matrix @ matrix.T)
-    values, vectors = values[::-1][:DIM], vectors[:, ::-1][:, :DIM]
+    values, vectors = values[::-1][:TASTE_DIM], vectors[:, ::-1][:, :TASTE_DIM]
     width = np.sqrt(np.sqrt(np.maximum(values, 1e-12)))  # root of the singular value
     u, v = vectors * width, (matrix.T @ vectors) / width
-    missing = ((0, 0), (0, DIM - u.shape[1]))  # fewer people than dimensions
+    missing = ((0, 0), (0, TASTE_DIM - u.shape[1]))  # fewer people than dimensions
     return np.pad(u, missing), np.pad(v, missing)
 
 
@@ -68,7 +68,7 @@ def items(vectors: F64, counts: Ints, categories: Sequence[str], rng: Generator)
     """
     rated = counts >= MIN_RATINGS
     q = normalised(vectors)
-    everything = q[rated].mean(0) if rated.any() else np.zeros(DIM)
+    everything = q[rated].mean(0) if rated.any() else np.zeros(TASTE_DIM)
     names = np.array(categories)
     noise = SPREAD * rng.standard_normal(q.shape)
     for name in dict.fromkeys(categories):

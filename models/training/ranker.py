@@ -15,7 +15,7 @@ import lightgbm
 import numpy as np
 
 from models.arrays import F64
-from models.evaluation.ranking import Lists, Rows, spread
+from models.evaluation.ranking import FeatureRows, Lists, spread
 from models.training.onnx import export, in_float32
 
 TREES: Final = 150
@@ -50,7 +50,7 @@ class Ranker(NamedTuple):
     start: F64
     trees: lightgbm.Booster
 
-    def predict(self, rows: Rows) -> F64:
+    def predict(self, rows: FeatureRows) -> F64:
         """(n,) scores of (n, F) rows, in float64: equal to the exported model's up to float32."""
         trees = np.asarray(self.trees.predict(rows, num_threads=1), np.float64)
         scores: F64 = trees + rows.astype(np.float64) @ self.start

@@ -28,7 +28,7 @@ from models.release import content
 from models.release.content import DIM
 from models.release.release import Vectors
 
-NAME: Final = "covisit+content-1"
+SPACE_NAME: Final = "covisit+content-1"
 """Of the kind of space."""
 PRIOR: Final = 1.0
 """Weight of content, in visits."""

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.version import Upgrades, current
+from schemas.version import Upgrades, upgrade
 
 VERSION: Final = 2
 FIELD: Final = b"d"
@@ -155,7 +155,7 @@ def decode(value: bytes) -> Delta:
     """The entry in `value`, of this version or the one before. Errors: ValueError for bytes that are cut
     short, or of another version."""
     version = int.from_bytes(value[:2], "little")
-    value = current("an entry of the delta log", version, VERSION, UPGRADES, value)
+    value = upgrade("an entry of the delta log", version, VERSION, UPGRADES, value)
     header = np.frombuffer(value, _HEADER, 1)[0]
     at = _HEADER.itemsize
     sections: list[list[NDArray[Any]]] = []

@@ -99,7 +99,7 @@ def _timestamps(text: str | None, arrival: Arrival) -> tuple[Millis, Millis, boo
     received_at = arrival.received_at
     if text is None:
         return received_at, received_at, False
-    at = times.within(times.parse(text, "occurred_at") + arrival.shift, "occurred_at")
+    at = times.check_range(times.parse(text, "occurred_at") + arrival.shift, "occurred_at")
     if at - received_at > MAX_CLOCK_SKEW_MS:
         return received_at, received_at, True
     return at, received_at, False

@@ -19,7 +19,7 @@ from schemas.control import (
     Recipe,
     Released,
 )
-from schemas.control_checks import Definitions, definitions, read
+from schemas.control_checks import Definitions, decode_body, definitions
 from schemas.events import Assigned
 from schemas.reject import Rejected
 
@@ -123,7 +123,7 @@ class Control:
         subject, _, identifier = name.partition(":")
         try:
             held = HELD_DECODER.decode(value)
-            return held, read(subject, identifier, held.body.encode())
+            return held, decode_body(subject, identifier, held.body.encode())
         except (msgspec.MsgspecError, UnicodeDecodeError, Rejected) as error:
             if self._unreadable.get(name) != value:
                 self._unreadable[name] = value

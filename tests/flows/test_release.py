@@ -27,7 +27,7 @@ from models.release.write import save
 from schemas.control import CURRENT, Current, Held, Released
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
-from schemas.releases import ENCODER, HASHES, VECTORS, Data, Manifest
+from schemas.releases import ENCODER, HASHES, VECTORS, Manifest, TrainingData
 from schemas.state import vectors
 from tests.laws.test_vector_laws import space
 from tests.laws.world import action, log_of, person
@@ -163,7 +163,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         coarse={},
         files={},
         metrics={},
-        data=Data(events=0, offsets=(), first=0, last=0),
+        data=TrainingData(events=0, offsets=(), first=0, last=0),
     )
     arrays = {
         HASHES: release.hashes,

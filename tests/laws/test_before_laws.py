@@ -14,7 +14,7 @@ from flows.verify import stored_tables, table_sums
 from flows.verify.person_records import PERSON_RECORDS
 from flows.verify.report import Findings, difference
 from models.aggregates.tables import Tables
-from models.reference.before import Before
+from models.reference.before import SnapshotState
 from models.reference.partition import Partition
 from models.reference.people import Person
 from models.reference.sample import Sample
@@ -32,10 +32,10 @@ def snapshot(log: Sequence[Record], partition: int, sizes: Sequence[int] = ()) -
     return fold_log(log, sizes, partition=partition) if log else Memory()
 
 
-def before(memory: Memory, log: Sequence[Record], partition: int) -> Before:
+def before(memory: Memory, log: Sequence[Record], partition: int) -> SnapshotState:
     newest = max((timestamp for _, timestamp, _ in log), default=0)
     received = memory.hashes.get(PLAIN.received(partition), {})
-    return Before(partition, newest, memory.values, received)
+    return SnapshotState(partition, newest, memory.values, received)
 
 
 def going_on(

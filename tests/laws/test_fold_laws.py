@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.dedupe import BUCKETS, Deduper
+from models.dedupe import WINDOW_BUCKETS, Deduper
 from models.features.plain import Event
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
@@ -221,9 +221,9 @@ def test_law_12_a_hit_counts_within_the_window_of_the_running_maximum(
     expected, held, top = [], {}, 0  # type: ignore[var-annotated]
     for i, t in zip(ids.tolist(), times.tolist(), strict=True):
         top = max(top, t // width)
-        hit = any(top - BUCKETS <= b <= top for b in held.get(i, ()))
+        hit = any(top - WINDOW_BUCKETS <= b <= top for b in held.get(i, ()))
         expected.append(not hit)
-        if not hit and t // width >= top - BUCKETS:
+        if not hit and t // width >= top - WINDOW_BUCKETS:
             held.setdefault(i, set()).add(t // width)
     at = 0
     found: list[bool] = []

@@ -36,7 +36,7 @@ from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Delta
 from schemas.state.fences import Fence
-from schemas.version import OtherVersion, current
+from schemas.version import OtherVersion, upgrade
 from tests.support import fixed_log
 from tests.support.fixed_log import START
 
@@ -233,8 +233,8 @@ def test_rows_and_tables_of_other_versions_are_refused_by_name() -> None:
 
 def test_one_version_back_and_no_further() -> None:
     upgrades = {1: str.upper, 2: str.title}
-    assert current("a word", 3, 3, upgrades, "as it is") == "as it is"
-    assert current("a word", 2, 3, upgrades, "as it is") == "As It Is"
+    assert upgrade("a word", 3, 3, upgrades, "as it is") == "as it is"
+    assert upgrade("a word", 2, 3, upgrades, "as it is") == "As It Is"
     for version in (0, 1, 4):
         with pytest.raises(OtherVersion, match=f"of version {version}, .* version 2 and 3"):
-            current("a word", version, 3, upgrades, "as it is")
+            upgrade("a word", version, 3, upgrades, "as it is")

@@ -83,7 +83,7 @@ def write(settings: Settings, made: Made, now: int) -> str:
         code=RELEASE,
         features=made.features,
         schema="",
-        space=Space(name=vectors.NAME, dim=content.DIM, items=len(made.hashes)),
+        space=Space(name=vectors.SPACE_NAME, dim=content.DIM, items=len(made.hashes)),
         coarse=dict(made.weights),
         files={},
         metrics=made.metrics,

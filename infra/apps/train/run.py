@@ -25,15 +25,23 @@ from infra.apps.train.replay import (
     weigh,
 )
 from infra.settings import Settings
-from models.evaluation.gate import BUILT_IN, COARSE, RANKER, RankingQuality, Verdict, arms, judge
-from models.evaluation.ranking import Ranks, gains, joined
+from models.evaluation.gate import (
+    BUILT_IN,
+    COARSE,
+    RANKER,
+    RankingQuality,
+    Verdict,
+    judge,
+    qualities,
+)
+from models.evaluation.ranking import Ranks, concatenate, gains
 from models.release import artefact
 from models.release.release import MAX_RANKED, Release, Space
 from models.training import ranker
 from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.errors import FreshetError
-from schemas.releases import Data
+from schemas.releases import TrainingData
 from serving.decide.case import WEIGHTS
 
 if TYPE_CHECKING:
@@ -68,7 +76,7 @@ class Made:
     weights: Mapping[str, float]
     features: tuple[str, ...]
     model: bytes | None
-    data: Data
+    data: TrainingData
     verdicts: dict[str, Verdict]
     arms: dict[str, RankingQuality]
     choices: dict[str, int]
@@ -116,7 +124,7 @@ def train(log: Log, settings: Settings, say: Said, sizes: Sizes = Sizes()) -> Ma
         model=ranked.model if good else None,
         data=_data(log, done),
         verdicts=verdicts,
-        arms=arms(judged),
+        arms=qualities(judged),
         choices={
             "trained": len(planned.train),
             "judged": len(planned.judge),
@@ -157,7 +165,7 @@ def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Sai
         for scene in replay.play(planned.judge, whole, progress):
             late.take(scene)
             shown.take(scene)
-    every = joined(found, late.lists)
+    every = concatenate(found, late.lists)
     with say.work("learn it again, of all choices"):
         last = ranker.refit(every, FEATURES, basis.coarse, first.features)
     model = last.export()
@@ -217,8 +225,8 @@ def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str
     return {"rows": len(some), "max_difference": difference}
 
 
-def _data(log: Log, done: Acts) -> Data:
-    return Data(
+def _data(log: Log, done: Acts) -> TrainingData:
+    return TrainingData(
         events=sum(len(records) for records in log.events),
         offsets=tuple(records[-1][0] + 1 if records else 0 for records in log.events),
         first=int(done.time[0]),

@@ -16,7 +16,7 @@ from models.release import content
 from models.release.write import save
 from schemas.control import Current, Released
 from schemas.identity import item_hash
-from schemas.releases import ENCODER, HASHES, VECTORS, Data, Manifest, Space
+from schemas.releases import ENCODER, HASHES, VECTORS, Manifest, Space, TrainingData
 from tests.support.http import ask
 from tests.support.shops import ITEMS, Shop, opened
 
@@ -51,7 +51,7 @@ def release(directory: Path, name: str, weight: float) -> str:
         coarse={"popular": weight},
         files={},
         metrics={},
-        data=Data(events=0, offsets=(), first=0, last=0),
+        data=TrainingData(events=0, offsets=(), first=0, last=0),
     )
     arrays = {
         HASHES: hashes,

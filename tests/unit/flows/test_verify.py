@@ -23,7 +23,7 @@ from infra.metrics import ProcessMetrics
 from infra.settings import BadSetting, Settings, from_environment
 from models.reference.partition import Partition
 from models.reference.sample import Sample
-from models.reference.sums import Marks, Sums
+from models.reference.sums import Landmarks, Sums
 from schemas import events
 from schemas.keys import PLAIN
 from schemas.state.fences import Fence
@@ -79,7 +79,7 @@ def test_of_two_rows_of_sums_each_is_a_field() -> None:
 
 
 def test_a_pair_has_one_sum_whichever_came_first() -> None:
-    one, other = Sums(Marks.at(0.0)), Sums(Marks.at(0.0))
+    one, other = Sums(Landmarks.at(0.0)), Sums(Landmarks.at(0.0))
     one.pairs, other.pairs = {1: {2: 1.0}, 2: {1: 0.5}}, {2: {1: 0.25}, 3: {1: 4.0}}
     total = Sums.of([one, other])
     assert total.partners() == {1: {2: 1.75, 3: 4.0}, 2: {1: 1.75}, 3: {1: 4.0}}
@@ -103,7 +103,7 @@ def test_a_report_is_bounded_however_much_is_wrong() -> None:
 
 
 def test_a_walk_that_skips_people_finds_the_same_of_those_it_keeps() -> None:
-    every = Walk(log(), 0, Partition(10**9, Sample(3, 1), Sums(Marks.at(T0 / 1000))))
+    every = Walk(log(), 0, Partition(10**9, Sample(3, 1), Sums(Landmarks.at(T0 / 1000))))
     some = Walk(log(), 0, Partition(10**9, Sample(3, 1)))
     for walk in (every, some):
         walk.advance_to(20)
@@ -124,14 +124,14 @@ def test_what_does_not_decode_moves_no_window() -> None:
     for batch in held.read("events", 0, 0, 3):
         whole.fold(batch)
     assert whole.fence.newest == T0 + 1
-    for sums in (Sums(Marks.at(T0 / 1000)), None):
+    for sums in (Sums(Landmarks.at(T0 / 1000)), None):
         walk = Walk(held, 0, Partition(10**9, Sample(0, 1), sums))
         walk.advance_to(3)
         assert (walk.events, walk.newest) == (3, T0 + 1)
 
 
 def test_a_log_without_its_beginning_is_refused() -> None:
-    task = CheckTask(Settings(), log(start=5), 2, PLAIN, None, 0, [], Marks.at(0.0))
+    task = CheckTask(Settings(), log(start=5), 2, PLAIN, None, 0, [], Landmarks.at(0.0))
     with pytest.raises(Shortened, match="partition 2 of the log starts at 5"):
         walk_of(task, None)
 

@@ -14,7 +14,16 @@ from models.release import artefact, content
 from models.release.artefact import BadRelease
 from models.release.write import save
 from models.training.onnx import export
-from schemas.releases import ENCODER, HASHES, MANIFEST, RANKER, VECTORS, Data, Manifest, Space
+from schemas.releases import (
+    ENCODER,
+    HASHES,
+    MANIFEST,
+    RANKER,
+    VECTORS,
+    Manifest,
+    Space,
+    TrainingData,
+)
 
 FEATURES = ("covisit", "content", "popular")
 ID = "2026-11-24.1"
@@ -33,7 +42,7 @@ def manifest(items: int = 5) -> Manifest:
         coarse={"covisit": 1.0},
         files={},
         metrics={},
-        data=Data(events=3, offsets=(1, 2), first=0, last=1),
+        data=TrainingData(events=3, offsets=(1, 2), first=0, last=1),
     )
 
 

@@ -16,7 +16,7 @@ from models.outcomes.join import (
     Assignment,
     Shown,
     act,
-    leave,
+    close_account,
     receive,
     serve,
 )
@@ -97,7 +97,7 @@ def test_a_slot_counts_once_here_or_there() -> None:
     assert act(ann, 1, Outcome(10, CLICKED, T0 + 9)).arms
     act(ann, 2, Outcome(11, CLICKED, T0 + 9))  # of a slate whose record is late
     act(user, 1, Outcome(12, CLICKED, T0 + 9))  # quicker than the link
-    transfer = leave(ann, "user")
+    transfer = close_account(ann, "user")
     assert (ann.slates, ann.waiting, ann.units) == ([], [], [])
     assert ann.links is not None
     assert ann.links.to == "user"

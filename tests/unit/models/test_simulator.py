@@ -11,9 +11,9 @@ from infra.apps.demo.audience import Audience
 from infra.datasets.generated import generated
 from models.simulator import truth
 from models.simulator.people import EXAMINED, Look, People, expected_ctr
-from models.simulator.truth import DIM, MIN_RATINGS, Items, Tastes
+from models.simulator.truth import MIN_RATINGS, TASTE_DIM, Items, Tastes
 
-ANY = Tastes(np.zeros(DIM), np.eye(DIM))
+ANY = Tastes(np.zeros(TASTE_DIM), np.eye(TASTE_DIM))
 
 
 def spread(count: int, seed: int = 0) -> Items:
@@ -28,9 +28,9 @@ def crowd(count: int, items: Items | None = None, seed: int = 1) -> People:
 
 def alone(cosine: float, b: float) -> People:
     """One person in a world of one item, which is therefore what they come for."""
-    q = np.eye(DIM)[:1]
+    q = np.eye(TASTE_DIM)[:1]
     people = crowd(1, Items(q, np.array([b])))
-    people.p[0] = cosine * np.eye(DIM)[0] + math.sqrt(1 - cosine**2) * np.eye(DIM)[1]
+    people.p[0] = cosine * np.eye(TASTE_DIM)[0] + math.sqrt(1 - cosine**2) * np.eye(TASTE_DIM)[1]
     people.start(0, 0.0)
     return people
 
@@ -105,8 +105,8 @@ def test_only_what_was_examined_is_clicked_and_only_what_was_clicked_is_bought()
 
 def test_what_is_clicked_is_bought_by_its_utility_less_the_price() -> None:
     # 2.6 + 1.6 + 0.45 b - 2.65 = 3.5: of the clicked every second one
-    people = crowd(4_000, Items(np.eye(DIM)[:1], np.array([1.95 / 0.45])))
-    people.p[:] = np.eye(DIM)[0]
+    people = crowd(4_000, Items(np.eye(TASTE_DIM)[:1], np.array([1.95 / 0.45])))
+    people.p[:] = np.eye(TASTE_DIM)[0]
     looks = []
     for person in range(4_000):
         people.start(person, 0.0)
@@ -117,8 +117,8 @@ def test_what_is_clicked_is_bought_by_its_utility_less_the_price() -> None:
 
 
 def test_people_come_for_what_they_like() -> None:
-    people = crowd(4_000, Items(np.eye(DIM)[:2], np.array([2.0, 0.0])))
-    people.p[:] = 0.6 * np.eye(DIM)[0] + 0.8 * np.eye(DIM)[1]
+    people = crowd(4_000, Items(np.eye(TASTE_DIM)[:2], np.array([2.0, 0.0])))
+    people.p[:] = 0.6 * np.eye(TASTE_DIM)[0] + 0.8 * np.eye(TASTE_DIM)[1]
     for_first = 0
     for person in range(4_000):
         people.start(person, 0.0)
@@ -205,11 +205,11 @@ def test_items_that_the_same_people_rate_lie_together() -> None:
 def test_what_nobody_rates_lies_about_its_category() -> None:
     chance = np.random.default_rng(5)
     counts = np.tile([MIN_RATINGS, MIN_RATINGS - 1], 50)
-    vectors = np.repeat(np.eye(DIM)[:2], 50, 0)
-    vectors[counts < MIN_RATINGS] = np.eye(DIM)[2]  # what few ratings say is not heard
+    vectors = np.repeat(np.eye(TASTE_DIM)[:2], 50, 0)
+    vectors[counts < MIN_RATINGS] = np.eye(TASTE_DIM)[2]  # what few ratings say is not heard
     made = truth.items(vectors, counts, ["a"] * 50 + ["b"] * 50, chance)
     bare = counts < MIN_RATINGS
-    towards = made.q[bare] @ np.eye(DIM)[:2].T
+    towards = made.q[bare] @ np.eye(TASTE_DIM)[:2].T
     assert np.linalg.norm(made.q, axis=1) == pytest.approx(1)
     assert towards[:25, 0].mean() > 0.5 > abs(towards[:25, 1].mean())
     assert towards[25:, 1].mean() > 0.5

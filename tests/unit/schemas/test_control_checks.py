@@ -174,13 +174,14 @@ def test_a_body_is_refused_by_name(
     subject: str, identifier: str, body: Any, field: str, code: str
 ) -> None:
     text = json.dumps(body).encode()
-    assert refusal(lambda: control_checks.read(subject, identifier, text)) == (field, code)
+    assert refusal(lambda: control_checks.decode_body(subject, identifier, text)) == (field, code)
 
 
 def test_what_is_no_json_or_no_text_is_a_refusal_too() -> None:
-    assert refusal(lambda: control_checks.read("placement", "home", b"{")) == ("body", "not_json")
-    assert refusal(lambda: control_checks.read("policy", "any", b'"\xff"')) == ("body", "not_utf8")
-    assert control_checks.read("policy", "any", b'{"whatever": [1]}') is None
+    decode_body = control_checks.decode_body
+    assert refusal(lambda: decode_body("placement", "home", b"{")) == ("body", "not_json")
+    assert refusal(lambda: decode_body("policy", "any", b'"\xff"')) == ("body", "not_utf8")
+    assert control_checks.decode_body("policy", "any", b'{"whatever": [1]}') is None
 
 
 def test_releases_sort_by_day_and_number() -> None:

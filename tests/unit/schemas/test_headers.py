@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dead_letters import MAX_HEADER_BYTES, MAX_HEADERS, REDRIVEN, TRIES, bounded, redriven
+from schemas.dead_letters import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    REDRIVEN,
+    TRIES,
+    bounded_headers,
+    redriven_headers,
+)
 from schemas.headers import Headers, packed, traced, unpacked, valid_traceparent
 from schemas.topics import TOPICS
 
@@ -65,15 +72,15 @@ def test_what_is_packed_comes_back_and_a_cut_never_passes_for_whole(headers: Hea
 
 def test_a_letter_takes_many_headers_or_long_ones_up_to_its_bounds() -> None:
     many = [(f"h{n}", b"") for n in range(MAX_HEADERS + 3)]
-    assert bounded(many) == (tuple(many[:MAX_HEADERS]), 3)
+    assert bounded_headers(many) == (tuple(many[:MAX_HEADERS]), 3)
     long = [("a", bytes(MAX_HEADER_BYTES)), ("b", b"\xff\x00"), ("c", None)]
-    assert bounded(long) == (tuple(long[1:]), 1)
-    assert bounded([("é" * MAX_HEADER_BYTES, None)]) == ((), 1)
+    assert bounded_headers(long) == (tuple(long[1:]), 1)
+    assert bounded_headers([("é" * MAX_HEADER_BYTES, None)]) == ((), 1)
 
 
 def test_a_record_that_is_sent_once_more_says_so_once() -> None:
     before = [("h", None), (REDRIVEN, b"events:1:2"), ("h", b"x"), (TRIES, b"1")]
-    assert redriven("events:1:9", 1, before) == [
+    assert redriven_headers("events:1:9", 1, before) == [
         ("h", b""),
         ("h", b"x"),
         (REDRIVEN, b"events:1:9"),

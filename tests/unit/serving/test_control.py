@@ -54,7 +54,7 @@ def fold(changes: list[Change], cuts: set[int]) -> tuple[dict[bytes, bytes], lis
         if n in cuts:
             stands = ControlState(stored)
         try:
-            body = control_checks.read(each.subject, each.id, bytes(each.body))
+            body = control_checks.decode_body(each.subject, each.id, bytes(each.body))
             came.append("taken" if stands.apply_change(n, each, body) else "stale")
         except Rejected as error:
             came.append(error.code)
@@ -148,7 +148,7 @@ def test_any_split_of_the_log_ends_in_the_same(seed: int, cuts: set[int]) -> Non
 
 def _body(name: str, held: Held) -> Body:
     subject, _, identifier = name.partition(":")
-    return control_checks.read(subject, identifier, held.body.encode())
+    return control_checks.decode_body(subject, identifier, held.body.encode())
 
 
 def held(body: Body, version: int = 1) -> bytes:
