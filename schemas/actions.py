@@ -1,4 +1,4 @@
-"""What people do to items, and what each action means to the features."""
+"""Types of actions on items, with their meaning for the features."""
 
 from __future__ import annotations
 

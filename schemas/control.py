@@ -36,7 +36,7 @@ class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Held(msgspec.Struct, kw_only=True):
-    """What Redis holds of one subject: the body as JSON text, and the version that wrote it."""
+    """One subject in Redis: the body as JSON text, and the version of the change that wrote it."""
 
     version: int
     body: str
@@ -49,11 +49,11 @@ class Held(msgspec.Struct, kw_only=True):
 class _Body(
     msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, frozen=True
 ):
-    """What a change brings: it says only what differs from the defaults."""
+    """The body of a change: its JSON holds only the fields that differ from the defaults."""
 
 
 class Exploration(_Body, frozen=True):
-    """With probability `epsilon` the last slot is drawn from what was served least (0: never)."""
+    """With probability `epsilon` the last slot is drawn from the least served items (0: never)."""
 
     epsilon: float = 0.0
 
@@ -89,7 +89,7 @@ class Recipe(_Body, frozen=True):
     category_cap: float = 0.3
     """Largest share of one primary category among the first 10 (and of `count` below 10)."""
     owner_cap: float = 0.3
-    """The same of one `owner_id`."""
+    """Largest share of one `owner_id`, likewise."""
     fresh_days: float = 0.0
     """At least one item published within so many days, where one is eligible; 0: no such rule."""
     fatigue: Fatigue = Fatigue()
@@ -104,7 +104,7 @@ class Variant(_Body, frozen=True):
 
     name: str
     share: float
-    """Of all people, at most 1 / number of variants."""
+    """Share of all people, at most 1 / number of variants."""
     placement: str = ""
     release: str = ""
 
@@ -131,7 +131,7 @@ class Released(_Body, frozen=True):
 
 
 class Current(_Body, frozen=True):
-    """Which release serves; `body` of `policy`/"release". "" is none.
+    """The release that serves; `body` of `policy`/"release". "" is none.
 
     A release that is older than the one it replaces is refused without `rollback`.
     """
@@ -141,7 +141,7 @@ class Current(_Body, frozen=True):
 
 
 Body = Recipe | Experiment | Released | Current | None
-"""Of a change; None is a policy that this code does not know."""
+"""Body of a change; None is a policy that this code does not know."""
 
 CURRENT: Final = "policy:release"
 

@@ -30,7 +30,7 @@ from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
 
 MAX_WEIGHT: Final = 1e6
-"""Of the absolute value."""
+"""Bound of a weight's absolute value."""
 MAX_DEPTH: Final = 10_000
 MAX_LIST_ENTRIES: Final = 100
 MAX_FILTERS: Final = 32

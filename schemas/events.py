@@ -140,7 +140,7 @@ class Served(
 
     @property
     def event_id(self) -> str:
-        """What de-duplication knows it by; no client can name an event so, ids hold no NUL."""
+        """The id for de-duplication; no id of a client equals it, since those hold no NUL."""
         return "\0" + self.slate_id
 
 
@@ -184,7 +184,7 @@ class MergedImpression(msgspec.Struct, array_like=True, gc=False):
 
 
 class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, kw_only=True):
-    """What an anonymous id did, sent to the person it was linked to, through the outbox (law 7).
+    """The state of an anonymous id, sent to the person it was linked to, through the outbox (law 7).
 
     Numbered (`source`, `offset`, `n`) by the partition that emitted it; the receiver keeps the
     highest number per source and drops the rest. It holds the whole state of the anonymous id at the link,
@@ -231,7 +231,7 @@ class Linking(msgspec.Struct, tag_field="kind", tag="linking", omit_defaults=Tru
 
     @property
     def event_id(self) -> str:
-        """What de-duplication knows it by; no client can name an event so, ids hold no NUL."""
+        """The id for de-duplication; no id of a client equals it, since those hold no NUL."""
         return f"\0link\0{self.of}{self.link}"
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
-"""Of one record, in their order."""
+"""(name, value) of each header of a record, in their order."""
 
 SCHEMA: Final = "freshet-schema"
 TRACEPARENT: Final = "traceparent"

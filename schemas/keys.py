@@ -251,7 +251,7 @@ class Keyspace:
         return b"ga:{%b}" % self._shared[_LIVE]
 
     def control_state(self) -> bytes:
-        """Of the only partition of `control`, as are its changes: in one slot with its fence."""
+        """The state of `control`, which has one partition: in one slot with its changes and its fence."""
         return b"c:{%b}" % self._shared[0]
 
     def control_changes(self) -> bytes:
@@ -260,21 +260,21 @@ class Keyspace:
     # -- patterns, as MATCH takes them --------------------------------------------------------
 
     def installation_pattern(self) -> bytes:
-        """Of every key of the installation, in any generation. Without a namespace it matches the keys of all
+        """Every key of the installation, in any generation. Without a namespace it matches the keys of all
         installations: `parse` gives None for those of another."""
         return b"*:{%b*" % tag(self.namespace, 0, "")
 
     def people_pattern(self, kind: bytes, partition: int) -> bytes:
-        """Of the keys of a kind (b"*": of any) of the people of a partition, in this generation."""
+        """The keys of a kind (b"*": of any) of the people of a partition, in this generation."""
         return self.start(kind, partition) + b"*"
 
     def rows_pattern(self) -> bytes:
-        """Of the rows of every partition and generation. Without a namespace it matches those of others, too:
+        """The rows of every partition and generation. Without a namespace it matches those of others, too:
         see `parse`."""
         return b"u:{%b}:*" % tag(self.namespace, 0, "*")
 
     def partition_pattern(self, partition: int) -> bytes:
-        """Of every key of a partition in this generation, whichever flow owns it."""
+        """Every key of a partition in this generation, whichever flow owns it."""
         return b"*:{%b}*" % self._tags[partition]
 
     def owned_patterns(self, owner: str, partition: int) -> Iterator[bytes]:
@@ -284,7 +284,7 @@ class Keyspace:
                 yield key.pattern.encode().replace(b"{*}", b"{%b}" % self._tags[partition])
 
     def pattern(self, key: Key) -> str:
-        """Of all keys of this description, in any generation.
+        """The pattern of all keys of this description, in any generation.
 
         >>> Keyspace("shop").pattern(KEYS[0])
         'u:{shop/*}:*'
@@ -516,7 +516,7 @@ KEYS: Final = (
         "rollup",
         ("serving",),
         "events",
-        "placement and item hash -> what came of showing it",
+        "placement and item hash -> outcomes of showing it",
     ),
     Key(
         "tb:{tables*}:exp",

@@ -23,7 +23,7 @@ from schemas.state.fences import Fence
 from schemas.topics import CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
 
 VERSION: Final = 1
-"""Of the lake's tables and manifests."""
+"""Version of the lake's tables and manifests."""
 TIME: Final = pa.timestamp("ms")
 """UTC."""
 TEXTS: Final = pa.list_(pa.string())
@@ -34,7 +34,7 @@ LOG: Final = (
     pa.field("key", pa.binary()),
     pa.field("value", pa.binary()),
 )
-"""Of every record; `timestamp` is Kafka's, the producer's clock."""
+"""The columns of every record; `timestamp` is Kafka's, the producer's clock."""
 HEADERS: Final = pa.field(
     "headers", pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))
 )

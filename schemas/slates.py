@@ -48,7 +48,7 @@ class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
     now: Millis = 0
     """The time that the decision was made for (the request's `now`)."""
     seed: int = 0
-    """Of every draw (u64)."""
+    """The seed of every draw (u64)."""
     experiments: tuple[Assigned, ...] = ()
 
 

@@ -13,13 +13,13 @@ from schemas.state.fences import Fence
 from schemas.version import OtherVersion
 
 VERSION: Final = 1
-"""Of the form: the manifest and the files that it names."""
+"""Version of the form: the manifest and the files that it names."""
 FOLDER: Final = "snapshots"
 MANIFEST: Final = "manifest.json"
 PAIRS: Final = pa.schema(
     [pa.field("key", pa.binary(), nullable=False), pa.field("value", pa.binary(), nullable=False)]
 )
-"""Of a partition's file: its string keys by their names in `schemas.keys.PLAIN`, ascending."""
+"""Columns of a partition's file: its string keys by their names in `schemas.keys.PLAIN`, ascending."""
 OUTBOX: Final = pa.schema(
     [
         pa.field("id", pa.binary(), nullable=False),
@@ -27,7 +27,7 @@ OUTBOX: Final = pa.schema(
         pa.field("value", pa.binary(), nullable=False),
     ]
 )
-"""Of a partition's outbox: the records that it emitted and their receivers had not folded, in order."""
+"""Columns of a partition's outbox: the records emitted that their receivers had not folded, in order."""
 
 
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import numpy as np
 from models.arrays import F64
 
 MAX_HALF_LIVES: Final = 500
-"""Of a term after the landmark, before the landmark moves; terms a thousand half-lives older are 0."""
+"""Half-lives from landmark to newest term before the landmark moves; terms a thousand older are 0."""
 
 
 class Landmark:

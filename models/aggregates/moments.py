@@ -17,7 +17,7 @@ from schemas.state.facts import Moments as Facts
 from schemas.state.tables import MOMENTS, MOMENTS_KEY
 
 MomentRows = NDArray[np.void]
-"""Of `schemas.state.tables.MOMENTS`."""
+"""Rows of `schemas.state.tables.MOMENTS`."""
 
 
 def moments_key(experiment_id: str, version: int) -> bytes:

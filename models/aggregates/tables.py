@@ -19,7 +19,7 @@ from schemas.state.facts import Delta
 from schemas.version import Upgrades, upgrade
 
 VERSION: Final = 2
-"""Of the stored form."""
+"""Version of the stored form."""
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
 """Columns of a dump of the version before -> those of this one (`schemas.version`). Version 1 has no
 upgrade: it weighed pairs in half precision, which only folding the log repairs."""

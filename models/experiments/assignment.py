@@ -17,7 +17,7 @@ BUCKETS: Final = 10_000
 
 
 def bucket(salt: str, person: str) -> int:
-    """In 0 to 9,999: BLAKE2b (RFC 7693, 64 bits, little-endian) of salt, NUL, person, modulo 10,000.
+    """A person's bucket, 0 to 9,999: BLAKE2b (RFC 7693, 64 bits, little-endian) of salt, NUL, person, modulo.
 
     Neither holds a NUL, so no two pairs are hashed alike; the modulo favours none by more than 1e-15.
 

@@ -16,7 +16,7 @@ from models.outcomes.open_slates import Account, Links, Mark
 from schemas.state import links as stored
 
 MAX_LINKS: Final = 20
-"""Of one user: pending links, and answers that wait for their mark. The oldest are dropped."""
+"""Bound of one user's pending links, and of the answers that wait for their mark: the oldest are dropped."""
 
 
 def of(account: Account) -> Links:

@@ -87,7 +87,7 @@ class Links(msgspec.Struct, array_like=True):
 
 
 class Account(msgspec.Struct, array_like=True):
-    """Of one person. `slates` by (at, id) ascending; `waiting` in the order they began to wait."""
+    """The slates and links of one person. `slates` by (at, id) ascending; `waiting`: oldest first."""
 
     version: int = VERSION
     newest: Millis = 0

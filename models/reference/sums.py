@@ -19,7 +19,7 @@ _GAIN: Final = GAIN.tolist()
 _RATES: Final = [1 / half_life for half_life in HALF_LIVES.values()]
 _NEARNESS: Final = [0.0, *(lag**-0.5 for lag in range(1, 17))]
 _MAX_HALF_LIVES: Final = 1000.0
-"""Of a fact after the landmark; a float overflows beyond."""
+"""Half-lives from landmark to fact; a float overflows beyond."""
 
 
 def grown(seconds: float, half_life: float) -> float:
@@ -40,7 +40,7 @@ class Landmarks:
 
 
 MomentSums = tuple[int, list[int], list[list[int]]]
-"""Of a variant: people, sums of their counts, sums of the products of two."""
+"""Moments of a variant: people, sums of their counts, sums of the products of two."""
 
 
 class Sums:
@@ -137,7 +137,7 @@ class Sums:
             self.before[unit] = _plus_moments(self.before.get(unit), before)
 
     def moments(self) -> dict[tuple[int, int, int], MomentSums]:
-        """By experiment, version and variant."""
+        """(experiment, version, variant) -> moments."""
         moments = {unit: _moments(counts) for unit, counts in self.units.items()}
         for unit, held in self.before.items():
             moments[unit] = _plus_moments(moments.get(unit), held)

@@ -15,7 +15,7 @@ LATEST_ACTIONS: Final = 20
 FADE: Final = 0.75
 """Weight of an action over that of the next newer one, in co-visitation."""
 VECTOR_FADE: Final = 0.8
-"""The same in a person's vector."""
+"""The same weight in a person's vector."""
 FADING: Final = np.power(FADE, np.arange(LATEST_ACTIONS + 1), dtype=np.float64)
 # Whole 1024ths. With coordinates on `content`'s grid every sum of LAST + 1 products is a multiple of
 # 2^-21 below 8, which float32 holds, and its squares add up in float64: no order of summing matters.

@@ -41,7 +41,7 @@ LAST_SLATE_CHANCE: Final = 0.25
 ACTIVITY: Final = 1.2
 """Exponent of the Pareto law of sessions a day: few people make most of them."""
 MAX_SESSIONS_PER_DAY: Final = 20.0
-"""Of the draw, before the mean is scaled to 1."""
+"""Bound of the draw, before the mean is scaled to 1."""
 EXAMINED: Final[F64] = np.arange(1, 101, dtype=np.float64) ** -0.7
 """e_k at k - 1."""
 

@@ -20,7 +20,7 @@ from models.training.onnx import export, in_float32
 
 TREES: Final = 150
 START_SPREAD: Final = 0.2
-"""Of the coarse score within a list, in the unit of the trees' scores."""
+"""Spread of the coarse score within a list, in the unit of the trees' scores."""
 MIN_GAIN_SHARE: Final = 0.01
 """A column with a smaller share of all gain is dropped: each costs time in every answer."""
 MIN_LEAF_ROWS: Final = 200

@@ -29,7 +29,7 @@ from models.release.content import DIM
 from models.release.release import Vectors
 
 SPACE_NAME: Final = "covisit+content-1"
-"""Of the kind of space."""
+"""The kind of space."""
 PRIOR: Final = 1.0
 """Weight of content, in visits."""
 RIDGE: Final = 100.0

@@ -19,7 +19,7 @@ class Fence(msgspec.Struct, array_like=True, gc=False):
     newest: Millis
     """Highest record timestamp (the producer's clock) folded so far."""
     version: int
-    """Of the fold that wrote it; `HELD` while a repair of the partition replaces the fold."""
+    """Version of the fold that wrote it; `HELD` while a repair of the partition replaces the fold."""
     committed_at: Millis = 0
     """The committer's clock, ms: shows how late the flow runs; no fold reads it."""
 

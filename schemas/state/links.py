@@ -23,7 +23,7 @@ _FIRST_OF_ARRAYS: Final = 0x90
 
 
 def decode(value: bytes | None) -> Links:
-    """As stored; `NONE` where there is nothing. Errors: `msgspec.MsgspecError`, `UnicodeDecodeError`."""
+    """The stored links; `NONE` where there are none. Errors: `msgspec.MsgspecError`, `UnicodeDecodeError`."""
     if not value:
         return NONE
     if value[0] < _FIRST_OF_ARRAYS:

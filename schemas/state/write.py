@@ -27,7 +27,7 @@ class Write:
     first: int
     fence: Fence
     keyspace: Keyspace
-    """Of the keys that are written, the fence's included."""
+    """The keyspace of all keys in the write, the fence's included."""
     values: dict[bytes, bytes] = field(default_factory=dict)
     appends: dict[bytes, bytes] = field(default_factory=dict)
     fields: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
