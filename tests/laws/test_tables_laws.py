@@ -203,7 +203,7 @@ def test_a_missing_entry_of_arms_is_a_hole() -> None:
     first, _, third = entries(log, [2])[0]
     made = Tables(PARTITIONS)
     made.apply(0, first)
-    with pytest.raises(Hole, match="stand at 2, the next entry of the delta log starts at 4"):
+    with pytest.raises(Hole, match="end at 2, the next entry of the delta log starts at 4"):
         made.apply(0, third)
     assert len(made.arms) == 2
 
