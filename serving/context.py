@@ -78,7 +78,7 @@ class Serving:
             self.redis, self.generation, self.compatibility.report_unreadable
         )
         self.releases = Releases(
-            self.settings, self.control, self.catalogue, self.metrics, columns.NAMES
+            self.settings, self.control, self.catalogue, self.metrics, columns.COLUMN_NAMES
         )
         self.slates = Slates(self.producer, self.settings, self.metrics)
         self.writes = Writes(self.producer, self.settings, self.metrics)

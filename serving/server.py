@@ -21,7 +21,7 @@ from infra.terminal.errors import in_one_line
 from schemas.errors import FreshetError
 from serving.app import create
 
-GRACE_SECONDS = 5
+SHUTDOWN_SECONDS = 5
 
 
 class CannotListen(FreshetError):
@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         date_header=False,
         backlog=2048,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     with listener:
         _Server(config, app).run(sockets=[listener])

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from models import exploration
 from models.arrays import Mask
 
-HEAD: Final = 10
+HEAD_SLOTS: Final = 10
 """The caps hold among the first so many."""
 CATEGORY_CAP: Final = "category_cap"
 OWNER_CAP: Final = "owner_cap"
 FRESH: Final = "fresh"
-AT_ONCE: Final = 50
+PLACES_PER_CHUNK: Final = 50
 _NO_CAP: Final = 1 << 30
 
 Ints = NDArray[np.integer]
@@ -32,7 +32,7 @@ Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Line:
+class Candidates:
     """Those who wait for a slot: `order` holds their places, best first; the rest is by place.
 
     `category` and `owner` are numbers; 0 is none, and none is not one: no cap counts it.
@@ -77,10 +77,10 @@ def cap(share: float, count: int) -> int:
     >>> cap(0.3, 10), cap(0.3, 5), cap(0.3, 2)
     (3, 1, 1)
     """
-    return max(1, floor(share * min(HEAD, count) + 1e-9))
+    return max(1, floor(share * min(HEAD_SLOTS, count) + 1e-9))
 
 
-def arrange(line: Line, count: int, limits: Limits) -> Arranged:
+def arrange(line: Candidates, count: int, limits: Limits) -> Arranged:
     """At most `count` places of `line`.
 
     Where the candidates run out before the head is full, those that a cap held back come in, in their
@@ -98,9 +98,9 @@ def arrange(line: Line, count: int, limits: Limits) -> Arranged:
 
 
 class _Slate:
-    def __init__(self, line: Line, count: int, limits: Limits) -> None:
+    def __init__(self, line: Candidates, count: int, limits: Limits) -> None:
         self.line, self.limits = line, limits
-        self.head = min(HEAD, count)
+        self.head = min(HEAD_SLOTS, count)
         self.most = (_NO_CAP if limits.lifted else limits.category, limits.owner)
         self.places: list[int] = []
         self.held = {CATEGORY_CAP: 0, OWNER_CAP: 0}
@@ -192,10 +192,10 @@ class _Slate:
         )
 
 
-def _in_order(line: Line) -> Iterator[tuple[int, int, int]]:
+def _in_order(line: Candidates) -> Iterator[tuple[int, int, int]]:
     """Place, category and owner of each, best first; most slates need but a few."""
-    for at in range(0, len(line.order), AT_ONCE):
-        places = line.order[at : at + AT_ONCE]
+    for at in range(0, len(line.order), PLACES_PER_CHUNK):
+        places = line.order[at : at + PLACES_PER_CHUNK]
         yield from zip(
             places.tolist(),
             line.category[places].tolist(),

@@ -19,16 +19,16 @@ from schemas.identity import item_hash
 from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS, HOUR_MS
 from serving.decide.person import Person
-from serving.world.catalogue import Hashes, ItemTable, Mask, Numbers, Slots
+from serving.world.catalogue import Floats, Hashes, ItemTable, Mask, Slots
 from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
 from serving.world.tables import Tables
 
-WINDOW: Final = "90d"
+DEFAULT_WINDOW: Final = "90d"
 """Which popularity a recommendation looks at: on MovieLens 7 days found half as much."""
 # Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
 # category is for those who said what they like.
-WEIGHTS: Final[Mapping[str, float]] = {
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "covisit": 1.0,
     "content": 0.015,
     "popular": 0.006,
@@ -55,10 +55,10 @@ class World:
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """What each source and column weighs: as the recipe says, else the release, else `WEIGHTS`."""
+        """Weight of each source and column: the recipe's, else the release's, else `DEFAULT_WEIGHTS`."""
         if self.recipe.weights is not None:
             return self.recipe.weights
-        return (self.release.coarse if self.release else None) or WEIGHTS
+        return (self.release.coarse if self.release else None) or DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Ask:
     exclude: tuple[str, ...] = ()
     served: bytes = b""
     personalized: bool = True
-    window: str = WINDOW
+    window: str = DEFAULT_WINDOW
     seed: int = 0
     """Of whatever is drawn, u64: the same seed draws the same."""
     filter: Filter | None = None
@@ -93,7 +93,7 @@ class Interest(NamedTuple):
     """
 
     slots: Slots
-    weights: Numbers
+    weights: Floats
     in_view: bool
 
 
@@ -116,7 +116,7 @@ class Case:
             return NO_INTEREST
         items = self.world.items
         slots = items.locate(interests.items(self.person.row))
-        slots = slots[items.known[slots]]
+        slots = slots[items.in_catalogue[slots]]
         if self.in_view:
             slots = np.concatenate([np.array([self.in_view], np.int32), slots])
         weights = FADING[: len(slots)]
@@ -151,7 +151,7 @@ class Case:
         return made if made.any() else None
 
     def _encoded(self, space: SpaceIndex) -> content.Vector:
-        vectors = space.of(interests.items(self.person.row))
+        vectors = space.vectors_of(interests.items(self.person.row))
         if self.in_view:
             vectors = np.concatenate([space.vectors[self.in_view][None], vectors])
         return content.person_vector(vectors, VECTOR_FADING[: len(vectors)])
@@ -165,7 +165,7 @@ class Case:
         """Whether the last slot may be drawn."""
         return self.world.recipe.exploration.epsilon > 0 and self.ask.count >= 2
 
-    def served(self, slots: Slots) -> Numbers:
+    def served(self, slots: Slots) -> Floats:
         """(n,) how often this placement served each."""
         served, arms = np.zeros(len(slots)), self.world.tables.arms(self.ask.placement)
         if arms is not None:
@@ -173,7 +173,7 @@ class Case:
             served[told] = arms.served[slots[told]]
         return served
 
-    def shown(self, slots: Slots) -> Numbers:
+    def shown(self, slots: Slots) -> Floats:
         """(n,) how often and how lately they were shown each: impressions, decayed by the recipe."""
         items, counts = self._impressions
         if not len(items):
@@ -182,7 +182,7 @@ class Case:
         return np.where(items[at] == slots, counts[at], 0.0)
 
     @cached_property
-    def _impressions(self) -> tuple[Slots, Numbers]:
+    def _impressions(self) -> tuple[Slots, Floats]:
         """Slots of what was shown, ascending, and how much each counts."""
         shown = self.person.impressions
         if not self.personal or not len(shown):

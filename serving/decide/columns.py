@@ -18,64 +18,66 @@ from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.pool import Kept, Pool
-from serving.world.catalogue import NEVER, Numbers
-from serving.world.tables import ALONE
+from serving.world.catalogue import UNDATED, Floats
+from serving.world.tables import NO_NEIGHBOURS
 
-FRESH_DAYS: Final = 30
+FRESH_HALF_LIFE_DAYS: Final = 30
 """Half-life of the column `fresh`."""
-SMALL: Final = 1e-3
+LOG_FLOOR: Final = 1e-3
 """Share of the most popular item's popularity that the log-scaled columns call nothing."""
-Why = Literal["", "covisit", "content", "vector", "popular", "category", "fresh"]
+ReasonKind = Literal["", "covisit", "content", "vector", "popular", "category", "fresh"]
 
 
 class Column(NamedTuple):
     """`value(case, pool, kept)`: (k,) for the candidates kept; None where it can tell nothing of this
-    person, which counts as 0. `why`: the reason it gives where it counts most; "" is none."""
+    person, which counts as 0. `reason`: the reason it gives where it counts most; "" is none."""
 
     name: str
-    value: Callable[[Case, Pool, Kept], Numbers | None]
-    why: Why = ""
+    value: Callable[[Case, Pool, Kept], Floats | None]
+    reason: ReasonKind = ""
 
 
-def covisit(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def covisit(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Neighbour scores, averaged over what speaks for the person by weight: about p(item | them)."""
-    return pool.sums("covisit")[kept.numbers] if _brought(pool) else None
+    return pool.sums("covisit")[kept.numbers] if _has_neighbours(pool) else None
 
 
-def covisit_best(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def covisit_best(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The best score in the list of any one entry of the interest."""
-    if not _brought(pool):
+    if not _has_neighbours(pool):
         return None
-    best, drawn = np.zeros(len(pool.slots)), pool.drawn["covisit"]
-    np.maximum.at(best, pool.numbers["covisit"], drawn.values / case.interest.weights[drawn.by])
+    best, retrieved = np.zeros(len(pool.slots)), pool.retrieved["covisit"]
+    np.maximum.at(
+        best, pool.numbers["covisit"], retrieved.values / case.interest.weights[retrieved.entries]
+    )
     return best[kept.numbers]
 
 
-def covisit_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def covisit_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The score in the list of the newest entry."""
-    if not _brought(pool):
+    if not _has_neighbours(pool):
         return None
-    last, drawn = np.zeros(len(pool.slots)), pool.drawn["covisit"]
-    own = np.flatnonzero(drawn.by == 0)
-    last[pool.numbers["covisit"][own]] = drawn.values[own] / case.interest.weights[0]
+    last, retrieved = np.zeros(len(pool.slots)), pool.retrieved["covisit"]
+    own = np.flatnonzero(retrieved.entries == 0)
+    last[pool.numbers["covisit"][own]] = retrieved.values[own] / case.interest.weights[0]
     return last[kept.numbers]
 
 
-def covisit_count(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def covisit_count(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The share of entries in whose lists it stands."""
-    if not _brought(pool):
+    if not _has_neighbours(pool):
         return None
     counts = np.bincount(pool.numbers["covisit"], minlength=len(pool.slots))
     return counts[kept.numbers] / len(case.interest.slots)
 
 
-def covisit_back(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The other way round: scores of the entries in the candidate's own list, by weight, so about
     p(them | item). For the few that are ranked: it looks up a list a candidate."""
     interest, lists = case.interest, case.world.tables.neighbours
     if not len(interest.slots) or not len(kept.slots):
         return None
-    found = [lists.get(slot, ALONE) for slot in kept.slots.tolist()]
+    found = [lists.get(slot, NO_NEIGHBOURS) for slot in kept.slots.tolist()]
     lengths = [len(listed.slots) for listed in found]
     weights = np.bincount(interest.slots, interest.weights, len(case.world.items.hash))
     terms = weights[np.concatenate([listed.slots for listed in found])]
@@ -84,14 +86,14 @@ def covisit_back(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return np.bincount(owners, terms, len(found)).astype(np.float64, copy=False)
 
 
-def content(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def content(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Cosine of contents to what speaks for the person, at least 0."""
     if not len(case.interest.slots):
         return None
     return np.maximum(_cosines(case.world.items.vectors, kept, case.likeness), 0)
 
 
-def content_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def content_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The same, to the newest entry alone."""
     if not len(case.interest.slots):
         return None
@@ -99,14 +101,14 @@ def content_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return np.maximum(_cosines(vectors, kept, vectors[case.interest.slots[0]]), 0)
 
 
-def vector(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def vector(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Cosine to the person in the release's space."""
     if case.world.space is None or case.vector is None:
         return None
     return _cosines(case.world.space.vectors, kept, case.vector)
 
 
-def vector_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def vector_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The same, to the newest entry of the interest alone."""
     if case.world.space is None or not len(case.interest.slots):
         return None
@@ -114,48 +116,48 @@ def vector_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return _cosines(vectors, kept, vectors[case.interest.slots[0]])
 
 
-def popular(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def popular(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Popularity relative to the most popular item."""
     return case.world.tables.share(kept.slots, case.window)
 
 
-def popular_like(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """By how much it is more popular than what speaks for the person: the logarithm of its popularity
     less the mean of theirs, by weight, -1 to 1."""
     interest, tables = case.interest, case.world.tables
     if not len(interest.slots):
         return None
     theirs = _scaled(tables.share(interest.slots, case.window)) @ interest.weights
-    likeness: Numbers = _scaled(tables.share(kept.slots, case.window)) - theirs
+    likeness: Floats = _scaled(tables.share(kept.slots, case.window)) - theirs
     return likeness
 
 
-def _lately(window: int) -> Callable[[Case, Pool, Kept], Numbers]:
-    def value(case: Case, pool: Pool, kept: Kept) -> Numbers:
+def _recent_popularity(window: int) -> Callable[[Case, Pool, Kept], Floats]:
+    def value(case: Case, pool: Pool, kept: Kept) -> Floats:
         """Popularity with this half-life relative to the most popular item, by its logarithm, 0 to 1."""
         return _scaled(case.world.tables.share(kept.slots, window))
 
     return value
 
 
-def _scaled(share: Numbers) -> Numbers:
-    scaled: Numbers = np.log1p(share / SMALL) / np.log1p(1 / SMALL)
+def _scaled(share: Floats) -> Floats:
+    scaled: Floats = np.log1p(share / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR)
     return scaled
 
 
-def fresh(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
-    """2^(-age / `FRESH_DAYS`) since it was published; 0 where nobody said when."""
+def fresh(case: Case, pool: Pool, kept: Kept) -> Floats | None:
+    """2^(-age / `FRESH_HALF_LIFE_DAYS`) since it was published; 0 where nobody said when."""
     published = case.world.items.published[kept.slots]
-    age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_DAYS * DAY_MS)
-    return np.where(published != NEVER, np.exp2(-age), 0.0)
+    age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_HALF_LIFE_DAYS * DAY_MS)
+    return np.where(published != UNDATED, np.exp2(-age), 0.0)
 
 
-def shown(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def shown(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """How often and how lately the person was shown it (`Case.shown`)."""
     return case.shown(kept.slots) if len(case.person.impressions) else None
 
 
-def category(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def category(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """1 for a primary category that the person said they like, else 0."""
     preferences = case.person.preferences
     if not case.personal or preferences is None or not preferences.liked_categories:
@@ -167,7 +169,7 @@ def category(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return liked[items.category[kept.slots]]
 
 
-def affinity(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """What the person did lately in the primary category, relative to their dearest, -1 to 1."""
     if not case.personal:
         return None
@@ -183,7 +185,7 @@ def affinity(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return leaning[items.category[kept.slots]]
 
 
-def same_category_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def same_category_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """1 for the primary category of the newest entry, else 0."""
     if not len(case.interest.slots):
         return None
@@ -192,14 +194,14 @@ def same_category_last(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return (categories[kept.slots] == newest).astype(np.float64) if newest else None
 
 
-def history(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def history(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """log(1 + how many actions the person has), for every candidate."""
     return (
         np.full(len(kept.slots), np.log1p(float(case.person.row["n"]))) if case.personal else None
     )
 
 
-def session(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def session(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """log(1 + how many of them in this session), 0 once it ended, for every candidate."""
     row = case.person.row
     if not case.personal or case.ask.now - int(row["session_last"]) > GAP_MS:
@@ -207,7 +209,7 @@ def session(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return np.full(len(kept.slots), np.log1p(float(row["session_n"])))
 
 
-def idle(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
+def idle(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """log(1 + minutes since the newest of them), for every candidate."""
     newest = int(case.person.row["newest"])
     if not case.personal or not newest:
@@ -216,13 +218,13 @@ def idle(case: Case, pool: Pool, kept: Kept) -> Numbers | None:
     return np.full(len(kept.slots), np.log1p(minutes))
 
 
-def _brought(pool: Pool) -> bool:
-    return "covisit" in pool.drawn and len(pool.drawn["covisit"].slots) > 0
+def _has_neighbours(pool: Pool) -> bool:
+    return "covisit" in pool.retrieved and len(pool.retrieved["covisit"].slots) > 0
 
 
-def _cosines(vectors: NDArray[np.float32], kept: Kept, to: NDArray[np.float32]) -> Numbers:
+def _cosines(vectors: NDArray[np.float32], kept: Kept, to: NDArray[np.float32]) -> Floats:
     # exact in float32, whatever sums it (models.release.content)
-    cosines: Numbers = (vectors.take(kept.slots, 0) @ to).astype(np.float64)
+    cosines: Floats = (vectors.take(kept.slots, 0) @ to).astype(np.float64)
     return cosines
 
 
@@ -238,7 +240,10 @@ COLUMNS: Final = (
     Column("content_last", content_last, "content"),
     Column("popular", popular, "popular"),
     Column("popular_like", popular_like, "popular"),
-    *(Column(f"popular_{name}", _lately(at), "popular") for at, name in enumerate(WINDOWS[:3])),
+    *(
+        Column(f"popular_{name}", _recent_popularity(at), "popular")
+        for at, name in enumerate(WINDOWS[:3])
+    ),
     Column("fresh", fresh, "fresh"),
     Column("category", category, "category"),
     Column("affinity", affinity, "category"),
@@ -248,5 +253,5 @@ COLUMNS: Final = (
     Column("session", session),
     Column("idle", idle),
 )
-NAMES: Final = frozenset(column.name for column in COLUMNS)
+COLUMN_NAMES: Final = frozenset(column.name for column in COLUMNS)
 """What a release may rank by or weigh; one that names another cannot be served."""

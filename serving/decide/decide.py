@@ -11,11 +11,11 @@ from typing import Final
 
 from serving.decide.arrange import (
     CATEGORY_CAP,
-    HEAD,
+    HEAD_SLOTS,
     OWNER_CAP,
     Arranged,
+    Candidates,
     Limits,
-    Line,
     arrange,
     cap,
 )
@@ -23,16 +23,16 @@ from serving.decide.case import Ask, Case, World
 from serving.decide.explain import EXPLORED, contributions, reasons
 from serving.decide.person import Person
 from serving.decide.pool import Pool
-from serving.decide.rank import rank, rows, wanted
+from serving.decide.rank import feature_rows, rank, ranker_applies
 from serving.decide.results import Decision, Explain, Ranked, Reason, Scored, Shown
 from serving.decide.rules import Verdict, eligible
 from serving.decide.score import score
-from serving.decide.sources import best, retrieve
+from serving.decide.sources import retrieve, shortlist
 
-DEEPER: Final = 50
+DEPTH_FACTOR: Final = 50
 BEYOND: Final = "beyond"
 """In `Decision.removed`: those that may be shown, but were more than are scored."""
-Tick = Callable[[str], None]
+OnStage = Callable[[str], None]
 
 
 def decide(
@@ -40,7 +40,7 @@ def decide(
     world: World,
     ask: Ask,
     explain: Explain = "reason",
-    tick: Tick = lambda stage: None,
+    tick: OnStage = lambda stage: None,
 ) -> Decision:
     """What to show `person`, of `world`, as they `ask`. `tick` is called as each stage ends."""
     case = Case(person, world, ask)
@@ -49,13 +49,13 @@ def decide(
         tick("retrieve")
         verdict = eligible(case, pool.slots)
         tick("eligible")
-        scored = score(case, pool, best(pool, verdict.kept))
+        scored = score(case, pool, shortlist(pool, verdict.kept))
         tick("score")
         ranked = rank(case, pool, scored)
         tick("rank")
         arranged = _arrange(case, pool, scored, ranked)
         tick("arrange")
-        if not _lacks(case, pool, arranged, depth):
+        if not _needs_more(case, pool, arranged, depth):
             break
     items = _explained(case, pool, scored, ranked, arranged, explain)
     tick("explain")
@@ -75,14 +75,14 @@ def _depths(world: World) -> Iterator[int]:
     depth = max(1, world.recipe.depth)
     yield depth
     while depth < world.items.count:
-        depth *= DEEPER
+        depth *= DEPTH_FACTOR
         yield depth
 
 
 def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged:
     world, ask, recipe = case.world, case.ask, case.world.recipe
     items, slots = world.items, pool.slots[scored.kept]
-    line = Line(
+    line = Candidates(
         order=ranked.order,
         category=items.category[slots],
         owner=items.owner[slots],
@@ -101,7 +101,7 @@ def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged
     return arrange(line, ask.count, limits)
 
 
-def _lacks(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
+def _needs_more(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
     """Whether more candidates could make the slate longer or fresher, or spare it a broken cap."""
     ask, recipe = case.ask, case.world.recipe
     if len(arranged.places) < ask.count:
@@ -111,10 +111,10 @@ def _lacks(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
         (OWNER_CAP, "owner", recipe.owner_cap),
     ):
         if rule in arranged.relaxed and not (rule == CATEGORY_CAP and ask.category is not None):
-            most = case.world.filters.kinds(column, ask.filter) * cap(share, ask.count)
-            if most >= min(HEAD, ask.count):
+            most = case.world.filters.count_distinct(column, ask.filter) * cap(share, ask.count)
+            if most >= min(HEAD_SLOTS, ask.count):
                 return True
-    return not arranged.fresh and len(pool.drawn["fresh"].slots) >= depth
+    return not arranged.fresh and len(pool.retrieved["fresh"].slots) >= depth
 
 
 def _explained(
@@ -168,7 +168,7 @@ def _features(
     missed = [n for n, place in enumerate(places) if place not in at]
     if missed:
         numbers = scored.kept[[places[n] for n in missed]]
-        made[missed] = rows(case, pool, numbers, release.features)
+        made[missed] = feature_rows(case, pool, numbers, release.features)
     return [tuple(row) for row in made.tolist()]
 
 
@@ -180,7 +180,7 @@ def _removed(verdict: Verdict, scored: Scored, arranged: Arranged) -> dict[str, 
 
 def _fallback(case: Case, pool: Pool, ranked: Ranked) -> str | None:
     for source in ("covisit", "vector", "content"):
-        if source in pool.drawn and len(pool.drawn[source].slots):
-            failed = wanted(case) and not len(ranked.of) and len(ranked.order) > 0
+        if source in pool.retrieved and len(pool.retrieved[source].slots):
+            failed = ranker_applies(case) and not len(ranked.of) and len(ranked.order) > 0
             return "content" if source == "content" else "no_model" if failed else None
     return "popular"

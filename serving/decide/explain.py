@@ -15,8 +15,8 @@ from serving.decide.results import Contribution, Ranked, Reason, Scored
 NEW: Final = Reason("new", "New here")
 TASTE: Final = Reason("your_taste", "Close to what you watch")
 EXPLORED: Final = Reason("explore", "Something new for you")
-WHY: Final = {column.name: column.why for column in COLUMNS}
-ALIKE: Final = 0.4
+REASONS: Final = {column.name: column.reason for column in COLUMNS}
+MIN_SIMILAR_COSINE: Final = 0.4
 """Cosine from which one item is called similar to another: below it hashed words may just collide."""
 
 
@@ -62,8 +62,8 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
 
 
 def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
-    """`Column.why` of the largest effect on each, "" where none is above 0."""
-    told = [(WHY[name], name, value) for name, value in scored.values.items() if WHY[name]]
+    """`Column.reason` of the largest effect on each, "" where none is above 0."""
+    told = [(REASONS[name], name, value) for name, value in scored.values.items() if REASONS[name]]
     if not places or not told:
         return [""] * len(places)
     weights = case.world.weights
@@ -77,13 +77,16 @@ def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
 
     What one entry gave to an item is what its list says of it; ties go to the newer one.
     """
-    drawn, numbers = pool.drawn["covisit"], pool.numbers["covisit"]
+    retrieved, numbers = pool.retrieved["covisit"], pool.numbers["covisit"]
     wanted = np.zeros(len(pool.slots), np.bool_)
     wanted[chosen] = True
     at = np.flatnonzero(wanted[numbers])
     best: dict[int, tuple[float, int]] = {}
     for candidate, value, entry in zip(
-        numbers[at].tolist(), drawn.values[at].tolist(), drawn.by[at].tolist(), strict=True
+        numbers[at].tolist(),
+        retrieved.values[at].tolist(),
+        retrieved.entries[at].tolist(),
+        strict=True,
     ):
         if candidate not in best or value > best[candidate][0]:
             best[candidate] = (value, entry)
@@ -104,7 +107,7 @@ def _similar(case: Case, vectors: NDArray[np.float32], slot: int) -> Reason:
         return TASTE
     cosines: NDArray[np.float32] = vectors[interest.slots] @ vectors[slot]
     entry = int((cosines * interest.weights).argmax())
-    return _like(case, entry) if cosines[entry] >= ALIKE else TASTE
+    return _like(case, entry) if cosines[entry] >= MIN_SIMILAR_COSINE else TASTE
 
 
 def _like(case: Case, entry: int) -> Reason:

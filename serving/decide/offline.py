@@ -12,16 +12,16 @@ from serving.decide.case import World
 from serving.world.catalogue import ItemTable
 from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
-from serving.world.placements import DEFAULT
-from serving.world.tables import NOTHING, Tables
+from serving.world.placements import DEFAULT_RECIPE
+from serving.world.tables import EMPTY_META, Tables
 
 
 def world(
     items: Iterable[Item],
-    meta: Meta = NOTHING,
+    meta: Meta = EMPTY_META,
     neighbours: Mapping[int, bytes] | None = None,
     popularity: Mapping[int, bytes] | None = None,
-    recipe: Recipe = DEFAULT,
+    recipe: Recipe = DEFAULT_RECIPE,
     *,
     release: Release | None = None,
     exact: int = 20_000,

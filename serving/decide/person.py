@@ -12,13 +12,13 @@ from models.features.registry import ROW, ForeignRow, read_row
 from models.outcomes.impressions import IMPRESSION
 from schemas.events import Preferences
 from schemas.state import fences, vectors
-from schemas.state import links as ties
+from schemas.state import links as stored_links
 from schemas.state.fences import Fence
 from schemas.state.links import Links
 from schemas.state.vectors import Vector
 from serving.world.catalogue import Hashes
 
-STORED: Final = (
+STORED_FIELDS: Final = (
     "row",
     "seen",
     "hidden",
@@ -33,7 +33,7 @@ STORED: Final = (
 REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
-_NOTHING: Final[Hashes] = np.empty(0, np.uint64)
+_NO_HASHES: Final[Hashes] = np.empty(0, np.uint64)
 NO_IMPRESSIONS: Final[NDArray[np.void]] = np.empty(0, IMPRESSION)
 _EMPTY_ROW: Final[np.void] = np.zeros(1, ROW)[0]
 
@@ -66,7 +66,7 @@ class Person(NamedTuple):
     """What they were shown lately, `models.outcomes.impressions.IMPRESSION`."""
     vector: Vector | None = None
     """As the flow last made it: good for its release only."""
-    links: Links = ties.NONE
+    links: Links = stored_links.NONE
     cold: bool = False
     """They were not seen for long: their records lie in the lake until the flow has brought them back."""
 
@@ -75,11 +75,11 @@ class Person(NamedTuple):
         return bool(self.row["newest"]) or self.preferences is not None
 
 
-NOBODY: Final = Person(_EMPTY_ROW, _NOTHING, _NOTHING, None, None)
+EMPTY_PERSON: Final = Person(_EMPTY_ROW, _NO_HASHES, _NO_HASHES, None, None)
 
 
 def decode(blobs: Blobs) -> Person:
-    """What is stored about a person (`STORED`, in its order). Errors: `Unreadable`."""
+    """What is stored about a person (`STORED_FIELDS`, in its order). Errors: `Unreadable`."""
     try:
         return _decode(blobs)
     except (ValueError, msgspec.MsgspecError):
@@ -88,24 +88,24 @@ def decode(blobs: Blobs) -> Person:
 
 def _decode(blobs: Blobs) -> Person:
     """Errors: `ForeignRow`, ValueError, MsgspecError."""
-    row, seen, hidden, preferences, stands, impressions, vector, links, tombstone = blobs
+    row, seen, hidden, preferences, fence, impressions, vector, links, tombstone = blobs
     return Person(
         read_row(row) if row else _EMPTY_ROW,
-        np.frombuffer(seen, "<u8") if seen else _NOTHING,
-        np.frombuffer(hidden, "<u8") if hidden else _NOTHING,
+        np.frombuffer(seen, "<u8") if seen else _NO_HASHES,
+        np.frombuffer(hidden, "<u8") if hidden else _NO_HASHES,
         _PREFERENCES.decode(preferences) if preferences else None,
-        fences.decode(stands) if stands else None,
+        fences.decode(fence) if fence else None,
         np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
         vectors.DECODER.decode(vector) if vector else None,
-        ties.decode(links),
+        stored_links.decode(links),
         tombstone is not None,
     )
 
 
 def _unreadable(blobs: Blobs) -> Unreadable:
     """Which of `blobs` it is, and why: read one by one."""
-    for at, what in enumerate(STORED):
-        alone: Blobs = [None] * len(STORED)
+    for at, what in enumerate(STORED_FIELDS):
+        alone: Blobs = [None] * len(STORED_FIELDS)
         alone[at] = blobs[at]
         try:
             _decode(alone)
@@ -117,6 +117,6 @@ def _unreadable(blobs: Blobs) -> Unreadable:
     raise AssertionError("each can be read by itself")
 
 
-def of_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
+def from_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
     """What the log alone says of somebody. Errors: `Unreadable`."""
     return decode([row, seen, None, None, None, impressions, None, None, None])

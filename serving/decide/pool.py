@@ -8,32 +8,34 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.world.catalogue import Numbers, Slots
+from serving.world.catalogue import Floats, Slots
 
 Places = NDArray[np.intp]
 
 
-class Drawn(NamedTuple):
+class Retrieved(NamedTuple):
     """(m,) items a source brings, with a value each (0 where it has none to say), and which entry
     of `case.interest` brought it. One item may come several times: its values add up, in order."""
 
     slots: Slots
-    values: Numbers
-    by: Places
+    values: Floats
+    entries: Places
 
 
 class Pool:
-    """n candidates, each once. `drawn[source]` what it brought, and `numbers[source]` (m,) the
+    """n candidates, each once. `retrieved[source]` what it brought, and `numbers[source]` (m,) the
     candidate that each of these became."""
 
-    def __init__(self, slots: Slots, drawn: dict[str, Drawn], numbers: dict[str, Places]) -> None:
-        self.slots, self.drawn, self.numbers = slots, drawn, numbers
-        self._sums: dict[str, Numbers] = {}
+    def __init__(
+        self, slots: Slots, retrieved: dict[str, Retrieved], numbers: dict[str, Places]
+    ) -> None:
+        self.slots, self.retrieved, self.numbers = slots, retrieved, numbers
+        self._sums: dict[str, Floats] = {}
 
-    def sums(self, source: str) -> Numbers:
+    def sums(self, source: str) -> Floats:
         """(n,) the values of what a source brought, added up."""
         if source not in self._sums:
-            sums = np.bincount(self.numbers[source], self.drawn[source].values, len(self.slots))
+            sums = np.bincount(self.numbers[source], self.retrieved[source].values, len(self.slots))
             self._sums[source] = sums.astype(np.float64, copy=False)
         return self._sums[source]
 

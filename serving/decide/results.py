@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.decide.pool import Places
-from serving.world.catalogue import Numbers
+from serving.world.catalogue import Floats
 
-Rows = NDArray[np.float32]
+FeatureRows = NDArray[np.float32]
 Explain = Literal["none", "reason", "full"]
 """How much an answer says of why."""
 
@@ -21,7 +21,7 @@ class Scored(NamedTuple):
 
     kept: Places
     totals: NDArray[np.float32]
-    values: dict[str, Numbers]
+    values: dict[str, Floats]
     order: Places
 
 
@@ -37,8 +37,8 @@ class Ranked(NamedTuple):
     order: Places
     of: Places
     model: NDArray[np.float32]
-    rows: Rows
-    tired: Numbers | None
+    rows: FeatureRows
+    tired: Floats | None
     untired: NDArray[np.float32]
 
 

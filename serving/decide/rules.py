@@ -88,7 +88,7 @@ def named_filter(case: Case, slots: Slots) -> Mask | None:
     wanted, items = case.ask.filter, case.world.items
     if wanted is None:
         return None
-    outside = ~case.world.filters.passing(wanted)[slots]
+    outside = ~case.world.filters.mask(wanted)[slots]
     if wanted.published_within_days is not None:
         outside |= items.published[slots] <= case.days_ago(wanted.published_within_days)
     return outside

@@ -25,22 +25,24 @@ def score(case: Case, pool: Pool, numbers: Places) -> Scored:
             values[column.name] = value
             totals += weight * value
     rounded = totals.astype(np.float32)
-    return Scored(numbers, rounded, values, ranked(rounded, _ties(case, pool)[numbers]))
+    return Scored(
+        numbers, rounded, values, order_by_score(rounded, _secondary(case, pool)[numbers])
+    )
 
 
-def _ties(case: Case, pool: Pool) -> NDArray[np.uint64]:
+def _secondary(case: Case, pool: Pool) -> NDArray[np.uint64]:
     """(n,) what goes first among equals: the popular and new, in their order, then by hash."""
-    ties = case.world.items.hash[pool.slots] >> np.uint64(33) | np.uint64(1 << 31)
+    secondary = case.world.items.hash[pool.slots] >> np.uint64(33) | np.uint64(1 << 31)
     popular = pool.numbers["popular"]
-    ties[popular] = np.arange(len(popular), dtype=np.uint64)
-    return ties
+    secondary[popular] = np.arange(len(popular), dtype=np.uint64)
+    return secondary
 
 
-def ranked(totals: NDArray[np.float32], ties: NDArray[np.uint64]) -> Places:
+def order_by_score(totals: NDArray[np.float32], secondary: NDArray[np.uint64]) -> Places:
     """Places of `totals`, highest first; ties (below 2^32) ascending.
 
     One sort of one integer: the float's bits, turned to ascend as scores fall, then the tie.
     """
     bits = totals.view(np.int32)
     falls = np.where(bits < 0, bits, ~bits & 0x7FFFFFFF).astype(np.uint32)
-    return (falls.astype(np.uint64) << np.uint64(32) | ties).argsort()
+    return (falls.astype(np.uint64) << np.uint64(32) | secondary).argsort()

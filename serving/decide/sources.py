@@ -12,83 +12,83 @@ from numpy.typing import NDArray
 from models.exploration import random_word
 from schemas.identity import item_hash
 from serving.decide.case import MINUTE_MS, Case
-from serving.decide.pool import Drawn, Places, Pool
+from serving.decide.pool import Places, Pool, Retrieved
 from serving.world.catalogue import Slots
 from serving.world.index import VectorIndex
-from serving.world.tables import ALONE, Tables
+from serving.world.tables import NO_NEIGHBOURS, Tables
 
 
 class Source(NamedTuple):
-    """`draw(case, depth)`: about `depth` candidates, in an order that no slot number decides.
+    """`retrieve(case, depth)`: about `depth` candidates, in an order that no slot number decides.
 
     It is asked where it has a weight, and where it is `needed`.
     """
 
     name: str
-    draw: Callable[[Case, int], Drawn]
+    retrieve: Callable[[Case, int], Retrieved]
     needed: Callable[[Case], bool] = lambda case: False
 
 
-NEAREST: Final = 100
+CANDIDATES_PER_SEARCH: Final = 100
 """Most that likeness or exploration bring: beyond them they say little, and each costs."""
-CANDIDATES: Final = 1000
+MAX_SCORED: Final = 1000
 """Most that are scored."""
-NOTHING: Final = Drawn(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
-EVER_DAYS: Final = 1e6
+NO_CANDIDATES: Final = Retrieved(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
+UNLIMITED_DAYS: Final = 1e6
 _Key = tuple[str, int, int]
 # what `explore` found last, by placement: to find it takes a look at every item
-_LEAST: Final[WeakKeyDictionary[Tables, dict[str, tuple[_Key, Slots]]]] = WeakKeyDictionary()
+_LEAST_SERVED: Final[WeakKeyDictionary[Tables, dict[str, tuple[_Key, Slots]]]] = WeakKeyDictionary()
 
 
-def listed(slots: Slots) -> Drawn:
+def unscored(slots: Slots) -> Retrieved:
     """Items in an order, of which nothing else is to be said."""
-    return Drawn(slots, np.zeros(len(slots)), np.zeros(len(slots), np.intp))
+    return Retrieved(slots, np.zeros(len(slots)), np.zeros(len(slots), np.intp))
 
 
-def covisit(case: Case, depth: int) -> Drawn:
+def covisit(case: Case, depth: int) -> Retrieved:
     """The published neighbours of what speaks for the person: score x weight of the entry."""
     lists = case.world.tables.neighbours
-    found = [lists.get(slot, ALONE) for slot in case.interest.slots.tolist()]
+    found = [lists.get(slot, NO_NEIGHBOURS) for slot in case.interest.slots.tolist()]
     if not found:
-        return NOTHING
+        return NO_CANDIDATES
     slots = np.concatenate([listed[0] for listed in found])
     scores = np.concatenate([listed[1] for listed in found])
     by = np.arange(len(found)).repeat([len(listed[0]) for listed in found])
-    return Drawn(slots, scores * case.interest.weights[by], by)
+    return Retrieved(slots, scores * case.interest.weights[by], by)
 
 
-def vector(case: Case, depth: int) -> Drawn:
+def vector(case: Case, depth: int) -> Retrieved:
     """The items nearest to the person in the release's space, by cosine."""
     if case.world.space is None or case.vector is None:
-        return NOTHING
+        return NO_CANDIDATES
     return _nearest(case.world.space, case.vector, depth)
 
 
-def content(case: Case, depth: int) -> Drawn:
+def content(case: Case, depth: int) -> Retrieved:
     """The items nearest to what speaks for the person, by what they say of themselves."""
     if not len(case.interest.slots):
-        return NOTHING
+        return NO_CANDIDATES
     return _nearest(case.world.index, case.likeness, depth)
 
 
-def popular(case: Case, depth: int) -> Drawn:
+def popular(case: Case, depth: int) -> Retrieved:
     """The most popular items (of the category or filter asked for), then the newest."""
     items, ask = case.world.items, case.ask
     slots = case.world.tables.popular(case.window)
     if case.category is not None:
         slots = slots[items.category[slots] == case.category]
     if ask.filter is not None:
-        slots = slots[case.world.filters.passing(ask.filter)[slots]]
-    return listed(slots[:depth])
+        slots = slots[case.world.filters.mask(ask.filter)[slots]]
+    return unscored(slots[:depth])
 
 
-def fresh(case: Case, depth: int) -> Drawn:
+def fresh(case: Case, depth: int) -> Retrieved:
     """The latest, of those published within the recipe's days where it has any."""
-    after = case.days_ago(case.world.recipe.fresh_days or EVER_DAYS)
-    return listed(case.world.items.published_between(after, case.ask.now)[:depth])
+    after = case.days_ago(case.world.recipe.fresh_days or UNLIMITED_DAYS)
+    return unscored(case.world.items.published_between(after, case.ask.now)[:depth])
 
 
-def explore(case: Case, depth: int) -> Drawn:
+def explore(case: Case, depth: int) -> Retrieved:
     """What this placement served least, of what it can show this minute.
 
     Ties go by a hash that each version of the tables mixes anew, so in time everybody gets a turn. It
@@ -96,22 +96,24 @@ def explore(case: Case, depth: int) -> Drawn:
     """
     items, tables, ask = case.world.items, case.world.tables, case.ask
     minute = ask.now // MINUTE_MS * MINUTE_MS
-    key = (tables.version, items.generation, minute)
-    held = _LEAST.setdefault(tables, {})
+    key = (tables.version, items.revision, minute)
+    held = _LEAST_SERVED.setdefault(tables, {})
     if ask.placement not in held or held[ask.placement][0] != key:
         held[ask.placement] = (key, _least_served(case, minute))
-    return listed(held[ask.placement][1][:depth])
+    return unscored(held[ask.placement][1][:depth])
 
 
 def _least_served(case: Case, now: int) -> Slots:
     items = case.world.items
-    offered = items.known & (items.until > now) & (items.published <= now)
+    offered = items.in_catalogue & (items.until > now) & (items.published <= now)
     slots = np.flatnonzero(offered).astype(np.int32)
     counts, mixed = case.served(slots), items.hash[slots] ^ _mix(case.world.tables)
-    if len(slots) > NEAREST:  # no sort of all: those below the cut, and the first of those at it
-        cut = np.partition(counts, NEAREST - 1)[NEAREST - 1]
+    if (
+        len(slots) > CANDIDATES_PER_SEARCH
+    ):  # no sort of all: those below the cut, and the first of those at it
+        cut = np.partition(counts, CANDIDATES_PER_SEARCH - 1)[CANDIDATES_PER_SEARCH - 1]
         below, at = np.flatnonzero(counts < cut), np.flatnonzero(counts == cut)
-        room = NEAREST - len(below)
+        room = CANDIDATES_PER_SEARCH - len(below)
         near = np.concatenate([below, at[np.argpartition(mixed[at], room - 1)[:room]]])
         slots, counts, mixed = slots[near], counts[near], mixed[near]
     return slots[np.lexsort((mixed, counts))]
@@ -121,9 +123,9 @@ def _mix(tables: Tables) -> np.uint64:
     return np.uint64(random_word(item_hash(tables.version), 0))
 
 
-def _nearest(index: VectorIndex, query: NDArray[np.float32], depth: int) -> Drawn:
-    slots, similarity = index.search(query, min(depth, NEAREST))
-    return Drawn(slots, similarity.astype(np.float64), np.zeros(len(slots), np.intp))
+def _nearest(index: VectorIndex, query: NDArray[np.float32], depth: int) -> Retrieved:
+    slots, similarity = index.search(query, min(depth, CANDIDATES_PER_SEARCH))
+    return Retrieved(slots, similarity.astype(np.float64), np.zeros(len(slots), np.intp))
 
 
 SOURCES: Final = (
@@ -140,12 +142,12 @@ def retrieve(case: Case, depth: int) -> Pool:
     """What all sources bring, together: those with a weight, and those that are needed."""
     weights = case.world.weights
     drawn = {
-        source.name: source.draw(case, depth)
+        source.name: source.retrieve(case, depth)
         for source in SOURCES
         if weights.get(source.name) or source.needed(case)
     }
     slots = np.concatenate([part.slots for part in drawn.values()])
-    own, numbers = _once(slots, len(case.world.items.hash))
+    own, numbers = _distinct(slots, len(case.world.items.hash))
     pool = Pool(slots[own], drawn, {})
     at = 0
     for name, part in drawn.items():
@@ -154,7 +156,7 @@ def retrieve(case: Case, depth: int) -> Pool:
     return pool
 
 
-def best(pool: Pool, kept: Places, most: int = CANDIDATES) -> Places:
+def shortlist(pool: Pool, kept: Places, most: int = MAX_SCORED) -> Places:
     """At most `most` of the candidates kept, ascending: those to which some source gives the best
     places among the kept ones it brought. So a source that brings few brings them all."""
     if len(kept) <= most:
@@ -171,7 +173,7 @@ def best(pool: Pool, kept: Places, most: int = CANDIDATES) -> Places:
     return np.sort(kept[np.argpartition(places[kept], most)[:most]])
 
 
-def _once(slots: Slots, capacity: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+def _distinct(slots: Slots, capacity: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """(m,) mask of one entry per distinct slot, and the number of each entry's one among them.
 
     Without a sort: each entry writes its place under its slot, and the last one written stays.

@@ -11,19 +11,19 @@ from schemas.identity import item_hash
 from schemas.reject import Rejected
 
 VERSION: Final = b"\x01"
-MOST: Final = 500
+MAX_ITEMS_PER_LIST: Final = 500
 """Items that one list pages through: 2.7 kB of cursor."""
-_LOW: Final = 0xFFFFFFFF
+_LOW_32_BITS: Final = 0xFFFFFFFF
 
 
 def encode(before: bytes, item_ids: Iterable[str]) -> str | None:
     """The cursor after a page of `item_ids`; `before` is what `decode` gave for the page itself.
 
-    None beyond `MOST` items: there the list ends.
+    None beyond `MAX_ITEMS_PER_LIST` items: there the list ends.
     """
-    low = [(item_hash(item_id) & _LOW).to_bytes(4, "little") for item_id in item_ids]
+    low = [(item_hash(item_id) & _LOW_32_BITS).to_bytes(4, "little") for item_id in item_ids]
     shown = before + b"".join(low)
-    if len(shown) > 4 * MOST:
+    if len(shown) > 4 * MAX_ITEMS_PER_LIST:
         return None
     return base64.urlsafe_b64encode(VERSION + shown).rstrip(b"=").decode()
 
@@ -38,6 +38,6 @@ def decode(text: str, field: str = "cursor") -> bytes:
         shown = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise Rejected(field, "malformed") from None
-    if shown[:1] != VERSION or len(shown) % 4 != 1 or len(shown) > 4 * MOST + 1:
+    if shown[:1] != VERSION or len(shown) % 4 != 1 or len(shown) > 4 * MAX_ITEMS_PER_LIST + 1:
         raise Rejected(field, "malformed")
     return shown[1:]

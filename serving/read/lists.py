@@ -6,17 +6,17 @@ from typing import Final
 
 from schemas.control import Recipe
 from serving.context import Serving
-from serving.decide.case import WINDOW, Ask, World
+from serving.decide.case import DEFAULT_WINDOW, Ask, World
 from serving.decide.decide import decide
-from serving.decide.person import NOBODY
+from serving.decide.person import EMPTY_PERSON
 from serving.decide.results import Decision
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
-from serving.read.reply import Question, Reply, answered, draw, log, without_model
+from serving.read.reply import Question, Reply, draw_seed, log_slate, make_answer, without_model
 from serving.read.resolve import world as world_of
-from serving.read.watch import Watch
-from serving.world.placements import Placed
+from serving.read.watch import Stopwatch
+from serving.world.placements import PlacedRecipe
 
 
 def _like(*sources: str) -> Recipe:
@@ -24,21 +24,21 @@ def _like(*sources: str) -> Recipe:
     return Recipe(weights=weights, ranker=False, category_cap=1.0, owner_cap=1.0)
 
 
-SIMILAR: Final = Placed(_like("covisit", "content"), "similar1")
-SIMILAR_IN_SPACE: Final = Placed(_like("covisit", "vector"), "similar2")
-POPULAR: Final = Placed(
+SIMILAR: Final = PlacedRecipe(_like("covisit", "content"), "similar1")
+SIMILAR_IN_SPACE: Final = PlacedRecipe(_like("covisit", "vector"), "similar2")
+POPULAR: Final = PlacedRecipe(
     Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
 )
 
 
 def similar(context: Serving, item_id: str, query: Query) -> Reply:
     """What goes with an item; the popular where it is unknown or nothing does."""
-    watch = Watch()
+    watch = Stopwatch()
     world = world_of(context, SIMILAR, context.control.current)
     if world.space is not None:
         world = world_of(context, SIMILAR_IN_SPACE, context.control.current)
     question = _question(context, query, "similar", item_id=item_id)
-    decision = decide(NOBODY, world, question.ask, "reason", watch)
+    decision = decide(EMPTY_PERSON, world, question.ask, "reason", watch)
     if decision.fallback != "popular":
         # what neither source brought scores nothing, and is no answer to this question
         like = [item for item in decision.items if item.score > 0]
@@ -50,10 +50,10 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
 
 
 def popular(context: Serving, query: Query) -> Reply:
-    watch = Watch()
+    watch = Stopwatch()
     world = world_of(context, POPULAR, "")
     question = _question(context, query, "popular", window=query.window)
-    decision = decide(NOBODY, world, question.ask, "reason", watch)._replace(fallback=None)
+    decision = decide(EMPTY_PERSON, world, question.ask, "reason", watch)._replace(fallback=None)
     return _reply(context, query, question, decision, world, watch)
 
 
@@ -63,10 +63,10 @@ def _question(
     placement: str,
     *,
     item_id: str | None = None,
-    window: str = WINDOW,
+    window: str = DEFAULT_WINDOW,
 ) -> Question:
     now = context.clock()
-    drawn = draw(now)
+    drawn = draw_seed(now)
     asked = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
@@ -87,11 +87,11 @@ def _reply(
     question: Question,
     decision: Decision,
     world: World,
-    watch: Watch,
+    watch: Stopwatch,
 ) -> Reply:
     """The answer, which is the same for everybody, and its slate, left for the log."""
-    answer = answered(question, decision, world, Freshness(), watch)
+    answer = make_answer(question, decision, world, Freshness(), watch)
     slate = record.slate(decision, answer, question.ask, question.at)
     reply = Reply(answer, decision, watch, slate)
-    log(context, reply, query)
+    log_slate(context, reply, query)
     return reply

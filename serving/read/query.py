@@ -16,10 +16,10 @@ from schemas.state.tables import WINDOWS
 from serving.decide.results import Explain
 from serving.read import cursor
 
-MOST_COUNT: Final = 100
-MOST_WAIT_MS: Final = 5000
-MOST_EXCLUDED: Final = 500
-MOST_BYTES: Final = 32 * 1024
+MAX_COUNT: Final = 100
+MAX_WAIT_MS: Final = 5000
+MAX_EXCLUDED_IDS: Final = 500
+MAX_QUERY_BYTES: Final = 32 * 1024
 EXPLAIN: Final = ("none", "reason", "full")
 
 
@@ -53,7 +53,7 @@ def _text(text: str, field: str) -> str:
     return check_id(text, field)
 
 
-def _whole(least: int, most: int) -> Callable[[str, str], int]:
+def _integer(least: int, most: int) -> Callable[[str, str], int]:
     def read(text: str, field: str) -> int:
         digits = text[1:] if text[:1] == "-" else text
         if not (digits.isascii() and digits.isdigit()):
@@ -74,7 +74,7 @@ def _one_of(*values: str) -> Callable[[str, str], str]:
     return read
 
 
-def _truth(text: str, field: str) -> bool:
+def _boolean(text: str, field: str) -> bool:
     if text not in ("true", "false"):
         raise Rejected(field, "wrong_type")
     return text == "true"
@@ -95,7 +95,7 @@ Reader = Callable[[Any, str], Any]
 READERS: Final[Mapping[str, Reader]] = {
     "user_id": _text,
     "anonymous_id": _text,
-    "count": _whole(1, MOST_COUNT),
+    "count": _integer(1, MAX_COUNT),
     "placement": _text,
     "session_id": _text,
     "item_id": _text,
@@ -104,14 +104,14 @@ READERS: Final[Mapping[str, Reader]] = {
     "filter": _text,
     "cursor": _cursor,
     "after": _position,
-    "max_wait_ms": _whole(0, MOST_WAIT_MS),
+    "max_wait_ms": _integer(0, MAX_WAIT_MS),
     "explain": _one_of(*EXPLAIN),
-    "personalized": _truth,
+    "personalized": _boolean,
     "now": times.parse,
 }
 """By parameter of the query string: those of recommendations."""
-SIMILAR: Final = {name: READERS[name] for name in ("count", "cursor", "now", "exclude")}
-POPULAR: Final = {
+SIMILAR_READERS: Final = {name: READERS[name] for name in ("count", "cursor", "now", "exclude")}
+POPULAR_READERS: Final = {
     "category": READERS["category"],
     "window": _one_of(*WINDOWS[:3]),
     **{name: READERS[name] for name in ("count", "cursor", "now")},
@@ -121,24 +121,24 @@ POPULAR: Final = {
 def recommendations(raw: bytes) -> Query:
     """Errors: `Rejected`: an unknown parameter, one given twice, a value that can't be taken."""
     query = _parse(raw, READERS)
-    check_who(query)
+    check_identity(query)
     return query
 
 
 def popular(raw: bytes) -> Query:
-    return _parse(raw, POPULAR)
+    return _parse(raw, POPULAR_READERS)
 
 
 def similar(raw: bytes) -> Query:
-    return _parse(raw, SIMILAR)
+    return _parse(raw, SIMILAR_READERS)
 
 
-def nothing(raw: bytes) -> None:
+def no_parameters(raw: bytes) -> None:
     """Of a route without parameters."""
     _parse(raw, {})
 
 
-def check_who(query: Query, path: str = "") -> None:
+def check_identity(query: Query, path: str = "") -> None:
     """Errors: `Rejected` unless one of the two ids says who it is for; `path` is where they stand."""
     if query.user_id is None and query.anonymous_id is None:
         raise Rejected(f"{path}user_id", "required")
@@ -147,7 +147,7 @@ def check_who(query: Query, path: str = "") -> None:
 
 
 def _parse(raw: bytes, readers: Mapping[str, Reader]) -> Query:
-    if len(raw) > MOST_BYTES:
+    if len(raw) > MAX_QUERY_BYTES:
         raise Rejected("query", "too_large")
     given: dict[str, Any] = {}
     excluded: list[str] = []
@@ -161,7 +161,7 @@ def _parse(raw: bytes, readers: Mapping[str, Reader]) -> Query:
             raise Rejected(field, "repeated")
         else:
             given[field] = read
-    if len(excluded) > MOST_EXCLUDED:
+    if len(excluded) > MAX_EXCLUDED_IDS:
         raise Rejected("exclude", "too_many")
     return Query(**given, exclude=tuple(excluded))
 

@@ -16,10 +16,10 @@ from serving.decide.results import Decision
 from serving.read import record
 from serving.read.answer import AssignedOut, freshness
 from serving.read.query import Query
-from serving.read.reply import Question, Reply, answered, draw, log, without_model
+from serving.read.reply import Question, Reply, draw_seed, log_slate, make_answer, without_model
 from serving.read.resolve import Resolved, resolve, resolve_page
 from serving.read.rows import Rows
-from serving.read.watch import Watch
+from serving.read.watch import Stopwatch
 
 STORE_DOWN: Final = "store_down"
 UNLOGGED: Final = "replay"
@@ -28,12 +28,12 @@ UNLOGGED: Final = "replay"
 
 async def recommend(context: Serving, query: Query) -> Reply:
     """Errors: `Rejected`."""
-    watch = Watch()
+    watch = Stopwatch()
     resolved = await resolve(context, query, watch)
-    question = ask(resolved, context.clock())
+    question = make_question(resolved, context.clock())
     decision = decide(resolved.known.person, resolved.world, question.ask, query.explain, watch)
-    reply = answer(context, resolved, question, lesser(decision, resolved), watch)
-    log(context, reply, query)
+    reply = make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
+    log_slate(context, reply, query)
     return reply
 
 
@@ -42,26 +42,28 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
 
     Errors: `Rejected`, under the path of the row's field.
     """
-    watch = Watch()
+    watch = Stopwatch()
     replies: list[Reply] = []
     shown: tuple[str, ...] = ()
     for resolved in await resolve_page(context, rows, watch):
-        question, explain = ask(resolved, context.clock(), shown), resolved.query.explain
+        question, explain = make_question(resolved, context.clock(), shown), resolved.query.explain
         decision = decide(resolved.known.person, resolved.world, question.ask, explain, watch)
-        replies.append(answer(context, resolved, question, lesser(decision, resolved), watch))
+        replies.append(
+            make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
+        )
         if rows.distinct:
             shown += tuple([item.item_id for item in decision.items])
         await asyncio.sleep(0)  # a long page lets others in between
-        watch = Watch()
+        watch = Stopwatch()
     # not before: a page that is given up half-way was not served
     for reply, query in zip(replies, rows.rows, strict=True):
-        log(context, reply, query)
+        log_slate(context, reply, query)
     return replies
 
 
-def ask(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -> Question:
+def make_question(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -> Question:
     """What is asked of the decision. `shown`: what the page shows already."""
-    query, drawn = resolved.query, draw(at)
+    query, drawn = resolved.query, draw_seed(at)
     asked = Ask(
         now=at if query.now is None else query.now,
         count=query.count,
@@ -77,15 +79,15 @@ def ask(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -> Question
     return Question(asked, drawn.slate_id, at)
 
 
-def lesser(decision: Decision, resolved: Resolved) -> Decision:
+def with_fallback(decision: Decision, resolved: Resolved) -> Decision:
     """The decision, with why it is a lesser one where the store was away or a release is not loaded."""
     if resolved.known.down:
         return decision._replace(fallback=STORE_DOWN)
     return without_model(decision) if resolved.lacks else decision
 
 
-def answer(
-    context: Serving, resolved: Resolved, question: Question, decision: Decision, watch: Watch
+def make_reply(
+    context: Serving, resolved: Resolved, question: Question, decision: Decision, watch: Stopwatch
 ) -> Reply:
     """The answer for who asked, how fresh it is, and what it leaves for the log."""
     query, who, known = resolved.query, resolved.who, resolved.known
@@ -93,7 +95,7 @@ def answer(
     late = late or context.lag.is_late(who.partition, known.person.fence)
     fresh = freshness(known.person, who.partition, known.waited_ms, late)
     full = query.explain == "full"
-    made = answered(question, decision, resolved.world, fresh, watch, full=full)
+    made = make_answer(question, decision, resolved.world, fresh, watch, full=full)
     made.user_id = query.user_id
     if query.anonymous_id is not None:
         made.anonymous_id = query.anonymous_id

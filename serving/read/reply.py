@@ -16,7 +16,7 @@ from serving.read import cursor
 from serving.read.answer import Answer, Freshness, ServedBy, items_out
 from serving.read.query import Query
 from serving.read.ulid import ulid
-from serving.read.watch import Watch
+from serving.read.watch import Stopwatch
 
 NO_MODEL: Final = "no_model"
 
@@ -26,7 +26,7 @@ class Reply(NamedTuple):
 
     answer: Answer
     decision: Decision
-    watch: Watch
+    watch: Stopwatch
     slate: Slate
     served: Served | None = None
 
@@ -46,7 +46,7 @@ class Draw(NamedTuple):
     slate_id: str
 
 
-def draw(at: Millis) -> Draw:
+def draw_seed(at: Millis) -> Draw:
     chance = os.urandom(18)
     return Draw(int.from_bytes(chance[:8], "little"), ulid(at, chance[8:]))
 
@@ -59,12 +59,12 @@ def without_model(decision: Decision) -> Decision:
     return decision._replace(fallback=NO_MODEL)
 
 
-def answered(
+def make_answer(
     question: Question,
     decision: Decision,
     world: World,
     fresh: Freshness,
-    watch: Watch,
+    watch: Stopwatch,
     *,
     full: bool = False,
 ) -> Answer:
@@ -94,6 +94,6 @@ def answered(
     return answer
 
 
-def log(context: Serving, reply: Reply, query: Query) -> None:
+def log_slate(context: Serving, reply: Reply, query: Query) -> None:
     """Leaves the slate for the log; when this returns it survives the process."""
     context.slates.add(reply.slate, reply.served, query.traceparent)

@@ -12,12 +12,12 @@ from schemas.events import Assigned
 from schemas.reject import Rejected
 from serving.context import Serving
 from serving.decide.case import World
-from serving.decide.person import NOBODY, Person, StoreDown
+from serving.decide.person import EMPTY_PERSON, Person, StoreDown
 from serving.edge import identity
 from serving.read.query import Query
 from serving.read.rows import Rows
-from serving.read.watch import Watch
-from serving.world.placements import Placed
+from serving.read.watch import Stopwatch
+from serving.world.placements import PlacedRecipe
 
 T = TypeVar("T")
 _IN_SPACE: Final = frozenset({"vector", "vector_last"})
@@ -49,32 +49,32 @@ class Resolved(NamedTuple):
     lacks: bool
 
 
-async def resolve(context: Serving, query: Query, watch: Watch) -> Resolved:
+async def resolve(context: Serving, query: Query, watch: Stopwatch) -> Resolved:
     """Reads the person, then assigns variants. Errors: `Rejected`: no such placement or filter, a position
     of another partition."""
-    who = _who(context, query)
-    known = await _read(context, query, who)
+    who = _identify(context, query)
+    known = await _read_person(context, query, who)
     watch("read")
     resolved = _assign(context, query, who, known)
     watch("assign")
     return resolved
 
 
-async def resolve_page(context: Serving, asked: Rows, watch: Watch) -> list[Resolved]:
+async def resolve_page(context: Serving, asked: Rows, watch: Stopwatch) -> list[Resolved]:
     """The same for each row of a page, of the world that there is now; each person is read once for all
     rows that want the same of them. Errors: `Rejected`, under the path of the row's field."""
-    people = [_of_row(asked, n, _who, context, row) for n, row in enumerate(asked.rows)]
-    known = await _read_each(context, list(zip(asked.rows, people, strict=True)))
+    people = [_for_row(asked, n, _identify, context, row) for n, row in enumerate(asked.rows)]
+    known = await _read_people(context, list(zip(asked.rows, people, strict=True)))
     watch("read")
     resolved = [
-        _of_row(asked, n, _assign, context, row, who, known[n])
+        _for_row(asked, n, _assign, context, row, who, known[n])
         for n, (row, who) in enumerate(zip(asked.rows, people, strict=True))
     ]
     watch("assign")
     return resolved
 
 
-def world(context: Serving, placed: Placed, release: str) -> World:
+def world(context: Serving, placed: PlacedRecipe, release: str) -> World:
     """The world as it is now, of the release of this id where it is loaded ("": of none)."""
     loaded = context.releases.get(release) if release else None
     return World(
@@ -89,7 +89,7 @@ def world(context: Serving, placed: Placed, release: str) -> World:
     )
 
 
-def _who(context: Serving, query: Query) -> identity.Identity:
+def _identify(context: Serving, query: Query) -> identity.Identity:
     """Errors: `Rejected`: no such placement, a position of another partition."""
     if query.user_id is not None:
         who = context.people.user(query.user_id)
@@ -102,7 +102,7 @@ def _who(context: Serving, query: Query) -> identity.Identity:
     return who
 
 
-async def _read(context: Serving, query: Query, who: identity.Identity) -> PersonRead:
+async def _read_person(context: Serving, query: Query, who: identity.Identity) -> PersonRead:
     """What the store knows of who asks; nobody where it is away."""
     try:
         if query.after is None:
@@ -111,15 +111,17 @@ async def _read(context: Serving, query: Query, who: identity.Identity) -> Perso
             *await context.reader.read_after(who.pseudonym, query.after, query.max_wait_ms)
         )
     except StoreDown:
-        return PersonRead(NOBODY, 0, query.after is not None, True)
+        return PersonRead(EMPTY_PERSON, 0, query.after is not None, True)
 
 
-async def _read_each(
+async def _read_people(
     context: Serving, every: list[tuple[Query, identity.Identity]]
 ) -> list[PersonRead]:
     wants = [(who, query.after, query.max_wait_ms) for query, who in every]
     first = dict(zip(wants, every, strict=True))
-    found = await asyncio.gather(*(_read(context, query, who) for query, who in first.values()))
+    found = await asyncio.gather(
+        *(_read_person(context, query, who) for query, who in first.values())
+    )
     reads = dict(zip(first, found, strict=True))
     return [reads[want] for want in wants]
 
@@ -139,17 +141,17 @@ def _assign(context: Serving, query: Query, who: identity.Identity, known: Perso
         if wanted is None:
             raise Rejected("filter", "unknown_filter")
     of = world(context, assignment.placed, assignment.release)
-    lacks = bool(assignment.release) and of.release is None and _asks_release(of.recipe)
+    lacks = bool(assignment.release) and of.release is None and _uses_release(of.recipe)
     return Resolved(query, who, known, of, assignment.experiments, wanted, lacks)
 
 
-def _asks_release(recipe: Recipe) -> bool:
+def _uses_release(recipe: Recipe) -> bool:
     """Whether a release has a say in what the recipe serves: its weights, its ranker or its space."""
     weights = recipe.weights
     return weights is None or recipe.ranker or not _IN_SPACE.isdisjoint(weights)
 
 
-def _of_row(asked: Rows, row: int, step: Callable[..., T], *arguments: object) -> T:
+def _for_row(asked: Rows, row: int, step: Callable[..., T], *arguments: object) -> T:
     """A step for one row. Errors: `Rejected`, under the path of the row's field."""
     try:
         return step(*arguments)

@@ -12,17 +12,17 @@ from schemas.identity import check_id
 from schemas.reject import Rejected
 from serving.http import body
 from serving.read.query import (
-    MOST_COUNT,
-    MOST_EXCLUDED,
-    MOST_WAIT_MS,
+    MAX_COUNT,
+    MAX_EXCLUDED_IDS,
+    MAX_WAIT_MS,
     READERS,
     Query,
     Reader,
-    check_who,
+    check_identity,
 )
 
 T = TypeVar("T")
-MOST_ROWS: Final = 20
+MAX_ROWS: Final = 20
 """Of one page."""
 
 
@@ -31,7 +31,7 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
 
     user_id: str | UnsetType | None = UNSET
     anonymous_id: str | UnsetType | None = UNSET
-    count: Annotated[int, Meta(ge=1, le=MOST_COUNT)] | UnsetType = UNSET
+    count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] | UnsetType = UNSET
     placement: str | UnsetType = UNSET
     session_id: str | UnsetType | None = UNSET
     item_id: str | UnsetType | None = UNSET
@@ -40,7 +40,7 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     filter: str | UnsetType | None = UNSET
     cursor: str | UnsetType | None = UNSET
     after: str | UnsetType | None = UNSET
-    max_wait_ms: Annotated[int, Meta(ge=0, le=MOST_WAIT_MS)] | UnsetType = UNSET
+    max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | UnsetType = UNSET
     explain: Literal["none", "reason", "full"] | UnsetType = UNSET
     personalized: bool | UnsetType = UNSET
     now: str | UnsetType | None = UNSET
@@ -71,43 +71,43 @@ class Rows(NamedTuple):
 
 
 def _texts(texts: list[str], field: str) -> tuple[str, ...]:
-    if len(texts) > MOST_EXCLUDED:
+    if len(texts) > MAX_EXCLUDED_IDS:
         raise Rejected(field, "too_many")
     return tuple([check_id(text, f"{field}[{at}]") for at, text in enumerate(texts)])
 
 
-def _as_it_is(value: T, field: str) -> T:
+def _unchanged(value: T, field: str) -> T:
     return value
 
 
 # what has a type in JSON, `RowIn` has read already
-_TYPED: Final = dict.fromkeys(("count", "max_wait_ms", "explain", "personalized"), _as_it_is)
+_TYPED: Final = dict.fromkeys(("count", "max_wait_ms", "explain", "personalized"), _unchanged)
 _FIELDS: Final[Mapping[str, Reader]] = {**READERS, **_TYPED, "exclude": _texts}
-_WHO: Final = frozenset({"user_id", "anonymous_id"})
+_ID_FIELDS: Final = frozenset({"user_id", "anonymous_id"})
 _PAGE: Final = msgspec.json.Decoder(PageIn)
 
 
-def posted(raw: bytes) -> Rows:
+def parse(raw: bytes) -> Rows:
     """The rows of a JSON body (`PageIn`). Errors: `Rejected` as of a query string, under the path of
     the field; `Problem` 400 where it is no JSON."""
     page = body.decode(raw, _PAGE)
-    shared = _given(page, "")
+    shared = _checked_fields(page, "")
     if page.requests is UNSET:
         if page.distinct is not UNSET:
             raise Rejected("requests", "required")
         return Rows((_query(shared, ""),), True, False, (frozenset(),))
-    if not 1 <= len(page.requests) <= MOST_ROWS:
+    if not 1 <= len(page.requests) <= MAX_ROWS:
         raise Rejected("requests", "too_many" if page.requests else "empty")
     rows, own = [], []
     for at, row in enumerate(page.requests):
         path = f"requests[{at}]."
-        given = _given(row, path)
-        rows.append(_query(_over(shared, given), path if _WHO & given.keys() else ""))
+        given = _checked_fields(row, path)
+        rows.append(_query(_override(shared, given), path if _ID_FIELDS & given.keys() else ""))
         own.append(frozenset(given))
     return Rows(tuple(rows), False, page.distinct is True, tuple(own))
 
 
-def _given(row: RowIn, path: str) -> dict[str, Any]:
+def _checked_fields(row: RowIn, path: str) -> dict[str, Any]:
     """What the row says, checked; None for what it says to be the default."""
     given = {}
     for name, read in _FIELDS.items():
@@ -117,14 +117,14 @@ def _given(row: RowIn, path: str) -> dict[str, Any]:
     return given
 
 
-def _over(shared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _override(shared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """`given` before what is shared; who it is for is one thing, whichever id says so."""
-    if _WHO & given.keys():
-        shared = {name: value for name, value in shared.items() if name not in _WHO}
+    if _ID_FIELDS & given.keys():
+        shared = {name: value for name, value in shared.items() if name not in _ID_FIELDS}
     return {**shared, **given}
 
 
 def _query(given: dict[str, Any], path: str) -> Query:
     query = Query(**{name: value for name, value in given.items() if value is not None})
-    check_who(query, path)
+    check_identity(query, path)
     return query

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class Watch:
+class Stopwatch:
     """Milliseconds per stage, in the order they came."""
 
     def __init__(self) -> None:

@@ -72,24 +72,24 @@ async def append(request: Request, topic: Topic, records: Sequence[Record]) -> R
     return Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
 
 
-async def written(request: Request, topic: Topic, *records: Record) -> Response:
+async def append_each(request: Request, topic: Topic, *records: Record) -> Response:
     """Appends each record once the one before it is durable; the answer's `position` is the first one's.
 
     Errors: `Problem` 413, 503.
     """
     receipt = await append(request, topic, records[:1])
-    positions = listed(receipt.offsets)
+    positions = render_positions(receipt.offsets)
     position = positions[0] if positions else None
     for record in records[1:]:
-        then = await append(request, topic, [record])
-        durable = then.durable if receipt.durable == "broker" else receipt.durable
-        receipt = Receipt(durable, {**receipt.offsets, **then.offsets})
-        positions = listed(receipt.offsets)
+        later = await append(request, topic, [record])
+        durable = later.durable if receipt.durable == "broker" else receipt.durable
+        receipt = Receipt(durable, {**receipt.offsets, **later.offsets})
+        positions = render_positions(receipt.offsets)
     answer = Written(position=position, positions=positions, durable=receipt.durable)
     return json_response(answer, 202)
 
 
-async def accepted(
+async def append_valid(
     request: Request,
     topic: Topic,
     records: Sequence[Record],
@@ -106,12 +106,12 @@ async def accepted(
     return Accepted(
         accepted=len(records),
         rejected=rejected,
-        positions=listed(receipt.offsets),
+        positions=render_positions(receipt.offsets),
         durable=receipt.durable,
     )
 
 
-def listed(offsets: Mapping[int, int]) -> list[str]:
+def render_positions(offsets: Mapping[int, int]) -> list[str]:
     """Positions as clients see them, in the partitions' order."""
     return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
 
@@ -140,7 +140,7 @@ def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
         serving.metrics.add("freshet_events_rejected_total", code=why.code)
 
 
-async def given(request: Request, name: str) -> tuple[str, bytes, Serving]:
+async def path_and_body(request: Request, name: str) -> tuple[str, bytes, Serving]:
     """What a write of one thing says: its id, which stands in the path as `name`, and the body. And the
     context. Errors: `Problem` 400, 413, `Rejected`."""
     return path_id(request, name), await payload(request), state(request)

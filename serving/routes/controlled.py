@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 
-def full(value: Any) -> Any:
+def with_defaults(value: Any) -> Any:
     """Plain data with what equals a default in it too, which records leave out."""
     if isinstance(value, msgspec.Struct):
-        return {name: full(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: with_defaults(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
-        return {name: full(each) for name, each in value.items()}
-    return [full(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: with_defaults(each) for name, each in value.items()}
+    return [with_defaults(each) for each in value] if isinstance(value, list | tuple) else value

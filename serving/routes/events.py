@@ -21,7 +21,7 @@ from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
 from serving.http.guard import check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
-from serving.routes.accepted import Accepted, accepted, count_rejected, payload
+from serving.routes.accepted import Accepted, append_valid, count_rejected, payload
 
 router: Final = guarded_router()
 
@@ -58,10 +58,12 @@ async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
     content = await payload(request, "mode")
-    done = events.ingest(content, _ask(request, serving), serving.people, serving.catalogue.lookup)
+    done = events.ingest(
+        content, _context(request, serving), serving.people, serving.catalogue.lookup
+    )
     count_rejected(serving, done.rejected)
     name = None if done.single else "events"
-    answer = await accepted(request, EVENTS, done.records, done.rejected, name)
+    answer = await append_valid(request, EVENTS, done.records, done.rejected, name)
     if any(done.assigned_ids):
         answer.event_ids = done.assigned_ids
     metrics = serving.metrics
@@ -72,7 +74,7 @@ async def post_events(request: Request) -> Response:
     return json_response(answer, 202)
 
 
-def _ask(request: Request, serving: Serving) -> RequestContext:
+def _context(request: Request, serving: Serving) -> RequestContext:
     mode = request.query_params.get("mode", "live")
     if mode == "import":
         check_scope(request, "import")

@@ -31,8 +31,8 @@ from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, parameters
-from serving.routes.accepted import Written, given, written
-from serving.routes.controlled import full
+from serving.routes.accepted import Written, append_each, path_and_body
+from serving.routes.controlled import with_defaults
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
@@ -78,20 +78,22 @@ async def metrics(request: Request) -> Response:
     if metric is not None and metric not in BY_NAME:
         raise Rejected("metric", "unknown_value")
     held, experiment = _find(serving, identifier)
-    version = _version(_once(request, "version"), held, experiment, counted(serving, identifier))
+    version = _version(
+        _once(request, "version"), held, experiment, counted_versions(serving, identifier)
+    )
     told = _metrics(serving, identifier, version, held, experiment)
     told.lag_ms = await _lag(serving)
-    return json_response(told if metric is None else only(told, metric))
+    return json_response(told if metric is None else with_metric(told, metric))
 
 
-def counted(serving: Serving, experiment_id: str) -> frozenset[int]:
+def counted_versions(serving: Serving, experiment_id: str) -> frozenset[int]:
     """The versions that anybody was in."""
     names = np.frombuffer(b"".join(serving.tables.experiments), MOMENTS_KEY)
     mine = names["experiment"] == category_hash(experiment_id)
     return frozenset(names["version"][mine].tolist())
 
 
-def only(told: ExperimentMetrics, metric: str) -> ExperimentMetrics:
+def with_metric(told: ExperimentMetrics, metric: str) -> ExperimentMetrics:
     """Without the other metrics."""
     variants = [
         msgspec.structs.replace(it, metrics={metric: it.metrics[metric]}) for it in told.variants
@@ -188,10 +190,10 @@ class ExperimentsOut(msgspec.Struct):
 )
 @needs("admin")
 async def put_experiment(request: Request) -> Response:
-    identifier, content, serving = await given(request, "experiment_id")
-    stands = serving.control.standing
+    identifier, content, serving = await path_and_body(request, "experiment_id")
+    stands = serving.control.definitions
     record = control.experiment(content, identifier, stands, serving.clock())
-    return await written(request, CONTROL, record)
+    return await append_each(request, CONTROL, record)
 
 
 @router.get(
@@ -203,7 +205,9 @@ async def put_experiment(request: Request) -> Response:
 async def experiments(request: Request) -> Response:
     check_query(request)
     held = state(request).control.experiments
-    return json_response(full(ExperimentsOut([_experiment(n, *held[n]) for n in sorted(held)])))
+    return json_response(
+        with_defaults(ExperimentsOut([_experiment(n, *held[n]) for n in sorted(held)]))
+    )
 
 
 @router.get(
@@ -215,7 +219,7 @@ async def experiments(request: Request) -> Response:
 async def experiment(request: Request) -> Response:
     check_query(request)
     identifier = path_id(request, "experiment_id")
-    return json_response(full(_experiment(identifier, *_find(state(request), identifier))))
+    return json_response(with_defaults(_experiment(identifier, *_find(state(request), identifier))))
 
 
 def _find(serving: Serving, identifier: str) -> tuple[Held, Experiment]:

@@ -25,10 +25,10 @@ from serving.read import query
 from serving.routes.accepted import (
     Accepted,
     Written,
-    accepted,
-    given,
+    append_each,
+    append_valid,
+    path_and_body,
     payload,
-    written,
 )
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
@@ -50,7 +50,7 @@ async def post_items(request: Request) -> Response:
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )
     name = None if done.single else "items"
-    return json_response(await accepted(request, ITEMS, done.records, done.rejected, name), 202)
+    return json_response(await append_valid(request, ITEMS, done.records, done.rejected, name), 202)
 
 
 @router.put(
@@ -62,9 +62,9 @@ async def post_items(request: Request) -> Response:
 )
 @needs("items")
 async def put_item(request: Request) -> Response:
-    item_id, content, serving = await given(request, "item_id")
+    item_id, content, serving = await path_and_body(request, "item_id")
     record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
-    return await written(request, ITEMS, record)
+    return await append_each(request, ITEMS, record)
 
 
 @router.patch(
@@ -76,9 +76,9 @@ async def put_item(request: Request) -> Response:
 )
 @needs("items")
 async def patch_item(request: Request) -> Response:
-    item_id, content, serving = await given(request, "item_id")
+    item_id, content, serving = await path_and_body(request, "item_id")
     record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
-    return await written(request, ITEMS, record)
+    return await append_each(request, ITEMS, record)
 
 
 @router.delete(
@@ -92,7 +92,7 @@ async def delete_item(request: Request) -> Response:
     check_query(request)
     item_id, serving = path_id(request, "item_id"), state(request)
     record = ingest_items.delete(item_id, serving.clock(), serving.settings.partitions)
-    return await written(request, ITEMS, record)
+    return await append_each(request, ITEMS, record)
 
 
 @router.get(
@@ -103,7 +103,7 @@ async def delete_item(request: Request) -> Response:
 @needs("read")
 async def item(request: Request) -> Response:
     serving, item_id = state(request), path_id(request, "item_id")
-    query.nothing(request.scope["query_string"])
+    query.no_parameters(request.scope["query_string"])
     partition = partition_of(item_id.encode(), serving.settings.partitions)
     try:
         async with asyncio.timeout(STORE_TIMEOUT_SECONDS):

@@ -13,7 +13,7 @@ from serving.edge.people import LinkIn, PreferencesIn
 from serving.http.body import IDEMPOTENCY_KEY
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
-from serving.routes.accepted import Written, event_id, given, written
+from serving.routes.accepted import Written, append_each, event_id, path_and_body
 
 router: Final = guarded_router()
 
@@ -27,11 +27,11 @@ router: Final = guarded_router()
 )
 @needs("events")
 async def put_preferences(request: Request) -> Response:
-    user_id, content, serving = await given(request, "user_id")
+    user_id, content, serving = await path_and_body(request, "user_id")
     record = people.preferences(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
-    return await written(request, EVENTS, record)
+    return await append_each(request, EVENTS, record)
 
 
 @router.post(
@@ -48,8 +48,8 @@ async def put_preferences(request: Request) -> Response:
 )
 @needs("events")
 async def post_link(request: Request) -> Response:
-    user_id, content, serving = await given(request, "user_id")
+    user_id, content, serving = await path_and_body(request, "user_id")
     link, mark = people.link(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
-    return await written(request, EVENTS, link, mark)
+    return await append_each(request, EVENTS, link, mark)

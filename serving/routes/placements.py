@@ -26,8 +26,8 @@ from serving.http.body import check_query, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body
-from serving.routes.accepted import Written, given, written
-from serving.routes.controlled import full
+from serving.routes.accepted import Written, append_each, path_and_body
+from serving.routes.controlled import with_defaults
 from serving.world.placements import Control
 
 router: Final = guarded_router()
@@ -60,9 +60,9 @@ class PlacementsOut(msgspec.Struct):
 )
 @needs("admin")
 async def put_placement(request: Request) -> Response:
-    identifier, content, serving = await given(request, "placement")
+    identifier, content, serving = await path_and_body(request, "placement")
     record = ingest_control.placement(content, identifier, serving.clock())
-    return await written(request, CONTROL, record)
+    return await append_each(request, CONTROL, record)
 
 
 @router.get(
@@ -76,7 +76,7 @@ async def placements(request: Request) -> Response:
     control = state(request).control
     names = sorted({*BUILT_IN, *control.placements})
     found = [out for name in names if (out := _placement(control, name))]
-    return json_response(full(PlacementsOut(found)))
+    return json_response(with_defaults(PlacementsOut(found)))
 
 
 @router.get(
@@ -90,7 +90,7 @@ async def placement(request: Request) -> Response:
     out = _placement(state(request).control, path_id(request, "placement"))
     if out is None:
         raise Problem(404, "unknown_placement", "There is no such placement.")
-    return json_response(full(out))
+    return json_response(with_defaults(out))
 
 
 def _placement(control: Control, name: str) -> PlacementOut | None:

@@ -24,7 +24,7 @@ _TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 2
 _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "user_id": (_TEXT, "Who it is for; this or anonymous_id."),
     "anonymous_id": (_TEXT, "Who it is for, before they said who they are."),
-    "count": ({"type": "integer", "minimum": 1, "maximum": query.MOST_COUNT, "default": 10}, ""),
+    "count": ({"type": "integer", "minimum": 1, "maximum": query.MAX_COUNT, "default": 10}, ""),
     "placement": ({**_TEXT, "default": "home"}, "Which recipe."),
     "session_id": (_TEXT, ""),
     "item_id": (_TEXT, "The item in view: what goes with it counts, and it is not shown."),
@@ -34,7 +34,7 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "cursor": ({"type": "string"}, "Where the page before ended; opaque."),
     "after": ({"type": "string"}, "A position that a write answered: wait until it is included."),
     "max_wait_ms": (
-        {"type": "integer", "minimum": 0, "maximum": query.MOST_WAIT_MS, "default": 150},
+        {"type": "integer", "minimum": 0, "maximum": query.MAX_WAIT_MS, "default": 150},
         "How long `after` waits at most.",
     ),
     "explain": ({"enum": list(query.EXPLAIN), "default": "reason"}, "full: scope explain."),
@@ -59,7 +59,7 @@ def _documented(*names: str) -> dict[str, Any]:
 )
 @needs("read")
 async def recommendations(request: Request) -> Response:
-    serving, asked = _asked(request, query.recommendations)
+    serving, asked = _parsed(request, query.recommendations)
     return _respond(serving, "recommendations", await recommend.recommend(serving, asked))
 
 
@@ -70,7 +70,7 @@ async def recommendations(request: Request) -> Response:
         rows.PageIn,
         description=(
             "One row, answered as GET answers it; or with `requests` 1 to "
-            f"{rows.MOST_ROWS} rows, answered as `rows`. What stands beside `requests` holds for each"
+            f"{rows.MAX_ROWS} rows, answered as `rows`. What stands beside `requests` holds for each"
             " row that does not say otherwise; `distinct`: no row shows what one before it does."
         ),
     ),
@@ -78,11 +78,11 @@ async def recommendations(request: Request) -> Response:
 )
 @needs("read")
 async def recommend_rows(request: Request) -> Response:
-    query.nothing(request.scope["query_string"])
-    asked = rows.posted(await read_body(request))
+    query.no_parameters(request.scope["query_string"])
+    asked = rows.parse(await read_body(request))
     trace = traceparent(request)
     for row in asked.rows:
-        _demand(request, row)
+        _check_scopes(request, row)
         row.traceparent = trace
     serving = state(request)
     if asked.single:
@@ -91,43 +91,43 @@ async def recommend_rows(request: Request) -> Response:
         )
     replies = await recommend.page(serving, asked)
     page = PageOut([reply.answer for reply in replies])
-    return _logged(serving, "recommendations", replies, page)
+    return _respond_all(serving, "recommendations", replies, page)
 
 
 @router.get(
     "/v1/popular",
     summary="What is popular, by half-life",
-    openapi_extra=_documented(*query.POPULAR),
+    openapi_extra=_documented(*query.POPULAR_READERS),
     responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def popular(request: Request) -> Response:
-    serving, asked = _asked(request, query.popular)
+    serving, asked = _parsed(request, query.popular)
     return _respond(serving, "popular", lists.popular(serving, asked))
 
 
 @router.get(
     "/v1/items/{item_id:id}/similar",
     summary="What goes with an item",
-    openapi_extra=_documented(*query.SIMILAR),
+    openapi_extra=_documented(*query.SIMILAR_READERS),
     responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
-    serving, asked = _asked(request, query.similar)
+    serving, asked = _parsed(request, query.similar)
     return _respond(serving, "similar", lists.similar(serving, item_id, asked))
 
 
-def _asked(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
+def _parsed(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
     """What the query string asks for, if the caller may ask for it."""
     asked = parse(request.scope["query_string"])
-    _demand(request, asked)
+    _check_scopes(request, asked)
     asked.traceparent = traceparent(request)
     return state(request), asked
 
 
-def _demand(request: Request, asked: query.Query) -> None:
+def _check_scopes(request: Request, asked: query.Query) -> None:
     if asked.now is not None:
         check_scope(request, "import")
     if asked.explain == "full":
@@ -135,10 +135,10 @@ def _demand(request: Request, asked: query.Query) -> None:
 
 
 def _respond(serving: Serving, route: str, reply: Reply) -> Response:
-    return _logged(serving, route, [reply], reply.answer)
+    return _respond_all(serving, route, [reply], reply.answer)
 
 
-def _logged(
+def _respond_all(
     serving: Serving, route: str, replies: list[Reply], content: Answer | PageOut
 ) -> Response:
     """The response; what it leaves for the log is safe from the death of this process already."""

@@ -75,11 +75,11 @@ async def gather(serving: Serving) -> Status:
         ready=found.components,
         fails=found.fails,
         degraded=found.degraded,
-        stands=await _stands(serving),
+        stands=await _flow_positions(serving),
     )
 
 
-async def _stands(serving: Serving) -> list[FlowPosition] | None:
+async def _flow_positions(serving: Serving) -> list[FlowPosition] | None:
     count, live = serving.settings.partitions, serving.generation.keyspace
     asked = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
     try:
@@ -88,14 +88,16 @@ async def _stands(serving: Serving) -> list[FlowPosition] | None:
             [live.for_flow(flow).fence(flow.name, p) for flow, p in asked],
         )
         return [
-            _stand(serving, flow.name, p, value)
+            _flow_position(serving, flow.name, p, value)
             for (flow, p), value in zip(asked, values, strict=True)
         ]
     except (RedisError, OSError, ValueError, msgspec.MsgspecError):
         return None
 
 
-def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> FlowPosition:
+def _flow_position(
+    serving: Serving, flow: str, partition: int, value: bytes | None
+) -> FlowPosition:
     found = fences.decode(value) if value else None
     end = serving.lag.end_offset(flow, partition)
     return FlowPosition(
@@ -117,5 +119,5 @@ def _stand(serving: Serving, flow: str, partition: int, value: bytes | None) -> 
 )
 @needs("ops")
 async def status(request: Request) -> Response:
-    query.nothing(request.scope["query_string"])
+    query.no_parameters(request.scope["query_string"])
     return json_response(await gather(state(request)))

@@ -60,7 +60,7 @@ class CatalogueFollower(Follower):
             if n % ITEMS_PER_YIELD == 0:
                 await asyncio.sleep(0)
         partitions = len(self._streams)
-        for name in self.table.held():
+        for name in self.table.item_ids():
             key = name.encode()
             if key not in stored and partition_of(key, partitions) == partition:
                 self.table.drop(name)
@@ -101,7 +101,7 @@ class TablesFollower(Follower):
             version = published.version
             located = await self._locate(_by_hash(neighbours))
             self.tables.clear()
-            self.tables.take(published, located, _by_hash(popularity), arms, experiments)
+            self.tables.install(published, located, _by_hash(popularity), arms, experiments)
         self.last_ids = {self._keys.changes: (version, 0)}
         self._generation.tables = self._loaded_generation
 
@@ -110,16 +110,16 @@ class TablesFollower(Follower):
             change = tables.DECODER.decode(fields[tables.FIELD])
             if change.meta.version != self.tables.meta.version + 1:
                 raise Gap
-            located = await self._locate(change.neighbours)
-            self.tables.take(
-                change.meta, located, change.popularity, change.arms, change.experiments
+            locate = await self._locate(change.neighbours)
+            self.tables.install(
+                change.meta, locate, change.popularity, change.arms, change.experiments
             )
 
     async def _locate(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
-        """As `Tables.located`, `ITEMS_PER_YIELD` at a time: reads are served in between."""
+        """As `Tables.locate`, `ITEMS_PER_YIELD` at a time: reads are served in between."""
         lists, located_lists = list(neighbours.items()), {}
         for at in range(0, len(lists), ITEMS_PER_YIELD):
-            located_lists.update(self.tables.located(lists[at : at + ITEMS_PER_YIELD]))
+            located_lists.update(self.tables.locate(lists[at : at + ITEMS_PER_YIELD]))
             await asyncio.sleep(0)
         return located_lists
 
@@ -161,9 +161,9 @@ class ControlFollower(Follower):
         self._log_skipped()
 
     def _log_skipped(self) -> None:
-        for line in self.control.left_out:
+        for line in self.control.problems:
             log.warning("%s", line)
-        self.control.left_out.clear()
+        self.control.problems.clear()
 
 
 def _by_hash(fields: dict[bytes, Any]) -> dict[int, bytes]:

@@ -16,7 +16,7 @@ from infra.backoff import Pauses
 from infra.store import redis_client
 from schemas.alphabet import Position, Pseudonym
 from schemas.keys import Keyspace
-from serving.decide.person import STORED, Blobs, Person, StoreDown, Unreadable, decode
+from serving.decide.person import STORED_FIELDS, Blobs, Person, StoreDown, Unreadable, decode
 from serving.state.generation import Generation
 
 STORE_TIMEOUT_SECONDS: Final = 2.0
@@ -26,7 +26,7 @@ STORE_REST_SECONDS: Final = 0.25
 _MIN_PAUSE_SECONDS: Final = 0.002
 _MAX_PAUSE_SECONDS: Final = 0.010
 _PAUSE_FACTOR: Final = 1.2
-_KEYS_PER_PERSON: Final = len(STORED)
+_KEYS_PER_PERSON: Final = len(STORED_FIELDS)
 _PendingRead = tuple[list[bytes], asyncio.Future[Blobs]]
 UnreadableCallback = Callable[[Pseudonym, int, Unreadable], None]
 """Called with a person, their partition, and what of their state cannot be read."""

@@ -2,7 +2,7 @@
 
 Slots are numbers of this process alone, in the order it met the items: nothing that is served may
 depend on them. Slot 0 is "no item". A slot may be allocated before its item is known (the tables
-speak of it first); then it is not `known` and never eligible.
+speak of it first); then it is not `in_catalogue` and never eligible.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from schemas.items import Item
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
-Numbers = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
-ALWAYS: Final = np.iinfo(np.int64).max
-NEVER: Final = np.iinfo(np.int64).min
+NO_EXPIRY: Final = np.iinfo(np.int64).max
+UNDATED: Final = np.iinfo(np.int64).min
 _COLUMNS: Final = (
     ("hash", np.uint64, ()),
     ("category", np.int32, ()),
@@ -30,12 +30,12 @@ _COLUMNS: Final = (
     ("type", np.int32, ()),
     ("published", np.int64, ()),
     ("until", np.int64, ()),
-    ("known", np.bool_, ()),
+    ("in_catalogue", np.bool_, ()),
     ("vectors", np.float32, (content.DIM,)),
 )
 
 
-class Names:
+class Vocabulary:
     """Texts as small numbers; 0 is ""."""
 
     def __init__(self) -> None:
@@ -55,10 +55,10 @@ class Names:
 
 
 class ItemTable:
-    """Columns of length `capacity`; those of a slot that is not `known` mean nothing.
+    """Columns of length `capacity`; those of a slot that is not `in_catalogue` mean nothing.
 
     `until`: ms from which the item is not to be shown, 0 while it is not available. `published`: ms
-    before which it is not, `NEVER` where nobody said. `generation` counts changes; `positions[p]`
+    before which it is not, `UNDATED` where nobody said. `revision` counts changes; `positions[p]`
     is the next offset of the topic `items` that is not in the table yet.
     """
 
@@ -68,30 +68,35 @@ class ItemTable:
     type: Slots
     published: NDArray[np.int64]
     until: NDArray[np.int64]
-    known: NDArray[np.bool_]
+    in_catalogue: NDArray[np.bool_]
     vectors: content.Vector
 
     def __init__(self, capacity: int = 1024) -> None:
         self.size = 1
         self.count = 0
-        self.generation = 0
+        self.revision = 0
         self.positions: dict[int, int] = {}
         self.ids = [""]
         self.titles = [""]
         self.every_category: list[tuple[int, ...]] = [()]
         self.every_tag: list[tuple[int, ...]] = [()]
-        self.categories, self.owners, self.types, self.tags = Names(), Names(), Names(), Names()
+        self.categories, self.owners, self.types, self.tags = (
+            Vocabulary(),
+            Vocabulary(),
+            Vocabulary(),
+            Vocabulary(),
+        )
         self.category_numbers = {0: 0}
         """Category hash -> number of the category."""
         self._journal: list[int] = []
-        """Slot of each change; the last one's number is `generation`."""
+        """Slot of each change; the last one's number is `revision`."""
         self._slots: dict[int, int] = {}
         self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
         self._sorted = 0
-        """The generation that `_newest` is of."""
+        """The revision that `_newest` is of."""
         for name, dtype, shape in _COLUMNS:
             setattr(self, name, np.zeros((capacity, *shape), dtype))
-        self._spread()
+        self._rehash()
 
     @property
     def version(self) -> str:
@@ -99,9 +104,9 @@ class ItemTable:
         return ".".join(str(self.positions[p]) for p in sorted(self.positions)) or "0"
 
     def changed(self, since: int) -> Slots:
-        """Slots put or dropped since `generation` was `since`, each once, ascending; all of them where
+        """Slots put or dropped since `revision` was `since`, each once, ascending; all of them where
         that was too long ago to tell."""
-        first = self.generation - len(self._journal)
+        first = self.revision - len(self._journal)
         if since < first:
             return np.arange(1, self.size, dtype=np.int32)
         return np.unique(np.array(self._journal[since - first :], np.int32))
@@ -109,10 +114,10 @@ class ItemTable:
     def published_between(self, after: int, until: int) -> Slots:
         """Known items published after `after` and no later than `until` (ms), the latest first, then by
         hash; none of which it is not said."""
-        if self._sorted != self.generation:
-            slots = np.flatnonzero(self.known & (self.published != NEVER))
+        if self._sorted != self.revision:
+            slots = np.flatnonzero(self.in_catalogue & (self.published != UNDATED))
             order = np.lexsort((self.hash[slots], -self.published[slots]))
-            self._newest, self._sorted = slots[order].astype(np.int32), self.generation
+            self._newest, self._sorted = slots[order].astype(np.int32), self.revision
             self._ages = -self.published[self._newest]
         first, end = np.searchsorted(self._ages, (-until, -after))
         return self._newest[first:end]
@@ -122,34 +127,34 @@ class ItemTable:
         slot = self.slot(item_hash(item.item_id))
         categories = content.categories(item)
         primary = categories[0] if categories else ""
-        self.count += not self.known[slot]
-        self.known[slot] = True
+        self.count += not self.in_catalogue[slot]
+        self.in_catalogue[slot] = True
         self.ids[slot], self.titles[slot] = item.item_id, item.title
         self.every_category[slot] = tuple(self._category(name) for name in categories)
         self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
         self.category[slot] = self._category(primary)
         self.owner[slot] = self.owners.number(item.owner_id)
         self.type[slot] = self.types.number(item.type)
-        self.published[slot] = NEVER if item.published_at is None else item.published_at
-        expires = ALWAYS if item.expires_at is None else item.expires_at
+        self.published[slot] = UNDATED if item.published_at is None else item.published_at
+        expires = NO_EXPIRY if item.expires_at is None else item.expires_at
         self.until[slot] = expires if item.available else 0
         self.vectors[slot] = content.vector(item)
-        self._touch(slot)
+        self._record_change(slot)
         return slot
 
     def drop(self, item_id: str) -> None:
         """The item is gone."""
         slot = self._slots.get(item_hash(item_id))
-        if slot is None or not self.known[slot]:
+        if slot is None or not self.in_catalogue[slot]:
             return
-        self.known[slot], self.until[slot] = False, 0
+        self.in_catalogue[slot], self.until[slot] = False, 0
         self.vectors[slot] = 0
         self.count -= 1
-        self._touch(slot)
+        self._record_change(slot)
 
-    def held(self) -> list[str]:
+    def item_ids(self) -> list[str]:
         """The ids of all known items."""
-        return [self.ids[slot] for slot in np.flatnonzero(self.known[: self.size]).tolist()]
+        return [self.ids[slot] for slot in np.flatnonzero(self.in_catalogue[: self.size]).tolist()]
 
     def lookup(self, item_id: str) -> tuple[bool, str]:
         """Whether the item is known, and its primary category ("" where it has none)."""
@@ -159,7 +164,7 @@ class ItemTable:
     def find(self, item_id: str) -> int:
         """The slot of a known item, else 0."""
         slot = self._slots.get(item_hash(item_id), 0)
-        return slot if self.known[slot] else 0
+        return slot if self.in_catalogue[slot] else 0
 
     def slot(self, item: int) -> int:
         """The slot of an item's hash, allocated where there is none."""
@@ -187,8 +192,8 @@ class ItemTable:
         self.category_numbers[category_hash(name)] = number
         return number
 
-    def _touch(self, slot: int) -> None:
-        self.generation += 1
+    def _record_change(self, slot: int) -> None:
+        self.revision += 1
         self._journal.append(slot)
         if len(self._journal) > 2 * len(self.hash):
             del self._journal[: len(self.hash)]  # whoever is further behind starts over
@@ -213,9 +218,9 @@ class ItemTable:
         for name, _, _ in _COLUMNS:
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
-        self._spread()
+        self._rehash()
 
-    def _spread(self) -> None:
+    def _rehash(self) -> None:
         # most hashes find their slot at their own place; `_slots` knows the few that share one
         places = 8 << (len(self.hash) - 1).bit_length()
         self._mask = np.uint64(places - 1)

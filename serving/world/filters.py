@@ -9,7 +9,7 @@ import numpy as np
 from schemas.control import Filter
 from serving.world.catalogue import ItemTable, Mask, Slots
 
-REMEMBERED: Final = 64
+MAX_CACHED_FILTERS: Final = 64
 """How many named filters are kept current at a time."""
 
 
@@ -18,57 +18,57 @@ class Filters:
 
     def __init__(self, items: ItemTable) -> None:
         self._items = items
-        self._passing: dict[Filter, Passing] = {}
-        self._kinds: dict[tuple[str, Filter | None], int] = {}
+        self._masks: dict[Filter, FilterMask] = {}
+        self._distinct: dict[tuple[str, Filter | None], int] = {}
         self._counted = 0
-        """The generation of the table that `_kinds` is of."""
+        """The generation of the table that `_distinct` is of."""
 
-    def passing(self, wanted: Filter) -> Mask:
+    def mask(self, wanted: Filter) -> Mask:
         """By slot: which items pass a filter, but for its age. Kept current as they change."""
-        found = self._passing.get(wanted)
+        found = self._masks.get(wanted)
         if found is None:
-            if len(self._passing) == REMEMBERED:
-                del self._passing[next(iter(self._passing))]
-            found = self._passing[wanted] = Passing(self._items, wanted)
-        return found.now()
+            if len(self._masks) == MAX_CACHED_FILTERS:
+                del self._masks[next(iter(self._masks))]
+            found = self._masks[wanted] = FilterMask(self._items, wanted)
+        return found.current()
 
-    def kinds(self, column: str, wanted: Filter | None = None) -> int:
+    def count_distinct(self, column: str, wanted: Filter | None = None) -> int:
         """How many kinds a cap on `column` ("category", "owner") tells apart among known items that
         pass `wanted`: its values, and each item without one for itself."""
         items = self._items
-        if self._counted != items.generation:
-            self._kinds.clear()
-            self._counted = items.generation
+        if self._counted != items.revision:
+            self._distinct.clear()
+            self._counted = items.revision
         key = (column, wanted)
-        if key not in self._kinds:
-            known = items.known if wanted is None else items.known & self.passing(wanted)
-            numbers = getattr(items, column)[known]
-            self._kinds[key] = len(np.unique(numbers[numbers != 0])) + int((numbers == 0).sum())
-        return self._kinds[key]
+        if key not in self._distinct:
+            rows = items.in_catalogue if wanted is None else items.in_catalogue & self.mask(wanted)
+            numbers = getattr(items, column)[rows]
+            self._distinct[key] = len(np.unique(numbers[numbers != 0])) + int((numbers == 0).sum())
+        return self._distinct[key]
 
 
-class Passing:
+class FilterMask:
     """Which items of a table pass a filter, by slot."""
 
     def __init__(self, items: ItemTable, wanted: Filter) -> None:
         self._items, self._wanted = items, wanted
         self._mask: Mask = np.zeros(0, np.bool_)
-        self._generation = -1  # before the first
+        self._revision = -1  # before the first
 
-    def now(self) -> Mask:
+    def current(self) -> Mask:
         items = self._items
         missing = len(items.hash) - len(self._mask)
         if missing:
             self._mask = np.concatenate([self._mask, np.zeros(missing, np.bool_)])
-        if self._generation != items.generation:
-            slots = items.changed(self._generation)
+        if self._revision != items.revision:
+            slots = items.changed(self._revision)
             self._mask[slots] = self._passes(slots)
-            self._generation = items.generation
+            self._revision = items.revision
         return self._mask
 
     def _passes(self, slots: Slots) -> Mask:
         items, wanted = self._items, self._wanted
-        passes = items.known[slots]
+        passes = items.in_catalogue[slots]
         for column, names, texts in (
             (items.type, items.types, wanted.types),
             (items.owner, items.owners, wanted.owners),

@@ -18,10 +18,10 @@ from serving.world.catalogue import Hashes, ItemTable, Slots
 if TYPE_CHECKING:
     from usearch.index import Index
 
-REMEMBERED: Final = 4096
+MAX_CACHED_SEARCHES: Final = 4096
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Best first; `similarity` is the cosine, in (0, 1]; ties by the items' hashes."""
 
     slots: Slots
@@ -38,11 +38,11 @@ class VectorIndex:
     def __init__(self, items: ItemTable, exact: int) -> None:
         self.items = items
         self.exact = exact
-        self._generation = 0
-        self._left: Slots = np.empty(0, np.int32)
+        self._revision = 0
+        self._pending: Slots = np.empty(0, np.int32)
         self._graph = False
         self._index = _index(graph=False)
-        self._remembered: OrderedDict[tuple[bytes, int], Found] = OrderedDict()
+        self._cache: OrderedDict[tuple[bytes, int], SearchResult] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._index)
@@ -62,38 +62,38 @@ class VectorIndex:
 
         True once nothing is left. Until then it knows some items as they were, or not at all.
         """
-        left = self._changed()
-        if not len(left):
+        pending = self._changed()
+        if not len(pending):
             return True
-        self._remembered.clear()
+        self._cache.clear()
         if self.items.count > self.exact and not self._graph:
             # once, and whole: from here on the index is a graph, also when items go again
             limit = limit if not len(self._index) else None
             self._graph, self._index = True, _index(graph=True)
-            left = np.flatnonzero(self.items.known[: self.items.size]).astype(np.int32)
-        part, self._left = left[:limit], left[len(left) if limit is None else limit :]
-        self._encode(part)
-        self._replace(part)
-        return not len(self._left)
+            pending = np.flatnonzero(self.items.in_catalogue[: self.items.size]).astype(np.int32)
+        batch, self._pending = pending[:limit], pending[len(pending) if limit is None else limit :]
+        self._encode(batch)
+        self._replace(batch)
+        return not len(self._pending)
 
     def _changed(self) -> Slots:
-        changed = self.items.changed(self._generation)
-        self._generation = self.items.generation
-        return np.union1d(self._left, changed) if len(self._left) else changed
+        changed = self.items.changed(self._revision)
+        self._revision = self.items.revision
+        return np.union1d(self._pending, changed) if len(self._pending) else changed
 
-    def search(self, query: content.Vector, k: int) -> Found:
+    def search(self, query: content.Vector, k: int) -> SearchResult:
         """At most `k` items with a positive cosine to `query`."""
         if not len(self._index) or not query.any():
-            return Found(np.empty(0, np.int32), np.empty(0, np.float32))
+            return SearchResult(np.empty(0, np.int32), np.empty(0, np.float32))
         key = (query.tobytes(), k)
-        found = self._remembered.get(key)
+        found = self._cache.get(key)
         if found is None:
-            found = self._remembered[key] = self._search(query, k)
-            if len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
+            found = self._cache[key] = self._search(query, k)
+            if len(self._cache) > MAX_CACHED_SEARCHES:
+                self._cache.popitem(last=False)
         return found
 
-    def _search(self, query: content.Vector, k: int) -> Found:
+    def _search(self, query: content.Vector, k: int) -> SearchResult:
         matches = self._index.search(query, k, exact=not self._graph, threads=1)
         slots = np.asarray(matches.keys, np.int32)
         similarity = np.float32(1) - np.asarray(matches.distances, np.float32)
@@ -102,17 +102,17 @@ class VectorIndex:
             # which of the last ties came along depends on the order of insertion: leave them out
             positive = similarity > similarity.min()
             if not positive.any():
-                return self._tied(query, similarity[0], k)
+                return self._equally_near(query, similarity[0], k)
         slots, similarity = slots[positive], similarity[positive]
         order = np.lexsort((self.items.hash[slots], -similarity))
-        return Found(slots[order], similarity[order])
+        return SearchResult(slots[order], similarity[order])
 
-    def _tied(self, query: content.Vector, similarity: np.float32, k: int) -> Found:
+    def _equally_near(self, query: content.Vector, similarity: np.float32, k: int) -> SearchResult:
         """The first `k` by hash of those that are exactly as near, where all the nearest are."""
         items = self.items
         slots = np.flatnonzero(self.vectors[: items.size] @ query == similarity).astype(np.int32)
         slots = slots[np.argsort(items.hash[slots])][:k]
-        return Found(slots, np.full(len(slots), similarity))
+        return SearchResult(slots, np.full(len(slots), similarity))
 
     def _encode(self, slots: Slots) -> None:
         """Brings `vectors` of these slots up to date."""
@@ -123,9 +123,9 @@ class VectorIndex:
         if len(held):
             self._index.remove(held)
         vectors = self.vectors[slots]
-        worth = self.items.known[slots] & vectors.any(axis=1)
-        if worth.any():
-            self._index.add(keys[worth], vectors[worth], threads=1)
+        indexable = self.items.in_catalogue[slots] & vectors.any(axis=1)
+        if indexable.any():
+            self._index.add(keys[indexable], vectors[indexable], threads=1)
 
 
 class ContentIndex(VectorIndex):
@@ -160,7 +160,7 @@ class SpaceIndex(VectorIndex):
             self._vectors = np.concatenate([self._vectors, room])
         return self._vectors
 
-    def of(self, hashes: Hashes) -> Vectors:
+    def vectors_of(self, hashes: Hashes) -> Vectors:
         """(n, DIM) vectors of items by hash: also of one that left the catalogue, if the release holds
         it; zeros where nothing is known."""
         space = self.release.space
@@ -178,7 +178,7 @@ class SpaceIndex(VectorIndex):
         others = slots[~held]
         if len(others):
             vectors[others] = space.encode(items.vectors[others])
-        vectors[slots[~items.known[slots]]] = 0
+        vectors[slots[~items.in_catalogue[slots]]] = 0
 
 
 def _index(graph: bool) -> Index:

@@ -25,18 +25,22 @@ from schemas.reject import Rejected
 
 T = TypeVar("T")
 
-DEFAULT: Final = Recipe()
+DEFAULT_RECIPE: Final = Recipe()
 # one slate in ten explores, in its last slot: one impression in a hundred
-HOME: Final = Recipe(exploration=Exploration(epsilon=0.1))
-POPULAR: Final = Recipe(weights={"popular": 1.0}, ranker=False)
+HOME_RECIPE: Final = Recipe(exploration=Exploration(epsilon=0.1))
+POPULAR_RECIPE: Final = Recipe(weights={"popular": 1.0}, ranker=False)
 # a replay of history shows nothing to anybody, so nobody tires of it and nothing is to be explored
-REPLAY: Final = Recipe(fatigue=Fatigue(factor=1.0))
-BUILT_IN: Final[Mapping[str, Recipe]] = {"home": HOME, "popular": POPULAR, "replay": REPLAY}
+REPLAY_RECIPE: Final = Recipe(fatigue=Fatigue(factor=1.0))
+BUILT_IN_RECIPES: Final[Mapping[str, Recipe]] = {
+    "home": HOME_RECIPE,
+    "popular": POPULAR_RECIPE,
+    "replay": REPLAY_RECIPE,
+}
 
 
-class Placed(NamedTuple):
+class PlacedRecipe(NamedTuple):
     """`rules` is ``served_by.rules``: "r0" for what is built in, else control's version; with another
-    placement's name before it where an experiment lent its recipe, as in "popular/r3"."""
+    placement's name before it where an experiment borrowed its recipe, as in "popular/r3"."""
 
     recipe: Recipe
     rules: str
@@ -46,7 +50,7 @@ class Assignment(NamedTuple):
     """What a person gets at a placement. `release` is the id of the one that serves them, "" none; it
     may be one that this process has not loaded."""
 
-    placed: Placed
+    placed: PlacedRecipe
     experiments: tuple[Assigned, ...]
     release: str
 
@@ -69,16 +73,20 @@ class Control:
     def __init__(self) -> None:
         self._held: dict[str, tuple[Held, Body]] = {}
         self._unreadable: dict[str, bytes] = {}
-        self.left_out: list[str] = []
+        self.problems: list[str] = []
         """Sentences about what could not be read; whoever follows control logs them, and clears it."""
-        self._arrange()
+        self._derive()
 
-    def placed(self, placement: str) -> Placed | None:
+    def placed(self, placement: str) -> PlacedRecipe | None:
         """None where there is no such placement."""
         found = self.placements.get(placement)
         if found is not None:
-            return Placed(found[1], f"r{found[0].version}")
-        return Placed(BUILT_IN[placement], "r0") if placement in BUILT_IN else None
+            return PlacedRecipe(found[1], f"r{found[0].version}")
+        return (
+            PlacedRecipe(BUILT_IN_RECIPES[placement], "r0")
+            if placement in BUILT_IN_RECIPES
+            else None
+        )
 
     def assigned(self, placement: str, person: Pseudonym | None) -> Assignment | None:
         """None where there is no such placement. Nobody (None) is in no experiment."""
@@ -94,32 +102,34 @@ class Control:
         if variant is None:
             return plain
         if variant.placement:
-            lent = self.placed(variant.placement)
-            if lent is None:  # unreadable, so it is not what they get
+            borrowed = self.placed(variant.placement)
+            if borrowed is None:  # unreadable, so it is not what they get
                 return plain
-            placed = Placed(lent.recipe, f"{variant.placement}/{lent.rules}")
-        told = Assigned(identifier, held.version, variant.name)
-        return Assignment(placed, (told,), variant.release or self.current)
+            placed = PlacedRecipe(borrowed.recipe, f"{variant.placement}/{borrowed.rules}")
+        assigned = Assigned(identifier, held.version, variant.name)
+        return Assignment(placed, (assigned,), variant.release or self.current)
 
     def put(self, name: str, value: bytes) -> None:
         """`name` is ``subject:id``. What can't be read leaves what held before, and is
         told once (`left_out`)."""
         if value:
-            found = self._read(name, value)
+            found = self._decode(name, value)
             if found is None:
                 return
             self._held[name] = found
         else:
             self._held.pop(name, None)
-        self._arrange()
+        self._derive()
 
     def replace(self, state: Mapping[str, bytes]) -> None:
         before = self._held
-        found = {name: self._read(name, value) or before.get(name) for name, value in state.items()}
+        found = {
+            name: self._decode(name, value) or before.get(name) for name, value in state.items()
+        }
         self._held = {name: held for name, held in found.items() if held is not None}
-        self._arrange()
+        self._derive()
 
-    def _read(self, name: str, value: bytes) -> tuple[Held, Body] | None:
+    def _decode(self, name: str, value: bytes) -> tuple[Held, Body] | None:
         subject, _, identifier = name.partition(":")
         try:
             held = HELD_DECODER.decode(value)
@@ -128,23 +138,25 @@ class Control:
             if self._unreadable.get(name) != value:
                 self._unreadable[name] = value
                 why = str(error) if isinstance(error, Rejected) else type(error).__name__
-                self.left_out.append(f"a record of {subject} was left out: {why}")
+                self.problems.append(f"a record of {subject} was left out: {why}")
             return None
 
-    def _arrange(self) -> None:
-        every = {name: body for name, (_, body) in self._held.items()}
-        self.standing = definitions(every)
-        self.placements = self._of("placement", Recipe)
-        self.experiments = self._of("experiment", Experiment)
-        self.released = {name: body for name, (_, body) in self._of("release", Released).items()}
-        self.current = self.standing.current
+    def _derive(self) -> None:
+        bodies = {name: body for name, (_, body) in self._held.items()}
+        self.definitions = definitions(bodies)
+        self.placements = self._records_of("placement", Recipe)
+        self.experiments = self._records_of("experiment", Experiment)
+        self.released = {
+            name: body for name, (_, body) in self._records_of("release", Released).items()
+        }
+        self.current = self.definitions.current
         running = {name: e for name, (_, e) in sorted(self.experiments.items()) if e.running}
         # of two on one placement, which the fold never takes, the first by id
         self._running = {e.placement: name for name, e in reversed(running.items())}
         named = {v.release for e in running.values() for v in e.variants}
         self.releases = frozenset({self.current, *named} - {""})
 
-    def _of(self, subject: str, kind: type[T]) -> dict[str, tuple[Held, T]]:
+    def _records_of(self, subject: str, kind: type[T]) -> dict[str, tuple[Held, T]]:
         start = f"{subject}:"
         return {
             name.removeprefix(start): (held, body)

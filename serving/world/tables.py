@@ -13,8 +13,8 @@ from schemas.state import tables
 from schemas.state.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.world.catalogue import ItemTable, Slots
 
-NOTHING: Final = Meta(version=0, positions=[], landmarks=[])
-NONE: Final[Mapping[bytes, bytes]] = {}
+EMPTY_META: Final = Meta(version=0, positions=[], landmarks=[])
+NO_ROWS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Neighbours(NamedTuple):
@@ -24,7 +24,7 @@ class Neighbours(NamedTuple):
     scores: NDArray[np.float32]
 
 
-ALONE: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
+NO_NEIGHBOURS: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
 """Of an item that nothing goes with."""
 
 
@@ -40,13 +40,13 @@ class Tables:
 
     def __init__(self, items: ItemTable) -> None:
         self.items = items
-        self.meta = NOTHING
+        self.meta = EMPTY_META
         self.neighbours: dict[int, Neighbours] = {}
         self.popularity: NDArray[np.float64] = np.zeros((1, len(WINDOWS)))
         self.experiments: dict[bytes, bytes] = {}
         """`schemas.state.tables.MOMENTS_KEY` -> rows of `MOMENTS`."""
         self._arms: dict[int, Arms] = {}
-        self._tops = np.ones(len(WINDOWS))
+        self._maxima = np.ones(len(WINDOWS))
         self._orders: dict[int, Slots] = {}
         self._ordered: tuple[int, int] = (-1, -1)
 
@@ -60,7 +60,7 @@ class Tables:
     ) -> None:
         """Takes these anew; what the mappings lack is gone, and so are arms and experiments."""
         self.clear()
-        self._take(meta, neighbours, popularity)
+        self._install(meta, neighbours, popularity)
 
     def arms(self, placement: str) -> Arms | None:
         """None where nothing was ever served."""
@@ -71,15 +71,15 @@ class Tables:
         self.experiments.clear()
         self._arms.clear()
         self.popularity[:] = 0
-        self._tops[:] = 1
+        self._maxima[:] = 1
 
     def apply(self, change: Published) -> None:
         """Goes on to the next version."""
-        self._take(
+        self._install(
             change.meta, change.neighbours, change.popularity, change.arms, change.experiments
         )
 
-    def located(self, lists: Sequence[tuple[int, bytes]]) -> dict[int, Neighbours]:
+    def locate(self, lists: Sequence[tuple[int, bytes]]) -> dict[int, Neighbours]:
         """Slot -> neighbours, of lists as published: what `take` takes. Changes nothing that is read."""
         listed = tables.neighbours(b"".join([value for _, value in lists]))
         slots = self.items.locate_all(listed["item"].astype(np.uint64))
@@ -96,25 +96,25 @@ class Tables:
             )
         }
 
-    def take(
+    def install(
         self,
         meta: Meta,
         neighbours: Mapping[int, Neighbours],
         popularity: Mapping[int, bytes],
-        arms: Mapping[bytes, bytes] = NONE,
-        experiments: Mapping[bytes, bytes] = NONE,
+        arms: Mapping[bytes, bytes] = NO_ROWS,
+        experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
         """Becomes version `meta`, in one step: no answer is made of two versions."""
         self.neighbours.update(neighbours)
         if popularity:
             slots = self.items.locate_all(np.fromiter(popularity, np.uint64, len(popularity)))
-            self._fit()
+            self._grow()
             rows = np.frombuffer(b"".join(popularity.values()), POPULARITY)
             self.popularity[slots] = rows.reshape(-1, len(WINDOWS))
-            tops = self.popularity.max(axis=0)
-            self._tops = np.where(tops > 0, tops, 1)
+            maxima = self.popularity.max(axis=0)
+            self._maxima = np.where(maxima > 0, maxima, 1)
         if arms:
-            self._take_arms(arms)
+            self._install_arms(arms)
         self.experiments.update(experiments)
         self.meta = meta
 
@@ -123,7 +123,7 @@ class Tables:
 
         So it holds the whole catalogue: items that nobody met yet stand at its end.
         """
-        now = (self.meta.version, self.items.generation)
+        now = (self.meta.version, self.items.revision)
         if now != self._ordered:
             self._orders.clear()
             self._ordered = now
@@ -136,30 +136,30 @@ class Tables:
 
         A decayed sum may be divided by another of the same column at any time: both age alike.
         """
-        self._fit()
-        shares: NDArray[np.float64] = self.popularity[slots, window] / self._tops[window]
+        self._grow()
+        shares: NDArray[np.float64] = self.popularity[slots, window] / self._maxima[window]
         return shares
 
     def _order(self, window: int) -> Slots:
-        self._fit()
+        self._grow()
         items = self.items
-        slots = np.flatnonzero(items.known[: items.size])
+        slots = np.flatnonzero(items.in_catalogue[: items.size])
         newest = -items.published[slots].astype(np.float64)
         keys = (items.hash[slots], newest, -self.popularity[slots, window])
         return slots[np.lexsort(keys)].astype(np.int32)
 
-    def _take(
+    def _install(
         self,
         meta: Meta,
         neighbours: Mapping[int, bytes],
         popularity: Mapping[int, bytes],
-        arms: Mapping[bytes, bytes] = NONE,
-        experiments: Mapping[bytes, bytes] = NONE,
+        arms: Mapping[bytes, bytes] = NO_ROWS,
+        experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
-        located = self.located(list(neighbours.items())) if neighbours else {}
-        self.take(meta, located, popularity, arms, experiments)
+        located = self.locate(list(neighbours.items())) if neighbours else {}
+        self.install(meta, located, popularity, arms, experiments)
 
-    def _take_arms(self, arms: Mapping[bytes, bytes]) -> None:
+    def _install_arms(self, arms: Mapping[bytes, bytes]) -> None:
         keys = np.frombuffer(b"".join(arms), ARM_KEY)
         served = np.frombuffer(b"".join(arms.values()), ARM)["served"]
         slots = self.items.locate_all(keys["item"].astype(np.uint64))
@@ -172,7 +172,7 @@ class Tables:
                 self._arms[placement] = Arms(held)
             held[slots[mine]] = served[mine]
 
-    def _fit(self) -> None:
+    def _grow(self) -> None:
         """As many rows as the catalogue has room for."""
         missing = len(self.items.hash) - len(self.popularity)
         if missing > 0:

@@ -23,7 +23,7 @@ from serving.decide.case import World
 from serving.decide.columns import COLUMNS
 from serving.decide.person import Person
 from serving.world.index import SpaceIndex
-from serving.world.placements import DEFAULT
+from serving.world.placements import DEFAULT_RECIPE
 
 NOW = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -122,7 +122,7 @@ def world(
     items: Iterable[Item],
     lists: Mapping[int, bytes] | None = None,
     popular: Mapping[int, bytes] | None = None,
-    recipe: Recipe = DEFAULT,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> World:
     """The items loaded in the order given, version 1 of the tables."""
     meta = Meta(version=1, positions=[1], landmarks=[0.0] * len(WINDOWS))

@@ -24,8 +24,8 @@ from schemas.events import Action
 from serving.decide import offline
 from serving.decide.case import Ask, World
 from serving.decide.decide import decide
-from serving.decide.person import NOBODY, Person, of_log
-from serving.world.placements import BUILT_IN
+from serving.decide.person import EMPTY_PERSON, Person, from_log
+from serving.world.placements import BUILT_IN_RECIPES
 from serving.world.tables import Tables
 
 LATE_MS: Final = 60_000
@@ -108,7 +108,7 @@ def play(
     `progress` is called with how many decisions came since the last call.
     """
     people, facts = _people(log, reads, split, settings)
-    recipe, exact = BUILT_IN[PLACEMENT], settings.exact_search
+    recipe, exact = BUILT_IN_RECIPES[PLACEMENT], settings.exact_search
     world = offline.world(log.items, recipe=recipe, release=release, exact=exact)
     every = range(len(reads))
     by_tables = sorted(every, key=lambda n: sum(reads[n].tables))
@@ -122,7 +122,7 @@ def play(
         shelf.go_to(reads[n].tables)
         fresh[n] = shelf.show(person, now)
         untrained[n] = shelf.show(person, now, trained=False)
-        popular[n] = shelf.show(NOBODY._replace(seen=person.seen), now)
+        popular[n] = shelf.show(EMPTY_PERSON._replace(seen=person.seen), now)
         progress(3)
     shelf = Shelf(world, facts)
     shelf.go_to(split)
@@ -185,7 +185,7 @@ def _people(
 
 
 def _person(state: State) -> Person:
-    return of_log(*state)
+    return from_log(*state)
 
 
 def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:

@@ -20,20 +20,20 @@ from models.release.release import MAX_RANKED, Release
 from schemas.control import Recipe
 from schemas.state.facts import Actions
 from serving.decide import offline
-from serving.decide.case import WEIGHTS, Ask, Case, World
+from serving.decide.case import DEFAULT_WEIGHTS, Ask, Case, World
 from serving.decide.columns import COLUMNS
 from serving.decide.decide import decide
-from serving.decide.person import Person, of_log
+from serving.decide.person import Person, from_log
 from serving.decide.pool import Pool
-from serving.decide.rank import rows
+from serving.decide.rank import feature_rows
 from serving.decide.results import Scored
 from serving.decide.rules import eligible
 from serving.decide.score import score
-from serving.decide.sources import best, retrieve
+from serving.decide.sources import retrieve, shortlist
 from serving.world.index import SpaceIndex
-from serving.world.placements import BUILT_IN
+from serving.world.placements import BUILT_IN_RECIPES
 
-RECIPE: Final = BUILT_IN["replay"]
+RECIPE: Final = BUILT_IN_RECIPES["replay"]
 FEATURES: Final = tuple(column.name for column in COLUMNS)
 SINGLE: Final = ("covisit", "vector", "content", "popular")
 """Sources that are judged alone: what a ranker must not fall below."""
@@ -93,7 +93,7 @@ def weigh(scenes: Iterator[Scene], weights: Sequence[float], column: str) -> dic
                 continue
             totals = np.zeros(len(scored.kept))
             for name, values in scored.values.items():
-                totals += (weight if name == column else WEIGHTS[name]) * values
+                totals += (weight if name == column else DEFAULT_WEIGHTS[name]) * values
             found[weight].append(1 + int((totals > totals[at]).sum()))
     return {weight: np.array(ranks, np.int64) for weight, ranks in found.items()}
 
@@ -110,7 +110,7 @@ class Listed:
         case, pool, scored, at = _scored(scene)
         seen = scored.order[:MAX_RANKED]
         if at is not None and at in seen:
-            self._rows.append(rows(case, pool, scored.kept[seen], FEATURES))
+            self._rows.append(feature_rows(case, pool, scored.kept[seen], FEATURES))
             self._targets.append(seen == at)
 
     @property
@@ -155,10 +155,10 @@ def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
     target, person, world = scene
     case = Case(person, world, Ask(now=target.now, count=PAGE))
     pool = retrieve(case, world.recipe.depth)
-    scored = score(case, pool, best(pool, eligible(case, pool.slots).kept))
+    scored = score(case, pool, shortlist(pool, eligible(case, pool.slots).kept))
     there = np.flatnonzero(world.items.hash[pool.slots[scored.kept]] == np.uint64(target.item))
     return case, pool, scored, int(there[0]) if len(there) else None
 
 
 def _person(state: State) -> Person:
-    return of_log(*state)
+    return from_log(*state)

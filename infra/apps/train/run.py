@@ -42,7 +42,7 @@ from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.errors import FreshetError
 from schemas.releases import TrainingData
-from serving.decide.case import WEIGHTS
+from serving.decide.case import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from infra.terminal.progress import Said
@@ -181,7 +181,7 @@ def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Sai
 
 def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = None) -> Release:
     space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
-    return Release("basis", (), weights or {**WEIGHTS, "vector": LIGHTEST}, space)
+    return Release("basis", (), weights or {**DEFAULT_WEIGHTS, "vector": LIGHTEST}, space)
 
 
 def _weights(
@@ -193,8 +193,10 @@ def _weights(
         ranks = weigh(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
     best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], MAX_RANKED).mean())
     recipes = {name: alone(name) for name in SINGLE}
-    recipes[BUILT_IN] = coarse(WEIGHTS)
-    tried = {weight: {**WEIGHTS, "vector": weight} for weight in dict.fromkeys((best, LIGHTEST))}
+    recipes[BUILT_IN] = coarse(DEFAULT_WEIGHTS)
+    tried = {
+        weight: {**DEFAULT_WEIGHTS, "vector": weight} for weight in dict.fromkeys((best, LIGHTEST))
+    }
     recipes |= {f"{COARSE} {weight}": coarse(it) for weight, it in tried.items()}
     with say.work("judge what there is without a ranker", len(planned.judge)) as progress:
         shown = Shown(recipes)
@@ -207,7 +209,7 @@ def _weights(
         if verdict.released:
             judged.pop(f"{COARSE} {LIGHTEST}", None)
             return weights, {**judged, COARSE: own}, verdict
-    return dict(WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
+    return dict(DEFAULT_WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
 
 
 def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of, pseudonym
 from schemas.keys import PLAIN
 from schemas.state import tables
-from serving.world.tables import NOTHING
+from serving.world.tables import EMPTY_META
 from tests.integration.operate.test_scrape import value
 from tests.support.http import Server, serving
 from tests.support.worlds import NOW
@@ -207,7 +207,7 @@ def test_tables_of_another_version_are_no_silent_wait(settings: Settings, tmp_pa
         with started(settings, tmp_path) as server:
             body = until(server, 503, {"tables": "unreadable"})
             assert "this version cannot read" in body["detail"]
-            client.set(PLAIN.tables().meta, tables.ENCODER.encode(NOTHING))
+            client.set(PLAIN.tables().meta, tables.ENCODER.encode(EMPTY_META))
             until(server, 200, {})
         said = server.log.read_text()
         assert said.count("tables: the store holds what this version cannot read") == 1

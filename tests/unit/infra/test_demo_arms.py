@@ -18,7 +18,7 @@ from models.release.release import Release, Space
 from schemas.events import Action
 from schemas.identity import item_hash
 from serving.decide import offline
-from serving.decide.person import NOBODY
+from serving.decide.person import EMPTY_PERSON
 from serving.edge.identity import People
 from tests.support import demo_data
 
@@ -95,7 +95,9 @@ def test_tables_are_the_same_however_they_got_there() -> None:
         stepwise.go_to(at)
     direct.go_to(ENDS)
     assert stepwise.world.tables.version == ".".join(map(str, ENDS))
-    assert stepwise.show(NOBODY, demo_data.START) == direct.show(NOBODY, demo_data.START)
+    assert stepwise.show(EMPTY_PERSON, demo_data.START) == direct.show(
+        EMPTY_PERSON, demo_data.START
+    )
     for slot, neighbours in direct.world.tables.neighbours.items():
         other = stepwise.world.tables.neighbours[slot]
         assert np.array_equal(neighbours.slots, other.slots)

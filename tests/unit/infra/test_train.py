@@ -25,7 +25,7 @@ from models.release import artefact
 from models.release.release import Release, Space
 from schemas.events import Action
 from schemas.identity import item_hash
-from serving.decide.columns import NAMES
+from serving.decide.columns import COLUMN_NAMES
 from serving.edge.identity import People
 from tests.support import demo_data
 
@@ -129,7 +129,7 @@ def test_what_comes_out_is_a_release_that_can_be_read(made: Made, tmp_path: Path
     assert set(made.verdicts) == {COARSE, RANKER}
     assert made.verdicts[RANKER].released == (made.model is not None)
     assert made.compared["max_difference"] <= run.SAME
-    assert set(made.features) <= NAMES
+    assert set(made.features) <= COLUMN_NAMES
     assert made.data.events == RATINGS
     assert made.data.offsets == tuple(len(records) for records in LOG.events)
     if made.model is not None:

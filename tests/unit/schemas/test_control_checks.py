@@ -90,7 +90,7 @@ def test_a_recipe_is_refused_by_name(given: Any, field: str, code: str) -> None:
 
 def test_recipes_at_their_limits_are_taken() -> None:
     for name in BUILT_IN:
-        control_checks.check_recipe(placements.BUILT_IN[name])
+        control_checks.check_recipe(placements.BUILT_IN_RECIPES[name])
     for epsilon in (0.0, 1.0):
         control_checks.check_recipe(
             recipe(exploration={"epsilon": epsilon}, fresh_days=3650 * epsilon)

@@ -14,11 +14,11 @@ from models import exploration
 from serving.decide.arrange import (
     CATEGORY_CAP,
     FRESH,
-    HEAD,
+    HEAD_SLOTS,
     OWNER_CAP,
     Arranged,
+    Candidates,
     Limits,
-    Line,
     arrange,
     cap,
 )
@@ -29,19 +29,19 @@ counts = st.integers(1, 30)
 shares = st.floats(0, 1)
 
 
-def line(categories: list[int], owners: list[int] | None = None) -> Line:
+def line(categories: list[int], owners: list[int] | None = None) -> Candidates:
     """Waiting in the order of their places."""
     own = np.array(owners or [0] * len(categories), np.int32)
-    return Line(np.arange(len(categories)), np.array(categories, np.int32), own)
+    return Candidates(np.arange(len(categories)), np.array(categories, np.int32), own)
 
 
 def arranged(categories: list[int], count: int, share: float) -> Arranged:
     return arrange(line(categories), count, Limits(cap(share, count)))
 
 
-def broken(of: Line, places: list[int], count: int, limits: Limits) -> set[str]:
+def broken(of: Candidates, places: list[int], count: int, limits: Limits) -> set[str]:
     """The caps that the first places break."""
-    head = places[: min(HEAD, count)]
+    head = places[: min(HEAD_SLOTS, count)]
     return {
         rule
         for rule, numbers, most in (
@@ -83,7 +83,7 @@ def test_it_is_greedy(given: list[int], count: int, share: float) -> None:
 def test_relaxed_only_where_candidates_ran_out(given: list[int], count: int, share: float) -> None:
     most = cap(share, count)
     possible = sum(min(n, most) if kind else n for kind, n in Counter(given).items())
-    short = possible < min(HEAD, count) and possible < len(given)
+    short = possible < min(HEAD_SLOTS, count) and possible < len(given)
     assert bool(arranged(given, count, share).relaxed) == short
 
 
@@ -151,7 +151,7 @@ def test_the_best_fresh_one_takes_the_last_slot_if_it_fits() -> None:
 # --- the drawn slot ---
 
 
-def drawn(of: Line, count: int, limits: Limits, seed: int) -> Arranged:
+def drawn(of: Candidates, count: int, limits: Limits, seed: int) -> Arranged:
     return arrange(of, count, replace(limits, seed=seed))
 
 

@@ -18,7 +18,13 @@ from schemas.control import BUILT_IN, Body, Change, Current, Experiment, Held, R
 from schemas.events import Assigned
 from schemas.reject import Rejected
 from serving.world import placements
-from serving.world.placements import DEFAULT, HOME, POPULAR, REPLAY, Control
+from serving.world.placements import (
+    DEFAULT_RECIPE,
+    HOME_RECIPE,
+    POPULAR_RECIPE,
+    REPLAY_RECIPE,
+    Control,
+)
 
 DIGEST = "0" * 64
 OLD, NEW = "2026-11-23.9", "2026-11-23.10"
@@ -158,17 +164,20 @@ def held(body: Body, version: int = 1) -> bytes:
 
 def test_without_control_there_is_what_is_built_in() -> None:
     control = Control()
-    assert set(BUILT_IN) == set(placements.BUILT_IN)
-    assert control.placed("home") == (HOME, "r0")
+    assert set(BUILT_IN) == set(placements.BUILT_IN_RECIPES)
+    assert control.placed("home") == (HOME_RECIPE, "r0")
     assert control.placed("nowhere") is None
     assert control.assigned("nowhere", ALICE) is None
-    assert control.assigned("replay", ALICE) == ((REPLAY, "r0"), (), "")
+    assert control.assigned("replay", ALICE) == ((REPLAY_RECIPE, "r0"), (), "")
     assert (control.current, control.releases, control.experiments) == ("", frozenset(), {})
     # offline, and where history is replayed, nothing is drawn
-    assert (HOME.exploration.epsilon, DEFAULT.exploration.epsilon) == (0.1, 0)
-    assert (REPLAY.exploration.epsilon, REPLAY.fatigue.factor) == (0, 1)
-    assert (POPULAR.weights, POPULAR.ranker) == ({"popular": 1.0}, False)
-    assert (REPLAY.category_cap, REPLAY.owner_cap) == (HOME.category_cap, HOME.owner_cap)
+    assert (HOME_RECIPE.exploration.epsilon, DEFAULT_RECIPE.exploration.epsilon) == (0.1, 0)
+    assert (REPLAY_RECIPE.exploration.epsilon, REPLAY_RECIPE.fatigue.factor) == (0, 1)
+    assert (POPULAR_RECIPE.weights, POPULAR_RECIPE.ranker) == ({"popular": 1.0}, False)
+    assert (REPLAY_RECIPE.category_cap, REPLAY_RECIPE.owner_cap) == (
+        HOME_RECIPE.category_cap,
+        HOME_RECIPE.owner_cap,
+    )
 
 
 def full_control() -> Control:
@@ -237,12 +246,12 @@ def test_what_cannot_be_read_leaves_what_held_before(value: bytes) -> None:
     control.put("experiment:x", value)
     assert control.experiments["x"] == before
     assert control.assigned("home", ALICE) == gets
-    (line,) = control.left_out
+    (line,) = control.problems
     assert "5.0" not in line
     control.replace({"experiment:x": value, "placement:home": held(Recipe(), 5)})
     assert control.experiments["x"] == before
     assert control.placed("home") == (Recipe(), "r5")
-    assert (control.placed("popular"), control.current) == ((POPULAR, "r0"), "")
+    assert (control.placed("popular"), control.current) == ((POPULAR_RECIPE, "r0"), "")
 
 
 def test_a_variant_whose_recipe_is_not_there_gives_nobody_anything() -> None:
@@ -253,4 +262,4 @@ def test_a_variant_whose_recipe_is_not_there_gives_nobody_anything() -> None:
         assert assigned is not None
         names = [each.variant for each in assigned.experiments]
         assert names in ([], ["a"])
-        assert assigned.placed == (HOME, "r0")
+        assert assigned.placed == (HOME_RECIPE, "r0")

@@ -131,7 +131,7 @@ def test_the_space_knows_who_left_the_catalogue() -> None:
     hashes = np.array([item_hash(name) for name in ("i0", "i1", "new", "nobody")], np.uint64)
     vectors = made.space.vectors[made.space.find(hashes[:2])]
     encoded = made.space.encode(content.vector(Item(item_id="new", title="red river"))[None])
-    found = index.of(hashes)
+    found = index.vectors_of(hashes)
     assert (found[:2] == vectors).all()
     assert (found[2] == encoded[0]).all()
     assert not found[3].any()

@@ -131,12 +131,12 @@ def test_cursors_add_up(pages: list[list[str]]) -> None:
 
 
 def test_a_list_ends_where_its_cursor_would_not_fit() -> None:
-    assert cursor.encode(b"", ["x"] * cursor.MOST) is not None
-    assert cursor.encode(b"", ["x"] * (cursor.MOST + 1)) is None
+    assert cursor.encode(b"", ["x"] * cursor.MAX_ITEMS_PER_LIST) is not None
+    assert cursor.encode(b"", ["x"] * (cursor.MAX_ITEMS_PER_LIST + 1)) is None
 
 
 def test_a_row_goes_before_what_all_share() -> None:
-    asked = rows.posted(
+    asked = rows.parse(
         b'{"user_id": "u", "count": 3, "category": "c", "distinct": true, "requests":'
         b' [{}, {"count": 4, "category": null}, {"anonymous_id": "a", "exclude": ["x"]}]}'
     )
@@ -153,7 +153,7 @@ def test_a_row_goes_before_what_all_share() -> None:
 
 
 def test_one_row_is_asked_for_without_a_page() -> None:
-    asked = rows.posted(b'{"user_id": "u", "after": "7:1", "cursor": null}')
+    asked = rows.parse(b'{"user_id": "u", "after": "7:1", "cursor": null}')
     assert (asked.single, asked.distinct) == (True, False)
     assert asked.rows == (query.Query(user_id="u", after=Position(7, 1)),)
     assert asked.path(0, "after") == "after"
@@ -169,14 +169,14 @@ JSON = st.recursive(
 @given(JSON | st.dictionaries(FIELDS, JSON, max_size=6))
 def test_any_json_is_rows_or_a_refusal(given: object) -> None:
     try:
-        asked = rows.posted(json.dumps(given).encode())
+        asked = rows.parse(json.dumps(given).encode())
     except (Rejected, Problem):
         return
     assert all((row.user_id is None) != (row.anonymous_id is None) for row in asked.rows)
-    assert 1 <= len(asked.rows) <= rows.MOST_ROWS
+    assert 1 <= len(asked.rows) <= rows.MAX_ROWS
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_rows_or_a_refusal(raw: bytes) -> None:
     with pytest.raises((Rejected, Problem)):
-        rows.posted(raw)
+        rows.parse(raw)

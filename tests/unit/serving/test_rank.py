@@ -16,9 +16,9 @@ from schemas.identity import item_hash
 from schemas.items import Item
 from schemas.state.tables import NEIGHBOUR, WINDOWS
 from serving.decide.case import Ask, Case, World
-from serving.decide.columns import COLUMNS, NAMES, SMALL
-from serving.decide.person import NOBODY, Person
-from serving.decide.rank import rank, rows
+from serving.decide.columns import COLUMN_NAMES, COLUMNS, LOG_FLOOR
+from serving.decide.person import EMPTY_PERSON, Person
+from serving.decide.rank import feature_rows, rank
 from serving.decide.rules import eligible
 from serving.decide.score import score
 from serving.decide.sources import retrieve
@@ -63,7 +63,7 @@ def columns_of(who: Person, over: World, ask: Ask | None = None) -> dict[str, di
     """Column -> item -> what it says."""
     case = Case(who, over, ask or Ask(now=NOW))
     pool = retrieve(case, 100)
-    made = rows(case, pool, np.arange(len(pool.slots)), EVERY)
+    made = feature_rows(case, pool, np.arange(len(pool.slots)), EVERY)
     ids = [over.items.ids[slot] for slot in pool.slots.tolist()]
     return {
         name: dict(zip(ids, made[:, at].tolist(), strict=True)) for at, name in enumerate(EVERY)
@@ -83,8 +83,16 @@ def test_every_column_by_hand() -> None:
         "covisit_count": {"c": 0.5, "d": 1.0, "e": 0.5},
         "covisit_back": {"c": 0.0, "d": 0.0, "e": (0.75 + 0.25 * 0.75) / 1.75},
         "popular": {"c": 1.0, "d": 0.25, "e": 0.0},
-        "popular_like": {"c": 1.0, "d": np.log1p(0.25 / SMALL) / np.log1p(1 / SMALL), "e": 0.0},
-        "popular_1h": {"c": 1.0, "d": np.log1p(0.125 / SMALL) / np.log1p(1 / SMALL), "e": 0.0},
+        "popular_like": {
+            "c": 1.0,
+            "d": np.log1p(0.25 / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR),
+            "e": 0.0,
+        },
+        "popular_1h": {
+            "c": 1.0,
+            "d": np.log1p(0.125 / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR),
+            "e": 0.0,
+        },
         "popular_24h": {"c": 0.0, "d": 0.0},
         "fresh": {"c": 0.25, "d": 1.0, "e": 0.0},
         "category": {"c": 0.0, "d": 1.0, "e": 0.0},
@@ -109,7 +117,7 @@ def test_every_column_by_hand() -> None:
 
 def test_of_nobody_every_personal_column_says_nothing() -> None:
     w = released(world(FILMS, LISTS, POPULAR), release(FILMS, 1))
-    for stranger in (NOBODY, person([("a", CODE["dislike"])])):
+    for stranger in (EMPTY_PERSON, person([("a", CODE["dislike"])])):
         found = columns_of(stranger, w)
         impersonal = {"fresh", "history", "session", "idle", *(f"popular_{w}" for w in WINDOWS)}
         for column in set(EVERY) - impersonal - {"popular"}:
@@ -139,12 +147,12 @@ def test_rows_are_in_the_order_of_their_names_and_know_no_others() -> None:
     case = Case(person([("a", CODE["like"])]), world(FILMS, LISTS, POPULAR), Ask(now=NOW))
     pool = retrieve(case, 100)
     every = np.arange(len(pool.slots))
-    made = rows(case, pool, every, ("popular", "covisit"))
-    assert (made[:, ::-1] == rows(case, pool, every, ("covisit", "popular"))).all()
+    made = feature_rows(case, pool, every, ("popular", "covisit"))
+    assert (made[:, ::-1] == feature_rows(case, pool, every, ("covisit", "popular"))).all()
     assert made.dtype == np.float32
-    assert set(EVERY) <= NAMES
+    assert set(EVERY) <= COLUMN_NAMES
     with pytest.raises(KeyError):
-        rows(case, pool, every, ("of tomorrow",))
+        feature_rows(case, pool, every, ("of tomorrow",))
 
 
 def test_the_model_orders_the_best_and_nobody_gets_past_them() -> None:

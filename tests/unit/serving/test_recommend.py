@@ -21,15 +21,15 @@ from schemas.identity import item_hash
 from schemas.items import Item
 from schemas.state.tables import NEIGHBOUR, WINDOWS
 from schemas.state.vectors import Vector
-from serving.decide.arrange import HEAD, cap
+from serving.decide.arrange import HEAD_SLOTS, cap
 from serving.decide.case import Ask, Case, World
 from serving.decide.decide import decide
-from serving.decide.explain import ALIKE, WHY
-from serving.decide.person import NOBODY, Person
-from serving.decide.pool import Drawn, Pool
-from serving.decide.rank import rows
+from serving.decide.explain import MIN_SIMILAR_COSINE, REASONS
+from serving.decide.person import EMPTY_PERSON, Person
+from serving.decide.pool import Pool, Retrieved
+from serving.decide.rank import feature_rows
 from serving.decide.results import Decision
-from serving.decide.sources import CANDIDATES, best, retrieve
+from serving.decide.sources import MAX_SCORED, retrieve, shortlist
 from serving.read import cursor
 from tests.support.worlds import (
     DAY_MS,
@@ -178,7 +178,7 @@ def test_the_caps_hold_or_are_reported(seed: int) -> None:
     s = setting(seed)
     decision = decide(s.person, s.world, s.ask)
     owners = {item.item_id: item.owner_id for item in s.items}
-    head = decision.items[:HEAD]
+    head = decision.items[:HEAD_SLOTS]
     for rule, kinds, share in (
         ("category_cap", [i.category for i in head], s.world.recipe.category_cap),
         ("owner_cap", [owners[i.item_id] for i in head], s.world.recipe.owner_cap),
@@ -223,7 +223,7 @@ def test_a_reason_truly_contributed(seed: int) -> None:
             continue
         effects = {part.feature: part.effect for part in item.contributions}
         tired, said = effects.pop("fatigue", 0.0), effects.pop("ranker", None)
-        reasons = {name: effect for name, effect in effects.items() if WHY[name]}
+        reasons = {name: effect for name, effect in effects.items() if REASONS[name]}
         if said is not None:
             assert abs(said + tired - item.score) < 1e-5
         elif not item.features:
@@ -240,12 +240,12 @@ def test_a_reason_truly_contributed(seed: int) -> None:
             "category": {"category"},
             "popular": {"popular"},
         }
-        assert item.reason.code in codes[WHY[named]]
+        assert item.reason.code in codes[REASONS[named]]
         assert set(item.reason.item_ids) <= {*s.acts, s.ask.item_id}
         assert bool(item.reason.item_ids) == (
             item.reason.code in ("because_you_watched", "similar_to")
         )
-        if WHY[named] == "covisit":
+        if REASONS[named] == "covisit":
             (because,) = item.reason.item_ids
             slot = s.world.items.find(because)
             assert item.slot in s.world.tables.neighbours[slot].slots.tolist()
@@ -253,7 +253,7 @@ def test_a_reason_truly_contributed(seed: int) -> None:
             (like,) = item.reason.item_ids
             space = s.world.space if named == "vector" else None
             found = space.vectors if space else s.world.items.vectors
-            assert found[s.world.items.find(like)] @ found[item.slot] >= ALIKE
+            assert found[s.world.items.find(like)] @ found[item.slot] >= MIN_SIMILAR_COSINE
 
 
 @quick
@@ -287,14 +287,14 @@ def test_pages_repeat_nothing_and_end(seed: int) -> None:
 def test_nobody_gets_the_popular() -> None:
     items = catalogue(50, 4, 1)
     w = world(items, neighbours(items, 5, 1), popularity(items, 1))
-    decision = decide(NOBODY, w, Ask(now=NOW))
+    decision = decide(EMPTY_PERSON, w, Ask(now=NOW))
     assert decision.fallback == "popular"
     assert len(decision.items) == 10
     assert {item.reason.code for item in decision.items if item.reason} == {"popular"}
 
 
 def test_an_empty_system_answers_with_nothing() -> None:
-    decision = decide(NOBODY, world([]), Ask(now=NOW))
+    decision = decide(EMPTY_PERSON, world([]), Ask(now=NOW))
     assert decision[:4] == ([], "popular", (), True)
     assert decision.sources == {"covisit": 0, "content": 0, "popular": 0}
     assert not any(decision.removed.values())
@@ -302,7 +302,7 @@ def test_an_empty_system_answers_with_nothing() -> None:
 
 def test_without_popularity_the_newest_come_first() -> None:
     items = [Item(item_id=f"i{n}", published_at=NOW - n) for n in range(5)]
-    decision = decide(NOBODY, world(items), Ask(now=NOW, count=3))
+    decision = decide(EMPTY_PERSON, world(items), Ask(now=NOW, count=3))
     assert ids(decision) == ["i0", "i1", "i2"]
     assert decision.fallback == "popular"
 
@@ -357,7 +357,7 @@ def test_what_is_logged_of_an_item_is_its_row(seed: int) -> None:
             pool = retrieve(case, depth)
             if item.slot in pool.slots:
                 (number,) = np.flatnonzero(pool.slots == item.slot)
-                row = rows(case, pool, np.array([number]), made.features)[0]
+                row = feature_rows(case, pool, np.array([number]), made.features)[0]
                 assert item.features == tuple(row.tolist())
 
 
@@ -447,7 +447,7 @@ def test_an_item_from_outside_the_ranked_has_its_row_too() -> None:
         case = Case(who, w, ask)
         pool = retrieve(case, w.recipe.depth)
         at = np.flatnonzero(pool.slots == last.slot)
-        assert last.features == tuple(rows(case, pool, at, model.features)[0].tolist())
+        assert last.features == tuple(feature_rows(case, pool, at, model.features)[0].tolist())
         outside += not any(part.feature == "ranker" for part in last.contributions)
     assert outside > 5
 
@@ -469,8 +469,8 @@ def test_a_ranker_that_says_nonsense_is_not_heard() -> None:
 def test_a_person_without_history_is_not_ranked() -> None:
     items = catalogue(50, 4, 1)
     plain = world(items, popular=popularity(items, 1))
-    ranked = decide(NOBODY, released(plain, release(items, 1)), Ask(now=NOW))
-    assert ids(ranked) == ids(decide(NOBODY, plain, Ask(now=NOW)))
+    ranked = decide(EMPTY_PERSON, released(plain, release(items, 1)), Ask(now=NOW))
+    assert ids(ranked) == ids(decide(EMPTY_PERSON, plain, Ask(now=NOW)))
 
 
 # --- candidates ---
@@ -482,22 +482,22 @@ def test_at_most_so_many_are_scored_and_each_source_keeps_its_best() -> None:
     case = Case(person([(f"i{n}", CODE["view"]) for n in range(20)]), w, Ask(now=NOW))
     pool = retrieve(case, 400)
     every = np.arange(len(pool.slots))
-    kept = best(pool, every)
-    assert len(every) > len(kept) == CANDIDATES
+    kept = shortlist(pool, every)
+    assert len(every) > len(kept) == MAX_SCORED
     for source, n in (("covisit", 500), ("content", 100), ("popular", 300)):
         assert set(pool.order(source)[:n].tolist()) <= set(kept.tolist())
     sums = pool.sums("covisit")[pool.order("covisit")]
     assert (np.diff(sums) <= 0).all()
     decision = decide(case.person, w, case.ask)
-    assert decision.removed["beyond"] == sum(1 for _ in every) - CANDIDATES - sum(
+    assert decision.removed["beyond"] == sum(1 for _ in every) - MAX_SCORED - sum(
         decision.removed[name] for name in ("unavailable", "blocked")
     )
 
 
 def test_the_best_places_of_every_source_by_hand() -> None:
     nobody = np.zeros(4, np.intp)
-    one = Drawn(np.array([3, 0, 1, 2], np.int32), np.zeros(4), nobody)
-    other = Drawn(np.array([3, 4, 5], np.int32), np.array([0.1, 0.2, 0.3]), nobody[:3])
+    one = Retrieved(np.array([3, 0, 1, 2], np.int32), np.zeros(4), nobody)
+    other = Retrieved(np.array([3, 4, 5], np.int32), np.array([0.1, 0.2, 0.3]), nobody[:3])
     slots, numbers = (
         np.arange(6, dtype=np.int32),
         {name: drawn.slots.astype(np.intp) for name, drawn in (("one", one), ("other", other))},
@@ -506,14 +506,14 @@ def test_the_best_places_of_every_source_by_hand() -> None:
     assert pool.order("one").tolist() == [3, 0, 1, 2]
     assert pool.order("other").tolist() == [5, 4, 3]
     # 3 and 5 come first to one of them, 0 is the second of the first
-    assert best(pool, np.arange(6), 3).tolist() == [0, 3, 5]
-    assert best(pool, np.array([0, 1, 2, 4, 5]), 3).tolist() == [0, 1, 5]
+    assert shortlist(pool, np.arange(6), 3).tolist() == [0, 3, 5]
+    assert shortlist(pool, np.array([0, 1, 2, 4, 5]), 3).tolist() == [0, 1, 5]
 
 
 def test_a_list_is_not_at_its_end_because_no_more_are_scored() -> None:
-    w = world([Item(item_id=f"i{n}") for n in range(CANDIDATES + 1)], recipe=Recipe(depth=2000))
-    decision = decide(NOBODY, w, Ask(now=NOW, count=CANDIDATES))
-    assert len(decision.items) == CANDIDATES
+    w = world([Item(item_id=f"i{n}") for n in range(MAX_SCORED + 1)], recipe=Recipe(depth=2000))
+    decision = decide(EMPTY_PERSON, w, Ask(now=NOW, count=MAX_SCORED))
+    assert len(decision.items) == MAX_SCORED
     assert not decision.exhausted
     assert decision.removed["beyond"] == 1
 
@@ -638,8 +638,8 @@ def test_the_source_brings_who_was_served_least_whatever_their_number() -> None:
     for few in (40, 250):
         # `few` were served once, the others more often, the more the later
         arms(w, "home", {f"i{n}": 1 if n < few else n for n in range(400)})
-        case = Case(NOBODY, w, Ask(now=NOW + few * 60_000, placement="home"))
-        drawn = retrieve(case, 200).drawn["explore"].slots.tolist()
+        case = Case(EMPTY_PERSON, w, Ask(now=NOW + few * 60_000, placement="home"))
+        drawn = retrieve(case, 200).retrieved["explore"].slots.tolist()
         names = [w.items.ids[slot] for slot in drawn]
         assert len(set(names)) == len(names) == 100
         if few < 100:
@@ -653,7 +653,7 @@ def test_a_drawn_item_is_marked_as_explored() -> None:
     items = catalogue(30, 9, 7)
     recipe = Recipe(exploration=Exploration(1.0))
     w = world(items, popular=popularity(items, 7), recipe=recipe)
-    last = decide(NOBODY, w, Ask(now=NOW, count=4)).items[-1]
+    last = decide(EMPTY_PERSON, w, Ask(now=NOW, count=4)).items[-1]
     assert last.explore
     assert last.reason == ("explore", "Something new for you", ())
 
@@ -666,4 +666,4 @@ def test_an_item_that_cannot_be_shown_takes_no_place() -> None:
     recipe = Recipe(exploration=Exploration(1.0), depth=5)
     w = world(items, recipe=recipe)
     arms(w, "home", {f"here{n}": 1 for n in range(499)})
-    assert ids(decide(NOBODY, w, Ask(now=NOW, count=3, placement="home")))[-1] == "here499"
+    assert ids(decide(EMPTY_PERSON, w, Ask(now=NOW, count=3, placement="home")))[-1] == "here499"

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.decide.score import ranked
+from serving.decide.score import order_by_score
 
 scores = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1.0])
 
@@ -18,4 +18,4 @@ def test_highest_first_then_the_lesser_tie(given: list[tuple[float, int]]) -> No
     totals = np.array([score for score, _ in given], np.float32) + np.float32(0)
     tie_breaks = np.array([tie_break for _, tie_break in given], np.uint64)
     wanted = sorted(range(len(given)), key=lambda i: (-float(totals[i]), given[i][1]))
-    assert ranked(totals, tie_breaks).tolist() == wanted
+    assert order_by_score(totals, tie_breaks).tolist() == wanted

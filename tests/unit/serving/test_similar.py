@@ -10,7 +10,7 @@ from schemas.identity import item_hash
 from serving.decide import offline
 from serving.decide.case import Ask
 from serving.decide.decide import decide
-from serving.decide.person import NOBODY
+from serving.decide.person import EMPTY_PERSON
 from serving.read.lists import SIMILAR, SIMILAR_IN_SPACE
 from tests.support import worlds
 
@@ -28,7 +28,7 @@ def test_the_nearest_in_the_space_of_the_release() -> None:
     made = space(1)
     release = Release("r", (), {}, made)
     world = offline.world(ITEMS, recipe=SIMILAR_IN_SPACE.recipe, release=release)
-    decision = decide(NOBODY, world, Ask(now=worlds.NOW, item_id="i5", count=7))
+    decision = decide(EMPTY_PERSON, world, Ask(now=worlds.NOW, item_id="i5", count=7))
     own = made.vectors[made.find(np.array([item_hash("i5")], np.uint64))][0]
     cosines = dict(zip(made.hashes.tolist(), (made.vectors @ own).tolist(), strict=True))
     best = sorted(ITEMS, key=lambda item: -cosines[item_hash(item.item_id)])
@@ -39,10 +39,10 @@ def test_the_nearest_in_the_space_of_the_release() -> None:
 
 def test_by_content_where_there_is_none() -> None:
     world = offline.world(ITEMS, recipe=SIMILAR.recipe)
-    decision = decide(NOBODY, world, Ask(now=worlds.NOW, item_id="i5", count=7))
+    decision = decide(EMPTY_PERSON, world, Ask(now=worlds.NOW, item_id="i5", count=7))
     assert decision.fallback == "content"
     assert all("content" in it.sources for it in decision.items)
-    unknown = decide(NOBODY, world, Ask(now=worlds.NOW, item_id="nothing", count=7))
+    unknown = decide(EMPTY_PERSON, world, Ask(now=worlds.NOW, item_id="nothing", count=7))
     assert unknown.fallback == "popular"
 
 
@@ -50,7 +50,7 @@ def test_nothing_is_drawn_and_nothing_is_capped() -> None:
     same = [item for item in ITEMS if item.category == ITEMS[5].category]
     world = offline.world(same, recipe=SIMILAR.recipe)
     ask = Ask(now=worlds.NOW, item_id="i5", count=5)
-    decision = decide(NOBODY, world, ask)
+    decision = decide(EMPTY_PERSON, world, ask)
     assert len(decision.items) == 5
     assert decision.relaxed == ()
     assert all(it.probability == 1 and not it.explore for it in decision.items)
