@@ -40,7 +40,7 @@ ROUTES: Final = (
 
 
 def create(settings: Settings) -> FastAPI:
-    """The application; it connects when its lifespan starts. `app.state.serving` holds the rest."""
+    """The application. It connects when its lifespan starts; `app.state.serving` is its context then."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +55,7 @@ def create(settings: Settings) -> FastAPI:
         version=VERSION,
         description="A streaming-first recommendation engine: every click changes the next answer.",
         lifespan=lifespan,
-        # its own routes declare no scope; ours is in `routes.operations`
+        # FastAPI's own route declares no scope; ours is in `routes.operations`
         openapi_url=None,
         redirect_slashes=False,
     )
@@ -67,7 +67,7 @@ def create(settings: Settings) -> FastAPI:
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
-    """404 and 405: all that can go wrong outside of a `Guarded` route."""
+    """The response to a 404 or a 405: the only errors outside of a `Guarded` route."""
     response = problem_response(as_problem(error), request)
     response.headers["X-Request-Id"] = request_id(request)
     return response

@@ -22,21 +22,22 @@ from schemas.errors import FreshetError
 from serving.app import create
 
 SHUTDOWN_SECONDS = 5
+"""How long a stopping process waits for requests in progress."""
 
 
 class CannotListen(FreshetError):
-    """The address cannot be served on; the text says why."""
+    """The address cannot be bound; the text says why."""
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what is under way and returns.
+    """Serves until SIGTERM or SIGINT, then finishes the requests in progress and returns.
 
     Prints ``listening http://HOST:PORT`` once it takes requests; port 0 is any free one.
-    Errors: `CannotListen`, `TopicMismatch`, `BadSetting`; Kafka's where the broker does not answer.
+    Errors: `CannotListen`, `TopicMismatch`, `BadSetting`; the client's own where the broker does not answer.
     """
     level = settings.log_level or "warning"
     logs.set_up(level)
-    # a broker that is away would be told of with every try, in stack traces: `serving.log` says it once
+    # the client logs a broker that is away at every attempt, with stack traces; `serving.log` logs it once
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     heartbeat.start()
     listener = listen(settings.bind, settings.port)
@@ -48,7 +49,7 @@ def run(settings: Settings) -> None:
         ws="none",
         lifespan="off",
         access_log=False,
-        log_config=None,  # its loggers write as all others do
+        log_config=None,  # its loggers use the handlers of `infra.logs`
         log_level=level,
         server_header=False,
         date_header=False,
@@ -60,7 +61,10 @@ def run(settings: Settings) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; several processes may bind the same port, and the kernel spreads connections."""
+    """A bound socket. Several processes may bind one port, and the kernel spreads connections over them.
+
+    Errors: `CannotListen`.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,28 +79,28 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens, and returns after a signal instead of dying of it."""
+    """Prints the address once it listens, and returns after a signal instead of dying of it."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
-        # run here and not by uvicorn, which would log a missing broker with a stack trace
-        self._life = app.router.lifespan_context(app)
+        # run here and not by uvicorn, because that logs a missing broker with a stack trace
+        self._lifespan = app.router.lifespan_context(app)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._life.__aenter__()
+        await self._lifespan.__aenter__()
         await super().startup(sockets)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             print(f"listening http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        # what lives now lives on: later collections need not look at it
+        # objects alive now stay alive: later collections can skip them
         gc.collect()
         gc.freeze()
-        self._beating = asyncio.create_task(heartbeat.keep_beating())
+        self._heartbeat = asyncio.create_task(heartbeat.keep_beating())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._beating.cancel()
+        self._heartbeat.cancel()
         await super().shutdown(sockets)
-        await self._life.__aexit__(None, None, None)
+        await self._lifespan.__aexit__(None, None, None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """From an order to a slate: greedy by score under the caps, one fresh item, at most one slot drawn.
 
-One sequential sampler: a slot is drawn from what the caps allow beside the ones before it, with the
-probability that is logged. Nothing re-orders after it.
+One sequential sampler: a slot is drawn from the candidates that the caps allow beside the slots before it.
+The probability of the draw is logged, and nothing re-orders after it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models import exploration
 from models.arrays import Mask
 
 HEAD_SLOTS: Final = 10
-"""The caps hold among the first so many."""
+"""The caps hold within these first slots."""
 CATEGORY_CAP: Final = "category_cap"
 OWNER_CAP: Final = "owner_cap"
 FRESH: Final = "fresh"
@@ -33,24 +33,24 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Those who wait for a slot: `order` holds their places, best first; the rest is by place.
+    """k candidates: `order` holds their places, best first; the other columns (k,) are by place.
 
-    `category` and `owner` are numbers; 0 is none, and none is not one: no cap counts it.
+    `category` and `owner` are numbers. 0 means none: no cap counts it.
     """
 
     order: Places
     category: Ints
     owner: Ints
     fresh: Mask | None = None
-    """Of whom one has to be in the slate; None: there is no such rule."""
+    """The candidates of which one has to be in the slate; None: there is no such rule."""
     served: NDArray[np.float64] | None = None
-    """How often each was served: the last slot is drawn. None: it is not."""
+    """How often each was served, where the last slot is drawn; None: it is not drawn."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`category` and `owner`: most of one in the head; `lifted`: the category cap does not apply, and
-    that is reported. `epsilon` and `seed` of the draw."""
+    """`category` and `owner`: most items of one category and of one owner in the head. `lifted`: the category
+    cap does not apply, and `relaxed` reports it. `epsilon` and `seed` are those of the draw."""
 
     category: int
     owner: int = _NO_CAP
@@ -61,8 +61,8 @@ class Limits:
 
 class Arranged(NamedTuple):
     """`places` of the candidates taken, in order. `relaxed`: the rules that were lifted for them.
-    `held`: how many each cap held back. `fresh`: somebody is, in a slot that was not drawn, or nobody
-    has to be. `drawn`: of the last slot, where it was drawn."""
+    `held`: how many candidates each cap held back. `fresh`: a fresh item has a slot that was not drawn, or
+    there is no such rule. `drawn`: the draw of the last slot; None where it was not drawn."""
 
     places: list[int]
     relaxed: tuple[str, ...]
@@ -80,17 +80,17 @@ def cap(share: float, count: int) -> int:
     return max(1, floor(share * min(HEAD_SLOTS, count) + 1e-9))
 
 
-def arrange(line: Candidates, count: int, limits: Limits) -> Arranged:
-    """At most `count` places of `line`.
+def arrange(candidates: Candidates, count: int, limits: Limits) -> Arranged:
+    """At most `count` places of `candidates`.
 
-    Where the candidates run out before the head is full, those that a cap held back come in, in their
-    order, and that cap is reported as relaxed. Where nobody fresh got in, the best who fits takes the
-    last slot that is not drawn; if none fits, `FRESH` is reported. The last slot of a page of two or
-    more is drawn where `line.served` says so: among all who fit there, those served least against the
+    Where the candidates run out before the head is full, those that a cap held back fill it in their
+    order, and that cap is reported as relaxed. Where no fresh item got in, the best one that fits takes the
+    last slot that is not drawn; if none fits, `FRESH` is reported. Where `candidates.served` is given, the
+    last slot of two or more is drawn among the candidates that fit: the least served of them against the
     greedy choice (`models.exploration`).
     """
-    slate = _Slate(line, count, limits)
-    fixed = count - 1 if line.served is not None and count > 1 else count
+    slate = _Slate(candidates, count, limits)
+    fixed = count - 1 if candidates.served is not None and count > 1 else count
     slate.fill(fixed)
     fresh = slate.freshen()
     drawn = slate.draw() if fixed < count and len(slate.places) == fixed else None
@@ -98,107 +98,111 @@ def arrange(line: Candidates, count: int, limits: Limits) -> Arranged:
 
 
 class _Slate:
-    def __init__(self, line: Candidates, count: int, limits: Limits) -> None:
-        self.line, self.limits = line, limits
+    def __init__(self, candidates: Candidates, count: int, limits: Limits) -> None:
+        self.candidates, self.limits = candidates, limits
         self.head = min(HEAD_SLOTS, count)
-        self.most = (_NO_CAP if limits.lifted else limits.category, limits.owner)
+        self.caps = (_NO_CAP if limits.lifted else limits.category, limits.owner)
         self.places: list[int] = []
         self.held = {CATEGORY_CAP: 0, OWNER_CAP: 0}
-        self._stale = False
+        self._no_fresh_fits = False
 
     @property
     def relaxed(self) -> tuple[str, ...]:
-        alike, own = self._full(self.head, 1)
+        by_category, by_owner = self._full(self.head, 1)
         return tuple(
             rule
             for rule, broken in (
-                (CATEGORY_CAP, self.limits.lifted or alike),
-                (OWNER_CAP, own),
-                (FRESH, self._stale),
+                (CATEGORY_CAP, self.limits.lifted or by_category),
+                (OWNER_CAP, by_owner),
+                (FRESH, self._no_fresh_fits),
             )
             if broken
         )
 
-    def fill(self, to: int) -> None:
-        """The greedy choice for the first `to` slots."""
-        most_alike, most_own = self.most
-        alike: dict[int, int] = {}
-        own: dict[int, int] = {}
-        waiting: list[int] = []
-        head, rest = min(self.head, to), _in_order(self.line)
+    def fill(self, slots: int) -> None:
+        """The greedy choice for the first `slots` slots."""
+        category_cap, owner_cap = self.caps
+        by_category: dict[int, int] = {}
+        by_owner: dict[int, int] = {}
+        held_back: list[int] = []
+        head, rest = min(self.head, slots), _best_first(self.candidates)
         for place, category, owner in rest:
-            if category and alike.get(category, 0) >= most_alike:
+            if category and by_category.get(category, 0) >= category_cap:
                 self.held[CATEGORY_CAP] += 1
-                waiting.append(place)
-            elif owner and own.get(owner, 0) >= most_own:
+                held_back.append(place)
+            elif owner and by_owner.get(owner, 0) >= owner_cap:
                 self.held[OWNER_CAP] += 1
-                waiting.append(place)
+                held_back.append(place)
             else:
-                alike[category] = alike.get(category, 0) + 1
-                own[owner] = own.get(owner, 0) + 1
+                by_category[category] = by_category.get(category, 0) + 1
+                by_owner[owner] = by_owner.get(owner, 0) + 1
                 self.places.append(place)
                 if len(self.places) == head:
                     break
-        # those held back score higher than whatever is left
-        more = chain(waiting, (place for place, _, _ in rest))
-        self.places += islice(more, to - len(self.places))
+        # the candidates held back score higher than the rest
+        more = chain(held_back, (place for place, _, _ in rest))
+        self.places += islice(more, slots - len(self.places))
 
     def freshen(self) -> bool:
-        """Somebody fresh in the last slot so far, where none got in. Whether all is well then."""
-        fresh, order = self.line.fresh, self.line.order
+        """Puts a fresh item into the last slot so far where none got in. False: there is a rule, and no fresh
+        item fits."""
+        fresh, order = self.candidates.fresh, self.candidates.order
         if fresh is None or fresh[self.places].any():
             return True
-        able = (
+        fitting = (
             order[(self._fits(len(self.places) - 1) & fresh)[order]] if fresh.any() else order[:0]
         )
-        if len(able):
-            self.places[-1] = int(able[0])
-        self._stale = bool(fresh.any()) and not len(able)
-        return len(able) > 0
+        if len(fitting):
+            self.places[-1] = int(fitting[0])
+        self._no_fresh_fits = bool(fresh.any()) and not len(fitting)
+        return len(fitting) > 0
 
     def draw(self) -> exploration.Draw | None:
-        """The next slot, drawn; the greedy choice where nobody fits."""
-        served, order = self.line.served, self.line.order
-        able = self._fits(len(self.places))
-        if served is None or not able.any():
-            left = order[~np.isin(order, self.places)][:1]
-            self.places += left.tolist()
+        """Draws the next slot; fills it greedily, and gives None, where no candidate fits."""
+        served, order = self.candidates.served, self.candidates.order
+        fitting = self._fits(len(self.places))
+        if served is None or not fitting.any():
+            remaining = order[~np.isin(order, self.places)][:1]
+            self.places += remaining.tolist()
             return None
-        least = np.flatnonzero(able & (served == served[able].min()))
-        greedy = int(order[able[order].argmax()])
-        drawn = exploration.draw(self.limits.seed, self.limits.epsilon, greedy, least)
+        least_served = np.flatnonzero(fitting & (served == served[fitting].min()))
+        greedy = int(order[fitting[order].argmax()])
+        drawn = exploration.draw(self.limits.seed, self.limits.epsilon, greedy, least_served)
         self.places.append(drawn.choice)
         return drawn
 
     def _fits(self, n: int) -> Mask:
-        """(k,) who may have slot n (from 0), beside those in the slots before it."""
-        fits = np.ones(len(self.line.order), np.bool_)
+        """(k,) which candidates may have slot n (from 0), beside those in the slots before it."""
+        fits = np.ones(len(self.candidates.order), np.bool_)
         fits[self.places[:n]] = False
         if n < self.head:
-            alike, own = self._full(n)
-            for numbers, full in ((self.line.category, alike), (self.line.owner, own)):
+            by_category, by_owner = self._full(n)
+            for numbers, full in (
+                (self.candidates.category, by_category),
+                (self.candidates.owner, by_owner),
+            ):
                 for number in full:
                     fits &= numbers != number
         return fits
 
-    def _full(self, n: int, over: int = 0) -> tuple[list[int], list[int]]:
-        """Categories and owners that the first n slots hold as often as is allowed, and `over`."""
-        (most_alike, most_own), before = self.most, self.places[:n]
-        alike = Counter(self.line.category[before].tolist())
-        own = Counter(self.line.owner[before].tolist())
+    def _full(self, n: int, excess: int = 0) -> tuple[list[int], list[int]]:
+        """Categories and owners of which the first n slots hold the cap and `excess` more, or still more."""
+        (category_cap, owner_cap), before = self.caps, self.places[:n]
+        by_category = Counter(self.candidates.category[before].tolist())
+        by_owner = Counter(self.candidates.owner[before].tolist())
         return (
-            [kind for kind, held in alike.items() if kind and held >= most_alike + over],
-            [kind for kind, held in own.items() if kind and held >= most_own + over],
+            [kind for kind, held in by_category.items() if kind and held >= category_cap + excess],
+            [kind for kind, held in by_owner.items() if kind and held >= owner_cap + excess],
         )
 
 
-def _in_order(line: Candidates) -> Iterator[tuple[int, int, int]]:
-    """Place, category and owner of each, best first; most slates need but a few."""
-    for at in range(0, len(line.order), PLACES_PER_CHUNK):
-        places = line.order[at : at + PLACES_PER_CHUNK]
+def _best_first(candidates: Candidates) -> Iterator[tuple[int, int, int]]:
+    """Place, category and owner of each candidate, best first, in chunks: most slates need but a few."""
+    for start in range(0, len(candidates.order), PLACES_PER_CHUNK):
+        places = candidates.order[start : start + PLACES_PER_CHUNK]
         yield from zip(
             places.tolist(),
-            line.category[places].tolist(),
-            line.owner[places].tolist(),
+            candidates.category[places].tolist(),
+            candidates.owner[places].tolist(),
             strict=True,
         )

@@ -1,4 +1,4 @@
-"""What a decision is made of: who asks, for what, of which world. No clock, no socket."""
+"""What a decision is made of: the person, the request, the world. No clock, no socket."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from serving.world.index import ContentIndex, SpaceIndex
 from serving.world.tables import Tables
 
 DEFAULT_WINDOW: Final = "90d"
-"""Which popularity a recommendation looks at: on MovieLens 7 days found half as much."""
+"""Half-life of the popularity that a recommendation looks at: on MovieLens 7 days found half as much."""
 # Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
-# category is for those who said what they like.
+# category is for people who set preferences.
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "covisit": 1.0,
     "content": 0.015,
@@ -41,7 +41,7 @@ MINUTE_MS: Final = 60_000
 class World:
     """What all requests share. `rules` names the version of the recipe.
 
-    `release` and `space` come together: the space is the release's own, over `items`.
+    `release` and `space` are both there or both None: the space is the release's own, over `items`.
     """
 
     items: ItemTable
@@ -63,10 +63,10 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What one request wants.
+    """What one request asks for.
 
     `now` in ms; `item_id` is the item in view, `exclude` are item ids; `window` is the half-life of
-    the popularity that counts (`schemas.state.tables.WINDOWS`); `served` holds what earlier pages showed:
+    the popularity that counts (`schemas.state.tables.WINDOWS`). `served` holds the items of earlier pages:
     the low 32 bits of each item's hash, u32 LE.
     """
 
@@ -79,17 +79,17 @@ class Ask:
     personalized: bool = True
     window: str = DEFAULT_WINDOW
     seed: int = 0
-    """Of whatever is drawn, u64: the same seed draws the same."""
+    """Seed of all draws, u64: the same seed draws the same."""
     filter: Filter | None = None
     placement: str = ""
-    """Whose arms tell what was served least."""
+    """The placement whose arms count how often each item was served."""
 
 
 class Interest(NamedTuple):
-    """The known items that speak for a person, newest first. Each weighs less than the one after it,
-    and all weigh the same whatever was done: on MovieLens weights by action found less.
+    """The items of the catalogue that a person acted on, newest first; each weighs more than the one after
+    it. The kind of action does not count: on MovieLens weights by action found less.
 
-    `in_view`: the first one is the item they look at, not one they acted on.
+    `in_view`: the first one is the item in view, not one they acted on.
     """
 
     slots: Slots
@@ -101,7 +101,7 @@ NO_INTEREST: Final = Interest(np.empty(0, np.int32), np.empty(0), False)
 
 
 class Case:
-    """One decision's arguments, and what several stages derive from them (once each)."""
+    """The arguments of one decision, and the values that several stages derive from them, each once."""
 
     def __init__(self, person: Person, world: World, ask: Ask) -> None:
         self.person, self.world, self.ask = person, world, ask
@@ -110,8 +110,8 @@ class Case:
 
     @cached_property
     def interest(self) -> Interest:
-        """What they last did that speaks for an item, the item in view before it; weight =
-        `FADE`^rank, over their sum."""
+        """The items of the person's last positive actions, the item in view before them; weight =
+        `FADE`^rank, divided by the sum."""
         if not self.personal:
             return NO_INTEREST
         items = self.world.items
@@ -129,26 +129,28 @@ class Case:
 
     @cached_property
     def likeness(self) -> content.Vector:
-        """What they are interested in, as content; zeros where nothing is known."""
+        """The person's interest as a content vector (DIM,); zeros where it is empty."""
         slots = self.interest.slots
         return content.person_vector(self.world.items.vectors[slots], VECTOR_FADING[: len(slots)])
 
     @cached_property
     def vector(self) -> content.Vector | None:
-        """What they are interested in, in the space of the release; None where that says nothing.
+        """The person's interest in the space of the release (DIM,); None where it is zero.
 
-        As the flow stored it, if it did so with this release and that knew every item; else made anew,
-        by the same formula, of the same actions: what is served does not depend on which.
+        The vector that the flow stored is taken if it is of this release and complete. Else the same formula
+        makes it of the same actions: the result does not depend on which of the two it is.
         """
         release, space, stored = self.world.release, self.world.space, self.person.vector
         if release is None or space is None or not self.personal:
             return None
         current = stored is not None and stored.release == release.id and stored.complete
         if stored is not None and current and not self.in_view:
-            made = np.frombuffer(stored.grid, "<i2").astype(np.float32) / np.float32(content.GRID)
+            encoded = np.frombuffer(stored.grid, "<i2").astype(np.float32) / np.float32(
+                content.GRID
+            )
         else:
-            made = self._encoded(space)
-        return made if made.any() else None
+            encoded = self._encoded(space)
+        return encoded if encoded.any() else None
 
     def _encoded(self, space: SpaceIndex) -> content.Vector:
         vectors = space.vectors_of(interests.items(self.person.row))
@@ -157,7 +159,7 @@ class Case:
         return content.person_vector(vectors, VECTOR_FADING[: len(vectors)])
 
     def days_ago(self, days: float) -> int:
-        """ms; a time that nothing was published before, where it is too long ago to be told."""
+        """Unix ms, `days` before `now`; at most a million days, before which no item was published."""
         return self.ask.now - round(min(days, 1e6) * DAY_MS)
 
     @property
@@ -166,15 +168,15 @@ class Case:
         return self.world.recipe.exploration.epsilon > 0 and self.ask.count >= 2
 
     def served(self, slots: Slots) -> Floats:
-        """(n,) how often this placement served each."""
+        """(n,) how often this placement served each item."""
         served, arms = np.zeros(len(slots)), self.world.tables.arms(self.ask.placement)
         if arms is not None:
-            told = slots < len(arms.served)
-            served[told] = arms.served[slots[told]]
+            counted = slots < len(arms.served)
+            served[counted] = arms.served[slots[counted]]
         return served
 
     def shown(self, slots: Slots) -> Floats:
-        """(n,) how often and how lately they were shown each: impressions, decayed by the recipe."""
+        """(n,) impressions of each item on this person, decayed by the recipe's half-life."""
         items, counts = self._impressions
         if not len(items):
             return np.zeros(len(slots))
@@ -183,7 +185,7 @@ class Case:
 
     @cached_property
     def _impressions(self) -> tuple[Slots, Floats]:
-        """Slots of what was shown, ascending, and how much each counts."""
+        """Slots of the items shown, ascending, and the decayed impressions of each."""
         shown = self.person.impressions
         if not self.personal or not len(shown):
             return np.empty(0, np.int32), np.empty(0)
@@ -195,7 +197,7 @@ class Case:
 
     @cached_property
     def blocked(self) -> Mask:
-        """By slot: seen or hidden by the person, or excluded by the request."""
+        """By slot: seen or hidden by the person, excluded by the request, or in view."""
         items, person, ask = self.world.items, self.person, self.ask
         blocked = np.zeros(len(items.hash), np.bool_)
         for hashes in (person.seen, person.hidden, hashes_of(ask.exclude)):
@@ -206,12 +208,12 @@ class Case:
 
     @property
     def window(self) -> int:
-        """Column of the popularity asked for."""
+        """Index in `WINDOWS` of the half-life asked for."""
         return WINDOWS.index(self.ask.window)
 
     @cached_property
     def category(self) -> int | None:
-        """Number of the category asked for, -1 where no item has it; None where none is."""
+        """Number of the category asked for, -1 where no item has it; None where none is asked for."""
         if self.ask.category is None:
             return None
         found = self.world.items.categories.find(self.ask.category)

@@ -1,6 +1,6 @@
 """COLUMNS: what a score is made of, and what a ranker may see. A new one is a function and a line here.
 
-Values do not depend on the rate of events nor on who else is a candidate. A co-visitation score is a
+Values depend neither on the rate of events nor on the other candidates. A co-visitation score is a
 probability, typically .01 to .1, which is why the built-in weights of the others are small.
 """
 
@@ -24,13 +24,13 @@ from serving.world.tables import NO_NEIGHBOURS
 FRESH_HALF_LIFE_DAYS: Final = 30
 """Half-life of the column `fresh`."""
 LOG_FLOOR: Final = 1e-3
-"""Share of the most popular item's popularity that the log-scaled columns call nothing."""
+"""Share of the most popular item's popularity below which the log-scaled columns go to 0."""
 ReasonKind = Literal["", "covisit", "content", "vector", "popular", "category", "fresh"]
 
 
 class Column(NamedTuple):
-    """`value(case, pool, kept)`: (k,) for the candidates kept; None where it can tell nothing of this
-    person, which counts as 0. `reason`: the reason it gives where it counts most; "" is none."""
+    """`value(case, pool, kept)`: (k,) for the candidates kept; None where there is no value for this person,
+    which counts as 0. `reason`: the kind of reason where this column has the largest effect; "" is none."""
 
     name: str
     value: Callable[[Case, Pool, Kept], Floats | None]
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 def covisit(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """Neighbour scores, averaged over what speaks for the person by weight: about p(item | them)."""
+    """Neighbour scores, averaged by weight over the person's interest: about p(item | interest)."""
     return pool.sums("covisit")[kept.numbers] if _has_neighbours(pool) else None
 
 
@@ -64,7 +64,7 @@ def covisit_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def covisit_count(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """The share of entries in whose lists it stands."""
+    """The share of the interest's entries whose lists hold the candidate."""
     if not _has_neighbours(pool):
         return None
     counts = np.bincount(pool.numbers["covisit"], minlength=len(pool.slots))
@@ -72,8 +72,8 @@ def covisit_count(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """The other way round: scores of the entries in the candidate's own list, by weight, so about
-    p(them | item). For the few that are ranked: it looks up a list a candidate."""
+    """The reverse: scores of the interest's entries in the candidate's own list, by weight: about
+    p(interest | item). Only for the few that are ranked: it looks up one list a candidate."""
     interest, lists = case.interest, case.world.tables.neighbours
     if not len(interest.slots) or not len(kept.slots):
         return None
@@ -87,14 +87,14 @@ def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def content(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """Cosine of contents to what speaks for the person, at least 0."""
+    """Cosine of the candidate's content vector to the person's, at least 0."""
     if not len(case.interest.slots):
         return None
     return np.maximum(_cosines(case.world.items.vectors, kept, case.likeness), 0)
 
 
 def content_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """The same, to the newest entry alone."""
+    """Cosine of content vectors to the newest entry of the interest alone, at least 0."""
     if not len(case.interest.slots):
         return None
     vectors = case.world.items.vectors
@@ -102,14 +102,14 @@ def content_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def vector(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """Cosine to the person in the release's space."""
+    """Cosine to the person's vector in the release's space."""
     if case.world.space is None or case.vector is None:
         return None
     return _cosines(case.world.space.vectors, kept, case.vector)
 
 
 def vector_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """The same, to the newest entry of the interest alone."""
+    """Cosine in the release's space to the newest entry of the interest alone."""
     if case.world.space is None or not len(case.interest.slots):
         return None
     vectors = case.world.space.vectors
@@ -122,19 +122,19 @@ def popular(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """By how much it is more popular than what speaks for the person: the logarithm of its popularity
-    less the mean of theirs, by weight, -1 to 1."""
+    """How much more popular the candidate is than the person's interest: its log-scaled popularity less
+    the weighted mean of the interest's, -1 to 1."""
     interest, tables = case.interest, case.world.tables
     if not len(interest.slots):
         return None
-    theirs = _scaled(tables.share(interest.slots, case.window)) @ interest.weights
-    likeness: Floats = _scaled(tables.share(kept.slots, case.window)) - theirs
+    interest_mean = _scaled(tables.share(interest.slots, case.window)) @ interest.weights
+    likeness: Floats = _scaled(tables.share(kept.slots, case.window)) - interest_mean
     return likeness
 
 
 def _recent_popularity(window: int) -> Callable[[Case, Pool, Kept], Floats]:
     def value(case: Case, pool: Pool, kept: Kept) -> Floats:
-        """Popularity with this half-life relative to the most popular item, by its logarithm, 0 to 1."""
+        """Popularity with this half-life relative to the most popular item, log-scaled, 0 to 1."""
         return _scaled(case.world.tables.share(kept.slots, window))
 
     return value
@@ -146,19 +146,19 @@ def _scaled(share: Floats) -> Floats:
 
 
 def fresh(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """2^(-age / `FRESH_HALF_LIFE_DAYS`) since it was published; 0 where nobody said when."""
+    """2^(-age / `FRESH_HALF_LIFE_DAYS`) since it was published; 0 where no date is given."""
     published = case.world.items.published[kept.slots]
     age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_HALF_LIFE_DAYS * DAY_MS)
     return np.where(published != UNDATED, np.exp2(-age), 0.0)
 
 
 def shown(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """How often and how lately the person was shown it (`Case.shown`)."""
+    """Decayed impressions of the candidate on this person (`Case.shown`)."""
     return case.shown(kept.slots) if len(case.person.impressions) else None
 
 
 def category(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """1 for a primary category that the person said they like, else 0."""
+    """1 where the person's preferences like the primary category, else 0."""
     preferences = case.person.preferences
     if not case.personal or preferences is None or not preferences.liked_categories:
         return None
@@ -170,7 +170,7 @@ def category(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """What the person did lately in the primary category, relative to their dearest, -1 to 1."""
+    """Affinity to the primary category, relative to the person's highest, -1 to 1."""
     if not case.personal:
         return None
     items = case.world.items
@@ -186,7 +186,7 @@ def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def same_category_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """1 for the primary category of the newest entry, else 0."""
+    """1 where the primary category is that of the interest's newest entry, else 0."""
     if not len(case.interest.slots):
         return None
     categories = case.world.items.category
@@ -195,14 +195,14 @@ def same_category_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def history(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """log(1 + how many actions the person has), for every candidate."""
+    """log(1 + the number of the person's actions), the same for every candidate."""
     return (
         np.full(len(kept.slots), np.log1p(float(case.person.row["n"]))) if case.personal else None
     )
 
 
 def session(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """log(1 + how many of them in this session), 0 once it ended, for every candidate."""
+    """log(1 + the number of actions in this session), 0 once it ended, the same for every candidate."""
     row = case.person.row
     if not case.personal or case.ask.now - int(row["session_last"]) > GAP_MS:
         return None
@@ -210,7 +210,7 @@ def session(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def idle(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """log(1 + minutes since the newest of them), for every candidate."""
+    """log(1 + minutes since the newest action), the same for every candidate."""
     newest = int(case.person.row["newest"])
     if not case.personal or not newest:
         return None
@@ -222,9 +222,9 @@ def _has_neighbours(pool: Pool) -> bool:
     return "covisit" in pool.retrieved and len(pool.retrieved["covisit"].slots) > 0
 
 
-def _cosines(vectors: NDArray[np.float32], kept: Kept, to: NDArray[np.float32]) -> Floats:
-    # exact in float32, whatever sums it (models.release.content)
-    cosines: Floats = (vectors.take(kept.slots, 0) @ to).astype(np.float64)
+def _cosines(vectors: NDArray[np.float32], kept: Kept, query: NDArray[np.float32]) -> Floats:
+    # exact in float32, in any order of the sum (models.release.content)
+    cosines: Floats = (vectors.take(kept.slots, 0) @ query).astype(np.float64)
     return cosines
 
 
@@ -254,4 +254,4 @@ COLUMNS: Final = (
     Column("idle", idle),
 )
 COLUMN_NAMES: Final = frozenset(column.name for column in COLUMNS)
-"""What a release may rank by or weigh; one that names another cannot be served."""
+"""The columns that a release may rank by or weigh; one that names another cannot be served."""

@@ -1,7 +1,7 @@
 """One recommendation: retrieve > eligible > score > rank > arrange > explain, a stage a line.
 
-`decide` is a function of its arguments alone: no clock, no socket, no randomness but what the seed of
-the request gives. Read, assign and log stand around it (`serving.read.recommend`).
+`decide` is a function of its arguments alone: no clock, no socket, no randomness but the seed of the
+request. `serving.read.recommend` reads and assigns before it, and logs after it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from serving.decide.score import score
 from serving.decide.sources import retrieve, shortlist
 
 DEPTH_FACTOR: Final = 50
+"""A retrieval that was not enough is done again, this many times deeper."""
 BEYOND: Final = "beyond"
-"""In `Decision.removed`: those that may be shown, but were more than are scored."""
+"""In `Decision.removed`: candidates that no rule removed, beyond the `MAX_SCORED` that are scored."""
 OnStage = Callable[[str], None]
 
 
@@ -40,25 +41,25 @@ def decide(
     world: World,
     ask: Ask,
     explain: Explain = "reason",
-    tick: OnStage = lambda stage: None,
+    on_stage: OnStage = lambda stage: None,
 ) -> Decision:
-    """What to show `person`, of `world`, as they `ask`. `tick` is called as each stage ends."""
+    """The slate for `person` from `world`, as `ask` says. `on_stage` is called with each stage as it ends."""
     case = Case(person, world, ask)
     for depth in _depths(world):
         pool = retrieve(case, depth)
-        tick("retrieve")
+        on_stage("retrieve")
         verdict = eligible(case, pool.slots)
-        tick("eligible")
+        on_stage("eligible")
         scored = score(case, pool, shortlist(pool, verdict.kept))
-        tick("score")
+        on_stage("score")
         ranked = rank(case, pool, scored)
-        tick("rank")
+        on_stage("rank")
         arranged = _arrange(case, pool, scored, ranked)
-        tick("arrange")
+        on_stage("arrange")
         if not _needs_more(case, pool, arranged, depth):
             break
     items = _explained(case, pool, scored, ranked, arranged, explain)
-    tick("explain")
+    on_stage("explain")
     return Decision(
         items,
         _fallback(case, pool, ranked),
@@ -71,7 +72,7 @@ def decide(
 
 
 def _depths(world: World) -> Iterator[int]:
-    """How deep to look, until that is enough: for most, the recipe's depth is."""
+    """Depths to retrieve with, until one is enough: for most requests the recipe's depth is."""
     depth = max(1, world.recipe.depth)
     yield depth
     while depth < world.items.count:
@@ -102,7 +103,7 @@ def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged
 
 
 def _needs_more(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
-    """Whether more candidates could make the slate longer or fresher, or spare it a broken cap."""
+    """Whether more candidates could make the slate longer or fresher, or keep a cap that was relaxed."""
     ask, recipe = case.ask, case.world.recipe
     if len(arranged.places) < ask.count:
         return True
@@ -111,8 +112,10 @@ def _needs_more(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
         (OWNER_CAP, "owner", recipe.owner_cap),
     ):
         if rule in arranged.relaxed and not (rule == CATEGORY_CAP and ask.category is not None):
-            most = case.world.filters.count_distinct(column, ask.filter) * cap(share, ask.count)
-            if most >= min(HEAD_SLOTS, ask.count):
+            available = case.world.filters.count_distinct(column, ask.filter) * cap(
+                share, ask.count
+            )
+            if available >= min(HEAD_SLOTS, ask.count):
                 return True
     return not arranged.fresh and len(pool.retrieved["fresh"].slots) >= depth
 
@@ -122,9 +125,9 @@ def _explained(
 ) -> list[Shown]:
     items, places = case.world.items, arranged.places
     candidates = scored.kept[places].tolist() if places else []
-    why: list[Reason | None] = [None] * len(places)
+    explanations: list[Reason | None] = [None] * len(places)
     if explain != "none":
-        why = list(reasons(case, pool, scored, places))
+        explanations = list(reasons(case, pool, scored, places))
     slots = pool.slots[candidates].tolist()
     scores, categories = ranked.scores[places].tolist(), items.category[slots].tolist()
     shown = [
@@ -143,7 +146,7 @@ def _explained(
             slots,
             scores,
             categories,
-            why,
+            explanations,
             pool.provenance(candidates),
             _features(case, pool, scored, ranked, places),
             strict=True,
@@ -160,8 +163,8 @@ def _explained(
 def _features(
     case: Case, pool: Pool, scored: Scored, ranked: Ranked, places: list[int]
 ) -> list[tuple[float, ...]]:
-    """The row of each: as the ranker saw it, or would have."""
-    release, at = case.world.release, {place: n for n, place in enumerate(ranked.of.tolist())}
+    """The feature row of each place, whether or not the ranker saw it; () where the ranker did not run."""
+    release, at = case.world.release, {place: n for n, place in enumerate(ranked.reranked.tolist())}
     if release is None or not at:
         return [()] * len(places)
     made = ranked.rows[[at.get(place, 0) for place in places]]
@@ -181,6 +184,6 @@ def _removed(verdict: Verdict, scored: Scored, arranged: Arranged) -> dict[str, 
 def _fallback(case: Case, pool: Pool, ranked: Ranked) -> str | None:
     for source in ("covisit", "vector", "content"):
         if source in pool.retrieved and len(pool.retrieved[source].slots):
-            failed = ranker_applies(case) and not len(ranked.of) and len(ranked.order) > 0
+            failed = ranker_applies(case) and not len(ranked.reranked) and len(ranked.order) > 0
             return "content" if source == "content" else "no_model" if failed else None
     return "popular"

@@ -1,4 +1,4 @@
-"""Why an item is shown: what truly contributed, out of the numbers that ranked it."""
+"""Why an item is shown: the contributions to its score, out of the numbers that ranked it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ TASTE: Final = Reason("your_taste", "Close to what you watch")
 EXPLORED: Final = Reason("explore", "Something new for you")
 REASONS: Final = {column.name: column.reason for column in COLUMNS}
 MIN_SIMILAR_COSINE: Final = 0.4
-"""Cosine from which one item is called similar to another: below it hashed words may just collide."""
+"""Cosine from which two items are called similar: below it hashed words may just collide."""
 
 
 def contributions(
     case: Case, scored: Scored, ranked: Ranked, place: int
 ) -> tuple[Contribution, ...]:
-    """What each column gave to the candidate at `place` of `scored`, largest effect first."""
+    """The contribution of each column to the candidate at `place` of `scored`, largest effect first."""
     weights = case.world.weights
     found = [
         Contribution(name, float(value[place]), float(value[place]) * weights[name])
         for name, value in scored.values.items()
     ]
-    untired = float(ranked.untired[place])
-    for said in ranked.model[ranked.of == place].tolist():
-        found.append(Contribution("ranker", said, untired))
-    if ranked.tired is not None and ranked.tired[place]:
-        effect = float(ranked.scores[place]) - untired
-        found.append(Contribution("fatigue", float(ranked.tired[place]), effect))
+    before_fatigue = float(ranked.before_fatigue[place])
+    for prediction in ranked.predictions[ranked.reranked == place].tolist():
+        found.append(Contribution("ranker", prediction, before_fatigue))
+    if ranked.fatigue is not None and ranked.fatigue[place]:
+        effect = float(ranked.scores[place]) - before_fatigue
+        found.append(Contribution("fatigue", float(ranked.fatigue[place]), effect))
     return tuple(sorted(found, key=lambda contribution: -contribution.effect))
 
 
 def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[Reason]:
-    """The reason of each candidate at `places`: that of its largest contribution above 0."""
+    """The reason of each candidate at `places`: the one of its largest contribution above 0."""
     chosen = scored.kept[places].tolist() if places else []
     largest = _largest(case, scored, places)
     because = _because(pool, chosen) if "covisit" in largest else {}
@@ -63,19 +63,21 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
 
 def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
     """`Column.reason` of the largest effect on each, "" where none is above 0."""
-    told = [(REASONS[name], name, value) for name, value in scored.values.items() if REASONS[name]]
-    if not places or not told:
+    explaining = [
+        (REASONS[name], name, value) for name, value in scored.values.items() if REASONS[name]
+    ]
+    if not places or not explaining:
         return [""] * len(places)
     weights = case.world.weights
-    effects = np.array([value[places] * weights[name] for _, name, value in told])
+    effects = np.array([value[places] * weights[name] for _, name, value in explaining])
     best = effects.argmax(axis=0)
-    return [told[at][0] if effects[at, i] > 0 else "" for i, at in enumerate(best.tolist())]
+    return [explaining[at][0] if effects[at, i] > 0 else "" for i, at in enumerate(best.tolist())]
 
 
 def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
-    """Candidate -> the entry of the interest that gave most to its co-visitation score.
+    """Candidate -> the entry of the interest that added most to its co-visitation score.
 
-    What one entry gave to an item is what its list says of it; ties go to the newer one.
+    An entry adds the score that its list of neighbours has for the candidate; of equal ones the newer wins.
     """
     retrieved, numbers = pool.retrieved["covisit"], pool.numbers["covisit"]
     wanted = np.zeros(len(pool.slots), np.bool_)
@@ -101,7 +103,7 @@ def _watched(case: Case, entry: int) -> Reason:
 
 
 def _similar(case: Case, vectors: NDArray[np.float32], slot: int) -> Reason:
-    """The entry of the interest whose vector adds most to the cosine, if the two are truly alike."""
+    """Names the entry of the interest that adds most to the cosine, if it is similar to the item itself."""
     interest = case.interest
     if not len(interest.slots):
         return TASTE

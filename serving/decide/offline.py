@@ -1,4 +1,4 @@
-"""A world without a server: to decide in process what a server would, from the same values."""
+"""A world without a server: decides in process as a server does, from the same values."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def world(
     release: Release | None = None,
     exact: int = 20_000,
 ) -> World:
-    """The catalogue and one version of the tables, whole, as `schemas.state.tables` words their values.
+    """A world of the catalogue and one whole version of the tables, as `schemas.state.tables` has them.
 
-    The order of `items` and of the mappings decides nothing. Go on to later versions with
+    The order of `items` and of the mappings does not matter. Go on to later versions with
     ``world.tables.apply`` and to later items with ``world.items.put`` and the ``refresh`` of
     ``world.index`` and, where there is a release, of ``world.space``.
     """

@@ -1,4 +1,4 @@
-"""What is known of a person, as a decision needs it; read from what the store holds of them."""
+"""The person as a decision needs them: their row, items and preferences, decoded from the store's values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STORED_FIELDS: Final = (
     "links",
     "tombstone",
 )
-"""What is read of a person, in this order."""
+"""The values that the store has of a person, in the order they are read."""
 REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
@@ -45,7 +45,7 @@ class StoreDown(Exception):
 
 
 class Unreadable(StoreDown):
-    """The store holds `what` about a person in a form that this code does not read; the text says what was
+    """The value `what` of a person is stored in a form that this code does not read. The text names the form
     found and the remedy, never the data."""
 
     def __init__(self, what: str, text: str) -> None:
@@ -54,32 +54,31 @@ class Unreadable(StoreDown):
 
 
 class Person(NamedTuple):
-    """`row` as `models.features.registry.ROW` (zeros: never seen); `seen` and `hidden` are item hashes."""
+    """`row` as `models.features.registry.ROW` (zeros: no event yet); `seen` and `hidden` are item hashes."""
 
     row: np.void
     seen: Hashes
     hidden: Hashes
     preferences: Preferences | None
     fence: Fence | None
-    """Of the person's partition, read together with the rest; None where nothing was folded yet."""
+    """The fence of the person's partition, read together with the rest; None where nothing was folded yet."""
     impressions: NDArray[np.void] = NO_IMPRESSIONS
-    """What they were shown lately, `models.outcomes.impressions.IMPRESSION`."""
+    """Their latest impressions, `models.outcomes.impressions.IMPRESSION`."""
     vector: Vector | None = None
-    """As the flow last made it: good for its release only."""
+    """As the flow last encoded it: valid for its release only."""
     links: Links = stored_links.NONE
     cold: bool = False
-    """They were not seen for long: their records lie in the lake until the flow has brought them back."""
-
-    @property
-    def known(self) -> bool:
-        return bool(self.row["newest"]) or self.preferences is not None
+    """They sent no event for long: their records lie in the lake until the flow has brought them back."""
 
 
 EMPTY_PERSON: Final = Person(_EMPTY_ROW, _NO_HASHES, _NO_HASHES, None, None)
 
 
 def decode(blobs: Blobs) -> Person:
-    """What is stored about a person (`STORED_FIELDS`, in its order). Errors: `Unreadable`."""
+    """The person that `blobs` hold, one blob per field of `STORED_FIELDS`, None where the store has none.
+
+    Errors: `Unreadable`.
+    """
     try:
         return _decode(blobs)
     except (ValueError, msgspec.MsgspecError):
@@ -103,10 +102,10 @@ def _decode(blobs: Blobs) -> Person:
 
 
 def _unreadable(blobs: Blobs) -> Unreadable:
-    """Which of `blobs` it is, and why: read one by one."""
-    for at, what in enumerate(STORED_FIELDS):
+    """The error for the first of `blobs` that cannot be decoded: each is decoded alone."""
+    for index, what in enumerate(STORED_FIELDS):
         alone: Blobs = [None] * len(STORED_FIELDS)
-        alone[at] = blobs[at]
+        alone[index] = blobs[index]
         try:
             _decode(alone)
         except ForeignRow as error:
@@ -118,5 +117,5 @@ def _unreadable(blobs: Blobs) -> Unreadable:
 
 
 def from_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
-    """What the log alone says of somebody. Errors: `Unreadable`."""
+    """A person made of what the log alone gives. Errors: `Unreadable`."""
     return decode([row, seen, None, None, None, impressions, None, None, None])

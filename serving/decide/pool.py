@@ -14,8 +14,8 @@ Places = NDArray[np.intp]
 
 
 class Retrieved(NamedTuple):
-    """(m,) items a source brings, with a value each (0 where it has none to say), and which entry
-    of `case.interest` brought it. One item may come several times: its values add up, in order."""
+    """m items from one source. `values` (m,): 0 where the source has none. `entries` (m,): the entry of
+    `case.interest` that brought each. An item may come several times: its values add up, in order."""
 
     slots: Slots
     values: Floats
@@ -23,8 +23,8 @@ class Retrieved(NamedTuple):
 
 
 class Pool:
-    """n candidates, each once. `retrieved[source]` what it brought, and `numbers[source]` (m,) the
-    candidate that each of these became."""
+    """n candidates, each once. `retrieved[source]` is what the source brought, and `numbers[source]` (m,)
+    the candidate that each of its items became."""
 
     def __init__(
         self, slots: Slots, retrieved: dict[str, Retrieved], numbers: dict[str, Places]
@@ -33,14 +33,14 @@ class Pool:
         self._sums: dict[str, Floats] = {}
 
     def sums(self, source: str) -> Floats:
-        """(n,) the values of what a source brought, added up."""
+        """(n,) the sum of the values that a source brought for each candidate."""
         if source not in self._sums:
             sums = np.bincount(self.numbers[source], self.retrieved[source].values, len(self.slots))
             self._sums[source] = sums.astype(np.float64, copy=False)
         return self._sums[source]
 
     def order(self, source: str) -> Places:
-        """The candidates a source brought: by their sums, then as they came."""
+        """The candidates that a source brought, highest sum first, then in the source's order."""
         numbers = self.numbers[source]
         first = np.full(len(self.slots), -1)
         first[numbers[::-1]] = np.arange(len(numbers))[::-1]
@@ -48,7 +48,7 @@ class Pool:
         return brought[np.lexsort((first[brought], -self.sums(source)[brought]))]
 
     def provenance(self, candidates: list[int]) -> list[tuple[str, ...]]:
-        """The sources that brought each of these."""
+        """The sources that brought each of `candidates`."""
         names = list(self.numbers)
         return [
             tuple(name for bit, name in enumerate(names) if held >> bit & 1)

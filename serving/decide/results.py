@@ -1,4 +1,4 @@
-"""What the stages of a decision leave to the next one, and what it ends in."""
+"""The results of a decision's stages, and the decision."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from serving.world.catalogue import Floats
 
 FeatureRows = NDArray[np.float32]
 Explain = Literal["none", "reason", "full"]
-"""How much an answer says of why."""
+"""How much an answer explains."""
 
 
 class Scored(NamedTuple):
-    """`totals` (k,), and the values (k,) of each column that took part. `order`: best first."""
+    """`totals` (k,), and the values (k,) of each column with a weight. `order` (k,): places, best first."""
 
     kept: Places
     totals: NDArray[np.float32]
@@ -26,24 +26,24 @@ class Scored(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """`scores` (k,) final ones, by place in `Scored.kept`; `order`: best first.
+    """`scores` (k,): the final ones, by place in `Scored.kept`; `order` (k,): places, best first.
 
-    `model[i]` is what the ranker said of the candidate at place `of[i]`, whose row is `rows[i]`: both
-    empty where none was asked. `tired` (k,): impressions, decayed, of what was discounted for them;
-    None where nothing was. `untired` (k,): the scores before that.
+    `predictions[i]` is the ranker's output for the candidate at place `reranked[i]`, whose row is `rows[i]`;
+    all three are empty where the ranker did not run. `fatigue` (k,): the decayed impressions by which scores
+    were discounted; None where none was. `before_fatigue` (k,): the scores before that.
     """
 
     scores: NDArray[np.float32]
     order: Places
-    of: Places
-    model: NDArray[np.float32]
+    reranked: Places
+    predictions: NDArray[np.float32]
     rows: FeatureRows
-    tired: Floats | None
-    untired: NDArray[np.float32]
+    fatigue: Floats | None
+    before_fatigue: NDArray[np.float32]
 
 
 class Reason(NamedTuple):
-    """`item_ids`: what it refers to. `code` is stable, `text` is for people."""
+    """`item_ids`: the items that the text names. `code` is stable, `text` is for people."""
 
     code: str
     text: str
@@ -51,11 +51,11 @@ class Reason(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """`effect` = weight x value: what the coarse score would lack without it.
+    """`effect` = weight x value: what the coarse score would lack without the feature.
 
-    Two more where they had a say: "ranker" (`value` what the model said, `effect` the score that it
-    became, in place of the coarse one) and "fatigue" (`value` the impressions, decayed, `effect` what
-    they changed).
+    Two more features stand for stages that ran: "ranker" (`value` the model's output, `effect` the score
+    made of it, which replaces the coarse one) and "fatigue" (`value` the decayed impressions, `effect` the
+    change of the score).
     """
 
     feature: str
@@ -64,10 +64,10 @@ class Contribution(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """One item of a slate. `sources` brought it; `contributions` only where all was asked for.
+    """One item of a slate. `sources` brought it; `contributions` are empty but where explain=full.
 
-    `explore`: the last slot was drawn, and not greedily. `probability`: with which this slot came to
-    hold it, given the ones above. `features`: its row for the ranker, empty where none had a say.
+    `explore`: the slot was drawn, and not greedily. `probability`: that this slot holds the item, given the
+    slots above. `features`: its row for the ranker, empty where the ranker did not run.
     """
 
     slot: int
@@ -83,10 +83,10 @@ class Shown(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """`fallback`: the reason for a lesser answer, else None. `exhausted`: there is no more.
+    """`fallback`: why the answer is a lesser one, else None. `exhausted`: there are no more items.
 
-    `sources`: how many candidates each brought. `removed`: how many each rule took, how many each cap
-    passed over, and how many were `BEYOND` what is scored. `kept`: how many no rule took.
+    `sources`: how many candidates each source brought. `removed`: how many candidates each rule removed, how
+    many each cap passed over, and how many were `BEYOND` what is scored. `kept`: how many passed all rules.
     """
 
     items: list[Shown]

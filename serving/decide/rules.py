@@ -1,6 +1,6 @@
-"""RULES: what must not be shown. A new one is a function and a line here.
+"""RULES: which items must not be shown. A new rule is a function and a line here.
 
-They run before anything is scored or drawn; nothing they removed comes back.
+The rules run before anything is scored or drawn; a candidate that they removed does not come back.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from serving.world.catalogue import Mask, Slots
 
 
 class Rule(NamedTuple):
-    """`removes(case, slots)`: (n,) which of the candidates go; None where the rule says nothing."""
+    """`removes(case, slots)`: (n,) which of the candidates it removes; None where the rule does not apply."""
 
     name: str
     removes: Callable[[Case, Slots], Mask | None]
 
 
 class Verdict(NamedTuple):
-    """`kept`: numbers of the candidates that stay, ascending. `removed`: rule -> numbers of those
-    it took, each candidate under the first rule that did."""
+    """`kept`: numbers of the candidates that pass, ascending. `removed`: rule -> numbers of those that it
+    removed, each candidate under the first rule that did."""
 
     kept: NDArray[np.intp]
     removed: dict[str, NDArray[np.intp]]
@@ -37,7 +37,7 @@ def unavailable(case: Case, slots: Slots) -> Mask:
 
 
 def blocked(case: Case, slots: Slots) -> Mask:
-    """Seen or hidden by the person, in view, or excluded by the request."""
+    """Seen or hidden by the person, in view, or excluded by the request (`Case.blocked`)."""
     return case.blocked[slots]
 
 
@@ -45,17 +45,17 @@ def served(case: Case, slots: Slots) -> Mask | None:
     """On an earlier page of this list."""
     if not case.ask.served:
         return None
-    before = np.frombuffer(case.ask.served, "<u4")
-    return np.isin(case.world.items.hash[slots].astype(np.uint32), before)
+    earlier = np.frombuffer(case.ask.served, "<u4")
+    return np.isin(case.world.items.hash[slots].astype(np.uint32), earlier)
 
 
 def category(case: Case, slots: Slots) -> Mask | None:
-    """Of another primary category than the request asks for."""
+    """In another primary category than the one asked for."""
     return None if case.category is None else case.world.items.category[slots] != case.category
 
 
 def hidden_item(case: Case, slots: Slots) -> Mask | None:
-    """Hidden by preference."""
+    """An item that the person's preferences hide."""
     preferences = case.person.preferences
     if preferences is None or not preferences.hidden_items:
         return None
@@ -64,7 +64,7 @@ def hidden_item(case: Case, slots: Slots) -> Mask | None:
 
 
 def hidden_category(case: Case, slots: Slots) -> Mask | None:
-    """Of a hidden category, primary or not."""
+    """In a category that the person's preferences hide, primary or not."""
     preferences = case.person.preferences
     if preferences is None or not preferences.hidden_categories:
         return None
@@ -75,6 +75,7 @@ def hidden_category(case: Case, slots: Slots) -> Mask | None:
 
 
 def hidden_owner(case: Case, slots: Slots) -> Mask | None:
+    """Of an owner that the person's preferences hide."""
     preferences = case.person.preferences
     if preferences is None or not preferences.hidden_owners:
         return None
@@ -84,7 +85,7 @@ def hidden_owner(case: Case, slots: Slots) -> Mask | None:
 
 
 def named_filter(case: Case, slots: Slots) -> Mask | None:
-    """Outside the named filter that the request asks for."""
+    """Outside the filter asked for."""
     wanted, items = case.ask.filter, case.world.items
     if wanted is None:
         return None
@@ -107,12 +108,12 @@ RULES: Final = (
 
 
 def eligible(case: Case, slots: Slots) -> Verdict:
-    """Which candidates may be shown, and which rule took each of the others."""
-    stays = np.ones(len(slots), np.bool_)
+    """Which candidates may be shown, and which rule removed each of the others."""
+    kept = np.ones(len(slots), np.bool_)
     removed = {}
     for rule in RULES:
-        goes = rule.removes(case, slots)
-        if goes is not None:
-            removed[rule.name] = np.flatnonzero(goes & stays)
-            stays &= ~goes
-    return Verdict(np.flatnonzero(stays), removed)
+        removes = rule.removes(case, slots)
+        if removes is not None:
+            removed[rule.name] = np.flatnonzero(removes & kept)
+            kept &= ~removes
+    return Verdict(np.flatnonzero(kept), removed)

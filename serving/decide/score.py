@@ -1,6 +1,6 @@
-"""The coarse score of every candidate: sum over columns of weight x value.
+"""The coarse score of each candidate: the sum over columns of weight x value.
 
-The weights are those of the recipe, else of the release, else the built-in ones.
+The weights are the recipe's, else the release's, else the built-in ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serving.decide.results import Scored
 
 
 def score(case: Case, pool: Pool, numbers: Places) -> Scored:
-    """The weighted sum of all columns, and the order it gives."""
+    """The weighted sum of all columns for the candidates `numbers`, and their order by it."""
     weights = case.world.weights
     kept = Kept(numbers, pool.slots[numbers])
     totals, values = np.zeros(len(numbers)), {}
@@ -31,7 +31,7 @@ def score(case: Case, pool: Pool, numbers: Places) -> Scored:
 
 
 def _secondary(case: Case, pool: Pool) -> NDArray[np.uint64]:
-    """(n,) what goes first among equals: the popular and new, in their order, then by hash."""
+    """(n,) sort key of equal scores, below 2^32: the order of the source `popular`, then the hash."""
     secondary = case.world.items.hash[pool.slots] >> np.uint64(33) | np.uint64(1 << 31)
     popular = pool.numbers["popular"]
     secondary[popular] = np.arange(len(popular), dtype=np.uint64)
@@ -39,9 +39,9 @@ def _secondary(case: Case, pool: Pool) -> NDArray[np.uint64]:
 
 
 def order_by_score(totals: NDArray[np.float32], secondary: NDArray[np.uint64]) -> Places:
-    """Places of `totals`, highest first; ties (below 2^32) ascending.
+    """Places of `totals`, highest first; equal ones by `secondary` (below 2^32), ascending.
 
-    One sort of one integer: the float's bits, turned to ascend as scores fall, then the tie.
+    One sort of one integer: the float's bits, mapped to ascend as scores fall, then the secondary key.
     """
     bits = totals.view(np.int32)
     falls = np.where(bits < 0, bits, ~bits & 0x7FFFFFFF).astype(np.uint32)

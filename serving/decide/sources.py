@@ -1,4 +1,4 @@
-"""SOURCES: where candidates come from. A new one is a function and a line here."""
+"""SOURCES: where candidates come from. A new source is a function and a line here."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from serving.world.tables import NO_NEIGHBOURS, Tables
 
 
 class Source(NamedTuple):
-    """`retrieve(case, depth)`: about `depth` candidates, in an order that no slot number decides.
+    """`retrieve(case, depth)`: about `depth` candidates, in an order that does not depend on slot numbers.
 
-    It is asked where it has a weight, and where it is `needed`.
+    A source is used where it has a weight or is `needed`.
     """
 
     name: str
@@ -30,42 +30,42 @@ class Source(NamedTuple):
 
 
 CANDIDATES_PER_SEARCH: Final = 100
-"""Most that likeness or exploration bring: beyond them they say little, and each costs."""
+"""At most so many come from a vector search or from exploration: more cost time and rarely reach a slate."""
 MAX_SCORED: Final = 1000
-"""Most that are scored."""
+"""At most so many candidates are scored."""
 NO_CANDIDATES: Final = Retrieved(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
 UNLIMITED_DAYS: Final = 1e6
 _Key = tuple[str, int, int]
-# what `explore` found last, by placement: to find it takes a look at every item
+# the last result of `explore` by placement, because each one takes a pass over the whole catalogue
 _LEAST_SERVED: Final[WeakKeyDictionary[Tables, dict[str, tuple[_Key, Slots]]]] = WeakKeyDictionary()
 
 
 def unscored(slots: Slots) -> Retrieved:
-    """Items in an order, of which nothing else is to be said."""
+    """`slots` in their order, without values and entries."""
     return Retrieved(slots, np.zeros(len(slots)), np.zeros(len(slots), np.intp))
 
 
 def covisit(case: Case, depth: int) -> Retrieved:
-    """The published neighbours of what speaks for the person: score x weight of the entry."""
+    """The published neighbours of the interest's entries; value = score x weight of the entry."""
     lists = case.world.tables.neighbours
     found = [lists.get(slot, NO_NEIGHBOURS) for slot in case.interest.slots.tolist()]
     if not found:
         return NO_CANDIDATES
     slots = np.concatenate([listed[0] for listed in found])
     scores = np.concatenate([listed[1] for listed in found])
-    by = np.arange(len(found)).repeat([len(listed[0]) for listed in found])
-    return Retrieved(slots, scores * case.interest.weights[by], by)
+    entries = np.arange(len(found)).repeat([len(listed[0]) for listed in found])
+    return Retrieved(slots, scores * case.interest.weights[entries], entries)
 
 
 def vector(case: Case, depth: int) -> Retrieved:
-    """The items nearest to the person in the release's space, by cosine."""
+    """The items nearest to the person's vector in the release's space, by cosine."""
     if case.world.space is None or case.vector is None:
         return NO_CANDIDATES
     return _nearest(case.world.space, case.vector, depth)
 
 
 def content(case: Case, depth: int) -> Retrieved:
-    """The items nearest to what speaks for the person, by what they say of themselves."""
+    """The items nearest to the person's content vector, by cosine."""
     if not len(case.interest.slots):
         return NO_CANDIDATES
     return _nearest(case.world.index, case.likeness, depth)
@@ -83,24 +83,24 @@ def popular(case: Case, depth: int) -> Retrieved:
 
 
 def fresh(case: Case, depth: int) -> Retrieved:
-    """The latest, of those published within the recipe's days where it has any."""
+    """The items published last, within the recipe's `fresh_days` where it has them."""
     after = case.days_ago(case.world.recipe.fresh_days or UNLIMITED_DAYS)
     return unscored(case.world.items.published_between(after, case.ask.now)[:depth])
 
 
 def explore(case: Case, depth: int) -> Retrieved:
-    """What this placement served least, of what it can show this minute.
+    """The items that this placement served least, of those that it can show this minute.
 
-    Ties go by a hash that each version of the tables mixes anew, so in time everybody gets a turn. It
-    does not depend on the request's seed: what can be drawn must be the same whatever is.
+    A hash that each version of the tables mixes anew breaks ties, so in time each item comes first. It does
+    not depend on the request's seed: the seed must not change the set that is drawn from.
     """
     items, tables, ask = case.world.items, case.world.tables, case.ask
     minute = ask.now // MINUTE_MS * MINUTE_MS
     key = (tables.version, items.revision, minute)
-    held = _LEAST_SERVED.setdefault(tables, {})
-    if ask.placement not in held or held[ask.placement][0] != key:
-        held[ask.placement] = (key, _least_served(case, minute))
-    return unscored(held[ask.placement][1][:depth])
+    cached = _LEAST_SERVED.setdefault(tables, {})
+    if ask.placement not in cached or cached[ask.placement][0] != key:
+        cached[ask.placement] = (key, _least_served(case, minute))
+    return unscored(cached[ask.placement][1][:depth])
 
 
 def _least_served(case: Case, now: int) -> Slots:
@@ -139,48 +139,48 @@ SOURCES: Final = (
 
 
 def retrieve(case: Case, depth: int) -> Pool:
-    """What all sources bring, together: those with a weight, and those that are needed."""
+    """The pool of what the sources bring: those with a weight, and those that are needed."""
     weights = case.world.weights
-    drawn = {
+    retrieved = {
         source.name: source.retrieve(case, depth)
         for source in SOURCES
         if weights.get(source.name) or source.needed(case)
     }
-    slots = np.concatenate([part.slots for part in drawn.values()])
+    slots = np.concatenate([each.slots for each in retrieved.values()])
     own, numbers = _distinct(slots, len(case.world.items.hash))
-    pool = Pool(slots[own], drawn, {})
-    at = 0
-    for name, part in drawn.items():
-        pool.numbers[name] = numbers[at : at + len(part.slots)]
-        at += len(part.slots)
+    pool = Pool(slots[own], retrieved, {})
+    start = 0
+    for name, each in retrieved.items():
+        pool.numbers[name] = numbers[start : start + len(each.slots)]
+        start += len(each.slots)
     return pool
 
 
-def shortlist(pool: Pool, kept: Places, most: int = MAX_SCORED) -> Places:
-    """At most `most` of the candidates kept, ascending: those to which some source gives the best
-    places among the kept ones it brought. So a source that brings few brings them all."""
-    if len(kept) <= most:
+def shortlist(pool: Pool, kept: Places, limit: int = MAX_SCORED) -> Places:
+    """At most `limit` of the candidates `kept`, ascending: those that some source ranks highest among the
+    kept ones it brought. So a source that brings few keeps them all."""
+    if len(kept) <= limit:
         return kept
-    stays = np.zeros(len(pool.slots), np.bool_)
-    stays[kept] = True
+    keeps = np.zeros(len(pool.slots), np.bool_)
+    keeps[kept] = True
     places = np.full(len(pool.slots), np.iinfo(np.int64).max)
-    for at, source in enumerate(pool.numbers):
+    for index, source in enumerate(pool.numbers):
         order = pool.order(source)
-        order = order[stays[order]]
+        order = order[keeps[order]]
         # no two candidates share a place and a source, so there are no ties
-        own = np.arange(len(order)) * len(pool.numbers) + at
+        own = np.arange(len(order)) * len(pool.numbers) + index
         places[order] = np.minimum(places[order], own)
-    return np.sort(kept[np.argpartition(places[kept], most)[:most]])
+    return np.sort(kept[np.argpartition(places[kept], limit)[:limit]])
 
 
 def _distinct(slots: Slots, capacity: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """(m,) mask of one entry per distinct slot, and the number of each entry's one among them.
+    """(m,) mask of one entry per distinct slot, and for each entry the number of its slot among those.
 
-    Without a sort: each entry writes its place under its slot, and the last one written stays.
+    Without a sort: each entry writes its place under its slot, and the last one written wins.
     """
     places = np.arange(len(slots), dtype=np.int32)
     last = np.empty(capacity, np.int32)
     last[slots] = places
-    held = last[slots]
-    own = held == places
-    return own, (own.cumsum() - 1)[held]
+    winner = last[slots]
+    own = winner == places
+    return own, (own.cumsum() - 1)[winner]

@@ -1,4 +1,4 @@
-"""The answer of a read, as API.md words it."""
+"""The answer of a read, as clients get it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ReasonOut(msgspec.Struct):
 
 
 class ContributionOut(msgspec.Struct):
-    """`effect`: what the score would lack without it."""
+    """`effect`: what the score would lack without the feature."""
 
     feature: str
     value: float
@@ -26,7 +26,7 @@ class ContributionOut(msgspec.Struct):
 
 
 class Detail(msgspec.Struct):
-    """With explain=full. `probability`: with which this slot came to hold it, given the items above."""
+    """With explain=full. `probability`: that this slot holds the item, given the items above."""
 
     sources: tuple[str, ...]
     contributions: list[ContributionOut]
@@ -44,12 +44,12 @@ class ItemOut(msgspec.Struct, kw_only=True):
 
 
 class Freshness(msgspec.Struct, kw_only=True):
-    """How much of what this person did is in the answer.
+    """How much of the person's history is in the answer.
 
     `last_event_at`: the newest action in it. `position`: the last record of the person's partition
     that is folded in, committed at `applied_at`; `lag_ms`: from the newest record to that commit.
-    `stale`: what `after` asked for is not in it, or more than 10,000 records of the partition are
-    not, or they were away for so long that what they did is not at hand at once.
+    `stale`: the record that `after` names is missing, or more than 10,000 records of the partition are, or
+    the person's state is cold and not loaded yet.
     """
 
     last_event_at: str | None = None
@@ -68,8 +68,8 @@ class AssignedOut(msgspec.Struct):
 
 
 class ServedBy(msgspec.Struct, kw_only=True):
-    """The versions that made the answer. `release`: the trained one, or where none had a say that of
-    this code."""
+    """The versions that made the answer. `release`: the trained release; that of this code where none was
+    used."""
 
     release: str
     index: str
@@ -94,13 +94,13 @@ class Answer(msgspec.Struct, kw_only=True):
 
 
 class PageOut(msgspec.Struct):
-    """The answer to several rows asked for at once, in their order."""
+    """The answers to the rows of a page, in their order."""
 
     rows: list[Answer]
 
 
 def items_out(shown: list[Shown], *, full: bool) -> list[ItemOut]:
-    """With a reason where there is one, and `full`: with what made them."""
+    """The items with their reasons; `full`: with sources, contributions and probability."""
     return [
         ItemOut(
             item_id=item.item_id,
@@ -116,8 +116,8 @@ def items_out(shown: list[Shown], *, full: bool) -> list[ItemOut]:
 
 
 def _detail(item: Shown) -> Detail:
-    made = [ContributionOut(*part) for part in item.contributions]
-    return Detail(item.sources, made, item.probability)
+    contributions = [ContributionOut(*each) for each in item.contributions]
+    return Detail(item.sources, contributions, item.probability)
 
 
 def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Freshness:
@@ -134,9 +134,10 @@ def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Fr
 
 
 def position(partition: int, fence: Fence | None) -> str | None:
-    """The last record folded in; None where there is none."""
+    """The last record folded in, as clients see it; None where there is none."""
     return f"{partition}:{fence.offset - 1}" if fence and fence.offset else None
 
 
 def lag(fence: Fence | None) -> Millis | None:
+    """Milliseconds from the newest record to the commit that folded it in; None where there is none."""
     return max(0, fence.committed_at - fence.newest) if fence and fence.newest else None

@@ -1,4 +1,4 @@
-"""Cursors: what a list has shown so far, in the client's hands. Opaque, and harmless there."""
+"""Cursors: the items that a list has shown so far, kept by the client; opaque, and harmless there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from schemas.reject import Rejected
 
 VERSION: Final = b"\x01"
 MAX_ITEMS_PER_LIST: Final = 500
-"""Items that one list pages through: 2.7 kB of cursor."""
+"""Items that one list pages through; the cursor has 2.7 kB then."""
 _LOW_32_BITS: Final = 0xFFFFFFFF
 
 
 def encode(before: bytes, item_ids: Iterable[str]) -> str | None:
-    """The cursor after a page of `item_ids`; `before` is what `decode` gave for the page itself.
+    """The cursor after a page of `item_ids`; `before` is the decoded cursor of the page itself.
 
-    None beyond `MAX_ITEMS_PER_LIST` items: there the list ends.
+    None beyond `MAX_ITEMS_PER_LIST` items: the list ends there.
     """
     low = [(item_hash(item_id) & _LOW_32_BITS).to_bytes(4, "little") for item_id in item_ids]
     shown = before + b"".join(low)

@@ -1,4 +1,4 @@
-"""Lists that are nobody's in particular: what goes with an item, what is popular."""
+"""Lists that are the same for every person: items similar to one, and popular items."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POPULAR: Final = PlacedRecipe(
 
 
 def similar(context: Serving, item_id: str, query: Query) -> Reply:
-    """What goes with an item; the popular where it is unknown or nothing does."""
+    """Items similar to `item_id`; popular ones where it is unknown or has none."""
     watch = Stopwatch()
     world = world_of(context, SIMILAR, context.control.current)
     if world.space is not None:
@@ -40,16 +40,17 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
     question = _question(context, query, "similar", item_id=item_id)
     decision = decide(EMPTY_PERSON, world, question.ask, "reason", watch)
     if decision.fallback != "popular":
-        # what neither source brought scores nothing, and is no answer to this question
-        like = [item for item in decision.items if item.score > 0]
-        ended = decision.exhausted or len(like) < len(decision.items)
-        decision = decision._replace(items=like, exhausted=ended)
+        # an item that neither source brought scores 0: it is not similar
+        similar_items = [item for item in decision.items if item.score > 0]
+        exhausted = decision.exhausted or len(similar_items) < len(decision.items)
+        decision = decision._replace(items=similar_items, exhausted=exhausted)
     if context.control.current and world.space is None:
         decision = without_model(decision)
     return _reply(context, query, question, decision, world, watch)
 
 
 def popular(context: Serving, query: Query) -> Reply:
+    """The most popular items of the catalogue, by the query's window."""
     watch = Stopwatch()
     world = world_of(context, POPULAR, "")
     question = _question(context, query, "popular", window=query.window)
@@ -66,8 +67,8 @@ def _question(
     window: str = DEFAULT_WINDOW,
 ) -> Question:
     now = context.clock()
-    drawn = draw_seed(now)
-    asked = Ask(
+    draw = draw_seed(now)
+    ask = Ask(
         now=now if query.now is None else query.now,
         count=query.count,
         category=query.category,
@@ -75,10 +76,10 @@ def _question(
         exclude=query.exclude,
         served=query.cursor,
         window=window,
-        seed=drawn.seed,
+        seed=draw.seed,
         placement=placement,
     )
-    return Question(asked, drawn.slate_id, now)
+    return Question(ask, draw.slate_id, now)
 
 
 def _reply(
@@ -89,7 +90,7 @@ def _reply(
     world: World,
     watch: Stopwatch,
 ) -> Reply:
-    """The answer, which is the same for everybody, and its slate, left for the log."""
+    """The reply, which is the same for every person; its slate is logged."""
     answer = make_answer(question, decision, world, Freshness(), watch)
     slate = record.slate(decision, answer, question.ask, question.at)
     reply = Reply(answer, decision, watch, slate)

@@ -1,4 +1,4 @@
-"""What a read asks for: the query string, parsed once and held to the letter."""
+"""The query string of a read: parsed once, strictly."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ EXPLAIN: Final = ("none", "reason", "full")
 
 
 class Query(msgspec.Struct, kw_only=True):
-    """A read, checked. `now` in ms, `cursor` as `cursor.decode` answers it.
+    """A checked read. `now` in ms, `cursor` as `cursor.decode` gives it.
 
-    Whether there is such a placement, and such a filter of it, is known only where it is assigned.
+    `resolve` checks later whether the placement and its filter exist.
     """
 
     user_id: str | None = None
@@ -46,19 +46,19 @@ class Query(msgspec.Struct, kw_only=True):
     window: str = "24h"
     filter: str | None = None
     traceparent: bytes = b""
-    """Of the request, for what the answer leaves in the log."""
+    """The request's trace context, for the records that the answer logs."""
 
 
 def _text(text: str, field: str) -> str:
     return check_id(text, field)
 
 
-def _integer(least: int, most: int) -> Callable[[str, str], int]:
+def _integer(minimum: int, maximum: int) -> Callable[[str, str], int]:
     def read(text: str, field: str) -> int:
         digits = text[1:] if text[:1] == "-" else text
         if not (digits.isascii() and digits.isdigit()):
             raise Rejected(field, "wrong_type")
-        if len(text) > 12 or not least <= (number := int(text)) <= most:
+        if len(text) > 12 or not minimum <= (number := int(text)) <= maximum:
             raise Rejected(field, "out_of_range")
         return number
 
@@ -109,7 +109,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "personalized": _boolean,
     "now": times.parse,
 }
-"""By parameter of the query string: those of recommendations."""
+"""Parameter of the query string -> its reader, for recommendations."""
 SIMILAR_READERS: Final = {name: READERS[name] for name in ("count", "cursor", "now", "exclude")}
 POPULAR_READERS: Final = {
     "category": READERS["category"],
@@ -119,27 +119,29 @@ POPULAR_READERS: Final = {
 
 
 def recommendations(raw: bytes) -> Query:
-    """Errors: `Rejected`: an unknown parameter, one given twice, a value that can't be taken."""
+    """The query of a recommendation. Errors: `Rejected`: an unknown, repeated or malformed parameter."""
     query = _parse(raw, READERS)
     check_identity(query)
     return query
 
 
 def popular(raw: bytes) -> Query:
+    """The query of a popular list. Errors: `Rejected`."""
     return _parse(raw, POPULAR_READERS)
 
 
 def similar(raw: bytes) -> Query:
+    """The query of a list of similar items. Errors: `Rejected`."""
     return _parse(raw, SIMILAR_READERS)
 
 
 def no_parameters(raw: bytes) -> None:
-    """Of a route without parameters."""
+    """Checks the query string of a route without parameters. Errors: `Rejected`."""
     _parse(raw, {})
 
 
 def check_identity(query: Query, path: str = "") -> None:
-    """Errors: `Rejected` unless one of the two ids says who it is for; `path` is where they stand."""
+    """Errors: `Rejected` unless exactly one of the two ids is given; `path` prefixes the field's name."""
     if query.user_id is None and query.anonymous_id is None:
         raise Rejected(f"{path}user_id", "required")
     if query.user_id is not None and query.anonymous_id is not None:
@@ -149,27 +151,27 @@ def check_identity(query: Query, path: str = "") -> None:
 def _parse(raw: bytes, readers: Mapping[str, Reader]) -> Query:
     if len(raw) > MAX_QUERY_BYTES:
         raise Rejected("query", "too_large")
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     excluded: list[str] = []
     for pair in raw.split(b"&") if raw else ():
         name, _, value = pair.partition(b"=")
         field = _field(name, readers)
-        read = readers[field](_decoded(value, field), field)
+        parsed = readers[field](_decoded(value, field), field)
         if field == "exclude":
-            excluded.append(read)
-        elif field in given:
+            excluded.append(parsed)
+        elif field in values:
             raise Rejected(field, "repeated")
         else:
-            given[field] = read
+            values[field] = parsed
     if len(excluded) > MAX_EXCLUDED_IDS:
         raise Rejected("exclude", "too_many")
-    return Query(**given, exclude=tuple(excluded))
+    return Query(**values, exclude=tuple(excluded))
 
 
 def _field(name: bytes, readers: Mapping[str, Reader]) -> str:
     text = _decoded(name, "query")
     if text not in readers:
-        # a name is not a value, but it may be anything: show it where it looks like a name
+        # the name may hold anything, so the error shows it only where it looks like a name
         plain = text.replace("_", "").isalnum() and text.isascii() and len(text) <= 64
         raise Rejected(text if plain else "query", "unknown_field")
     return text

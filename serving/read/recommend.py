@@ -23,48 +23,50 @@ from serving.read.watch import Stopwatch
 
 STORE_DOWN: Final = "store_down"
 UNLOGGED: Final = "replay"
-"""A placement that shows nothing to anybody: no person was served by it."""
+"""A placement that replays history: it shows nothing to people, so its slates are not logged as served."""
 
 
 async def recommend(context: Serving, query: Query) -> Reply:
-    """Errors: `Rejected`."""
+    """The reply to one query, logged. Errors: `Rejected`."""
     watch = Stopwatch()
     resolved = await resolve(context, query, watch)
     question = make_question(resolved, context.clock())
-    decision = decide(resolved.known.person, resolved.world, question.ask, query.explain, watch)
+    decision = decide(
+        resolved.person_read.person, resolved.world, question.ask, query.explain, watch
+    )
     reply = make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
     log_slate(context, reply, query)
     return reply
 
 
 async def page(context: Serving, rows: Rows) -> list[Reply]:
-    """The rows of a page, in their order. With `distinct` none shows what one before it does.
+    """The replies to the rows of a page, in their order. With `distinct` no item is in two of them.
 
-    Errors: `Rejected`, under the path of the row's field.
+    Errors: `Rejected`, with the path of the row's field.
     """
     watch = Stopwatch()
     replies: list[Reply] = []
     shown: tuple[str, ...] = ()
     for resolved in await resolve_page(context, rows, watch):
         question, explain = make_question(resolved, context.clock(), shown), resolved.query.explain
-        decision = decide(resolved.known.person, resolved.world, question.ask, explain, watch)
+        decision = decide(resolved.person_read.person, resolved.world, question.ask, explain, watch)
         replies.append(
             make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
         )
         if rows.distinct:
             shown += tuple([item.item_id for item in decision.items])
-        await asyncio.sleep(0)  # a long page lets others in between
+        await asyncio.sleep(0)  # a long page lets other requests in between
         watch = Stopwatch()
-    # not before: a page that is given up half-way was not served
+    # only now: a page that is cancelled half-way was not served
     for reply, query in zip(replies, rows.rows, strict=True):
         log_slate(context, reply, query)
     return replies
 
 
 def make_question(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -> Question:
-    """What is asked of the decision. `shown`: what the page shows already."""
-    query, drawn = resolved.query, draw_seed(at)
-    asked = Ask(
+    """The question for the decision. `shown`: ids of the items that the page shows already."""
+    query, draw = resolved.query, draw_seed(at)
+    ask = Ask(
         now=at if query.now is None else query.now,
         count=query.count,
         category=query.category,
@@ -72,40 +74,41 @@ def make_question(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -
         exclude=query.exclude + shown,
         served=query.cursor,
         personalized=query.personalized,
-        seed=drawn.seed,
+        seed=draw.seed,
         filter=resolved.filter,
         placement=query.placement,
     )
-    return Question(asked, drawn.slate_id, at)
+    return Question(ask, draw.slate_id, at)
 
 
 def with_fallback(decision: Decision, resolved: Resolved) -> Decision:
-    """The decision, with why it is a lesser one where the store was away or a release is not loaded."""
-    if resolved.known.down:
+    """The decision, with a `fallback` where the store was away or the release is not loaded."""
+    if resolved.person_read.down:
         return decision._replace(fallback=STORE_DOWN)
-    return without_model(decision) if resolved.lacks else decision
+    return without_model(decision) if resolved.release_missing else decision
 
 
 def make_reply(
     context: Serving, resolved: Resolved, question: Question, decision: Decision, watch: Stopwatch
 ) -> Reply:
-    """The answer for who asked, how fresh it is, and what it leaves for the log."""
-    query, who, known = resolved.query, resolved.who, resolved.known
-    late = known.stale or known.person.cold
-    late = late or context.lag.is_late(who.partition, known.person.fence)
-    fresh = freshness(known.person, who.partition, known.waited_ms, late)
+    """The reply to the person: the answer, how fresh it is, and its records for the log."""
+    query, identity, person_read = resolved.query, resolved.identity, resolved.person_read
+    person = person_read.person
+    stale = person_read.stale or person.cold
+    stale = stale or context.lag.is_late(identity.partition, person.fence)
+    fresh = freshness(person, identity.partition, person_read.waited_ms, stale)
     full = query.explain == "full"
-    made = make_answer(question, decision, resolved.world, fresh, watch, full=full)
-    made.user_id = query.user_id
+    answer = make_answer(question, decision, resolved.world, fresh, watch, full=full)
+    answer.user_id = query.user_id
     if query.anonymous_id is not None:
-        made.anonymous_id = query.anonymous_id
-    made.served_by.experiments = tuple(
-        [AssignedOut(it.experiment, it.version, it.variant) for it in resolved.experiments]
+        answer.anonymous_id = query.anonymous_id
+    answer.served_by.experiments = tuple(
+        [AssignedOut(each.experiment, each.version, each.variant) for each in resolved.experiments]
     )
     slate = record.slate(
-        decision, made, question.ask, question.at, who.pseudonym, resolved.experiments
+        decision, answer, question.ask, question.at, identity.pseudonym, resolved.experiments
     )
     served = None
     if slate.items and query.placement != UNLOGGED:
-        served = record.served(slate, who.pseudonym)
-    return Reply(made, decision, watch, slate, served)
+        served = record.served(slate, identity.pseudonym)
+    return Reply(answer, decision, watch, slate, served)

@@ -1,4 +1,4 @@
-"""What an answer leaves for the log: the whole decision, and for a person what was shown to them."""
+"""The records that an answer logs: the whole decision, and for a person the items shown to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def slate(
     person: Pseudonym | None = None,
     experiments: tuple[Assigned, ...] = (),
 ) -> Slate:
-    """The record for `slates` of an answer given at `at`."""
+    """The record for `slates` of an answer made at `at` (Unix ms)."""
     served_by = answer.served_by
     return Slate(
         slate_id=answer.slate_id,
@@ -56,7 +56,7 @@ def slate(
 
 
 def served(slate: Slate, person: Pseudonym) -> Served:
-    """The record for `events` of a slate with items: chance decided over one slot of it at most."""
+    """The record for `events` of a slate with items; at most one slot of it was drawn."""
     return Served(
         person=person,
         slate_id=slate.slate_id,

@@ -1,4 +1,4 @@
-"""From a decision to the answer, and to what of it is logged: the same for every kind of read."""
+"""From a decision to the answer and its records for the log: the same for every kind of read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_MODEL: Final = "no_model"
 
 
 class Reply(NamedTuple):
-    """An answer, what made it, and what it leaves for the log (`served`: of a person's slate)."""
+    """An answer, the decision behind it, and its records for the log (`served`: only of a person's slate)."""
 
     answer: Answer
     decision: Decision
@@ -32,7 +32,7 @@ class Reply(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked of one decision, of which slate, and when (ms)."""
+    """What one decision is asked for, the id of its slate, and the time (Unix ms)."""
 
     ask: Ask
     slate_id: str
@@ -40,20 +40,21 @@ class Question(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Chance, once a slate: the seed of all that is drawn for it (u64), and its id."""
+    """The randomness of one slate: the seed of its draws (u64), and its id."""
 
     seed: int
     slate_id: str
 
 
 def draw_seed(at: Millis) -> Draw:
-    chance = os.urandom(18)
-    return Draw(int.from_bytes(chance[:8], "little"), ulid(at, chance[8:]))
+    """A new seed, and a new slate id of the time `at`."""
+    entropy = os.urandom(18)
+    return Draw(int.from_bytes(entropy[:8], "little"), ulid(at, entropy[8:]))
 
 
 def without_model(decision: Decision) -> Decision:
-    """A decision for which a release was chosen and none was loaded. What is popular would have been so
-    with it, too; what goes by content is what stands in for its space."""
+    """The decision as one whose release is not loaded. A popular list keeps its fallback: a release would not
+    change it. A list by content becomes `NO_MODEL`: content replaces the space of the release."""
     if decision.fallback == "popular":
         return decision
     return decision._replace(fallback=NO_MODEL)
@@ -68,7 +69,7 @@ def make_answer(
     *,
     full: bool = False,
 ) -> Answer:
-    """The answer, without who it is for. `full`: with what made each item."""
+    """The answer, without the person's id. `full`: with the details of each item."""
     ask, after = question.ask, None
     if not decision.exhausted:
         after = cursor.encode(ask.served, [item.item_id for item in decision.items])
@@ -95,5 +96,5 @@ def make_answer(
 
 
 def log_slate(context: Serving, reply: Reply, query: Query) -> None:
-    """Leaves the slate for the log; when this returns it survives the process."""
+    """Hands the slate to the log; once this returns, the slate survives the process."""
     context.slates.add(reply.slate, reply.served, query.traceparent)

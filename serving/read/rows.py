@@ -1,4 +1,4 @@
-"""What a read asks for in a JSON body: one row, or the rows of a page; held to the letter as a query is."""
+"""The JSON body of a read: one row, or the rows of a page; as strict as the query string."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from serving.read.query import (
 
 T = TypeVar("T")
 MAX_ROWS: Final = 20
-"""Of one page."""
+"""Rows of one page."""
 
 
 class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """What to show, as in the query string; null is the default."""
+    """One row, with the parameters of the query string; null is the default."""
 
     user_id: str | UnsetType | None = UNSET
     anonymous_id: str | UnsetType | None = UNSET
@@ -47,15 +47,15 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
 
 
 class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One row, or with `requests` several, for which what stands beside it holds too unless they say
-    otherwise. `distinct`: nothing that a row shows is in one after it."""
+    """One row, or with `requests` several: the fields beside `requests` are the defaults of each row.
+    `distinct`: an item that a row shows is in no row after it."""
 
     requests: list[RowIn] | UnsetType = UNSET
     distinct: bool | UnsetType = UNSET
 
 
 class Rows(NamedTuple):
-    """The rows of one request. `single`: it asked for one and not for a list of them.
+    """The rows of one request. `single`: the body was one row and not a list of rows.
 
     `own[i]` names the fields that row i itself has.
     """
@@ -66,21 +66,21 @@ class Rows(NamedTuple):
     own: tuple[frozenset[str], ...]
 
     def path(self, row: int, field: str) -> str:
-        """Where in the body the `field` of a row stands."""
+        """The path in the body of the `field` of a row."""
         return f"requests[{row}].{field}" if field in self.own[row] else field
 
 
 def _texts(texts: list[str], field: str) -> tuple[str, ...]:
     if len(texts) > MAX_EXCLUDED_IDS:
         raise Rejected(field, "too_many")
-    return tuple([check_id(text, f"{field}[{at}]") for at, text in enumerate(texts)])
+    return tuple([check_id(text, f"{field}[{index}]") for index, text in enumerate(texts)])
 
 
 def _unchanged(value: T, field: str) -> T:
     return value
 
 
-# what has a type in JSON, `RowIn` has read already
+# `RowIn` has checked already what has a type in JSON
 _TYPED: Final = dict.fromkeys(("count", "max_wait_ms", "explain", "personalized"), _unchanged)
 _FIELDS: Final[Mapping[str, Reader]] = {**READERS, **_TYPED, "exclude": _texts}
 _ID_FIELDS: Final = frozenset({"user_id", "anonymous_id"})
@@ -88,8 +88,8 @@ _PAGE: Final = msgspec.json.Decoder(PageIn)
 
 
 def parse(raw: bytes) -> Rows:
-    """The rows of a JSON body (`PageIn`). Errors: `Rejected` as of a query string, under the path of
-    the field; `Problem` 400 where it is no JSON."""
+    """The rows of a JSON body (`PageIn`). Errors: `Rejected` as for a query string, with the path of the
+    field; `Problem` 400 where the body is no JSON."""
     page = body.decode(raw, _PAGE)
     shared = _checked_fields(page, "")
     if page.requests is UNSET:
@@ -99,32 +99,32 @@ def parse(raw: bytes) -> Rows:
     if not 1 <= len(page.requests) <= MAX_ROWS:
         raise Rejected("requests", "too_many" if page.requests else "empty")
     rows, own = [], []
-    for at, row in enumerate(page.requests):
-        path = f"requests[{at}]."
-        given = _checked_fields(row, path)
-        rows.append(_query(_override(shared, given), path if _ID_FIELDS & given.keys() else ""))
-        own.append(frozenset(given))
+    for index, row in enumerate(page.requests):
+        path = f"requests[{index}]."
+        fields = _checked_fields(row, path)
+        rows.append(_query(_override(shared, fields), path if _ID_FIELDS & fields.keys() else ""))
+        own.append(frozenset(fields))
     return Rows(tuple(rows), False, page.distinct is True, tuple(own))
 
 
 def _checked_fields(row: RowIn, path: str) -> dict[str, Any]:
-    """What the row says, checked; None for what it says to be the default."""
-    given = {}
+    """The checked fields that the row has; None for null."""
+    fields = {}
     for name, read in _FIELDS.items():
         value = getattr(row, name)
         if value is not UNSET:
-            given[name] = None if value is None else read(value, path + name)
-    return given
+            fields[name] = None if value is None else read(value, path + name)
+    return fields
 
 
-def _override(shared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """`given` before what is shared; who it is for is one thing, whichever id says so."""
-    if _ID_FIELDS & given.keys():
+def _override(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` overrides `shared`; the two ids count as one field."""
+    if _ID_FIELDS & own.keys():
         shared = {name: value for name, value in shared.items() if name not in _ID_FIELDS}
-    return {**shared, **given}
+    return {**shared, **own}
 
 
-def _query(given: dict[str, Any], path: str) -> Query:
-    query = Query(**{name: value for name, value in given.items() if value is not None})
+def _query(fields: dict[str, Any], path: str) -> Query:
+    query = Query(**{name: value for name, value in fields.items() if value is not None})
     check_identity(query, path)
     return query

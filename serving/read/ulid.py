@@ -1,4 +1,4 @@
-"""ULIDs (github.com/ulid/spec): 48 bits of time, 80 of chance, in Crockford's base 32."""
+"""ULIDs (github.com/ulid/spec): 48 bits of time, 80 random bits, in Crockford's base 32."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PAIRS: Final = [
 ]
 
 
-def ulid(at: Millis, chance: bytes) -> str:
-    """26 characters, ordered by `at`. `chance` is 10 random bytes.
+def ulid(at: Millis, random_bytes: bytes) -> str:
+    """26 characters, ordered by `at` (Unix ms). `random_bytes`: 10 of them.
 
     >>> ulid(1_469_918_176_385, bytes(10))
     '01ARYZ6S410000000000000000'
     """
-    value = at << 80 | int.from_bytes(chance, "big")
+    value = at << 80 | int.from_bytes(random_bytes, "big")
     # ten bits at a time: half as many steps as characters
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -6,17 +6,19 @@ import time
 
 
 class Stopwatch:
-    """Milliseconds per stage, in the order they came."""
+    """Milliseconds per stage, in the order of the stages."""
 
     def __init__(self) -> None:
-        self.begun = self._last = time.perf_counter()
-        self.spent: dict[str, float] = {}
+        self.started = self._last = time.perf_counter()
+        self.stage_ms: dict[str, float] = {}
 
     def __call__(self, stage: str) -> None:
+        """Ends a stage: the time since the last one ended is its."""
         now = time.perf_counter()
-        self.spent[stage] = self.spent.get(stage, 0.0) + (now - self._last) * 1000
+        self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (now - self._last) * 1000
         self._last = now
 
     @property
     def took_ms(self) -> float:
-        return (self._last - self.begun) * 1000
+        """From the start to the end of the last stage."""
+        return (self._last - self.started) * 1000

@@ -1,6 +1,6 @@
-"""The one way of a write: the request is read, the log has the records, the answer is 202.
+"""How every write runs: the request is read, its records are appended, the answer is 202.
 
-Between the two a route lets a pure function of `serving.edge` make records of what was read.
+Between reading and appending, a pure function of `serving.edge` makes the records.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Durable = Literal["broker", "spool"]
 
 
 class Written(msgspec.Struct, kw_only=True):
-    """`position` is that of the record, opaque, null where the spool has it; `positions` the same as a
+    """`position` is that of the record, opaque, null where the spool has it; `positions` is the same as a
     list, as for events."""
 
     position: str | None
@@ -36,11 +36,11 @@ class Written(msgspec.Struct, kw_only=True):
 
 
 class Accepted(msgspec.Struct, kw_only=True):
-    """`positions`: the highest per partition touched, opaque; none where the spool has the records.
-    `durable`: who has what was accepted, the broker, or an fsynced spool that goes to the log later.
+    """`positions`: the highest one per partition written to, opaque; none where the spool has the records.
+    `durable`: what has the accepted records, the broker, or an fsynced spool that is sent to the log later.
 
-    `event_ids`, only where the server named an event: one per event of the request, null where the
-    client had named it or it was rejected.
+    `event_ids`, only where the server made the id of an event: one per event of the request, null where the
+    client sent an id or the event was rejected.
     """
 
     accepted: int
@@ -51,21 +51,21 @@ class Accepted(msgspec.Struct, kw_only=True):
 
 
 class Receipt(NamedTuple):
-    """Who has the records, and the highest offset per partition where that is known."""
+    """What has the records, and the highest offset of each partition; none where the spool has them."""
 
     durable: Durable
     offsets: Mapping[int, int]
 
 
 async def append(request: Request, topic: Topic, records: Sequence[Record]) -> Receipt:
-    """To the broker, or to the spool while it is away. Errors: `Problem` 413, 503."""
+    """Appends to the broker, or to the spool while the broker is away. Errors: `Problem` 413, 503."""
     serving = state(request)
-    # a change of `control` is compared with what holds as it comes: it is refused, never spooled
+    # a change of `control` is a compare-and-set against the state now in force: refused, never spooled
     log = serving.producer if topic is CONTROL else serving.writes
     headers = traced(topic.headers, traceparent(request))
     try:
         offsets = await log.append(
-            topic.name, [Record(it.key, it.partition, it.value, headers) for it in records]
+            topic.name, [Record(each.key, each.partition, each.value, headers) for each in records]
         )
     except NotDurable as error:
         raise not_durable(serving, error) from None
@@ -73,7 +73,7 @@ async def append(request: Request, topic: Topic, records: Sequence[Record]) -> R
 
 
 async def append_each(request: Request, topic: Topic, *records: Record) -> Response:
-    """Appends each record once the one before it is durable; the answer's `position` is the first one's.
+    """Appends each record once the one before it is durable. Gives a 202 with the `position` of the first.
 
     Errors: `Problem` 413, 503.
     """
@@ -96,7 +96,7 @@ async def append_valid(
     rejected: list[Rejection],
     name: str | None,
 ) -> Accepted:
-    """Appends what of a request was not rejected. `name`: as for `all_rejected`.
+    """Appends the records that were not rejected. `name`: as for `all_rejected`.
 
     Errors: `Problem` 413, 503; 422 where there are no records.
     """
@@ -112,41 +112,50 @@ async def append_valid(
 
 
 def render_positions(offsets: Mapping[int, int]) -> list[str]:
-    """Positions as clients see them, in the partitions' order."""
+    """Positions as clients see them, by partition."""
     return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
 
 
 def not_durable(serving: Serving, error: NotDurable) -> Problem:
+    """The problem for `error`: 413 where the broker refuses the record, else 503."""
     if isinstance(error, Refused):
-        return Problem(413, "record_too_large", "The broker does not take a record of this size.")
+        return Problem(
+            413,
+            "record_too_large",
+            "The broker does not take a record of this size; send a smaller one.",
+        )
     serving.metrics.add("freshet_not_durable_total")
     return Problem(
         503,
         "not_durable",
-        "Nothing durable has all of it; retry with the same ids.",
+        "Neither the broker nor the spool has all of it; retry with the same ids.",
         headers={"Retry-After": "1"},
     )
 
 
 def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:
-    """`name`: of the list they came in; None where there was but one."""
+    """The 422 of a request without a valid record. `name`: of the list of records; None for a single one."""
     under = "" if name is None else f"{name}[{{}}]."
-    errors = [(under.format(why.index) + why.field, why.code) for why in rejected]
+    errors = [(under.format(each.index) + each.field, each.code) for each in rejected]
     return Problem(422, "invalid", "Nothing was accepted.", errors)
 
 
 def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
-    for why in rejected:
-        serving.metrics.add("freshet_events_rejected_total", code=why.code)
+    """Counts rejected events by code."""
+    for each in rejected:
+        serving.metrics.add("freshet_events_rejected_total", code=each.code)
 
 
 async def path_and_body(request: Request, name: str) -> tuple[str, bytes, Serving]:
-    """What a write of one thing says: its id, which stands in the path as `name`, and the body. And the
-    context. Errors: `Problem` 400, 413, `Rejected`."""
+    """The id that the path has as `name`, the body, and the context of a write.
+
+    Errors: `Problem` 400, 413, `Rejected`.
+    """
     return path_id(request, name), await payload(request), state(request)
 
 
 async def payload(request: Request, *parameters: str) -> bytes:
+    """The body; the query string may have only `parameters`. Errors: `Problem` 400, 413, `Rejected`."""
     check_query(request, *parameters)
     content = await read_body(request)
     state(request).metrics.add("freshet_request_bytes_total", len(content))
@@ -154,4 +163,5 @@ async def payload(request: Request, *parameters: str) -> bytes:
 
 
 def event_id(request: Request, serving: Serving) -> str:
+    """The request's Idempotency-Key, else a new id."""
     return idempotency_key(request) or serving.make_id()

@@ -1,4 +1,4 @@
-"""How what `control` holds is shown."""
+"""How records of `control` are shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 def with_defaults(value: Any) -> Any:
-    """Plain data with what equals a default in it too, which records leave out."""
+    """`value` as plain data, also with the fields that equal their default, which records leave out."""
     if isinstance(value, msgspec.Struct):
         return {name: with_defaults(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):

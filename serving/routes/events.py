@@ -1,6 +1,6 @@
-"""The write side of the API: events, items, preferences, links. All answer 202.
+"""Events: the route that takes what people did. It answers 202.
 
-A route reads the body, lets a pure function make records of it, and waits for the log.
+It reads the body, a pure function makes records of it, and the log has them before the answer.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
     content = await payload(request, "mode")
-    done = events.ingest(
+    ingested = events.ingest(
         content, _context(request, serving), serving.people, serving.catalogue.lookup
     )
-    count_rejected(serving, done.rejected)
-    name = None if done.single else "events"
-    answer = await append_valid(request, EVENTS, done.records, done.rejected, name)
-    if any(done.assigned_ids):
-        answer.event_ids = done.assigned_ids
+    count_rejected(serving, ingested.rejected)
+    name = None if ingested.single else "events"
+    answer = await append_valid(request, EVENTS, ingested.records, ingested.rejected, name)
+    if any(ingested.assigned_ids):
+        answer.event_ids = ingested.assigned_ids
     metrics = serving.metrics
-    metrics.add("freshet_events_accepted_total", len(done.records))
-    if done.ignored:
-        metrics.add("freshet_events_ignored_fields_total", done.ignored)
+    metrics.add("freshet_events_accepted_total", len(ingested.records))
+    if ingested.ignored:
+        metrics.add("freshet_events_ignored_fields_total", ingested.ignored)
     metrics.observe_write(time.perf_counter() - started)
     return json_response(answer, 202)
 

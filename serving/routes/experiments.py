@@ -1,4 +1,4 @@
-"""How an experiment stands: counts, rates and lifts with their intervals."""
+"""Experiments: put them, read them, and their metrics: counts, rates and lifts with their intervals."""
 
 from __future__ import annotations
 
@@ -39,12 +39,11 @@ router: Final = guarded_router()
 
 
 class ExperimentMetrics(msgspec.Struct, kw_only=True):
-    """Of one version; `started_at` is null of one that no longer stands, whose shares are not kept
-    either: variants show those that stand now.
+    """The metrics of one version. `started_at` is null for a version that was replaced; its shares are not
+    kept either, so its variants have the shares now in force.
 
-    `as_of`: when the tables behind it were published; `lag_ms`: how long they have lacked what was
-    folded since, 0 where they lack nothing. `revision` and `positions` are those of the topic
-    `experiments`.
+    `as_of`: when the tables behind it were published; `lag_ms`: for how long at most they have lacked folded
+    records, 0 where they lack none. `revision` and `positions` are those of the topic `experiments`.
     """
 
     experiment_id: str
@@ -63,9 +62,9 @@ class ExperimentMetrics(msgspec.Struct, kw_only=True):
 
 @router.get(
     "/v1/experiments/{experiment_id}/metrics",
-    summary="How an experiment stands",
+    summary="The metrics of an experiment",
     openapi_extra=parameters(
-        ("version", "query", {"type": "integer", "minimum": 1}, "Default: the one that stands."),
+        ("version", "query", {"type": "integer", "minimum": 1}, "Default: the version in force."),
         ("metric", "query", {"enum": list(BY_NAME)}, "Only this one."),
     ),
     responses=answers(200, ExperimentMetrics, 401, 404, 422),
@@ -81,29 +80,30 @@ async def metrics(request: Request) -> Response:
     version = _version(
         _once(request, "version"), held, experiment, counted_versions(serving, identifier)
     )
-    told = _metrics(serving, identifier, version, held, experiment)
-    told.lag_ms = await _lag(serving)
-    return json_response(told if metric is None else with_metric(told, metric))
+    found = _metrics(serving, identifier, version, held, experiment)
+    found.lag_ms = await _lag(serving)
+    return json_response(found if metric is None else with_metric(found, metric))
 
 
 def counted_versions(serving: Serving, experiment_id: str) -> frozenset[int]:
-    """The versions that anybody was in."""
+    """The versions that the tables count people in."""
     names = np.frombuffer(b"".join(serving.tables.experiments), MOMENTS_KEY)
-    mine = names["experiment"] == category_hash(experiment_id)
-    return frozenset(names["version"][mine].tolist())
+    rows = names["experiment"] == category_hash(experiment_id)
+    return frozenset(names["version"][rows].tolist())
 
 
-def with_metric(told: ExperimentMetrics, metric: str) -> ExperimentMetrics:
-    """Without the other metrics."""
+def with_metric(every: ExperimentMetrics, metric: str) -> ExperimentMetrics:
+    """`every` without the other metrics."""
     variants = [
-        msgspec.structs.replace(it, metrics={metric: it.metrics[metric]}) for it in told.variants
+        msgspec.structs.replace(each, metrics={metric: each.metrics[metric]})
+        for each in every.variants
     ]
-    comparisons = [it for it in told.comparisons if it.metric == metric]
-    return msgspec.structs.replace(told, variants=tuple(variants), comparisons=tuple(comparisons))
+    comparisons = [each for each in every.comparisons if each.metric == metric]
+    return msgspec.structs.replace(every, variants=tuple(variants), comparisons=tuple(comparisons))
 
 
 def _version(asked: str | None, held: Held, experiment: Experiment, counted: frozenset[int]) -> int:
-    """Errors: `Rejected` where it is no number, or of a version that there never was or nobody was in."""
+    """The version asked for. Errors: `Rejected` where it is no number, or neither in force nor counted."""
     if asked is None:
         return version_shown(held.version, experiment.running, counted)
     if not (asked.isascii() and asked.isdigit()):
@@ -117,9 +117,9 @@ def _metrics(
     serving: Serving, identifier: str, version: int, held: Held, experiment: Experiment
 ) -> ExperimentMetrics:
     meta, rows = serving.tables.meta, serving.tables.experiments
-    found = moments(rows.get(moments_key(identifier, version)))
-    told = readout(
-        identifier, version, experiment, found, meta.positions, meta.version, meta.published_at
+    counts = moments(rows.get(moments_key(identifier, version)))
+    report = readout(
+        identifier, version, experiment, counts, meta.positions, meta.version, meta.published_at
     )
     return ExperimentMetrics(
         experiment_id=identifier,
@@ -128,17 +128,18 @@ def _metrics(
         placement=experiment.placement,
         unit="user",
         started_at=times.render(held.received_at) if version == held.version else None,
-        as_of=times.render(told.as_of) if told.as_of else None,
+        as_of=times.render(report.as_of) if report.as_of else None,
         lag_ms=None,
-        revision=told.revision,
-        positions=told.positions,
-        variants=told.variants,
-        comparisons=told.comparisons,
+        revision=report.revision,
+        positions=report.positions,
+        variants=report.variants,
+        comparisons=report.comparisons,
     )
 
 
 async def _lag(serving: Serving) -> Millis | None:
-    """Errors: none; where the store does not answer, the longest that it may be."""
+    """Milliseconds that the tables lag behind the folds, at most. Errors: none; where the store does not
+    answer, the age of the tables."""
     meta = serving.tables.meta
     if not meta.published_at:
         return None
@@ -154,20 +155,22 @@ async def _lag(serving: Serving) -> Millis | None:
             )
     except (RedisError, OSError, TimeoutError):
         return longest
-    stands = [fence.decode(value).offset if value else 0 for value in fences]
-    lacks = any(offset > held for offset, held in zip(stands, meta.positions, strict=True))
-    return longest if lacks else 0
+    offsets = [fence.decode(value).offset if value else 0 for value in fences]
+    behind = any(
+        offset > included for offset, included in zip(offsets, meta.positions, strict=True)
+    )
+    return longest if behind else 0
 
 
 def _once(request: Request, name: str) -> str | None:
-    given = request.query_params.getlist(name)
-    if len(given) > 1:
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
         raise Rejected(name, "repeated")
-    return given[0] if given else None
+    return values[0] if values else None
 
 
 class ExperimentOut(msgspec.Struct, kw_only=True):
-    """`version` is the next put's `expected_version`, and what answers and metrics count under."""
+    """`version` is the `expected_version` of the next put; answers and metrics name it."""
 
     experiment_id: str
     experiment: Experiment
@@ -191,8 +194,8 @@ class ExperimentsOut(msgspec.Struct):
 @needs("admin")
 async def put_experiment(request: Request) -> Response:
     identifier, content, serving = await path_and_body(request, "experiment_id")
-    stands = serving.control.definitions
-    record = control.experiment(content, identifier, stands, serving.clock())
+    definitions = serving.control.definitions
+    record = control.experiment(content, identifier, definitions, serving.clock())
     return await append_each(request, CONTROL, record)
 
 

@@ -1,4 +1,4 @@
-"""Items: put, patch and delete them; an item as it stands."""
+"""Items: put, patch, delete and read them."""
 
 from __future__ import annotations
 
@@ -46,11 +46,13 @@ router: Final = guarded_router()
 async def post_items(request: Request) -> Response:
     serving = state(request)
     content = await payload(request)
-    done = ingest_items.put_many(
+    ingested = ingest_items.put_many(
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )
-    name = None if done.single else "items"
-    return json_response(await append_valid(request, ITEMS, done.records, done.rejected, name), 202)
+    name = None if ingested.single else "items"
+    return json_response(
+        await append_valid(request, ITEMS, ingested.records, ingested.rejected, name), 202
+    )
 
 
 @router.put(
@@ -97,7 +99,7 @@ async def delete_item(request: Request) -> Response:
 
 @router.get(
     "/v1/items/{item_id:id}",
-    summary="An item as it stands, and whether this process has indexed it",
+    summary="An item, and whether this process has indexed it",
     responses=answers(200, items.Item, 401, 404, 422, 503),
 )
 @needs("read")
@@ -112,12 +114,12 @@ async def item(request: Request) -> Response:
             )
     except (RedisError, OSError, TimeoutError):
         raise Problem(
-            503, "store_down", "The store does not answer.", headers={"Retry-After": "1"}
+            503, "store_down", "The store does not answer; retry.", headers={"Retry-After": "1"}
         ) from None
     if value is None:
         raise Problem(404, "unknown_item", "There is no such item.")
-    told = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
+    document = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
     for name in ("published_at", "expires_at"):
-        if told.get(name) is not None:
-            told[name] = times.render(told[name])
-    return json_response({**told, "indexed": bool(serving.catalogue.find(item_id))})
+        if document.get(name) is not None:
+            document[name] = times.render(document[name])
+    return json_response({**document, "indexed": bool(serving.catalogue.find(item_id))})

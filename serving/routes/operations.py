@@ -25,9 +25,9 @@ class Alive(msgspec.Struct):
 
 
 class Ready(msgspec.Struct):
-    """By part, whether it does what it should: redis, broker, what is kept in process, and each flow.
-    `degraded` says of those that do not what holds meanwhile: every instance has that at once, and
-    answers. `spooled`: records acknowledged that still wait on this worker's disk for the broker."""
+    """`parts`: whether Redis, the broker, what is kept in process and each flow work. `degraded`: for those
+    that do not, what holds meanwhile; it concerns all instances at once, and they answer. `spooled`: how many
+    acknowledged records wait on this worker's disk for the broker."""
 
     ready: bool
     parts: dict[str, bool]

@@ -1,4 +1,4 @@
-"""People: what they prefer, and which anonymous id was theirs."""
+"""People: set their preferences, and link their anonymous ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router: Final = guarded_router()
 @router.put(
     "/v1/users/{user_id:id}/preferences",
     status_code=202,
-    summary="Set what a person prefers, whole",
+    summary="Set the preferences of a person, whole",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=merged(body(PreferencesIn), parameters(IDEMPOTENCY_KEY)),
 )
@@ -37,11 +37,11 @@ async def put_preferences(request: Request) -> Response:
 @router.post(
     "/v1/users/{user_id:id}:link",
     status_code=202,
-    summary="Say that an anonymous id was this person",
+    summary="Link an anonymous id to a person",
     description=(
-        "`position` is that of the link, in the anonymous id's partition; of `positions` the other one is"
-        " in the user's: a read of the user `after` it says `merge_pending` until what the anonymous id"
-        " did is theirs. The first of two links of an anonymous id wins."
+        "`position` is that of the link, in the anonymous id's partition. The other one of `positions` is in"
+        " the user's partition: a read of the user `after` it has `merge_pending` until the history of the"
+        " anonymous id is merged. The first of two links of an anonymous id wins."
     ),
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),

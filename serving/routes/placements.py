@@ -1,11 +1,11 @@
-"""Placements and experiments: put them, and see what stands.
+"""Placements: put them, and read what is in force.
 
-A put answers when the log has it. It is in force once the fold took it and this process heard of it,
-some milliseconds later: then a read here shows its version, and until then what it replaces.
+A put answers when the log has it. It is in force once the fold took it and this process read that, some
+milliseconds later: from then on a read here shows its version, and until then the one before it.
 
-While the broker is away a put is a 503 and never spooled: it is a compare-and-set against what stands,
-so whoever sends one must learn soon whether it holds. One that came out of a spool an hour later would
-win or lose against changes that its sender never saw.
+While the broker is away a put is a 503 and never spooled: it is a compare-and-set against the version in
+force, so its sender must learn soon whether it holds. A put that left a spool an hour later would win or
+lose against changes that its sender never saw.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ router: Final = guarded_router()
 
 
 class PlacementOut(msgspec.Struct, kw_only=True):
-    """`recipe` with its defaults. `version` is the next put's `expected_version`; `rules` is what
-    ``served_by.rules`` says of it; `built_in`: nobody has put one, and `received_at` is null."""
+    """`recipe` with its defaults. `version` is the `expected_version` of the next put; `rules` is its
+    ``served_by.rules``; `built_in`: none was put, and `received_at` is null."""
 
     placement: str
     recipe: Recipe

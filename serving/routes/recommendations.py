@@ -1,4 +1,4 @@
-"""The read side of the API: recommendations, popular, similar, items, status."""
+"""The routes of recommendations: one row or a page, popular items, similar items."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ router: Final = guarded_router()
 
 _TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 256}
 _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
-    "user_id": (_TEXT, "Who it is for; this or anonymous_id."),
-    "anonymous_id": (_TEXT, "Who it is for, before they said who they are."),
+    "user_id": (_TEXT, "The user it is for; this or anonymous_id."),
+    "anonymous_id": (_TEXT, "The visitor it is for, before they sign in."),
     "count": ({"type": "integer", "minimum": 1, "maximum": query.MAX_COUNT, "default": 10}, ""),
     "placement": ({**_TEXT, "default": "home"}, "Which recipe."),
     "session_id": (_TEXT, ""),
-    "item_id": (_TEXT, "The item in view: what goes with it counts, and it is not shown."),
+    "item_id": (_TEXT, "The item in view: similar ones rank higher, and it is not shown itself."),
     "category": (_TEXT, "Only items of this primary category; lifts the category cap."),
     "exclude": ({"type": "array", "items": _TEXT}, "Item ids not to show; repeatable."),
     "filter": (_TEXT, "A named filter of the placement."),
-    "cursor": ({"type": "string"}, "Where the page before ended; opaque."),
+    "cursor": ({"type": "string"}, "`next_cursor` of the page before; opaque."),
     "after": ({"type": "string"}, "A position that a write answered: wait until it is included."),
     "max_wait_ms": (
         {"type": "integer", "minimum": 0, "maximum": query.MAX_WAIT_MS, "default": 150},
@@ -40,7 +40,7 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "explain": ({"enum": list(query.EXPLAIN), "default": "reason"}, "full: scope explain."),
     "personalized": (
         {"type": "boolean", "default": True},
-        "false: nothing of them ranks; what they saw or hid stays away.",
+        "false: the history of the person does not rank; items that they saw or hid are not shown.",
     ),
     "now": ({"type": "string", "format": "date-time"}, "The time to decide for; scope import."),
     "window": ({"enum": ["1h", "24h", "7d"], "default": "24h"}, "A half-life."),
@@ -53,14 +53,14 @@ def _documented(*names: str) -> dict[str, Any]:
 
 @router.get(
     "/v1/recommendations",
-    summary="What to show somebody now",
+    summary="What to show a person now",
     openapi_extra=_documented(*query.READERS),
     responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def recommendations(request: Request) -> Response:
-    serving, asked = _parsed(request, query.recommendations)
-    return _respond(serving, "recommendations", await recommend.recommend(serving, asked))
+    serving, parsed = _parsed(request, query.recommendations)
+    return _respond(serving, "recommendations", await recommend.recommend(serving, parsed))
 
 
 @router.post(
@@ -70,8 +70,8 @@ async def recommendations(request: Request) -> Response:
         rows.PageIn,
         description=(
             "One row, answered as GET answers it; or with `requests` 1 to "
-            f"{rows.MAX_ROWS} rows, answered as `rows`. What stands beside `requests` holds for each"
-            " row that does not say otherwise; `distinct`: no row shows what one before it does."
+            f"{rows.MAX_ROWS} rows, answered as `rows`. The fields beside `requests` are the defaults of each"
+            " row; `distinct`: an item that a row shows is in no row after it."
         ),
     ),
     responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422),
@@ -79,17 +79,17 @@ async def recommendations(request: Request) -> Response:
 @needs("read")
 async def recommend_rows(request: Request) -> Response:
     query.no_parameters(request.scope["query_string"])
-    asked = rows.parse(await read_body(request))
+    page_request = rows.parse(await read_body(request))
     trace = traceparent(request)
-    for row in asked.rows:
+    for row in page_request.rows:
         _check_scopes(request, row)
         row.traceparent = trace
     serving = state(request)
-    if asked.single:
+    if page_request.single:
         return _respond(
-            serving, "recommendations", await recommend.recommend(serving, asked.rows[0])
+            serving, "recommendations", await recommend.recommend(serving, page_request.rows[0])
         )
-    replies = await recommend.page(serving, asked)
+    replies = await recommend.page(serving, page_request)
     page = PageOut([reply.answer for reply in replies])
     return _respond_all(serving, "recommendations", replies, page)
 
@@ -102,35 +102,35 @@ async def recommend_rows(request: Request) -> Response:
 )
 @needs("read")
 async def popular(request: Request) -> Response:
-    serving, asked = _parsed(request, query.popular)
-    return _respond(serving, "popular", lists.popular(serving, asked))
+    serving, parsed = _parsed(request, query.popular)
+    return _respond(serving, "popular", lists.popular(serving, parsed))
 
 
 @router.get(
     "/v1/items/{item_id:id}/similar",
-    summary="What goes with an item",
+    summary="Items similar to one",
     openapi_extra=_documented(*query.SIMILAR_READERS),
     responses=answers(200, Answer, 401, 403, 422),
 )
 @needs("read")
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
-    serving, asked = _parsed(request, query.similar)
-    return _respond(serving, "similar", lists.similar(serving, item_id, asked))
+    serving, parsed = _parsed(request, query.similar)
+    return _respond(serving, "similar", lists.similar(serving, item_id, parsed))
 
 
 def _parsed(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
-    """What the query string asks for, if the caller may ask for it."""
-    asked = parse(request.scope["query_string"])
-    _check_scopes(request, asked)
-    asked.traceparent = traceparent(request)
-    return state(request), asked
+    """The context and the checked query. Errors: `Rejected`; `Problem` 403 where the caller lacks a scope."""
+    parsed = parse(request.scope["query_string"])
+    _check_scopes(request, parsed)
+    parsed.traceparent = traceparent(request)
+    return state(request), parsed
 
 
-def _check_scopes(request: Request, asked: query.Query) -> None:
-    if asked.now is not None:
+def _check_scopes(request: Request, parsed: query.Query) -> None:
+    if parsed.now is not None:
         check_scope(request, "import")
-    if asked.explain == "full":
+    if parsed.explain == "full":
         check_scope(request, "explain")
 
 
@@ -141,7 +141,7 @@ def _respond(serving: Serving, route: str, reply: Reply) -> Response:
 def _respond_all(
     serving: Serving, route: str, replies: list[Reply], content: Answer | PageOut
 ) -> Response:
-    """The response; what it leaves for the log is safe from the death of this process already."""
+    """The response to replies whose slates are logged already."""
     for reply in replies:
         _count(serving, route, reply)
     headers = {
@@ -149,10 +149,10 @@ def _respond_all(
         "Server-Timing": _timing(replies),
         "Cache-Control": "private, no-store",
     }
-    told = [it for reply in replies for it in reply.answer.served_by.experiments]
-    if told:
-        # each once: the rows of a page may share one
-        headers["X-Experiments"] = ", ".join(dict.fromkeys(map(_experiment, told)))
+    assigned = [each for reply in replies for each in reply.answer.served_by.experiments]
+    if assigned:
+        # each once: the rows of a page may share an experiment
+        headers["X-Experiments"] = ", ".join(dict.fromkeys(map(_experiment, assigned)))
     return Response(ENCODE(content), 200, headers, "application/json")
 
 
@@ -160,7 +160,7 @@ def _count(serving: Serving, route: str, reply: Reply) -> None:
     answer = reply.answer
     serving.metrics.count_answer(
         route,
-        reply.watch.spent,
+        reply.watch.stage_ms,
         reply.decision,
         answer.placement,
         answer.fallback,
@@ -171,14 +171,14 @@ def _count(serving: Serving, route: str, reply: Reply) -> None:
 
 
 def _timing(replies: list[Reply]) -> str:
-    """As Server-Timing has it: the milliseconds of each stage, of all rows together."""
-    spent = dict(replies[0].watch.spent)
+    """The value of Server-Timing: the milliseconds of each stage, summed over all rows."""
+    stage_ms = dict(replies[0].watch.stage_ms)
     for reply in replies[1:]:
-        for stage, ms in reply.watch.spent.items():
-            spent[stage] = spent.get(stage, 0.0) + ms
-    return ", ".join([f"{stage};dur={ms:.3f}" for stage, ms in spent.items()])
+        for stage, ms in reply.watch.stage_ms.items():
+            stage_ms[stage] = stage_ms.get(stage, 0.0) + ms
+    return ", ".join([f"{stage};dur={ms:.3f}" for stage, ms in stage_ms.items()])
 
 
-def _experiment(told: AssignedOut) -> str:
-    # ids of both are a header's tokens: `schemas.control_checks` lets no other pass
-    return f"{told.id}={told.variant};v={told.version}"
+def _experiment(assigned: AssignedOut) -> str:
+    # both ids are tokens of a header: `schemas.control_checks` allows no others
+    return f"{assigned.id}={assigned.variant};v={assigned.version}"

@@ -1,4 +1,4 @@
-"""What a process holds and how far the flows have come, for people and for `freshet status`."""
+"""The versions that a process serves and the positions of the flows, for `freshet status` too."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ router: Final = guarded_router()
 
 
 class FlowPosition(msgspec.Struct, kw_only=True):
-    """How far a flow has come in a partition. `lag_ms`: from the newest record to its commit.
+    """The position of a flow in a partition. `lag_ms`: from the newest record to its commit.
 
-    `end`: the offset that the log's next record gets, as the broker said within the last second or so
-    (null: it did not); `lag`: records from the position to there. `paused`: nothing but records that
-    cannot be decoded came for long; an operator lets it go on (freshet dead-letters resume).
+    `end`: the offset that the log's next record gets, as the broker answered within the last second or so
+    (null: it did not answer); `lag`: records from the position to there. `paused`: the flow stopped, because
+    for long no record could be decoded; an operator resumes it (freshet dead-letters resume).
     """
 
     flow: str
@@ -45,9 +45,9 @@ class FlowPosition(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """`stands` is null while the store does not answer, or not with what this version reads; `items` are
-    those that can be shown. `ready`, `fails` and `degraded` are what `/health/ready` says: it is a 503 where
-    something `fails`."""
+    """`stands`: the positions of the flows, null while the store does not answer, or with values that this
+    version does not read. `items`: how many items the catalogue has. `ready`, `fails` and `degraded` are
+    those of `/health/ready`, which is a 503 where something `fails`."""
 
     release: str
     index: str
@@ -63,6 +63,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 async def gather(serving: Serving) -> Status:
+    """The status of this process and of the flows. Errors: none."""
     found = health(serving)
     return Status(
         release=ranking_release(serving),
@@ -81,15 +82,15 @@ async def gather(serving: Serving) -> Status:
 
 async def _flow_positions(serving: Serving) -> list[FlowPosition] | None:
     count, live = serving.settings.partitions, serving.generation.keyspace
-    asked = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
+    places = [(flow, p) for flow in FOLDS for p in range(flow.partitions(count))]
     try:
         values: Any = await redis_client.mget_async(
             serving.redis,
-            [live.for_flow(flow).fence(flow.name, p) for flow, p in asked],
+            [live.for_flow(flow).fence(flow.name, p) for flow, p in places],
         )
         return [
             _flow_position(serving, flow.name, p, value)
-            for (flow, p), value in zip(asked, values, strict=True)
+            for (flow, p), value in zip(places, values, strict=True)
         ]
     except (RedisError, OSError, ValueError, msgspec.MsgspecError):
         return None
@@ -98,23 +99,23 @@ async def _flow_positions(serving: Serving) -> list[FlowPosition] | None:
 def _flow_position(
     serving: Serving, flow: str, partition: int, value: bytes | None
 ) -> FlowPosition:
-    found = fences.decode(value) if value else None
+    fence = fences.decode(value) if value else None
     end = serving.lag.end_offset(flow, partition)
     return FlowPosition(
         flow=flow,
         partition=partition,
-        position=position(partition, found),
-        applied_at=times.render(found.committed_at) if found else None,
-        lag_ms=lag(found),
+        position=position(partition, fence),
+        applied_at=times.render(fence.committed_at) if fence else None,
+        lag_ms=lag(fence),
         end=end,
-        lag=None if end is None else max(0, end - (found.offset if found else 0)),
+        lag=None if end is None else max(0, end - (fence.offset if fence else 0)),
         paused=(flow, partition) in serving.lag.paused,
     )
 
 
 @router.get(
     "/v1/status",
-    summary="What this process holds, and how far the flows have come",
+    summary="The versions that this process serves, and the positions of the flows",
     responses=answers(200, Status, 401, 422),
 )
 @needs("ops")

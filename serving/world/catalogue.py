@@ -1,8 +1,8 @@
 """The catalogue in process: one row ("slot") an item, contiguous columns.
 
-Slots are numbers of this process alone, in the order it met the items: nothing that is served may
-depend on them. Slot 0 is "no item". A slot may be allocated before its item is known (the tables
-speak of it first); then it is not `in_catalogue` and never eligible.
+Slots are numbers of this process alone, in the order in which it read the items: no answer may depend on
+them. Slot 0 is "no item". A slot may be allocated before its item is read (the tables may name it first);
+until then it is not `in_catalogue` and never eligible.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Vocabulary:
         self._numbers = {"": 0}
 
     def number(self, text: str) -> int:
-        """The number of `text`, a new one where it has none."""
+        """The number of `text`; a new one where it has none."""
         found = self._numbers.get(text)
         if found is None:
             found = self._numbers[text] = len(self.texts)
@@ -51,15 +51,16 @@ class Vocabulary:
         return found
 
     def find(self, text: str) -> int | None:
+        """The number of `text`; None where it has none."""
         return self._numbers.get(text)
 
 
 class ItemTable:
-    """Columns of length `capacity`; those of a slot that is not `in_catalogue` mean nothing.
+    """Columns of length `capacity`; those of a slot that is not `in_catalogue` are undefined.
 
-    `until`: ms from which the item is not to be shown, 0 while it is not available. `published`: ms
-    before which it is not, `UNDATED` where nobody said. `revision` counts changes; `positions[p]`
-    is the next offset of the topic `items` that is not in the table yet.
+    `until`: Unix ms from which the item is not to be shown, 0 while it is not available. `published`: Unix ms
+    before which it is not to be shown, `UNDATED` where none is given. `revision` counts changes;
+    `positions[p]` is the offset of the topic `items` that the table takes next.
     """
 
     hash: Hashes
@@ -89,7 +90,7 @@ class ItemTable:
         self.category_numbers = {0: 0}
         """Category hash -> number of the category."""
         self._journal: list[int] = []
-        """Slot of each change; the last one's number is `revision`."""
+        """Slot of each change, oldest first; the last change has the number `revision`."""
         self._slots: dict[int, int] = {}
         self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
         self._sorted = 0
@@ -100,20 +101,20 @@ class ItemTable:
 
     @property
     def version(self) -> str:
-        """The positions in `items` that this table holds, as ``10.0.7.2``."""
+        """The positions in `items` up to which this table holds it, as ``10.0.7.2``."""
         return ".".join(str(self.positions[p]) for p in sorted(self.positions)) or "0"
 
     def changed(self, since: int) -> Slots:
-        """Slots put or dropped since `revision` was `since`, each once, ascending; all of them where
-        that was too long ago to tell."""
+        """Slots put or dropped since `revision` was `since`, each once, ascending; all slots where the
+        journal does not go back so far."""
         first = self.revision - len(self._journal)
         if since < first:
             return np.arange(1, self.size, dtype=np.int32)
         return np.unique(np.array(self._journal[since - first :], np.int32))
 
     def published_between(self, after: int, until: int) -> Slots:
-        """Known items published after `after` and no later than `until` (ms), the latest first, then by
-        hash; none of which it is not said."""
+        """Slots of items published after `after` and no later than `until` (Unix ms), the latest first, then
+        by hash; items without a date are left out."""
         if self._sorted != self.revision:
             slots = np.flatnonzero(self.in_catalogue & (self.published != UNDATED))
             order = np.lexsort((self.hash[slots], -self.published[slots]))
@@ -123,7 +124,7 @@ class ItemTable:
         return self._newest[first:end]
 
     def put(self, item: Item) -> int:
-        """The item is now this. Answers its slot."""
+        """Adds or replaces the item. Gives its slot."""
         slot = self.slot(item_hash(item.item_id))
         categories = content.categories(item)
         primary = categories[0] if categories else ""
@@ -143,7 +144,7 @@ class ItemTable:
         return slot
 
     def drop(self, item_id: str) -> None:
-        """The item is gone."""
+        """Removes the item; its slot stays allocated."""
         slot = self._slots.get(item_hash(item_id))
         if slot is None or not self.in_catalogue[slot]:
             return
@@ -153,34 +154,34 @@ class ItemTable:
         self._record_change(slot)
 
     def item_ids(self) -> list[str]:
-        """The ids of all known items."""
+        """The ids of all items in the catalogue."""
         return [self.ids[slot] for slot in np.flatnonzero(self.in_catalogue[: self.size]).tolist()]
 
     def lookup(self, item_id: str) -> tuple[bool, str]:
-        """Whether the item is known, and its primary category ("" where it has none)."""
+        """Whether the item is in the catalogue, and its primary category ("" where it has none)."""
         slot = self.find(item_id)
         return (True, self.categories.texts[self.category[slot]]) if slot else (False, "")
 
     def find(self, item_id: str) -> int:
-        """The slot of a known item, else 0."""
+        """The slot of an item in the catalogue, else 0."""
         slot = self._slots.get(item_hash(item_id), 0)
         return slot if self.in_catalogue[slot] else 0
 
     def slot(self, item: int) -> int:
-        """The slot of an item's hash, allocated where there is none."""
+        """The slot of an item's hash; a new one where it has none."""
         found = self._slots.get(item)
         return self._allocate(item) if found is None else found
 
     def locate(self, hashes: Hashes) -> Slots:
-        """(n,) the slot of each hash, 0 where there is none."""
+        """(n,) the slot of each hash; 0 where it has none."""
         slots: Slots = self._direct[(hashes & self._mask).astype(np.intp)]
         missed = np.flatnonzero(self.hash[slots] != hashes)
-        if len(missed):  # another item stands at its place, or none
+        if len(missed):  # their place holds another item or none
             slots[missed] = [self._slots.get(h, 0) for h in hashes[missed].tolist()]
         return slots
 
     def locate_all(self, hashes: Hashes) -> Slots:
-        """(n,) the slot of each hash, allocated where there is none."""
+        """(n,) the slot of each hash; a new one where it has none."""
         slots = self.locate(hashes)
         missed = np.flatnonzero(slots == 0)
         if len(missed):
@@ -196,7 +197,7 @@ class ItemTable:
         self.revision += 1
         self._journal.append(slot)
         if len(self._journal) > 2 * len(self.hash):
-            del self._journal[: len(self.hash)]  # whoever is further behind starts over
+            del self._journal[: len(self.hash)]  # a reader further behind takes all slots again
 
     def _allocate(self, item: int) -> int:
         if self.size == len(self.hash):
@@ -221,7 +222,7 @@ class ItemTable:
         self._rehash()
 
     def _rehash(self) -> None:
-        # most hashes find their slot at their own place; `_slots` knows the few that share one
+        # most hashes find their slot at their own place; `_slots` has the few whose place is taken
         places = 8 << (len(self.hash) - 1).bit_length()
         self._mask = np.uint64(places - 1)
         self._direct = np.zeros(places, np.int32)

@@ -1,4 +1,4 @@
-"""Named filters over the catalogue: which items pass one, kept current as they change."""
+"""Named filters over the catalogue: masks of the items that pass, kept current as items change."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from schemas.control import Filter
 from serving.world.catalogue import ItemTable, Mask, Slots
 
 MAX_CACHED_FILTERS: Final = 64
-"""How many named filters are kept current at a time."""
+"""Masks are kept for so many filters; the oldest is dropped first."""
 
 
 class Filters:
-    """The filters that were asked of a table lately."""
+    """The masks of the filters that requests used lately, over one table."""
 
     def __init__(self, items: ItemTable) -> None:
         self._items = items
         self._masks: dict[Filter, FilterMask] = {}
         self._distinct: dict[tuple[str, Filter | None], int] = {}
-        self._counted = 0
-        """The generation of the table that `_distinct` is of."""
+        self._counted_revision = 0
+        """The revision of the table that `_distinct` counts."""
 
     def mask(self, wanted: Filter) -> Mask:
-        """By slot: which items pass a filter, but for its age. Kept current as they change."""
+        """(capacity,) by slot: which items pass `wanted`, its age limit left out."""
         found = self._masks.get(wanted)
         if found is None:
             if len(self._masks) == MAX_CACHED_FILTERS:
@@ -33,12 +33,12 @@ class Filters:
         return found.current()
 
     def count_distinct(self, column: str, wanted: Filter | None = None) -> int:
-        """How many kinds a cap on `column` ("category", "owner") tells apart among known items that
-        pass `wanted`: its values, and each item without one for itself."""
+        """How many distinct values a cap on `column` ("category", "owner") counts among the items that pass
+        `wanted`; each item without a value counts as one."""
         items = self._items
-        if self._counted != items.revision:
+        if self._counted_revision != items.revision:
             self._distinct.clear()
-            self._counted = items.revision
+            self._counted_revision = items.revision
         key = (column, wanted)
         if key not in self._distinct:
             rows = items.in_catalogue if wanted is None else items.in_catalogue & self.mask(wanted)
@@ -48,14 +48,15 @@ class Filters:
 
 
 class FilterMask:
-    """Which items of a table pass a filter, by slot."""
+    """The mask of one filter over a table, by slot."""
 
     def __init__(self, items: ItemTable, wanted: Filter) -> None:
         self._items, self._wanted = items, wanted
         self._mask: Mask = np.zeros(0, np.bool_)
-        self._revision = -1  # before the first
+        self._revision = -1  # before the first revision
 
     def current(self) -> Mask:
+        """(capacity,) the mask as of the table's revision."""
         items = self._items
         missing = len(items.hash) - len(self._mask)
         if missing:

@@ -1,6 +1,7 @@
 """Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above.
 
-Two of them: by content, and in the space of a release. Both lie on `models.release.content`'s grid.
+There are two indexes: by content, and in the space of a release. The vectors of both lie on the grid of
+`models.release.content`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ MAX_CACHED_SEARCHES: Final = 4096
 
 
 class SearchResult(NamedTuple):
-    """Best first; `similarity` is the cosine, in (0, 1]; ties by the items' hashes."""
+    """Slots, best first; `similarity` is the cosine, in (0, 1]; equal ones are in the order of hashes."""
 
     slots: Slots
     similarity: NDArray[np.float32]
 
 
 class VectorIndex:
-    """Over a vector for each of `items`, by slot. `exact` is the largest catalogue searched exactly.
+    """An index of one vector for each of `items`. `exact`: the number of items up to which search is exact.
 
-    An exact search is a function of the vectors alone: they lie on a grid, so their products carry
-    no rounding, and ties are broken by hash, never by slot.
+    An exact search is a function of the vectors alone: they lie on a grid, so their products have no
+    rounding, and the hash, never the slot, orders equal ones.
     """
 
     def __init__(self, items: ItemTable, exact: int) -> None:
@@ -54,20 +55,20 @@ class VectorIndex:
 
     @property
     def vectors(self) -> Vectors:
-        """(slots, DIM): as many rows as the catalogue has room for; zeros where there is none."""
+        """(capacity, DIM): one row a slot, zeros where an item has no vector."""
         raise NotImplementedError
 
     def refresh(self, limit: int | None = None) -> bool:
-        """Takes up what changed in the catalogue since the last time, at most `limit` items of it.
+        """Indexes the items that changed in the catalogue since the last call, at most `limit` of them.
 
-        True once nothing is left. Until then it knows some items as they were, or not at all.
+        True once all are indexed. Until then the index has some items as they were, or lacks them.
         """
         pending = self._changed()
         if not len(pending):
             return True
         self._cache.clear()
         if self.items.count > self.exact and not self._graph:
-            # once, and whole: from here on the index is a graph, also when items go again
+            # the one change to a graph, with all items; it stays a graph also when items are removed
             limit = limit if not len(self._index) else None
             self._graph, self._index = True, _index(graph=True)
             pending = np.flatnonzero(self.items.in_catalogue[: self.items.size]).astype(np.int32)
@@ -99,7 +100,7 @@ class VectorIndex:
         similarity = np.float32(1) - np.asarray(matches.distances, np.float32)
         positive = similarity > 0
         if len(slots) == k and positive.all() and not self._graph:
-            # which of the last ties came along depends on the order of insertion: leave them out
+            # which items of the lowest similarity come back depends on the order of insertion: drop them all
             positive = similarity > similarity.min()
             if not positive.any():
                 return self._equally_near(query, similarity[0], k)
@@ -108,20 +109,20 @@ class VectorIndex:
         return SearchResult(slots[order], similarity[order])
 
     def _equally_near(self, query: content.Vector, similarity: np.float32, k: int) -> SearchResult:
-        """The first `k` by hash of those that are exactly as near, where all the nearest are."""
+        """The first `k`, by hash, of all items with this very similarity, the highest there is."""
         items = self.items
         slots = np.flatnonzero(self.vectors[: items.size] @ query == similarity).astype(np.int32)
         slots = slots[np.argsort(items.hash[slots])][:k]
         return SearchResult(slots, np.full(len(slots), similarity))
 
     def _encode(self, slots: Slots) -> None:
-        """Brings `vectors` of these slots up to date."""
+        """Brings the rows of `vectors` at `slots` up to date."""
 
     def _replace(self, slots: Slots) -> None:
         keys = slots.astype(np.int64)
-        held = keys[self._index.contains(keys)]
-        if len(held):
-            self._index.remove(held)
+        indexed = keys[self._index.contains(keys)]
+        if len(indexed):
+            self._index.remove(indexed)
         vectors = self.vectors[slots]
         indexable = self.items.in_catalogue[slots] & vectors.any(axis=1)
         if indexable.any():
@@ -129,7 +130,7 @@ class VectorIndex:
 
 
 class ContentIndex(VectorIndex):
-    """By what items say of themselves."""
+    """By the content vectors of the items."""
 
     @property
     def version(self) -> str:
@@ -141,7 +142,7 @@ class ContentIndex(VectorIndex):
 
 
 class SpaceIndex(VectorIndex):
-    """In the space of `release`: its vectors of the items it holds, of the others what it encodes."""
+    """In the space of `release`: its own vectors of the items that it has, encoded ones of the others."""
 
     def __init__(self, items: ItemTable, release: Release, exact: int) -> None:
         super().__init__(items, exact)
@@ -161,8 +162,8 @@ class SpaceIndex(VectorIndex):
         return self._vectors
 
     def vectors_of(self, hashes: Hashes) -> Vectors:
-        """(n, DIM) vectors of items by hash: also of one that left the catalogue, if the release holds
-        it; zeros where nothing is known."""
+        """(n, DIM) vectors of items by hash, also of an item that is not in the catalogue any more, if the
+        release has it; zeros where there is none."""
         space = self.release.space
         rows = space.find(hashes)
         found: Vectors = self.vectors[self.items.locate(hashes)]
@@ -188,5 +189,5 @@ def _index(graph: bool) -> Index:
     # float16 holds every number of content's grid exactly, and is read in half the time
     if graph:
         return Index(ndim=content.DIM, metric="ip", dtype="f16", expansion_search=128)
-    # an exact search walks no graph: the least one is a hundred times quicker to build
+    # an exact search walks no graph: the smallest one is a hundred times quicker to build
     return Index(ndim=content.DIM, metric="ip", dtype="f16", connectivity=2, expansion_add=1)

@@ -29,7 +29,7 @@ DEFAULT_RECIPE: Final = Recipe()
 # one slate in ten explores, in its last slot: one impression in a hundred
 HOME_RECIPE: Final = Recipe(exploration=Exploration(epsilon=0.1))
 POPULAR_RECIPE: Final = Recipe(weights={"popular": 1.0}, ranker=False)
-# a replay of history shows nothing to anybody, so nobody tires of it and nothing is to be explored
+# a replay of history shows nothing to people: it needs neither fatigue nor exploration
 REPLAY_RECIPE: Final = Recipe(fatigue=Fatigue(factor=1.0))
 BUILT_IN_RECIPES: Final[Mapping[str, Recipe]] = {
     "home": HOME_RECIPE,
@@ -39,16 +39,16 @@ BUILT_IN_RECIPES: Final[Mapping[str, Recipe]] = {
 
 
 class PlacedRecipe(NamedTuple):
-    """`rules` is ``served_by.rules``: "r0" for what is built in, else control's version; with another
-    placement's name before it where an experiment borrowed its recipe, as in "popular/r3"."""
+    """`rules` is ``served_by.rules``: "r0" for a built-in recipe, else control's version; with the name of
+    another placement before it where an experiment takes that one's recipe, as in "popular/r3"."""
 
     recipe: Recipe
     rules: str
 
 
 class Assignment(NamedTuple):
-    """What a person gets at a placement. `release` is the id of the one that serves them, "" none; it
-    may be one that this process has not loaded."""
+    """What a person gets at a placement. `release`: the id of the release that serves them, "" for none; this
+    process may not have loaded it."""
 
     placed: PlacedRecipe
     experiments: tuple[Assigned, ...]
@@ -56,11 +56,11 @@ class Assignment(NamedTuple):
 
 
 class Control:
-    """What stands on `control`, and what is built in where nothing does.
+    """The state of the topic `control`, and the built-in placements.
 
-    `placements` and `experiments` are what was put, with the record of it. `current`: the release that
-    serves who is in no experiment, "" none. `releases`: each that is current or that a running experiment
-    names, so each that must be loaded. `released`: each that there is.
+    `placements` and `experiments`: those that were put, each with its record. `current`: the release that
+    serves people outside of experiments, "" for none. `releases`: the current one and those that running
+    experiments name; they must be loaded. `released`: all releases.
     """
 
     placements: Mapping[str, tuple[Held, Recipe]]
@@ -74,11 +74,11 @@ class Control:
         self._held: dict[str, tuple[Held, Body]] = {}
         self._unreadable: dict[str, bytes] = {}
         self.problems: list[str] = []
-        """Sentences about what could not be read; whoever follows control logs them, and clears it."""
+        """Sentences about records that could not be read; the follower of control logs and clears them."""
         self._derive()
 
     def placed(self, placement: str) -> PlacedRecipe | None:
-        """None where there is no such placement."""
+        """The recipe of `placement`; None where there is no such placement."""
         found = self.placements.get(placement)
         if found is not None:
             return PlacedRecipe(found[1], f"r{found[0].version}")
@@ -89,7 +89,8 @@ class Control:
         )
 
     def assigned(self, placement: str, person: Pseudonym | None) -> Assignment | None:
-        """None where there is no such placement. Nobody (None) is in no experiment."""
+        """What `person` gets at `placement`; None where there is no such placement. No person (None) is in no
+        experiment."""
         placed = self.placed(placement)
         if placed is None:
             return None
@@ -103,15 +104,15 @@ class Control:
             return plain
         if variant.placement:
             borrowed = self.placed(variant.placement)
-            if borrowed is None:  # unreadable, so it is not what they get
+            if borrowed is None:  # it could not be read, so the person gets the plain recipe
                 return plain
             placed = PlacedRecipe(borrowed.recipe, f"{variant.placement}/{borrowed.rules}")
         assigned = Assigned(identifier, held.version, variant.name)
         return Assignment(placed, (assigned,), variant.release or self.current)
 
     def put(self, name: str, value: bytes) -> None:
-        """`name` is ``subject:id``. What can't be read leaves what held before, and is
-        told once (`left_out`)."""
+        """Takes a record of the topic; `name` is ``subject:id``, and an empty `value` deletes. A record that
+        cannot be read changes nothing, and is reported once (`problems`)."""
         if value:
             found = self._decode(name, value)
             if found is None:
@@ -122,6 +123,7 @@ class Control:
         self._derive()
 
     def replace(self, state: Mapping[str, bytes]) -> None:
+        """Takes the whole state of the topic; a record that cannot be read keeps the one before it."""
         before = self._held
         found = {
             name: self._decode(name, value) or before.get(name) for name, value in state.items()
@@ -138,7 +140,9 @@ class Control:
             if self._unreadable.get(name) != value:
                 self._unreadable[name] = value
                 why = str(error) if isinstance(error, Rejected) else type(error).__name__
-                self.problems.append(f"a record of {subject} was left out: {why}")
+                self.problems.append(
+                    f"a record of {subject} cannot be read and is skipped ({why}): put it again"
+                )
             return None
 
     def _derive(self) -> None:
@@ -151,7 +155,7 @@ class Control:
         }
         self.current = self.definitions.current
         running = {name: e for name, (_, e) in sorted(self.experiments.items()) if e.running}
-        # of two on one placement, which the fold never takes, the first by id
+        # of two on one placement, which the fold never allows, the first by id
         self._running = {e.placement: name for name, e in reversed(running.items())}
         named = {v.release for e in running.values() for v in e.variants}
         self.releases = frozenset({self.current, *named} - {""})

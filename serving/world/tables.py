@@ -1,4 +1,4 @@
-"""Neighbours, popularity and arms in process, by slot, and experiments: one published version."""
+"""One published version of the tables in process: neighbours, popularity and arms by slot, experiments."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Neighbours(NamedTuple):
 
 
 NO_NEIGHBOURS: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
-"""Of an item that nothing goes with."""
+"""Of an item without neighbours."""
 
 
 class Arms(NamedTuple):
-    """A placement's. `served`: (slots,) how often each item was served there; a slot beyond its end,
-    which an item got since, never was."""
+    """The arms of one placement. `served` (slots,): how often each item was served there; an item with a slot
+    beyond its end never was."""
 
     served: NDArray[np.uint32]
 
 
 class Tables:
-    """What the roll-up published last. Slots are those of `items`, which it allocates as needed."""
+    """The tables that the roll-up published last, by slot of `items`; missing slots are allocated."""
 
     def __init__(self, items: ItemTable) -> None:
         self.items = items
@@ -58,15 +58,16 @@ class Tables:
     def load(
         self, meta: Meta, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
     ) -> None:
-        """Takes these anew; what the mappings lack is gone, and so are arms and experiments."""
+        """Replaces all tables; arms and experiments become empty."""
         self.clear()
         self._install(meta, neighbours, popularity)
 
     def arms(self, placement: str) -> Arms | None:
-        """None where nothing was ever served."""
+        """The arms of `placement`; None where it served nothing yet."""
         return self._arms.get(category_hash(placement))
 
     def clear(self) -> None:
+        """Empties all tables."""
         self.neighbours.clear()
         self.experiments.clear()
         self._arms.clear()
@@ -74,24 +75,24 @@ class Tables:
         self._maxima[:] = 1
 
     def apply(self, change: Published) -> None:
-        """Goes on to the next version."""
+        """Applies the changes of the next version."""
         self._install(
             change.meta, change.neighbours, change.popularity, change.arms, change.experiments
         )
 
     def locate(self, lists: Sequence[tuple[int, bytes]]) -> dict[int, Neighbours]:
-        """Slot -> neighbours, of lists as published: what `take` takes. Changes nothing that is read."""
+        """Slot -> neighbours, of lists as published, for `install`. Changes nothing that is read."""
         listed = tables.neighbours(b"".join([value for _, value in lists]))
         slots = self.items.locate_all(listed["item"].astype(np.uint64))
         scores = listed["score"].copy()
         owners = self.items.locate_all(np.array([item for item, _ in lists], np.uint64))
-        ends = np.cumsum([len(value) // tables.NEIGHBOUR.itemsize for _, value in lists])
+        splits = np.cumsum([len(value) // tables.NEIGHBOUR.itemsize for _, value in lists])
         return {
-            owner: Neighbours(part.copy(), score.copy())
-            for owner, part, score in zip(
+            owner: Neighbours(neighbour_slots.copy(), neighbour_scores.copy())
+            for owner, neighbour_slots, neighbour_scores in zip(
                 owners.tolist(),
-                np.split(slots, ends[:-1]),
-                np.split(scores, ends[:-1]),
+                np.split(slots, splits[:-1]),
+                np.split(scores, splits[:-1]),
                 strict=True,
             )
         }
@@ -104,7 +105,7 @@ class Tables:
         arms: Mapping[bytes, bytes] = NO_ROWS,
         experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
-        """Becomes version `meta`, in one step: no answer is made of two versions."""
+        """Becomes version `meta` in one step, so that no answer mixes two versions."""
         self.neighbours.update(neighbours)
         if popularity:
             slots = self.items.locate_all(np.fromiter(popularity, np.uint64, len(popularity)))
@@ -119,14 +120,14 @@ class Tables:
         self.meta = meta
 
     def popular(self, window: int) -> Slots:
-        """Known items by popularity in `WINDOWS[window]`, then the newest, then by hash.
+        """All items of the catalogue by popularity in `WINDOWS[window]`, then the newest, then by hash.
 
-        So it holds the whole catalogue: items that nobody met yet stand at its end.
+        Items without events are at the end.
         """
-        now = (self.meta.version, self.items.revision)
-        if now != self._ordered:
+        version = (self.meta.version, self.items.revision)
+        if version != self._ordered:
             self._orders.clear()
-            self._ordered = now
+            self._ordered = version
         if window not in self._orders:
             self._orders[window] = self._order(window)
         return self._orders[window]
@@ -134,7 +135,7 @@ class Tables:
     def share(self, slots: Slots, window: int) -> NDArray[np.float64]:
         """(n,) popularity relative to the most popular item of all, in [0, 1].
 
-        A decayed sum may be divided by another of the same column at any time: both age alike.
+        Two decayed sums of one column may be divided at any time: both decay alike.
         """
         self._grow()
         shares: NDArray[np.float64] = self.popularity[slots, window] / self._maxima[window]
@@ -164,16 +165,16 @@ class Tables:
         served = np.frombuffer(b"".join(arms.values()), ARM)["served"]
         slots = self.items.locate_all(keys["item"].astype(np.uint64))
         for placement in np.unique(keys["placement"]).tolist():
-            mine = keys["placement"] == placement
-            held = self._arms.get(placement, Arms(np.zeros(0, np.uint32))).served
-            missing = len(self.items.hash) - len(held)
+            rows = keys["placement"] == placement
+            counts = self._arms.get(placement, Arms(np.zeros(0, np.uint32))).served
+            missing = len(self.items.hash) - len(counts)
             if missing > 0:
-                held = np.concatenate([held, np.zeros(missing, np.uint32)])
-                self._arms[placement] = Arms(held)
-            held[slots[mine]] = served[mine]
+                counts = np.concatenate([counts, np.zeros(missing, np.uint32)])
+                self._arms[placement] = Arms(counts)
+            counts[slots[rows]] = served[rows]
 
     def _grow(self) -> None:
-        """As many rows as the catalogue has room for."""
+        """Gives `popularity` as many rows as the catalogue has capacity."""
         missing = len(self.items.hash) - len(self.popularity)
         if missing > 0:
             self.popularity = np.concatenate([self.popularity, np.zeros((missing, len(WINDOWS)))])

@@ -166,16 +166,16 @@ def test_the_model_orders_the_best_and_nobody_gets_past_them() -> None:
     ranked = rank(case, pool, scored)
     assert set(ranked.order[:MAX_RANKED].tolist()) == set(scored.order[:MAX_RANKED].tolist())
     assert ranked.order[MAX_RANKED:].tolist() == scored.order[MAX_RANKED:].tolist()
-    said = dict(zip(ranked.of.tolist(), ranked.model.tolist(), strict=True))
+    said = dict(zip(ranked.reranked.tolist(), ranked.predictions.tolist(), strict=True))
     assert (np.diff([said[place] for place in ranked.order[:MAX_RANKED].tolist()]) <= 0).all()
     scores = ranked.scores[ranked.order]
     assert (np.diff(scores) <= 0).all()
     assert (scores > 0).all()
     assert (scores < 1).all()
     assert scores[MAX_RANKED] < scores[MAX_RANKED - 1]
-    assert np.allclose(scores[:MAX_RANKED], 1 / (1 + np.exp(-np.sort(ranked.model)[::-1])))
+    assert np.allclose(scores[:MAX_RANKED], 1 / (1 + np.exp(-np.sort(ranked.predictions)[::-1])))
     off = replace(w, recipe=replace_ranker(recipe))
-    assert not len(rank(Case(case.person, off, case.ask), pool, scored).of)
+    assert not len(rank(Case(case.person, off, case.ask), pool, scored).reranked)
 
 
 def replace_ranker(recipe: Recipe) -> Recipe:
