@@ -180,8 +180,8 @@ class Case:
         items, counts = self._impressions
         if not len(items):
             return np.zeros(len(slots))
-        at = np.minimum(np.searchsorted(items, slots), len(items) - 1)
-        return np.where(items[at] == slots, counts[at], 0.0)
+        found = np.minimum(np.searchsorted(items, slots), len(items) - 1)
+        return np.where(items[found] == slots, counts[found], 0.0)
 
     @cached_property
     def _impressions(self) -> tuple[Slots, Floats]:

@@ -58,8 +58,8 @@ def covisit_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     if not _has_neighbours(pool):
         return None
     last, retrieved = np.zeros(len(pool.slots)), pool.retrieved["covisit"]
-    own = np.flatnonzero(retrieved.entries == 0)
-    last[pool.numbers["covisit"][own]] = retrieved.values[own] / case.interest.weights[0]
+    newest = np.flatnonzero(retrieved.entries == 0)
+    last[pool.numbers["covisit"][newest]] = retrieved.values[newest] / case.interest.weights[0]
     return last[kept.numbers]
 
 
@@ -241,8 +241,8 @@ COLUMNS: Final = (
     Column("popular", popular, "popular"),
     Column("popular_like", popular_like, "popular"),
     *(
-        Column(f"popular_{name}", _recent_popularity(at), "popular")
-        for at, name in enumerate(WINDOWS[:3])
+        Column(f"popular_{name}", _recent_popularity(window), "popular")
+        for window, name in enumerate(WINDOWS[:3])
     ),
     Column("fresh", fresh, "fresh"),
     Column("category", category, "category"),

@@ -164,15 +164,16 @@ def _features(
     case: Case, pool: Pool, scored: Scored, ranked: Ranked, places: list[int]
 ) -> list[tuple[float, ...]]:
     """The feature row of each place, whether or not the ranker saw it; () where the ranker did not run."""
-    release, at = case.world.release, {place: n for n, place in enumerate(ranked.reranked.tolist())}
-    if release is None or not at:
+    release = case.world.release
+    row_of = {place: n for n, place in enumerate(ranked.reranked.tolist())}
+    if release is None or not row_of:
         return [()] * len(places)
-    made = ranked.rows[[at.get(place, 0) for place in places]]
-    missed = [n for n, place in enumerate(places) if place not in at]
+    features = ranked.rows[[row_of.get(place, 0) for place in places]]
+    missed = [n for n, place in enumerate(places) if place not in row_of]
     if missed:
         numbers = scored.kept[[places[n] for n in missed]]
-        made[missed] = feature_rows(case, pool, numbers, release.features)
-    return [tuple(row) for row in made.tolist()]
+        features[missed] = feature_rows(case, pool, numbers, release.features)
+    return [tuple(row) for row in features.tolist()]
 
 
 def _removed(verdict: Verdict, scored: Scored, arranged: Arranged) -> dict[str, int]:

@@ -44,17 +44,17 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
     largest = _largest(case, scored, places)
     because = _because(pool, chosen) if "covisit" in largest else {}
     found = []
-    for candidate, why in zip(chosen, largest, strict=True):
+    for candidate, kind in zip(chosen, largest, strict=True):
         slot = int(pool.slots[candidate])
-        if why == "covisit":
+        if kind == "covisit":
             found.append(_watched(case, because[candidate]))
-        elif why == "content":
+        elif kind == "content":
             found.append(_similar(case, case.world.items.vectors, slot))
-        elif why == "vector" and case.world.space is not None:
+        elif kind == "vector" and case.world.space is not None:
             found.append(_similar(case, case.world.space.vectors, slot))
-        elif why == "category":
+        elif kind == "category":
             found.append(Reason("category", f"More {_category(case, slot)} for you"))
-        elif why == "popular":
+        elif kind == "popular":
             found.append(_popular(case))
         else:
             found.append(NEW)
@@ -71,7 +71,9 @@ def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
     weights = case.world.weights
     effects = np.array([value[places] * weights[name] for _, name, value in explaining])
     best = effects.argmax(axis=0)
-    return [explaining[at][0] if effects[at, i] > 0 else "" for i, at in enumerate(best.tolist())]
+    return [
+        explaining[row][0] if effects[row, i] > 0 else "" for i, row in enumerate(best.tolist())
+    ]
 
 
 def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
@@ -80,14 +82,14 @@ def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
     An entry adds the score that its list of neighbours has for the candidate; of equal ones the newer wins.
     """
     retrieved, numbers = pool.retrieved["covisit"], pool.numbers["covisit"]
-    wanted = np.zeros(len(pool.slots), np.bool_)
-    wanted[chosen] = True
-    at = np.flatnonzero(wanted[numbers])
+    is_chosen = np.zeros(len(pool.slots), np.bool_)
+    is_chosen[chosen] = True
+    hits = np.flatnonzero(is_chosen[numbers])
     best: dict[int, tuple[float, int]] = {}
     for candidate, value, entry in zip(
-        numbers[at].tolist(),
-        retrieved.values[at].tolist(),
-        retrieved.entries[at].tolist(),
+        numbers[hits].tolist(),
+        retrieved.values[hits].tolist(),
+        retrieved.entries[hits].tolist(),
         strict=True,
     ):
         if candidate not in best or value > best[candidate][0]:

@@ -51,16 +51,16 @@ class Pool:
         """The sources that brought each of `candidates`."""
         names = list(self.numbers)
         return [
-            tuple(name for bit, name in enumerate(names) if held >> bit & 1)
-            for held in self._bits[candidates].tolist()
+            tuple(name for bit, name in enumerate(names) if bits >> bit & 1)
+            for bits in self._bits[candidates].tolist()
         ]
 
     @property
     def counts(self) -> dict[str, int]:
         """How many candidates each source brought."""
-        alike = [(held, n) for held, n in enumerate(np.bincount(self._bits).tolist()) if n]
+        counts = [(bits, n) for bits, n in enumerate(np.bincount(self._bits).tolist()) if n]
         return {
-            name: sum(n for held, n in alike if held >> bit & 1)
+            name: sum(n for bits, n in counts if bits >> bit & 1)
             for bit, name in enumerate(self.numbers)
         }
 

@@ -108,13 +108,12 @@ def _least_served(case: Case, now: int) -> Slots:
     offered = items.in_catalogue & (items.until > now) & (items.published <= now)
     slots = np.flatnonzero(offered).astype(np.int32)
     counts, mixed = case.served(slots), items.hash[slots] ^ _mix(case.world.tables)
-    if (
-        len(slots) > CANDIDATES_PER_SEARCH
-    ):  # no sort of all: those below the cut, and the first of those at it
+    if len(slots) > CANDIDATES_PER_SEARCH:
+        # no sort of all: the items below the cut, and the first of those at it
         cut = np.partition(counts, CANDIDATES_PER_SEARCH - 1)[CANDIDATES_PER_SEARCH - 1]
-        below, at = np.flatnonzero(counts < cut), np.flatnonzero(counts == cut)
+        below, at_cut = np.flatnonzero(counts < cut), np.flatnonzero(counts == cut)
         room = CANDIDATES_PER_SEARCH - len(below)
-        near = np.concatenate([below, at[np.argpartition(mixed[at], room - 1)[:room]]])
+        near = np.concatenate([below, at_cut[np.argpartition(mixed[at_cut], room - 1)[:room]]])
         slots, counts, mixed = slots[near], counts[near], mixed[near]
     return slots[np.lexsort((mixed, counts))]
 
@@ -147,8 +146,8 @@ def retrieve(case: Case, depth: int) -> Pool:
         if weights.get(source.name) or source.needed(case)
     }
     slots = np.concatenate([each.slots for each in retrieved.values()])
-    own, numbers = _distinct(slots, len(case.world.items.hash))
-    pool = Pool(slots[own], retrieved, {})
+    distinct, numbers = _distinct(slots, len(case.world.items.hash))
+    pool = Pool(slots[distinct], retrieved, {})
     start = 0
     for name, each in retrieved.items():
         pool.numbers[name] = numbers[start : start + len(each.slots)]
@@ -168,8 +167,8 @@ def shortlist(pool: Pool, kept: Places, limit: int = MAX_SCORED) -> Places:
         order = pool.order(source)
         order = order[keeps[order]]
         # no two candidates share a place and a source, so there are no ties
-        own = np.arange(len(order)) * len(pool.numbers) + index
-        places[order] = np.minimum(places[order], own)
+        ranks = np.arange(len(order)) * len(pool.numbers) + index
+        places[order] = np.minimum(places[order], ranks)
     return np.sort(kept[np.argpartition(places[kept], limit)[:limit]])
 
 
@@ -182,5 +181,5 @@ def _distinct(slots: Slots, capacity: int) -> tuple[NDArray[np.bool_], NDArray[n
     last = np.empty(capacity, np.int32)
     last[slots] = places
     winner = last[slots]
-    own = winner == places
-    return own, (own.cumsum() - 1)[winner]
+    distinct = winner == places
+    return distinct, (distinct.cumsum() - 1)[winner]

@@ -102,15 +102,15 @@ def with_metric(every: ExperimentMetrics, metric: str) -> ExperimentMetrics:
     return msgspec.structs.replace(every, variants=tuple(variants), comparisons=tuple(comparisons))
 
 
-def _version(asked: str | None, held: Held, experiment: Experiment, counted: frozenset[int]) -> int:
+def _version(text: str | None, held: Held, experiment: Experiment, counted: frozenset[int]) -> int:
     """The version asked for. Errors: `Rejected` where it is no number, or neither in force nor counted."""
-    if asked is None:
+    if text is None:
         return version_shown(held.version, experiment.running, counted)
-    if not (asked.isascii() and asked.isdigit()):
+    if not (text.isascii() and text.isdigit()):
         raise Rejected("version", "wrong_type")
-    if len(asked) > 9 or int(asked) not in counted | {held.version}:
+    if len(text) > 9 or int(text) not in counted | {held.version}:
         raise Rejected("version", "unknown_value")
-    return int(asked)
+    return int(text)
 
 
 def _metrics(

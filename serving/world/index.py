@@ -167,16 +167,16 @@ class SpaceIndex(VectorIndex):
         space = self.release.space
         rows = space.find(hashes)
         found: Vectors = self.vectors[self.items.locate(hashes)]
-        held = rows >= 0
-        found[held] = space.vectors[rows[held]]
+        in_release = rows >= 0
+        found[in_release] = space.vectors[rows[in_release]]
         return found
 
     def _encode(self, slots: Slots) -> None:
         items, vectors, space = self.items, self.vectors, self.release.space
         rows = space.find(items.hash[slots])
-        held = rows >= 0
-        vectors[slots[held]] = space.vectors[rows[held]]
-        others = slots[~held]
+        in_release = rows >= 0
+        vectors[slots[in_release]] = space.vectors[rows[in_release]]
+        others = slots[~in_release]
         if len(others):
             vectors[others] = space.encode(items.vectors[others])
         vectors[slots[~items.in_catalogue[slots]]] = 0
