@@ -41,18 +41,14 @@ def rank(case: Case, pool: Pool, scored: Scored) -> Ranked:
     """The `MAX_RANKED` best candidates in the ranker's order, where it applies, and the others behind. Then
     the scores of items with recent impressions are discounted."""
     release, scores = case.world.release, scored.totals
-    reranked, predictions, rows = (
-        scored.order[:0],
-        np.empty(0, np.float32),
-        np.empty((0, 0), np.float32),
-    )
+    reranked, predictions = scored.order[:0], np.empty(0, np.float32)
+    rows = np.empty((0, 0), np.float32)
     if release is not None and release.rank is not None and ranker_applies(case) and len(scores):
         best = scored.order[:MAX_RANKED]
         rows = feature_rows(case, pool, scored.kept[best], release.features)
         outputs = release.rank(rows)
-        if np.isfinite(
-            outputs
-        ).all():  # else the coarse order holds, and `Ranked.reranked` is empty
+        # where an output is not finite, the coarse order holds and `Ranked.reranked` is empty
+        if np.isfinite(outputs).all():
             reranked, predictions, scores = best, outputs, _merged(scored, best, outputs)
     before_fatigue, fatigue = scores, _fatigue(case, pool, scored)
     if fatigue is not None:
