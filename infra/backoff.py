@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-FIRST_DELAY: Final = 0.1
-LAST_DELAY: Final = 5.0
-WORKED_SECONDS: Final = 5.0
+FIRST_DELAY_SECONDS: Final = 0.1
+MAX_DELAY_SECONDS: Final = 5.0
+STABLE_SECONDS: Final = 5.0
 """After so long a run the next failure counts as the first again."""
 
 
@@ -17,12 +17,15 @@ class Pauses(Iterator[float]):
     >>> pauses = Pauses(0.5, 3.0)
     >>> [next(pauses) for _ in range(5)]
     [0.5, 1.0, 2.0, 3.0, 3.0]
-    >>> pauses.after(WORKED_SECONDS), next(pauses)
+    >>> pauses.after(STABLE_SECONDS), next(pauses)
     (0.5, 1.0)
     """
 
     def __init__(
-        self, first: float = FIRST_DELAY, last: float = LAST_DELAY, factor: float = 2.0
+        self,
+        first: float = FIRST_DELAY_SECONDS,
+        last: float = MAX_DELAY_SECONDS,
+        factor: float = 2.0,
     ) -> None:
         self._first, self._last, self._factor = first, last, factor
         self._next = first
@@ -32,8 +35,8 @@ class Pauses(Iterator[float]):
         return pause
 
     def after(self, seconds: float) -> float:
-        """The next pause, after a run of so many seconds: the first again from `WORKED_SECONDS` on."""
-        if seconds >= WORKED_SECONDS:
+        """The next pause, after a run of so many seconds: the first again from `STABLE_SECONDS` on."""
+        if seconds >= STABLE_SECONDS:
             self.reset()
         return next(self)
 

@@ -34,7 +34,7 @@ class Setting(NamedTuple):
     description: str
 
 
-def of_environment(environment: Mapping[str, str] = os.environ) -> list[Setting]:
+def environment_settings(environment: Mapping[str, str] = os.environ) -> list[Setting]:
     """What a process that starts in this environment goes by. Errors: `BadSetting`, but not for a variable
     that is no setting."""
 
@@ -46,7 +46,7 @@ def of_environment(environment: Mapping[str, str] = os.environ) -> list[Setting]
     return _settings(from_record(environment), source)
 
 
-def of_system(environment: Mapping[str, str]) -> list[Setting]:
+def system_settings(environment: Mapping[str, str]) -> list[Setting]:
     """What a running system goes by, whose `up.json` holds this environment. Errors: `BadSetting`."""
     settings, default = from_record(environment), Settings()
 

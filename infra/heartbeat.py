@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-BEAT: Final = "FRESHET_BEAT"
+BEAT_VARIABLE: Final = "FRESHET_BEAT"
 """Variable by which a supervisor asks for it: ``seconds:file``."""
-EVERY_SECONDS: Final = 1.0
+BEAT_SECONDS: Final = 1.0
 
 
 class _Loop:
@@ -39,7 +39,7 @@ def beat() -> None:
 
 
 @contextmanager
-def turning(*, waits: bool = True) -> Iterator[None]:
+def watched_loop(*, waits: bool = True) -> Iterator[None]:
     """While this lasts the main thread is in a loop that beats. Until then, and after it, it is at some
     work of whatever length, and only stopping the process as a whole is a hang."""
     beat()
@@ -52,15 +52,15 @@ def turning(*, waits: bool = True) -> Iterator[None]:
 
 async def keep_beating() -> None:
     """A task for an event loop, for as long as it is to turn."""
-    with turning(waits=False):
+    with watched_loop(waits=False):
         while True:
             beat()
-            await asyncio.sleep(EVERY_SECONDS / 2)
+            await asyncio.sleep(BEAT_SECONDS / 2)
 
 
 def start() -> None:
     """Begins to give signs of life where a supervisor asks for them. Call it in the main thread."""
-    seconds, colon, file = os.environ.pop(BEAT, "").partition(":")
+    seconds, colon, file = os.environ.pop(BEAT_VARIABLE, "").partition(":")
     if colon:
         watch = _Watch(Path(file), float(seconds), _cpu_clock())
         threading.Thread(target=watch.run, name="heartbeat", daemon=True).start()
@@ -80,7 +80,7 @@ class _Watch:
                     OSError
                 ):  # a full disk is no hang: touching needs no room, making it does
                     self._file.touch()
-            time.sleep(EVERY_SECONDS)
+            time.sleep(BEAT_SECONDS)
 
     def _lives(self) -> bool:
         now = self._cpu()

@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = Literal["counter", "gauge", "histogram"]
-Part = Literal["serving", "flows"]
+Exporter = Literal["serving", "flows"]
 LOOPBACK: Final = "127.0.0.1"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metric(NamedTuple):
-    """`part`: whose processes export it. `buckets`: upper bounds, in the unit that the name ends with."""
+    """`exporter`: whose processes export it. `buckets`: upper bounds, in the unit that the name ends with."""
 
-    part: Part
+    exporter: Exporter
     name: str
     kind: Kind
     help: str
@@ -180,12 +180,14 @@ class ProcessMetrics:
     own. Counting is safe in any thread, and costs 0.3 to 0.6 µs once a series exists.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, exporter: Exporter) -> None:
         self.registry = CollectorRegistry()
         self._hooks = _Hooks()
         # first, so that what it sets is in the same answer
         self.registry.register(self._hooks)
-        self._families = {it.name: _made(it, self.registry) for it in TABLE if it.part == part}
+        self._families = {
+            it.name: _made(it, self.registry) for it in TABLE if it.exporter == exporter
+        }
         ProcessCollector(registry=self.registry)
         self._series: dict[tuple[str, ...], Any] = {}
         self._totals: dict[tuple[str, ...], float] = {}

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-def make_way(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Lets other processes go first, as `os.nice` does; also those of other sessions, where Linux gives each
     session its share whatever its processes say (sched(7), autogroup)."""
     os.nice(nice)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from infra.logs import LEVELS
-from infra.variables import is_service_link, unknown
+from infra.variables import is_service_link, refusal_of_unknown
 from schemas.errors import ConfigurationError
 from schemas.times import HOUR_MS
 
@@ -142,7 +142,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
 
 def refuse_unknown(environment: Mapping[str, str]) -> None:
     """Errors: `BadSetting` with the nearest name."""
-    if sentence := unknown(environment, (*VARIABLES.values(), *FILES.values())):
+    if sentence := refusal_of_unknown(environment, (*VARIABLES.values(), *FILES.values())):
         raise BadSetting(sentence)
 
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 PREFIX: Final = "FRESHET_"
-NO_SETTINGS: Final[Mapping[str, str]] = {
+OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "FRESHET_URL": "where clients find the API",
     "FRESHET_BEAT": "what a supervisor asks a process for: signs of life",
     "FRESHET_STAND_BY": "where a process that takes over waits until it may start",
@@ -19,7 +19,7 @@ _SERVICE_LINK: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\
 _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
-def unknown(environment: Mapping[str, str], settings: Iterable[str]) -> str:
+def refusal_of_unknown(environment: Mapping[str, str], settings: Iterable[str]) -> str:
     """A sentence about the first variable that begins like ours and is none, with the nearest name; "" where
     there is no such variable. What Kubernetes sets for a service of our name is passed over.
 
@@ -28,7 +28,7 @@ def unknown(environment: Mapping[str, str], settings: Iterable[str]) -> str:
     >>> unknown({"FRESHET_PORT_8080_TCP_PROTO": "tcp"}, ["FRESHET_TOKEN", "FRESHET_PORT"])
     ''
     """
-    known = {*settings, *NO_SETTINGS}
+    known = {*settings, *OTHER_VARIABLES}
     for name in sorted(environment.keys() - known):
         if name.startswith(PREFIX) and not is_service_link(name, environment[name]):
             return f"{name} is no setting{_nearest(name, known)} `freshet config` lists all of them"

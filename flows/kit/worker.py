@@ -14,7 +14,7 @@ from flows.kit.metrics import FlowMetrics
 from flows.kit.poison import Poison
 from flows.kit.resume import StateMismatch, recreated, resume
 from flows.kit.source import Reader
-from infra.kafka.end_offsets import Ends
+from infra.kafka.end_offsets import EndOffsets
 from infra.kafka.kafka_client import ensure_topics
 from infra.kafka.names import broker_name
 from infra.kafka.topic_watch import TopicWatch
@@ -78,7 +78,7 @@ class Worker:
             self.reader.before_poll = self._before_poll
             self._letters = DeadLetterProducer(settings)
             opened.callback(self._letters.close)
-            self._end_offsets = Ends(settings, {topic.name: self.partitions})
+            self._end_offsets = EndOffsets(settings, {topic.name: self.partitions})
             opened.callback(self._end_offsets.close)
             self._watch = TopicWatch(settings, topic.name, info)
             opened.callback(self._watch.close)

@@ -31,7 +31,7 @@ from flows.lake.partition import Owner
 from infra.kafka import fetch, kafka_client
 from infra.kafka.fetch import Records
 from infra.kafka.names import own_name, topic_partition
-from infra.lake.store import of
+from infra.lake.store import open_store
 from infra.log_reader import Batch
 from infra.settings import Settings
 from infra.store import redis_client
@@ -182,7 +182,7 @@ class Lake:
             self._opened = opened.pop_all()
 
     def _owners(self, settings: Settings) -> Iterator[tuple[Place, Owner]]:
-        objects, topics = of(settings), kafka_client.ensure_topics(settings)
+        objects, topics = open_store(settings), kafka_client.ensure_topics(settings)
         tables = {(it.topic, p): it for it in TABLES for p in range(topics[it.topic].partitions)}
         for place, bounds in self.gatherer.bounds(tables).items():
             topic, p = place

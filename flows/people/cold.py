@@ -159,7 +159,7 @@ class Tier:
         """Drops objects that no tombstone names. A scan misses keys that move between nodes of a cluster, so
         the tombstones of the people of each object are read once more."""
         where = (self._settings, self._partition, self._keyspace.generation)
-        for name in cold_objects.unnamed(*where, named, time.time()):
+        for name in cold_objects.orphans(*where, named, time.time()):
             people = cold_objects.people(self._settings, name)
             if name.encode() not in self._tombstones(people).values():
                 cold_objects.delete(self._settings, name)

@@ -22,6 +22,7 @@ from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.store import generation
 from infra.store.redis_client import Client
+from infra.terminal.progress import Reporter
 from schemas import keys
 from schemas.keys import Keyspace
 from schemas.state import facts, fences
@@ -29,7 +30,7 @@ from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from infra.terminal.progress import Said
+    pass
 
 KEYS_PER_BATCH: Final = 500
 _KEPT_PREFIXES: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
@@ -40,7 +41,7 @@ _REBUILT_PREFIXES: Final = {
 """Of the keys to repair. Keys of other flows (catalogue, control) carry the same hash tag."""
 
 
-def rebuild(client: Client, settings: Settings, partition: int, said: Said) -> dict[str, Any]:
+def rebuild(client: Client, settings: Settings, partition: int, said: Reporter) -> dict[str, Any]:
     """Folds the partition again and writes the keys that differ. Returns counts for a report.
 
     Errors: `StateMismatch` where the other stored state does not fit the result.

@@ -141,7 +141,7 @@ def run(settings: Settings) -> None:
 def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
     with redis_client.connect(settings) as client:
         relay, metrics = Relay(settings, client, generation), FlowMetrics(settings, "relay")
-        with metrics.exposed(), closing(relay), heartbeat.turning():
+        with metrics.exposed(), closing(relay), heartbeat.watched_loop():
             while not stop.is_set():
                 heartbeat.beat()
                 sent = relay.step()

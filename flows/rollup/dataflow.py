@@ -45,7 +45,7 @@ def _run(settings: Settings, with_readouts: bool, generation: int, stop: threadi
             cycle = Cycle(rollup, readouts, metrics, settings)
             opened.enter_context(metrics.exposed())
             opened.enter_context(metrics.counting_failures(fenced=Overtaken))
-            opened.enter_context(heartbeat.turning())
+            opened.enter_context(heartbeat.watched_loop())
             while not stop.is_set():
                 stop.wait(cycle.step())
             cycle.finish()

@@ -14,7 +14,7 @@ from flows.people.fold import VERSION
 from flows.snapshots.files import Row, SnapshotError, write_rows
 from flows.snapshots.read import load
 from infra.kafka.kafka_client import TopicInfo
-from infra.lake.store import of
+from infra.lake.store import open_store
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from schemas.snapshots import PAIRS, Snapshot, SnapshotFile
@@ -83,7 +83,7 @@ def fold(task: FoldTask) -> Iterator[BatchFolded | Folded]:
             f"partition {task.partition}: the log was read up to {made.fence.offset}, asked for"
             f" {task.until}"
         )
-    store = of(task.settings)
+    store = open_store(task.settings)
     people = write_rows(store, task.snapshot, people_file(task.partition), PAIRS, made.pairs())
     sent = [(it.id, it.fields[b"k"], it.fields[b"v"]) for it in made.outbox]
     dead = made.dead.total()

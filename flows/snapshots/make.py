@@ -21,7 +21,7 @@ from flows.snapshots.fold import (
 from flows.snapshots.read import check, outbox, tables, topic_of
 from flows.snapshots.versions import current_versions
 from infra.kafka.kafka_client import TopicInfo
-from infra.lake.store import Store, of
+from infra.lake.store import Store, open_store
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from models.aggregates.tables import Tables
@@ -111,7 +111,7 @@ def _write(
     folded: Sequence[Folded],
     sums: Tables,
 ) -> Snapshot:
-    store = of(settings)
+    store = open_store(settings)
     before = [outbox(settings, base, p) if base else [] for p in range(topic.partitions)]
     made = Snapshot(
         id=id_,

@@ -13,7 +13,7 @@ from flows.snapshots.files import BadSnapshot, ForeignSnapshot, NoSnapshot, Row,
 from flows.snapshots.versions import check_versions, upgraded
 from infra.kafka import kafka_client
 from infra.kafka.kafka_client import TopicInfo
-from infra.lake.store import Store, of
+from infra.lake.store import Store, open_store
 from infra.settings import Settings
 from models.aggregates.tables import Tables
 from schemas import snapshots
@@ -47,7 +47,7 @@ def listed(settings: Settings, topic: TopicInfo | None = None) -> list[Listed]:
     Errors: `LakeError`, `KafkaError`.
     """
     topic = topic or topic_of(settings)
-    store, found = of(settings), []
+    store, found = open_store(settings), []
     for id_, objects in sorted(files.names(store).items(), reverse=True):
         held, why = None, ""
         try:
@@ -88,7 +88,7 @@ def find(settings: Settings, id_: str, topic: TopicInfo | None = None) -> Snapsh
 
     Errors: `NoSnapshot`, `BadSnapshot`, `ForeignSnapshot`, `LakeError`, `KafkaError`.
     """
-    held = _read(of(settings), id_)
+    held = _read(open_store(settings), id_)
     check(held, topic or topic_of(settings))
     return held
 
@@ -111,7 +111,7 @@ def check(snapshot: Snapshot, topic: TopicInfo) -> None:
 
 def remove(settings: Settings, id_: str) -> None:
     """Removes a snapshot, complete or not. Errors: `NoSnapshot`, `LakeError`."""
-    store = of(settings)
+    store = open_store(settings)
     if id_ not in files.names(store):
         raise _no_such_snapshot(store, id_)
     files.remove(store, id_)
@@ -175,7 +175,7 @@ def load(
     """
     check_versions(snapshot)
     held = snapshot.partitions[partition]
-    rows = files.read_rows(of(settings), snapshot.id, held.people, PAIRS)
+    rows = files.read_rows(open_store(settings), snapshot.id, held.people, PAIRS)
     state: dict[bytes, bytes] = dict(rows)  # type: ignore[arg-type]
     fence, state = upgraded(snapshot, partition, state)
     received = {source.encode(): number.encode() for source, number in held.received.items()}
@@ -196,13 +196,13 @@ def outbox(settings: Settings, snapshot: Snapshot, partition: int) -> list[Row]:
     Errors: `BadSnapshot`, `LakeError`.
     """
     held = snapshot.partitions[partition].outbox
-    return list(files.read_rows(of(settings), snapshot.id, held, OUTBOX))
+    return list(files.read_rows(open_store(settings), snapshot.id, held, OUTBOX))
 
 
 def tables(settings: Settings, snapshot: Snapshot) -> Tables:
     """The tables at the snapshot's offsets. Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`."""
     check_versions(snapshot)
-    data = files.read_bytes(of(settings), snapshot.id, snapshot.tables)
+    data = files.read_bytes(open_store(settings), snapshot.id, snapshot.tables)
     try:
         made = Tables.load(data)
     except (ValueError, KeyError, OSError):

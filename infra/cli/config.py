@@ -37,7 +37,11 @@ def config_command(data_dir: Path | None, as_json: bool) -> None:
     up = home.read(where)
     if up is None and data_dir:
         raise NothingRuns(f"nothing runs in {where}: leave --data-dir out to see the environment's")
-    settings = configuration.of_system(up.environment) if up else configuration.of_environment()
+    settings = (
+        configuration.system_settings(up.environment)
+        if up
+        else configuration.environment_settings()
+    )
     if as_json:
         system = up.data_dir if up else None
         print_json({"system": system, "settings": [it._asdict() for it in settings]})

@@ -64,7 +64,7 @@ def demo_command(
     from infra.apps.demo.run import run
     from infra.datasets.find import catalogue
     from infra.local.home import prepare_folder
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
     from infra.terminal.text import console
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
@@ -72,7 +72,7 @@ def demo_command(
     run(
         catalogue(data, (data_dir.parent if data_dir == DEFAULT else data_dir) / "data"),
         directory,
-        Said(console()),
+        Reporter(console()),
         sample=sample,
         rate=rate,
         population=population,

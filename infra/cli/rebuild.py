@@ -53,13 +53,13 @@ def rebuild_command(
     from infra.apps.rebuild import run
     from infra.local.home import prepare_folder
     from infra.store import redis_client
-    from infra.terminal.progress import Quiet, Said
+    from infra.terminal.progress import Reporter, SilentReporter
 
     if sum((partition is not None, back, drop)) > 1:
         raise click.UsageError("--partition, --back and --drop are for one at a time")
     settings = find(data_dir).settings
     prepare_folder(settings.data_dir, needed=False)
-    said = Quiet(Console()) if as_json else Said(Console())
+    said = SilentReporter(Console()) if as_json else Reporter(Console())
     with generations.rebuild_lock(settings), redis_client.connect(settings) as client:
         if back:
             told = run.back(client, settings, said)

@@ -128,7 +128,7 @@ def run_flow(
     from infra import heartbeat, logs
     from infra.local.home import prepare_folder
     from infra.local.supervisor import await_handover
-    from infra.priority import make_way
+    from infra.priority import lower_priority
     from infra.settings import from_environment
 
     settings = from_environment()
@@ -136,7 +136,7 @@ def run_flow(
     heartbeat.start()
     logs.set_up(settings.log_level or "warning")
     flow = module_of(name)
-    make_way(BY_NAME[name].nice)  # now, not before: a start is waited for
+    lower_priority(BY_NAME[name].nice)  # now, not before: a start is waited for
     if generation is not None and name not in REBUILT:
         raise click.UsageError(f"--generation is for {' and '.join(REBUILT)}")
     given = {} if generation is None else {"generation": generation}

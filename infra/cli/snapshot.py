@@ -57,7 +57,7 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
     from flows.snapshots.until import parse_until
     from infra.lake.log import open_log
     from infra.local.home import prepare_folder
-    from infra.terminal.progress import Quiet, Said
+    from infra.terminal.progress import Reporter, SilentReporter
 
     settings = find(data_dir).settings
     prepare_folder(settings.data_dir, needed=False)
@@ -68,7 +68,7 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
         if not as_json:
             out.print(f"{base.id} stands there already.")
         return print_json(_told(base)) if as_json else None
-    said = (Quiet if as_json else Said)(out)
+    said = (SilentReporter if as_json else Reporter)(out)
     begins = base.id if base else "the beginning"
     said.head("snapshot", f"from {begins} to {','.join(map(str, until))}")
     with said.work("fold", sum(until) - (sum(base.offsets) if base else 0)) as progress:

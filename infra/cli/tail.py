@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from infra.cli.options import json_option, print_json, system_option
-from infra.kafka.records import TOPICS, records
+from infra.kafka.records import READABLE_TOPICS, records
 from infra.local.find import find
 from infra.terminal.text import local, printable
 
@@ -32,7 +32,7 @@ VERBS: Final = {
 
 
 @click.command("tail")
-@click.argument("topic", type=click.Choice(TOPICS))
+@click.argument("topic", type=click.Choice(READABLE_TOPICS))
 @click.option("--from-beginning", is_flag=True, help="Start at the oldest record.")
 @click.option("-n", "count", type=click.IntRange(1), help="Stop after so many records.")
 @system_option

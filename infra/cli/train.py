@@ -42,13 +42,13 @@ def train_command(
     freshet train --no-activate           then: freshet release activate ID
     """
     from infra.local.home import prepare_folder
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
     from infra.terminal.text import console
 
     settings = find(data_dir).settings
     if publish:
         prepare_folder(settings.data_dir, needed=False)
-    say = Said(console(stderr=as_json))
+    say = Reporter(console(stderr=as_json))
     made, release = train(settings, say, until=until, publish=publish, activate=activate)
     if as_json:
         print_json({"release": release, "seconds": made.seconds["train"], **made.metrics})

@@ -38,7 +38,7 @@ HISTORY: Final = "/v1/events?mode=import"
 EXPERIMENTS: Final = "/v1/experiments"
 PLACEMENTS: Final = "/v1/placements"
 STATUS: Final = "/v1/status"
-TAKEN: Final = (200, 202)
+SUCCESS_STATUSES: Final = (200, 202)
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ class Client:
             response = await self._pool.request(method, target, content)
         except Broken as error:
             raise ApiError(0, str(error)) from None
-        if response.status not in TAKEN:
+        if response.status not in SUCCESS_STATUSES:
             raise ApiError.of(response.status, response.body)
         return Timed(decode(response.status, response.body, kind), response.began, response.ended)
 

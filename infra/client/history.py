@@ -31,7 +31,7 @@ EVENTS: Final = client.HISTORY
 ITEMS: Final = client.ITEMS
 BATCH_BYTES: Final = 900_000
 """Below the 1 MiB that the API takes."""
-PATIENCE: Final = 120.0
+RETRY_SECONDS: Final = 120.0
 """Seconds that one batch is sent again before it is given up."""
 _LINE: Final = re.compile(r"(?:events|items)\[(\d+)\]\.?(.*)")
 Progress = Callable[[int], None]
@@ -89,9 +89,9 @@ class LineConnection:
     def post(self, path: str, lines: list[bytes], stop: threading.Event) -> Accepted:
         """The answer to `lines` as NDJSON, also where all of them were rejected (422).
 
-        Tries again on 503, 429 and broken connections, for `PATIENCE` seconds. Errors: `NotSent`.
+        Tries again on 503, 429 and broken connections, for `RETRY_SECONDS` seconds. Errors: `NotSent`.
         """
-        until, pauses, body = time.monotonic() + PATIENCE, Pauses(), b"\n".join(lines) + b"\n"
+        until, pauses, body = time.monotonic() + RETRY_SECONDS, Pauses(), b"\n".join(lines) + b"\n"
         while True:
             status, answer, after = self._ask(path, body)
             if isinstance(answer, Accepted):
@@ -102,7 +102,7 @@ class LineConnection:
                 raise NotSent(f"POST {path} answered {answer.problem}")
             if stop.is_set() or time.monotonic() > until:
                 raise NotSent(
-                    f"POST {path} was not taken for {PATIENCE:g} s (last: {status or 'no answer'})"
+                    f"POST {path} was not taken for {RETRY_SECONDS:g} s (last: {status or 'no answer'})"
                 )
             self.retries += 1
             stop.wait(max(next(pauses), after))
@@ -128,7 +128,7 @@ class LineConnection:
 
 
 def _answer(status: int, data: bytes) -> Accepted | ApiError:
-    if status not in client.TAKEN:
+    if status not in client.SUCCESS_STATUSES:
         return ApiError.of(status, data)
     try:
         return client.decode(status, data, Accepted)
@@ -169,7 +169,7 @@ def send(
 
 
 def check_answers(url: str) -> None:
-    """Errors: `NotSent` where nobody answers at `url`: better said now than after `PATIENCE`."""
+    """Errors: `NotSent` where nobody answers at `url`: better said now than after `RETRY_SECONDS`."""
     if not asyncio.run(_answers(url)):
         to = address(url)
         shown = f"{'https' if to.tls else 'http'}://{to.authority}"

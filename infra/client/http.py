@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
-SECONDS: Final = 30.0
+REQUEST_SECONDS: Final = 30.0
 """How long one request may take."""
-_LARGEST_HEAD: Final = 1 << 16
+_MAX_HEAD_BYTES: Final = 1 << 16
 
 
 class Broken(ConnectionError):
@@ -92,7 +92,7 @@ class Pool:
         data = head.encode() + self._fixed + body
         pair, kept = await self._free.get(), None
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(REQUEST_SECONDS):
                 if pair:
                     with contextlib.suppress(OSError, EOFError):  # it lay idle and was ended
                         answer, kept = await _ask(pair, data)
@@ -111,7 +111,7 @@ class Pool:
     async def _connect(self) -> _Pair:
         to = self._address
         return await asyncio.open_connection(
-            to.host, to.port, limit=_LARGEST_HEAD, ssl=True if to.tls else None
+            to.host, to.port, limit=_MAX_HEAD_BYTES, ssl=True if to.tls else None
         )
 
 

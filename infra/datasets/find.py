@@ -14,11 +14,11 @@ from typing import Final
 from infra.datasets import generated, movielens
 from infra.datasets.movielens import FILES, Dataset
 
-HOME: Final = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
-NAME: Final = "ml-latest-small"
+DOWNLOAD_URL: Final = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
+FOLDER_NAME: Final = "ml-latest-small"
 CONNECT_SECONDS: Final = 5.0
 FETCH_SECONDS: Final = 60.0
-LARGEST: Final = 32 << 20
+MAX_BYTES: Final = 32 << 20
 """Bytes, packed or unpacked, beyond which it isn't what we asked for."""
 
 
@@ -31,7 +31,7 @@ def catalogue(
     keep: Path,
     environment: Mapping[str, str] = os.environ,
     here: Path | None = None,
-    home: str = HOME,
+    home: str = DOWNLOAD_URL,
 ) -> Dataset:
     """`given`, else what `movielens.find` finds, else what `keep` holds of an earlier fetch, else
     fetched from `home` into `keep`, else generated. `source` says which.
@@ -39,12 +39,12 @@ def catalogue(
     Errors: `movielens.NotMovieLens` where `given` is not.
     """
     folder = given or movielens.find(environment, here)
-    if folder is None and all((keep / NAME / file).is_file() for file in FILES):
-        folder = keep / NAME
+    if folder is None and all((keep / FOLDER_NAME / file).is_file() for file in FILES):
+        folder = keep / FOLDER_NAME
     if folder is not None:
         return movielens.load(folder)
     try:
-        found = movielens.load(fetch(home, keep / NAME))
+        found = movielens.load(fetch(home, keep / FOLDER_NAME))
         return found._replace(source=f"MovieLens, fetched from {home}")
     except NotFetched as error:
         made = generated.generated()
@@ -74,7 +74,7 @@ def _download(url: str) -> bytes:
                 data += chunk
                 if time.monotonic() > until:
                     raise NotFetched(f"its home sent it too slowly ({FETCH_SECONDS:g} s)")
-                if len(data) > LARGEST:
+                if len(data) > MAX_BYTES:
                     raise NotFetched("what its home sent is too large")
     except OSError:  # URLError and TimeoutError are
         raise NotFetched("its home can't be reached") from None
@@ -84,6 +84,6 @@ def _download(url: str) -> bytes:
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """The one member called `name`, in whatever folder; nothing is written under its own path."""
     for info in archive.infolist():
-        if info.filename.rpartition("/")[2] == name and info.file_size <= LARGEST:
+        if info.filename.rpartition("/")[2] == name and info.file_size <= MAX_BYTES:
             return archive.read(info)
     raise NotFetched(f"what its home sent holds no {name}")

@@ -16,7 +16,7 @@ from schemas.times import DAY_MS
 ITEMS: Final = 2_000
 PEOPLE: Final = 400
 RATINGS: Final = 40_000
-START: Final = 1_546_300_800_000
+START_MS: Final = 1_546_300_800_000
 """2019-01-01 UTC, in milliseconds; the history spans four years from there."""
 YEARS: Final = 4
 _THEMES: Final = 100
@@ -96,7 +96,7 @@ def _history(chance: random.Random, user: str, themes: list[_Theme], count: int)
     favourites = chance.sample(themes, 12)
     seen: set[str] = set()
     history: list[Rating] = []
-    at, step = START + chance.randrange(200 * DAY_MS), YEARS * 365 * DAY_MS // max(1, count // 4)
+    at, step = START_MS + chance.randrange(200 * DAY_MS), YEARS * 365 * DAY_MS // max(1, count // 4)
     while len(history) < count:
         theme = chance.choice(favourites if chance.random() < 0.8 else themes)
         at += round(chance.uniform(0.2, 1.2) * step)

@@ -16,11 +16,11 @@ from schemas.errors import FreshetError
 from schemas.times import iso
 
 FILES: Final = ("ratings.csv", "movies.csv")
-PLACES: Final = ("data", "shared/data", "../shared/data")
-LIKED: Final = 4.0
+SEARCHED_FOLDERS: Final = ("data", "shared/data", "../shared/data")
+MIN_LIKE_RATING: Final = 4.0
 """A rating from here on is a like, one below is a view."""
 _NO_GENRE: Final = "(no genres listed)"
-_DEPTH: Final = 3
+_MAX_DEPTH: Final = 3
 
 
 class NotMovieLens(FreshetError):
@@ -57,7 +57,7 @@ class Rating(NamedTuple):
 
     @property
     def action(self) -> str:
-        return "like" if self.rating >= LIKED else "view"
+        return "like" if self.rating >= MIN_LIKE_RATING else "view"
 
     @property
     def body(self) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def find(environment: Mapping[str, str] = os.environ, here: Path | None = None) 
     at most three levels below one of them (in order of name)."""
     here = here or Path.cwd()
     given = [Path(environment["DATA"])] if environment.get("DATA") else []
-    for place in [*given, *(here / name for name in PLACES)]:
-        for folder in _folders(place, _DEPTH):
+    for place in [*given, *(here / name for name in SEARCHED_FOLDERS)]:
+        for folder in _folders(place, _MAX_DEPTH):
             if all((folder / name).is_file() for name in FILES):
                 return folder.resolve()
     return None

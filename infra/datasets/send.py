@@ -16,7 +16,7 @@ from infra.client.history import Line, Progress, Summary
 from infra.datasets.movielens import Dataset
 from schemas.errors import FreshetError
 
-SAMPLE: Final = 32
+ITEMS_AWAITED: Final = 32
 """So many of the last items must be visible before events follow: some of every partition."""
 Bar = Callable[[str, int | None], Any]
 
@@ -61,7 +61,7 @@ def send_items(target: Endpoint, lines: Iterable[Line], total: int | None, bar: 
     def noted() -> Iterator[Line]:
         for line in lines:
             last.append(line.key)
-            del last[:-SAMPLE]
+            del last[:-ITEMS_AWAITED]
             yield line
 
     summary = target.send(history.ITEMS, noted(), bar("items", total))

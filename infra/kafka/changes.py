@@ -18,11 +18,11 @@ from schemas.keys import Keyspace
 from schemas.state import fences
 from schemas.topics import CONTROL
 
-SECONDS: Final = 15.0
+APPLY_SECONDS: Final = 15.0
 _CURRENT: Final[tuple[Subject, str]] = ("policy", CURRENT.partition(":")[2])
 
 
-class NotTaken(FreshetError):
+class ChangeNotApplied(FreshetError):
     """A change that does not stand: refused, or another came first; the text says which."""
 
 
@@ -38,7 +38,7 @@ def current(settings: Settings) -> str:
 
 
 def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
-    """Lets a release serve. Errors: `NotTaken`."""
+    """Lets a release serve. Errors: `ChangeNotApplied`."""
     publish(settings, *_CURRENT, Current(release=release, rollback=rollback))
 
 
@@ -47,7 +47,7 @@ def publish(
 ) -> Held:
     """Puts `body` in the place of what stands, and returns once it stands itself.
 
-    Errors: `NotTaken`; Kafka's and Redis's.
+    Errors: `ChangeNotApplied`; Kafka's and Redis's.
     """
     name, keyspace = f"{subject}:{identifier}", settings.keyspace
     with redis_client.connect(settings) as client:
@@ -55,7 +55,7 @@ def publish(
         version = before.version if before else 0
         text = msgspec.json.encode(body)
         offset = _send(settings, subject, identifier, version, text, reason)
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + APPLY_SECONDS
         while time.monotonic() < until:
             folded = _folded(
                 client, keyspace
@@ -64,11 +64,13 @@ def publish(
             if held is not None and held.version > version:
                 if held.version == version + 1 and held.body.encode() == text:
                     return held
-                raise NotTaken(f"{name}: another change came first")
+                raise ChangeNotApplied(f"{name}: another change came first")
             if folded > offset:
-                raise NotTaken(f"{name}: refused (`freshet tail dead-letters` says why)")
+                raise ChangeNotApplied(f"{name}: refused (`freshet tail dead-letters` says why)")
             time.sleep(0.02)
-    raise NotTaken(f"{name}: it does not stand after {SECONDS:g} s: the flow `control` is down")
+    raise ChangeNotApplied(
+        f"{name}: it does not stand after {APPLY_SECONDS:g} s: the flow `control` is down"
+    )
 
 
 def _folded(client: Any, keyspace: Keyspace) -> int:
@@ -101,6 +103,6 @@ def _send(
         value = msgspec.json.encode(change)
         name = broker_name(settings, CONTROL.name)
         sent = producer.send(name, value, key, list(CONTROL.headers), 0)
-        return int(sent.get(SECONDS).offset)
+        return int(sent.get(APPLY_SECONDS).offset)
     finally:
         producer.close()

@@ -32,7 +32,7 @@ from schemas.topics import BY_NAME, DEAD_LETTERS
 CLAIM_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 20.0
 """A claim this old is not acted on any more by its owner."""
-AT_ONCE: Final = 1000
+LETTERS_PER_BATCH: Final = 1000
 Keep = Callable[[DeadLetter], bool]
 
 
@@ -112,8 +112,10 @@ class Letterbox:
     def redrive(self, identities: Sequence[str]) -> Redriven:
         """Sends the records of these letters, which must be kept, once each. Errors: `LettersNotSent`."""
         told = Redriven()
-        for at in range(0, len(identities), AT_ONCE):
-            self._redrive([self.letters[name] for name in identities[at : at + AT_ONCE]], told)
+        for at in range(0, len(identities), LETTERS_PER_BATCH):
+            self._redrive(
+                [self.letters[name] for name in identities[at : at + LETTERS_PER_BATCH]], told
+            )
         return told
 
     def _redrive(self, letters: list[Letter], told: Redriven) -> None:

@@ -19,15 +19,15 @@ from infra.kafka.names import topic_partition
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
-FRESH_SECONDS: Final = 1.0
+MAX_AGE_SECONDS: Final = 1.0
 """So old an answer is given again."""
-ASK_SECONDS: Final = 1.0
+TIMEOUT_SECONDS: Final = 1.0
 """How long a broker has to answer."""
 Place = tuple[str, int]
 """Topic and partition."""
 
 
-class Ends:
+class EndOffsets:
     """Of these partitions by topic. Safe in any thread; connects when first asked."""
 
     def __init__(self, settings: Settings, partitions: Mapping[str, Sequence[int]]) -> None:
@@ -45,13 +45,13 @@ class Ends:
     def get(self) -> dict[Place, int] | None:
         """The offset that the next record gets, by place; None where the broker does not say."""
         with self._lock:
-            if time.monotonic() - self._asked_at > FRESH_SECONDS:
+            if time.monotonic() - self._asked_at > MAX_AGE_SECONDS:
                 self._held = self._ask()
                 self._asked_at = time.monotonic()
             return self._held
 
     def _ask(self) -> dict[Place, int] | None:
-        wait = int(ASK_SECONDS * 1000)
+        wait = int(TIMEOUT_SECONDS * 1000)
         try:
             if self._consumer is None:
                 self._consumer = kafka_client.consumer(self._settings, bootstrap_timeout_ms=wait)

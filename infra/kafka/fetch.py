@@ -23,13 +23,13 @@ from infra.kafka.record_headers import past_headers, unpacked
 from infra.log_reader import Batch, EncodedHeaders, Headers
 from infra.settings import Settings
 
-PIECE: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 20
 """Bytes, unpacked, that are read in one go: or one batch, where that is larger."""
-PIECES: Final = 16
+CHUNKS_PER_POLL: Final = 16
 """That one poll answers at most."""
-FEW: Final = 40
+MIN_COLUMNAR_RECORDS: Final = 40
 """Records: below it reading them one by one is quicker than all at once."""
-MOST_AT_ONCE: Final = 8
+MAX_COLUMNAR_HEADERS: Final = 8
 """Headers of a record that are found by columns, those of all records together."""
 _Ints = NDArray[np.int64]
 
@@ -48,25 +48,25 @@ class Records(NamedTuple):
     def since(self, offset: int) -> Records:
         """Those at `offset` and after it: a fetch from within a batch brings the whole batch."""
         n = bisect_left(self.offsets, offset)
-        return self.part(n, len(self.offsets)) if n else self
+        return self.between(n, len(self.offsets)) if n else self
 
     def before(self, offset: int) -> Records:
         n = bisect_left(self.offsets, offset)
-        return self.part(0, n) if n < len(self.offsets) else self
+        return self.between(0, n) if n < len(self.offsets) else self
 
-    def part(self, begin: int, end: int) -> Records:
+    def between(self, begin: int, end: int) -> Records:
         """Those from number `begin` to before number `end`."""
         cut = slice(begin, end)
         offsets, stamps, headers = self.offsets[cut], self.timestamps[cut], self.headers[cut]
         return Records(offsets, stamps, self.keys[cut], self.values[cut], headers)
 
-    def parts(self, size: int) -> Iterator[Records]:
+    def chunks(self, size: int) -> Iterator[Records]:
         """All, at most `size` at once."""
         if len(self.offsets) <= size:
             yield self
             return
         for begin in range(0, len(self.offsets), size):
-            yield self.part(begin, begin + size)
+            yield self.between(begin, begin + size)
 
     def batch(self, partition: int, first: int) -> Batch:
         """The same, where the read began at offset `first`. It holds one record or more."""
@@ -87,7 +87,7 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
 
     Errors: `KafkaError`.
     """
-    made = kafka_client.consumer(settings, max_poll_records=PIECES, **options)
+    made = kafka_client.consumer(settings, max_poll_records=CHUNKS_PER_POLL, **options)
     made._fetcher.PartitionRecords = _Unpacked
     return made
 
@@ -99,7 +99,7 @@ class _Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
         return False  # what lies before the fetch is left out below
 
     def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Records]:
-        for batches in _pieces(iter(records.next_batch, None)):
+        for batches in _chunks(iter(records.next_batch, None)):
             found = read(batches).since(self.fetch_offset)
             self.next_fetch_offset = batches[-1].next_offset
             self.leader_epoch = batches[-1].leader_epoch
@@ -108,14 +108,14 @@ class _Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
         self.drain()
 
 
-def _pieces(batches: Iterator[Any]) -> Iterator[list[Any]]:
+def _chunks(batches: Iterator[Any]) -> Iterator[list[Any]]:
     """Batches, unpacked, that are read in one go."""
     piece: list[Any] = []
     size = 0
     for it in map(_unpacked, batches):
         piece.append(it)
         size += len(it._buffer)
-        if size >= PIECE:
+        if size >= CHUNK_BYTES:
             yield piece
             piece, size = [], 0
     if piece:
@@ -139,7 +139,7 @@ def read(batches: Sequence[Any]) -> Records:
     if not batches:
         return Records([], [], [], [], [])
     try:
-        if sum(it.records_count for it in batches) < FEW:
+        if sum(it.records_count for it in batches) < MIN_COLUMNAR_RECORDS:
             starts = [it._pos for it in batches]
             try:
                 return _one_by_one(batches)
@@ -171,7 +171,7 @@ def _columns(data: bytes, batches: Sequence[Any]) -> Records:
     Each is, `v` a varint: v length, attributes, v time, v offset, v key's length, key, v value's length,
     value, v headers' count, headers. Time and offset count from the batch's.
     """
-    ends = np.array(_ends(data, batches), np.int64)
+    ends = np.array(_record_ends(data, batches), np.int64)
     counts = [it.records_count for it in batches]
     fields = _Fields(data, np.concatenate([[0], ends])[:-1])
     fields.varints()
@@ -192,7 +192,7 @@ def _time(batch: Any) -> int:
     return int(batch.max_timestamp if batch.timestamp_type else batch.first_timestamp)
 
 
-def _ends(data: bytes, batches: Sequence[Any]) -> list[int]:
+def _record_ends(data: bytes, batches: Sequence[Any]) -> list[int]:
     """Where each record ends: all that has to be found one after the other."""
     ends, at = [], 0
     for batch in batches:
@@ -254,13 +254,13 @@ def _headers(data: bytes, at: _Ints, counts: _Ints) -> Sequence[Headers]:
     begins = at.tolist()
     if counts.min() < 0:
         raise ValueError
-    for n in range(min(MOST_AT_ONCE, int(counts.max()))):
+    for n in range(min(MAX_COLUMNAR_HEADERS, int(counts.max()))):
         some = np.flatnonzero(counts > n)
         fields = _Fields(data, at[some])
         fields.skip(least=0)
         fields.skip(least=-1)
         at[some] = fields.at
-    for n in np.flatnonzero(counts > MOST_AT_ONCE).tolist():
-        at[n] = past_headers(data, int(at[n]), int(counts[n]) - MOST_AT_ONCE)
+    for n in np.flatnonzero(counts > MAX_COLUMNAR_HEADERS).tolist():
+        at[n] = past_headers(data, int(at[n]), int(counts[n]) - MAX_COLUMNAR_HEADERS)
     blocks = [data[a:b] for a, b in zip(begins, at.tolist(), strict=True)]
     return EncodedHeaders(blocks, unpacked)

@@ -21,7 +21,7 @@ from schemas.errors import ConfigurationError
 from schemas.topics import TOPICS, Topic
 
 CONNECT_SECONDS: Final = 30.0
-BACK_OFF: Final = {"reconnect_backoff_max_ms": 500}
+RECONNECT: Final = {"reconnect_backoff_max_ms": 500}
 """Of every client: kafka-python would wait up to 30 s, longer than most brokers are away."""
 Bounds = tuple[int, int]
 
@@ -46,7 +46,7 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
             "linger_ms": 1,
             "allow_auto_create_topics": False,
             "metrics_enabled": False,
-            **BACK_OFF,
+            **RECONNECT,
             **options,
         }
     )
@@ -81,7 +81,7 @@ def admin(settings: Settings) -> KafkaAdminClient:
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
-            return KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **BACK_OFF)
+            return KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **RECONNECT)
         except KafkaError:
             if time.monotonic() > until:
                 raise

@@ -12,7 +12,7 @@ from infra.kafka.names import topic_partition
 from infra.log_reader import Batch, OffTheLog
 from infra.settings import Settings
 
-WAIT_MS: Final = 500
+POLL_MS: Final = 500
 
 
 class Topics:
@@ -45,8 +45,8 @@ class Topics:
             consumer.assign([tp])
             consumer.seek(tp, start)
             while start < end:
-                for piece in consumer.poll(WAIT_MS).get(tp, []):
-                    for records in piece.before(end).parts(size):
+                for piece in consumer.poll(POLL_MS).get(tp, []):
+                    for records in piece.before(end).chunks(size):
                         if records.offsets:
                             found = records.batch(partition, start)
                             start = found.next

@@ -10,7 +10,7 @@ from kafka.record.util import decode_varint
 
 from infra.log_reader import Headers
 
-LONGEST_KEPT: Final = 64
+MAX_CACHED_BYTES: Final = 64
 """Bytes of a block that is decoded once: a schema alone fits, a trace, which few records share, does not."""
 
 
@@ -27,7 +27,7 @@ def past_headers(data: bytes, at: int, count: int) -> int:
 
 # those without a trace are the same bytes in every record of a schema
 @lru_cache(maxsize=256)
-def _kept(block: bytes) -> Headers:
+def _cached(block: bytes) -> Headers:
     return _read(block)
 
 
@@ -37,7 +37,7 @@ def unpacked(block: bytes) -> Headers:
     >>> unpacked(b"\x04ab\x02v")
     (('ab', b'v'),)
     """
-    return _kept(block) if len(block) <= LONGEST_KEPT else _read(block)
+    return _cached(block) if len(block) <= MAX_CACHED_BYTES else _read(block)
 
 
 def _read(block: bytes) -> Headers:

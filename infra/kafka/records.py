@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 
-TOPICS: Final = ("events", "items", "control", "slates", "experiments", "dead-letters")
+READABLE_TOPICS: Final = ("events", "items", "control", "slates", "experiments", "dead-letters")
 
 
 def records(
@@ -35,19 +35,19 @@ def records(
         for part in parts:
             start = least[part] if from_beginning else max(least[part], ends[part] - last)
             reader.seek(part, start)
-        while not _deaf():
+        while not _output_closed():
             if until_end and all(reader.position(part) >= ends[part] for part in parts):
                 return
             batches = reader.poll(timeout_ms=200)
             found = [record for batch in batches.values() for record in batch]
             # partitions have no order among each other: show what came together by time
             for record in sorted(found, key=lambda it: (it.timestamp, it.partition, it.offset)):
-                yield _plain(topic, record)
+                yield _decoded(topic, record)
     finally:
         reader.close()
 
 
-def _plain(topic: str, record: Any) -> dict[str, Any]:
+def _decoded(topic: str, record: Any) -> dict[str, Any]:
     value: Any = record.value
     if value is not None:
         try:
@@ -68,7 +68,7 @@ def _plain(topic: str, record: Any) -> dict[str, Any]:
     }
 
 
-def _deaf() -> bool:
+def _output_closed() -> bool:
     """Whether the reader of our output has gone (`| head`): else we would wait for the next record
     to find out."""
     try:

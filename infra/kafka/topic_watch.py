@@ -14,8 +14,8 @@ from infra.kafka.kafka_client import TopicInfo
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 
-ASK_MS: Final = 1000
-LOOK_SECONDS: Final = 2.0
+TIMEOUT_MS: Final = 1000
+POLL_SECONDS: Final = 2.0
 """What a topic made anew is read for at most, before it shows."""
 
 
@@ -35,7 +35,7 @@ class TopicWatch:
 
     def _run(self) -> None:
         client: KafkaAdminClient | None = None
-        while self.other is None and not self._stop.wait(LOOK_SECONDS):
+        while self.other is None and not self._stop.wait(POLL_SECONDS):
             # the broker away: the flow itself will say so
             with contextlib.suppress(KafkaError, OSError):
                 # one for good: each that finds no broker leaves a thread behind
@@ -49,7 +49,7 @@ class TopicWatch:
         return KafkaAdminClient(
             bootstrap_servers=self._settings.kafka_bootstrap,
             # a flow that ends waits for this
-            bootstrap_timeout_ms=ASK_MS,
-            request_timeout_ms=ASK_MS,
-            **kafka_client.BACK_OFF,
+            bootstrap_timeout_ms=TIMEOUT_MS,
+            request_timeout_ms=TIMEOUT_MS,
+            **kafka_client.RECONNECT,
         )

@@ -55,7 +55,7 @@ def put(
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     name = f"{folder(partition, generation)}/{offset:020d}-{secrets.token_hex(8)}.parquet"
-    store.of(settings).put(name, sink.getvalue())
+    store.open_store(settings).put(name, sink.getvalue())
     return name
 
 
@@ -68,7 +68,7 @@ def get(settings: Settings, name: str, people: Iterable[str]) -> dict[str, dict[
 
     found: dict[str, dict[bytes, bytes]] = {who: {} for who in people}
     try:
-        data = store.of(settings).get(name)
+        data = store.open_store(settings).get(name)
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         for who, prefix, value in zip(
             *(table.column(at).to_pylist() for at in range(3)), strict=True
@@ -85,13 +85,13 @@ def get(settings: Settings, name: str, people: Iterable[str]) -> dict[str, dict[
     return found
 
 
-def unnamed(
+def orphans(
     settings: Settings, partition: int, generation: int, named: set[str], now: float
 ) -> Iterator[str]:
     """Objects old enough that are not in `named`; `now` in Unix time, s. Errors: `LakeError`."""
     from infra.lake import store
 
-    for it in store.of(settings).list(folder(partition, generation)):
+    for it in store.open_store(settings).list(folder(partition, generation)):
         if it.name not in named and it.at < now - GRACE_SECONDS:
             yield it.name
 
@@ -104,7 +104,9 @@ def people(settings: Settings, name: str) -> list[str]:
     from infra.lake import store
 
     try:
-        held = pq.read_table(pa.BufferReader(store.of(settings).get(name)), columns=["person"])
+        held = pq.read_table(
+            pa.BufferReader(store.open_store(settings).get(name)), columns=["person"]
+        )
         return [who.decode() for who in dict.fromkeys(held.column(0).to_pylist())]
     except (pa.ArrowException, OSError, ValueError, LookupError):
         return []
@@ -114,13 +116,13 @@ def delete(settings: Settings, name: str) -> None:
     """Errors: `LakeError`."""
     from infra.lake import store
 
-    store.of(settings).delete(name)
+    store.open_store(settings).delete(name)
 
 
 def drop(settings: Settings, generation: int) -> None:
     """Deletes every object of a generation. Errors: `LakeError`."""
     from infra.lake import store
 
-    lake = store.of(settings)
+    lake = store.open_store(settings)
     for it in lake.list(f"cold/generation={generation}"):
         lake.delete(it.name)

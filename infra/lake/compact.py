@@ -1,11 +1,12 @@
-"""A day of a partition that is over becomes one file, in which a person and an hour lie together.
+"""Compaction: a day of a partition that is over becomes one file, in which a person and an hour lie together.
 
-Until it is over, so does each hour of it: the files of a chain stay few, for one writing more of each record.
+Until the day is over, each of its hours that is over becomes one file. So the files of a chain stay few, and
+each record is written once more.
 
-Rows by (hour, cluster column, offset), in row groups that end with the hour where that leaves them large
-enough. An hour of more than `MOST` rows is several such runs, cut in the order of the log: no more are in
-memory at once, here or where the file is read back. The merged range's entry replaces those within it: a
-chain of fewer entries is the chain.
+Rows lie by (hour, cluster column, offset). A row group ends with the hour where that leaves it large enough.
+An hour of more than `MAX_SORTED_ROWS` rows is several such runs, cut in the order of the log: no more rows
+are in memory at once, here or where the file is read back. The merged range's entry replaces the entries
+within it: the chain is the path of fewest entries.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from numpy.typing import NDArray
 from infra.lake.file import File, torn
 from infra.lake.reader import Lake, missing
 from infra.lake.store import Store
-from infra.lake.write import GROUP, data_name, day_of, writer
+from infra.lake.write import GROUP_ROWS, data_name, day_of, writer
 from schemas.lake import BY_TOPIC, ManifestEntry, Table
 from schemas.times import DAY_MS, HOUR_MS
 
 EPOCH: Final = date(1970, 1, 1)
-SMALLEST: Final = GROUP // 4
+MIN_GROUP_ROWS: Final = GROUP_ROWS // 4
 """Rows below which an hour shares its row group with the next one."""
-MOST: Final = 16 * GROUP
+MAX_SORTED_ROWS: Final = 16 * GROUP_ROWS
 """Rows that are sorted at once: whole row groups, so that runs that are merged again stay as they are."""
-_PIECE: Final = 4 << 20
+_READ_BYTES: Final = 4 << 20
 
 
 class Compacted(NamedTuple):
@@ -99,12 +100,12 @@ def _merge(
 ) -> ManifestEntry:
     first, last = entries[0], entries[-1]
     name = data_name(table, partition, first.start, last.end, day)
-    files = [_Part(store, table, entry) for entry in entries]
+    files = [_Source(store, table, entry) for entry in entries]
     rows = 0
     headers = any(file.headers for file in files)
     with store.create(name) as sink, writer(sink, table, headers=headers) as out:
         for part in _shared(_by_hour(files, table.cluster)):
-            out.write_table(part, row_group_size=GROUP)
+            out.write_table(part, row_group_size=GROUP_ROWS)
             rows += len(part)
     assert rows == sum(entry.rows for entry in entries), name
     return ManifestEntry(
@@ -122,7 +123,7 @@ def _merge(
     )
 
 
-class _Part:
+class _Source:
     """One of the files that are merged: its hash is right, its hours are known."""
 
     def __init__(self, store: Store, table: Table, entry: ManifestEntry) -> None:
@@ -158,7 +159,7 @@ def check(store: Store, entry: ManifestEntry) -> None:
     digest = hashlib.sha256()
     try:
         with store.open(entry.name) as source:
-            while piece := source.read(_PIECE):
+            while piece := source.read(_READ_BYTES):
                 digest.update(piece)
     except FileNotFoundError:
         raise missing(entry) from None
@@ -171,7 +172,7 @@ def _hours(rows: pa.Table) -> NDArray[np.int64]:
     return at // HOUR_MS
 
 
-def _by_hour(files: Sequence[_Part], cluster: str) -> Iterator[pa.Table]:
+def _by_hour(files: Sequence[_Source], cluster: str) -> Iterator[pa.Table]:
     """The rows of an hour each, or of a part of it, hours ascending."""
     order = [(cluster, "ascending"), ("offset", "ascending")]
     for hour in sorted(set().union(*(file.hours for file in files))):
@@ -181,15 +182,15 @@ def _by_hour(files: Sequence[_Part], cluster: str) -> Iterator[pa.Table]:
 
 
 def _runs(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows, `MOST` in each but the last."""
+    """The same rows, `MAX_SORTED_ROWS` in each but the last."""
     held, count = [], 0
     for rows in parts:
         held.append(rows)
         count += len(rows)
-        while count > MOST:
+        while count > MAX_SORTED_ROWS:
             whole = pa.concat_tables(held)
-            yield whole.slice(0, MOST)
-            held, count = [whole.slice(MOST)], count - MOST
+            yield whole.slice(0, MAX_SORTED_ROWS)
+            held, count = [whole.slice(MAX_SORTED_ROWS)], count - MAX_SORTED_ROWS
     yield pa.concat_tables(held)
 
 
@@ -198,7 +199,7 @@ def _shared(hours: Iterator[pa.Table]) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     for rows in hours:
         held.append(rows)
-        if sum(map(len, held)) >= SMALLEST:
+        if sum(map(len, held)) >= MIN_GROUP_ROWS:
             yield pa.concat_tables(held)
             held = []
     if held:

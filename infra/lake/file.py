@@ -17,9 +17,9 @@ from infra.lake.store import Store
 from schemas import lake
 from schemas.lake import BY_TOPIC, ManifestEntry
 
-STEP: Final = 65_536
+OFFSETS_PER_STEP: Final = 65_536
 """Offsets that are put in order at once."""
-RECORD: Final = ("offset", "timestamp", "key", "value")
+RECORD_COLUMNS: Final = ("offset", "timestamp", "key", "value")
 
 
 class Rows(NamedTuple):
@@ -110,9 +110,14 @@ class File:
             )
         return found if found.column_names == list(columns) else found.select(list(columns))
 
-    def ordered(self, start: int, end: int, columns: Sequence[str] = RECORD) -> Iterator[Rows]:
-        """The records at offsets start <= offset < end. What is in memory at once: some `STEP` offsets,
-        and of a compacted file the row groups that reach into them (an hour's)."""
+    def ordered(
+        self, start: int, end: int, columns: Sequence[str] = RECORD_COLUMNS
+    ) -> Iterator[Rows]:
+        """The records at offsets start <= offset < end, in log order.
+
+        In memory at once are some `OFFSETS_PER_STEP` offsets, and of a compacted file the row groups that
+        reach into them (an hour's).
+        """
         bounds = {n: self.bounds(n, "offset") for n in range(self.groups)}
         waiting = sorted(
             (it[0], n) for n, it in bounds.items() if it and it[0] < end and it[1] >= start
@@ -121,7 +126,7 @@ class File:
         at = start
         while at < end:
             lead = at if held else max(at, waiting[0][0]) if waiting else end
-            bound = lead + STEP
+            bound = lead + OFFSETS_PER_STEP
             taken = [n for least, n in waiting if least < bound]
             waiting = waiting[len(taken) :]
             held += [_Group(self.read([n], columns)) for n in taken]

@@ -12,7 +12,7 @@ from infra.lake.errors import LakeError
 from infra.lake.reader import Lake
 from infra.lake.sweep import sweep
 from infra.metrics import ProcessMetrics
-from infra.priority import make_way
+from infra.priority import lower_priority
 from infra.settings import Settings
 from infra.signals import end_at_once
 from schemas.lake import TABLES
@@ -27,7 +27,7 @@ def run(settings: Settings, seconds: float) -> None:
     end_at_once()
     heartbeat.start()
     logs.set_up(settings.log_level or "info")
-    make_way(NICE)
+    lower_priority(NICE)
     telemetry = ProcessMetrics("flows")
     with telemetry.exposed(settings):
         lake = Lake.of(settings)

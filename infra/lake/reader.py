@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 import pyarrow as pa
 
 from infra.lake.errors import LakeTorn
-from infra.lake.file import RECORD, File, RowFilter, Rows
+from infra.lake.file import RECORD_COLUMNS, File, RowFilter, Rows
 from infra.lake.manifest import Manifest, Span
-from infra.lake.store import Store, of
+from infra.lake.store import Store, open_store
 from infra.log_reader import Batch, EncodedHeaders, Headers, OffTheLog
 from infra.settings import Settings
 from schemas.identity import partition_of
@@ -20,7 +20,7 @@ from schemas.lake import BY_TOPIC, ManifestEntry
 from schemas.topics import EVENTS
 
 _T = TypeVar("_T")
-_AHEAD: Final = 2
+_STEPS_AHEAD: Final = 2
 """Steps that are decoded while the one before is worked on."""
 
 
@@ -43,7 +43,7 @@ class Lake:
 
     @classmethod
     def of(cls, settings: Settings) -> Lake:
-        return cls(of(settings), settings.keyspace)
+        return cls(open_store(settings), settings.keyspace)
 
     def manifest(self, topic: str, partition: int) -> Manifest:
         return Manifest(self.store, topic, partition, self._keyspace)
@@ -88,7 +88,7 @@ class Lake:
                 continue
             with source:
                 file = File(self.store, entry, source)
-                columns = [*RECORD, *(["headers"] if file.headers else [])]
+                columns = [*RECORD_COLUMNS, *(["headers"] if file.headers else [])]
                 for rows in file.ordered(start, min(end, entry.end), columns):
                     yield entry, rows, file.headers
                     start = rows.next
@@ -216,7 +216,7 @@ def _unpacked(cell: pa.ListScalar) -> Headers:
 def _ahead(steps: Iterator[_T]) -> Iterator[_T]:
     """The same, decoded in a thread of its own."""
     with ThreadPoolExecutor(1, "lake") as pool:
-        coming = [pool.submit(next, steps, None) for _ in range(_AHEAD)]
+        coming = [pool.submit(next, steps, None) for _ in range(_STEPS_AHEAD)]
         while (step := coming.pop(0).result()) is not None:
             coming.append(pool.submit(next, steps, None))
             yield step

@@ -23,7 +23,7 @@ from infra.files import sync_directory
 from infra.lake.errors import LakeAway, LakeError, LakeFull, LakeReadOnly
 from infra.settings import Settings
 
-HALF: Final = ".half"
+PARTIAL_SUFFIX: Final = ".half"
 """Ends the name of a local object that is being written."""
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY: Final = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -151,7 +151,7 @@ class Store:
     def _local(self, name: str) -> Iterator[Any]:
         path = Path(self.path(name))
         _folder(path.parent)
-        half = path.with_name(f"{path.name}.{secrets.token_hex(4)}{HALF}")
+        half = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         try:
             with half.open("xb") as file:
                 yield file
@@ -170,7 +170,7 @@ class Store:
             yield stream
 
 
-def of(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Store:
     return Store(settings.lake_url or str(settings.data_dir / "lake"))
 
 

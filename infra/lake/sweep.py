@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from infra.lake.manifest import Span
 from infra.lake.reader import Lake
-from infra.lake.store import HALF, Object
+from infra.lake.store import PARTIAL_SUFFIX, Object
 
 GRACE_SECONDS: Final = 3600.0
 """A reader that took the chain so long ago has read it, or takes it again."""
@@ -59,7 +59,7 @@ def _orphans(
     for folder in (f"data/{topic}", f"manifest/{topic}"):
         for it in lake.store.list(folder):
             found = _NAME.fullmatch(it.name)
-            if it.name.endswith(HALF):
+            if it.name.endswith(PARTIAL_SUFFIX):
                 if it.at < before:
                     yield it
             elif found and it.name not in named:

@@ -16,9 +16,9 @@ from infra.lake.store import Sink, Store
 from infra.log_reader import Batch
 from schemas.lake import HEADERS, TIME, ManifestEntry, Table
 
-GROUP: Final = 16_384
+GROUP_ROWS: Final = 16_384
 """Rows of a row group: what a read by statistics takes or leaves."""
-PIECE: Final = 4_096
+CHUNK_ROWS: Final = 4_096
 """Rows that are decoded at once: few enough for what is made of them to stay in the caches."""
 _LAST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
@@ -35,8 +35,8 @@ def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
     values = [value for batch in batches for value in batch.values]
     headers, schema = _headers(batches, len(offsets)), table.schema
     parts = []
-    for first in range(0, len(offsets), PIECE):
-        cut = slice(first, first + PIECE)
+    for first in range(0, len(offsets), CHUNK_ROWS):
+        cut = slice(first, first + CHUNK_ROWS)
         arrays = [
             pa.array(offsets[cut], pa.int64()),
             pa.array(stamps[cut], TIME),
@@ -75,7 +75,7 @@ def write(
     name = data_name(table, partition, start, end, day_of(stamps[0]))
     rows = columns(table, batches)
     with store.create(name) as sink, writer(sink, table, headers=_any_headers(rows)) as file:
-        file.write_table(rows, row_group_size=GROUP)
+        file.write_table(rows, row_group_size=GROUP_ROWS)
     return ManifestEntry(
         name=name,
         start=start,

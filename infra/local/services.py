@@ -99,13 +99,13 @@ def redis_binary() -> str:
     refused = []
     for binary in _redis_candidates():
         found = _version_of(binary)
-        if found >= version.OLDEST:
+        if found >= version.MIN_VERSION:
             return binary
         refused.append(f"{binary} is {version.dotted(found)}")
     none = f" ({'; '.join(refused)})" if refused else ""
     raise NoService(
-        f"no Redis {version.dotted(version.OLDEST)} or later on this machine{none}: install redis-server or"
-        " valkey-server, or set REDIS_URL"
+        f"no Redis {version.dotted(version.MIN_VERSION)} or later on this machine{none}: install redis-server"
+        " or valkey-server, or set REDIS_URL"
     )
 
 
@@ -150,7 +150,7 @@ def http_answers(url: str, path: str = "/health/ready") -> bool:
 
 def redis_ports(url: str) -> list[int]:
     """The ports of the server, or of the cluster's nodes, that `url` names."""
-    if url.startswith(redis_client.CLUSTER):
+    if url.startswith(redis_client.CLUSTER_SCHEME):
         return [port for _, port in redis_client.nodes(url)]
     return [urlsplit(url).port or 6379]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from infra.backoff import WORKED_SECONDS, Pauses
-from infra.heartbeat import BEAT
+from infra.backoff import STABLE_SECONDS, Pauses
+from infra.heartbeat import BEAT_VARIABLE
 from infra.local.launcher import Launcher, Process
 
 MAX_FAILURES: Final = 5
@@ -253,7 +253,7 @@ class Supervisor:
             child.beat_file.unlink(missing_ok=True)
             environment = {
                 **environment,
-                BEAT: f"{self.hang_seconds:g}:{child.beat_file.absolute()}",
+                BEAT_VARIABLE: f"{self.hang_seconds:g}:{child.beat_file.absolute()}",
             }
         return self.launcher.spawn(child.program.command, environment, child.log)
 
@@ -266,8 +266,8 @@ class Supervisor:
             child.state = "done"
             return True
         ran = self.clock() - child.started_at
-        child.worked |= ran >= WORKED_SECONDS
-        child.failures = 1 if ran >= WORKED_SECONDS else child.failures + 1
+        child.worked |= ran >= STABLE_SECONDS
+        child.failures = 1 if ran >= STABLE_SECONDS else child.failures + 1
         child.state = "failed"
         # the last line of output explains an exit by itself, not a kill from outside
         line = "" if -code in (signal.SIGKILL, signal.SIGTERM) else last_line(child.log)

@@ -8,7 +8,7 @@ from typing import Final
 from infra.store.redis_client import Client
 from schemas.keys import Keyspace
 
-DROP_SLICE: Final = 500
+KEYS_PER_DELETE: Final = 500
 Dropped = Callable[[int], None]
 """Is given how many keys were deleted, slice by slice."""
 
@@ -29,7 +29,7 @@ def drop_keys(
             mine = keyspace.generation_of(name) == generation
         if mine:
             slice_.append(name)
-        if len(slice_) >= DROP_SLICE:
+        if len(slice_) >= KEYS_PER_DELETE:
             count += _unlink(client, slice_, dropped)
             slice_ = []
     return count + _unlink(client, slice_, dropped)

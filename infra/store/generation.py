@@ -17,7 +17,7 @@ from schemas.errors import ConfigurationError
 from schemas.keys import Keyspace
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.25
 """How long after a swap the flows of the generation before it end."""
 
 
@@ -53,7 +53,7 @@ def until_moved(
     def look() -> None:
         with redis_client.connect(settings) as client:
             while not (asked.is_set() or left.is_set() or _moved(client, keyspace)):
-                asked.wait(LOOK_SECONDS)
+                asked.wait(POLL_SECONDS)
         stop.set()
 
     thread = threading.Thread(target=look, name="generation", daemon=True)

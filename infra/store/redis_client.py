@@ -24,7 +24,7 @@ from schemas.errors import ConfigurationError
 
 # redis-py types each reply for both of its decoding modes; ours always answers bytes
 Client = Any
-CLUSTER: Final = "redis+cluster://"
+CLUSTER_SCHEME: Final = "redis+cluster://"
 
 
 class StoreMisconfigured(ConfigurationError):
@@ -40,7 +40,7 @@ def connect(settings: Settings, **options: Any) -> Client:
 def open_url(url: str, **options: Any) -> Client:
     """A blocking client of whatever `url` names; a cluster has to answer at once."""
     options.setdefault("protocol", 2)
-    if not url.startswith(CLUSTER):
+    if not url.startswith(CLUSTER_SCHEME):
         return redis.Redis.from_url(url, **options)
     some = [
         ClusterNode(host, port)  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ def open_url(url: str, **options: Any) -> Client:
         raise redis.ConnectionError(str(error)) from error
 
 
-def _told_as_away(kind: Any) -> Any:
+def _reporting_loss(kind: Any) -> Any:
     """A kind of connection whose writes fail with Redis's own error also where the loop is uvloop: that
     has a RuntimeError for a connection that was reset a moment ago, which nobody would expect."""
 
@@ -68,9 +68,9 @@ def _told_as_away(kind: Any) -> Any:
 
 def connect_async(settings: Settings, **options: Any) -> Client:
     options = {"protocol": 2, "socket_connect_timeout": 5, **options}
-    if not settings.redis_url.startswith(CLUSTER):
+    if not settings.redis_url.startswith(CLUSTER_SCHEME):
         pool = redis.asyncio.ConnectionPool.from_url(settings.redis_url, **options)
-        pool.connection_class = _told_as_away(pool.connection_class)
+        pool.connection_class = _reporting_loss(pool.connection_class)
         return redis.asyncio.Redis.from_pool(pool)
     some = [AsyncClusterNode(host, port) for host, port in nodes(settings.redis_url)]
     return redis.asyncio.RedisCluster(startup_nodes=some, **options)
@@ -78,7 +78,7 @@ def connect_async(settings: Settings, **options: Any) -> Client:
 
 def nodes(url: str) -> list[tuple[str, int]]:
     """Host and port of the nodes that the URL of a cluster names."""
-    hosts = url.removeprefix(CLUSTER).partition("/")[0].split(",")
+    hosts = url.removeprefix(CLUSTER_SCHEME).partition("/")[0].split(",")
     return [(host, int(port or 6379)) for host, _, port in (it.rpartition(":") for it in hosts)]
 
 

@@ -7,16 +7,16 @@ from typing import Final
 
 from infra.store.redis_client import Client, StoreMisconfigured, servers
 
-OLDEST: Final = (6, 2)
+MIN_VERSION: Final = (6, 2)
 
 
 def check_version(client: Client) -> None:
-    """Errors: `StoreMisconfigured` where a server is older than `OLDEST`."""
+    """Errors: `StoreMisconfigured` where a server is older than `MIN_VERSION`."""
     told = [server.info("server").get("redis_version", "") for server in servers(client)]
     version = min(parse(str(version)) for version in told)
-    if version < OLDEST:
+    if version < MIN_VERSION:
         raise StoreMisconfigured(
-            f"Redis is {dotted(version)} and Freshet needs {dotted(OLDEST)} or later:"
+            f"Redis is {dotted(version)} and Freshet needs {dotted(MIN_VERSION)} or later:"
             " point REDIS_URL at a newer one"
         )
 

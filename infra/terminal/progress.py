@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rich.console import Console
 
-EVERY_SECONDS: Final = 10.0
+LINE_SECONDS: Final = 10.0
 """Between two plain lines about the same work."""
 Advance = Callable[[int], None]
 
 
-class Said:
+class Reporter:
     """Says on `console` what happens."""
 
     def __init__(self, console: Console) -> None:
@@ -75,14 +75,14 @@ class Said:
         def advance(units: int) -> None:
             nonlocal said, done
             done += units
-            if time.monotonic() - said > EVERY_SECONDS:
+            if time.monotonic() - said > LINE_SECONDS:
                 said = time.monotonic()
                 self(f"  {name}: {done:,}{of}")
 
         yield advance
 
 
-class Quiet(Said):
+class SilentReporter(Reporter):
     """Says nothing: for what is part of a longer story."""
 
     def __call__(self, text: object = "") -> None:

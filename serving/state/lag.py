@@ -17,7 +17,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from infra.kafka.end_offsets import Ends, Place
+from infra.kafka.end_offsets import EndOffsets, Place
 from infra.settings import Settings
 from infra.store import redis_client
 from schemas.flows import BY_NAME, FOLDS
@@ -61,7 +61,7 @@ class Lag(Background):
         self.partitions: list[FlowPartition] = [
             (flow.name, p) for flow, n in counts.items() for p in range(n)
         ]
-        self._end_offset_reader = Ends(
+        self._end_offset_reader = EndOffsets(
             settings, {flow.topic: range(n) for flow, n in counts.items()}
         )
         self._end_offsets: dict[Place, int] = {}

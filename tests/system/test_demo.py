@@ -22,7 +22,7 @@ from infra.datasets.generated import generated
 from infra.local import home
 from infra.local.plan import python_path
 from infra.local.system import System
-from infra.terminal.progress import Said
+from infra.terminal.progress import Reporter
 from infra.terminal.text import console
 from schemas.events import Action
 from tests.support.demo_data import movielens_folder
@@ -38,7 +38,7 @@ SECONDS = 4 * SIZE
 def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     found = generated()
     planned = schedule(found.ratings, sample=SAMPLE, probes=40, limit=LIMIT)
-    report = measure.measure(system, found, planned, 500, Said(console()))
+    report = measure.measure(system, found, planned, 500, Reporter(console()))
 
     assert report.events == len(planned.steps) == LIMIT // 5
     assert report.errors == 0, report.errors_by_kind

@@ -32,7 +32,7 @@ LOOP: Final = """
     from infra import heartbeat
 
     heartbeat.start()
-    with heartbeat.turning():
+    with heartbeat.watched_loop():
         heartbeat.beat()
         print("at work", flush=True)
         while sys.argv[1] == "turns":

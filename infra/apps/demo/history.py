@@ -20,7 +20,7 @@ from schemas.topics import EVENTS
 
 if TYPE_CHECKING:
     from infra.local.system import System
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 SECONDS: Final = 120.0
 """How long the flows may stand still before they have caught up."""
@@ -29,7 +29,7 @@ LOOKS: Final = 12
 LAST: Final = 16
 
 
-def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Said) -> list[int]:
+def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Reporter) -> list[int]:
     """Imports; answers how far each partition of `events` then goes. Errors: `NotSent`."""
     url, token = system.url, system.settings.token
     with say.work("import films", len(found.items)) as progress:

@@ -27,10 +27,12 @@ from serving.edge.identity import People
 
 if TYPE_CHECKING:
     from infra.local.system import System
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 
-def measure(system: System, found: Dataset, planned: Schedule, rate: float, say: Said) -> Report:
+def measure(
+    system: System, found: Dataset, planned: Schedule, rate: float, say: Reporter
+) -> Report:
     """Errors: `history.NotSent`, `live.NotTaken`, `KafkaError`, and of training."""
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)

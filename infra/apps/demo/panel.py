@@ -21,13 +21,13 @@ from infra.terminal.text import table
 from schemas.readouts import MetricOut
 
 if TYPE_CHECKING:
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 EVERY_SECONDS: Final = 0.5
 LINES_SECONDS: Final = 15.0
 
 
-async def watch(client: Client, seen: Seen, say: Said) -> None:
+async def watch(client: Client, seen: Seen, say: Reporter) -> None:
     """Shows how it goes, again and again, until it is cancelled."""
     if say.console.is_terminal:
         with Live(console=say.console, auto_refresh=False, transient=True) as live:

@@ -19,7 +19,7 @@ from infra.apps.evaluate.schedule import Schedule, schedule
 from infra.datasets.movielens import Dataset
 from infra.local import home
 from infra.local.system import System, running
-from infra.terminal.progress import Said
+from infra.terminal.progress import Reporter
 
 OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
 """The demo starts from nothing, so on a broker and a Redis of its own."""
@@ -28,7 +28,7 @@ OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
 def run(
     found: Dataset,
     data_dir: Path,
-    say: Said,
+    say: Reporter,
     *,
     sample: int,
     rate: float,
@@ -61,7 +61,7 @@ def run(
 
 
 @contextmanager
-def _system(directory: Path, say: Said) -> Iterator[System]:
+def _system(directory: Path, say: Reporter) -> Iterator[System]:
     """A new system in `directory`, from nothing. Errors: `home.Unusable`, `SystemFailed`."""
     if up := home.read(directory):
         raise home.Unusable(
@@ -77,7 +77,7 @@ def _system(directory: Path, say: Said) -> Iterator[System]:
         yield system
 
 
-def _tell(report: Report, found: Dataset, planned: Schedule, say: Said) -> None:
+def _tell(report: Report, found: Dataset, planned: Schedule, say: Reporter) -> None:
 
     say()
     say(reports.as_table(report))
@@ -91,7 +91,7 @@ def _tell(report: Report, found: Dataset, planned: Schedule, say: Said) -> None:
         say(sentence)
 
 
-def _story(system: System, found: Dataset, planned: Schedule, say: Said) -> None:
+def _story(system: System, found: Dataset, planned: Schedule, say: Reporter) -> None:
 
     ratings = [*planned.history, *(step.rating for step in planned.steps)]
     told = asyncio.run(story.play(system.url, system.settings.token, ratings))
@@ -104,7 +104,7 @@ def _story(system: System, found: Dataset, planned: Schedule, say: Said) -> None
 
 
 def _crowd(
-    system: System, found: Dataset, count: int, seconds: float, report: Report, say: Said
+    system: System, found: Dataset, count: int, seconds: float, report: Report, say: Reporter
 ) -> None:
     """After the story: from here on home is an experiment, and half of all people see the popular."""
 
@@ -121,7 +121,7 @@ def _crowd(
         say(sentence)
 
 
-def _stay(system: System, say: Said) -> None:
+def _stay(system: System, say: Reporter) -> None:
     """Until Ctrl-C, or until the system has gone."""
     say()
     say.head(

@@ -13,7 +13,7 @@ from infra.apps.train import publish
 from infra.apps.train.log import TooLittle
 from infra.apps.train.needs import NotInstalled
 from infra.client.client import Client
-from infra.terminal.progress import Quiet
+from infra.terminal.progress import SilentReporter
 from models.evaluation.gate import RANKER
 from models.release.artefact import load
 from models.release.release import Release
@@ -21,7 +21,7 @@ from models.release.release import Release
 if TYPE_CHECKING:
     from infra.apps.train.run import Made
     from infra.local.system import System
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 
 class Trained(msgspec.Struct, kw_only=True):
@@ -38,12 +38,12 @@ class Trained(msgspec.Struct, kw_only=True):
     judged: int = 0
 
 
-def serve(system: System, say: Said) -> Trained:
+def serve(system: System, say: Reporter) -> Trained:
     """Trains on what was imported, and lets every worker serve it. Errors: as `publish.train`, but for
     `NotInstalled` and `TooLittle`: then there is no release, and it says so."""
     try:
         with say.work("learn a release of it, and judge it"):
-            made, release = publish.train(system.settings, Quiet(say.console))
+            made, release = publish.train(system.settings, SilentReporter(say.console))
     except TooLittle as error:
         say(f"  no release: {error}")
         return Trained(id="", ranker="none", gate={"data": str(error)})

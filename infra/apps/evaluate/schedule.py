@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from infra.datasets.movielens import LIKED, Rating
+from infra.datasets.movielens import MIN_LIKE_RATING, Rating
 
 TRAINED: Final = 0.8
 """The share of the ratings, by time, that is history."""
@@ -50,7 +50,7 @@ def schedule(
     split = int(len(taken) * TRAINED)
     history, rest = taken[:split], taken[split:]
     chance = random.Random(seed)
-    liked = [at for at, rating in enumerate(rest) if rating.rating >= LIKED]
+    liked = [at for at, rating in enumerate(rest) if rating.rating >= MIN_LIKE_RATING]
     scored = set(chance.sample(liked, min(sample, len(liked))))
     probed = set(chance.sample(range(len(rest)), min(probes, len(rest))))
     steps = (ScheduledEvent(at, it, at in scored, at in probed) for at, it in enumerate(rest))

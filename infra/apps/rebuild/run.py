@@ -12,14 +12,14 @@ from infra.lake.log import open_log
 from infra.settings import Settings
 from infra.store import generation
 from infra.store.redis_client import Client
-from infra.terminal.progress import Said
+from infra.terminal.progress import Reporter
 from schemas.topics import EVENTS
 
 SERVING_SECONDS: Final = 60.0
 
 
 def rebuild(
-    client: Client, settings: Settings, base: str, keep: bool, said: Said
+    client: Client, settings: Settings, base: str, keep: bool, said: Reporter
 ) -> dict[str, Any]:
     """The whole of it: snapshot, fill, catch up, swap. Answers what became of it, for machines."""
     keyspace = settings.keyspace
@@ -48,7 +48,7 @@ def rebuild(
     }
 
 
-def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, int]:
+def _snapshot(settings: Settings, base: str, said: Reporter) -> tuple[Any, float, int]:
     """A snapshot at the log's end, the seconds it took, the events that were folded for it."""
     log = open_log(settings)
     bounds = [log.bounds(EVENTS.name, p) for p in range(settings.partitions)]
@@ -61,19 +61,19 @@ def _snapshot(settings: Settings, base: str, said: Said) -> tuple[Any, float, in
     return made, time.monotonic() - began, events
 
 
-def _drop_halves(client: Client, settings: Settings, said: Said) -> None:
+def _drop_halves(client: Client, settings: Settings, said: Reporter) -> None:
     """Deletes what a rebuild that was killed left."""
     for number, role in generations.roles(client, settings.keyspace).items():
         if role == "filling":
             _delete(client, settings, number, said)
 
 
-def _delete(client: Client, settings: Settings, generation: int, said: Said) -> int:
+def _delete(client: Client, settings: Settings, generation: int, said: Reporter) -> int:
     with said.work(f"keys of generation {generation} deleted") as dropped:
         return generations.drop(client, settings, generation, dropped)
 
 
-def back(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
+def back(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
     """Swaps back to the generation that was kept. Errors: `NotSwapped`."""
     keyspace = settings.keyspace
     roles = generations.roles(client, keyspace)
@@ -87,7 +87,7 @@ def back(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
     return {"generation": new, "before": old, "kept": True}
 
 
-def drop(client: Client, settings: Settings, said: Said) -> dict[str, Any]:
+def drop(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
     """Deletes every generation that is not live."""
     roles = generations.roles(client, settings.keyspace)
     beside = [number for number, role in roles.items() if role != "live"]

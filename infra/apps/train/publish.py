@@ -11,12 +11,12 @@ from infra.apps.train.needs import check_installed
 if TYPE_CHECKING:
     from infra.apps.train.run import Made
     from infra.settings import Settings
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 
 def train(
     settings: Settings,
-    say: Said,
+    say: Reporter,
     *,
     until: str = "",
     publish: bool = True,
@@ -24,8 +24,8 @@ def train(
 ) -> tuple[Made, str]:
     """What was learnt, and the id it was written under ("" where it was not).
 
-    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `run.NotTheSame`, `changes.NotTaken`;
-    Kafka's and Redis's.
+    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `run.NotTheSame`,
+    `changes.ChangeNotApplied`; Kafka's and Redis's.
     """
     check_installed()
     from flows.offline.history import read
@@ -47,7 +47,7 @@ def train(
     return made, release
 
 
-def summary(made: Made, say: Said) -> None:
+def summary(made: Made, say: Reporter) -> None:
     """How the arms did, and what the gate says."""
     from infra.terminal.text import table
 

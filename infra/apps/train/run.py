@@ -45,7 +45,7 @@ from schemas.releases import TrainingData
 from serving.decide.case import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    from infra.terminal.progress import Said
+    from infra.terminal.progress import Reporter
 
 LIGHTEST: Final = 0.0025
 VECTOR_WEIGHTS: Final = (LIGHTEST, 0.005, 0.01, 0.02, 0.04)
@@ -96,7 +96,7 @@ class Made:
         }  # fmt: skip
 
 
-def train(log: Log, settings: Settings, say: Said, sizes: Sizes = Sizes()) -> Made:  # noqa: B008
+def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -> Made:  # noqa: B008
     """The vectors of the release are learnt from all of the log, and so is a ranker that passed the
     gate: in the same way, after one that knew less was judged. Errors: `TooLittle`, `NotTheSame`."""
     began = time.monotonic()
@@ -146,7 +146,7 @@ class _Ranked(NamedTuple):
     compared: dict[str, float]
 
 
-def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Said) -> _Ranked:
+def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Reporter) -> _Ranked:
     early = Listed()
     with say.work("play the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
@@ -185,7 +185,7 @@ def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = N
 
 
 def _weights(
-    replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, say: Said
+    replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, say: Reporter
 ) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
     """The coarse weights, how each arm that needs no ranker did, and the verdict on the vectors'."""
     few = planned.train[:: max(1, len(planned.train) // weigh_by)]

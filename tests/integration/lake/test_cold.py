@@ -28,7 +28,7 @@ from infra.local import services
 from infra.settings import Settings, signing_key, to_environment
 from infra.store import redis_client
 from infra.store.redis_client import Client
-from infra.terminal.progress import Said
+from infra.terminal.progress import Reporter
 from schemas import events, keys
 from schemas.identity import partition_of, pseudonym
 from schemas.keys import PLAIN
@@ -114,7 +114,7 @@ def held(client: Client) -> dict[bytes, bytes]:
 
 def there(settings: Settings, partition: int) -> set[str]:
     """Objects of a partition."""
-    return {it.name for it in store.of(settings).list(cold_objects.folder(partition, 0))}
+    return {it.name for it in store.open_store(settings).list(cold_objects.folder(partition, 0))}
 
 
 def named(client: Client, partition: int) -> set[str]:
@@ -195,7 +195,7 @@ def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
     with redis_client.connect(settings) as client:
         drive(worker)
         before = held(client)
-        lake, folder = store.of(settings), cold_objects.folder(0, 0)
+        lake, folder = store.open_store(settings), cold_objects.folder(0, 0)
         orphans = {
             cold_objects.put(settings, 0, 0, 7, {"a" * 32: {b"u": b"x"}}),
             f"{folder}/cut.parquet",
@@ -278,14 +278,14 @@ def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
         drive(worker)
         sweep(client, worker)
         name = client.get(PLAIN.tombstone(p, action(1, 7).person)).decode()
-        path = Path(store.of(settings).path(name))
+        path = Path(store.open_store(settings).path(name))
         if harm == "missing":
             path.unlink()
         elif harm == "torn":
             path.write_bytes(path.read_bytes()[:100])
         else:
             other = cold_objects.put(settings, p, 0, 0, {"b" * 32: {b"u": b"x"}})
-            Path(store.of(settings).path(other)).rename(path)
+            Path(store.open_store(settings).path(other)).rename(path)
         with pytest.raises(cold_objects.ColdTorn, match=r"cold/generation=0/.*freshet rebuild"):
             worker.tiers[p].warm([action(1, 7).person])
         assert client.get(PLAIN.tombstone(p, action(1, 7).person)) == name.encode()
@@ -293,7 +293,7 @@ def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
 
 
 def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> None:
-    lake = store.of(settings)
+    lake = store.open_store(settings)
     for generation in (0, 1, 10):
         cold_objects.put(settings, 2, generation, 5, {"a" * 32: {b"u": b"x"}})
     with redis_client.connect(settings) as client:
@@ -333,7 +333,7 @@ def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_no
         sweep(client, worker)
         client.hset(PLAIN.items(1), "i1", b"{}")
         rest = {it for it in client.scan_iter() if not it.startswith((b"t:{1}", b"tn:{1}"))}
-        report = in_place.rebuild(client, settings, 1, Said(Console(quiet=True)))
+        report = in_place.rebuild(client, settings, 1, Reporter(Console(quiet=True)))
         mine = {name for name in before if b":{1}:" in name}
         assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
         assert report["written"] > 10

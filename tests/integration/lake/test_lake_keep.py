@@ -17,7 +17,7 @@ import pytest
 from infra.apps.inspect.scrape import scrape
 from infra.lake.keep import keep
 from infra.lake.reader import Lake
-from infra.lake.store import HALF, Store
+from infra.lake.store import PARTIAL_SUFFIX, Store
 from infra.local import services
 from infra.local.plan import ROOT
 from infra.metrics import ProcessMetrics
@@ -123,7 +123,7 @@ def test_one_that_is_ended_while_it_writes_leaves_what_was_there(tmp_path: Path)
     )
     try:
         chain = lake.manifest(EVENTS.name, 0).chain
-        until(lambda: bool(list(folder.rglob(f"*{HALF}"))) or len(chain()) == 2)
+        until(lambda: bool(list(folder.rglob(f"*{PARTIAL_SUFFIX}"))) or len(chain()) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:
@@ -136,5 +136,5 @@ def test_one_that_is_ended_while_it_writes_leaves_what_was_there(tmp_path: Path)
     for _ in range(2):  # one compacts, the next sweeps
         keep(lake, ProcessMetrics("flows"))
     assert everything(lake)[:5] == before[:5]
-    assert not list(folder.rglob(f"*{HALF}"))
+    assert not list(folder.rglob(f"*{PARTIAL_SUFFIX}"))
     assert len(lake.manifest(EVENTS.name, 0).chain()) == 2

@@ -79,9 +79,9 @@ def exported(settings: Settings, part: str) -> None:
     samples = scraped(settings)
     for it in TABLE:
         name = f"{it.name}_count" if it.kind == "histogram" else it.name
-        if it.part == part and not it.labels:
+        if it.exporter == part and not it.labels:
             assert name in samples, name
-        assert it.part == part or name not in samples
+        assert it.exporter == part or name not in samples
 
 
 def test_people_exports_its_batches_its_fold_and_its_offset(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.backoff import FIRST_DELAY, LAST_DELAY, WORKED_SECONDS, Pauses
+from infra.backoff import FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, STABLE_SECONDS, Pauses
 
 SECONDS = st.floats(0.001, 60.0)
 
@@ -22,12 +22,14 @@ def test_each_is_so_many_times_the_one_before_up_to_the_last(
     assert pause == pytest.approx(min(first * factor**n, last))
 
 
-@given(st.lists(st.floats(0.0, 2 * WORKED_SECONDS), max_size=30))
+@given(st.lists(st.floats(0.0, 2 * STABLE_SECONDS), max_size=30))
 def test_after_a_run_that_worked_the_first_comes_again(runs: list[float]) -> None:
     pauses, failures = Pauses(), 0
     for seconds in runs:
-        failures = 1 if seconds >= WORKED_SECONDS else failures + 1
-        assert pauses.after(seconds) == min(FIRST_DELAY * 2 ** (failures - 1), LAST_DELAY)
+        failures = 1 if seconds >= STABLE_SECONDS else failures + 1
+        assert pauses.after(seconds) == min(
+            FIRST_DELAY_SECONDS * 2 ** (failures - 1), MAX_DELAY_SECONDS
+        )
 
 
 def test_reset_is_the_first_again() -> None:

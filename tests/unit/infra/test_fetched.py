@@ -17,7 +17,9 @@ from infra.kafka import fetch
 from infra.kafka.fetch import Records
 
 NONE, LZ4 = 0, 3
-MANY: list[tuple[str, bytes | None]] = [(f"h{n}", b"%d" % n) for n in range(fetch.MOST_AT_ONCE + 3)]
+MANY: list[tuple[str, bytes | None]] = [
+    (f"h{n}", b"%d" % n) for n in range(fetch.MAX_COLUMNAR_HEADERS + 3)
+]
 PLACE = TopicPartition("events", 3)
 
 
@@ -69,7 +71,7 @@ records = st.builds(
 
 @pytest.fixture(params=[0, 1 << 30], ids=["at once", "one by one"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "FEW", request.param)
+    monkeypatch.setattr(fetch, "MIN_COLUMNAR_RECORDS", request.param)
 
 
 @pytest.mark.usefixtures("way")
@@ -97,7 +99,7 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
 
 
 def test_much_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PIECE", 1_000)
+    monkeypatch.setattr(fetch, "CHUNK_BYTES", 1_000)
     each = [Sent(n, b"k", b"v" * 90, []) for n in range(20)]
     found, _ = mine(b"".join(packed(first, each) for first in range(0, 200, 20)))
     assert len(found) == 10
@@ -111,8 +113,8 @@ def test_much_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_parts_are_all_of_it_in_order() -> None:
     whole = Records([2, 3, 7, 8, 9], [5] * 5, [b"k"] * 5, [b"a", b"b", None, b"d", b"e"], [])
-    assert [it.offsets for it in whole.parts(2)] == [[2, 3], [7, 8], [9]]
-    assert [it.offsets for it in whole.parts(5)] == [whole.offsets]
+    assert [it.offsets for it in whole.chunks(2)] == [[2, 3], [7, 8], [9]]
+    assert [it.offsets for it in whole.chunks(5)] == [whole.offsets]
     assert whole.before(7).values == [b"a", b"b"]
     assert whole.before(99) is whole
     assert whole.since(4).offsets == [7, 8, 9]
@@ -179,7 +181,7 @@ def test_a_headers_name_that_is_no_text_stops_nobody() -> None:
 def test_headers_are_cut_as_their_records_are() -> None:
     encoded = packed(0, [Sent(n, b"k", b"v", [("n", b"%d" % n)]) for n in range(50)])
     (found,), _ = mine(encoded)
-    cut = found.part(7, 9)
+    cut = found.between(7, 9)
     assert list(cut.headers) == [(("n", b"7"),), (("n", b"8"),)]
     assert cut.headers[-1] == (("n", b"8"),)
     assert found.batch(3, 0).headers[49] == (("n", b"49"),)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.lake import file
 from infra.lake.compact import compact
-from infra.lake.file import RECORD, File
+from infra.lake.file import RECORD_COLUMNS, File
 from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.write import columns
@@ -158,7 +158,7 @@ def test_any_records_come_back_as_written_from_any_offset_to_any(
 
 
 def test_a_compacted_day_is_the_same_log(held: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "STEP", 700)
+    monkeypatch.setattr(file, "OFFSETS_PER_STEP", 700)
     put(held, lakes.a_day(20_000, 300, 20))
     put(held, [lakes.batch(20_000, [POISON, None], [DAY + 24 * HOUR, DAY - 5])])
     before = everything(held)
@@ -178,9 +178,9 @@ def test_a_compacted_day_is_the_same_log(held: Lake, monkeypatch: pytest.MonkeyP
 def test_an_hour_of_many_rows_is_several_runs_cut_in_the_order_of_the_log(
     held: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.lake.compact.MOST", 100)
-    monkeypatch.setattr("infra.lake.compact.SMALLEST", 10)
-    monkeypatch.setattr("infra.lake.compact.GROUP", 50)
+    monkeypatch.setattr("infra.lake.compact.MAX_SORTED_ROWS", 100)
+    monkeypatch.setattr("infra.lake.compact.MIN_GROUP_ROWS", 10)
+    monkeypatch.setattr("infra.lake.compact.GROUP_ROWS", 50)
     timestamps = [DAY + n for n in range(40)]
     for first in range(0, 400, 40):
         values = [action(first + n, n % 7, timestamp) for n, timestamp in enumerate(timestamps)]
@@ -265,8 +265,8 @@ def compacted(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A day of 100,000 events by 2,000 people, compacted: 4,166 an hour; and one file more."""
     held = Lake(Store(str(tmp_path_factory.mktemp("lake"))))
     patch = pytest.MonkeyPatch()
-    patch.setattr("infra.lake.compact.GROUP", 512)
-    patch.setattr("infra.lake.compact.SMALLEST", 128)
+    patch.setattr("infra.lake.compact.GROUP_ROWS", 512)
+    patch.setattr("infra.lake.compact.MIN_GROUP_ROWS", 128)
     put(held, lakes.a_day(100_000, 2_000, 8))
     put(held, [lakes.batch(100_000, [POISON], [DAY + 24 * HOUR])])
     compact(held, EVENTS.name, 0, DAY + 30 * HOUR)
@@ -317,7 +317,7 @@ def test_reading_in_order_holds_only_what_is_open(
     compacted: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a day, the row groups of an hour or two; not the day."""
-    monkeypatch.setattr(file, "STEP", 4_000)
+    monkeypatch.setattr(file, "OFFSETS_PER_STEP", 4_000)
     (entry, _) = (
         compacted.manifest(EVENTS.name, 0).entry(span)
         for span in compacted.manifest(EVENTS.name, 0).chain()
@@ -332,7 +332,7 @@ def test_reading_in_order_holds_only_what_is_open(
             return read_(groups, names)
 
         opened.read = counted  # type: ignore[method-assign,assignment]
-        next(opened.ordered(0, 100_000, RECORD))
+        next(opened.ordered(0, 100_000, RECORD_COLUMNS))
         assert len(seen) < opened.groups / 8
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.heartbeat import BEAT
+from infra.heartbeat import BEAT_VARIABLE
 from infra.local.find import find
 from infra.local.plan import child_environment
 from infra.local.supervisor import HANDOVER_VARIABLE
@@ -18,7 +18,7 @@ from infra.settings import (
     from_record,
     to_environment,
 )
-from infra.variables import NO_SETTINGS
+from infra.variables import OTHER_VARIABLES
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(variable: str, sen
 
 
 def test_other_variables_of_ours_are_no_misspelt_settings() -> None:
-    assert {BEAT, HANDOVER_VARIABLE, "FRESHET_URL"} == set(NO_SETTINGS)
-    assert from_environment(dict.fromkeys(NO_SETTINGS, "x")) == from_environment({})
+    assert {BEAT_VARIABLE, HANDOVER_VARIABLE, "FRESHET_URL"} == set(OTHER_VARIABLES)
+    assert from_environment(dict.fromkeys(OTHER_VARIABLES, "x")) == from_environment({})
 
 
 def test_what_a_system_of_another_version_noted_is_taken() -> None:

@@ -19,7 +19,7 @@ from infra.apps.train.run import Made, Sizes
 from infra.datasets.generated import generated
 from infra.datasets.movielens import Dataset
 from infra.settings import Settings
-from infra.terminal.progress import Said
+from infra.terminal.progress import Reporter
 from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
 from models.release import artefact
 from models.release.release import Release, Space
@@ -49,7 +49,7 @@ def made() -> Made:
 
 
 def train(log: Log = LOG) -> Made:
-    said = Said(Console(file=io.StringIO()))
+    said = Reporter(Console(file=io.StringIO()))
     return run.train(log, SETTINGS, said, SIZES)
 
 
