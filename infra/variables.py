@@ -23,9 +23,9 @@ def refusal_of_unknown(environment: Mapping[str, str], settings: Iterable[str]) 
     """A sentence about the first variable that begins like ours and is none, with the nearest name; "" where
     there is no such variable. What Kubernetes sets for a service of our name is passed over.
 
-    >>> unknown({"FRESHET_TOKN": "s3cret"}, ["FRESHET_TOKEN", "FRESHET_PORT"])
+    >>> refusal_of_unknown({"FRESHET_TOKN": "s3cret"}, ["FRESHET_TOKEN", "FRESHET_PORT"])
     'FRESHET_TOKN is no setting, did you mean FRESHET_TOKEN? `freshet config` lists all of them'
-    >>> unknown({"FRESHET_PORT_8080_TCP_PROTO": "tcp"}, ["FRESHET_TOKEN", "FRESHET_PORT"])
+    >>> refusal_of_unknown({"FRESHET_PORT_8080_TCP_PROTO": "tcp"}, ["FRESHET_TOKEN", "FRESHET_PORT"])
     ''
     """
     known = {*settings, *OTHER_VARIABLES}

@@ -240,7 +240,7 @@ def _plain(it: Letter) -> dict[str, Any]:
         "reason": it.letter.reason,
         "state": it.state,
         "record_at": iso(it.letter.record_at),
-        "told_at": iso(it.told_at),
+        "told_at": iso(it.reported_at),
         "bytes": it.letter.length,
         "tries": it.letter.tries,
         "repeats": it.repeats,

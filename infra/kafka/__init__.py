@@ -1,1 +1,1 @@
-"""Kafka as we use it: clients, fetches by columns, offsets, topics watched, dead letters."""
+"""Kafka as Freshet uses it: clients, columnar fetches, offsets, topic watches, dead letters."""

@@ -1,4 +1,4 @@
-"""Changes of `control` from the command line: said to the log, and waited for until they stand."""
+"""Changes of `control` from the command line: sent to the log, and waited for until they are in force."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ _CURRENT: Final[tuple[Subject, str]] = ("policy", CURRENT.partition(":")[2])
 
 
 class ChangeNotApplied(FreshetError):
-    """A change that does not stand: refused, or another came first; the text says which."""
+    """A change was refused, another change came first, or `control` is down; the text says which."""
 
 
 def in_force(settings: Settings, subject: Subject, identifier: str) -> Held | None:
+    """The version and body that `control` holds; None where there is none. Errors: Redis's own."""
     with redis_client.connect(settings) as client:
         return _held(client, settings.keyspace, f"{subject}:{identifier}")
 
 
 def current(settings: Settings) -> str:
-    """The release that control lets serve; "" where it is none."""
+    """The id of the release that may serve; "" where there is none."""
     held = in_force(settings, *_CURRENT)
     return msgspec.json.decode(held.body, type=Current).release if held else ""
 
@@ -45,7 +46,7 @@ def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
 def publish(
     settings: Settings, subject: Subject, identifier: str, body: Body, reason: str = ""
 ) -> Held:
-    """Puts `body` in the place of what stands, and returns once it stands itself.
+    """Replaces what is in force by `body`, and returns once `body` is in force.
 
     Errors: `ChangeNotApplied`; Kafka's and Redis's.
     """
@@ -57,23 +58,22 @@ def publish(
         offset = _send(settings, subject, identifier, version, text, reason)
         until = time.monotonic() + APPLY_SECONDS
         while time.monotonic() < until:
-            folded = _folded(
-                client, keyspace
-            )  # first: what stands then is at least what the fold made of it
+            # read first: what is held afterwards is at least what the fold made of these offsets
+            folded = _folded_until(client, keyspace)
             held = _held(client, keyspace, name)
             if held is not None and held.version > version:
                 if held.version == version + 1 and held.body.encode() == text:
                     return held
-                raise ChangeNotApplied(f"{name}: another change came first")
+                raise ChangeNotApplied(f"{name}: another change came first: read it, and try again")
             if folded > offset:
                 raise ChangeNotApplied(f"{name}: refused (`freshet tail dead-letters` says why)")
             time.sleep(0.02)
     raise ChangeNotApplied(
-        f"{name}: it does not stand after {APPLY_SECONDS:g} s: the flow `control` is down"
+        f"{name}: it is not in force after {APPLY_SECONDS:g} s: the flow `control` is down"
     )
 
 
-def _folded(client: Any, keyspace: Keyspace) -> int:
+def _folded_until(client: Any, keyspace: Keyspace) -> int:
     """The offset up to which `control` has folded its log."""
     held = client.get(keyspace.fence("control", 0))
     return fences.decode(held).offset if held else 0
@@ -87,7 +87,7 @@ def _held(client: Any, keyspace: Keyspace, name: str) -> Held | None:
 def _send(
     settings: Settings, subject: Subject, identifier: str, version: int, body: bytes, reason: str
 ) -> int:
-    """Its offset."""
+    """Sends the change; answers its offset. Errors: Kafka's."""
     change = Change(
         subject=subject,
         id=identifier,
@@ -102,7 +102,7 @@ def _send(
         key = f"{subject}:{identifier}".encode()
         value = msgspec.json.encode(change)
         name = broker_name(settings, CONTROL.name)
-        sent = producer.send(name, value, key, list(CONTROL.headers), 0)
-        return int(sent.get(APPLY_SECONDS).offset)
+        pending = producer.send(name, value, key, list(CONTROL.headers), 0)
+        return int(pending.get(APPLY_SECONDS).offset)
     finally:
         producer.close()

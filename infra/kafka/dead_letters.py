@@ -1,11 +1,11 @@
-"""What became of dead letters, as their topic says, and sending their records once more.
+"""The state of dead letters, as their topic says, and redrives: sending their records once more.
 
-The topic is the log of redrives too. Whoever wants to send a record claims its letter first, with a mark
-in the topic: the topic has one partition, so of two claims one comes first, and both see which. Once the
-record is acknowledged another mark says so, and nobody sends it again. A claim whose owner has gone holds
-for `CLAIM_SECONDS`; whoever takes it over looks first, in the record's own partition, whether it was sent.
-What remains: an owner that is stopped between its last look at the clock and its sending, for longer than
-that, sends a second time.
+The topic is the log of redrives too. A run that wants to send a record claims its letter first, with a mark
+in the topic. The topic has one partition: of two claims one comes first, and both runs see which. Once the
+record is acknowledged another mark says so, and no run sends the record again. The claim of a run that has
+ended holds for `CLAIM_SECONDS`; the run that takes it over first looks in the record's own partition whether
+the record was sent. One gap remains: a run that is stopped between its last look at the clock and its
+sending, for longer than that, sends the record a second time.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ from schemas.topics import BY_NAME, DEAD_LETTERS
 
 CLAIM_SECONDS: Final = 60.0
 SEND_SECONDS: Final = 20.0
-"""A claim this old is not acted on any more by its owner."""
+"""The age from which a run does not act on its own claim any more."""
 LETTERS_PER_BATCH: Final = 1000
 Keep = Callable[[DeadLetter], bool]
 
 
 class LettersNotSent(FreshetError):
-    """Records could not be sent once more; the text says why, never what is in them."""
+    """Records could not be sent once more; the text says why, never what the records hold."""
 
 
 @dataclass
 class Letter:
-    """`letter` as it first came; without its bytes where nobody wanted to keep them."""
+    """`letter` as it first came; without the record's bytes where `keep` refused them."""
 
     letter: DeadLetter
-    told_at: int
+    reported_at: int
+    """When the letter was written, ms."""
     repeats: int = 0
-    """How often it came again: a flow that ends before its commit sends its letters once more."""
+    """How often the letter came again: a flow that ends before its commit sends its letters once more."""
     claim: Redrive | None = None
-    least: int = 0
+    end_before: int = 0
     """The end of the record's partition before the first claim."""
     sent: Redrive | None = None
 
@@ -62,14 +63,18 @@ class Letter:
         if mark.sent is not None:
             self.sent = self.sent or mark
         elif self.claim is None or mark.at - self.claim.at > CLAIM_SECONDS * 1000:
-            self.least = mark.end if self.claim is None else min(self.least, mark.end)
+            first = self.claim is None
+            self.end_before = mark.end if first else min(self.end_before, mark.end)
             self.claim = mark
 
 
 @dataclass
 class Redriven:
-    """Of a redrive, by identity. `elsewhere`: somebody else sends them now; `gone`: too long for a
-    letter, and not in their topic any more."""
+    """The outcome of a redrive: identities of letters.
+
+    `before`: sent by an earlier run; `elsewhere`: another run sends them now; `gone`: the record is too long
+    for a letter, and its topic does not hold it any more.
+    """
 
     sent: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
@@ -78,7 +83,7 @@ class Redriven:
 
 
 class Letterbox:
-    """All letters, read up to the topic's end. Errors of every method: `KafkaError`."""
+    """All letters by identity, read up to the topic's end. Errors of every method: `KafkaError`."""
 
     def __init__(self, settings: Settings, keep: Keep = lambda letter: False) -> None:
         self._settings, self._keep = settings, keep
@@ -91,7 +96,7 @@ class Letterbox:
         self.read()
 
     def read(self) -> None:
-        """Takes what came since."""
+        """Reads the letters and marks that came since the last read."""
         end = self._consumer.end_offsets([self._at])[self._at]
         while self._consumer.position(self._at) < end:
             for record in self._consumer.poll(500).get(self._at, ()):
@@ -99,71 +104,73 @@ class Letterbox:
 
     def _take(self, record: Any) -> None:
         letter = dead_letters.decode(record.value)
-        known = self.letters.get(letter.identity)
-        if known is None:
+        seen = self.letters.get(letter.identity)
+        if seen is None:
             if not self._keep(letter):
                 letter.size, letter.value, letter.headers = letter.length, None, ()
-            known = self.letters[letter.identity] = Letter(letter, record.timestamp)
+            seen = self.letters[letter.identity] = Letter(letter, record.timestamp)
         elif letter.redrive is None:
-            known.repeats += 1
+            seen.repeats += 1
         if letter.redrive is not None:
-            known.mark(letter.redrive)
+            seen.mark(letter.redrive)
 
     def redrive(self, identities: Sequence[str]) -> Redriven:
-        """Sends the records of these letters, which must be kept, once each. Errors: `LettersNotSent`."""
-        told = Redriven()
-        for at in range(0, len(identities), LETTERS_PER_BATCH):
-            self._redrive(
-                [self.letters[name] for name in identities[at : at + LETTERS_PER_BATCH]], told
-            )
-        return told
+        """Sends the record of each of these letters once; `keep` must have kept their bytes.
 
-    def _redrive(self, letters: list[Letter], told: Redriven) -> None:
-        told.before += [it.letter.identity for it in letters if it.sent]
+        Errors: `LettersNotSent`.
+        """
+        outcome = Redriven()
+        for at in range(0, len(identities), LETTERS_PER_BATCH):
+            batch = identities[at : at + LETTERS_PER_BATCH]
+            self._redrive([self.letters[name] for name in batch], outcome)
+        return outcome
+
+    def _redrive(self, letters: list[Letter], outcome: Redriven) -> None:
+        outcome.before += [it.letter.identity for it in letters if it.sent]
         letters = [it for it in letters if not it.sent]
-        ends = self._ends(letters)
-        by, at = secrets.token_hex(8), _now()
-        self._mark((it, Redrive(by=by, at=at, end=ends[_place(it)])) for it in letters)
+        end_offsets = self._end_offsets(letters)
+        run, at = secrets.token_hex(8), _now()
+        self._mark((it, Redrive(by=run, at=at, end=end_offsets[_place(it)])) for it in letters)
         self.read()
-        told.before += [it.letter.identity for it in letters if it.sent]
+        outcome.before += [it.letter.identity for it in letters if it.sent]
         letters = [it for it in letters if not it.sent]
-        mine = [it for it in letters if it.claim and it.claim.by == by]
-        told.elsewhere += [
-            it.letter.identity for it in letters if not it.claim or it.claim.by != by
+        mine = [it for it in letters if it.claim and it.claim.by == run]
+        outcome.elsewhere += [
+            it.letter.identity for it in letters if not it.claim or it.claim.by != run
         ]
-        found = self._sent_before(mine, ends)
-        due = [it for it in mine if it.letter.identity not in found]
+        sent_before = self._sent_before(mine, end_offsets)
+        due = [it for it in mine if it.letter.identity not in sent_before]
         if _now() - at > SEND_SECONDS * 1000:
             raise LettersNotSent(
-                "the broker is too slow to tell whose these letters are",
+                "the broker is too slow to say which run has claimed these letters",
                 remedy="try again in 1 min",
             )
-        offsets = found | self._send(due, told)
-        told.before += list(found)
+        offsets = sent_before | self._send(due, outcome)
+        outcome.before += list(sent_before)
         self._mark(
-            (it, Redrive(by=by, at=_now(), end=it.least, sent=offsets[it.letter.identity]))
+            (it, Redrive(by=run, at=_now(), end=it.end_before, sent=offsets[it.letter.identity]))
             for it in mine
             if it.letter.identity in offsets
         )
         self.read()
 
-    def _ends(self, letters: list[Letter]) -> dict[Place, int]:
-        """Errors: `LettersNotSent`."""
+    def _end_offsets(self, letters: list[Letter]) -> dict[Place, int]:
+        """End offset of each partition of the letters' records. Errors: `LettersNotSent`."""
         for topic in {it.letter.topic for it in letters}:
             name = broker_name(self._settings, topic)
-            parts = self._consumer.partitions_for_topic(name) if topic in BY_NAME else None
-            most = max(it.letter.partition for it in letters if it.letter.topic == topic)
-            if most not in (parts or ()):
+            partitions = self._consumer.partitions_for_topic(name) if topic in BY_NAME else None
+            highest = max(it.letter.partition for it in letters if it.letter.topic == topic)
+            if highest not in (partitions or ()):
                 raise LettersNotSent(
-                    f"topic {name} has no partition {most}: its letters cannot be sent"
+                    f"topic {name} has no partition {highest}: its letters cannot be sent"
                 )
         places = {topic_partition(self._settings, *it): it for it in map(_place, letters)}
-        ends: dict[Any, int] = self._consumer.end_offsets(list(places))
-        return {places[it]: end for it, end in ends.items()}
+        end_offsets: dict[Any, int] = self._consumer.end_offsets(list(places))
+        return {places[it]: end for it, end in end_offsets.items()}
 
     def _mark(self, marks: Iterator[tuple[Letter, Redrive]]) -> None:
-        sent = [
-            self._to().send(
+        pending = [
+            self._open_producer().send(
                 broker_name(self._settings, DEAD_LETTERS.name),
                 key=it.letter.identity.encode(),
                 value=dead_letters.encode(_marked(it.letter, mark)),
@@ -172,17 +179,17 @@ class Letterbox:
             )
             for it, mark in marks
         ]
-        for future in sent:
+        for future in pending:
             future.get(SEND_SECONDS)
 
-    def _sent_before(self, mine: list[Letter], ends: dict[Place, int]) -> dict[str, int]:
-        """Identity -> offset of what a claim before mine had sent and did not come to say so."""
+    def _sent_before(self, mine: list[Letter], end_offsets: dict[Place, int]) -> dict[str, int]:
+        """Identity -> offset of the records that an earlier claim sent without a mark that says so."""
         found: dict[str, int] = {}
         for place in {_place(it) for it in mine}:
             here = [it for it in mine if _place(it) == place]
-            least = min(it.least for it in here)
+            start = min(it.end_before for it in here)
             names = {it.letter.identity for it in here}
-            log = Topics(self._settings).read(*place, least, ends[place])
+            log = Topics(self._settings).read(*place, start, end_offsets[place])
             for batch in log:
                 for offset, headers in zip(batch.offsets, batch.headers, strict=False):
                     name = (dict(headers).get(REDRIVEN) or b"").decode(errors="replace")
@@ -190,36 +197,36 @@ class Letterbox:
                         found[name] = offset
         return found
 
-    def _send(self, due: list[Letter], told: Redriven) -> dict[str, int]:
-        under_way = []
+    def _send(self, due: list[Letter], outcome: Redriven) -> dict[str, int]:
+        pending = []
         for it in due:
             letter, name = it.letter, it.letter.identity
             try:
                 value = self._value(letter)
             except OffTheLog:
-                told.gone.append(name)
+                outcome.gone.append(name)
                 continue
             headers = dead_letters.redriven_headers(name, letter.tries, self._headers(letter))
-            future = self._to().send(
+            future = self._open_producer().send(
                 broker_name(self._settings, letter.topic),
                 value,
                 letter.key,
                 headers=headers,
                 partition=letter.partition,
             )
-            under_way.append((name, future))
-        offsets = {name: int(future.get(SEND_SECONDS).offset) for name, future in under_way}
-        told.sent += list(offsets)
+            pending.append((name, future))
+        offsets = {name: int(future.get(SEND_SECONDS).offset) for name, future in pending}
+        outcome.sent += list(offsets)
         return offsets
 
     def _value(self, letter: DeadLetter) -> bytes | None:
-        """The record's bytes. Errors: `OffTheLog` where they are neither here nor there."""
+        """The record's bytes, from the letter or its topic. Errors: `OffTheLog` where neither has them."""
         if letter.value is not None or not letter.length:
             return letter.value
         return self._record(letter).values[0]
 
     def _headers(self, letter: DeadLetter) -> Headers:
-        """The record's headers; those that its letter has, where it lacks some and its topic has no more."""
+        """The record's headers; only those that the letter has where the topic does not hold the record."""
         if not letter.headers_too_long:
             return letter.headers
         try:
@@ -228,12 +235,12 @@ class Letterbox:
             return letter.headers
 
     def _record(self, letter: DeadLetter) -> Batch:
-        """The record where it lies, alone. Errors: `OffTheLog`."""
+        """The record alone, read from its topic. Errors: `OffTheLog`."""
         place, at = letter.partition, letter.offset
         (batch,) = Topics(self._settings).read(letter.topic, place, at, at + 1)
         return batch
 
-    def _to(self) -> KafkaProducer:
+    def _open_producer(self) -> KafkaProducer:
         if self._producer is None:
             self._producer = kafka_client.producer(self._settings, batch_size=256 << 10)
         return self._producer
@@ -249,7 +256,7 @@ def _place(it: Letter) -> Place:
 
 
 def _marked(letter: DeadLetter, mark: Redrive) -> DeadLetter:
-    """Of the letter's key, without what is in it."""
+    """A letter of the same identity that carries `mark` and none of the record."""
     return DeadLetter(
         topic=letter.topic,
         partition=letter.partition,

@@ -1,6 +1,6 @@
-"""Where partitions end, by the broker, for whoever tells how far behind it somebody is.
+"""End offsets of partitions as the broker says, from which consumer lag is computed.
 
-A count of one's own freezes with its process at whatever it was; this asks, at most once a second.
+A count that a process keeps itself freezes with the process; this asks the broker, at most once a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from infra.settings import Settings
 
 log = logging.getLogger(__name__)
 MAX_AGE_SECONDS: Final = 1.0
-"""So old an answer is given again."""
+"""The age up to which an answer is given again."""
 TIMEOUT_SECONDS: Final = 1.0
 """How long a broker has to answer."""
 Place = tuple[str, int]
@@ -28,14 +28,14 @@ Place = tuple[str, int]
 
 
 class EndOffsets:
-    """Of these partitions by topic. Safe in any thread; connects when first asked."""
+    """End offsets of `partitions`, topic -> partitions. Safe in any thread; connects at the first `get`."""
 
     def __init__(self, settings: Settings, partitions: Mapping[str, Sequence[int]]) -> None:
         self._settings = settings
         self._places = {
             topic_partition(settings, topic, p): (topic, p)
-            for topic, its in partitions.items()
-            for p in its
+            for topic, numbers in partitions.items()
+            for p in numbers
         }
         self._lock = threading.Lock()
         self._consumer: KafkaConsumer | None = None
@@ -43,7 +43,7 @@ class EndOffsets:
         self._held: dict[Place, int] | None = None
 
     def get(self) -> dict[Place, int] | None:
-        """The offset that the next record gets, by place; None where the broker does not say."""
+        """Place -> the offset that the next record gets; None where the broker does not answer."""
         with self._lock:
             if time.monotonic() - self._asked_at > MAX_AGE_SECONDS:
                 self._held = self._ask()
@@ -55,11 +55,13 @@ class EndOffsets:
         try:
             if self._consumer is None:
                 self._consumer = kafka_client.consumer(self._settings, bootstrap_timeout_ms=wait)
-            ends = self._consumer.end_offsets(list(self._places), timeout_ms=wait)
+            end_offsets = self._consumer.end_offsets(list(self._places), timeout_ms=wait)
         except (KafkaError, OSError, ValueError) as error:
             log.debug("the broker does not say where its log ends: %s", type(error).__name__)
             return None
-        return {place: int(ends[it]) for it, place in self._places.items() if it in ends}
+        return {
+            place: int(end_offsets[it]) for it, place in self._places.items() if it in end_offsets
+        }
 
     def close(self) -> None:
         with self._lock:

@@ -1,8 +1,8 @@
-"""What a consumer fetches, by columns: who reads a log takes every record and looks at few alone.
+"""Columnar fetches: a reader of a log takes every record, and looks at few of them one by one.
 
 kafka-python makes two objects of each record and reads it byte by byte, which costs as much as a fold.
-Here the batches of a fetch are read in one go; kafka-python still fetches them, checks their sums and
-says where to go on.
+Here the batches of a fetch are decoded together; kafka-python still fetches the batches, checks their sums
+and keeps the position.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from infra.log_reader import Batch, EncodedHeaders, Headers
 from infra.settings import Settings
 
 CHUNK_BYTES: Final = 1 << 20
-"""Bytes, unpacked, that are read in one go: or one batch, where that is larger."""
+"""Decompressed bytes that are decoded together; a larger batch is a chunk of its own."""
 CHUNKS_PER_POLL: Final = 16
-"""That one poll answers at most."""
+"""Most chunks that one poll answers."""
 MIN_COLUMNAR_RECORDS: Final = 40
-"""Records: below it reading them one by one is quicker than all at once."""
+"""Below so many records decoding one by one is quicker than by columns."""
 MAX_COLUMNAR_HEADERS: Final = 8
-"""Headers of a record that are found by columns, those of all records together."""
+"""Headers of a record that are found by columns; those beyond are skipped record by record."""
 _Ints = NDArray[np.int64]
 
 
@@ -43,25 +43,26 @@ class Records(NamedTuple):
     keys: list[bytes | None]
     values: list[bytes | None]
     headers: Sequence[Headers]
-    """Of each record; empty where none has any."""
+    """The headers of each record; empty where no record has any."""
 
     def since(self, offset: int) -> Records:
-        """Those at `offset` and after it: a fetch from within a batch brings the whole batch."""
+        """The records from `offset` on: a fetch from within a batch brings the whole batch."""
         n = bisect_left(self.offsets, offset)
         return self.between(n, len(self.offsets)) if n else self
 
     def before(self, offset: int) -> Records:
+        """The records below `offset`."""
         n = bisect_left(self.offsets, offset)
         return self.between(0, n) if n < len(self.offsets) else self
 
     def between(self, begin: int, end: int) -> Records:
-        """Those from number `begin` to before number `end`."""
+        """The records at indexes begin <= n < end."""
         cut = slice(begin, end)
-        offsets, stamps, headers = self.offsets[cut], self.timestamps[cut], self.headers[cut]
-        return Records(offsets, stamps, self.keys[cut], self.values[cut], headers)
+        offsets, timestamps, headers = self.offsets[cut], self.timestamps[cut], self.headers[cut]
+        return Records(offsets, timestamps, self.keys[cut], self.values[cut], headers)
 
     def chunks(self, size: int) -> Iterator[Records]:
-        """All, at most `size` at once."""
+        """All records, at most `size` a chunk."""
         if len(self.offsets) <= size:
             yield self
             return
@@ -69,7 +70,7 @@ class Records(NamedTuple):
             yield self.between(begin, begin + size)
 
     def batch(self, partition: int, first: int) -> Batch:
-        """The same, where the read began at offset `first`. It holds one record or more."""
+        """The records as a batch that was read from offset `first` on. There must be one record or more."""
         return Batch(
             partition,
             first,
@@ -83,43 +84,43 @@ class Records(NamedTuple):
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """As `kafka_client.consumer` makes it, but a `poll` answers a list of `Records` for a partition.
+    """A `kafka_client.consumer` whose `poll` answers a list of `Records` for each partition.
 
     Errors: `KafkaError`.
     """
-    made = kafka_client.consumer(settings, max_poll_records=CHUNKS_PER_POLL, **options)
-    made._fetcher.PartitionRecords = _Unpacked
-    return made
+    columnar = kafka_client.consumer(settings, max_poll_records=CHUNKS_PER_POLL, **options)
+    columnar._fetcher.PartitionRecords = _Unpacked
+    return columnar
 
 
 class _Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """A partition's part of a fetch: gives out `Records`, of one or more each."""
+    """What a fetch brought of one partition: yields `Records` of one record or more."""
 
     def _maybe_skip_record(self, records: Records) -> bool:
-        return False  # what lies before the fetch is left out below
+        return False  # `_unpack_records` drops what lies before the fetch offset
 
     def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Records]:
         for batches in _chunks(iter(records.next_batch, None)):
-            found = read(batches).since(self.fetch_offset)
+            decoded = read(batches).since(self.fetch_offset)
             self.next_fetch_offset = batches[-1].next_offset
             self.leader_epoch = batches[-1].leader_epoch
-            if found.offsets:
-                yield found
+            if decoded.offsets:
+                yield decoded
         self.drain()
 
 
 def _chunks(batches: Iterator[Any]) -> Iterator[list[Any]]:
-    """Batches, unpacked, that are read in one go."""
-    piece: list[Any] = []
+    """Decompressed batches that are decoded together."""
+    chunk: list[Any] = []
     size = 0
     for it in map(_unpacked, batches):
-        piece.append(it)
+        chunk.append(it)
         size += len(it._buffer)
         if size >= CHUNK_BYTES:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _unpacked(batch: Any) -> Any:
@@ -127,11 +128,11 @@ def _unpacked(batch: Any) -> Any:
         raise CorruptRecordError("a batch has the format of a Kafka before 0.11: it cannot be read")
     if not batch.validate_crc():
         raise CorruptRecordError(f"the batch at {batch.base_offset} is not what its sum says")
-    return iter(batch)  # which unpacks it
+    return iter(batch)  # decompresses the batch
 
 
 def read(batches: Sequence[Any]) -> Records:
-    """All records of kafka-python's batches, unpacked, of one partition. A transaction's marks are none.
+    """All records of kafka-python's decompressed batches of one partition, without a transaction's marks.
 
     Errors: `CorruptRecordError`.
     """
@@ -143,7 +144,7 @@ def read(batches: Sequence[Any]) -> Records:
             starts = [it._pos for it in batches]
             try:
                 return _one_by_one(batches)
-            except CorruptRecordError:  # or no UTF-8 is a header's name, which the columns take
+            except CorruptRecordError:  # maybe a header's name is no UTF-8: `_columns` takes it
                 for it, at in zip(batches, starts, strict=True):
                     it._pos = at
         data = b"".join([*(memoryview(it._buffer)[it._pos :] for it in batches), b"\0"])
@@ -166,35 +167,36 @@ def _one_by_one(batches: Sequence[Any]) -> Records:
 
 
 def _columns(data: bytes, batches: Sequence[Any]) -> Records:
-    """Of the records that lie in `data` one after the other, and a byte that is none's.
+    """The records that lie in `data` one after the other; the last byte of `data` belongs to no record.
 
-    Each is, `v` a varint: v length, attributes, v time, v offset, v key's length, key, v value's length,
+    A record is, `v` a varint: v length, attributes, v time, v offset, v key's length, key, v value's length,
     value, v headers' count, headers. Time and offset count from the batch's.
     """
-    ends = np.array(_record_ends(data, batches), np.int64)
+    end_positions = np.array(_end_positions(data, batches), np.int64)
     counts = [it.records_count for it in batches]
-    fields = _Fields(data, np.concatenate([[0], ends])[:-1])
+    fields = _Fields(data, np.concatenate([[0], end_positions])[:-1])
     fields.varints()
     fields.at += 1
-    # where the broker stamps a batch, all its records have that one time
+    # where the broker sets a batch's time (LogAppendTime), all its records have that one time
     appended = np.repeat([it.timestamp_type for it in batches], counts)
-    stamps = np.repeat([_time(it) for it in batches], counts) + fields.varints() * (1 - appended)
+    deltas = fields.varints() * (1 - appended)
+    timestamps = np.repeat([_time(it) for it in batches], counts) + deltas
     offsets = np.repeat([it.base_offset for it in batches], counts) + fields.varints()
     keys, values = fields.slices(), fields.slices()
-    told = fields.varints()
-    headers = _headers(data, fields.at, told)
-    if (fields.at != ends).any():
+    header_counts = fields.varints()
+    headers = _headers(data, fields.at, header_counts)
+    if (fields.at != end_positions).any():
         raise ValueError
-    return Records(offsets.tolist(), stamps.tolist(), keys, values, headers)
+    return Records(offsets.tolist(), timestamps.tolist(), keys, values, headers)
 
 
 def _time(batch: Any) -> int:
     return int(batch.max_timestamp if batch.timestamp_type else batch.first_timestamp)
 
 
-def _record_ends(data: bytes, batches: Sequence[Any]) -> list[int]:
-    """Where each record ends: all that has to be found one after the other."""
-    ends, at = [], 0
+def _end_positions(data: bytes, batches: Sequence[Any]) -> list[int]:
+    """The byte behind each record: the only thing that has to be found record by record."""
+    found, at = [], 0
     for batch in batches:
         end = at + len(batch._buffer) - batch._pos
         for _ in range(batch.records_count):
@@ -204,19 +206,20 @@ def _record_ends(data: bytes, batches: Sequence[Any]) -> list[int]:
             else:
                 length, at = decode_varint(data, at)
                 at += length
-            ends.append(at)
+            found.append(at)
         if at != end:
             raise ValueError
-    return ends
+    return found
 
 
 class _Fields:
-    """Takes the same field of every record at once. `at`: where each one's next field begins."""
+    """Reads one field of every record at once. `at`: the byte where each record's next field begins."""
 
     def __init__(self, data: bytes, at: _Ints) -> None:
         self._data, self._bytes, self.at = data, np.frombuffer(data, np.uint8), at
 
     def varints(self) -> _Ints:
+        """A number of each record. Errors: ValueError for one of more than ten bytes, IndexError."""
         found, more = np.zeros(len(self.at), np.uint64), np.ones(len(self.at), np.bool_)
         for shift in range(0, 70, 7):
             byte = self._bytes[self.at].astype(np.uint64)
@@ -228,7 +231,7 @@ class _Fields:
         raise ValueError
 
     def slices(self) -> list[bytes | None]:
-        """A length, -1 for None, and as many bytes."""
+        """The bytes of each record's next field: a length, -1 for None, and as many bytes."""
         sizes, data = self.varints(), self._data
         start, self.at = self.at, self.at + np.maximum(sizes, 0)
         found: list[bytes | None] = [
@@ -239,7 +242,7 @@ class _Fields:
         return found
 
     def skip(self, least: int) -> None:
-        """A length, and as many bytes. Errors: ValueError for a length below `least`."""
+        """Passes over a length and as many bytes. Errors: ValueError for a length below `least`."""
         sizes = self.varints()
         if len(sizes) and sizes.min() < least:
             raise ValueError
@@ -247,8 +250,10 @@ class _Fields:
 
 
 def _headers(data: bytes, at: _Ints, counts: _Ints) -> Sequence[Headers]:
-    """Of each record, where `counts` says how many it has; moves `at` behind them. Empty where none has
-    any. Errors: IndexError, ValueError."""
+    """The headers of each record, `counts` of them from byte `at` on; moves `at` behind them.
+
+    Empty where no record has any. Errors: IndexError, ValueError.
+    """
     if not counts.any():
         return []
     begins = at.tolist()

@@ -22,7 +22,7 @@ from schemas.topics import TOPICS, Topic
 
 CONNECT_SECONDS: Final = 30.0
 RECONNECT: Final = {"reconnect_backoff_max_ms": 500}
-"""Of every client: kafka-python would wait up to 30 s, longer than most brokers are away."""
+"""Options of every client: kafka-python would wait up to 30 s, longer than most brokers are away."""
 Bounds = tuple[int, int]
 
 
@@ -36,7 +36,7 @@ class TopicInfo(NamedTuple):
 
 
 def producer(settings: Settings, **options: Any) -> KafkaProducer:
-    """Acknowledged by all replicas, idempotent, lz4; `linger_ms` trades latency for batches."""
+    """A producer: acknowledged by all replicas, idempotent, lz4; `linger_ms` trades latency for batches."""
     return KafkaProducer(
         **{
             "bootstrap_servers": settings.kafka_bootstrap,
@@ -53,7 +53,7 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """Reads from where it is told: falling off the log is an error, never a silent jump."""
+    """A consumer that reads from where it is sought: falling off the log is an error, never a silent jump."""
     return KafkaConsumer(
         **{
             "bootstrap_servers": settings.kafka_bootstrap,
@@ -71,13 +71,13 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
 
 
 def bounds(client: KafkaConsumer, places: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
-    """First offset and end of each partition's log, all asked for at once."""
+    """First offset and end offset of each partition, in two requests for all of them."""
     first, end = client.beginning_offsets(list(places)), client.end_offsets(list(places))
     return {place: (first[place], end[place]) for place in places}
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
-    """Waits up to `CONNECT_SECONDS` for a broker. Errors: `KafkaError`."""
+    """An admin client; waits up to `CONNECT_SECONDS` for a broker. Errors: `KafkaError`."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
@@ -91,25 +91,25 @@ def admin(settings: Settings) -> KafkaAdminClient:
 def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
     """Creates the topics that are missing; answers id and partition count of each, by our name.
 
-    Errors: `TopicMismatch` where one exists with another count; `BadSetting` where Kafka takes the prefix
-    for another one that is there.
+    Errors: `TopicMismatch` where a topic exists with another count; `BadSetting` where the broker has a topic
+    whose name differs in '.' and '_' alone.
     """
     client = admin(settings)
     try:
-        have = set(client.list_topics())
+        existing = set(client.list_topics())
         for topic in TOPICS:
             name = broker_name(settings, topic.name)
-            if name not in have:
+            if name not in existing:
                 _create(client, name, topic, settings.partitions)
         found = _await_described(client, settings)
     finally:
         client.close()
     for topic in TOPICS:
-        want, is_ = topic.partitions or settings.partitions, found[topic.name].partitions
-        if want != is_:
+        wanted, count = topic.partitions or settings.partitions, found[topic.name].partitions
+        if wanted != count:
             raise TopicMismatch(
-                f"topic {broker_name(settings, topic.name)} has {is_} partitions, FRESHET_PARTITIONS"
-                f" says {want}, and the count is for life",
+                f"topic {broker_name(settings, topic.name)} has {count} partitions, FRESHET_PARTITIONS"
+                f" says {wanted}, and the count is for life",
                 remedy="give the topic's count, or make a new topic and rebuild",
             )
     return found
@@ -126,7 +126,7 @@ def describe(client: KafkaAdminClient, names: list[str]) -> dict[str, TopicInfo]
 
 
 def _await_described(client: KafkaAdminClient, settings: Settings) -> dict[str, TopicInfo]:
-    """All of `TOPICS`: Kafka acknowledges a new one a little before every broker knows of it."""
+    """All of `TOPICS`: Kafka acknowledges a new topic a little before every broker knows it."""
     names = [broker_name(settings, topic.name) for topic in TOPICS]
     until = time.monotonic() + CONNECT_SECONDS
     while len(found := describe(client, names)) < len(names):

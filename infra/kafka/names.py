@@ -1,7 +1,7 @@
-"""Topics by the names that the broker has for them: ours, with the installation's prefix before each.
+"""Names of topics on the broker: our names, with the installation's prefix before each.
 
-Here alone the prefix goes on and comes off. Our own names (`events`, `items` …) stand everywhere else: in
-code, metrics, fences, dead letters, the spool and the lake, so that neither state nor files change with it.
+This module alone adds and removes the prefix. Everything else has our own names (`events`, `items` …): code,
+metrics, fences, dead letters, the spool and the lake. So neither state nor files change with the prefix.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from infra.settings import Settings
 
 
 def broker_name(settings: Settings, topic: str) -> str:
-    """What the broker calls our `topic`."""
+    """The broker's name of our `topic`."""
     return settings.topic_prefix + topic
 
 
 def own_name(settings: Settings, name: str) -> str:
-    """What we call the broker's topic `name`: the inverse of `broker_name`.
+    """Our name of the broker's topic `name`: the inverse of `broker_name`.
 
-    Errors: ValueError where `name` is another installation's.
+    Errors: ValueError where `name` lacks this installation's prefix.
     """
     if not name.startswith(settings.topic_prefix):
         raise ValueError(f"topic {name} does not begin with FRESHET_TOPIC_PREFIX")

@@ -1,4 +1,4 @@
-"""The log as the topics hold it."""
+"""The log, read back from the topics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_MS: Final = 500
 
 
 class Topics:
-    """A `infra.log_reader.LogReader`. Errors of every method: `KafkaError`."""
+    """An `infra.log_reader.LogReader` of the topics. Errors of every method: `KafkaError`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,12 +45,12 @@ class Topics:
             consumer.assign([tp])
             consumer.seek(tp, start)
             while start < end:
-                for piece in consumer.poll(POLL_MS).get(tp, []):
-                    for records in piece.before(end).chunks(size):
+                for fetched in consumer.poll(POLL_MS).get(tp, []):
+                    for records in fetched.before(end).chunks(size):
                         if records.offsets:
-                            found = records.batch(partition, start)
-                            start = found.next
-                            yield found
+                            batch = records.batch(partition, start)
+                            start = batch.next
+                            yield batch
                 # a compacted log may hold nothing before its end
                 reached = min(int(consumer.position(tp)), end)
                 if reached > start:

@@ -1,5 +1,7 @@
-"""A record's headers as a batch of Kafka's holds them: for each, `v` a varint, v length of the name, name,
-v length of the value (-1: None), value."""
+"""Headers of a record as Kafka encodes them in a batch.
+
+A header is, `v` a varint: v length of the name, name, v length of the value (-1: None), value.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,12 @@ from kafka.record.util import decode_varint
 from infra.log_reader import Headers
 
 MAX_CACHED_BYTES: Final = 64
-"""Bytes of a block that is decoded once: a schema alone fits, a trace, which few records share, does not."""
+"""Up to so many bytes a decoded block is cached: a schema alone fits, a trace, which few records share, does
+not."""
 
 
 def past_headers(data: bytes, at: int, count: int) -> int:
-    """Where the `count` headers end that begin at `at`. Errors: IndexError, ValueError."""
+    """The byte behind the `count` headers that begin at byte `at`. Errors: IndexError, ValueError."""
     for _ in range(count):
         size, at = decode_varint(data, at)
         if size < 0:
@@ -25,14 +28,14 @@ def past_headers(data: bytes, at: int, count: int) -> int:
     return at
 
 
-# those without a trace are the same bytes in every record of a schema
+# headers without a trace are the same bytes in every record of a schema
 @lru_cache(maxsize=256)
 def _cached(block: bytes) -> Headers:
     return _read(block)
 
 
 def unpacked(block: bytes) -> Headers:
-    """All that are in `block`, which `past_headers` found. What is no UTF-8 in a name becomes U+FFFD.
+    """All headers in `block`, as `past_headers` delimits it. What is no UTF-8 in a name becomes U+FFFD.
 
     >>> unpacked(b"\x04ab\x02v")
     (('ab', b'v'),)
@@ -51,7 +54,7 @@ def _read(block: bytes) -> Headers:
 
 
 def _slice(block: bytes, at: int) -> tuple[bytes | None, int]:
-    """What follows a length, and where it ends; None for the length -1."""
+    """The bytes that follow a length (None for the length -1), and the byte behind them."""
     if block[at] < 128:  # nearly always: one byte, and quicker so
         size, at = block[at] >> 1 if not block[at] & 1 else -1, at + 1
     else:

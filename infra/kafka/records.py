@@ -1,4 +1,4 @@
-"""A topic's records as they come, decoded for people and machines."""
+"""Records of a topic as they come, decoded for people and programs."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ READABLE_TOPICS: Final = ("events", "items", "control", "slates", "experiments",
 def records(
     settings: Settings, topic: str, from_beginning: bool, until_end: bool = False, last: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Records as they come, each with its decoded value, before them the `last` of each partition.
-    Ends when nobody reads our output, or, with `until_end`, at what is the end when it starts."""
-    from infra.kafka.kafka_client import consumer
+    """Records as they come, each with its decoded value; first the `last` records of each partition.
+
+    Returns once the reader of our standard output has gone. With `until_end` it returns at the end offsets of
+    the moment when it starts. Errors: `KafkaError`.
+    """
+    from infra.kafka import kafka_client
     from infra.kafka.names import broker_name, topic_partition
 
-    reader = consumer(settings, max_poll_records=500)
+    reader = kafka_client.consumer(settings, max_poll_records=500)
     try:
         name = broker_name(settings, topic)
-        parts = [
+        partitions = [
             topic_partition(settings, topic, at) for at in reader.partitions_for_topic(name) or ()
         ]
-        reader.assign(parts)
-        ends = reader.end_offsets(parts)
-        least = reader.beginning_offsets(parts)
-        for part in parts:
-            start = least[part] if from_beginning else max(least[part], ends[part] - last)
-            reader.seek(part, start)
+        reader.assign(partitions)
+        bounds = kafka_client.bounds(reader, partitions)
+        for at, (first, end) in bounds.items():
+            reader.seek(at, first if from_beginning else max(first, end - last))
         while not _output_closed():
-            if until_end and all(reader.position(part) >= ends[part] for part in parts):
+            if until_end and all(reader.position(at) >= end for at, (_, end) in bounds.items()):
                 return
             batches = reader.poll(timeout_ms=200)
-            found = [record for batch in batches.values() for record in batch]
-            # partitions have no order among each other: show what came together by time
-            for record in sorted(found, key=lambda it: (it.timestamp, it.partition, it.offset)):
+            polled = [record for batch in batches.values() for record in batch]
+            # partitions have no order among each other: records of one poll are shown by time
+            for record in sorted(polled, key=lambda it: (it.timestamp, it.partition, it.offset)):
                 yield _decoded(topic, record)
     finally:
         reader.close()
@@ -61,16 +62,15 @@ def _decoded(topic: str, record: Any) -> dict[str, Any]:
         "timestamp": record.timestamp,
         "key": record.key.decode(errors="replace") if record.key is not None else None,
         "headers": {
-            name: None if held is None else held.decode(errors="replace")
-            for name, held in record.headers
+            name: None if content is None else content.decode(errors="replace")
+            for name, content in record.headers
         },
         "value": value,
     }
 
 
 def _output_closed() -> bool:
-    """Whether the reader of our output has gone (`| head`): else we would wait for the next record
-    to find out."""
+    """Whether the reader of our standard output has gone (`| head`), asked before the next record comes."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)

@@ -1,4 +1,4 @@
-"""Whether a topic is still the one that it was at the start: only its id tells, once it has grown again."""
+"""Whether a topic is still the one of the start: once a new one has grown, only its id differs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from infra.settings import Settings
 
 TIMEOUT_MS: Final = 1000
 POLL_SECONDS: Final = 2.0
-"""What a topic made anew is read for at most, before it shows."""
+"""How long a flow may read a recreated topic before the watch sees it."""
 
 
 class TopicWatch:
-    """Looks in a thread. `other`: what the topic is by now, None while it is the same."""
+    """Asks the broker in a thread. `other`: the topic that replaced `was`; None while it is the same."""
 
     def __init__(self, settings: Settings, topic: str, was: TopicInfo) -> None:
         self.other: TopicInfo | None = None
@@ -36,9 +36,9 @@ class TopicWatch:
     def _run(self) -> None:
         client: KafkaAdminClient | None = None
         while self.other is None and not self._stop.wait(POLL_SECONDS):
-            # the broker away: the flow itself will say so
+            # where the broker is away, the flow itself reports it
             with contextlib.suppress(KafkaError, OSError):
-                # one for good: each that finds no broker leaves a thread behind
+                # one client for good: a client that finds no broker leaks a thread
                 client = client or self._client()
                 found = kafka_client.describe(client, [self._name]).get(self._name, self._was)
                 self.other = found if found != self._was else None
@@ -48,7 +48,7 @@ class TopicWatch:
     def _client(self) -> KafkaAdminClient:
         return KafkaAdminClient(
             bootstrap_servers=self._settings.kafka_bootstrap,
-            # a flow that ends waits for this
+            # a flow that ends waits for this request
             bootstrap_timeout_ms=TIMEOUT_MS,
             request_timeout_ms=TIMEOUT_MS,
             **kafka_client.RECONNECT,

@@ -1,1 +1,1 @@
-"""Redis as we use it: one server or a cluster, generations, pauses."""
+"""Redis as Freshet uses it: one server or a cluster, generations, paused partitions."""

@@ -1,4 +1,4 @@
-"""Deleting what Redis holds of an installation: all of it, or one generation of what is made of `events`."""
+"""Deleting an installation's keys from Redis: all of them, or those of one generation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.keys import Keyspace
 
 KEYS_PER_DELETE: Final = 500
 Dropped = Callable[[int], None]
-"""Is given how many keys were deleted, slice by slice."""
+"""Called with the number of keys deleted, batch by batch."""
 
 
 def drop_keys(
@@ -19,24 +19,26 @@ def drop_keys(
     generation: int | None = None,
     dropped: Dropped = lambda names: None,
 ) -> int:
-    """Deletes the keys of this namespace and of no other: of `generation`, or (None) every one. Answers how
-    many. Call it for what no process uses any more. Errors: Redis's own."""
-    count, slice_ = 0, list[bytes]()
+    """Deletes the keys of this namespace alone: those of `generation`, or (None) all. Answers how many.
+
+    No process may use these keys any more. Errors: Redis's own.
+    """
+    count, batch = 0, list[bytes]()
     for name in client.scan_iter(match=keyspace.installation_pattern(), count=1000):
         if generation is None:
             mine = keyspace.parse(name) is not None
         else:
             mine = keyspace.generation_of(name) == generation
         if mine:
-            slice_.append(name)
-        if len(slice_) >= KEYS_PER_DELETE:
-            count += _unlink(client, slice_, dropped)
-            slice_ = []
-    return count + _unlink(client, slice_, dropped)
+            batch.append(name)
+        if len(batch) >= KEYS_PER_DELETE:
+            count += _unlink(client, batch, dropped)
+            batch = []
+    return count + _unlink(client, batch, dropped)
 
 
 def _unlink(client: Client, names: list[bytes], dropped: Dropped) -> int:
-    with client.pipeline(transaction=False) as pipe:  # one at a time: a cluster has many slots
+    with client.pipeline(transaction=False) as pipe:  # a command a key: a cluster has many slots
         for name in names:
             pipe.unlink(name)
         pipe.execute()

@@ -1,4 +1,4 @@
-"""Which generation of what is made of `events` is live (`schemas.keys`): flows and serving follow it."""
+"""The live generation of what is made of `events` (`schemas.keys`): flows and serving follow it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from schemas.keys import Keyspace
 
 log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.25
-"""How long after a swap the flows of the generation before it end."""
+"""How long after a swap the flows of the generation before it may go on."""
 
 
 class BadGeneration(ConfigurationError):
-    """What Redis holds in the place of the live generation's number is none."""
+    """The pointer to the live generation in Redis is no number."""
 
 
 def live(client: Client, keyspace: Keyspace) -> int:
-    """Errors: `BadGeneration` where the pointer is no number; Redis's own."""
+    """The number of the live generation. Errors: `BadGeneration`; Redis's own."""
     held = client.get(keyspace.live())
     try:
         return int(held or 0)
     except ValueError:
         raise BadGeneration(
             f"{keyspace.live().decode()} in Redis is no generation",
-            remedy="set it to the one that is live",
+            remedy="set it to the number of the generation that is live",
         ) from None
 
 
@@ -44,24 +44,24 @@ def live_keys(client: Client, settings: Settings) -> Keyspace:
 
 @contextmanager
 def until_moved(
-    settings: Settings, generation: int, asked: threading.Event
+    settings: Settings, generation: int, stop_asked: threading.Event
 ) -> Iterator[threading.Event]:
-    """An event that is set once `asked` is, or another generation is live. Looks in a thread."""
-    stop, left = threading.Event(), threading.Event()
+    """An event that is set once `stop_asked` is, or another generation is live. A thread asks Redis."""
+    stop, closed = threading.Event(), threading.Event()
     keyspace = settings.keyspace.in_generation(generation)
 
-    def look() -> None:
+    def poll() -> None:
         with redis_client.connect(settings) as client:
-            while not (asked.is_set() or left.is_set() or _moved(client, keyspace)):
-                asked.wait(POLL_SECONDS)
+            while not (stop_asked.is_set() or closed.is_set() or _moved(client, keyspace)):
+                stop_asked.wait(POLL_SECONDS)
         stop.set()
 
-    thread = threading.Thread(target=look, name="generation", daemon=True)
+    thread = threading.Thread(target=poll, name="generation", daemon=True)
     thread.start()
     try:
         yield stop
     finally:
-        left.set()
+        closed.set()
         thread.join()
 
 
@@ -70,7 +70,7 @@ def _moved(client: Client, keyspace: Keyspace) -> bool:
     try:
         now = live(client, keyspace)
     except redis.RedisError:
-        return False  # the flow will say so itself
+        return False  # the flow reports it itself
     if now != generation:
         log.info("generation %d is live instead of %d", now, generation)
     return now != generation

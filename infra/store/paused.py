@@ -1,4 +1,4 @@
-"""Which partitions are paused since nothing but poison comes in them, and letting one go on."""
+"""Partitions that are paused because no fold could take a long row of their records, and resuming one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.state import fences, poison
 
 
 class Paused(NamedTuple):
-    """`row`: how many records in a row, before offset `stands`, no fold could take."""
+    """A paused partition. `row`: how many records in a row, before offset `stands`, no fold could take."""
 
     topic: str
     flow: str
@@ -23,24 +23,24 @@ class Paused(NamedTuple):
 
 
 def paused(client: Client, settings: Settings) -> list[Paused]:
-    """Errors: Redis's own."""
+    """All paused partitions, flow by flow. Errors: Redis's own."""
     live = generation.live_keys(client, settings)
     places = [(flow, p) for flow in FOLDS for p in range(flow.partitions(settings.partitions))]
     names = []
     for flow, p in places:
-        of = live.for_flow(flow)
-        names += [of.poison(flow.name, p), of.fence(flow.name, p), of.accepted(flow.name, p)]
+        keys = live.for_flow(flow)
+        names += [keys.poison(flow.name, p), keys.fence(flow.name, p), keys.accepted(flow.name, p)]
     held = redis_client.mget(client, names)
     found = []
     each = zip(*[iter(held)] * 3, strict=True)
-    for (flow, p), (row, stands, mark) in zip(places, each, strict=True):
-        n, at = poison.number(row), fences.decode(stands).offset if stands else 0
-        if poison.paused(n, at, poison.number(mark), settings.poison_limit):
+    for (flow, p), (row, fence, accepted) in zip(places, each, strict=True):
+        n, at = poison.number(row), fences.decode(fence).offset if fence else 0
+        if poison.paused(n, at, poison.number(accepted), settings.poison_limit):
             found.append(Paused(flow.topic, flow.name, p, n, at))
     return found
 
 
 def accept(client: Client, keyspace: Keyspace, topic: str, partition: int, until: int) -> None:
-    """Poison before offset `until` is let pass, by every flow that folds the topic."""
+    """Lets every flow that folds the topic go on past poison before offset `until`. Errors: Redis's own."""
     for flow in flows_of_topic(topic):
         client.set(keyspace.accepted(flow.name, partition), b"%d" % until)

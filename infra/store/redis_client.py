@@ -1,8 +1,7 @@
-"""Redis as Freshet uses it, one server or a cluster: one way to connect, and a check that it keeps what
-it is given.
+"""Redis as Freshet uses it, one server or a cluster: one way to connect, and a check that it evicts nothing.
 
-``redis+cluster://host:port,host:port`` names a cluster by some of its nodes. Everything of a partition lies
-in one slot; what is asked of several partitions at once goes through `mget` here.
+``redis+cluster://host:port,host:port`` names a cluster by some of its nodes. All keys of a partition lie in
+one slot; a read of several partitions at once goes through `mget` here.
 """
 
 from __future__ import annotations
@@ -28,33 +27,37 @@ CLUSTER_SCHEME: Final = "redis+cluster://"
 
 
 class StoreMisconfigured(ConfigurationError):
-    """Redis would drop keys by itself; the text says by which setting."""
+    """Redis cannot be used as it is set up; the text says why, and what to set."""
 
 
 def connect(settings: Settings, **options: Any) -> Client:
-    """A blocking client that returns bytes."""
+    """A blocking client that returns bytes. Errors: Redis's own, of a cluster at once."""
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 3)
     return open_url(settings.redis_url, retry=retry, **{"socket_connect_timeout": 5, **options})
 
 
 def open_url(url: str, **options: Any) -> Client:
-    """A blocking client of whatever `url` names; a cluster has to answer at once."""
+    """A blocking client of the server or cluster at `url`; a cluster has to answer at once."""
     options.setdefault("protocol", 2)
     if not url.startswith(CLUSTER_SCHEME):
         return redis.Redis.from_url(url, **options)
-    some = [
+    startup = [
         ClusterNode(host, port)  # type: ignore[no-untyped-call]
         for host, port in nodes(url)
     ]
     try:
-        return redis.RedisCluster(startup_nodes=some, **options)
-    except redis.exceptions.RedisClusterException as error:  # its word for nodes that are all away
+        return redis.RedisCluster(startup_nodes=startup, **options)
+    except (
+        redis.exceptions.RedisClusterException
+    ) as error:  # redis-py's error where no node answers
         raise redis.ConnectionError(str(error)) from error
 
 
 def _reporting_loss(kind: Any) -> Any:
-    """A kind of connection whose writes fail with Redis's own error also where the loop is uvloop: that
-    has a RuntimeError for a connection that was reset a moment ago, which nobody would expect."""
+    """A class of connection whose writes fail with Redis's own error under uvloop too.
+
+    uvloop raises a RuntimeError for a connection that was reset a moment ago, which no caller expects.
+    """
 
     class Connection(kind):  # type: ignore[misc]
         async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
@@ -67,17 +70,18 @@ def _reporting_loss(kind: Any) -> Any:
 
 
 def connect_async(settings: Settings, **options: Any) -> Client:
+    """An asynchronous client that returns bytes; connects at its first command."""
     options = {"protocol": 2, "socket_connect_timeout": 5, **options}
     if not settings.redis_url.startswith(CLUSTER_SCHEME):
         pool = redis.asyncio.ConnectionPool.from_url(settings.redis_url, **options)
         pool.connection_class = _reporting_loss(pool.connection_class)
         return redis.asyncio.Redis.from_pool(pool)
-    some = [AsyncClusterNode(host, port) for host, port in nodes(settings.redis_url)]
-    return redis.asyncio.RedisCluster(startup_nodes=some, **options)
+    startup = [AsyncClusterNode(host, port) for host, port in nodes(settings.redis_url)]
+    return redis.asyncio.RedisCluster(startup_nodes=startup, **options)
 
 
 def nodes(url: str) -> list[tuple[str, int]]:
-    """Host and port of the nodes that the URL of a cluster names."""
+    """Host and port of each node that the URL of a cluster names."""
     hosts = url.removeprefix(CLUSTER_SCHEME).partition("/")[0].split(",")
     return [(host, int(port or 6379)) for host, _, port in (it.rpartition(":") for it in hosts)]
 
@@ -87,7 +91,7 @@ def is_cluster(client: Client) -> bool:
 
 
 def mget(client: Client, names: Sequence[bytes]) -> list[Any]:
-    """The values of keys of any partitions, in order. On a cluster those of a slot are of one moment."""
+    """The values of keys of any partitions, in order. On a cluster those of one slot are of one moment."""
     if not names or not is_cluster(client):
         return list(client.mget(names)) if names else []
     slots = _by_slot(names)
@@ -98,7 +102,7 @@ def mget(client: Client, names: Sequence[bytes]) -> list[Any]:
 
 
 async def mget_async(client: Client, names: Sequence[bytes]) -> list[Any]:
-    """As `mget`, of an asynchronous client."""
+    """`mget` for an asynchronous client."""
     if not is_cluster(client):
         return list(await client.mget(names))
     slots = _by_slot(names)
@@ -107,22 +111,24 @@ async def mget_async(client: Client, names: Sequence[bytes]) -> list[Any]:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether Redis could not be asked: it does not run, is loading, or hung up, maybe in the middle of a
-    transaction, of which then nobody knows whether it was applied."""
+    """Whether Redis was unreachable: it does not run, is loading, or closed the connection.
+
+    Where that was in a transaction, it is unknown whether the transaction was applied.
+    """
     if isinstance(error, redis.WatchError) and error.__context__ is not None:
-        error = error.__context__  # redis-py's word for a connection that was lost under WATCH
+        error = error.__context__  # redis-py wraps a connection lost under WATCH
     away = redis.ConnectionError | redis.TimeoutError | redis.exceptions.ClusterDownError
     refused = redis.AuthenticationError | redis.exceptions.AuthorizationError
     return isinstance(error, away) and not isinstance(error, refused)
 
 
 def fields(reply: Any) -> dict[bytes, bytes]:
-    """Of HGETALL inside a transaction: redis-py leaves the reply as it came where that is a cluster's."""
+    """The reply to HGETALL in a transaction as a dict: on a cluster redis-py leaves it a flat list."""
     return dict(reply) if isinstance(reply, dict) else dict(zip(*[iter(reply)] * 2, strict=True))
 
 
 def _by_slot(names: Sequence[bytes]) -> list[list[int]]:
-    """Places of the names, by slot."""
+    """Indexes of the names, a list for each slot."""
     slots: dict[int, list[int]] = {}
     for place, name in enumerate(names):
         slots.setdefault(key_slot(name), []).append(place)
@@ -138,16 +144,16 @@ def _in_order(count: int, slots: list[list[int]], replies: Iterable[Any]) -> lis
 
 
 def servers(client: Client) -> list[Client]:
-    """A client of each server that holds keys: of one, or of a cluster's primaries."""
+    """A client for each server that holds keys: the one server, or each primary of a cluster."""
     if not is_cluster(client):
         return [client]
     return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 
 def check(client: Client) -> None:
-    """Law 6: a missing record means "never seen", so Redis must run `noeviction`.
+    """Checks law 6: a missing record means "never seen", so Redis must run `noeviction`.
 
-    Errors: `StoreMisconfigured`. A store that forbids CONFIG is taken at its word.
+    Errors: `StoreMisconfigured`. A server that forbids CONFIG passes unchecked.
     """
     for server in servers(client):
         try:

@@ -10,9 +10,9 @@ from schemas.errors import FreshetError
 
 
 def explained(error: BaseException) -> FreshetError | None:
-    """What a person is shown instead of a traceback; None where the traceback says more.
+    """The error that a person is shown instead of a traceback; None where the traceback says more.
 
-    Redis's and Kafka's errors name neither the service nor its setting: here they do.
+    Redis's and Kafka's errors name neither the service nor its setting; these do.
     """
     if isinstance(error, FreshetError):
         return error
@@ -38,7 +38,7 @@ def _unanswered(service: str, variable: str, kind: type[BaseException]) -> Fresh
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Ends the process with one line on stderr where an error for people comes; others go on."""
+    """Ends the process with one line on stderr at an error for people; other errors pass through."""
     try:
         yield
     except Exception as error:

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_SECONDS: Final = 10.0
-"""Between two plain lines about the same work."""
+"""Between two plain lines about one piece of work."""
 Advance = Callable[[int], None]
+"""Called with the number of units done since the last call."""
 
 
 class Reporter:
-    """Says on `console` what happens."""
+    """Prints on `console` what happens."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -25,14 +26,14 @@ class Reporter:
         self.console.print(text)
 
     def head(self, name: str, text: str) -> None:
-        """A line that opens a part."""
+        """Prints the line that opens a section."""
         from rich.text import Text
 
         self.console.print(Text.assemble((name, "bold"), ": ", text))
 
     @contextmanager
     def work(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """For work of `total` units (None: nobody knows); what it yields is told of each few done."""
+        """Shows the progress of `total` units (None: unknown); yields the function that counts units done."""
         began, done = time.monotonic(), 0
 
         def count(units: int) -> None:
@@ -69,21 +70,21 @@ class Reporter:
 
     @contextmanager
     def _lines(self, name: str, total: int | None) -> Iterator[Advance]:
-        said, done = time.monotonic(), 0
+        printed_at, done = time.monotonic(), 0
         of = f" of {total:,}" if total else ""
 
         def advance(units: int) -> None:
-            nonlocal said, done
+            nonlocal printed_at, done
             done += units
-            if time.monotonic() - said > LINE_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - printed_at > LINE_SECONDS:
+                printed_at = time.monotonic()
                 self(f"  {name}: {done:,}{of}")
 
         yield advance
 
 
 class SilentReporter(Reporter):
-    """Says nothing: for what is part of a longer story."""
+    """Prints nothing: for work that is one step of another command."""
 
     def __call__(self, text: object = "") -> None:
         pass

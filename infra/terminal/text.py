@@ -14,36 +14,37 @@ if TYPE_CHECKING:
 
 
 def console(stderr: bool = False) -> Console:
+    """A console on stdout, or on stderr; 200 columns wide where that is no terminal."""
     from rich.console import Console
 
-    # a pipe or a file has no width: let no table be cut there
+    # a pipe or a file has no width: no table is cut there
     wide = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
     return Console(highlight=False, width=wide, stderr=stderr, soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Columns whose name starts with ``#`` hold numbers and stand on the right."""
+    """A table; a column whose name starts with ``#`` holds numbers and is aligned right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     for at, column in enumerate(columns):
         side: Literal["right", "left"] = "right" if column.startswith("#") else "left"
         name = column.lstrip("#")
-        # in a narrow window: heads and names whole, the rest goes on in the next line
-        least = max(map(len, name.split()), default=0)
+        # in a narrow window heads and names stay whole, other cells wrap
+        min_width = max(map(len, name.split()), default=0)
         if at == 0:
-            least = max([least, *(min(24, len(row[0])) for row in cells)])
-        made.add_column(name, justify=side, overflow="fold", min_width=least)
+            min_width = max([min_width, *(min(24, len(row[0])) for row in cells)])
+        shown.add_column(name, justify=side, overflow="fold", min_width=min_width)
     for row in cells:
-        made.add_row(*(Text(printable(cell)) for cell in row))
-    return made
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    return shown
 
 
 def printable(text: str) -> str:
-    """`text` without what would steer a terminal: a title comes from anybody.
+    """`text` without control characters, which would steer a terminal: any caller may have written it.
 
     >>> printable("Alien\\x1b[2J\\n")
     'Alien\ufffd[2J\ufffd'
