@@ -1,4 +1,4 @@
-"""How long to wait before what failed is tried again."""
+"""Exponential backoff: how long to wait before what failed is tried again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 FIRST_DELAY_SECONDS: Final = 0.1
 MAX_DELAY_SECONDS: Final = 5.0
 STABLE_SECONDS: Final = 5.0
-"""After so long a run the next failure counts as the first again."""
+"""The length of a run after which a failure counts as the first again."""
 
 
 class Pauses(Iterator[float]):
-    """Pauses in s, without an end: `first`, each next one `factor` times as long, at most `last`.
+    """An endless iterator of pauses in s: `first`, each next one `factor` times as long, at most `last`.
 
     >>> pauses = Pauses(0.5, 3.0)
     >>> [next(pauses) for _ in range(5)]
@@ -35,11 +35,11 @@ class Pauses(Iterator[float]):
         return pause
 
     def after(self, seconds: float) -> float:
-        """The next pause, after a run of so many seconds: the first again from `STABLE_SECONDS` on."""
+        """The next pause after a run of `seconds`: the first one again from `STABLE_SECONDS` on."""
         if seconds >= STABLE_SECONDS:
             self.reset()
         return next(self)
 
     def reset(self) -> None:
-        """The next pause is the first."""
+        """Makes the next pause the first one again."""
         self._next = self._first

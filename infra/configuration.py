@@ -1,4 +1,4 @@
-"""Every setting as people may see it: its value, where that comes from, what it is. Secrets are starred."""
+"""Every setting as people may see it: its value, the value's source, its meaning. Secrets are starred."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Value = str | int | float
 
 
 class Setting(NamedTuple):
-    """`value` and `default` as they may be shown. `source`: "default", "environment", "file" or "running
-    system". `unit`: "" where it has none."""
+    """A setting to show. `value` and `default` hold no secret. `source`: "default", "environment", "file" or
+    "running system". `unit`: "" where it has none."""
 
     name: str
     variable: str
@@ -35,8 +35,10 @@ class Setting(NamedTuple):
 
 
 def environment_settings(environment: Mapping[str, str] = os.environ) -> list[Setting]:
-    """What a process that starts in this environment goes by. Errors: `BadSetting`, but not for a variable
-    that is no setting."""
+    """The settings of a process that starts in this environment.
+
+    Errors: `BadSetting`, but not for an unknown variable.
+    """
 
     def source(name: str) -> str:
         if not is_given(name, environment):
@@ -47,7 +49,7 @@ def environment_settings(environment: Mapping[str, str] = os.environ) -> list[Se
 
 
 def system_settings(environment: Mapping[str, str]) -> list[Setting]:
-    """What a running system goes by, whose `up.json` holds this environment. Errors: `BadSetting`."""
+    """The settings of a running system whose `up.json` holds this environment. Errors: `BadSetting`."""
     settings, default = from_record(environment), Settings()
 
     def source(name: str) -> str:
@@ -58,7 +60,7 @@ def system_settings(environment: Mapping[str, str]) -> list[Setting]:
 
 
 def without_password(url: str) -> str:
-    """`url` as it may be shown.
+    """`url` with its password starred.
 
     >>> without_password("redis://me:secret@cache:6379/0")
     'redis://me:***@cache:6379/0'
@@ -66,12 +68,12 @@ def without_password(url: str) -> str:
     'redis://cache:6379/0?password=***&protocol=3'
     """
     url = re.sub(r"(?i)([?&][^=&]*(?:password|secret)[^=&]*=)[^&]*", rf"\1{HIDDEN}", url)
-    # not by urlsplit: a password that should have been quoted would be shown
+    # not by urlsplit: it would show a password that is not quoted as it should be
     return re.sub(r"^([\w+.-]+://[^:/@]*:).*@", rf"\1{HIDDEN}@", url)
 
 
 def descriptions() -> dict[str, str]:
-    """By field, the text under it in the class `Settings`, whose one place is there."""
+    """Field -> the text under it in the class `Settings`, which is its only place."""
     import ast
     import inspect
 

@@ -1,9 +1,9 @@
-"""A process's sign of life: a file that is touched while it turns, which its supervisor looks at.
+"""Signs of life of a process: a file that is touched while its main loop iterates; its supervisor reads when.
 
-A thread touches it once a second, so a beat costs the loop that gives it an assignment. A process that is
-stopped runs no thread. One whose loop spins has the thread hold still: between two beats it took more CPU
-than it may; so a busy machine kills nobody, nor does waiting for a service, which takes none. An event loop
-waits for nothing: it has to turn.
+A thread touches the file once a second, so a beat costs the loop one assignment. A stopped process runs no
+thread. Where the loop spins, the thread stops touching: between two beats the loop took more CPU than it may.
+So neither a busy machine nor waiting for a service, which takes no CPU, ends a process. An event loop never
+waits: it has to iterate.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Final
 
 BEAT_VARIABLE: Final = "FRESHET_BEAT"
-"""Variable by which a supervisor asks for it: ``seconds:file``."""
+"""Variable by which a supervisor asks for signs of life: ``seconds:file``."""
 BEAT_SECONDS: Final = 1.0
 
 
 class _Loop:
-    """The main loop of this process. `watched`: it is to beat; `waits`: it may do nothing for long."""
+    """The main loop of this process. `iterated`: since the last look; `watched`: it has to beat; `waits`: it
+    may be idle for long."""
 
-    turned = True
+    iterated = True
     watched = False
     waits = True
 
@@ -34,14 +35,14 @@ _loop: Final = _Loop()
 
 
 def beat() -> None:
-    """The loop has turned once more."""
-    _loop.turned = True
+    """Records that the loop has iterated once more."""
+    _loop.iterated = True
 
 
 @contextmanager
 def watched_loop(*, waits: bool = True) -> Iterator[None]:
-    """While this lasts the main thread is in a loop that beats. Until then, and after it, it is at some
-    work of whatever length, and only stopping the process as a whole is a hang."""
+    """Inside this the main thread is in a loop that beats. Outside it the main thread may work for any time,
+    and only a process that is stopped as a whole hangs."""
     beat()
     _loop.watched, _loop.waits = True, waits
     try:
@@ -51,7 +52,7 @@ def watched_loop(*, waits: bool = True) -> Iterator[None]:
 
 
 async def keep_beating() -> None:
-    """A task for an event loop, for as long as it is to turn."""
+    """Beats for ever: a task of an event loop, for as long as the loop has to iterate."""
     with watched_loop(waits=False):
         while True:
             beat()
@@ -59,7 +60,7 @@ async def keep_beating() -> None:
 
 
 def start() -> None:
-    """Begins to give signs of life where a supervisor asks for them. Call it in the main thread."""
+    """Starts the thread where a supervisor asks for signs of life. Must be called in the main thread."""
     seconds, colon, file = os.environ.pop(BEAT_VARIABLE, "").partition(":")
     if colon:
         watch = _Watch(Path(file), float(seconds), _cpu_clock())
@@ -67,32 +68,32 @@ def start() -> None:
 
 
 class _Watch:
-    """`most`: seconds of CPU that the main thread may take between two beats; `cpu`: those it took."""
+    """The thread. `max_cpu`: seconds of CPU that the main thread may take between two beats; `cpu`: the
+    seconds it has taken."""
 
-    def __init__(self, file: Path, most: float, cpu: Callable[[], float]) -> None:
-        self._file, self._most, self._cpu = file, most, cpu
-        self._turned_at = cpu()
+    def __init__(self, file: Path, max_cpu: float, cpu: Callable[[], float]) -> None:
+        self._file, self._max_cpu, self._cpu = file, max_cpu, cpu
+        self._cpu_at_beat = cpu()
 
     def run(self) -> None:
         while True:
             if self._lives():
-                with suppress(
-                    OSError
-                ):  # a full disk is no hang: touching needs no room, making it does
+                # a full disk is no hang: touching the file needs no room, making it does
+                with suppress(OSError):
                     self._file.touch()
             time.sleep(BEAT_SECONDS)
 
     def _lives(self) -> bool:
         now = self._cpu()
-        if _loop.turned or not _loop.watched:
-            _loop.turned, self._turned_at = False, now
+        if _loop.iterated or not _loop.watched:
+            _loop.iterated, self._cpu_at_beat = False, now
             return True
-        return _loop.waits and now - self._turned_at < self._most
+        return _loop.waits and now - self._cpu_at_beat < self._max_cpu
 
 
 def _cpu_clock() -> Callable[[], float]:
-    """Seconds of CPU that this thread has taken, for any thread to ask."""
+    """A function that any thread may call: seconds of CPU that the present thread has taken."""
     if not hasattr(time, "pthread_getcpuclockid"):
-        return lambda: 0.0  # where it cannot be asked, nobody spins
+        return lambda: 0.0  # where the platform has no such clock, no loop counts as spinning
     clock = time.pthread_getcpuclockid(threading.get_ident())
     return lambda: time.clock_gettime(clock)

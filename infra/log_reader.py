@@ -1,4 +1,4 @@
-"""The log as whoever reads it back sees it: batches of one partition in order, wherever they lie."""
+"""Reading the log back: batches of one partition in order, whether the topics or the lake hold them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Protocol, overload
 from schemas.errors import FreshetError
 
 Headers = Sequence[tuple[str, bytes | None]]
-"""Of one record. A foreign record may have the same name twice."""
+"""The headers of one record. Another producer's record may have one name twice."""
 
 
 class EncodedHeaders(Sequence[Headers]):
-    """Those of many records, as they were read; each is decoded where it is asked for, and few are."""
+    """The headers of many records, encoded; each is decoded when it is read, and few are."""
 
     __slots__ = ("_decode", "_encoded")
 
     def __init__(self, encoded: Any, decode: Callable[[Any], Headers]) -> None:
-        """`encoded[n]` of record n, a slice of it of several; `decode` of one."""
+        """`encoded[n]` belongs to record n; `decode` decodes one of them."""
         self._encoded, self._decode = encoded, decode
 
     def __len__(self) -> int:
@@ -33,16 +33,16 @@ class EncodedHeaders(Sequence[Headers]):
     @overload
     def __getitem__(self, at: slice) -> EncodedHeaders: ...
     def __getitem__(self, at: int | slice) -> Headers | EncodedHeaders:
-        found = self._encoded[at]
+        selected = self._encoded[at]
         if isinstance(at, slice):
-            return EncodedHeaders(found, self._decode)
-        return self._decode(found)
+            return EncodedHeaders(selected, self._decode)
+        return self._decode(selected)
 
 
 @dataclass
 class Batch:
-    """Records of one partition in log order. `first` is where the read began, not the first
-    record's offset: a compacted log has gaps (law 9)."""
+    """Records of one partition in log order. `first`: the offset at which the read began, not the first
+    record's: a compacted log has gaps (law 9). `next`: the offset at which the next read begins."""
 
     partition: int
     first: int
@@ -54,14 +54,14 @@ class Batch:
     read_at: float = field(default_factory=time.monotonic)
     keys: list[bytes | None] = field(default_factory=list)
     headers: Sequence[Headers] = ()
-    """Of each record; empty where none has any."""
+    """The headers of each record; empty where no record has any."""
 
 
 class LogReader(Protocol):
-    """Where the log is read back: the topics, the lake, or one after the other."""
+    """A place that the log is read back from: the topics, the lake, or one after the other."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """First offset held, and the end: the offset that the next record gets."""
+        """First offset held, and the end offset: that of the next record."""
 
     def read(
         self, topic: str, partition: int, start: int, end: int, size: int = 20_000
@@ -74,14 +74,13 @@ class LogReader(Protocol):
 
 
 class OffTheLog(FreshetError):
-    """Asked for offsets that are not there, or not any more; the text says which there are."""
+    """Offsets are not there, or not any more; the text says which the log holds."""
 
 
 class JoinedLog:
-    """A `LogReader`: the lake up to its end, the topics from there on. `name_of`: what the broker calls a
-    topic.
+    """A `LogReader`: the lake up to its end, the topics from there on. `name_of`: the broker's name of one.
 
-    Errors of every method, beside those of both: `OffTheLog` where the two are not parts of one log.
+    Errors of every method, beside those of both: `OffTheLog` where the two do not belong to one log.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class JoinedLog:
         yield from self._topics.read(topic, partition, start, end, size)
 
     def _both(self, topic: str, partition: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        # the lake first: it follows the topic, so it never seems to be ahead of it
+        # the lake first: it follows the topic, so it never seems to be ahead of the topic
         lake = self._lake.bounds(topic, partition)
         log, name = self._topics.bounds(topic, partition), self._name_of(topic)
         if lake[1] > log[1]:

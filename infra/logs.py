@@ -1,4 +1,4 @@
-"""How a process of ours writes its log: one format, on stderr."""
+"""The log of each process: one format, on stderr."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def set_up(level: str) -> None:
-    """From now on this process writes what is of `level`, one of `LEVELS`, or above it."""
+    """Sets logging up: this process writes messages of `level`, one of `LEVELS`, and above."""
     handler = logging.StreamHandler()
     handler.addFilter(_without_trace)
     logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
 
 
 def _without_trace(record: logging.LogRecord) -> bool:
-    """kafka-python logs each lost connection with a stack trace, and the line above it says it all."""
+    """Drops the stack trace that kafka-python logs with each lost connection: the line says enough."""
     if record.name.startswith("kafka"):
         record.exc_info = None
     return True

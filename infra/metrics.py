@@ -1,8 +1,8 @@
-"""Every metric of the product, in one table, and the registry in which a process keeps its part of it.
+"""All metrics of the product in one table, and the registry in which a process keeps those it exports.
 
-A process counts for itself and exports Prometheus's text format: serving under GET /metrics, and every
+Each process counts for itself and exports Prometheus's text format: serving under GET /metrics, and every
 process on a port of its own where FRESHET_METRICS_PORT gives it one. Labels have few values (partitions,
-stages, registries of ours, names that an operator chose), never the id of a person or an item.
+stages, entries of our registries, names that an operator chose), never the id of a person or an item.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
-# when a series began says nothing that its first sample does not
+# a series' creation time says nothing that its first sample does not
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -32,7 +32,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metric(NamedTuple):
-    """`exporter`: whose processes export it. `buckets`: upper bounds, in the unit that the name ends with."""
+    """A row of the table. `exporter`: the processes that export it. `buckets`: upper bounds, in the unit that
+    the name ends with."""
 
     exporter: Exporter
     name: str
@@ -62,10 +63,10 @@ TABLE: Final[tuple[Metric, ...]] = (
            "Requests answered 503 since neither the broker nor the spool took them."),
     Metric("serving", "freshet_write_seconds", "histogram",
            "Time from a write request's arrival to its acknowledgement.", (), _WRITE),
-    Metric("serving", "freshet_log_pending", "gauge", "Records under way to the broker."),
+    Metric("serving", "freshet_log_pending", "gauge", "Records sent to the broker and not acknowledged yet."),
     # what a serving process holds
     Metric("serving", "freshet_ready", "gauge",
-           "Whether a part of the server does what it should, 0 or 1.", ("part",)),
+           "Whether a component of the server works, 0 or 1.", ("part",)),
     Metric("serving", "freshet_items", "gauge", "Items that can be shown."),
     Metric("serving", "freshet_behind_records", "gauge",
            "Records from a flow's fence to the log's end, by the broker and the store; NaN: not known.",
@@ -75,7 +76,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("serving", "freshet_release_refused_total", "counter",
            "Releases that were not taken; the one before goes on.", ("why",)),
     # reads
-    Metric("serving", "freshet_read_seconds", "histogram", "Time of an answer's making.", ("route",), _READ),
+    Metric("serving", "freshet_read_seconds", "histogram", "Time to make an answer.", ("route",), _READ),
     Metric("serving", "freshet_stage_seconds", "histogram", "Time of a stage of an answer.",
            ("stage",), _STAGE),
     Metric("serving", "freshet_answers_total", "counter", "Answers; fallback is none for a full one.",
@@ -93,7 +94,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("serving", "freshet_shown_total", "counter", "Items shown.", ("placement",)),
     Metric("serving", "freshet_explored_total", "counter", "Items shown that exploration drew.",
            ("placement",)),
-    Metric("serving", "freshet_assignments_total", "counter", "Answers in which an experiment had a say.",
+    Metric("serving", "freshet_assignments_total", "counter", "Answers that an experiment took part in.",
            ("experiment", "variant")),
     Metric("serving", "freshet_slates_total", "counter", "Slates given to the log."),
     Metric("serving", "freshet_slates_lost_total", "counter", "Slates that did not reach the log."),
@@ -123,7 +124,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("flows", "freshet_flow_paused", "gauge",
            "Whether a partition is paused, since nothing but poison comes in it: 0 or 1.",
            ("flow", "partition")),
-    Metric("flows", "freshet_flow_offset", "gauge", "Where the fence stands.", ("flow", "partition")),
+    Metric("flows", "freshet_flow_offset", "gauge", "Offset of the fence.", ("flow", "partition")),
     Metric("flows", "freshet_flow_seen_timestamp_seconds", "gauge",
            "When the flow last looked for more, Unix time.", ("flow",)),
     Metric("flows", "freshet_flow_records_total", "counter", "Records committed.", ("flow",)),
@@ -162,7 +163,7 @@ TABLE: Final[tuple[Metric, ...]] = (
            ("topic", "partition")),
     Metric("flows", "freshet_lake_records_total", "counter", "Records written to the lake.", ("topic",)),
     Metric("flows", "freshet_lake_bytes_total", "counter", "Bytes written to the lake.", ("topic",)),
-    Metric("flows", "freshet_lake_write_seconds", "histogram", "Time of an object's writing.", (), _WRITE),
+    Metric("flows", "freshet_lake_write_seconds", "histogram", "Time to write an object.", (), _WRITE),
     Metric("flows", "freshet_lake_files", "gauge", "Files of a topic in the lake.", ("topic",)),
     Metric("flows", "freshet_lake_merged_files_total", "counter", "Files merged into others.", ("topic",)),
     Metric("flows", "freshet_lake_kept_timestamp_seconds", "gauge",
@@ -174,7 +175,7 @@ _MADE_BY: Final[dict[Kind, Any]] = {"counter": Counter, "gauge": Gauge, "histogr
 
 
 class ProcessMetrics:
-    """One process's part of the table.
+    """The metrics of one process: the rows of the table that `exporter` exports.
 
     Errors of every method: KeyError for a name that is not in it, ValueError for other labels than its
     own. Counting is safe in any thread, and costs 0.3 to 0.6 µs once a series exists.
@@ -183,7 +184,7 @@ class ProcessMetrics:
     def __init__(self, exporter: Exporter) -> None:
         self.registry = CollectorRegistry()
         self._hooks = _Hooks()
-        # first, so that what it sets is in the same answer
+        # registered first, so that the values that hooks set are in the same answer
         self.registry.register(self._hooks)
         self._families = {
             it.name: _made(it, self.registry) for it in TABLE if it.exporter == exporter
@@ -204,7 +205,7 @@ class ProcessMetrics:
             return made
 
     def set(self, name: str, value: float, *labels: str) -> None:
-        """A gauge's value; of a counter the total that somebody else keeps, which never falls."""
+        """Sets a gauge, or a counter whose total is kept elsewhere and never falls."""
         if METRICS[name].kind == "gauge":
             self.series(name, *labels).set(value)
             return
@@ -215,24 +216,24 @@ class ProcessMetrics:
                 self._totals[(name, *labels)] = value
 
     def only(self, name: str, *labels: str) -> None:
-        """1 for these labels, and no other series of that gauge."""
+        """Sets the gauge to 1 for these labels, and drops its other series."""
         family = self._families[name]
         family.clear()
         family.labels(*labels).set(1)
 
     def before(self, hook: Callable[[], None]) -> None:
-        """Calls `hook` before each scrape, in the scrape's thread, to set what is read and not counted."""
+        """Calls `hook` before each scrape, in its thread, to set values that are read and not counted."""
         self._hooks.hooks.append(hook)
 
     def render(self) -> bytes:
-        """Prometheus's text format."""
+        """The metrics in Prometheus's text format."""
         return prometheus_client.generate_latest(self.registry)
 
     @contextlib.contextmanager
     def exposed(self, settings: Settings) -> Iterator[None]:
         """Answers scrapes on the process's own port, in a thread, where it has one.
 
-        A port that can't be had is a warning: no process ends for its metrics.
+        A port that cannot be bound is a warning: no process ends for its metrics.
         """
         host, port = settings.metrics_host or LOOPBACK, settings.metrics_port
         if not port:
@@ -253,7 +254,7 @@ class ProcessMetrics:
 
 
 class _Hooks(Collector):
-    """Brings no metric of its own."""
+    """Calls the hooks at each scrape; exports no metric of its own."""
 
     def __init__(self) -> None:
         self.hooks: list[Callable[[], None]] = []
@@ -270,5 +271,5 @@ def _made(metric: Metric, registry: CollectorRegistry) -> Any:
         metric.name, metric.help, metric.labels, registry=registry, **options
     )
     if metric.kind == "gauge" and not metric.labels:
-        made.set(math.nan)  # not known: 0 would be a time long ago, of which alerts are made
+        made.set(math.nan)  # unknown: 0 would read as a time long ago, and raise an alert
     return made

@@ -1,4 +1,4 @@
-"""Every knob, once. Read from the environment at start, frozen from then on."""
+"""All settings: read from the environment at start, frozen from then on."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _CLUSTER: Final = "redis+cluster://"
 
 
 class BadSetting(ConfigurationError):
-    """A setting that cannot be used; the text names the variable and says what it takes."""
+    """A setting cannot be used; the text names the variable and says what it takes."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X`` unless it says otherwise), or from
-    the file that the variable in `FILES` names. `freshet config` prints the text under a field."""
+    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X`` but for two), or from the file that
+    the variable in `FILES` names. `freshet config` prints the text under a field."""
 
     kafka_bootstrap: str = "127.0.0.1:9092"
     """``host:port`` of brokers of Kafka, comma-separated."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """``redis://``, ``rediss://`` or ``unix://``; for a cluster ``redis+cluster://host:port,host:port``."""
     data_dir: Path = Path(".freshet")
-    """Where a worker keeps what is its own: spools, the generated pseudonym key."""
+    """Folder of a worker's own files: spools, the generated pseudonym key."""
     host: str = ""
     """Address to serve on; "" is loopback, or every address once a token is set."""
     port: int = 8080
-    """Of the API; 0 is a free one."""
+    """Port of the API; 0 is a free one."""
     token: str = ""
     """Bearer token with every scope. While it is empty, serving binds to loopback only."""
     pseudonym_keys: str = ""
@@ -49,7 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic_prefix: str = ""
     """Before each topic's name on the broker, so that installations can share one; "" is none. For life."""
     partitions: int = 4
-    """Of the topics this installation creates. For life: changing it is a new topic and a rebuild."""
+    """Partitions of each topic that this installation creates. For life: another count is a new topic and a
+    rebuild."""
     batch: int = 1000
     """Most records of one partition in one transaction."""
     dedupe_hours: float = 24.0
@@ -59,37 +60,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     base_seconds: float = 60.0
     """How often the roll-up stores its tables and trims the delta log: tens of MB through Redis each time."""
     release_dir: str = ""
-    """Where releases lie, each in a folder named like its id; "" is `data_dir`/releases."""
+    """Folder of the releases, each in a folder named like its id; "" is `data_dir`/releases."""
     readout_seconds: float = 3.0
-    """How often the roll-up sends how experiments stand, where that changed."""
+    """How often the roll-up sends the readouts of experiments that have changed."""
     exact_search: int = 20_000
     """Catalogues up to this many items are searched exactly by the index, larger ones by HNSW."""
     lake_url: str = ""
-    """Where the lake lies: a path, or s3://bucket/prefix?region=... as pyarrow takes it (credentials from
+    """Location of the lake: a path, or s3://bucket/prefix?region=... as pyarrow takes it (credentials from
     the usual AWS_ variables); "" is `data_dir`/lake."""
     lake_seconds: float = 5.0
     """How long the flow `lake` gathers records of a partition before it writes a file of them."""
     lake_keep_seconds: float = 600.0
-    """How often those files are made few, and what nobody reads any more deleted; 0: by hand only."""
+    """How often those files are merged, and files that no reader needs any more deleted; 0: by hand only."""
     row_cache: int = 200_000
     """People's rows a worker keeps in memory, about 1.3 kB each."""
     poison_limit: int = 10_000
-    """So many records in a row that no fold can take pause their partition, until an operator looks."""
+    """So many records in a row that no fold can take pause their partition, until an operator resumes it."""
     cold_days: float = 0.0
-    """People not seen for so long move from Redis to the lake, until they come back; 0: nobody does."""
+    """People not seen for so long move from Redis to the lake, until they come back; 0: never."""
     verify_seconds: float = 0.0
-    """How often `freshet up` has Redis compared with the log (freshet verify --every); 0: never."""
+    """How often `freshet up` compares Redis with the log (freshet verify --every); 0: never."""
     hang_seconds: float = 60.0
-    """So long a process of `freshet up` may give no sign of life before it is killed and started again: it
+    """How long a process of `freshet up` may give no sign of life before it is killed and started again: it
     is stopped, or its loop took so much CPU without an end; 0: for ever."""
     spool_bytes: int = 1 << 30
-    """Most that the spools under `data_dir` hold together of what the broker has not taken yet."""
+    """Most bytes that the spools under `data_dir` hold together of what the broker has not taken yet."""
     write_spool_bytes: int = 1 << 30
-    """The same for what clients wrote while the broker was away; beyond it they are refused with 503."""
+    """The same for what clients wrote while the broker was away; beyond it writes are refused with 503."""
     metrics_port: int = 0
-    """On which this process answers Prometheus; 0: on none (serving also answers GET /metrics). Of the
-    processes that `freshet flows run people --workers N` shares the partitions between it is the first's,
-    each next one has the port above."""
+    """Port on which this process answers Prometheus; 0: none (serving also answers GET /metrics). With
+    `freshet flows run people --workers N` it is the first process's, and each next one has the port above."""
     metrics_host: str = ""
     """Address for `metrics_port`; "" is loopback, since no token guards what is counted."""
     log_level: str = ""
@@ -97,25 +97,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `freshet lake keep` and `freshet verify --every`, and warning for the others."""
     namespace: str = ""
     """In the name of every Redis key, so that installations may share a Redis; "": none. For life, as
-    `partitions`: with another one everything is folded again, beside what is there."""
+    `partitions`: with another one all topics are folded again, beside the keys that are there."""
 
     @property
     def keyspace(self) -> Keyspace:
-        """Redis keys in generation 0, which are those of the flows without generations."""
-        from schemas.keys import Keyspace  # brings numpy along, which most commands do without
+        """Redis keys of generation 0, which are also those of the flows without generations."""
+        from schemas.keys import Keyspace  # imports numpy, which most commands do without
 
         return Keyspace(self.namespace)
 
     @property
     def releases(self) -> Path:
+        """The folder of the releases."""
         return Path(self.release_dir) if self.release_dir else self.data_dir / "releases"
 
     @property
     def dedupe_ms(self) -> int:
+        """`dedupe_hours` in ms."""
         return int(self.dedupe_hours * HOUR_MS)
 
     @property
     def bind(self) -> str:
+        """The address that serving binds to."""
         return self.host or ("0.0.0.0" if self.token else "127.0.0.1")
 
 
@@ -130,50 +133,52 @@ SECRETS: Final = ("token", "pseudonym_keys")
 FILES: Final[Mapping[str, str]] = {
     name: f"{VARIABLES[name]}_FILE" for name in (*SECRETS, "redis_url", "lake_url")
 }
-"""By field, the variable that names a file with its value: those that are secret, or may hold a password."""
+"""Field -> the variable that names a file with its value: fields that are secret or may hold a password."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Errors: `BadSetting` naming the variable, never its value; also for a variable that begins like ours
-    and is none."""
+    """The settings that the environment gives.
+
+    Errors: `BadSetting`, also for an unknown variable; it names the variable, never its value.
+    """
     refuse_unknown(environment)
     return from_record(environment)
 
 
 def refuse_unknown(environment: Mapping[str, str]) -> None:
-    """Errors: `BadSetting` with the nearest name."""
+    """Errors: `BadSetting` for an unknown variable, with the nearest name."""
     if sentence := refusal_of_unknown(environment, (*VARIABLES.values(), *FILES.values())):
         raise BadSetting(sentence)
 
 
 def from_record(environment: Mapping[str, str]) -> Settings:
-    """As `from_environment`, of what a running system noted of itself: that may be of another version, so
-    a variable that this one does not know is passed over. Errors: `BadSetting`."""
-    given: dict[str, Any] = {}
+    """As `from_environment`, from the record of a running system, which may be of another version: an unknown
+    variable is ignored. Errors: `BadSetting`."""
+    values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
         text = _text(field.name, environment)
         if text is None:
             continue
         try:
-            given[field.name] = (
+            values[field.name] = (
                 Path(text)
                 if field.type is Path
                 else msgspec.convert(text, field.type, strict=False)
             )
         except msgspec.ValidationError:
             raise BadSetting(_mistyped(VARIABLES[field.name], text, field.type)) from None
-    settings = Settings(**given)
+    settings = Settings(**values)
     _check(settings)
     return settings
 
 
 def is_given(name: str, environment: Mapping[str, str]) -> bool:
-    """Whether the environment says field `name`, by its value or by a file."""
+    """Whether the environment gives field `name`, by a value or by a file."""
     return VARIABLES[name] in environment or bool(environment.get(FILES.get(name, "")))
 
 
 def _text(name: str, environment: Mapping[str, str]) -> str | None:
-    """The value of field `name`, None where it is not given. Errors: `BadSetting`."""
+    """The value of field `name`; None where the environment does not give it. Errors: `BadSetting`."""
     variable, file = VARIABLES[name], FILES.get(name, "")
     text = environment.get(variable)
     path = environment.get(file)
@@ -204,7 +209,7 @@ def _mistyped(variable: str, text: str, kind: type) -> str:
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
-    """The environment that gives a child process the same settings: what came from a file as its value."""
+    """The environment that gives a child process the same settings; it has the content of files, not their names."""
     return {variable: str(getattr(settings, name)) for name, variable in VARIABLES.items()}
 
 
@@ -229,7 +234,7 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
     if not settings.cold_days >= 0:
-        raise BadSetting("FRESHET_COLD_DAYS must be 0 (nobody is cold) or more")
+        raise BadSetting("FRESHET_COLD_DAYS must be 0 (never) or more")
     for name in ("verify_seconds", "lake_keep_seconds"):
         if getattr(settings, name) and not getattr(settings, name) >= 1:
             raise BadSetting(f"{VARIABLES[name]} must be 0 (never) or at least 1")
@@ -255,8 +260,8 @@ def _check(settings: Settings) -> None:
         )
     if not re.fullmatch("[a-z0-9-]{0,16}", settings.namespace):
         raise BadSetting(
-            "FRESHET_NAMESPACE takes 1 to 16 of a-z, 0-9 and - (it stands in the hash tag of every Redis"
-            " key): name it so, or leave it unset, which is none"
+            "FRESHET_NAMESPACE takes 1 to 16 of a-z, 0-9 and - (it goes into the hash tag of every"
+            " Redis key): name it so, or leave it unset, which is none"
         )
     if settings.pseudonym_keys:
         signing_key(settings)
@@ -267,11 +272,11 @@ def _is_redis_url(url: str) -> bool:
         nodes = url.removeprefix(_CLUSTER).partition("/")[0].split(",")
         return all(re.fullmatch(r"[^:/]+:[0-9]+", node) for node in nodes)
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # a port that is none is a ValueError
+        split = urlsplit(url)
+        _ = split.port  # a port that is no number is a ValueError
     except ValueError:
         return False
-    return parts.scheme in ("redis", "rediss", "unix")
+    return split.scheme in ("redis", "rediss", "unix")
 
 
 def signing_key(settings: Settings) -> tuple[int, bytes]:
@@ -306,7 +311,7 @@ def signing_key(settings: Settings) -> tuple[int, bytes]:
 
 
 def _make_key(path: Path) -> None:
-    """Makes a key unless there is one: of workers that start together all get the first one's."""
+    """Makes a key unless there is one: workers that start together all use the first one's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -315,7 +320,7 @@ def _make_key(path: Path) -> None:
             file.write(secrets.token_hex(32))
             file.flush()
             os.fsync(descriptor)
-        # written first, named afterwards: nobody ever reads half a key (an empty one signs too)
+        # written first, named afterwards: no worker reads half a key (an empty one signs too)
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)
     finally:

@@ -1,4 +1,4 @@
-"""Files of ours that are no modules and lie beside them: a load generator in C, a list of jars."""
+"""Files that are shipped beside the modules: a load generator in C, a list of jars."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Incomplete(ConfigurationError):
 
 
 def shipped(path: Path) -> Path:
-    """`path`, which belongs to the code. Errors: `Incomplete` where it is missing."""
+    """`path`, a file that belongs to the code. Errors: `Incomplete` where it is missing."""
     if not path.is_file():
         raise Incomplete(f"{path} is missing from this installation")
     return path

@@ -1,4 +1,4 @@
-"""How a process of ours ends where Python's own way is too late: at once, or with the one that started it."""
+"""Ending a process where Python's own way is too late: at a signal at once, or with its parent."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def end_at_once() -> None:
-    """From now on SIGTERM and SIGINT end this process where it is, with exit code 0: for one whose work may
-    be cut anywhere. Call it before any thread is started.
+    """From now on SIGTERM and SIGINT end this process at once, with exit code 0, wherever it is.
 
-    A thread waits for them: a handler of Python's runs only once the main thread is out of whatever C it is
-    in, and on a busy machine a sort or a compression takes longer than anybody's grace.
+    Must be called before any thread is started. A thread waits for the signals: Python runs a handler only
+    once the main thread is out of C code, and on a busy machine a sort or a compression takes longer than a
+    supervisor's grace.
     """
-    ends = (signal.SIGTERM, signal.SIGINT)
-    for number in ends:  # where a library's thread takes it
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:  # for the case that a library's thread receives the signal
         signal.signal(number, lambda *_: os._exit(0))
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def wait() -> None:
-        signal.sigwait(ends)
+        signal.sigwait(signals)
         os._exit(0)
 
     threading.Thread(target=wait, name="end at once", daemon=True).start()
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
-    """For `preexec_fn`: the kernel signals the child when its parent is gone, by whatever cause.
+    """A `preexec_fn`: the kernel signals the child when its parent has ended, by whatever cause.
 
-    None where there is no such thing (not Linux).
+    None where the kernel cannot (not Linux).
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -44,8 +44,10 @@ def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None] | None:
 
 
 def die_with(parent: int, number: int = signal.SIGKILL, libc: ctypes.CDLL | None = None) -> None:
-    """The kernel signals this process when its parent is gone; it ends at once where that has happened.
-    Nothing of it where there is no such thing."""
+    """The kernel signals this process when `parent` ends; where it has ended, so does this process at once.
+
+    Does nothing where the kernel cannot (not Linux).
+    """
     if not sys.platform.startswith("linux"):
         return
     (libc or ctypes.CDLL(None)).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The version of this code, where it is installed."""
+"""The version of this code."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 DISTRIBUTION: Final = "freshet-recommender"
-"""The name that pip knows."""
+"""The name of the distribution for pip."""
 
 
 def code_version() -> str:
+    """The installed version; "source" where the code runs from its folder."""
     try:
         return version(DISTRIBUTION)
-    except PackageNotFoundError:  # run from its folder
+    except PackageNotFoundError:
         return "source"
 
 
 RELEASE: Final = code_version()
-"""``served_by.release`` where no trained release had a say: the version of this code."""
+"""``served_by.release`` of an answer that no trained release took part in: the version of this code."""

@@ -1,1 +1,1 @@
-"""The Python client of the API: knows schemas only."""
+"""The Python client of the API: it knows the schemas, and nothing of serving."""

@@ -1,7 +1,7 @@
-"""What the API answers, as far as programs here read it; what else is in an answer they ignore.
+"""Answers of the API: the fields that programs here read. They ignore every other field.
 
-Names and types are those that serving declares; a test holds the one to the other. What the server
-may leave out has a default.
+Names and types are those that serving declares; a test compares the two. A field that the server may leave
+out has a default.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from schemas.readouts import Comparison, VariantOut
 
 
 class Reason(msgspec.Struct, kw_only=True, gc=False):
+    """Why an item is in a slate."""
+
     code: str
     text: str
 
 
 class Item(msgspec.Struct, kw_only=True, gc=False):
+    """An item of a slate. `explore`: exploration drew it."""
+
     item_id: str
     category: str
     explore: bool = False
@@ -26,7 +30,7 @@ class Item(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Freshness(msgspec.Struct, kw_only=True, gc=False):
-    """`position`: the last record of the person's partition that is in the answer."""
+    """How fresh an answer is. `position`: the last record of the person's partition that it includes."""
 
     position: str | None
     waited_ms: int
@@ -34,12 +38,16 @@ class Freshness(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Assigned(msgspec.Struct, kw_only=True, gc=False):
+    """The variant of an experiment that the person was assigned."""
+
     id: str
     version: int
     variant: str
 
 
 class ServedBy(msgspec.Struct, kw_only=True):
+    """Ids and versions of everything that made an answer."""
+
     release: str
     index: str
     tables: str
@@ -48,7 +56,7 @@ class ServedBy(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """A list of items for somebody. `freshness` is null where the list is the same for everybody."""
+    """A slate for one person. `freshness` is null where the slate is the same for all people."""
 
     slate_id: str
     items: list[Item]
@@ -59,7 +67,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
     @property
     def stale(self) -> bool:
-        """Whether it may lack what `after` asked for."""
+        """Whether the answer may lack the position that `after` asked for."""
         return self.freshness is None or self.freshness.stale
 
     @property
@@ -72,7 +80,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 
 class Rejection(msgspec.Struct):
-    """`index`: the place in the request, from 0."""
+    """A refused line of a request. `index`: its place in the request, from 0."""
 
     index: int
     field: str
@@ -80,7 +88,7 @@ class Rejection(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct, kw_only=True):
-    """Of several events or items. `positions`: none where they wait in a spool for the broker."""
+    """The answer to several events or items. `positions`: [] where they wait in a spool for the broker."""
 
     accepted: int
     rejected: list[Rejection]
@@ -89,7 +97,7 @@ class Accepted(msgspec.Struct, kw_only=True):
 
 
 class Written(msgspec.Struct, kw_only=True):
-    """Of one record."""
+    """The answer to one record. `position`: null where the record waits in a spool for the broker."""
 
     position: str | None
     positions: list[str]
@@ -97,27 +105,29 @@ class Written(msgspec.Struct, kw_only=True):
 
 
 class ExperimentHeld(msgspec.Struct, kw_only=True):
-    """An experiment as it stands. `version` is the next put's `expected_version`."""
+    """An experiment in force. `version` is the next put's `expected_version`."""
 
     experiment_id: str
     version: int
 
 
 class ExperimentMetrics(msgspec.Struct, kw_only=True):
+    """The readout of an experiment."""
+
     version: int
     variants: tuple[VariantOut, ...]
     comparisons: tuple[Comparison, ...]
 
 
 class CatalogueItem(msgspec.Struct, kw_only=True):
-    """`indexed`: the process that answers can serve it."""
+    """An item of the catalogue. `indexed`: the process that answers can serve the item."""
 
     item_id: str
     indexed: bool
 
 
 class FlowPosition(msgspec.Struct, kw_only=True):
-    """How far a flow has come in a partition."""
+    """The position of a flow in a partition; null where the flow has none yet."""
 
     flow: str
     partition: int
@@ -125,7 +135,7 @@ class FlowPosition(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """Of one process. `stands` is null while the store does not answer."""
+    """The status of one process. `stands`: positions of the flows, null while the store does not answer."""
 
     release: str
     tables: str

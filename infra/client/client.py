@@ -1,4 +1,4 @@
-"""The API from Python, typed: a method a route, over kept connections, in one event loop.
+"""A typed client of the API: a method for each route, over keep-alive connections, in one event loop.
 
 >>> async def click(url: str, token: str) -> Answer:
 ...     async with Client(url, token) as client:
@@ -44,9 +44,9 @@ T = TypeVar("T")
 
 
 class Timed(NamedTuple, Generic[T]):
-    """An answer and its times, which leave out the wait for a connection that is free.
+    """An answer and its times, without the wait for a free connection.
 
-    `began`: just before the first byte left; `ended`: after the last one came (perf_counter).
+    `began`: just before the first byte was sent; `ended`: after the last byte came (`perf_counter`, s).
     """
 
     value: T
@@ -55,11 +55,12 @@ class Timed(NamedTuple, Generic[T]):
 
     @property
     def ms(self) -> float:
+        """How long the request took."""
         return (self.ended - self.began) * 1000
 
 
 class Client:
-    """At most `connections` requests at once. Errors of every method: `ApiError`."""
+    """A client with at most `connections` requests at once. Errors of every method: `ApiError`."""
 
     def __init__(self, url: str, token: str = "", connections: int = 32) -> None:
         self._pool = Pool(url, token, connections)
@@ -85,7 +86,7 @@ class Client:
         max_wait_ms: int | None = None,
         now: str | None = None,
     ) -> Timed[Answer]:
-        """What is not given is as the API has it by default."""
+        """A slate for a person. A parameter that is None has the API's default."""
         query = _query(
             user_id=user_id,
             placement=placement,
@@ -94,30 +95,39 @@ class Client:
             max_wait_ms=max_wait_ms,
             now=now,
         )
-        return await self._ask("GET", f"/v1/recommendations?{query}", Answer)
+        return await self._request("GET", f"/v1/recommendations?{query}", Answer)
 
     async def send_events(
         self, events: Sequence[EventIn | Mapping[str, Any]], *, history: bool = False
     ) -> Timed[Accepted]:
-        """Errors: `ApiError` 422 where all are rejected; fewer are in the answer."""
-        return await self._ask("POST", HISTORY if history else EVENTS, Accepted, {"events": events})
+        """Sends events; `history`: as an import. Errors: `ApiError` 422 where all are rejected."""
+        return await self._request(
+            "POST", HISTORY if history else EVENTS, Accepted, {"events": events}
+        )
 
     async def send_items(self, items: Sequence[ItemIn | Mapping[str, Any]]) -> Accepted:
-        """Errors: `ApiError` 422 where all are rejected; fewer are in the answer."""
-        return (await self._ask("POST", ITEMS, Accepted, {"items": items})).value
+        """Sends items. Errors: `ApiError` 422 where all are rejected."""
+        return (await self._request("POST", ITEMS, Accepted, {"items": items})).value
 
     async def put_item(self, item_id: str, item: ItemIn) -> Written:
-        return (await self._ask("PUT", f"{ITEMS}/{_segment(item_id)}", Written, item)).value
+        """Writes one item."""
+        return (await self._request("PUT", f"{ITEMS}/{_segment(item_id)}", Written, item)).value
 
     async def item(self, item_id: str) -> CatalogueItem:
+        """An item of the catalogue."""
         return await self.get(f"{ITEMS}/{_segment(item_id)}", CatalogueItem)
 
     async def put_placement(
         self, placement: str, recipe: Recipe, *, expected_version: int = 0, reason: str = ""
     ) -> Written:
-        """`expected_version`: of what it replaces, 0 where it is new; else it has no effect."""
+        """Sends a placement's recipe. `expected_version`: of the recipe that it replaces, 0 for a new one.
+
+        With another version the change has no effect.
+        """
         body = {"expected_version": expected_version, "reason": reason, "recipe": recipe}
-        return (await self._ask("PUT", f"{PLACEMENTS}/{_segment(placement)}", Written, body)).value
+        return (
+            await self._request("PUT", f"{PLACEMENTS}/{_segment(placement)}", Written, body)
+        ).value
 
     async def put_experiment(
         self,
@@ -127,46 +137,54 @@ class Client:
         expected_version: int = 0,
         reason: str = "",
     ) -> Written:
-        """`expected_version`: of what it replaces, 0 where it is new; else it has no effect."""
+        """Sends an experiment. `expected_version`: of the one that it replaces, 0 for a new one.
+
+        With another version the change has no effect.
+        """
         body = {"expected_version": expected_version, "reason": reason, "experiment": experiment}
-        return (await self._ask("PUT", _experiment(experiment_id), Written, body)).value
+        return (await self._request("PUT", _experiment(experiment_id), Written, body)).value
 
     async def experiment(self, experiment_id: str) -> ExperimentHeld:
+        """The experiment in force."""
         return await self.get(_experiment(experiment_id), ExperimentHeld)
 
     async def metrics(self, experiment_id: str) -> ExperimentMetrics:
+        """The readout of an experiment."""
         return await self.get(f"{_experiment(experiment_id)}/metrics", ExperimentMetrics)
 
     async def status(self) -> Status:
+        """The status of the process that answers."""
         return await self.get(STATUS, Status)
 
     async def get(self, target: str, kind: type[T]) -> T:
-        """What `target` answers, as a `kind`: for what has no method here."""
-        return (await self._ask("GET", target, kind)).value
+        """The answer of `target` as a `kind`: for a route that has no method here."""
+        return (await self._request("GET", target, kind)).value
 
-    async def _ask(self, method: str, target: str, kind: type[T], body: object = None) -> Timed[T]:
+    async def _request(
+        self, method: str, target: str, kind: type[T], body: object = None
+    ) -> Timed[T]:
         content = b"" if body is None else msgspec.json.encode(body)
         try:
             response = await self._pool.request(method, target, content)
         except Broken as error:
             raise ApiError(0, str(error)) from None
         if response.status not in SUCCESS_STATUSES:
-            raise ApiError.of(response.status, response.body)
+            raise ApiError.from_response(response.status, response.body)
         return Timed(decode(response.status, response.body, kind), response.began, response.ended)
 
 
 def decode(status: int, body: bytes, kind: type[T]) -> T:
-    """Errors: `ApiError` where the body is not what the API answers."""
+    """The body of an answer as a `kind`. Errors: `ApiError` where the body is not what the API answers."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ApiError(status, "unreadable") from None
 
 
-def _query(**given: str | int | None) -> str:
-    """Of what is given, in this order."""
-    # a colon may stand in a query, and every position and time has one
-    pairs = [(name, str(value)) for name, value in given.items() if value is not None]
+def _query(**parameters: str | int | None) -> str:
+    """The query of a URL with the parameters that are not None, in their order."""
+    # a query may hold a colon unquoted, and every position and time has one
+    pairs = [(name, str(value)) for name, value in parameters.items() if value is not None]
     return "&".join([f"{name}={quote(value, safe=':')}" for name, value in pairs])
 
 

@@ -1,4 +1,4 @@
-"""How the API says no: the problem it answers (RFC 9457), and the exception that carries it."""
+"""Refusals of the API: the problem that it answers (RFC 9457), and the exception that carries it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from schemas.errors import FreshetError
 
 
 class FieldError(msgspec.Struct, kw_only=True):
-    """`field` in the caller's terms (``events[3].action``), `code` a stable word."""
+    """An error of a field. `field`: as the caller names it (``events[3].action``); `code`: a stable word."""
 
     field: str
     code: str
 
 
 class Problem(msgspec.Struct, kw_only=True):
-    """Of the API all is there; what stands before it may say less, or nothing."""
+    """A problem. The API fills every field; a proxy before the API may fill fewer, or none."""
 
     code: str = ""
     detail: str = ""
@@ -26,18 +26,18 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 class ApiError(FreshetError):
-    """The API did not do it. `status` 0: it did not answer, and `code` is the kind of failure."""
+    """A request failed. `status` 0: the API did not answer, and `code` is the kind of failure."""
 
     def __init__(
         self, status: int, code: str, detail: str = "", errors: Sequence[FieldError] = ()
     ) -> None:
         self.status, self.code, self.detail, self.errors = status, code, detail, errors
-        said = f"the API answered {self.problem}" if status else f"the API did not answer ({code})"
-        super().__init__(f"{said}: {detail}" if detail else said)
+        text = f"the API answered {self.problem}" if status else f"the API did not answer ({code})"
+        super().__init__(f"{text}: {detail}" if detail else text)
 
     @classmethod
-    def of(cls, status: int, body: bytes) -> Self:
-        """From an answer; nothing of a body that is no problem is kept."""
+    def from_response(cls, status: int, body: bytes) -> Self:
+        """The error of an answer; of a body that is no problem nothing is kept."""
         try:
             problem = msgspec.json.decode(body, type=Problem)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -46,7 +46,7 @@ class ApiError(FreshetError):
 
     @property
     def problem(self) -> str:
-        """Status and code, for counting: without what differs from one to the next.
+        """Status and code, for counting: the detail, which differs from answer to answer, is not in it.
 
         >>> ApiError(503, "not_durable", "Retry with the same ids.").problem
         '503 not_durable'

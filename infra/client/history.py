@@ -1,8 +1,8 @@
-"""Sends items and events to a running system over HTTP: what `freshet import` and the demo share.
+"""Sends items and events to a running system over HTTP, for `freshet import` and the demo.
 
-Lines go out as NDJSON over a few keep-alive connections. A key (a person, an item) stays on one of
-them, so everybody's history arrives in order. A line that was refused for the moment (503, a broken
-connection) is sent again with the same event id, which the fold counts once.
+Lines go out as NDJSON over a few keep-alive connections. All lines of a key (a person, an item) use one
+connection, so the history of each person arrives in order. A line that was refused for the moment (503, a
+broken connection) is sent again with the same event id, which the fold counts once.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ ITEMS: Final = client.ITEMS
 BATCH_BYTES: Final = 900_000
 """Below the 1 MiB that the API takes."""
 RETRY_SECONDS: Final = 120.0
-"""Seconds that one batch is sent again before it is given up."""
+"""How long one batch is sent again before its sender gives up."""
 _LINE: Final = re.compile(r"(?:events|items)\[(\d+)\]\.?(.*)")
 Progress = Callable[[int], None]
+"""Called with the number of lines that were acknowledged."""
 
 
 class NotSent(FreshetError):
-    """The API did not take it; the text says what it answered, never what was sent."""
+    """Lines were not accepted; the text says what the API answered, never what was sent."""
 
 
 class Line(NamedTuple):
@@ -50,7 +51,7 @@ class Line(NamedTuple):
 
 @dataclass
 class Summary:
-    """`rejected` counts (field, code); `positions`: partition -> highest offset acknowledged."""
+    """Counts of a send. `rejected`: by (field, code); `positions`: partition -> last offset acknowledged."""
 
     sent: int = 0
     accepted: int = 0
@@ -61,10 +62,11 @@ class Summary:
 
     @property
     def per_second(self) -> float:
+        """Lines sent a second."""
         return self.sent / self.seconds if self.seconds else 0.0
 
     def count(self, size: int, answer: Accepted) -> None:
-        """Adds one answer to a batch of `size` lines."""
+        """Adds the answer to a batch of `size` lines."""
         self.sent += size
         self.accepted += answer.accepted
         for it in answer.rejected:
@@ -77,7 +79,7 @@ class Summary:
 
 
 class LineConnection:
-    """One keep-alive connection of a thread's own, which sends lines while others are read."""
+    """A keep-alive connection that one thread uses."""
 
     def __init__(self, url: str, token: str = "") -> None:
         to = address(url)
@@ -87,13 +89,13 @@ class LineConnection:
         self.retries = 0
 
     def post(self, path: str, lines: list[bytes], stop: threading.Event) -> Accepted:
-        """The answer to `lines` as NDJSON, also where all of them were rejected (422).
+        """Posts `lines` as NDJSON; answers what the API accepted, also where it rejected all of them (422).
 
         Tries again on 503, 429 and broken connections, for `RETRY_SECONDS` seconds. Errors: `NotSent`.
         """
         until, pauses, body = time.monotonic() + RETRY_SECONDS, Pauses(), b"\n".join(lines) + b"\n"
         while True:
-            status, answer, after = self._ask(path, body)
+            status, answer, retry_after = self._post_once(path, body)
             if isinstance(answer, Accepted):
                 return answer
             if status == 422 and (rejected := _rejected(answer)):
@@ -105,13 +107,13 @@ class LineConnection:
                     f"POST {path} was not taken for {RETRY_SECONDS:g} s (last: {status or 'no answer'})"
                 )
             self.retries += 1
-            stop.wait(max(next(pauses), after))
+            stop.wait(max(next(pauses), retry_after))
 
     def close(self) -> None:
         self._connection.close()
 
-    def _ask(self, path: str, body: bytes) -> tuple[int, Accepted | ApiError, float]:
-        """Status (0: no answer), what came, and how many seconds it asks to wait."""
+    def _post_once(self, path: str, body: bytes) -> tuple[int, Accepted | ApiError, float]:
+        """Status (0: no answer), the answer or the error, and the seconds that ``Retry-After`` asks for."""
         try:
             self._connection.request("POST", path, body, self._headers)
             response = self._connection.getresponse()
@@ -119,17 +121,17 @@ class LineConnection:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return 0, ApiError(0, type(error).__name__), 0.0
-        after = response.headers.get("Retry-After", "")
+        retry_after = response.headers.get("Retry-After", "")
         return (
             response.status,
             _answer(response.status, data),
-            min(5.0, float(after)) if after.isdigit() else 0.0,
+            min(5.0, float(retry_after)) if retry_after.isdigit() else 0.0,
         )
 
 
 def _answer(status: int, data: bytes) -> Accepted | ApiError:
     if status not in client.SUCCESS_STATUSES:
-        return ApiError.of(status, data)
+        return ApiError.from_response(status, data)
     try:
         return client.decode(status, data, Accepted)
     except ApiError as error:
@@ -137,7 +139,7 @@ def _answer(status: int, data: bytes) -> Accepted | ApiError:
 
 
 def _rejected(problem: ApiError) -> list[Rejection]:
-    """Why each line was refused, where a problem says so of lines (``events[3].action``)."""
+    """Why each line was refused, from the problem's errors that name a line (``events[3].action``)."""
     found = [(_LINE.match(error.field), error.code) for error in problem.errors]
     return [Rejection(int(line[1]), line[2], code) for line, code in found if line]
 
@@ -169,7 +171,7 @@ def send(
 
 
 def check_answers(url: str) -> None:
-    """Errors: `NotSent` where nobody answers at `url`: better said now than after `RETRY_SECONDS`."""
+    """Checks that the API answers at `url`, before a long import starts. Errors: `NotSent`."""
     if not asyncio.run(_answers(url)):
         to = address(url)
         shown = f"{'https' if to.tls else 'http'}://{to.authority}"
@@ -177,9 +179,9 @@ def check_answers(url: str) -> None:
 
 
 async def _answers(url: str) -> bool:
-    async with Client(url) as asking:
+    async with Client(url) as api:
         try:
-            await asking.get("/health/live", dict)
+            await api.get("/health/live", dict)
         except ApiError as error:
             return error.status > 0
     return True
@@ -193,23 +195,23 @@ def await_items(url: str, item_ids: list[str], token: str = "", seconds: float =
 async def _await_items(url: str, item_ids: list[str], token: str, seconds: float) -> None:
     until = time.monotonic() + seconds
     # one connection, so one worker
-    async with Client(url, token, connections=1) as asking:
+    async with Client(url, token, connections=1) as api:
         for item_id in item_ids:
-            while not await _indexed(asking, item_id):
+            while not await _indexed(api, item_id):
                 if time.monotonic() > until:
-                    raise NotSent(f"the last items are not to be seen after {seconds:g} s")
+                    raise NotSent(f"serving does not show the last items after {seconds:g} s")
                 await asyncio.sleep(0.05)
 
 
-async def _indexed(asking: Client, item_id: str) -> bool:
+async def _indexed(api: Client, item_id: str) -> bool:
     try:
-        return (await asking.item(item_id)).indexed
+        return (await api.item(item_id)).indexed
     except ApiError:
         return False
 
 
 class _Sender:
-    """A thread with a connection: batches what it is given and posts it, in order."""
+    """A thread with a connection: posts the lines that `put` takes, in order and in batches."""
 
     _lock = threading.Lock()
 
@@ -225,7 +227,7 @@ class _Sender:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Waits while the system is slower than the file. Errors: what ended the sender."""
+        """Queues a line; waits while the system is slower than the file. Errors: what ended the thread."""
         while True:
             if self.error:
                 raise self.error
@@ -235,7 +237,7 @@ class _Sender:
                 continue
 
     def finish(self) -> None:
-        """Sends what is left and ends the thread."""
+        """Sends the remaining lines and ends the thread."""
         while self._thread.is_alive():
             try:
                 self._lines.put(None, timeout=0.1)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as clients of the API speak it: where to, by whom, and kept connections for one event loop.
+"""HTTP/1.1 for clients of the API: addresses, authorization, and keep-alive connections for one event loop.
 
-Measured beside a general client it costs a tenth of the CPU a request; on a machine that also runs
-what is measured, the client's own work is part of every figure.
+It takes a tenth of a general client's CPU for a request. The benchmark needs that: on a machine that also
+runs what is measured, the client's own work is in every figure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Broken(ConnectionError):
 
 
 class Address(NamedTuple):
-    """Where a URL leads. `authority`: host and port as the URL has them, without a password in it."""
+    """The address in a URL. `authority`: host and port as the URL has them, without a user and password."""
 
     tls: bool
     host: str
@@ -33,24 +33,28 @@ class Address(NamedTuple):
 
 
 def address(url: str) -> Address:
-    """
+    """The address in a URL; 127.0.0.1 and the scheme's port where it has none. Errors: ValueError.
+
     >>> address("https://me:secret@api.example:444/v1")
     Address(tls=True, host='api.example', port=444, authority='api.example:444')
     """
-    parts = urlsplit(url)
-    tls = parts.scheme == "https"
-    port = parts.port or (443 if tls else 80)
-    authority = parts.netloc.rpartition("@")[2]
-    return Address(tls, parts.hostname or "127.0.0.1", port, authority)
+    split = urlsplit(url)
+    tls = split.scheme == "https"
+    port = split.port or (443 if tls else 80)
+    authority = split.netloc.rpartition("@")[2]
+    return Address(tls, split.hostname or "127.0.0.1", port, authority)
 
 
 def authorization(token: str) -> dict[str, str]:
-    """The headers that say who asks; none without a token."""
+    """The header that carries the token; {} without a token."""
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Response(NamedTuple):
-    """`began`: just before the first byte left; `ended`: after the last one came (perf_counter)."""
+    """A response and its times.
+
+    `began`: just before the first byte was sent; `ended`: after the last byte came (`perf_counter`, s).
+    """
 
     status: int
     body: bytes
@@ -62,10 +66,10 @@ _Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Pool:
-    """At most `connections` requests at once; the others wait for their turn.
+    """Connections to one address: at most `connections` requests at once, further ones wait.
 
-    A request whose kept connection turns out to be gone is sent again on a new one: posts should
-    carry ids that make them count once.
+    A request whose keep-alive connection was closed meanwhile is sent again on a new one. So a post should
+    carry ids that make it count once.
     """
 
     def __init__(self, url: str, token: str = "", connections: int = 32) -> None:
@@ -79,34 +83,36 @@ class Pool:
             self._free.put_nowait(None)
 
     def close(self) -> None:
-        """Of connections that are in use, nothing."""
+        """Closes the connections that are not in use."""
         while not self._free.empty():
             if pair := self._free.get_nowait():
                 pair[1].close()
 
     async def request(self, method: str, target: str, body: bytes = b"") -> Response:
-        """`body` is JSON; none goes without a length but a GET's. Errors: `Broken`."""
+        """Sends a request, whose `body` is JSON. Errors: `Broken`."""
         head = f"{method} {target} HTTP/1.1\r\n"
         if method != "GET":
             head += f"Content-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
         data = head.encode() + self._fixed + body
-        pair, kept = await self._free.get(), None
+        pair, reusable = await self._free.get(), None
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 if pair:
-                    with contextlib.suppress(OSError, EOFError):  # it lay idle and was ended
-                        answer, kept = await _ask(pair, data)
-                        return answer
+                    with contextlib.suppress(
+                        OSError, EOFError
+                    ):  # the server closed it while it was idle
+                        response, reusable = await _exchange(pair, data)
+                        return response
                     pair[1].close()
                 pair = await self._connect()
-                answer, kept = await _ask(pair, data)
-                return answer
+                response, reusable = await _exchange(pair, data)
+                return response
         except (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError) as error:
             raise Broken(type(error).__name__) from None
         finally:
-            if pair and not kept:
+            if pair and not reusable:
                 pair[1].close()
-            self._free.put_nowait(kept)
+            self._free.put_nowait(reusable)
 
     async def _connect(self) -> _Pair:
         to = self._address
@@ -115,34 +121,34 @@ class Pool:
         )
 
 
-async def _ask(pair: _Pair, data: bytes) -> tuple[Response, _Pair | None]:
-    """The answer, and the connection if it stays."""
+async def _exchange(pair: _Pair, data: bytes) -> tuple[Response, _Pair | None]:
+    """The response, and the connection if the server keeps it open."""
     reader, writer = pair
     began = time.perf_counter()
     writer.write(data)
-    status, length, stays = _head(await reader.readuntil(b"\r\n\r\n"))
+    status, length, stays_open = _head(await reader.readuntil(b"\r\n\r\n"))
     body = await (_chunks(reader) if length is None else reader.readexactly(length))
-    return Response(status, body, began, time.perf_counter()), pair if stays else None
+    return Response(status, body, began, time.perf_counter()), pair if stays_open else None
 
 
 def _head(data: bytes) -> tuple[int, int | None, bool]:
-    """Status, length of the body (None: it comes in chunks), and whether the connection stays.
+    """Status, length of the body (None: it comes in chunks), and whether the connection stays open.
 
     Errors: ValueError.
     """
     first, *lines = data.split(b"\r\n")
     length: int | None = 0
-    stays = True
+    stays_open = True
     for line in lines:
         name, _, value = line.partition(b":")
         match name.lower():
             case b"content-length":
                 length = int(value)
             case b"connection":
-                stays = value.strip().lower() != b"close"
-            case b"transfer-encoding":  # chunked is the only one left (RFC 9112, 7)
+                stays_open = value.strip().lower() != b"close"
+            case b"transfer-encoding":  # chunked is the only coding that remains (RFC 9112, 7)
                 length = None
-    return int(first.split(b" ", 2)[1]), length, stays
+    return int(first.split(b" ", 2)[1]), length, stays_open
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:

@@ -1,1 +1,1 @@
-"""Data to import: MovieLens where it lies, generated where it does not."""
+"""Data to import: MovieLens where its files are found or can be fetched, a generated catalogue elsewhere."""

@@ -1,4 +1,4 @@
-"""Where the demo's data comes from: a folder, else its home on the network, else made up."""
+"""The demo's data: MovieLens from a folder, else from its home on the network, else generated."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FOLDER_NAME: Final = "ml-latest-small"
 CONNECT_SECONDS: Final = 5.0
 FETCH_SECONDS: Final = 60.0
 MAX_BYTES: Final = 32 << 20
-"""Bytes, packed or unpacked, beyond which it isn't what we asked for."""
+"""Bytes, compressed or not, beyond which a download is not MovieLens."""
 
 
 class NotFetched(RuntimeError):
-    """The data could not be fetched; the text says why, in a few words."""
+    """MovieLens could not be fetched; the text says why, in a few words."""
 
 
 def catalogue(
@@ -33,10 +33,10 @@ def catalogue(
     here: Path | None = None,
     home: str = DOWNLOAD_URL,
 ) -> Dataset:
-    """`given`, else what `movielens.find` finds, else what `keep` holds of an earlier fetch, else
-    fetched from `home` into `keep`, else generated. `source` says which.
+    """The first of these: the folder `given`, the folder that `movielens.find` finds, an earlier download in
+    `keep`, a download from `home` into `keep`, a generated catalogue. `source` in the answer says which.
 
-    Errors: `movielens.NotMovieLens` where `given` is not.
+    Errors: `movielens.NotMovieLens` where the folder is not.
     """
     folder = given or movielens.find(environment, here)
     if folder is None and all((keep / FOLDER_NAME / file).is_file() for file in FILES):
@@ -44,15 +44,15 @@ def catalogue(
     if folder is not None:
         return movielens.load(folder)
     try:
-        found = movielens.load(fetch(home, keep / FOLDER_NAME))
-        return found._replace(source=f"MovieLens, fetched from {home}")
+        fetched = movielens.load(fetch(home, keep / FOLDER_NAME))
+        return fetched._replace(source=f"MovieLens, fetched from {home}")
     except NotFetched as error:
-        made = generated.generated()
-        return made._replace(source=f"{made.source} (MovieLens is not here, and {error})")
+        dataset = generated.generated()
+        return dataset._replace(source=f"{dataset.source} (MovieLens is not here, and {error})")
 
 
 def fetch(url: str, folder: Path) -> Path:
-    """Unpacks the two files that we read of the archive at `url`. Errors: `NotFetched`."""
+    """Extracts the two files that we read from the archive at `url` into `folder`. Errors: `NotFetched`."""
     try:
         with zipfile.ZipFile(io.BytesIO(_download(url))) as archive:
             texts = {name: _member(archive, name) for name in FILES}
@@ -76,13 +76,13 @@ def _download(url: str) -> bytes:
                     raise NotFetched(f"its home sent it too slowly ({FETCH_SECONDS:g} s)")
                 if len(data) > MAX_BYTES:
                     raise NotFetched("what its home sent is too large")
-    except OSError:  # URLError and TimeoutError are
+    except OSError:  # so are URLError and TimeoutError
         raise NotFetched("its home can't be reached") from None
     return bytes(data)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The one member called `name`, in whatever folder; nothing is written under its own path."""
+    """The content of the member called `name`, in any folder of the archive. Errors: `NotFetched`."""
     for info in archive.infolist():
         if info.filename.rpartition("/")[2] == name and info.file_size <= MAX_BYTES:
             return archive.read(info)

@@ -1,7 +1,7 @@
-"""A catalogue and its audience, made up: for a demo where MovieLens is out of reach.
+"""A generated catalogue and its audience, for a demo where MovieLens is out of reach.
 
-People have tastes (a few favourite themes) and sit down for an evening's sitting on one theme, so
-that what somebody did a minute ago says much about what they do next, and popularity says little.
+People have tastes (a few favourite themes), and one sitting is on one theme. So what a person did a minute
+ago says much about what the person does next, and popularity says little.
 """
 
 from __future__ import annotations
@@ -47,29 +47,30 @@ _PLACES: Final = (
 
 
 class _Theme(NamedTuple):
-    """Films that those who like one of them like."""
+    """Films that the same people like."""
 
     items: list[Film]
     weights: list[float]
-    """Running sums: how often each is chosen."""
+    """Running sums of how often each film is chosen."""
 
 
 def generated(seed: int = 0) -> Dataset:
-    """`ITEMS` films, `PEOPLE` people, `RATINGS` ratings. The same seed gives the same, always."""
+    """`ITEMS` films, `PEOPLE` people, `RATINGS` ratings. The same seed always gives the same data."""
     chance = random.Random(seed)
     themes = _themes(chance)
     ratings: list[Rating] = []
     for number in range(PEOPLE):
-        # some people watch much, most little; the last one fills up the sum
-        left, people = RATINGS - len(ratings), PEOPLE - number
-        share = left if people == 1 else min(left, round(left / people * chance.uniform(0.3, 1.7)))
+        # some people watch much, most little; the last person has the ratings that remain
+        remaining, people = RATINGS - len(ratings), PEOPLE - number
+        mean = remaining / people
+        share = remaining if people == 1 else min(remaining, round(mean * chance.uniform(0.3, 1.7)))
         ratings += _history(chance, f"p{number + 1}", themes, share)
     ratings.sort(key=lambda it: (it.at, it.user_id, it.item_id))
     items = sorted(
         (item for theme in themes for item in theme.items), key=lambda it: int(it[0][1:])
     )
-    said = f"a generated catalogue (seed {seed}: {ITEMS} films, {PEOPLE} people), not real data"
-    return Dataset(tuple(items), tuple(ratings), said)
+    source = f"a generated catalogue (seed {seed}: {ITEMS} films, {PEOPLE} people), not real data"
+    return Dataset(tuple(items), tuple(ratings), source)
 
 
 def _themes(chance: random.Random) -> list[_Theme]:
@@ -92,7 +93,7 @@ def _themes(chance: random.Random) -> list[_Theme]:
 
 
 def _history(chance: random.Random, user: str, themes: list[_Theme], count: int) -> list[Rating]:
-    """`count` ratings in sittings of 3 to 8, each on one theme, most on a favourite one."""
+    """`count` ratings in sittings of 3 to 8 films, each sitting on one theme, mostly a favourite one."""
     favourites = chance.sample(themes, 12)
     seen: set[str] = set()
     history: list[Rating] = []

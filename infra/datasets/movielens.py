@@ -1,4 +1,4 @@
-"""MovieLens as items and events; where the files aren't to be had, a generated catalogue.
+"""MovieLens as items and events.
 
 https://grouplens.org/datasets/movielens/ (Harper and Konstan 2015). A layout is recognised by its
 file names: a folder with ``ratings.csv`` and ``movies.csv``.
@@ -18,22 +18,25 @@ from schemas.times import iso
 FILES: Final = ("ratings.csv", "movies.csv")
 SEARCHED_FOLDERS: Final = ("data", "shared/data", "../shared/data")
 MIN_LIKE_RATING: Final = 4.0
-"""A rating from here on is a like, one below is a view."""
+"""Stars from which a rating is a like; a lower rating is a view."""
 _NO_GENRE: Final = "(no genres listed)"
 _MAX_DEPTH: Final = 3
 
 
 class NotMovieLens(FreshetError):
-    """The folder has another layout; the text says what is missing where."""
+    """The folder has another layout; the text says which file or column is missing."""
 
 
 class Film(NamedTuple):
+    """A film, as an item of the catalogue."""
+
     item_id: str
     title: str
     genres: tuple[str, ...]
 
     @property
     def category(self) -> str:
+        """The first genre; "" where there is none."""
         return self.genres[0] if self.genres else ""
 
     @property
@@ -49,6 +52,8 @@ class Film(NamedTuple):
 
 
 class Rating(NamedTuple):
+    """A rating, as an event."""
+
     user_id: str
     item_id: str
     rating: float
@@ -61,7 +66,7 @@ class Rating(NamedTuple):
 
     @property
     def body(self) -> dict[str, Any]:
-        """As `POST /v1/events?mode=import` takes it. The same rating has the same id, always."""
+        """As `POST /v1/events?mode=import` takes it. The same rating always has the same event id."""
         return {
             "event_id": f"ml-{self.user_id}-{self.item_id}",
             "user_id": self.user_id,
@@ -73,7 +78,7 @@ class Rating(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """`ratings` in order of (time, user, item). `source`: a sentence on where this comes from."""
+    """A catalogue and its ratings, in order of (time, user, item). `source`: a sentence on their origin."""
 
     items: tuple[Film, ...]
     ratings: tuple[Rating, ...]
@@ -81,8 +86,8 @@ class Dataset(NamedTuple):
 
 
 def find(environment: Mapping[str, str] = os.environ, here: Path | None = None) -> Path | None:
-    """The first folder with both files: $DATA, ./data, ./shared/data, ../shared/data, or a folder
-    at most three levels below one of them (in order of name)."""
+    """The first folder with both files among $DATA, ./data, ./shared/data and ../shared/data, and the folders
+    at most three levels below each (in order of name); None where there is none."""
     here = here or Path.cwd()
     given = [Path(environment["DATA"])] if environment.get("DATA") else []
     for place in [*given, *(here / name for name in SEARCHED_FOLDERS)]:
@@ -93,7 +98,7 @@ def find(environment: Mapping[str, str] = os.environ, here: Path | None = None) 
 
 
 def load(folder: Path) -> Dataset:
-    """Errors: `NotMovieLens`, naming file and line, never what stands there."""
+    """The dataset in a folder. Errors: `NotMovieLens`, naming file and line, never their content."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise NotMovieLens(f"{folder} is not MovieLens: it has no {' and no '.join(missing)}")

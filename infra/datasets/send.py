@@ -17,8 +17,9 @@ from infra.datasets.movielens import Dataset
 from schemas.errors import FreshetError
 
 ITEMS_AWAITED: Final = 32
-"""So many of the last items must be visible before events follow: some of every partition."""
+"""So many of the last items must be indexed before events follow: some of every partition."""
 Bar = Callable[[str, int | None], Any]
+"""Makes the progress function of work with a name and a total (None: unknown)."""
 
 
 class NotReadable(FreshetError):
@@ -26,12 +27,13 @@ class NotReadable(FreshetError):
 
 
 class Endpoint:
-    """Where to send, and how."""
+    """Where to send lines, over how many connections, in batches of what size."""
 
     def __init__(self, url: str, token: str, connections: int = 4, batch: int = 500) -> None:
         self.url, self.token, self.connections, self.batch = url, token, connections, batch
 
     def send(self, path: str, lines: Iterable[Line], progress: Progress) -> Summary:
+        """Posts every line to `path`. Errors: `NotSent`."""
         return history.send(
             self.url,
             path,
@@ -44,7 +46,7 @@ class Endpoint:
 
 
 def send_catalogue(target: Endpoint, catalogue: Dataset, bar: Bar) -> dict[str, Summary]:
-    """Items, and as soon as they are to be seen, every rating."""
+    """Sends the items and, once they are indexed, every rating. Errors: `NotSent`."""
     items = [Line(it.item_id, msgspec.json.encode(it.body)) for it in catalogue.items]
     ratings = catalogue.ratings
     lines = (Line(it.user_id, msgspec.json.encode(it.body)) for it in ratings)
@@ -56,22 +58,26 @@ def send_catalogue(target: Endpoint, catalogue: Dataset, bar: Bar) -> dict[str, 
 
 
 def send_items(target: Endpoint, lines: Iterable[Line], total: int | None, bar: Bar) -> Summary:
+    """Sends items and waits until serving has indexed the last ones. Errors: `NotSent`."""
     last: list[str] = []
 
-    def noted() -> Iterator[Line]:
+    def recording_last() -> Iterator[Line]:
         for line in lines:
             last.append(line.key)
             del last[:-ITEMS_AWAITED]
             yield line
 
-    summary = target.send(history.ITEMS, noted(), bar("items", total))
-    if not summary.rejected:  # else the last ones may be among those that never come
+    summary = target.send(history.ITEMS, recording_last(), bar("items", total))
+    if not summary.rejected:  # a rejected item is never indexed, and may be among the last
         history.await_items(target.url, last, target.token)
     return summary
 
 
 def read(path: Path, *keys: str, numbered: bool = False) -> Iterator[Line]:
-    """Lines of a file. `numbered`: an event without an id gets one from its line and its number."""
+    """Lines of a file of JSON objects; the first of `keys` that a line has is its key.
+
+    `numbered`: an event without an id gets one from its line and its line number. Errors: `NotReadable`.
+    """
     with _open(path) as file:
         for number, raw in enumerate(_whole(path, file), 1):
             line = raw.strip()
@@ -94,7 +100,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _whole(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of `file`; a sentence where it cannot be read to its end."""
+    """The raw lines of `file`. Errors: `NotReadable` where it cannot be read to its end."""
     try:
         yield from file
     except (gzip.BadGzipFile, EOFError, zlib.error):

@@ -1,8 +1,8 @@
-"""The objects of the cold tier: Parquet of (person, prefix of the key, value), ascending, under
+"""Objects of the cold tier: Parquet of (person, prefix of the key, value), ascending, under
 ``cold/generation=G/partition=NN`` of the lake.
 
-An object is written whole under a name of its own before any tombstone names it; one that none names is
-swept.
+An object is written whole under a name of its own before any tombstone names it; an object that no tombstone
+names is swept.
 """
 
 from __future__ import annotations
@@ -16,34 +16,35 @@ from infra.settings import Settings
 from schemas.errors import FreshetError
 
 Records = Mapping[bytes, bytes]
-"""Of a person: prefix of the key -> value."""
+"""The records of a person: prefix of the key -> value."""
 GRACE_SECONDS: Final = 3600.0
-"""So old an object is before it is swept: its tombstones may be on their way."""
+"""The age from which an object may be swept: before it, its tombstones may still be written."""
 
 
 class ColdTorn(FreshetError):
-    """An object that tombstones name is not there, or not what was written."""
+    """An object that tombstones name is missing, or is not what was written."""
 
     remedy = "restore it, or make the partition again (freshet rebuild --partition)"
 
 
 def folder(partition: int, generation: int) -> str:
+    """The folder of a partition's objects, within the lake."""
     return f"cold/generation={generation}/partition={partition:02d}"
 
 
 def put(
     settings: Settings, partition: int, generation: int, offset: int, people: Mapping[str, Records]
 ) -> str:
-    """Writes the records of people as of `offset`; answers the object's name. Errors: `LakeError`."""
+    """Writes the records of `people` as of `offset`; answers the object's name. Errors: `LakeError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from infra.lake import store
 
     rows = [
-        (who.encode(), prefix, value)
-        for who in sorted(people)
-        for prefix, value in sorted(people[who].items())
+        (person.encode(), prefix, value)
+        for person in sorted(people)
+        for prefix, value in sorted(people[person].items())
     ]
     columns = list(zip(*rows, strict=True))
     table = pa.table(
@@ -60,24 +61,24 @@ def put(
 
 
 def get(settings: Settings, name: str, people: Iterable[str]) -> dict[str, dict[bytes, bytes]]:
-    """The records of these people out of an object. Errors: `LakeError`, `ColdTorn`."""
+    """Person -> records, of these people in an object. Errors: `LakeError`, `ColdTorn`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from infra.lake import store
 
-    found: dict[str, dict[bytes, bytes]] = {who: {} for who in people}
+    found: dict[str, dict[bytes, bytes]] = {person: {} for person in people}
     try:
         data = store.open_store(settings).get(name)
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        for who, prefix, value in zip(
+        for person_bytes, prefix, value in zip(
             *(table.column(at).to_pylist() for at in range(3)), strict=True
         ):
-            if (person := who.decode()) in found:
+            if (person := person_bytes.decode()) in found:
                 found[person][prefix] = value
     except (FileNotFoundError, pa.ArrowException, OSError, ValueError) as error:
         raise ColdTorn(
-            f"{name} of the lake cannot be read ({type(error).__name__}), and people that come back"
+            f"{name} of the lake cannot be read ({type(error).__name__}), and people who come back"
             " need it"
         ) from None
     if not all(found.values()):
@@ -86,34 +87,37 @@ def get(settings: Settings, name: str, people: Iterable[str]) -> dict[str, dict[
 
 
 def orphans(
-    settings: Settings, partition: int, generation: int, named: set[str], now: float
+    settings: Settings, partition: int, generation: int, referenced: set[str], now: float
 ) -> Iterator[str]:
-    """Objects old enough that are not in `named`; `now` in Unix time, s. Errors: `LakeError`."""
+    """Names of objects that are old enough and not in `referenced`; `now` in Unix time, s.
+
+    Errors: `LakeError`.
+    """
     from infra.lake import store
 
     for it in store.open_store(settings).list(folder(partition, generation)):
-        if it.name not in named and it.at < now - GRACE_SECONDS:
+        if it.name not in referenced and it.at < now - GRACE_SECONDS:
             yield it.name
 
 
 def people(settings: Settings, name: str) -> list[str]:
-    """Whom an object is of; nobody where it was never written to its end. Errors: `LakeError`."""
+    """The people in an object; [] where it was never written to its end. Errors: `LakeError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from infra.lake import store
 
     try:
-        held = pq.read_table(
+        table = pq.read_table(
             pa.BufferReader(store.open_store(settings).get(name)), columns=["person"]
         )
-        return [who.decode() for who in dict.fromkeys(held.column(0).to_pylist())]
+        return [it.decode() for it in dict.fromkeys(table.column(0).to_pylist())]
     except (pa.ArrowException, OSError, ValueError, LookupError):
         return []
 
 
 def delete(settings: Settings, name: str) -> None:
-    """Errors: `LakeError`."""
+    """Deletes an object; it may be gone already. Errors: `LakeError`."""
     from infra.lake import store
 
     store.open_store(settings).delete(name)

@@ -32,21 +32,21 @@ from schemas.times import DAY_MS, HOUR_MS
 
 EPOCH: Final = date(1970, 1, 1)
 MIN_GROUP_ROWS: Final = GROUP_ROWS // 4
-"""Rows below which an hour shares its row group with the next one."""
+"""Below so many rows an hour shares its row group with the next one."""
 MAX_SORTED_ROWS: Final = 16 * GROUP_ROWS
-"""Rows that are sorted at once: whole row groups, so that runs that are merged again stay as they are."""
+"""Rows that are sorted at once: whole row groups, so that a later merge keeps the runs as they are."""
 _READ_BYTES: Final = 4 << 20
 
 
 class Compacted(NamedTuple):
-    """`replaced`: files whose rows are in `entry`'s now."""
+    """A merge. `replaced`: how many files have their rows in `entry`'s file now."""
 
     entry: ManifestEntry
     replaced: int
 
 
 class Period(NamedTuple):
-    """What one file is made of: an hour, or (None) a whole day; both count from 1970, UTC."""
+    """The time that one merged file spans: an hour, or (None) a whole day; both count from 1970, UTC."""
 
     day: int
     hour: int | None
@@ -55,42 +55,43 @@ class Period(NamedTuple):
 def compact(
     lake: Lake, topic: str, partition: int, now: int, *, all_: bool = False
 ) -> list[Compacted]:
-    """Merges each day of the partition that was over at `now` (ms), and of today each hour that was; with
-    `all_` today as a whole.
+    """Merges each day of the partition that was over at `now` (ms), and each hour of today that was over.
 
-    The chain's last entry stays as it is: a writer that comes back may go on from within it.
-    Errors: `LakeError`.
+    With `all_` today is merged as a whole. The chain's last entry stays as it is: a writer that resumes may
+    go on from within it. Errors: `LakeError`.
     """
     manifest = lake.manifest(topic, partition)
     entries = manifest.entries(manifest.chain())
-    hours, this = list(_hours_of(entries, now)), now // HOUR_MS
+    hours, current = list(_hours_of(entries, now)), now // HOUR_MS
 
     def period(hour: int) -> Period | None:
-        """None while it is not over."""
-        if all_ or hour // 24 < this // 24:
+        """The period of an hour; None while the period is not over."""
+        if all_ or hour // 24 < current // 24:
             return Period(hour // 24, None)
-        # when the chain has gone on to the next one: so once
-        return Period(hour // 24, hour) if hour < min(this, hours[-1]) else None
+        # an hour is merged when the chain has reached the next one: so it is merged once
+        return Period(hour // 24, hour) if hour < min(current, hours[-1]) else None
 
-    done = []
+    merges = []
     for over, run in groupby(zip(map(period, hours[:-1]), entries, strict=False), itemgetter(0)):
         files = [entry for _, entry in run]
         if over and (len(files) > 1 or (over.hour is None and not files[0].clustered)):
             day = day_of(over.day * DAY_MS)
             merged = _merge(lake.store, BY_TOPIC[topic], partition, day, files)
             manifest.write(merged)
-            done.append(Compacted(merged, len(files)))
-    return done
+            merges.append(Compacted(merged, len(files)))
+    return merges
 
 
 def _hours_of(entries: Sequence[ManifestEntry], now: int) -> Iterator[int]:
-    """The hour of each entry, which never falls along the chain: the clocks of two producers may differ.
-    One that has not come yet is nobody's; nor does a stamp from before a file's day count."""
-    newest, this = -1, now // HOUR_MS
+    """The hour of each entry, made ascending along the chain: the clocks of two producers may differ.
+
+    An hour in the future does not count, nor does a timestamp before the file's day.
+    """
+    newest, current = -1, now // HOUR_MS
     for entry in entries:
         day = date.fromisoformat(entry.name.split("/")[2].removeprefix("day=")) - EPOCH
         hour = max(day.days * 24, entry.first_at // HOUR_MS)
-        if hour <= this:
+        if hour <= current:
             newest = max(newest, hour)
         yield hour if newest < 0 else newest
 
@@ -104,9 +105,9 @@ def _merge(
     rows = 0
     headers = any(file.headers for file in files)
     with store.create(name) as sink, writer(sink, table, headers=headers) as out:
-        for part in _shared(_by_hour(files, table.cluster)):
-            out.write_table(part, row_group_size=GROUP_ROWS)
-            rows += len(part)
+        for group in _shared(_by_hour(files, table.cluster)):
+            out.write_table(group, row_group_size=GROUP_ROWS)
+            rows += len(group)
     assert rows == sum(entry.rows for entry in entries), name
     return ManifestEntry(
         name=name,
@@ -124,19 +125,19 @@ def _merge(
 
 
 class _Source:
-    """One of the files that are merged: its hash is right, its hours are known."""
+    """A file that is merged: its hash is checked, and the hours of its row groups are read."""
 
     def __init__(self, store: Store, table: Table, entry: ManifestEntry) -> None:
         self._store, self._table, self.entry = store, table, entry
         check(store, entry)
         with self._open() as file:
             self.headers = file.headers
-            stamps = [file.read([group], ["timestamp"]) for group in range(file.groups)]
-        self._hours: list[set[int]] = [set(np.unique(_hours(it)).tolist()) for it in stamps]
+            times = [file.read([group], ["timestamp"]) for group in range(file.groups)]
+        self._hours: list[set[int]] = [set(np.unique(_hours(it)).tolist()) for it in times]
         self.hours: set[int] = set().union(*self._hours)
 
     def of_hour(self, hour: int) -> Iterator[pa.Table]:
-        """By row group."""
+        """The rows of an hour, row group by row group."""
         with self._open() as file:
             for group, hours in enumerate(self._hours):
                 if hour in hours:
@@ -155,16 +156,16 @@ class _Source:
 
 
 def check(store: Store, entry: ManifestEntry) -> None:
-    """Errors: `LakeTorn` where an object's bytes are not those that were written."""
+    """Checks an object's hash. Errors: `LakeTorn` where its bytes are not those that were written."""
     digest = hashlib.sha256()
     try:
         with store.open(entry.name) as source:
-            while piece := source.read(_READ_BYTES):
-                digest.update(piece)
+            while chunk := source.read(_READ_BYTES):
+                digest.update(chunk)
     except FileNotFoundError:
         raise missing(entry) from None
     if digest.hexdigest() != entry.sha256:
-        raise torn(entry, "its hash is another than its entry's")
+        raise torn(entry, "its hash is not the one in its entry")
 
 
 def _hours(rows: pa.Table) -> NDArray[np.int64]:
@@ -173,18 +174,18 @@ def _hours(rows: pa.Table) -> NDArray[np.int64]:
 
 
 def _by_hour(files: Sequence[_Source], cluster: str) -> Iterator[pa.Table]:
-    """The rows of an hour each, or of a part of it, hours ascending."""
+    """Sorted runs of rows, hours ascending: an hour is one run or several."""
     order = [(cluster, "ascending"), ("offset", "ascending")]
     for hour in sorted(set().union(*(file.hours for file in files))):
-        parts = chain.from_iterable(file.of_hour(hour) for file in files if hour in file.hours)
-        for run in _runs(parts):
+        tables = chain.from_iterable(file.of_hour(hour) for file in files if hour in file.hours)
+        for run in _runs(tables):
             yield run.sort_by(order)
 
 
-def _runs(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows, `MAX_SORTED_ROWS` in each but the last."""
+def _runs(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, `MAX_SORTED_ROWS` in each table but the last."""
     held, count = [], 0
-    for rows in parts:
+    for rows in tables:
         held.append(rows)
         count += len(rows)
         while count > MAX_SORTED_ROWS:
@@ -195,7 +196,7 @@ def _runs(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _shared(hours: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Small ones together with those that follow."""
+    """The same rows; a small table is joined with those that follow it."""
     held: list[pa.Table] = []
     for rows in hours:
         held.append(rows)

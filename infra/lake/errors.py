@@ -1,4 +1,4 @@
-"""What can be wrong with a lake: sentences that name the object and the remedy, never its content."""
+"""Errors of the lake: each text names the object and the remedy, never the content."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from schemas.errors import FreshetError
 
 
 class LakeError(FreshetError):
-    """Something about the lake; the text names the object."""
+    """The lake could not be used; the text names the object."""
 
 
 class LakeFull(LakeError):
-    """Nothing more can be written. The log still holds what is not in the lake, for its retention."""
+    """The lake has no room left. The log still holds what is not in the lake, for its retention."""
 
 
 class LakeReadOnly(LakeError):
-    """Writing is not allowed."""
+    """The lake does not allow writing."""
 
 
 class LakeAway(LakeError):
-    """It does not answer, or is not there."""
+    """The lake does not answer, or is not there."""
 
 
 class LakeTorn(LakeError):
@@ -26,10 +26,10 @@ class LakeTorn(LakeError):
 
 
 class LakeHole(LakeError):
-    """A manifest lacks an entry between two that it has."""
+    """A manifest lacks an entry between two entries that it has."""
 
 
 class LakeVersion(LakeError):
-    """An object was written by another version of Freshet than this one can read."""
+    """An object has a version that this Freshet does not read."""
 
     remedy = "use the one that wrote it"

@@ -18,19 +18,19 @@ from schemas import lake
 from schemas.lake import BY_TOPIC, ManifestEntry
 
 OFFSETS_PER_STEP: Final = 65_536
-"""Offsets that are put in order at once."""
+"""Offsets that are sorted at once."""
 RECORD_COLUMNS: Final = ("offset", "timestamp", "key", "value")
 
 
 class Rows(NamedTuple):
-    """All records of a file with offsets below `next` that did not come before, in log order."""
+    """The records of a file below offset `next` that earlier `Rows` did not hold, in log order."""
 
     next: int
     table: pa.Table
 
 
 class RowFilter(NamedTuple):
-    """Rows of one person, of since <= record time < until (ms), or both; None is any."""
+    """Which rows are wanted: of one person, of since <= record time < until (ms), or both; None is any."""
 
     person: str | None = None
     since: int | None = None
@@ -38,27 +38,28 @@ class RowFilter(NamedTuple):
 
 
 class _Group:
-    """A row group that is read, sorted by offset, and how far it was given out."""
+    """A row group sorted by offset, and how many of its rows were yielded."""
 
     def __init__(self, table: pa.Table) -> None:
         offsets: NDArray[np.int64] = table["offset"].to_numpy()
         if len(offsets) > 1 and not (offsets[1:] > offsets[:-1]).all():
             order = np.argsort(offsets, kind="stable")
             table, offsets = table.take(pa.array(order)), offsets[order]
-        self._table, self._offsets, self._given = table, offsets, 0
+        self._table, self._offsets, self._yielded = table, offsets, 0
 
     def before(self, bound: int) -> pa.Table:
-        start = self._given
-        self._given = int(np.searchsorted(self._offsets, bound))
-        return self._table.slice(start, self._given - start)
+        """The rows below offset `bound` that were not yielded yet."""
+        start = self._yielded
+        self._yielded = int(np.searchsorted(self._offsets, bound))
+        return self._table.slice(start, self._yielded - start)
 
     @property
     def empty(self) -> bool:
-        return self._given == len(self._offsets)
+        return self._yielded == len(self._offsets)
 
 
 class File:
-    """Errors of every method: `LakeTorn`, `LakeVersion`, each naming the object."""
+    """A data object. Errors of every method: `LakeTorn`, `LakeVersion`, each naming the object."""
 
     def __init__(self, store: Store, entry: ManifestEntry, source: pa.NativeFile) -> None:
         self.entry = entry
@@ -78,27 +79,32 @@ class File:
         self.groups: int = self._metadata.num_row_groups
 
     def _check(self) -> None:
-        told = self._schema.metadata or {}
-        version = told.get(b"version", b"").decode(errors="replace")
+        metadata = self._schema.metadata or {}
+        version = metadata.get(b"version", b"").decode(errors="replace")
         if version != str(lake.VERSION):
             raise LakeVersion(
                 f"{self.entry.name} has version {version[:20] or 'none'}, this Freshet reads version"
                 f" {lake.VERSION}"
             )
         if self._metadata.num_rows != self.entry.rows:
-            raise torn(self.entry, "it has another number of rows than its entry says")
+            raise torn(
+                self.entry,
+                f"it has {self._metadata.num_rows} rows, its entry says {self.entry.rows}",
+            )
 
     @property
     def headers(self) -> bool:
+        """Whether some record of the file has headers."""
         return (self._schema.metadata or {}).get(b"headers") == b"1"
 
     def bounds(self, group: int, column: str) -> tuple[Any, Any] | None:
-        """Least and greatest value of a column in a row group, as Parquet keeps them; None where it
-        has none (all null)."""
+        """Least and greatest value of a column in a row group, from Parquet's statistics; None where all
+        values are null."""
         found = self._metadata.row_group(group).column(self._leaf[column]).statistics
         return (found.min_raw, found.max_raw) if found is not None and found.has_min_max else None
 
     def read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """These columns of these row groups; a column that the file lacks is null."""
         with self._parquet():
             found = self._file.read_row_groups(list(groups), columns=list(columns))
         schema = BY_TOPIC[self.entry.name.split("/")[1]].schema
@@ -127,16 +133,16 @@ class File:
         while at < end:
             lead = at if held else max(at, waiting[0][0]) if waiting else end
             bound = lead + OFFSETS_PER_STEP
-            taken = [n for least, n in waiting if least < bound]
-            waiting = waiting[len(taken) :]
-            held += [_Group(self.read([n], columns)) for n in taken]
+            opened = [n for first, n in waiting if first < bound]
+            waiting = waiting[len(opened) :]
+            held += [_Group(self.read([n], columns)) for n in opened]
             bound = min(bound, end)
             yield Rows(bound, _since(_merged(held, bound), at))
             held = [group for group in held if not group.empty]
             at = bound
 
     def select(self, wanted: RowFilter, columns: Sequence[str]) -> tuple[pa.Table, int]:
-        """The rows that are wanted, in the order of the log, and how many row groups that took."""
+        """The rows that are wanted, in log order, and how many row groups were read for them."""
         groups = [n for n in range(self.groups) if self._may_hold(n, wanted)]
         needed = dict.fromkeys([*columns, "offset", "timestamp"])
         if wanted.person is not None:
@@ -186,19 +192,20 @@ class File:
 
 
 def torn(entry: ManifestEntry, why: str) -> LakeTorn:
+    """The error of an object that is not what its entry says, with its remedy."""
     return LakeTorn(
-        f"{entry.name} is torn: {why}; restore it, or take its entry and all after it out of the manifest"
+        f"{entry.name} is torn: {why}; restore it, or remove its entry and all after it from the manifest"
         " and delete the partition's fence: the flow lake writes them again, as far as the log holds them"
     )
 
 
 def _merged(groups: Sequence[_Group], bound: int) -> pa.Table:
-    parts = [group.before(bound) for group in groups]
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
+    tables = [group.before(bound) for group in groups]
+    if len(tables) == 1:
+        return tables[0]
+    if not tables:
         return pa.table({"offset": pa.array([], pa.int64())})
-    table = pa.concat_tables(parts).combine_chunks()
+    table = pa.concat_tables(tables).combine_chunks()
     offsets: NDArray[np.int64] = table["offset"].to_numpy()
     if (offsets[1:] > offsets[:-1]).all():
         return table
@@ -206,6 +213,6 @@ def _merged(groups: Sequence[_Group], bound: int) -> pa.Table:
 
 
 def _since(table: pa.Table, start: int) -> pa.Table:
-    """Without the rows before offset `start`: a row group may begin there."""
+    """`table` without the rows below offset `start`: a row group may begin before it."""
     first = int(np.searchsorted(table["offset"].to_numpy(), start))
     return table.slice(first) if first else table

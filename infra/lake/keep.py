@@ -1,4 +1,4 @@
-"""`freshet lake keep`: a process that keeps the lake's files few, and tells Prometheus how many there are."""
+"""`freshet lake keep`: a process that keeps the lake's files few, and exports how many there are."""
 
 from __future__ import annotations
 
@@ -19,46 +19,47 @@ from schemas.lake import TABLES
 
 log = logging.getLogger(__name__)
 NICE: Final = 15
-"""Nobody waits for it."""
+"""Niceness: no other process waits for compaction."""
 
 
 def run(settings: Settings, seconds: float) -> None:
-    """Until SIGTERM or SIGINT, wherever it is: what is left half done is swept another time."""
+    """Compacts and sweeps every `seconds` until SIGTERM or SIGINT, which may cut any step: a later run sweeps
+    what a cut step left."""
     end_at_once()
     heartbeat.start()
     logs.set_up(settings.log_level or "info")
     lower_priority(NICE)
-    telemetry = ProcessMetrics("flows")
-    with telemetry.exposed(settings):
+    metrics = ProcessMetrics("flows")
+    with metrics.exposed(settings):
         lake = Lake.of(settings)
-        telemetry.set("freshet_lake_kept_timestamp_seconds", time.time())
+        metrics.set("freshet_lake_kept_timestamp_seconds", time.time())
         while True:
             begun = time.monotonic()
-            keep(lake, telemetry)
+            keep(lake, metrics)
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
-def keep(lake: Lake, telemetry: ProcessMetrics) -> None:
-    """Compacts and sweeps, topic by topic: of one that cannot be, the log says why."""
+def keep(lake: Lake, metrics: ProcessMetrics) -> None:
+    """Compacts and sweeps, topic by topic; logs why a topic could not be."""
     whole = True
     for table in TABLES:
         try:
-            _keep(lake, telemetry, table.topic)
+            _keep(lake, metrics, table.topic)
         except LakeError as error:
             whole = False
             log.warning("%s", error)
     if whole:
-        telemetry.set("freshet_lake_kept_timestamp_seconds", time.time())
+        metrics.set("freshet_lake_kept_timestamp_seconds", time.time())
 
 
-def _keep(lake: Lake, telemetry: ProcessMetrics, topic: str) -> None:
-    merged, files = telemetry.series("freshet_lake_merged_files_total", topic), 0
+def _keep(lake: Lake, metrics: ProcessMetrics, topic: str) -> None:
+    merged, files = metrics.series("freshet_lake_merged_files_total", topic), 0
     for partition in lake.partitions(topic):
         for entry, replaced in compact(lake, topic, partition, time.time_ns() // 1_000_000):
             merged.inc(replaced)
             log.info("%s: %d records of %d files", entry.name, entry.rows, replaced)
         files += len(lake.manifest(topic, partition).chain())
-    telemetry.set("freshet_lake_files", files, topic)
+    metrics.set("freshet_lake_files", files, topic)
     swept = sweep(lake, topic, time.time())
     if swept.objects:
         log.info("%s: %d files deleted, %d bytes", topic, swept.objects, swept.bytes)

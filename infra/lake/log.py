@@ -1,4 +1,4 @@
-"""Log and lake read as one: the lake up to its end, the topics from there on."""
+"""The log over lake and topics: the lake up to its end, the topics from there on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from infra.settings import Settings
 
 
 def open_log(settings: Settings) -> LogReader:
-    """The lake up to its end and the topics from there on; the topics alone where there is no lake.
+    """A reader of the lake up to its end and of the topics from there on; of the topics alone without a lake.
 
-    Errors: `lake.errors.LakeError`.
+    Errors: `infra.lake.errors.LakeError`.
     """
     lake = Lake.of(settings)
     topics = Topics(settings)

@@ -1,10 +1,10 @@
-"""What is in the lake of a partition: entries that chain, each one's start the end of the one before.
+"""The manifest of a partition: entries that chain, each entry's start the end of the one before.
 
-An entry is an object of its own whose name says from where to where. So a writer adds one and changes
-none, and whoever lists the names knows the chain. Several entries may say where to go from an offset
-(a writer that stalled, a compacted file beside those it was made of): the chain is the path that reaches
-furthest, and of several the one of fewest entries. All that differs between them is the cut: an entry
-is written after the fence, so each holds exactly the log's records from its start to its end.
+An entry is an object of its own whose name has its start and its end. So a writer adds an entry and changes
+none, and a list of the names gives the chain. Several entries may start at one offset (a writer that stalled,
+a compacted file beside those it was made of). The chain is the path that reaches furthest, and among such
+paths the one of fewest entries. Paths differ in their cuts alone: an entry is written after the fence, so
+each holds exactly the log's records from its start to its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.lake import ManifestEntry
 _NAME: Final = re.compile(r"manifest/[a-z-]+/\d+/(\d{20})-(\d{20})\.json")
 _READERS: Final = 16
 _TRIES: Final = 3
-"""A listing while entries are added may see a later one and not the one before it."""
+"""Listings: one that is made while entries are added may show a later entry and not the one before it."""
 
 
 class Span(NamedTuple):
@@ -50,7 +50,7 @@ def chain(spans: Iterable[Span]) -> list[Span]:
         return []
     hops = {min(starting): 0}
     back: dict[int, Span] = {}
-    for start in sorted(starting):  # every way to it was looked at: ways go up
+    for start in sorted(starting):  # spans ascend, so every path to `start` is known here
         for span in starting[start] if start in hops else ():
             if hops[start] + 1 < hops.get(span.end, 1 << 62):
                 hops[span.end], back[span.end] = hops[start] + 1, span
@@ -63,7 +63,7 @@ def chain(spans: Iterable[Span]) -> list[Span]:
 
 
 class Manifest:
-    """Of one partition of a topic. Errors: `LakeError`."""
+    """The manifest of one partition of a topic. Errors of every method: `LakeError`."""
 
     def __init__(self, store: Store, topic: str, partition: int, keyspace: Keyspace) -> None:
         self._store, self.topic, self.partition = store, topic, partition
@@ -72,19 +72,19 @@ class Manifest:
         self.folder = f"manifest/{topic}/{partition:02}"
 
     def spans(self) -> list[Span]:
-        """All there are, on the chain or off it."""
+        """The spans of all entries, on the chain or off it."""
         found = ((_NAME.fullmatch(it.name), it.at) for it in self._store.list(self.folder))
         return [Span(int(name[1]), int(name[2]), at) for name, at in found if name]
 
     def chain(self) -> list[Span]:
-        """Errors: `LakeHole`."""
-        for again in range(_TRIES):
+        """The chain of entries, oldest first; [] where there are none. Errors: `LakeHole`."""
+        for attempt in range(_TRIES):
             spans = self.spans()
             path = chain(spans)
             beyond = [span for span in spans if path and span.end > path[-1].end]
             if not beyond:
                 break
-            if again == _TRIES - 1:
+            if attempt == _TRIES - 1:
                 raise LakeHole(
                     f"{self.folder} has a hole: no entry leads from {path[-1].end} on, and there are"
                     f" some from {min(it.start for it in beyond)} on; restore what is missing, or move"
@@ -97,26 +97,29 @@ class Manifest:
         return f"{self.folder}/{start:020}-{end:020}.json"
 
     def entry(self, span: Span) -> ManifestEntry:
-        """Errors: FileNotFoundError where it was replaced and swept meanwhile."""
+        """The entry of a span. Errors: FileNotFoundError where it was replaced and swept meanwhile."""
         name = self.name(span.start, span.end)
         return read(name, self._store.get(name))
 
     def entries(self, spans: Sequence[Span]) -> list[ManifestEntry]:
+        """The entries of spans, in their order; from a bucket in parallel."""
         if len(spans) < _READERS or self._store.local:
             return [self.entry(span) for span in spans]
         with ThreadPoolExecutor(_READERS) as pool:
             return list(pool.map(self.entry, spans))
 
     def write(self, entry: ManifestEntry) -> None:
-        """Adds it; again is no harm."""
+        """Adds an entry; adding it again changes nothing."""
         self._store.put(self.name(entry.start, entry.end), lake.encode_entry(entry))
 
     def delete(self, span: Span) -> None:
         self._store.delete(self.name(span.start, span.end))
 
     def repair(self, entry: ManifestEntry) -> bool:
-        """Adds the entry that a fence was committed with, if its writer could not. Errors: `LakeTorn`
-        where its file is not there."""
+        """Adds the entry that a fence was committed with, if its writer could not; answers whether it did.
+
+        Errors: `LakeTorn` where the entry's file is missing or cut.
+        """
         if any(span.end >= entry.end for span in self.chain()[-1:]):
             return False
         size = self._store.size(entry.name)
@@ -131,7 +134,7 @@ class Manifest:
 
 
 def read(name: str, data: bytes) -> ManifestEntry:
-    """The entry in an object. Errors: `LakeTorn`, `LakeVersion`, naming it."""
+    """The entry in the object `name`. Errors: `LakeTorn`, `LakeVersion`, naming the object."""
     try:
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != lake.VERSION:

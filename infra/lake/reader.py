@@ -1,4 +1,4 @@
-"""The lake as a log that is read back, and as tables of which a few rows are wanted."""
+"""The lake as a log that is read back, and as tables of which a query selects a few rows."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from schemas.topics import EVENTS
 
 _T = TypeVar("_T")
 _STEPS_AHEAD: Final = 2
-"""Steps that are decoded while the one before is worked on."""
+"""Steps that are decoded while the caller works on the step before."""
 
 
 class RowsRead(NamedTuple):
-    """Rows, and of how many row groups in the files looked at they were read."""
+    """Rows that a query selected. `groups`: row groups in the files opened; `read`: those of them decoded."""
 
     table: pa.Table
     groups: int
@@ -33,7 +33,7 @@ class RowsRead(NamedTuple):
 
 
 class Lake:
-    """A `LogReader` of what the lake holds. `keyspace`: of keys that errors name.
+    """A `LogReader` of what the lake holds. `keyspace`: of the keys that errors name.
 
     Errors of every method: `LakeError`.
     """
@@ -43,23 +43,25 @@ class Lake:
 
     @classmethod
     def of(cls, settings: Settings) -> Lake:
+        """The lake of an installation."""
         return cls(open_store(settings), settings.keyspace)
 
     def manifest(self, topic: str, partition: int) -> Manifest:
+        """The manifest of a partition; no object is read yet."""
         return Manifest(self.store, topic, partition, self._keyspace)
 
     def partitions(self, topic: str) -> list[int]:
-        """Those of which something is in the lake."""
+        """The partitions of a topic that the lake holds something of, ascending."""
         found = {it.name.split("/")[2] for it in self.store.list(f"manifest/{topic}")}
         return sorted(int(name) for name in found if name.isdigit())
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """(0, 0) where there is nothing."""
+        """First offset held, and the end offset; (0, 0) where the lake holds nothing."""
         chain = self.manifest(topic, partition).chain()
         return (chain[0].start, chain[-1].end) if chain else (0, 0)
 
     def last(self, topic: str, partition: int) -> ManifestEntry | None:
-        """The entry that the chain ends with."""
+        """The chain's last entry; None where there is none."""
         manifest = self.manifest(topic, partition)
         chain = manifest.chain()
         return manifest.entry(chain[-1]) if chain else None
@@ -67,6 +69,7 @@ class Lake:
     def read(
         self, topic: str, partition: int, start: int, end: int, size: int = 20_000
     ) -> Iterator[Batch]:
+        """As `LogReader.read`. Errors: also `OffTheLog`."""
         manifest = self.manifest(topic, partition)
         chain = _covering(manifest, start, end)
         for entry, rows, headers in _ahead(self._rows(manifest, chain, start, end)):
@@ -84,7 +87,7 @@ class Lake:
                 entry = manifest.entry(span)
                 source = self.store.open(entry.name)
             except FileNotFoundError:
-                chain = _again(manifest, span, start, end)
+                chain = _chain_without(manifest, span, start, end)
                 continue
             with source:
                 file = File(self.store, entry, source)
@@ -102,14 +105,14 @@ class Lake:
         until: int | None = None,
         columns: Sequence[str] = (),
     ) -> RowsRead:
-        """Rows of a person, of since <= record time < until (ms), or both, by partition and offset, with
-        a column `partition`. Files and row groups that cannot hold any are not read.
+        """Rows of a person, of since <= record time < until (ms), or both, by partition and offset.
 
-        `columns` () are all. Errors: KeyError for a topic that has no table.
+        `columns` () are all; a column `partition` comes before them. Files and row groups that cannot hold a
+        wanted row are not read. Errors: KeyError for a topic that has no table.
         """
         table, wanted = BY_TOPIC[topic], RowFilter(person, since, until)
         names = list(columns) or table.schema.names
-        parts, groups, read = [], 0, 0
+        tables, groups, read = [], 0, 0
         for partition in self.partitions(topic):
             manifest = self.manifest(topic, partition)
             for entry in manifest.entries(manifest.chain()):
@@ -117,16 +120,17 @@ class Lake:
                     continue
                 with self._open(entry) as source:
                     file = File(self.store, entry, source)
-                    found, taken = file.select(wanted, names)
-                groups, read = groups + file.groups, read + taken
-                parts.append(_with_partition(found, partition))
-        if not parts:
+                    found, decoded = file.select(wanted, names)
+                groups, read = groups + file.groups, read + decoded
+                tables.append(_with_partition(found, partition))
+        if not tables:
             empty = table.schema.remove_metadata().empty_table().select(names)
-            parts = [_with_partition(empty, 0)]
-        return RowsRead(_ordered(parts), groups, read)
+            tables = [_with_partition(empty, 0)]
+        # chains are in order, and so are the rows within a file
+        return RowsRead(pa.concat_tables(tables), groups, read)
 
     def person(self, person: str, topic: str = EVENTS.name, **options: Any) -> RowsRead:
-        """Everything of one person: `select` of one partition's row groups that their name falls in."""
+        """All rows of one person, as `select`: it reads the row groups whose range holds the person."""
         return self.select(topic, person=person, **options)
 
     def _open(self, entry: ManifestEntry) -> pa.NativeFile:
@@ -137,6 +141,7 @@ class Lake:
 
 
 def missing(entry: ManifestEntry) -> LakeTorn:
+    """The error of an object that the manifest names and the lake lacks."""
     return LakeTorn(f"{entry.name} is in the manifest and not in the lake: restore it")
 
 
@@ -151,11 +156,11 @@ def _covering(manifest: Manifest, start: int, end: int) -> list[Span]:
     return chain
 
 
-def _again(manifest: Manifest, span: Span, start: int, end: int) -> list[Span]:
-    """The chain, where a compacted file took the place of `span`. Errors: `LakeTorn`."""
+def _chain_without(manifest: Manifest, span: Span, start: int, end: int) -> list[Span]:
+    """The chain as it is now, where a compacted file has replaced `span`. Errors: `LakeTorn`, `OffTheLog`."""
     chain = _covering(manifest, start, end)
-    now = next(it for it in chain if it.start <= start < it.end)
-    if now == span:
+    current = next(it for it in chain if it.start <= start < it.end)
+    if current == span:
         raise missing(manifest.entry(span))
     return chain
 
@@ -165,7 +170,7 @@ def _may_hold(topic: str, partition: int, entry: ManifestEntry, wanted: RowFilte
         return False
     if wanted.until is not None and entry.first_at >= wanted.until:
         return False
-    if wanted.person is None or topic != EVENTS.name:  # the others are not keyed by person
+    if wanted.person is None or topic != EVENTS.name:  # other topics are not keyed by person
         return True
     return partition_of(wanted.person.encode(), entry.partitions) == partition
 
@@ -176,36 +181,31 @@ def _with_partition(table: pa.Table, partition: int) -> pa.Table:
     ).replace_schema_metadata(None)
 
 
-def _ordered(parts: list[pa.Table]) -> pa.Table:
-    # chains are in order, and rows within a file
-    return pa.concat_tables(parts)
-
-
 def _batches(partition: int, start: int, rows: Rows, headers: bool, size: int) -> Iterator[Batch]:
     total = len(rows.table)
     for at in range(0, max(total, 1), size):
-        part = rows.table.slice(at, size)
-        if not len(part):
+        table = rows.table.slice(at, size)
+        if not len(table):
             yield Batch(partition, start, rows.next, [], [], [])
             return
-        offsets = part["offset"].to_pylist()
+        offsets = table["offset"].to_pylist()
         end = rows.next if at + size >= total else offsets[-1] + 1
         yield Batch(
             partition,
             start,
             end,
             offsets,
-            part["timestamp"].cast(pa.int64()).to_pylist(),
-            part["value"].to_pylist(),
-            keys=part["key"].to_pylist(),
-            headers=_headers(part) if headers else (),
+            table["timestamp"].cast(pa.int64()).to_pylist(),
+            table["value"].to_pylist(),
+            keys=table["key"].to_pylist(),
+            headers=_headers(table) if headers else (),
         )
         start = end
 
 
-def _headers(part: pa.Table) -> Sequence[Headers]:
-    """Empty where none has any."""
-    column = part["headers"]
+def _headers(table: pa.Table) -> Sequence[Headers]:
+    """The headers of each row; empty where no row has any."""
+    column = table["headers"]
     return EncodedHeaders(column, _unpacked) if column.null_count < len(column) else ()
 
 
@@ -214,9 +214,9 @@ def _unpacked(cell: pa.ListScalar) -> Headers:
 
 
 def _ahead(steps: Iterator[_T]) -> Iterator[_T]:
-    """The same, decoded in a thread of its own."""
+    """The same steps, decoded in a thread of their own."""
     with ThreadPoolExecutor(1, "lake") as pool:
-        coming = [pool.submit(next, steps, None) for _ in range(_STEPS_AHEAD)]
-        while (step := coming.pop(0).result()) is not None:
-            coming.append(pool.submit(next, steps, None))
+        pending = [pool.submit(next, steps, None) for _ in range(_STEPS_AHEAD)]
+        while (step := pending.pop(0).result()) is not None:
+            pending.append(pool.submit(next, steps, None))
             yield step

@@ -1,8 +1,8 @@
-"""Where a lake's objects lie: a folder of this machine, or a bucket.
+"""The objects of a lake, in a folder of this machine or in a bucket.
 
-An object is whole or not there. Locally it is written beside its name, fsynced and renamed; a bucket has
-no rename and needs none, an object appears when its upload is complete. No name is written twice with
-other content, except a manifest's entry by one that says the same of the same records.
+An object is whole or not there. A local object is written under another name, fsynced and renamed. A bucket
+has no rename and needs none: an object appears when its upload is complete. No name is written twice with
+other content, except that of a manifest's entry, whose content then says the same of the same records.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from infra.lake.errors import LakeAway, LakeError, LakeFull, LakeReadOnly
 from infra.settings import Settings
 
 PARTIAL_SUFFIX: Final = ".half"
-"""Ends the name of a local object that is being written."""
+"""Suffix of the name of a local object that is being written."""
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY: Final = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REMEDY: Final = "nothing is lost while the log holds it (its retention bounds that)"
 
 
 class Object(NamedTuple):
-    """`at`: when it was written, Unix time in s."""
+    """An object's name, size and time. `at`: when it was written, Unix time in s."""
 
     name: str
     bytes: int
@@ -39,7 +39,7 @@ class Object(NamedTuple):
 
 
 class Sink:
-    """Takes what pyarrow writes; tells the object's size and hash."""
+    """A file for pyarrow to write to, which computes the object's size and hash."""
 
     closed = False
 
@@ -68,8 +68,10 @@ class Sink:
 
 
 class Store:
-    """`url` as pyarrow's `FileSystem.from_uri` takes it, or a path. Errors of every method: `LakeError`,
-    and FileNotFoundError where an object is asked for that is not there."""
+    """The objects under `url`: what pyarrow's `FileSystem.from_uri` takes, or a path.
+
+    Errors of every method: `LakeError`, and FileNotFoundError for an object that is not there.
+    """
 
     def __init__(self, url: str) -> None:
         if "://" not in url:
@@ -85,24 +87,26 @@ class Store:
         self.local = self.fs.type_name == "local"
 
     def path(self, name: str) -> str:
-        """Of an object, as `fs` takes it."""
+        """The path of an object in `fs`."""
         return f"{self.root}/{name}"
 
     def put(self, name: str, data: bytes) -> None:
+        """Writes an object."""
         with self.create(name) as sink:
             sink.write(data)
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Sink]:
-        """The object `name` is there once the block ends well."""
-        made = self._local(name) if self.local else self._remote(name)
+        """Writes the object `name`: it is there once the block ends without an error."""
+        opened = self._local(name) if self.local else self._remote(name)
         try:
-            with made as file:
+            with opened as file:
                 yield Sink(file)
         except OSError as error:
             raise _unwritable(error, name) from None
 
     def get(self, name: str) -> bytes:
+        """The content of an object."""
         with self.open(name) as file:
             try:
                 data: bytes = file.read()
@@ -111,6 +115,7 @@ class Store:
         return data
 
     def open(self, name: str) -> pa.NativeFile:
+        """An object as a file to read from."""
         try:
             return self.fs.open_input_file(self.path(name))
         except FileNotFoundError:
@@ -119,7 +124,7 @@ class Store:
             raise _unreadable(error, name) from None
 
     def size(self, name: str) -> int | None:
-        """In bytes; None where there is no such object."""
+        """The size of an object in bytes; None where there is no such object."""
         try:
             info = self.fs.get_file_info(self.path(name))
         except OSError as error:
@@ -127,7 +132,7 @@ class Store:
         return None if info.type == fs.FileType.NotFound else int(info.size)
 
     def list(self, prefix: str) -> Iterator[Object]:
-        """All objects under the folder `prefix`, those half written too."""
+        """All objects under the folder `prefix`, also those that are being written."""
         selector = fs.FileSelector(self.path(prefix), allow_not_found=True, recursive=True)
         try:
             found = self.fs.get_file_info(selector)
@@ -139,7 +144,7 @@ class Store:
                 yield Object(name, int(info.size), info.mtime_ns / 1e9)
 
     def delete(self, name: str) -> None:
-        """No error where it is gone already."""
+        """Deletes an object; no error where it is gone already."""
         try:
             self.fs.delete_file(self.path(name))
         except FileNotFoundError:
@@ -151,31 +156,32 @@ class Store:
     def _local(self, name: str) -> Iterator[Any]:
         path = Path(self.path(name))
         _folder(path.parent)
-        half = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         try:
-            with half.open("xb") as file:
+            with partial.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            half.rename(path)
+            partial.rename(path)
             sync_directory(path.parent)
         finally:
             with contextlib.suppress(OSError):
-                half.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _remote(self, name: str) -> Iterator[Any]:
-        # left by an error it may be closed with half its content: no manifest names it, it is swept
+        # an error may close the object with half its content: no manifest names it, so it is swept
         with self.fs.open_output_stream(self.path(name)) as stream:
             yield stream
 
 
 def open_store(settings: Settings) -> Store:
+    """The store of an installation's lake. Errors: `LakeAway`."""
     return Store(settings.lake_url or str(settings.data_dir / "lake"))
 
 
 def _folder(path: Path) -> None:
-    """Makes it, so that a power cut leaves it there."""
+    """Makes a folder that survives a power cut."""
     if path.is_dir():
         return
     _folder(path.parent)
@@ -198,6 +204,6 @@ def _unreadable(error: OSError, name: str) -> LakeError:
 
 
 def _why(error: OSError) -> str:
-    """A word: the whole text of a bucket's error may hold its address and who asked."""
+    """A word for people: the text of a bucket's error may hold an address and a name."""
     found = [word for word in str(error).split() if word.isupper() and "_" in word]
     return error.strerror or (found[0] if found else type(error).__name__)

@@ -1,4 +1,4 @@
-"""What is off the chain goes, once nobody can be reading it any more."""
+"""Deleting what is off the chain, once no reader can be using it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from infra.lake.reader import Lake
 from infra.lake.store import PARTIAL_SUFFIX, Object
 
 GRACE_SECONDS: Final = 3600.0
-"""A reader that took the chain so long ago has read it, or takes it again."""
+"""A reader that listed the chain so long ago has read it, or lists it again."""
 _NAME: Final = re.compile(r"data/[a-z-]+/day=[\d-]+/partition=(\d+)/(\d{20})-(\d{20})-\w+\.parquet")
 
 
 class Swept(NamedTuple):
+    """How many entries and objects were deleted, and the objects' bytes."""
+
     entries: int
     objects: int
     bytes: int
@@ -24,37 +26,37 @@ class Swept(NamedTuple):
 def sweep(lake: Lake, topic: str, now: float, grace: float = GRACE_SECONDS) -> Swept:
     """Deletes what was off the chain of a partition of `topic` `grace` s before `now` (Unix time, s).
 
-    Kept is whatever reaches into the chain's last entry or beyond it: a fence may name it whose entry is
-    not written yet, or a writer that lost its store's last second go on from there. Errors: `LakeError`.
+    Objects that reach into the chain's last entry or beyond it are kept: a fence may name an object whose
+    entry is not written yet, and a writer may have lost the last second of its store. Errors: `LakeError`.
     """
-    entries, named, chains = 0, set(), {}
+    entries, referenced, chains = 0, set(), {}
     for partition in lake.partitions(topic):
         manifest = lake.manifest(topic, partition)
         chain = chains[partition] = manifest.chain()
         kept = []
         for span in set(manifest.spans()) - set(chain):
-            if _over(span, chain, now - grace):
+            if _replaced(span, chain, now - grace):
                 manifest.delete(span)
                 entries += 1
             else:
                 kept.append(span)
-        named |= {entry.name for entry in manifest.entries([*chain, *kept])}
-    gone = list(_orphans(lake, topic, named, chains, now - grace))
-    for it in gone:
+        referenced |= {entry.name for entry in manifest.entries([*chain, *kept])}
+    orphans = list(_orphans(lake, topic, referenced, chains, now - grace))
+    for it in orphans:
         lake.store.delete(it.name)
-    return Swept(entries, len(gone), sum(it.bytes for it in gone))
+    return Swept(entries, len(orphans), sum(it.bytes for it in orphans))
 
 
-def _over(span: Span, chain: Sequence[Span], before: float) -> bool:
-    """Off the chain since before then: since what stands there now was written."""
+def _replaced(span: Span, chain: Sequence[Span], before: float) -> bool:
+    """Whether a span was off the chain `before` then: since the entries that replaced it were written."""
     if not chain or span.end > chain[-1].start:
         return False
-    over = [it.at for it in chain if it.start < span.end and span.start < it.end]
-    return max([span.at, *over]) < before
+    successors = [it.at for it in chain if it.start < span.end and span.start < it.end]
+    return max([span.at, *successors]) < before
 
 
 def _orphans(
-    lake: Lake, topic: str, named: set[str], chains: dict[int, list[Span]], before: float
+    lake: Lake, topic: str, referenced: set[str], chains: dict[int, list[Span]], before: float
 ) -> Iterator[Object]:
     for folder in (f"data/{topic}", f"manifest/{topic}"):
         for it in lake.store.list(folder):
@@ -62,7 +64,7 @@ def _orphans(
             if it.name.endswith(PARTIAL_SUFFIX):
                 if it.at < before:
                     yield it
-            elif found and it.name not in named:
+            elif found and it.name not in referenced:
                 span = Span(int(found[2]), int(found[3]), it.at)
-                if _over(span, chains.get(int(found[1]), []), before):
+                if _replaced(span, chains.get(int(found[1]), []), before):
                     yield it

@@ -1,4 +1,4 @@
-"""Records into a file: the first of the three steps (data object, fence, manifest's entry)."""
+"""Writing records into a file: the first of three steps (data object, fence, manifest's entry)."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from infra.log_reader import Batch
 from schemas.lake import HEADERS, TIME, ManifestEntry, Table
 
 GROUP_ROWS: Final = 16_384
-"""Rows of a row group: what a read by statistics takes or leaves."""
+"""Rows of a row group, which a read by statistics reads or skips."""
 CHUNK_ROWS: Final = 4_096
-"""Rows that are decoded at once: few enough for what is made of them to stay in the caches."""
+"""Rows that are decoded at once: few enough for their arrays to stay in the CPU's caches."""
 _LAST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 _TIMES: Final = ("occurred_at", "received_at", "served_at")
 _UNIQUE: Final = ("offset", "timestamp", "value", "event_id", "slate_id", *_TIMES)
-"""Hardly a value comes twice in them: a dictionary would be the column again."""
+"""Columns in which hardly a value comes twice: a dictionary would be the column again."""
 
 
 def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
-    """The rows of batches that follow one another."""
+    """Batches that chain as one table with the columns of `table`."""
     offsets = [offset for batch in batches for offset in batch.offsets]
-    stamps = [stamp for batch in batches for stamp in batch.timestamps]
+    timestamps = [at for batch in batches for at in batch.timestamps]
     keys = [key for batch in batches for key in batch.keys or [None] * len(batch.offsets)]
     values = [value for batch in batches for value in batch.values]
     headers, schema = _headers(batches, len(offsets)), table.schema
-    parts = []
+    chunks = []
     for first in range(0, len(offsets), CHUNK_ROWS):
         cut = slice(first, first + CHUNK_ROWS)
         arrays = [
             pa.array(offsets[cut], pa.int64()),
-            pa.array(stamps[cut], TIME),
+            pa.array(timestamps[cut], TIME),
             pa.array(keys[cut], pa.binary()),
             pa.array(values[cut], pa.binary()),
             headers[cut],
             *table.typed(values[cut]),
         ]
-        parts.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return pa.Table.from_batches(parts, schema)
+        chunks.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    return pa.Table.from_batches(chunks, schema)
 
 
 def _headers(batches: Sequence[Batch], rows: int) -> pa.Array:
@@ -56,23 +56,23 @@ def _headers(batches: Sequence[Batch], rows: int) -> pa.Array:
     names = pa.array([name for headers in each for name, _ in headers], pa.string())
     values = pa.array([value for headers in each for _, value in headers], pa.binary())
     sizes = np.fromiter(map(len, each), np.int32, rows)
-    ends = np.append(np.cumsum(sizes, dtype=np.int32) - sizes, np.int32(len(names)))
-    # a record without any has null, not an empty list
-    begins = pa.array(ends, pa.int32(), mask=np.append(sizes == 0, False))
+    begins = np.append(np.cumsum(sizes, dtype=np.int32) - sizes, np.int32(len(names)))
+    # a record without headers has null, not an empty list
+    offsets = pa.array(begins, pa.int32(), mask=np.append(sizes == 0, False))
     item = pa.StructArray.from_arrays([names, values], fields=list(HEADERS.type.value_type))
-    return pa.ListArray.from_arrays(begins, item, HEADERS.type)
+    return pa.ListArray.from_arrays(offsets, item, HEADERS.type)
 
 
 def write(
     store: Store, table: Table, batches: Sequence[Batch], topic_id: str, partitions: int
 ) -> ManifestEntry:
-    """Puts the records of batches that chain into an object. They hold one record or more.
+    """Writes the records of batches that chain, one record or more, into an object; answers its entry.
 
-    Errors: `LakeError`. Until an entry names it, the object is nothing: it is swept.
+    Until the manifest has the entry, the object counts as an orphan, which is swept. Errors: `LakeError`.
     """
     partition, start, end = batches[0].partition, batches[0].first, batches[-1].next
-    stamps = [stamp for batch in batches for stamp in batch.timestamps]
-    name = data_name(table, partition, start, end, day_of(stamps[0]))
+    timestamps = [at for batch in batches for at in batch.timestamps]
+    name = data_name(table, partition, start, end, day_of(timestamps[0]))
     rows = columns(table, batches)
     with store.create(name) as sink, writer(sink, table, headers=_any_headers(rows)) as file:
         file.write_table(rows, row_group_size=GROUP_ROWS)
@@ -83,8 +83,8 @@ def write(
         rows=len(rows),
         bytes=sink.bytes,
         sha256=sink.sha256,
-        first_at=min(stamps),
-        last_at=max(stamps),
+        first_at=min(timestamps),
+        last_at=max(timestamps),
         topic_id=topic_id,
         partitions=partitions,
     )
@@ -95,18 +95,18 @@ def _any_headers(rows: pa.Table) -> bool:
 
 
 def data_name(table: Table, partition: int, start: int, end: int, day: str) -> str:
-    """A name that no object had."""
+    """A new object's name, which no object had before."""
     folder = f"data/{table.topic}/day={day}/partition={partition:02}"
     return f"{folder}/{start:020}-{end:020}-{secrets.token_hex(8)}.parquet"
 
 
 def day_of(at: int) -> str:
-    """The UTC day of a record time; the nearest there is, where it lies outside 1970 to 9999."""
+    """The UTC day of a record time (ms), YYYY-MM-DD; the nearest day for a time outside 1970 to 9999."""
     return f"{datetime.fromtimestamp(min(max(at, 0), _LAST_MS) / 1000, UTC):%Y-%m-%d}"
 
 
 def writer(sink: Sink, table: Table, *, headers: bool) -> pq.ParquetWriter:
-    """`headers`: some record has some. Pages carry checksums, which readers verify."""
+    """A writer of Parquet. `headers`: some record has headers. Pages carry checksums for readers."""
     metadata: Mapping[str, str] = {**table.metadata, "headers": str(int(headers))}
     options: dict[str, Any] = {
         "compression": "zstd",
@@ -118,7 +118,7 @@ def writer(sink: Sink, table: Table, *, headers: bool) -> pq.ParquetWriter:
 
 
 def _leaves(table: Table) -> list[str]:
-    """Columns as Parquet names them."""
+    """The columns of a table as Parquet names them."""
     found = []
     for field in table.schema:
         if field.name == "headers":

@@ -1,8 +1,8 @@
-"""Sets .venv up, in the folder above `infra`, with what infra/lock/dev.txt locks; `make` calls it.
+"""Sets .venv up, in the folder above `infra`, with the packages of infra/lock/dev.txt; `make` calls it.
 
-uv installs: it takes a tenth of what pip takes. pip installs uv, and all the rest where uv cannot.
-Every file is checked against its hash by either. `.venv/.ready` is written last: without it .venv is
-half made, nobody knows which half, and it is made anew. Standard library only.
+uv installs the packages, in a tenth of pip's time. pip installs uv, and all packages where uv fails. Both
+check every file against its hash. `.venv/.ready` is written last: a .venv without it is incomplete, and is
+made anew. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ READY: Final = VENV / ".ready"
 
 
 def main() -> None:
-    """Errors: subprocess.CalledProcessError where pip cannot do it either; what it said is on stderr."""
+    """Makes .venv unless it is up to date.
+
+    Errors: subprocess.CalledProcessError where pip fails too; pip's own message is on stderr.
+    """
     with Path(__file__).open("r+") as ours:
-        fcntl.flock(ours, fcntl.LOCK_EX)  # two at once (`make test`, `make up`): the second waits
+        fcntl.flock(
+            ours, fcntl.LOCK_EX
+        )  # of two that run together (`make test`, `make up`) the second waits
         if done():
             return
         if not (READY.exists() and PYTHON.exists()):
@@ -42,7 +47,7 @@ def main() -> None:
 
 
 def done() -> bool:
-    """Is .venv newer than what it is made of?"""
+    """Whether .venv is complete and newer than what it is made of."""
     inputs = (LOCK, ROOT / "pyproject.toml")
     if not (READY.exists() and PYTHON.exists()):
         return False
@@ -50,31 +55,33 @@ def done() -> bool:
 
 
 def has_uv() -> bool:
-    """Is the uv of the lock in .venv, now?"""
+    """Installs the uv of the lock into .venv; answers whether that worked."""
     pinned = re.search(r"^uv==(?:.*\\\n)*.*\n", LOCK.read_text(), re.MULTILINE)
     if not pinned:
         return False
-    words = ["install", "--quiet", "--no-deps", "--require-hashes", "-r", "/dev/stdin"]
-    done = subprocess.run(pip(*words), input=pinned[0], text=True, check=False)
+    arguments = ["install", "--quiet", "--no-deps", "--require-hashes", "-r", "/dev/stdin"]
+    done = subprocess.run(pip(*arguments), input=pinned[0], text=True, check=False)
     return done.returncode == 0
 
 
 def install(uv: list[str], by_pip: list[str], fast: bool) -> None:
-    """By uv, with words of `uv pip`; by pip, with words of `pip install`, where uv is not there or fails."""
+    """Runs `uv pip` with the arguments `uv`; without uv, or where it fails, `pip install` with `by_pip`."""
     if fast:
-        words = ["pip", *uv, "--quiet", "--python", str(PYTHON)]
-        like_pip = [str(PYTHON), str(HERE / "uv_like_pip.py"), *words]
+        arguments = ["pip", *uv, "--quiet", "--python", str(PYTHON)]
+        like_pip = [str(PYTHON), str(HERE / "uv_like_pip.py"), *arguments]
         if subprocess.run(like_pip, check=False).returncode == 0:
             return
-        print("uv cannot: pip does it, in a minute or two", file=sys.stderr, flush=True)
+        print("uv failed: pip installs instead, in a minute or two", file=sys.stderr, flush=True)
     run(*pip("install", "--quiet", *by_pip))
 
 
-def pip(*words: str) -> list[str]:
-    return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *words]
+def pip(*arguments: str) -> list[str]:
+    """The command that runs .venv's pip."""
+    return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
 
 
 def run(*command: str) -> None:
+    """Errors: subprocess.CalledProcessError."""
     subprocess.run(command, check=True)
 
 

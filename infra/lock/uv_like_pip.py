@@ -1,8 +1,8 @@
-"""uv, looking where pip looks: `python infra/lock/uv_like_pip.py pip sync …` is `uv pip sync …`.
+"""uv with pip's configuration: `python infra/lock/uv_like_pip.py pip sync …` is `uv pip sync …`.
 
-uv does not read pip's configuration. So what `pip config list` says is handed to uv in the variables
-that uv reads; a variable of uv's own that is set already stays. Standard library only: it runs before
-anything is installed but pip and uv.
+uv does not read pip's configuration. So this passes what `pip config list` prints to uv, in the variables
+that uv reads; a variable of uv's that is set already stays. Standard library only: it runs before anything
+but pip and uv is installed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ VARIABLES: Final = {
 }
 """Option of pip -> variable of uv. Lists are separated by white space in both."""
 SECTIONS: Final = ("global", "install", ":env:")
-"""Of pip's configuration, the last wins."""
+"""Sections of pip's configuration; a later one overrides an earlier one."""
 FALSE: Final = {"", "0", "false", "no", "off", "n", "f"}
 
 
 def options(listed: str) -> dict[str, str]:
-    """Option -> value, of lines ``section.option='value'`` as `pip config list` prints them."""
+    """Option -> value, from the lines ``section.option='value'`` that `pip config list` prints."""
     found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
     for line in listed.splitlines():
         name, _, value = line.partition("=")
@@ -43,11 +43,11 @@ def options(listed: str) -> dict[str, str]:
 
 
 def as_uv(pip: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Variables and arguments that make uv look where these options of pip's make pip look."""
-    # the index with the best version, as pip; the default of uv is the first that has any
+    """Variables and arguments for uv that have the effect of these options of pip."""
+    # as pip, the best version of all indexes; uv's default is the first index that has the package
     variables = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     variables |= {VARIABLES[it]: value for it, value in pip.items() if it in VARIABLES and value}
-    # a folder that is not there is a warning to pip, an error to uv
+    # a missing folder is a warning to pip, an error to uv
     links = [it for it in pip.get("find-links", "").split() if "://" in it or Path(it).exists()]
     if links:
         variables["UV_FIND_LINKS"] = ",".join(links)
@@ -55,7 +55,7 @@ def as_uv(pip: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Becomes uv, which lies beside this Python. Errors: exit 1 and a line, where it cannot be run."""
+    """Replaces this process by the uv beside this Python. Errors: exit 1 and a line where uv does not run."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     variables, more = as_uv(options(listed))
