@@ -209,7 +209,7 @@ def _mistyped(variable: str, text: str, kind: type) -> str:
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
-    """The environment that gives a child process the same settings; it has the content of files, not their names."""
+    """The environment that gives a child process the same settings; a value from a file is in it too."""
     return {variable: str(getattr(settings, name)) for name, variable in VARIABLES.items()}
 
 

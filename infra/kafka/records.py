@@ -70,7 +70,7 @@ def _decoded(topic: str, record: Any) -> dict[str, Any]:
 
 
 def _output_closed() -> bool:
-    """Whether the reader of our standard output has gone (`| head`), asked before the next record comes."""
+    """Whether the reader of our standard output has gone (`| head`): a write shows it one record later."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
