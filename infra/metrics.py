@@ -85,7 +85,7 @@ TABLE: Final[tuple[Metric, ...]] = (
            "Answers given before the state included what `after` asked for."),
     Metric("serving", "freshet_store_down_total", "counter", "Answers made without the store."),
     Metric("serving", "freshet_people_unreadable_total", "counter",
-           "Reads of a person of whom the store holds something that this version does not read.", ("what",)),
+           "Reads of a person with a record in the store that this version does not read.", ("what",)),
     Metric("serving", "freshet_stale_vector_total", "counter",
            "Answers made without the person's vector, which was of another release."),
     Metric("serving", "freshet_candidates_total", "counter", "Candidates brought.", ("source",)),
