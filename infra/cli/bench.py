@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.apps.bench.run import PARTS, REPORT, run
+from infra.apps.bench.run import BENCHMARKS, REPORT, run
 from infra.cli.options import folder_option, json_option, print_json
 from infra.terminal.text import console, table
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("bench")
 @click.option(
     "--only",
-    type=click.Choice(PARTS),
+    type=click.Choice(BENCHMARKS),
     multiple=True,
     help="This part (repeatable).  [default: all]",
 )
@@ -64,7 +64,7 @@ def bench_command(
     def say(line: str) -> None:
         on.print(f"[dim]{time.monotonic() - began:5.0f} s[/dim] {line}")
 
-    made, rows = run(only or PARTS, data_dir, seconds, repeats, say)
+    made, rows = run(only or BENCHMARKS, data_dir, seconds, repeats, say)
     if as_json:
         print_json(made)
         return

@@ -16,7 +16,7 @@ from schemas.errors import FreshetError
 if TYPE_CHECKING:
     from infra.settings import Settings
 
-TAKEN_UP_SECONDS: Final = 30.0
+STALL_SECONDS: Final = 30.0
 
 
 @click.group("cold")
@@ -78,17 +78,17 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
 
 def _wait(settings: Settings, asked: str) -> int:
     """How many were moved. Errors: `FreshetError` where no flow takes it up."""
-    until, before = time.monotonic() + TAKEN_UP_SECONDS, -1
+    until, before = time.monotonic() + STALL_SECONDS, -1
     while True:
         held = _held(settings)
         if all(it.done == asked for it in held.values()):
             return sum(it.moved for it in held.values())
         now = sum(it.people for it in held.values()) + sum(it.done == asked for it in held.values())
         if now != before:
-            until, before = time.monotonic() + TAKEN_UP_SECONDS, now
+            until, before = time.monotonic() + STALL_SECONDS, now
         if time.monotonic() > until:
             raise FreshetError(
-                f"asked for, and nothing moved in {TAKEN_UP_SECONDS:g} s: does the flow people run, and"
+                f"asked for, and nothing moved in {STALL_SECONDS:g} s: does the flow people run, and"
                 " is the lake there? It is done as soon as both are"
             )
         time.sleep(0.1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from schemas.dead_letters import DeadLetter
 
 STATES: Final = ("waiting", "claimed", "redriven")
-READ: Final = tuple(dict.fromkeys(flow.topic for flow in FOLDS))
+FOLDED_TOPICS: Final = tuple(dict.fromkeys(flow.topic for flow in FOLDS))
 Wanted = Callable[["DeadLetter"], bool]
 
 
@@ -41,7 +41,7 @@ def _filters(command: Any) -> Any:
     for option in (
         click.option("--reason", help="This reason, or its first word."),
         click.option("--partition", type=click.IntRange(0)),
-        click.option("--topic", type=click.Choice(READ)),
+        click.option("--topic", type=click.Choice(FOLDED_TOPICS)),
     ):
         command = option(command)
     return command
@@ -102,15 +102,15 @@ def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json:
     found = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
     if identity not in found:
         raise FreshetError("there is no such dead letter (freshet dead-letters list --each)")
-    told, letter = _plain(found[identity]), found[identity].letter
+    document, letter = _plain(found[identity]), found[identity].letter
     if letter.headers_too_long:
-        told["headers_too_long"] = letter.headers_too_long
+        document["headers_too_long"] = letter.headers_too_long
     if with_bytes:
-        told |= {"headers": letter.headers, "key": letter.key, "value": letter.value}
+        document |= {"headers": letter.headers, "key": letter.key, "value": letter.value}
     if as_json:
-        print_json(told)
+        print_json(document)
         return
-    for name, value in told.items():
+    for name, value in document.items():
         click.echo(f"{name:10} {value!r}" if isinstance(value, bytes) else f"{name:10} {value}")
 
 
@@ -142,7 +142,7 @@ def redrive(
     filtered = _wanted(topic, partition, reason)
     wanted = lambda it: filtered(it) and (not identities or it.identity in identities)  # noqa: E731
     outcome = _redrive(find(data_dir).settings, wanted, identities, dry_run)
-    told = {
+    counts = {
         "sent": len(outcome.sent),
         "redriven_before": len(outcome.before),
         "claimed_by_another_run": len(outcome.elsewhere),
@@ -150,10 +150,10 @@ def redrive(
         "dry_run": dry_run,
     }
     if as_json:
-        print_json(told)
+        print_json(counts)
     else:
         verb = "would be sent" if dry_run else "sent"
-        click.echo(f"{told['sent']:,} {verb}, {told['redriven_before']:,} were redriven before")
+        click.echo(f"{counts['sent']:,} {verb}, {counts['redriven_before']:,} were redriven before")
         if outcome.elsewhere:
             click.echo(f"{len(outcome.elsewhere):,} are being redriven by another run")
     if outcome.gone:
@@ -164,7 +164,7 @@ def redrive(
 
 
 @dead_letters_command.command("resume")
-@click.argument("topic", type=click.Choice(READ))
+@click.argument("topic", type=click.Choice(FOLDED_TOPICS))
 @click.argument("partition", type=click.IntRange(0))
 @click.option("--until", type=click.IntRange(0), help="An offset.  [default: the log's end now]")
 @system_option
@@ -178,10 +178,10 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
     from infra.store.paused import accept
 
     settings = find(data_dir).settings
-    ends = offsets(settings, [topic]).get(topic, {})
-    if partition not in ends:
-        raise click.UsageError(f"{topic} has partitions 0 to {len(ends) - 1}")
-    upto = ends[partition][1] if until is None else until
+    end_offsets = offsets(settings, [topic]).get(topic, {})
+    if partition not in end_offsets:
+        raise click.UsageError(f"{topic} has partitions 0 to {len(end_offsets) - 1}")
+    upto = end_offsets[partition][1] if until is None else until
     with redis_client.connect(settings) as client:
         accept(client, settings.keyspace, topic, partition, upto)
     click.echo(f"{topic} partition {partition}: poison before offset {upto:,} is accepted")

@@ -64,7 +64,7 @@ def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> 
                     it["kept"],
                     len(it["partitions"]) or "",
                     f"{it['records']:,}" if it["partitions"] else "",
-                    " ".join(f"{part['end']}" for part in it["partitions"]),
+                    " ".join(f"{p['end']}" for p in it["partitions"]),
                 )
                 for it in rows
             ),
@@ -110,7 +110,7 @@ def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for topic in TOPICS:
         folds = [flow.name for flow in flows_of_topic(topic.name)]
-        parts = [
+        partitions = [
             {"partition": partition, "start": start, "end": end}
             for partition, (start, end) in sorted(live.get(topic.name, {}).items())
         ]
@@ -120,13 +120,13 @@ def _topics(data_dir: Path | None) -> list[dict[str, Any]]:
                 "name": topic.name,
                 "schema": topic.schema.text,
                 "key": topic.key,
-                "records": sum(part["end"] - part["start"] for part in parts),
+                "records": sum(p["end"] - p["start"] for p in partitions),
                 "kinds": [record.__name__ for record in topic.records],
                 "writers": topic.writers,
                 "readers": list(dict.fromkeys((*topic.readers, *folds))),
                 "kept": kept + (", compacted" if topic.compacted else ""),
                 "config": topic.config,
-                "partitions": parts,
+                "partitions": partitions,
             }
         )
     return rows

@@ -67,7 +67,7 @@ def import_command(
         if events:
             lines = read(events, "user_id", "anonymous_id", numbered=True)
             summaries["events"] = target.send(history.EVENTS, lines, bar("events", None))
-    _tell(summaries, as_json)
+    _print_summaries(summaries, as_json)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def _bars(quiet: bool) -> Iterator[Bar]:
         yield bar
 
 
-def _tell(summaries: dict[str, Summary], as_json: bool) -> None:
+def _print_summaries(summaries: dict[str, Summary], as_json: bool) -> None:
     if as_json:
         print_json({name: _plain(summary) for name, summary in summaries.items()})
     else:

@@ -106,8 +106,8 @@ def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
     out = console()
     for name, value in found.items():
         if name != "items":
-            told = iso(value) if name in ("now", "served_at") else printable(str(value))
-            out.print(f"  {name:14} {told}", markup=False)
+            shown = iso(value) if name in ("now", "served_at") else printable(str(value))
+            out.print(f"  {name:14} {shown}", markup=False)
     rows = [
         (
             it["rank"],

@@ -47,15 +47,15 @@ def status(checks: bool, data_dir: Path | None, as_json: bool) -> None:
     from schemas.lake import TABLES
 
     lake = opened(data_dir)
-    told = [_of_topic(lake, it.topic, checks) for it in TABLES]
+    rows = [_of_topic(lake, it.topic, checks) for it in TABLES]
     if as_json:
-        print_json(told)
+        print_json(rows)
     else:
         columns = ("topic", "#records", "#files", "#compacted", "#bytes", "#B/record", "from", "to")
-        console().print(table(lake.store.root, columns, map(_row, told)))
-        for line in (line for it in told for line in it["torn"]):
+        console().print(table(lake.store.root, columns, map(_row, rows)))
+        for line in (line for it in rows for line in it["torn"]):
             console(stderr=True).print(line, markup=False)
-    if any(it["torn"] for it in told):
+    if any(it["torn"] for it in rows):
         raise click.exceptions.Exit(TORN)
 
 

@@ -62,12 +62,12 @@ def rebuild_command(
     said = SilentReporter(Console()) if as_json else Reporter(Console())
     with generations.rebuild_lock(settings), redis_client.connect(settings) as client:
         if back:
-            told = run.back(client, settings, said)
+            report = run.swap_back(client, settings, said)
         elif drop:
-            told = run.drop(client, settings, said)
+            report = run.drop_unused(client, settings, said)
         elif partition is not None:
-            told = in_place.rebuild(client, settings, partition, said)
+            report = in_place.rebuild(client, settings, partition, said)
         else:
-            told = run.rebuild(client, settings, base, keep, said)
+            report = run.rebuild(client, settings, base, keep, said)
     if as_json:
-        print_json(told)
+        print_json(report)

@@ -61,14 +61,14 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
     from models.release.artefact import load, read_manifest
 
     settings = find(data_dir).settings
-    _known(settings, release)
+    _check_exists(settings, release)
     manifest, sha = read_manifest(settings.releases / release)
     load(settings.releases / release)
-    told = {**msgspec.to_builtins(manifest), "manifest_sha256": sha}
+    document = {**msgspec.to_builtins(manifest), "manifest_sha256": sha}
     if as_json:
-        print_json(told)
+        print_json(document)
         return
-    console().print_json(data=told)
+    console().print_json(data=document)
 
 
 @release_command.command("activate")
@@ -80,10 +80,8 @@ def activate(release: str, data_dir: Path | None) -> None:
     from models.release.artefact import load
 
     settings = find(data_dir).settings
-    _known(settings, release)
-    load(
-        settings.releases / release
-    )  # what is broken is told here, before anybody is told to serve it
+    _check_exists(settings, release)
+    load(settings.releases / release)  # a broken release fails here, before any worker serves it
     serve(settings, release)
     console().print(f"{release} serves from now on.")
 
@@ -104,7 +102,7 @@ def rollback(release: str | None, data_dir: Path | None) -> None:
         release = read_manifest(settings.releases / current)[0].parent
         if not release:
             raise NoRelease(f"{current} has no parent to go back to: name one")
-    _known(settings, release)
+    _check_exists(settings, release)
     load(settings.releases / release)
     serve(settings, release, rollback=True)
     console().print(f"{release} serves from now on.")
@@ -127,20 +125,20 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
     names = [name.partition(":")[2] for name in bodies if name.startswith("release:")]
     found = []
     for name in sorted(names, key=release_order, reverse=True):
-        told = {"id": name, "current": name == serves, "created_at": 0, "parent": "", "ranker": "",
+        row = {"id": name, "current": name == serves, "created_at": 0, "parent": "", "ranker": "",
                 "state": "ready"}  # fmt: skip
         try:
             manifest, _ = read_manifest(settings.releases / name)
-            told |= {"created_at": manifest.created_at, "parent": manifest.parent,
+            row |= {"created_at": manifest.created_at, "parent": manifest.parent,
                      "ranker": "yes" if RANKER in manifest.files else "no"}  # fmt: skip
         except BadRelease as bad:
-            told["state"] = str(bad)
-        found.append(told)
+            row["state"] = str(bad)
+        found.append(row)
     return found
 
 
-def _known(settings: Settings, release: str) -> None:
-    known = [it["id"] for it in releases(settings)]
-    if release not in known:
-        there = ", ".join(known[:5]) or "none"
+def _check_exists(settings: Settings, release: str) -> None:
+    existing = [it["id"] for it in releases(settings)]
+    if release not in existing:
+        there = ", ".join(existing[:5]) or "none"
         raise NoRelease(f"there is no release of that name; there are: {there}")

@@ -219,7 +219,7 @@ def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_j
     people = module_of("people")
     writes: Iterator[dict[str, Any]] = people.dry_run(settings, partition, start, limit)
     count = 0
-    for count, write in enumerate(writes, 1):  # noqa: B007 - told after the loop
+    for count, write in enumerate(writes, 1):  # noqa: B007 - printed after the loop
         if as_json:
             print_json(write)
         else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from schemas.snapshots import Snapshot
 
-DAY = 86_400.0
+ABANDONED_SECONDS = 86_400.0
 """s; a making that has written nothing for so long has ended."""
 
 
@@ -67,14 +67,14 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
     if base is not None and base.offsets == until:
         if not as_json:
             out.print(f"{base.id} stands there already.")
-        return print_json(_told(base)) if as_json else None
+        return print_json(_document(base)) if as_json else None
     said = (SilentReporter if as_json else Reporter)(out)
     begins = base.id if base else "the beginning"
     said.head("snapshot", f"from {begins} to {','.join(map(str, until))}")
     with said.work("fold", sum(until) - (sum(base.offsets) if base else 0)) as progress:
         made = make.make(settings, log, until, base, progress)
     if as_json:
-        return print_json(_told(made))
+        return print_json(_document(made))
     return out.print(f"{made.id}: {made.events:,} events, {_size(made.bytes)}.")
 
 
@@ -119,11 +119,11 @@ def show(snapshot: str, data_dir: Path | None, as_json: bool) -> None:
     settings = find(data_dir).settings
     held = read.find(settings, snapshot)
     read.verify(settings, held)
-    told = msgspec.to_builtins(held)
+    document = msgspec.to_builtins(held)
     if as_json:
-        print_json(told)
+        print_json(document)
         return
-    console().print_json(data=told)
+    console().print_json(data=document)
 
 
 @snapshot_command.command("remove")
@@ -158,7 +158,7 @@ def prune(keep: int, data_dir: Path | None) -> None:
     settings, out = find(data_dir).settings, console()
     held = read.listed(settings)
     old = [it.id for it in held if not it.why][keep:]
-    ended = [it.id for it in held if it.half and it.newest_at < time.time() - DAY]
+    ended = [it.id for it in held if it.half and it.newest_at < time.time() - ABANDONED_SECONDS]
     for name in [*old, *ended]:
         read.remove(settings, name)
         out.print(f"{name} is gone.")
@@ -172,10 +172,10 @@ def _row(it: Listed) -> dict[str, Any]:
     if it.snapshot is None:
         return {"id": it.id, "made_at": 0, "base": "", "offsets": [], "events": 0, "bytes": 0,
                 "state": it.why}  # fmt: skip
-    return {**_told(it.snapshot), "state": it.why or "ready"}
+    return {**_document(it.snapshot), "state": it.why or "ready"}
 
 
-def _told(held: Snapshot) -> dict[str, Any]:
+def _document(held: Snapshot) -> dict[str, Any]:
     return {"id": held.id, "made_at": held.made_at, "base": held.base, "offsets": held.offsets,
             "events": held.events, "dead_letters": sum(p.dead_letters for p in held.partitions),
             "bytes": held.bytes}  # fmt: skip

@@ -27,25 +27,25 @@ def status_command(data_dir: Path | None, as_json: bool) -> None:
     freshet status --json | jq '.flows[] | select(.lag > 0)'
     """
     found = find(data_dir)
-    told = gather(found)
+    report = gather(found)
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
-        _show(told)
+        _show(report)
 
 
-def _show(told: dict[str, Any]) -> None:
+def _show(report: dict[str, Any]) -> None:
     out = console()
     answers = (
         "answers"
-        if told["serving"]
-        else f"does not answer ({told['serving_status'] or 'no connection'})"
+        if report["serving"]
+        else f"does not answer ({report['serving_status'] or 'no connection'})"
     )
-    out.print(f"API {told['url']} {answers}   Kafka {told['kafka_bootstrap']}")
-    if told["processes"]:
+    out.print(f"API {report['url']} {answers}   Kafka {report['kafka_bootstrap']}")
+    if report["processes"]:
         rows = [
             (it["name"], it["state"], it["pid"] or "", it["restarts"], it["last_exit"])
-            for it in told["processes"]
+            for it in report["processes"]
         ]
         out.print(table("", ("process", "state", "#pid", "#restarts", "last exit"), rows))
     lags = [
@@ -56,10 +56,10 @@ def _show(told: dict[str, Any]) -> None:
             f"{it['lag']:,}",
             _ago(it["committed_at"]),
         )
-        for it in told["flows"]
+        for it in report["flows"]
     ]
     out.print(table("", ("flow", "#partition", "#next offset", "#lag", "committed"), lags))
-    if told["metrics"]:
+    if report["metrics"]:
         columns = ("flow", "#records", "#a batch", "#commit p95 ms", "#fresh p95 ms")
         did = [
             (
@@ -69,22 +69,22 @@ def _show(told: dict[str, Any]) -> None:
                 it["dead_letters"],
                 it["fenced"],
             )
-            for it in told["metrics"]
+            for it in report["metrics"]
         ]
         out.print(table("", (*columns, "#dead letters", "#fenced"), did))
-    for it in told["paused"]:
+    for it in report["paused"]:
         out.print(
             f"PAUSED: {it['flow']} partition {it['partition']} at {it['stands']:,}, after {it['row']:,}"
             " records in a row that could not be decoded (freshet dead-letters list)"
         )
-    tables = told["tables"]
+    tables = report["tables"]
     out.print(
         f"tables version {tables['version']}, at {tables['name']}" if tables else "no tables yet"
     )
     for kind in ("fails", "degraded"):
-        for it in (told["serving"] or {}).get(kind, ()):
+        for it in (report["serving"] or {}).get(kind, ()):
             out.print(f"{kind.upper()}: {it['part']} ({it['code']}): {it['detail']}")
-    for name, value in (told["serving"] or {}).items():
+    for name, value in (report["serving"] or {}).items():
         if isinstance(value, str | int | float | bool):
             out.print(f"{name}: {value}")
 

@@ -69,9 +69,10 @@ def _experiments(settings: Settings, from_beginning: bool, count: int | None) ->
     from infra.cli import tail_experiments
 
     if sys.stdout.isatty():
-        # from a little back: what was told last is there at once
+        # from a little back: the last readouts are there at once
         tail_experiments.watch(
-            records(settings, "experiments", from_beginning, last=tail_experiments.LAST), count
+            records(settings, "experiments", from_beginning, last=tail_experiments.LAST_READOUTS),
+            count,
         )
     else:
         tail_experiments.print_blocks(records(settings, "experiments", from_beginning), count)
@@ -98,7 +99,7 @@ def _event(value: dict[str, Any]) -> str:
     if kind == "action":
         verb, colour = VERBS.get(value["action"], (value["action"], "white"))
         item = click.style(value["item_id"], bold=True)
-        return f"{who}  {click.style(verb, fg=colour)} {item}{_aside(value.get('category'))}"
+        return f"{who}  {click.style(verb, fg=colour)} {item}{_dim(value.get('category'))}"
     if kind == "preferences":
         return f"{who}  {click.style('set preferences', fg='magenta')}"
     if kind == "link":
@@ -117,7 +118,7 @@ def _item(value: dict[str, Any]) -> str:
     kind, item = value.get("kind"), value.get("item") or {}
     name = click.style(value.get("item_id") or item.get("item_id", ""), bold=True)
     if kind == "put":
-        return f"put     {name}  {item.get('title', '')}{_aside(item.get('category'))}"
+        return f"put     {name}  {item.get('title', '')}{_dim(item.get('category'))}"
     if kind == "patch":
         return f"patched {name}  {', '.join(value.get('fields', ()))}"
     return f"{click.style('deleted', fg='red')} {name}"
@@ -126,9 +127,7 @@ def _item(value: dict[str, Any]) -> str:
 def _control(value: dict[str, Any]) -> str:
     by = f" by {value['actor']}" if value.get("actor") else ""
     subject = click.style(f"{value.get('subject')}:{value.get('id')}", bold=True)
-    return (
-        f"{subject} from version {value.get('expected_version')}{by}{_aside(value.get('reason'))}"
-    )
+    return f"{subject} from version {value.get('expected_version')}{by}{_dim(value.get('reason'))}"
 
 
 def _slate(value: dict[str, Any]) -> str:
@@ -158,5 +157,5 @@ def _who(pseudonym: str | None) -> str:
     return click.style(pseudonym[2:10] if pseudonym else "nobody  ", fg="blue")
 
 
-def _aside(text: str | None) -> str:
+def _dim(text: str | None) -> str:
     return click.style(f"  {text}", fg="bright_black") if text else ""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from schemas.readouts import MetricOut, Readout, VariantOut
 
-LAST: Final = 200
-"""Readouts that a terminal looks back at: each running experiment is told at least every 30 s."""
+LAST_READOUTS: Final = 200
+"""Readouts that a terminal looks back at: each running experiment has one at least every 30 s."""
 INTERVAL: Final = "#"
 """The column of the interval of what stands before it."""
 LIFT: Final = "#lift of CTR"
@@ -40,7 +40,7 @@ def parsed(value: Any) -> Readout | None:
         return None
 
 
-def heading(told: Readout, now: int) -> str:
+def heading(readout: Readout, now: int) -> str:
     """
     >>> from schemas.readouts import Readout
     >>> heading(Readout(experiment_id="e", version=3, placement="home", revision=812, positions=(),
@@ -48,21 +48,21 @@ def heading(told: Readout, now: int) -> str:
     'e version 3 at home, revision 812, as of 2.5 s ago'
     """
     return (
-        f"{printable(told.experiment_id)} version {told.version} at {printable(told.placement)},"
-        f" revision {told.revision}, as of {_ago(now - told.as_of)}"
+        f"{printable(readout.experiment_id)} version {readout.version} at {printable(readout.placement)},"
+        f" revision {readout.revision}, as of {_ago(now - readout.as_of)}"
     )
 
 
-def rows(told: Readout) -> list[tuple[str, ...]]:
+def rows(readout: Readout) -> list[tuple[str, ...]]:
     """A row of `COLUMNS` each variant."""
-    lifts = {it.treatment: it for it in told.comparisons if it.metric == "ctr"}
-    return [_row(it, lifts.get(it.variant)) for it in told.variants]
+    lifts = {it.treatment: it for it in readout.comparisons if it.metric == "ctr"}
+    return [_row(it, lifts.get(it.variant)) for it in readout.variants]
 
 
-def block(told: Readout, now: int) -> str:
+def block(readout: Readout, now: int) -> str:
     """One readout as plain lines, columns aligned."""
     names = [name.lstrip("#") for name in COLUMNS]
-    cells = [names, *(list(map(printable, row)) for row in rows(told))]
+    cells = [names, *(list(map(printable, row)) for row in rows(readout))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(
@@ -71,25 +71,25 @@ def block(told: Readout, now: int) -> str:
         ).rstrip()
         for line in cells
     ]
-    return "\n".join([heading(told, now), *(f"  {line}" for line in lines)])
+    return "\n".join([heading(readout, now), *(f"  {line}" for line in lines)])
 
 
-def panel(told: Iterable[Readout], now: int) -> RenderableType:
+def panel(readout: Iterable[Readout], now: int) -> RenderableType:
     """Every experiment, for a terminal: intervals stand below their values, 80 columns are enough."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_stacked(it, now) for it in told]
-    return Group(*parts, Text(CAPTION if parts else "no experiment was told yet", style="dim"))
+    panels: list[RenderableType] = [_stacked(it, now) for it in readout]
+    return Group(*panels, Text(CAPTION if panels else "no experiment was readout yet", style="dim"))
 
 
-def _stacked(told: Readout, now: int) -> Table:
+def _stacked(readout: Readout, now: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     made = Table(
-        title=heading(told, now),
+        title=heading(readout, now),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -99,8 +99,8 @@ def _stacked(told: Readout, now: int) -> Table:
     for name in COLUMNS:
         if name != INTERVAL:
             made.add_column(name.lstrip("#"), justify="right" if name.startswith("#") else "left")
-    sure = {it.treatment: _sure(it.ci) for it in told.comparisons if it.metric == "ctr"}
-    for variant, row in zip(told.variants, rows(told), strict=True):
+    sure = {it.treatment: _sure(it.ci) for it in readout.comparisons if it.metric == "ctr"}
+    for variant, row in zip(readout.variants, rows(readout), strict=True):
         cells: list[Text] = []
         for name, cell in zip(COLUMNS, row, strict=True):
             if name == INTERVAL:
@@ -130,9 +130,9 @@ def watch(records: Iterable[dict[str, Any]], count: int | None) -> None:
         refresh_per_second=4,
     ):
         for n, record in enumerate(records, 1):
-            told = parsed(record["value"])
-            if told is not None:
-                held = {**held, told.experiment_id: told}
+            readout = parsed(record["value"])
+            if readout is not None:
+                held = {**held, readout.experiment_id: readout}
             if n == count:
                 return
 
@@ -142,9 +142,9 @@ def print_blocks(
 ) -> None:
     """A block a record."""
     for n, record in enumerate(records, 1):
-        told = parsed(record["value"])
+        readout = parsed(record["value"])
         where = f"{record['partition']}:{record['offset']}"
-        click.echo(block(told, (clock or _now)()) if told else f"{where}  not a readout")
+        click.echo(block(readout, (clock or _now)()) if readout else f"{where}  not a readout")
         if n == count:
             return
 
@@ -165,8 +165,8 @@ def _row(variant: VariantOut, lift: Any) -> tuple[str, ...]:
 def _rate(metric: MetricOut | None) -> tuple[str, str]:
     if metric is None or metric.value is None:
         return "-", ""
-    ends = f"{100 * metric.ci[0]:.2f} to {metric.ci[1]:.2%}" if metric.ci else ""
-    return f"{metric.value:.2%}", ends
+    interval = f"{100 * metric.ci[0]:.2f} to {metric.ci[1]:.2%}" if metric.ci else ""
+    return f"{metric.value:.2%}", interval
 
 
 def _lift(value: float | None, ci: tuple[float, float] | None) -> tuple[str, str]:

@@ -131,7 +131,7 @@ class _JsonLines:
 
         from infra.configuration import without_password
 
-        told = msgspec.to_builtins(up)
-        del told["environment"]  # it holds the token
-        told["redis_url"] = without_password(up.redis_url)
-        print_json({"event": "ready", **told})
+        document = msgspec.to_builtins(up)
+        del document["environment"]  # it holds the token
+        document["redis_url"] = without_password(up.redis_url)
+        print_json({"event": "ready", **document})

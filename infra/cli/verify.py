@@ -21,7 +21,7 @@ from infra.terminal.text import console, table
 if TYPE_CHECKING:
     from flows.verify.report import Report
 
-SHOWN: Final = 40
+MAX_SHOWN: Final = 40
 """Mismatches that people are shown; ``--json`` lists more."""
 
 
@@ -49,9 +49,9 @@ def verify_command(
 ) -> None:
     """Compare what Redis holds with what the log says, while everything runs.
 
-    Everything is computed again from the log, slowly and plainly: a sample of people and all tables,
-    unless told otherwise. Where the log's beginning is gone, it is taken from the newest snapshot that
-    the log still goes back to. Nothing is written. The exit code is 1 where something is wrong.
+    Everything is computed again from the log, slowly and plainly: by default a sample of people and all
+    tables. Where the log's beginning is gone, the newest snapshot that the log still reaches back to takes
+    its place. Nothing is written. Exit status 1 where a value is wrong.
 
     \b
     freshet verify
@@ -100,10 +100,10 @@ def show(report: Report) -> None:
     wrong = report.mismatches
     if wrong:
         columns = ("what", "field", "stored", "expected", "key")
-        rows = [(it.what, it.field, it.stored, it.expected, it.key) for it in wrong[:SHOWN]]
+        rows = [(it.what, it.field, it.stored, it.expected, it.key) for it in wrong[:MAX_SHOWN]]
         console().print(table("Not as the log says", columns, rows))
-    if len(wrong) > SHOWN:
-        click.echo(f"… and {len(wrong) - SHOWN} more (--json lists them)")
+    if len(wrong) > MAX_SHOWN:
+        click.echo(f"… and {len(wrong) - MAX_SHOWN} more (--json lists them)")
     many = f"{len(report.partitions)} partition" + "s" * (len(report.partitions) != 1)
     since = f" from snapshot {report.snapshot} on" if report.snapshot else ""
     click.echo(

@@ -29,9 +29,9 @@ PEOPLE: Final = 20_000
 ITEMS: Final = 10_000
 CATEGORIES: Final = 20
 ACTIONS: Final = ("view", "view", "view", "click", "click", "like", "cart", "purchase")
-TWICE: Final = 100
+DUPLICATE_EVERY: Final = 100
 """Every so many records one is delivered a second time: the fold must tell."""
-START: Final = 1_760_000_000_000
+START_MS: Final = 1_760_000_000_000
 STEP_MS: Final = 200
 _SESSION_MS: Final = 3_600_000
 _KEY: Final = (1, b"the bench's pseudonyms are no secret")
@@ -41,7 +41,7 @@ _KEY: Final = (1, b"the bench's pseudonyms are no secret")
 class WrittenLog:
     """A log in the broker: the end of each partition, and what is in it."""
 
-    ends: dict[int, int]
+    end_offsets: dict[int, int]
     distinct: int
     people: int
     bytes: int
@@ -49,7 +49,7 @@ class WrittenLog:
 
     @property
     def records(self) -> int:
-        return sum(self.ends.values())
+        return sum(self.end_offsets.values())
 
 
 def people(chance: np.random.Generator, count: int, of: int = PEOPLE) -> NDArray[np.int64]:
@@ -69,7 +69,7 @@ def actions(count: int, seed: int = 0) -> Iterator[Action]:
     which = chance.integers(len(ACTIONS), size=count).tolist()
     names: dict[int, Pseudonym] = {}
     for i in range(count):
-        at, person = START + STEP_MS * i, who[i]
+        at, person = START_MS + STEP_MS * i, who[i]
         name = names.get(person) or names.setdefault(person, pseudonym(*_KEY, f"p{person}"))
         yield Action(
             event_id=f"{seed:x}-{i:08x}",
@@ -85,7 +85,7 @@ def actions(count: int, seed: int = 0) -> Iterator[Action]:
 
 
 def write(settings: Settings, count: int, seed: int = 0) -> WrittenLog:
-    """Fills `events` with `count` events, and every `TWICE`-th of them once more.
+    """Fills `events` with `count` events, and every `DUPLICATE_EVERY`-th of them once more.
 
     Errors: `KafkaError`.
     """
@@ -99,7 +99,7 @@ def write(settings: Settings, count: int, seed: int = 0) -> WrittenLog:
             if person not in partitions:
                 partitions[person] = partition_of(person.encode(), settings.partitions)
             partition = partitions[person]
-            for _ in range(2 if number % TWICE == 0 else 1):
+            for _ in range(2 if number % DUPLICATE_EVERY == 0 else 1):
                 headers = list(EVENTS.headers)
                 producer.send(name, value, person.encode(), headers, partition)
                 sent[partition] += 1

@@ -16,10 +16,10 @@ from infra.local.system import System
 from infra.signals import die_with_parent
 from schemas.control import Experiment, Variant
 
-_SETTLES: Final = 3.0
+_SETTLE_SECONDS: Final = 3.0
 """Until every worker has the release and the experiment: they look several times a second."""
 # the same recipe under two names: what is measured is that people are assigned
-SAME: Final = Experiment(
+AA_EXPERIMENT: Final = Experiment(
     placement="home",
     variants=(Variant(name="a", share=0.5), Variant(name="b", share=0.5, placement="home")),
 )
@@ -28,10 +28,10 @@ SAME: Final = Experiment(
 def switch_on(system: System, say: Callable[[str], None]) -> None:
     """Errors: `NotMeasured`, `changes.ChangeNotApplied`."""
     began = time.monotonic()
-    told = train([*FRESHET, "train"], child_environment(system.settings), say)
-    say(f"trained a release in {time.monotonic() - began:.0f} s: {told}")
-    publish(system.settings, "experiment", "bench", SAME)
-    time.sleep(_SETTLES)
+    last_line = train([*FRESHET, "train"], child_environment(system.settings), say)
+    say(f"trained a release in {time.monotonic() - began:.0f} s: {last_line}")
+    publish(system.settings, "experiment", "bench", AA_EXPERIMENT)
+    time.sleep(_SETTLE_SECONDS)
 
 
 def train(

@@ -1,7 +1,7 @@
 """What writing the lake costs the flows: a replay once more, with the flow `lake` beside it.
 
 The flow is a process of its own at a nice of its own, as in production, and on its way when the replay
-begins. It writes every `SECONDS`, not every 5 s: a replay is over before the first of those.
+begins. It writes every `WRITE_SECONDS`, not every 5 s: a replay is over before the first of those.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from infra.local.supervisor import Supervisor
 from infra.store import redis_client
 from schemas.topics import EVENTS
 
-SECONDS: Final = 1.0
+WRITE_SECONDS: Final = 1.0
 FLOW: Final = "lake"
 
 
@@ -37,7 +37,7 @@ def beside(at: Logged) -> Beside:
     """Redis and lake are emptied before; afterwards the lake holds the log. Errors: `NotMeasured`."""
     with _writing(at) as flow:
         run = replay.replay(at, flow)
-        done = sum(_ends(at)) / at.log.records
+        done = sum(_end_offsets(at)) / at.log.records
         _to_the_end(at, flow)
     return Beside(run.events_per_s, done)
 
@@ -52,18 +52,22 @@ def fill(at: Logged) -> None:
 def _writing(at: Logged) -> Iterator[Supervisor]:
     replay.empty(at)
     shutil.rmtree(at.settings.data_dir / "lake", ignore_errors=True)
-    settings = msgspec.structs.replace(at.settings, lake_seconds=SECONDS)
+    settings = msgspec.structs.replace(at.settings, lake_seconds=WRITE_SECONDS)
     planned = dataclasses.replace(at.planned, settings=settings)
     with up(planned, (FLOW,)) as flow, redis_client.connect(settings) as client:
-        stands = settings.keyspace.fence(flow_name(EVENTS.name), settings.partitions - 1)
-        wait((at.services, flow), lambda: client.exists(stands), "lake does not start")
+        fence = settings.keyspace.fence(flow_name(EVENTS.name), settings.partitions - 1)
+        wait((at.services, flow), lambda: client.exists(fence), "lake does not start")
         yield flow
 
 
 def _to_the_end(at: Logged, flow: Supervisor) -> None:
-    wait((at.services, flow), lambda: _ends(at) == at.ends, "lake does not get to the end")
+    wait(
+        (at.services, flow),
+        lambda: _end_offsets(at) == at.end_offsets,
+        "lake does not get to the end",
+    )
 
 
-def _ends(at: Logged) -> list[int]:
+def _end_offsets(at: Logged) -> list[int]:
     lake = Lake.of(at.settings)
     return [lake.bounds(EVENTS.name, p)[1] for p in range(at.settings.partitions)]

@@ -26,16 +26,16 @@ from infra.store import redis_client
 from schemas.keys import Keyspace
 from schemas.state import fences, tables
 
-SHARE: Final = 0.8
+HISTORY_SHARE: Final = 0.8
 """Of the history, by time: what the demo imports before its first read."""
 LIMIT_MS: Final = 50.0
 FIRST_RATE: Final = 100.0
 FIRST_SHARE: Final = 0.7
 """Of what waiting callers got: where the search begins."""
 CALLERS: Final = 32
-STEADY: Final = 300.0
+STEADY_PER_S: Final = 300.0
 PROBES_PER_S: Final = 25
-SAMPLE: Final = 5_000
+MAX_PEOPLE_SAMPLED: Final = 5_000
 EVERY_KEY: Final = (
     Keyspace.row,
     Keyspace.seen,
@@ -45,14 +45,14 @@ EVERY_KEY: Final = (
 )
 Kind = Callable[[Keyspace, int, str], bytes]
 """The key of one kind of a person."""
-_PATIENCE: Final = 120.0
+_STALL_SECONDS: Final = 120.0
 _CALM_SECONDS: Final = 10.0
 _CALM_SHARE: Final = 0.15
 """Of a core."""
 Say = Callable[[str], None]
 
 
-class Shape(NamedTuple):
+class EventLoad(NamedTuple):
     """A load of events: `posts` a second of `batch` events each, which one user does."""
 
     name: str
@@ -64,7 +64,7 @@ class Shape(NamedTuple):
         return self.posts * self.batch
 
 
-SHAPES: Final = (Shape("1000", 1000, 1), Shape("5000", 500, 10))
+EVENT_LOADS: Final = (EventLoad("1000", 1000, 1), EventLoad("5000", 500, 10))
 
 
 class Fresh(NamedTuple):
@@ -79,7 +79,7 @@ class Fresh(NamedTuple):
 
 class Reads(NamedTuple):
     steady: list[dict[str, float]]
-    """p50 and p95 at `STEADY` requests/s, ms."""
+    """p50 and p95 at `STEADY_PER_S` requests/s, ms."""
     best: list[RateStep]
     bare: list[RateStep]
     bytes_per_user: float
@@ -87,7 +87,7 @@ class Reads(NamedTuple):
     all_bytes_per_user: float
     """Of those, and of vector, impressions and open slates, after the reads."""
     cpu_us: dict[str, float]
-    """Per request at `STEADY`, by component."""
+    """Per request at `STEADY_PER_S`, by component."""
     users: int
     swap: Swap
 
@@ -101,11 +101,11 @@ def catalogue() -> Dataset:
 def freshness(
     folder: Path, generator: Generator, seconds: float, repeats: int, say: Say
 ) -> dict[str, list[Fresh]]:
-    """For each of `SHAPES`, `repeats` runs. Errors: `NotMeasured`."""
+    """For each of `EVENT_LOADS`, `repeats` runs. Errors: `NotMeasured`."""
     source = catalogue()._replace(ratings=())
     with _system(folder, generator, source, say) as (system, at):
         runs: dict[str, list[Fresh]] = {}
-        for number, shape in enumerate(SHAPES):
+        for number, shape in enumerate(EVENT_LOADS):
             of = runs[shape.name] = []
             for again in range(repeats):
                 seed = 1 + number * repeats + again
@@ -119,7 +119,7 @@ def freshness(
 
 
 def _fresh(
-    system: System, at: Generator, shape: Shape, seconds: float, source: Dataset, seed: int
+    system: System, at: Generator, shape: EventLoad, seconds: float, source: Dataset, seed: int
 ) -> Fresh:
     posts = int(shape.posts * (at.warmup + seconds)) + 1
     item_ids = [it.item_id for it in source.items]
@@ -142,7 +142,7 @@ def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say:
     Errors: `NotMeasured`, `rate.NeverHeld`.
     """
     whole = catalogue()
-    source = whole._replace(ratings=whole.ratings[: int(len(whole.ratings) * SHARE)])
+    source = whole._replace(ratings=whole.ratings[: int(len(whole.ratings) * HISTORY_SHARE)])
     users = sorted({it.user_id for it in source.ratings})
     random.Random(0).shuffle(users)
     paths = [f"/v1/recommendations?user_id={quote(user, safe='')}&count=10" for user in users]
@@ -152,9 +152,9 @@ def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say:
         steady, cpu = [], []
         for number in range(repeats):
             before = _cpu(system)
-            report = at.reads(paths, STEADY, seconds)
+            report = at.reads(paths, STEADY_PER_S, seconds)
             cpu.append(
-                bench_cpu.per_event(before, _cpu(system), int(STEADY * (at.warmup + seconds)))
+                bench_cpu.per_event(before, _cpu(system), int(STEADY_PER_S * (at.warmup + seconds)))
             )
             _refuse_errors(report)
             steady.append({name: report["latency_ms"][name] for name in ("p50", "p95")})
@@ -195,7 +195,9 @@ def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
     """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
     keyspace = system.settings.keyspace
     with redis_client.connect(system.settings) as client:
-        names = list(client.scan_iter(match=keyspace.rows_pattern(), count=1000))[:SAMPLE]
+        names = list(client.scan_iter(match=keyspace.rows_pattern(), count=1000))[
+            :MAX_PEOPLE_SAMPLED
+        ]
         with client.pipeline(transaction=False) as pipe:
             for it in filter(None, map(keyspace.parse, names)):
                 for kind in kinds:
@@ -227,32 +229,34 @@ def _system(
 
 
 def settle(system: System) -> None:
-    """Waits until people and tables are where the log ends. Errors: `NotMeasured`."""
+    """Waits until people and tables have reached the end of the log. Errors: `NotMeasured`."""
     from infra.kafka.offsets import offsets
     from schemas.topics import EVENTS
 
-    until, before = time.monotonic() + _PATIENCE, ([0], [0])
+    until, before = time.monotonic() + _STALL_SECONDS, ([0], [0])
     keyspace = system.settings.keyspace
     with redis_client.connect(system.settings) as client:
         while True:
-            ends = [
+            end_offsets = [
                 end
                 for _, (_, end) in sorted(
                     offsets(system.settings, [EVENTS.name])[EVENTS.name].items()
                 )
             ]
-            held = client.mget([keyspace.fence("people", p) for p in range(len(ends))])
+            held = client.mget([keyspace.fence("people", p) for p in range(len(end_offsets))])
             meta = client.get(keyspace.tables().meta)
             folded = [fences.decode(it).offset if it else 0 for it in held]
-            summed = list(tables.META_DECODER.decode(meta).positions) if meta else [0] * len(ends)
-            if folded == ends == summed:
+            summed = (
+                list(tables.META_DECODER.decode(meta).positions) if meta else [0] * len(end_offsets)
+            )
+            if folded == end_offsets == summed:
                 return
             if (folded, summed) != before:  # slow is not stuck
-                before, until = (folded, summed), time.monotonic() + _PATIENCE
+                before, until = (folded, summed), time.monotonic() + _STALL_SECONDS
             if time.monotonic() > until:
                 raise NotMeasured(
                     "people and tables are not at the log's end, and do not move for"
-                    f" {_PATIENCE:.0f} s"
+                    f" {_STALL_SECONDS:.0f} s"
                 )
             time.sleep(0.25)
 
@@ -282,5 +286,5 @@ def _cpu(system: System) -> dict[str, float]:
 def _refuse_errors(report: dict[str, Any]) -> None:
     wrong = {name: count for name, count in report["errors"].items() if count}
     if wrong:
-        told = ", ".join(f"{count} {name}" for name, count in wrong.items())
-        raise NotMeasured(f"of {report['scheduled']} requests some failed: {told}")
+        listed = ", ".join(f"{count} {name}" for name, count in wrong.items())
+        raise NotMeasured(f"of {report['scheduled']} requests some failed: {listed}")

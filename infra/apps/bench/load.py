@@ -19,7 +19,7 @@ SOURCE: Final = Path(__file__).with_name("load.c")
 COMPILERS: Final = ("cc", "gcc", "clang")
 CONNECTIONS: Final = 256
 """The kernel spreads connections over the workers by a hash: many are spread evenly, few are not."""
-PATIENCE: Final = 30.0
+GRACE_SECONDS: Final = 30.0
 
 
 class NotMeasured(FreshetError):
@@ -104,7 +104,7 @@ class Generator(NamedTuple):
         command += ["--connections", str(connections), *more]
         if rate is not None:
             command += ["--rate", f"{rate:g}"]
-        limit = seconds + self.warmup + PATIENCE
+        limit = seconds + self.warmup + GRACE_SECONDS
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=limit

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 
 from schemas.errors import FreshetError
 
-FACTOR: Final = 1.25
+STEP_FACTOR: Final = 1.25
 HALVINGS: Final = 2
-REACHED: Final = 0.97
+MIN_REACHED_SHARE: Final = 0.97
 """Of the rate that was asked for: below that the server queues, whatever its percentiles say."""
-_STEPS: Final = 30
+_MAX_STEPS: Final = 30
 
 
 class RateStep(NamedTuple):
@@ -36,18 +36,20 @@ Measure = Callable[[float], RateStep]
 
 
 def holds(step: RateStep, limit_ms: float) -> bool:
-    return not step.errors and step.p95_ms < limit_ms and step.reached >= REACHED * step.rate
+    return (
+        not step.errors and step.p95_ms < limit_ms and step.reached >= MIN_REACHED_SHARE * step.rate
+    )
 
 
 def best(
-    measure: Measure, start: float, limit_ms: float, repeats: int = 3, factor: float = FACTOR
+    measure: Measure, start: float, limit_ms: float, repeats: int = 3, factor: float = STEP_FACTOR
 ) -> list[RateStep]:
     """`repeats` measurements of the highest rate whose medians stay within `limit_ms`.
 
     Errors: `NeverHeld`.
     """
     rate = search(measure, start, limit_ms, factor)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         steps = _confirm(measure, rate, limit_ms, repeats)
         if len(steps) == repeats and holds(middle(steps), limit_ms):
             return steps
@@ -55,13 +57,13 @@ def best(
     raise NeverHeld(_lowest(steps[-1]))
 
 
-def search(measure: Measure, start: float, limit_ms: float, factor: float = FACTOR) -> float:
+def search(measure: Measure, start: float, limit_ms: float, factor: float = STEP_FACTOR) -> float:
     """A rate that held once while one at most `factor` ** (1 / 2 ** `HALVINGS`) higher did not.
 
     Goes down first where `start` itself is not held. Errors: `NeverHeld`.
     """
     low, step = start, measure(start)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         if holds(step, limit_ms):
             break
         if low < 1:
@@ -69,7 +71,7 @@ def search(measure: Measure, start: float, limit_ms: float, factor: float = FACT
         low /= factor
         step = measure(low)
     high = low * factor
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         if high == start or not holds(measure(high), limit_ms):
             break
         low, high = high, high * factor

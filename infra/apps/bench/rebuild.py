@@ -42,7 +42,7 @@ def measure(at: Logged) -> Rebuild:
             first.append((records, time.perf_counter()))
 
     begun = time.perf_counter()
-    made = make.make(at.settings, open_log(at.settings), at.ends, None, folded)
+    made = make.make(at.settings, open_log(at.settings), at.end_offsets, None, folded)
     snapshot = time.perf_counter()
     with redis_client.connect(at.settings) as client:
         fill.fill(client, at.settings, made, GENERATION, lambda count: None)
@@ -57,7 +57,7 @@ def measure(at: Logged) -> Rebuild:
 def reading(at: Logged) -> float:
     """Events/s from the lake by one process that does nothing with them."""
     lake, begun, read = Lake.of(at.settings), time.perf_counter(), 0
-    for partition, end in enumerate(at.ends):
+    for partition, end in enumerate(at.end_offsets):
         for batch in lake.read(EVENTS.name, partition, 0, end):
             read += len(batch.offsets)
     return read / (time.perf_counter() - begun)

@@ -25,7 +25,7 @@ from schemas.topics import EVENTS
 
 FLOWS: Final = tuple(reversed(GENERATIONAL))
 """`people` last: the clock starts with its first commit."""
-_SCAN: Final = 2_000
+_SCAN_COUNT: Final = 2_000
 
 
 class Run(NamedTuple):
@@ -43,16 +43,16 @@ class ReplayFigures(NamedTuple):
     partitions: int
 
 
-def bare_consumer(settings: Settings, ends: dict[int, int]) -> float:
+def bare_consumer(settings: Settings, end_offsets: dict[int, int]) -> float:
     """Records/s of our consumer from the first to the last record, doing nothing with them."""
     consumer = kafka_client.consumer(settings)
     try:
-        consumer.assign([topic_partition(settings, EVENTS.name, p) for p in ends])
+        consumer.assign([topic_partition(settings, EVENTS.name, p) for p in end_offsets])
         consumer.seek_to_beginning()
-        left, read, began = sum(ends.values()), 0, 0.0
-        while left > 0:
+        remaining, read, began = sum(end_offsets.values()), 0, 0.0
+        while remaining > 0:
             got = sum(map(len, consumer.poll(1000).values()))
-            left -= got
+            remaining -= got
             read += got if began else 0
             began = began or time.perf_counter()
         return read / (time.perf_counter() - began)
@@ -78,12 +78,14 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
         began, before = time.perf_counter(), cpu.cpu_of(pids)
         wait(
             all_,
-            lambda: _fences(client, keyspace, log) == _ends(log),
+            lambda: _fences(client, keyspace, log) == _end_offsets(log),
             "people does not get to the end",
         )
         seconds, folded = time.perf_counter() - began, cpu.cpu_of(pids)
         wait(
-            all_, lambda: _tables(client, keyspace) == _ends(log), "rollup does not get to the end"
+            all_,
+            lambda: _tables(client, keyspace) == _end_offsets(log),
+            "rollup does not get to the end",
         )
         summed = {**cpu.cpu_of(pids), "people": folded["people"]}
         check(client, keyspace, log)
@@ -97,12 +99,12 @@ def empty(at: Logged) -> None:
         client.flushall()
 
 
-def _ends(log: audience.WrittenLog) -> list[int]:
-    return [log.ends[p] for p in sorted(log.ends)]
+def _end_offsets(log: audience.WrittenLog) -> list[int]:
+    return [log.end_offsets[p] for p in sorted(log.end_offsets)]
 
 
 def _fences(client: Client, keyspace: Keyspace, log: audience.WrittenLog) -> list[int]:
-    held = client.mget([keyspace.fence("people", p) for p in sorted(log.ends)])
+    held = client.mget([keyspace.fence("people", p) for p in sorted(log.end_offsets)])
     return [fences.decode(it).offset if it else 0 for it in held]
 
 
@@ -116,9 +118,9 @@ def check(client: Client, keyspace: Keyspace, log: audience.WrittenLog) -> None:
     from models.features.registry import read_rows
 
     counted = people = 0
-    names: list[bytes] = list(client.scan_iter(match=keyspace.rows_pattern(), count=_SCAN))
-    for at in range(0, len(names), _SCAN):
-        rows = read_rows(client.mget(names[at : at + _SCAN]))
+    names: list[bytes] = list(client.scan_iter(match=keyspace.rows_pattern(), count=_SCAN_COUNT))
+    for at in range(0, len(names), _SCAN_COUNT):
+        rows = read_rows(client.mget(names[at : at + _SCAN_COUNT]))
         counted += int(rows["counts"].sum())
         people += len(rows)
     if (counted, people) != (log.distinct, log.people):

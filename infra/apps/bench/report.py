@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 from infra.apps.bench import report_rounds
 from infra.apps.bench.figures import FIGURES, VERIFY, Row, row
 from infra.apps.bench.live import Fresh, Reads
-from infra.apps.bench.rounds import Turns
+from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.verify import Verified
 
-BUSY: Final = 0.1
+BUSY_CORES: Final = 0.1
 """Cores that others may use before it is worth a word."""
 PRODUCTION_PARTITIONS: Final = 16
-EXACTLY: Final = (
+REQUIRED_KEYS: Final = (
     "freshness_ms",
     "replay_events_per_s",
     "cpu_us_per_event",
@@ -29,7 +29,7 @@ EXACTLY: Final = (
 class Results(NamedTuple):
     """What was measured; None where a part was skipped."""
 
-    turns: Turns | None = None
+    rounds: Rounds | None = None
     verified: Sequence[Verified] | None = None
     fresh: Mapping[str, Sequence[Fresh]] | None = None
     reads: Reads | None = None
@@ -37,14 +37,14 @@ class Results(NamedTuple):
 
 def report(results: Results) -> dict[str, Any]:
     """The whole report but for machine and versions."""
-    turns, verified, fresh, reads = results
-    made: dict[str, Any] = dict.fromkeys(EXACTLY)
+    rounds, verified, fresh, reads = results
+    made: dict[str, Any] = dict.fromkeys(REQUIRED_KEYS)
     cpu: dict[str, float] = {}
-    if turns:
-        runs_ = turns.replay.runs
+    if rounds:
+        runs_ = rounds.replay.runs
         made["replay_events_per_s"] = round(median(run.events_per_s for run in runs_), 1)
         cpu |= _middle([run.cpu_us for run in runs_])
-        made |= report_rounds.report(turns)
+        made |= report_rounds.report(rounds)
     if verified:
         made["verify"] = _verify(verified)
     if fresh:
@@ -77,10 +77,10 @@ def report(results: Results) -> dict[str, Any]:
 
 def rows(results: Results) -> list[Row]:
     """The figures of the parts that ran, in the order of `FIGURES`."""
-    turns, verified, fresh, reads = results
-    told = list(report_rounds.rows(turns)) if turns else []
+    rounds, verified, fresh, reads = results
+    lines = list(report_rounds.rows(rounds)) if rounds else []
     if verified:
-        told.append(row(VERIFY, [run.events_per_s for run in verified]))
+        lines.append(row(VERIFY, [run.events_per_s for run in verified]))
     measured: list[Sequence[float]] = [
         [run.p99 for run in fresh["1000"]] if fresh else (),
         [run.p99 for run in fresh["5000"]] if fresh else (),
@@ -90,7 +90,7 @@ def rows(results: Results) -> list[Row]:
         [reads.swap.errors + reads.swap.mixed] if reads else (),
     ]
     figures = FIGURES[FIGURES.index(VERIFY) + 1 :]
-    return told + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
+    return lines + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
 
 
 def remarks(made: Mapping[str, Any]) -> list[str]:
@@ -99,8 +99,8 @@ def remarks(made: Mapping[str, Any]) -> list[str]:
     if made["replay_events_per_s"]:
         said += report_rounds.remarks(made)
     if made["cpu_us_per_event"]:
-        parts = ", ".join(f"{name} {us:g}" for name, us in made["cpu_us_per_event"].items())
-        said.append(f"CPU per event, µs: {parts}.")
+        listed = ", ".join(f"{name} {us:g}" for name, us in made["cpu_us_per_event"].items())
+        said.append(f"CPU per event, µs: {listed}.")
     if made["reads"]:
         said.append(
             f"A bare route of the same workers holds"
@@ -114,7 +114,7 @@ def remarks(made: Mapping[str, Any]) -> list[str]:
             f" {swap['p95_ms']:.1f} ms. With vector, impressions and open slates a person takes"
             f" {made['redis_bytes_per_user_with_everything']:,.0f} B."
         )
-    if (others := made.get("machine", {}).get("cores_used_by_others") or 0) > BUSY:
+    if (others := made.get("machine", {}).get("cores_used_by_others") or 0) > BUSY_CORES:
         said.append(
             f"Other programs used {others:.1f} cores meanwhile: on a quiet machine figures are better."
         )

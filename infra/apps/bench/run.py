@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from infra.apps.bench.load import Generator
     from infra.apps.bench.report import Results
 
-PARTS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
+BENCHMARKS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
 REPORT: Final = "loop.json"
 Say = Callable[[str], None]
 
@@ -48,19 +48,19 @@ def _measure(
     from infra.apps.bench.report import Results
     from infra.apps.train.needs import check_installed
 
-    turns = verified = fresh = reads = None
+    shared_log = verified = fresh = reads = None
     if "reads" in chosen:  # as a compiler: its lack is said before anything is measured
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
-    if set(chosen) & set(rounds.PARTS):
-        turns = rounds.measure(scratch / "replay", chosen, repeats, say)
+    if set(chosen) & set(rounds.ONE_LOG):
+        shared_log = rounds.measure(scratch / "replay", chosen, repeats, say)
     if "verify" in chosen:
         verified = verify.measure(scratch / "verify", repeats, say)
     if generator and "freshness" in chosen:
         fresh = live.freshness(scratch / "freshness", generator, seconds, repeats, say)
     if generator and "reads" in chosen:
         reads = live.reads(scratch / "reads", generator, seconds, repeats, say)
-    return Results(turns, verified, fresh, reads)
+    return Results(shared_log, verified, fresh, reads)
 
 
 def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:

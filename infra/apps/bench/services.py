@@ -19,8 +19,8 @@ from infra.settings import FILES, VARIABLES, Settings
 from infra.variables import PREFIX
 
 SERVICES: Final = ("broker", "redis", "setup")
-_PATIENCE: Final = 180.0
-_POLL: Final = 0.004
+_TIMEOUT_SECONDS: Final = 180.0
+_POLL_SECONDS: Final = 0.004
 Say = Callable[[str], None]
 
 
@@ -36,9 +36,9 @@ class Logged(NamedTuple):
         return self.planned.settings
 
     @property
-    def ends(self) -> list[int]:
+    def end_offsets(self) -> list[int]:
         """By partition."""
-        return [self.log.ends.get(p, 0) for p in range(self.settings.partitions)]
+        return [self.log.end_offsets.get(p, 0) for p in range(self.settings.partitions)]
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def wait(
 ) -> Any:
     """Asks until `condition` is true, and answers what it said. Errors: `NotMeasured`."""
     many = [supervisors] if isinstance(supervisors, Supervisor) else supervisors
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT_SECONDS
     while not (said := condition()):
         for supervisor in many:
             supervisor.tick()
@@ -84,8 +84,8 @@ def wait(
                     why = child.last_exit or last_line(child.log) or supervisor.failure
                     raise NotMeasured(f"{what}: {child.program.name} ended with {why}")
         if time.monotonic() > until:
-            raise NotMeasured(f"{what} within {_PATIENCE:.0f} s")
-        time.sleep(_POLL)
+            raise NotMeasured(f"{what} within {_TIMEOUT_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
     return said
 
 

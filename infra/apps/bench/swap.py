@@ -22,18 +22,18 @@ from models.release.write import save
 from schemas.control import Released, release_order
 from schemas.releases import ENCODER, HASHES, VECTORS
 
-RATE: Final = 200.0
+READS_PER_S: Final = 200.0
 SWAPS: Final = 6
 SAMPLE_PER_S: Final = 50
-FAR: Final = 1e4
+SCORE_FACTOR: Final = 1e4
 """What the second release's scores are multiplied by, so that a score tells who made it."""
-_PATIENCE: Final = 20.0
+_TIMEOUT_SECONDS: Final = 20.0
 Say = Callable[[str], None]
 
 
 class Swap(NamedTuple):
-    """`requests` at `RATE` while releases changed `swaps` times; of the `sampled` answers, `mixed` were
-    not wholly of the release they named. `served`: of the sampled, how many by each release."""
+    """`requests` at `READS_PER_S` while releases changed `swaps` times. Of the `sampled` ones, `mixed` were
+    not wholly of the release they named, and `served` were made by each release."""
 
     swaps: int
     requests: int
@@ -53,7 +53,7 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
     sampler = _Sampler(system, paths, loud=second)
     seconds = SWAPS * 1.5 + 2
     with ThreadPoolExecutor(1) as pool:
-        load = pool.submit(at.reads, paths, RATE, seconds)
+        load = pool.submit(at.reads, paths, READS_PER_S, seconds)
         sampler.start()
         time.sleep(at.warmup)
         for number in range(SWAPS):
@@ -73,7 +73,7 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
         dict(sampler.served),
     )
     say(
-        f"{done.swaps} swaps under {RATE:g} reads/s: {done.errors} errors, {done.mixed} of"
+        f"{done.swaps} swaps under {READS_PER_S:g} reads/s: {done.errors} errors, {done.mixed} of"
         f" {done.sampled:,} answers mixed, p95 {done.p95_ms:.1f} ms"
     )
     return done
@@ -85,7 +85,7 @@ def _louder(system: System, release: str) -> str:
     manifest, _ = artefact.read_manifest(folder / release)
     day, number = release_order(release)
     manifest.id, manifest.parent = f"{day}.{number + 1}", release
-    manifest.coarse = {name: weight * FAR for name, weight in manifest.coarse.items()}
+    manifest.coarse = {name: weight * SCORE_FACTOR for name, weight in manifest.coarse.items()}
     arrays = {name: np.load(folder / release / name) for name in (HASHES, VECTORS, ENCODER)}
     sha = save(folder, manifest, arrays, None)
     publish(system.settings, "release", manifest.id, Released(manifest_sha256=sha, parent=release))
@@ -126,16 +126,16 @@ class _Sampler(threading.Thread):
         if status != 200:
             self.errors += 1
             return
-        told = json.loads(body)
-        release, index = told["served_by"]["release"], told["served_by"]["index"]
-        best = max((item["score"] for item in told["items"]), default=0.0)
+        answer = json.loads(body)
+        release, index = answer["served_by"]["release"], answer["served_by"]["index"]
+        best = max((item["score"] for item in answer["items"]), default=0.0)
         self.served[release] += 1
         self.mixed += not index.startswith(f"{release}@") or (best > 1.0) != (release == self._loud)
         self._last = release
 
     def await_release(self, release: str) -> None:
         """Errors: `NotMeasured`."""
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _TIMEOUT_SECONDS
         while self._last != release:
             if time.monotonic() > until:
                 raise NotMeasured(f"release {release} does not come to serve")

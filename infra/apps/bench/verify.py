@@ -35,13 +35,15 @@ def measure(
         audience.write(system.settings, count)
         settle(system)
         for seed in range(repeats):
-            told = verify(
+            report = verify(
                 system.settings, open_log(system.settings), people=SAMPLED_PEOPLE, seed=seed
             )
-            if told.mismatches:
-                raise NotMeasured(f"verify: {len(told.mismatches)} values are not as the log says")
-            runs.append(Verified(told.rate, told.events, told.fields_checked))
-            say(f"verify {seed + 1} of {repeats}: {told.rate:,.0f} events/s")
+            if report.mismatches:
+                raise NotMeasured(
+                    f"verify: {len(report.mismatches)} values are not as the log says"
+                )
+            runs.append(Verified(report.rate, report.events, report.fields_checked))
+            say(f"verify {seed + 1} of {repeats}: {report.rate:,.0f} events/s")
         fallen = [it.name for it in system.state().processes if it.restarts]
     if fallen:
         raise NotMeasured(f"{', '.join(fallen)} fell and was restarted: no figure holds")

@@ -14,11 +14,11 @@ from models.simulator import truth
 from models.simulator.people import People
 from schemas.times import DAY_MS, iso
 
-PICKS: Final = 30
+PICKS_PER_PERSON: Final = 30
 """What each has found before anything was recommended to them."""
-SITTING_MS: Final = 60_000
+PICK_GAP_MS: Final = 60_000
 """Between two picks of one sitting."""
-_DAYS: Final = 30
+_HISTORY_DAYS: Final = 30
 
 
 class Audience:
@@ -41,12 +41,16 @@ class Audience:
     def history(self, until: int) -> Iterator[Line]:
         """What they found in the month before `until` (ms), as lines of an import."""
         for person, name in enumerate(self.names):
-            sittings = self.people.picks(person, PICKS)
+            sittings = self.people.picks(person, PICKS_PER_PERSON)
             for n, sitting in enumerate(sittings):
                 # evenly over the month, everybody at another hour
-                at = until - _DAYS * DAY_MS * (len(sittings) - n) // len(sittings) + 7_000 * person
+                at = (
+                    until
+                    - _HISTORY_DAYS * DAY_MS * (len(sittings) - n) // len(sittings)
+                    + 7_000 * person
+                )
                 for m, slot in enumerate(sitting):
-                    body = self._pick(name, slot, at + m * SITTING_MS)
+                    body = self._pick(name, slot, at + m * PICK_GAP_MS)
                     yield Line(name, msgspec.json.encode(body))
 
     def _pick(self, name: str, slot: int, at: int) -> dict[str, Any]:

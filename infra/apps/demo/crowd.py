@@ -9,7 +9,7 @@ import uvloop
 
 from infra.apps.demo import experiment, figures, panel
 from infra.apps.demo import history as demo_import
-from infra.apps.demo.audience import PICKS, Audience
+from infra.apps.demo.audience import PICKS_PER_PERSON, Audience
 from infra.apps.demo.numbers import settle_heap
 from infra.apps.demo.population import act
 from infra.apps.demo.report import Report
@@ -27,21 +27,23 @@ SEED: Final = 20_26
 
 
 class Crowd(NamedTuple):
-    """`told`: what the API says of the experiment at the end; `match`: whether it counted just what
-    was sent."""
+    """`metrics`: what the API says of the experiment at the end; `match`: whether it counted exactly
+    what was sent."""
 
     seen: Seen
-    told: ExperimentMetrics
+    metrics: ExperimentMetrics
     match: bool
 
 
 def live(system: System, found: Dataset, count: int, seconds: float, say: Reporter) -> Crowd:
     """`count` people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
     url, token = system.url, system.settings.token
-    with say.work("make people, and what they found by themselves", count * PICKS) as progress:
+    with say.work(
+        "make people, and what they found by themselves", count * PICKS_PER_PERSON
+    ) as progress:
         audience = Audience(found, count, SEED)
         lines = audience.history(int(time.time() * 1000))
-        demo_import.all_taken(
+        demo_import.check_accepted(
             history.send(url, history.EVENTS, lines, token=token, progress=progress)
         )
         demo_import.settle(system)
@@ -55,15 +57,15 @@ def live(system: System, found: Dataset, count: int, seconds: float, say: Report
         seen = await act(url, token, audience, seconds, SEED, watch)
         sent = {name: tally.states for name, tally in seen.variants.items() if name}
         async with Client(url, token, connections=1) as client:
-            told, match = await experiment.settled(client, sent)
-        return Crowd(seen, told, match)
+            metrics, match = await experiment.settled(client, sent)
+        return Crowd(seen, metrics, match)
 
     return uvloop.run(lives())
 
 
 def add(report: Report, crowd: Crowd) -> None:
     """Puts what came of it into the report."""
-    report.experiment = figures.experiment(crowd.seen, crowd.told, crowd.match)
+    report.experiment = figures.experiment(crowd.seen, crowd.metrics, crowd.match)
     report.ctr = {arm.variant: arm.ctr for arm in report.experiment.variants}
     report.explored_share = round(crowd.seen.explored_share, 4)
     report.coverage = round(crowd.seen.coverage, 4)

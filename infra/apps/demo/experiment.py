@@ -25,10 +25,10 @@ EXPERIMENT: Final = Experiment(
         Variant(name=TREATMENT, share=0.5),
     ),
 )
-SECONDS: Final = 20.0
+SETTLE_SECONDS: Final = 20.0
 """How long the flows may take to catch up."""
 CTR: Final = "ctr"
-NOTHING: Final = ExperimentMetrics(version=0, variants=(), comparisons=())
+NO_METRICS: Final = ExperimentMetrics(version=0, variants=(), comparisons=())
 """Before the API says anything of it."""
 
 
@@ -43,10 +43,10 @@ class Lift(NamedTuple):
     ci: tuple[float, float] | None
 
 
-def variant(told: ExperimentMetrics, name: str) -> VariantOut:
-    """Of nobody where nothing is said of it."""
-    nobody = VariantOut(variant=name, share=0.0, units=0, counts={}, metrics={})
-    return next((it for it in told.variants if it.variant == name), nobody)
+def variant(metrics: ExperimentMetrics, name: str) -> VariantOut:
+    """The variant `name`; one without people where the API does not list it."""
+    empty = VariantOut(variant=name, share=0.0, units=0, counts={}, metrics={})
+    return next((it for it in metrics.variants if it.variant == name), empty)
 
 
 def ctr(held: VariantOut) -> MetricOut:
@@ -54,9 +54,9 @@ def ctr(held: VariantOut) -> MetricOut:
     return held.metrics.get(CTR, nothing)
 
 
-def lift(told: ExperimentMetrics) -> Lift:
+def lift(metrics: ExperimentMetrics) -> Lift:
     """Of the click rate, the treatment's over the control's."""
-    found = (it for it in told.comparisons if (it.metric, it.treatment) == (CTR, TREATMENT))
+    found = (it for it in metrics.comparisons if (it.metric, it.treatment) == (CTR, TREATMENT))
     return next((Lift(it.lift, it.ci) for it in found), Lift(None, None))
 
 
@@ -68,20 +68,20 @@ async def start(url: str, token: str) -> None:
             await client.put_experiment(ID, EXPERIMENT)
         except ApiError as error:
             raise NoExperiment(f"experiment {ID} was not taken: {error}") from None
-    await everywhere(url, token, _stands, f"experiment {ID}")
+    await everywhere(url, token, _in_force, f"experiment {ID}")
 
 
-async def _stands(client: Client) -> bool:
+async def _in_force(client: Client) -> bool:
     await client.experiment(ID)
     return True
 
 
-async def metrics(client: Client) -> ExperimentMetrics:
-    """`NOTHING` where there is nothing yet, or no answer."""
+async def read_metrics(client: Client) -> ExperimentMetrics:
+    """`NO_METRICS` where there is nothing yet, or no answer."""
     try:
         return await client.metrics(ID)
     except ApiError:
-        return NOTHING
+        return NO_METRICS
 
 
 async def settled(
@@ -89,21 +89,21 @@ async def settled(
 ) -> tuple[ExperimentMetrics, bool]:
     """What the API says once it has counted `sent` (variant -> state -> slots), or what it says last;
     and whether it counted just that."""
-    until, told = time.monotonic() + SECONDS, NOTHING
+    until, metrics = time.monotonic() + SETTLE_SECONDS, NO_METRICS
     while True:
         with contextlib.suppress(ApiError):
-            told = await client.metrics(ID)
-        if counted(told, sent):
-            return told, True
+            metrics = await client.metrics(ID)
+        if counted(metrics, sent):
+            return metrics, True
         if time.monotonic() > until:
-            return told, False
+            return metrics, False
         await asyncio.sleep(0.1)
 
 
-def counted(told: ExperimentMetrics, sent: dict[str, dict[str, int]]) -> bool:
+def counted(metrics: ExperimentMetrics, sent: dict[str, dict[str, int]]) -> bool:
     """Whether the API counted what was sent, state by state, variant by variant; not of nothing."""
     return bool(sent) and all(
-        variant(told, name).counts.get(state, 0) == slots
+        variant(metrics, name).counts.get(state, 0) == slots
         for name, states in sent.items()
         for state, slots in states.items()
     )

@@ -29,7 +29,7 @@ class Arm(msgspec.Struct, kw_only=True):
 class Experiment(msgspec.Struct, kw_only=True):
     """`lift` of the treatment over the control, relative, as the API said; `true_lift` as it is.
 
-    `sent`: by variant and state, the slots that were answered or told of, as the people know it
+    `sent`: by variant and state, the slots that were answered or reported, as the people counted them
     themselves; `counts_match`: the API counted just these (it counts more where others read for them).
     """
 
@@ -59,13 +59,13 @@ class Population(msgspec.Struct, kw_only=True):
     true_ctr: dict[str, float]
 
 
-def experiment(seen: Seen, told: ExperimentMetrics, counts_match: bool) -> Experiment:
+def experiment(seen: Seen, metrics: ExperimentMetrics, counts_match: bool) -> Experiment:
     truth = {name: seen.variants[name].true_ctr for name in (CONTROL, TREATMENT)}
-    lift = demo_experiment.lift(told)
+    lift = demo_experiment.lift(metrics)
     return Experiment(
         id=demo_experiment.ID,
-        version=told.version,
-        variants=[_arm(name, told, truth[name]) for name in (CONTROL, TREATMENT)],
+        version=metrics.version,
+        variants=[_arm(name, metrics, truth[name]) for name in (CONTROL, TREATMENT)],
         lift=lift.value,
         lift_ci=lift.ci,
         true_lift=truth[TREATMENT] / truth[CONTROL] - 1 if truth[CONTROL] else None,
@@ -74,8 +74,8 @@ def experiment(seen: Seen, told: ExperimentMetrics, counts_match: bool) -> Exper
     )
 
 
-def _arm(name: str, told: ExperimentMetrics, true_ctr: float) -> Arm:
-    held = demo_experiment.variant(told, name)
+def _arm(name: str, metrics: ExperimentMetrics, true_ctr: float) -> Arm:
+    held = demo_experiment.variant(metrics, name)
     ctr = demo_experiment.ctr(held)
     return Arm(
         variant=name,

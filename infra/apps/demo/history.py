@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from infra.local.system import System
     from infra.terminal.progress import Reporter
 
-SECONDS: Final = 120.0
+STALL_SECONDS: Final = 120.0
 """How long the flows may stand still before they have caught up."""
-LOOKS: Final = 12
+ITEM_CHECKS: Final = 12
 """Connections by which we look whether items are there: each lands on some worker."""
-LAST: Final = 16
+LAST_ITEMS_CHECKED: Final = 16
 
 
 def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Reporter) -> list[int]:
@@ -34,13 +34,13 @@ def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Reporte
     url, token = system.url, system.settings.token
     with say.work("import films", len(found.items)) as progress:
         lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in found.items)
-        all_taken(history.send(url, history.ITEMS, lines, token=token, progress=progress))
-        last = [it.item_id for it in found.items[-LAST:]]
-        for _ in range(LOOKS):
+        check_accepted(history.send(url, history.ITEMS, lines, token=token, progress=progress))
+        last = [it.item_id for it in found.items[-LAST_ITEMS_CHECKED:]]
+        for _ in range(ITEM_CHECKS):
             history.await_items(url, last, token)
     with say.work("import history", len(ratings)) as progress:
         lines = (Line(it.user_id, msgspec.json.encode(it.body)) for it in ratings)
-        all_taken(history.send(url, history.EVENTS, lines, token=token, progress=progress))
+        check_accepted(history.send(url, history.EVENTS, lines, token=token, progress=progress))
     with say.work("wait until it is folded and the tables are published"):
         return settle(system)
 
@@ -49,30 +49,30 @@ def settle(system: System) -> list[int]:
     """Waits until all that is in `events` now is folded and its tables are published; answers how
     far each partition goes. Errors: `NotSent`, `KafkaError`."""
     held = offsets(system.settings, [EVENTS.name])["events"]
-    ends = [end for _, (_, end) in sorted(held.items())]
-    asyncio.run(_await(system.url, system.settings.token, ends))
-    return ends
+    end_offsets = [end for _, (_, end) in sorted(held.items())]
+    asyncio.run(_await(system.url, system.settings.token, end_offsets))
+    return end_offsets
 
 
-def all_taken(summary: Summary) -> None:
+def check_accepted(summary: Summary) -> None:
     """Errors: `NotSent` where a line was rejected."""
     if summary.rejected:
         (name, code), count = summary.rejected.most_common(1)[0]
         raise NotSent(f"{count} lines were rejected: {name} {code}")
 
 
-async def _await(url: str, token: str, ends: Sequence[int]) -> None:
-    until, before = time.monotonic() + SECONDS, None
+async def _await(url: str, token: str, end_offsets: Sequence[int]) -> None:
+    until, before = time.monotonic() + STALL_SECONDS, None
     async with Client(url, token, connections=1) as client:
         while True:
             if status := await _status(client):
-                if _holds(status, ends):
+                if _reached(status, end_offsets):
                     return
                 if (now := (_folded(status), status.tables)) != before:
-                    before, until = now, time.monotonic() + SECONDS  # slow is not stuck
+                    before, until = now, time.monotonic() + STALL_SECONDS  # slow is not stuck
             if time.monotonic() > until:
                 raise NotSent(
-                    f"the events are not folded and published: nothing moves for {SECONDS:g} s"
+                    f"the events are not folded and published: nothing moves for {STALL_SECONDS:g} s"
                 )
             await asyncio.sleep(0.05)
 
@@ -85,12 +85,12 @@ async def _status(client: Client) -> Status | None:
         return None
 
 
-def _holds(status: Status, ends: Sequence[int]) -> bool:
+def _reached(status: Status, end_offsets: Sequence[int]) -> bool:
     """Whether people and tables are at `ends` or beyond."""
     folded = _folded(status)
-    tables = [int(part) for part in status.tables.split(".")]
-    return len(tables) == len(ends) and all(
-        folded.get(p, 0) >= end and tables[p] >= end for p, end in enumerate(ends)
+    tables = [int(text) for text in status.tables.split(".")]
+    return len(tables) == len(end_offsets) and all(
+        folded.get(p, 0) >= end and tables[p] >= end for p, end in enumerate(end_offsets)
     )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def measure(
     system: System, found: Dataset, planned: Schedule, rate: float, say: Reporter
 ) -> Report:
-    """Errors: `history.NotSent`, `live.NotTaken`, `KafkaError`, and of training."""
+    """Errors: `history.NotSent`, `live.EventNotTaken`, `KafkaError`, and of training."""
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)
     times.append(time.monotonic())
@@ -68,7 +68,7 @@ def knowledge(scored: Sequence[Scored], settings: Settings, partitions: int) -> 
 def _read(scored: Scored, people: People, partitions: int) -> Read:
     rating, slate = scored.step.rating, scored.slate
     who, position = people.user(rating.user_id), slate.position
-    tables = tuple(int(part) for part in slate.served_by.tables.split("."))
+    tables = tuple(int(text) for text in slate.served_by.tables.split("."))
     return Read(
         item_id=rating.item_id,
         person=who.pseudonym,

@@ -23,7 +23,7 @@ from schemas.readouts import MetricOut
 if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
 
-EVERY_SECONDS: Final = 0.5
+REFRESH_SECONDS: Final = 0.5
 LINES_SECONDS: Final = 15.0
 
 
@@ -32,31 +32,31 @@ async def watch(client: Client, seen: Seen, say: Reporter) -> None:
     if say.console.is_terminal:
         with Live(console=say.console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(panel(seen, await experiment.metrics(client)), refresh=True)
-                await asyncio.sleep(EVERY_SECONDS)
+                live.update(panel(seen, await experiment.read_metrics(client)), refresh=True)
+                await asyncio.sleep(REFRESH_SECONDS)
     while True:
         await asyncio.sleep(LINES_SECONDS)
-        say(f"  {line(seen, await experiment.metrics(client))}")
+        say(f"  {line(seen, await experiment.read_metrics(client))}")
 
 
-def panel(seen: Seen, told: ExperimentMetrics) -> Group:
+def panel(seen: Seen, metrics: ExperimentMetrics) -> Group:
     head = Table.grid(padding=(0, 2))
     head.add_row(
         f"{seen.people:,} simulated people",
         ProgressBar(total=seen.seconds, completed=seen.elapsed, width=24),
         f"{seen.elapsed:.0f} of {seen.seconds:.0f} s",
     )
-    words = [" · ".join(part) for part in (rates(seen), reach(seen))]
-    return Group(head, *map(Text, words), as_table("", seen, told), Text(lift(told)))
+    words = [" · ".join(phrases) for phrases in (rates(seen), reach(seen))]
+    return Group(head, *map(Text, words), as_table("", seen, metrics), Text(lift(metrics)))
 
 
-def line(seen: Seen, told: ExperimentMetrics) -> str:
+def line(seen: Seen, metrics: ExperimentMetrics) -> str:
     """The same in words."""
-    parts = [f"{seen.elapsed:.0f} s: {', '.join(rates(seen))}"]
-    for name in (CONTROL, TREATMENT) if told.variants else ():
-        ctr, truly = experiment.ctr(experiment.variant(told, name)), seen.variants[name].true_ctr
-        parts.append(f"{name} {rate(ctr)} ({interval(ctr)}), truly {truly:.2%}")
-    return "; ".join([*parts, ", ".join(reach(seen))])
+    phrases = [f"{seen.elapsed:.0f} s: {', '.join(rates(seen))}"]
+    for name in (CONTROL, TREATMENT) if metrics.variants else ():
+        ctr, truly = experiment.ctr(experiment.variant(metrics, name)), seen.variants[name].true_ctr
+        phrases.append(f"{name} {rate(ctr)} ({interval(ctr)}), truly {truly:.2%}")
+    return "; ".join([*phrases, ", ".join(reach(seen))])
 
 
 def rates(seen: Seen) -> list[str]:
@@ -78,11 +78,11 @@ def reach(seen: Seen) -> list[str]:
     ]
 
 
-def as_table(title: str, seen: Seen, told: ExperimentMetrics) -> Table:
+def as_table(title: str, seen: Seen, metrics: ExperimentMetrics) -> Table:
     """Both variants as the API counts them, and beside it what is true of them."""
     rows = []
     for name in (CONTROL, TREATMENT):
-        held, truth = experiment.variant(told, name), seen.variants.get(name)
+        held, truth = experiment.variant(metrics, name), seen.variants.get(name)
         ctr = experiment.ctr(held)
         counts = [f"{held.counts.get(it, 0):,}" for it in ("served", "clicked", "converted")]
         truly = f"{truth.true_ctr:.2%}" if truth else ""
@@ -106,12 +106,12 @@ def interval(metric: MetricOut) -> str:
     return f"{100 * low:.1f} to {high:.1%}"
 
 
-def lift(told: ExperimentMetrics) -> str:
+def lift(metrics: ExperimentMetrics) -> str:
     """
-    >>> lift(experiment.NOTHING)
+    >>> lift(experiment.NO_METRICS)
     ''
     """
-    found = experiment.lift(told)
+    found = experiment.lift(metrics)
     if found.value is None:
         return ""
     between = f" (95 %: {found.ci[0]:+.0%} to {found.ci[1]:+.0%})" if found.ci else ""

@@ -15,20 +15,20 @@ from typing import Final
 
 from infra.apps.demo.audience import Audience
 from infra.apps.demo.seen import Seen
-from infra.apps.evaluate.live import COUNT, MOST_WAIT_MS, PAUSES, Pacer
+from infra.apps.evaluate.live import MAX_WAIT_MS, RETRY_SECONDS, SLATE_SIZE, Pacer
 from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError
 from models.simulator.people import Look
 from schemas.events import EventIn
 
-RATE: Final = 80.0
+SLATES_PER_SECOND: Final = 80.0
 """Slates a second that they ask for together."""
-SLATES: Final = 5
+SLATES_PER_SESSION: Final = 5
 """Slates of a session, on average."""
-PAUSE: Final = 0.2
+SLATE_GAP_SECONDS: Final = 0.2
 """Seconds between two slates of a session, on average."""
-PROBED: Final = 0.2
+PROBED_SHARE: Final = 0.2
 """Of the slates with a click and one after it, the share of which the next read comes at once."""
 PLACEMENT: Final = "home"
 
@@ -39,8 +39,8 @@ class CrowdDrive:
     def __init__(self, client: Client, audience: Audience, seconds: float, seed: int) -> None:
         self.seen = Seen(len(audience.names), seconds, len(audience.item_ids))
         self._client, self._audience, self._seconds = client, audience, seconds
-        self._pace, self._chance = Pacer(RATE), random.Random(seed)
-        self._day = len(audience.names) * SLATES / RATE
+        self._pace, self._chance = Pacer(SLATES_PER_SECOND), random.Random(seed)
+        self._day = len(audience.names) * SLATES_PER_SESSION / SLATES_PER_SECOND
         """Seconds of a day in which everybody has one session on average."""
         self._positions: dict[int, str] = {}
 
@@ -58,9 +58,9 @@ class CrowdDrive:
     async def _live(self, person: int) -> None:
         apart = self._day / self._audience.people.activity[person]
         while True:
-            left = self.seen.began + self._seconds - time.monotonic()
+            remaining = self.seen.began + self._seconds - time.monotonic()
             wait = self._chance.expovariate(1 / apart)
-            if wait >= left:
+            if wait >= remaining:
                 return
             await asyncio.sleep(wait)
             await self._session(person)
@@ -69,7 +69,7 @@ class CrowdDrive:
         day = (time.monotonic() - self.seen.began) / self._day
         slates, clicked_at = self._audience.people.start(person, day), None
         for _ in range(slates):
-            await self._pace.turn()
+            await self._pace.wait()
             if self._over:
                 return
             if (read := await self._read(person)) is None:
@@ -78,11 +78,11 @@ class CrowdDrive:
             if clicked_at is not None and not slate.stale:
                 self.seen.freshness_ms.append((read.ended - clicked_at) * 1000)
             look = self._look(person, slate)
-            sent = await self._tell(person, slate, look)
-            probed = look.clicked.any() and self._chance.random() < PROBED
+            sent = await self._send_events(person, slate, look)
+            probed = look.clicked.any() and self._chance.random() < PROBED_SHARE
             clicked_at = sent if probed else None
             if not probed:
-                await asyncio.sleep(self._chance.expovariate(1 / PAUSE))
+                await asyncio.sleep(self._chance.expovariate(1 / SLATE_GAP_SECONDS))
 
     async def _read(self, person: int) -> Timed[Answer] | None:
         after = self._positions.get(person)
@@ -90,9 +90,9 @@ class CrowdDrive:
             return await self._client.recommendations(
                 self._audience.names[person],
                 placement=PLACEMENT,
-                count=COUNT,
+                count=SLATE_SIZE,
                 after=after,
-                max_wait_ms=MOST_WAIT_MS if after else None,
+                max_wait_ms=MAX_WAIT_MS if after else None,
             )
         except ApiError as error:
             self.seen.errors[f"read: {error.problem}"] += 1
@@ -115,13 +115,13 @@ class CrowdDrive:
             self.seen.errors["read: stale"] += 1
         return look
 
-    async def _tell(self, person: int, slate: Answer, look: Look) -> float | None:
+    async def _send_events(self, person: int, slate: Answer, look: Look) -> float | None:
         """Sends what they did until it is acknowledged; answers when its first byte left."""
         events = events_of(self._audience.names[person], slate, look)
         if not events:
             return None
         first = time.perf_counter()
-        for n, pause in enumerate(PAUSES):
+        for n, pause in enumerate(RETRY_SECONDS):
             try:
                 sent = await self._client.send_events(events)
             except ApiError as error:

@@ -17,7 +17,7 @@ from infra.apps.demo.figures import Experiment, Population
 from infra.apps.demo.numbers import mean, percentiles
 from infra.apps.demo.train import Trained
 from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import COUNT, ReplayOutcome, Scored
+from infra.apps.evaluate.live import SLATE_SIZE, ReplayOutcome, Scored
 from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Dataset
 from infra.terminal.text import table
@@ -94,7 +94,7 @@ def report(
         freshness_ms=percentiles(outcome.freshness_ms, 50, 99),
         read_ms=percentiles([it.ms - it.slate.waited_ms for it in reads], 50, 95, 99),
         hit_rate_at_10={
-            "random": mean([min(COUNT, n) / n if n else 0.0 for n in arms.eligible]),
+            "random": mean([min(SLATE_SIZE, n) / n if n else 0.0 for n in arms.eligible]),
             **{name: hit_rate(targets, it) for name, it in slates.items()},
         },
         ndcg_at_10={
@@ -148,9 +148,9 @@ def ndcg(targets: Sequence[str], slates: Slates) -> float:
 def max_category_share(reads: Sequence[Scored]) -> float:
     """The largest share of one primary category in a full slate under an unrelaxed cap."""
     shares = [
-        Counter(item.category for item in read.slate.items).most_common(1)[0][1] / COUNT
+        Counter(item.category for item in read.slate.items).most_common(1)[0][1] / SLATE_SIZE
         for read in reads
-        if len(read.slate.items) == COUNT and not read.slate.rules_relaxed
+        if len(read.slate.items) == SLATE_SIZE and not read.slate.rules_relaxed
     ]
     return max(shares, default=0.0)
 
@@ -190,5 +190,5 @@ def _gain(rank: int) -> float:
 
 
 def _blind_gain(eligible: int) -> float:
-    ranks = range(1, min(COUNT, eligible) + 1)
+    ranks = range(1, min(SLATE_SIZE, eligible) + 1)
     return sum(map(_gain, ranks)) / eligible if eligible else 0.0

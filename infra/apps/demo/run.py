@@ -21,7 +21,7 @@ from infra.local import home
 from infra.local.system import System, running
 from infra.terminal.progress import Reporter
 
-OWN: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
+IGNORED_VARIABLES: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
 """The demo starts from nothing, so on a broker and a Redis of its own."""
 
 
@@ -49,7 +49,7 @@ def run(
     with _system(data_dir / "system", say) as system:
         report = measure(system, found, planned, rate, say)
         reports.write(path, report)  # what comes after it can fail without it
-        _tell(report, found, planned, say)
+        _print_figures(report, found, planned, say)
         _story(system, found, planned, say)
         if population:
             _crowd(system, found, population, seconds, report, say)
@@ -67,7 +67,7 @@ def _system(directory: Path, say: Reporter) -> Iterator[System]:
         raise home.Unusable(
             f"a demo is still up in {directory} (process {up.pid}): stop that one first (Ctrl-C)"
         )
-    if given := [name for name in OWN if os.environ.pop(name, None)]:
+    if given := [name for name in IGNORED_VARIABLES if os.environ.pop(name, None)]:
         say(f"  {' and '.join(given)} left alone: the demo has its own")
     if directory.exists():
         shutil.rmtree(directory)
@@ -77,7 +77,7 @@ def _system(directory: Path, say: Reporter) -> Iterator[System]:
         yield system
 
 
-def _tell(report: Report, found: Dataset, planned: Schedule, say: Reporter) -> None:
+def _print_figures(report: Report, found: Dataset, planned: Schedule, say: Reporter) -> None:
 
     say()
     say(reports.as_table(report))
@@ -94,11 +94,11 @@ def _tell(report: Report, found: Dataset, planned: Schedule, say: Reporter) -> N
 def _story(system: System, found: Dataset, planned: Schedule, say: Reporter) -> None:
 
     ratings = [*planned.history, *(step.rating for step in planned.steps)]
-    told = asyncio.run(story.play(system.url, system.settings.token, ratings))
-    before, after = story.words(told, found)
+    played = asyncio.run(story.play(system.url, system.settings.token, ratings))
+    before, after = story.words(played, found)
     say()
     say.head("One person", before)
-    for shown in story.as_tables(told, found):
+    for shown in story.as_tables(played, found):
         say(shown)
     say(after)
 
@@ -116,7 +116,7 @@ def _crowd(
     crowd.add(report, lived)
     report.seconds["population"] = round(time.monotonic() - began, 1)
     say()
-    say(panel.as_table("Click rates, as the experiment counted them", lived.seen, lived.told))
+    say(panel.as_table("Click rates, as the experiment counted them", lived.seen, lived.metrics))
     for sentence in words.crowd(report):
         say(sentence)
 

@@ -15,11 +15,11 @@ from infra.terminal.text import table
 from schemas.errors import FreshetError
 from schemas.events import EventIn
 
-COUNT: Final = 10
-PAUSE: Final = 0.02
+SLATE_SIZE: Final = 10
+READ_DELAY_SECONDS: Final = 0.02
 CLICKED: Final = "▸"
 NEW: Final = "+"
-LIKED: Final = 10
+MIN_LIKES: Final = 10
 """So many likes make somebody worth a story."""
 
 
@@ -42,22 +42,22 @@ class Story(NamedTuple):
         return {it.item_id for it in self.after} - {it.item_id for it in self.before}
 
 
-def somebody(ratings: Sequence[Rating]) -> str:
-    """The latest person with `LIKED` likes; the latest of all where nobody has so many."""
+def choose_person(ratings: Sequence[Rating]) -> str:
+    """The latest person with `MIN_LIKES` likes; the latest of all where nobody has so many."""
     likes: dict[str, int] = {}
     for rating in reversed(ratings):
         likes[rating.user_id] = likes.get(rating.user_id, 0) + (rating.action == "like")
-        if likes[rating.user_id] == LIKED:
+        if likes[rating.user_id] == MIN_LIKES:
             return rating.user_id
     return ratings[-1].user_id
 
 
 async def play(url: str, token: str, ratings: Sequence[Rating]) -> Story:
     """Clicks the last film of somebody's list. Errors: `NoStory`, `ApiError`."""
-    user = somebody(ratings)
+    user = choose_person(ratings)
     liked = [it.item_id for it in ratings if it.user_id == user and it.action == "like"]
     async with Client(url, token, connections=1) as client:
-        before = (await client.recommendations(user, count=COUNT)).value.items
+        before = (await client.recommendations(user, count=SLATE_SIZE)).value.items
         if not before:
             raise NoStory("the list is empty")
         clicked = before[-1].item_id
@@ -66,8 +66,8 @@ async def play(url: str, token: str, ratings: Sequence[Rating]) -> Story:
         sent = await client.send_events([event])
         if not (positions := sent.value.positions):
             raise NoStory("the click waits in a spool: the broker is away")
-        await asyncio.sleep(PAUSE)
-        again = await client.recommendations(user, count=COUNT, after=positions[0])
+        await asyncio.sleep(READ_DELAY_SECONDS)
+        again = await client.recommendations(user, count=SLATE_SIZE, after=positions[0])
     later = (again.ended - sent.began) * 1000
     return Story(user, tuple(liked[-3:]), clicked, before, again.value.items, later)
 

@@ -19,7 +19,7 @@ from models.release.artefact import load
 from models.release.release import Release
 
 if TYPE_CHECKING:
-    from infra.apps.train.run import Made
+    from infra.apps.train.run import TrainedRelease
     from infra.local.system import System
     from infra.terminal.progress import Reporter
 
@@ -56,19 +56,21 @@ def serve(system: System, say: Reporter) -> Trained:
 
     url, token = system.url, system.settings.token
     uvloop.run(everywhere(url, token, serves, f"release {release}"))
-    told = trained(made, release)
-    say(f"  {words(told)}")
-    return told
+    trained = describe(made, release)
+    say(f"  {words(trained)}")
+    return trained
 
 
-def words(told: Trained) -> str:
+def words(trained: Trained) -> str:
     """Which release serves, and with or without a ranker."""
-    verdict, _, figures = told.gate[RANKER].partition(": ")
+    verdict, _, figures = trained.gate[RANKER].partition(": ")
     ranker = "with its ranker" if verdict == "released" else "its ranker is NOT RELEASED"
-    return f"release {told.id} serves, {ranker}: {figures}, on {told.judged:,} choices held out"
+    return (
+        f"release {trained.id} serves, {ranker}: {figures}, on {trained.judged:,} choices held out"
+    )
 
 
-def trained(made: Made, release: str) -> Trained:
+def describe(made: TrainedRelease, release: str) -> Trained:
     return Trained(
         id=release,
         ranker="released" if made.model is not None else "refused",
@@ -79,6 +81,6 @@ def trained(made: Made, release: str) -> Trained:
     )
 
 
-def held(system: System, told: Trained) -> Release | None:
+def held(system: System, trained: Trained) -> Release | None:
     """What serves, for whoever decides in process."""
-    return load(system.settings.releases / told.id) if told.id else None
+    return load(system.settings.releases / trained.id) if trained.id else None

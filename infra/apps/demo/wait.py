@@ -11,8 +11,8 @@ from infra.client.client import Client
 from infra.client.errors import ApiError
 from schemas.errors import FreshetError
 
-SECONDS: Final = 30.0
-LOOKS: Final = 12
+TIMEOUT_SECONDS: Final = 30.0
+ANSWERS_IN_A_ROW: Final = 12
 """So many answers in a row, each over a connection of its own: each lands on some worker."""
 
 
@@ -24,15 +24,15 @@ async def everywhere(
     url: str, token: str, holds: Callable[[Client], Awaitable[bool]], what: str
 ) -> None:
     """Asks until it `holds` of every worker. Errors: `NotEverywhere`, `ApiError` of no answer."""
-    until, row = time.monotonic() + SECONDS, 0
-    async with Client(url, token, connections=LOOKS) as client:
-        while row < LOOKS:
+    until, row = time.monotonic() + TIMEOUT_SECONDS, 0
+    async with Client(url, token, connections=ANSWERS_IN_A_ROW) as client:
+        while row < ANSWERS_IN_A_ROW:
             if await _holds(client, holds):
                 row += 1
                 continue
             row = 0
             if time.monotonic() > until:
-                raise NotEverywhere(f"{what} is not known everywhere after {SECONDS:g} s")
+                raise NotEverywhere(f"{what} is not known everywhere after {TIMEOUT_SECONDS:g} s")
             await asyncio.sleep(0.05)
 
 

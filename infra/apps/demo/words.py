@@ -87,13 +87,13 @@ def verdict(report: Report) -> str:
 
 def release(report: Report) -> str:
     """What the release is worth on this sample, for better or worse."""
-    told, hits, gains = report.release, report.hit_rate_at_10, report.ndcg_at_10
-    if told is None or not told.id:
+    trained, hits, gains = report.release, report.hit_rate_at_10, report.ndcg_at_10
+    if trained is None or not trained.id:
         return "There is no release: what serves is what is built in."
     word = "LOSES" if gains["fresh"] < gains["untrained"] else "holds"
-    without = "" if told.ranker == "released" else " It has no ranker: that was refused."
+    without = "" if trained.ranker == "released" else " It has no ranker: that was refused."
     return (
-        f"Release {told.id} {word} on this sample: NDCG@10 {gains['fresh']:.4f} against"
+        f"Release {trained.id} {word} on this sample: NDCG@10 {gains['fresh']:.4f} against"
         f" {gains['untrained']:.4f} without it, HR@10 {hits['fresh']:.4f} against"
         f" {hits['untrained']:.4f}.{without}"
     )
@@ -110,8 +110,8 @@ def speed(report: Report) -> str:
 
 def errors(report: Report) -> str:
     """How many, of which kinds; a read that failed leaves its target out of the table."""
-    told = _errors(report.errors_by_kind)
-    return f"{told} Targets without an answer are not in the table." if report.errors else told
+    listed = _errors(report.errors_by_kind)
+    return f"{listed} Targets without an answer are not in the table." if report.errors else listed
 
 
 def _errors(kinds: Mapping[str, int]) -> str:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from flows.offline.history import Cut, Facts, Log, State, by_time, fold
-from infra.apps.evaluate.live import COUNT, PLACEMENT
+from infra.apps.evaluate.live import PLACEMENT, SLATE_SIZE
 from infra.settings import Settings
 from models.aggregates.tables import Tables as Sums
 from models.release.release import Release
@@ -60,7 +60,7 @@ class Arms(NamedTuple):
     eligible: list[int]
 
 
-class Known(NamedTuple):
+class Knowledge(NamedTuple):
     """A person at a read, as each arm knows them."""
 
     fresh: Person
@@ -68,7 +68,7 @@ class Known(NamedTuple):
     frozen: Person
 
 
-class Shelf:
+class ReplayWorld:
     """A world whose tables go forward through `facts`, to any place in them."""
 
     def __init__(self, world: World, facts: Sequence[Facts]) -> None:
@@ -76,21 +76,24 @@ class Shelf:
         self._facts, self._sums, self._version = facts, Sums(len(facts)), 0
         self.world = replace(world, tables=Tables(world.items))
 
-    def go_to(self, places: Sequence[int]) -> None:
-        """The tables now hold exactly the facts before `places`, one a part; never back."""
-        if list(places) == self._sums.positions:
+    def advance(self, offsets: Sequence[int]) -> None:
+        """Brings the tables to exactly the facts before `offsets`, one for each partition.
+
+        Errors: ValueError where an offset lies before the last one.
+        """
+        if list(offsets) == self._sums.positions:
             return
-        for part, (here, there) in enumerate(zip(self._sums.positions, places, strict=True)):
+        for p, (here, there) in enumerate(zip(self._sums.positions, offsets, strict=True)):
             if there < here:
                 raise ValueError("tables go forward only")
-            self._sums.apply(part, self._facts[part].entry(here, there))
+            self._sums.apply(p, self._facts[p].entry(here, there))
         self._version += 1
         self.world.tables.apply(self._sums.publish(self._version))
 
     def show(self, person: Person, now: int, trained: bool = True) -> Ids:
         """`trained` False: as without a release."""
         world = self.world if trained else replace(self.world, release=None, space=None)
-        decision = decide(person, world, Ask(now=now, count=COUNT), "none")
+        decision = decide(person, world, Ask(now=now, count=SLATE_SIZE), "none")
         return tuple(item.item_id for item in decision.items)
 
 
@@ -113,28 +116,28 @@ def play(
     every = range(len(reads))
     by_tables = sorted(every, key=lambda n: sum(reads[n].tables))
     by_now = sorted(every, key=lambda n: reads[n].now)
-    shelf = Shelf(world, facts)
+    replayed = ReplayWorld(world, facts)
     fresh: dict[int, Ids] = {}
     untrained: dict[int, Ids] = {}
     popular: dict[int, Ids] = {}
     for n in by_tables:
         person, now = people[n].fresh, reads[n].now
-        shelf.go_to(reads[n].tables)
-        fresh[n] = shelf.show(person, now)
-        untrained[n] = shelf.show(person, now, trained=False)
-        popular[n] = shelf.show(EMPTY_PERSON._replace(seen=person.seen), now)
+        replayed.advance(reads[n].tables)
+        fresh[n] = replayed.show(person, now)
+        untrained[n] = replayed.show(person, now, trained=False)
+        popular[n] = replayed.show(EMPTY_PERSON._replace(seen=person.seen), now)
         progress(3)
-    shelf = Shelf(world, facts)
-    shelf.go_to(split)
+    replayed = ReplayWorld(world, facts)
+    replayed.advance(split)
     frozen: dict[int, Ids] = {}
     for n in every:
-        frozen[n] = shelf.show(people[n].frozen, reads[n].now)
+        frozen[n] = replayed.show(people[n].frozen, reads[n].now)
         progress(1)
-    shelf, times = Shelf(world, [by_time(facts)]), in_time_order(facts)
+    replayed, times = ReplayWorld(world, [by_time(facts)]), in_time_order(facts)
     late: dict[int, Ids] = {}
     for n in by_now:
-        shelf.go_to([bisect_left(times, _minute(reads[n].now) // 1000)])
-        late[n] = shelf.show(people[n].late, reads[n].now)
+        replayed.advance([bisect_left(times, _start_of_minute(reads[n].now) // 1000)])
+        late[n] = replayed.show(people[n].late, reads[n].now)
         progress(1)
 
     def in_order(shown: dict[int, Ids]) -> list[Ids]:
@@ -152,16 +155,16 @@ def play(
 
 def in_time_order(facts: Sequence[Facts]) -> list[int]:
     """Times of all facts, ascending, in seconds."""
-    return sorted(second for part in facts for second in part.actions.time.tolist())
+    return sorted(second for partition in facts for second in partition.actions.time.tolist())
 
 
-def _minute(now: int) -> int:
+def _start_of_minute(now: int) -> int:
     return now // LATE_MS * LATE_MS
 
 
 def _people(
     log: Log, reads: Sequence[Read], split: Sequence[int], settings: Settings
-) -> tuple[list[Known], list[Facts]]:
+) -> tuple[list[Knowledge], list[Facts]]:
     histories = _histories(log)
     wanted = [Cut(read.partition, read.offset, read.person) for read in reads]
     offsets = [
@@ -170,7 +173,9 @@ def _people(
     cuts = [
         (
             cut,
-            cut._replace(offset=_late(histories[cut.person], read.now, offsets[cut.partition])),
+            cut._replace(
+                offset=_late_offset(histories[cut.person], read.now, offsets[cut.partition])
+            ),
             cut._replace(offset=split[cut.partition]),
         )
         for cut, read in zip(wanted, reads, strict=True)
@@ -180,7 +185,7 @@ def _people(
     for fresh, late, frozen in cuts:
         now = _person(states[fresh])
         stale = (_person(states[cut])._replace(seen=now.seen) for cut in (late, frozen))
-        people.append(Known(now, *stale))
+        people.append(Knowledge(now, *stale))
     return people, facts
 
 
@@ -198,10 +203,10 @@ def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def _late(history: Sequence[tuple[int, int]], now: int, offsets: Sequence[int]) -> int:
+def _late_offset(history: Sequence[tuple[int, int]], now: int, offsets: Sequence[int]) -> int:
     """An offset at which all is in that they did before the minute of `now` began, and no more:
     one of `offsets` where one lies there, which spares a cut."""
-    done = bisect_left(history, (_minute(now), -1))
+    done = bisect_left(history, (_start_of_minute(now), -1))
     first = history[done - 1][1] + 1 if done else 0
     end = history[done][1] if done < len(history) else first
     at = bisect_left(offsets, first)

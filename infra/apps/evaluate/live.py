@@ -17,15 +17,15 @@ from schemas.errors import FreshetError
 from schemas.times import iso
 
 PLACEMENT: Final = "replay"
-COUNT: Final = 10
-PEOPLE: Final = 64
+SLATE_SIZE: Final = 10
+MAX_PEOPLE: Final = 64
 """Most people under way at once."""
-AHEAD: Final = 2_000
+MAX_EVENTS_AHEAD: Final = 2_000
 """No event is sent before all that lie so many places earlier: the order of time nearly holds."""
-BURST: Final = 10
+MAX_BURST: Final = 10
 """Events that may follow at once after a delay."""
-MOST_WAIT_MS: Final = 2_000
-PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
+MAX_WAIT_MS: Final = 2_000
+RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Seconds before each further try."""
 Progress = Callable[[int], None]
 
@@ -60,14 +60,14 @@ class ReplayOutcome:
 
 
 class Pacer:
-    """At most `rate` turns a second, save `BURST` that make up for a delay."""
+    """At most `rate` returns of `wait` a second, save `MAX_BURST` that make up for a delay."""
 
     def __init__(self, rate: float) -> None:
         self._gap, self._next = 1 / rate, 0.0
 
-    async def turn(self) -> None:
+    async def wait(self) -> None:
         now = time.monotonic()
-        at = max(self._next, now - BURST * self._gap)
+        at = max(self._next, now - MAX_BURST * self._gap)
         self._next = at + self._gap
         if at > now:
             await asyncio.sleep(at - now)
@@ -83,7 +83,7 @@ class LiveReplay:
         self._positions: dict[str, str] = {}
         self._done: set[int] = set()
         self._oldest = 0
-        self._moved = asyncio.Event()
+        self._advanced = asyncio.Event()
 
     async def run(self, steps: Sequence[ScheduledEvent]) -> ReplayOutcome:
         """Errors: `EventNotTaken`, in an ExceptionGroup."""
@@ -92,8 +92,8 @@ class LiveReplay:
             for step in steps:
                 user = step.rating.user_id
                 while not self._room(step, user):
-                    self._moved.clear()
-                    await self._moved.wait()
+                    self._advanced.clear()
+                    await self._advanced.wait()
                 if user in self._lanes:
                     self._lanes[user].append(step)
                 else:
@@ -103,8 +103,8 @@ class LiveReplay:
         return self.outcome
 
     def _room(self, step: ScheduledEvent, user: str) -> bool:
-        ahead = step.at - self._oldest >= AHEAD
-        return not ahead and (user in self._lanes or len(self._lanes) < PEOPLE)
+        ahead = step.at - self._oldest >= MAX_EVENTS_AHEAD
+        return not ahead and (user in self._lanes or len(self._lanes) < MAX_PEOPLE)
 
     async def _lane(self, user: str) -> None:
         """Plays what one person does, in order, until there is nothing more of them."""
@@ -117,14 +117,14 @@ class LiveReplay:
                 self._done.discard(self._oldest)
                 self._oldest += 1
             self._progress(1)
-            self._moved.set()
+            self._advanced.set()
         del self._lanes[user]
-        self._moved.set()
+        self._advanced.set()
 
     async def _play(self, step: ScheduledEvent) -> None:
         if step.scored and (read := await self._read(step)):
             self.outcome.reads.append(Scored(step, read.value, read.ms))
-        await self._pace.turn()
+        await self._pace.wait()
         sent = await self._send(step)
         probe = await self._read(step) if step.probed else None
         if probe and not probe.value.stale:
@@ -133,7 +133,7 @@ class LiveReplay:
     async def _send(self, step: ScheduledEvent) -> float:
         """Until it is acknowledged. Answers when its first byte left. Errors: `EventNotTaken`."""
         first, last = time.perf_counter(), ""
-        for n, pause in enumerate(PAUSES):
+        for n, pause in enumerate(RETRY_SECONDS):
             try:
                 sent = await self._client.send_events([step.rating.body], history=True)
             except ApiError as error:
@@ -155,9 +155,9 @@ class LiveReplay:
             read = await self._client.recommendations(
                 step.rating.user_id,
                 placement=PLACEMENT,
-                count=COUNT,
+                count=SLATE_SIZE,
                 after=after,
-                max_wait_ms=MOST_WAIT_MS if after else None,
+                max_wait_ms=MAX_WAIT_MS if after else None,
                 now=iso(step.rating.at),
             )
         except ApiError as error:

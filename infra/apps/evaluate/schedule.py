@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 from infra.datasets.movielens import MIN_LIKE_RATING, Rating
 
-TRAINED: Final = 0.8
+HISTORY_SHARE: Final = 0.8
 """The share of the ratings, by time, that is history."""
-SAMPLE: Final = 2_000
-PROBES: Final = 1_000
+MAX_TARGETS: Final = 2_000
+MAX_PROBES: Final = 1_000
 SEED: Final = 20_26
 
 
@@ -39,15 +39,15 @@ class Schedule(NamedTuple):
 def schedule(
     ratings: Sequence[Rating],
     *,
-    sample: int = SAMPLE,
-    probes: int = PROBES,
+    sample: int = MAX_TARGETS,
+    probes: int = MAX_PROBES,
     limit: int | None = None,
     seed: int = SEED,
 ) -> Schedule:
-    """Splits at `TRAINED` and draws the targets: `sample` of the ratings of 4 and above (all of
+    """Splits at `HISTORY_SHARE` and draws the targets: `sample` of the ratings of 4 and above (all of
     them if they are fewer), and `probes` of all. `limit`: of the latest ratings only so many."""
     taken = tuple(ratings[-limit:]) if limit else tuple(ratings)
-    split = int(len(taken) * TRAINED)
+    split = int(len(taken) * HISTORY_SHARE)
     history, rest = taken[:split], taken[split:]
     chance = random.Random(seed)
     liked = [at for at, rating in enumerate(rest) if rating.rating >= MIN_LIKE_RATING]

@@ -34,8 +34,8 @@ def arms_held(client: redis.Redis, keyspace: Keyspace, item_id: str) -> list[dic
     for key, value in client.hscan_iter(keyspace.tables().arms, match=pattern, count=10_000):
         found[int(np.frombuffer(key, ARM_KEY)["placement"][0])] = arm(value)
     names = _placements(client, keyspace) if found else {}
-    told = [_told(names.get(number, f"#{number:08x}"), it) for number, it in found.items()]
-    return sorted(told, key=lambda it: str(it["placement"]))
+    arms = [_document(names.get(number, f"#{number:08x}"), it) for number, it in found.items()]
+    return sorted(arms, key=lambda it: str(it["placement"]))
 
 
 def cells(arm: dict[str, Any]) -> tuple[object, ...]:
@@ -51,7 +51,7 @@ def cells(arm: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _told(placement: str, arm: Arm) -> dict[str, Any]:
+def _document(placement: str, arm: Arm) -> dict[str, Any]:
     from models.aggregates.arms import credible
 
     beta = arm.beta

@@ -162,11 +162,11 @@ def _names(
             number = identity.item_hash(item_id)
             if number not in items and not categories:
                 continue
-            told = msgspec.json.decode(record)
+            item = msgspec.json.decode(record)
             if number in items:
                 items.discard(number)
-                titles[number] = {"item_id": item_id, "title": told.get("title", "")}
-            name = told.get("category", "")
+                titles[number] = {"item_id": item_id, "title": item.get("title", "")}
+            name = item.get("category", "")
             category = identity.category_hash(name)
             if category in categories:
                 categories.discard(category)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-SECONDS: Final = 2.0
+TIMEOUT_SECONDS: Final = 2.0
 Label = tuple[str, str]
 Samples = Mapping[str, Mapping[tuple[Label, ...], float]]
 """Name -> labels, sorted -> value."""
@@ -21,7 +21,7 @@ def scrape(host: str, port: int) -> Samples:
     # loopback is nobody's proxy's business
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{host}:{port}/metrics", timeout=SECONDS) as answer:
+        with opener.open(f"http://{host}:{port}/metrics", timeout=TIMEOUT_SECONDS) as answer:
             return read(answer.read().decode())
     except (OSError, ValueError):
         return {}
@@ -44,8 +44,8 @@ def total(samples: Samples, name: str) -> float:
 def quantile(samples: Samples, name: str, q: float) -> float | None:
     """Of the histogram `name`, as PromQL's histogram_quantile has it; None where it holds nothing.
 
-    >>> told = 'a_bucket{le="1"} 2\\na_bucket{le="2"} 4\\na_bucket{le="+Inf"} 4\\n'
-    >>> quantile(read(told), "a", 0.75)
+    >>> text = 'a_bucket{le="1"} 2\\na_bucket{le="2"} 4\\na_bucket{le="+Inf"} 4\\n'
+    >>> quantile(read(text), "a", 0.75)
     1.5
     """
     buckets: dict[float, float] = defaultdict(float)

@@ -55,12 +55,12 @@ def _metrics(found: RunningSystem) -> list[dict[str, Any]]:
     from infra.metrics import LOOPBACK
 
     host = client_host(found.settings.metrics_host or LOOPBACK)
-    told = [
+    rows = [
         flow_row(process.name, scrape(host, process.metrics_port))
         for process in (found.up.processes if found.up else ())
         if process.metrics_port and process.pid
     ]
-    return [row for row in told if row is not None]
+    return [row for row in rows if row is not None]
 
 
 def _flows(settings: Settings) -> list[dict[str, Any]]:
@@ -69,12 +69,12 @@ def _flows(settings: Settings) -> list[dict[str, Any]]:
     from schemas.flows import FOLDS
     from schemas.state import fences
 
-    ends = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
+    end_offsets = offsets(settings, dict.fromkeys(flow.topic for flow in FOLDS))
     rows: list[dict[str, Any]] = []
     with redis_client.connect(settings) as client:
         live = generation.live_keys(client, settings)
         for flow in FOLDS:
-            for partition, (_, end) in sorted(ends.get(flow.topic, {}).items()):
+            for partition, (_, end) in sorted(end_offsets.get(flow.topic, {}).items()):
                 stored = client.get(live.for_flow(flow).fence(flow.name, partition))
                 held = fences.decode(stored) if isinstance(stored, bytes) else None
                 at = held.offset if held else 0

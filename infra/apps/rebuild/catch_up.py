@@ -22,8 +22,9 @@ from schemas.flows import REBUILT
 from schemas.state import tables
 from schemas.topics import EVENTS
 
-NEAR: Final = 500
+MAX_LAG_RECORDS: Final = 500
 """Records of a partition behind the log's end: caught up, for the flows never stand exactly at it."""
+STALL_SECONDS: Final = 60.0
 
 
 @contextmanager
@@ -73,23 +74,25 @@ def _catch_up(
     folded: Callable[[int], None],
     log: KafkaConsumer,
 ) -> None:
-    places = [topic_partition(settings, EVENTS.name, p) for p in range(settings.partitions)]
-    stood = [fence.offset for fence in fence_positions(client, settings, generation)]
+    partitions = [topic_partition(settings, EVENTS.name, p) for p in range(settings.partitions)]
+    before = [fence.offset for fence in fence_positions(client, settings, generation)]
     moved = time.monotonic()
     while True:
         _check_alive(settings, running)
-        found = log.end_offsets(places)
-        ends = [found[place] for place in places]
-        stand = [fence.offset for fence in fence_positions(client, settings, generation)]
-        positions = _published(client, settings, generation)
-        if all(end - at <= NEAR for end, at in zip(ends, stand, strict=True)) and all(
-            end - at <= 4 * NEAR for end, at in zip(ends, positions, strict=True)
+        by_partition = log.end_offsets(partitions)
+        end_offsets = [by_partition[it] for it in partitions]
+        offsets = [fence.offset for fence in fence_positions(client, settings, generation)]
+        published = _published(client, settings, generation)
+        if all(
+            end - at <= MAX_LAG_RECORDS for end, at in zip(end_offsets, offsets, strict=True)
+        ) and all(
+            end - at <= 4 * MAX_LAG_RECORDS for end, at in zip(end_offsets, published, strict=True)
         ):
             return
-        if stand != stood:
-            folded(sum(stand) - sum(stood))
-            stood, moved = stand, time.monotonic()
-        elif time.monotonic() - moved > 60:
+        if offsets != before:
+            folded(sum(offsets) - sum(before))
+            before, moved = offsets, time.monotonic()
+        elif time.monotonic() - moved > STALL_SECONDS:
             raise Stuck("the new generation does not come nearer to the log's end")
         time.sleep(0.1)
 
@@ -102,5 +105,5 @@ def _published(client: Client, settings: Settings, generation: int) -> list[int]
 def _check_alive(settings: Settings, running: list[subprocess.Popen[bytes]]) -> None:
     for process, name in zip(running, REBUILT, strict=True):
         if process.poll() is not None:
-            told = last_line(settings.data_dir / "logs" / f"rebuild-{name}.log")
-            raise Stuck(f"the new generation's {name} ended: {told}")
+            error = last_line(settings.data_dir / "logs" / f"rebuild-{name}.log")
+            raise Stuck(f"the new generation's {name} ended: {error}")

@@ -15,7 +15,7 @@ from infra.store.redis_client import Client
 from infra.terminal.progress import Reporter
 from schemas.topics import EVENTS
 
-SERVING_SECONDS: Final = 60.0
+SERVING_TIMEOUT_SECONDS: Final = 60.0
 
 
 def rebuild(
@@ -24,7 +24,7 @@ def rebuild(
     """The whole of it: snapshot, fill, catch up, swap. Answers what became of it, for machines."""
     keyspace = settings.keyspace
     old = generation.live(client, keyspace)
-    _drop_halves(client, settings, said)
+    _drop_unfinished(client, settings, said)
     snapshot, seconds, events = _snapshot(settings, base, said)
     new = generations.claim(client, keyspace)
     with said.work(f"keys of generation {new}") as wrote:
@@ -34,7 +34,7 @@ def rebuild(
     # its flows end first: those that follow the pointer would be put out by them, or put them out
     fill.carry_relayed(client, settings, old, new)
     generations.swap(client, keyspace, old, new)
-    generations.await_serving(client, keyspace, new, SERVING_SECONDS)
+    generations.await_serving(client, keyspace, new, SERVING_TIMEOUT_SECONDS)
     said(f"generation {new} is live instead of {old}")
     dropped = 0 if keep else _delete(client, settings, old, said)
     return {
@@ -61,7 +61,7 @@ def _snapshot(settings: Settings, base: str, said: Reporter) -> tuple[Any, float
     return made, time.monotonic() - began, events
 
 
-def _drop_halves(client: Client, settings: Settings, said: Reporter) -> None:
+def _drop_unfinished(client: Client, settings: Settings, said: Reporter) -> None:
     """Deletes what a rebuild that was killed left."""
     for number, role in generations.roles(client, settings.keyspace).items():
         if role == "filling":
@@ -73,7 +73,7 @@ def _delete(client: Client, settings: Settings, generation: int, said: Reporter)
         return generations.drop(client, settings, generation, dropped)
 
 
-def back(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
+def swap_back(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
     """Swaps back to the generation that was kept. Errors: `NotSwapped`."""
     keyspace = settings.keyspace
     roles = generations.roles(client, keyspace)
@@ -82,12 +82,12 @@ def back(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
         raise generations.NotSwapped("no generation was kept: there is nothing to swap back to")
     old, new = generation.live(client, keyspace), max(kept)
     generations.swap(client, keyspace, old, new)
-    generations.await_serving(client, keyspace, new, SERVING_SECONDS)
+    generations.await_serving(client, keyspace, new, SERVING_TIMEOUT_SECONDS)
     said(f"generation {new} is live instead of {old}; its flows fold what came since")
     return {"generation": new, "before": old, "kept": True}
 
 
-def drop(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
+def drop_unused(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
     """Deletes every generation that is not live."""
     roles = generations.roles(client, settings.keyspace)
     beside = [number for number, role in roles.items() if role != "live"]

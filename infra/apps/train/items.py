@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.offline.history import Log
-from infra.apps.train.log import Acts
+from infra.apps.train.log import Interactions
 from models.aggregates.covisit import nearness
 from models.release import content
 from models.release.release import rows_of
@@ -17,7 +17,7 @@ from models.training.vectors import CoVisits, Learnt, Visits
 from schemas.identity import item_hash
 from schemas.state.facts import Actions
 
-MOST_VISITS: Final = 1_000
+MAX_VISITS: Final = 1_000
 """Of one person, the latest: what somebody did before tells nothing new."""
 
 
@@ -29,7 +29,7 @@ class Items:
         self.hashes = np.array([number for number, _ in held], np.uint64)
         self.about = np.array([content.vector(item) for _, item in held], np.float32)
 
-    def learn(self, done: Acts, facts: Actions, second: int) -> Learnt:
+    def learn(self, done: Interactions, facts: Actions, second: int) -> Learnt:
         """From what was done before it."""
         before = np.flatnonzero(done.time // 1000 < second)
         visits = self._latest(done.person[before], done.item[before])
@@ -44,6 +44,6 @@ class Items:
         order = np.argsort(person[::-1], kind="stable")  # by person, the latest first
         _, start = np.unique(person[::-1][order], return_index=True)
         rank = np.arange(len(order)) - np.repeat(start, np.diff([*start, len(order)]))
-        kept = (len(person) - 1 - order)[rank < MOST_VISITS]
+        kept = (len(person) - 1 - order)[rank < MAX_VISITS]
         kept = kept[rows[kept] >= 0]
         return Visits(person[kept], rows[kept])

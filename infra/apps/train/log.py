@@ -17,12 +17,12 @@ from schemas.errors import FreshetError
 from schemas.events import Action
 from schemas.identity import item_hash
 
-CLEAR: Final = 2.0
+CHOICE_WEIGHT: Final = 2.0
 """Weight of an action from which on it is a choice (a click, a like); a view may be a mistake."""
-LEARNT: Final = 0.6
-JUDGED: Final = 0.9
+VECTORS_UNTIL_SHARE: Final = 0.6
+RANKER_UNTIL_SHARE: Final = 0.9
 """Shares of the acts, by time: vectors are learnt before the first, the ranker between, judged after."""
-FEWEST: Final = (200, 100)
+MIN_CHOICES: Final = (200, 100)
 """Choices to learn from and to judge by, below which neither says anything."""
 _SEED: Final = 20_26
 
@@ -31,7 +31,7 @@ class TooLittle(FreshetError):
     """The log holds too little to learn from; the text says what is missing."""
 
 
-class Acts(NamedTuple):
+class Interactions(NamedTuple):
     """n acts on known items that say somebody likes them, in order of (time, partition, offset).
 
     `time` in ms; `person` are dense numbers of `people`; `first`: of this person on this item;
@@ -74,12 +74,14 @@ def cut(log: Log, until: str) -> Log:
     """
     if not until:
         return log
-    parts = until.split(".")
-    if len(parts) == len(log.events) and all(part.isascii() and part.isdigit() for part in parts):
-        ends = [int(part) for part in parts]
+    offsets = until.split(".")
+    if len(offsets) == len(log.events) and all(
+        text.isascii() and text.isdigit() for text in offsets
+    ):
+        end_offsets = [int(text) for text in offsets]
         events = [
             [record for record in records if record[0] < end]
-            for records, end in zip(log.events, ends, strict=True)
+            for records, end in zip(log.events, end_offsets, strict=True)
         ]
         return log._replace(events=events)
     try:
@@ -102,7 +104,7 @@ def _time(record: history.Record) -> int:
     return event.occurred_at if isinstance(event, Action) else record[1]
 
 
-def acts(log: Log) -> Acts:
+def interactions(log: Log) -> Interactions:
     numbers: dict[str, int] = {}
     hashes: dict[str, int] = {}
     rows = []
@@ -117,52 +119,56 @@ def acts(log: Log) -> Acts:
             if item is None:
                 item = hashes[event.item_id] = item_hash(event.item_id)
             person = numbers.setdefault(event.person, len(numbers))
-            rows.append((event.occurred_at, p, offset, person, item, weight >= CLEAR))
+            rows.append((event.occurred_at, p, offset, person, item, weight >= CHOICE_WEIGHT))
     rows.sort()
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 6
-    at, partition, place, who = (np.array(it, np.int64) for it in columns[:4])
+    at, partition, place, person_numbers = (np.array(it, np.int64) for it in columns[:4])
     items = np.array(columns[4], np.uint64)
-    pairs = np.stack([who.astype(np.uint64), items]) if rows else np.empty((2, 0), np.uint64)
+    pairs = (
+        np.stack([person_numbers.astype(np.uint64), items]) if rows else np.empty((2, 0), np.uint64)
+    )
     first = np.zeros(len(rows), np.bool_)
     first[np.unique(pairs, axis=1, return_index=True)[1]] = True
     clear = np.array(columns[5], np.bool_)
-    return Acts(partition, place, at, items, who, first, clear, list(numbers))
+    return Interactions(partition, place, at, items, person_numbers, first, clear, list(numbers))
 
 
-def plan(done: Acts, train: int, judge: int) -> TimeSplit:
+def split_by_time(done: Interactions, train: int, judge: int) -> TimeSplit:
     """At most so many targets of each kind, drawn with a fixed seed: people's first acts on an item,
-    choices where there are enough of them, by somebody of whom something was known. Errors: `TooLittle`.
-    """
+    choices where there are enough of them, by people who did something before. Errors: `TooLittle`."""
     if not len(done.time):
         raise TooLittle("the log holds nothing that anybody did with an item of the catalogue")
-    learnt = int(done.time[int(LEARNT * len(done.time))]) // 1000
-    judged = int(done.time[int(JUDGED * len(done.time))])
-    known = np.ones(len(done.time), np.bool_)
-    known[np.unique(done.person, return_index=True)[1]] = False
+    learnt = int(done.time[int(VECTORS_UNTIL_SHARE * len(done.time))]) // 1000
+    judged = int(done.time[int(RANKER_UNTIL_SHARE * len(done.time))])
+    has_history = np.ones(len(done.time), np.bool_)
+    has_history[np.unique(done.person, return_index=True)[1]] = False
     later = done.time // 1000 >= learnt
-    for eligible in (done.first & known & done.clear & later, done.first & known & later):
+    for eligible in (
+        done.first & has_history & done.clear & later,
+        done.first & has_history & later,
+    ):
         early = np.flatnonzero(eligible & (done.time < judged))
         late = np.flatnonzero(eligible & (done.time >= judged))
-        if len(early) >= FEWEST[0] and len(late) >= FEWEST[1]:
+        if len(early) >= MIN_CHOICES[0] and len(late) >= MIN_CHOICES[1]:
             chance = np.random.default_rng(_SEED)
             return TimeSplit(
                 learnt,
-                _targets(done, _some(early, train, chance)),
-                _targets(done, _some(late, judge, chance)),
+                _targets(done, _sample(early, train, chance)),
+                _targets(done, _sample(late, judge, chance)),
             )
     raise TooLittle(
         f"the log is too small to learn from: it holds {len(done.time):,} acts, and after the first"
-        f" {LEARNT:.0%} of them {len(early):,} first choices to learn from ({FEWEST[0]} are the least)"
-        f" and {len(late):,} to judge by ({FEWEST[1]})"
+        f" {VECTORS_UNTIL_SHARE:.0%} of them {len(early):,} first choices to learn from (it takes"
+        f" {MIN_CHOICES[0]}) and {len(late):,} to judge by (it takes {MIN_CHOICES[1]}): import more history"
     )
 
 
-def _some(among: NDArray[np.int64], most: int, chance: np.random.Generator) -> NDArray[np.int64]:
+def _sample(among: NDArray[np.int64], most: int, chance: np.random.Generator) -> NDArray[np.int64]:
     drawn = chance.choice(among, most, replace=False) if len(among) > most else among
     return np.sort(drawn)
 
 
-def _targets(done: Acts, at: Sequence[int] | NDArray[np.int64]) -> list[HeldOutChoice]:
+def _targets(done: Interactions, at: Sequence[int] | NDArray[np.int64]) -> list[HeldOutChoice]:
     return [
         HeldOutChoice(
             int(done.partition[n]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from infra.apps.train.needs import check_installed
 
 if TYPE_CHECKING:
-    from infra.apps.train.run import Made
+    from infra.apps.train.run import TrainedRelease
     from infra.settings import Settings
     from infra.terminal.progress import Reporter
 
@@ -21,11 +21,11 @@ def train(
     until: str = "",
     publish: bool = True,
     activate: bool = True,
-) -> tuple[Made, str]:
+) -> tuple[TrainedRelease, str]:
     """What was learnt, and the id it was written under ("" where it was not).
 
-    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `run.NotTheSame`,
-    `changes.ChangeNotApplied`; Kafka's and Redis's.
+    Errors: `NotInstalled`, `TooLittle`, `BadUntil`, `ExportDiffers`, `ChangeNotApplied`;
+    Kafka's and Redis's.
     """
     check_installed()
     from flows.offline.history import read
@@ -47,7 +47,7 @@ def train(
     return made, release
 
 
-def summary(made: Made, say: Reporter) -> None:
+def summary(made: TrainedRelease, say: Reporter) -> None:
     """How the arms did, and what the gate says."""
     from infra.terminal.text import table
 
@@ -62,7 +62,7 @@ def summary(made: Made, say: Reporter) -> None:
         say(f"{name}: {word}; {verdict.why}")
 
 
-def write(settings: Settings, made: Made, now: int) -> str:
+def write(settings: Settings, made: TrainedRelease, now: int) -> str:
     """Writes the release, and tells control that it exists. Answers its id."""
     import numpy as np
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from flows.offline.history import Cut, Facts, Log, State, by_time, fold
-from infra.apps.evaluate.arms import Shelf, in_time_order
+from infra.apps.evaluate.arms import ReplayWorld, in_time_order
 from infra.apps.train.log import HeldOutChoice
 from infra.settings import Settings
 from models.evaluation.ranking import Lists, Ranks
@@ -35,11 +35,11 @@ from serving.world.placements import BUILT_IN_RECIPES
 
 RECIPE: Final = BUILT_IN_RECIPES["replay"]
 FEATURES: Final = tuple(column.name for column in COLUMNS)
-SINGLE: Final = ("covisit", "vector", "content", "popular")
+SINGLE_SOURCES: Final = ("covisit", "vector", "content", "popular")
 """Sources that are judged alone: what a ranker must not fall below."""
-TABLES: Final = 60
+MAX_TABLE_UPDATES: Final = 60
 """So often, at most, tables are brought up to date in one playing."""
-PAGE: Final = 10
+SLATE_SIZE: Final = 10
 Progress = Callable[[int], None]
 
 
@@ -56,10 +56,10 @@ class TrainingReplay:
 
     def __init__(self, log: Log, targets: Sequence[HeldOutChoice], settings: Settings) -> None:
         cuts = {target: Cut(target.partition, target.offset, target.person) for target in targets}
-        states, parts = fold(log, cuts.values(), settings)
+        states, by_partition = fold(log, cuts.values(), settings)
         self._people = {target: _person(states[cut]) for target, cut in cuts.items()}
-        self._times = in_time_order(parts)
-        self.facts: Facts = by_time(parts)
+        self._times = in_time_order(by_partition)
+        self.facts: Facts = by_time(by_partition)
         self.world = offline.world(log.items, recipe=RECIPE, exact=settings.exact_search)
 
     def before(self, second: int) -> Actions:
@@ -72,16 +72,18 @@ class TrainingReplay:
         """Each target, in order of time. Tables are some acts behind, as they are when they serve."""
         space = SpaceIndex(self.world.items, release, self.world.index.exact)
         space.refresh()
-        shelf = Shelf(replace(self.world, release=release, space=space), [self.facts])
-        every = max(1, -(-len(targets) // TABLES))
+        replayed = ReplayWorld(replace(self.world, release=release, space=space), [self.facts])
+        every = max(1, -(-len(targets) // MAX_TABLE_UPDATES))
         for n, target in enumerate(sorted(targets, key=lambda it: it.now)):
             if n % every == 0:
-                shelf.go_to([bisect_left(self._times, target.now // 1000)])
-            yield Scene(target, self._people[target], shelf.world)
+                replayed.advance([bisect_left(self._times, target.now // 1000)])
+            yield Scene(target, self._people[target], replayed.world)
             progress(1)
 
 
-def weigh(scenes: Iterator[Scene], weights: Sequence[float], column: str) -> dict[float, Ranks]:
+def ranks_by_weight(
+    scenes: Iterator[Scene], weights: Sequence[float], column: str
+) -> dict[float, Ranks]:
     """By weight of `column`, beside the built-in weights of the others: the rank of each choice by the
     coarse score among all candidates, 0 where it is none."""
     found: dict[float, list[int]] = {weight: [] for weight in weights}
@@ -98,7 +100,7 @@ def weigh(scenes: Iterator[Scene], weights: Sequence[float], column: str) -> dic
     return {weight: np.array(ranks, np.int64) for weight, ranks in found.items()}
 
 
-class Listed:
+class CandidateLists:
     """Gathers the candidates that a ranker would see, where the choice is among them, in all
     `FEATURES`."""
 
@@ -120,7 +122,7 @@ class Listed:
         return Lists(made, target, np.array(sizes, np.int64))
 
 
-class Shown:
+class ShownRanks:
     """Gathers, by recipe, the rank at which `decide` shows each choice under it, 0 where it does not."""
 
     def __init__(self, recipes: Mapping[str, Recipe]) -> None:
@@ -131,7 +133,7 @@ class Shown:
         target, person, world = scene
         slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
         for name, recipe in self._recipes.items():
-            ask = Ask(now=target.now, count=PAGE)
+            ask = Ask(now=target.now, count=SLATE_SIZE)
             page = decide(person, replace(world, recipe=recipe), ask, "none").items
             ranks = [rank for rank, item in enumerate(page, 1) if item.slot == slot]
             self._found[name].append(ranks[0] if ranks else 0)
@@ -141,7 +143,7 @@ class Shown:
         return {name: np.array(ranks, np.int64) for name, ranks in self._found.items()}
 
 
-def alone(source: str) -> Recipe:
+def single_source(source: str) -> Recipe:
     """A recipe of one source, ranked by its own column."""
     return msgspec.structs.replace(RECIPE, weights={source: 1.0}, ranker=False)
 
@@ -153,7 +155,7 @@ def coarse(weights: Mapping[str, float]) -> Recipe:
 def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
     """Up to the coarse score, and the place of the choice among what it scored."""
     target, person, world = scene
-    case = Case(person, world, Ask(now=target.now, count=PAGE))
+    case = Case(person, world, Ask(now=target.now, count=SLATE_SIZE))
     pool = retrieve(case, world.recipe.depth)
     scored = score(case, pool, shortlist(pool, eligible(case, pool.slots).kept))
     there = np.flatnonzero(world.items.hash[pool.slots[scored.kept]] == np.uint64(target.item))

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from flows.offline.history import Log
 from infra.apps.train.items import Items
-from infra.apps.train.log import Acts, TimeSplit, acts, plan
+from infra.apps.train.log import Interactions, TimeSplit, interactions, split_by_time
 from infra.apps.train.replay import (
     FEATURES,
     RECIPE,
-    SINGLE,
-    Listed,
-    Shown,
+    SINGLE_SOURCES,
+    CandidateLists,
+    ShownRanks,
     TrainingReplay,
-    alone,
     coarse,
-    weigh,
+    ranks_by_weight,
+    single_source,
 )
 from infra.settings import Settings
 from models.evaluation.gate import (
@@ -47,11 +47,11 @@ from serving.decide.case import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
 
-LIGHTEST: Final = 0.0025
-VECTOR_WEIGHTS: Final = (LIGHTEST, 0.005, 0.01, 0.02, 0.04)
-SAME: Final = 1e-5
+MIN_VECTOR_WEIGHT: Final = 0.0025
+VECTOR_WEIGHTS: Final = (MIN_VECTOR_WEIGHT, 0.005, 0.01, 0.02, 0.04)
+MAX_DIFFERENCE: Final = 1e-5
 """Most by which a score in Python and one by the exported model may differ."""
-FEWEST_ROWS: Final = 1_000
+MIN_ROWS_COMPARED: Final = 1_000
 """Rows on which they are compared, where there are so many."""
 
 
@@ -63,12 +63,12 @@ class Sizes(NamedTuple):
     weigh: int = 700
 
 
-class NotTheSame(FreshetError):
+class ExportDiffers(FreshetError):
     """The exported model does not say what the trained one says."""
 
 
 @dataclass
-class Made:
+class TrainedRelease:
     """A release that is not written yet. `model` is None where the gate refused the ranker."""
 
     hashes: NDArray[np.uint64]
@@ -96,12 +96,12 @@ class Made:
         }  # fmt: skip
 
 
-def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -> Made:  # noqa: B008
+def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -> TrainedRelease:  # noqa: B008
     """The vectors of the release are learnt from all of the log, and so is a ranker that passed the
-    gate: in the same way, after one that knew less was judged. Errors: `TooLittle`, `NotTheSame`."""
+    gate: in the same way, after one that knew less was judged. Errors: `TooLittle`, `ExportDiffers`."""
     began = time.monotonic()
-    done = acts(log)
-    planned = plan(done, sizes.train, sizes.judge)
+    done = interactions(log)
+    planned = split_by_time(done, sizes.train, sizes.judge)
     with say.work("fold the log up to each choice"):
         replay = TrainingReplay(log, [*planned.train, *planned.judge], settings)
     items = Items(log)
@@ -112,16 +112,16 @@ def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -
     ranked = _ranker(replay, planned, basis, say)
     judged[RANKER] = ranked.ranks
     verdicts = {COARSE: verdict, RANKER: judge(RANKER, judged)}
-    good = verdicts[RANKER].released
+    released = verdicts[RANKER].released
     with say.work("learn vectors of all of it"):
         end = int(done.time[-1]) // 1000 + 1
         learnt = items.learn(done, replay.before(end), end)
-    return Made(
+    return TrainedRelease(
         hashes=items.hashes,
         learnt=learnt,
         weights=weights,
-        features=ranked.features if good else (),
-        model=ranked.model if good else None,
+        features=ranked.features if released else (),
+        model=ranked.model if released else None,
         data=_data(log, done),
         verdicts=verdicts,
         arms=qualities(judged),
@@ -147,7 +147,7 @@ class _Ranked(NamedTuple):
 
 
 def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Reporter) -> _Ranked:
-    early = Listed()
+    early = CandidateLists()
     with say.work("play the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
             early.take(scene)
@@ -160,7 +160,7 @@ def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Rep
     compared = _compare(first, model, found.rows)
     rank = artefact.ranker(model, len(first.features))
     whole = Release(basis.id, first.features, basis.coarse, basis.space, rank)
-    late, shown = Listed(), Shown({RANKER: RECIPE})
+    late, shown = CandidateLists(), ShownRanks({RANKER: RECIPE})
     with say.work("judge it", len(planned.judge)) as progress:
         for scene in replay.play(planned.judge, whole, progress):
             late.take(scene)
@@ -181,7 +181,7 @@ def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Rep
 
 def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = None) -> Release:
     space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
-    return Release("basis", (), weights or {**DEFAULT_WEIGHTS, "vector": LIGHTEST}, space)
+    return Release("basis", (), weights or {**DEFAULT_WEIGHTS, "vector": MIN_VECTOR_WEIGHT}, space)
 
 
 def _weights(
@@ -190,16 +190,17 @@ def _weights(
     """The coarse weights, how each arm that needs no ranker did, and the verdict on the vectors'."""
     few = planned.train[:: max(1, len(planned.train) // weigh_by)]
     with say.work("weigh the vectors", len(few)) as progress:
-        ranks = weigh(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
+        ranks = ranks_by_weight(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
     best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], MAX_RANKED).mean())
-    recipes = {name: alone(name) for name in SINGLE}
+    recipes = {name: single_source(name) for name in SINGLE_SOURCES}
     recipes[BUILT_IN] = coarse(DEFAULT_WEIGHTS)
     tried = {
-        weight: {**DEFAULT_WEIGHTS, "vector": weight} for weight in dict.fromkeys((best, LIGHTEST))
+        weight: {**DEFAULT_WEIGHTS, "vector": weight}
+        for weight in dict.fromkeys((best, MIN_VECTOR_WEIGHT))
     }
     recipes |= {f"{COARSE} {weight}": coarse(it) for weight, it in tried.items()}
     with say.work("judge what there is without a ranker", len(planned.judge)) as progress:
-        shown = Shown(recipes)
+        shown = ShownRanks(recipes)
         for scene in replay.play(planned.judge, basis, progress):
             shown.take(scene)
     judged = shown.ranks
@@ -207,27 +208,27 @@ def _weights(
         own = judged.pop(f"{COARSE} {weight}")
         verdict = judge(COARSE, {COARSE: own, BUILT_IN: judged[BUILT_IN]})
         if verdict.released:
-            judged.pop(f"{COARSE} {LIGHTEST}", None)
+            judged.pop(f"{COARSE} {MIN_VECTOR_WEIGHT}", None)
             return weights, {**judged, COARSE: own}, verdict
     return dict(DEFAULT_WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
 
 
 def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:
-    """Python = ONNX, on real rows. Errors: `NotTheSame`."""
+    """Python = ONNX, on real rows. Errors: `ExportDiffers`."""
     columns = [FEATURES.index(name) for name in trees.features]
-    every = max(1, len(rows) // (20 * FEWEST_ROWS))
+    every = max(1, len(rows) // (20 * MIN_ROWS_COMPARED))
     some = np.ascontiguousarray(rows[::every][:, columns])
-    said = artefact.ranker(model, len(trees.features))(some)
-    difference = float(np.abs(said - trees.predict(some)).max())
-    if not difference <= SAME:
-        raise NotTheSame(
+    exported = artefact.ranker(model, len(trees.features))(some)
+    difference = float(np.abs(exported - trees.predict(some)).max())
+    if not difference <= MAX_DIFFERENCE:
+        raise ExportDiffers(
             f"the exported ranker differs from the trained one by {difference:.2g} on"
-            f" {len(some):,} rows ({SAME:g} is the most): there is no release"
+            f" {len(some):,} rows ({MAX_DIFFERENCE:g} is the most): there is no release"
         )
     return {"rows": len(some), "max_difference": difference}
 
 
-def _data(log: Log, done: Acts) -> TrainingData:
+def _data(log: Log, done: Interactions) -> TrainingData:
     return TrainingData(
         events=sum(len(records) for records in log.events),
         offsets=tuple(records[-1][0] + 1 if records else 0 for records in log.events),

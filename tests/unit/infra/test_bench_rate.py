@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from infra.apps.bench.rate import FACTOR, HALVINGS, NeverHeld, RateStep, best, holds, middle, search
+from infra.apps.bench.rate import (
+    HALVINGS,
+    STEP_FACTOR,
+    NeverHeld,
+    RateStep,
+    best,
+    holds,
+    middle,
+    search,
+)
 
 LIMIT = 50.0
 
@@ -27,7 +36,7 @@ class Server:
 def test_the_rate_found_is_held_and_a_step_more_is_not(capacity: float) -> None:
     server = Server(capacity)
     found = search(server, 400, LIMIT)
-    assert found <= capacity < (found + 1) * FACTOR ** (1 / 2**HALVINGS)
+    assert found <= capacity < (found + 1) * STEP_FACTOR ** (1 / 2**HALVINGS)
     assert server.asked[0] == 400
 
 
@@ -35,7 +44,7 @@ def test_the_rate_found_is_held_and_a_step_more_is_not(capacity: float) -> None:
 def test_it_goes_down_first_where_the_start_is_too_high(capacity: float) -> None:
     server = Server(capacity)
     found = search(server, 400, LIMIT)
-    assert found <= capacity < (found + 1) * FACTOR ** (1 / 2**HALVINGS)
+    assert found <= capacity < (found + 1) * STEP_FACTOR ** (1 / 2**HALVINGS)
     assert server.asked.count(400) == 1, "what failed is not asked again"
 
 

@@ -17,7 +17,7 @@ from infra.apps.bench.rate import RateStep
 from infra.apps.bench.rebuild import Rebuild
 from infra.apps.bench.replay import ReplayFigures, Run
 from infra.apps.bench.report import Results
-from infra.apps.bench.rounds import Turns
+from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.swap import Swap
 from infra.apps.bench.verify import Verified
 
@@ -30,7 +30,7 @@ REPLAY = ReplayFigures(
     WrittenLog({0: 60, 1: 41}, 100, 7, 101 * 230),
     4,
 )
-TURNS = Turns(
+TURNS = Rounds(
     REPLAY,
     [Beside(rate, 0.4) for rate in (68_000.0, 81_000.0, 76_000.0)],
     [
@@ -67,7 +67,7 @@ WHOLE = Results(TURNS, VERIFIED, FRESH, READS)
 
 def test_the_report_has_exactly_the_promised_shape() -> None:
     made = json.loads(json.dumps(report.report(WHOLE)))
-    assert {name: made[name] for name in report.EXACTLY} == {
+    assert {name: made[name] for name in report.REQUIRED_KEYS} == {
         "freshness_ms": {"1000": {"p50": 11.0, "p99": 35.0}, "5000": {"p50": 21.0, "p99": 80.0}},
         "replay_events_per_s": 80_000.0,
         "cpu_us_per_event": {
@@ -136,7 +136,7 @@ def test_figures_taken_in_turn_are_shares_of_the_live_replay() -> None:
             Results(TURNS),
             {"freshness_ms", "reads", "ratio_to_bare", "redis_bytes_per_user"},
         ),
-        (Results(verified=VERIFIED), set(report.EXACTLY)),
+        (Results(verified=VERIFIED), set(report.REQUIRED_KEYS)),
         (
             Results(fresh=FRESH),
             {"replay_events_per_s", "reads", "ratio_to_bare", "redis_bytes_per_user"},
@@ -146,7 +146,7 @@ def test_figures_taken_in_turn_are_shares_of_the_live_replay() -> None:
 )
 def test_a_part_left_out_is_null_and_the_keys_stay(results: Results, absent: set[str]) -> None:
     made = report.report(results)
-    assert {name for name in report.EXACTLY if made[name] is None} == absent
+    assert {name for name in report.REQUIRED_KEYS if made[name] is None} == absent
     assert 1 <= len(report.rows(results)) <= 4
     assert report.remarks(made) or results.verified
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.offline.history import Cut, Facts, by_time, fold
-from infra.apps.evaluate.arms import Arms, Read, Shelf, play
+from infra.apps.evaluate.arms import Arms, Read, ReplayWorld, play
 from infra.settings import Settings
 from models.release import content
 from models.release.release import Release, Space
@@ -88,12 +88,12 @@ def test_facts_by_time_are_the_same_facts() -> None:
 def test_tables_are_the_same_however_they_got_there() -> None:
     _, facts = fold(LOG, [], SETTINGS)
     world = offline.world(LOG.items)
-    direct, stepwise = Shelf(world, facts), Shelf(world, facts)
+    direct, stepwise = ReplayWorld(world, facts), ReplayWorld(world, facts)
     chance, at = Random(1), [0] * len(ENDS)
     while at != ENDS:
         at = [min(end, place + chance.randrange(6)) for place, end in zip(at, ENDS, strict=True)]
-        stepwise.go_to(at)
-    direct.go_to(ENDS)
+        stepwise.advance(at)
+    direct.advance(ENDS)
     assert stepwise.world.tables.version == ".".join(map(str, ENDS))
     assert stepwise.show(EMPTY_PERSON, demo_data.START) == direct.show(
         EMPTY_PERSON, demo_data.START
@@ -103,7 +103,7 @@ def test_tables_are_the_same_however_they_got_there() -> None:
         assert np.array_equal(neighbours.slots, other.slots)
         assert np.allclose(neighbours.scores, other.scores, rtol=1e-6)
     with pytest.raises(ValueError, match="forward"):
-        direct.go_to([0] * len(ENDS))
+        direct.advance([0] * len(ENDS))
 
 
 def reads(shift: int = 0) -> list[Read]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from infra.apps.demo import crowd, experiment, figures, panel, words
 from infra.apps.demo import report as demo_report
 from infra.apps.demo.crowd import Crowd
-from infra.apps.demo.experiment import NOTHING
+from infra.apps.demo.experiment import NO_METRICS
 from infra.apps.demo.population import events_of, variant
 from infra.apps.demo.seen import Seen, Tally
 from infra.apps.evaluate.arms import Arms
@@ -117,7 +117,7 @@ def test_counted_is_state_by_state() -> None:
     sent = {name: tally.states for name, tally in seen().variants.items()}
     assert experiment.counted(metrics(), sent)
     assert not experiment.counted(metrics(clicked=7), sent)
-    assert not experiment.counted(NOTHING, sent)
+    assert not experiment.counted(NO_METRICS, sent)
     assert not experiment.counted(metrics(), {})
 
 
@@ -178,7 +178,7 @@ def test_counts_that_differ_are_said() -> None:
 def test_the_panel_fits_a_terminal(width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(panel.panel(seen(), metrics()))
-    console.print(panel.panel(seen(), NOTHING))
+    console.print(panel.panel(seen(), NO_METRICS))
     shown = console.export_text()
     assert len([row for row in shown.splitlines() if "personal  " in row and "9.00%" in row]) == 1
     assert "personal over popularity: +50% clicks a slot (95 %: +10% to +90%)" in shown
@@ -191,4 +191,4 @@ def test_a_truth_outside_of_its_interval_is_said() -> None:
     assert "NOT" not in words.honest(held)
     held.variants[1].true_ctr = 0.2
     assert "NOT all" in words.honest(held)
-    assert "NOT all" in words.honest(figures.experiment(seen(), NOTHING, True))
+    assert "NOT all" in words.honest(figures.experiment(seen(), NO_METRICS, True))

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from infra.apps.demo.words import pace
-from infra.apps.evaluate.live import BURST, Pacer
+from infra.apps.evaluate.live import MAX_BURST, Pacer
 from infra.apps.evaluate.schedule import schedule
 from tests.support.demo_data import catalogue
 
@@ -49,7 +49,7 @@ def test_the_pace_is_held() -> None:
     async def turns() -> float:
         pace, began = Pacer(1_000), time.monotonic()
         for _ in range(100):
-            await pace.turn()
+            await pace.wait()
         return time.monotonic() - began
 
-    assert asyncio.run(turns()) >= (100 - BURST - 1) / 1_000
+    assert asyncio.run(turns()) >= (100 - MAX_BURST - 1) / 1_000

@@ -13,9 +13,16 @@ from rich.console import Console
 from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
 from infra.apps.train import run
-from infra.apps.train.log import TooLittle, acts, cut, plan
-from infra.apps.train.replay import FEATURES, RECIPE, Listed, Shown, TrainingReplay, alone
-from infra.apps.train.run import Made, Sizes
+from infra.apps.train.log import TooLittle, cut, interactions, split_by_time
+from infra.apps.train.replay import (
+    FEATURES,
+    RECIPE,
+    CandidateLists,
+    ShownRanks,
+    TrainingReplay,
+    single_source,
+)
+from infra.apps.train.run import Sizes, TrainedRelease
 from infra.datasets.generated import generated
 from infra.datasets.movielens import Dataset
 from infra.settings import Settings
@@ -44,11 +51,11 @@ LOG = small()
 
 
 @pytest.fixture(scope="module")
-def made() -> Made:
+def made() -> TrainedRelease:
     return train()
 
 
-def train(log: Log = LOG) -> Made:
+def train(log: Log = LOG) -> TrainedRelease:
     said = Reporter(Console(file=io.StringIO()))
     return run.train(log, SETTINGS, said, SIZES)
 
@@ -58,8 +65,8 @@ def no_progress(count: int) -> None:
 
 
 def test_targets_are_later_than_what_vectors_are_learnt_from_and_first_choices() -> None:
-    done = acts(LOG)
-    planned = plan(done, 300, 200)
+    done = interactions(LOG)
+    planned = split_by_time(done, 300, 200)
     assert (len(planned.train), len(planned.judge)) == (300, 200)
     assert min(it.now for it in planned.train) // 1000 >= planned.learnt
     assert max(it.now for it in planned.train) < min(it.now for it in planned.judge)
@@ -79,7 +86,7 @@ def test_targets_are_later_than_what_vectors_are_learnt_from_and_first_choices()
 
 
 def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
-    planned = plan(acts(LOG), 60, 60)
+    planned = split_by_time(interactions(LOG), 60, 60)
     replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     basis = Release(
         "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64), np.float32), np.zeros_like)
@@ -109,10 +116,10 @@ def test_a_log_that_is_too_small_is_refused_with_a_sentence() -> None:
 
 
 def test_a_log_is_cut_at_a_time_or_at_offsets() -> None:
-    whole = acts(LOG)
+    whole = interactions(LOG)
     middle = int(whole.time[len(whole.time) // 2])
     seconds = np.datetime64(middle, "ms").astype("datetime64[s]")
-    earlier = acts(cut(LOG, f"{seconds}Z"))
+    earlier = interactions(cut(LOG, f"{seconds}Z"))
     assert len(earlier.time) == int((whole.time < int(seconds.astype(np.int64)) * 1000).sum())
     assert [len(records) for records in cut(LOG, "10.0.7").events] == [10, 0, 7]
     assert cut(LOG, "") == LOG
@@ -121,14 +128,14 @@ def test_a_log_is_cut_at_a_time_or_at_offsets() -> None:
             cut(LOG, bad)
 
 
-def test_what_comes_out_is_a_release_that_can_be_read(made: Made, tmp_path: Path) -> None:
+def test_what_comes_out_is_a_release_that_can_be_read(made: TrainedRelease, tmp_path: Path) -> None:
     every = {item_hash(item.item_id) for item in LOG.items}
     assert set(made.hashes.tolist()) == every
     assert made.learnt.vectors.any(axis=1).mean() > 0.99  # also of those that nobody touched
     assert {"covisit", "vector", "content", "popular", BUILT_IN, COARSE, RANKER} == set(made.arms)
     assert set(made.verdicts) == {COARSE, RANKER}
     assert made.verdicts[RANKER].released == (made.model is not None)
-    assert made.compared["max_difference"] <= run.SAME
+    assert made.compared["max_difference"] <= run.MAX_DIFFERENCE
     assert set(made.features) <= COLUMN_NAMES
     assert made.data.events == RATINGS
     assert made.data.offsets == tuple(len(records) for records in LOG.events)
@@ -138,14 +145,14 @@ def test_what_comes_out_is_a_release_that_can_be_read(made: Made, tmp_path: Path
         assert np.isfinite(said(rows)).all()
 
 
-def test_what_is_released_is_not_below_any_arm(made: Made) -> None:
+def test_what_is_released_is_not_below_any_arm(made: TrainedRelease) -> None:
     best = max(arm.ndcg for name, arm in made.arms.items() if name != RANKER)
     assert (made.arms[RANKER].ndcg >= best) == made.verdicts[RANKER].released
     assert made.arms[COARSE].ndcg >= made.arms[BUILT_IN].ndcg
     assert made.arms[COARSE].ndcg > made.arms["popular"].ndcg  # these people do have tastes
 
 
-def test_the_same_log_gives_the_same_release(made: Made) -> None:
+def test_the_same_log_gives_the_same_release(made: TrainedRelease) -> None:
     again = train()
     assert again.learnt.vectors.tobytes() == made.learnt.vectors.tobytes()
     assert again.learnt.encoder.tobytes() == made.learnt.encoder.tobytes()
@@ -153,8 +160,8 @@ def test_the_same_log_gives_the_same_release(made: Made) -> None:
     assert again.metrics == made.metrics
 
 
-def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: Made) -> None:
-    planned = plan(acts(LOG), 10, 150)
+def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: TrainedRelease) -> None:
+    planned = split_by_time(interactions(LOG), 10, 150)
     replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     space = Space(made.hashes, made.learnt.vectors, artefact.encoder(made.learnt.encoder))
     at = FEATURES.index("covisit")
@@ -163,8 +170,8 @@ def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: Made) -> None:
         return -rows[:, at]
 
     basis = Release("bad", FEATURES, dict(made.weights), space, worst)
-    shown = Shown({RANKER: RECIPE, "covisit": alone("covisit")})
-    listed = Listed()
+    shown = ShownRanks({RANKER: RECIPE, "covisit": single_source("covisit")})
+    listed = CandidateLists()
     for scene in replay.play(planned.judge, basis, no_progress):
         shown.take(scene)
         listed.take(scene)
