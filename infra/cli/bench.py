@@ -1,4 +1,4 @@
-"""`freshet bench`: what the loop does on this machine, as a table and as ``loop.json``."""
+"""`freshet bench`: figures of the loop on this machine, as a table and as ``loop.json``."""
 
 from __future__ import annotations
 
@@ -23,35 +23,41 @@ if TYPE_CHECKING:
     "--only",
     type=click.Choice(BENCHMARKS),
     multiple=True,
-    help="This part (repeatable).  [default: all]",
+    help="Run only this benchmark (repeatable).  [default: all]",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(1, 600),
     default=5,
     show_default=True,
-    help="How long each load is kept up.",
+    help="Duration of each load.",
 )
-@click.option("--repeats", type=click.IntRange(1, 50), default=3, show_default=True)
-@folder_option("The report goes to bench/loop.json in it.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 50),
+    default=3,
+    show_default=True,
+    help="Runs of each benchmark.",
+)
+@folder_option("Folder for the report, bench/loop.json.")
 @json_option
 def bench_command(
     only: tuple[str, ...], seconds: float, repeats: int, data_dir: Path, as_json: bool
 ) -> None:
     """Measure the loop on this machine, from the log to reads. About 8 minutes.
 
-    Everything runs in folders of its own, on broker and Redis of its own, and is gone afterwards;
-    KAFKA_BOOTSTRAP and REDIS_URL are not looked at. Figures are medians over --repeats, beside the
-    least and the most. Leave the machine alone meanwhile: load generator and services share it.
+    The bench starts a broker and a Redis of its own in a temporary folder and removes them at the end; it
+    ignores KAFKA_BOOTSTRAP and REDIS_URL. A figure is the median over --repeats, printed with its least and
+    its most. Run nothing else meanwhile: load generator and services share the machine.
 
     \b
-    replay     a log through the flow `people`, roll-up and relay beside it; refused unless exact
-    lake       the same with the flow `lake` beside it: what its writing costs
-    rebuild    the same log off line, from the lake into a new generation of keys; so exact, too
-    verify     a live system held against its log: a sample of people, every table
+    replay     fold a log through `people`, with roll-up and relay; refused unless the result is exact
+    lake       the same with the flow `lake`: the cost of writing it
+    rebuild    the same log from the lake into a new generation of keys; refused unless exact
+    verify     compare a live system with its log: a sample of people, every table
     freshness  from a POST's first byte to a read that includes it, at 1,000 and 5,000 events/s
     reads      recommendations on MovieLens with everything on (a trained release, every source and
-               rule, exploration, an experiment, slates logged): at 300/s, while releases are swapped,
+               rule, exploration, an experiment, logged slates): at 300/s, while releases are swapped,
                and the best rate with p95 below 50 ms
 
     \b

@@ -1,4 +1,4 @@
-"""`freshet cold`: people not seen for long, whose records lie in the lake and not in Redis."""
+"""`freshet cold`: inactive people, whose state lies in the lake and not in Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STALL_SECONDS: Final = 30.0
 
 @click.group("cold")
 def cold_command() -> None:
-    """People not seen for long: their records lie in the lake until something comes for them.
+    """Keep the state of inactive people in the lake, until an event of theirs comes.
 
     \b
     freshet cold sweep --days 180
@@ -33,7 +33,7 @@ def cold_command() -> None:
 @system_option
 @json_option
 def status(data_dir: Path | None, as_json: bool) -> None:
-    """How many people are cold, by partition."""
+    """Count the cold people of each partition."""
     rows = [
         {"partition": p, "people": held.people, "moved_last": held.moved}
         for p, held in _held(find(data_dir).settings).items()
@@ -50,15 +50,15 @@ def status(data_dir: Path | None, as_json: bool) -> None:
     "--days",
     type=click.FloatRange(0, min_open=True),
     required=True,
-    help="Who was not seen for so long moves to the lake.",
+    help="Move people without an event for so many days.",
 )
-@click.option("--no-wait", is_flag=True, help="Only ask for it.")
+@click.option("--no-wait", is_flag=True, help="Send the request, and do not wait until it is done.")
 @system_option
 def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
-    """Move people not seen for DAYS from Redis to the lake.
+    """Move people without an event for DAYS from Redis to the lake.
 
-    Their flow does it, a few hundred between two batches, and brings back whoever does something. Until
-    then a read of theirs is answered from what is popular, and says that it is stale.
+    The flow `people` moves some hundred of them between two batches, and brings a person back at their next
+    event. Until then a read for that person answers popular items and says that it is stale.
     """
     from secrets import token_hex
 
@@ -66,30 +66,32 @@ def sweep(days: float, no_wait: bool, data_dir: Path | None) -> None:
     from schemas.state import cold
 
     settings = find(data_dir).settings
-    asked = cold.SweepRequest(token_hex(8), int((time.time() - days * 86_400) * 1000))
+    request = cold.SweepRequest(token_hex(8), int((time.time() - days * 86_400) * 1000))
     with redis_client.connect(settings) as client:
         for p in range(settings.partitions):
-            client.set(settings.keyspace.cold_asked(p), cold.encode(asked))
+            client.set(settings.keyspace.cold_asked(p), cold.encode(request))
     if no_wait:
-        click.echo("asked for")
+        click.echo("the flow people was asked to sweep; `freshet cold status` shows its progress")
         return
-    click.echo(f"{_wait(settings, asked.id):,} people are cold now")
+    click.echo(f"{_wait(settings, request.id):,} people are cold now")
 
 
-def _wait(settings: Settings, asked: str) -> int:
-    """How many were moved. Errors: `FreshetError` where no flow takes it up."""
+def _wait(settings: Settings, request_id: str) -> int:
+    """The number of people moved. Errors: `FreshetError` where no flow makes progress."""
     until, before = time.monotonic() + STALL_SECONDS, -1
     while True:
         held = _held(settings)
-        if all(it.done == asked for it in held.values()):
+        if all(it.done == request_id for it in held.values()):
             return sum(it.moved for it in held.values())
-        now = sum(it.people for it in held.values()) + sum(it.done == asked for it in held.values())
+        now = sum(it.people for it in held.values()) + sum(
+            it.done == request_id for it in held.values()
+        )
         if now != before:
             until, before = time.monotonic() + STALL_SECONDS, now
         if time.monotonic() > until:
             raise FreshetError(
-                f"asked for, and nothing moved in {STALL_SECONDS:g} s: does the flow people run, and"
-                " is the lake there? It is done as soon as both are"
+                f"the flow people has moved nothing for {STALL_SECONDS:g} s: check that it runs and that the"
+                " lake can be written. The request waits until both are so"
             )
         time.sleep(0.1)
 

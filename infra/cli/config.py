@@ -1,4 +1,4 @@
-"""`freshet config`: every setting, what is in force, and where that comes from."""
+"""`freshet config`: every setting, its value, and where the value comes from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @system_option
 @json_option
 def config_command(data_dir: Path | None, as_json: bool) -> None:
-    """Every setting: what is in force, and where that comes from. Secrets are starred.
+    """Show every setting: its value, and where the value comes from. Secrets are starred.
 
-    Of the running system; where none runs, of this environment. A variable that is no setting is named
-    below them, exit status 2.
+    The settings are those of the running system; where none runs, those of this environment. A FRESHET_*
+    variable that is no setting is named below the table, with exit status 2.
 
     \b
     freshet config
@@ -36,7 +36,9 @@ def config_command(data_dir: Path | None, as_json: bool) -> None:
     where = folder(data_dir)
     up = home.read(where)
     if up is None and data_dir:
-        raise NothingRuns(f"nothing runs in {where}: leave --data-dir out to see the environment's")
+        raise NothingRuns(
+            f"nothing runs in {where}: omit --data-dir to see this environment's settings"
+        )
     settings = (
         configuration.system_settings(up.environment)
         if up

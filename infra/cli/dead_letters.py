@@ -1,4 +1,4 @@
-"""`freshet dead-letters`: records that no fold could take: which, why, and sending them once more."""
+"""`freshet dead-letters`: records that no flow could decode, and sending them once more."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Wanted = Callable[["DeadLetter"], bool]
 
 @click.group("dead-letters")
 def dead_letters_command() -> None:
-    """Records that no fold could take, and sending them once more.
+    """List records that no flow could decode, and send them once more.
 
     \b
     freshet dead-letters list
@@ -39,9 +39,9 @@ def dead_letters_command() -> None:
 
 def _filters(command: Any) -> Any:
     for option in (
-        click.option("--reason", help="This reason, or its first word."),
-        click.option("--partition", type=click.IntRange(0)),
-        click.option("--topic", type=click.Choice(FOLDED_TOPICS)),
+        click.option("--reason", help="Only this reason, or reasons that begin with this word."),
+        click.option("--partition", type=click.IntRange(0), help="Only this partition."),
+        click.option("--topic", type=click.Choice(FOLDED_TOPICS), help="Only this topic."),
     ):
         command = option(command)
     return command
@@ -60,8 +60,8 @@ def _wanted(topic: str | None, partition: int | None, reason: str | None) -> Wan
 
 @dead_letters_command.command("list")
 @_filters
-@click.option("--state", type=click.Choice(STATES), help="What became of them.")
-@click.option("--each", is_flag=True, help="A line for each letter, instead of for each reason.")
+@click.option("--state", type=click.Choice(STATES), help="Only letters in this state.")
+@click.option("--each", is_flag=True, help="Print a line for each letter, not for each reason.")
 @system_option
 @json_option
 def list_letters(
@@ -73,7 +73,7 @@ def list_letters(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """How many there are, by topic, partition and reason; each counts once, however often it came."""
+    """Count dead letters by topic, partition and reason. A record counts once, however often it came."""
     settings, wanted = find(data_dir).settings, _wanted(topic, partition, reason)
     held = [it for it in _all(settings) if wanted(it.letter) and state in (None, it.state)]
     rows = [_plain(it) for it in held] if each else grouped(held)
@@ -93,15 +93,22 @@ def list_letters(
 
 @dead_letters_command.command("show")
 @click.argument("identity", metavar="ID")
-@click.option("--bytes", "with_bytes", is_flag=True, help="What is in it too: it may be personal.")
+@click.option(
+    "--bytes",
+    "with_bytes",
+    is_flag=True,
+    help="Print key, value and headers (personal data).",
+)
 @system_option
 @json_option
 def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json: bool) -> None:
-    """One letter: ID is topic:partition:offset."""
+    """Show one letter. ID is topic:partition:offset."""
     settings = find(data_dir).settings
     found = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
     if identity not in found:
-        raise FreshetError("there is no such dead letter (freshet dead-letters list --each)")
+        raise FreshetError(
+            "there is no such dead letter: `freshet dead-letters list --each` lists them"
+        )
     document, letter = _plain(found[identity]), found[identity].letter
     if letter.headers_too_long:
         document["headers_too_long"] = letter.headers_too_long
@@ -118,7 +125,7 @@ def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json:
 @click.argument("identities", metavar="[ID]...", nargs=-1)
 @_filters
 @click.option("--all", "everything", is_flag=True, help="Every letter that waits.")
-@click.option("--dry-run", is_flag=True, help="Say how many; send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print how many would be sent; send nothing.")
 @system_option
 @json_option
 def redrive(
@@ -131,14 +138,16 @@ def redrive(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Send the records of letters to their topic once more, as they were: same bytes, key, partition.
+    """Send the records of dead letters to their topic once more, with the same bytes, key and partition.
 
-    A letter's record is sent once: a second redrive does nothing. What fails again is a new letter,
-    which counts its tries. Exit status 1 where a record could not be had any more.
+    The record of a letter is sent once: a second redrive does nothing. A record that fails again becomes a
+    new letter, which counts its tries. Exit status 1 where a record is no longer in its topic.
     """
     chosen = (topic, partition, reason) != (None, None, None)
     if not identities and not chosen and not everything:
-        raise click.UsageError("say which: ids, --topic, --partition, --reason, or --all")
+        raise click.UsageError(
+            "name letters by id, or take --topic, --partition, --reason or --all"
+        )
     filtered = _wanted(topic, partition, reason)
     wanted = lambda it: filtered(it) and (not identities or it.identity in identities)  # noqa: E731
     outcome = _redrive(find(data_dir).settings, wanted, identities, dry_run)
@@ -158,7 +167,7 @@ def redrive(
             click.echo(f"{len(outcome.elsewhere):,} are being redriven by another run")
     if outcome.gone:
         raise FreshetError(
-            f"{len(outcome.gone):,} were too long for a letter, and their topic keeps them no more:"
+            f"{len(outcome.gone):,} were too long for a letter, and their topic no longer has them:"
             f" {', '.join(outcome.gone[:5])}"
         )
 
@@ -166,12 +175,17 @@ def redrive(
 @dead_letters_command.command("resume")
 @click.argument("topic", type=click.Choice(FOLDED_TOPICS))
 @click.argument("partition", type=click.IntRange(0))
-@click.option("--until", type=click.IntRange(0), help="An offset.  [default: the log's end now]")
+@click.option(
+    "--until",
+    type=click.IntRange(0),
+    help="Accept poison before it.  [default: the log's end now]",
+)
 @system_option
 def resume(topic: str, partition: int, until: int | None, data_dir: Path | None) -> None:
-    """Let a partition that poison has paused go on: what of it lies before --until is accepted.
+    """Resume a partition that poison has paused, and accept the poison before --until.
 
-    Each such record still becomes a dead letter. Poison beyond is counted anew.
+    Poison is a record that cannot be decoded. Each one still becomes a dead letter. Poison from --until on
+    is counted from zero again.
     """
     from infra.kafka.offsets import offsets
     from infra.store import redis_client
@@ -204,7 +218,9 @@ def _redrive(
     try:
         missing = [name for name in identities if name not in box.letters]
         if missing:
-            raise FreshetError(f"there is no dead letter {missing[0]}")
+            raise FreshetError(
+                f"there is no dead letter {missing[0]}: see `freshet dead-letters list --each`"
+            )
         due = [name for name, it in box.letters.items() if wanted(it.letter)]
         if not dry_run:
             return box.redrive(due)
@@ -259,6 +275,6 @@ def _paused(settings: Settings) -> list[dict[str, Any]]:
 def _sentence(it: dict[str, Any]) -> str:
     return (
         f"{it['topic']} partition {it['partition']} is PAUSED at {it['stands']:,} after"
-        f" {it['row']:,} records in a row that could not be decoded: freshet dead-letters resume"
-        f" {it['topic']} {it['partition']} lets it go on"
+        f" {it['row']:,} records in a row that could not be decoded: `freshet dead-letters resume"
+        f" {it['topic']} {it['partition']}` accepts them"
     )

@@ -1,4 +1,4 @@
-"""`freshet demo`: a click on real data changes the next recommendation, and what that is worth."""
+"""`freshet demo`: a click on real data changes the next recommendation; how much that is worth."""
 
 from __future__ import annotations
 
@@ -18,31 +18,39 @@ DEFAULT: Final = Path(".freshet/demo")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of MovieLens.  [default: $DATA, ./data, ./shared/data, ../shared/data]",
+    help="Folder of MovieLens files.  [default: $DATA, ./data, ./shared/data, ../shared/data]",
 )
-@click.option("--sample", type=click.IntRange(1), default=2_000, show_default=True, help="Targets.")
 @click.option(
-    "--rate", type=click.FloatRange(1), default=500, show_default=True, help="Events a second."
+    "--sample", type=click.IntRange(1), default=2_000, show_default=True, help="Targets to predict."
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(1),
+    default=500,
+    show_default=True,
+    help="Events a second of the replay.",
 )
 @click.option(
     "--population",
     type=click.IntRange(0, 9_999),
     default=300,
     show_default=True,
-    help="Simulated people; 0: none.",
+    help="Number of simulated people; 0 for none.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(1),
     default=60,
     show_default=True,
-    help="How long they act.",
+    help="How long the simulated people act.",
 )
-@click.option("--limit", type=click.IntRange(10), help="Of the latest ratings only so many.")
+@click.option("--limit", type=click.IntRange(10), help="Take only so many ratings, the latest.")
 @click.option(
-    "--stay/--no-stay", default=None, help="Stay up afterwards.  [default: at a terminal]"
+    "--stay/--no-stay",
+    default=None,
+    help="Keep the system up afterwards.  [default: at a terminal]",
 )
-@folder_option("For the report, and for the system that is made anew in it.", DEFAULT, envvar=None)
+@folder_option("Folder for the report and for a new system.", DEFAULT, envvar=None)
 def demo_command(
     data: Path | None,
     sample: int,
@@ -53,13 +61,13 @@ def demo_command(
     stay: bool | None,
     data_dir: Path,
 ) -> None:
-    """See a click change the next recommendation, on real data.
+    """Watch a click change the next recommendation, on real data.
 
-    Starts everything from nothing, imports the first 80 % of MovieLens, learns a release of it, sends
-    the rest through the running system, and asks it before 2,000 of the films that people liked next.
-    Compares with popularity, and with the same recommender knowing less. Then simulated people, whose
-    truth is known, live with it for a minute: half of them see what is popular, half what is theirs.
-    Writes report.json.
+    The demo starts a new system, imports the first 80 % of MovieLens and trains a release on it. It sends
+    the other ratings through the running system, and asks for recommendations just before 2,000 of the
+    films that people liked next. It compares the hits with those of popularity, and with those of the same
+    recommender with older state. Then simulated people, whose tastes are known, use it for a minute: half of
+    them see popular items, half personal ones. All figures go to report.json.
     """
     from infra.apps.demo.run import run
     from infra.datasets.find import catalogue

@@ -1,4 +1,4 @@
-"""`freshet topics`, `freshet keys`: the data dictionary, from the schemas themselves."""
+"""`freshet topics`, `freshet keys`: the data dictionary, made from the schemas."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from infra.terminal.text import console, table
 @system_option
 @json_option
 def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> None:
-    """Every topic: what keys it, who writes and reads it, how long it is kept, how full it is.
+    """List the topics: key, writers, readers, retention, and how many records each holds.
 
-    Partitions and records are those of the running system; without one they are left out.
+    Partitions and records are those of the running system; without one these columns are empty.
 
     \b
     freshet topics
@@ -76,9 +76,10 @@ def topics_command(schema: str | None, data_dir: Path | None, as_json: bool) -> 
 @system_option
 @json_option
 def keys_command(data_dir: Path | None, as_json: bool) -> None:
-    """Every Redis key: type, the flow that owns it, who reads it, what rebuilds it.
+    """List the Redis keys: type, the flow that owns each, its readers, and the topic that rebuilds it.
 
-    Named as the running system has them; without one, as the environment says (FRESHET_NAMESPACE).
+    Keys carry the namespace of the running system; without one, that of the environment
+    (FRESHET_NAMESPACE).
     """
     from schemas.keys import KEYS
 

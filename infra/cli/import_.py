@@ -1,4 +1,4 @@
-"""`freshet import`: history, through the same edge as everything else."""
+"""`freshet import`: history, sent to the API as any other event."""
 
 from __future__ import annotations
 
@@ -21,12 +21,30 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=T
 
 
 @click.command("import")
-@click.option("--movielens", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--items", type=FILE, help="NDJSON, or .gz of it.")
-@click.option("--events", type=FILE, help="NDJSON, or .gz of it.")
-@click.option("--connections", type=click.IntRange(1, 32), default=4, show_default=True)
-@click.option("--batch", type=click.IntRange(1, 1000), default=500, show_default=True)
-@click.option("--url", envvar="FRESHET_URL", help="Of the API.  [default: the running system's]")
+@click.option(
+    "--movielens",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of MovieLens files.",
+)
+@click.option("--items", type=FILE, help="Items as NDJSON, plain or .gz.")
+@click.option("--events", type=FILE, help="Events as NDJSON, plain or .gz.")
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    help="Connections to the API.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1000),
+    default=500,
+    show_default=True,
+    help="Lines in one request.",
+)
+@click.option(
+    "--url", envvar="FRESHET_URL", help="Address of the API.  [default: the running system's]"
+)
 @system_option
 @json_option
 def import_command(
@@ -39,20 +57,20 @@ def import_command(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Load history: items first, then events, the past counted as the past.
+    """Load history: items first, then events, which count at the time they occurred.
 
-    Lines are as the API takes them (`/docs` of the running system). Events should be in order of
-    time. Sending a file twice counts nothing twice within the de-duplication window: an event
-    without event_id gets one from its line.
+    Each line is a JSON object as the API takes it (`/docs` of the running system). Events should be in
+    order of time. An event without event_id gets one from its line, so a file that is sent twice within the
+    de-duplication window counts once.
 
     \b
     freshet import --movielens ml-latest-small
     freshet import --items items.ndjson --events events.ndjson.gz
     """
     if not (movielens or items or events):
-        raise click.UsageError("give --movielens, --items or --events")
+        raise click.UsageError("name what to load with --movielens, --items or --events")
     if url and not url.startswith(("http://", "https://")):
-        raise click.UsageError("--url takes http://host:port")
+        raise click.UsageError("--url takes an address like http://host:8080")
     found = find(data_dir)
     target = Endpoint(url or found.url, found.settings.token, connections, batch)
     history.check_answers(target.url)

@@ -1,4 +1,4 @@
-"""`freshet inspect`: what is held of one user, one item, one slate."""
+"""`freshet inspect`: what is stored about one user, one item, one slate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.times import iso
 
 @click.group("inspect")
 def inspect_command() -> None:
-    """What is held of one user, one item, one slate.
+    """Show what is stored about one user, one item or one slate.
 
     \b
     freshet inspect user u1
@@ -32,14 +32,17 @@ def inspect_command() -> None:
 @system_option
 @json_option
 def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) -> None:
-    """Row, recent actions, leanings, preferences of USER_ID (or of a pseudonym, 32 hex digits)."""
+    """Show state, recent actions, affinities and preferences of USER_ID.
+
+    USER_ID may also be a pseudonym, 32 hex digits.
+    """
     settings = find(data_dir).settings
     held = user_held(settings, pseudonym_of(settings, user_id, anonymous), int(time.time() * 1000))
     if as_json:
         print_json(held)
         return
     out = console()
-    folded = f"folded up to {held['position']}" if held["position"] else "nothing folded yet"
+    folded = f"folded up to {held['position']}" if held["position"] else "no event folded yet"
     out.print(f"{held['pseudonym']} in partition {held['partition']}, {folded}")
     if not held["known"] and not (held["preferences"] or held["linked_to"]):
         out.print("never seen")
@@ -62,8 +65,8 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
         for it in held["recent"]
     ]
     out.print(table("Recent actions", ("at", "action", "item", "category", "title"), rows))
-    leanings = [(it["category"], f"{it['weight']:.3f}") for it in held["affinity"]]
-    out.print(table("Leanings", ("category", "#weight"), leanings))
+    affinities = [(it["category"], f"{it['weight']:.3f}") for it in held["affinity"]]
+    out.print(table("Affinities", ("category", "#weight"), affinities))
 
 
 @inspect_command.command("item")
@@ -71,25 +74,25 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
 @system_option
 @json_option
 def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
-    """Catalogue record, popularity, arms and neighbours of ITEM_ID."""
+    """Show catalogue record, popularity, arms and neighbours of ITEM_ID."""
     settings = find(data_dir).settings
     held = item_held(settings, item_id, int(time.time() * 1000))
     if as_json:
         print_json(held)
         return
     out = console()
-    for name, value in (held["item"] or {"item_id": item_id, "catalogue": "not there"}).items():
+    for name, value in (held["item"] or {"item_id": item_id, "catalogue": "not in it"}).items():
         out.print(f"  {name:14} {printable(str(value))}", markup=False)
     rows = [(window, f"{value:.4g}") for window, value in held["popularity"].items()]
     out.print(table("Popularity", ("half-life", "#decayed actions"), rows))
     if held["arms"]:
         shown = [arms.cells(it) for it in held["arms"]]
-        out.print(table("What came of showing it", arms.COLUMNS, shown))
+        out.print(table("Outcomes of showing it", arms.COLUMNS, shown))
     else:
         out.print("not shown yet")
     best = held["neighbours"][:20]  # people want the first few, --json has all
     near = [(it["item_id"], f"{it['score']:.3f}", it["title"]) for it in best]
-    out.print(table("Who took this also took", ("item", "#score", "title"), near))
+    out.print(table("People who took this also took", ("item", "#score", "title"), near))
 
 
 @inspect_command.command("slate")
@@ -97,7 +100,7 @@ def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
 @system_option
 @json_option
 def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
-    """The logged decision SLATE_ID, as it stands in the topic `slates`."""
+    """Show the slate SLATE_ID, as the topic `slates` has it."""
     settings = find(data_dir).settings
     found = slate_held(settings, slate_id)
     if as_json:

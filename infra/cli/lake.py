@@ -1,4 +1,4 @@
-"""`freshet lake`: what lies in it; a day into one file; what is off the chain."""
+"""`freshet lake`: its contents, compaction of a day into one file, and the deletion of old files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infra.lake.reader import Lake
 
 TORN: Final = 1
-"""Exit status where ``status --check`` finds a file that is not what was written."""
+"""Exit status where ``status --check`` finds a file that differs from what was written."""
 
 
 def opened(data_dir: Path | None) -> Lake:
@@ -29,7 +29,9 @@ def opened(data_dir: Path | None) -> Lake:
 
 @click.group("lake")
 def lake_command() -> None:
-    """The log as Parquet: every topic, kept for ever, in FRESHET_LAKE_URL or the data folder.
+    """Show and maintain the lake: every topic as Parquet, kept for ever.
+
+    The lake lies at FRESHET_LAKE_URL, by default in the data folder.
 
     \b
     freshet lake status --check
@@ -39,11 +41,11 @@ def lake_command() -> None:
 
 
 @lake_command.command("status")
-@click.option("--check", "checks", is_flag=True, help="Read every file whole, hold it to its hash.")
+@click.option("--check", "checks", is_flag=True, help="Read every file and check its hash.")
 @system_option
 @json_option
 def status(checks: bool, data_dir: Path | None, as_json: bool) -> None:
-    """What lies in the lake, a line for each topic. Exit status 1 where a file is torn."""
+    """Show what the lake holds, a line for each topic. Exit status 1 where --check finds a torn file."""
     from schemas.lake import TABLES
 
     lake = opened(data_dir)
@@ -100,16 +102,18 @@ def _row(it: dict[str, Any]) -> tuple[object, ...]:
 
 @lake_command.command("compact")
 @click.option(
-    "--all", "all_", is_flag=True, help="One file of today, too, but for the last of each."
+    "--all",
+    "all_",
+    is_flag=True,
+    help="Compact today too, except for the last file of each partition.",
 )
 @system_option
 @json_option
 def compact(all_: bool, data_dir: Path | None, as_json: bool) -> None:
-    """Make one file of each day of a partition that is over, so that a person and an hour lie together; and
-    one of each hour of today.
+    """Compact each past day of a partition into one file, and each past hour of today.
 
-    `freshet lake keep` does so by itself. It may run beside the flow, and twice at the same time does no
-    harm.
+    A compacted file holds the records of a person and of an hour together. `freshet lake keep` compacts by
+    itself. The command may run beside the flow, and beside another one of its kind.
     """
     from infra.lake.compact import compact as run
     from schemas.lake import TABLES
@@ -130,12 +134,15 @@ def compact(all_: bool, data_dir: Path | None, as_json: bool) -> None:
     type=click.FloatRange(0),
     default=60.0,
     show_default=True,
-    help="Minutes that a file stays after it was replaced: longer than anybody reads.",
+    help="Minutes that a replaced file stays: longer than any reader takes.",
 )
 @system_option
 @json_option
 def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
-    """Delete what no chain names: files that were compacted, and those of writers that were killed."""
+    """Delete files that are no longer in use.
+
+    These are files that were compacted, and those that a killed writer left unfinished.
+    """
     from infra.lake.sweep import sweep as run
     from schemas.lake import TABLES
 
@@ -150,10 +157,12 @@ def sweep(grace: float, data_dir: Path | None, as_json: bool) -> None:
 
 
 @lake_command.command("keep")
-@every_option("--every", help="How often.  [default: 600, or FRESHET_LAKE_KEEP_SECONDS]")
+@every_option(
+    "--every", help="Seconds between two rounds.  [default: 600, or FRESHET_LAKE_KEEP_SECONDS]"
+)
 @system_option
 def keep(every: float | None, data_dir: Path | None) -> None:
-    """Compact and sweep, again and again, until SIGTERM. `freshet up` has a process that does."""
+    """Compact and sweep at an interval, until SIGTERM. `freshet up` runs a process for it."""
     from infra.lake import keep as lake_keep
     from infra.local.home import prepare_folder
     from infra.settings import Settings

@@ -1,4 +1,4 @@
-"""`freshet`: the composition root. One file per group of commands, imported when asked for."""
+"""`freshet`: the composition root. Each group of commands is a file that is imported when it is called."""
 
 from __future__ import annotations
 
@@ -24,31 +24,39 @@ class Command(NamedTuple):
 
 COMMANDS: Final = (
     Command("up", "infra.cli.up", "Run everything on this machine"),
-    Command("demo", "infra.cli.demo", "See a click change the next recommendation, on real data"),
+    Command("demo", "infra.cli.demo", "Watch a click change the next recommendation, on real data"),
     Command(
         "import", "infra.cli.import_", "Load history: MovieLens, or items and events as NDJSON"
     ),
-    Command("train", "infra.cli.train", "Learn a release from the log, judge it, let it serve"),
-    Command("release", "infra.cli.release", "Which releases there are, which serves; going back"),
-    Command("snapshot", "infra.cli.snapshot", "What folding the log leaves, kept in the lake"),
-    Command("rebuild", "infra.cli.rebuild", "Make what Redis holds again, from the log"),
+    Command("train", "infra.cli.train", "Train a release on the log, evaluate it and serve it"),
+    Command("release", "infra.cli.release", "List, show, activate and roll back releases"),
+    Command(
+        "snapshot", "infra.cli.snapshot", "Make, list and prune snapshots of the state, in the lake"
+    ),
+    Command(
+        "rebuild", "infra.cli.rebuild", "Compute what Redis holds again, from the log, and swap"
+    ),
     Command("verify", "infra.cli.verify", "Compare what Redis holds with what the log says"),
     Command(
-        "dead-letters", "infra.cli.dead_letters", "What no fold could take; sending it once more"
+        "dead-letters",
+        "infra.cli.dead_letters",
+        "List records that no flow could decode, and resend them",
     ),
-    Command("cold", "infra.cli.cold", "People not seen for long, from Redis to the lake"),
-    Command("status", "infra.cli.status", "How the running system does: processes, lag, tables"),
-    Command("config", "infra.cli.config", "Every setting: what is in force, where it comes from"),
-    Command("lake", "infra.cli.lake", "What the lake holds; compacting and sweeping it"),
-    Command("sql", "infra.cli.sql", "Ask the lake in SQL"),
-    Command("tail", "infra.cli.tail", "Watch a topic"),
-    Command("inspect", "infra.cli.inspect", "What is held of a user, an item, a slate"),
-    Command("topics", "infra.cli.dictionary", "Every topic: key, writers, readers, schema"),
-    Command("keys", "infra.cli.dictionary", "Every Redis key: owner, readers, what rebuilds it"),
-    Command("serve", "infra.cli.run", "One serving worker"),
-    Command("flows", "infra.cli.run", "Run one dataflow, or show what it would write"),
-    Command("setup", "infra.cli.run", "Create the topics and check Redis"),
-    Command("bench", "infra.cli.bench", "Measure the loop on this machine"),
+    Command("cold", "infra.cli.cold", "Move the state of inactive people from Redis to the lake"),
+    Command("status", "infra.cli.status", "Show the running system: processes, lag, tables"),
+    Command("config", "infra.cli.config", "Show every setting: its value and where it comes from"),
+    Command("lake", "infra.cli.lake", "Show, compact and sweep the lake"),
+    Command("sql", "infra.cli.sql", "Query the lake in SQL"),
+    Command("tail", "infra.cli.tail", "Watch the records of a topic"),
+    Command("inspect", "infra.cli.inspect", "Show what is stored about a user, an item or a slate"),
+    Command("topics", "infra.cli.dictionary", "List the topics: key, writers, readers, schema"),
+    Command(
+        "keys", "infra.cli.dictionary", "List the Redis keys: owner, readers, what rebuilds them"
+    ),
+    Command("serve", "infra.cli.run", "Run one serving worker"),
+    Command("flows", "infra.cli.run", "Run one dataflow, or print what it would write"),
+    Command("setup", "infra.cli.run", "Create the topics, and check Redis"),
+    Command("bench", "infra.cli.bench", "Measure throughput, freshness and reads on this machine"),
 )
 
 
@@ -62,8 +70,8 @@ class Freshet(click.Group):
         for command in COMMANDS:
             if command.name == name and find_spec(command.module):
                 module = importlib.import_module(command.module)
-                found: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
-                return found
+                loaded: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
+                return loaded
         return None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -93,13 +101,13 @@ def cli() -> None:
     """Freshet: every click changes the next recommendation.
 
     \b
-    freshet up                              run everything, here
-    freshet import --movielens DIR          give it something to recommend
+    freshet up                              run everything on this machine
+    freshet import --movielens DIR          load items and events
     freshet tail events                     watch what people do
-    freshet inspect user u1                 see what it knows of one of them
+    freshet inspect user u1                 show what is stored about one of them
 
-    Commands find the system that runs in .freshet, or in the folder that --data-dir names, or by
-    KAFKA_BOOTSTRAP and REDIS_URL.
+    A command talks to the system that runs in .freshet or in the folder of --data-dir. Where none runs
+    there, KAFKA_BOOTSTRAP and REDIS_URL name one.
     """
 
 
@@ -111,12 +119,12 @@ def _version(context: click.Context) -> None:
     try:
         click.echo(version(DISTRIBUTION))
     except PackageNotFoundError:
-        click.echo("not installed: run from its sources")
+        click.echo("no version: Freshet runs from its sources and is not installed")
     context.exit()
 
 
 def main() -> None:
-    """Exit status: 0; 1 it failed; 2 it was called or set up wrongly."""
-    # what it starts takes no module out of the folder where it is called
+    """Exit status: 0 done, 1 failed, 2 called or set up wrongly."""
+    # processes that it starts import no module from the folder where it is called
     os.environ["PYTHONSAFEPATH"] = "1"
     cli(prog_name="freshet")

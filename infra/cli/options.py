@@ -17,7 +17,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def folder_option(
     help: str, default: Path = DEFAULT_DIR, envvar: str | None = "FRESHET_DATA_DIR"
 ) -> Callable[[_F], _F]:
-    """``--data-dir``, for commands that write there themselves."""
+    """``--data-dir``, for commands that write to that folder."""
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path),
@@ -29,24 +29,24 @@ def folder_option(
 
 
 def port_option(name: str, help: str) -> Callable[[_F], _F]:
-    """A port to listen on; None where it is left out."""
+    """A port to listen on; None by default."""
     return click.option(name, type=click.IntRange(1, 65535), help=help)
 
 
 def workers_option(name: str, default: int, help: str) -> Callable[[_F], _F]:
-    """So many processes of a kind."""
+    """A number of processes of one kind, 1 to 64."""
     return click.option(
         name, type=click.IntRange(1, 64), default=default, show_default=True, help=help
     )
 
 
 def every_option(*names: str, help: str) -> Callable[[_F], _F]:
-    """How often something is done again, in s; None where it is left out."""
+    """An interval in s, at least 1; None by default."""
     return click.option(*names, type=click.FloatRange(1), metavar="SECONDS", help=help)
 
 
 def partitions_option(help: str) -> Callable[[_F], _F]:
-    """``--partition``, as `partitions`: one, or several of them."""
+    """``--partition``, repeatable, as the parameter `partitions`."""
     return click.option(
         "--partition", "partitions", type=click.IntRange(0), multiple=True, help=help
     )
@@ -62,9 +62,7 @@ def system_option(command: _F) -> _F:
 
 
 def json_option(command: _F) -> _F:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(
-        command
-    )
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def print_json(value: object) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of `freshet up` import, for the fork server: nothing here may start a thread."""
+"""Imports that the processes of `freshet up` share, for the fork server: none may start a thread."""
 
 # ruff: noqa: F401
 

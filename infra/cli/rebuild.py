@@ -1,4 +1,4 @@
-"""`freshet rebuild`: what is made of `events`, made again from the log beside what is live, and swapped."""
+"""`freshet rebuild`: a new generation of what is made of `events`, from the log, and the swap to it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from infra.local.find import find
     type=click.Choice(("snapshot", "beginning")),
     default="snapshot",
     show_default=True,
-    help="Where to begin; a feature that changed needs the beginning.",
+    help="Where to begin in the log. A changed feature needs the beginning.",
 )
 @click.option(
-    "--partition", type=click.IntRange(0), help="Only this partition's people, in their place."
+    "--partition",
+    type=click.IntRange(0),
+    help="Rebuild only the people of this partition, in the live generation.",
 )
-@click.option("--keep", is_flag=True, help="Keep the generation before, to swap back to.")
+@click.option("--keep", is_flag=True, help="Keep the old generation, for --back.")
 @click.option("--back", is_flag=True, help="Swap back to the generation that was kept.")
 @click.option("--drop", is_flag=True, help="Delete generations that are not live.")
 @json_option
@@ -36,16 +38,16 @@ def rebuild_command(
     as_json: bool,
     data_dir: Path | None,
 ) -> None:
-    """Make again what Redis holds of people and tables, from the log.
+    """Compute people and tables in Redis again, from the log.
 
-    A new generation of keys is filled beside the live one, from the newest snapshot and the log after
-    it, while everything goes on. Once it has caught up it becomes the live one, without a gap, and the
-    one before is deleted unless you --keep it.
+    The command fills a new generation of keys beside the live one, from the newest snapshot and the log
+    after it, while the system runs. Once the new generation has caught up it becomes the live one, without
+    a gap. The old one is deleted, except with --keep.
 
     \b
-    freshet rebuild --keep             and if it was a mistake: freshet rebuild --back
-    freshet rebuild --from beginning   a feature has changed
-    freshet rebuild --partition 3      put the people of one partition right
+    freshet rebuild --keep             and to undo it: freshet rebuild --back
+    freshet rebuild --from beginning   after a feature has changed
+    freshet rebuild --partition 3      repair the people of one partition
     """
     from rich.console import Console
 
@@ -56,7 +58,9 @@ def rebuild_command(
     from infra.terminal.progress import Reporter, SilentReporter
 
     if sum((partition is not None, back, drop)) > 1:
-        raise click.UsageError("--partition, --back and --drop are for one at a time")
+        raise click.UsageError(
+            "--partition, --back and --drop exclude each other: take one of them"
+        )
     settings = find(data_dir).settings
     prepare_folder(settings.data_dir, needed=False)
     said = SilentReporter(Console()) if as_json else Reporter(Console())

@@ -1,4 +1,4 @@
-"""`freshet release`: which releases there are, which one serves, and going back."""
+"""`freshet release`: list, show, activate and roll back releases."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class NoRelease(FreshetError):
-    """There is no such release; the text says what there is."""
+    """There is no such release; the text names the remedy."""
 
 
 @click.group("release")
 def release_command() -> None:
-    """Which releases there are, which one serves, and going back.
+    """List, show, activate and roll back releases.
 
     \b
     freshet release list
@@ -37,7 +37,7 @@ def release_command() -> None:
 @system_option
 @json_option
 def list_(data_dir: Path | None, as_json: bool) -> None:
-    """Every release, the newest first."""
+    """List the releases, the newest first."""
     held = releases(find(data_dir).settings)
     if as_json:
         print_json(held)
@@ -55,7 +55,7 @@ def list_(data_dir: Path | None, as_json: bool) -> None:
 @system_option
 @json_option
 def show(release: str, data_dir: Path | None, as_json: bool) -> None:
-    """The manifest of RELEASE, checked against its files."""
+    """Show the manifest of RELEASE, after a check of its files."""
     import msgspec
 
     from models.release.artefact import load, read_manifest
@@ -75,7 +75,7 @@ def show(release: str, data_dir: Path | None, as_json: bool) -> None:
 @click.argument("release")
 @system_option
 def activate(release: str, data_dir: Path | None) -> None:
-    """Let RELEASE serve. Going back to an older one is `rollback`."""
+    """Serve RELEASE from now on. To return to an older one, use `rollback`."""
     from infra.kafka.changes import serve
     from models.release.artefact import load
 
@@ -90,7 +90,7 @@ def activate(release: str, data_dir: Path | None) -> None:
 @click.argument("release", required=False)
 @system_option
 def rollback(release: str | None, data_dir: Path | None) -> None:
-    """Go back to RELEASE, else to the parent of the one that serves."""
+    """Return to RELEASE, by default to the parent of the one that serves."""
     from infra.kafka.changes import serve
     from models.release.artefact import load, read_manifest
 
@@ -98,10 +98,14 @@ def rollback(release: str | None, data_dir: Path | None) -> None:
     if release is None:
         current = next((it["id"] for it in releases(settings) if it["current"]), "")
         if not current:
-            raise NoRelease("no release serves: there is nothing to go back from")
+            raise NoRelease(
+                "no release serves, so there is none to roll back: `freshet release activate` serves one"
+            )
         release = read_manifest(settings.releases / current)[0].parent
         if not release:
-            raise NoRelease(f"{current} has no parent to go back to: name one")
+            raise NoRelease(
+                f"{current} has no parent: name the release to return to (`freshet release list`)"
+            )
     _check_exists(settings, release)
     load(settings.releases / release)
     serve(settings, release, rollback=True)
@@ -109,7 +113,7 @@ def rollback(release: str | None, data_dir: Path | None) -> None:
 
 
 def releases(settings: Settings) -> list[dict[str, Any]]:
-    """Those that control knows, the newest first, with what lies in their folders."""
+    """The releases registered in `control`, the newest first, with what their folders hold."""
     import msgspec
 
     from infra.store import redis_client
@@ -141,4 +145,4 @@ def _check_exists(settings: Settings, release: str) -> None:
     existing = [it["id"] for it in releases(settings)]
     if release not in existing:
         there = ", ".join(existing[:5]) or "none"
-        raise NoRelease(f"there is no release of that name; there are: {there}")
+        raise NoRelease(f"there is no release of that name; the newest are: {there}")

@@ -1,4 +1,4 @@
-"""`freshet serve`, `flows run`, `setup`: one process each, as a supervisor runs them."""
+"""`freshet serve`, `flows run`, `setup`: one process each, for a supervisor to run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SCALE_SECONDS: Final = 30.0
 
 @click.command("serve")
 def serve_command() -> None:
-    """Answer the API on FRESHET_PORT, in one worker.
+    """Run one serving worker, which answers the API on FRESHET_PORT.
 
-    Several may share a port: the kernel spreads connections over them. Settings come from the
-    environment (KAFKA_BOOTSTRAP, REDIS_URL, FRESHET_PORT, FRESHET_TOKEN …).
+    Several workers may share a port: the kernel spreads connections over them. Settings come from the
+    environment (KAFKA_BOOTSTRAP, REDIS_URL, FRESHET_PORT, FRESHET_TOKEN …); `freshet config` lists them.
     """
     from infra.local.home import prepare_folder
     from infra.settings import from_environment
@@ -38,9 +38,9 @@ def serve_command() -> None:
 
 @click.command("setup")
 def setup_command() -> None:
-    """Create the topics that are missing, and check that Redis keeps what it is given.
+    """Create the topics that are missing, and check that Redis is set to keep its data.
 
-    Run it once before flows and serving; again changes nothing. `freshet up` does it by itself.
+    Run it once before flows and serving. A second run changes nothing. `freshet up` does it by itself.
     """
     from infra import logs
     from infra.kafka import kafka_client
@@ -61,7 +61,7 @@ def setup_command() -> None:
 
 @click.group("flows")
 def flows_command() -> None:
-    """Run one dataflow, or show what it would write.
+    """Run one dataflow, or print what it would write.
 
     \b
     freshet flows run catalogue
@@ -71,7 +71,7 @@ def flows_command() -> None:
 
 @flows_command.command("run")
 @click.argument("name", type=click.Choice(tuple(BY_NAME)))
-@partitions_option("Of people: own this one (repeatable).  [default: all]")
+@partitions_option("Flow people: own this partition (repeatable).  [default: all]")
 @click.option(
     "--from", "start", type=click.IntRange(0), help="With --dry-run: the first offset to fold."
 )
@@ -80,18 +80,18 @@ def flows_command() -> None:
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="With --dry-run: records.",
+    help="With --dry-run: the number of records to fold.",
 )
 @click.option(
     "--generation",
     type=click.IntRange(0),
-    help="Of people and rollup: run in this one, live or not (freshet rebuild does).",
+    help="Flows people and rollup: write this generation of keys, live or not (used by freshet rebuild).",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Of people: so many processes that share the partitions, kept running. Worker i exports its"
-    " metrics on FRESHET_METRICS_PORT + i.",
+    help="Flow people: run so many processes, which share the partitions and are restarted. Worker i exports"
+    " its metrics on FRESHET_METRICS_PORT + i.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write nothing.")
 @system_option
@@ -109,9 +109,9 @@ def run_flow(
 ) -> None:
     """Run dataflow NAME until SIGTERM or Ctrl-C.
 
-    With FRESHET_METRICS_PORT it answers Prometheus there. With --workers each process exports its own
-    partitions, on a port of its own, that one and those above; prometheus-targets.json in the data folder
-    lists them, also after `freshet flows scale`.
+    With FRESHET_METRICS_PORT the flow answers Prometheus on that port. With --workers each process exports
+    its own partitions, on that port and on those above it; prometheus-targets.json in the data folder lists
+    them, also after `freshet flows scale`.
 
     \b
     freshet flows run people --partition 0 --partition 2
@@ -124,7 +124,7 @@ def run_flow(
         _dry_run(data_dir, partitions[0], start or 0, limit, as_json)
         return
     if start is not None:
-        raise click.UsageError("--from is for --dry-run: a flow starts where its fence stands")
+        raise click.UsageError("--from needs --dry-run: a running flow starts at its fence")
     from infra import heartbeat, logs
     from infra.local.home import prepare_folder
     from infra.local.supervisor import await_handover
@@ -136,28 +136,30 @@ def run_flow(
     heartbeat.start()
     logs.set_up(settings.log_level or "warning")
     flow = module_of(name)
-    lower_priority(BY_NAME[name].nice)  # now, not before: a start is waited for
+    lower_priority(BY_NAME[name].nice)  # only now: other processes wait for the start
     if generation is not None and name not in REBUILT:
-        raise click.UsageError(f"--generation is for {' and '.join(REBUILT)}")
-    given = {} if generation is None else {"generation": generation}
+        raise click.UsageError(f"--generation is for the flows {' and '.join(REBUILT)}")
+    options = {} if generation is None else {"generation": generation}
     if name != "people":
         if partitions or workers:
-            raise click.UsageError("--partition and --workers are for people")
-        flow.run(settings, **given)
+            raise click.UsageError("--partition and --workers are for the flow people")
+        flow.run(settings, **options)
         return
     if workers is not None:
-        if partitions or given:
-            raise click.UsageError("--workers own all partitions, of the live generation")
+        if partitions or options:
+            raise click.UsageError(
+                "--workers shares all partitions of the live generation: omit --partition and --generation"
+            )
         _share(settings, workers)
         return
     if any(partition >= settings.partitions for partition in partitions):
         raise click.UsageError(f"partitions are 0 to {settings.partitions - 1}")
     await_handover()
-    flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)), **given)
+    flow.run(settings, sorted(set(partitions)) or list(range(settings.partitions)), **options)
 
 
 def module_of(flow: str) -> Any:
-    """`flows/<flow>.py`, or the file `dataflow` of the folder of that name."""
+    """The module `flows/<flow>.py`, or `dataflow` in the package of that name."""
     found = importlib.import_module(f"flows.{flow}")
     return (
         importlib.import_module(f"flows.{flow}.dataflow") if hasattr(found, "__path__") else found
@@ -168,10 +170,10 @@ def module_of(flow: str) -> Any:
 @click.argument("count", metavar="N", type=click.IntRange(1))
 @system_option
 def scale(count: int, data_dir: Path | None) -> None:
-    """Let N processes share the partitions of `events`, in a system that runs.
+    """Share the partitions of `events` among N processes, in a running system.
 
-    The processes end at their fences and others start there: nothing is lost, and people wait for
-    a second or two. N is as many as are used until the next start.
+    The old processes stop at their fences and the new ones start there. Nothing is lost, and events wait
+    for a second or two. N holds until the system is started again.
     """
     import time
 
@@ -182,14 +184,16 @@ def scale(count: int, data_dir: Path | None) -> None:
     workers = Workers(settings.data_dir)
     if not workers.running:
         raise FreshetError(
-            f"nobody runs workers in {settings.data_dir}: freshet up, or freshet flows run people"
-            " --workers N"
+            f"no process runs workers in {settings.data_dir}: start them with `freshet up`, or with"
+            " `freshet flows run people --workers N`"
         )
     workers.request(count)
     until = time.monotonic() + SCALE_SECONDS
     while workers.running != count:
         if time.monotonic() > until:
-            raise FreshetError(f"it was asked for, and did not happen in {SCALE_SECONDS:g} s")
+            raise FreshetError(
+                f"the workers were not scaled within {SCALE_SECONDS:g} s: see {settings.data_dir}/logs"
+            )
         time.sleep(0.05)
     click.echo(f"{count} workers share {settings.partitions} partitions")
 
@@ -205,7 +209,7 @@ def _share(settings: Settings, workers: int) -> None:
 def _check_workers(settings: Settings, count: int) -> None:
     if count > settings.partitions:
         raise click.UsageError(
-            f"there are {settings.partitions} partitions: at most one worker each"
+            f"there are {settings.partitions} partitions: take at most {settings.partitions} workers"
         )
 
 
@@ -230,7 +234,7 @@ def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_j
 
 
 def _lines(write: dict[str, Any]) -> Iterator[str]:
-    """One batch's writes: where it stands, then a line for each key."""
+    """The writes of one batch: its offsets, then a line for each key."""
     yield f"partition {write['partition']}, offsets {write['first']} to {write['next'] - 1}"
     for name, value in write.items():
         if isinstance(value, dict):

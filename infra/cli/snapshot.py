@@ -1,4 +1,4 @@
-"""`freshet snapshot`: what folding the log leaves, made off line and kept in the lake."""
+"""`freshet snapshot`: states after folding the log, made off line and kept in the lake."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from schemas.snapshots import Snapshot
 
 ABANDONED_SECONDS = 86_400.0
-"""s; a making that has written nothing for so long has ended."""
+"""A snapshot that is unfinished and was not written to for so long will not be finished."""
 
 
 @click.group("snapshot")
 def snapshot_command() -> None:
-    """What folding the log leaves, made off line and kept in the lake.
+    """Make, list and prune snapshots: states after folding the log, kept in the lake.
 
     \b
-    freshet snapshot make                                from the newest one, to the log's end
+    freshet snapshot make                                from the newest snapshot to the log's end
     freshet snapshot make --from beginning
     freshet snapshot make --until 2026-11-24T00:00:00Z   as it was then
     freshet snapshot list
@@ -41,18 +41,18 @@ def snapshot_command() -> None:
     "start",
     default="latest",
     show_default=True,
-    help="latest, beginning, or a snapshot's id.",
+    help="Begin at: latest, beginning, or a snapshot's id.",
 )
 @click.option(
     "--until",
     "text",
-    help="An offset of each partition (120,340,...), or a time (RFC 3339): the records before it."
+    help="End before: a time (RFC 3339), or an offset of each partition (120,340,...)."
     "  [default: the log's end]",
 )
 @system_option
 @json_option
 def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> None:
-    """Make a snapshot. The running flows have no part in it."""
+    """Make a snapshot, without the running flows."""
     from flows.snapshots import make
     from flows.snapshots.until import parse_until
     from infra.lake.log import open_log
@@ -66,7 +66,7 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
     base = None if start == "beginning" else _base(settings, start, until)
     if base is not None and base.offsets == until:
         if not as_json:
-            out.print(f"{base.id} stands there already.")
+            out.print(f"{base.id} is at these offsets already: nothing to do.")
         return print_json(_document(base)) if as_json else None
     said = (SilentReporter if as_json else Reporter)(out)
     begins = base.id if base else "the beginning"
@@ -90,7 +90,7 @@ def _base(settings: Settings, start: str, until: list[int]) -> Snapshot | None:
 @system_option
 @json_option
 def list_(data_dir: Path | None, as_json: bool) -> None:
-    """All snapshots, the newest first."""
+    """List the snapshots, the newest first."""
     from flows.snapshots import read
 
     held = read.listed(find(data_dir).settings)
@@ -111,7 +111,7 @@ def list_(data_dir: Path | None, as_json: bool) -> None:
 @system_option
 @json_option
 def show(snapshot: str, data_dir: Path | None, as_json: bool) -> None:
-    """The manifest of SNAPSHOT, checked against its files."""
+    """Show the manifest of SNAPSHOT, after a check of its files."""
     import msgspec
 
     from flows.snapshots import read
@@ -130,11 +130,11 @@ def show(snapshot: str, data_dir: Path | None, as_json: bool) -> None:
 @click.argument("snapshot")
 @system_option
 def remove(snapshot: str, data_dir: Path | None) -> None:
-    """Remove SNAPSHOT, whole or half."""
+    """Remove SNAPSHOT, finished or not."""
     from flows.snapshots import read
 
     read.remove(find(data_dir).settings, snapshot)
-    console().print(f"{snapshot} is gone.")
+    console().print(f"{snapshot} is removed.")
 
 
 @snapshot_command.command("prune")
@@ -143,13 +143,14 @@ def remove(snapshot: str, data_dir: Path | None) -> None:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="So many of the newest.",
+    help="Number of snapshots to keep.",
 )
 @system_option
 def prune(keep: int, data_dir: Path | None) -> None:
-    """Remove all but the newest ones, and what a making that ended early left a day ago or longer.
+    """Remove all but the newest snapshots.
 
-    What cannot be used stays, and is named.
+    Unfinished ones without a write for a day are removed too. A snapshot that cannot be used stays, and is
+    named.
     """
     import time
 
@@ -161,14 +162,14 @@ def prune(keep: int, data_dir: Path | None) -> None:
     ended = [it.id for it in held if it.half and it.newest_at < time.time() - ABANDONED_SECONDS]
     for name in [*old, *ended]:
         read.remove(settings, name)
-        out.print(f"{name} is gone.")
+        out.print(f"{name} is removed.")
     for it in held:
         if it.why and it.id not in ended:
             out.print(f"stays: {it.why}")
 
 
 def _row(it: Listed) -> dict[str, Any]:
-    """For people and machines."""
+    """A row of the list, also as JSON."""
     if it.snapshot is None:
         return {"id": it.id, "made_at": 0, "base": "", "offsets": [], "events": 0, "bytes": 0,
                 "state": it.why}  # fmt: skip

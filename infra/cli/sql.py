@@ -23,16 +23,21 @@ PROMPT: Final = "freshet> "
 @click.command("sql")
 @click.argument("query", required=False)
 @click.option(
-    "--rows", type=click.IntRange(1), default=1000, show_default=True, help="Most rows to print."
+    "--rows",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Maximum number of rows to print.",
 )
 @system_option
 @json_option
 def sql_command(query: str | None, rows: int, data_dir: Path | None, as_json: bool) -> None:
-    """Ask the lake: answer QUERY, or at a terminal whatever is typed.
+    """Query the lake: run QUERY, or the lines of standard input.
 
-    A view per topic (events, items, control, slates, experiments, dead_letters), each with the record as
-    written ("offset", "timestamp", key, value, headers), its day and partition, and typed columns. The view
-    events_distinct is events without repeats and without what does not decode, by the rule of the fold.
+    Each topic is a view (events, items, control, slates, experiments, dead_letters) of the record as written
+    ("offset", "timestamp", key, value, headers), its day and partition, and typed columns. The view
+    events_distinct has the events that a fold counts: without duplicates, and without records that do not
+    decode.
 
     \b
     freshet sql "SELECT action, count(*) FROM events_distinct GROUP BY action"
@@ -64,7 +69,7 @@ def _interact(tables: Tables, rows: int, as_json: bool) -> None:
 
 
 def with_history() -> None:
-    """Arrow keys and lines before, where this Python has them."""
+    """Arrow keys and earlier lines, where this Python has `readline`."""
     import contextlib
 
     with contextlib.suppress(ImportError):
@@ -80,11 +85,11 @@ def _print(names: list[str], rows: Iterator[Sequence[Any]], most: int, as_json: 
     else:
         console().print(table("", names, shown))
     if more:
-        click.echo(f"the first {most:,} rows (--rows)", err=True)
+        click.echo(f"only the first {most:,} rows are shown: --rows takes another number", err=True)
 
 
 def _plain(cell: Any) -> Any:
-    """As JSON takes it; times in UTC."""
+    """A value that JSON can hold; times in UTC."""
     if isinstance(cell, datetime):
         utc = cell.replace(tzinfo=UTC) if cell.tzinfo is None else cell.astimezone(UTC)
         return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

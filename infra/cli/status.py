@@ -1,4 +1,4 @@
-"""`freshet status`: how the running system does."""
+"""`freshet status`: processes, lag and tables of the running system."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from infra.terminal.text import console, table
 @system_option
 @json_option
 def status_command(data_dir: Path | None, as_json: bool) -> None:
-    """How the running system does: processes, how far each flow is, tables.
+    """Show the running system: processes, the lag of each flow, tables.
 
-    Positions come from Redis and Kafka themselves, so they are true also while serving is down.
+    Positions come from Redis and Kafka themselves, so they are right also while serving is down.
 
     \b
     freshet status
@@ -75,7 +75,7 @@ def _show(report: dict[str, Any]) -> None:
     for it in report["paused"]:
         out.print(
             f"PAUSED: {it['flow']} partition {it['partition']} at {it['stands']:,}, after {it['row']:,}"
-            " records in a row that could not be decoded (freshet dead-letters list)"
+            " records in a row that could not be decoded: `freshet dead-letters list` has the reasons"
         )
     tables = report["tables"]
     out.print(

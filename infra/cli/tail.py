@@ -1,4 +1,4 @@
-"""`freshet tail`: watch a topic, for people in colour, for machines as JSON lines."""
+"""`freshet tail`: watch a topic, in colour or as JSON lines."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ VERBS: Final = {
 @click.command("tail")
 @click.argument("topic", type=click.Choice(READABLE_TOPICS))
 @click.option("--from-beginning", is_flag=True, help="Start at the oldest record.")
-@click.option("-n", "count", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("-n", "count", type=click.IntRange(1), help="Stop after this number of records.")
 @system_option
 @json_option
 def tail_command(
     topic: str, from_beginning: bool, count: int | None, data_dir: Path | None, as_json: bool
 ) -> None:
-    """Watch TOPIC until Ctrl-C.
+    """Watch the records of TOPIC until Ctrl-C.
 
     \b
     freshet tail events
@@ -79,7 +79,7 @@ def _experiments(settings: Settings, from_beginning: bool, count: int | None) ->
 
 
 def line(topic: str, record: dict[str, Any]) -> str:
-    """One record for people: local time, who, what."""
+    """A line of text about one record: local time, person, action."""
     at = click.style(local(record["timestamp"]), fg="bright_black")
     value = _printable(record["value"])
     if not isinstance(value, dict):
@@ -95,7 +95,7 @@ def line(topic: str, record: dict[str, Any]) -> str:
 
 
 def _event(value: dict[str, Any]) -> str:
-    who, kind = _who(value.get("person")), value.get("kind")
+    who, kind = _person(value.get("person")), value.get("kind")
     if kind == "action":
         verb, colour = VERBS.get(value["action"], (value["action"], "white"))
         item = click.style(value["item_id"], bold=True)
@@ -103,11 +103,11 @@ def _event(value: dict[str, Any]) -> str:
     if kind == "preferences":
         return f"{who}  {click.style('set preferences', fg='magenta')}"
     if kind == "link":
-        return f"{who}  {click.style('is the same person as', fg='magenta')} {_who(value['to'])}"
+        return f"{who}  {click.style('is the same person as', fg='magenta')} {_person(value['to'])}"
     if kind == "linking":
-        return f"{who}  {click.style('is being linked to', fg='magenta')} {_who(value['of'])}"
+        return f"{who}  {click.style('is being linked to', fg='magenta')} {_person(value['of'])}"
     if kind == "merge":
-        return f"{who}  {click.style('takes over from', fg='magenta')} {_who(value.get('of'))}"
+        return f"{who}  {click.style('takes over from', fg='magenta')} {_person(value.get('of'))}"
     if kind == "served":
         shown = f"{len(value['items'])} items at {value['placement']}"
         return f"{who}  {click.style('was served', fg='bright_black')} {shown}"
@@ -134,9 +134,7 @@ def _slate(value: dict[str, Any]) -> str:
     items = [it["item_id"] for it in value.get("items", ())]
     shown = " ".join(items[:5]) + (" …" if len(items) > 5 else "")
     why = click.style(f"  {value['fallback']}", fg="yellow") if value.get("fallback") else ""
-    return (
-        f"{_who(value.get('person'))}  {value.get('placement')}  {len(items)} items: {shown}{why}"
-    )
+    return f"{_person(value.get('person'))}  {value.get('placement')}  {len(items)} items: {shown}{why}"
 
 
 def _letter(value: dict[str, Any]) -> str:
@@ -152,9 +150,9 @@ def _printable(value: Any) -> Any:
     return [_printable(it) for it in value] if isinstance(value, list) else value
 
 
-def _who(pseudonym: str | None) -> str:
-    # the first two digits name the key, which is mostly the same
-    return click.style(pseudonym[2:10] if pseudonym else "nobody  ", fg="blue")
+def _person(pseudonym: str | None) -> str:
+    # the first two digits name the key, which is the same for most people
+    return click.style(pseudonym[2:10] if pseudonym else "no one  ", fg="blue")
 
 
 def _dim(text: str | None) -> str:

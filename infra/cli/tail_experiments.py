@@ -1,4 +1,4 @@
-"""`freshet tail experiments`: how each experiment stands, one block a revision, or one that changes."""
+"""`freshet tail experiments`: the readouts of experiments, a block a revision, or one live panel."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from schemas.readouts import MetricOut, Readout, VariantOut
 
 LAST_READOUTS: Final = 200
-"""Readouts that a terminal looks back at: each running experiment has one at least every 30 s."""
+"""Readouts that a terminal begins with: a running experiment has one at least every 30 s."""
 INTERVAL: Final = "#"
-"""The column of the interval of what stands before it."""
+"""The column of the interval of the column before it."""
 LIFT: Final = "#lift of CTR"
 COLUMNS: Final = (
     "variant", "#people", "#served", "#clicks",
     "#CTR", INTERVAL, LIFT, INTERVAL, "#conversion", INTERVAL,
 )  # fmt: skip
-CAPTION: Final = "95 % intervals, for one look at the planned end and not one a day"
+CAPTION: Final = "95 % intervals, valid for one look at the planned end, not for one a day"
 
 
 def parsed(value: Any) -> Readout | None:
@@ -54,7 +54,7 @@ def heading(readout: Readout, now: int) -> str:
 
 
 def rows(readout: Readout) -> list[tuple[str, ...]]:
-    """A row of `COLUMNS` each variant."""
+    """A row of `COLUMNS` for each variant."""
     lifts = {it.treatment: it for it in readout.comparisons if it.metric == "ctr"}
     return [_row(it, lifts.get(it.variant)) for it in readout.variants]
 
@@ -75,12 +75,14 @@ def block(readout: Readout, now: int) -> str:
 
 
 def panel(readout: Iterable[Readout], now: int) -> RenderableType:
-    """Every experiment, for a terminal: intervals stand below their values, 80 columns are enough."""
+    """Every experiment, for a terminal: intervals are below their values, 80 columns are enough."""
     from rich.console import Group
     from rich.text import Text
 
     panels: list[RenderableType] = [_stacked(it, now) for it in readout]
-    return Group(*panels, Text(CAPTION if panels else "no experiment was readout yet", style="dim"))
+    return Group(
+        *panels, Text(CAPTION if panels else "no experiment has a readout yet", style="dim")
+    )
 
 
 def _stacked(readout: Readout, now: int) -> Table:
@@ -120,7 +122,7 @@ def _sure(ci: tuple[float, float] | None) -> str:
 
 
 def watch(records: Iterable[dict[str, Any]], count: int | None) -> None:
-    """Keeps one panel current, of the last revision of each experiment, until `count` records came."""
+    """Shows a live panel of the last revision of each experiment, until `count` records came."""
     from rich.live import Live
 
     held: dict[str, Readout] = {}
@@ -140,7 +142,7 @@ def watch(records: Iterable[dict[str, Any]], count: int | None) -> None:
 def print_blocks(
     records: Iterable[dict[str, Any]], count: int | None, clock: Callable[[], int] | None = None
 ) -> None:
-    """A block a record."""
+    """Prints a block for each record, until `count` records came."""
     for n, record in enumerate(records, 1):
         readout = parsed(record["value"])
         where = f"{record['partition']}:{record['offset']}"

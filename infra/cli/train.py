@@ -1,4 +1,4 @@
-"""`freshet train`: from the log to a release that serves."""
+"""`freshet train`: train a release on the log, and serve it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,35 @@ from infra.local.find import find
     "--until",
     default="",
     metavar="WHEN",
-    help="Of the log only what is before: a time, or offsets.",
+    help="Train on the log before WHEN: a time (RFC 3339), or offsets (10.0.7.2).",
 )
 @click.option(
-    "--publish/--no-publish", default=True, show_default=True, help="Write it, and tell control."
+    "--publish/--no-publish",
+    default=True,
+    show_default=True,
+    help="Write the release, and register it in the topic control.",
 )
 @click.option(
-    "--activate/--no-activate", default=True, show_default=True, help="Let it serve from now on."
+    "--activate/--no-activate",
+    default=True,
+    show_default=True,
+    help="Serve the release from now on.",
 )
 @json_option
 def train_command(
     data_dir: Path | None, until: str, publish: bool, activate: bool, as_json: bool
 ) -> None:
-    """Learn a release from the log, judge it, and let it serve.
+    """Train a release on the log, evaluate it, and serve it.
 
-    Item vectors in which interactions and content share one space, the weights of the coarse score,
-    and a ranker. Whatever is below what it would replace, on choices held out of the end of the log,
-    is not released: the release says so, and is made of the rest.
+    A release has item vectors, in which interactions and content share one space, the weights of the coarse
+    score, and a ranker. Each of them is compared with what it would replace, on choices held out of the end
+    of the log. One that does worse is not released: the release says so and goes without it.
 
     \b
     freshet train
-    freshet train --no-publish            how good would it be?
+    freshet train --no-publish            evaluate only
     freshet train --until 2026-11-23T00:00:00Z
-    freshet train --no-activate           then: freshet release activate ID
+    freshet train --no-activate           later: freshet release activate ID
     """
     from infra.local.home import prepare_folder
     from infra.terminal.progress import Reporter

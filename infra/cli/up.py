@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 @click.command("up")
-@folder_option("Where broker, Redis, keys, spools and logs live.")
-@port_option("--port", "Of the API.  [default: 8080, or a free one]")
-@port_option("--redis-port", "[default: a free one]")
-@port_option("--broker-port", "[default: a free one]")
-@workers_option("--workers", 2, "Serving workers.")
-@workers_option("--flow-workers", 1, "Workers that share the partitions of `events`.")
+@folder_option("Folder for the data of broker and Redis, keys, spools and logs.")
+@port_option("--port", "Port of the API.  [default: 8080, or a free one]")
+@port_option("--redis-port", "Port of Redis.  [default: a free one]")
+@port_option("--broker-port", "Port of the broker.  [default: a free one]")
+@workers_option("--workers", 2, "Number of serving workers.")
+@workers_option("--flow-workers", 1, "Number of workers that share the partitions of `events`.")
 @every_option(
     "--verify",
     "verify_seconds",
-    help="Compare Redis with the log so often (freshet verify).  [default: never]",
+    help="Compare Redis with the log at this interval (freshet verify).  [default: never]",
 )
 @json_option
 def up_command(
@@ -49,11 +49,11 @@ def up_command(
 ) -> None:
     """Run broker, Redis, dataflows and API on this machine, until Ctrl-C.
 
-    A process that ends is started again, after 0.1 s, then 0.2 s … up to 5 s; one that hangs (no sign of
-    life for FRESHET_HANG_SECONDS, 60) is killed first. Ctrl-C or SIGTERM
-    stops everything in order and leaves nothing behind but the data; a second Ctrl-C kills.
+    A process that ends is started again, after 0.1 s, then 0.2 s … up to 5 s. One that hangs (without a
+    sign of life for FRESHET_HANG_SECONDS, 60) is killed first. Ctrl-C or SIGTERM stops everything in order
+    and keeps the data. A second Ctrl-C kills.
 
-    KAFKA_BOOTSTRAP and REDIS_URL make it use those instead of its own.
+    With KAFKA_BOOTSTRAP or REDIS_URL, those services are used instead of new ones.
 
     \b
     freshet up
@@ -90,7 +90,7 @@ def up_command(
 
 
 class _Lines:
-    """For people."""
+    """Prints lines of text."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -114,11 +114,11 @@ class _Lines:
             ("logs", f"{up.data_dir}/logs/*.log"),
         ):
             click.echo(f"  {name:6} {value}")
-        click.echo("Ctrl-C stops it; `freshet status` shows how it does")
+        click.echo("Ctrl-C stops it; `freshet status` shows processes and lag")
 
 
 class _JsonLines:
-    """For machines: one object a line, `event` says which."""
+    """Prints a JSON object a line; `event` names its kind."""
 
     def starting(self, plan: Plan) -> None:
         print_json({"event": "starting", "data_dir": plan.settings.data_dir, "url": plan.url})

@@ -1,4 +1,4 @@
-"""`freshet verify`: whether Redis holds what the log says, once or again and again."""
+"""`freshet verify`: compare Redis with the log, once or at an interval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flows.verify.report import Report
 
 MAX_SHOWN: Final = 40
-"""Mismatches that people are shown; ``--json`` lists more."""
+"""Mismatches in the printed table; ``--json`` lists more."""
 
 
 @click.command("verify")
@@ -30,12 +30,14 @@ MAX_SHOWN: Final = 40
     "--people",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Check N of them.  [default: {SAMPLED_PEOPLE}]",
+    help=f"Check N people.  [default: {SAMPLED_PEOPLE}]",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the choice of people.")
-@click.option("--sums", is_flag=True, help="Check every table: of people none, unless --people.")
-@partitions_option("Check everything of this one (repeatable): everybody, unless --people.")
-@every_option("--every", help="Check again and again, until SIGTERM, and tell Prometheus.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the sample of people.")
+@click.option("--sums", is_flag=True, help="Check every table, and no people without --people.")
+@partitions_option("Check this partition (repeatable), all people of it without --people.")
+@every_option(
+    "--every", help="Check at this interval, until SIGTERM, and export the result to Prometheus."
+)
 @system_option
 @json_option
 def verify_command(
@@ -47,7 +49,7 @@ def verify_command(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare what Redis holds with what the log says, while everything runs.
+    """Compare what Redis holds with what the log says, in a running system.
 
     Everything is computed again from the log, slowly and plainly: by default a sample of people and all
     tables. Where the log's beginning is gone, the newest snapshot that the log still reaches back to takes
@@ -61,8 +63,10 @@ def verify_command(
     """
     if every is not None:
         if people or sums or partitions:
-            raise click.UsageError("--every checks a sample of people and all tables")
-        _again_and_again(data_dir, every)
+            raise click.UsageError(
+                "--every checks a sample of people and all tables: omit --people, --sums and --partition"
+            )
+        _repeat(data_dir, every)
         return
     found = find(data_dir)
     if any(partition >= found.settings.partitions for partition in partitions):
@@ -89,14 +93,14 @@ def verify_command(
         raise click.exceptions.Exit(1)
 
 
-def _again_and_again(data_dir: Path | None, seconds: float) -> None:
+def _repeat(data_dir: Path | None, seconds: float) -> None:
     from flows.verify import repeat
 
     repeat.run(own_settings(data_dir) or find(data_dir).settings, seconds, SAMPLED_PEOPLE)
 
 
 def show(report: Report) -> None:
-    """For people."""
+    """Prints the mismatches and a summary."""
     wrong = report.mismatches
     if wrong:
         columns = ("what", "field", "stored", "expected", "key")

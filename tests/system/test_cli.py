@@ -108,7 +108,10 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_a_wrong_call_is_exit_2() -> None:
     assert "No such command" in freshet("swim", code=2).stderr
-    assert "give --movielens, --items or --events" in freshet("import", code=2).stderr
+    assert (
+        "name what to load with --movielens, --items or --events"
+        in freshet("import", code=2).stderr
+    )
     assert (
         "--dry-run takes the flow people"
         in freshet("flows", "run", "control", "--dry-run", code=2).stderr

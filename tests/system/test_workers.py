@@ -188,4 +188,4 @@ def test_scale_names_who_could_do_it(settings: Settings, shared: Workers) -> Non
     shared.ended()
     done = scale(3)
     assert done.exit_code == 1
-    assert "nobody runs workers in" in done.output
+    assert "no process runs workers in" in done.output
