@@ -16,7 +16,7 @@ export ALL
 .PHONY: help demo test check bench lint up kafka chaos lock
 
 help:
-	@echo "make demo    the whole system on real data: import, replay, measure (about 3 min)"
+	@echo "make demo    the whole system on real data: import, train, replay, measure (about 3 min)"
 	@echo "make test    the fast suite (about 3 min on two cores)"
 	@echo "make check   the slow suite: contract, faults, chaos, whole systems, a cluster (about 6 min;"
 	@echo "             ALL=1: demo and chaos at their whole size, laws on 200 examples)"
@@ -24,7 +24,7 @@ help:
 	@echo "make lint    formatting, types, import contracts"
 	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"
 	@echo "             (SECONDS=45 of traffic at RATE=2000 events/s, SEED= of the first, BROKER=kafka)"
-	@echo "make up      a system of your own: broker, Redis, flows, serving"
+	@echo "make up      run broker, Redis, flows and serving here, until Ctrl-C"
 	@echo "make kafka   Apache Kafka in the foreground, on KAFKA_PORT=9092 (Java 17 and Maven)"
 
 $(SETUP): pyproject.toml infra/lock/dev.txt

@@ -105,7 +105,7 @@ def show(report: Report) -> None:
     if wrong:
         columns = ("what", "field", "stored", "expected", "key")
         rows = [(it.what, it.field, it.stored, it.expected, it.key) for it in wrong[:MAX_SHOWN]]
-        console().print(table("Not as the log says", columns, rows))
+        console().print(table("Values that differ from the log", columns, rows))
     if len(wrong) > MAX_SHOWN:
         click.echo(f"… and {len(wrong) - MAX_SHOWN} more (--json lists them)")
     many = f"{len(report.partitions)} partition" + "s" * (len(report.partitions) != 1)

@@ -38,7 +38,7 @@ def serves(system: System, release: str) -> None:
 def test_a_release_is_learnt_served_followed_and_taken_back(system: System) -> None:
     where = ("--data-dir", system.directory)
     empty = freshet("train", *where, code=1)
-    assert "nothing that anybody did" in empty.output
+    assert "nothing that a person did" in empty.output
     assert "Traceback" not in empty.output
     some = fill(system, RATINGS)
     short = freshet("train", "--until", "9.9.9.9", *where, code=1)

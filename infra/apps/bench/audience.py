@@ -1,7 +1,7 @@
-"""A made-up audience for the bench: who acts on what, as a log for replay and as bodies for POSTs.
+"""Generated events for the bench, as a log for replay and as bodies for POSTs.
 
 People are drawn by a power law (a few act much), items by Zipf's law (a few are acted on much), both
-from a seed: the same arguments give the same events, always.
+from a seed: the same arguments always give the same events.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ITEMS: Final = 10_000
 CATEGORIES: Final = 20
 ACTIONS: Final = ("view", "view", "view", "click", "click", "like", "cart", "purchase")
 DUPLICATE_EVERY: Final = 100
-"""Every so many records one is delivered a second time: the fold must tell."""
+"""One record of so many is delivered twice: the fold must count it once."""
 START_MS: Final = 1_760_000_000_000
 STEP_MS: Final = 200
 _SESSION_MS: Final = 3_600_000
@@ -39,7 +39,7 @@ _KEY: Final = (1, b"the bench's pseudonyms are no secret")
 
 @dataclass(frozen=True)
 class WrittenLog:
-    """A log in the broker: the end of each partition, and what is in it."""
+    """A log in the broker: the end offset of each partition, events without duplicates, people, bytes."""
 
     end_offsets: dict[int, int]
     distinct: int
@@ -53,39 +53,39 @@ class WrittenLog:
 
 
 def people(chance: np.random.Generator, count: int, of: int = PEOPLE) -> NDArray[np.int64]:
-    """Who acts, `count` times: numbers below `of`, Pareto with index 1.1 (median about 180)."""
+    """The person of each of `count` events: numbers below `of`, Pareto with index 1.1 (median about 180)."""
     return (chance.pareto(1.1, count) * of / 100).astype(np.int64) % of
 
 
 def items(chance: np.random.Generator, count: int, of: int = ITEMS) -> NDArray[np.int64]:
-    """What is acted on: ranks below `of`, Zipf with exponent 1.2; what lies beyond starts anew."""
+    """The item of each of `count` events: ranks below `of`, Zipf with exponent 1.2, modulo `of`."""
     return (chance.zipf(1.2, count).astype(np.uint64) % np.uint64(of)).astype(np.int64)
 
 
 def actions(count: int, seed: int = 0) -> Iterator[Action]:
-    """`count` events as the edge stamps them, one every `STEP_MS` ms, about 230 B of JSON each."""
+    """`count` events as the edge enriches them, one every `STEP_MS` ms, about 230 B of JSON each."""
     chance = np.random.default_rng(seed)
-    who, what = people(chance, count).tolist(), items(chance, count).tolist()
+    persons, ranks = people(chance, count).tolist(), items(chance, count).tolist()
     which = chance.integers(len(ACTIONS), size=count).tolist()
     names: dict[int, Pseudonym] = {}
     for i in range(count):
-        at, person = START_MS + STEP_MS * i, who[i]
+        at, person = START_MS + STEP_MS * i, persons[i]
         name = names.get(person) or names.setdefault(person, pseudonym(*_KEY, f"p{person}"))
         yield Action(
             event_id=f"{seed:x}-{i:08x}",
             person=name,
-            item_id=f"i{what[i]}",
+            item_id=f"i{ranks[i]}",
             action=ACTIONS[which[i]],
             occurred_at=at,
             received_at=at + 40,
-            category=f"genre{what[i] % CATEGORIES}",
+            category=f"genre{ranks[i] % CATEGORIES}",
             known=True,
             session_id=f"p{person}-{at // _SESSION_MS - 488_000}",
         )
 
 
 def write(settings: Settings, count: int, seed: int = 0) -> WrittenLog:
-    """Fills `events` with `count` events, and every `DUPLICATE_EVERY`-th of them once more.
+    """Fills `events` with `count` events, every `DUPLICATE_EVERY`-th of them twice.
 
     Errors: `KafkaError`.
     """
@@ -119,18 +119,18 @@ def bodies(
     gives each run event ids of its own, else all but the first would be duplicates.
     """
     chance = np.random.default_rng(seed)
-    who = people(chance, count).tolist()
-    what = items(chance, count * batch, len(item_ids)).tolist()
+    persons = people(chance, count).tolist()
+    ranks = items(chance, count * batch, len(item_ids)).tolist()
     which = chance.integers(len(ACTIONS), size=count * batch).tolist()
     for k in range(count):
         at = iso(start_ms + int(k * 1000 / rate))
-        user = f"bench-{who[k]}"
+        user = f"bench-{persons[k]}"
         made = [
             {
                 "event_id": f"{seed:x}-{i:08x}",
                 "user_id": user,
                 "session_id": f"{user}-{seed:x}",
-                "item_id": item_ids[what[i]],
+                "item_id": item_ids[ranks[i]],
                 "action": ACTIONS[which[i]],
                 "occurred_at": at,
             }

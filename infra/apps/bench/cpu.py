@@ -1,4 +1,4 @@
-"""CPU time of processes, and what machine this is."""
+"""CPU time of processes, and a description of this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int, proc: Path = Path("/proc")) -> float:
-    """User and system time of a process so far, all its threads; 0 where it is gone."""
+    """User and system time of a process so far, in s over all its threads; 0 where it has ended."""
     try:
         text = (proc / str(pid) / "stat").read_text()
     except OSError:
@@ -49,15 +49,15 @@ def per_event(
 
 
 class Neighbours:
-    """What other programs use of this machine's cores meanwhile: from a timing's point of view, theft."""
+    """Cores that other programs use meanwhile, which timings suffer from."""
 
     def __init__(self) -> None:
         self._began, self._busy, self._own = time.monotonic(), _busy(), _own()
 
     def cores(self) -> float | None:
-        """Cores in use by others, on average since this was made; None where nobody can tell.
+        """Cores in use by other programs, on average since construction; None where it cannot be known.
 
-        Ours are this process and its children that ended.
+        Other programs are all but this process and its children that ended.
         """
         now = _busy()
         if now is None or self._busy is None:
@@ -67,7 +67,7 @@ class Neighbours:
 
 
 def machine() -> dict[str, object]:
-    """Of what the figures are: cores, processor, memory in bytes, system, Python."""
+    """The machine of the figures: cores, processor, memory in bytes, system, Python."""
     return {
         "cores": os.cpu_count(),
         "processor": _field("/proc/cpuinfo", "model name") or platform.machine(),
@@ -78,7 +78,7 @@ def machine() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Of Freshet and of what its figures depend on most; those that are installed."""
+    """Versions of Freshet and of the packages that its figures depend on most, where installed."""
     found = {}
     for name in (DISTRIBUTION, *PACKAGES):
         try:
@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
 
 
 def _busy() -> float | None:
-    """Seconds of CPU that this machine has spent at work; None inside a part of a larger one."""
+    """Seconds of CPU that this machine was busy; None in a container with fewer cores than its host."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:

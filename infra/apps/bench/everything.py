@@ -1,4 +1,4 @@
-"""Everything that a read may be made of, switched on: a trained release, and an experiment."""
+"""Everything that a read can use, switched on: a trained release and an experiment."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from infra.signals import die_with_parent
 from schemas.control import Experiment, Variant
 
 _SETTLE_SECONDS: Final = 3.0
-"""Until every worker has the release and the experiment: they look several times a second."""
-# the same recipe under two names: what is measured is that people are assigned
+"""Time for every worker to load release and experiment; workers poll several times a second."""
+# the same recipe under two names: the assignment of people is what is measured
 AA_EXPERIMENT: Final = Experiment(
     placement="home",
     variants=(Variant(name="a", share=0.5), Variant(name="b", share=0.5, placement="home")),
@@ -37,7 +37,7 @@ def switch_on(system: System, say: Callable[[str], None]) -> None:
 def train(
     command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
-    """Trains for as long as it takes, and says what it says. Answers its last line. Errors: `NotMeasured`."""
+    """Runs `command`, passes its lines to `say`, and returns the last one. Errors: `NotMeasured`."""
     last = ""
     with subprocess.Popen(
         command,

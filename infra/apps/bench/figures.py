@@ -1,4 +1,4 @@
-"""The figures that the bench is held to: a floor that must be passed, an aim, a line of the table."""
+"""The figures of the bench: floor, aim, and a line of the table."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 
 KIB: Final = 1024
 MIN_REBUILD_SPEEDUP: Final = 2.0
-"""How many times as fast as the live replay a rebuild has to be: the floor is made of what was measured."""
+"""A rebuild must be so many times as fast as the measured live replay."""
 
 
 class Figure(NamedTuple):
-    """A figure with a floor that must be passed and an aim. `most`: smaller is better."""
+    """A figure with a floor that must be passed, and an aim. `lower_is_better`: both are upper limits."""
 
     name: str
     floor: float
     aim: float
-    most: bool
+    lower_is_better: bool
     unit: str
 
 
@@ -45,7 +45,7 @@ FIGURES: Final = (
 
 
 class Row(NamedTuple):
-    """A line of the table: median, and the least and the most over the repeats."""
+    """A line of the table: median over the repeats, and `noise`, their least and their most."""
 
     name: str
     floor: str
@@ -56,9 +56,9 @@ class Row(NamedTuple):
 
 
 def row(figure: Figure, of: Sequence[float], value: float | None = None) -> Row:
-    """`value`: the figure, where it is not the median `of` the repeats."""
+    """The line of `figure`. `value`: the figure, by default the median `of` the repeats."""
     noise = f"{number(min(of))} to {number(max(of))}" if len(of) > 1 else ""
-    sign = "≤" if figure.most else "≥"
+    sign = "≤" if figure.lower_is_better else "≥"
     measured = median(of) if value is None else value
     return Row(
         f"{figure.name}, {figure.unit}" if figure.unit not in figure.name else figure.name,
@@ -71,10 +71,10 @@ def row(figure: Figure, of: Sequence[float], value: float | None = None) -> Row:
 
 
 def grade(figure: Figure, value: float) -> str:
-    """``aim``, ``floor`` or ``below``: which of its marks a figure reaches. The floor is part of the aim."""
+    """``aim``, ``floor`` or ``below``: the mark that a figure reaches. The aim requires the floor."""
 
     def reached(limit: float) -> bool:
-        return value <= limit if figure.most else value >= limit
+        return value <= limit if figure.lower_is_better else value >= limit
 
     if not reached(figure.floor):
         return "below"

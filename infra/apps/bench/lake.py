@@ -1,7 +1,7 @@
-"""What writing the lake costs the flows: a replay once more, with the flow `lake` beside it.
+"""The cost of writing the lake: a replay with the flow `lake` beside it.
 
-The flow is a process of its own at a nice of its own, as in production, and on its way when the replay
-begins. It writes every `WRITE_SECONDS`, not every 5 s: a replay is over before the first of those.
+As in production the flow is a process of its own with its own nice value. It runs when the replay begins.
+It writes every `WRITE_SECONDS`, not every 5 s, since a replay takes less than 5 s.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FLOW: Final = "lake"
 
 
 class Beside(NamedTuple):
-    """A replay with the flow `lake` beside it, and which share of the log it had written by then."""
+    """A replay with the flow `lake` beside it. `written`: share of the log in the lake at its end."""
 
     events_per_s: float
     written: float
 
 
 def beside(at: Logged) -> Beside:
-    """Redis and lake are emptied before; afterwards the lake holds the log. Errors: `NotMeasured`."""
+    """Empties Redis and lake, then measures; afterwards the lake holds the log. Errors: `NotMeasured`."""
     with _writing(at) as flow:
         run = replay.replay(at, flow)
         done = sum(_end_offsets(at)) / at.log.records
@@ -43,7 +43,7 @@ def beside(at: Logged) -> Beside:
 
 
 def fill(at: Logged) -> None:
-    """The log into an empty lake. Errors: `NotMeasured`."""
+    """Writes the log into an empty lake. Errors: `NotMeasured`."""
     with _writing(at) as flow:
         _to_the_end(at, flow)
 
@@ -56,7 +56,7 @@ def _writing(at: Logged) -> Iterator[Supervisor]:
     planned = dataclasses.replace(at.planned, settings=settings)
     with up(planned, (FLOW,)) as flow, redis_client.connect(settings) as client:
         fence = settings.keyspace.fence(flow_name(EVENTS.name), settings.partitions - 1)
-        wait((at.services, flow), lambda: client.exists(fence), "lake does not start")
+        wait((at.services, flow), lambda: client.exists(fence), "the flow lake does not start")
         yield flow
 
 
@@ -64,7 +64,7 @@ def _to_the_end(at: Logged, flow: Supervisor) -> None:
     wait(
         (at.services, flow),
         lambda: _end_offsets(at) == at.end_offsets,
-        "lake does not get to the end",
+        "the flow lake does not reach the end of the log",
     )
 
 

@@ -1,4 +1,4 @@
-"""Freshness and reads: a whole system as `freshet up` runs it, asked by the load generator."""
+"""Freshness and reads of a whole system, as `freshet up` runs it, under the load generator."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from schemas.keys import Keyspace
 from schemas.state import fences, tables
 
 HISTORY_SHARE: Final = 0.8
-"""Of the history, by time: what the demo imports before its first read."""
+"""Share of the ratings, by time, that is imported: as in the demo before its first read."""
 LIMIT_MS: Final = 50.0
 FIRST_RATE: Final = 100.0
 FIRST_SHARE: Final = 0.7
-"""Of what waiting callers got: where the search begins."""
+"""The search begins at this share of the rate of waiting callers."""
 CALLERS: Final = 32
 STEADY_PER_S: Final = 300.0
 PROBES_PER_S: Final = 25
@@ -44,16 +44,16 @@ EVERY_KEY: Final = (
     Keyspace.open_slates,
 )
 Kind = Callable[[Keyspace, int, str], bytes]
-"""The key of one kind of a person."""
+"""From keyspace, partition and pseudonym to a key of the person."""
 _STALL_SECONDS: Final = 120.0
 _CALM_SECONDS: Final = 10.0
 _CALM_SHARE: Final = 0.15
-"""Of a core."""
+"""Share of a core."""
 Say = Callable[[str], None]
 
 
 class EventLoad(NamedTuple):
-    """A load of events: `posts` a second of `batch` events each, which one user does."""
+    """A load of events: `posts` a second, each with `batch` events of one user."""
 
     name: str
     posts: int
@@ -68,7 +68,7 @@ EVENT_LOADS: Final = (EventLoad("1000", 1000, 1), EventLoad("5000", 500, 10))
 
 
 class Fresh(NamedTuple):
-    """One run: percentiles of freshness, of POSTs, in ms, and CPU per event by component, in us."""
+    """One run: percentiles of freshness and of POSTs in ms, and CPU per event by component in µs."""
 
     p50: float
     p99: float
@@ -83,9 +83,9 @@ class Reads(NamedTuple):
     best: list[RateStep]
     bare: list[RateStep]
     bytes_per_user: float
-    """Of row and seen ids."""
+    """Of the keys `row` and `seen`."""
     all_bytes_per_user: float
-    """Of those, and of vector, impressions and open slates, after the reads."""
+    """Of all `EVERY_KEY`, after the reads."""
     cpu_us: dict[str, float]
     """Per request at `STEADY_PER_S`, by component."""
     users: int
@@ -93,7 +93,7 @@ class Reads(NamedTuple):
 
 
 def catalogue() -> Dataset:
-    """MovieLens where it is found, else a generated one."""
+    """MovieLens where it is found, else generated data."""
     folder = movielens.find()
     return movielens.load(folder) if folder else generated()
 
@@ -123,7 +123,7 @@ def _fresh(
 ) -> Fresh:
     posts = int(shape.posts * (at.warmup + seconds)) + 1
     item_ids = [it.item_id for it in source.items]
-    random.Random(0).shuffle(item_ids)  # what is popular is not what stands first
+    random.Random(0).shuffle(item_ids)  # so that popular items are not the first ones
     begin = int(time.time() * 1000) + 500
     lines = list(audience.bodies(posts, shape.batch, item_ids, begin, shape.posts, seed))
     before = _cpu(system)
@@ -137,7 +137,7 @@ def _fresh(
 
 
 def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say: Say) -> Reads:
-    """Reads by people with a history, with everything on; then releases are swapped under them.
+    """Reads by people with a history, with everything on; then the same while releases are swapped.
 
     Errors: `NotMeasured`, `rate.NeverHeld`.
     """
@@ -176,13 +176,13 @@ def _best(
     what: str,
     say: Say,
 ) -> list[RateStep]:
-    # callers that wait for their answers find the capacity, roughly; the search is for the rate that
-    # callers who do not wait may come at
+    # callers that wait for answers give the capacity roughly; the search is for the rate of callers that
+    # do not wait
     most = at.closed(paths, min(2.0, seconds), CALLERS)["requests_per_s"]
     say(f"{what}: {CALLERS} callers that wait get {most:.0f}/s")
 
     def measure(rate: float) -> RateStep:
-        _calm(system)  # what an overload left behind belongs to the step before
+        _calm(system)  # the backlog of an overload belongs to the step before
         done = step(at.reads(paths, rate, seconds))
         errors = f", {done.errors} errors" if done.errors else ""
         say(f"{what} at {rate:.0f}/s: {done.reached:.0f}/s, p95 {done.p95_ms:.1f} ms{errors}")
@@ -192,7 +192,7 @@ def _best(
 
 
 def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
-    """Median of what Redis holds of a person in the keys of these `kinds`, with what keys cost."""
+    """Median bytes in Redis of a person's keys of these `kinds`, the overhead of keys included."""
     keyspace = system.settings.keyspace
     with redis_client.connect(system.settings) as client:
         names = list(client.scan_iter(match=keyspace.rows_pattern(), count=1000))[
@@ -205,7 +205,7 @@ def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
                     pipe.memory_usage(kind(of, int(it.home), it.rest.decode()))
             used = [it or 0 for it in pipe.execute()]
     if not names:
-        raise NotMeasured("Redis holds nobody")
+        raise NotMeasured("Redis holds no people")
     each = len(kinds)
     return float(median(sum(used[at : at + each]) for at in range(0, len(used), each)))
 
@@ -214,7 +214,7 @@ def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
 def _system(
     folder: Path, generator: Generator, source: Dataset, say: Say
 ) -> Iterator[tuple[System, Generator]]:
-    """A system that holds `source`, all of it applied, and the generator aimed at it."""
+    """A system that has applied all of `source`, and the generator with its address."""
     with supervise.running(folder) as system:
         say(
             f"importing {len(source.items):,} items, {len(source.ratings):,} events: {source.source}"
@@ -223,9 +223,11 @@ def _system(
         send.send_catalogue(target, source, lambda name, total: lambda count: None)
         settle(system)
         yield system, generator._replace(url=system.url)
-        fallen = [it.name for it in system.state().processes if it.restarts]
-        if fallen:
-            raise NotMeasured(f"{', '.join(fallen)} fell and was restarted: no figure holds")
+        restarted = [it.name for it in system.state().processes if it.restarts]
+        if restarted:
+            raise NotMeasured(
+                f"{', '.join(restarted)} ended and was restarted: the figures are void"
+            )
 
 
 def settle(system: System) -> None:
@@ -255,14 +257,14 @@ def settle(system: System) -> None:
                 before, until = (folded, summed), time.monotonic() + _STALL_SECONDS
             if time.monotonic() > until:
                 raise NotMeasured(
-                    "people and tables are not at the log's end, and do not move for"
+                    "people and tables are not at the end of the log, and have not moved for"
                     f" {_STALL_SECONDS:.0f} s"
                 )
             time.sleep(0.25)
 
 
 def _calm(system: System) -> None:
-    """Waits until edge and broker do next to nothing, or have had their time for it."""
+    """Waits until edge and broker are nearly idle, for at most `_CALM_SECONDS`."""
     until, last = time.monotonic() + _CALM_SECONDS, _cpu(system)
     while time.monotonic() < until:
         time.sleep(0.25)
@@ -273,7 +275,7 @@ def _calm(system: System) -> None:
 
 
 def _cpu(system: System) -> dict[str, float]:
-    """CPU seconds so far by component; workers of one kind together. `edge` is serving."""
+    """CPU seconds so far by component, summed over workers. `edge` is serving."""
     pids: dict[str, list[int]] = {}
     for it in system.state().processes:
         if it.pid and it.name != "setup":

@@ -1,4 +1,4 @@
-"""The load generator: `load.c`, compiled when it is needed, run as a process."""
+"""The load generator: `load.c`, compiled on demand and run as a process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ GRACE_SECONDS: Final = 30.0
 
 
 class NotMeasured(FreshetError):
-    """A run that gave no figure; the text says why."""
+    """A run without a figure; the text says why."""
 
 
 def build(target: Path, source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Path:
-    """The generator's binary at `target`, made again where it is missing or older than its source.
+    """The generator's binary at `target`, compiled where it is missing or older than its source.
 
     Errors: `NoService`, `shipped.Incomplete`.
     """
@@ -37,7 +37,7 @@ def build(target: Path, source: Path = SOURCE, compilers: Sequence[str] = COMPIL
     compiler = next(filter(None, map(shutil.which, compilers)), None)
     if compiler is None:
         raise NoService(
-            f"no C compiler here ({', '.join(compilers)}), and the load generator is a C file:"
+            f"no C compiler here ({', '.join(compilers)}), and the load generator is written in C:"
             " install one (Debian: apt-get install gcc libc6-dev)"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,11 +67,11 @@ class Generator(NamedTuple):
     warmup: float = 1.0
 
     def reads(self, paths: Iterable[str], rate: float, seconds: float) -> dict[str, Any]:
-        """Latency of GETs at a constant rate; load's own report."""
+        """Latency of GETs at a constant rate: the report of `load.c`."""
         return self._run("reads", "--paths", self._file("paths", paths), rate, seconds)
 
     def closed(self, paths: Iterable[str], seconds: float, connections: int) -> dict[str, Any]:
-        """As many GETs as `connections` get answered, each sent when the one before is."""
+        """GETs over `connections`, each sent when the answer to the one before has come."""
         file = self._file("paths", paths)
         return self._run("closed", "--paths", file, None, seconds, connections)
 
@@ -112,13 +112,13 @@ class Generator(NamedTuple):
         except subprocess.TimeoutExpired:
             raise NotMeasured(f"the load generator did not end within {limit:.0f} s") from None
         if done.returncode:
-            raise NotMeasured(f"the load generator refused: {done.stderr.strip()[:300]}")
+            raise NotMeasured(f"the load generator failed: {done.stderr.strip()[:300]}")
         report: dict[str, Any] = json.loads(done.stdout)
         return report
 
 
 def step(report: dict[str, Any]) -> RateStep:
-    """A generator's report as the search for the best rate takes it."""
+    """The report of a generator as a step of the search for the best rate."""
     p95 = report["latency_ms"]["p95"]
     return RateStep(
         report["rate"],

@@ -1,6 +1,6 @@
-"""The highest rate that a server holds: step up until it does not, halve the gap, then confirm.
+"""The highest rate that a server holds: step up until it fails, halve the gap, then confirm.
 
-Measuring is an argument, so none of this knows a server or a clock.
+The measurement is an argument, so the search knows no server and no clock.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from schemas.errors import FreshetError
 STEP_FACTOR: Final = 1.25
 HALVINGS: Final = 2
 MIN_REACHED_SHARE: Final = 0.97
-"""Of the rate that was asked for: below that the server queues, whatever its percentiles say."""
+"""Share of the requested rate: below it the server queues, whatever its percentiles."""
 _MAX_STEPS: Final = 30
 
 
 class RateStep(NamedTuple):
-    """One measurement: what was asked for, what was answered, how late the 95th percentile was."""
+    """One measurement: requested and reached rate in requests/s, p95 of latency in ms, errors."""
 
     rate: float
     reached: float
@@ -29,7 +29,7 @@ class RateStep(NamedTuple):
 
 
 class NeverHeld(FreshetError):
-    """Not even the lowest rate was held; the text says what happened there."""
+    """Not even the lowest rate was held; the text has its measurement."""
 
 
 Measure = Callable[[float], RateStep]
@@ -85,7 +85,7 @@ def search(measure: Measure, start: float, limit_ms: float, factor: float = STEP
 
 
 def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> list[RateStep]:
-    """`repeats` measurements, or fewer once most of them have failed."""
+    """`repeats` measurements; fewer where most of them have failed."""
     steps: list[RateStep] = []
     failed = 0
     while len(steps) < repeats and 2 * failed <= repeats:

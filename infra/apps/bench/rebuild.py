@@ -1,7 +1,7 @@
-"""Rebuild: how fast a generation is made from the lake, as `freshet rebuild` makes one, and exactly.
+"""Rebuild: the rate at which `freshet rebuild` makes a generation from the lake, checked to be exact.
 
-The log is folded off line into a snapshot, the snapshot written to Redis. As with a replay the clock
-starts when the first batch is folded; it stops when people, fences and tables are in Redis.
+The log is folded off line into a snapshot, and the snapshot is written to Redis. As with a replay the clock
+starts when the first batch is folded. It stops when people, fences and tables are in Redis.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ GENERATION: Final = 1
 
 
 class Rebuild(NamedTuple):
-    """`start_s`: until the first batch was folded; `fill_s`: what of the time went into filling Redis.
-    `reading`: events/s of the lake's reader alone, the ceiling."""
+    """`start_s`: seconds until the first batch was folded; `fill_s`: seconds of filling Redis; `reading`:
+    events/s of the lake's reader alone, the ceiling."""
 
     events_per_s: float
     reading: float
@@ -32,7 +32,7 @@ class Rebuild(NamedTuple):
 
 
 def measure(at: Logged) -> Rebuild:
-    """The lake holds the log. Errors: `NotMeasured`, those of `flows.snapshots`."""
+    """Measures one rebuild from a filled lake. Errors: `NotMeasured`, those of `flows.snapshots`."""
     replay.empty(at)
     alone = reading(at)
     first: list[tuple[int, float]] = []
@@ -55,7 +55,7 @@ def measure(at: Logged) -> Rebuild:
 
 
 def reading(at: Logged) -> float:
-    """Events/s from the lake by one process that does nothing with them."""
+    """Events/s that one process reads from the lake and drops."""
     lake, begun, read = Lake.of(at.settings), time.perf_counter(), 0
     for partition, end in enumerate(at.end_offsets):
         for batch in lake.read(EVENTS.name, partition, 0, end):

@@ -1,7 +1,7 @@
-"""Replay: how fast `people` folds a log that is already there, as production runs it, and exactly.
+"""Replay: the rate at which `people` folds an existing log, as in production, checked to be exact.
 
 One worker owns all partitions; roll-up and relay run beside it. The clock starts when the first
-batch is committed (a start is no throughput) and stops when the fences stand at the log's end.
+batch is committed, which excludes the start-up, and stops when the fences are at the end of the log.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Run(NamedTuple):
 class ReplayFigures(NamedTuple):
     runs: list[Run]
     ceiling: list[float]
-    """Events/s of a bare kafka-python consumer on the same log: reads, does nothing."""
+    """Events/s of a bare kafka-python consumer that reads the same log and drops it."""
     log: audience.WrittenLog
     partitions: int
 
 
 def bare_consumer(settings: Settings, end_offsets: dict[int, int]) -> float:
-    """Records/s of our consumer from the first to the last record, doing nothing with them."""
+    """Records/s of our consumer from the first to the last record, which it drops."""
     consumer = kafka_client.consumer(settings)
     try:
         consumer.assign([topic_partition(settings, EVENTS.name, p) for p in end_offsets])
@@ -61,9 +61,9 @@ def bare_consumer(settings: Settings, end_offsets: dict[int, int]) -> float:
 
 
 def replay(at: Logged, *beside: Supervisor) -> Run:
-    """Into a Redis that holds nothing of it. `beside`: what else runs, and has to go on running.
+    """One replay into an empty Redis. `beside`: supervisors of other processes, which must keep running.
 
-    Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
+    Errors: `NotMeasured` where a process ended, or the state is not exactly what the log says.
     """
     log, keyspace = at.log, at.settings.keyspace
     with redis_client.connect(at.settings) as client, up(at.planned, FLOWS) as flows:
@@ -74,18 +74,20 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
             for name in ("broker", "redis", *FLOWS)
             if name in supervisor.children
         }
-        first = wait(all_, lambda: sum(_fences(client, keyspace, log)), "people commits nothing")
+        first = wait(
+            all_, lambda: sum(_fences(client, keyspace, log)), "the flow people commits nothing"
+        )
         began, before = time.perf_counter(), cpu.cpu_of(pids)
         wait(
             all_,
             lambda: _fences(client, keyspace, log) == _end_offsets(log),
-            "people does not get to the end",
+            "the flow people does not reach the end of the log",
         )
         seconds, folded = time.perf_counter() - began, cpu.cpu_of(pids)
         wait(
             all_,
             lambda: _tables(client, keyspace) == _end_offsets(log),
-            "rollup does not get to the end",
+            "the flow rollup does not reach the end of the log",
         )
         summed = {**cpu.cpu_of(pids), "people": folded["people"]}
         check(client, keyspace, log)
@@ -94,7 +96,7 @@ def replay(at: Logged, *beside: Supervisor) -> Run:
 
 
 def empty(at: Logged) -> None:
-    """Redis forgets all: it is this bench's own."""
+    """Empties Redis, which is the bench's own."""
     with redis_client.connect(at.settings) as client:
         client.flushall()
 
@@ -114,7 +116,7 @@ def _tables(client: Client, keyspace: Keyspace) -> list[int]:
 
 
 def check(client: Client, keyspace: Keyspace, log: audience.WrittenLog) -> None:
-    """Everything counted once. Errors: `NotMeasured`: a rate of a wrong fold is no figure."""
+    """Checks that each event is counted once. Errors: `NotMeasured`: the rate of a wrong fold is void."""
     from models.features.registry import read_rows
 
     counted = people = 0

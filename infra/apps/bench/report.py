@@ -13,7 +13,7 @@ from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.verify import Verified
 
 BUSY_CORES: Final = 0.1
-"""Cores that others may use before it is worth a word."""
+"""Cores that other programs may use before the report mentions them."""
 PRODUCTION_PARTITIONS: Final = 16
 REQUIRED_KEYS: Final = (
     "freshness_ms",
@@ -23,11 +23,11 @@ REQUIRED_KEYS: Final = (
     "ratio_to_bare",
     "redis_bytes_per_user",
 )
-"""The keys that are always there, null where a part was skipped; others come beside them."""
+"""Keys that the report always has, null where a benchmark was skipped."""
 
 
 class Results(NamedTuple):
-    """What was measured; None where a part was skipped."""
+    """All measurements; None where a benchmark was skipped."""
 
     rounds: Rounds | None = None
     verified: Sequence[Verified] | None = None
@@ -36,7 +36,7 @@ class Results(NamedTuple):
 
 
 def report(results: Results) -> dict[str, Any]:
-    """The whole report but for machine and versions."""
+    """The whole report except machine and versions."""
     rounds, verified, fresh, reads = results
     made: dict[str, Any] = dict.fromkeys(REQUIRED_KEYS)
     cpu: dict[str, float] = {}
@@ -76,7 +76,7 @@ def report(results: Results) -> dict[str, Any]:
 
 
 def rows(results: Results) -> list[Row]:
-    """The figures of the parts that ran, in the order of `FIGURES`."""
+    """The figures of the benchmarks that ran, in the order of `FIGURES`."""
     rounds, verified, fresh, reads = results
     lines = list(report_rounds.rows(rounds)) if rounds else []
     if verified:
@@ -94,7 +94,7 @@ def rows(results: Results) -> list[Row]:
 
 
 def remarks(made: Mapping[str, Any]) -> list[str]:
-    """What stands below the table: figures without a floor, and what the others are to be read by."""
+    """Sentences below the table: figures without a floor, and context for the others."""
     said: list[str] = []
     if made["replay_events_per_s"]:
         said += report_rounds.remarks(made)

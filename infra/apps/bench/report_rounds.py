@@ -108,5 +108,5 @@ def _rebuild(rounds: Rounds) -> dict[str, Any]:
 
 
 def _cost(alone: float, beside: float) -> float:
-    """What of a rate is lost, in %."""
+    """The loss of a rate, in %."""
     return 100 * (1 - beside / alone)

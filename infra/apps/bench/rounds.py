@@ -37,7 +37,7 @@ def measure(
 ) -> Rounds:
     """Writes a log of `count` events and runs the `benchmarks` in `repeats` rounds.
 
-    Errors: `NotMeasured` where a process fell, or the state is not exactly what the log says.
+    Errors: `NotMeasured` where a process ended, or the state is not exactly what the log says.
     """
     with logged(folder, count, say) as at:
         made = Rounds(ReplayFigures([], [], at.log, at.settings.partitions), [], [])

@@ -1,4 +1,4 @@
-"""The bench: its parts one after the other, in folders of its own, and their report."""
+"""The bench: its benchmarks one after the other, in folders of their own, and their report."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Say = Callable[[str], None]
 def run(
     chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, say: Say
 ) -> tuple[dict[str, Any], list[Row]]:
-    """Measures these parts, and writes the report to `bench/loop.json` in `data_dir`. Answers the report,
-    and its rows for people. Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
+    """Runs the `chosen` benchmarks and writes the report to `bench/loop.json` in `data_dir`. Gives the report
+    and the rows of its table. Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
     from infra.apps.bench import cpu, report
     from infra.apps.bench.services import clean_environment
     from infra.local.home import prepare_folder
@@ -35,7 +35,7 @@ def run(
     folder = data_dir / "bench"
     with _scratch(folder) as scratch:
         results = _measure(chosen, data_dir, scratch, seconds, repeats, say)
-    made = report.report(results) | _about(seconds, repeats, time.monotonic() - began)
+    made = report.report(results) | _context(seconds, repeats, time.monotonic() - began)
     made["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
     _write(folder / REPORT, made)
     return made, list(report.rows(results))
@@ -49,7 +49,7 @@ def _measure(
     from infra.apps.train.needs import check_installed
 
     shared_log = verified = fresh = reads = None
-    if "reads" in chosen:  # as a compiler: its lack is said before anything is measured
+    if "reads" in chosen:  # a missing package is reported before anything is measured
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
     if set(chosen) & set(rounds.ONE_LOG):
@@ -64,7 +64,7 @@ def _measure(
 
 
 def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:
-    """Compiled first of all: without a compiler nobody should wait for half a bench."""
+    """The load generator, compiled first: a missing compiler is reported before anything is measured."""
     if not {"freshness", "reads"} & set(chosen):
         return None
     from infra.apps.bench.load import Generator, build
@@ -72,7 +72,7 @@ def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Genera
     return Generator(build(data_dir / "bin" / "load"), "", scratch)
 
 
-def _about(seconds: float, repeats: int, took: float) -> dict[str, Any]:
+def _context(seconds: float, repeats: int, took: float) -> dict[str, Any]:
     from infra.apps.bench import cpu as bench_cpu
     from infra.apps.bench import report as bench_report
     from infra.settings import Settings
@@ -91,7 +91,7 @@ def _about(seconds: float, repeats: int, took: float) -> dict[str, Any]:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A new folder in `folder`, on the disk where a system would live; removed at the end."""
+    """A new folder in `folder`, on the disk of the data folder; removed at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix="run-", dir=folder)).resolve()
     try:

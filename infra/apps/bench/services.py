@@ -1,4 +1,4 @@
-"""Broker and Redis of the bench's own with a log in them, and programs of the plan run beside them."""
+"""A broker and a Redis of the bench, a log in the broker, and programs of the plan beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 class Logged(NamedTuple):
-    """A log in the broker of `planned`; `services` are those that run."""
+    """A log in the broker of `planned`. `services` supervises broker and Redis."""
 
     planned: Plan
     services: Supervisor
@@ -37,13 +37,13 @@ class Logged(NamedTuple):
 
     @property
     def end_offsets(self) -> list[int]:
-        """By partition."""
+        """The end offset of each partition."""
         return [self.log.end_offsets.get(p, 0) for p in range(self.settings.partitions)]
 
 
 @contextmanager
 def logged(folder: Path, count: int, say: Say) -> Iterator[Logged]:
-    """Services of their own in `folder`, and `count` events in their log. Errors: `NotMeasured`."""
+    """Broker and Redis in `folder`, with `count` events in the log. Errors: `NotMeasured`."""
     with home.claimed(folder) as directory:
         planned = plan(directory, {})
         with up(planned, SERVICES) as services:
@@ -54,7 +54,7 @@ def logged(folder: Path, count: int, say: Say) -> Iterator[Logged]:
 
 @contextmanager
 def up(planned: Plan, names: Sequence[str]) -> Iterator[Supervisor]:
-    """These programs of the plan, and no others; stopped at the end."""
+    """Runs only these programs of the plan; stops them at the end."""
     chosen = [
         dataclasses.replace(it, depends_on=[need for need in it.depends_on if need in names])
         for it in programs(planned)
@@ -73,10 +73,10 @@ def up(planned: Plan, names: Sequence[str]) -> Iterator[Supervisor]:
 def wait(
     supervisors: Supervisor | Sequence[Supervisor], condition: Callable[[], Any], what: str
 ) -> Any:
-    """Asks until `condition` is true, and answers what it said. Errors: `NotMeasured`."""
+    """Polls until `condition` is true, and gives its value. Errors: `NotMeasured`."""
     many = [supervisors] if isinstance(supervisors, Supervisor) else supervisors
     until = time.monotonic() + _TIMEOUT_SECONDS
-    while not (said := condition()):
+    while not (value := condition()):
         for supervisor in many:
             supervisor.tick()
             for child in supervisor.children.values():
@@ -86,12 +86,12 @@ def wait(
         if time.monotonic() > until:
             raise NotMeasured(f"{what} within {_TIMEOUT_SECONDS:.0f} s")
         time.sleep(_POLL_SECONDS)
-    return said
+    return value
 
 
 def clean_environment() -> None:
-    """Forgets every setting: the bench writes nonsense, which must never reach somebody's own
-    services, and its figures are those of the defaults."""
+    """Removes every setting from the environment: the bench's events must never reach a user's own services,
+    and its figures are those of the defaults."""
     for name in list(os.environ):
         if name in VARIABLES.values() or name in FILES.values() or name.startswith(PREFIX):
             del os.environ[name]

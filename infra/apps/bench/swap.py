@@ -1,4 +1,4 @@
-"""Releases swapped under a steady load of reads: how many answers failed, and whether any mixed two."""
+"""Releases swapped under a steady load of reads: answers that failed, and answers that mixed two."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READS_PER_S: Final = 200.0
 SWAPS: Final = 6
 SAMPLE_PER_S: Final = 50
 SCORE_FACTOR: Final = 1e4
-"""What the second release's scores are multiplied by, so that a score tells who made it."""
+"""Factor on the scores of the second release, so that a score shows its release."""
 _TIMEOUT_SECONDS: Final = 20.0
 Say = Callable[[str], None]
 
@@ -45,10 +45,10 @@ class Swap(NamedTuple):
 
 
 def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Swap:
-    """Of a system that serves a release. Errors: `NotMeasured`."""
+    """Measures swaps in a system that serves a release. Errors: `NotMeasured`."""
     first = current(system.settings)
     if not first:
-        raise NotMeasured("no release serves")
+        raise NotMeasured("no release serves: train one first")
     second = _louder(system, first)
     sampler = _Sampler(system, paths, loud=second)
     seconds = SWAPS * 1.5 + 2
@@ -93,7 +93,7 @@ def _louder(system: System, release: str) -> str:
 
 
 class _Sampler(threading.Thread):
-    """Reads a little beside the load, and looks at what is answered."""
+    """Reads a little beside the load, and checks each answer."""
 
     def __init__(self, system: System, paths: Sequence[str], loud: str) -> None:
         super().__init__(daemon=True)
@@ -114,7 +114,7 @@ class _Sampler(threading.Thread):
             try:
                 connection.request("GET", self._paths[number % len(self._paths)], headers=headers)
                 answer = connection.getresponse()
-                self._look(answer.status, answer.read())
+                self._check(answer.status, answer.read())
             except OSError:
                 self.errors += 1
             finally:
@@ -122,7 +122,7 @@ class _Sampler(threading.Thread):
             number += 1
             self._ended.wait(1 / SAMPLE_PER_S)
 
-    def _look(self, status: int, body: bytes) -> None:
+    def _check(self, status: int, body: bytes) -> None:
         if status != 200:
             self.errors += 1
             return
@@ -138,7 +138,7 @@ class _Sampler(threading.Thread):
         until = time.monotonic() + _TIMEOUT_SECONDS
         while self._last != release:
             if time.monotonic() > until:
-                raise NotMeasured(f"release {release} does not come to serve")
+                raise NotMeasured(f"release {release} does not serve within {_TIMEOUT_SECONDS:g} s")
             time.sleep(0.02)
 
     def stop(self) -> None:

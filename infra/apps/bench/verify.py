@@ -1,4 +1,4 @@
-"""Verify: how fast `freshet verify` holds a live system against its log: a sample of people, all sums."""
+"""Verify: the rate at which `freshet verify` compares a live system with its log."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Verified(NamedTuple):
 def measure(
     folder: Path, repeats: int, say: Say = lambda line: None, count: int = EVENTS_COUNT
 ) -> list[Verified]:
-    """Of a whole system, lake among it, that has folded `count` events; another sample each time.
+    """Verifies a whole system that has folded `count` events, with another sample in each run.
 
-    Errors: `NotMeasured`, where a process fell or something is not as the log says, too.
+    Errors: `NotMeasured`, also where a process ended or a value differs from the log.
     """
     runs = []
     with supervise.running(folder) as system:
@@ -44,7 +44,7 @@ def measure(
                 )
             runs.append(Verified(report.rate, report.events, report.fields_checked))
             say(f"verify {seed + 1} of {repeats}: {report.rate:,.0f} events/s")
-        fallen = [it.name for it in system.state().processes if it.restarts]
-    if fallen:
-        raise NotMeasured(f"{', '.join(fallen)} fell and was restarted: no figure holds")
+        restarted = [it.name for it in system.state().processes if it.restarts]
+    if restarted:
+        raise NotMeasured(f"{', '.join(restarted)} ended and was restarted: the figures are void")
     return runs

@@ -1,4 +1,4 @@
-"""The demo's simulated people: made from its data, with a history of what they found by themselves."""
+"""The demo's simulated people: made from its data, with a history of items they found by themselves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from models.simulator.people import People
 from schemas.times import DAY_MS, iso
 
 PICKS_PER_PERSON: Final = 30
-"""What each has found before anything was recommended to them."""
+"""Items that each person has found before the first recommendation."""
 PICK_GAP_MS: Final = 60_000
-"""Between two picks of one sitting."""
+"""ms between two picks of one sitting."""
 _HISTORY_DAYS: Final = 30
 
 
 class Audience:
-    """`count` people over a catalogue; `people` is the truth of them."""
+    """`count` simulated people over a catalogue. `people`: their true tastes."""
 
     def __init__(self, found: Dataset, count: int, seed: int) -> None:
         self.item_ids = [it.item_id for it in found.items]
@@ -39,11 +39,11 @@ class Audience:
         self.names = [f"sim-{n + 1:04}" for n in range(count)]
 
     def history(self, until: int) -> Iterator[Line]:
-        """What they found in the month before `until` (ms), as lines of an import."""
+        """Their picks in the month before `until` (ms), as lines of an import."""
         for person, name in enumerate(self.names):
             sittings = self.people.picks(person, PICKS_PER_PERSON)
             for n, sitting in enumerate(sittings):
-                # evenly over the month, everybody at another hour
+                # evenly over the month, each person at another hour
                 at = (
                     until
                     - _HISTORY_DAYS * DAY_MS * (len(sittings) - n) // len(sittings)

@@ -1,4 +1,4 @@
-"""The demo's second half: people whose truth is known live with the system, in an experiment."""
+"""The demo's second half: simulated people, whose tastes are known, in an experiment."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Crowd(NamedTuple):
 
 
 def live(system: System, found: Dataset, count: int, seconds: float, say: Reporter) -> Crowd:
-    """`count` people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
+    """Runs `count` simulated people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
     url, token = system.url, system.settings.token
     with say.work(
-        "make people, and what they found by themselves", count * PICKS_PER_PERSON
+        "make simulated people, and send their history", count * PICKS_PER_PERSON
     ) as progress:
         audience = Audience(found, count, SEED)
         lines = audience.history(int(time.time() * 1000))
@@ -64,7 +64,7 @@ def live(system: System, found: Dataset, count: int, seconds: float, say: Report
 
 
 def add(report: Report, crowd: Crowd) -> None:
-    """Puts what came of it into the report."""
+    """Adds the outcome to the report."""
     report.experiment = figures.experiment(crowd.seen, crowd.metrics, crowd.match)
     report.ctr = {arm.variant: arm.ctr for arm in report.experiment.variants}
     report.explored_share = round(crowd.seen.explored_share, 4)

@@ -1,4 +1,4 @@
-"""The demo's experiment: popularity against the personal list, as the API runs and counts it."""
+"""The demo's experiment: popularity against the personal list, run and counted by the API."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ EXPERIMENT: Final = Experiment(
     ),
 )
 SETTLE_SECONDS: Final = 20.0
-"""How long the flows may take to catch up."""
+"""s that the flows may take to catch up."""
 CTR: Final = "ctr"
 NO_METRICS: Final = ExperimentMetrics(version=0, variants=(), comparisons=())
-"""Before the API says anything of it."""
+"""Metrics before the API has any."""
 
 
 class NoExperiment(FreshetError):
-    """The API did not take it; the text says what it answered."""
+    """The API refused the experiment; the text has its answer."""
 
 
 class Lift(NamedTuple):
-    """`value`: relative; None where nothing can be said."""
+    """`value`: relative, as a share; None where it cannot be estimated."""
 
     value: float | None
     ci: tuple[float, float] | None
@@ -55,19 +55,19 @@ def ctr(held: VariantOut) -> MetricOut:
 
 
 def lift(metrics: ExperimentMetrics) -> Lift:
-    """Of the click rate, the treatment's over the control's."""
+    """The lift of the click rate, treatment over control."""
     found = (it for it in metrics.comparisons if (it.metric, it.treatment) == (CTR, TREATMENT))
     return next((Lift(it.lift, it.ci) for it in found), Lift(None, None))
 
 
 async def start(url: str, token: str) -> None:
-    """Puts the experiment; returns when every worker has it. Errors: `NoExperiment`,
+    """Puts the experiment, and returns when every worker has it. Errors: `NoExperiment`,
     `NotEverywhere`, `ApiError`."""
     async with Client(url, token, connections=1) as client:
         try:
             await client.put_experiment(ID, EXPERIMENT)
         except ApiError as error:
-            raise NoExperiment(f"experiment {ID} was not taken: {error}") from None
+            raise NoExperiment(f"experiment {ID} was refused: {error}") from None
     await everywhere(url, token, _in_force, f"experiment {ID}")
 
 
@@ -77,7 +77,7 @@ async def _in_force(client: Client) -> bool:
 
 
 async def read_metrics(client: Client) -> ExperimentMetrics:
-    """`NO_METRICS` where there is nothing yet, or no answer."""
+    """The metrics of the experiment; `NO_METRICS` where there are none yet, or no answer."""
     try:
         return await client.metrics(ID)
     except ApiError:
@@ -87,8 +87,8 @@ async def read_metrics(client: Client) -> ExperimentMetrics:
 async def settled(
     client: Client, sent: dict[str, dict[str, int]]
 ) -> tuple[ExperimentMetrics, bool]:
-    """What the API says once it has counted `sent` (variant -> state -> slots), or what it says last;
-    and whether it counted just that."""
+    """The metrics once the API has counted `sent` (variant -> state -> slots), else the last ones; and
+    whether it counted exactly that."""
     until, metrics = time.monotonic() + SETTLE_SECONDS, NO_METRICS
     while True:
         with contextlib.suppress(ApiError):
@@ -101,7 +101,7 @@ async def settled(
 
 
 def counted(metrics: ExperimentMetrics, sent: dict[str, dict[str, int]]) -> bool:
-    """Whether the API counted what was sent, state by state, variant by variant; not of nothing."""
+    """Whether the API counted what was sent, by variant and state; False where nothing was sent."""
     return bool(sent) and all(
         variant(metrics, name).counts.get(state, 0) == slots
         for name, states in sent.items()

@@ -1,4 +1,4 @@
-"""What the report says of the simulated people and of their experiment."""
+"""The figures of the simulated people and of their experiment, for the report."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from infra.client.answers import ExperimentMetrics
 
 
 class Arm(msgspec.Struct, kw_only=True):
-    """One variant: `units` are people, the counts are slots, `ctr` and its 95 % interval `ci` are what
-    the API said; `true_ctr` is what the simulator knows its slates to deserve."""
+    """One variant: `units` are people, the counts are slots, `ctr` and its 95 % interval `ci` are the
+    API's; `true_ctr` is the expected rate by the true tastes."""
 
     variant: str
     units: int
@@ -27,10 +27,10 @@ class Arm(msgspec.Struct, kw_only=True):
 
 
 class Experiment(msgspec.Struct, kw_only=True):
-    """`lift` of the treatment over the control, relative, as the API said; `true_lift` as it is.
+    """`lift`: of the treatment over the control, relative, by the API; `true_lift`: by the true tastes.
 
     `sent`: by variant and state, the slots that were answered or reported, as the people counted them
-    themselves; `counts_match`: the API counted just these (it counts more where others read for them).
+    themselves; `counts_match`: the API counted exactly these (more where other clients read for them).
     """
 
     id: str
@@ -45,7 +45,7 @@ class Experiment(msgspec.Struct, kw_only=True):
 
 class Population(msgspec.Struct, kw_only=True):
     """`events` are those that were acknowledged; `freshness_ms`: from a click's first byte to the end
-    of a slate that knows of it."""
+    of a slate that includes it."""
 
     people: int
     seconds: float

@@ -1,4 +1,4 @@
-"""The demo's history: sent over HTTP, and waited for until everything downstream has it."""
+"""The demo's history: sent over HTTP, until all flows have applied it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
 
 STALL_SECONDS: Final = 120.0
-"""How long the flows may stand still before they have caught up."""
+"""s without progress of the flows after which the demo gives up."""
 ITEM_CHECKS: Final = 12
-"""Connections by which we look whether items are there: each lands on some worker."""
+"""Checks that the items are there, each over a connection of its own, so to any worker."""
 LAST_ITEMS_CHECKED: Final = 16
 
 
 def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Reporter) -> list[int]:
-    """Imports; answers how far each partition of `events` then goes. Errors: `NotSent`."""
+    """Imports, and gives the end offset of each partition of `events`. Errors: `NotSent`."""
     url, token = system.url, system.settings.token
     with say.work("import films", len(found.items)) as progress:
         lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in found.items)
@@ -46,8 +46,8 @@ def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Reporte
 
 
 def settle(system: System) -> list[int]:
-    """Waits until all that is in `events` now is folded and its tables are published; answers how
-    far each partition goes. Errors: `NotSent`, `KafkaError`."""
+    """Waits until all records in `events` are folded and their tables are published; gives the end offset
+    of each partition. Errors: `NotSent`, `KafkaError`."""
     held = offsets(system.settings, [EVENTS.name])["events"]
     end_offsets = [end for _, (_, end) in sorted(held.items())]
     asyncio.run(_await(system.url, system.settings.token, end_offsets))
@@ -72,13 +72,14 @@ async def _await(url: str, token: str, end_offsets: Sequence[int]) -> None:
                     before, until = now, time.monotonic() + STALL_SECONDS  # slow is not stuck
             if time.monotonic() > until:
                 raise NotSent(
-                    f"the events are not folded and published: nothing moves for {STALL_SECONDS:g} s"
+                    f"the events are not folded and published: no progress for {STALL_SECONDS:g} s"
+                    " (`freshet status` shows the flows)"
                 )
             await asyncio.sleep(0.05)
 
 
 async def _status(client: Client) -> Status | None:
-    """None where there is no answer for the moment."""
+    """The status of the system; None where it does not answer."""
     try:
         return await client.status()
     except ApiError:
@@ -86,7 +87,7 @@ async def _status(client: Client) -> Status | None:
 
 
 def _reached(status: Status, end_offsets: Sequence[int]) -> bool:
-    """Whether people and tables are at `ends` or beyond."""
+    """Whether people and tables have reached `end_offsets`."""
     folded = _folded(status)
     tables = [int(text) for text in status.tables.split(".")]
     return len(tables) == len(end_offsets) and all(
@@ -95,7 +96,7 @@ def _reached(status: Status, end_offsets: Sequence[int]) -> bool:
 
 
 def _folded(status: Status) -> dict[int, int]:
-    """By partition, the offset that people stand at."""
+    """By partition, the next offset of the flow people."""
     return {
         it.partition: int((it.position or "0:-1").partition(":")[2]) + 1
         for it in status.stands or ()

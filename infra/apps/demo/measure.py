@@ -1,4 +1,4 @@
-"""The demo's measurement: import, train, replay, the same in process, and the report of it all."""
+"""The demo's measurement: import, train, replay, the same in process, and their report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 def measure(
     system: System, found: Dataset, planned: Schedule, rate: float, say: Reporter
 ) -> Report:
-    """Errors: `history.NotSent`, `live.EventNotTaken`, `KafkaError`, and of training."""
+    """Measures the system on the data, and gives the report.
+
+    Errors: `history.NotSent`, `live.EventNotTaken`, `KafkaError`, those of training.
+    """
     times = [time.monotonic()]
     split = demo_import.load(system, found, planned.history, say)
     times.append(time.monotonic())
@@ -42,7 +45,7 @@ def measure(
     with say.work("replay the rest through the system", len(planned.steps)) as progress:
         settings = system.settings
         settle_heap()
-        # the client shares the machine with what it measures: the lighter the better
+        # the client shares the machine with the system: uvloop is the lighter one
         outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
     times.append(time.monotonic())
     with say.work("read the log back"):
@@ -60,19 +63,19 @@ def measure(
 
 
 def knowledge(scored: Sequence[Scored], settings: Settings, partitions: int) -> list[Read]:
-    """What each live answer says it was made from."""
+    """The state that each live answer was made from, by its own account."""
     people = People(signing_key(settings), partitions)
     return [_read(it, people, partitions) for it in scored]
 
 
 def _read(scored: Scored, people: People, partitions: int) -> Read:
     rating, slate = scored.step.rating, scored.slate
-    who, position = people.user(rating.user_id), slate.position
+    person, position = people.user(rating.user_id), slate.position
     tables = tuple(int(text) for text in slate.served_by.tables.split("."))
     return Read(
         item_id=rating.item_id,
-        person=who.pseudonym,
-        partition=who.partition,
+        person=person.pseudonym,
+        partition=person.partition,
         now=rating.at,
         offset=Position.parse(position).offset + 1 if position else 0,
         # before the first publication the version is "0"
@@ -81,7 +84,7 @@ def _read(scored: Scored, people: People, partitions: int) -> Read:
 
 
 def lost(log: Log, planned: Schedule, outcome: ReplayOutcome) -> Counter[str]:
-    """Events that were acknowledged and are not in the log, and records that do not decode."""
+    """Counts of acknowledged events that are not in the log, and of records that do not decode."""
     ids = {e.event_id for records in log.events for _, _, e in records if isinstance(e, Action)}
     sent = [*planned.history, *(step.rating for step in planned.steps)]
     missing = sum(rating.body["event_id"] not in ids for rating in sent)

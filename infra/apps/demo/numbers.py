@@ -1,4 +1,4 @@
-"""What the demo's figures have in common."""
+"""Statistics of the demo's figures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def percentiles(values: Sequence[float], *which: int) -> dict[str, float]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """To four places; 0 of nothing."""
+    """The mean to four places; 0 of no values."""
     return round(sum(values) / len(values), 4) if values else 0.0
 
 
 def settle_heap() -> None:
-    """Before something is timed: what lives now is collected, and not looked at again. A full
-    collection over a whole log stops a client for 200 ms, which it would lay to the system."""
+    """Collects garbage and freezes the heap before a measurement. A full collection over a whole log stops
+    the client for 200 ms, which would count as latency of the system."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The demo's minute of traffic, live: a panel at a terminal, a line now and then elsewhere."""
+"""The demo's minute of traffic, live: a panel at a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LINES_SECONDS: Final = 15.0
 
 
 async def watch(client: Client, seen: Seen, say: Reporter) -> None:
-    """Shows how it goes, again and again, until it is cancelled."""
+    """Shows the progress at an interval, until it is cancelled."""
     if say.console.is_terminal:
         with Live(console=say.console, auto_refresh=False, transient=True) as live:
             while True:
@@ -51,7 +51,7 @@ def panel(seen: Seen, metrics: ExperimentMetrics) -> Group:
 
 
 def line(seen: Seen, metrics: ExperimentMetrics) -> str:
-    """The same in words."""
+    """The figures of the panel as a sentence."""
     phrases = [f"{seen.elapsed:.0f} s: {', '.join(rates(seen))}"]
     for name in (CONTROL, TREATMENT) if metrics.variants else ():
         ctr, truly = experiment.ctr(experiment.variant(metrics, name)), seen.variants[name].true_ctr
@@ -79,7 +79,7 @@ def reach(seen: Seen) -> list[str]:
 
 
 def as_table(title: str, seen: Seen, metrics: ExperimentMetrics) -> Table:
-    """Both variants as the API counts them, and beside it what is true of them."""
+    """Both variants as the API counts them, beside their true rates."""
     rows = []
     for name in (CONTROL, TREATMENT):
         held, truth = experiment.variant(metrics, name), seen.variants.get(name)

@@ -1,7 +1,7 @@
 """The demo's minute of traffic: simulated people read, look, click and buy through the HTTP API.
 
-Their days pass in seconds, so that a minute is some days of them; each session is slates one after
-the other, every one of which knows what was clicked on the one before (`after`).
+A day of theirs takes seconds, so a minute has several days. A session is a sequence of slates, and each
+slate includes the clicks on the one before (`after`).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from models.simulator.people import Look
 from schemas.events import EventIn
 
 SLATES_PER_SECOND: Final = 80.0
-"""Slates a second that they ask for together."""
+"""Of all people together."""
 SLATES_PER_SESSION: Final = 5
-"""Slates of a session, on average."""
+"""On average."""
 SLATE_GAP_SECONDS: Final = 0.2
-"""Seconds between two slates of a session, on average."""
+"""Between two slates of a session, on average."""
 PROBED_SHARE: Final = 0.2
-"""Of the slates with a click and one after it, the share of which the next read comes at once."""
+"""Share of the slates with a click whose next read comes at once, to measure freshness."""
 PLACEMENT: Final = "home"
 
 
 class CrowdDrive:
-    """Everybody's sessions over `client`, for `seconds`."""
+    """The sessions of all people over `client`, for `seconds`."""
 
     def __init__(self, client: Client, audience: Audience, seconds: float, seed: int) -> None:
         self.seen = Seen(len(audience.names), seconds, len(audience.item_ids))
         self._client, self._audience, self._seconds = client, audience, seconds
         self._pace, self._chance = Pacer(SLATES_PER_SECOND), random.Random(seed)
         self._day = len(audience.names) * SLATES_PER_SESSION / SLATES_PER_SECOND
-        """Seconds of a day in which everybody has one session on average."""
+        """s of a day, in which each person has one session on average."""
         self._positions: dict[int, str] = {}
 
     async def run(self) -> Seen:
@@ -116,7 +116,7 @@ class CrowdDrive:
         return look
 
     async def _send_events(self, person: int, slate: Answer, look: Look) -> float | None:
-        """Sends what they did until it is acknowledged; answers when its first byte left."""
+        """Sends the events of a look until acknowledged. Gives when their first byte left, in s."""
         events = events_of(self._audience.names[person], slate, look)
         if not events:
             return None
@@ -128,7 +128,7 @@ class CrowdDrive:
                 self.seen.errors[f"events: {error.problem}"] += 1
                 await asyncio.sleep(pause)
                 continue
-            # none: it waits in a spool, and there is nothing to read after
+            # without a position the event waits in a spool, and no read can wait for it
             for at in sent.value.positions:
                 self._positions[person] = at
             self.seen.events += len(events)
@@ -138,7 +138,7 @@ class CrowdDrive:
 
 
 def variant(slate: Answer) -> str:
-    """ "" in no experiment."""
+    """The variant of a slate; "" without an experiment."""
     return next((it.variant for it in slate.served_by.experiments), "")
 
 
@@ -168,7 +168,7 @@ async def act(
     seed: int,
     watch: Callable[[Client, Seen], Awaitable[None]],
 ) -> Seen:
-    """Lets everybody live for `seconds`; `watch(client, seen)` is awaited beside it and then ended."""
+    """Runs all people for `seconds`. `watch(client, seen)` runs beside them and is cancelled at the end."""
     async with Client(url, token) as client:
         drive = CrowdDrive(client, audience, seconds, seed)
         watching = asyncio.ensure_future(watch(client, drive.seen))

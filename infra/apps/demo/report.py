@@ -1,4 +1,4 @@
-"""The demo's report: figures of one run, as `report.json` and as a table in words."""
+"""The demo's report: figures of one run, as `report.json` and as a table."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ ARMS: Final = {
     "untrained": "the same, without the release",
     "late_60s": "the same recommender, people and tables up to a minute late",
     "frozen": "the same recommender, as it stood when the replay began",
-    "popular": "what it shows somebody unknown: what is popular now",
+    "popular": "what it shows an unknown person: what is popular now",
     "random": "any film that the person has not had (expected value)",
 }
 Slates = Sequence[tuple[str, ...]]
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`events`: those replayed through the running system; `imported` came before them.
+    """`events`: number replayed through the running system; `imported`: number of events before them.
 
-    `freshness_ms`: from a POST's first byte to the end of a read that includes it. `read_ms`: a
-    read, less the time that it was asked to wait for the event before it.
+    `freshness_ms`: from a POST's first byte to the end of a read that includes it. `read_ms`: of a
+    read, without its wait for the event before it.
     """
 
     events: int
@@ -65,7 +65,7 @@ class Report(msgspec.Struct, kw_only=True):
     release: Trained | None = None
     experiment: Experiment | None = None
     ctr: dict[str, float | None] = {}
-    """Of each variant, as the API said."""
+    """Of each variant, by the API."""
     explored_share: float | None = None
     coverage: float | None = None
     """Share of the catalogue that the simulated people were shown."""
@@ -75,7 +75,7 @@ class Report(msgspec.Struct, kw_only=True):
 def report(
     outcome: ReplayOutcome, arms: Arms, schedule: Schedule, catalogue: Dataset, errors: Counter[str]
 ) -> Report:
-    """`errors`: those that were met elsewhere than in the replay."""
+    """The report of a replay. `errors`: counts by kind of those outside of the replay."""
     reads = outcome.reads
     targets = [it.step.rating.item_id for it in reads]
     live = [shown(it) for it in reads]
@@ -121,7 +121,7 @@ def shown(read: Scored) -> tuple[str, ...]:
 
 
 def differences(reads: Sequence[Scored], fresh: Slates) -> list[dict[str, Any]]:
-    """Where the in-process arm showed other ids, or the same in another order."""
+    """The reads for which the in-process arm shows other ids, or another order."""
     return [
         {
             "event": read.step.at,
@@ -140,7 +140,7 @@ def hit_rate(targets: Sequence[str], slates: Slates) -> float:
 
 
 def ndcg(targets: Sequence[str], slates: Slates) -> float:
-    """One relevant item each: the mean of 1 / log2(rank + 1), 0 where it is not shown."""
+    """NDCG with one relevant item each: the mean of 1 / log2(rank + 1), 0 where it is not shown."""
     pairs = zip(targets, slates, strict=True)
     return mean([_gain(it.index(target) + 1) if target in it else 0.0 for target, it in pairs])
 
@@ -156,7 +156,7 @@ def max_category_share(reads: Sequence[Scored]) -> float:
 
 
 def versions(reads: Sequence[Scored]) -> dict[str, str]:
-    """What served the last read, and what it ran on."""
+    """Versions that served the last read, and versions of Python and packages."""
     found = {name: getattr(reads[-1].slate.served_by, name) for name in SERVED} if reads else {}
     found["python"] = platform.python_version()
     for package in PACKAGES:
@@ -176,7 +176,7 @@ def write(path: Path, report: Report) -> None:
 
 
 def as_table(report: Report) -> Table:
-    """The arms, the best-informed first."""
+    """A table of the arms, the one with the freshest state first."""
     rows = [
         (name, f"{report.hit_rate_at_10[name]:.4f}", f"{report.ndcg_at_10[name]:.4f}", words)
         for name, words in ARMS.items()

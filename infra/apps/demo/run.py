@@ -1,4 +1,4 @@
-"""The demo's course: a system from nothing, measured; one person's story; a crowd."""
+"""The demo from beginning to end: a new system, its measurement, one person, simulated people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infra.local.system import System, running
 from infra.terminal.progress import Reporter
 
 IGNORED_VARIABLES: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
-"""The demo starts from nothing, so on a broker and a Redis of its own."""
+"""The demo needs an empty broker and an empty Redis, so it starts its own."""
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
     path = data_dir / "report.json"
     with _system(data_dir / "system", say) as system:
         report = measure(system, found, planned, rate, say)
-        reports.write(path, report)  # what comes after it can fail without it
+        reports.write(path, report)  # kept where a later step fails
         _print_figures(report, found, planned, say)
         _story(system, found, planned, say)
         if population:
@@ -62,13 +62,13 @@ def run(
 
 @contextmanager
 def _system(directory: Path, say: Reporter) -> Iterator[System]:
-    """A new system in `directory`, from nothing. Errors: `home.Unusable`, `SystemFailed`."""
+    """A new system in `directory`, which is emptied before. Errors: `home.Unusable`, `SystemFailed`."""
     if up := home.read(directory):
         raise home.Unusable(
-            f"a demo is still up in {directory} (process {up.pid}): stop that one first (Ctrl-C)"
+            f"a demo still runs in {directory} (process {up.pid}): stop it first (Ctrl-C)"
         )
     if given := [name for name in IGNORED_VARIABLES if os.environ.pop(name, None)]:
-        say(f"  {' and '.join(given)} left alone: the demo has its own")
+        say(f"  {' and '.join(given)} ignored: the demo starts its own services")
     if directory.exists():
         shutil.rmtree(directory)
     began = time.monotonic()
@@ -85,7 +85,7 @@ def _print_figures(report: Report, found: Dataset, planned: Schedule, say: Repor
     for sentence in (
         words.verdict(report),
         words.release(report),
-        words.flatters(planned, real),
+        words.caveat(planned, real),
         words.speed(report),
     ):
         say(sentence)
@@ -106,7 +106,7 @@ def _story(system: System, found: Dataset, planned: Schedule, say: Reporter) -> 
 def _crowd(
     system: System, found: Dataset, count: int, seconds: float, report: Report, say: Reporter
 ) -> None:
-    """After the story: from here on home is an experiment, and half of all people see the popular."""
+    """Runs after the story: from here on half of all people see popular items at the placement home."""
 
     say()
     say.head("Many people", words.BEFORE_CROWD.format(count=count, seconds=seconds))
@@ -122,12 +122,12 @@ def _crowd(
 
 
 def _stay(system: System, say: Reporter) -> None:
-    """Until Ctrl-C, or until the system has gone."""
+    """Waits until Ctrl-C, or until the system ends."""
     say()
     say.head(
         "Up",
-        f"open {system.url}/docs and try it; `freshet status --data-dir"
-        f" {system.directory}` shows how it does. Ctrl-C stops it.",
+        f"open {system.url}/docs to try it; `freshet status --data-dir"
+        f" {system.directory}` shows its processes. Ctrl-C stops it.",
     )
     try:
         while system.process.poll() is None:

@@ -1,4 +1,4 @@
-"""What the demo's simulated people were shown and did, as they know it themselves."""
+"""What the demo's simulated people were shown and did, as the clients count it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """What one variant was shown and did, in slots; `expected`: the true number of clicks."""
+    """Counts of one variant, in slots. `expected`: the expected number of clicks by the true tastes."""
 
     slates: int = 0
     served: int = 0
@@ -22,7 +22,7 @@ class Tally:
 
     @property
     def true_ctr(self) -> float:
-        """Clicks a slot served, as the truth has it."""
+        """Expected clicks for each slot served."""
         return self.expected / self.served if self.served else 0.0
 
     @property
@@ -38,13 +38,13 @@ class Tally:
 
 @dataclass
 class Seen:
-    """All that happened so far. `freshness_ms`: from a click's first byte to the end of a read that
+    """All counts so far. `freshness_ms`: from a click's first byte to the end of a read that
     includes it."""
 
     people: int
     seconds: float
     items: int
-    """Of the catalogue."""
+    """In the catalogue."""
     variants: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     shown: set[str] = field(default_factory=set)
     freshness_ms: list[float] = field(default_factory=list)

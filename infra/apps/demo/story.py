@@ -20,11 +20,11 @@ READ_DELAY_SECONDS: Final = 0.02
 CLICKED: Final = "▸"
 NEW: Final = "+"
 MIN_LIKES: Final = 10
-"""So many likes make somebody worth a story."""
+"""Likes of the person whose lists are shown."""
 
 
 class NoStory(FreshetError):
-    """There is nothing to tell; the text says why."""
+    """No click can be shown; the text says why."""
 
 
 class Story(NamedTuple):
@@ -43,7 +43,7 @@ class Story(NamedTuple):
 
 
 def choose_person(ratings: Sequence[Rating]) -> str:
-    """The latest person with `MIN_LIKES` likes; the latest of all where nobody has so many."""
+    """The latest person with `MIN_LIKES` likes; the latest of all where none has so many."""
     likes: dict[str, int] = {}
     for rating in reversed(ratings):
         likes[rating.user_id] = likes.get(rating.user_id, 0) + (rating.action == "like")
@@ -53,19 +53,19 @@ def choose_person(ratings: Sequence[Rating]) -> str:
 
 
 async def play(url: str, token: str, ratings: Sequence[Rating]) -> Story:
-    """Clicks the last film of somebody's list. Errors: `NoStory`, `ApiError`."""
+    """Reads a person's list, clicks its last film and reads again. Errors: `NoStory`, `ApiError`."""
     user = choose_person(ratings)
     liked = [it.item_id for it in ratings if it.user_id == user and it.action == "like"]
     async with Client(url, token, connections=1) as client:
         before = (await client.recommendations(user, count=SLATE_SIZE)).value.items
         if not before:
-            raise NoStory("the list is empty")
+            raise NoStory("the person's list is empty, so there is nothing to click")
         clicked = before[-1].item_id
         event_id = f"story-{user}-{clicked}"
         event = EventIn(event_id=event_id, user_id=user, item_id=clicked, action="click")
         sent = await client.send_events([event])
         if not (positions := sent.value.positions):
-            raise NoStory("the click waits in a spool: the broker is away")
+            raise NoStory("the click waits in a spool, since the broker is unreachable")
         await asyncio.sleep(READ_DELAY_SECONDS)
         again = await client.recommendations(user, count=SLATE_SIZE, after=positions[0])
     later = (again.ended - sent.began) * 1000
@@ -96,11 +96,11 @@ def as_tables(story: Story, catalogue: Dataset) -> tuple[Table, Table]:
 
 
 def words(story: Story, catalogue: Dataset) -> tuple[str, str]:
-    """What to say before the table, and after it."""
+    """The sentences before the lists, and after them."""
     titles = {it.item_id: it.title or it.item_id for it in catalogue.items}
     liked = ", ".join(titles.get(it, it) for it in reversed(story.liked)) or "nothing yet"
     clicked = titles.get(story.clicked, story.clicked)
-    before = f"Person {story.user} liked, last: {liked}. Now they click {clicked} ({CLICKED})."
+    before = f"Person {story.user} liked last: {liked}. Now they click {clicked} ({CLICKED})."
     because = sum(clicked in (it.reason.text if it.reason else "") for it in story.after)
     after = (
         f"{len(story.new)} of {len(story.after)} are new ({NEW}), {because} because of that click."

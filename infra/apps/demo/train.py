@@ -1,4 +1,4 @@
-"""The demo's release: learnt from the imported history, judged, and where it may be, served."""
+"""The demo's release: trained on the imported history, evaluated, and served where it passes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Trained(msgspec.Struct, kw_only=True):
-    """`id` "": nothing serves but what is built in. `ranker`: refused means that it was below the best
-    there is without it, so the release goes without. `gate` says of each part what it was judged by,
-    `ndcg_at_10` and `hit_rate_at_10` of each arm, on `judged` choices held out of the history's end.
+    """`id`: "" where only the built-in recipes serve. `ranker`: refused where it did worse than the best arm
+    without it; then the release has none. `gate`: the verdict on each component. `ndcg_at_10` and
+    `hit_rate_at_10`: of each arm, on `judged` choices held out of the end of the history.
     """
 
     id: str
@@ -39,10 +39,13 @@ class Trained(msgspec.Struct, kw_only=True):
 
 
 def serve(system: System, say: Reporter) -> Trained:
-    """Trains on what was imported, and lets every worker serve it. Errors: as `publish.train`, but for
-    `NotInstalled` and `TooLittle`: then there is no release, and it says so."""
+    """Trains on the imported history, and returns when every worker serves the release.
+
+    Errors: those of `publish.train` except `NotInstalled` and `TooLittle`, which give no release and a
+    sentence about it.
+    """
     try:
-        with say.work("learn a release of it, and judge it"):
+        with say.work("train a release on it, and evaluate it"):
             made, release = publish.train(system.settings, SilentReporter(say.console))
     except TooLittle as error:
         say(f"  no release: {error}")
@@ -62,7 +65,7 @@ def serve(system: System, say: Reporter) -> Trained:
 
 
 def words(trained: Trained) -> str:
-    """Which release serves, and with or without a ranker."""
+    """A sentence about the release that serves and its ranker."""
     verdict, _, figures = trained.gate[RANKER].partition(": ")
     ranker = "with its ranker" if verdict == "released" else "its ranker is NOT RELEASED"
     return (
@@ -82,5 +85,5 @@ def describe(made: TrainedRelease, release: str) -> Trained:
 
 
 def held(system: System, trained: Trained) -> Release | None:
-    """What serves, for whoever decides in process."""
+    """The release that serves, for decisions in process; None without one."""
     return load(system.settings.releases / trained.id) if trained.id else None

@@ -1,4 +1,4 @@
-"""Waiting until every worker behind an address knows of something."""
+"""Waiting until every worker behind an address has a change."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from schemas.errors import FreshetError
 
 TIMEOUT_SECONDS: Final = 30.0
 ANSWERS_IN_A_ROW: Final = 12
-"""So many answers in a row, each over a connection of its own: each lands on some worker."""
+"""Successful answers required, each over a connection of its own, so from any worker."""
 
 
 class NotEverywhere(FreshetError):
-    """Some worker does not know of it; the text says what was looked for."""
+    """Some worker does not have the change; the text names it."""
 
 
 async def everywhere(
     url: str, token: str, holds: Callable[[Client], Awaitable[bool]], what: str
 ) -> None:
-    """Asks until it `holds` of every worker. Errors: `NotEverywhere`, `ApiError` of no answer."""
+    """Polls until `holds` is true for every worker. `what`: the name of the change, for the error.
+
+    Errors: `NotEverywhere`; `ApiError` where nothing answers.
+    """
     until, row = time.monotonic() + TIMEOUT_SECONDS, 0
     async with Client(url, token, connections=ANSWERS_IN_A_ROW) as client:
         while row < ANSWERS_IN_A_ROW:
@@ -32,12 +35,14 @@ async def everywhere(
                 continue
             row = 0
             if time.monotonic() > until:
-                raise NotEverywhere(f"{what} is not known everywhere after {TIMEOUT_SECONDS:g} s")
+                raise NotEverywhere(
+                    f"{what} has not reached every worker after {TIMEOUT_SECONDS:g} s"
+                )
             await asyncio.sleep(0.05)
 
 
 async def _holds(client: Client, holds: Callable[[Client], Awaitable[bool]]) -> bool:
-    """Not where it is refused."""
+    """Whether it holds; False where the API refuses the request."""
     try:
         return await holds(client)
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""What the demo's figures mean, in sentences made from the data at hand."""
+"""Sentences about the demo's figures, made from the figures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Rating
 
 BEFORE_CROWD: Final = (
-    "{count:,} simulated people, whose tastes we know and the system does not, live with it for"
-    " {seconds:g} s: half of them see what is popular, half what is theirs."
+    "{count:,} simulated people, whose tastes the system does not know, use it for {seconds:g} s: half of"
+    " them see popular items, half personal ones."
 )
 
 
 class RatingPace(NamedTuple):
-    """How people rate. `median_gap`: s between two ratings of a person; `within_minute`: share of
-    such gaps up to 60 s; `newcomers` of `people` in the replay have no rating before it."""
+    """The pace of ratings. `median_gap`: s between two ratings of a person; `within_minute`: share of gaps up
+    to 60 s; `newcomers`: of the `people` in the replay, those without a rating before it."""
 
     median_gap: float
     within_minute: float
@@ -52,19 +52,19 @@ def _gaps(ratings: Sequence[Rating]) -> np.ndarray[tuple[int], np.dtype[np.float
     return np.array(gaps)
 
 
-def flatters(schedule: Schedule, real: bool) -> str:
-    """Why fresh looks so good here."""
+def caveat(schedule: Schedule, real: bool) -> str:
+    """A sentence on why the data favour fresh state."""
     if not real:
         return (
-            "These people are made up, and made to come in sittings on one theme: the figures show"
-            " that the machinery works, not what anybody would feel."
+            "These people are generated, and they come in sittings on one theme: the figures show that the"
+            " system works, not what a viewer would feel."
         )
     held = pace(schedule)
     return (
-        "MovieLens flatters freshness: ratings are typed in sittings (the median gap between two of"
+        "MovieLens favours freshness: ratings are typed in sittings (the median gap between two of"
         f" a person is {held.median_gap:.0f} s, {held.within_minute:.0%} follow within a minute, and"
         f" {held.newcomers} of the {held.people} people replayed have no rating before), so the next"
-        " one is largely the next title on the site's own list. The gain shows that the machinery"
+        " one is largely the next title on the site's own list. The gain shows that the system"
         " works, not what a viewer would feel."
     )
 
@@ -75,23 +75,25 @@ def verdict(report: Report) -> str:
         f"{hits['fresh'] / hits[arm]:.1f} times {arm}" for arm in ("popular", "frozen") if hits[arm]
     ]
     same = (
-        f"all {report.targets:,} live answers came out the same in process, id by id"
+        f"all {report.targets:,} live answers are the same in process, id by id"
         if report.in_process_equals_live
-        else f"{report.in_process_differs} of {report.targets:,} live answers came out different"
+        else f"{report.in_process_differs} of {report.targets:,} live answers are different"
         " in process"
     )
-    if not times:  # no ratio to nothing
-        return f"fresh hits {hits['fresh']:.1%}, popular and frozen nothing; {same}."
+    if not times:  # no ratio to 0
+        return f"fresh hits {hits['fresh']:.1%}, popular and frozen 0; {same}."
     return f"fresh is {' and '.join(times)}; {same}."
 
 
 def release(report: Report) -> str:
-    """What the release is worth on this sample, for better or worse."""
+    """A sentence that compares the release with the same system without it."""
     trained, hits, gains = report.release, report.hit_rate_at_10, report.ndcg_at_10
     if trained is None or not trained.id:
-        return "There is no release: what serves is what is built in."
+        return "There is no release: the built-in recipes serve."
     word = "LOSES" if gains["fresh"] < gains["untrained"] else "holds"
-    without = "" if trained.ranker == "released" else " It has no ranker: that was refused."
+    without = (
+        "" if trained.ranker == "released" else " It has no ranker, since the ranker was refused."
+    )
     return (
         f"Release {trained.id} {word} on this sample: NDCG@10 {gains['fresh']:.4f} against"
         f" {gains['untrained']:.4f} without it, HR@10 {hits['fresh']:.4f} against"
@@ -109,7 +111,7 @@ def speed(report: Report) -> str:
 
 
 def errors(report: Report) -> str:
-    """How many, of which kinds; a read that failed leaves its target out of the table."""
+    """A sentence with the errors by kind. The table omits targets whose read failed."""
     listed = _errors(report.errors_by_kind)
     return f"{listed} Targets without an answer are not in the table." if report.errors else listed
 
@@ -122,7 +124,7 @@ def _errors(kinds: Mapping[str, int]) -> str:
 
 
 def crowd(report: Report) -> list[str]:
-    """What came of the experiment, without hiding where it came to nothing."""
+    """Sentences about the experiment, also where it shows nothing."""
     held, people = report.experiment, report.population
     if held is None or people is None:
         return []
@@ -140,7 +142,7 @@ def crowd(report: Report) -> list[str]:
 
 def winner(held: Experiment) -> str:
     if held.lift is None or held.lift_ci is None:
-        return "The experiment has no lift to tell: too little happened."
+        return "The experiment has no lift: too few people acted."
     low, high = held.lift_ci
     between = f"{held.lift:+.0%} clicks a slot (95 %: {low:+.0%} to {high:+.0%})"
     truly = "" if held.true_lift is None else f"; its true lift is {held.true_lift:+.0%}"
@@ -148,18 +150,17 @@ def winner(held: Experiment) -> str:
         return f"{TREATMENT} beats {CONTROL}: {between}{truly}."
     if high < 0:
         return f"{TREATMENT} LOSES to {CONTROL} here: {between}{truly}."
-    return f"So few clicks can't tell {TREATMENT} from {CONTROL}: {between}{truly}."
+    return f"So few clicks do not separate {TREATMENT} from {CONTROL}: {between}{truly}."
 
 
 def honest(held: Experiment) -> str:
-    """What these figures are good for."""
+    """A sentence on what these figures show."""
     spans = [(it.ci, it.true_ctr) for it in held.variants] + [(held.lift_ci, held.true_lift)]
     inside = all(ci and truth is not None and ci[0] <= truth <= ci[1] for ci, truth in spans)
     level = "The level of these rates is the simulator's and means nothing;"
     if inside:
         return (
-            f"{level} that the true ones lie in their intervals shows that the experiment measures"
-            " what is there."
+            f"{level} the true ones lie in their intervals, so the experiment measures correctly."
         )
     return f"{level} NOT all true ones lie in their intervals: by chance one in twenty does not."
 

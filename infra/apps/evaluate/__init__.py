@@ -1,1 +1,1 @@
-"""The recommender asked in process, of the log alone, beside the running system."""
+"""The recommender in process, from the log alone, compared with the running system."""

@@ -1,8 +1,8 @@
-"""The same recommender on other knowledge, in process: what would each arm have shown?
+"""The same recommender on older or other state, in process: what would each arm have shown?
 
-Every arm is asked for the same targets, at the same times, by the same `decide` under the same
-recipe and cap, and is spared what the person had just before (with fresh knowledge of that, also
-where the rest is stale: else an arm would be charged for repeating what nobody can take again).
+Every arm gets the same targets, at the same times, with the same `decide`, recipe and cap. No arm shows what
+the person has seen just before: `seen` is always fresh, since an arm with stale state would lose by repeating
+items that cannot be chosen again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Ids = tuple[str, ...]
 
 
 class Read(NamedTuple):
-    """One answer of the running system: to whom, when, from what knowledge.
+    """One answer of the running system: person, time, and the state that it was made from.
 
-    `offset`: the partition's records before it are in it. `tables`: the vector it was served by.
+    `offset`: the answer includes the partition's records before it. `tables`: the positions of its tables.
     """
 
     item_id: str
-    """The target: what the person chose next."""
+    """The target: the item that the person chose next."""
     person: str
     partition: int
     now: int
@@ -49,8 +49,8 @@ class Read(NamedTuple):
 
 
 class Arms(NamedTuple):
-    """For each read, in their order, what each arm shows. `eligible`: how many films the person
-    could have been shown, for the arm that draws them blindly."""
+    """For each read, in order, the items that each arm shows. `eligible`: the number of items that the person
+    could have been shown, for the random arm."""
 
     fresh: list[Ids]
     untrained: list[Ids]
@@ -61,7 +61,7 @@ class Arms(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-    """A person at a read, as each arm knows them."""
+    """The state of a person at a read, for each arm."""
 
     fresh: Person
     late: Person
@@ -69,10 +69,10 @@ class Knowledge(NamedTuple):
 
 
 class ReplayWorld:
-    """A world whose tables go forward through `facts`, to any place in them."""
+    """A world whose tables advance through `facts`, to any offsets."""
 
     def __init__(self, world: World, facts: Sequence[Facts]) -> None:
-        """`world`: its catalogue and recipe count, its tables do not."""
+        """Takes catalogue and recipe of `world`, and starts with empty tables."""
         self._facts, self._sums, self._version = facts, Sums(len(facts)), 0
         self.world = replace(world, tables=Tables(world.items))
 
@@ -85,13 +85,13 @@ class ReplayWorld:
             return
         for p, (here, there) in enumerate(zip(self._sums.positions, offsets, strict=True)):
             if there < here:
-                raise ValueError("tables go forward only")
+                raise ValueError("the tables of a replay advance only forward")
             self._sums.apply(p, self._facts[p].entry(here, there))
         self._version += 1
         self.world.tables.apply(self._sums.publish(self._version))
 
     def show(self, person: Person, now: int, trained: bool = True) -> Ids:
-        """`trained` False: as without a release."""
+        """Item ids for `person` at `now` (ms). `trained` False: without the release."""
         world = self.world if trained else replace(self.world, release=None, space=None)
         decision = decide(person, world, Ask(now=now, count=SLATE_SIZE), "none")
         return tuple(item.item_id for item in decision.items)
@@ -105,10 +105,10 @@ def play(
     progress: Progress = lambda count: None,
     release: Release | None = None,
 ) -> Arms:
-    """Every arm's answer to every read, by `release`. `split[p]`: the offset at which the history
+    """The answer of every arm to every read, with `release`. `split[p]`: the offset at which the history
     ended.
 
-    `progress` is called with how many decisions came since the last call.
+    `progress` is called with the number of decisions since its last call.
     """
     people, facts = _people(log, reads, split, settings)
     recipe, exact = BUILT_IN_RECIPES[PLACEMENT], settings.exact_search
@@ -194,7 +194,7 @@ def _person(state: State) -> Person:
 
 
 def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:
-    """(time, offset) of what each person did, in the order of the log."""
+    """(time, offset) of each person's actions, in the order of the log."""
     found: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for records in log.events:
         for offset, _, event in records:
@@ -204,8 +204,8 @@ def _histories(log: Log) -> dict[str, list[tuple[int, int]]]:
 
 
 def _late_offset(history: Sequence[tuple[int, int]], now: int, offsets: Sequence[int]) -> int:
-    """An offset at which all is in that they did before the minute of `now` began, and no more:
-    one of `offsets` where one lies there, which spares a cut."""
+    """An offset that includes exactly the person's actions before the minute of `now`. It is one of `offsets`
+    where possible, which saves a cut."""
     done = bisect_left(history, (_start_of_minute(now), -1))
     first = history[done - 1][1] + 1 if done else 0
     end = history[done][1] if done < len(history) else first

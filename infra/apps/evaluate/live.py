@@ -19,24 +19,24 @@ from schemas.times import iso
 PLACEMENT: Final = "replay"
 SLATE_SIZE: Final = 10
 MAX_PEOPLE: Final = 64
-"""Most people under way at once."""
+"""People who are replayed at the same time."""
 MAX_EVENTS_AHEAD: Final = 2_000
-"""No event is sent before all that lie so many places earlier: the order of time nearly holds."""
+"""An event waits for all events that are so many places earlier: the order of time nearly holds."""
 MAX_BURST: Final = 10
 """Events that may follow at once after a delay."""
 MAX_WAIT_MS: Final = 2_000
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
-"""Seconds before each further try."""
+"""Delays before each further attempt."""
 Progress = Callable[[int], None]
 
 
 class EventNotTaken(FreshetError):
-    """The system did not take an event, time after time; the text says what it answered."""
+    """The system refused an event in every attempt; the text has its last answer."""
 
 
 @dataclass
 class Scored:
-    """The answer just before a target. `ms`: from the request's first byte to the answer's last."""
+    """The answer just before a target. `ms`: from the first byte of the request to the last of the answer."""
 
     step: ScheduledEvent
     slate: Answer
@@ -46,7 +46,7 @@ class Scored:
 @dataclass
 class ReplayOutcome:
     """`freshness_ms`: from a POST's first byte to the end of a read that includes it. `errors`
-    counts what went wrong by name; what was tried again is in there too."""
+    counts failures by kind, also those that a further attempt made good."""
 
     reads: list[Scored] = field(default_factory=list)
     freshness_ms: list[float] = field(default_factory=list)
@@ -107,7 +107,7 @@ class LiveReplay:
         return not ahead and (user in self._lanes or len(self._lanes) < MAX_PEOPLE)
 
     async def _lane(self, user: str) -> None:
-        """Plays what one person does, in order, until there is nothing more of them."""
+        """Plays the events of one person, in order, until none is left."""
         steps = self._lanes[user]
         while steps:
             step = steps.popleft()
@@ -131,7 +131,7 @@ class LiveReplay:
             self.outcome.freshness_ms.append((probe.ended - sent) * 1000)
 
     async def _send(self, step: ScheduledEvent) -> float:
-        """Until it is acknowledged. Answers when its first byte left. Errors: `EventNotTaken`."""
+        """Sends an event until acknowledged. Gives when its first byte left (s). Errors: `EventNotTaken`."""
         first, last = time.perf_counter(), ""
         for n, pause in enumerate(RETRY_SECONDS):
             try:
@@ -141,15 +141,17 @@ class LiveReplay:
                 self.outcome.errors[f"event: {last}"] += 1
                 await asyncio.sleep(pause)
                 continue
-            # none: it waits in a spool, and there is nothing to read after
+            # without a position the event waits in a spool, and no read can wait for it
             for at in sent.value.positions:
                 self._positions[step.rating.user_id] = at
             self.outcome.events += 1
             return sent.began if n == 0 else first
-        raise EventNotTaken(f"an event was not taken (last: {last})")
+        raise EventNotTaken(
+            f"an event was refused in {len(RETRY_SECONDS)} attempts, at last with: {last}"
+        )
 
     async def _read(self, step: ScheduledEvent) -> Timed[Answer] | None:
-        """What the person would be shown now, with all they did so far in it."""
+        """The recommendations for the person now, which include all their events so far."""
         after = self._positions.get(step.rating.user_id)
         try:
             read = await self._client.recommendations(

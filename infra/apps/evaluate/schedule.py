@@ -1,4 +1,4 @@
-"""What the replay sends and asks, decided beforehand: a function of the data and a seed."""
+"""The events and reads of the replay, planned as a function of the data and a seed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final, NamedTuple
 from infra.datasets.movielens import MIN_LIKE_RATING, Rating
 
 HISTORY_SHARE: Final = 0.8
-"""The share of the ratings, by time, that is history."""
+"""Share of the ratings, by time, that is history."""
 MAX_TARGETS: Final = 2_000
 MAX_PROBES: Final = 1_000
 SEED: Final = 20_26
 
 
 class ScheduledEvent(NamedTuple):
-    """One event of the replay. `scored`: a read just before it is asked whether it holds the film.
-    `probed`: after it a read waits until it is included, which is how fresh the system is."""
+    """One event of the replay. `scored`: a read just before it shows whether the film is recommended.
+    `probed`: a read just after it waits until it is included, which measures freshness."""
 
     at: int
     rating: Rating
@@ -45,7 +45,7 @@ def schedule(
     seed: int = SEED,
 ) -> Schedule:
     """Splits at `HISTORY_SHARE` and draws the targets: `sample` of the ratings of 4 and above (all of
-    them if they are fewer), and `probes` of all. `limit`: of the latest ratings only so many."""
+    them if they are fewer), and `probes` of all. `limit`: takes only so many ratings, the latest."""
     taken = tuple(ratings[-limit:]) if limit else tuple(ratings)
     split = int(len(taken) * HISTORY_SHARE)
     history, rest = taken[:split], taken[split:]

@@ -1,4 +1,4 @@
-"""What came of showing an item, by placement: its arms, for `freshet inspect item`."""
+"""The outcomes of showing an item, by placement: its arms, for `freshet inspect item`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ COLUMNS: Final = (
     "Beta", "#click rate", "#95 %",
 )  # fmt: skip
 _GLOB: Final = b"*?[]\\^-"
-"""Bytes that mean something in a pattern of Redis."""
+"""Bytes with a meaning in a pattern of Redis."""
 
 
 def arms_held(client: redis.Redis, keyspace: Keyspace, item_id: str) -> list[dict[str, Any]]:
-    """Every arm of the item, by placement: a look over all arms, since placements may have been anything."""
+    """Every arm of the item, by placement: a scan over all arms, since any placement may have existed."""
     import numpy as np
 
     from models.aggregates.arms import arm
@@ -72,7 +72,7 @@ def _document(placement: str, arm: Arm) -> dict[str, Any]:
 
 
 def _placements(client: redis.Redis, keyspace: Keyspace) -> dict[int, str]:
-    """Hash -> name, of those built in or put, and of those that an experiment names."""
+    """Hash -> name of the placements that are built in, were put, or are named by an experiment."""
     from schemas.control import BUILT_IN, HELD_DECODER, Experiment
     from schemas.identity import category_hash
 

@@ -1,4 +1,4 @@
-"""What is held of one user, one item, one slate."""
+"""What is stored about one user, one item, one slate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NotHeld(FreshetError):
-    """Nothing is stored under what was asked for."""
+    """Nothing is stored under the given id; the text says where it was looked for."""
 
 
 def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> str:
@@ -30,7 +30,7 @@ def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> s
 
 
 def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
-    """Everything in Redis of a person; `known` False where there is no row."""
+    """Everything that Redis holds about a person. `now`: ms; `known` is False where there is no row."""
     import numpy as np
 
     from infra.store import generation, redis_client
@@ -91,7 +91,10 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
 
 
 def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
-    """Errors: `NotHeld` where neither catalogue nor tables know the item."""
+    """Catalogue record, popularity, arms and neighbours of an item. `now`: ms.
+
+    Errors: `NotHeld` where neither catalogue nor tables have the item.
+    """
     import msgspec
     import numpy as np
 
@@ -134,7 +137,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
 
 
 def slate_held(settings: Settings, slate_id: str) -> dict[str, Any]:
-    """Errors: `NotHeld` where the topic has no such slate."""
+    """The slate, as the topic `slates` has it. Errors: `NotHeld` where the topic has no such slate."""
     from infra.kafka.records import records
 
     for record in records(settings, "slates", from_beginning=True, until_end=True):
@@ -146,8 +149,8 @@ def slate_held(settings: Settings, slate_id: str) -> dict[str, Any]:
 def _names(
     client: redis.Redis, settings: Settings, items: set[int], categories: set[int] | None = None
 ) -> tuple[dict[int, dict[str, str]], dict[int, str]]:
-    """Item hash -> id and title, category hash -> name: a look through the catalogue until all are
-    found. A category is known by the name of an item that has it."""
+    """Item hash -> id and title, category hash -> name: a scan of the catalogue until all are found. The name
+    of a category is that of an item in it."""
     import msgspec
 
     from schemas import identity
@@ -175,7 +178,7 @@ def _names(
 
 
 def _position(partition: int, offset: int) -> str:
-    """Of the last record before `offset`, "" where there is none."""
+    """The position of the last record before `offset`, "" where there is none."""
     return f"{partition}:{offset - 1}" if offset else ""
 
 

@@ -1,4 +1,4 @@
-"""What processes say of themselves in Prometheus's text format, read for people."""
+"""The metrics of processes, read from Prometheus's text format."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Samples = Mapping[str, Mapping[tuple[Label, ...], float]]
 
 
 def scrape(host: str, port: int) -> Samples:
-    """Nothing where nobody answers."""
-    # loopback is nobody's proxy's business
+    """The samples of a process; none where it does not answer."""
+    # no proxy: the address is on this machine
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{host}:{port}/metrics", timeout=TIMEOUT_SECONDS) as answer:
@@ -28,7 +28,7 @@ def scrape(host: str, port: int) -> Samples:
 
 
 def read(text: str) -> Samples:
-    """Errors: ValueError where it is no such text."""
+    """The samples in `text`. Errors: ValueError where it is not in the format."""
     found: dict[str, dict[tuple[Label, ...], float]] = defaultdict(dict)
     for family in text_string_to_metric_families(text):
         for it in family.samples:
@@ -37,12 +37,12 @@ def read(text: str) -> Samples:
 
 
 def total(samples: Samples, name: str) -> float:
-    """Over all its series that are known."""
+    """The sum over all series with a value."""
     return sum(value for value in samples.get(name, {}).values() if not math.isnan(value))
 
 
 def quantile(samples: Samples, name: str, q: float) -> float | None:
-    """Of the histogram `name`, as PromQL's histogram_quantile has it; None where it holds nothing.
+    """The quantile of the histogram `name`, as PromQL's histogram_quantile; None where it is empty.
 
     >>> text = 'a_bucket{le="1"} 2\\na_bucket{le="2"} 4\\na_bucket{le="+Inf"} 4\\n'
     >>> quantile(read(text), "a", 0.75)
@@ -55,14 +55,14 @@ def quantile(samples: Samples, name: str, q: float) -> float | None:
 
 
 def _within(buckets: Iterable[tuple[float, float]], q: float) -> float | None:
-    """`buckets`: upper bound and how many lie at or below it."""
+    """`buckets`: upper bounds, and the number of values at or below each."""
     held = list(buckets)
     if not held or not held[-1][1]:
         return None
     wanted, low, below = q * held[-1][1], 0.0, 0.0
     for bound, n in held:
         if n >= wanted:
-            # beyond the last bound nothing is known but that it is beyond
+            # beyond the last finite bound there is no upper limit
             return (
                 low if math.isinf(bound) else low + (bound - low) * (wanted - below) / (n - below)
             )
@@ -71,7 +71,7 @@ def _within(buckets: Iterable[tuple[float, float]], q: float) -> float | None:
 
 
 def flow_row(process: str, samples: Samples) -> dict[str, Any] | None:
-    """How a flow's process has done since its start; None where it is none that reads a topic."""
+    """The figures of a flow's process since its start; None where the process reads no topic."""
     batches = total(samples, "freshet_flow_batch_records_count")
     if "freshet_flow_records_total" not in samples:
         return None

@@ -1,4 +1,4 @@
-"""How the running system does: processes, positions, lag, tables."""
+"""The running system: processes, positions, lag, tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def gather(found: RunningSystem) -> dict[str, Any]:
-    """Everything that `status` tells, as JSON. Errors: those of Kafka and Redis."""
+    """The report of `freshet status`, as JSON. Errors: those of Kafka and Redis."""
     import asyncio
 
     status, serving = asyncio.run(_serving(found))
@@ -31,7 +31,7 @@ def gather(found: RunningSystem) -> dict[str, Any]:
 
 
 async def _serving(found: RunningSystem) -> tuple[int, dict[str, Any] | None]:
-    """The status of its answer (0: none), and where that is 200 all that it says."""
+    """The HTTP status of the answer (0: no answer), and its body where the status is 200."""
     from infra.client import client
     from infra.client.errors import ApiError
 
@@ -49,7 +49,7 @@ def _processes(found: RunningSystem) -> list[dict[str, Any]]:
 
 
 def _metrics(found: RunningSystem) -> list[dict[str, Any]]:
-    """Since each flow's process started, by what it says itself; nothing of those that say nothing."""
+    """Figures of each flow's process since its start, from its metrics; none of processes without metrics."""
     from infra.apps.inspect.scrape import flow_row, scrape
     from infra.local.plan import client_host
     from infra.metrics import LOOPBACK

@@ -1,4 +1,4 @@
-"""The flows of a new generation, run until they stand at the log's end."""
+"""The flows of a new generation, run until they reach the end of the log."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from schemas.state import tables
 from schemas.topics import EVENTS
 
 MAX_LAG_RECORDS: Final = 500
-"""Records of a partition behind the log's end: caught up, for the flows never stand exactly at it."""
+"""The lag of a partition that counts as caught up: the log grows, so flows never reach its end exactly."""
 STALL_SECONDS: Final = 60.0
 
 
 @contextmanager
 def flows(settings: Settings, generation: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The flows that are rebuilt, of a generation, as processes, ended politely when left."""
+    """Runs the rebuilt flows for `generation`, as processes that are terminated at the end of the context."""
     logs = settings.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     running = []
@@ -61,7 +61,10 @@ def catch_up(
     running: list[subprocess.Popen[bytes]],
     folded: Callable[[int], None],
 ) -> None:
-    """Returns once people and tables of the generation stand at the log's end. Errors: `Stuck`."""
+    """Returns once people and tables of the generation have caught up with the log. Errors: `Stuck`.
+
+    `folded` is called with the number of records since its last call.
+    """
     with closing(kafka_client.consumer(settings)) as log:
         _catch_up(client, settings, generation, running, folded, log)
 
@@ -93,7 +96,9 @@ def _catch_up(
             folded(sum(offsets) - sum(before))
             before, moved = offsets, time.monotonic()
         elif time.monotonic() - moved > STALL_SECONDS:
-            raise Stuck("the new generation does not come nearer to the log's end")
+            raise Stuck(
+                f"the new generation made no progress for {STALL_SECONDS:g} s: see logs/rebuild-*.log"
+            )
         time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""What is made of `events`, made again beside what is live, and swapped."""
+"""A new generation of what is made of `events`, beside the live one, and the swap to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVING_TIMEOUT_SECONDS: Final = 60.0
 def rebuild(
     client: Client, settings: Settings, base: str, keep: bool, said: Reporter
 ) -> dict[str, Any]:
-    """The whole of it: snapshot, fill, catch up, swap. Answers what became of it, for machines."""
+    """Snapshot, fill, catch up and swap. Gives the report, as JSON."""
     keyspace = settings.keyspace
     old = generation.live(client, keyspace)
     _drop_unfinished(client, settings, said)
@@ -31,7 +31,7 @@ def rebuild(
         fill.fill(client, settings, snapshot, new, wrote)
     with catch_up.flows(settings, new) as running, said.work("events since") as folded:
         catch_up.catch_up(client, settings, new, running, folded)
-    # its flows end first: those that follow the pointer would be put out by them, or put them out
+    # these flows end first: they and the flows that follow the pointer would fence each other
     fill.carry_relayed(client, settings, old, new)
     generations.swap(client, keyspace, old, new)
     generations.await_serving(client, keyspace, new, SERVING_TIMEOUT_SECONDS)
@@ -49,7 +49,7 @@ def rebuild(
 
 
 def _snapshot(settings: Settings, base: str, said: Reporter) -> tuple[Any, float, int]:
-    """A snapshot at the log's end, the seconds it took, the events that were folded for it."""
+    """A snapshot at the end of the log, the seconds it took, and the number of events folded for it."""
     log = open_log(settings)
     bounds = [log.bounds(EVENTS.name, p) for p in range(settings.partitions)]
     start = read.latest(settings) if base == "snapshot" else None
@@ -62,7 +62,7 @@ def _snapshot(settings: Settings, base: str, said: Reporter) -> tuple[Any, float
 
 
 def _drop_unfinished(client: Client, settings: Settings, said: Reporter) -> None:
-    """Deletes what a rebuild that was killed left."""
+    """Deletes the unfinished generation of a rebuild that was killed."""
     for number, role in generations.roles(client, settings.keyspace).items():
         if role == "filling":
             _delete(client, settings, number, said)
@@ -74,21 +74,23 @@ def _delete(client: Client, settings: Settings, generation: int, said: Reporter)
 
 
 def swap_back(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
-    """Swaps back to the generation that was kept. Errors: `NotSwapped`."""
+    """Swaps back to the generation that was kept. Gives the report, as JSON. Errors: `NotSwapped`."""
     keyspace = settings.keyspace
     roles = generations.roles(client, keyspace)
     kept = [number for number, role in roles.items() if role == "kept"]
     if not kept:
-        raise generations.NotSwapped("no generation was kept: there is nothing to swap back to")
+        raise generations.NotSwapped(
+            "there is nothing to swap back to: `freshet rebuild --keep` keeps a generation"
+        )
     old, new = generation.live(client, keyspace), max(kept)
     generations.swap(client, keyspace, old, new)
     generations.await_serving(client, keyspace, new, SERVING_TIMEOUT_SECONDS)
-    said(f"generation {new} is live instead of {old}; its flows fold what came since")
+    said(f"generation {new} is live instead of {old}; its flows fold the events since then")
     return {"generation": new, "before": old, "kept": True}
 
 
 def drop_unused(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
-    """Deletes every generation that is not live."""
+    """Deletes every generation that is not live. Gives the keys deleted of each, as JSON."""
     roles = generations.roles(client, settings.keyspace)
     beside = [number for number, role in roles.items() if role != "live"]
     dropped = {str(number): _delete(client, settings, number, said) for number in beside}

@@ -1,1 +1,1 @@
-"""From the log to a release that serves."""
+"""Training: from the log to a release that serves."""

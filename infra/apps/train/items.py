@@ -1,4 +1,4 @@
-"""The catalogue as a trainer has it, and the vectors it learns of what was done with it."""
+"""The catalogue as arrays, and item vectors learnt from interactions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from schemas.identity import item_hash
 from schemas.state.facts import Actions
 
 MAX_VISITS: Final = 1_000
-"""Of one person, the latest: what somebody did before tells nothing new."""
+"""The latest visits of a person that count: older ones add no information."""
 
 
 class Items:
-    """The catalogue as rows: `hashes` ascend, `about` holds content vectors."""
+    """The catalogue of n items as rows: `hashes` (n,) ascend, `about` (n, DIM) are content vectors."""
 
     def __init__(self, log: Log) -> None:
         held = sorted((item_hash(item.item_id), item) for item in log.items)
@@ -30,7 +30,7 @@ class Items:
         self.about = np.array([content.vector(item) for _, item in held], np.float32)
 
     def learn(self, done: Interactions, facts: Actions, second: int) -> Learnt:
-        """From what was done before it."""
+        """The vectors learnt from interactions and facts before `second`."""
         before = np.flatnonzero(done.time // 1000 < second)
         visits = self._latest(done.person[before], done.item[before])
         ones = np.repeat(facts.item, facts.pairs)

@@ -1,4 +1,4 @@
-"""Where a trainer's log comes from, and the choices in it that there is something to learn from."""
+"""The log for training, cut in time, and the choices in it that a ranker learns from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from schemas.events import Action
 from schemas.identity import item_hash
 
 CHOICE_WEIGHT: Final = 2.0
-"""Weight of an action from which on it is a choice (a click, a like); a view may be a mistake."""
+"""The least weight of an action that is a choice (a click, a like); a view may be a mistake."""
 VECTORS_UNTIL_SHARE: Final = 0.6
 RANKER_UNTIL_SHARE: Final = 0.9
-"""Shares of the acts, by time: vectors are learnt before the first, the ranker between, judged after."""
+"""Shares of the interactions, by time: vectors learn before the first, the ranker between the two; what is
+after the second judges."""
 MIN_CHOICES: Final = (200, 100)
-"""Choices to learn from and to judge by, below which neither says anything."""
+"""The least numbers of choices to learn from and to judge by."""
 _SEED: Final = 20_26
 
 
@@ -32,10 +33,10 @@ class TooLittle(FreshetError):
 
 
 class Interactions(NamedTuple):
-    """n acts on known items that say somebody likes them, in order of (time, partition, offset).
+    """n positive actions on items of the catalogue, by (time, partition, offset); each array is (n,).
 
-    `time` in ms; `person` are dense numbers of `people`; `first`: of this person on this item;
-    `clear`: a choice.
+    `time`: ms; `person`: index in `people`; `first`: the person's first action on the item; `clear`: a
+    choice, by its weight.
     """
 
     partition: NDArray[np.int64]
@@ -49,18 +50,19 @@ class Interactions(NamedTuple):
 
 
 class HeldOutChoice(NamedTuple):
-    """Somebody's choice: what they did before it in their partition's log is before `offset`."""
+    """A choice of a person: their earlier events are before `offset` in the partition's log."""
 
     partition: int
     offset: int
     person: str
     item: int
-    """Its hash."""
+    """The item's hash."""
     now: int
+    """The time of the choice, ms."""
 
 
 class TimeSplit(NamedTuple):
-    """`learnt` (s): facts before it make the vectors. Both lists of targets are later, by time."""
+    """`learnt` (s): facts before it make the vectors. Both lists of targets are later, in order of time."""
 
     learnt: int
     train: list[HeldOutChoice]
@@ -134,10 +136,12 @@ def interactions(log: Log) -> Interactions:
 
 
 def split_by_time(done: Interactions, train: int, judge: int) -> TimeSplit:
-    """At most so many targets of each kind, drawn with a fixed seed: people's first acts on an item,
+    """At most so many targets of each kind, drawn with a fixed seed: people's first actions on an item,
     choices where there are enough of them, by people who did something before. Errors: `TooLittle`."""
     if not len(done.time):
-        raise TooLittle("the log holds nothing that anybody did with an item of the catalogue")
+        raise TooLittle(
+            "the log holds nothing that a person did with an item of the catalogue: import events first"
+        )
     learnt = int(done.time[int(VECTORS_UNTIL_SHARE * len(done.time))]) // 1000
     judged = int(done.time[int(RANKER_UNTIL_SHARE * len(done.time))])
     has_history = np.ones(len(done.time), np.bool_)
@@ -157,7 +161,7 @@ def split_by_time(done: Interactions, train: int, judge: int) -> TimeSplit:
                 _targets(done, _sample(late, judge, chance)),
             )
     raise TooLittle(
-        f"the log is too small to learn from: it holds {len(done.time):,} acts, and after the first"
+        f"the log is too small to learn from: it holds {len(done.time):,} interactions, and after the first"
         f" {VECTORS_UNTIL_SHARE:.0%} of them {len(early):,} first choices to learn from (it takes"
         f" {MIN_CHOICES[0]}) and {len(late):,} to judge by (it takes {MIN_CHOICES[1]}): import more history"
     )

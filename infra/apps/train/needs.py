@@ -1,4 +1,4 @@
-"""What training imports and nothing else does: the extra `train` brings it."""
+"""Packages that only training imports: the extra `train` installs them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MODULES: Final = ("lightgbm", "onnx", "onnxmltools", "scipy", "skl2onnx", "sklea
 
 
 class NotInstalled(ConfigurationError):
-    """Modules that training needs are not there; the text names them."""
+    """Modules that training needs are not installed; the text names them."""
 
     remedy = f"pip install '{DISTRIBUTION}[train]'"
 
 
 def check_installed() -> None:
-    """Errors: `NotInstalled`. Nothing is imported: that takes seconds."""
+    """Checks that all modules are installed; importing them would take seconds. Errors: `NotInstalled`."""
     if missing := [name for name in MODULES if find_spec(name) is None]:
         raise NotInstalled(f"training needs {', '.join(missing)}, which this installation lacks")

@@ -1,4 +1,4 @@
-"""From the log to a release that serves: learn, judge, write, tell control."""
+"""From the log to a release that serves: train, evaluate, write, register."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def train(
     publish: bool = True,
     activate: bool = True,
 ) -> tuple[TrainedRelease, str]:
-    """What was learnt, and the id it was written under ("" where it was not).
+    """Trains on the log. Gives the release and its id, which is "" where it was not published.
 
     Errors: `NotInstalled`, `TooLittle`, `BadUntil`, `ExportDiffers`, `ChangeNotApplied`;
     Kafka's and Redis's.
@@ -43,12 +43,12 @@ def train(
     say(f"Release {release} in {settings.releases / release}")
     if activate:
         serve(settings, release)
-        say("It serves from now on.")
+        say(f"Release {release} serves from now on.")
     return made, release
 
 
 def summary(made: TrainedRelease, say: Reporter) -> None:
-    """How the arms did, and what the gate says."""
+    """Prints the figures of the arms and the verdicts of the gate."""
     from infra.terminal.text import table
 
     rows = [
@@ -63,7 +63,7 @@ def summary(made: TrainedRelease, say: Reporter) -> None:
 
 
 def write(settings: Settings, made: TrainedRelease, now: int) -> str:
-    """Writes the release, and tells control that it exists. Answers its id."""
+    """Writes the release, registers it in the topic `control`, and gives its id. `now`: ms."""
     import numpy as np
 
     from infra.kafka.changes import current, publish
@@ -100,7 +100,7 @@ def write(settings: Settings, made: TrainedRelease, now: int) -> str:
 
 
 def next_id(settings: Settings, now: int, parent: str) -> str:
-    """The next free one of the day, later than `parent`: YYYY-MM-DD.N."""
+    """The next free id of the day, YYYY-MM-DD.N, later than `parent`. `now`: ms."""
     from schemas.control import release_order
 
     day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()

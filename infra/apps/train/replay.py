@@ -1,5 +1,7 @@
-"""The log played again for a trainer: each choice with what was known just before it, by serving's own
-stages. Neither a state nor a table knows the choice itself, or anything later."""
+"""The log replayed for training: each choice with state and tables just before it, by serving's own stages.
+
+Neither state nor tables include the choice itself, or anything later.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +38,15 @@ from serving.world.placements import BUILT_IN_RECIPES
 RECIPE: Final = BUILT_IN_RECIPES["replay"]
 FEATURES: Final = tuple(column.name for column in COLUMNS)
 SINGLE_SOURCES: Final = ("covisit", "vector", "content", "popular")
-"""Sources that are judged alone: what a ranker must not fall below."""
+"""Sources that are judged alone: a ranker must not do worse than any of them."""
 MAX_TABLE_UPDATES: Final = 60
-"""So often, at most, tables are brought up to date in one playing."""
+"""Updates of the tables in one replay."""
 SLATE_SIZE: Final = 10
 Progress = Callable[[int], None]
 
 
 class Scene(NamedTuple):
-    """One choice: who, in which world."""
+    """One choice: target, state of the person, and world."""
 
     target: HeldOutChoice
     person: Person
@@ -52,7 +54,7 @@ class Scene(NamedTuple):
 
 
 class TrainingReplay:
-    """One log, ready to be played as often as needed, under one release each time."""
+    """One log, which can be replayed several times, each time with one release."""
 
     def __init__(self, log: Log, targets: Sequence[HeldOutChoice], settings: Settings) -> None:
         cuts = {target: Cut(target.partition, target.offset, target.person) for target in targets}
@@ -63,13 +65,13 @@ class TrainingReplay:
         self.world = offline.world(log.items, recipe=RECIPE, exact=settings.exact_search)
 
     def before(self, second: int) -> Actions:
-        """The facts of all that happened before it, in order of time."""
+        """The facts before `second`, in order of time."""
         return self.facts.entry(0, bisect_left(self._times, second)).actions
 
     def play(
         self, targets: Sequence[HeldOutChoice], release: Release, progress: Progress
     ) -> Iterator[Scene]:
-        """Each target, in order of time. Tables are some acts behind, as they are when they serve."""
+        """A scene for each target, in order of time. Tables lag by some actions, as they do in serving."""
         space = SpaceIndex(self.world.items, release, self.world.index.exact)
         space.refresh()
         replayed = ReplayWorld(replace(self.world, release=release, space=space), [self.facts])
@@ -84,8 +86,8 @@ class TrainingReplay:
 def ranks_by_weight(
     scenes: Iterator[Scene], weights: Sequence[float], column: str
 ) -> dict[float, Ranks]:
-    """By weight of `column`, beside the built-in weights of the others: the rank of each choice by the
-    coarse score among all candidates, 0 where it is none."""
+    """By weight of `column`, with the built-in weights of the others: the rank of each choice among all
+    candidates by the coarse score, 0 where it is no candidate."""
     found: dict[float, list[int]] = {weight: [] for weight in weights}
     for scene in scenes:
         _, _, scored, at = _scored(scene)
@@ -101,8 +103,7 @@ def ranks_by_weight(
 
 
 class CandidateLists:
-    """Gathers the candidates that a ranker would see, where the choice is among them, in all
-    `FEATURES`."""
+    """Collects the candidates that a ranker would see, in all `FEATURES`, where they include the choice."""
 
     def __init__(self) -> None:
         self._rows = [np.empty((0, len(FEATURES)), np.float32)]
@@ -123,7 +124,7 @@ class CandidateLists:
 
 
 class ShownRanks:
-    """Gathers, by recipe, the rank at which `decide` shows each choice under it, 0 where it does not."""
+    """Collects, by recipe, the rank at which `decide` shows each choice, 0 where it does not."""
 
     def __init__(self, recipes: Mapping[str, Recipe]) -> None:
         self._recipes = recipes
@@ -144,7 +145,7 @@ class ShownRanks:
 
 
 def single_source(source: str) -> Recipe:
-    """A recipe of one source, ranked by its own column."""
+    """A recipe with one source, ranked by the column of that source."""
     return msgspec.structs.replace(RECIPE, weights={source: 1.0}, ranker=False)
 
 
@@ -153,7 +154,7 @@ def coarse(weights: Mapping[str, float]) -> Recipe:
 
 
 def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
-    """Up to the coarse score, and the place of the choice among what it scored."""
+    """The stages up to the coarse score, and the index of the choice among the scored candidates."""
     target, person, world = scene
     case = Case(person, world, Ask(now=target.now, count=SLATE_SIZE))
     pool = retrieve(case, world.recipe.depth)

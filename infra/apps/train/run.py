@@ -1,4 +1,4 @@
-"""From a log to a release: replay, learn, judge, and what came of it. Writes and sends nothing."""
+"""From a log to a release: replay, train, evaluate. Writes and sends nothing."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 MIN_VECTOR_WEIGHT: Final = 0.0025
 VECTOR_WEIGHTS: Final = (MIN_VECTOR_WEIGHT, 0.005, 0.01, 0.02, 0.04)
 MAX_DIFFERENCE: Final = 1e-5
-"""Most by which a score in Python and one by the exported model may differ."""
+"""Between a score in Python and one by the exported model."""
 MIN_ROWS_COMPARED: Final = 1_000
-"""Rows on which they are compared, where there are so many."""
+"""Rows on which the two models are compared, where there are so many."""
 
 
 class Sizes(NamedTuple):
-    """At most so many choices to learn from, to judge by, and to find the weight of the vectors by."""
+    """The most choices to learn from, to judge by, and to find the weight of the vectors by."""
 
     train: int = 5_000
     judge: int = 1_500
@@ -64,12 +64,12 @@ class Sizes(NamedTuple):
 
 
 class ExportDiffers(FreshetError):
-    """The exported model does not say what the trained one says."""
+    """The exported model and the trained one give different scores."""
 
 
 @dataclass
 class TrainedRelease:
-    """A release that is not written yet. `model` is None where the gate refused the ranker."""
+    """A release before it is written. `model` is None where the gate refused the ranker."""
 
     hashes: NDArray[np.uint64]
     learnt: Learnt
@@ -85,7 +85,7 @@ class TrainedRelease:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """As the manifest keeps them."""
+        """The metrics for the manifest."""
         return {
             "gate": {name: {"outcome": it.outcome, "why": it.why, "ratio": it.ratio}
                      for name, it in self.verdicts.items()},
@@ -97,15 +97,15 @@ class TrainedRelease:
 
 
 def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -> TrainedRelease:  # noqa: B008
-    """The vectors of the release are learnt from all of the log, and so is a ranker that passed the
-    gate: in the same way, after one that knew less was judged. Errors: `TooLittle`, `ExportDiffers`."""
+    """Trains a release: one learnt from the earlier events is judged on the later ones; then vectors, and a
+    ranker that passed the gate, are learnt again from the whole log. Errors: `TooLittle`, `ExportDiffers`."""
     began = time.monotonic()
     done = interactions(log)
     planned = split_by_time(done, sizes.train, sizes.judge)
     with say.work("fold the log up to each choice"):
         replay = TrainingReplay(log, [*planned.train, *planned.judge], settings)
     items = Items(log)
-    with say.work("learn vectors of the first part"):
+    with say.work("learn vectors from the earlier events"):
         early = items.learn(done, replay.before(planned.learnt), planned.learnt)
     weights, judged, verdict = _weights(replay, planned, _basis(items, early), sizes.weigh, say)
     basis = _basis(items, early, weights)
@@ -113,7 +113,7 @@ def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -
     judged[RANKER] = ranked.ranks
     verdicts = {COARSE: verdict, RANKER: judge(RANKER, judged)}
     released = verdicts[RANKER].released
-    with say.work("learn vectors of all of it"):
+    with say.work("learn vectors from all events"):
         end = int(done.time[-1]) // 1000 + 1
         learnt = items.learn(done, replay.before(end), end)
     return TrainedRelease(
@@ -136,8 +136,8 @@ def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -
 
 
 class _Ranked(NamedTuple):
-    """A ranker learnt from all choices, and the `ranks` of one that was learnt from those before the
-    judged ones. `lists`: of how many choices it could learn."""
+    """A ranker learnt from all choices, and the `ranks` of one learnt only from those before the judged ones.
+    `lists`: the number of choices that it learnt from."""
 
     features: tuple[str, ...]
     model: bytes | None
@@ -148,25 +148,25 @@ class _Ranked(NamedTuple):
 
 def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Reporter) -> _Ranked:
     early = CandidateLists()
-    with say.work("play the choices to learn from", len(planned.train)) as progress:
+    with say.work("replay the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
             early.take(scene)
     found = early.lists
     if not len(found.size):
         return _Ranked((), None, np.zeros(len(planned.judge), np.int64), 0, {})
-    with say.work("learn a ranker of them"):
+    with say.work("train a ranker on them"):
         first = ranker.fit(found, FEATURES, basis.coarse)
     model = first.export()
     compared = _compare(first, model, found.rows)
     rank = artefact.ranker(model, len(first.features))
     whole = Release(basis.id, first.features, basis.coarse, basis.space, rank)
     late, shown = CandidateLists(), ShownRanks({RANKER: RECIPE})
-    with say.work("judge it", len(planned.judge)) as progress:
+    with say.work("evaluate the ranker", len(planned.judge)) as progress:
         for scene in replay.play(planned.judge, whole, progress):
             late.take(scene)
             shown.take(scene)
     every = concatenate(found, late.lists)
-    with say.work("learn it again, of all choices"):
+    with say.work("train it again, on all choices"):
         last = ranker.refit(every, FEATURES, basis.coarse, first.features)
     model = last.export()
     again = _compare(last, model, every.rows)
@@ -187,7 +187,7 @@ def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = N
 def _weights(
     replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, say: Reporter
 ) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
-    """The coarse weights, how each arm that needs no ranker did, and the verdict on the vectors'."""
+    """The coarse weights, the ranks of each arm without a ranker, and the verdict on the vectors."""
     few = planned.train[:: max(1, len(planned.train) // weigh_by)]
     with say.work("weigh the vectors", len(few)) as progress:
         ranks = ranks_by_weight(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
@@ -199,7 +199,7 @@ def _weights(
         for weight in dict.fromkeys((best, MIN_VECTOR_WEIGHT))
     }
     recipes |= {f"{COARSE} {weight}": coarse(it) for weight, it in tried.items()}
-    with say.work("judge what there is without a ranker", len(planned.judge)) as progress:
+    with say.work("evaluate the arms without a ranker", len(planned.judge)) as progress:
         shown = ShownRanks(recipes)
         for scene in replay.play(planned.judge, basis, progress):
             shown.take(scene)
@@ -214,7 +214,7 @@ def _weights(
 
 
 def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:
-    """Python = ONNX, on real rows. Errors: `ExportDiffers`."""
+    """Checks that Python and ONNX give equal scores on real rows. Errors: `ExportDiffers`."""
     columns = [FEATURES.index(name) for name in trees.features]
     every = max(1, len(rows) // (20 * MIN_ROWS_COMPARED))
     some = np.ascontiguousarray(rows[::every][:, columns])
@@ -223,7 +223,7 @@ def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str
     if not difference <= MAX_DIFFERENCE:
         raise ExportDiffers(
             f"the exported ranker differs from the trained one by {difference:.2g} on"
-            f" {len(some):,} rows ({MAX_DIFFERENCE:g} is the most): there is no release"
+            f" {len(some):,} rows, and {MAX_DIFFERENCE:g} is allowed: there is no release"
         )
     return {"rows": len(some), "max_difference": difference}
 

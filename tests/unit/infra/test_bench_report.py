@@ -199,7 +199,7 @@ def test_remarks_name_the_ceilings() -> None:
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_marks_count_as_reached(figure: Figure) -> None:
-    worse = 1 if figure.most else -1
+    worse = 1 if figure.lower_is_better else -1
     assert grade(figure, figure.aim) == "aim"
     if figure.floor != figure.aim:
         assert grade(figure, figure.floor) == "floor"

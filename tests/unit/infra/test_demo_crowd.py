@@ -155,9 +155,9 @@ def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
     ("lift", "ci", "word"),
     [
         (0.5, (0.1, 0.9), "personal beats popularity"),
-        (0.1, (-0.2, 0.4), "can't tell personal from popularity"),
+        (0.1, (-0.2, 0.4), "do not separate personal from popularity"),
         (-0.3, (-0.5, -0.1), "LOSES"),
-        (None, None, "no lift to tell"),
+        (None, None, "has no lift"),
     ],
 )
 def test_losing_is_said(lift: float | None, ci: tuple[float, float] | None, word: str) -> None:

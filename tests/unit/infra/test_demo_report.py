@@ -109,7 +109,7 @@ def test_the_same_ids_in_another_order_differ() -> None:
     assert not report.in_process_equals_live
     assert report.in_process_differs == 1
     assert report.differences[0]["tables"] == "3.4"
-    assert "1 of 2 live answers came out different" in words.verdict(report)
+    assert "1 of 2 live answers are different" in words.verdict(report)
 
 
 def test_without_an_answer_nothing_is_equal() -> None:
