@@ -67,24 +67,24 @@ def bench_command(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
     began, on = time.monotonic(), console(stderr=True)
 
-    def say(line: str) -> None:
+    def announce(line: str) -> None:
         on.print(f"[dim]{time.monotonic() - began:5.0f} s[/dim] {line}")
 
-    made, rows = run(only or BENCHMARKS, data_dir, seconds, repeats, say)
+    document, rows = run(only or BENCHMARKS, data_dir, seconds, repeats, announce)
     if as_json:
-        print_json(made)
+        print_json(document)
         return
-    _show(rows, made, data_dir / "bench" / REPORT)
+    _show(rows, document, data_dir / "bench" / REPORT)
 
 
-def _show(rows: list[Row], made: dict[str, Any], path: Path) -> None:
+def _show(rows: list[Row], document: dict[str, Any], path: Path) -> None:
     from infra.apps.bench import report
 
-    machine, partitions = made["machine"], made["partitions"]
+    machine, partitions = document["machine"], document["partitions"]
     title = f"Freshet's loop on {machine['cores']} cores ({machine['processor']})"
     out = console()
     out.print(table(title, ("figure", "#floor", "#aim", "#measured", "#least to most", "ok"), rows))
-    for line in report.remarks(made):
+    for line in report.remarks(document):
         out.print(line)
     out.print(
         f"{partitions['here']} partitions here, {partitions['production']} in production."

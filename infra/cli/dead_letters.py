@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STATES: Final = ("waiting", "claimed", "redriven")
 FOLDED_TOPICS: Final = tuple(dict.fromkeys(flow.topic for flow in FOLDS))
-Wanted = Callable[["DeadLetter"], bool]
+Matcher = Callable[["DeadLetter"], bool]
 
 
 @click.group("dead-letters")
@@ -47,15 +47,15 @@ def _filters(command: Any) -> Any:
     return command
 
 
-def _wanted(topic: str | None, partition: int | None, reason: str | None) -> Wanted:
-    def wanted(letter: DeadLetter) -> bool:
+def _matcher(topic: str | None, partition: int | None, reason: str | None) -> Matcher:
+    def matches(letter: DeadLetter) -> bool:
         return (
             topic in (None, letter.topic)
             and partition in (None, letter.partition)
             and reason in (None, letter.reason, letter.reason.partition(":")[0])
         )
 
-    return wanted
+    return matches
 
 
 @dead_letters_command.command("list")
@@ -74,8 +74,8 @@ def list_letters(
     as_json: bool,
 ) -> None:
     """Count dead letters by topic, partition and reason. A record counts once, however often it came."""
-    settings, wanted = find(data_dir).settings, _wanted(topic, partition, reason)
-    held = [it for it in _all(settings) if wanted(it.letter) and state in (None, it.state)]
+    settings, matches = find(data_dir).settings, _matcher(topic, partition, reason)
+    held = [it for it in _all(settings) if matches(it.letter) and state in (None, it.state)]
     rows = [_plain(it) for it in held] if each else grouped(held)
     stopped = _paused(settings)
     if as_json:
@@ -104,12 +104,12 @@ def list_letters(
 def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json: bool) -> None:
     """Show one letter. ID is topic:partition:offset."""
     settings = find(data_dir).settings
-    found = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
-    if identity not in found:
+    by_id = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
+    if identity not in by_id:
         raise FreshetError(
             "there is no such dead letter: `freshet dead-letters list --each` lists them"
         )
-    document, letter = _plain(found[identity]), found[identity].letter
+    document, letter = _plain(by_id[identity]), by_id[identity].letter
     if letter.headers_too_long:
         document["headers_too_long"] = letter.headers_too_long
     if with_bytes:
@@ -148,9 +148,9 @@ def redrive(
         raise click.UsageError(
             "name letters by id, or take --topic, --partition, --reason or --all"
         )
-    filtered = _wanted(topic, partition, reason)
-    wanted = lambda it: filtered(it) and (not identities or it.identity in identities)  # noqa: E731
-    outcome = _redrive(find(data_dir).settings, wanted, identities, dry_run)
+    filtered = _matcher(topic, partition, reason)
+    matches = lambda it: filtered(it) and (not identities or it.identity in identities)  # noqa: E731
+    outcome = _redrive(find(data_dir).settings, matches, identities, dry_run)
     counts = {
         "sent": len(outcome.sent),
         "redriven_before": len(outcome.before),
@@ -195,13 +195,13 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
     end_offsets = offsets(settings, [topic]).get(topic, {})
     if partition not in end_offsets:
         raise click.UsageError(f"{topic} has partitions 0 to {len(end_offsets) - 1}")
-    upto = end_offsets[partition][1] if until is None else until
+    offset = end_offsets[partition][1] if until is None else until
     with redis_client.connect(settings) as client:
-        accept(client, settings.keyspace, topic, partition, upto)
-    click.echo(f"{topic} partition {partition}: poison before offset {upto:,} is accepted")
+        accept(client, settings.keyspace, topic, partition, offset)
+    click.echo(f"{topic} partition {partition}: poison before offset {offset:,} is accepted")
 
 
-def _all(settings: Settings, keep: Wanted = lambda letter: False) -> Iterable[Letter]:
+def _all(settings: Settings, keep: Matcher = lambda letter: False) -> Iterable[Letter]:
     from infra.kafka.dead_letters import Letterbox
 
     box = Letterbox(settings, keep)
@@ -210,18 +210,18 @@ def _all(settings: Settings, keep: Wanted = lambda letter: False) -> Iterable[Le
 
 
 def _redrive(
-    settings: Settings, wanted: Wanted, identities: tuple[str, ...], dry_run: bool
+    settings: Settings, matches: Matcher, identities: tuple[str, ...], dry_run: bool
 ) -> Redriven:
     from infra.kafka.dead_letters import Letterbox, Redriven
 
-    box = Letterbox(settings, wanted)
+    box = Letterbox(settings, matches)
     try:
         missing = [name for name in identities if name not in box.letters]
         if missing:
             raise FreshetError(
                 f"there is no dead letter {missing[0]}: see `freshet dead-letters list --each`"
             )
-        due = [name for name, it in box.letters.items() if wanted(it.letter)]
+        due = [name for name, it in box.letters.items() if matches(it.letter)]
         if not dry_run:
             return box.redrive(due)
         sent = [name for name in due if box.letters[name].sent]

@@ -71,8 +71,8 @@ def import_command(
         raise click.UsageError("name what to load with --movielens, --items or --events")
     if url and not url.startswith(("http://", "https://")):
         raise click.UsageError("--url takes an address like http://host:8080")
-    found = find(data_dir)
-    target = Endpoint(url or found.url, found.settings.token, connections, batch)
+    running = find(data_dir)
+    target = Endpoint(url or running.url, running.settings.token, connections, batch)
     history.check_answers(target.url)
     summaries: dict[str, Summary] = {}
     with _bars(as_json) as bar:

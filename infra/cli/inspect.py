@@ -102,12 +102,12 @@ def item(item_id: str, data_dir: Path | None, as_json: bool) -> None:
 def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
     """Show the slate SLATE_ID, as the topic `slates` has it."""
     settings = find(data_dir).settings
-    found = slate_held(settings, slate_id)
+    document = slate_held(settings, slate_id)
     if as_json:
-        print_json(found)
+        print_json(document)
         return
     out = console()
-    for name, value in found.items():
+    for name, value in document.items():
         if name != "items":
             shown = iso(value) if name in ("now", "served_at") else printable(str(value))
             out.print(f"  {name:14} {shown}", markup=False)
@@ -120,6 +120,6 @@ def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
             " ".join(it.get("sources", ())),
             " ".join([it.get("reason", ""), *it.get("because", ())]),
         )
-        for it in found["items"]
+        for it in document["items"]
     ]
     out.print(table("", ("#rank", "item", "#score", "category", "sources", "because"), rows))

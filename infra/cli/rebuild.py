@@ -63,15 +63,15 @@ def rebuild_command(
         )
     settings = find(data_dir).settings
     prepare_folder(settings.data_dir, needed=False)
-    said = SilentReporter(Console()) if as_json else Reporter(Console())
+    reporter = SilentReporter(Console()) if as_json else Reporter(Console())
     with generations.rebuild_lock(settings), redis_client.connect(settings) as client:
         if back:
-            report = run.swap_back(client, settings, said)
+            report = run.swap_back(client, settings, reporter)
         elif drop:
-            report = run.drop_unused(client, settings, said)
+            report = run.drop_unused(client, settings, reporter)
         elif partition is not None:
-            report = in_place.rebuild(client, settings, partition, said)
+            report = in_place.rebuild(client, settings, partition, reporter)
         else:
-            report = run.rebuild(client, settings, base, keep, said)
+            report = run.rebuild(client, settings, base, keep, reporter)
     if as_json:
         print_json(report)

@@ -127,7 +127,7 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
     current = bodies.get(CURRENT)
     serves = msgspec.json.decode(current, type=Current).release if current else ""
     names = [name.partition(":")[2] for name in bodies if name.startswith("release:")]
-    found = []
+    rows = []
     for name in sorted(names, key=release_order, reverse=True):
         row = {"id": name, "current": name == serves, "created_at": 0, "parent": "", "ranker": "",
                 "state": "ready"}  # fmt: skip
@@ -137,8 +137,8 @@ def releases(settings: Settings) -> list[dict[str, Any]]:
                      "ranker": "yes" if RANKER in manifest.files else "no"}  # fmt: skip
         except BadRelease as bad:
             row["state"] = str(bad)
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _check_exists(settings: Settings, release: str) -> None:

@@ -160,9 +160,9 @@ def run_flow(
 
 def module_of(flow: str) -> Any:
     """The module `flows/<flow>.py`, or `dataflow` in the package of that name."""
-    found = importlib.import_module(f"flows.{flow}")
+    module = importlib.import_module(f"flows.{flow}")
     return (
-        importlib.import_module(f"flows.{flow}.dataflow") if hasattr(found, "__path__") else found
+        importlib.import_module(f"flows.{flow}.dataflow") if hasattr(module, "__path__") else module
     )
 
 
@@ -216,10 +216,10 @@ def _check_workers(settings: Settings, count: int) -> None:
 def _dry_run(data_dir: Path | None, partition: int, start: int, limit: int, as_json: bool) -> None:
     import msgspec
 
-    found = find(data_dir)
-    if partition >= found.settings.partitions:
-        raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
-    settings = msgspec.structs.replace(found.settings, batch=min(limit, found.settings.batch))
+    running = find(data_dir)
+    if partition >= running.settings.partitions:
+        raise click.UsageError(f"partitions are 0 to {running.settings.partitions - 1}")
+    settings = msgspec.structs.replace(running.settings, batch=min(limit, running.settings.batch))
     people = module_of("people")
     writes: Iterator[dict[str, Any]] = people.dry_run(settings, partition, start, limit)
     count = 0

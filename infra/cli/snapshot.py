@@ -68,10 +68,10 @@ def make(start: str, text: str | None, data_dir: Path | None, as_json: bool) -> 
         if not as_json:
             out.print(f"{base.id} is at these offsets already: nothing to do.")
         return print_json(_document(base)) if as_json else None
-    said = (SilentReporter if as_json else Reporter)(out)
+    reporter = (SilentReporter if as_json else Reporter)(out)
     begins = base.id if base else "the beginning"
-    said.head("snapshot", f"from {begins} to {','.join(map(str, until))}")
-    with said.work("fold", sum(until) - (sum(base.offsets) if base else 0)) as progress:
+    reporter.head("snapshot", f"from {begins} to {','.join(map(str, until))}")
+    with reporter.work("fold", sum(until) - (sum(base.offsets) if base else 0)) as progress:
         made = make.make(settings, log, until, base, progress)
     if as_json:
         return print_json(_document(made))

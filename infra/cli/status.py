@@ -26,8 +26,8 @@ def status_command(data_dir: Path | None, as_json: bool) -> None:
     freshet status
     freshet status --json | jq '.flows[] | select(.lag > 0)'
     """
-    found = find(data_dir)
-    report = gather(found)
+    running = find(data_dir)
+    report = gather(running)
     if as_json:
         print_json(report)
     else:

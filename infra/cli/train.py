@@ -54,7 +54,7 @@ def train_command(
     settings = find(data_dir).settings
     if publish:
         prepare_folder(settings.data_dir, needed=False)
-    say = Reporter(console(stderr=as_json))
-    made, release = train(settings, say, until=until, publish=publish, activate=activate)
+    reporter = Reporter(console(stderr=as_json))
+    made, release = train(settings, reporter, until=until, publish=publish, activate=activate)
     if as_json:
         print_json({"release": release, "seconds": made.seconds["train"], **made.metrics})

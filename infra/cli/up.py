@@ -66,9 +66,9 @@ def up_command(
     from infra.local.system import up
     from infra.settings import VARIABLES
 
-    say = _JsonLines() if as_json else _Lines()
+    output = _JsonLines() if as_json else _Lines()
     with home.claimed(data_dir) as directory:
-        home.remove_stale_record(directory, say.change)
+        home.remove_stale_record(directory, output.change)
         verified = {VARIABLES["verify_seconds"]: str(verify_seconds)} if verify_seconds else {}
         planned = plan(
             directory,
@@ -79,14 +79,14 @@ def up_command(
             workers=workers,
             flow_workers=flow_workers,
         )
-        say.starting(planned)
+        output.starting(planned)
         for line in unanswered_services(planned):
-            say.change(line)
+            output.change(line)
         with reserved(planned.settings.port, planned.settings.bind):
-            failure = up(planned, say.change, say.ready)
+            failure = up(planned, output.change, output.ready)
     if failure:
         raise FreshetError(failure)
-    say.change("stopped")
+    output.change("stopped")
 
 
 class _Lines:

@@ -68,16 +68,16 @@ def verify_command(
             )
         _repeat(data_dir, every)
         return
-    found = find(data_dir)
-    if any(partition >= found.settings.partitions for partition in partitions):
-        raise click.UsageError(f"partitions are 0 to {found.settings.partitions - 1}")
+    running = find(data_dir)
+    if any(partition >= running.settings.partitions for partition in partitions):
+        raise click.UsageError(f"partitions are 0 to {running.settings.partitions - 1}")
     from flows.verify.run import verify
     from infra.lake.log import open_log
 
     everything = not (people or sums or partitions)
     report = verify(
-        found.settings,
-        open_log(found.settings),
+        running.settings,
+        open_log(running.settings),
         people=people or (None if partitions else SAMPLED_PEOPLE if everything else 0),
         sums=sums or everything,
         partitions=partitions or None,

@@ -25,19 +25,19 @@ AA_EXPERIMENT: Final = Experiment(
 )
 
 
-def switch_on(system: System, say: Callable[[str], None]) -> None:
+def switch_on(system: System, announce: Callable[[str], None]) -> None:
     """Errors: `NotMeasured`, `changes.ChangeNotApplied`."""
     began = time.monotonic()
-    last_line = train([*FRESHET, "train"], child_environment(system.settings), say)
-    say(f"trained a release in {time.monotonic() - began:.0f} s: {last_line}")
+    last_line = train([*FRESHET, "train"], child_environment(system.settings), announce)
+    announce(f"trained a release in {time.monotonic() - began:.0f} s: {last_line}")
     publish(system.settings, "experiment", "bench", AA_EXPERIMENT)
     time.sleep(_SETTLE_SECONDS)
 
 
 def train(
-    command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]
+    command: Sequence[str], environment: Mapping[str, str], announce: Callable[[str], None]
 ) -> str:
-    """Runs `command`, passes its lines to `say`, and returns the last one. Errors: `NotMeasured`."""
+    """Runs `command`, passes its lines to `announce`, and returns the last one. Errors: `NotMeasured`."""
     last = ""
     with subprocess.Popen(
         command,
@@ -51,7 +51,7 @@ def train(
         try:
             for line in filter(None, map(str.strip, running.stdout)):
                 last = line[-300:]
-                say(escape(f"  train: {last}"))
+                announce(escape(f"  train: {last}"))
         except BaseException:
             running.kill()
             raise

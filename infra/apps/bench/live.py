@@ -49,7 +49,7 @@ _STALL_SECONDS: Final = 120.0
 _CALM_SECONDS: Final = 10.0
 _CALM_SHARE: Final = 0.15
 """Share of a core."""
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 class EventLoad(NamedTuple):
@@ -99,18 +99,18 @@ def catalogue() -> Dataset:
 
 
 def freshness(
-    folder: Path, generator: Generator, seconds: float, repeats: int, say: Say
+    folder: Path, generator: Generator, seconds: float, repeats: int, announce: Announce
 ) -> dict[str, list[Fresh]]:
     """For each of `EVENT_LOADS`, `repeats` runs. Errors: `NotMeasured`."""
     source = catalogue()._replace(ratings=())
-    with _system(folder, generator, source, say) as (system, at):
+    with _system(folder, generator, source, announce) as (system, aimed):
         runs: dict[str, list[Fresh]] = {}
         for number, shape in enumerate(EVENT_LOADS):
             of = runs[shape.name] = []
             for again in range(repeats):
                 seed = 1 + number * repeats + again
-                of.append(_fresh(system, at, shape, seconds, source, seed))
-                say(
+                of.append(_fresh(system, aimed, shape, seconds, source, seed))
+                announce(
                     f"freshness at {shape.name}/s, {again + 1} of {repeats}: p50 {of[-1].p50:.1f} ms,"
                     f" p99 {of[-1].p99:.1f} ms ({of[-1].probes} probes)"
                 )
@@ -119,15 +119,20 @@ def freshness(
 
 
 def _fresh(
-    system: System, at: Generator, shape: EventLoad, seconds: float, source: Dataset, seed: int
+    system: System,
+    generator: Generator,
+    shape: EventLoad,
+    seconds: float,
+    source: Dataset,
+    seed: int,
 ) -> Fresh:
-    posts = int(shape.posts * (at.warmup + seconds)) + 1
+    posts = int(shape.posts * (generator.warmup + seconds)) + 1
     item_ids = [it.item_id for it in source.items]
     random.Random(0).shuffle(item_ids)  # so that popular items are not the first ones
     begin = int(time.time() * 1000) + 500
     lines = list(audience.bodies(posts, shape.batch, item_ids, begin, shape.posts, seed))
     before = _cpu(system)
-    report = at.events(lines, shape.posts, seconds, Probing(shape.posts // PROBES_PER_S))
+    report = generator.events(lines, shape.posts, seconds, Probing(shape.posts // PROBES_PER_S))
     cpu = bench_cpu.per_event(before, _cpu(system), posts * shape.batch)
     _refuse_errors(report)
     held = report["freshness_ms"]
@@ -136,7 +141,9 @@ def _fresh(
     return Fresh(held["p50"], held["p99"], held["n"], report["post_ms"]["p99"], cpu)
 
 
-def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say: Say) -> Reads:
+def reads(
+    folder: Path, generator: Generator, seconds: float, repeats: int, announce: Announce
+) -> Reads:
     """Reads by people with a history, with everything on; then the same while releases are swapped.
 
     Errors: `NotMeasured`, `rate.NeverHeld`.
@@ -146,46 +153,48 @@ def reads(folder: Path, generator: Generator, seconds: float, repeats: int, say:
     users = sorted({it.user_id for it in source.ratings})
     random.Random(0).shuffle(users)
     paths = [f"/v1/recommendations?user_id={quote(user, safe='')}&count=10" for user in users]
-    with _system(folder, generator, source, say) as (system, at):
+    with _system(folder, generator, source, announce) as (system, aimed):
         size = bytes_per_user(system, (Keyspace.row, Keyspace.seen))
-        everything.switch_on(system, say)
+        everything.switch_on(system, announce)
         steady, cpu = [], []
         for number in range(repeats):
             before = _cpu(system)
-            report = at.reads(paths, STEADY_PER_S, seconds)
+            report = aimed.reads(paths, STEADY_PER_S, seconds)
             cpu.append(
-                bench_cpu.per_event(before, _cpu(system), int(STEADY_PER_S * (at.warmup + seconds)))
+                bench_cpu.per_event(
+                    before, _cpu(system), int(STEADY_PER_S * (aimed.warmup + seconds))
+                )
             )
             _refuse_errors(report)
             steady.append({name: report["latency_ms"][name] for name in ("p50", "p95")})
-            say(f"reads at 300/s, {number + 1} of {repeats}: p95 {steady[-1]['p95']:.1f} ms")
+            announce(f"reads at 300/s, {number + 1} of {repeats}: p95 {steady[-1]['p95']:.1f} ms")
         whole_size = bytes_per_user(system, EVERY_KEY)
-        swap = bench_swap.measure(system, at, paths, say)
-        held = _best(system, at, paths, seconds, repeats, "reads", say)
-        bare = _best(system, at, ["/health/live"], seconds, repeats, "a bare route", say)
+        swap = bench_swap.measure(system, aimed, paths, announce)
+        held = _best(system, aimed, paths, seconds, repeats, "reads", announce)
+        bare = _best(system, aimed, ["/health/live"], seconds, repeats, "a bare route", announce)
     middle = {name: round(median(it[name] for it in cpu), 2) for name in cpu[0]}
     return Reads(steady, held, bare, size, whole_size, middle, len(users), swap)
 
 
 def _best(
     system: System,
-    at: Generator,
+    generator: Generator,
     paths: Sequence[str],
     seconds: float,
     repeats: int,
     what: str,
-    say: Say,
+    announce: Announce,
 ) -> list[RateStep]:
     # callers that wait for answers give the capacity roughly; the search is for the rate of callers that
     # do not wait
-    most = at.closed(paths, min(2.0, seconds), CALLERS)["requests_per_s"]
-    say(f"{what}: {CALLERS} callers that wait get {most:.0f}/s")
+    most = generator.closed(paths, min(2.0, seconds), CALLERS)["requests_per_s"]
+    announce(f"{what}: {CALLERS} callers that wait get {most:.0f}/s")
 
     def measure(rate: float) -> RateStep:
         _calm(system)  # the backlog of an overload belongs to the step before
-        done = step(at.reads(paths, rate, seconds))
+        done = step(generator.reads(paths, rate, seconds))
         errors = f", {done.errors} errors" if done.errors else ""
-        say(f"{what} at {rate:.0f}/s: {done.reached:.0f}/s, p95 {done.p95_ms:.1f} ms{errors}")
+        announce(f"{what} at {rate:.0f}/s: {done.reached:.0f}/s, p95 {done.p95_ms:.1f} ms{errors}")
         return done
 
     return best(measure, max(FIRST_RATE, most * FIRST_SHARE), LIMIT_MS, repeats)
@@ -212,11 +221,11 @@ def bytes_per_user(system: System, kinds: Sequence[Kind]) -> float:
 
 @contextmanager
 def _system(
-    folder: Path, generator: Generator, source: Dataset, say: Say
+    folder: Path, generator: Generator, source: Dataset, announce: Announce
 ) -> Iterator[tuple[System, Generator]]:
     """A system that has applied all of `source`, and the generator with its address."""
     with supervise.running(folder) as system:
-        say(
+        announce(
             f"importing {len(source.items):,} items, {len(source.ratings):,} events: {source.source}"
         )
         target = send.Endpoint(system.url, system.settings.token)

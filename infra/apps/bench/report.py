@@ -93,28 +93,28 @@ def rows(results: Results) -> list[Row]:
     return lines + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
 
 
-def remarks(made: Mapping[str, Any]) -> list[str]:
+def remarks(report: Mapping[str, Any]) -> list[str]:
     """Sentences below the table: figures without a floor, and context for the others."""
     said: list[str] = []
-    if made["replay_events_per_s"]:
-        said += report_rounds.remarks(made)
-    if made["cpu_us_per_event"]:
-        listed = ", ".join(f"{name} {us:g}" for name, us in made["cpu_us_per_event"].items())
+    if report["replay_events_per_s"]:
+        said += report_rounds.remarks(report)
+    if report["cpu_us_per_event"]:
+        listed = ", ".join(f"{name} {us:g}" for name, us in report["cpu_us_per_event"].items())
         said.append(f"CPU per event, µs: {listed}.")
-    if made["reads"]:
+    if report["reads"]:
         said.append(
             f"A bare route of the same workers holds"
-            f" {made['reads']['bare_route']['requests_per_s']:,.0f} requests/s: reads are"
-            f" {made['ratio_to_bare']:.0%} of it."
+            f" {report['reads']['bare_route']['requests_per_s']:,.0f} requests/s: reads are"
+            f" {report['ratio_to_bare']:.0%} of it."
         )
-        swap = made["swap"]
+        swap = report["swap"]
         said.append(
             f"{swap['swaps']} swaps of releases under {swap['requests']:,} reads at 200/s: {swap['errors']}"
             f" errors, {swap['mixed']} of {swap['sampled']:,} answers looked at mixed two, p95"
             f" {swap['p95_ms']:.1f} ms. With vector, impressions and open slates a person takes"
-            f" {made['redis_bytes_per_user_with_everything']:,.0f} B."
+            f" {report['redis_bytes_per_user_with_everything']:,.0f} B."
         )
-    if (others := made.get("machine", {}).get("cores_used_by_others") or 0) > BUSY_CORES:
+    if (others := report.get("machine", {}).get("cores_used_by_others") or 0) > BUSY_CORES:
         said.append(
             f"Other programs used {others:.1f} cores meanwhile: on a quiet machine figures are better."
         )

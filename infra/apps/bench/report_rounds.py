@@ -39,23 +39,23 @@ def rows(rounds: Rounds) -> Iterator[Row]:
         yield row(figure, [it.events_per_s for it in rounds.rebuild])
 
 
-def remarks(made: Mapping[str, Any]) -> Iterator[str]:
+def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about what `report` gave."""
-    replay = made["replay"]
+    replay = report["replay"]
     yield (
         f"A bare kafka-python consumer reads the same log at"
         f" {replay['bare_consumer_events_per_s']:,.0f} events/s: replay is"
         f" {replay['share_of_bare_consumer']:.0%} of it."
     )
-    if "lake" in made:
-        lake = made["lake"]
+    if "lake" in report:
+        lake = report["lake"]
         yield (
             f"With the lake's writing beside it a replay does {lake['events_per_s']['beside']:,.0f}"
             f" events/s instead of {lake['events_per_s']['alone']:,.0f}; by its end"
             f" {lake['written_by_then']:.0%} of the log lies in the lake."
         )
-    if "rebuild" in made:
-        rebuild = made["rebuild"]
+    if "rebuild" in report:
+        rebuild = report["rebuild"]
         yield (
             f"Reading the lake alone, in one process, does {rebuild['reading_events_per_s']:,.0f} events/s."
             f" A rebuild's first batch is folded after {rebuild['start_s']:.1f} s; of the rest filling Redis"

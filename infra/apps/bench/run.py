@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 BENCHMARKS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
 REPORT: Final = "loop.json"
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 def run(
-    chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, say: Say
+    chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, announce: Announce
 ) -> tuple[dict[str, Any], list[Row]]:
     """Runs the `chosen` benchmarks and writes the report to `bench/loop.json` in `data_dir`. Gives the report
     and the rows of its table. Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
@@ -34,15 +34,20 @@ def run(
     data_dir = prepare_folder(data_dir)
     folder = data_dir / "bench"
     with _scratch(folder) as scratch:
-        results = _measure(chosen, data_dir, scratch, seconds, repeats, say)
-    made = report.report(results) | _context(seconds, repeats, time.monotonic() - began)
-    made["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
-    _write(folder / REPORT, made)
-    return made, list(report.rows(results))
+        results = _measure(chosen, data_dir, scratch, seconds, repeats, announce)
+    document = report.report(results) | _context(seconds, repeats, time.monotonic() - began)
+    document["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
+    _write(folder / REPORT, document)
+    return document, list(report.rows(results))
 
 
 def _measure(
-    chosen: tuple[str, ...], data_dir: Path, scratch: Path, seconds: float, repeats: int, say: Say
+    chosen: tuple[str, ...],
+    data_dir: Path,
+    scratch: Path,
+    seconds: float,
+    repeats: int,
+    announce: Announce,
 ) -> Results:
     from infra.apps.bench import live, rounds, verify
     from infra.apps.bench.report import Results
@@ -53,13 +58,13 @@ def _measure(
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
     if set(chosen) & set(rounds.ONE_LOG):
-        shared_log = rounds.measure(scratch / "replay", chosen, repeats, say)
+        shared_log = rounds.measure(scratch / "replay", chosen, repeats, announce)
     if "verify" in chosen:
-        verified = verify.measure(scratch / "verify", repeats, say)
+        verified = verify.measure(scratch / "verify", repeats, announce)
     if generator and "freshness" in chosen:
-        fresh = live.freshness(scratch / "freshness", generator, seconds, repeats, say)
+        fresh = live.freshness(scratch / "freshness", generator, seconds, repeats, announce)
     if generator and "reads" in chosen:
-        reads = live.reads(scratch / "reads", generator, seconds, repeats, say)
+        reads = live.reads(scratch / "reads", generator, seconds, repeats, announce)
     return Results(shared_log, verified, fresh, reads)
 
 
@@ -93,16 +98,16 @@ def _context(seconds: float, repeats: int, took: float) -> dict[str, Any]:
 def _scratch(folder: Path) -> Iterator[Path]:
     """A new folder in `folder`, on the disk of the data folder; removed at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix="run-", dir=folder)).resolve()
+    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=folder)).resolve()
     try:
-        yield made
+        yield scratch
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(path: Path, made: dict[str, Any]) -> None:
+def _write(path: Path, document: dict[str, Any]) -> None:
     import msgspec
 
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     fresh.replace(path)

@@ -21,7 +21,7 @@ from infra.variables import PREFIX
 SERVICES: Final = ("broker", "redis", "setup")
 _TIMEOUT_SECONDS: Final = 180.0
 _POLL_SECONDS: Final = 0.004
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 class Logged(NamedTuple):
@@ -42,13 +42,13 @@ class Logged(NamedTuple):
 
 
 @contextmanager
-def logged(folder: Path, count: int, say: Say) -> Iterator[Logged]:
+def logged(folder: Path, count: int, announce: Announce) -> Iterator[Logged]:
     """Broker and Redis in `folder`, with `count` events in the log. Errors: `NotMeasured`."""
     with home.claimed(folder) as directory:
         planned = plan(directory, {})
         with up(planned, SERVICES) as services:
             wait(services, lambda: services.was_ready, "broker and Redis are not ready")
-            say(f"replay: writing {count:,} events")
+            announce(f"replay: writing {count:,} events")
             yield Logged(planned, services, audience.write(planned.settings, count))
 
 

@@ -28,7 +28,7 @@ SAMPLE_PER_S: Final = 50
 SCORE_FACTOR: Final = 1e4
 """Factor on the scores of the second release, so that a score shows its release."""
 _TIMEOUT_SECONDS: Final = 20.0
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 class Swap(NamedTuple):
@@ -44,7 +44,7 @@ class Swap(NamedTuple):
     served: dict[str, int]
 
 
-def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Swap:
+def measure(system: System, generator: Generator, paths: Sequence[str], announce: Announce) -> Swap:
     """Measures swaps in a system that serves a release. Errors: `NotMeasured`."""
     first = current(system.settings)
     if not first:
@@ -53,9 +53,9 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
     sampler = _Sampler(system, paths, loud=second)
     seconds = SWAPS * 1.5 + 2
     with ThreadPoolExecutor(1) as pool:
-        load = pool.submit(at.reads, paths, READS_PER_S, seconds)
+        load = pool.submit(generator.reads, paths, READS_PER_S, seconds)
         sampler.start()
-        time.sleep(at.warmup)
+        time.sleep(generator.warmup)
         for number in range(SWAPS):
             serve(system.settings, second if number % 2 == 0 else first, rollback=True)
             sampler.await_release(second if number % 2 == 0 else first)
@@ -72,7 +72,7 @@ def measure(system: System, at: Generator, paths: Sequence[str], say: Say) -> Sw
         sampler.mixed,
         dict(sampler.served),
     )
-    say(
+    announce(
         f"{done.swaps} swaps under {READS_PER_S:g} reads/s: {done.errors} errors, {done.mixed} of"
         f" {done.sampled:,} answers mixed, p95 {done.p95_ms:.1f} ms"
     )

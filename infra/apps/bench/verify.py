@@ -9,7 +9,7 @@ from flows.verify.run import SAMPLED_PEOPLE, verify
 from infra.apps.bench import audience
 from infra.apps.bench.live import settle
 from infra.apps.bench.load import NotMeasured
-from infra.apps.bench.services import Say
+from infra.apps.bench.services import Announce
 from infra.lake.log import open_log
 from infra.local import system as supervise
 
@@ -23,7 +23,7 @@ class Verified(NamedTuple):
 
 
 def measure(
-    folder: Path, repeats: int, say: Say = lambda line: None, count: int = EVENTS_COUNT
+    folder: Path, repeats: int, announce: Announce = lambda line: None, count: int = EVENTS_COUNT
 ) -> list[Verified]:
     """Verifies a whole system that has folded `count` events, with another sample in each run.
 
@@ -31,7 +31,7 @@ def measure(
     """
     runs = []
     with supervise.running(folder) as system:
-        say(f"verify: writing {count:,} events")
+        announce(f"verify: writing {count:,} events")
         audience.write(system.settings, count)
         settle(system)
         for seed in range(repeats):
@@ -43,7 +43,7 @@ def measure(
                     f"verify: {len(report.mismatches)} values are not as the log says"
                 )
             runs.append(Verified(report.rate, report.events, report.fields_checked))
-            say(f"verify {seed + 1} of {repeats}: {report.rate:,.0f} events/s")
+            announce(f"verify {seed + 1} of {repeats}: {report.rate:,.0f} events/s")
         restarted = [it.name for it in system.state().processes if it.restarts]
     if restarted:
         raise NotMeasured(f"{', '.join(restarted)} ended and was restarted: the figures are void")

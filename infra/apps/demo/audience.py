@@ -24,17 +24,17 @@ _HISTORY_DAYS: Final = 30
 class Audience:
     """`count` simulated people over a catalogue. `people`: their true tastes."""
 
-    def __init__(self, found: Dataset, count: int, seed: int) -> None:
-        self.item_ids = [it.item_id for it in found.items]
+    def __init__(self, dataset: Dataset, count: int, seed: int) -> None:
+        self.item_ids = [it.item_id for it in dataset.items]
         self.slots = {item_id: slot for slot, item_id in enumerate(self.item_ids)}
-        raters = {it.user_id: 0 for it in found.ratings}
+        raters = {it.user_id: 0 for it in dataset.ratings}
         raters = {name: n for n, name in enumerate(raters)}
-        person = np.array([raters[it.user_id] for it in found.ratings], np.int64)
-        item = np.array([self.slots[it.item_id] for it in found.ratings], np.int64)
+        person = np.array([raters[it.user_id] for it in dataset.ratings], np.int64)
+        item = np.array([self.slots[it.item_id] for it in dataset.ratings], np.int64)
         rng = np.random.default_rng(seed)
         u, v = truth.factors(person, item, len(raters), len(self.item_ids))
         counts = np.bincount(item, minlength=len(self.item_ids))
-        items = truth.items(v, counts, [it.category for it in found.items], rng)
+        items = truth.items(v, counts, [it.category for it in dataset.items], rng)
         self.people = People(items, truth.tastes(u), count, rng)
         self.names = [f"sim-{n + 1:04}" for n in range(count)]
 

@@ -35,13 +35,13 @@ class Crowd(NamedTuple):
     match: bool
 
 
-def live(system: System, found: Dataset, count: int, seconds: float, say: Reporter) -> Crowd:
+def live(system: System, dataset: Dataset, count: int, seconds: float, reporter: Reporter) -> Crowd:
     """Runs `count` simulated people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
     url, token = system.url, system.settings.token
-    with say.work(
+    with reporter.work(
         "make simulated people, and send their history", count * PICKS_PER_PERSON
     ) as progress:
-        audience = Audience(found, count, SEED)
+        audience = Audience(dataset, count, SEED)
         lines = audience.history(int(time.time() * 1000))
         demo_import.check_accepted(
             history.send(url, history.EVENTS, lines, token=token, progress=progress)
@@ -51,7 +51,7 @@ def live(system: System, found: Dataset, count: int, seconds: float, say: Report
     settle_heap()
 
     async def watch(client: Client, seen: Seen) -> None:
-        await panel.watch(client, seen, say)
+        await panel.watch(client, seen, reporter)
 
     async def lives() -> Crowd:
         seen = await act(url, token, audience, seconds, SEED, watch)

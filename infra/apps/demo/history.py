@@ -29,19 +29,21 @@ ITEM_CHECKS: Final = 12
 LAST_ITEMS_CHECKED: Final = 16
 
 
-def load(system: System, found: Dataset, ratings: Sequence[Rating], say: Reporter) -> list[int]:
+def load(
+    system: System, dataset: Dataset, ratings: Sequence[Rating], reporter: Reporter
+) -> list[int]:
     """Imports, and gives the end offset of each partition of `events`. Errors: `NotSent`."""
     url, token = system.url, system.settings.token
-    with say.work("import films", len(found.items)) as progress:
-        lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in found.items)
+    with reporter.work("import films", len(dataset.items)) as progress:
+        lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in dataset.items)
         check_accepted(history.send(url, history.ITEMS, lines, token=token, progress=progress))
-        last = [it.item_id for it in found.items[-LAST_ITEMS_CHECKED:]]
+        last = [it.item_id for it in dataset.items[-LAST_ITEMS_CHECKED:]]
         for _ in range(ITEM_CHECKS):
             history.await_items(url, last, token)
-    with say.work("import history", len(ratings)) as progress:
+    with reporter.work("import history", len(ratings)) as progress:
         lines = (Line(it.user_id, msgspec.json.encode(it.body)) for it in ratings)
         check_accepted(history.send(url, history.EVENTS, lines, token=token, progress=progress))
-    with say.work("wait until it is folded and the tables are published"):
+    with reporter.work("wait until it is folded and the tables are published"):
         return settle(system)
 
 

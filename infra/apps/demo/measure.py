@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 
 def measure(
-    system: System, found: Dataset, planned: Schedule, rate: float, say: Reporter
+    system: System, dataset: Dataset, planned: Schedule, rate: float, reporter: Reporter
 ) -> Report:
     """Measures the system on the data, and gives the report.
 
     Errors: `history.NotSent`, `live.EventNotTaken`, `KafkaError`, those of training.
     """
     times = [time.monotonic()]
-    split = demo_import.load(system, found, planned.history, say)
+    split = demo_import.load(system, dataset, planned.history, reporter)
     times.append(time.monotonic())
-    trained = train.serve(system, say)
+    trained = train.serve(system, reporter)
     times.append(time.monotonic())
-    with say.work("replay the rest through the system", len(planned.steps)) as progress:
+    with reporter.work("replay the rest through the system", len(planned.steps)) as progress:
         settings = system.settings
         settle_heap()
         # the client shares the machine with the system: uvloop is the lighter one
         outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
     times.append(time.monotonic())
-    with say.work("read the log back"):
+    with reporter.work("read the log back"):
         log = history.read(settings)
-    with say.work("decide again in process", 5 * len(outcome.reads)) as progress:
+    with reporter.work("decide again in process", 5 * len(outcome.reads)) as progress:
         reads = knowledge(outcome.reads, settings, len(split))
         arms = play(log, reads, split, settings, progress, train.held(system, trained))
     times.append(time.monotonic())
-    made = report.report(outcome, arms, planned, found, lost(log, planned, outcome))
+    made = report.report(outcome, arms, planned, dataset, lost(log, planned, outcome))
     made.unknown_items = _unknown(log)
     made.release = trained
     spent = [round(end - begun, 1) for begun, end in itertools.pairwise(times)]

@@ -27,16 +27,16 @@ REFRESH_SECONDS: Final = 0.5
 LINES_SECONDS: Final = 15.0
 
 
-async def watch(client: Client, seen: Seen, say: Reporter) -> None:
+async def watch(client: Client, seen: Seen, reporter: Reporter) -> None:
     """Shows the progress at an interval, until it is cancelled."""
-    if say.console.is_terminal:
-        with Live(console=say.console, auto_refresh=False, transient=True) as live:
+    if reporter.console.is_terminal:
+        with Live(console=reporter.console, auto_refresh=False, transient=True) as live:
             while True:
                 live.update(panel(seen, await experiment.read_metrics(client)), refresh=True)
                 await asyncio.sleep(REFRESH_SECONDS)
     while True:
         await asyncio.sleep(LINES_SECONDS)
-        say(f"  {line(seen, await experiment.read_metrics(client))}")
+        reporter(f"  {line(seen, await experiment.read_metrics(client))}")
 
 
 def panel(seen: Seen, metrics: ExperimentMetrics) -> Group:

@@ -26,9 +26,9 @@ IGNORED_VARIABLES: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
 
 
 def run(
-    found: Dataset,
+    dataset: Dataset,
     data_dir: Path,
-    say: Reporter,
+    reporter: Reporter,
     *,
     sample: int,
     rate: float,
@@ -37,94 +37,96 @@ def run(
     limit: int | None,
     stay: bool,
 ) -> None:
-    """The whole demo on the data `found`, and its report.json. Errors: `home.Unusable`, `SystemFailed`."""
+    """The whole demo on `dataset`, and its report.json. Errors: `home.Unusable`, `SystemFailed`."""
     began = time.monotonic()
-    planned = schedule(found.ratings, sample=sample, limit=limit)
-    say.head("Data", found.source)
-    say(
-        f"  {len(found.items):,} films; {len(planned.history):,} ratings are history,"
+    planned = schedule(dataset.ratings, sample=sample, limit=limit)
+    reporter.head("Data", dataset.source)
+    reporter(
+        f"  {len(dataset.items):,} films; {len(planned.history):,} ratings are history,"
         f" {len(planned.steps):,} are replayed, {len(planned.scored):,} of them are targets"
     )
     path = data_dir / "report.json"
-    with _system(data_dir / "system", say) as system:
-        report = measure(system, found, planned, rate, say)
+    with _system(data_dir / "system", reporter) as system:
+        report = measure(system, dataset, planned, rate, reporter)
         reports.write(path, report)  # kept where a later step fails
-        _print_figures(report, found, planned, say)
-        _story(system, found, planned, say)
+        _print_figures(report, dataset, planned, reporter)
+        _story(system, dataset, planned, reporter)
         if population:
-            _crowd(system, found, population, seconds, report, say)
+            _crowd(system, dataset, population, seconds, report, reporter)
         report.seconds["total"] = round(time.monotonic() - began, 1)
         reports.write(path, report)
-        say(f"Report: {path}, after {report.seconds['total']:.0f} s")
+        reporter(f"Report: {path}, after {report.seconds['total']:.0f} s")
         if stay:
-            _stay(system, say)
+            _stay(system, reporter)
 
 
 @contextmanager
-def _system(directory: Path, say: Reporter) -> Iterator[System]:
+def _system(directory: Path, reporter: Reporter) -> Iterator[System]:
     """A new system in `directory`, which is emptied before. Errors: `home.Unusable`, `SystemFailed`."""
     if up := home.read(directory):
         raise home.Unusable(
             f"a demo still runs in {directory} (process {up.pid}): stop it first (Ctrl-C)"
         )
     if given := [name for name in IGNORED_VARIABLES if os.environ.pop(name, None)]:
-        say(f"  {' and '.join(given)} ignored: the demo starts its own services")
+        reporter(f"  {' and '.join(given)} ignored: the demo starts its own services")
     if directory.exists():
         shutil.rmtree(directory)
     began = time.monotonic()
     with running(directory) as system:
-        say.head("System", f"up in {time.monotonic() - began:.1f} s at {system.url}")
+        reporter.head("System", f"up in {time.monotonic() - began:.1f} s at {system.url}")
         yield system
 
 
-def _print_figures(report: Report, found: Dataset, planned: Schedule, say: Reporter) -> None:
+def _print_figures(report: Report, dataset: Dataset, planned: Schedule, reporter: Reporter) -> None:
 
-    say()
-    say(reports.as_table(report))
-    real = found.source.startswith("MovieLens")
+    reporter()
+    reporter(reports.as_table(report))
+    real = dataset.source.startswith("MovieLens")
     for sentence in (
         words.verdict(report),
         words.release(report),
         words.caveat(planned, real),
         words.speed(report),
     ):
-        say(sentence)
+        reporter(sentence)
 
 
-def _story(system: System, found: Dataset, planned: Schedule, say: Reporter) -> None:
+def _story(system: System, dataset: Dataset, planned: Schedule, reporter: Reporter) -> None:
 
     ratings = [*planned.history, *(step.rating for step in planned.steps)]
     played = asyncio.run(story.play(system.url, system.settings.token, ratings))
-    before, after = story.words(played, found)
-    say()
-    say.head("One person", before)
-    for shown in story.as_tables(played, found):
-        say(shown)
-    say(after)
+    before, after = story.words(played, dataset)
+    reporter()
+    reporter.head("One person", before)
+    for shown in story.as_tables(played, dataset):
+        reporter(shown)
+    reporter(after)
 
 
 def _crowd(
-    system: System, found: Dataset, count: int, seconds: float, report: Report, say: Reporter
+    system: System, dataset: Dataset, count: int, seconds: float, report: Report, reporter: Reporter
 ) -> None:
     """Runs after the story: from here on half of all people see popular items at the placement home."""
 
-    say()
-    say.head("Many people", words.BEFORE_CROWD.format(count=count, seconds=seconds))
-    say(f"  beside it: `freshet tail experiments --data-dir {system.directory}`")
+    reporter()
+    reporter.head("Many people", words.BEFORE_CROWD.format(count=count, seconds=seconds))
+    reporter(f"  beside it: `freshet tail experiments --data-dir {system.directory}`")
     began = time.monotonic()
-    lived = crowd.live(system, found, count, seconds, say)
+    lived = crowd.live(system, dataset, count, seconds, reporter)
     crowd.add(report, lived)
     report.seconds["population"] = round(time.monotonic() - began, 1)
-    say()
-    say(panel.as_table("Click rates, as the experiment counted them", lived.seen, lived.metrics))
+    reporter()
+    reporter(
+        panel.as_table("Click rates, as the experiment counted them", lived.seen, lived.metrics)
+    )
     for sentence in words.crowd(report):
-        say(sentence)
+        reporter(sentence)
 
 
-def _stay(system: System, say: Reporter) -> None:
+def _stay(system: System, reporter: Reporter) -> None:
     """Waits until Ctrl-C, or until the system ends."""
-    say()
-    say.head(
+    reporter()
+    reporter.head(
         "Up",
         f"open {system.url}/docs to try it; `freshet status --data-dir"
         f" {system.directory}` shows its processes. Ctrl-C stops it.",
@@ -133,4 +135,4 @@ def _stay(system: System, say: Reporter) -> None:
         while system.process.poll() is None:
             time.sleep(0.5)
     except KeyboardInterrupt:
-        say("stopping")
+        reporter("stopping")

@@ -38,20 +38,20 @@ class Trained(msgspec.Struct, kw_only=True):
     judged: int = 0
 
 
-def serve(system: System, say: Reporter) -> Trained:
+def serve(system: System, reporter: Reporter) -> Trained:
     """Trains on the imported history, and returns when every worker serves the release.
 
     Errors: those of `publish.train` except `NotInstalled` and `TooLittle`, which give no release and a
     sentence about it.
     """
     try:
-        with say.work("train a release on it, and evaluate it"):
-            made, release = publish.train(system.settings, SilentReporter(say.console))
+        with reporter.work("train a release on it, and evaluate it"):
+            result, release = publish.train(system.settings, SilentReporter(reporter.console))
     except TooLittle as error:
-        say(f"  no release: {error}")
+        reporter(f"  no release: {error}")
         return Trained(id="", ranker="none", gate={"data": str(error)})
     except NotInstalled as error:
-        say(f"  left out: a trained release, and what it is worth; {escape(str(error))}")
+        reporter(f"  left out: a trained release, and what it is worth; {escape(str(error))}")
         return Trained(id="", ranker="none", gate={"installed": str(error)})
 
     async def serves(client: Client) -> bool:
@@ -59,8 +59,8 @@ def serve(system: System, say: Reporter) -> Trained:
 
     url, token = system.url, system.settings.token
     uvloop.run(everywhere(url, token, serves, f"release {release}"))
-    trained = describe(made, release)
-    say(f"  {words(trained)}")
+    trained = describe(result, release)
+    reporter(f"  {words(trained)}")
     return trained
 
 
@@ -73,14 +73,14 @@ def words(trained: Trained) -> str:
     )
 
 
-def describe(made: TrainedRelease, release: str) -> Trained:
+def describe(result: TrainedRelease, release: str) -> Trained:
     return Trained(
         id=release,
-        ranker="released" if made.model is not None else "refused",
-        gate={name: f"{it.outcome}: {it.why}" for name, it in made.verdicts.items()},
-        ndcg_at_10={name: arm.ndcg for name, arm in made.arms.items()},
-        hit_rate_at_10={name: arm.hit_rate for name, arm in made.arms.items()},
-        judged=made.choices["judged"],
+        ranker="released" if result.model is not None else "refused",
+        gate={name: f"{it.outcome}: {it.why}" for name, it in result.verdicts.items()},
+        ndcg_at_10={name: arm.ndcg for name, arm in result.arms.items()},
+        hit_rate_at_10={name: arm.hit_rate for name, arm in result.arms.items()},
+        judged=result.choices["judged"],
     )
 
 

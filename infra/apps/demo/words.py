@@ -125,27 +125,29 @@ def _errors(kinds: Mapping[str, int]) -> str:
 
 def crowd(report: Report) -> list[str]:
     """Sentences about the experiment, also where it shows nothing."""
-    held, people = report.experiment, report.population
-    if held is None or people is None:
+    experiment, people = report.experiment, report.population
+    if experiment is None or people is None:
         return []
     fresh = people.freshness_ms
     return [
-        winner(held),
-        counts(held),
+        winner(experiment),
+        counts(experiment),
         f"{people.slates:,} slates at {people.slates_per_s:,.0f}/s, {people.events:,} events at"
         f" {people.events_per_s:,.0f}/s; a click was in the next slate after {fresh['p50']:.0f} ms"
         f" (p99 {fresh['p99']:.0f}). They were shown {report.coverage or 0:.0%} of the catalogue;"
         f" exploration drew {report.explored_share or 0:.1%} of all slots. {_errors(people.errors_by_kind)}",
-        honest(held),
+        honest(experiment),
     ]
 
 
-def winner(held: Experiment) -> str:
-    if held.lift is None or held.lift_ci is None:
+def winner(experiment: Experiment) -> str:
+    if experiment.lift is None or experiment.lift_ci is None:
         return "The experiment has no lift: too few people acted."
-    low, high = held.lift_ci
-    between = f"{held.lift:+.0%} clicks a slot (95 %: {low:+.0%} to {high:+.0%})"
-    truly = "" if held.true_lift is None else f"; its true lift is {held.true_lift:+.0%}"
+    low, high = experiment.lift_ci
+    between = f"{experiment.lift:+.0%} clicks a slot (95 %: {low:+.0%} to {high:+.0%})"
+    truly = (
+        "" if experiment.true_lift is None else f"; its true lift is {experiment.true_lift:+.0%}"
+    )
     if low > 0:
         return f"{TREATMENT} beats {CONTROL}: {between}{truly}."
     if high < 0:
@@ -153,9 +155,11 @@ def winner(held: Experiment) -> str:
     return f"So few clicks do not separate {TREATMENT} from {CONTROL}: {between}{truly}."
 
 
-def honest(held: Experiment) -> str:
+def honest(experiment: Experiment) -> str:
     """A sentence on what these figures show."""
-    spans = [(it.ci, it.true_ctr) for it in held.variants] + [(held.lift_ci, held.true_lift)]
+    spans = [(it.ci, it.true_ctr) for it in experiment.variants] + [
+        (experiment.lift_ci, experiment.true_lift)
+    ]
     inside = all(ci and truth is not None and ci[0] <= truth <= ci[1] for ci, truth in spans)
     level = "The level of these rates is the simulator's and means nothing;"
     if inside:
@@ -165,10 +169,10 @@ def honest(held: Experiment) -> str:
     return f"{level} NOT all true ones lie in their intervals: by chance one in twenty does not."
 
 
-def counts(held: Experiment) -> str:
-    if held.counts_match:
+def counts(experiment: Experiment) -> str:
+    if experiment.counts_match:
         served, clicked = (
-            sum(getattr(it, state) for it in held.variants) for state in ("served", "clicked")
+            sum(getattr(it, state) for it in experiment.variants) for state in ("served", "clicked")
         )
         return (
             f"What the API counted is what was sent, slot by slot: {served:,} served,"
@@ -176,8 +180,8 @@ def counts(held: Experiment) -> str:
         )
     differ = [
         f"{arm.variant} {state}: {getattr(arm, state):,} counted, {sent:,} sent"
-        for arm in held.variants
-        for state, sent in held.sent[arm.variant].items()
+        for arm in experiment.variants
+        for state, sent in experiment.sent[arm.variant].items()
         if getattr(arm, state) != sent
     ]
     return f"What the API counted is NOT what was sent: {'; '.join(differ)}."

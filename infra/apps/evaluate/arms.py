@@ -166,9 +166,9 @@ def _people(
     log: Log, reads: Sequence[Read], split: Sequence[int], settings: Settings
 ) -> tuple[list[Knowledge], list[Facts]]:
     histories = _histories(log)
-    wanted = [Cut(read.partition, read.offset, read.person) for read in reads]
+    fresh_cuts = [Cut(read.partition, read.offset, read.person) for read in reads]
     offsets = [
-        sorted({cut.offset for cut in wanted if cut.partition == p}) for p in range(len(split))
+        sorted({cut.offset for cut in fresh_cuts if cut.partition == p}) for p in range(len(split))
     ]
     cuts = [
         (
@@ -178,7 +178,7 @@ def _people(
             ),
             cut._replace(offset=split[cut.partition]),
         )
-        for cut, read in zip(wanted, reads, strict=True)
+        for cut, read in zip(fresh_cuts, reads, strict=True)
     ]
     states, facts = fold(log, [cut for three in cuts for cut in three], settings)
     people = []

@@ -11,53 +11,53 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 
-def gather(found: RunningSystem) -> dict[str, Any]:
+def gather(running: RunningSystem) -> dict[str, Any]:
     """The report of `freshet status`, as JSON. Errors: those of Kafka and Redis."""
     import asyncio
 
-    status, serving = asyncio.run(_serving(found))
+    status, serving = asyncio.run(_serving(running))
     return {
-        "url": found.url,
-        "kafka_bootstrap": found.settings.kafka_bootstrap,
-        "data_dir": str(found.settings.data_dir),
+        "url": running.url,
+        "kafka_bootstrap": running.settings.kafka_bootstrap,
+        "data_dir": str(running.settings.data_dir),
         "serving": serving,
         "serving_status": status,
-        "processes": _processes(found),
-        "flows": _flows(found.settings),
-        "metrics": _metrics(found),
-        "paused": _paused(found.settings),
-        "tables": _tables(found.settings),
+        "processes": _processes(running),
+        "flows": _flows(running.settings),
+        "metrics": _metrics(running),
+        "paused": _paused(running.settings),
+        "tables": _tables(running.settings),
     }
 
 
-async def _serving(found: RunningSystem) -> tuple[int, dict[str, Any] | None]:
+async def _serving(running: RunningSystem) -> tuple[int, dict[str, Any] | None]:
     """The HTTP status of the answer (0: no answer), and its body where the status is 200."""
     from infra.client import client
     from infra.client.errors import ApiError
 
-    async with client.Client(found.url, found.settings.token, connections=1) as asking:
+    async with client.Client(running.url, running.settings.token, connections=1) as asking:
         try:
             return 200, await asking.get(client.STATUS, dict[str, Any])
         except ApiError as error:
             return error.status, None
 
 
-def _processes(found: RunningSystem) -> list[dict[str, Any]]:
+def _processes(running: RunningSystem) -> list[dict[str, Any]]:
     import msgspec
 
-    return [msgspec.to_builtins(process) for process in found.up.processes] if found.up else []
+    return [msgspec.to_builtins(process) for process in running.up.processes] if running.up else []
 
 
-def _metrics(found: RunningSystem) -> list[dict[str, Any]]:
+def _metrics(running: RunningSystem) -> list[dict[str, Any]]:
     """Figures of each flow's process since its start, from its metrics; none of processes without metrics."""
     from infra.apps.inspect.scrape import flow_row, scrape
     from infra.local.plan import client_host
     from infra.metrics import LOOPBACK
 
-    host = client_host(found.settings.metrics_host or LOOPBACK)
+    host = client_host(running.settings.metrics_host or LOOPBACK)
     rows = [
         flow_row(process.name, scrape(host, process.metrics_port))
-        for process in (found.up.processes if found.up else ())
+        for process in (running.up.processes if running.up else ())
         if process.metrics_port and process.pid
     ]
     return [row for row in rows if row is not None]

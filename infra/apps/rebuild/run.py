@@ -19,24 +19,24 @@ SERVING_TIMEOUT_SECONDS: Final = 60.0
 
 
 def rebuild(
-    client: Client, settings: Settings, base: str, keep: bool, said: Reporter
+    client: Client, settings: Settings, base: str, keep: bool, reporter: Reporter
 ) -> dict[str, Any]:
     """Snapshot, fill, catch up and swap. Gives the report, as JSON."""
     keyspace = settings.keyspace
     old = generation.live(client, keyspace)
-    _drop_unfinished(client, settings, said)
-    snapshot, seconds, events = _snapshot(settings, base, said)
+    _drop_unfinished(client, settings, reporter)
+    snapshot, seconds, events = _snapshot(settings, base, reporter)
     new = generations.claim(client, keyspace)
-    with said.work(f"keys of generation {new}") as wrote:
+    with reporter.work(f"keys of generation {new}") as wrote:
         fill.fill(client, settings, snapshot, new, wrote)
-    with catch_up.flows(settings, new) as running, said.work("events since") as folded:
+    with catch_up.flows(settings, new) as running, reporter.work("events since") as folded:
         catch_up.catch_up(client, settings, new, running, folded)
     # these flows end first: they and the flows that follow the pointer would fence each other
     fill.carry_relayed(client, settings, old, new)
     generations.swap(client, keyspace, old, new)
     generations.await_serving(client, keyspace, new, SERVING_TIMEOUT_SECONDS)
-    said(f"generation {new} is live instead of {old}")
-    dropped = 0 if keep else _delete(client, settings, old, said)
+    reporter(f"generation {new} is live instead of {old}")
+    dropped = 0 if keep else _delete(client, settings, old, reporter)
     return {
         "generation": new,
         "before": old,
@@ -48,7 +48,7 @@ def rebuild(
     }
 
 
-def _snapshot(settings: Settings, base: str, said: Reporter) -> tuple[Any, float, int]:
+def _snapshot(settings: Settings, base: str, reporter: Reporter) -> tuple[Any, float, int]:
     """A snapshot at the end of the log, the seconds it took, and the number of events folded for it."""
     log = open_log(settings)
     bounds = [log.bounds(EVENTS.name, p) for p in range(settings.partitions)]
@@ -56,24 +56,24 @@ def _snapshot(settings: Settings, base: str, said: Reporter) -> tuple[Any, float
     begins = start.offsets if start else [first for first, _ in bounds]
     events = sum(end for _, end in bounds) - sum(begins)
     began = time.monotonic()
-    with said.work("events folded", events) as folded:
+    with reporter.work("events folded", events) as folded:
         made = make.make(settings, log, [end for _, end in bounds], start, folded)
     return made, time.monotonic() - began, events
 
 
-def _drop_unfinished(client: Client, settings: Settings, said: Reporter) -> None:
+def _drop_unfinished(client: Client, settings: Settings, reporter: Reporter) -> None:
     """Deletes the unfinished generation of a rebuild that was killed."""
     for number, role in generations.roles(client, settings.keyspace).items():
         if role == "filling":
-            _delete(client, settings, number, said)
+            _delete(client, settings, number, reporter)
 
 
-def _delete(client: Client, settings: Settings, generation: int, said: Reporter) -> int:
-    with said.work(f"keys of generation {generation} deleted") as dropped:
+def _delete(client: Client, settings: Settings, generation: int, reporter: Reporter) -> int:
+    with reporter.work(f"keys of generation {generation} deleted") as dropped:
         return generations.drop(client, settings, generation, dropped)
 
 
-def swap_back(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
+def swap_back(client: Client, settings: Settings, reporter: Reporter) -> dict[str, Any]:
     """Swaps back to the generation that was kept. Gives the report, as JSON. Errors: `NotSwapped`."""
     keyspace = settings.keyspace
     roles = generations.roles(client, keyspace)
@@ -85,13 +85,13 @@ def swap_back(client: Client, settings: Settings, said: Reporter) -> dict[str, A
     old, new = generation.live(client, keyspace), max(kept)
     generations.swap(client, keyspace, old, new)
     generations.await_serving(client, keyspace, new, SERVING_TIMEOUT_SECONDS)
-    said(f"generation {new} is live instead of {old}; its flows fold the events since then")
+    reporter(f"generation {new} is live instead of {old}; its flows fold the events since then")
     return {"generation": new, "before": old, "kept": True}
 
 
-def drop_unused(client: Client, settings: Settings, said: Reporter) -> dict[str, Any]:
+def drop_unused(client: Client, settings: Settings, reporter: Reporter) -> dict[str, Any]:
     """Deletes every generation that is not live. Gives the keys deleted of each, as JSON."""
     roles = generations.roles(client, settings.keyspace)
     beside = [number for number, role in roles.items() if role != "live"]
-    dropped = {str(number): _delete(client, settings, number, said) for number in beside}
+    dropped = {str(number): _delete(client, settings, number, reporter) for number in beside}
     return {"dropped": dropped}

@@ -29,10 +29,10 @@ class Items:
         self.hashes = np.array([number for number, _ in held], np.uint64)
         self.about = np.array([content.vector(item) for _, item in held], np.float32)
 
-    def learn(self, done: Interactions, facts: Actions, second: int) -> Learnt:
+    def learn(self, acts: Interactions, facts: Actions, second: int) -> Learnt:
         """The vectors learnt from interactions and facts before `second`."""
-        before = np.flatnonzero(done.time // 1000 < second)
-        visits = self._latest(done.person[before], done.item[before])
+        before = np.flatnonzero(acts.time // 1000 < second)
+        visits = self._latest(acts.person[before], acts.item[before])
         ones = np.repeat(facts.item, facts.pairs)
         one, other = rows_of(self.hashes, ones), rows_of(self.hashes, facts.partner)
         there = (one >= 0) & (other >= 0)

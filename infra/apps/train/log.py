@@ -135,33 +135,33 @@ def interactions(log: Log) -> Interactions:
     return Interactions(partition, place, at, items, person_numbers, first, clear, list(numbers))
 
 
-def split_by_time(done: Interactions, train: int, judge: int) -> TimeSplit:
+def split_by_time(acts: Interactions, train: int, judge: int) -> TimeSplit:
     """At most so many targets of each kind, drawn with a fixed seed: people's first actions on an item,
     choices where there are enough of them, by people who did something before. Errors: `TooLittle`."""
-    if not len(done.time):
+    if not len(acts.time):
         raise TooLittle(
             "the log holds nothing that a person did with an item of the catalogue: import events first"
         )
-    learnt = int(done.time[int(VECTORS_UNTIL_SHARE * len(done.time))]) // 1000
-    judged = int(done.time[int(RANKER_UNTIL_SHARE * len(done.time))])
-    has_history = np.ones(len(done.time), np.bool_)
-    has_history[np.unique(done.person, return_index=True)[1]] = False
-    later = done.time // 1000 >= learnt
+    learnt = int(acts.time[int(VECTORS_UNTIL_SHARE * len(acts.time))]) // 1000
+    judged = int(acts.time[int(RANKER_UNTIL_SHARE * len(acts.time))])
+    has_history = np.ones(len(acts.time), np.bool_)
+    has_history[np.unique(acts.person, return_index=True)[1]] = False
+    later = acts.time // 1000 >= learnt
     for eligible in (
-        done.first & has_history & done.clear & later,
-        done.first & has_history & later,
+        acts.first & has_history & acts.clear & later,
+        acts.first & has_history & later,
     ):
-        early = np.flatnonzero(eligible & (done.time < judged))
-        late = np.flatnonzero(eligible & (done.time >= judged))
+        early = np.flatnonzero(eligible & (acts.time < judged))
+        late = np.flatnonzero(eligible & (acts.time >= judged))
         if len(early) >= MIN_CHOICES[0] and len(late) >= MIN_CHOICES[1]:
             chance = np.random.default_rng(_SEED)
             return TimeSplit(
                 learnt,
-                _targets(done, _sample(early, train, chance)),
-                _targets(done, _sample(late, judge, chance)),
+                _targets(acts, _sample(early, train, chance)),
+                _targets(acts, _sample(late, judge, chance)),
             )
     raise TooLittle(
-        f"the log is too small to learn from: it holds {len(done.time):,} interactions, and after the first"
+        f"the log is too small to learn from: it holds {len(acts.time):,} interactions, and after the first"
         f" {VECTORS_UNTIL_SHARE:.0%} of them {len(early):,} first choices to learn from (it takes"
         f" {MIN_CHOICES[0]}) and {len(late):,} to judge by (it takes {MIN_CHOICES[1]}): import more history"
     )
@@ -172,14 +172,14 @@ def _sample(among: NDArray[np.int64], most: int, chance: np.random.Generator) ->
     return np.sort(drawn)
 
 
-def _targets(done: Interactions, at: Sequence[int] | NDArray[np.int64]) -> list[HeldOutChoice]:
+def _targets(acts: Interactions, at: Sequence[int] | NDArray[np.int64]) -> list[HeldOutChoice]:
     return [
         HeldOutChoice(
-            int(done.partition[n]),
-            int(done.offset[n]),
-            done.people[done.person[n]],
-            int(done.item[n]),
-            int(done.time[n]),
+            int(acts.partition[n]),
+            int(acts.offset[n]),
+            acts.people[acts.person[n]],
+            int(acts.item[n]),
+            int(acts.time[n]),
         )
         for n in at
     ]

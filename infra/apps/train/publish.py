@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def train(
     settings: Settings,
-    say: Reporter,
+    reporter: Reporter,
     *,
     until: str = "",
     publish: bool = True,
@@ -24,8 +24,8 @@ def train(
 ) -> tuple[TrainedRelease, str]:
     """Trains on the log. Gives the release and its id, which is "" where it was not published.
 
-    Errors: `NotInstalled`, `TooLittle`, `BadUntil`, `ExportDiffers`, `ChangeNotApplied`;
-    Kafka's and Redis's.
+    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `run.ExportDiffers`,
+    `changes.ChangeNotApplied`; Kafka's and Redis's.
     """
     check_installed()
     from flows.offline.history import read
@@ -33,36 +33,36 @@ def train(
     from infra.apps.train.log import cut
     from infra.kafka.changes import serve
 
-    with say.work("read the log"):
+    with reporter.work("read the log"):
         log = cut(read(settings), until)
-    made = run.train(log, settings, say)
-    summary(made, say)
+    trained = run.train(log, settings, reporter)
+    summary(trained, reporter)
     if not publish:
-        return made, ""
-    release = write(settings, made, time.time_ns() // 1_000_000)
-    say(f"Release {release} in {settings.releases / release}")
+        return trained, ""
+    release = write(settings, trained, time.time_ns() // 1_000_000)
+    reporter(f"Release {release} in {settings.releases / release}")
     if activate:
         serve(settings, release)
-        say(f"Release {release} serves from now on.")
-    return made, release
+        reporter(f"Release {release} serves from now on.")
+    return trained, release
 
 
-def summary(made: TrainedRelease, say: Reporter) -> None:
+def summary(trained: TrainedRelease, reporter: Reporter) -> None:
     """Prints the figures of the arms and the verdicts of the gate."""
     from infra.terminal.text import table
 
     rows = [
         (name, f"{arm.hit_rate:.4f}", f"{arm.ndcg:.4f}")
-        for name, arm in sorted(made.arms.items(), key=lambda it: -it[1].ndcg)
+        for name, arm in sorted(trained.arms.items(), key=lambda it: -it[1].ndcg)
     ]
-    title = f"{made.choices['judged']:,} choices held out, full ranking"
-    say(table(title, ("arm", "#HR@10", "#NDCG@10"), rows))
-    for name, verdict in made.verdicts.items():
+    title = f"{trained.choices['judged']:,} choices held out, full ranking"
+    reporter(table(title, ("arm", "#HR@10", "#NDCG@10"), rows))
+    for name, verdict in trained.verdicts.items():
         word = "released" if verdict.released else "NOT RELEASED"
-        say(f"{name}: {word}; {verdict.why}")
+        reporter(f"{name}: {word}; {verdict.why}")
 
 
-def write(settings: Settings, made: TrainedRelease, now: int) -> str:
+def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
     """Writes the release, registers it in the topic `control`, and gives its id. `now`: ms."""
     import numpy as np
 
@@ -81,20 +81,20 @@ def write(settings: Settings, made: TrainedRelease, now: int) -> str:
         created_at=now,
         parent=parent,
         code=RELEASE,
-        features=made.features,
+        features=trained.features,
         schema="",
-        space=Space(name=vectors.SPACE_NAME, dim=content.DIM, items=len(made.hashes)),
-        coarse=dict(made.weights),
+        space=Space(name=vectors.SPACE_NAME, dim=content.DIM, items=len(trained.hashes)),
+        coarse=dict(trained.weights),
         files={},
-        metrics=made.metrics,
-        data=made.data,
+        metrics=trained.metrics,
+        data=trained.data,
     )
     arrays: dict[str, Any] = {
-        HASHES: made.hashes,
-        VECTORS: np.rint(made.learnt.vectors * content.GRID).astype(np.int16),
-        ENCODER: made.learnt.encoder,
+        HASHES: trained.hashes,
+        VECTORS: np.rint(trained.learnt.vectors * content.GRID).astype(np.int16),
+        ENCODER: trained.learnt.encoder,
     }
-    sha = save(settings.releases, manifest, arrays, made.model)
+    sha = save(settings.releases, manifest, arrays, trained.model)
     publish(settings, "release", manifest.id, Released(manifest_sha256=sha, parent=parent))
     return manifest.id
 

@@ -96,33 +96,40 @@ class TrainedRelease:
         }  # fmt: skip
 
 
-def train(log: Log, settings: Settings, say: Reporter, sizes: Sizes = Sizes()) -> TrainedRelease:  # noqa: B008
+def train(
+    log: Log,
+    settings: Settings,
+    reporter: Reporter,
+    sizes: Sizes = Sizes(),  # noqa: B008
+) -> TrainedRelease:
     """Trains a release: one learnt from the earlier events is judged on the later ones; then vectors, and a
     ranker that passed the gate, are learnt again from the whole log. Errors: `TooLittle`, `ExportDiffers`."""
     began = time.monotonic()
-    done = interactions(log)
-    planned = split_by_time(done, sizes.train, sizes.judge)
-    with say.work("fold the log up to each choice"):
+    acts = interactions(log)
+    planned = split_by_time(acts, sizes.train, sizes.judge)
+    with reporter.work("fold the log up to each choice"):
         replay = TrainingReplay(log, [*planned.train, *planned.judge], settings)
     items = Items(log)
-    with say.work("learn vectors from the earlier events"):
-        early = items.learn(done, replay.before(planned.learnt), planned.learnt)
-    weights, judged, verdict = _weights(replay, planned, _basis(items, early), sizes.weigh, say)
+    with reporter.work("learn vectors from the earlier events"):
+        early = items.learn(acts, replay.before(planned.learnt), planned.learnt)
+    weights, judged, verdict = _weights(
+        replay, planned, _basis(items, early), sizes.weigh, reporter
+    )
     basis = _basis(items, early, weights)
-    ranked = _ranker(replay, planned, basis, say)
+    ranked = _ranker(replay, planned, basis, reporter)
     judged[RANKER] = ranked.ranks
     verdicts = {COARSE: verdict, RANKER: judge(RANKER, judged)}
     released = verdicts[RANKER].released
-    with say.work("learn vectors from all events"):
-        end = int(done.time[-1]) // 1000 + 1
-        learnt = items.learn(done, replay.before(end), end)
+    with reporter.work("learn vectors from all events"):
+        end = int(acts.time[-1]) // 1000 + 1
+        learnt = items.learn(acts, replay.before(end), end)
     return TrainedRelease(
         hashes=items.hashes,
         learnt=learnt,
         weights=weights,
         features=ranked.features if released else (),
         model=ranked.model if released else None,
-        data=_data(log, done),
+        data=_data(log, acts),
         verdicts=verdicts,
         arms=qualities(judged),
         choices={
@@ -146,27 +153,29 @@ class _Ranked(NamedTuple):
     compared: dict[str, float]
 
 
-def _ranker(replay: TrainingReplay, planned: TimeSplit, basis: Release, say: Reporter) -> _Ranked:
+def _ranker(
+    replay: TrainingReplay, planned: TimeSplit, basis: Release, reporter: Reporter
+) -> _Ranked:
     early = CandidateLists()
-    with say.work("replay the choices to learn from", len(planned.train)) as progress:
+    with reporter.work("replay the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
             early.take(scene)
     found = early.lists
     if not len(found.size):
         return _Ranked((), None, np.zeros(len(planned.judge), np.int64), 0, {})
-    with say.work("train a ranker on them"):
+    with reporter.work("train a ranker on them"):
         first = ranker.fit(found, FEATURES, basis.coarse)
     model = first.export()
     compared = _compare(first, model, found.rows)
     rank = artefact.ranker(model, len(first.features))
     whole = Release(basis.id, first.features, basis.coarse, basis.space, rank)
     late, shown = CandidateLists(), ShownRanks({RANKER: RECIPE})
-    with say.work("evaluate the ranker", len(planned.judge)) as progress:
+    with reporter.work("evaluate the ranker", len(planned.judge)) as progress:
         for scene in replay.play(planned.judge, whole, progress):
             late.take(scene)
             shown.take(scene)
     every = concatenate(found, late.lists)
-    with say.work("train it again, on all choices"):
+    with reporter.work("train it again, on all choices"):
         last = ranker.refit(every, FEATURES, basis.coarse, first.features)
     model = last.export()
     again = _compare(last, model, every.rows)
@@ -185,12 +194,12 @@ def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = N
 
 
 def _weights(
-    replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, say: Reporter
+    replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, reporter: Reporter
 ) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
     """The coarse weights, the ranks of each arm without a ranker, and the verdict on the vectors."""
-    few = planned.train[:: max(1, len(planned.train) // weigh_by)]
-    with say.work("weigh the vectors", len(few)) as progress:
-        ranks = ranks_by_weight(replay.play(few, basis, progress), VECTOR_WEIGHTS, "vector")
+    sample = planned.train[:: max(1, len(planned.train) // weigh_by)]
+    with reporter.work("weigh the vectors", len(sample)) as progress:
+        ranks = ranks_by_weight(replay.play(sample, basis, progress), VECTOR_WEIGHTS, "vector")
     best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], MAX_RANKED).mean())
     recipes = {name: single_source(name) for name in SINGLE_SOURCES}
     recipes[BUILT_IN] = coarse(DEFAULT_WEIGHTS)
@@ -199,7 +208,7 @@ def _weights(
         for weight in dict.fromkeys((best, MIN_VECTOR_WEIGHT))
     }
     recipes |= {f"{COARSE} {weight}": coarse(it) for weight, it in tried.items()}
-    with say.work("evaluate the arms without a ranker", len(planned.judge)) as progress:
+    with reporter.work("evaluate the arms without a ranker", len(planned.judge)) as progress:
         shown = ShownRanks(recipes)
         for scene in replay.play(planned.judge, basis, progress):
             shown.take(scene)
@@ -228,10 +237,10 @@ def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str
     return {"rows": len(some), "max_difference": difference}
 
 
-def _data(log: Log, done: Interactions) -> TrainingData:
+def _data(log: Log, acts: Interactions) -> TrainingData:
     return TrainingData(
         events=sum(len(records) for records in log.events),
         offsets=tuple(records[-1][0] + 1 if records else 0 for records in log.events),
-        first=int(done.time[0]),
-        last=int(done.time[-1]),
+        first=int(acts.time[0]),
+        last=int(acts.time[-1]),
     )
