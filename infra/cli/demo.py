@@ -11,7 +11,7 @@ import click
 
 from infra.cli.options import folder_option
 
-DEFAULT: Final = Path(".freshet/demo")
+DEFAULT_FOLDER: Final = Path(".freshet/demo")
 
 
 @click.command("demo")
@@ -50,7 +50,7 @@ DEFAULT: Final = Path(".freshet/demo")
     default=None,
     help="Keep the system up afterwards.  [default: at a terminal]",
 )
-@folder_option("Folder for the report and for a new system.", DEFAULT, envvar=None)
+@folder_option("Folder for the report and for a new system.", DEFAULT_FOLDER, envvar=None)
 def demo_command(
     data: Path | None,
     sample: int,
@@ -78,7 +78,7 @@ def demo_command(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
     directory = prepare_folder(data_dir)
     run(
-        catalogue(data, (data_dir.parent if data_dir == DEFAULT else data_dir) / "data"),
+        catalogue(data, (data_dir.parent if data_dir == DEFAULT_FOLDER else data_dir) / "data"),
         directory,
         Reporter(console()),
         sample=sample,

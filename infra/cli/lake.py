@@ -17,7 +17,7 @@ from schemas.times import iso
 if TYPE_CHECKING:
     from infra.lake.reader import Lake
 
-TORN: Final = 1
+TORN_STATUS: Final = 1
 """Exit status where ``status --check`` finds a file that differs from what was written."""
 
 
@@ -58,7 +58,7 @@ def status(checks: bool, data_dir: Path | None, as_json: bool) -> None:
         for line in (line for it in rows for line in it["torn"]):
             console(stderr=True).print(line, markup=False)
     if any(it["torn"] for it in rows):
-        raise click.exceptions.Exit(TORN)
+        raise click.exceptions.Exit(TORN_STATUS)
 
 
 def _of_topic(lake: Lake, topic: str, checks: bool) -> dict[str, Any]:

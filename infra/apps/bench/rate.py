@@ -51,7 +51,7 @@ def best(
     rate = search(measure, start, limit_ms, factor)
     for _ in range(_MAX_STEPS):
         steps = _confirm(measure, rate, limit_ms, repeats)
-        if len(steps) == repeats and holds(middle(steps), limit_ms):
+        if len(steps) == repeats and holds(medians(steps), limit_ms):
             return steps
         rate = math.floor(rate / math.sqrt(factor))  # one lucky step is not a rate that is held
     raise NeverHeld(_lowest(steps[-1]))
@@ -94,7 +94,7 @@ def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> li
     return steps
 
 
-def middle(steps: Sequence[RateStep]) -> RateStep:
+def medians(steps: Sequence[RateStep]) -> RateStep:
     """The median of each column."""
     rate, reached, p95, errors = (median(column) for column in zip(*steps, strict=True))
     return RateStep(rate, reached, p95, math.ceil(errors))

@@ -43,26 +43,26 @@ def report(results: Results) -> dict[str, Any]:
     if rounds:
         runs_ = rounds.replay.runs
         made["replay_events_per_s"] = round(median(run.events_per_s for run in runs_), 1)
-        cpu |= _middle([run.cpu_us for run in runs_])
+        cpu |= _medians([run.cpu_us for run in runs_])
         made |= report_rounds.report(rounds)
     if verified:
         made["verify"] = _verify(verified)
     if fresh:
         made["freshness_ms"] = {
-            name: {"p50": _of(runs, lambda it: it.p50), "p99": _of(runs, lambda it: it.p99)}
+            name: {"p50": _median(runs, lambda it: it.p50), "p99": _median(runs, lambda it: it.p99)}
             for name, runs in fresh.items()
         }
-        live = {name: _middle([run.cpu_us for run in runs]) for name, runs in fresh.items()}
+        live = {name: _medians([run.cpu_us for run in runs]) for name, runs in fresh.items()}
         cpu |= {"edge": live["5000"]["edge"], "edge_single": live["1000"]["edge"]}
         made["freshness"] = {name: _fresh(runs, live[name]) for name, runs in fresh.items()}
     if reads:
         made["reads"] = {
-            "at_300": {f"{name}_ms": value for name, value in _middle(reads.steady).items()},
+            "at_300": {f"{name}_ms": value for name, value in _medians(reads.steady).items()},
             "best": {
-                "requests_per_s": _of(reads.best, lambda it: it.reached),
-                "p95_ms": _of(reads.best, lambda it: it.p95_ms),
+                "requests_per_s": _median(reads.best, lambda it: it.reached),
+                "p95_ms": _median(reads.best, lambda it: it.p95_ms),
             },
-            "bare_route": {"requests_per_s": _of(reads.bare, lambda it: it.reached)},
+            "bare_route": {"requests_per_s": _median(reads.bare, lambda it: it.reached)},
         }
         best, bare = (made["reads"][name]["requests_per_s"] for name in ("best", "bare_route"))
         made["ratio_to_bare"] = round(best / bare, 4)
@@ -123,7 +123,7 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
 
 def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
     return {
-        "events_per_s": _of(runs, lambda it: it.events_per_s),
+        "events_per_s": _median(runs, lambda it: it.events_per_s),
         "runs": [it.events_per_s for it in runs],
         "events": runs[0].events,
         "fields": runs[0].fields,
@@ -134,7 +134,7 @@ def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
 def _fresh(runs: Sequence[Fresh], cpu: Mapping[str, float]) -> dict[str, Any]:
     return {
         "runs": [{"p50": it.p50, "p99": it.p99, "probes": it.probes} for it in runs],
-        "post_p99_ms": _of(runs, lambda it: it.post_p99),
+        "post_p99_ms": _median(runs, lambda it: it.post_p99),
         "cpu_us_per_event": dict(cpu),
     }
 
@@ -143,9 +143,9 @@ def _plain(steps: Iterable[Any]) -> list[dict[str, Any]]:
     return [step._asdict() for step in steps]
 
 
-def _middle(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _medians(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: round(median(one[name] for one in many), 2) for name in many[0]}
 
 
-def _of(runs: Sequence[Any], what: Callable[[Any], float]) -> float:
+def _median(runs: Sequence[Any], what: Callable[[Any], float]) -> float:
     return round(median(what(run) for run in runs), 3)

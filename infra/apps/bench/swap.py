@@ -49,7 +49,7 @@ def measure(system: System, generator: Generator, paths: Sequence[str], announce
     first = current(system.settings)
     if not first:
         raise NotMeasured("no release serves: train one first")
-    second = _louder(system, first)
+    second = _scaled_copy(system, first)
     sampler = _Sampler(system, paths, loud=second)
     seconds = SWAPS * 1.5 + 2
     with ThreadPoolExecutor(1) as pool:
@@ -58,7 +58,7 @@ def measure(system: System, generator: Generator, paths: Sequence[str], announce
         time.sleep(generator.warmup)
         for number in range(SWAPS):
             serve(system.settings, second if number % 2 == 0 else first, rollback=True)
-            sampler.await_release(second if number % 2 == 0 else first)
+            sampler.wait_for_release(second if number % 2 == 0 else first)
             time.sleep(1.0)
         report = load.result()
         sampler.stop()
@@ -79,7 +79,7 @@ def measure(system: System, generator: Generator, paths: Sequence[str], announce
     return done
 
 
-def _louder(system: System, release: str) -> str:
+def _scaled_copy(system: System, release: str) -> str:
     """A copy of `release` without a ranker, its coarse scores multiplied."""
     folder = system.settings.releases
     manifest, _ = artefact.read_manifest(folder / release)
@@ -133,7 +133,7 @@ class _Sampler(threading.Thread):
         self.mixed += not index.startswith(f"{release}@") or (best > 1.0) != (release == self._loud)
         self._last = release
 
-    def await_release(self, release: str) -> None:
+    def wait_for_release(self, release: str) -> None:
         """Errors: `NotMeasured`."""
         until = time.monotonic() + _TIMEOUT_SECONDS
         while self._last != release:

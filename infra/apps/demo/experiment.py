@@ -15,7 +15,7 @@ from schemas.control import Experiment, Variant
 from schemas.errors import FreshetError
 from schemas.readouts import MetricOut, VariantOut
 
-ID: Final = "home-ranker"
+EXPERIMENT_ID: Final = "home-ranker"
 CONTROL: Final = "popularity"
 TREATMENT: Final = "personal"
 EXPERIMENT: Final = Experiment(
@@ -65,21 +65,21 @@ async def start(url: str, token: str) -> None:
     `NotEverywhere`, `ApiError`."""
     async with Client(url, token, connections=1) as client:
         try:
-            await client.put_experiment(ID, EXPERIMENT)
+            await client.put_experiment(EXPERIMENT_ID, EXPERIMENT)
         except ApiError as error:
-            raise NoExperiment(f"experiment {ID} was refused: {error}") from None
-    await everywhere(url, token, _in_force, f"experiment {ID}")
+            raise NoExperiment(f"experiment {EXPERIMENT_ID} was refused: {error}") from None
+    await everywhere(url, token, _in_force, f"experiment {EXPERIMENT_ID}")
 
 
 async def _in_force(client: Client) -> bool:
-    await client.experiment(ID)
+    await client.experiment(EXPERIMENT_ID)
     return True
 
 
 async def read_metrics(client: Client) -> ExperimentMetrics:
     """The metrics of the experiment; `NO_METRICS` where there are none yet, or no answer."""
     try:
-        return await client.metrics(ID)
+        return await client.metrics(EXPERIMENT_ID)
     except ApiError:
         return NO_METRICS
 
@@ -92,7 +92,7 @@ async def settled(
     until, metrics = time.monotonic() + SETTLE_SECONDS, NO_METRICS
     while True:
         with contextlib.suppress(ApiError):
-            metrics = await client.metrics(ID)
+            metrics = await client.metrics(EXPERIMENT_ID)
         if counted(metrics, sent):
             return metrics, True
         if time.monotonic() > until:

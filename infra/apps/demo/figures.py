@@ -63,7 +63,7 @@ def experiment(seen: Seen, metrics: ExperimentMetrics, counts_match: bool) -> Ex
     truth = {name: seen.variants[name].true_ctr for name in (CONTROL, TREATMENT)}
     lift = demo_experiment.lift(metrics)
     return Experiment(
-        id=demo_experiment.ID,
+        id=demo_experiment.EXPERIMENT_ID,
         version=metrics.version,
         variants=[_arm(name, metrics, truth[name]) for name in (CONTROL, TREATMENT)],
         lift=lift.value,

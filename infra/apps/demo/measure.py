@@ -52,7 +52,7 @@ def measure(
         log = history.read(settings)
     with reporter.work("decide again in process", 5 * len(outcome.reads)) as progress:
         reads = knowledge(outcome.reads, settings, len(split))
-        arms = play(log, reads, split, settings, progress, train.held(system, trained))
+        arms = play(log, reads, split, settings, progress, train.load_release(system, trained))
     times.append(time.monotonic())
     made = report.report(outcome, arms, planned, dataset, lost(log, planned, outcome))
     made.unknown_items = _unknown(log)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
 
 REFRESH_SECONDS: Final = 0.5
-LINES_SECONDS: Final = 15.0
+LINE_SECONDS: Final = 15.0
 
 
 async def watch(client: Client, seen: Seen, reporter: Reporter) -> None:
@@ -35,7 +35,7 @@ async def watch(client: Client, seen: Seen, reporter: Reporter) -> None:
                 live.update(panel(seen, await experiment.read_metrics(client)), refresh=True)
                 await asyncio.sleep(REFRESH_SECONDS)
     while True:
-        await asyncio.sleep(LINES_SECONDS)
+        await asyncio.sleep(LINE_SECONDS)
         reporter(f"  {line(seen, await experiment.read_metrics(client))}")
 
 

@@ -28,7 +28,7 @@ ARMS: Final = {
     "fresh": "the running system: every answer knows what the person did just before",
     "untrained": "the same, without the release",
     "late_60s": "the same recommender, people and tables up to a minute late",
-    "frozen": "the same recommender, as it stood when the replay began",
+    "frozen": "the same recommender, with its state when the replay began",
     "popular": "what it shows an unknown person: what is popular now",
     "random": "any film that the person has not had (expected value)",
 }

@@ -84,6 +84,6 @@ def describe(result: TrainedRelease, release: str) -> Trained:
     )
 
 
-def held(system: System, trained: Trained) -> Release | None:
+def load_release(system: System, trained: Trained) -> Release | None:
     """The release that serves, for decisions in process; None without one."""
     return load(system.settings.releases / trained.id) if trained.id else None

@@ -136,7 +136,7 @@ def crowd(report: Report) -> list[str]:
         f" {people.events_per_s:,.0f}/s; a click was in the next slate after {fresh['p50']:.0f} ms"
         f" (p99 {fresh['p99']:.0f}). They were shown {report.coverage or 0:.0%} of the catalogue;"
         f" exploration drew {report.explored_share or 0:.1%} of all slots. {_errors(people.errors_by_kind)}",
-        honest(experiment),
+        interval_check(experiment),
     ]
 
 
@@ -155,7 +155,7 @@ def winner(experiment: Experiment) -> str:
     return f"So few clicks do not separate {TREATMENT} from {CONTROL}: {between}{truly}."
 
 
-def honest(experiment: Experiment) -> str:
+def interval_check(experiment: Experiment) -> str:
     """A sentence on what these figures show."""
     spans = [(it.ci, it.true_ctr) for it in experiment.variants] + [
         (experiment.lift_ci, experiment.true_lift)

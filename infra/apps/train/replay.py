@@ -109,7 +109,7 @@ class CandidateLists:
         self._rows = [np.empty((0, len(FEATURES)), np.float32)]
         self._targets = [np.empty(0, np.bool_)]
 
-    def take(self, scene: Scene) -> None:
+    def add(self, scene: Scene) -> None:
         case, pool, scored, at = _scored(scene)
         seen = scored.order[:MAX_RANKED]
         if at is not None and at in seen:
@@ -130,7 +130,7 @@ class ShownRanks:
         self._recipes = recipes
         self._found: dict[str, list[int]] = {name: [] for name in recipes}
 
-    def take(self, scene: Scene) -> None:
+    def add(self, scene: Scene) -> None:
         target, person, world = scene
         slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
         for name, recipe in self._recipes.items():

@@ -159,7 +159,7 @@ def _ranker(
     early = CandidateLists()
     with reporter.work("replay the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
-            early.take(scene)
+            early.add(scene)
     found = early.lists
     if not len(found.size):
         return _Ranked((), None, np.zeros(len(planned.judge), np.int64), 0, {})
@@ -172,8 +172,8 @@ def _ranker(
     late, shown = CandidateLists(), ShownRanks({RANKER: RECIPE})
     with reporter.work("evaluate the ranker", len(planned.judge)) as progress:
         for scene in replay.play(planned.judge, whole, progress):
-            late.take(scene)
-            shown.take(scene)
+            late.add(scene)
+            shown.add(scene)
     every = concatenate(found, late.lists)
     with reporter.work("train it again, on all choices"):
         last = ranker.refit(every, FEATURES, basis.coarse, first.features)
@@ -211,7 +211,7 @@ def _weights(
     with reporter.work("evaluate the arms without a ranker", len(planned.judge)) as progress:
         shown = ShownRanks(recipes)
         for scene in replay.play(planned.judge, basis, progress):
-            shown.take(scene)
+            shown.add(scene)
     judged = shown.ranks
     for weight, weights in tried.items():
         own = judged.pop(f"{COARSE} {weight}")

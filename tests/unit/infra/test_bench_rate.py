@@ -11,7 +11,7 @@ from infra.apps.bench.rate import (
     RateStep,
     best,
     holds,
-    middle,
+    medians,
     search,
 )
 
@@ -53,7 +53,7 @@ def test_the_best_rate_is_measured_as_often_as_it_says() -> None:
     steps = best(server, 400, LIMIT, repeats=5)
     assert len(steps) == 5
     assert {step.rate for step in steps} == {server.asked[-1]}
-    assert middle(steps).reached == steps[0].rate <= 1_000
+    assert medians(steps).reached == steps[0].rate <= 1_000
 
 
 def test_one_failure_of_three_is_noise_and_two_are_not() -> None:
@@ -102,4 +102,4 @@ def test_a_server_without_a_limit_does_not_keep_it_for_ever() -> None:
 
 def test_middle_is_the_median_of_each_column() -> None:
     steps = [RateStep(10, 9, 3, 0), RateStep(10, 10, 1, 1), RateStep(10, 8, 2, 0)]
-    assert middle(steps) == RateStep(10, 9, 2, 0)
+    assert medians(steps) == RateStep(10, 9, 2, 0)

@@ -110,7 +110,7 @@ def test_a_slate_in_no_experiment_is_of_no_variant() -> None:
 
 
 def test_the_experiment_is_one_that_control_takes() -> None:
-    check_experiment(experiment.ID, experiment.EXPERIMENT)
+    check_experiment(experiment.EXPERIMENT_ID, experiment.EXPERIMENT)
 
 
 def test_counted_is_state_by_state() -> None:
@@ -187,8 +187,8 @@ def test_the_panel_fits_a_terminal(width: int) -> None:
 
 def test_a_truth_outside_of_its_interval_is_said() -> None:
     held = figures.experiment(seen(), metrics(), True)
-    assert "lie in their intervals" in words.honest(held)
-    assert "NOT" not in words.honest(held)
+    assert "lie in their intervals" in words.interval_check(held)
+    assert "NOT" not in words.interval_check(held)
     held.variants[1].true_ctr = 0.2
-    assert "NOT all" in words.honest(held)
-    assert "NOT all" in words.honest(figures.experiment(seen(), NO_METRICS, True))
+    assert "NOT all" in words.interval_check(held)
+    assert "NOT all" in words.interval_check(figures.experiment(seen(), NO_METRICS, True))

@@ -173,8 +173,8 @@ def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: TrainedRelease) -> 
     shown = ShownRanks({RANKER: RECIPE, "covisit": single_source("covisit")})
     listed = CandidateLists()
     for scene in replay.play(planned.judge, basis, no_progress):
-        shown.take(scene)
-        listed.take(scene)
+        shown.add(scene)
+        listed.add(scene)
     verdict = judge(RANKER, shown.ranks)
     assert not verdict.released
     assert "covisit" in verdict.why
