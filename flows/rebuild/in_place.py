@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import redis
 
@@ -28,9 +28,6 @@ from schemas.keys import Keyspace
 from schemas.state import facts, fences
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS
-
-if TYPE_CHECKING:
-    pass
 
 KEYS_PER_BATCH: Final = 500
 _KEPT_PREFIXES: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
