@@ -1,4 +1,4 @@
-"""What has arrived in the log of the slates and of whom they were served to; what is left of spools."""
+"""The records that have arrived in `slates` and of served slates; the remaining spools."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Arrived:
                     self.served.append(said)
 
     def until(self, wanted: Sequence[str]) -> None:
-        """Every slate of `wanted` has come, and the served record of each."""
+        """Waits until every slate of `wanted` has arrived, and the served record of each."""
 
         def come() -> bool:
             self.look()

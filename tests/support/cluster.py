@@ -31,7 +31,7 @@ class Cluster:
         return "redis+cluster://" + ",".join(f"{services.HOST}:{port}" for port in self.ports)
 
     def form(self) -> None:
-        """Gives each its share of the slots, and waits until all know of all."""
+        """Gives each node its share of the slots, and waits until all nodes know each other."""
         for n, node in enumerate(self.nodes):
             mine = range(n * SLOTS // NODES, (n + 1) * SLOTS // NODES)
             node.execute_command("CLUSTER", "ADDSLOTS", *mine)
@@ -45,7 +45,7 @@ class Cluster:
         return "cluster_state:ok" in info and f"cluster_known_nodes:{NODES}" in info
 
     def owner(self, slot: int) -> int:
-        """The node that has it now: some test before may have moved it."""
+        """The node that has the slot now: an earlier test may have moved it."""
         first = next(n for n in range(NODES) if slot < (n + 1) * SLOTS // NODES)
         return self._moved.get(slot, first)
 
@@ -65,7 +65,7 @@ class Cluster:
 
 
 def _free_port() -> int:
-    """One whose bus has a port too: a node takes that `BUS` above, and ends where it is taken. Not one that
+    """A port whose bus port, `BUS` above, is free too: a node exits where that is taken. Not one that
     Linux gives connections, which begin at 32768."""
     while True:
         port = services.free_port()

@@ -20,7 +20,7 @@ START = 1_600_000_000_000 // 60_000 * 60_000
 
 
 def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Dataset:
-    """Everybody rates a film every 20 s; sittings overlap, and no two see films in one order."""
+    """Each person rates a film every 20 s; sittings overlap, and no two see films in one order."""
     made = tuple(Film(f"f{n}", f"Film {n}", ("Drama", "War")[n % 2 :]) for n in range(films))
     ratings = [
         Rating(f"u{p}", f"f{(5 * p + 7 * n) % films}", 3.0 + n % 3, START + 90_000 * p + 20_000 * n)
@@ -32,7 +32,7 @@ def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Dataset:
 
 
 def log(found: Dataset, people: People) -> Log:
-    """What the topics hold once all of it was sent."""
+    """The log of the topics once all ratings were sent."""
     category = {it.item_id: it.category for it in found.items}
     made: Log = Log([[] for _ in range(PARTITIONS)], [])
     for n, rating in enumerate(found.ratings):

@@ -45,7 +45,7 @@ class Server:
         self.process = start("infra.cli", "serve", environment=to_environment(settings), log=log)
 
     def wait(self) -> None:
-        """Until it takes requests."""
+        """Waits until the server takes requests."""
         services.wait_until(
             lambda: self.process.poll() is not None or "listening" in self.log.read_text(),
             30,
@@ -73,7 +73,7 @@ class Server:
             connection.close()
 
     def rss(self) -> int:
-        """Bytes resident."""
+        """Resident memory of the process, bytes."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -109,7 +109,7 @@ def serving(settings: Settings, log: Path) -> Iterator[Server]:
 
 
 def record_at(settings: Settings, topic: str, position: str) -> Any:
-    """The one record of a topic that stands at a position."""
+    """The record of a topic at a position."""
     at = Position.parse(position)
     consumer = kafka_client.consumer(settings)
     try:
@@ -125,7 +125,7 @@ def record_at(settings: Settings, topic: str, position: str) -> Any:
 
 
 def end_offset(settings: Settings, topic: str) -> int:
-    """How many records a topic has had, over all partitions."""
+    """The sum of the end offsets of a topic's partitions."""
     consumer = kafka_client.consumer(settings)
     try:
         places = [TopicPartition(topic, p) for p in range(settings.partitions)]

@@ -21,7 +21,7 @@ POISON: Final = b'{"kind":"action","person":'
 
 
 class Read(NamedTuple):
-    """Columns of all records that were read, and where each batch began and ended."""
+    """The columns of all records that were read, and the bounds of each batch."""
 
     offsets: list[int]
     timestamps: list[int]
@@ -83,7 +83,7 @@ def a_day(records: int, people: int, files: int, day: int = DAY, start: int = 0)
 
 
 def put(lake: Lake, batches: Iterable[Batch], topic: str = EVENTS.name) -> list[ManifestEntry]:
-    """An object and an entry for each."""
+    """Writes an object and an entry for each batch."""
     entries = []
     for it in batches:
         entry = write(lake.store, BY_TOPIC[topic], [it], "id", 4)

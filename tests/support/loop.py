@@ -1,4 +1,4 @@
-"""What the fold of `people` would put into the delta log, and `control` into its hash, for tests that
+"""The entries of `people` in the delta log and of `control` in its hash, for tests that
 begin after them."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def entry(
     version: int = 1,
     placement: str = "home",
 ) -> Delta:
-    """One record: these slots came into `state`. `person`: their variant of "e", counts before, after."""
+    """Facts of one record: these slots entered `state`. `person`: variant of "e", counts before, after."""
     n = len(items)
     arms = facts.Arms(
         np.zeros(n, np.uint32),
@@ -56,7 +56,7 @@ def entry(
 
 
 def append(client: Any, partition: int, *entries: Delta) -> None:
-    """As a commit does."""
+    """Appends entries as a commit does."""
     for it in entries:
         value = facts.encode(it)
         client.xadd(PLAIN.deltas(partition), {facts.FIELD: value}, id=f"{it.next}-0")
@@ -65,7 +65,7 @@ def append(client: Any, partition: int, *entries: Delta) -> None:
 def put_experiment(
     client: Any, experiment: Experiment = AB, version: int = 1, identifier: str = "e"
 ) -> None:
-    """As `control` commits."""
+    """Stores an experiment as `control` does."""
     held = Held(
         version=version,
         body=msgspec.json.encode(experiment).decode(),

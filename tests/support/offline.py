@@ -1,4 +1,4 @@
-"""A log in memory, of every kind of record that `events` holds, for tests of what is made off line."""
+"""A log in memory with every kind of record of `events`, for tests of offline folds."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ HOUR = 3_600_000
 
 
 class MemoryLog:
-    """A `infra.log_reader.LogReader` of plain lists: parts[p][offset] = (record time, value)."""
+    """A `infra.log_reader.LogReader` of plain lists: partitions[p][offset] = (record time, value)."""
 
-    def __init__(self, parts: Sequence[Sequence[tuple[int, bytes]]]) -> None:
-        self.parts = [list(part) for part in parts]
+    def __init__(self, partitions: Sequence[Sequence[tuple[int, bytes]]]) -> None:
+        self.partitions = [list(records) for records in partitions]
 
     @property
     def end_offsets(self) -> list[int]:
-        return [len(part) for part in self.parts]
+        return [len(records) for records in self.partitions]
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return 0, len(self.parts[partition])
+        return 0, len(self.partitions[partition])
 
     def read(
         self, topic: str, partition: int, start: int, end: int, size: int = 20_000
     ) -> Iterator[Batch]:
-        if end > len(self.parts[partition]):
-            raise OffTheLog(f"the log ends at {len(self.parts[partition])}")
+        if end > len(self.partitions[partition]):
+            raise OffTheLog(f"the log ends at {len(self.partitions[partition])}")
         while start < end:
             next_ = min(end, start + size)
-            part = self.parts[partition][start:next_]
+            records = self.partitions[partition][start:next_]
             yield Batch(
                 partition,
                 start,
                 next_,
                 list(range(start, next_)),
-                [timestamp for timestamp, _ in part],
-                [value for _, value in part],
+                [timestamp for timestamp, _ in records],
+                [value for _, value in records],
             )
             start = next_
 
@@ -85,16 +85,16 @@ def crowd(n: int, seed: int = 0, people: int = 12) -> list[events.Event]:
 
 
 def log_of(made: Sequence[events.Event], seed: int = 0) -> MemoryLog:
-    """Its partitions, some poison between, each record an hour or less after the one before."""
-    rnd, parts = random.Random(seed), [list[tuple[int, bytes]]() for _ in range(PARTITIONS)]
+    """The log of these events, with poison, each record an hour or less after the one before."""
+    rnd, partitions = random.Random(seed), [list[tuple[int, bytes]]() for _ in range(PARTITIONS)]
     at = T0
     for n, event in enumerate(made):
         at += rnd.choice([0, 1000, 1000, HOUR // 10])
         partition = partition_of(event.person.encode(), PARTITIONS)
-        parts[partition].append((at, events.encode(event)))
+        partitions[partition].append((at, events.encode(event)))
         if n % 97 == 50:
-            parts[partition].append((at, POISON))
-    return MemoryLog(parts)
+            partitions[partition].append((at, POISON))
+    return MemoryLog(partitions)
 
 
 def start(settings: Settings, partition: int) -> Offline:
@@ -102,7 +102,7 @@ def start(settings: Settings, partition: int) -> Offline:
 
 
 def folded(settings: Settings, log: MemoryLog, partition: int, size: int = 20_000) -> Offline:
-    """A partition from its beginning to its end, in batches of `size`."""
+    """A partition folded from its beginning to its end, in batches of `size`."""
     made = start(settings, partition)
     for batch in log.read("events", partition, 0, log.end_offsets[partition], size):
         made.fold(batch)
@@ -110,10 +110,10 @@ def folded(settings: Settings, log: MemoryLog, partition: int, size: int = 20_00
 
 
 def relayed(settings: Settings, log: MemoryLog, at: int) -> MemoryLog:
-    """The log with what its partitions want sent behind it, as a relay would have done."""
-    after = MemoryLog(log.parts)
+    """The log with the records of its outboxes appended, as a relay would have done."""
+    after = MemoryLog(log.partitions)
     for partition in range(PARTITIONS):
         for entry in folded(settings, log, partition).outbox:
             to = partition_of(entry.fields[b"k"], PARTITIONS)
-            after.parts[to].append((at, entry.fields[b"v"]))
+            after.partitions[to].append((at, entry.fields[b"v"]))
     return after

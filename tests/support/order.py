@@ -1,4 +1,4 @@
-"""Which tests one worker runs one after the other, and which of those groups begin first."""
+"""The groups of tests that one worker runs in a row, and the order of the groups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from xdist.scheduler import LoadScopeScheduling
 
 APACHE: Final = "the contract on Apache Kafka"
-"""One node of it starts in seconds, and a worker keeps it for all tests that ask for it."""
+"""Group of the tests on Apache Kafka: a node starts in seconds, and a worker keeps it."""
 LONGEST: Final = (
     "tests/chaos/test_chaos.py",
     "tests/system/test_train.py",
@@ -29,7 +29,7 @@ LONGEST: Final = (
     "tests/unit/infra/test_train.py",
     "tests/system/test_cli.py",
 )
-"""They begin first, so that the workers end together."""
+"""Groups that begin first, so that the workers finish together."""
 
 
 def group(nodeid: str) -> str:
@@ -46,7 +46,7 @@ def group(nodeid: str) -> str:
 
 
 def place(nodeid: str) -> int:
-    """To sort by: that of its group in `LONGEST`, or behind all of them."""
+    """Sort key: the index of the test's group in `LONGEST`, or one behind all of them."""
     mine = group(nodeid)
     return LONGEST.index(mine) if mine in LONGEST else len(LONGEST)
 

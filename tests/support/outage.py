@@ -1,4 +1,4 @@
-"""A broker to be taken away, clients that note what they were promised, and what came of it."""
+"""A broker that a test stops, and a ledger of the writes that clients had acknowledged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.http import Answer, Server, ask
 
 
 class Broker:
-    """One of a test's own, to be taken away."""
+    """A broker of a test's own, which the test stops and starts."""
 
     def __init__(self, home: Path) -> None:
         self.port, self._home = services.free_port(), home
@@ -41,7 +41,7 @@ class Broker:
 
 
 class Ledger:
-    """What clients sent, and in which order it was acknowledged: person -> event ids."""
+    """Acknowledged writes in the order of acknowledgement: person -> event ids."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -50,7 +50,7 @@ class Ledger:
         self.durable: list[str] = []
 
     def send(self, server: Server, n: int, people: int = 3, batch: int = 1) -> None:
-        """n requests over one connection, of one person after the other; all are taken."""
+        """Sends n requests over one connection, one person after the other; all must be accepted."""
         connection = server.connect()
         for _ in range(n):
             answer = self.try_one(connection, f"u{len(self.durable) % people}", batch)
@@ -96,7 +96,7 @@ class Ledger:
 
 
 def log_of_people(settings: Settings) -> dict[str, list[str]]:
-    """Person -> ids of their actions, as they stand in the log."""
+    """Person -> ids of their actions, in the order of the log."""
     found: dict[str, list[str]] = {}
     for record in whole(settings, "events"):
         decoded = event.decode(record.value)

@@ -1,4 +1,4 @@
-"""A log read once and held, for tests that go through it often."""
+"""A log that is read once and kept, for tests that walk it often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infra.log_reader import Batch, LogReader, OffTheLog
 
 
 class Recorded:
-    """A `LogReader` of what `log` held of a topic when this was made."""
+    """A `LogReader` over the records that `log` held of a topic at the start."""
 
     def __init__(self, log: LogReader, topic: str, partitions: int) -> None:
         self._bounds = {p: log.bounds(topic, p) for p in range(partitions)}

@@ -38,7 +38,7 @@ CATEGORY = {item.item_id: item.category for item in ITEMS}
 
 
 class Shop(NamedTuple):
-    """A server, and its Redis."""
+    """A server and its Redis, with writes as the flows do them."""
 
     server: Server
     redis: Client
@@ -59,19 +59,19 @@ class Shop(NamedTuple):
         return name, partition_of(name.encode(), self.server.settings.partitions)
 
     def fold(self, name: str, partition: int, acts: list[tuple[str, int]], offset: int) -> None:
-        """As `people` commits: row, seen ids and fence in one transaction."""
+        """Writes as `people` does: row, seen ids and fence in one transaction."""
         who = worlds.person(acts, categories=CATEGORY)
         rows = np.zeros(1, ROW)
         rows[0] = who.row
-        stands = Fence("topic", 4, offset, NOW, 1, NOW + 19)
+        fence = Fence("topic", 4, offset, NOW, 1, NOW + 19)
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.set(PLAIN.row(partition, name), pack_rows(rows)[0])
             pipe.set(PLAIN.seen(partition, name), who.seen.tobytes())
-            pipe.set(PLAIN.fence("people", partition), fences.encode(stands))
+            pipe.set(PLAIN.fence("people", partition), fences.encode(fence))
             pipe.execute()
 
     def control(self, name: str, body: control.Body, version: int = 1) -> None:
-        """As `control` commits: `name` is ``subject:id``."""
+        """Writes as `control` does: `name` is ``subject:id``."""
         held = control.Held(version=version, body=msgspec.json.encode(body).decode(), offset=0)
         value = msgspec.json.encode(held)
         with self.redis.pipeline(transaction=True) as pipe:
@@ -80,7 +80,7 @@ class Shop(NamedTuple):
             pipe.execute()
 
     def put(self, item: Item, at: int) -> None:
-        """As `catalogue` commits, `at` being the next offset."""
+        """Writes as `catalogue` does; `at` is the next offset."""
         p = partition_of(item.item_id.encode(), 4)
         value = msgspec.json.encode(item)
         with self.redis.pipeline(transaction=True) as pipe:
@@ -91,7 +91,7 @@ class Shop(NamedTuple):
     def publish(
         self, version: int, neighbours: Mapping[int, bytes], popularity: Mapping[int, bytes]
     ) -> None:
-        """As `rollup` publishes."""
+        """Publishes tables as `rollup` does."""
         meta = tables.Meta(version=version, positions=[version] * 4, landmarks=[0.0] * 4)
         change = tables.Published(
             meta=meta, neighbours=dict(neighbours), popularity=dict(popularity), categories={}
@@ -110,7 +110,7 @@ class Shop(NamedTuple):
             pipe.execute()
 
     def until(self, path: str, so: Any) -> Any:
-        """The answer to `path` once `so` is true of it."""
+        """The answer to `path` once it satisfies `so`."""
         found: list[Any] = []
 
         def ask() -> bool:
@@ -123,7 +123,7 @@ class Shop(NamedTuple):
 
 @contextmanager
 def opened(redis_url: str, broker: str, home: Path) -> Iterator[Shop]:
-    """A server over a Redis that is empty as yet, full."""
+    """Yields a server that started over an empty Redis, after that was filled."""
     settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
     kafka_client.ensure_topics(settings)
     with redis_client.connect(settings) as client, serving(settings, home / "log") as server:
@@ -133,7 +133,7 @@ def opened(redis_url: str, broker: str, home: Path) -> Iterator[Shop]:
 
 
 def fill(shop: Shop) -> None:
-    """From an empty system, which answers too, to a full one."""
+    """Fills an empty system, whose server answers meanwhile."""
     empty = shop.read("user_id=u1")
     assert (empty["items"], empty["fallback"], empty["exhausted"]) == ([], "popular", True)
     assert empty["freshness"]["position"] is None
@@ -149,7 +149,7 @@ def fill(shop: Shop) -> None:
 def logged(
     settings: Settings, slate_id: str, *, served: bool = True
 ) -> tuple[Slate, Served | None]:
-    """A slate out of the log, once it is there, and with it (`served`: awaited too) the record of whom
+    """A slate of the log, once it is there, with (`served`: awaited too) the record of the person that
     it was served to."""
     made: list[Slate] = []
     shown: list[Served] = []

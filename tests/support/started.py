@@ -66,7 +66,7 @@ def start(module: str, *arguments: str, environment: Mapping[str, str], log: Pat
 
 @cache
 def _server() -> ForkServer:
-    """It ends with this process. What it says is nobody's: without it processes start all the same."""
+    """The fork server; it exits with this process. Its output is dropped: processes start without it, too."""
     server = ForkServer(PRELOAD, child_environment(Settings()), Path(os.devnull))
     until(lambda: server.ready)
     return server

@@ -16,7 +16,7 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether that process runs: one that ended and was not reaped does not."""
+    """Whether that process runs; one that exited and was not reaped does not."""
     return _stat(pid)[0] not in ("", "Z")
 
 
@@ -27,7 +27,7 @@ def members(group: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Its state, its parent, its process group …, as proc(5) has it; "" each where there is none."""
+    """State, parent, process group … of a process, as in proc(5); "" each where there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

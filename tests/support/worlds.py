@@ -1,4 +1,4 @@
-"""Small worlds to decide in, out of a seed."""
+"""Small worlds from a seed, for decisions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def catalogue(n: int, categories: int, seed: int) -> list[Item]:
 
 
 def space(items: Sequence[Item], seed: int, share: float = 0.7) -> Space:
-    """Random vectors of about `share` of the items; a random turn of their contents for the others."""
+    """Random vectors of about `share` of the items; a random rotation of their contents for the others."""
     rng = np.random.default_rng(seed)
     rotation = rng.normal(size=(content.DIM, content.DIM))
     hashes = np.sort(
@@ -77,7 +77,7 @@ def release(
     ranker: bool = True,
     share: float = 0.7,
 ) -> Release:
-    """One that ranks by a random function of every column, in steps, as trees do."""
+    """A release that ranks by a random step function of every column, as trees do."""
     features = tuple(column.name for column in COLUMNS)
     weights = np.random.default_rng(seed + 1).normal(size=len(features))
 
@@ -90,7 +90,7 @@ def release(
 
 
 def released(world: World, release: Release, exact: int = 20_000) -> World:
-    """The world, serving this release."""
+    """The world with this release in force."""
     index = SpaceIndex(world.items, release, exact)
     while not index.refresh(limit=7):
         pass
@@ -130,7 +130,7 @@ def world(
 
 
 def arms(world: World, placement: str, served: Mapping[str, int]) -> None:
-    """The placement has served these so often."""
+    """Sets how often the placement has served each item."""
     arms = {}
     for name, count in served.items():
         key = np.array([(category_hash(placement), item_hash(name))], ARM_KEY)
