@@ -70,11 +70,11 @@ class Embedded:
         return self.bootstrap
 
     def said(self) -> str:
-        """Its log so far."""
+        """The broker's log so far."""
         return self.log.read_text()
 
     def launch(self, port: int = 0, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-        """The process, without waiting for it to listen."""
+        """Starts the process without waiting until it listens."""
         command = [sys.executable, "-m", "infra.broker", "--data", str(self.data)]
         return subprocess.Popen(
             [*command, "--port", str(port), *self.options],
@@ -85,7 +85,7 @@ class Embedded:
         )
 
     def refuses(self, port: int = 0) -> str:
-        """What it says on stderr. Errors: `AssertionError` unless it ends with exit code 2."""
+        """The text on stderr. Errors: `AssertionError` unless the exit code is 2."""
         process = self.launch(port)
         try:
             _, said = process.communicate(timeout=START_SECONDS)
@@ -95,13 +95,13 @@ class Embedded:
         return said.strip().splitlines()[-1]
 
     def restart(self, kill: bool) -> str:
-        """Ends it, with kill -9 or politely, and starts it again on the same port."""
+        """Stops the broker, by kill -9 or SIGTERM, and starts it again on the same port."""
         port = int(self.bootstrap.rsplit(":", 1)[1])
         self.stop(kill)
         return self.start(port)
 
     def stop(self, kill: bool = False) -> int:
-        """The exit code."""
+        """Stops the broker and answers the exit code."""
         process, self.process = self.process, None
         if process is None:
             return 0

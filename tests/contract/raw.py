@@ -91,18 +91,18 @@ class Peer:
         self._socket.close()
 
     def ask(self, request: Any, version: int) -> Any:
-        """The decoded answer."""
+        """Sends a request and answers the decoded response."""
         return self.receive(request, version, self.send(request, version))
 
     def receive(self, request: Any, version: int, number: int) -> Any:
-        """The decoded answer to a request that `send` numbered."""
+        """The decoded response to a request that `send` numbered."""
         response = ResponseClassRegistry.get_response_class(request.header)
         answer = response.decode(self.read_frame(), version=version, header=True)
         assert answer.header.correlation_id == number
         return answer
 
     def send(self, request: Any, version: int) -> int:
-        """Sends without waiting; the correlation id."""
+        """Sends without waiting and answers the correlation id."""
         number = next(self._numbers)
         request.API_VERSION = version
         request.with_header(number, "suite")
@@ -164,7 +164,7 @@ class Peer:
         return code
 
     def produce(self, topic: str, records: bytes | None, partition: int = 0, acks: int = -1) -> Any:
-        """The partition's answer."""
+        """The response for the partition."""
         response = self.ask(produce_request(topic, records, partition, acks), 9)
         return response.responses[0].partition_responses[0]
 
@@ -177,7 +177,7 @@ class Peer:
         self, topic: str, offset: int, *, partition: int = 0, max_bytes: int = 1 << 20,
         min_bytes: int = 1, wait: int = 0, epoch: int = -1,
     ) -> Any:  # fmt: skip
-        """The partition's answer."""
+        """The response for the partition."""
         request = fetch_request(topic, offset, partition, max_bytes, min_bytes, wait, epoch)
         return self.ask(request, 12).responses[0].partitions[0]
 

@@ -40,7 +40,7 @@ def launched(data: Path, port: int, **environment: str) -> subprocess.Popen[str]
     ],
 )
 @quick
-def test_what_it_lacks_is_named(tmp_path: Path, java: str | None, lack: str) -> None:
+def test_what_make_kafka_lacks_is_named(tmp_path: Path, java: str | None, lack: str) -> None:
     if java is not None:
         program = tmp_path / "java"
         program.write_text(f"#!/bin/sh\necho 'openjdk version \"{java}\"' >&2\n")
@@ -60,7 +60,7 @@ def _possible() -> None:
 
 
 @pytest.mark.usefixtures("_possible")
-def test_it_says_where_it_is_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+def test_make_kafka_prints_its_address_and_ctrl_c_stops_it(tmp_path: Path) -> None:
     port = services.free_port(2)
     process: Any = launched(tmp_path / "data", port)
     try:

@@ -1,4 +1,4 @@
-"""The same through kafka-python: what producers, consumers and the admin client rely on."""
+"""The contract through kafka-python: what producers, consumers and the admin client rely on."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_what_is_produced_is_read(bootstrap: str, peer: Peer, codec: str | None)
         places = {(m.partition, m.offset) for m in (future.get(SECONDS) for future in sent)}
     assert len(places) == 500
     with consumer(bootstrap) as client:
-        parts = [TopicPartition(name, n) for n in range(2)]
-        client.assign(parts)
-        client.seek_to_beginning(*parts)
+        partitions = [TopicPartition(name, n) for n in range(2)]
+        client.assign(partitions)
+        client.seek_to_beginning(*partitions)
         got = read(client, 500)
         assert {(r.partition, r.offset) for r in got} == places
         assert {r.key: r.value for r in got} == {b"%d" % n: b"v%d" % n * 50 for n in range(500)}
-        assert sum(client.end_offsets(parts).values()) == 500
+        assert sum(client.end_offsets(partitions).values()) == 500
 
 
 @quick
@@ -96,7 +96,7 @@ def test_a_record_too_large_is_an_error(bootstrap: str, topic: str) -> None:
         producer.send(topic, b"x" * 2_000_000).get(SECONDS)
 
 
-def test_a_group_goes_on_where_it_committed(bootstrap: str, topic: str) -> None:
+def test_a_group_resumes_where_it_committed(bootstrap: str, topic: str) -> None:
     group = fresh("group")
     with KafkaProducer(bootstrap_servers=bootstrap) as producer:
         for n in range(20):
@@ -153,7 +153,7 @@ def test_two_consumers_share_a_topic(bootstrap: str, peer: Peer) -> None:
 
 
 @quick
-def test_the_admin_client_makes_finds_and_removes_topics(bootstrap: str) -> None:
+def test_the_admin_client_creates_lists_and_deletes_topics(bootstrap: str) -> None:
     name = fresh("admin")
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:

@@ -38,7 +38,7 @@ def test_nothing_acknowledged_is_lost_to_kills(embedded: Embedded) -> None:
             assert producing.stdout is not None
             assert producing.stdout.readline() == "producing\n"
             for kill in range(4):
-                eventually(lambda n=kill: amount(bootstrap, name) > 300 * (n + 1))  # type: ignore[misc]
+                eventually(lambda n=kill: total_records(bootstrap, name) > 300 * (n + 1))  # type: ignore[misc]
                 if kill < 3:
                     embedded.restart(kill=True)
             said, _ = producing.communicate(timeout=SECONDS)
@@ -53,7 +53,7 @@ def test_nothing_acknowledged_is_lost_to_kills(embedded: Embedded) -> None:
     assert len(acknowledged) > 100
 
 
-def amount(bootstrap: str, topic: str) -> int:
+def total_records(bootstrap: str, topic: str) -> int:
     """Records in both partitions."""
     with Peer(bootstrap) as peer:
         return sum(peer.offset_at(topic, -1, n)[1] for n in range(2))
@@ -61,11 +61,11 @@ def amount(bootstrap: str, topic: str) -> int:
 
 def read_all(bootstrap: str, topic: str, partitions: int) -> dict[tuple[int, int], bytes]:
     """Everything in the topic, by partition and offset."""
-    parts = [TopicPartition(topic, n) for n in range(partitions)]
+    places = [TopicPartition(topic, n) for n in range(partitions)]
     with KafkaConsumer(bootstrap_servers=bootstrap, group_id=None) as client:
-        client.assign(parts)
-        client.seek_to_beginning(*parts)
-        total = sum(client.end_offsets(parts).values())
+        client.assign(places)
+        client.seek_to_beginning(*places)
+        total = sum(client.end_offsets(places).values())
         got: dict[tuple[int, int], bytes] = {}
         until = time.monotonic() + SECONDS
         while len(got) < total:
@@ -128,7 +128,7 @@ def flip(path: Path, at: int) -> None:
         file.write(bytes([byte ^ 0xFF]))
 
 
-def test_sequences_ids_and_commits_outlive_the_process(embedded: Embedded) -> None:
+def test_sequences_ids_and_commits_survive_a_restart(embedded: Embedded) -> None:
     for kill in (False, True):
         with Peer(embedded.start()) as peer:
             name = new_topic(peer, "state")
@@ -147,10 +147,10 @@ def test_sequences_ids_and_commits_outlive_the_process(embedded: Embedded) -> No
 def test_two_brokers_do_not_share_a_folder(embedded: Embedded) -> None:
     embedded.start()
     assert "another broker" in embedded.refuses()
-    embedded.restart(kill=True)  # and a dead one's lock holds nobody up
+    embedded.restart(kill=True)  # and the lock of a dead process blocks no other
 
 
-def test_a_port_in_use_ends_the_start_with_a_sentence(embedded: Embedded) -> None:
+def test_a_port_in_use_fails_the_start_with_a_sentence(embedded: Embedded) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -160,8 +160,8 @@ def test_a_port_in_use_ends_the_start_with_a_sentence(embedded: Embedded) -> Non
     assert embedded.start()
 
 
-def test_a_folder_that_cannot_be_written_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
-    # root may write where a mode forbids it, but nobody makes folders in the kernel's
+def test_a_folder_that_cannot_be_written_fails_the_start_with_a_sentence(tmp_path: Path) -> None:
+    # root may write where a mode forbids it, but no user makes folders in the kernel's
     parent = Path("/sys") if os.getuid() == 0 else tmp_path
     tmp_path.chmod(0o555)
     try:
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_ends_the_start_with_a_sentence(tmp_path
         tmp_path.chmod(0o755)
 
 
-def test_a_file_in_the_folders_place_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+def test_a_file_in_the_folders_place_fails_the_start_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     assert "cannot be used" in Embedded(tmp_path / "data").refuses()
 
@@ -197,7 +197,7 @@ def test_a_full_disk_acknowledges_nothing_and_tears_nothing(tmp_path: Path) -> N
         broker.stop(kill=True)
 
 
-def test_a_full_disk_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_fails_the_start_with_a_sentence(tmp_path: Path) -> None:
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
@@ -217,7 +217,7 @@ def test_a_deleted_topic_leaves_nothing_behind(embedded: Embedded) -> None:
     assert list((embedded.data / "topics").iterdir()) == []
 
 
-def test_sigterm_ends_it_at_once_whoever_waits(embedded: Embedded) -> None:
+def test_sigterm_stops_the_broker_at_once_while_fetches_wait(embedded: Embedded) -> None:
     with Peer(embedded.start()) as peer, Peer(embedded.bootstrap) as stalled:
         name = new_topic(peer, "wait")
         assert peer.code(name, batch([b"x" * 1_000_000])) == 0

@@ -13,7 +13,9 @@ from tests.contract.raw import HEADER, Peer, batch, fetch_request, now
 
 
 @quick
-def test_out_of_range_at_the_end_and_in_the_middle(peer: Peer, topic: str) -> None:
+def test_fetches_out_of_range_at_the_end_and_in_the_middle_are_answered(
+    peer: Peer, topic: str
+) -> None:
     for _ in range(3):
         assert peer.code(topic, batch([b"x"] * 4)) == 0
     for offset in (-1, 13):
@@ -66,7 +68,7 @@ def test_a_waiting_fetch_wakes_on_an_append(bootstrap: str, peer: Peer, topic: s
         assert len(other.read_frame()) > len(batch())
 
 
-def test_an_empty_fetch_waits_as_long_as_it_said(peer: Peer, topic: str) -> None:
+def test_an_empty_fetch_waits_for_its_max_wait(peer: Peer, topic: str) -> None:
     began = time.monotonic()
     assert not peer.fetch(topic, 0, wait=300).records
     assert time.monotonic() - began > 0.25
@@ -105,7 +107,7 @@ def test_one_fetch_reads_many_partitions(peer: Peer) -> None:
         for n in range(3)
     ]  # fmt: skip
     answer = peer.ask(request, 12)
-    assert all(part.records for part in answer.responses[0].partitions)
+    assert all(partition.records for partition in answer.responses[0].partitions)
 
 
 @quick
@@ -125,15 +127,17 @@ def test_times_lead_to_offsets(peer: Peer, topic: str) -> None:
     assert peer.offset_at(topic, -1, partition=5)[0] == 3
 
 
-def test_times_of_an_empty_log(peer: Peer, topic: str) -> None:
+def test_an_empty_log_has_no_offset_for_a_time(peer: Peer, topic: str) -> None:
     assert peer.offset_at(topic, now()) == (0, -1)
     assert peer.offset_at(topic, -3) == (0, -1)
 
 
 def cut(peer: Peer, topic: str, offset: int) -> tuple[int, int]:
     row = DeleteRecordsRequest.DeleteRecordsTopic
-    part = row.DeleteRecordsPartition(partition_index=0, offset=offset)
-    request = DeleteRecordsRequest(topics=[row(name=topic, partitions=[part])], timeout_ms=5000)
+    partition = row.DeleteRecordsPartition(partition_index=0, offset=offset)
+    request = DeleteRecordsRequest(
+        topics=[row(name=topic, partitions=[partition])], timeout_ms=5000
+    )
     answer = peer.ask(request, 2).topics[0].partitions[0]
     return answer.error_code, answer.low_watermark
 
@@ -154,16 +158,16 @@ def test_deleted_records_are_out_of_range(peer: Peer, topic: str) -> None:
     assert peer.produce(topic, batch()).base_offset == 12
 
 
-def test_the_end_of_a_leader_epoch(peer: Peer, topic: str) -> None:
+def test_the_end_offset_of_a_leader_epoch_is_that_of_the_log(peer: Peer, topic: str) -> None:
     assert peer.code(topic, batch([b"x"] * 3)) == 0
 
     def end(epoch: int, current: int = -1) -> Any:
         row = OffsetForLeaderEpochRequest.OffsetForLeaderTopic
-        part = row.OffsetForLeaderPartition(
+        partition = row.OffsetForLeaderPartition(
             partition=0, current_leader_epoch=current, leader_epoch=epoch
         )
         request = OffsetForLeaderEpochRequest(
-            replica_id=-1, topics=[row(topic=topic, partitions=[part])]
+            replica_id=-1, topics=[row(topic=topic, partitions=[partition])]
         )
         answer = peer.ask(request, 4).topics[0].partitions[0]
         return answer.error_code, answer.leader_epoch, answer.end_offset

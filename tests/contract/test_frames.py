@@ -28,7 +28,7 @@ from tests.contract.raw import Peer, batch, eventually, fetch_request, produce_r
     ids=["http", "200MB", "negative", "huge", "unknown-api", "unknown-version", "cut"],
 )
 @quick
-def test_garbage_is_hung_up_on(peer: Peer, data: bytes) -> None:
+def test_garbage_closes_the_connection(peer: Peer, data: bytes) -> None:
     peer.send_bytes(data)
     assert peer.closed()
 
@@ -62,7 +62,7 @@ def frame(request: Any) -> bytes:
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @quick
-def test_a_peer_that_goes_in_the_middle_of_a_request_harms_nobody(
+def test_a_peer_that_disconnects_in_the_middle_of_a_request_harms_no_other(
     bootstrap: str, peer: Peer, topic: str, reset: bool
 ) -> None:
     whole = frame(produce_request(topic, batch([b"x" * 1000])))
@@ -87,7 +87,7 @@ def test_a_request_whose_sender_is_gone_counts_whole(bootstrap: str, topic: str)
 
 
 @quick
-def test_half_a_frame_holds_up_only_its_own_connection(
+def test_half_a_frame_blocks_only_its_own_connection(
     bootstrap: str, peer: Peer, topic: str
 ) -> None:
     whole = frame(produce_request(topic, batch([b"x" * 1000])))
@@ -113,7 +113,7 @@ def test_a_request_may_come_byte_by_byte(peer: Peer, topic: str) -> None:
 
 
 @quick
-def test_a_peer_that_does_not_read_holds_nobody_up(bootstrap: str, peer: Peer, topic: str) -> None:
+def test_a_peer_that_does_not_read_blocks_no_other(bootstrap: str, peer: Peer, topic: str) -> None:
     assert peer.code(topic, batch([b"x" * 1_000_000])) == 0
     with Peer(bootstrap) as deaf:
         for _ in range(30):

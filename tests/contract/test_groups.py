@@ -105,7 +105,7 @@ class Member:
 
     def commit(self, topic: str, offset: int = 5, partition: int = 0, metadata: str = "") -> int:
         row = OffsetCommitRequest.OffsetCommitRequestTopic
-        part = row.OffsetCommitRequestPartition(
+        partition = row.OffsetCommitRequestPartition(
             partition_index=partition,
             committed_offset=offset,
             committed_leader_epoch=-1,
@@ -116,7 +116,7 @@ class Member:
             generation_id_or_member_epoch=self.generation,
             member_id=self.id,
             group_instance_id=self.instance,
-            topics=[row(name=topic, partitions=[part])],
+            topics=[row(name=topic, partitions=[partition])],
         )
         code: int = self.peer.ask(request, 8).topics[0].partitions[0].error_code
         return code
@@ -148,7 +148,7 @@ def stable(member: Member) -> Member:
 
 
 @quick
-def test_join_sync_beat_leave(peer: Peer, group: str) -> None:
+def test_a_member_joins_syncs_sends_heartbeats_and_leaves(peer: Peer, group: str) -> None:
     member = Member(peer, group)
     answer = member.enter()
     assert (answer.protocol_type, answer.protocol_name) == ("consumer", "range")
@@ -164,7 +164,7 @@ def test_join_sync_beat_leave(peer: Peer, group: str) -> None:
 
 
 @quick
-def test_joins_that_cannot_be(peer: Peer, group: str) -> None:
+def test_invalid_joins_are_refused(peer: Peer, group: str) -> None:
     assert Member(peer, "").join().error_code == 24
     assert Member(peer, group).join(session=1000).error_code == 26
     assert Member(peer, group).join(session=3_600_000).error_code == 26
@@ -176,7 +176,9 @@ def test_joins_that_cannot_be(peer: Peer, group: str) -> None:
 
 
 @quick
-def test_two_members_share_and_hand_over(peer: Peer, second: Peer, group: str) -> None:
+def test_two_members_share_the_partitions_and_rebalance(
+    peer: Peer, second: Peer, group: str
+) -> None:
     first, other = stable(Member(peer, group)), Member(second, group)
     assert other.join().error_code == 79
     joining = threading.Thread(target=other.join)
@@ -198,7 +200,7 @@ def test_two_members_share_and_hand_over(peer: Peer, second: Peer, group: str) -
     assert other.join().leader == other.id
 
 
-def test_members_that_went_silent_or_vanished_are_missed_after_their_session(
+def test_silent_members_are_removed_after_their_session_timeout(
     bootstrap: str, peer: Peer, group: str, topic: str
 ) -> None:
     silent = stable(Member(peer, fresh("silent")))
@@ -236,7 +238,9 @@ def test_a_static_member_takes_over_at_once(peer: Peer, second: Peer, group: str
 
 
 @quick
-def test_who_may_commit(peer: Peer, second: Peer, group: str, topic: str) -> None:
+def test_only_members_of_the_current_generation_commit(
+    peer: Peer, second: Peer, group: str, topic: str
+) -> None:
     simple = Member(peer, group)
     assert simple.commit(topic, 3) == 0  # no group needed
     assert simple.committed(topic) == 3
@@ -253,7 +257,9 @@ def test_who_may_commit(peer: Peer, second: Peer, group: str, topic: str) -> Non
 
 
 @quick
-def test_what_may_be_committed(peer: Peer, group: str, topic: str) -> None:
+def test_commits_on_unknown_topics_or_with_too_much_metadata_are_refused(
+    peer: Peer, group: str, topic: str
+) -> None:
     simple = Member(peer, group)
     assert simple.committed(topic) == -1
     assert simple.commit("no-such-topic") == 3

@@ -28,8 +28,8 @@ TRANSACTION = {"transactional_id": "tx", "producer_id": 1, "producer_epoch": 0}
 
 
 @pytest.fixture(scope="module")
-def lacking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    """An embedded broker whose log nobody else writes to."""
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """An embedded broker whose log belongs to this module."""
     broker = Embedded(tmp_path_factory.mktemp("lacking") / "data")
     broker.start()
     yield broker
@@ -37,13 +37,13 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 @pytest.fixture
-def alone(lacking: Embedded) -> Peer:
-    """A connection to it."""
-    return Peer(lacking.bootstrap)
+def own_peer(own_broker: Embedded) -> Peer:
+    """A connection to the broker of this module."""
+    return Peer(own_broker.bootstrap)
 
 
 def is_logged_once(broker: Embedded, what: str) -> bool:
-    """Whether its log says, once, that it has no `what`."""
+    """Whether the broker's log says exactly once that it has no `what`."""
     return broker.said().count(f"this broker has no {what}") == 1
 
 
@@ -51,7 +51,7 @@ def transactional() -> dict[str, Any]:
     """Every request of a transaction, by what it is for."""
     topic = AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name="t", partitions=[0])
     offsets = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
-    part = offsets.TxnOffsetCommitRequestPartition(
+    partition = offsets.TxnOffsetCommitRequestPartition(
         partition_index=0, committed_offset=1, committed_leader_epoch=-1, committed_metadata=""
     )
     return {
@@ -73,7 +73,7 @@ def transactional() -> dict[str, Any]:
             generation_id=-1,
             member_id="",
             group_instance_id=None,
-            topics=[offsets(name="t", partitions=[part])],
+            topics=[offsets(name="t", partitions=[partition])],
             **TRANSACTION,
         ),
         "end": EndTxnRequest(committed=True, **TRANSACTION),
@@ -81,8 +81,8 @@ def transactional() -> dict[str, Any]:
 
 
 @quick
-def test_no_transactions(lacking: Embedded, alone: Peer) -> None:
-    with alone as peer:
+def test_transactions_are_refused(own_broker: Embedded, own_peer: Peer) -> None:
+    with own_peer as peer:
         answers = {word: peer.ask(request, 3) for word, request in transactional().items()}
         asked = FindCoordinatorRequest(key_type=1, coordinator_keys=["tx"])
         coordinator = peer.ask(asked, 4).coordinators[0]
@@ -99,53 +99,53 @@ def test_no_transactions(lacking: Embedded, alone: Peer) -> None:
         NO_TRANSACTIONS,
         "this broker has no transactions",
     )
-    assert is_logged_once(lacking, "transactions")
+    assert is_logged_once(own_broker, "transactions")
 
 
-def test_a_transactional_client_is_refused_at_once(lacking: Embedded) -> None:
-    with KafkaProducer(bootstrap_servers=lacking.bootstrap, transactional_id="tx") as producer:
+def test_a_transactional_client_is_refused_at_once(own_broker: Embedded) -> None:
+    with KafkaProducer(bootstrap_servers=own_broker.bootstrap, transactional_id="tx") as producer:
         with pytest.raises(TransactionalIdAuthorizationFailedError):
             producer.init_transactions()
         producer.close(timeout=1)
 
 
 @quick
-def test_no_groups_of_the_new_protocol(lacking: Embedded, alone: Peer) -> None:
+def test_groups_of_the_new_protocol_are_refused(own_broker: Embedded, own_peer: Peer) -> None:
     head = struct.pack(">hhih", 68, 1, 77, -1) + b"\0"
-    with alone as peer:
+    with own_peer as peer:
         peer.send_bytes(struct.pack(">i", len(head) + 3) + head + b"\x02g\0")
         answer = peer.read_frame()
         assert struct.unpack_from(">ixih", answer) == (77, 0, 35)
         assert b"this broker has no KIP-848 groups" in answer
         keys = {row.api_key for row in peer.ask(ApiVersionsRequest(), 0).api_keys}
     assert not keys & {68, 69, 24, 25, 26, 28}  # clients that look first never ask
-    assert is_logged_once(lacking, "KIP-848 groups")
+    assert is_logged_once(own_broker, "KIP-848 groups")
 
 
 @quick
-def test_no_fetch_sessions(lacking: Embedded, alone: Peer) -> None:
-    with alone as peer:
+def test_no_fetch_session_is_granted(own_broker: Embedded, own_peer: Peer) -> None:
+    with own_peer as peer:
         name = new_topic(peer, "session")
         assert peer.code(name, batch()) == 0
         asked = peer.ask(fetch_request(name, 0, session=(0, 0)), 12)
         assert (asked.error_code, asked.session_id) == (0, 0)  # none is granted, all is sent
         assert asked.responses[0].partitions[0].records
         assert peer.ask(fetch_request(name, 0, session=(5, 1)), 12).error_code == 70
-    assert is_logged_once(lacking, "fetch sessions")
+    assert is_logged_once(own_broker, "fetch sessions")
 
 
 @quick
-def test_no_leader_epoch_but_the_first(lacking: Embedded, alone: Peer) -> None:
-    with alone as peer:
+def test_leader_epochs_but_the_first_are_refused(own_broker: Embedded, own_peer: Peer) -> None:
+    with own_peer as peer:
         name = new_topic(peer, "epoch")
         assert peer.fetch(name, 0, epoch=0).error_code == 0
         assert peer.fetch(name, 0, epoch=1).error_code == 75
-    assert is_logged_once(lacking, "leader epoch but 0")
+    assert is_logged_once(own_broker, "leader epoch but 0")
 
 
 @quick
-def test_no_replication(lacking: Embedded, alone: Peer) -> None:
-    with alone as peer:
+def test_replication_is_refused(own_broker: Embedded, own_peer: Peer) -> None:
+    with own_peer as peer:
         assert peer.create(fresh("two"), replicas=2) == 38
         row = CreateTopicsRequest.CreatableTopic
         placed = row(
@@ -166,13 +166,13 @@ def test_no_replication(lacking: Embedded, alone: Peer) -> None:
             validate_only=False,
         )
         assert peer.ask(more, 3).results[0].error_code == 39
-    assert is_logged_once(lacking, "replication: there is one broker only")
+    assert is_logged_once(own_broker, "replication: there is one broker only")
 
 
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
 @quick
-def test_no_compaction(lacking: Embedded, alone: Peer, policy: str) -> None:
-    with alone as peer:
+def test_compaction_is_refused(own_broker: Embedded, own_peer: Peer, policy: str) -> None:
+    with own_peer as peer:
         name = fresh("compact")
         row = CreateTopicsRequest.CreatableTopic
         asked = row(
@@ -189,7 +189,7 @@ def test_no_compaction(lacking: Embedded, alone: Peer, policy: str) -> None:
         assert described(peer, name).error_code == 3
         there = new_topic(peer, "later")
         assert alter(peer, there, cleanup_policy=policy) == 40
-    assert is_logged_once(lacking, "compaction")
+    assert is_logged_once(own_broker, "compaction")
 
 
 @quick

@@ -54,7 +54,7 @@ POISON = {
 
 @pytest.mark.parametrize(("data", "code"), POISON.values(), ids=POISON)
 @quick
-def test_poison_is_refused(peer: Peer, topic: str, data: bytes, code: int) -> None:
+def test_damaged_batches_are_refused(peer: Peer, topic: str, data: bytes, code: int) -> None:
     assert peer.code(topic, data) == code
     assert peer.offset_at(topic, -1) == (0, 0)
     assert peer.produce(topic, batch()).base_offset == 0  # and the log goes on
@@ -95,7 +95,7 @@ def test_a_batch_larger_than_the_limit_is_refused(peer: Peer, topic: str) -> Non
     ids=["two-hours-ahead", "half-an-hour-ahead", "1970", "none", "last-year"],
 )
 @quick
-def test_time_stamps_from_the_future_are_refused(peer: Peer, ahead: int, code: int) -> None:
+def test_timestamps_from_the_future_are_refused(peer: Peer, ahead: int, code: int) -> None:
     name = new_topic(peer, "times", retention_ms="-1")
     data = batch([b"x"], timestamp=max(now() + ahead, -1))
     assert (peer.code(name, data), peer.offset_at(name, -1)[1]) == (code, int(code == 0))
@@ -122,19 +122,23 @@ def test_null_records_are_not_stored(bootstrap: str, peer: Peer, topic: str) -> 
 
 @pytest.mark.parametrize(("acks", "code"), [(2, 21), (-2, 21), (1, 0), (-1, 0)])
 @quick
-def test_acks_are_none_one_or_all(peer: Peer, topic: str, acks: int, code: int) -> None:
+def test_acks_other_than_none_one_or_all_are_refused(
+    peer: Peer, topic: str, acks: int, code: int
+) -> None:
     assert peer.produce(topic, batch(), acks=acks).error_code == code
 
 
 @quick
-def test_without_acks_a_batch_is_stored_and_an_error_hangs_up(peer: Peer, topic: str) -> None:
+def test_without_acks_a_batch_is_stored_and_an_error_closes_the_connection(
+    peer: Peer, topic: str
+) -> None:
     peer.send(produce_request(topic, batch(), acks=0), 9)
     assert peer.produce(topic, batch()).base_offset == 1  # the same connection keeps the order
     peer.send(produce_request(topic, batch(), partition=9, acks=0), 9)
     assert peer.closed()
 
 
-def test_unknown_topic_and_partition(peer: Peer, topic: str) -> None:
+def test_an_unknown_topic_or_partition_is_refused(peer: Peer, topic: str) -> None:
     assert peer.code("no-such-topic", batch()) == 3
     assert peer.produce(topic, batch(), partition=1).error_code == 3
     assert peer.produce(topic, batch(), partition=-1).error_code == 3

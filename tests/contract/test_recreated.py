@@ -1,4 +1,4 @@
-"""A topic made anew, or with another partition count, under its readers and writers."""
+"""A topic that is recreated, or gets another partition count, under its readers and writers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN_TOPIC, UNKNOWN_ID = 3, 100
 
 
 def recreate(peer: Peer, name: str, partitions: int = 1) -> uuid.UUID:
-    """Deletes the topic and makes one of the same name; the id that it had.
+    """Deletes the topic, creates one of the same name, and answers the id of the deleted one.
 
     A reader may be first: kafka-python 3.0 asks for its topic to be made, whatever its settings say.
     """
@@ -40,7 +40,7 @@ def recreate(peer: Peer, name: str, partitions: int = 1) -> uuid.UUID:
 
 
 def fetched(peer: Peer, topic_id: uuid.UUID, offset: int, partition: int = 0) -> Any:
-    """The partition's answer to a fetch by topic id, as clients of today ask."""
+    """The response for the partition to a fetch by topic id, as current clients send it."""
     request = fetch_request("", offset, partition)
     request.topics[0].topic_id = topic_id
     return peer.ask(request, 13).responses[0].partitions[0]
@@ -54,7 +54,7 @@ def produced_by_id(peer: Peer, topic_id: uuid.UUID) -> int:
 
 
 @quick
-def test_the_old_id_of_a_topic_made_anew_is_unknown(peer: Peer, topic: str) -> None:
+def test_the_old_id_of_a_recreated_topic_is_unknown(peer: Peer, topic: str) -> None:
     assert peer.code(topic, batch([b"x"] * 3)) == 0
     old = recreate(peer, topic)
     new = described(peer, topic).topic_id
@@ -67,7 +67,7 @@ def test_the_old_id_of_a_topic_made_anew_is_unknown(peer: Peer, topic: str) -> N
 
 
 @quick
-def test_an_old_position_is_outside_the_log_of_a_topic_made_anew(peer: Peer, topic: str) -> None:
+def test_an_old_position_is_outside_the_log_of_a_recreated_topic(peer: Peer, topic: str) -> None:
     assert peer.code(topic, batch([b"x"] * 3)) == 0
     recreate(peer, topic)
     assert peer.code(topic, batch()) == 0
@@ -77,7 +77,7 @@ def test_an_old_position_is_outside_the_log_of_a_topic_made_anew(peer: Peer, top
 
 
 @quick
-def test_a_topic_that_is_gone_is_unknown_to_readers_and_writers(peer: Peer, topic: str) -> None:
+def test_a_deleted_topic_is_unknown_to_readers_and_writers(peer: Peer, topic: str) -> None:
     old = described(peer, topic).topic_id
     assert delete(peer, topic) == 0
     eventually(lambda: peer.fetch(topic, 0).error_code == UNKNOWN_TOPIC)
@@ -87,7 +87,7 @@ def test_a_topic_that_is_gone_is_unknown_to_readers_and_writers(peer: Peer, topi
 
 
 @quick
-def test_a_fetch_that_waits_ends_when_its_topic_goes(
+def test_a_waiting_fetch_returns_when_its_topic_is_deleted(
     bootstrap: str, peer: Peer, topic: str
 ) -> None:
     asked = fetch_request(topic, 0, wait=60_000)  # a peer waits for ten seconds only
@@ -100,7 +100,7 @@ def test_a_fetch_that_waits_ends_when_its_topic_goes(
 
 
 @quick
-def test_a_topic_made_anew_has_no_commits(peer: Peer, group: str, topic: str) -> None:
+def test_a_recreated_topic_has_no_commits(peer: Peer, group: str, topic: str) -> None:
     assert Member(peer, group).commit(topic, 5) == 0
     recreate(peer, topic)
     eventually(lambda: Member(peer, group).committed(topic) == -1)
@@ -108,7 +108,7 @@ def test_a_topic_made_anew_has_no_commits(peer: Peer, group: str, topic: str) ->
 
 @pytest.mark.parametrize("by", ["name", "id"])
 @quick
-def test_fewer_partitions_leave_the_others_unknown(peer: Peer, by: str) -> None:
+def test_of_fewer_partitions_the_removed_ones_are_unknown(peer: Peer, by: str) -> None:
     name = new_topic(peer, "fewer", partitions=4)
     assert peer.produce(name, batch(), partition=3).error_code == 0
     recreate(peer, name, partitions=2)
@@ -125,7 +125,7 @@ def test_fewer_partitions_leave_the_others_unknown(peer: Peer, by: str) -> None:
 
 
 @quick
-def test_more_partitions_leave_the_others_as_they_were(bootstrap: str, peer: Peer) -> None:
+def test_more_partitions_keep_the_existing_ones_as_they_are(bootstrap: str, peer: Peer) -> None:
     name = new_topic(peer, "more", partitions=2)
     assert peer.produce(name, batch([b"x"] * 3), partition=1).error_code == 0
     before = described(peer, name).topic_id
@@ -144,7 +144,7 @@ def test_more_partitions_leave_the_others_as_they_were(bootstrap: str, peer: Pee
 
 
 @quick
-def test_a_reader_of_a_topic_made_anew_hears_that_it_is_off_the_log(
+def test_a_reader_of_a_recreated_topic_gets_off_the_log(
     bootstrap: str, peer: Peer, topic: str
 ) -> None:
     for _ in range(5):
@@ -160,10 +160,10 @@ def test_a_reader_of_a_topic_made_anew_hears_that_it_is_off_the_log(
 
 
 @quick
-def test_only_its_id_shows_that_a_topic_was_made_anew_and_has_grown(
+def test_only_its_id_shows_that_a_topic_was_recreated_and_has_grown(
     bootstrap: str, peer: Peer, topic: str
 ) -> None:
-    """So who keeps positions keeps the topic's id with them, and compares it."""
+    """A reader that keeps positions keeps the topic's id with them, therefore, and compares it."""
     assert peer.code(topic, batch([b"old"] * 5)) == 0
     with consumer(bootstrap, metadata_max_age_ms=200) as client:
         client.assign([TopicPartition(topic, 0)])
@@ -176,7 +176,7 @@ def test_only_its_id_shows_that_a_topic_was_made_anew_and_has_grown(
 
 
 @quick
-def test_a_writer_goes_on_in_a_topic_made_anew(bootstrap: str, peer: Peer, topic: str) -> None:
+def test_a_writer_goes_on_in_a_recreated_topic(bootstrap: str, peer: Peer, topic: str) -> None:
     with KafkaProducer(
         bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, retry_backoff_ms=20
     ) as producer:

@@ -1,4 +1,4 @@
-"""What goes and what stays: by record time, by size, whole segments; and readers left behind."""
+"""Retention: by record time, by size, by whole segments; and readers behind the log's start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def first(peer: Peer, topic: str) -> int:
 
 
 @quick
-def test_records_go_by_their_own_time_not_by_their_arrival(peer: Peer) -> None:
+def test_records_expire_by_their_own_time_not_by_their_arrival(peer: Peer) -> None:
     name = new_topic(peer, "old", retention_ms=str(DAY))
     fill(peer, name, 1000, now() - 2 * DAY)
     eventually(lambda: first(peer, name) == 4)
@@ -43,7 +43,7 @@ def test_records_go_by_their_own_time_not_by_their_arrival(peer: Peer) -> None:
 
 
 @quick
-def test_whole_segments_go_and_one_young_record_keeps_its_neighbours(peer: Peer) -> None:
+def test_whole_segments_expire_and_one_young_record_keeps_its_segment(peer: Peer) -> None:
     name = new_topic(peer, "mixed", retention_ms="-1", segment_bytes=SEGMENT)
     old, young = now() - 2 * DAY, now()
     fill(peer, name, old, old)  # the first segment: all old
@@ -62,7 +62,7 @@ def test_whole_segments_go_and_one_young_record_keeps_its_neighbours(peer: Peer)
 
 
 @quick
-def test_the_oldest_go_where_a_log_grows_too_large(peer: Peer) -> None:
+def test_the_oldest_segments_expire_where_a_log_grows_too_large(peer: Peer) -> None:
     name = new_topic(
         peer, "large", retention_ms="-1", retention_bytes=str(2 << 20), segment_bytes=SEGMENT
     )
@@ -71,7 +71,7 @@ def test_the_oldest_go_where_a_log_grows_too_large(peer: Peer) -> None:
     assert peer.offset_at(name, -1) == (0, 20)
 
 
-def test_a_shorter_retention_holds_for_what_is_there(peer: Peer) -> None:
+def test_a_shorter_retention_holds_for_existing_records(peer: Peer) -> None:
     name = new_topic(peer, "alter", retention_ms="-1", segment_bytes=SEGMENT)
     fill(peer, name, now() - 2 * DAY, now() - 2 * DAY, now())
     assert first(peer, name) == 0
@@ -79,7 +79,7 @@ def test_a_shorter_retention_holds_for_what_is_there(peer: Peer) -> None:
     eventually(lambda: first(peer, name) == 4)
 
 
-def test_a_segment_ends_by_the_time_of_its_records(peer: Peer) -> None:
+def test_a_segment_is_closed_by_the_time_of_its_records(peer: Peer) -> None:
     name = new_topic(peer, "hourly", retention_ms=str(DAY), segment_ms=str(60 * MINUTE))
     old = now() - 2 * DAY
     for timestamp in (old, old + 30 * MINUTE, old + 90 * MINUTE, now()):

@@ -97,7 +97,7 @@ def test_damage_before_the_end_of_a_log_is_refused(
     assert reason in embedded.refuses()
 
 
-def test_a_log_of_one_file_as_it_was_before_is_taken_over(embedded: Embedded, row: str) -> None:
+def test_a_log_of_one_file_of_an_older_version_is_read(embedded: Embedded, row: str) -> None:
     paths = logs(embedded)
     unlink_all(paths[1:])
     paths[0].rename(paths[0].with_name("0.log"))
@@ -109,7 +109,9 @@ def test_a_log_of_one_file_as_it_was_before_is_taken_over(embedded: Embedded, ro
 
 
 @quick
-def test_old_records_go_on_start_and_the_start_outlives_kills(embedded: Embedded) -> None:
+def test_expired_records_are_deleted_on_start_and_the_start_survives_kills(
+    embedded: Embedded,
+) -> None:
     with Peer(embedded.start()) as peer:  # looks every five minutes, and when it starts
         name = new_topic(peer, "boot", segment_bytes=SEGMENT, retention_ms=str(DAY))
         old = now() - 2 * DAY
@@ -123,7 +125,7 @@ def test_old_records_go_on_start_and_the_start_outlives_kills(embedded: Embedded
     assert bases(embedded) == [4, 8]
 
 
-def test_all_old_leaves_an_empty_log_that_goes_on_counting(embedded: Embedded) -> None:
+def test_a_log_whose_records_all_expired_keeps_counting_offsets(embedded: Embedded) -> None:
     with Peer(embedded.start()) as peer:
         name = new_topic(peer, "empty", retention_ms=str(DAY))
         fill(peer, name, now() - 2 * DAY)
@@ -136,7 +138,7 @@ def test_all_old_leaves_an_empty_log_that_goes_on_counting(embedded: Embedded) -
         assert offsets(peer, name) == [2]
 
 
-def test_kills_while_old_segments_go_lose_nothing_that_must_stay(tmp_path: Path) -> None:
+def test_kills_while_segments_expire_lose_no_retained_record(tmp_path: Path) -> None:
     broker = Embedded(tmp_path / "data", "--retention-check-seconds", "0.01")
     try:
         with Peer(broker.start()) as peer:

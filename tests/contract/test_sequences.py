@@ -51,7 +51,7 @@ def test_a_new_epoch_begins_at_zero_and_fences_the_old(peer: Peer, topic: str) -
 
 
 @quick
-def test_sequences_wrap(peer: Peer, topic: str) -> None:
+def test_sequences_wrap_to_zero(peer: Peer, topic: str) -> None:
     producer = Producer(peer, topic, peer.new_producer())
     assert producer.send(LAST - 1, 2) == (0, 0)
     assert producer.send(0) == (0, 2)
@@ -66,6 +66,6 @@ def test_an_unknown_producer_may_begin_anywhere(peer: Peer, topic: str) -> None:
     assert Producer(peer, topic, peer.new_producer()).send(17) == (0, 0)
 
 
-def test_producer_ids_are_never_given_twice(peer: Peer) -> None:
+def test_producer_ids_are_never_reused(peer: Peer) -> None:
     ids = [peer.new_producer() for _ in range(20)]
     assert len(set(ids)) == 20

@@ -1,4 +1,4 @@
-"""The table in README.md and the tests are of one mind."""
+"""The table in README.md and the tests agree."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def test_every_row_names_tests_that_exist() -> None:
+def test_every_row_of_the_table_names_tests_that_exist() -> None:
     defined = {
         node.name
         for path in HERE.glob("test_*.py")

@@ -78,7 +78,7 @@ def test_bad_counts_and_configs_are_refused(
     assert peer.create(fresh("bad"), partitions, replicas, **configs) == code
 
 
-def test_a_topic_named_twice_in_one_request_is_not_made(peer: Peer) -> None:
+def test_a_topic_named_twice_in_one_request_is_not_created(peer: Peer) -> None:
     row = CreateTopicsRequest.CreatableTopic(
         name=fresh("twice"), num_partitions=1, replication_factor=1, assignments=[], configs=[]
     )
@@ -87,7 +87,7 @@ def test_a_topic_named_twice_in_one_request_is_not_made(peer: Peer) -> None:
     assert described(peer, row.name).error_code == 3
 
 
-def test_validate_only_makes_nothing(peer: Peer) -> None:
+def test_validate_only_creates_nothing(peer: Peer) -> None:
     row = CreateTopicsRequest.CreatableTopic(
         name=fresh("dry"), num_partitions=1, replication_factor=1, assignments=[], configs=[]
     )
@@ -143,14 +143,14 @@ def test_fetch_and_metadata_by_topic_id(peer: Peer, topic: str) -> None:
     assert peer.ask(request, 13).responses[0].partitions[0].error_code == 100
 
 
-def test_metadata_makes_a_topic_only_where_it_may(peer: Peer) -> None:
+def test_metadata_creates_a_topic_only_where_that_is_allowed(peer: Peer) -> None:
     name = fresh("auto")
     assert described(peer, name).error_code == 3
     eventually(lambda: bool(described(peer, name, may_create=True).error_code == 0))
     assert len(described(peer, name).partitions) == 4
 
 
-def test_no_client_makes_a_topic_where_that_is_switched_off(tmp_path: Path) -> None:
+def test_no_client_creates_a_topic_where_that_is_switched_off(tmp_path: Path) -> None:
     broker = Embedded(tmp_path / "data", "--no-auto-create")
     try:
         with Peer(broker.start()) as peer:
@@ -162,7 +162,7 @@ def test_no_client_makes_a_topic_where_that_is_switched_off(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("count", "code"), [(3, 37), (2, 37), (0, 37), (5, 0)])
 @quick
-def test_partitions_only_become_more(peer: Peer, count: int, code: int) -> None:
+def test_a_partition_count_only_grows(peer: Peer, count: int, code: int) -> None:
     name = new_topic(peer, "grow", partitions=3)
     row = CreatePartitionsRequest.CreatePartitionsTopic(name=name, count=count, assignments=None)
     request = CreatePartitionsRequest(topics=[row], timeout_ms=10_000, validate_only=False)
