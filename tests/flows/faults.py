@@ -56,7 +56,7 @@ def spawn(settings: Settings, name: str, log: Path) -> Started:
 
 
 def traffic(n: int, people: int, rnd: random.Random) -> list[events.Action]:
-    """n actions of a crowd, in sessions, a tenth of them out of order in time."""
+    """n actions of a crowd, in sessions; a tenth of them are out of order in time."""
     crowd = [f"{rnd.getrandbits(128):032x}" for _ in range(people)]
     made = []
     for i in range(n):
@@ -83,7 +83,7 @@ def produce(
     rnd: random.Random,
     meanwhile: Callable[[int], None],
 ) -> int:
-    """Sends the traffic shuffled, 5 % of it twice, with some poison. How many records that were."""
+    """Sends the traffic shuffled, 5 % of it twice, with some poison. Answers the number of records."""
     producer = kafka_client.producer(settings, linger_ms=5)
     order = sorted(range(len(made)), key=lambda i: i + rnd.random() * 40)
     sent = 0
@@ -125,13 +125,13 @@ def whole_log(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
 
 
 def behind(settings: Settings, client: Any) -> str:
-    """What is not at the ends of the log yet: fences, or the stored tables; "" where nothing is."""
+    """The fences or stored tables that are behind the end offsets; "" where none is."""
     held = stored_tables(client)
     return _behind(settings, client, held.positions if held else [])
 
 
 def behind_published(settings: Settings, client: Any) -> str:
-    """As `behind`, of the tables that are published: they are stored once a minute only."""
+    """As `behind`, for the published tables: tables are stored once a minute only."""
     meta = client.get(generation.live_keys(client, settings).tables().meta)
     return _behind(settings, client, tables.META_DECODER.decode(meta).positions if meta else [])
 

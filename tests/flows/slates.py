@@ -1,4 +1,4 @@
-"""Slates among the traffic, and what comes of them."""
+"""Slates among the traffic, and their outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPERIMENTS: Final = ("x", "y")
 
 def with_slates(made: Sequence[events.Action], rnd: random.Random) -> list[events.Event]:
     """The same actions; before some a slate is served, and some come of one: of an old one that is
-    forgotten, too, of an item that it did not hold, or of one that nobody served."""
+    forgotten, too, of an item that it did not hold, or of one that was never served."""
     mixed: list[events.Event] = []
     shown: dict[str, list[Served]] = {}
     for n, act in enumerate(made):

@@ -30,7 +30,7 @@ DIGEST = {"manifest_sha256": "0" * 64}
 SECRET = "sw0rdfish"
 
 SAID: list[tuple[str, int, Any, str]] = [
-    # subject:id, expected version, body, what becomes of it
+    # subject:id, expected version, body, outcome
     ("placement:shelf", 0, {"weights": {"popular": 1}}, "taken"),
     ("placement:shelf", 0, {"weights": {"popular": 2}}, "stale"),
     ("placement:shelf", 1, {"exploration": {"epsilon": 7}}, "bad_placement:exploration.epsilon"),
@@ -78,7 +78,7 @@ def value(name: str, expected_version: int, body: Any) -> bytes:
     return json.dumps({**fields, "received_at": 1, "body": body}).encode()
 
 
-def say(settings: Settings, values: Sequence[bytes]) -> None:
+def send(settings: Settings, values: Sequence[bytes]) -> None:
     producer = kafka_client.producer(settings)
     for each in values:
         producer.send(CONTROL.name, value=each, partition=0)
@@ -87,7 +87,7 @@ def say(settings: Settings, values: Sequence[bytes]) -> None:
 
 
 def fold(settings: Settings, at_once: int | None = None) -> dict[str, int]:
-    """Runs the flow to the log's end, so many records a batch. What it counted."""
+    """Runs the flow to the log's end, so many records a batch, and answers its counters."""
     if at_once is not None:
         settings = msgspec.structs.replace(settings, batch=at_once)
     reader = Reader(settings, CONTROL.name, until_end=True)
@@ -109,7 +109,7 @@ def fold(settings: Settings, at_once: int | None = None) -> dict[str, int]:
 
 
 def letters(settings: Settings) -> dict[int, dead_letters.DeadLetter]:
-    """By offset in `control`."""
+    """The dead letters by their offset in `control`."""
     consumer = kafka_client.consumer(settings)
     place = TopicPartition(DEAD_LETTERS.name, 0)
     found = {}
@@ -135,7 +135,7 @@ def state(settings: Settings) -> dict[str, Held]:
 
 @pytest.mark.parametrize("at_once", [None, 1, 4])
 def test_every_refusal_has_a_name_and_no_effect(settings: Settings, at_once: int | None) -> None:
-    say(settings, [value(name, version, body) for name, version, body, _ in SAID])
+    send(settings, [value(name, version, body) for name, version, body, _ in SAID])
     counted = fold(settings, at_once)
     refused = letters(settings)
     for offset, (_, _, _, came) in enumerate(SAID):
@@ -151,13 +151,13 @@ def test_every_refusal_has_a_name_and_no_effect(settings: Settings, at_once: int
     assert {name: held.offset for name, held in found.items()} == last
     assert json.loads(found["placement:shelf"].body) == {"weights": {"popular": 1}}
     assert json.loads(found["policy:release"].body) == {"release": OLD, "rollback": True}
-    with redis_client.connect(settings) as client:  # and readers hear of nothing else
+    with redis_client.connect(settings) as client:  # and readers get no other change
         assert client.xlen(PLAIN.control_changes()) == every.count("taken")
 
 
-def test_what_is_no_change_at_all(settings: Settings) -> None:
+def test_a_record_that_is_no_change_is_a_dead_letter(settings: Settings) -> None:
     bad_text = value("policy:else", 0, "?").replace(b"?", b"\xff")
-    say(
+    send(
         settings,
         [
             b"{",
@@ -181,8 +181,8 @@ def test_what_is_no_change_at_all(settings: Settings) -> None:
     assert list(state(settings)) == ["placement:shelf"]
 
 
-def test_a_replay_ends_in_the_same(settings: Settings) -> None:
-    say(settings, [value(name, version, body) for name, version, body, _ in SAID])
+def test_a_replay_gives_the_same_state(settings: Settings) -> None:
+    send(settings, [value(name, version, body) for name, version, body, _ in SAID])
     fold(settings)
     before, refused = state(settings), letters(settings)
     with redis_client.connect(settings) as client:

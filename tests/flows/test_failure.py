@@ -1,4 +1,4 @@
-"""What a flow says when it ends by an error: one sentence of ours, and nothing of the engine's."""
+"""A flow that fails prints one sentence of ours, and nothing of the engine's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Broken(RuntimeError):
 
 
 def numbers(where: str, committed: list[int]) -> Dataflow:
-    """Of two partitions without an end; the third number breaks step `where`."""
+    """A dataflow over two endless partitions, whose third number breaks step `where`."""
 
     def breaks(step: str) -> Any:
         def checked(n: int) -> int:
@@ -98,14 +98,14 @@ def test_an_error_is_raised_as_it_was_and_the_engine_prints_nothing(
         ("lake", "the lake takes nothing: data/events/"),
     ],
 )
-def test_a_flow_that_ends_says_one_sentence(
+def test_a_flow_that_fails_prints_one_sentence(
     settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     flow: str,
     sentence: str,
 ) -> None:
-    monkeypatch.setenv("RUST_BACKTRACE", "1")  # as whoever works with Rust has it
+    monkeypatch.setenv("RUST_BACKTRACE", "1")  # as a developer of Rust may have set it
     settings = msgspec.structs.replace(settings, lake_seconds=0.1)
     settings.data_dir.mkdir(parents=True)
     person, log = traffic(1, 1, random.Random(1)), tmp_path / "log"

@@ -1,4 +1,4 @@
-"""A topic that is made anew under a running flow, and has grown past where that stands."""
+"""A topic that is recreated under a running flow, and has grown past the flow's position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.flows.faults import produce, spawn, traffic, wait
 pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(90)]
 
 
-def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: Path) -> None:
+def test_a_flow_stops_once_its_topic_was_recreated(settings: Settings, tmp_path: Path) -> None:
     log, rnd = tmp_path / "people.log", random.Random(5)
     process = spawn(settings, "people", log)
     try:
@@ -34,7 +34,7 @@ def test_a_flow_ends_once_its_topic_was_made_anew(settings: Settings, tmp_path: 
                 return "" if sum(offsets) >= 40 else f"fences {offsets}"
 
             wait(unread, lambda: None)
-            process.send_signal(signal.SIGSTOP)  # so that it misses that the log was ever shorter
+            process.send_signal(signal.SIGSTOP)  # so that the flow misses that the log was shorter
             admin = kafka_client.admin(settings)
             admin.delete_topics([EVENTS.name])
             admin.close()

@@ -44,7 +44,7 @@ class Server:
         services.wait_until(lambda: services.redis_answers(self.url), 20, "no Redis answers")
 
     def kill(self, forget: int = 0) -> None:
-        """And `forget` bytes at the end of what it wrote."""
+        """Kills Redis and cuts `forget` bytes from the end of its file."""
         self.process.kill()
         self.process.wait()
         if forget:
@@ -105,18 +105,20 @@ def lost_under_watch() -> redis.WatchError:
     ],
     ids=lambda it: type(it).__name__,
 )
-def test_a_flow_goes_on_after(settings: Settings, error: Exception) -> None:
-    asked, turns = threading.Event(), 0
+def test_a_flow_goes_on_after_what_redis_recovers_from(
+    settings: Settings, error: Exception
+) -> None:
+    asked, steps = threading.Event(), 0
 
-    def turn() -> None:
-        nonlocal turns
-        turns += 1
-        if turns < 3:
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps < 3:
             raise error
         asked.set()
 
-    run_with_retries(settings, asked, turn)
-    assert turns == 3
+    run_with_retries(settings, asked, step)
+    assert steps == 3
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_a_flow_goes_on_after(settings: Settings, error: Exception) -> None:
     ],
     ids=lambda it: type(it).__name__,
 )
-def test_a_flow_ends_with(settings: Settings, error: Exception) -> None:
+def test_a_flow_stops_with_what_no_retry_heals(settings: Settings, error: Exception) -> None:
     with pytest.raises(type(error)):
         run_with_retries(settings, threading.Event(), _raising(error))
 
@@ -141,19 +143,19 @@ def test_a_flow_does_not_begin_without_redis(settings: Settings) -> None:
         run_with_retries(nowhere, threading.Event(), _raising(AssertionError()))
 
 
-def test_one_that_waits_for_redis_ends_when_it_is_asked(tmp_path: Path) -> None:
+def test_a_flow_that_waits_for_redis_stops_on_request(tmp_path: Path) -> None:
     server, asked = Server(tmp_path / "redis"), threading.Event()
 
-    def turn() -> None:
+    def step() -> None:
         server.kill()
         threading.Timer(0.3, asked.set).start()
         raise redis.ConnectionError
 
-    run_with_retries(Settings(redis_url=server.url), asked, turn)
+    run_with_retries(Settings(redis_url=server.url), asked, step)
 
 
 def _raising(error: Exception) -> Callable[[], None]:
-    def turn() -> None:
+    def step() -> None:
         raise error
 
-    return turn
+    return step

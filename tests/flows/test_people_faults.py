@@ -1,6 +1,6 @@
 """Five kill -9, a zombie, 5 % doubled and shuffled deliveries: nothing lost, doubled or wrong.
 
-Slates and what came of them are among the traffic, so it holds of arms and experiments too.
+Slates and their outcomes are among the traffic, so the law holds for arms and experiments too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def with_bootstrap(settings: Settings, bootstrap: str) -> Settings:
     return msgspec.structs.replace(settings, kafka_bootstrap=bootstrap)
 
 
-def test_kills_a_zombie_and_doubled_shuffled_deliveries(
+def test_kills_a_zombie_and_doubled_shuffled_deliveries_lose_and_double_nothing(
     settings_on: Settings, tmp_path: Path
 ) -> None:
     settings = settings_on

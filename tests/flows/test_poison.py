@@ -34,7 +34,7 @@ def strict(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, poison_limit=LIMIT, batch=20)
 
 
-def say(settings: Settings, partition: int, values: Sequence[bytes | None]) -> None:
+def send(settings: Settings, partition: int, values: Sequence[bytes | None]) -> None:
     producer = kafka_client.producer(settings)
     for value in values:
         producer.send(EVENTS.name, value=value, key=b"k", partition=partition)
@@ -47,7 +47,7 @@ def good(*numbers: int) -> list[bytes]:
 
 
 def fold(settings: Settings, partitions: Sequence[int] = ()) -> dict[tuple[str, ...], float]:
-    """Runs the flow until every partition is at its end, or paused. What it exports then."""
+    """Runs the flow until every partition is at its end or paused, and answers its metrics."""
     reader = Reader(settings, EVENTS.name, until_end=True)
     worker = dataflow.People(settings, partitions, reader)
     try:
@@ -74,16 +74,16 @@ def letters(settings: Settings) -> int:
     return len(box.letters)
 
 
-def test_ten_thousand_is_the_limit_unless_a_setting_says_otherwise() -> None:
+def test_the_limit_is_ten_thousand_or_as_set() -> None:
     assert Settings().poison_limit == 10_000
     assert METRICS["freshet_flow_paused"].labels == ("flow", "partition")
 
 
-def test_a_row_of_poison_pauses_its_partition_and_no_other(
+def test_a_run_of_poison_pauses_its_partition_and_no_other(
     strict: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    say(strict, 0, [*good(1), *[POISON] * 120, *good(2)])
-    say(strict, 1, good(*range(10, 200)))
+    send(strict, 0, [*good(1), *[POISON] * 120, *good(2)])
+    send(strict, 1, good(*range(10, 200)))
     with caplog.at_level(logging.ERROR):
         metrics = fold(strict)
     (stopped,) = paused_partitions(strict)
@@ -109,37 +109,37 @@ def test_a_row_of_poison_pauses_its_partition_and_no_other(
     assert letters(strict) == 120
 
 
-def test_the_count_survives_restarts_and_a_good_record_ends_the_row(strict: Settings) -> None:
-    say(strict, 0, [POISON] * 30)
+def test_the_count_survives_restarts_and_a_good_record_resets_it(strict: Settings) -> None:
+    send(strict, 0, [POISON] * 30)
     fold(strict, [0])
-    say(strict, 0, [None] * 15 + good(1) + [POISON] * 10)
+    send(strict, 0, [None] * 15 + good(1) + [POISON] * 10)
     fold(strict, [0])
     assert (paused_partitions(strict), fence_offsets(strict)[0]) == ([], 56)
-    say(strict, 0, [POISON] * 39)
+    send(strict, 0, [POISON] * 39)
     fold(strict, [0])
     assert paused_partitions(strict) == []
-    say(strict, 0, [POISON])
+    send(strict, 0, [POISON])
     fold(strict, [0])
     assert paused_partitions(strict) == [Paused("events", "people", 0, LIMIT, 96)]
 
 
-def test_what_comes_beyond_what_was_accepted_is_counted_anew(strict: Settings) -> None:
-    say(strict, 2, [POISON] * 60)
+def test_poison_beyond_what_was_accepted_is_counted_from_zero(strict: Settings) -> None:
+    send(strict, 2, [POISON] * 60)
     fold(strict, [2])
     with redis_client.connect(strict) as client:
         accept(client, PLAIN, "events", 2, 60)
-    say(strict, 2, [POISON] * (LIMIT - 1))
+    send(strict, 2, [POISON] * (LIMIT - 1))
     fold(strict, [2])
     assert (paused_partitions(strict), fence_offsets(strict)[2]) == ([], 109)
-    say(strict, 2, [POISON] * 40)
+    send(strict, 2, [POISON] * 40)
     fold(strict, [2])
     (stopped,) = paused_partitions(strict)
     assert stopped.stands < 149
 
 
 def test_a_running_flow_goes_on_once_its_poison_is_accepted(strict: Settings) -> None:
-    """The same worker, not a new one: it looks for the word between its polls."""
-    say(strict, 0, [POISON] * 60 + good(1))
+    """The same worker resumes: it looks for the operator's decision between its polls."""
+    send(strict, 0, [POISON] * 60 + good(1))
     reader = Reader(strict, EVENTS.name)
     worker = dataflow.People(strict, [0], reader)
     before = reader.before_poll

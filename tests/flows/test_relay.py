@@ -1,4 +1,4 @@
-"""The outbox at work (law 7): each record reaches the log, and a relay that starts anew re-sends none."""
+"""The outbox at work (law 7): each record reaches the log, and a restarted relay re-sends none."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def headers(settings: Settings) -> list[Headers]:
 
 
 def fold_links(settings: Settings, client: Any) -> None:
-    """Folds a log with a link in it as partition 0, and leaves its outbox full."""
+    """Folds a log with a link as partition 0 and leaves its outbox full."""
     topic = kafka_client.ensure_topics(settings)[EVENTS.name]
     log = linked_log()
     fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
@@ -70,7 +70,7 @@ def fold_links(settings: Settings, client: Any) -> None:
 
 
 def step(settings: Settings, client: Any) -> int:
-    """What a relay that starts now sends."""
+    """The number of records that a relay sends in its first step."""
     relay = Relay(settings, client)
     try:
         return relay.step()
@@ -78,7 +78,7 @@ def step(settings: Settings, client: Any) -> int:
         relay.close()
 
 
-def test_a_relay_sends_all_and_one_that_starts_anew_re_sends_none(
+def test_a_relay_sends_all_and_a_restarted_one_re_sends_none(
     settings: Settings, client: Any
 ) -> None:
     fold_links(settings, client)
@@ -89,7 +89,8 @@ def test_a_relay_sends_all_and_one_that_starts_anew_re_sends_none(
 
     client.flushall()  # and the fold fills it again, before a relay starts
     fold_links(settings, client)
-    client.delete(PLAIN.fence("people", 0))  # it is not that far yet: the log is to be read
+    # the fold has not reached it yet: the log has to be read
+    client.delete(PLAIN.fence("people", 0))
     assert step(settings, client) == client.xlen(PLAIN.outbox(0)) == 0
     assert numbers(settings) == SENT
 
@@ -100,7 +101,7 @@ def test_a_relay_that_starts_over_an_empty_redis_re_sends_none(
     fold_links(settings, client)
     assert step(settings, client) == len(SENT)
     client.flushall()
-    relay = Relay(settings, client)  # what will be in the outbox, was sent
+    relay = Relay(settings, client)  # the records that will be in the outbox were sent
     fold_links(settings, client)
     assert relay.step() == client.xlen(PLAIN.outbox(0)) == 0
     relay.close()
@@ -111,9 +112,11 @@ def test_what_the_folds_have_received_need_not_be_read_again(
     settings: Settings, client: Any
 ) -> None:
     assert sent_before(settings, client, 4, PLAIN) == {}
-    ends = {p: len(log) for p, log in whole_log(settings).items()}
+    end_offsets = {p: len(log) for p, log in whole_log(settings).items()}
     for p in range(4):
-        client.set(PLAIN.fence("people", p), fences.encode(Fence("t", 4, ends[p], 0, VERSION)))
+        client.set(
+            PLAIN.fence("people", p), fences.encode(Fence("t", 4, end_offsets[p], 0, VERSION))
+        )
     client.hset(PLAIN.received(1), mapping={b"0": b"7-1", b"2": b"3-2"})
     client.hset(PLAIN.received(3), mapping={b"0": b"9-1"})
     assert sent_before(settings, client, 4, PLAIN) == {0: (9, 1), 2: (3, 2)}
@@ -127,14 +130,16 @@ def test_what_the_folds_have_received_need_not_be_read_again(
     assert sent_before(settings, client, 4, PLAIN.in_generation(1)) == {}
 
 
-def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:
+def test_two_relays_at_once_repeat_records_which_the_fold_counts_once(
+    settings: Settings, client: Any
+) -> None:
     one, other = Relay(settings, client), Relay(settings, client)
     fold_links(settings, client)
-    waiting, stands = client.xrange(PLAIN.outbox(0)), client.get(PLAIN.relayed(0))
+    waiting, relayed = client.xrange(PLAIN.outbox(0)), client.get(PLAIN.relayed(0))
     assert one.step() == len(SENT)
     client.delete(PLAIN.outbox(0))
-    client.set(PLAIN.relayed(0), stands)
-    for name, fields in waiting:  # as the other one sees it, before that
+    client.set(PLAIN.relayed(0), relayed)
+    for name, fields in waiting:  # the outbox as the other relay saw it before
         client.xadd(PLAIN.outbox(0), fields, id=name)
     assert other.step() == len(SENT)
     for relay in (one, other):
@@ -150,7 +155,7 @@ def test_two_relays_at_once_do_no_harm(settings: Settings, client: Any) -> None:
                 assert twice.values.get(key) == once.values.get(key)
 
 
-def test_a_topic_made_anew_is_not_taken_for_one_that_was_sent(
+def test_a_recreated_topic_is_not_taken_for_one_that_was_sent(
     settings: Settings, client: Any
 ) -> None:
     client.set(PLAIN.relayed(0), Relayed("another topic", (1 << 40, 1)).stored())
@@ -232,7 +237,7 @@ def test_links_arrive_once_after_kills_and_a_wiped_redis_re_sends_none(
         people.kill()
         client.flushall()
         settled(settings, client, revive)
-        assert numbers(settings) == sent  # one relay knew it all, the other one was alive, too
+        assert numbers(settings) == sent  # one relay had sent all, the other one ran, too
         relay.kill()
         zombie.kill()
         people.kill()
@@ -247,7 +252,7 @@ def test_links_arrive_once_after_kills_and_a_wiped_redis_re_sends_none(
 
 
 def settled(settings: Settings, client: Any, meanwhile: Any) -> None:
-    """All is folded, also what the outboxes sent, and nothing stands in them."""
+    """Waits until all is folded, with what the outboxes sent, and the outboxes are empty."""
 
     def done() -> bool:
         meanwhile()
@@ -257,7 +262,7 @@ def settled(settings: Settings, client: Any, meanwhile: Any) -> None:
         offsets = {p: fences.decode(f).offset if f else 0 for p, f in enumerate(fences_)}
         return offsets == {p: end for p, (_, end) in bounds(settings).items()}
 
-    for _ in range(2):  # what was on its way at the first look is in the log at the second
+    for _ in range(2):  # a record under way at the first look is in the log at the second
         services.wait_until(done, 60, "the flows do not catch up")
 
 

@@ -1,4 +1,4 @@
-"""How `people` follows the release that serves."""
+"""`people` follows the current release."""
 
 from __future__ import annotations
 
@@ -66,57 +66,57 @@ def name(client: Client, release: str) -> None:
     client.hset(PLAIN.control_state(), CURRENT, held)
 
 
-def when(follower: CurrentRelease, holds: Callable[[Encoder | None], bool]) -> None:
-    """Asks until it is so."""
+def wait_until(follower: CurrentRelease, holds: Callable[[Encoder | None], bool]) -> None:
+    """Polls the follower until the condition holds."""
     until = time.monotonic() + 10
     while not holds(follower.encoder()):
         assert time.monotonic() < until
         time.sleep(0.005)
 
 
-def test_it_makes_vectors_by_the_release_that_control_names(client: Client) -> None:
+def test_people_makes_vectors_by_the_release_that_control_names(client: Client) -> None:
     shelf = Shelf()
     follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, poll_seconds=0)
     assert follower.encoder() is None
     name(client, ONE)
-    when(follower, lambda made: made is not None and made.release == ONE)
+    wait_until(follower, lambda made: made is not None and made.release == ONE)
     name(client, TWO)
     shelf.open.clear()
     held = follower.encoder()
     assert held is not None
-    assert held.release == ONE  # while the next one is read, nothing waits
+    assert held.release == ONE  # while the next release is read, no batch waits
     shelf.open.set()
-    when(follower, lambda made: made is not None and made.release == TWO)
+    wait_until(follower, lambda made: made is not None and made.release == TWO)
     name(client, "")
     assert follower.encoder() is None
     assert shelf.loaded == [ONE, TWO]
     follower.close()
 
 
-def test_one_that_cannot_be_loaded_is_logged_once_and_the_old_one_stays(
+def test_a_release_that_cannot_be_loaded_is_logged_once_and_the_old_one_stays(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
     follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, poll_seconds=0)
     name(client, ONE)
-    when(follower, lambda made: made is not None)
+    wait_until(follower, lambda made: made is not None)
     for bad, why in ((BROKEN, "cut short"), ("../../etc", "not the id of a release")):
         caplog.clear()
         name(client, bad)
         with caplog.at_level(logging.WARNING):
-            when(follower, lambda made: bool(caplog.messages))
+            wait_until(follower, lambda made: bool(caplog.messages))
             for _ in range(3):
                 held = follower.encoder()
                 assert held is not None
                 assert held.release == ONE
         assert caplog.messages == [f"release {bad} cannot be loaded: {why}"]
-    assert shelf.loaded == [ONE, BROKEN]  # what is no id of a release is no path either
+    assert shelf.loaded == [ONE, BROKEN]  # an invalid id of a release is no path either
     name(client, TWO)
-    when(follower, lambda made: made is not None and made.release == TWO)
+    wait_until(follower, lambda made: made is not None and made.release == TWO)
     follower.close()
 
 
-def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
+def test_a_release_that_could_not_be_loaded_is_tried_again_without_a_log_line(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
@@ -125,24 +125,24 @@ def test_one_that_could_not_be_loaded_is_tried_again_in_silence(
     )
     name(client, BROKEN)
     with caplog.at_level(logging.WARNING):
-        when(follower, lambda made: len(shelf.loaded) > 2)
+        wait_until(follower, lambda made: len(shelf.loaded) > 2)
     assert len(caplog.messages) == 1
     follower.close()
 
 
-def test_it_is_held_to_the_manifest_that_was_published(client: Client) -> None:
+def test_a_release_is_loaded_by_the_sha256_of_its_published_manifest(client: Client) -> None:
     shelf = Shelf()
     follower = CurrentRelease(client, PLAIN, Path("releases"), shelf, poll_seconds=0)
     body = msgspec.json.encode(Released(manifest_sha256="ab" * 32)).decode()
     held = msgspec.json.encode(Held(version=1, body=body, offset=0))
     client.hset(PLAIN.control_state(), f"release:{ONE}", held)
     name(client, ONE)
-    when(follower, lambda made: made is not None)
+    wait_until(follower, lambda made: made is not None)
     assert shelf.sha256 == "ab" * 32
     follower.close()
 
 
-def test_what_control_holds_and_nobody_can_read_is_no_release(client: Client) -> None:
+def test_an_unreadable_release_in_control_is_none(client: Client) -> None:
     client.hset(PLAIN.control_state(), CURRENT, b"{")
     follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), poll_seconds=0)
     assert follower.encoder() is None
@@ -188,7 +188,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
     worker.close()
 
 
-def test_it_does_not_ask_at_every_batch(client: Client) -> None:
+def test_the_release_is_not_looked_up_at_every_batch(client: Client) -> None:
     follower = CurrentRelease(client, PLAIN, Path("releases"), Shelf(), poll_seconds=3600)
     assert follower.encoder() is None
     name(client, ONE)

@@ -1,4 +1,4 @@
-"""What a worker reads, and when it waits."""
+"""A worker reads its partitions, and waits for none of them while it holds records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read(reader: Reader, partition: int) -> Batch:
     return batch
 
 
-def test_what_was_read_never_waits_for_another_partition(settings: Settings) -> None:
+def test_records_that_were_read_never_wait_for_another_partition(settings: Settings) -> None:
     """The engine asks every partition before a batch goes on to its commit."""
     reader = Reader(settings, EVENTS.name)
     reader.assign(dict.fromkeys(range(settings.partitions), 0))
