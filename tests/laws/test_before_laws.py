@@ -1,4 +1,4 @@
-"""The slow definitions go on from a snapshot, cut anywhere, as if they had read all that came before."""
+"""The slow definitions resume from a snapshot, cut anywhere, as if they had read the log before it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from schemas.state import facts
 from tests.laws.test_fold_laws import build, one_action
 from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
 from tests.laws.test_outcome_laws import busy
-from tests.laws.test_verify_laws import DAY, crowded, slowly, wrong
+from tests.laws.test_verify_laws import DAY, by_definition, crowded, mismatches
 from tests.laws.world import Memory, Record, fold_log, log_of
 
 
@@ -38,14 +38,14 @@ def before(memory: Memory, log: Sequence[Record], partition: int) -> SnapshotSta
     return SnapshotState(partition, newest, memory.values, received)
 
 
-def going_on(
+def resumed(
     log: Sequence[Record],
     cut: int,
     partition: int,
     sums: Sums | None = None,
     sample: int | None = None,
 ) -> Partition:
-    """A partition that read what comes after `cut` alone."""
+    """A reference that read only the records after `cut`."""
     held = before(snapshot(log[:cut], partition, [7, 30]), log[:cut], partition)
     reference = Partition(DAY, Sample(sample), sums, held)
     for offset, timestamp, event in log[cut:]:
@@ -54,7 +54,11 @@ def going_on(
 
 
 def plainly(person: Person) -> dict[str, Any]:
-    return {part.what: part.expected(person) for part in PERSON_RECORDS if part.there(person)}
+    return {
+        feature.what: feature.expected(person)
+        for feature in PERSON_RECORDS
+        if feature.there(person)
+    }
 
 
 def assert_same(reference: Partition, whole: Partition) -> None:
@@ -66,18 +70,18 @@ def assert_same(reference: Partition, whole: Partition) -> None:
 
 
 def wrong_sums(logs: Sequence[Sequence[Record]], cuts: Sequence[int]) -> Any:
-    """Of tables as of the cuts, and what comes after them, against the tables of all."""
+    """Compares tables as of the cuts plus the records after them with the tables of all records."""
     whole, early = Tables(len(logs)), Tables(len(logs))
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
-        for tables, part in ((whole, log), (early, log[:cut])):
-            for entry in snapshot(part, p).streams.get(PLAIN.deltas(p), []):
+        for tables, prefix in ((whole, log), (early, log[:cut])):
+            for entry in snapshot(prefix, p).streams.get(PLAIN.deltas(p), []):
                 tables.apply(p, facts.decode(entry[1][facts.FIELD]))
     stored, held = (stored_tables.of_tables(it, PLAIN.tables()) for it in (whole, early))
     marks, found = stored_tables.reference_marks([stored, held]), Findings()
-    parts = [Sums(marks) for _ in logs]
+    sums = [Sums(marks) for _ in logs]
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
-        going_on(log, cut, p, parts[p], sample=0)
-    table_sums.compare(found, stored, Sums.of([stored_tables.sums_of(held, marks), *parts]))
+        resumed(log, cut, p, sums[p], sample=0)
+    table_sums.compare(found, stored, Sums.of([stored_tables.sums_of(held, marks), *sums]))
     return found.mismatches()
 
 
@@ -88,7 +92,7 @@ def test_cut_anywhere_sessions_and_pairs_are_the_same(
 ) -> None:
     log = build(drawn)
     cut = int(len(log) * where)
-    assert_same(going_on(log, cut, 0), slowly(log))
+    assert_same(resumed(log, cut, 0), by_definition(log))
     assert wrong_sums([log], [cut]) == []
 
 
@@ -101,7 +105,7 @@ def test_cut_anywhere_people_links_and_sums_are_the_same(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
+def test_cut_anywhere_a_crowded_log_with_links_gives_the_same(seed: int) -> None:
     rnd = random.Random(seed)
     drawn, linked = crowded(rnd)
     check(drawn, linked, [rnd.randrange(1, 40)], rnd, rnd.random())
@@ -113,28 +117,28 @@ def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random, whe
     logs = [log_of(made.logs[0]), log_of(made.logs[1]), log_of(done.log)]
     cuts = [int(len(log) * where) for log in logs]
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
-        after = going_on(log, cut, p)
-        assert wrong(done.memories[p], p, after) == []
-        assert_same(after, slowly(log))
+        after = resumed(log, cut, p)
+        assert mismatches(done.memories[p], p, after) == []
+        assert_same(after, by_definition(log))
     assert wrong_sums(logs, cuts) == []
     assert len(logs) - 1 == HOME
 
 
 @pytest.mark.parametrize("cut", [0, 1, 200, 350, 699, 700])
-def test_so_they_are_with_more_slates_than_are_kept(cut: int) -> None:
+def test_cut_anywhere_more_slates_than_are_kept_give_the_same(cut: int) -> None:
     log = busy(1)
-    assert_same(going_on(log, cut, 0), slowly(log))
+    assert_same(resumed(log, cut, 0), by_definition(log))
     assert wrong_sums([log], [cut]) == []
 
 
 def test_a_fact_that_was_skipped_is_found() -> None:
-    """The check can fail: of a log whose middle was skipped."""
+    """The check finds a log whose middle was skipped."""
     log = busy(3)
     held = before(snapshot(log[:300], 0), log[:300], 0)
     reference = Partition(DAY, Sample(None), None, held)
     for offset, timestamp, event in log[330:]:
         reference.take(offset, timestamp, event)
-    assert wrong(fold_log(log), 0, reference)
+    assert mismatches(fold_log(log), 0, reference)
 
 
 def test_a_sample_draws_from_those_who_did_nothing_since_too() -> None:
@@ -146,7 +150,7 @@ def test_a_sample_draws_from_those_who_did_nothing_since_too() -> None:
     log = build(drawn)
 
     def sample(cut: int) -> dict[str, Any]:
-        reference = going_on(log, cut, 0, sample=40)
+        reference = resumed(log, cut, 0, sample=40)
         return {name: plainly(it) for name, it in reference.checked.items()}
 
     assert len(sample(0)) == 40

@@ -60,26 +60,26 @@ def client(redis_url: str) -> Iterator[Client]:
 
 
 def folded(client: Client, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
-    """Folds a log into Redis, from where Redis stands, as the flow does."""
+    """Folds a log into Redis, from the stored fence on, as the flow does."""
     fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, PLAIN)
     fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, PLAIN)
     fold.remember_received(client.hgetall(PLAIN.received(partition)))
     log = [record for record in log if record[0] >= fence.offset]
     for piece in cuts(len(log), sizes):
-        part = log[piece]
+        records = log[piece]
         batch = Decoded(
             partition,
             fold.fence.offset,
-            part[-1][0] + 1,
-            part,
-            [timestamp for _, timestamp, _ in part],
+            records[-1][0] + 1,
+            records,
+            [timestamp for _, timestamp, _ in records],
         )
         commit(client, fold.fold(fold.dedupe(batch)))
     return fold.fence
 
 
 def in_redis(client: Client) -> dict[bytes, object]:
-    """What `Memory.state` holds, read from Redis."""
+    """The state of `Memory.state`, read from Redis."""
     state: dict[bytes, object] = {}
     for key in client.scan_iter(count=1000):
         kind = client.type(key)
@@ -95,7 +95,7 @@ def in_redis(client: Client) -> dict[bytes, object]:
 
 
 def _busy(n: int) -> events.Event:
-    """Every tenth record is a slate, and the one but next comes of it."""
+    """A log whose every tenth record is a slate, with an outcome two records later."""
     if n % 10 == 7:
         return served(f"s{n}", ["i1", "i2"], n % 4, T0 + n * 1000, experiments=(assigned(),))
     if n % 10 == 9:
@@ -145,8 +145,8 @@ def test_a_redelivered_batch_is_refused_and_changes_nothing(client: Client) -> N
     folded(client, BUSY, [50])
     before = in_redis(client)
     stale = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
-    part = BUSY[:50]
-    write = stale.fold(stale.dedupe(Decoded(0, 0, 50, part, [s for _, s, _ in part])))
+    records = BUSY[:50]
+    write = stale.fold(stale.dedupe(Decoded(0, 0, 50, records, [s for _, s, _ in records])))
     with pytest.raises(Fenced):
         commit(client, write)
     assert in_redis(client) == before
@@ -353,7 +353,7 @@ def test_a_roll_up_counts_once_across_kills_and_other_batch_boundaries(client: C
 
 
 def popularity(held: Tables) -> list[NDArray[np.float64]]:
-    """The sums as they stand at one time: each table has landmarks of its own."""
+    """The sums as of one time: each table has landmarks of its own."""
     columns = zip(held.popularity.landmarks, held.popularity.sums[: len(held.items)].T, strict=True)
     return [landmark.now(sums, T0 / 1000) for landmark, sums in columns]
 
@@ -434,13 +434,13 @@ def test_a_base_that_was_never_headed_is_swept(client: Client) -> None:
     Rollup(client, Settings())
     assert not client.exists(
         PLAIN.tables().base_chunk(b"1", 0)
-    )  # so the other must not head it: it looks
+    )  # so the other must not head it: it checks the chunks
     held = list(client.scan_iter(match=PLAIN.tables().base + b"*"))
-    assert len(held) == 2  # the head, and one part
+    assert len(held) == 2  # the head, and one chunk
 
 
-def test_a_base_whose_parts_were_swept_is_not_headed(client: Client) -> None:
-    """A second roll-up starts, and sweeps, between the first one's parts and its head."""
+def test_a_base_whose_chunks_were_swept_is_not_headed(client: Client) -> None:
+    """A second roll-up starts, and sweeps, between the first one's chunks and its head."""
     folded(client, BUSY[:60], [20])
     rollup = Rollup(client, Settings())
     rollup.read()

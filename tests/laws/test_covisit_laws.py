@@ -26,8 +26,8 @@ def made(seed: int) -> tuple[Pairs, U64]:
     return pairs, chance.permutation(hashes)
 
 
-def slowly(pairs: Pairs, item: int, hashes: U64) -> bytes:
-    """The same of one item, as it is defined."""
+def by_definition(pairs: Pairs, item: int, hashes: U64) -> bytes:
+    """The neighbours of one item by the definition."""
     pairs.settle()
     its = pairs.keys >> np.uint64(32) == item
     partners, sums = (pairs.keys[its] & np.uint64(0xFFFF_FFFF)).astype(np.int64), pairs.sums[its]
@@ -47,7 +47,7 @@ def test_lists_made_at_once_are_those_made_one_by_one(seed: int) -> None:
     everything = np.arange(len(hashes))
     some = everything[:: 1 + seed % 5]
     lists, few = pairs.neighbours(everything, hashes), pairs.neighbours(some, hashes)
-    expected = [slowly(pairs, n, hashes) for n in everything.tolist()]
+    expected = [by_definition(pairs, n, hashes) for n in everything.tolist()]
     assert lists == expected
     assert few == [expected[n] for n in some.tolist()]
     assert pairs.neighbours(everything, hashes) == expected

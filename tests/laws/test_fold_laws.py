@@ -134,7 +134,7 @@ def test_law_11_every_reference_goes_on_from_its_own_value(
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("sizes", [[500], [1], [37, 90]])
-def test_law_11_long_lists_that_forget(seed: int, sizes: list[int]) -> None:
+def test_law_11_lists_at_their_bounds_equal_their_definition(seed: int, sizes: list[int]) -> None:
     """One person, 400 actions in order, more items than the list holds and than a session pairs."""
     rnd = random.Random(seed)
     made = [
@@ -259,7 +259,7 @@ def test_law_13_an_import_is_not_late() -> None:
 
 
 PURE = ("batch", "fold", "links", "rows", "slates", "transfer")
-"""Of `people`, what folds."""
+"""The modules of `people` that fold."""
 
 
 def pure(room: str) -> list[Path]:
@@ -269,7 +269,7 @@ def pure(room: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("room", ["models", "flows/people", "schemas"])
-def test_law_3_no_clock_no_chance_no_socket(room: str) -> None:
+def test_law_3_a_fold_uses_no_clock_no_chance_no_socket(room: str) -> None:
     forbidden = {"time", "random", "secrets", "socket", "uuid", "os", "redis", "kafka", "requests"}
     forbidden |= {"datetime"}
     for path in pure(room):
@@ -285,7 +285,7 @@ def test_law_3_no_clock_no_chance_no_socket(room: str) -> None:
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
-            if path != ROOT / "schemas" / "times.py":  # how a time is written, not which it is
+            if path != ROOT / "schemas" / "times.py":  # the format of a time, not the clock
                 assert not {n.split(".")[0] for n in names} & forbidden, (path.name, names)
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)

@@ -1,4 +1,4 @@
-"""Whatever becomes of its writers, the chain in a manifest is exactly the log: each record once, in order."""
+"""Under any faults of its writers the chain in a manifest is the log: each record once, in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FENCE: Final = PLAIN.fence(flow_name(EVENTS.name), 0)
 
 
 class Writer:
-    """One process: it puts, moves and adds, in this order, until it is killed or fenced."""
+    """One process that puts, moves and adds, in this order, until it is killed or fenced."""
 
     def __init__(self, client: Any, lake: Lake) -> None:
         table = BY_TOPIC[EVENTS.name]
@@ -72,7 +72,7 @@ steps = st.tuples(
 
 
 def holds(lake: Lake) -> int:
-    """The chain is the log up to its end, which is answered."""
+    """Asserts that the chain is the log up to the chain's end, and answers that end."""
     end = lake.bounds(EVENTS.name, 0)[1]
     found = lakes.everything(lake)
     assert found.offsets == list(range(end))
@@ -116,7 +116,7 @@ def test_any_interleaving_of_owners_zombies_kills_and_losses_is_the_log(
             assert sum(it.end - it.start for it in spans) == end, "something was written twice"
         reached = end
     holds(lake)
-    # whoever comes next brings the rest
+    # the next writer adds the rest
     last = Writer(client, lake)
     assert last.owner is not None
     while last.owner.fence.offset < END:

@@ -65,7 +65,7 @@ splits = st.lists(st.integers(1, 20), max_size=4)
 
 
 class Case(NamedTuple):
-    """What each id's partition holds, in order, without what outboxes send."""
+    """The records of each id's partition in order, without those that outboxes send."""
 
     logs: dict[int, list[events.Event]]
     """Ann's, Ben's, the people's."""
@@ -108,18 +108,18 @@ def sent(memory: Memory, source: int) -> list[events.Event]:
     return [events.decode(f[b"v"]) for _, f in memory.streams.get(PLAIN.outbox(source), [])]
 
 
-def woven(
+def interleaved(
     own: Sequence[events.Event], outboxes: Iterable[Sequence[events.Event]], rnd: Any
 ) -> list[events.Event]:
-    """Everything in one log: each part in order, and now and then a relay starts again from before."""
-    parts = [list(own), *map(list, outboxes)]
-    at, log = [0] * len(parts), []
-    while open_ := [n for n, part in enumerate(parts) if at[n] < len(part)]:
+    """All records in one log: each source in order, with repeats as of a restarted relay."""
+    sources = [list(own), *map(list, outboxes)]
+    at, log = [0] * len(sources), []
+    while open_ := [n for n, source in enumerate(sources) if at[n] < len(source)]:
         n = rnd.choice(open_)
-        log.append(parts[n][at[n]])
+        log.append(sources[n][at[n]])
         at[n] += 1
         if n and rnd.random() < 0.2:
-            log += parts[n][rnd.randrange(at[n]) : at[n]]
+            log += sources[n][rnd.randrange(at[n]) : at[n]]
     return log
 
 
@@ -127,7 +127,7 @@ class Folded(NamedTuple):
     memories: list[Memory]
     """By partition."""
     log: list[events.Event]
-    """Of the people, with what was sent to them."""
+    """The log of the people, with the records that were sent to them."""
 
     @property
     def home(self) -> Memory:
@@ -136,16 +136,16 @@ class Folded(NamedTuple):
 
 def folded(made: Case, rnd: Any, sizes: Sequence[int] = ()) -> Folded:
     sources = [fold_log(log_of(made.logs[p]), sizes, partition=p) for p in (0, 1)]
-    log = woven(made.logs[HOME], [sent(m, p) for p, m in enumerate(sources)], rnd)
+    log = interleaved(made.logs[HOME], [sent(m, p) for p, m in enumerate(sources)], rnd)
     home = fold_log(log_of(log), sizes, partition=HOME, restart=len(sizes) % 2 == 0)
     return Folded([*sources, home], log)
 
 
-# -- what must have come of it, of the sets of records alone ----------------------------------
+# -- the expected state, from the sets of records alone ---------------------------------------
 
 
 def owner(made: Case, of: int) -> str:
-    """Whom the first link of an anonymous id names; else the id itself."""
+    """The person that the first link of an anonymous id names; else the id itself."""
     for event in made.logs[partition(of)]:
         if isinstance(event, Link) and event.person == person(of):
             return event.to
@@ -153,7 +153,7 @@ def owner(made: Case, of: int) -> str:
 
 
 def everything(made: Case) -> Iterator[events.Event]:
-    """Without repetitions: of two records of one event the first counts."""
+    """All records without repetitions: of two records of one event the first counts."""
     for log in made.logs.values():
         seen: set[tuple[str, str]] = set()
         for event in log:
@@ -210,7 +210,7 @@ class Expected:
             assert row["squares"].tolist() == (counted.T @ counted).tolist()
 
     def check_person(self, memory: Memory, who: int) -> None:
-        """What they and all who turned out to be them did, whoever's partition it lies in."""
+        """The actions of a person and of all ids linked to them, in any partition."""
         mine = [e for e in self.acts if self.who(e.person) == person(who)]
         plain = [
             event
@@ -316,7 +316,7 @@ def test_law_4_any_split_gives_the_same_state_with_links(
         assert whole.moments(p) == single.moments(p) == pieces.moments(p)
 
 
-def test_one_persons_links_do_not_cut_the_actions_of_others_apart() -> None:
+def test_one_persons_links_do_not_split_the_runs_of_actions_of_others() -> None:
     """One list more each time that a person turns from acting to being merged, whatever the log does."""
     mixed: list[events.Event] = []
     for n in range(40):

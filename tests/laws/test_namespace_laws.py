@@ -28,7 +28,7 @@ pytestmark = pytest.mark.on_cluster
 
 TOPIC = TopicInfo("topic-1", 4)
 PAIRS = [("shop", "books"), ("shop", ""), ("", "shop"), ("sho", "shop"), ("0", "")]
-"""What is dropped, and what stays."""
+"""The namespace that is dropped, and the one that stays."""
 State = dict[bytes, Any]
 
 
@@ -45,9 +45,9 @@ def filled(client: Any, keyspace: Keyspace) -> None:
         fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, keyspace)
         fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, keyspace)
         for piece in cuts(len(log), [30]):
-            part = log[piece]
-            stamps = [stamp for _, stamp, _ in part]
-            batch = Decoded(partition, fold.fence.offset, part[-1][0] + 1, part, stamps)
+            records = log[piece]
+            timestamps = [timestamp for _, timestamp, _ in records]
+            batch = Decoded(partition, fold.fence.offset, records[-1][0] + 1, records, timestamps)
             commit(client, fold.fold(fold.dedupe(batch)))
     rollup = Rollup(client, Settings(namespace=keyspace.namespace), keyspace.generation)
     while rollup.read():
@@ -57,7 +57,7 @@ def filled(client: Any, keyspace: Keyspace) -> None:
 
 
 def installed(client: Any, namespace: str) -> None:
-    """Two generations, and what has none."""
+    """Fills two generations, and the keys outside of generations."""
     keyspace = Keyspace(namespace)
     filled(client, keyspace)
     filled(client, keyspace.in_generation(2))
@@ -112,8 +112,8 @@ def test_a_torn_partition_is_dropped_in_its_namespace_alone(
     client.set(torn.torn("people", 1), b"0")
     assert resume(client, "people", 1, TOPIC, 0, 10**9, VERSION, torn).offset == 0
     assert list(client.scan_iter(match=torn.people_pattern(b"*", 1))) == []
-    left = dumped(client)
-    assert {name: left[name] for name in before} == before
+    remaining = dumped(client)
+    assert {name: remaining[name] for name in before} == before
 
 
 @pytest.mark.parametrize("keyspace", [Keyspace("shop"), Keyspace("shop", 2), Keyspace("", 2)])

@@ -1,4 +1,4 @@
-"""The laws of the join: what was shown and what came of it (`models.outcomes`)."""
+"""The laws of the join of slates and their outcomes (`models.outcomes`)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def record(n: int, d: dict[str, object]) -> events.Event:
     item = items[0] if items else "i0"
     named = slate if d["explored"] else ""
     at = int(d["at"])  # type: ignore[call-overload]
-    # when it was received decides; when the client says it happened does not
+    # the time of receipt decides, not the time that the client gives
     return action(n, who, item, str(d["what"]), at=at - 30 * HOUR, received_at=at, slate_id=named)
 
 
@@ -127,7 +127,7 @@ def check_reference(log: Sequence[Record], memory: Memory) -> None:
 
 
 def in_log_order(rows: Iterable[list[tuple[object, ...]]]) -> list[tuple[object, ...]]:
-    """Those of one record stay as they are."""
+    """Facts in log order; those of one record keep their order."""
     return sorted(chain.from_iterable(rows), key=lambda row: int(row[0]))  # type: ignore[call-overload]
 
 
@@ -154,7 +154,7 @@ def test_law_11_states_facts_units_and_impressions_equal_their_plain_definitions
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_laws_4_and_11_with_more_slates_than_are_kept(seed: int) -> None:
+def test_laws_4_and_11_hold_with_more_slates_than_are_kept(seed: int) -> None:
     log = busy(seed)
     check_splits(log, [37, 90, 3])
     memory = fold_log(log, [50])
@@ -185,7 +185,7 @@ def test_an_outcome_counts_the_same_before_and_after_its_slate(
 
 
 def totals(memory: Memory) -> Counter[object]:
-    """How often each arm came into each state."""
+    """Arm and state -> number of facts."""
     return Counter(row[1:] for row in memory.arms())
 
 
@@ -216,7 +216,7 @@ def test_people_who_are_shown_nothing_have_no_slates() -> None:
     assert (memory.arms(), memory.moments(), memory.counts) == ([], [], Counter())
 
 
-def test_a_slate_that_de_duplication_forgot_is_known_while_it_is_open() -> None:
+def test_a_slate_that_de_duplication_forgot_is_recognised_while_it_is_open() -> None:
     log = log_of(
         [served("s", ["i1", "i2"]), *[action(n) for n in range(60)], served("s", ["i1", "i2"])]
     )
@@ -234,8 +234,8 @@ def test_a_version_that_no_fact_can_hold_is_no_experiment(version: int) -> None:
     assert [row[1] for row in memory.moments()] == [category_hash("y")]
 
 
-def test_served_records_do_not_cut_the_actions_apart() -> None:
-    """Between the same actions or not, what was served changes nothing of the rest."""
+def test_served_records_do_not_split_a_run_of_actions() -> None:
+    """Served records between actions change no other state."""
     acts: list[events.Event] = [action(n, n % 3, f"i{n % 7}") for n in range(60)]
     slates: list[events.Event] = [served(f"s{n}", ["i1", "i2"], n % 3) for n in range(60)]
     mixed = [event for pair in zip(acts, slates, strict=True) for event in pair]

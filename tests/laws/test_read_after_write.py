@@ -1,8 +1,8 @@
 """No interaction is dropped because the write before it was still in flight (Metarank's issue 1620).
 
-There a feature's value was read back for every interaction while its last write was under way, so what
-the last one added was lost, "on essentially every interaction" of a quick user. Here one owner folds a
-partition in order, and commits only if nobody else did since it read.
+There a feature's value was read back for every interaction while its last write was under way, so the last
+addition was lost, "on essentially every interaction" of a quick user. Here one owner folds a
+partition in order, and commits only if no other worker did since it read.
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ class Worker:
     def next(self) -> int:
         return self.fold.fence.offset
 
-    def take(self, part: list[Record]) -> None:
+    def take(self, records: list[Record]) -> None:
         """Folds and commits. Errors: `Fenced`."""
         batch = Decoded(
-            0, self.next, part[-1][0] + 1, part, [timestamp for _, timestamp, _ in part]
+            0, self.next, records[-1][0] + 1, records, [timestamp for _, timestamp, _ in records]
         )
         commit(self.client, self.fold.fold(self.fold.dedupe(batch)))
 
 
 def dropped(client: Any) -> list[object]:
-    """Everything of the person that is not what all of the log makes of them."""
+    """The fields of the person that differ from the slow definitions over the whole log."""
     reference, found, name = Partition(DAY, Sample(None)), Findings(), person(1)
     for offset, timestamp, event in LOG:
         reference.take(offset, timestamp, event)
-    for part in PERSON_RECORDS:
-        key = part.key(PLAIN, 0, name)
-        person_records.compare(found, part, key, client.get(key), reference.people[name])
+    for feature in PERSON_RECORDS:
+        key = feature.key(PLAIN, 0, name)
+        person_records.compare(found, feature, key, client.get(key), reference.people[name])
     row = read_row(client.get(PLAIN.row(0, name)))
     assert sum(counts.value(row)[0]) == ACTS - ACTS // 12
     return list(found.mismatches())
@@ -95,21 +95,19 @@ def test_of_many_interactions_of_one_person_none_is_dropped(
 
 
 @pytest.mark.parametrize("cache", [0, 1000])
-def test_nor_where_another_worker_folds_the_same_person_at_the_same_time(
-    client: Any, cache: int
-) -> None:
-    """Each in turn wins a batch that both have read the state for; who comes second starts again."""
+def test_none_is_dropped_where_two_workers_fold_the_same_person(client: Any, cache: int) -> None:
+    """Both workers read the state for a batch, each wins every other one, and the loser starts again."""
     workers, refused = [Worker(client, cache), Worker(client, cache)], 0
     step = 0
     while any(worker.next < ACTS for worker in workers):
         step += 1
         size = 1 + step % 5
         for n in (step % 2, 1 - step % 2):
-            part = LOG[workers[n].next : workers[n].next + size]
-            if not part:
+            records = LOG[workers[n].next : workers[n].next + size]
+            if not records:
                 continue
             try:
-                workers[n].take(part)
+                workers[n].take(records)
             except Fenced:
                 refused += 1
                 workers[n] = Worker(client, cache)

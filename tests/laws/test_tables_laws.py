@@ -24,7 +24,7 @@ BAD = (math.nan, math.inf, -math.inf, -0.1, 1.1)
 
 
 class Slot(NamedTuple):
-    """One record of a log: a slot of a person in a variant comes into a state."""
+    """One record of a log: a slot of a person in a variant enters a state."""
 
     partition: int
     person: int
@@ -52,7 +52,7 @@ EXPERIMENT, VERSION = 7, 3
 
 
 def entry(first: int, made: Sequence[Slot], before: list[list[int]]) -> Delta:
-    """The facts of these records; `before`: the counts of each one's person until then."""
+    """The facts of these records; `before`: the earlier counts of each record's person."""
     n = len(made)
     counts = np.array(before, np.uint32).reshape(n, len(STATES))
     after = counts.copy()
@@ -87,15 +87,15 @@ def entries(log: Sequence[Slot], sizes: Sequence[int]) -> dict[int, list[Delta]]
     for p in range(PARTITIONS):
         mine, at, cut[p] = [it for it in log if it.partition == p], 0, []
         while at < len(mine):
-            part = mine[at : at + sizes[len(cut[p]) % len(sizes)]]
+            slots = mine[at : at + sizes[len(cut[p]) % len(sizes)]]
             before = []
-            for it in part:
+            for it in slots:
                 held = counts.setdefault((p, it.person), [0] * len(STATES))
                 before.append(list(held))
                 held[it.state] += 1
-            made = facts.decode(facts.encode(entry(at, part, before)))
+            made = facts.decode(facts.encode(entry(at, slots, before)))
             cut[p].append(made)
-            at += len(part)
+            at += len(slots)
     return cut
 
 
@@ -115,7 +115,7 @@ def applied(cut: dict[int, list[Delta]], rng: random.Random, *, restart: bool = 
 
 
 def published(made: Tables) -> tables.Published:
-    """Everything, as a first publication has it."""
+    """All tables, as a first publication holds them."""
     return Tables.load(made.dump()).publish(1)
 
 
@@ -186,7 +186,7 @@ def check_moments(log: Sequence[Slot], experiments: dict[bytes, bytes]) -> None:
 def test_facts_before_the_position_are_not_added_again(
     log: list[Slot], data: st.DataObject
 ) -> None:
-    """After a fault the batches may be cut elsewhere, and a part of one may be there already."""
+    """After a fault batches may be cut elsewhere, and some facts of one may be added already."""
     log = [it._replace(partition=0) for it in log]
     at = data.draw(st.integers(1, len(log)))
     made = Tables(PARTITIONS)
@@ -208,7 +208,7 @@ def test_a_missing_entry_of_arms_is_a_hole() -> None:
     assert len(made.arms) == 2
 
 
-def test_nan_of_a_click_changes_nothing_but_its_counter() -> None:
+def test_a_nan_reward_of_a_click_changes_nothing_but_its_counter() -> None:
     served = [Slot(0, 1, 1, 5, SERVED, 0, 0.0)] * 4
     made = Tables(1)
     made.apply(0, entries(served, [9])[0][0])

@@ -23,7 +23,7 @@ NAMES = [a.name for a in ACTIONS]
 
 
 def space(n: int, seed: int = 0) -> Space:
-    """Of the items i0 to i<n - 1>, each somewhere."""
+    """A space of random vectors of the items i0 to i<n - 1>."""
     rng = np.random.default_rng(seed)
     hashes = np.sort(np.array([item_hash(f"i{i}") for i in range(n)], np.uint64))
     made = [content.on_grid(rng.normal(size=content.DIM)) for _ in range(n)]
@@ -31,7 +31,7 @@ def space(n: int, seed: int = 0) -> Space:
 
 
 def traffic(seed: int, n: int = 600) -> list[Record]:
-    """Forty people, of whom some do little; 30 items, which the space may not know all."""
+    """Forty people, some with few actions; 30 items, some of which the space may lack."""
     rnd = random.Random(seed)
     made: list[events.Event] = []
     for i in range(n):
@@ -46,11 +46,11 @@ def vector(memory: Memory, who: int) -> vectors.Vector | None:
     return None if held is None else vectors.DECODER.decode(held)
 
 
-@pytest.mark.parametrize("known", [0, 1, 12, 30])
+@pytest.mark.parametrize("size", [0, 1, 12, 30])
 @pytest.mark.parametrize("sizes", [[1], [37, 90], [600]])
-def test_every_vector_equals_its_re_encoding(known: int, sizes: list[int]) -> None:
-    release = space(known)
-    memory = fold_log(traffic(known), sizes, encoder=Encoder("r1", release))
+def test_every_vector_equals_its_re_encoding(size: int, sizes: list[int]) -> None:
+    release = space(size)
+    memory = fold_log(traffic(size), sizes, encoder=Encoder("r1", release))
     some = 0
     for who in range(1, 41):
         row = read_row(memory.values.get(PLAIN.row(0, person(who))))
@@ -63,18 +63,16 @@ def test_every_vector_equals_its_re_encoding(known: int, sizes: list[int]) -> No
         assert (held.release, held.complete) == ("r1", complete)
         grid = np.frombuffer(held.grid, "<i2").astype(np.float32) / np.float32(content.GRID)
         assert (grid == plain).all()
-    assert some or not known
+    assert some or not size
 
 
-def test_it_is_a_function_of_the_last_actions_by_hand() -> None:
+def test_a_vector_by_hand_is_a_function_of_the_last_actions() -> None:
     release = space(3)
     log = log_of([action(0, item="i0"), action(1, item="i9"), action(2, item="i1", what="dislike"),
                   action(3, item="i2")])  # fmt: skip
     held = vector(fold_log(log, [2], encoder=Encoder("r1", release)), 1)
     assert held is not None
-    assert (
-        not held.complete
-    )  # i9 is unknown: it takes no rank, as what speaks for nothing takes none
+    assert not held.complete  # i9 is unknown: it takes no rank, like an action without weight
     of = {
         int(h): v.astype(np.float64) for h, v in zip(release.hashes, release.vectors, strict=True)
     }
@@ -84,7 +82,7 @@ def test_it_is_a_function_of_the_last_actions_by_hand() -> None:
 
 
 def test_sums_are_exact_in_any_order() -> None:
-    """What makes the batch, the single person and serving agree whatever adds up for them."""
+    """Batch, single person and serving agree, therefore, in whatever order each adds up."""
     rng = np.random.default_rng(3)
     vectors_ = np.array(
         [content.on_grid(rng.normal(size=content.DIM)) for _ in range(LATEST_ACTIONS + 1)]
@@ -100,7 +98,7 @@ def test_sums_are_exact_in_any_order() -> None:
     assert squares.sum() == squares[::-1].cumsum()[-1] == one.astype(np.float64) @ one
 
 
-def test_who_says_nothing_any_more_to_the_release_loses_their_vector() -> None:
+def test_a_person_whose_actions_the_release_does_not_hold_loses_their_vector() -> None:
     release = space(1)
     log = log_of(
         [action(0, item="i0")] + [action(1 + n, item=f"j{n}") for n in range(LATEST_ACTIONS)]
@@ -152,7 +150,7 @@ def test_the_finder_finds_what_the_space_does(n: int) -> None:
     assert len(Finder(hashes)(sought[:0])) == 0
 
 
-def test_nobody_and_nothing_known() -> None:
+def test_no_history_and_no_space_give_no_vector() -> None:
     rows = np.zeros(3, ROW)
     for release in (NO_SPACE, space(2)):
         encoded = Encoder("r", release).encode(rows)

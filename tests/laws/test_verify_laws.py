@@ -1,4 +1,4 @@
-"""What `freshet verify` expects is what the fold stores: people, links and tables, of any log."""
+"""The fold stores what `freshet verify` expects: people, links and tables, for any log."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from tests.laws.world import Memory, Record, fold_log, log_of
 DAY = 86_400_000
 
 
-def slowly(log: Sequence[Record], sums: Sums | None = None) -> Partition:
+def by_definition(log: Sequence[Record], sums: Sums | None = None) -> Partition:
     reference = Partition(DAY, Sample(None), sums)
     for offset, timestamp, event in log:
         reference.take(offset, timestamp, event)
     return reference
 
 
-def wrong(memory: Memory, partition: int, reference: Partition) -> list[Mismatch]:
-    """Of everybody, and whoever is stored and not in the log."""
+def mismatches(memory: Memory, partition: int, reference: Partition) -> list[Mismatch]:
+    """The mismatches of all people, and the stored keys of people who are not in the log."""
     found, named = Findings(), set()
     for name, person in reference.people.items():
-        for part in PERSON_RECORDS:
-            key = part.key(PLAIN, partition, name)
-            person_records.compare(found, part, key, memory.values.get(key), person)
+        for feature in PERSON_RECORDS:
+            key = feature.key(PLAIN, partition, name)
+            person_records.compare(found, feature, key, memory.values.get(key), person)
             named.add(key)
-    prefixes = tuple(part.key(PLAIN, partition, "") for part in PERSON_RECORDS)
+    prefixes = tuple(feature.key(PLAIN, partition, "") for feature in PERSON_RECORDS)
     assert {key for key in memory.values if key.startswith(prefixes)} <= named
     received = {b"%d" % p: b"%d-%d" % number for p, number in reference.received.items()}
     assert memory.hashes.get(PLAIN.received(partition), {}) == received
@@ -57,14 +57,14 @@ def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> 
     stored, found = stored_tables.of_tables(tables, PLAIN.tables()), Findings()
     sums = Sums(stored.marks)
     for log in logs:
-        slowly(log, sums)
+        by_definition(log, sums)
     table_sums.compare(found, stored, sums)
     assert found.fields > 0 or not any(logs)
     return found.mismatches()
 
 
 def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, int, int]]]:
-    """What a few people do, much of it on the same items, and links among it."""
+    """Actions of a few people, many on the same items, with links among them."""
     what = ["served", "display", "click", "click", "purchase", "view", "hide"]
     drawn = [
         {
@@ -90,7 +90,7 @@ def test_people_links_and_sums_are_what_the_slow_definitions_say(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_so_they_are_in_a_crowded_log_with_links(seed: int) -> None:
+def test_a_crowded_log_with_links_is_what_the_slow_definitions_say(seed: int) -> None:
     rnd = random.Random(seed)
     drawn, linked = crowded(rnd)
     check(drawn, linked, [rnd.randrange(1, 40)], rnd)
@@ -101,24 +101,24 @@ def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random) -> 
     done = folded(made, rnd, sizes)
     logs = [log_of(made.logs[0]), log_of(made.logs[1]), log_of(done.log)]
     for p, log in enumerate(logs):
-        assert wrong(done.memories[p], p, slowly(log)) == []
+        assert mismatches(done.memories[p], p, by_definition(log)) == []
     assert wrong_sums(done.memories, logs) == []
     assert len(logs) - 1 == HOME
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_so_they_are_with_more_slates_than_are_kept(seed: int) -> None:
+def test_more_slates_than_are_kept_are_what_the_slow_definitions_say(seed: int) -> None:
     log = busy(seed)
     memory = fold_log(log, [50])
-    assert wrong(memory, 0, slowly(log)) == []
+    assert mismatches(memory, 0, by_definition(log)) == []
     assert wrong_sums([memory], [log]) == []
 
 
 def test_a_fact_less_or_more_is_found() -> None:
-    """The check can fail: of the same log without its last counted action, and with one twice."""
+    """The check finds a log without its last counted action, and one with an action twice."""
     log = busy(3)
     memory = fold_log(log, [50])
-    assert wrong(memory, 0, slowly(log[:-30]))
+    assert mismatches(memory, 0, by_definition(log[:-30]))
     found = {it.what for it in wrong_sums([memory], [log[:-30]])}
     assert {"popularity", "arms", "experiments"} <= found
 
@@ -126,7 +126,7 @@ def test_a_fact_less_or_more_is_found() -> None:
 @law
 @given(records)
 def test_law_12_the_slow_window_takes_what_the_fold_takes(drawn: list[dict[str, Any]]) -> None:
-    """Ids that come again after a while; what is remembered is what is stored, bucket by bucket."""
+    """Ids that come again later: the remembered ids are the stored ones, bucket by bucket."""
     rnd = random.Random(len(drawn))
     made = case(drawn, []).logs[HOME]
     if not made:
@@ -160,5 +160,5 @@ def test_a_sample_is_whole_fixed_by_its_seed_and_of_those_alone() -> None:
 
     one, other = sample(1), sample(2)
     assert len(one) == len(other) == 40
-    assert set(one.values()) == {2}, "of whoever is in it nothing was missed"
+    assert set(one.values()) == {2}, "no event of a sampled person was missed"
     assert one == sample(1) != other

@@ -71,7 +71,7 @@ def log_of(made: Sequence[events.Event], start: int = 0) -> list[Record]:
 
 
 class Memory:
-    """The store as plain values: what a partition's flow would leave in Redis."""
+    """The store as plain values: the keys that a partition's flow would write to Redis."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
@@ -126,11 +126,11 @@ class Memory:
         return [facts.decode(fields[facts.FIELD]) for _, fields in log]
 
     def arms(self, partition: int = 0) -> list[tuple[object, ...]]:
-        """(offset, placement, item, state, explored, reward), one by one."""
+        """(offset, placement, item, state, explored, reward) of each fact about arms."""
         return [row for entry in self.entries(partition) for row in rows_of(entry, entry.arms)]
 
     def moments(self, partition: int = 0) -> list[tuple[Any, ...]]:
-        """(offset, experiment, version, variant, before, after), one by one."""
+        """(offset, experiment, version, variant, before, after) of each fact about moments."""
         return [row for entry in self.entries(partition) for row in rows_of(entry, entry.moments)]
 
     def tables(self, partitions: int = 1) -> Tables:
@@ -180,9 +180,13 @@ def fold_log(
             fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN)
             fold.remember_received(memory.hashes.get(PLAIN.received(partition), {}))
             fold.encoder = encoder
-        part = list(log[piece])
+        records = list(log[piece])
         batch = Decoded(
-            partition, fence.offset, part[-1][0] + 1, part, [timestamp for _, timestamp, _ in part]
+            partition,
+            fence.offset,
+            records[-1][0] + 1,
+            records,
+            [timestamp for _, timestamp, _ in records],
         )
         write = fold.fold(fold.dedupe(batch))
         memory.perform(write)
