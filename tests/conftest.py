@@ -26,7 +26,7 @@ from infra.store import redis_client
 from schemas.topics import TOPICS
 from tests.support import cluster, order
 
-# no deadline: it would be that of a quiet machine
+# no deadline: it would hold on a quiet machine only
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None)
 hypothesis.settings.register_profile("all", max_examples=200, deadline=None)
 hypothesis.settings.load_profile("all" if os.environ.get("ALL") else "ci")
@@ -64,7 +64,7 @@ def redis_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def redis_server(redis_kind: str, request: pytest.FixtureRequest) -> str:
-    """Its address. Both kinds, once started, run until the session ends."""
+    """The address of the server of `redis_kind`. A started server runs until the session ends."""
     if redis_kind == "cluster":
         found: cluster.Cluster = request.getfixturevalue("redis_cluster")
         return found.url

@@ -1,4 +1,4 @@
-"""The ledgers against the log: what is lost, what nobody sent, what is out of order. Pure."""
+"""The ledgers against the log: lost, unsent and out-of-order records. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAULTS: Final = (
     "links_merged_twice",
     "unaccounted",
 )
-"""What must be 0 after any run."""
+"""Counts that must be 0 after any run."""
 EXAMPLES: Final = 5
 
 
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Pseudonyms(NamedTuple):
-    """Raw id -> who that is behind the edge."""
+    """Raw id -> its pseudonym behind the edge."""
 
     user: Callable[[str], str]
     anonymous: Callable[[str], str]
@@ -61,7 +61,7 @@ class Found:
     refused: int = 0
     poison: int = 0
     unacknowledged: int = 0
-    """Sent, and neither acknowledged nor in the log: nobody was promised anything."""
+    """Sent, and neither acknowledged nor in the log: no promise was made."""
     records: int = 0
     distinct: int = 0
 
@@ -170,7 +170,7 @@ class _Reading:
         self._marked.add(mark.link)
 
     def _expected(self, sent: Sent, sender: str, number: int) -> dict[str, Any]:
-        """What a record must say, field by field."""
+        """The record that an event must become, field by field."""
         if sent.what == "preferences":
             user, body = self._made.preferences(sender, number)
             return {"person": self._who.user(user), **body}
@@ -229,7 +229,7 @@ class _Reading:
 
 
 class _Order:
-    """What somebody did, one request after the other was acknowledged, stands in that order.
+    """The requests of a person lie in the log in the order of their acknowledgements.
 
     A request that the broker had before the next went out comes before it. One that lay in a spool does
     so before those that came over the same connection: another worker does not wait for that spool.

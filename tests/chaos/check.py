@@ -25,15 +25,15 @@ from tests.chaos.ledgers import Ledgers
 from tests.chaos.watch import AWAY, Watch
 
 QUIET_SECONDS: Final = 1.0
-"""The log's ends stand still for so long: no spool, no outbox has anything left."""
+"""Seconds without a new record, after which spools and outboxes are empty."""
 
 
 class NotQuiet(RuntimeError):
-    """What was sent did not get everywhere; the text says what is behind."""
+    """Some store lacks records of the log; the text names it."""
 
 
 def await_quiet(watch: Watch, seconds: float) -> None:
-    """Until everything has the whole log. Errors: `NotQuiet`."""
+    """Waits until every store has the whole log. Errors: `NotQuiet`."""
     until, still, since = time.monotonic() + seconds, "the log", time.monotonic()
     end_offsets: dict[int, int] = {}
     while time.monotonic() < until:
@@ -51,13 +51,13 @@ def await_quiet(watch: Watch, seconds: float) -> None:
 
 
 def _behind(watch: Watch, end_offsets: dict[int, int]) -> str:
-    parts: dict[str, Callable[[], dict[int, int]]] = {
+    positions: dict[str, Callable[[], dict[int, int]]] = {
         "people": watch.folded,
         "published tables": watch.added,
         "stored tables": watch.stored,
         "lake": watch.laked,
     }
-    for name, where in parts.items():
+    for name, where in positions.items():
         if (there := where()) != end_offsets:
             return f"{name} ({there})"
     if watch.waiting():
@@ -106,7 +106,7 @@ def _decoded(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
 
 
 def _name(event: events.Event) -> tuple[str, object]:
-    """What makes it the same as another."""
+    """The identity of an event, by which repeats are found."""
     if isinstance(event, Merge):
         return event.person, (event.source, event.offset, event.n)
     return event.person, event.event_id
@@ -116,7 +116,7 @@ def wrong_values(settings: Settings) -> dict[str, int]:
     """Everything in Redis against the slow definitions over the log: what is wrong, by kind."""
     report = verify(settings, Topics(settings))
     if not report.people_checked:
-        raise NotQuiet("verify found nobody to check")
+        raise NotQuiet("verify found no person to check")
     for mismatch in report.mismatches[:10]:
         print(f"  {mismatch}")
     return dict(report.wrong())

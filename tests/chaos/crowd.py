@@ -1,4 +1,4 @@
-"""Who does what: each event is a pure function of (seed, sender, number), so a check knows from its id
+"""The crowd: each event is a pure function of (seed, sender, number), so a check knows from its id
 alone what it must say."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def name(sender: str, number: int) -> str:
 
 
 def named(event_id: str) -> Named | None:
-    """Whose id that is; None where it is none of ours."""
+    """Sender and number of an event id; None for an id of another program."""
     sender, _, number = event_id.rpartition("-")
     return Named(sender, int(number)) if sender and number.isdigit() else None
 

@@ -19,9 +19,9 @@ from tests.chaos.watch import AWAY, Watch
 from tests.chaos.world import World
 
 FORGOTTEN: Final = 0.8
-"""Seconds that a Redis may lose: it syncs each second."""
+"""Seconds of writes that a Redis may lose: it syncs each second."""
 MARK_SECONDS: Final = 0.25
-"""After the end of a fault the log's ends are noted: what came until then has to be everywhere."""
+"""After the end of a fault the end offsets are noted: every store must reach them."""
 LIMIT: Final = 60.0
 """Seconds after which a system has not recovered at all."""
 LOOK: Final = 0.05
@@ -31,7 +31,7 @@ ROUNDS: Final = 3
 
 class Felt(msgspec.Struct, kw_only=True):
     """A fault as it went. Times in s: `at` since the traffic began, `recovery_s` from its end; None where
-    that was not reached, and `lacked` says by whom."""
+    that was not reached, and `lacked` names the store that lacks records."""
 
     kind: str
     at: float
@@ -65,7 +65,7 @@ class Conductor:
         }
 
     def conduct(self, fault: Fault, began: float) -> Felt:
-        """Not before its time; returns when the system is itself again, or `LIMIT` has passed."""
+        """Waits for the fault's time, does it, and returns after the recovery or after `LIMIT`."""
         time.sleep(max(0.0, began + fault.at - time.monotonic()))
         started = time.monotonic()
         self._ways[fault.kind.how](fault.kind)
@@ -104,7 +104,7 @@ class Conductor:
         return None, lacked
 
     def _large(self, lag: tuple[int, int] | None) -> str:
-        """Whose lag is more than a second's traffic, and how much; the tables come out once a second."""
+        """The store whose lag exceeds a second's traffic, with its lag; tables come once a second."""
         if lag is None:
             return "Redis or the broker"
         for name, records, seconds in (("people", lag[0], 1.0), ("rollup", lag[1], 2.5)):
@@ -160,7 +160,7 @@ class Conductor:
     def _await_another(
         self, what: Callable[[], int], until: float, before: int | None = None
     ) -> None:
-        """Returns as soon as a number is another."""
+        """Returns as soon as a number has changed."""
         while time.monotonic() < until:
             with contextlib.suppress(*AWAY):
                 now = what()

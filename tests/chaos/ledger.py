@@ -51,7 +51,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class Ledger:
-    """One sender's file. A call returns once the line is on the disk."""
+    """The file of one sender. A call returns once its line is on the disk."""
 
     def __init__(self, directory: Path, sender: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ class Ledger:
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """Of one sender, as they were written; a last line that is not whole was never promised."""
+    """The lines of one sender as written; a torn last line is no promise."""
     with path.open("rb") as file:
         for text in file:
             if text.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""What the ledgers say, in the form in which it is compared: by sender, requests in their order."""
+"""The ledgers in the form in which they are compared: by sender, requests in their order."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A TCP proxy between clients and a service, which delays what passes and cuts connections.
 
 `Proxy` is one of them, for an event loop; `Proxies` runs several in a process of their own, so that
-what passes does not wait for whoever starts the faults. That process takes its orders as lines of JSON:
+traffic does not wait for the process that starts the faults. That process takes its orders as lines of JSON:
 ``{"name", "delay", "open", "cut"}``, and answers each with a line.
 """
 
@@ -29,7 +29,7 @@ MOST_WAITING: Final = 64
 
 class Proxy:
     """From a port of its own to `target`. `delay`: seconds that each chunk takes on its way, each way;
-    order is kept. While `is_open` is false nobody gets through: connections are reset at once."""
+    order is kept. While `is_open` is false no connection passes: each is reset at once."""
 
     def __init__(self, target: int) -> None:
         self.target, self.delay, self.is_open = target, 0.0, True
@@ -87,7 +87,7 @@ class Proxy:
             asyncio.ensure_future(self._way(there, writer)),
         ]
         try:
-            # one side that hangs up ends both: none of ours half-closes a connection
+            # one side that closes closes both: no client of ours half-closes a connection
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
@@ -129,7 +129,7 @@ async def _deliver(
     room: asyncio.Event,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Writes each chunk when it is due; b"" is the end."""
+    """Writes each chunk when it is due; b"" marks the end."""
     loop = asyncio.get_running_loop()
     while True:
         while not waiting:
@@ -164,7 +164,7 @@ class Proxies:
     def adjust(
         self, name: str, *, delay: float = 0.0, is_open: bool = True, cut: bool = False
     ) -> None:
-        """How `name` carries from now on; `cut` resets the connections there are."""
+        """Sets delay and state of proxy `name`; `cut` resets its open connections."""
         said = {"name": name, "delay": delay, "open": is_open, "cut": cut}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(said).encode() + b"\n")

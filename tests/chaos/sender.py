@@ -1,4 +1,4 @@
-"""Those who act: each a thread with one connection, one request after the other, until it is acknowledged."""
+"""Senders: each is a thread with one connection that repeats a request until it is acknowledged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.chaos.ledger import Acknowledged, Ledger, Sent, What
 
 BATCH: Final = (25, 75)
 AGAIN: Final = 0.05
-"""Of the events, those that are sent a second time."""
+"""Share of the events that are sent a second time."""
 REMEMBERED: Final = 2000
 TIMEOUT: Final = 15.0
 PAUSE: Final = 0.1
@@ -37,8 +37,8 @@ class Sender(threading.Thread):
 
     def __init__(self, name: str, url: str, crowd: Crowd, ledgers: Path, rate: float) -> None:
         super().__init__(name=name, daemon=True)
-        parts = urlsplit(url)
-        self._address = (parts.hostname or "", parts.port or 80)
+        address = urlsplit(url)
+        self._address = (address.hostname or "", address.port or 80)
         self._crowd, self._rate = crowd, rate
         self._ledger = Ledger(ledgers, name)
         self._random = random.Random(f"{crowd.seed} {name}")
@@ -55,7 +55,7 @@ class Sender(threading.Thread):
         try:
             due = time.monotonic()
             while not self._over.wait(max(0.0, due - time.monotonic())):
-                events = self._turn()
+                events = self._next_request()
                 # what could not be sent in time is not made up for: the rate stays what it is
                 due = max(due + events / self._rate, time.monotonic() - 0.2)
         except Unexpected as error:
@@ -65,15 +65,15 @@ class Sender(threading.Thread):
             self._ledger.close()
 
     def finish(self, seconds: float) -> bool:
-        """Ends it once its last request is acknowledged; whether that was within `seconds`."""
+        """Stops the sender after its last acknowledgement; answers whether that was within `seconds`."""
         self._over.set()
         self.join(seconds)
         self._give_up.set()
         self.join(TIMEOUT + 1)
         return not self.failure
 
-    def _turn(self) -> int:
-        """One request. How many events it had."""
+    def _next_request(self) -> int:
+        """Sends one request and answers its number of events."""
         step = self._request % 20
         if step == 7:
             return self._say("preferences")
@@ -104,7 +104,7 @@ class Sender(threading.Thread):
         return count + len(again)
 
     def _say(self, what: What) -> int:
-        """One about a person: the Idempotency-Key is the event's id."""
+        """Sends a request about a person: the Idempotency-Key is the event's id."""
         number, headers = self._number, {"Idempotency-Key": name(self.name, self._number), **JSON}
         if what == "link":
             user, body = self._crowd.link(self.name, number)
@@ -118,7 +118,7 @@ class Sender(threading.Thread):
         return 1
 
     def _outcome(self, slate: dict[str, Any]) -> int:
-        """Something comes of a slate."""
+        """Sends an outcome of a slate."""
         event = {
             "event_id": name(self.name, self._number),
             "user_id": slate["user_id"],
@@ -133,7 +133,7 @@ class Sender(threading.Thread):
         return 1
 
     def _look(self) -> None:
-        """Asks for a slate. One that is answered is promised to be in the log."""
+        """Reads a slate. An answered slate is promised to be in the log."""
         user = f"{self.name}-u{self._random.randrange(PEOPLE)}"
         try:
             status, content = self._ask(

@@ -1,4 +1,4 @@
-"""How far everything is, asked past the proxies: so that a fault does not blind who watches."""
+"""The offsets that each store has reached, read past the proxies: a fault does not blind the check."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from schemas.topics import EVENTS
 from tests.flows.faults import stored_tables
 
 SECONDS: Final = 1.0
-"""After which a service that says nothing counts as away."""
+"""A service that does not answer for so long counts as unreachable."""
 LATEST: Final = -1
-Ends = Mapping[int, int]
+EndOffsets = Mapping[int, int]
 AWAY: Final = (OSError, redis.RedisError, struct.error, ValueError)
 
 
@@ -42,7 +42,7 @@ class Watch:
     def end_offsets(
         self, topic: str = EVENTS.name, partitions: Iterable[int] = ()
     ) -> dict[int, int]:
-        """Of the log. Errors: those of `AWAY`."""
+        """The end offsets of a topic. Errors: those of `AWAY`."""
         wanted = list(partitions) or list(self._partitions)
         row = ListOffsetsRequest.ListOffsetsTopic
         cells = [
@@ -59,18 +59,18 @@ class Watch:
         return {it.partition_index: it.offset for it in answer}
 
     def folded(self) -> dict[int, int]:
-        """Up to where people's state has the log."""
+        """By partition, the offset up to which people's state is folded."""
         held = self.redis.mget([PLAIN.fence("people", p) for p in self._partitions])
         return {p: fences.decode(it).offset if it else 0 for p, it in enumerate(held)}
 
     def added(self) -> dict[int, int]:
-        """Up to where the published tables have it."""
+        """By partition, the offset up to which the published tables are added up."""
         meta = self.redis.get(PLAIN.tables().meta)
         positions = tables.META_DECODER.decode(meta).positions if meta else [0] * 99
         return {p: positions[p] for p in self._partitions}
 
     def stored(self) -> dict[int, int]:
-        """Up to where the stored tables have it."""
+        """By partition, the offset up to which the stored tables are added up."""
         base = stored_tables(self.redis)
         return {p: base.positions[p] if base else 0 for p in self._partitions}
 
@@ -88,12 +88,12 @@ class Watch:
         return sum(self.redis.xlen(PLAIN.outbox(p)) for p in self._partitions)
 
     def laked(self, topic: str = EVENTS.name, partitions: Iterable[int] = ()) -> dict[int, int]:
-        """Up to where the lake has it."""
+        """By partition, the offset up to which the lake is written."""
         wanted = list(partitions) or list(self._partitions)
         return {p: self._lake.bounds(topic, p)[1] for p in wanted}
 
-    def lacks(self, marks: Ends, *, lake: bool = False) -> str:
-        """Who has not got beyond `marks` yet; "" where all have. What is away has not."""
+    def lacks(self, marks: EndOffsets, *, lake: bool = False) -> str:
+        """The store that has not reached `marks` yet; "" where all have. An unreachable one has not."""
         with contextlib.suppress(*AWAY):
             if _short(self.folded(), marks):
                 return "people"
@@ -107,7 +107,7 @@ class Watch:
         return "Redis"
 
     def lag(self) -> tuple[int, int] | None:
-        """Records that people's state lacks, and the tables; None while that cannot be known."""
+        """Records that people's state and the tables lack; None while a store is unreachable."""
         with contextlib.suppress(*AWAY):
             end = sum(self.end_offsets().values())
             return end - sum(self.folded().values()), end - sum(self.added().values())
@@ -134,5 +134,5 @@ def _exactly(peer: socket.socket, size: int) -> bytes:
     return data
 
 
-def _short(reached: Ends, marks: Ends) -> bool:
+def _short(reached: EndOffsets, marks: EndOffsets) -> bool:
     return any(reached[p] < mark for p, mark in marks.items())

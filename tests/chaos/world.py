@@ -35,7 +35,7 @@ ZOMBIE_SECONDS: Final = 30.0
 AT_WORK: Final = 1
 """Sockets of a process that has begun to talk to Redis or the broker."""
 KEEP: Final = {
-    # so that what happens seldom happens in a run of seconds
+    # so that rare steps happen in a run of seconds
     "FRESHET_BASE_SECONDS": "2",
     "FRESHET_LAKE_SECONDS": "1",
 }
@@ -70,11 +70,11 @@ class World:
                 os.kill(pid, number)
 
     def kill(self, *names: str) -> None:
-        """All at once; each is started again by whoever keeps it."""
+        """Kills all at once; the supervisor of each starts it again."""
         self.signal([pid for name in names for pid in self.pids(name)], signal.SIGKILL)
 
     def zombie(self, name: str) -> None:
-        """A second process of a flow, which nobody asked for; returns when it is at work, or fenced."""
+        """Starts an unplanned second process of a flow; returns when it works, or is fenced."""
         with (self.logs / f"zombie-{name}.log").open("ab") as output:
             process = subprocess.Popen(
                 [*FRESHET, "flows", "run", name],
@@ -174,7 +174,7 @@ def _programs(directory: Path, ports: Mapping[str, tuple[int, int]], apache: boo
 
 @contextlib.contextmanager
 def _kept(programs: Sequence[Program], directory: Path) -> Iterator[Supervisor]:
-    """Broker and Redis, started again as `freshet up` would, by a thread that ends with the block."""
+    """Broker and Redis, started again as `freshet up` would, by a thread that stops with the block."""
     environment, logs = child_environment(Settings()), directory / "logs"
     launcher = ForkServer(PRELOAD_BROKER, environment, logs / "forkserver.log")
     keeper = Supervisor(programs, logs, environment, launcher=launcher)
@@ -186,7 +186,7 @@ def _kept(programs: Sequence[Program], directory: Path) -> Iterator[Supervisor]:
         finally:
             pid = keeper.children["broker"].pid
             for child in _children(pid) if pid else ():
-                os.kill(child, signal.SIGKILL)  # it would outlive whoever started it
+                os.kill(child, signal.SIGKILL)  # it would outlive its parent
             keeper.stop()
 
     thread = threading.Thread(target=keep, name="keeper")
@@ -213,7 +213,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _sockets(pid: int) -> int:
-    """How many it has open."""
+    """The number of open sockets of a process."""
     found = 0
     for path in Path(f"/proc/{pid}/fd").glob("*"):
         with contextlib.suppress(OSError):
@@ -228,7 +228,7 @@ def _append_only(directory: Path) -> Path:
 
 
 def _await_end(pid: int) -> None:
-    """Of a process that somebody else reaps."""
+    """Waits for the end of a process that another process reaps."""
     until = time.monotonic() + 5
     while time.monotonic() < until:
         try:
