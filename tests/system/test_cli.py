@@ -1,4 +1,4 @@
-"""The command line against a whole system: history in, everything shown, clean ends."""
+"""The command line against a whole system: imports, every display, clean exits."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def await_folded(system: System) -> None:
     until(caught_up)
 
 
-def test_help_is_there_at_once() -> None:
+def test_help_takes_little_processor_time() -> None:
     took = []
     for _ in range(3):  # the first may have to compile
         before = os.times()
@@ -130,7 +130,7 @@ def test_nothing_running_is_one_sentence(
     )
 
 
-def test_status(history: System) -> None:
+def test_status_counts_what_was_imported(history: System) -> None:
     status = read_json(history, "status")
     assert status["serving_status"] == 200
     people = [flow for flow in status["flows"] if flow["flow"] == "people"]
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_archive_is_a_sentence(history: System, tmp_path: Path
     freshet("import", "--events", tmp_path, "--data-dir", history.directory, code=2)
 
 
-def test_movielens(history: System, tmp_path: Path) -> None:
+def test_a_movielens_folder_is_imported(history: System, tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text(
         "movieId,title,genres\n"
         '901,"Seven, the Film (1995)",Crime|Thriller\n'
@@ -227,7 +227,7 @@ def test_movielens(history: System, tmp_path: Path) -> None:
     ]
 
 
-def test_inspect_user(history: System) -> None:
+def test_inspect_user_shows_the_state_of_a_person(history: System) -> None:
     person = read_json(history, "inspect", "user", "u3")
     assert person["known"]
     assert person["counts"] == {"like": 9}
@@ -242,7 +242,7 @@ def test_inspect_user(history: System) -> None:
     assert read_json(history, "inspect", "user", "nobody")["known"] is False
 
 
-def test_inspect_item(history: System) -> None:
+def test_inspect_item_shows_an_item_and_its_neighbours(history: System) -> None:
     shown: dict[str, Any] = {}
 
     def counted() -> bool:
@@ -270,7 +270,7 @@ async def slate_of(system: System, person: str) -> Answer:
         return (await client.recommendations(person, count=5)).value
 
 
-def test_inspect_slate(history: System) -> None:
+def test_inspect_slate_shows_a_slate_and_its_outcomes(history: System) -> None:
     answer = asyncio.run(slate_of(history, "u3"))
     slate_id = answer.slate_id
     until(
@@ -286,7 +286,7 @@ def test_inspect_slate(history: System) -> None:
     assert slate_id in freshet("inspect", "slate", slate_id, "--data-dir", history.directory).stdout
 
 
-def test_tail(history: System) -> None:
+def test_tail_prints_records(history: System) -> None:
     where = ("--data-dir", history.directory)
     done = freshet("tail", "events", "--from-beginning", "-n", "3", "--json", *where)
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -299,7 +299,7 @@ def test_tail(history: System) -> None:
 
 
 @pytest.mark.parametrize("end", ["interrupt", "pipe"])
-def test_tail_ends_cleanly(history: System, end: str) -> None:
+def test_tail_stops_cleanly(history: System, end: str) -> None:
     command = ("tail", "events", "--from-beginning", "--data-dir", history.directory)
     with spawned(*command) as tail:
         assert tail.stdout
@@ -329,7 +329,9 @@ def test_dry_run_prints_the_writes_and_makes_none(history: System) -> None:
     assert [it["offset"] for it in after] == [it["offset"] for it in before]
 
 
-def test_topics_and_keys(history: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_topics_and_keys_are_listed(
+    history: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topics = {it["name"]: it for it in read_json(history, "topics")}
     assert len(topics["events"]["partitions"]) == 4
     assert topics["events"]["records"] >= 108

@@ -15,7 +15,7 @@ Answer = tuple[int, dict[str, object]]
 
 
 class Edge(ThreadingHTTPServer):
-    """Takes NDJSON as the API does; `answers` come first, then every line is accepted."""
+    """A server that takes NDJSON as the API does: it gives `answers` first, then accepts every line."""
 
     daemon_threads = True
 
@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.bodies.append(lines)
             answer = self.server.answers.pop(0) if self.server.answers else _all(len(lines))
-        if answer is None:  # hangs up without a word
+        if answer is None:  # closes the connection without an answer
             self.close_connection = True
             return
         status, content = answer
@@ -89,9 +89,7 @@ def test_everything_arrives_and_each_persons_in_order(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("trouble", [(503, {"code": "not_durable"}), (429, {}), None])
-def test_what_was_refused_for_the_moment_is_sent_again_as_it_was(
-    edge: Edge, trouble: Answer | None
-) -> None:
+def test_a_temporary_refusal_is_sent_again_as_it_was(edge: Edge, trouble: Answer | None) -> None:
     edge.answers = [trouble, trouble]
     summary = send(edge.url, EVENTS, lines(20), connections=1)
     assert (summary.accepted, summary.retries) == (20, 2)
@@ -109,14 +107,14 @@ def test_rejections_are_counted_also_where_all_are_rejected(edge: Edge) -> None:
     assert summary.rejected == {("action", "unknown_action"): 1, ("", "not_an_object"): 1}
 
 
-def test_a_refusal_for_good_ends_it_with_a_sentence(edge: Edge) -> None:
+def test_a_final_refusal_stops_the_import_with_a_sentence(edge: Edge) -> None:
     edge.answers = [(401, {"code": "unauthorized"})] * 10
     with pytest.raises(NotSent, match="POST /v1/events\\?mode=import answered 401 unauthorized"):
         send(edge.url, EVENTS, lines(50_000), connections=2, batch=10)
     assert len(edge.bodies) <= 2, "each connection stops at its first refusal"
 
 
-def test_nobody_there_is_a_sentence_at_once_and_without_the_password() -> None:
+def test_an_api_that_does_not_listen_is_a_sentence_without_the_password() -> None:
     with pytest.raises(NotSent, match=r"nothing answers at http://127\.0\.0\.1:1: is"):
         check_answers("http://me:secret@127.0.0.1:1")
 

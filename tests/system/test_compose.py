@@ -33,7 +33,7 @@ from schemas.items import ItemIn
 from tests.support.waits import until
 
 GIVEN: Final = {"FRESHET_TOKEN": "compose-token"}
-"""What the one who starts it must give."""
+"""Variables that the operator must set."""
 VARIABLE: Final = r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<text>[^}]*))?\}"
 # where the image keeps its own switches, which are no property of the broker
 NO_PROPERTY: Final = {"CLUSTER_ID"}
@@ -116,7 +116,7 @@ def ports() -> Ports:
 
 @pytest.fixture
 def programs(ports: Ports, tmp_path: Path) -> list[Program]:
-    """The compose file as processes of this machine; Kafka is the embedded broker."""
+    """The services of the compose file as processes here; Kafka is the embedded broker."""
 
     def here(text: str) -> str:
         for name, port in ports.items():
@@ -181,7 +181,7 @@ def running(programs: list[Program], tmp_path: Path) -> Iterator[Supervisor]:
         supervisor.stop()
 
 
-def test_everything_in_it_comes_up_and_works_together(running: Supervisor, ports: Ports) -> None:
+def test_all_services_come_up_and_work_together(running: Supervisor, ports: Ports) -> None:
     url, token = f"http://127.0.0.1:{ports['8080']}", GIVEN["FRESHET_TOKEN"]
     asyncio.run(put_item(url, token))
     await_items(url, ["i1"], token)
@@ -209,7 +209,7 @@ async def like_and_read(url: str, token: str) -> None:
         await client.status()
 
 
-def test_a_flow_a_service_and_all_of_them() -> None:
+def test_a_service_runs_each_flow_and_each_program() -> None:
     from schemas.flows import BY_NAME
 
     commands = {name: it["command"] for name, it in ours().items()}
@@ -230,7 +230,7 @@ def test_what_trains_is_an_image_of_its_own() -> None:
     assert all("args" not in other["build"] for other in ours().values())
 
 
-def test_every_setting_in_it_is_one_of_ours_and_the_same_everywhere() -> None:
+def test_every_setting_exists_and_is_the_same_in_each_service() -> None:
     for name, it in ours().items():
         assert set(it["environment"]) <= set(VARIABLES.values()), name
     same = ("KAFKA_BOOTSTRAP", "REDIS_URL", "FRESHET_PARTITIONS", "FRESHET_METRICS_PORT")
@@ -243,7 +243,7 @@ def test_the_api_does_not_start_without_a_token() -> None:
         compose({})
 
 
-def test_all_wait_for_what_they_need() -> None:
+def test_services_wait_for_what_they_need() -> None:
     healthy, done = "service_healthy", "service_completed_successfully"
     services_ = compose()
     for name, it in ours().items():

@@ -35,7 +35,7 @@ PEOPLE = 20 * SIZE
 SECONDS = 4 * SIZE
 
 
-def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
+def test_a_replay_is_in_order_exact_and_the_same_in_process(system: System) -> None:
     found = generated()
     planned = schedule(found.ratings, sample=SAMPLE, probes=40, limit=LIMIT)
     report = measure.measure(system, found, planned, 500, Reporter(console()))
@@ -57,7 +57,7 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     ids: Counter[str] = Counter()
     for records in log.events:
         for _, _, event in records:
-            assert isinstance(event, Action)  # a replay shows nobody anything
+            assert isinstance(event, Action)  # a replay shows no slate to any person
             times[event.person].append(event.occurred_at)
             ids[event.event_id] += 1
     assert all(theirs == sorted(theirs) for theirs in times.values())
@@ -71,7 +71,7 @@ def test_replay_in_order_exact_and_the_same_in_process(system: System) -> None:
     assert all(it.reason for it in story.after)
 
 
-def test_the_command_starts_from_nothing_and_ends_with_0(tmp_path: Path) -> None:
+def test_the_command_starts_from_nothing_and_exits_with_0(tmp_path: Path) -> None:
     data = movielens_folder(tmp_path / "data")
     first, again = (_demo(tmp_path, data, people) for people in (0, PEOPLE))
     for run in (first, again):
@@ -85,7 +85,7 @@ def test_the_command_starts_from_nothing_and_ends_with_0(tmp_path: Path) -> None
     assert report["in_process_equals_live"] is True
     assert report["errors"] == 0, report["errors_by_kind"]
     assert report["events"] == 80
-    # too few choices to learn from: it says so, and goes on without
+    # too few choices to learn from: the demo reports that and goes on without a release
     assert (report["release"]["id"], report["release"]["ranker"]) == ("", "none")
     assert "There is no release" in again.stdout
     assert home.read(tmp_path / "demo" / "system") is None

@@ -1,4 +1,4 @@
-"""Processes whose work may be cut anywhere end when they are asked to, whatever C they are in."""
+"""Processes whose work may be cut anywhere stop on SIGTERM, also within a call of C code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERIFIER = "from flows.verify import repeat as it; it.verify = work; it.run(sett
 
 
 @pytest.mark.parametrize("process", [KEEPER, VERIFIER], ids=["lake keep", "verify --every"])
-def test_it_ends_in_the_midst_of_its_work(process: str, tmp_path: Path) -> None:
+def test_a_process_stops_at_once_in_the_midst_of_its_work(process: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = textwrap.dedent(ENDLESS) + process
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""The fork server: what it forks is the process that was asked for, and a child of whoever asked."""
+"""The fork server forks the requested process, as a child of the requesting process."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ class Keeper:
     def spawn(
         self, *arguments: str, environment: Mapping[str, str] | None = None, log: str = "child.log"
     ) -> tuple[int, bool]:
-        """Its pid, and whether it was forked."""
+        """The pid of the new process, and whether it was forked."""
         command = ["-m", "child_of_a_test", *arguments]
         pid, forked = self.ask("spawn", command, environment or self.environment, log)
         return pid, forked
 
     def report(self, log: str = "child.log") -> dict[str, Any]:
-        """What a child said, once it has."""
+        """The report of a child, once it is written."""
         until(lambda: last_line(self.folder / log).startswith("{"))
         found: dict[str, Any] = json.loads((self.folder / log).read_text().splitlines()[-1])
         return found
@@ -155,7 +155,7 @@ def test_a_forked_process_is_the_one_that_was_asked_for(keep: Keep) -> None:
     assert keeper.ask("wait", pid) == 7
 
 
-def test_the_signal_that_ends_a_forked_process_is_its_status(keep: Keep) -> None:
+def test_the_signal_that_killed_a_forked_process_is_its_status(keep: Keep) -> None:
     keeper = keep("xml.dom")
     keeper.await_ready()
     pid, _ = keeper.spawn("stay")
@@ -171,7 +171,7 @@ def test_what_it_forked_outlives_the_fork_server_and_another_one_comes(keep: Kee
     first = keeper.ask("server")
     os.kill(first, signal.SIGKILL)
     between, forked = keeper.spawn("a", log="between.log")
-    assert not forked, "nobody waits for the next fork server"
+    assert not forked, "no process waits for the next fork server"
     assert keeper.ask("wait", between) == 7
     keeper.await_ready()
     _, forked = keeper.spawn("b", log="later.log")

@@ -1,4 +1,4 @@
-"""A process that is alive and does nothing is killed and started again; one that waits or works is not."""
+"""A hung process is killed and started again; one that waits or works is not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from schemas.state import fences
 from tests.support.waits import until
 
 SECONDS: Final = 3.0
-"""Of patience; the least that there may be."""
+"""The shortest patience that the settings allow."""
 LOOP: Final = """
     import os, signal, sys
     from infra import heartbeat
@@ -61,7 +61,7 @@ def program(name: str, code: str, how: str) -> Program:
 
 
 class Watched:
-    """A supervisor of these programs, and what it says."""
+    """A supervisor of these programs, and its lines."""
 
     def __init__(self, logs: Path, *programs: Program, **options: object) -> None:
         self.lines: list[str] = []
@@ -99,7 +99,7 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
 
 
 @pytest.mark.timeout(180)
-def test_what_stands_still_is_killed_and_what_waits_or_works_is_not(
+def test_a_hung_process_is_killed_and_one_that_waits_or_works_is_not(
     watch: Callable[..., Watched],
 ) -> None:
     watched = watch(
@@ -124,7 +124,7 @@ def test_what_stands_still_is_killed_and_what_waits_or_works_is_not(
     assert watched.restarts("stopped") == 1, "its next life turns"
 
 
-def test_a_supervisor_that_was_stopped_with_all_others_kills_nobody(
+def test_a_supervisor_that_was_stopped_with_all_others_kills_none(
     watch: Callable[..., Watched],
 ) -> None:
     now = 0.0
@@ -163,7 +163,7 @@ def test_a_hung_flow_of_a_whole_system_is_replaced_while_others_wait_for_redis(
         assert system.pids("people") != [people]
         assert "people hangs, it gave no sign of life for" in system.logs("up")
         folds(system, "ann")
-        # Redis gives no sign of life, nobody can go on, and yet nobody else hangs
+        # Redis gives no sign of life and all flows wait: no other process counts as hung
         system.kill("redis", signal.SIGSTOP)
         before = system.restarts("lake-keeper")
         for n in (1, 2):
@@ -184,7 +184,7 @@ async def click(url: str, who: str) -> Position:
 
 
 def folds(system: System, who: str) -> None:
-    """Something that `who` does reaches Redis."""
+    """Whether an action of `who` reaches Redis."""
     at = asyncio.run(click(system.url, who))
     key = PLAIN.fence("people", at.partition)
     with redis_client.connect(system.settings) as client:

@@ -32,7 +32,7 @@ def locked(lock: str) -> list[Distribution]:
 
 
 def binaries(of: Distribution) -> Iterator[Path]:
-    """Its ELF files: extension modules, libraries, programs."""
+    """The ELF files of a distribution: extension modules, libraries, programs."""
     for it in of.files or ():
         path = Path(str(it.locate())).resolve()
         if path.suffix not in {".py", ".pyc", ".pyi"} and path.is_file():
@@ -52,8 +52,8 @@ def needed(path: Path) -> set[str]:
         }
 
 
-def brought(lock: str) -> frozenset[str]:
-    """By the base image, and by the packages that the Dockerfile installs with this LOCK."""
+def provided(lock: str) -> frozenset[str]:
+    """Libraries of the base image, and of the packages that the Dockerfile installs with this LOCK."""
     held = tomllib.loads((DEPLOY / "libraries.toml").read_text())
     packages = re.findall(
         r'RUN if \[ "\$LOCK" = (\S+) \]; then [^;]* apt-get install --yes --no-install-recommends ([^\\\n]+)',
@@ -70,7 +70,7 @@ def brought(lock: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("lock", ["run.txt", "serve.txt", "train.txt"])
 def test_the_image_has_every_library_that_a_wheel_links_to(lock: str) -> None:
-    given = brought(lock)
+    given = provided(lock)
     lacking = defaultdict(set)
     read = 0
     for distribution in locked(lock):

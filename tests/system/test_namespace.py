@@ -35,7 +35,7 @@ def shop(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def planted(client: Any) -> None:
-    """What would break a system that took it for its own."""
+    """Keys of other programs that would break a system that took them for its own."""
     for it in OTHERS:
         for key in (it.row(1, WHO), it.vector(1, WHO), it.fence("people", 0), it.tables().meta):
             client.set(key, b"\xc1")

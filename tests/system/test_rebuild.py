@@ -32,7 +32,7 @@ GAP_SECONDS = 5.0
 
 @dataclass
 class Reads:
-    """A client that reads all the while. `failed`: answers that were none, or of the store being away."""
+    """A client that reads all the while. `failed`: missing answers, and answers without the store."""
 
     asked: int = 0
     failed: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ def reading(system: System, person: str) -> Iterator[Reads]:
 
 @contextmanager
 def acting(settings: Settings, seed: int) -> Iterator[list[int]]:
-    """Events all the while, a few hundred a second; yields a list that in the end holds how many."""
+    """Sends a few hundred events a second; yields a list that holds their number in the end."""
     rnd, stop, sent = random.Random(seed), threading.Event(), [0]
 
     def act() -> None:
@@ -89,7 +89,7 @@ def caught_up(settings: Settings) -> None:
 
 
 def exact(settings: Settings) -> None:
-    """Everything against the slow definitions."""
+    """Asserts that all state equals the slow definitions."""
     caught_up(settings)
     report = verify(settings, open_log(settings))
     assert report.mismatches == []
@@ -107,7 +107,7 @@ def test_everything_is_rebuilt_beside_what_is_live_and_swapped_without_a_gap(
 ) -> None:
     settings = system.settings
     with acting(settings, 1), reading(system, "u1") as reads:
-        wait_until(lambda: reads.asked > 50, 30, "nobody reads")
+        wait_until(lambda: reads.asked > 50, 30, "no read is answered")
         first = read_json(system, "rebuild")
         caught_up_within(settings, GAP_SECONDS)
         kept = read_json(system, "rebuild", "--from", "beginning", "--keep")
@@ -172,7 +172,7 @@ def test_a_rebuild_that_was_killed_leaves_the_live_generation_and_the_next_one_s
     settings = system.settings
     with redis_client.connect(settings) as client:
         live = generation.live(client, PLAIN)
-        # as one that died while it filled
+        # a rebuild that died while it filled
         client.hset(PLAIN.generations(), str(live + 7), "filling")
         client.set(PLAIN.in_generation(live + 7).row(0, "1" * 32), b"half")
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`freshet up`, whole: it comes up, restarts what dies, and leaves nothing behind."""
+"""`freshet up` starts a whole system, restarts dead processes, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NAMES = ["broker", "redis", "setup", *FLOWS, "lake-keeper"]
 
 
 def get(url: str, path: str) -> int:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -88,7 +88,7 @@ def test_everything_comes_up_and_says_where_it_is(system: System) -> None:
     assert [it.name for it in state.processes] == [*NAMES, "serving-0", "serving-1"]
     assert get(system.url, "/health/ready") == 200
     assert services.redis_answers(system.redis_url)
-    until(lambda: "Ctrl-C stops it" in system.logs("up"))  # it is said after up.json is written
+    until(lambda: "Ctrl-C stops it" in system.logs("up"))  # the line comes after up.json is written
     said = system.logs("up")
     places = (system.url, system.kafka_bootstrap, system.redis_url, str(system.directory))
     for where in (*places, f"{system.directory}/logs"):
@@ -118,7 +118,7 @@ def test_a_killed_process_is_started_again_in_one_line(system: System) -> None:
     until(lambda: system.pids("people") not in ([], [pid]))
 
 
-def test_it_survives_a_killed_redis_and_broker(system: System) -> None:
+def test_a_system_survives_a_killed_redis_and_broker(system: System) -> None:
     for name in ("redis", "broker"):
         system.kill(name)
         until(lambda name=name: system.restarts(name) > 0)  # type: ignore[misc]
@@ -154,7 +154,7 @@ def test_a_signal_stops_everything_and_leaves_nothing_behind(start: Start, numbe
     assert "did not stop" not in up.said
 
 
-def test_killed_it_takes_all_with_it_and_the_next_one_says_so(start: Start) -> None:
+def test_a_killed_system_takes_all_processes_with_it_and_the_next_one_says_so(start: Start) -> None:
     up = start("--workers", "1")
     state = up.await_ready()
     up.process.kill()
@@ -174,7 +174,7 @@ def test_a_second_ctrl_c_kills(start: Start) -> None:
     state = up.await_ready()
     (worker,) = (it.pid for it in state.processes if it.name == "relay")
     assert worker
-    os.kill(worker, signal.SIGSTOP)  # it won't answer to SIGTERM now
+    os.kill(worker, signal.SIGSTOP)  # the process does not react to SIGTERM now
     up.process.send_signal(signal.SIGINT)
     until(lambda: not alive(next(it.pid for it in state.processes if it.name == "control") or 0))
     began = time.monotonic()
@@ -184,14 +184,14 @@ def test_a_second_ctrl_c_kills(start: Start) -> None:
     assert not any(alive(it.pid) for it in state.processes if it.pid)
 
 
-def test_it_uses_a_kafka_and_a_redis_that_are_there(
+def test_a_system_uses_a_kafka_and_a_redis_that_are_running(
     start: Start, broker: str, redis_url: str
 ) -> None:
     up = start("--workers", "1", KAFKA_BOOTSTRAP=broker, REDIS_URL=redis_url)
     state = up.await_ready()
     assert (state.kafka_bootstrap, state.redis_url) == (broker, redis_url)
     assert not {"broker", "redis"} & {it.name for it in state.processes}
-    until(lambda: up.said.count("(yours)") == 2)  # said once the record says so
+    until(lambda: up.said.count("(yours)") == 2)  # the line comes once the record holds it
 
 
 @pytest.mark.check
@@ -221,7 +221,7 @@ def test_another_partition_count_is_refused_with_the_remedy(
 
 @pytest.mark.check
 def test_json_lines_for_machines_while_flow_workers_change(start: Start, tmp_path: Path) -> None:
-    """The token stands in a file, whose value each process gets."""
+    """The token is in a file, whose value each process gets."""
     secret = tmp_path / "token"
     secret.write_text("secret-token\n")
     up = start("--workers", "1", "--flow-workers", "2", "--json", FRESHET_TOKEN_FILE=str(secret))

@@ -1,4 +1,4 @@
-"""What can stand in the way of `freshet up`: each a sentence of its own, and exit status 2."""
+"""Each obstacle of `freshet up` gives a sentence of its own, and exit status 2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infra.store import version
 
 
 def refused(*options: object, prefix: tuple[str, ...] = ()) -> str:
-    """What `freshet up` says as it refuses to start."""
+    """The sentence with which `freshet up` refuses to start."""
     return refusal("up", *options, prefix=prefix)
 
 
@@ -28,7 +28,7 @@ def refusal(
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """What a command says as it refuses to start."""
+    """The sentence with which a command refuses to start."""
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "infra.cli", *map(str, words)],
         capture_output=True,
@@ -43,7 +43,7 @@ def refusal(
     return lines[0]
 
 
-def test_twice_at_once_on_one_folder(tmp_path: Path) -> None:
+def test_a_second_system_in_one_folder_is_refused(tmp_path: Path) -> None:
     with home.claimed(tmp_path) as folder:
         home.write(folder, up_of(folder))
         sentence = refused("--data-dir", tmp_path)
@@ -54,7 +54,7 @@ def test_twice_at_once_on_one_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--port", "--redis-port", "--broker-port"])
-def test_a_port_in_use(tmp_path: Path, option: str) -> None:
+def test_a_port_in_use_is_refused(tmp_path: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentence = refused("--data-dir", tmp_path, option, port)
@@ -65,13 +65,13 @@ def test_a_port_in_use(tmp_path: Path, option: str) -> None:
     assert not (tmp_path / home.RECORD_FILE).exists()
 
 
-def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     assert "is not a folder: give another" in refused("--data-dir", file)
 
 
-def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o555)
@@ -82,7 +82,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
     )
 
 
-def test_a_read_only_file_system(tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
     prefix = mounted(f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}")
     sentence = refused("--data-dir", tmp_path, prefix=prefix)
     assert sentence == (
@@ -90,7 +90,7 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
     )
 
 
-def test_a_full_folder(tmp_path: Path) -> None:
+def test_a_full_folder_is_refused(tmp_path: Path) -> None:
     prefix = mounted(f"mount -t tmpfs -o size=2m none {tmp_path}")
     sentence = refused("--data-dir", tmp_path, prefix=prefix)
     assert sentence == (
@@ -100,14 +100,14 @@ def test_a_full_folder(tmp_path: Path) -> None:
 
 
 def mounted(command: str) -> tuple[str, ...]:
-    """What to put before a command so that it sees a file system that only it sees."""
+    """A prefix of a command that gives it a file system of its own."""
     prefix = ("unshare", "-rm", "sh", "-c", f'{command} && exec "$@"', "-")
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
         pytest.skip("may not mount file systems here")
     return prefix
 
 
-def test_room_is_measured(tmp_path: Path) -> None:
+def test_free_space_is_measured(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     with (
         pytest.raises(home.Unusable, match=r"MiB free and a system needs"),
@@ -120,7 +120,7 @@ def test_a_stale_record_is_replaced_with_a_sentence(tmp_path: Path) -> None:
     with home.claimed(tmp_path) as folder:
         home.write(folder, up_of(folder))
         assert home.read(folder) is not None
-    assert home.read(tmp_path) is None, "nobody stands behind it any more"
+    assert home.read(tmp_path) is None, "no process holds it any more"
     lines: list[str] = []
     with home.claimed(tmp_path) as folder:
         home.remove_stale_record(folder, lines.append)
@@ -175,7 +175,7 @@ def test_a_folder_of_others_is_refused(command: str, tmp_path: Path) -> None:
     folder = tmp_path / ".freshet"
     (folder / "logs").mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
-    # of Kafka and Redis nothing is asked: the folder is looked at first
+    # neither Kafka nor Redis is contacted: the folder is checked first
     environment = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
     sentence = refusal(*command.split(), cwd=tmp_path, environment=environment)
     assert sentence == (
@@ -199,7 +199,7 @@ def test_a_folder_of_others_is_refused(command: str, tmp_path: Path) -> None:
         ("lost+found", "up.log"),
     ],
 )
-def test_a_folder_that_is_older_than_the_marker_is_known_by_its_files(
+def test_a_folder_that_is_older_than_the_marker_is_recognised_by_its_files(
     old: tuple[str, ...], tmp_path: Path
 ) -> None:
     for name in old:

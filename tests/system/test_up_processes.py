@@ -64,7 +64,7 @@ def test_dependents_wait_until_what_they_need_is_ready(supervise: Make, tmp_path
     assert [it.state for it in supervisor.children.values()] == ["up", "done", "up"]
 
 
-def test_a_process_that_ends_is_started_again_and_the_line_says_why(supervise: Make) -> None:
+def test_a_process_that_exits_is_started_again_and_the_line_says_why(supervise: Make) -> None:
     lines: list[str] = []
     supervisor = supervise(Program("worker", python(SLEEPER)), report=lines.append)
     child = supervisor.children["worker"]
@@ -80,7 +80,7 @@ def test_back_off_doubles_to_5_s_and_starts_over_after_30_s_of_health(supervise:
     fails = Program("worker", python("raise SystemExit(3)"))
     supervisor = supervise(fails, clock=lambda: now)
     child, waits = supervisor.children["worker"], []
-    child.worked = True  # as after a while: no failure is final any more
+    child.worked = True  # as after some time: no failure is final any more
     for run in range(9):
         health = 31.0 if run == 7 else 0.0
         ticking(supervisor, lambda: child.state != "failed")
@@ -114,7 +114,7 @@ def test_a_command_that_does_not_exist_is_a_sentence(supervise: Make) -> None:
     assert supervisor.failure == "redis cannot be started: No such file or directory"
 
 
-def test_stops_in_reverse_order(supervise: Make, tmp_path: Path) -> None:
+def test_processes_stop_in_reverse_order(supervise: Make, tmp_path: Path) -> None:
     order = tmp_path / "order"
     leave = """
         import signal, sys, time
@@ -140,7 +140,9 @@ def test_stops_in_reverse_order(supervise: Make, tmp_path: Path) -> None:
     assert not any(alive(pid) for pid in pids if pid)
 
 
-def test_what_ignores_sigterm_is_killed_with_its_children(supervise: Make, tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_with_its_children(
+    supervise: Make, tmp_path: Path
+) -> None:
     lines: list[str] = []
     family = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])"
     supervisor = supervise(Program("mule", python(f"{family}; {STUBBORN}")), report=lines.append)
@@ -153,7 +155,7 @@ def test_what_ignores_sigterm_is_killed_with_its_children(supervise: Make, tmp_p
     until(lambda: not members(group), 10)
 
 
-def test_what_may_end_anywhere_is_killed_and_no_word_is_lost_about_it(supervise: Make) -> None:
+def test_a_process_that_may_stop_anywhere_is_killed_without_a_line(supervise: Make) -> None:
     lines: list[str] = []
     supervisor = supervise(Program("mule", python(STUBBORN), killed=True), report=lines.append)
     child = supervisor.children["mule"]
@@ -162,7 +164,7 @@ def test_what_may_end_anywhere_is_killed_and_no_word_is_lost_about_it(supervise:
     assert (child.state, lines) == ("stopped", [])
 
 
-def test_hurry_does_not_wait_for_the_grace(supervise: Make) -> None:
+def test_a_hurried_stop_does_not_wait_for_the_grace_period(supervise: Make) -> None:
     supervisor = supervise(Program("mule", python(STUBBORN)))
     child = supervisor.children["mule"]
     ticking(supervisor, lambda: last_line(child.log) == "at work")
@@ -193,7 +195,7 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     until(lambda: not alive(pid), 10)
 
 
-def test_last_line_of_a_log(tmp_path: Path) -> None:
+def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_line(log) == ""
     log.write_bytes(b"first\n" + b"x" * 9000 + b"\nthe end: \xff\n\n")

@@ -30,12 +30,12 @@ from tests.support.waits import until
 from tests.unit.test_house import PACKAGES
 
 OTHERS: Final = ("models.py", "schemas/__init__.py", "infra/__init__.py", "flows.py", "redis.py")
-"""Modules of the folder where Freshet is called: each fails whoever imports it."""
+"""Modules of the folder where Freshet is called: each raises on import."""
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources, where a build may leave what it likes."""
+    """A copy of the sources, where a build may leave files."""
     made = tmp_path_factory.mktemp("build") / "tree"
     kept = [it for it in ROOT.iterdir() if it.name == ".ci" or it.name[0] != "."]
     made.mkdir()
@@ -110,7 +110,7 @@ class Installed:
         )
 
     def run(self, *words: str, code: int = 0) -> str:
-        """What it prints, as one line."""
+        """Runs a command and answers its output as one line."""
         process = self.popen(*words)
         said, _ = process.communicate(timeout=100)
         assert process.returncode == code, said
@@ -120,7 +120,7 @@ class Installed:
     def running(
         self, *words: str, ready: Callable[[], bool], **environment: str
     ) -> Iterator[subprocess.Popen[str]]:
-        """A process that runs until the block is left; it must not end before, and must end well."""
+        """A process that runs until the block is left; it must not exit before, and must exit with 0."""
         process = self.popen(*words, **environment)
         try:
             until(lambda: process.poll() is not None or ready(), 60)

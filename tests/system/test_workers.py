@@ -62,7 +62,7 @@ class Crowd:
 
 
 class Watch:
-    """Looks where the fences stand, all the time, and notes when each moved."""
+    """Polls the fences and notes when each moved."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._stop = settings, threading.Event()
@@ -80,7 +80,7 @@ class Watch:
                         moves.append((time.monotonic(), at))
 
     def longest(self, begun: float, crowd: Crowd) -> float:
-        """Of the events acknowledged since `begun`, how long one waited at most to be folded, s."""
+        """The longest time from acknowledgement to fold of the events since `begun`, s."""
         waits = [0.0]
         for p, sent in crowd.acknowledged.items():
             moves = iter(self.seen[p])
@@ -130,7 +130,7 @@ def logs(settings: Settings) -> dict[int, list[tuple[int, bytes]]]:
     return whole_log(settings)
 
 
-def wrong(settings: Settings, client: Any) -> int:
+def wrong_fields(settings: Settings, client: Any) -> int:
     """Fields of people that are not what the log says."""
     count = 0
     for p, records in logs(settings).items():
@@ -141,7 +141,9 @@ def wrong(settings: Settings, client: Any) -> int:
     return count
 
 
-def test_their_number_changes_while_events_flow(settings: Settings, shared: Workers) -> None:
+def test_the_number_of_workers_changes_while_events_flow(
+    settings: Settings, shared: Workers
+) -> None:
     crowd, watch = Crowd(settings), Watch(settings)
     changed: list[tuple[int, float]] = []
     try:
@@ -170,11 +172,11 @@ def test_their_number_changes_while_events_flow(settings: Settings, shared: Work
             f"to {count}: an event waited {watch.longest(begun, crowd):.2f} s at most from then on"
         )
     with redis_client.connect(settings) as client:
-        assert wrong(settings, client) == 0
+        assert wrong_fields(settings, client) == 0
     assert sent == sum(map(len, logs(settings).values())) > 100
 
 
-def test_scale_names_who_could_do_it(settings: Settings, shared: Workers) -> None:
+def test_scale_names_the_program_that_runs_workers(settings: Settings, shared: Workers) -> None:
     from click.testing import CliRunner
 
     from infra.cli.main import cli
