@@ -1,1 +1,1 @@
-"""What is written over HTTP."""
+"""Writes over HTTP."""

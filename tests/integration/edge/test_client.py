@@ -1,4 +1,4 @@
-"""The Python client against the API: what is taken, what is refused, and what a proxy may make of it."""
+"""The Python client against the API: accepted and refused requests, and answers changed by a proxy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AB = Experiment(
 
 
 def ask(server: Server, does: Callable[[Client], Awaitable[Any]], token: str = "") -> Any:
-    """What `does` answers, with a client of one connection."""
+    """The result of `does` with a client of one connection."""
 
     async def run() -> Any:
         connection = server.connect()
@@ -42,7 +42,7 @@ def ask(server: Server, does: Callable[[Client], Awaitable[Any]], token: str = "
     return asyncio.run(run())
 
 
-def test_what_is_sent_is_in_the_log(edge: Server) -> None:
+def test_what_the_client_sends_is_in_the_log(edge: Server) -> None:
     async def does(client: Client) -> list[list[str]]:
         sent = await client.send_events([CLICK])
         assert (sent.value.accepted, sent.value.rejected, sent.value.durable) == (1, [], "broker")
@@ -92,7 +92,7 @@ def test_a_refusal_says_which_field_and_keeps_no_value(edge: Server) -> None:
     assert "secret" not in f"{error!r} {vars(error)}"
 
 
-def test_some_rejected_are_in_the_answer(edge: Server) -> None:
+def test_rejected_events_are_in_the_answer(edge: Server) -> None:
     bad = msgspec.structs.replace(CLICK, action="never")
     sent = ask(edge, lambda client: client.send_events([CLICK, bad])).value
     assert (sent.accepted, [(it.index, it.code) for it in sent.rejected]) == (
@@ -101,7 +101,7 @@ def test_some_rejected_are_in_the_answer(edge: Server) -> None:
     )
 
 
-def test_nobody_there_is_an_error_without_a_status() -> None:
+def test_an_api_that_does_not_listen_is_an_error_without_a_status() -> None:
     async def does() -> None:
         async with Client(f"http://127.0.0.1:{services.free_port()}") as client:
             await client.status()
@@ -145,7 +145,7 @@ def test_a_list_is_what_the_api_answers(shop: Shop) -> None:
     assert answer.served_by.experiments == ()
 
 
-def test_what_waits_in_vain_is_stale(shop: Shop) -> None:
+def test_a_read_whose_wait_times_out_is_stale(shop: Shop) -> None:
     _, partition = shop.where("u1")
 
     async def does(client: Client) -> Any:
@@ -183,7 +183,7 @@ ANSWERS = {
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
-    """Whatever is asked there is answered like this. Its address."""
+    """A server that answers every request with these bytes. Yields its address."""
 
     class Handler(StreamRequestHandler):
         def handle(self) -> None:
@@ -227,7 +227,7 @@ def test_what_is_not_the_api_is_unreadable_and_not_quoted(body: bytes) -> None:
 
 
 def test_https_is_not_spoken_in_the_clear() -> None:
-    """Who answers in the clear at once is not listened to."""
+    """The client ignores an answer in the clear."""
 
     class Handler(StreamRequestHandler):
         def handle(self) -> None:

@@ -45,7 +45,7 @@ def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def publish(settings: Settings) -> None:
-    """As whoever trains does. The log may hold these already, from another test: then they are stale."""
+    """Publishes releases as the trainer does. Those that the log holds from another test are stale."""
     producer: KafkaProducer = kafka_client.producer(settings)
     settings_put: list[tuple[str, str, Any]] = [
         ("release", name, Released(manifest_sha256="0" * 64)) for name in RELEASES
@@ -66,12 +66,12 @@ def publish(settings: Settings) -> None:
     producer.close()
 
 
-def until(ask: Any, so: Any) -> Any:
+def until(ask: Any, in_force: Any) -> Any:
     found: list[Any] = []
 
     def asked() -> bool:
         found[:] = [ask()]
-        return bool(so(found[0]))
+        return bool(in_force(found[0]))
 
     services.wait_until(asked, 20, "it does not come")
     return found[0]
@@ -86,10 +86,10 @@ def put(edge: Server, path: str, expected_version: int = 0, **body: Any) -> Answ
 def until_in_force(edge: Server, path: str, version: int) -> Any:
     """The answer's body at `path` once this version is in force."""
 
-    def so(answer: Answer) -> bool:
+    def in_force(answer: Answer) -> bool:
         return answer.status == 200 and answer.json["version"] == version
 
-    return until(lambda: edge.ask("GET", path), so).json
+    return until(lambda: edge.ask("GET", path), in_force).json
 
 
 def test_a_placement_is_put_and_in_force(edge: Server) -> None:
@@ -100,14 +100,14 @@ def test_a_placement_is_put_and_in_force(edge: Server) -> None:
     assert (body["placement"], body["rules"], body["built_in"]) == ("page", "r1", False)
     assert (body["actor"], body["reason"]) == ("me", "why")
     assert body["received_at"].endswith("Z")
-    # whole, with what it left to the defaults
+    # whole, with the defaults filled in
     assert body["recipe"]["weights"] == {"popular": 2.0}
     assert body["recipe"]["exploration"] == {"epsilon": 0.0}
     assert body["recipe"]["filters"]["new"]["published_within_days"] == 30
     assert body["recipe"]["depth"] == 200
     answer = edge.ask("GET", "/v1/recommendations?user_id=u1&placement=page")
     assert answer.json["served_by"]["rules"] == "r1"
-    # what is read can be put
+    # a body that was read can be put
     put(edge, "/v1/placements/page", 1, recipe={**body["recipe"], "depth": 9})
     body = until_in_force(edge, "/v1/placements/page", 2)
     assert (body["recipe"]["depth"], body["rules"]) == (9, "r2")
@@ -147,7 +147,7 @@ def test_an_experiment_is_put_and_in_force(edge: Server) -> None:
     every = edge.ask("GET", "/v1/experiments").json["experiments"]
     assert [each for each in every if each["experiment_id"] == "shelf-ranker"] == [body]
 
-    # while it runs, no other does there
+    # while it runs, no other experiment runs there
     answer = ask_for(edge, "other", {"placement": "shelf", "variants": HALVES})
     assert (answer.status, answer.errors) == (
         422,
@@ -183,7 +183,7 @@ def ask_for(edge: Server, identifier: str, experiment: Any) -> Answer:
         ({"epsilon": 0.5}, "epsilon", "unknown_field"),
     ],
 )
-def test_a_bad_recipe(edge: Server, recipe: Any, field: str, code: str) -> None:
+def test_a_bad_recipe_is_refused_by_field(edge: Server, recipe: Any, field: str, code: str) -> None:
     body = {"expected_version": 0, "recipe": recipe}
     answer = edge.ask("PUT", "/v1/placements/bad", body)
     assert (answer.status, answer.errors) == (422, [(f"recipe.{field}", code)])
@@ -220,7 +220,9 @@ def test_a_bad_recipe(edge: Server, recipe: Any, field: str, code: str) -> None:
         ({"layers": 2}, "experiment.layers", "unknown_field"),
     ],
 )
-def test_a_bad_experiment(edge: Server, change: Any, field: str, code: str) -> None:
+def test_a_bad_experiment_is_refused_by_field(
+    edge: Server, change: Any, field: str, code: str
+) -> None:
     answer = ask_for(edge, "bad", {"placement": "popular", "variants": HALVES, **change})
     assert (answer.status, answer.errors) == (422, [(field, code)])
 
@@ -238,7 +240,7 @@ def test_a_bad_experiment(edge: Server, change: Any, field: str, code: str) -> N
         (b'{"surprise": 1}', 422, "surprise", "unknown_field"),
     ],
 )
-def test_a_bad_body(
+def test_a_bad_body_is_refused(
     edge: Server, path: str, body: bytes, status: int, field: str, code: str
 ) -> None:
     answer = edge.ask("PUT", path, body)
@@ -248,7 +250,7 @@ def test_a_bad_body(
     assert (answer.status, answer.errors) == (status, [(field, code)])
 
 
-def test_ids_in_paths(edge: Server) -> None:
+def test_bad_ids_in_paths_are_refused(edge: Server) -> None:
     answer = ask_for(edge, "a%3Db", {"placement": "popular", "variants": HALVES})
     assert (answer.status, answer.errors) == (422, [("experiment_id", "malformed")])
     for path in ("/v1/experiments/a%00", "/v1/placements/a%00"):
@@ -257,7 +259,7 @@ def test_ids_in_paths(edge: Server) -> None:
             assert (answer.status, answer.errors[0][1]) == (422, "control_character")
 
 
-def test_what_is_not_there(edge: Server) -> None:
+def test_missing_placements_and_experiments_are_not_found(edge: Server) -> None:
     for path, code in (
         ("/v1/placements/nowhere", "unknown_placement"),
         ("/v1/experiments/nothing", "unknown_experiment"),

@@ -1,4 +1,4 @@
-"""The write side through real HTTP, up to what stands in the log."""
+"""The write side through real HTTP, up to the records in the log."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_receipt_of_a_batch_has_the_highest_position_of_each_partition(edge:
     assert last == set(expected.values())
 
 
-def test_lines(edge: Server) -> None:
+def test_json_lines_are_taken(edge: Server) -> None:
     lines = b"\n".join(json.dumps({**VIEW, "user_id": f"u{n}"}).encode() for n in range(3))
     headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "k1"}
     answer = edge.ask("POST", "/v1/events", lines, headers)
@@ -73,7 +73,7 @@ def test_history_is_received_when_it_occurred(edge: Server) -> None:
     assert action.received_at == action.occurred_at == 981_173_106_007
 
 
-def test_a_thousand_events_and_no_more(edge: Server) -> None:
+def test_a_batch_holds_a_thousand_events_and_no_more(edge: Server) -> None:
     before = end_offset(edge.settings, "events")
     answer = edge.ask("POST", "/v1/events", {"events": [VIEW] * 1000})
     assert (answer.status, answer.json["accepted"]) == (202, 1000)
@@ -82,7 +82,7 @@ def test_a_thousand_events_and_no_more(edge: Server) -> None:
     assert (answer.status, answer.errors) == (413, [("events", "too_many")])
 
 
-def test_all_rejected_is_a_problem(edge: Server) -> None:
+def test_a_batch_that_is_rejected_whole_is_a_problem(edge: Server) -> None:
     answer = edge.ask(
         "POST", "/v1/events", {"events": [{**VIEW, "action": "a"}, {**VIEW, "rank": -1}]}
     )
@@ -113,7 +113,7 @@ def test_items_are_put_patched_and_deleted(edge: Server) -> None:
     assert isinstance(delete, DeleteItem)
 
 
-def test_items_in_a_batch(edge: Server) -> None:
+def test_items_are_put_in_a_batch(edge: Server) -> None:
     batch = {"items": [{"item_id": f"i{n}", "title": "T"} for n in range(9)] + [{"title": "?"}]}
     answer = edge.ask("POST", "/v1/items", batch)
     assert (answer.status, answer.json["accepted"]) == (202, 9)
@@ -165,7 +165,7 @@ def test_unknown_parameters_are_refused_by_name(edge: Server) -> None:
     assert (answer.status, answer.errors) == (422, [("mode", "unknown_value")])
 
 
-def test_health_and_metrics(edge: Server) -> None:
+def test_health_and_metrics_are_answered(edge: Server) -> None:
     assert edge.ask("GET", "/health/live").status == 200
     edge.ask("POST", "/v1/events", VIEW)
     text = edge.ask("GET", "/metrics").body.decode()
@@ -194,7 +194,7 @@ def test_events_of_a_person_keep_their_order_over_one_connection(edge: Server) -
     assert offsets == sorted(offsets)
 
 
-def test_many_clients_at_once_lose_nothing(edge: Server) -> None:
+def test_writes_of_many_clients_at_once_lose_nothing(edge: Server) -> None:
     before = end_offset(edge.settings, "events")
     statuses: list[int] = []
 

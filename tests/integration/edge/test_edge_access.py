@@ -1,4 +1,4 @@
-"""Who is let in: every route has a scope, and a token guards all of them but health."""
+"""Access: every route has a scope, and a token guards all of them but health."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_token_guards_every_route_but_health(
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_the_token_opens(guarded: Server) -> None:
+def test_a_request_with_the_token_is_answered(guarded: Server) -> None:
     event = {"user_id": "u1", "item_id": "i1", "action": "view"}
     for scheme in ("Bearer", "bearer"):
         headers = {"Authorization": f"{scheme} s3cret"}
@@ -117,5 +117,5 @@ def test_without_a_token_only_loopback_listens() -> None:
         from_environment({"FRESHET_HOST": "0.0.0.0"})
 
 
-def test_no_key_or_token_in_the_log(guarded: Server) -> None:
+def test_no_key_or_token_is_logged(guarded: Server) -> None:
     assert "s3cret" not in Path(guarded.log).read_text()

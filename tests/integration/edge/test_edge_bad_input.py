@@ -147,18 +147,18 @@ def check(answer: Answer, bad: Bad) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-def test_it_is_a_problem_that_names_the_field(edge: Server, bad: Bad) -> None:
+def test_bad_input_is_a_problem_that_names_the_field(edge: Server, bad: Bad) -> None:
     check(edge.ask(bad.method, bad.path, bad.body, bad.headers), bad)
 
 
-def test_nothing_of_it_reaches_the_log(edge: Server) -> None:
+def test_no_bad_input_reaches_the_log(edge: Server) -> None:
     before = [end_offset(edge.settings, topic) for topic in ("events", "items")]
     for bad in BAD:
         edge.ask(bad.method, bad.path, bad.body, bad.headers)
     assert [end_offset(edge.settings, topic) for topic in ("events", "items")] == before
 
 
-def test_it_takes_no_longer_than_50_ms(edge: Server) -> None:
+def test_bad_input_is_refused_within_50_ms(edge: Server) -> None:
     connection = edge.connect()
     slow = {}
     for bad in BAD:
@@ -174,7 +174,7 @@ def test_it_takes_no_longer_than_50_ms(edge: Server) -> None:
     assert {name: took for name, took in slow.items() if took > 0.05} == {}
 
 
-def test_a_large_body_is_refused_by_its_announcement(edge: Server) -> None:
+def test_a_large_body_is_refused_by_its_content_length(edge: Server) -> None:
     """Nothing of the 10 MB is sent, and the answer is there."""
     connection = edge.connect()
     connection.connect()
@@ -186,7 +186,7 @@ def test_a_large_body_is_refused_by_its_announcement(edge: Server) -> None:
     connection.close()
 
 
-def test_a_large_body_is_refused_while_it_comes(edge: Server) -> None:
+def test_a_large_body_is_refused_while_it_is_read(edge: Server) -> None:
     """Chunks without end: the answer comes after little more than 1 MiB."""
     connection = edge.connect()
     connection.connect()
@@ -217,7 +217,7 @@ def test_a_client_of_10_mb_reads_its_413_and_goes_on(edge: Server) -> None:
     connection.close()
 
 
-def test_no_such_route_or_method(edge: Server) -> None:
+def test_an_unknown_route_or_method_is_a_problem(edge: Server) -> None:
     for method, path, status in (
         ("GET", "/v1/nothing", 404),
         ("GET", "/redoc", 404),
@@ -240,7 +240,7 @@ def test_no_such_route_or_method(edge: Server) -> None:
         b"NONSENSE\r\n\r\n",
     ],
 )
-def test_what_is_no_http_ends_the_connection_and_nothing_else(edge: Server, junk: bytes) -> None:
+def test_what_is_no_http_closes_the_connection_and_nothing_else(edge: Server, junk: bytes) -> None:
     address = edge.connect()
     with socket.socket() as raw:
         raw.connect((address.host, address.port))
@@ -263,7 +263,7 @@ def flood(edge: Server, requests: int) -> None:
 
 
 @pytest.mark.parametrize("requests", [1000, pytest.param(10_000, marks=pytest.mark.check)])
-def test_memory_stays_where_it_was(edge: Server, requests: int) -> None:
+def test_bad_input_does_not_grow_memory(edge: Server, requests: int) -> None:
     for _ in range(20):
         edge.ask("POST", "/v1/events", EVENT)
     before = edge.rss()

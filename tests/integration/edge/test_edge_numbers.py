@@ -13,11 +13,11 @@ from tests.support.http import Answer, Server
 DIGITS = 5000
 """More than Python's int() takes of a text."""
 NUMBERS = ("9" * DIGITS, "-" + "9" * DIGITS, "0" * DIGITS + "1", "1e" + "9" * DIGITS, "٣" * DIGITS)
-"""The last are digits to str.isdigit, and not to HTTP."""
+"""Numbers without end; the last are digits to str.isdigit and not to HTTP."""
 
 
 class Place(NamedTuple):
-    """Where a client may write what it likes: a parameter of an operation."""
+    """A parameter of an operation: a place where a client may send any text."""
 
     method: str
     path: str
@@ -52,7 +52,7 @@ def escaped(text: str) -> str:
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:2])
-def test_no_parameter_ends_in_a_500(edge: Server, number: str) -> None:
+def test_no_numeric_parameter_is_answered_with_a_500(edge: Server, number: str) -> None:
     description = edge.ask("GET", "/openapi.json").json
     found = [place for place in places(description) if number.isascii() or place.kind != "header"]
     assert {place.kind for place in found} >= {"path", "query"}
@@ -83,7 +83,7 @@ def sent(edge: Server, request: bytes) -> Answer:
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/items", "/v1/recommendations"])
 def test_a_length_of_5000_digits_is_a_problem(edge: Server, path: str) -> None:
-    """Its value is 2, as the parser of HTTP sees it: what stands before that is not a number to take."""
+    """Its value is 2 after thousands of zeros: the server refuses the length of the text."""
     answer = sent(edge, head("0" * (DIGITS - 1) + "2", path=path) + b"{}")
     assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
     assert answer.errors == [("Content-Length", "malformed")]

@@ -1,4 +1,4 @@
-"""The serving process: it starts and ends cleanly, shares its port, and rides out a broker's death."""
+"""The serving process starts and stops cleanly, shares its port, and survives the broker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.http import Server, end_offset, serving
 EVENT = {"user_id": "u1", "item_id": "i1", "action": "view"}
 
 
-def test_sigterm_finishes_and_returns(settings: Settings, tmp_path: Path) -> None:
+def test_sigterm_stops_the_process_without_an_error(settings: Settings, tmp_path: Path) -> None:
     with serving(msgspec.structs.replace(settings, port=0), tmp_path / "log") as server:
         assert server.ask("POST", "/v1/events", EVENT).status == 202
         assert server.stop() == 0
@@ -35,7 +35,7 @@ def test_two_processes_share_a_port(settings: Settings, tmp_path: Path) -> None:
     assert end_offset(settings, "events") == 2
 
 
-def test_a_port_in_use_is_one_sentence(edge: Server, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(edge: Server, tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -50,7 +50,7 @@ def test_a_port_in_use_is_one_sentence(edge: Server, tmp_path: Path) -> None:
     assert "cannot serve on 127.0.0.1" in lines[0]
 
 
-def test_another_partition_count_is_one_sentence(edge: Server, tmp_path: Path) -> None:
+def test_another_partition_count_is_reported_in_one_sentence(edge: Server, tmp_path: Path) -> None:
     server = Server(msgspec.structs.replace(edge.settings, partitions=5, port=0), tmp_path / "log")
     assert server.process.wait(30) == 2
     lines = server.log.read_text().splitlines()

@@ -24,7 +24,7 @@ VIEW = {"user_id": "u1", "item_id": "i1", "action": "view"}
 
 
 def until_direct(ledger: Ledger, server: Server) -> None:
-    """Sends until the broker itself takes what is sent."""
+    """Sends until the receipt names the broker as the durable store."""
 
     def direct() -> bool:
         ledger.send(server, 1)
@@ -45,10 +45,10 @@ def kill(server: Server) -> None:
 
 
 @pytest.mark.check
-def test_a_killed_broker_is_missed_by_nobody_who_writes(
+def test_writers_do_not_notice_a_killed_broker(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
-    """Everything a client writes, but changes of what is in force, is taken meanwhile."""
+    """Every kind of write but changes of control is accepted meanwhile."""
     with serving(own, tmp_path / "log") as server:
         ledger = Ledger(own)
         ledger.send(server, 6)
@@ -91,7 +91,7 @@ def test_a_killed_broker_is_missed_by_nobody_who_writes(
 
 
 def _wait_until_degraded(server: Server, spooled: int) -> None:
-    """It is ready all the while: reads are answered and writes are taken, without the broker."""
+    """The server stays ready without the broker: it answers reads and accepts writes."""
     found: list[Any] = []
 
     def is_degraded() -> bool:
@@ -108,8 +108,8 @@ def _wait_until_degraded(server: Server, spooled: int) -> None:
     status = server.ask("GET", "/v1/status").json
     assert fault in status["degraded"]
     assert status["fails"] == []
-    for parts in (ready["parts"], status["ready"]):
-        assert (parts["broker"], parts["writes"]) == (False, True)
+    for components in (ready["parts"], status["ready"]):
+        assert (components["broker"], components["writes"]) == (False, True)
     assert 'freshet_ready{part="broker"} 0' in server.ask("GET", "/metrics").body.decode()
     assert 'freshet_ready{part="writes"} 1' in server.ask("GET", "/metrics").body.decode()
     assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
@@ -130,10 +130,10 @@ def _check_the_others(settings: Settings) -> None:
 
 
 @pytest.mark.check
-def test_a_worker_killed_and_restarted_while_the_broker_is_stopped(
+def test_a_worker_killed_while_the_broker_is_stopped_loses_nothing(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
-    """The next one starts without the broker, and what its predecessor took goes first."""
+    """The next worker starts without the broker, and sends its predecessor's spool first."""
     ledger = Ledger(own)
     with serving(own, tmp_path / "one") as one:
         ledger.send(one, 3)
@@ -193,7 +193,7 @@ def test_a_drain_that_is_killed_repeats_records_and_the_fold_counts_each_once(
         )
         kill(one)
     [spool] = spools(own)
-    # as after a machine's restart: what the mark said is lost, and all of it goes once more
+    # as after a restart of the machine: the mark is lost, and all records are sent once more
     (spool / "lock").write_bytes(b"")
     ledger.sent |= made
     with serving(own, tmp_path / "two") as two:
@@ -222,7 +222,7 @@ def _check_counted_once(settings: Settings, wanted: dict[str, int]) -> None:
 def test_a_full_disk_is_a_503_of_which_nothing_counts(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
-    """What the disk took is acknowledged and comes; what it did not take is neither."""
+    """A request that the disk took is acknowledged and arrives; one that it did not take does neither."""
     ledger = Ledger(own)
     with serving(own, tmp_path / "log") as server:
         ledger.send(server, 1)
@@ -251,10 +251,10 @@ def test_a_full_disk_is_a_503_of_which_nothing_counts(
 
 
 @pytest.mark.check
-def test_nowhere_durable_is_a_503_and_never_more(
+def test_without_broker_and_disk_every_write_is_a_503(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
-    """In a directory in which nothing can be made: with the broker all is well, without it a 503."""
+    """The directory takes no file: writes are accepted with the broker, and a 503 without it."""
     own.data_dir.mkdir(parents=True, exist_ok=True)
     (own.data_dir / "writes").symlink_to("/proc/self")
     ledger = Ledger(own)
@@ -306,7 +306,7 @@ def test_a_full_spool_takes_whole_requests_or_nothing(
 def test_requests_on_one_connection_keep_their_order_over_the_switch(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
-    """Away and back while somebody writes on and on: no gap, nobody overtakes."""
+    """The broker stops and returns while a client writes: no gap, and no request overtakes another."""
     ledger = Ledger(own)
     with serving(own, tmp_path / "log") as server:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Reads by POST: the same answer as by GET, and pages of rows that repeat nothing."""
+"""Reads by POST give the answer of a GET, and pages whose rows repeat nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_rows(shop: Shop, body: Any) -> list[Any]:
 
 
 def same(answer: Any) -> Any:
-    """Without what differs from one time to the next."""
+    """The answer without the fields that differ between two calls."""
     return {k: v for k, v in answer.items() if k not in ("slate_id", "took_ms")}
 
 
@@ -51,7 +51,7 @@ def same(answer: Any) -> Any:
         {"session_id": None, "category": None, "cursor": None},
     ],
 )
-def test_a_body_asks_as_a_query_string_does(shop: Shop, given: dict[str, Any]) -> None:
+def test_a_body_gives_the_answer_of_its_query_string(shop: Shop, given: dict[str, Any]) -> None:
     body = {"user_id": "u1", "placement": "plain", **given}
     query = "&".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
@@ -85,12 +85,12 @@ def test_rows_of_a_page_repeat_nothing(shop: Shop) -> None:
     assert [row["placement"] for row in rows] == ["plain", "plain", "plain", "home"]
     assert len({row["slate_id"] for row in rows}) == 4
     assert all(row["user_id"] == "u1" for row in rows)
-    # and where it is not asked for, they do
+    # and where that is not asked for, rows repeat items
     rows = read_rows(shop, {**page, "distinct": False, "requests": [{}, {}]})
     assert shown(rows[0]) == shown(rows[1])
 
 
-def test_rows_that_use_up_the_catalogue_end_short(shop: Shop) -> None:
+def test_rows_that_use_up_the_catalogue_are_short(shop: Shop) -> None:
     eligible = [item.item_id for item in ITEMS if CATEGORY[item.item_id] == "c1" and item.available]
     page = {"user_id": "u1", "placement": "plain", "count": 30, "category": "c1"}
     rows = read_rows(shop, {**page, "distinct": True, "requests": [{}, {}, {}]})
@@ -115,7 +115,7 @@ def test_every_row_is_logged_as_a_slate(shop: Shop) -> None:
     assert rows[1]["user_id"] is None
 
 
-def test_a_row_waits_for_what_it_names(shop: Shop) -> None:
+def test_a_row_waits_for_its_position(shop: Shop) -> None:
     name, partition = shop.where("rows")
     shop.fold(name, partition, [], 20)
     after = {"after": f"{partition}:19"}
@@ -125,7 +125,7 @@ def test_a_row_waits_for_what_it_names(shop: Shop) -> None:
     assert rows[1]["freshness"]["waited_ms"] >= 30
 
 
-def test_a_named_filter(shop: Shop) -> None:
+def test_a_filter_of_the_placement_is_applied_by_name(shop: Shop) -> None:
     body = shop.read("user_id=u1&placement=shelf&filter=some&count=20")
     assert len(body["items"]) == 20
     wanted = {item.item_id for item in ITEMS if {"c1", "c2"} & {item.category, *item.categories}}
@@ -222,7 +222,9 @@ BAD: list[tuple[Any, int, str, str]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "field", "code"), BAD, ids=range(len(BAD)))
-def test_bad_bodies(shop: Shop, body: Any, status: int, field: str, code: str) -> None:
+def test_bad_bodies_are_refused_by_field(
+    shop: Shop, body: Any, status: int, field: str, code: str
+) -> None:
     answer = shop.post(body)
     assert (answer.status, answer.errors) == (status, [(field, code)]), answer.body
     assert answer.headers["content-type"] == "application/problem+json"
@@ -234,7 +236,7 @@ def test_a_post_has_no_parameters(shop: Shop) -> None:
     assert (answer.status, answer.errors) == (422, [("user_id", "unknown_field")])
 
 
-def test_it_describes_both_answers(shop: Shop) -> None:
+def test_the_schema_describes_both_answers(shop: Shop) -> None:
     document = shop.get("/openapi.json").json
     post = document["paths"]["/v1/recommendations"]["post"]
     named = post["responses"]["200"]["content"]["application/json"]["schema"]["oneOf"]

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from flows.kit.run import run_flow
-from flows.lake.dataflow import Lake as Flow
-from flows.lake.dataflow import dataflow
 from infra.kafka import changes, kafka_client
 from infra.kafka.reader import Topics
 from infra.lake.log import open_log
@@ -23,6 +20,7 @@ from schemas.topics import BY_NAME, CONTROL, EVENTS, ITEMS, SLATES, TOPICS
 from tests.support import lakes
 from tests.support.http import Server, metric, serving
 from tests.support.outage import Broker
+from tests.support.running import fill_lake
 
 VIEW = {"user_id": "u1", "item_id": "i1", "action": "view"}
 
@@ -36,14 +34,14 @@ def header(n: int) -> dict[str, str]:
 
 
 def records(settings: Settings, topic: str) -> Iterator[Any]:
-    """Those that there are now."""
+    """The records that the topic holds now."""
     consumer = kafka_client.consumer(settings)
     try:
         places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
         consumer.assign(places)
         consumer.seek_to_beginning()
-        ends = consumer.end_offsets(places)
-        while any(consumer.position(place) < ends[place] for place in places):
+        end_offsets = consumer.end_offsets(places)
+        while any(consumer.position(place) < end_offsets[place] for place in places):
             for found in consumer.poll(100).values():
                 yield from found
     finally:
@@ -51,7 +49,7 @@ def records(settings: Settings, topic: str) -> Iterator[Any]:
 
 
 def headers(settings: Settings, topic: str) -> list[Headers]:
-    """Of a topic's records, those of the oldest request first."""
+    """The headers of a topic's records, oldest request first."""
     found = [tuple(record.headers) for record in records(settings, topic)]
     return sorted(found, key=lambda it: it[-1][1])
 
@@ -61,7 +59,7 @@ def wanted(topic: str, *numbers: int) -> list[Headers]:
 
 
 def write_all(server: Server) -> None:
-    """Whatever a client writes, each request with a trace of its own, 1 to 8."""
+    """Sends each kind of write, each request with a trace of its own, 1 to 8."""
     asks = [
         ("POST", "/v1/events", VIEW),
         ("POST", "/v1/events", {"events": [VIEW, {**VIEW, "user_id": "u2"}]}),
@@ -97,11 +95,7 @@ def test_each_record_has_its_schema_and_the_trace_of_its_request_in_topic_and_la
 
     services.wait_until(slates_came, 20, "the slates do not come with their trace")
 
-    flow = Flow(settings, until_end=True)
-    try:
-        run_flow(dataflow(flow))
-    finally:
-        flow.close()
+    fill_lake(settings)
     logs = (Lake.of(settings), Topics(settings), open_log(settings))
     for topic in TOPICS:
         for p in range(topic.partitions or settings.partitions):
@@ -112,7 +106,7 @@ def test_each_record_has_its_schema_and_the_trace_of_its_request_in_topic_and_la
             assert all(it[0] == topic.headers[0] for one in each for it in one)
 
 
-def test_what_the_command_line_changes_has_its_schema(edge: Server) -> None:
+def test_records_of_the_command_line_have_their_schema(edge: Server) -> None:
     changes._send(edge.settings, "policy", "release", 0, b"{}", "")
     assert CONTROL.headers in [tuple(it.headers) for it in records(edge.settings, CONTROL.name)]
 

@@ -4,7 +4,7 @@ is the same meanwhile."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from flows.people import dataflow, steps
 from flows.rebuild import generations, in_place
 from flows.verify.run import verify
 from infra.cli.main import cli
-from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.lake import cold_objects, store
 from infra.local import services
@@ -41,6 +40,7 @@ from tests.integration.operate.test_scrape import flow, own_port
 from tests.laws.world import T0, action
 from tests.support.cluster import NODES, Cluster
 from tests.support.http import serving
+from tests.support.running import send_events
 
 pytestmark = pytest.mark.on_cluster
 
@@ -53,16 +53,6 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker looks for a sweep before each of its steps, not once a second."""
     monkeypatch.setattr(tier, "POLL_SECONDS", -1.0)
     monkeypatch.setattr(tier, "PEOPLE_PER_STEP", 40)
-
-
-def say(settings: Settings, made: Sequence[events.Event]) -> None:
-    producer = kafka_client.producer(settings, linger_ms=20)
-    for event in made:
-        key = event.person.encode()
-        p = partition_of(key, settings.partitions)
-        producer.send(EVENTS.name, key=key, value=events.encode(event), partition=p)
-    producer.flush()
-    producer.close()
 
 
 def crowd(n: int = 3000, seed: int = 3) -> list[events.Event]:
@@ -78,7 +68,7 @@ def open_worker(settings: Settings) -> dataflow.People:
 
 
 def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
-    """To the log's end, by hand: a worker whose caches go on from batch to batch."""
+    """Folds to the log's end by hand, with a worker whose caches persist between batches."""
     reader = worker.reader
     for p in worker.partitions:
         while reader.position[p] < reader.end[p]:
@@ -101,33 +91,33 @@ def sweep(client: Client, worker: dataflow.People, before: int = FOREVER) -> Non
             worker.between_batches(p)
 
 
-def like(client: Client, pattern: str | bytes) -> dict[bytes, bytes]:
-    """Keys of this pattern, and what they hold, of every server."""
+def values_like(client: Client, pattern: str | bytes) -> dict[bytes, bytes]:
+    """The keys of this pattern with their values, of every server."""
     names = sorted(set(client.scan_iter(match=pattern, count=1000)))
     return dict(zip(names, redis_client.mget(client, names), strict=True))
 
 
 def held(client: Client) -> dict[bytes, bytes]:
-    """All that is held of people, and the ids seen."""
-    return {k: v for prefix in HELD for k, v in like(client, prefix + b":*").items()}
+    """All state of people, and the ids of their events."""
+    return {k: v for prefix in HELD for k, v in values_like(client, prefix + b":*").items()}
 
 
-def there(settings: Settings, partition: int) -> set[str]:
-    """Objects of a partition."""
+def objects(settings: Settings, partition: int) -> set[str]:
+    """The names of the objects of a partition."""
     return {it.name for it in store.open_store(settings).list(cold_objects.folder(partition, 0))}
 
 
 def named(client: Client, partition: int) -> set[str]:
-    return {name.decode() for name in like(client, PLAIN.tombstone(partition, "*")).values()}
+    return {name.decode() for name in values_like(client, PLAIN.tombstone(partition, "*")).values()}
 
 
 def bring_all_back(client: Client, worker: dataflow.People) -> None:
     for p in worker.partitions:
-        names = like(client, PLAIN.tombstone(p, "*"))
+        names = values_like(client, PLAIN.tombstone(p, "*"))
         worker.tiers[p].warm([name.rpartition(b":")[2].decode() for name in names])
 
 
-def test_everything_per_person_moves_or_is_said_to_stay() -> None:
+def test_every_key_of_a_person_moves_or_is_declared_to_stay() -> None:
     of_people = {
         key.pattern.partition(":")[0]
         for key in keys.KEYS
@@ -137,33 +127,33 @@ def test_everything_per_person_moves_or_is_said_to_stay() -> None:
 
 
 def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings) -> None:
-    say(settings, crowd())
+    send_events(settings, crowd())
     worker = open_worker(settings)
     with redis_client.connect(settings) as client:
         drive(worker)
-        before, fences = held(client), like(client, "f:*:people")
+        before, fences = held(client), values_like(client, "f:*:people")
         sweep(client, worker)
         kept = held(client)
         assert {name.partition(b":")[0] for name in kept} <= {b"h", b"p", b"l", b"dd"}
         cold_now = sum(cold.decode(client.get(PLAIN.cold(p))).people for p in worker.partitions)
-        gone = like(client, "t:*")
+        gone = values_like(client, "t:*")
         assert cold_now == len(gone) == len({k for k in before if k[:2] == b"u:"}) > 50
-        assert like(client, "f:*:people") == fences, "no record was folded"
+        assert values_like(client, "f:*:people") == fences, "no record was folded"
         report = verify(settings, Topics(settings), sums=False)
         assert report.mismatches == []
         assert report.people_checked > 50
         bring_all_back(client, worker)
         assert held(client) == before
-        assert like(client, "t:*") == {}
+        assert values_like(client, "t:*") == {}
         assert [cold.decode(client.get(PLAIN.cold(p))).people for p in worker.partitions] == [0] * 4
     worker.close()
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: int) -> None:
-    """Sweeps of whom not, at any point of the log, under a worker whose caches go on."""
+    """Sweeps of random people at any point of the log, under a worker whose caches persist."""
     rnd = random.Random(seed)
-    say(settings, crowd(seed=seed))
+    send_events(settings, crowd(seed=seed))
     settings = msgspec.structs.replace(settings, batch=60)
     with redis_client.connect(settings) as client:
         worker = open_worker(settings)
@@ -176,7 +166,7 @@ def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: i
 
         def meanwhile(p: int) -> None:
             nonlocal moved
-            moved += len(like(client, PLAIN.tombstone(p, "*")))
+            moved += len(values_like(client, PLAIN.tombstone(p, "*")))
             if rnd.random() < 0.5:
                 ask(client, p, T0 + rnd.randrange(3_000_000))
 
@@ -190,7 +180,7 @@ def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: i
 def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(settings, crowd(500))
+    send_events(settings, crowd(500))
     worker = open_worker(settings)
     with redis_client.connect(settings) as client:
         drive(worker)
@@ -203,10 +193,10 @@ def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
         lake.put(f"{folder}/cut.parquet", b"PAR1")
         assert held(client) == before
         sweep(client, worker)
-        assert orphans < there(settings, 0), "somebody may be about to name it"
+        assert orphans < objects(settings, 0), "another worker may be about to name it"
         monkeypatch.setattr(cold_objects, "GRACE_SECONDS", -1.0)
         sweep(client, worker)
-        assert there(settings, 0) == named(client, 0)
+        assert objects(settings, 0) == named(client, 0)
         bring_all_back(client, worker)
         assert held(client) == before
     worker.close()
@@ -215,11 +205,11 @@ def test_a_kill_between_object_and_tombstones_leaves_an_object_that_is_swept(
 def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
     settings: Settings, redis_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It moves from a node that was not scanned yet to one that was."""
+    """The slot moves from a node that was not scanned yet to one that was."""
     settings = msgspec.structs.replace(settings, redis_url=redis_cluster.url)
     with redis_client.connect(settings) as client:
         client.flushall()
-        say(settings, crowd(500))
+        send_events(settings, crowd(500))
         worker = open_worker(settings)
         drive(worker)
         before = held(client)
@@ -240,19 +230,19 @@ def test_a_slot_that_moves_while_tombstones_are_looked_for_costs_no_object(
             asked = ask(client, 0)
             while cold.decode(client.get(PLAIN.cold(0))).done != asked:
                 worker.between_batches(0)
-        assert there(settings, 0) == named(client, 0) != set()
+        assert objects(settings, 0) == named(client, 0) != set()
         bring_all_back(client, worker)
         assert held(client) == before
     worker.close()
 
 
-def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
-    say(settings, crowd(300))
+def test_a_fenced_worker_moves_no_person(settings: Settings) -> None:
+    send_events(settings, crowd(300))
     worker = open_worker(settings)
     with redis_client.connect(settings) as client:
         drive(worker)
         zombie = open_worker(settings)
-        say(settings, [action(9000, 7)])
+        send_events(settings, [action(9000, 7)])
         (p,) = {partition_of(action(9000, 7).person.encode(), 4)}
         fresh = open_worker(settings)
         drive(fresh)
@@ -261,7 +251,7 @@ def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
         with pytest.raises(Fenced):
             zombie.between_batches(p)
         assert held(client) == before
-        assert like(client, "t:*") == {}
+        assert values_like(client, "t:*") == {}
         fresh.close()
         zombie.close()
     worker.close()
@@ -271,7 +261,7 @@ def test_a_worker_that_is_fenced_moves_nobody(settings: Settings) -> None:
 def test_an_object_that_is_not_what_was_written_stops_the_flow_with_a_sentence(
     settings: Settings, harm: str
 ) -> None:
-    say(settings, [action(1, 7)])
+    send_events(settings, [action(1, 7)])
     worker = open_worker(settings)
     (p,) = {partition_of(action(1, 7).person.encode(), 4)}
     with redis_client.connect(settings) as client:
@@ -303,12 +293,12 @@ def test_a_generation_is_dropped_with_its_cold_people(settings: Settings) -> Non
             generations.drop(client, settings, 0)
         assert generations.drop(client, settings, 1) == 1
         assert not client.hexists(PLAIN.generations(), "1")
-    there = {it.name.split("/")[1] for it in lake.list("cold")}
-    assert there == {"generation=0", "generation=10"}
+    objects = {it.name.split("/")[1] for it in lake.list("cold")}
+    assert objects == {"generation=0", "generation=10"}
 
 
-def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> None:
-    say(settings, [action(1, 7)])
+def test_a_row_made_again_beside_a_tombstone_is_newer(settings: Settings) -> None:
+    send_events(settings, [action(1, 7)])
     worker = open_worker(settings)
     who = action(1, 7).person
     (p,) = {partition_of(who.encode(), 4)}
@@ -318,14 +308,14 @@ def test_what_was_made_again_beside_a_tombstone_is_newer(settings: Settings) -> 
         client.set(PLAIN.row(p, who), b"newer")
         worker.tiers[p].warm([who])
         assert client.get(PLAIN.row(p, who)) == b"newer"
-        assert like(client, "t:*") == {}
+        assert values_like(client, "t:*") == {}
     worker.close()
 
 
-def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_not_of_people(
+def test_a_partition_rebuilt_in_place_has_no_cold_people_and_keeps_the_other_keys(
     settings: Settings,
 ) -> None:
-    say(settings, crowd(500))
+    send_events(settings, crowd(500))
     worker = open_worker(settings)
     with redis_client.connect(settings) as client:
         drive(worker)
@@ -337,13 +327,13 @@ def test_a_partition_put_right_in_its_place_has_nobody_cold_and_keeps_what_is_no
         mine = {name for name in before if b":{1}:" in name}
         assert {name: client.get(name) for name in mine} == {name: before[name] for name in mine}
         assert report["written"] > 10
-        assert like(client, PLAIN.tombstone(1, "*")) == {}
+        assert values_like(client, PLAIN.tombstone(1, "*")) == {}
         assert rest <= {*client.scan_iter()}
     worker.close()
 
 
-def test_a_lake_that_takes_nothing_ends_the_sweep_and_not_the_flow(settings: Settings) -> None:
-    say(settings, [action(1, 7)])
+def test_a_lake_that_takes_nothing_stops_the_sweep_and_not_the_flow(settings: Settings) -> None:
+    send_events(settings, [action(1, 7)])
     (settings.data_dir).mkdir(parents=True, exist_ok=True)
     (settings.data_dir / "lake").write_text("not a folder")
     worker = open_worker(settings)
@@ -358,13 +348,13 @@ def test_a_lake_that_takes_nothing_ends_the_sweep_and_not_the_flow(settings: Set
 
 
 @pytest.mark.check
-def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
+def test_an_operator_sweeps_and_a_person_who_returns_is_restored(
     settings: Settings, tmp_path: Path
 ) -> None:
     settings = own_port(settings)
     ann = pseudonym(*signing_key(settings), "ann")
     made = [action(n, item=f"i{n}", person=ann) for n in range(5)]
-    say(settings, made)
+    send_events(settings, made)
     p = partition_of(ann.encode(), settings.partitions)
     runner = CliRunner(env=to_environment(settings))
     with (
@@ -385,7 +375,7 @@ def test_an_operator_sweeps_and_whoever_comes_back_is_known_again(
         body = server.ask("GET", "/v1/recommendations?user_id=ann").json
         assert body["freshness"]["stale"]
         assert body["freshness"]["last_event_at"] is None
-        say(settings, [events.Served(person=ann, slate_id="s", placement="home", received_at=T0,
+        send_events(settings, [events.Served(person=ann, slate_id="s", placement="home", received_at=T0,
                                      items=("i1",))])  # fmt: skip
         services.wait_until(lambda: folded_to() >= 6, 20, "it is not folded")
         body = server.ask("GET", "/v1/recommendations?user_id=ann").json

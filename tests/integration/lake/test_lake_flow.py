@@ -16,9 +16,7 @@ import pytest
 
 from flows.kit.commit import Fenced
 from flows.kit.resume import StateMismatch
-from flows.kit.run import run_flow
 from flows.lake.dataflow import Lake as Flow
-from flows.lake.dataflow import dataflow
 from flows.lake.partition import flow_name
 from flows.offline.history import read as read_log
 from infra.kafka import kafka_client
@@ -36,6 +34,7 @@ from schemas.keys import PLAIN
 from schemas.topics import EVENTS, ITEMS, SLATES, TOPICS
 from tests.support import lakes
 from tests.support.lakes import DAY, POISON, action, person
+from tests.support.running import fill_lake
 from tests.unit.infra.test_lake_manifest import read_only
 
 FENCE = PLAIN.fence(flow_name(EVENTS.name), 0)
@@ -52,7 +51,7 @@ def send(
 
 
 def fill(settings: Settings) -> None:
-    """Something in every topic, poison and headers too."""
+    """Writes records to every topic, with poison and headers."""
     events = [action(n, n % 5, DAY + n) for n in range(300)]
     send(settings, EVENTS.name, [*events, POISON])
     send(settings, EVENTS.name, events[:20], 3, headers=[("h", b"1")])
@@ -61,17 +60,8 @@ def fill(settings: Settings) -> None:
         send(settings, topic.name, [b"\xff no record of " + topic.name.encode()])
 
 
-def brought(settings: Settings) -> None:
-    """Runs the flow up to the end that the log has now."""
-    flow = Flow(settings, until_end=True)
-    try:
-        run_flow(dataflow(flow))
-    finally:
-        flow.close()
-
-
 def same(settings: Settings, topic: str, partition: int) -> bool:
-    """The lake holds what the topic holds, and all of it."""
+    """Whether lake and topic hold the same records."""
     lake, log = Lake.of(settings), Topics(settings)
     start, end = log.bounds(topic, partition)
     assert lake.bounds(topic, partition) == ((start, end) if end else (0, 0))
@@ -89,21 +79,21 @@ def partitions(settings: Settings, topic: Any) -> range:
 
 def test_every_topic_is_in_the_lake_as_it_was_written(settings: Settings) -> None:
     fill(settings)
-    brought(settings)
+    fill_lake(settings)
     for topic in TOPICS:
         assert all(same(settings, topic.name, p) for p in partitions(settings, topic)), topic.name
     send(settings, SLATES.name, [b"one more"], 2)
-    brought(settings)
-    brought(settings)  # nothing new: nothing written
+    fill_lake(settings)
+    fill_lake(settings)  # nothing new: nothing written
     assert same(settings, SLATES.name, 2)
     chain = Lake.of(settings).manifest(EVENTS.name, 0).chain()
     assert [(span.start, span.end) for span in chain] == [(0, 301)]
 
 
-def test_joined_is_one_log(settings: Settings) -> None:
+def test_lake_and_topics_are_read_as_one_log(settings: Settings) -> None:
     fill(settings)
     assert isinstance(open_log(settings), Topics)
-    brought(settings)
+    fill_lake(settings)
     send(settings, EVENTS.name, [action(n, 1, DAY) for n in range(400, 450)])
     joined = open_log(settings)
     assert isinstance(joined, JoinedLog)
@@ -119,10 +109,10 @@ def test_joined_is_one_log(settings: Settings) -> None:
 
 
 @pytest.mark.check
-def test_the_trainer_reads_the_same_of_both(settings: Settings) -> None:
+def test_the_trainer_reads_the_same_from_topics_and_from_the_joined_log(settings: Settings) -> None:
     fill(settings)
     topics_alone = read_log(settings)
-    brought(settings)
+    fill_lake(settings)
     send(settings, EVENTS.name, [action(900, 1, DAY)])
     both = read_log(settings)
     assert (len(both.events[0]), both.undecodable) == (301, topics_alone.undecodable)
@@ -140,7 +130,9 @@ def written(flow: Flow) -> Any:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_killed_between_two_steps_nothing_is_lost_or_twice(settings: Settings, steps: int) -> None:
+def test_a_flow_killed_between_two_steps_loses_and_doubles_nothing(
+    settings: Settings, steps: int
+) -> None:
     settings = msgspec.structs.replace(settings, lake_seconds=1e-6)
     fill(settings)
     killed = Flow(settings)
@@ -149,7 +141,7 @@ def test_killed_between_two_steps_nothing_is_lost_or_twice(settings: Settings, s
         killed.owners[step.place].move(step.entry)
     killed.close()
     assert Lake.of(settings).bounds(EVENTS.name, 0) == (0, 0)
-    brought(settings)
+    fill_lake(settings)
     assert same(settings, EVENTS.name, 0)
     names = [
         it.name for it in Lake.of(settings).store.list("data/events") if "partition=00" in it.name
@@ -162,7 +154,7 @@ def test_a_zombie_is_fenced_and_adds_nothing(settings: Settings) -> None:
     fill(settings)
     zombie = Flow(settings)
     step = written(zombie)
-    brought(settings)
+    fill_lake(settings)
     chain = Lake.of(settings).manifest(EVENTS.name, 0).chain()
     with pytest.raises(Fenced, match="lake-events partition 0"):
         zombie.commit(step)
@@ -173,18 +165,18 @@ def test_a_zombie_is_fenced_and_adds_nothing(settings: Settings) -> None:
 
 def test_a_redis_that_lost_everything_costs_nothing(settings: Settings) -> None:
     fill(settings)
-    brought(settings)
+    fill_lake(settings)
     with redis_client.connect(settings) as client:
         client.flushall()
     send(settings, EVENTS.name, [b"after"])
-    brought(settings)
+    fill_lake(settings)
     assert same(settings, EVENTS.name, 0)
     chain = Lake.of(settings).manifest(EVENTS.name, 0).chain()
     assert [(span.start, span.end) for span in chain] == [(0, 301), (301, 302)]
 
 
 def again(settings: Settings, partitions: int) -> Settings:
-    """The topics made anew, with so many partitions."""
+    """Recreates the topics with so many partitions."""
     admin = kafka_client.admin(settings)
     admin.delete_topics([topic.name for topic in TOPICS])
     admin.close()
@@ -196,11 +188,11 @@ def again(settings: Settings, partitions: int) -> Settings:
 @pytest.mark.check
 @pytest.mark.parametrize("forgotten", [False, True])
 @pytest.mark.parametrize(("count", "what"), [(4, "topic id"), (2, "(topic id|partition count)")])
-def test_a_topic_made_anew_is_refused_with_the_remedy(
+def test_a_recreated_topic_is_refused_with_the_remedy(
     settings: Settings, count: int, what: str, forgotten: bool
 ) -> None:
     fill(settings)
-    brought(settings)
+    fill_lake(settings)
     if forgotten:
         with redis_client.connect(settings) as client:
             client.flushall()
@@ -226,7 +218,7 @@ def test_what_is_no_fence_is_refused_by_name(settings: Settings, held: bytes | N
 
 def test_a_lake_whose_objects_are_gone_is_not_begun_anew(settings: Settings) -> None:
     fill(settings)
-    brought(settings)
+    fill_lake(settings)
     lake = Lake.of(settings)
     (span,) = lake.manifest(EVENTS.name, 0).chain()
     entry = lake.manifest(EVENTS.name, 0).entry(span)
@@ -236,15 +228,15 @@ def test_a_lake_whose_objects_are_gone_is_not_begun_anew(settings: Settings) -> 
         Flow(settings)
     with redis_client.connect(settings) as client:
         client.delete(FENCE)
-    brought(settings)
+    fill_lake(settings)
     assert same(settings, EVENTS.name, 0)
 
 
 def test_a_manifest_that_lost_its_beginning_is_refused(settings: Settings) -> None:
     fill(settings)
-    brought(settings)
+    fill_lake(settings)
     send(settings, EVENTS.name, [b"after"])
-    brought(settings)
+    fill_lake(settings)
     manifest = Lake.of(settings).manifest(EVENTS.name, 0)
     manifest.delete(manifest.chain()[0])
     with pytest.raises(errors.LakeHole, match="starts at 301, and did at 0"):
@@ -316,7 +308,7 @@ def samples_of(port: int) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.check
-def test_a_lake_that_takes_nothing_ends_it_with_a_sentence_and_loses_nothing(
+def test_a_lake_that_takes_nothing_stops_the_flow_with_a_sentence_and_loses_nothing(
     settings: Settings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "closed"
@@ -330,12 +322,12 @@ def test_a_lake_that_takes_nothing_ends_it_with_a_sentence_and_loses_nothing(
     last = (tmp_path / "log").read_text().strip().splitlines()[-1]
     assert last.startswith("freshet: the lake is read-only: data/")
     folder.chmod(0o700)
-    brought(settings)
+    fill_lake(settings)
     assert all(same(settings, EVENTS.name, p) for p in range(settings.partitions))
 
 
 def test_who_did_what_is_found_in_the_lake(settings: Settings) -> None:
     fill(settings)
-    brought(settings)
+    fill_lake(settings)
     found = Lake.of(settings).select(EVENTS.name, person=person(3), columns=["offset", "item_id"])
     assert found.table.num_rows in (0, 60)  # as it belongs to partition 0, or not

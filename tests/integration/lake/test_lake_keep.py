@@ -32,14 +32,14 @@ KEPT = "freshet_lake_kept_timestamp_seconds"
 
 @pytest.fixture
 def held(tmp_path: Path) -> Lake:
-    """Of two topics, a day that is over."""
+    """A lake with a past day of two topics."""
     lake = Lake(Store(str(tmp_path / "lake")))
     put(lake, lakes.a_day(600, 9, 6))
     put(lake, [lakes.batch(n, [b"{}"], [DAY]) for n in range(4)], SLATES.name)
     return lake
 
 
-def test_it_compacts_and_sweeps_and_counts_both(held: Lake) -> None:
+def test_the_keeper_compacts_and_sweeps_and_counts_both(held: Lake) -> None:
     before, telemetry, began = everything(held), ProcessMetrics("flows"), time.time()
     keep(held, telemetry)
     metrics = telemetry.render().decode()
@@ -72,10 +72,10 @@ def test_a_torn_file_stops_no_other_topic(held: Lake, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize(("options", "seconds"), [(["--every", "1"], "600"), ([], "0")])
-def test_as_a_process_it_keeps_until_sigterm(
+def test_the_keeper_runs_until_sigterm(
     held: Lake, tmp_path: Path, options: list[str], seconds: str
 ) -> None:
-    """Started by hand where the settings start none (0), it does so as often as it does by default."""
+    """A keeper that is started by hand, where the setting is 0, keeps the default interval."""
     port = services.free_port()
     named = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "FRESHET_DATA_DIR": str(tmp_path)}
     often = {"FRESHET_LAKE_KEEP_SECONDS": seconds, "FRESHET_METRICS_PORT": str(port)}
@@ -93,7 +93,7 @@ def test_as_a_process_it_keeps_until_sigterm(
     try:
         last = (("topic", TABLES[-1].topic),)
         services.wait_until(lambda: last in samples("freshet_lake_files"), 30, "it keeps nothing")
-        for _ in range(2 if options else 0):  # one rise may be the first time's end
+        for _ in range(2 if options else 0):  # one rise may be the end of the first round
             before = samples(KEPT)[()]
             services.wait_until(
                 lambda at=before: samples(KEPT)[()] > at,  # type: ignore[misc]
@@ -112,7 +112,7 @@ def test_as_a_process_it_keeps_until_sigterm(
     assert "Traceback" not in said
 
 
-def test_one_that_is_ended_while_it_writes_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_keeper_that_is_stopped_while_it_writes_keeps_the_old_files(tmp_path: Path) -> None:
     lake = Lake(Store(str(tmp_path / "lake")))
     put(lake, lakes.a_day(60_000, 9, 6))
     before, folder = everything(lake), Path(lake.store.path(f"data/{EVENTS.name}"))

@@ -1,4 +1,4 @@
-"""Snapshots beside the running flows: what they hold is what Redis holds at the same offsets."""
+"""Snapshots beside the running flows hold the state of Redis at the same offsets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from flows.kit.run import run_flow
-from flows.kit.source import Reader
-from flows.people import dataflow
 from flows.relay.dataflow import Relay
 from flows.rollup.tables import Rollup
 from flows.snapshots import files, make, read
@@ -31,11 +28,12 @@ from schemas.snapshots import Snapshot
 from schemas.topics import EVENTS
 from tests.laws.world import T0
 from tests.support.offline import POISON, crowd
+from tests.support.running import fold_people
 from tests.unit.flows.test_snapshots import assert_same_sums
 
 
-def say(settings: Settings, made: list[events.Event], first_at: int = T0) -> None:
-    """One record a second, and some poison."""
+def send(settings: Settings, made: list[events.Event], first_at: int = T0) -> None:
+    """Sends one record for each second, and some poison."""
     producer = kafka_client.producer(settings)
     for n, event in enumerate(made):
         key = event.person.encode()
@@ -57,11 +55,7 @@ def fold(settings: Settings) -> None:
     """Runs `people` up to the log's end, the relay until nothing waits, and the same again for that."""
     sent = 1
     while sent:
-        worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
-        try:
-            run_flow(dataflow.dataflow(worker))
-        finally:
-            worker.close()
+        fold_people(settings)
         with redis_client.connect(settings) as client:
             relay = Relay(settings, client)
             sent = relay.step()
@@ -74,7 +68,7 @@ def end_offsets(settings: Settings) -> list[int]:
 
 
 def in_redis(client: Any, partition: int) -> dict[bytes, bytes]:
-    """Every string of the partition but its fence."""
+    """Every string key of the partition but its fence."""
     names = [
         name
         for kind in PLAIN.owned_patterns("people", partition)
@@ -101,14 +95,14 @@ def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
 
 
 @pytest.mark.check
-def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings) -> None:
-    say(settings, crowd(700))
+def test_a_snapshot_equals_the_state_of_the_flow_at_the_same_offsets(settings: Settings) -> None:
+    send(settings, crowd(700))
     fold(settings)
     first = make.make(settings, Topics(settings), end_offsets(settings))
     assert_as_in_redis(settings, first)
     assert [len(read.outbox(settings, first, p)) for p in range(4)] == [0] * 4
 
-    say(settings, crowd(400, seed=5), T0 + 5_000_000)
+    send(settings, crowd(400, seed=5), T0 + 5_000_000)
     fold(settings)
     second = make.make(settings, Topics(settings), end_offsets(settings), first)
     assert_as_in_redis(settings, second)
@@ -116,8 +110,8 @@ def test_a_snapshot_is_what_the_flow_left_at_the_same_offsets(settings: Settings
     assert sum(p.dead_letters for p in second.partitions) == 7 + 4
 
 
-def test_a_topic_that_was_made_anew_has_no_snapshot(settings: Settings) -> None:
-    say(settings, crowd(50))
+def test_a_recreated_topic_has_no_snapshot(settings: Settings) -> None:
+    send(settings, crowd(50))
     made = make.make(settings, Topics(settings), end_offsets(settings))
     admin = kafka_client.admin(settings)
     admin.delete_topics([EVENTS.name])
@@ -143,8 +137,8 @@ def read_json(settings: Settings, *arguments: str) -> Any:
 
 
 @pytest.mark.check
-def test_make_list_show_and_prune(settings: Settings) -> None:
-    say(settings, crowd(300))
+def test_snapshots_are_made_listed_shown_and_pruned(settings: Settings) -> None:
+    send(settings, crowd(300))
     there = end_offsets(settings)
     first = read_json(settings, "make", "--until", ",".join(str(end // 2) for end in there))
     assert first["offsets"] == [end // 2 for end in there]
@@ -173,8 +167,8 @@ def test_make_list_show_and_prune(settings: Settings) -> None:
 
 
 @pytest.mark.check
-def test_until_a_time_holds_just_what_was_written_before_it(settings: Settings) -> None:
-    say(settings, crowd(200))
+def test_a_snapshot_until_a_time_holds_the_records_written_before_it(settings: Settings) -> None:
+    send(settings, crowd(200))
     at = T0 + 120_000
     found = read_json(settings, "make", "--until", "2025-10-09T08:55:20Z")
     assert at == 1_760_000_120_000
@@ -222,9 +216,11 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.check
-def test_a_snapshot_in_a_bucket(settings: Settings, bucket: str, tmp_path: Path) -> None:
+def test_a_snapshot_in_a_bucket_equals_the_one_on_disk(
+    settings: Settings, bucket: str, tmp_path: Path
+) -> None:
     away = msgspec.structs.replace(settings, lake_url=bucket)
-    say(settings, crowd(200))
+    send(settings, crowd(200))
     here = make.make(settings, Topics(settings), end_offsets(settings))
     first = make.make(away, Topics(away), [end // 2 for end in end_offsets(away)])
     there = make.make(away, Topics(away), end_offsets(away), read.latest(away))

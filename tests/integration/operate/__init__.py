@@ -1,1 +1,1 @@
-"""What operators do and see."""
+"""The commands and metrics of operators."""

@@ -13,9 +13,6 @@ from click.testing import CliRunner
 from kafka import TopicPartition
 
 from flows.kit.dead_letters import MAX_VALUE_BYTES, DeadLetterProducer
-from flows.kit.run import run_flow
-from flows.kit.source import Reader
-from flows.people import dataflow
 from infra.cli.main import cli
 from infra.kafka import dead_letters, kafka_client
 from infra.kafka.dead_letters import Letterbox
@@ -26,11 +23,12 @@ from schemas.dead_letters import REDRIVEN, TRIES, DeadLetter, Redrive
 from schemas.topics import DEAD_LETTERS, EVENTS
 from tests.flows.faults import POISON
 from tests.laws.world import T0, action
+from tests.support.running import fold_people
 
 SECRET = b"swordfish of nineteen"
 
 
-def say(
+def send(
     settings: Settings,
     partition: int,
     values: Sequence[bytes | None],
@@ -43,23 +41,17 @@ def say(
     producer.close()
 
 
-def fold(settings: Settings) -> None:
-    worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
-    try:
-        run_flow(dataflow.dataflow(worker))
-    finally:
-        worker.close()
-
-
 def log_of(settings: Settings, topic: str) -> list[Any]:
     """Every record of a topic."""
     consumer = kafka_client.consumer(settings, max_poll_records=5000)
     try:
-        parts = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(parts)
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
         consumer.seek_to_beginning()
-        end_offsets, found = consumer.end_offsets(parts), []
-        while any(consumer.position(part) < end_offsets[part] for part in parts):
+        end_offsets, found = consumer.end_offsets(partitions), []
+        while any(
+            consumer.position(partition) < end_offsets[partition] for partition in partitions
+        ):
             found += [it for records in consumer.poll(500).values() for it in records]
         return found
     finally:
@@ -67,7 +59,7 @@ def log_of(settings: Settings, topic: str) -> list[Any]:
 
 
 def once_more(settings: Settings) -> list[Any]:
-    """The records of `events` that were sent once more."""
+    """The records of `events` that carry the header of a redrive."""
     return [it for it in log_of(settings, EVENTS.name) if dict(it.headers).get(REDRIVEN)]
 
 
@@ -91,10 +83,10 @@ def put(settings: Settings, *letters: DeadLetter) -> None:
 
 
 def test_letters_are_counted_by_identity_and_their_bytes_are_asked_for(settings: Settings) -> None:
-    say(settings, 2, [SECRET, None, b"\xff"])
-    say(settings, 3, [SECRET])
-    fold(settings)
-    put(settings, letter(0, SECRET, partition=3))  # a flow that ended before its commit
+    send(settings, 2, [SECRET, None, b"\xff"])
+    send(settings, 3, [SECRET])
+    fold_people(settings)
+    put(settings, letter(0, SECRET, partition=3))  # a flow that was killed before its commit
     report = freshet(settings, "list", "--json")
     assert report["paused"] == []
     assert {(it["partition"], it["reason"]): it["letters"] for it in report["groups"]} == {
@@ -112,8 +104,8 @@ def test_letters_are_counted_by_identity_and_their_bytes_are_asked_for(settings:
 
 
 def test_a_record_is_sent_once_more_and_never_again(settings: Settings) -> None:
-    say(settings, 2, [SECRET, None])
-    fold(settings)
+    send(settings, 2, [SECRET, None])
+    fold_people(settings)
     assert freshet(settings, "redrive", "--all", "--dry-run", "--json")["sent"] == 2
     assert once_more(settings) == []
     assert freshet(settings, "redrive", "--reason", "not_json", "--json")["sent"] == 1
@@ -124,11 +116,11 @@ def test_a_record_is_sent_once_more_and_never_again(settings: Settings) -> None:
     assert len(once_more(settings)) == 1
     assert freshet(settings, "list", "--state", "redriven", "--json")["groups"][0]["letters"] == 1
 
-    fold(settings)  # it fails again: a new letter, and the loop can be seen
+    fold_people(settings)  # it fails again: a new letter shows the loop
     again = freshet(settings, "show", f"events:2:{record.offset}", "--json")
     assert (again["tries"], again["state"]) == (1, "waiting")
     freshet(settings, "redrive", f"events:2:{record.offset}")
-    fold(settings)
+    fold_people(settings)
     third = freshet(settings, "list", "--each", "--json")["letters"]
     assert sorted(it["tries"] for it in third) == [0, 0, 1, 2]
     assert "say which" in freshet(settings, "redrive", code=2)
@@ -145,7 +137,7 @@ def test_an_old_letter_without_a_key_is_read_and_goes_to_its_partition(settings:
     assert (record.partition, record.key, record.value) == (3, None, b"A")
 
 
-def test_of_two_that_redrive_at_once_one_sends(settings: Settings) -> None:
+def test_of_two_operators_who_redrive_at_once_one_sends(settings: Settings) -> None:
     put(settings, *[letter(n) for n in range(2500)])
     keep = lambda it: True  # noqa: E731
     boxes = [Letterbox(settings, keep) for _ in range(2)]
@@ -168,7 +160,7 @@ def test_of_two_that_redrive_at_once_one_sends(settings: Settings) -> None:
 
 @pytest.mark.parametrize("age_s", [1, dead_letters.CLAIM_SECONDS + 1])
 def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: float) -> None:
-    """The run before sent the record of 1, not that of 2, and was killed before it said so."""
+    """The run before sent the record of 1, not that of 2, and was killed before it noted that."""
     now = dead_letters._now()
     claim = Redrive(by="gone", at=now - int(age_s * 1000), end=0)
     put(settings, letter(1), letter(2), letter(1, redrive=claim), letter(2, redrive=claim))
@@ -188,18 +180,18 @@ def test_a_claim_holds_until_its_owner_must_be_gone(settings: Settings, age_s: f
 
 
 def test_a_good_record_in_a_letter_is_folded_once(settings: Settings) -> None:
-    """As after a release that reads what the one before did not."""
+    """As after an upgrade to a version that reads the record."""
     put(settings, letter(5, events.encode(action(1))))
     for _ in range(2):
         freshet(settings, "redrive", "--all")
-    fold(settings)
+    fold_people(settings)
     assert [events.decode(it.value) for it in log_of(settings, EVENTS.name)] == [action(1)]
 
 
 def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings) -> None:
     long = b"x" * (MAX_VALUE_BYTES + 1)
-    say(settings, 1, [long])
-    fold(settings)
+    send(settings, 1, [long])
+    fold_people(settings)
     (record,) = log_of(settings, DEAD_LETTERS.name)
     assert len(record.value) < 1000
     assert freshet(settings, "list", "--json")["groups"][0]["bytes"] == len(long)
@@ -218,7 +210,7 @@ def test_a_letter_of_a_partition_that_is_not_there_is_an_error(settings: Setting
 
 def test_resume_names_the_partitions_that_there_are(settings: Settings) -> None:
     assert "partitions 0 to 3" in freshet(settings, "resume", "events", 4, code=2)
-    say(settings, 1, [POISON])
+    send(settings, 1, [POISON])
     assert "poison before offset 1 is accepted" in freshet(settings, "resume", "events", 1)
 
 
@@ -227,8 +219,8 @@ def test_headers_go_from_a_record_to_its_letter_and_with_it_when_it_is_sent_agai
 ) -> None:
     trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     ours = [*EVENTS.headers, ("traceparent", trace)]
-    say(settings, 2, [POISON], ours)
-    fold(settings)
+    send(settings, 2, [POISON], ours)
+    fold_people(settings)
     (record,) = log_of(settings, DEAD_LETTERS.name)
     assert list(record.headers) == [*DEAD_LETTERS.headers, ("traceparent", trace)]
     assert list(dead_letter.decode(record.value).headers) == ours
@@ -237,7 +229,7 @@ def test_headers_go_from_a_record_to_its_letter_and_with_it_when_it_is_sent_agai
         record = once_more(settings)[-1]
         assert [*ours, (TRIES, b"%d" % tries)] == [it for it in record.headers if it[0] != REDRIVEN]
         assert len(record.headers) == 4
-        fold(settings)
+        fold_people(settings)
     shown = freshet(settings, "show", "events:2:0", "--bytes", "--json")
     assert [name for name, _ in shown["headers"]] == ["freshet-schema", "traceparent"]
 
@@ -245,15 +237,15 @@ def test_headers_go_from_a_record_to_its_letter_and_with_it_when_it_is_sent_agai
 def test_headers_that_no_letter_holds_stop_nothing_and_are_read_where_they_lie(
     settings: Settings,
 ) -> None:
-    """As a foreign producer may send them: long, many, no text, a trace that is none."""
+    """Headers as a foreign producer may send them: long, many, no text, an invalid trace."""
     theirs = [
         ("long", bytes(300_000)),
         ("traceparent", b"\xff\x00"),
         *((f"h{n}", b"\xfe") for n in range(70)),
     ]
-    say(settings, 2, [POISON], theirs)
-    say(settings, 2, [events.encode(action(1))], theirs)
-    fold(settings)
+    send(settings, 2, [POISON], theirs)
+    send(settings, 2, [events.encode(action(1))], theirs)
+    fold_people(settings)
     (record,) = log_of(settings, DEAD_LETTERS.name)
     assert list(record.headers) == list(DEAD_LETTERS.headers)
     letter = dead_letter.decode(record.value)

@@ -1,4 +1,4 @@
-"""How far the flows are behind: every server reports it, also of a flow that cannot report it itself."""
+"""The lag of the flows: every server reports it, also for a flow that hangs or does not run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def status_of(server: Server, partition: int) -> dict[str, Any]:
 
 
 def degraded(server: Server) -> dict[str, str]:
-    """Code by part, of a server that is ready."""
+    """Codes of degraded components by name, of a server that is ready."""
     answer = server.ask("GET", "/health/ready")
     assert answer.status == 200, answer.body
     faults = answer.json["degraded"]
@@ -63,7 +63,7 @@ def fresh(server: Server, user: str) -> dict[str, Any]:
 def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """No flow runs at all, so none could say so."""
+    """No flow runs, so no flow can report its lag."""
     settings = msgspec.structs.replace(settings, port=0)
     with serving(settings, tmp_path / "log") as server:
         for p in range(settings.partitions):
@@ -99,34 +99,38 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
 def test_a_flow_that_hangs_is_reported_and_takes_no_server_out(
     settings: Settings, tmp_path: Path, name: str
 ) -> None:
-    """It runs, and folds nothing of what comes: all servers answer without what it should have folded."""
+    """The flow runs and folds nothing: all servers answer without the records that it lacks."""
     settings = own_port(settings)
-    part = f"flow_{name}"
+    component = f"flow_{name}"
     worker = msgspec.structs.replace(settings, metrics_port=services.free_port())
     with (
         serving(settings, tmp_path / "log") as server,
         flow(worker, name, tmp_path / "flow.log") as process,
     ):
-        say(server, 1)
+        send_view(server, 1)
         services.wait_until(lambda: folded(server, name), 20, "it is not folded")
         process.send_signal(signal.SIGSTOP)
         try:
-            say(server, 2)
+            send_view(server, 2)
             services.wait_until(
-                lambda: degraded(server).get(part) == "hangs", 60, "nobody says that it hangs"
+                lambda: degraded(server).get(component) == "hangs",
+                60,
+                "no server reports that it hangs",
             )
             samples = read(server.ask("GET", "/metrics").body.decode())
-            assert value(samples, "freshet_ready", part=part) == 0
+            assert value(samples, "freshet_ready", part=component) == 0
             status = server.ask("GET", "/v1/status").json
-            assert part in {it["part"] for it in status["degraded"]}
-            assert not status["ready"][part]
+            assert component in {it["part"] for it in status["degraded"]}
+            assert not status["ready"][component]
             assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
         finally:
             process.send_signal(signal.SIGCONT)
-        services.wait_until(lambda: part not in degraded(server), 20, "the fault is still reported")
+        services.wait_until(
+            lambda: component not in degraded(server), 20, "the fault is still reported"
+        )
 
 
-def say(server: Server, n: int) -> None:
+def send_view(server: Server, n: int) -> None:
     event = {"user_id": "u1", "item_id": "i1", "action": "view", "event_id": f"e{n}"}
     for method, path, body in (("POST", "/v1/events", event), ("PUT", "/v1/items/i1", {})):
         assert server.ask(method, path, body).json["durable"] == "broker"
@@ -154,7 +158,7 @@ def test_a_status_names_the_partition_that_poison_has_paused(
         assert "flow_people" not in degraded(server)
 
 
-def test_without_the_broker_nobody_knows_and_no_gauge_shows_a_good_value(
+def test_without_the_broker_lag_is_unknown_and_no_gauge_shows_a_good_value(
     own: Settings, broker_of_my_own: Broker, tmp_path: Path
 ) -> None:
     with redis_client.connect(own) as client:

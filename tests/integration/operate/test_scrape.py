@@ -1,4 +1,4 @@
-"""A scrape of real processes: what the dashboard asks for is there, and counts what was done."""
+"""A scrape of real processes: the metrics of the dashboard are there, and count the work."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def flow(settings: Settings, name: str, log: Path) -> Iterator[subprocess.Popen[
 
 
 def append(settings: Settings, *values: bytes) -> int:
-    """Ann's records, one after another; her partition."""
+    """Appends records of Ann and answers her partition."""
     partition = partition_of(ANN.encode(), settings.partitions)
     producer = kafka_client.producer(settings)
     for one in values:
@@ -74,14 +74,14 @@ def append(settings: Settings, *values: bytes) -> int:
     return partition
 
 
-def exported(settings: Settings, part: str) -> None:
-    """Each of the table is there; one without labels from 0 on."""
+def exported(settings: Settings, package: str) -> None:
+    """Asserts that each metric of the table is exported; one without labels starts at 0."""
     samples = scraped(settings)
     for it in TABLE:
         name = f"{it.name}_count" if it.kind == "histogram" else it.name
-        if it.exporter == part and not it.labels:
+        if it.exporter == package and not it.labels:
             assert name in samples, name
-        assert it.exporter == part or name not in samples
+        assert it.exporter == package or name not in samples
 
 
 def test_people_exports_its_batches_its_fold_and_its_offset(
@@ -126,7 +126,7 @@ def test_people_exports_its_batches_its_fold_and_its_offset(
 
 
 def test_lag_is_what_the_log_holds_beyond_the_fence(settings: Settings) -> None:
-    """Before its first batch, and also while it hangs: the broker is asked, not the flow."""
+    """Before the first batch and while the flow hangs, too: the lag is read from the broker."""
     action = events.Action(
         event_id="e1", person=ANN, item_id="i1", action="click", occurred_at=1, received_at=1
     )

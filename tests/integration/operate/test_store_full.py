@@ -1,4 +1,4 @@
-"""Redis at maxmemory: the flow ends with a sentence, half a batch is never there, reads go on, and with
+"""Redis at maxmemory: the flow stops with a sentence, half a batch is never there, reads go on, and with
 more memory all is as if nothing had been."""
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ import msgspec
 import pytest
 
 from flows.kit.commit import StoreFull
-from flows.kit.run import run_flow
-from flows.kit.source import Reader
-from flows.people import dataflow
-from infra.kafka import kafka_client
 from infra.local import services
 from infra.local.plan import child_environment
 from infra.settings import Settings
@@ -27,17 +23,16 @@ from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.identity import partition_of
 from schemas.keys import PLAIN
 from schemas.state import fences
-from schemas.topics import EVENTS
 from serving.state import generation
 from serving.state.people import PersonReader
 from tests.flows.faults import traffic, whole_log
+from tests.support.running import fold_people, send_events
 
 
 @pytest.fixture
-def tight(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+def small_redis(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     """A Redis of its own, to be filled."""
     port, directory = services.free_port(), tmp_path / "redis"
     directory.mkdir()
@@ -52,25 +47,7 @@ def tight(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
         process.wait()
 
 
-def say(settings: Settings, n: int) -> None:
-    producer = kafka_client.producer(settings, linger_ms=20)
-    for made in traffic(n, 300, random.Random(5)):
-        key = made.person.encode()
-        p = partition_of(key, settings.partitions)
-        producer.send(EVENTS.name, key=key, value=events.encode(made), partition=p)
-    producer.flush()
-    producer.close()
-
-
-def fold(settings: Settings) -> None:
-    worker = dataflow.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
-    try:
-        run_flow(dataflow.dataflow(worker))
-    finally:
-        worker.close()
-
-
-def wrong(settings: Settings, client: Client, whole: bool) -> int:
+def wrong_fields(settings: Settings, client: Client, whole: bool) -> int:
     """Fields of people that are not what the log says, up to where each fence stands."""
     count = 0
     for p, records in whole_log(settings).items():
@@ -84,32 +61,34 @@ def wrong(settings: Settings, client: Client, whole: bool) -> int:
     return count
 
 
-def test_it_fills_up_in_the_middle_and_goes_on_where_it_was(tight: Settings) -> None:
-    say(tight, 6000)
-    with redis_client.connect(tight) as client:
+def test_a_flow_whose_store_fills_up_resumes_from_its_fence(small_redis: Settings) -> None:
+    send_events(small_redis, traffic(6000, 300, random.Random(5)))
+    with redis_client.connect(small_redis) as client:
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", used + 700_000)
         with pytest.raises(StoreFull, match=r"Redis is full .* offset .*CONFIG SET maxmemory"):
-            fold(tight)
+            fold_people(small_redis)
         stood = sum(fences.decode(client.get(k)).offset for k in client.keys("f:*:people"))
         assert 0 < stood < 6000
         assert client.keys("f:*:torn") == []
-        assert wrong(tight, client, whole=False) == 0
+        assert wrong_fields(small_redis, client, whole=False) == 0
         client.config_set("maxmemory", 0)
-        fold(tight)
-        assert wrong(tight, client, whole=True) == 0
+        fold_people(small_redis)
+        assert wrong_fields(small_redis, client, whole=True) == 0
 
 
-def test_the_process_ends_with_a_sentence_and_reads_go_on(tight: Settings, tmp_path: Path) -> None:
-    say(tight, 400)
-    fold(tight)
-    say(tight, 50)
-    with redis_client.connect(tight) as client:
+def test_the_process_stops_with_a_sentence_and_reads_go_on(
+    small_redis: Settings, tmp_path: Path
+) -> None:
+    send_events(small_redis, traffic(400, 300, random.Random(5)))
+    fold_people(small_redis)
+    send_events(small_redis, traffic(50, 300, random.Random(5)))
+    with redis_client.connect(small_redis) as client:
         client.config_set("maxmemory", 1)
         for name in ("people", "rollup"):
             done = subprocess.run(
                 [sys.executable, "-m", "infra.cli", "flows", "run", name],
-                env=child_environment(tight),
+                env=child_environment(small_redis),
                 capture_output=True,
                 text=True,
                 timeout=60,
@@ -119,12 +98,12 @@ def test_the_process_ends_with_a_sentence_and_reads_go_on(tight: Settings, tmp_p
             assert "freshet: Redis is full (maxmemory)" in done.stderr.splitlines()[-1]
         (row, *_) = client.keys("u:*")
     p, who = int(row.split(b"{")[1][:1]), row.rpartition(b":")[2].decode()
-    assert asyncio.run(read(tight, Pseudonym(who), p)) > 0
-    assert (tight.data_dir / "ends" / "people-0").read_text() == "full\n"
+    assert asyncio.run(read(small_redis, Pseudonym(who), p)) > 0
+    assert (small_redis.data_dir / "ends" / "people-0").read_text() == "full\n"
 
 
 async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
-    """Also whoever asks whether the process is ready hears yes."""
+    """The time of a person's newest event, as serving reads it; the generation is ready, too."""
     client = redis_client.connect_async(settings)
     follows = generation.Generation(client, settings.keyspace)
     await follows._try_refresh()

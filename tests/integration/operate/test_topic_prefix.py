@@ -11,10 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from flows.kit.resume import StateMismatch
-from flows.kit.run import run_flow
-from flows.kit.source import Reader
-from flows.lake import dataflow
-from flows.people import dataflow as people
 from flows.verify.run import verify
 from infra.cli.main import cli
 from infra.kafka import kafka_client
@@ -30,13 +26,14 @@ from schemas.topics import EVENTS, TOPICS
 from tests.flows.faults import POISON
 from tests.support.http import serving
 from tests.support.outage import Broker
+from tests.support.running import fill_lake, fold_people
 
 PREFIXES = ("", "shop.", "b-")
 
 
 @pytest.fixture(autouse=True)
 def empty(redis_url: str) -> None:
-    """Each broker of a test's own begins with a Redis that knows none before it."""
+    """Empties Redis, so that it holds no fence of an earlier broker."""
     with redis_client.connect(Settings(redis_url=redis_url)) as client:
         client.flushall()
 
@@ -63,7 +60,7 @@ def installation(broker: Broker, redis_url: str, home: Path, number: int) -> Set
 
 
 def view(settings: Settings, item: str, durable: str = "broker") -> None:
-    """Posts that the item was viewed."""
+    """Posts a view of the item."""
     with serving(settings, settings.data_dir.with_name("log")) as server:
         event = {"user_id": "u1", "item_id": item, "action": "view"}
         answer = server.ask("POST", "/v1/events", event)
@@ -77,35 +74,18 @@ def poison(settings: Settings) -> None:
     producer.close()
 
 
-def fold(settings: Settings) -> None:
-    worker = people.People(settings, reader=Reader(settings, EVENTS.name, until_end=True))
-    try:
-        run_flow(people.dataflow(worker))
-    finally:
-        worker.close()
-
-
-def bring(settings: Settings) -> None:
-    """Everything into the lake."""
-    flow = dataflow.Lake(settings, until_end=True)
-    try:
-        run_flow(dataflow.dataflow(flow))
-    finally:
-        flow.close()
-
-
 def tail(settings: Settings, topic: str, count: int) -> list[Any]:
     lines = freshet(settings, "tail", topic, "--from-beginning", "-n", str(count), "--json")
     return [json.loads(it) for it in lines.splitlines()]
 
 
 def count(settings: Settings, topic: str = EVENTS.name) -> int:
-    """Records that the topic has had."""
+    """The number of records that the topic has had."""
     return sum(end for _, end in offsets(settings, [topic])[topic].values())
 
 
 @pytest.mark.check
-def test_each_has_topics_of_its_own_and_calls_them_as_ever(
+def test_each_installation_has_its_own_topics_under_their_usual_names(
     broker_of_my_own: Broker, redis_url: str, tmp_path: Path
 ) -> None:
     all_ = [installation(broker_of_my_own, redis_url, tmp_path, n) for n in range(3)]
@@ -113,8 +93,8 @@ def test_each_has_topics_of_its_own_and_calls_them_as_ever(
         assert f"topics: {settings.topic_prefix}events (4), " in freshet(settings, "setup")
         view(settings, f"i{number}")
         poison(settings)
-        fold(settings)
-        bring(settings)
+        fold_people(settings)
+        fill_lake(settings)
     admin = kafka_client.admin(all_[0])
     names = {prefix + topic.name for prefix in PREFIXES for topic in TOPICS}
     assert set(admin.list_topics()) == names
@@ -140,7 +120,7 @@ def test_a_dead_letter_is_of_our_topic_and_goes_back_to_its_own(
         kafka_client.ensure_topics(settings)
         settings.data_dir.mkdir()
     poison(shop)
-    fold(shop)
+    fold_people(shop)
     (letter,) = tail(shop, "dead-letters", 1)
     assert (letter["key"], letter["value"]["topic"]) == ("events:2:0", "events")
     assert count(plain, "dead-letters") == 0
@@ -150,11 +130,11 @@ def test_a_dead_letter_is_of_our_topic_and_goes_back_to_its_own(
 
 
 def test_another_prefix_is_another_log_so_the_state_is_refused(own: Settings) -> None:
-    fold(own)
+    fold_people(own)
     poison(own)
-    fold(own)
+    fold_people(own)
     with pytest.raises(StateMismatch, match=r"the topic id is .*freshet rebuild"):
-        fold(prefixed(own))
+        fold_people(prefixed(own))
 
 
 def test_what_an_operator_reads_names_the_topic_as_the_broker_does(own: Settings) -> None:

@@ -1,4 +1,4 @@
-"""`freshet verify`: nothing wrong while events flow; each value that is broken by hand is found."""
+"""`freshet verify` finds nothing wrong while events flow, and each value that is broken by hand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SEED: Final = 7
 
 
 class World(NamedTuple):
-    """A log that was folded; its flows run no more."""
+    """A folded log whose flows have stopped."""
 
     settings: Settings
     client: Any
@@ -61,8 +61,8 @@ class World(NamedTuple):
         return verify(self.settings, self.log, **more)
 
 
-def with_words(made: list[events.Event]) -> list[events.Event]:
-    """The same; now and then somebody says what they like, or turns out to be somebody else."""
+def with_preferences_and_links(made: list[events.Event]) -> list[events.Event]:
+    """The same log with preferences and links here and there."""
     found: list[events.Event] = []
     for n, event in enumerate(made):
         found.append(event)
@@ -86,12 +86,12 @@ def made(seed: int) -> list[events.Event]:
     rnd = random.Random(seed)
     acts = traffic(SENT, 150, rnd)
     named = [msgspec.structs.replace(act, event_id=f"{seed}-{act.event_id}") for act in acts]
-    return with_words(with_slates(named, rnd))
+    return with_preferences_and_links(with_slates(named, rnd))
 
 
 @pytest.fixture(scope="module")
 def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Folded by the flows' own processes, and verified again and again meanwhile."""
+    """A world that the flows' processes folded, verified again and again meanwhile."""
     settings = Settings(
         redis_url=redis_url,
         kafka_bootstrap=broker,
@@ -107,18 +107,20 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
     reports: list[Report] = []
     verified = threading.Event()
 
-    def hold(n: int) -> None:
-        """The second half comes once somebody has verified: so fences stood before the end."""
+    def wait_for_verify(n: int) -> None:
+        """Pauses halfway until the first verification, so that fences are before the end."""
         if n == SENT // 2:
             verified.wait(60)
 
-    more = threading.Thread(target=produce, args=(settings, made(8), random.Random(8), hold))
+    more = threading.Thread(
+        target=produce, args=(settings, made(8), random.Random(8), wait_for_verify)
+    )
     try:
         with redis_client.connect(settings) as client:
             produce(settings, made(SEED), random.Random(SEED), lambda n: None)
-            wait(lambda: behind(settings, client) or unsent(client), lambda: None)
+            wait(lambda: behind(settings, client) or unsent_outboxes(client), lambda: None)
             more.start()
-            while more.is_alive() or behind(settings, client) or unsent(client):
+            while more.is_alive() or behind(settings, client) or unsent_outboxes(client):
                 reports.append(verify(settings, Topics(settings), people=100, seed=len(reports)))
                 verified.set()
             for flow in flows:
@@ -130,8 +132,8 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
             flow.kill()
 
 
-def unsent(client: Any) -> str:
-    """What the relay has still to send, "" nothing."""
+def unsent_outboxes(client: Any) -> str:
+    """The outboxes with records for the relay; "" where there is none."""
     return ", ".join(f"outbox {p}" for p in range(4) if client.xlen(PLAIN.outbox(p)))
 
 
@@ -144,7 +146,7 @@ def test_nothing_is_wrong_while_events_flow(world: World) -> None:
         assert report.fields_checked > 5_000
 
 
-def test_nothing_is_wrong_with_anybody_once_all_is_folded(world: World) -> None:
+def test_nothing_is_wrong_once_all_is_folded(world: World) -> None:
     report = world.verify()
     assert report.mismatches == []
     assert report.people_checked > 100
@@ -271,28 +273,28 @@ def test_a_value_of_a_person_that_was_changed_is_found(world: World, broken: Bre
 
 
 def one_key(client: Any, pattern: bytes, fits: Callable[[bytes], bool] = bool) -> bytes:
-    """The longest whose value `fits`, so that there is something to change in it."""
+    """The longest key of a pattern whose value `fits`, so that it holds a value to change."""
     found = sorted(client.scan_iter(match=pattern, count=1000), key=client.strlen, reverse=True)
     return next(bytes(key) for key in found if fits(client.get(key)))
 
 
-def test_a_key_of_nobody_a_missing_one_and_one_of_another_type_are_found(world: World) -> None:
-    client, nobody = world.client, PLAIN.row(1, "ab" * 16)
+def test_a_key_of_no_person_a_missing_one_and_one_of_another_type_are_found(world: World) -> None:
+    client, needless = world.client, PLAIN.row(1, "ab" * 16)
     gone = one_key(client, b"u:{*}:*")
     other = one_key(client, b"s:{*}:*")
     held, items = client.get(gone), client.get(other)
-    client.set(nobody, held)
+    client.set(needless, held)
     client.delete(gone, other)
     client.hset(other, "a", "b")
     try:
         found = {it.key: it for it in world.verify(sums=False).mismatches if it.what != "seen"}
     finally:
-        client.delete(nobody, other)
+        client.delete(needless, other)
         client.set(gone, held)
         client.set(other, items)
     mismatches = {key: (it.what, it.field, it.stored) for key, it in found.items()}
     assert mismatches == {
-        nobody.decode(): ("key", "value", "is there"),
+        needless.decode(): ("key", "value", "is there"),
         gone.decode(): ("row", "value", None),
         other.decode(): ("key", "type", "hash"),
     }
@@ -319,7 +321,7 @@ PUBLISHED: Final = (
 
 @contextmanager
 def changed(client: Any, broken: Sum) -> Iterator[None]:
-    """The longest row of a published table has another value, for as long."""
+    """Gives the longest row of a published table another value until the block is left."""
     name, held = max(client.hgetall(broken.key).items(), key=lambda it: (len(it[1]), it))
     rows = np.frombuffer(held, broken.kind).copy()
     column = rows[broken.column] if broken.column else rows[1:2]
@@ -423,7 +425,7 @@ def run(world: World, *options: str) -> tuple[int, Any]:
     return result.exit_code, result.stdout
 
 
-def test_the_command_says_so_and_ends_with_1_where_something_is_wrong(world: World) -> None:
+def test_the_command_exits_with_1_where_something_is_wrong(world: World) -> None:
     code, text = run(world)
     assert (code, "all as the log says" in text) == (0, True), text
     code, text = run(world, "--json", "--partition", "2")

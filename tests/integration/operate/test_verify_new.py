@@ -29,7 +29,7 @@ def client(settings: Settings) -> Iterator[Any]:
 
 
 def one_event(settings: Settings) -> int:
-    """Sends it. Answers its partition."""
+    """Sends one event and answers its partition."""
     produce(settings, traffic(1, 1, random.Random(1)), random.Random(1), lambda n: None)
     log = Topics(settings)
     (with_it,) = (p for p in range(settings.partitions) if log.bounds("events", p)[1])
@@ -37,7 +37,7 @@ def one_event(settings: Settings) -> int:
 
 
 def folded(settings: Settings, client: Any, partition: int) -> None:
-    """Waits for `people`, and ends it."""
+    """Waits until `people` has folded it, and stops the flow."""
     flow = Flow(settings, "people", settings.data_dir / "people.log")
     try:
         until(lambda: bool(client.get(PLAIN.fence("people", partition))), 60)

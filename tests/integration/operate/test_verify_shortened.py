@@ -1,4 +1,4 @@
-"""`freshet verify` of a log whose beginning is gone: it goes on from a snapshot, and finds what is broken."""
+"""`freshet verify` of a log whose beginning is gone resumes from a snapshot and finds each fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.integration.operate.test_verify import (
     changed,
     made,
     one_key,
-    unsent,
+    unsent_outboxes,
 )
 from tests.support.recorded import Recorded
 
@@ -50,7 +50,7 @@ GONE: Final = 50
 
 
 class Later:
-    """A log that begins at `starts`, if not before."""
+    """A log that begins at `starts` or later."""
 
     def __init__(self, log: Recorded, starts: list[int]) -> None:
         self._log, self._starts = log, starts
@@ -67,7 +67,7 @@ class Later:
 
 
 class World(NamedTuple):
-    """Its flows run no more. `whole`: what verify said of it before the log was shortened."""
+    """A folded log whose flows have stopped. `whole`: verify's report before the log was shortened."""
 
     settings: Settings
     client: Any
@@ -76,7 +76,7 @@ class World(NamedTuple):
     snapshot: Snapshot
     whole: Report
     touched: set[str]
-    """Of whom there is something after the snapshot."""
+    """People with records after the snapshot."""
 
     @property
     def end_offsets(self) -> list[int]:
@@ -86,7 +86,7 @@ class World(NamedTuple):
         return verify(self.settings, self.log, **more)
 
     def keys(self, pattern: bytes, *, touched: bool) -> list[bytes]:
-        """Of such people, the longest first."""
+        """The keys of such people, the longest first."""
         found = [
             key
             for key in self.client.scan_iter(match=pattern, count=1000)
@@ -95,14 +95,14 @@ class World(NamedTuple):
         return sorted(found, key=lambda key: (-self.client.strlen(key), key))
 
     def changed(self, broken: Break, *, touched: bool) -> tuple[bytes, bytes, bytes]:
-        """Key, value and what becomes of it, of somebody who has what is to be changed."""
+        """Key, value and changed value, of a person who has the field to change."""
         for key in self.keys(broken.key, touched=touched):
             held = self.client.get(key)
             try:
                 return key, held, broken.how(held)
             except IndexError:
                 continue
-        raise LookupError(f"nobody has {broken.what}")
+        raise LookupError(f"no person has {broken.what}")
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +123,12 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
     half = len(later) // 2
     try:
         with redis_client.connect(settings) as client:
-            say(settings, client, made(7))
+            send(settings, client, made(7))
             early = snapshot(settings)
-            say(settings, client, later[:half])
+            send(settings, client, later[:half])
             second = snapshot(settings)
-            # some of what had come comes again, and only the snapshot knows of it
-            say(settings, client, [*later[half:], *later[:half:9]])
+            # some records come again, and only the snapshot holds their ids
+            send(settings, client, [*later[half:], *later[:half:9]])
             for flow in flows:
                 flow.kill()
             whole = verify(settings, Topics(settings))
@@ -140,9 +140,9 @@ def world(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory)
             flow.kill()
 
 
-def say(settings: Settings, client: Any, sent: list[events.Event]) -> None:
+def send(settings: Settings, client: Any, sent: list[events.Event]) -> None:
     produce(settings, sent, random.Random(len(sent)), lambda n: None)
-    wait(lambda: behind(settings, client) or unsent(client), lambda: None)
+    wait(lambda: behind(settings, client) or unsent_outboxes(client), lambda: None)
 
 
 def snapshot(settings: Settings) -> Snapshot:
@@ -167,7 +167,7 @@ def people_of(log: Recorded, starts: list[int]) -> set[str]:
     return people
 
 
-def test_nothing_is_wrong_and_nothing_is_left_out(world: World) -> None:
+def test_verify_from_a_snapshot_checks_everything_and_finds_nothing_wrong(world: World) -> None:
     bounds = [world.log.bounds(EVENTS.name, p) for p in range(4)]
     assert [start for start, _ in bounds] == [it - GONE for it in world.snapshot.offsets]
     reached = zip(world.early.offsets, bounds, strict=True)
@@ -187,8 +187,8 @@ def test_a_sample_holds_people_who_did_nothing_since(world: World) -> None:
     assert one.people_checked == 40
     assert one.fields_checked == again.fields_checked != other.fields_checked
     assert one.mismatches == other.mismatches == []
-    everybody = {key[-32:].decode() for key in world.client.scan_iter(match=b"u:{*}:*", count=1000)}
-    assert len(everybody - world.touched) > len(everybody) // 4
+    everyone = {key[-32:].decode() for key in world.client.scan_iter(match=b"u:{*}:*", count=1000)}
+    assert len(everyone - world.touched) > len(everyone) // 4
 
 
 # -- break one value ------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_a_value_of_a_person_that_was_changed_is_found(
 def test_an_id_that_was_forgotten_is_found(world: World) -> None:
     key = one_key(world.client, b"dd:{*}:*")
     held = world.client.get(key)
-    world.client.set(key, held[8:])  # the oldest: the snapshot alone knows of it
+    world.client.set(key, held[8:])  # the oldest: only the snapshot holds it
     try:
         (found,) = world.verify(sums=False).mismatches
     finally:
@@ -230,19 +230,19 @@ def test_an_id_that_was_forgotten_is_found(world: World) -> None:
     assert (found.what, found.key) == ("ids", key.decode())
 
 
-def test_a_key_of_nobody_and_a_missing_one_are_found(world: World) -> None:
-    client, nobody = world.client, PLAIN.row(1, "ab" * 16)
+def test_a_key_of_no_person_and_a_missing_one_are_found(world: World) -> None:
+    client, needless = world.client, PLAIN.row(1, "ab" * 16)
     gone, *_ = world.keys(b"u:{*}:*", touched=False)
     held = client.get(gone)
-    client.set(nobody, held)
+    client.set(needless, held)
     client.delete(gone)
     try:
         found = world.verify(sums=False).mismatches
     finally:
-        client.delete(nobody)
+        client.delete(needless)
         client.set(gone, held)
     assert {(it.what, it.key, it.stored) for it in found} == {
-        ("key", nobody.decode(), "is there"),
+        ("key", needless.decode(), "is there"),
         ("row", gone.decode(), None),
     }
 
@@ -274,7 +274,7 @@ def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> Non
 # -- which snapshot -------------------------------------------------------------------------
 
 
-def test_the_newest_is_taken_and_one_that_redis_has_not_reached_is_not(world: World) -> None:
+def test_the_newest_snapshot_that_redis_has_reached_is_taken(world: World) -> None:
     base = make.make(world.settings, world.log, world.end_offsets, world.snapshot)
     try:
         report = world.verify()
@@ -312,7 +312,7 @@ def fence_at(world: World, partition: int, offset: int) -> Iterator[None]:
         world.client.set(key, held)
 
 
-def test_where_the_log_goes_back_to_no_snapshot_it_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_log_that_reaches_back_to_no_snapshot_is_refused(world: World, tmp_path: Path) -> None:
     starts = [offset + (p == 1) for p, offset in enumerate(world.snapshot.offsets)]
     with pytest.raises(Shortened, match=f"partition 0 of the log starts at {starts[0]},"):
         verify(world.settings, Later(world.log, starts))
@@ -343,7 +343,7 @@ def run(settings: Settings, *options: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_command_says_where_it_began(world: World) -> None:
+def test_the_command_names_the_snapshot_that_it_began_at(world: World) -> None:
     code, text, _ = run(world.settings)
     assert (code, f"from snapshot {world.snapshot.id} on" in text) == (0, True), text
     code, text, _ = run(world.settings, "--json", "--partition", "2")

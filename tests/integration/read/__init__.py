@@ -1,1 +1,1 @@
-"""What is read over HTTP, and what stands behind it."""
+"""Reads over HTTP, and the tables behind them."""

@@ -1,4 +1,4 @@
-"""Experiments as a client and an analyst see them: who gets what, and what is logged of it."""
+"""Experiments as a client and an analyst see them: assignment, and its record in the log."""
 
 from __future__ import annotations
 

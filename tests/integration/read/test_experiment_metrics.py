@@ -42,11 +42,11 @@ class Shop(NamedTuple):
 
     def folded(self, offset: int) -> None:
         """The fence of partition 1, as `people` commits it."""
-        stands = fences.encode(Fence("topic", 4, offset, STARTED, 1, STARTED))
-        self.redis.set(PLAIN.fence("people", 1), stands)
+        fence = fences.encode(Fence("topic", 4, offset, STARTED, 1, STARTED))
+        self.redis.set(PLAIN.fence("people", 1), fence)
 
     def publish(self) -> None:
-        """Returns once the server has it."""
+        """Publishes the tables and returns once the server follows them."""
         self.rollup.read()
         self.rollup.publish()
         version = self.rollup.version
@@ -92,7 +92,7 @@ def test_a_running_experiment_has_its_metrics(shop: Shop) -> None:
     assert "decision" not in readout["comparisons"][0], "nothing decides yet"
 
 
-def test_how_late_it_is(shop: Shop) -> None:
+def test_a_readout_says_how_late_it_is(shop: Shop) -> None:
     meta = META_DECODER.decode(shop.redis.get(PLAIN.tables().meta))
     shop.folded(4)
     readout = shop.read()
@@ -104,7 +104,7 @@ def test_how_late_it_is(shop: Shop) -> None:
     shop.folded(4)
 
 
-def test_one_metric(shop: Shop) -> None:
+def test_one_metric_is_selected_by_name(shop: Shop) -> None:
     readout = shop.read(f"{PATH}?metric=ctr")
     assert [list(it["metrics"]) for it in readout["variants"]] == [["ctr"], ["ctr"]]
     assert [it["metric"] for it in readout["comparisons"]] == ["ctr"]
@@ -130,13 +130,15 @@ def test_what_is_asked_wrongly(shop: Shop, query: str, field: str, code: str) ->
     assert (answer.status, answer.errors) == (422, [(field, code)])
 
 
-def test_an_experiment_that_there_is_not(shop: Shop) -> None:
+def test_an_unknown_experiment_is_not_found(shop: Shop) -> None:
     answer = shop.get("/v1/experiments/nope/metrics")
     assert (answer.status, answer.json["code"]) == (404, "unknown_experiment")
     assert "nope" not in answer.body.decode()
 
 
-def test_a_paused_one_keeps_its_last_readout_and_a_new_version_begins_anew(shop: Shop) -> None:
+def test_a_paused_experiment_keeps_its_last_readout_and_a_new_version_begins_anew(
+    shop: Shop,
+) -> None:
     put_experiment(shop.redis, msgspec.structs.replace(AB, running=False), version=2)
     shop.until(lambda: shop.read()["status"] == "paused")
     readout = shop.read()

@@ -1,4 +1,4 @@
-"""What is stored about people by another version: readiness, log and metrics say so, and an answer comes."""
+"""People's state of another version: readiness, log and metrics name it, and reads are answered."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.integration.operate.test_scrape import value
 from tests.support.http import Server, serving
 from tests.support.worlds import NOW
 
-KNOWN, FOREIGN = VERSION, VERSION + 1
+OURS, FOREIGN = VERSION, VERSION + 1
 WHAT_IT_SAYS = f"is of version {FOREIGN}, this Freshet reads version {VERSION}"
 REMEDY = "freshet rebuild --from beginning"
 
 
 def row(version: int) -> bytes:
-    """Of somebody who has acted once, as code of this version would have stored it."""
+    """The row of a person with one action, as code of this version would have stored it."""
     rows = np.zeros(1, ROW)
     rows["version"], rows["newest"], rows["n"] = version, NOW, 1
     return pack_rows(rows)[0]
@@ -43,7 +43,7 @@ def where(settings: Settings, user: str) -> tuple[int, Pseudonym]:
 
 
 def people(settings: Settings, versions: Mapping[str, int], generation: int = 0) -> None:
-    """As `people` of these versions would have left them."""
+    """Stores rows as `people` of these versions would have."""
     with redis_client.connect(settings) as client:
         for user, version in versions.items():
             client.set(PLAIN.in_generation(generation).row(*where(settings, user)), row(version))
@@ -60,30 +60,30 @@ OTHERS = {"people": "unreadable"}
 
 
 def until(server: Server, status: int, faults: Mapping[str, str]) -> Any:
-    """What `/health/ready` says once it is of this status, and of these faults: code by part."""
+    """The answer of `/health/ready` once it has this status and these faults: code by component."""
     found: list[Any] = []
 
-    def so() -> bool:
+    def as_expected() -> bool:
         answer = server.ask("GET", "/health/ready")
         seen = {it["part"]: it["code"] for it in answer.json.get("degraded", ())}
         seen |= {it["field"]: it["code"] for it in answer.json.get("errors", ())}
         found[:] = [answer.json]
         return (answer.status, seen) == (status, faults)
 
-    services.wait_until(so, 20, f"it is not {status} with {faults}")
+    services.wait_until(as_expected, 20, f"it is not {status} with {faults}")
     return found[0]
 
 
-def same_everywhere(server: Server, part: str, code: str) -> None:
-    """The status and the metrics say what readiness says."""
+def same_everywhere(server: Server, component: str, code: str) -> None:
+    """Asserts that status and metrics agree with readiness."""
 
     def agree() -> bool:
         status = server.ask("GET", "/v1/status").json
         ready = scraped(server)["freshet_ready"]
         return (
             [(it["part"], it["code"]) for it in status["fails"] + status["degraded"]]
-            == [(part, code)]
-            and [name for name, ready in status["ready"].items() if not ready] == [part]
+            == [(component, code)]
+            and [name for name, ready in status["ready"].items() if not ready] == [component]
             and {dict(labels)["part"]: bool(n) for labels, n in ready.items()} == status["ready"]
         )
 
@@ -103,23 +103,23 @@ def answer(server: Server, user: str) -> Any:
 def test_a_version_that_reads_no_row_is_not_ready_and_says_why_once(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Before it was asked anything, so no request goes to it."""
-    everybody = [f"u{n}" for n in range(50)]
-    people(settings, dict.fromkeys(everybody, FOREIGN))
+    """It is not ready before its first request, so it gets none."""
+    users = [f"u{n}" for n in range(50)]
+    people(settings, dict.fromkeys(users, FOREIGN))
     with started(settings, tmp_path) as server:
         body = until(server, 503, ROWS)
         assert WHAT_IT_SAYS in body["detail"]
         assert REMEDY in body["detail"]
         same_everywhere(server, "people", "foreign_version")
-        for user in everybody:
+        for user in users:
             assert answer(server, user)["fallback"] == "store_down"
         unread = value(scraped(server), "freshet_people_unreadable_total", what="row")
-        assert unread == len(everybody)
-        assert total(scraped(server), "freshet_store_down_total") == len(everybody)
+        assert unread == len(users)
+        assert total(scraped(server), "freshet_store_down_total") == len(users)
         said = server.log.read_text()
         assert (said.count(WHAT_IT_SAYS), said.count(REMEDY)) == (1, 1)
 
-        people(settings, dict.fromkeys(everybody, KNOWN))
+        people(settings, dict.fromkeys(users, OURS))
         until(server, 200, {})
         assert answer(server, "u1")["freshness"]["last_event_at"]
         assert "can be read again" in server.log.read_text()
@@ -129,14 +129,14 @@ def test_a_version_that_reads_no_row_is_not_ready_and_says_why_once(
 
 
 def test_one_row_among_others_takes_no_instance_out(settings: Settings, tmp_path: Path) -> None:
-    people(settings, {**{f"u{n}": KNOWN for n in range(8)}, "odd": FOREIGN})
+    people(settings, {**{f"u{n}": OURS for n in range(8)}, "odd": FOREIGN})
     with started(settings, tmp_path) as server:
         body = until(server, 200, ROWS)
         assert WHAT_IT_SAYS in body["degraded"][0]["detail"]
         assert answer(server, "odd")["fallback"] == "store_down"
         assert answer(server, "u1")["fallback"] != "store_down"
         same_everywhere(server, "people", "foreign_version")
-        people(settings, {"odd": KNOWN})
+        people(settings, {"odd": OURS})
         until(server, 200, {})
 
 
@@ -147,18 +147,18 @@ def test_a_row_that_comes_later_is_found_by_who_reads_it(
         until(server, 200, {})
         people(settings, {"late": FOREIGN})
         assert answer(server, "late")["fallback"] == "store_down"
-        # at once: nothing else is there that it could read
+        # at once: there is no other row to read
         assert server.ask("GET", "/health/ready").errors == [("people", "foreign_version")]
-        people(settings, {f"u{n}": KNOWN for n in range(8)})
+        people(settings, {f"u{n}": OURS for n in range(8)})
         until(server, 200, ROWS)
 
 
 def test_a_generation_of_another_version_is_found_as_it_is_swapped_in(
     settings: Settings, tmp_path: Path
 ) -> None:
-    everybody = [f"u{n}" for n in range(20)]
-    people(settings, dict.fromkeys(everybody, KNOWN))
-    people(settings, dict.fromkeys(everybody, FOREIGN), generation=1)
+    users = [f"u{n}" for n in range(20)]
+    people(settings, dict.fromkeys(users, OURS))
+    people(settings, dict.fromkeys(users, FOREIGN), generation=1)
     with started(settings, tmp_path) as server, redis_client.connect(settings) as client:
         until(server, 200, {})
         client.set(PLAIN.live(), 1)
@@ -179,12 +179,12 @@ def test_a_generation_of_another_version_is_found_as_it_is_swapped_in(
         (lambda partition, person: PLAIN.fence("people", partition), "fence"),
     ],
 )
-def test_whatever_else_cannot_be_read_is_named(
+def test_every_other_unreadable_row_is_named(
     settings: Settings, tmp_path: Path, key: Any, what: str
 ) -> None:
     mine = where(settings, "u1")
     other = next(f"u{n}" for n in range(99) if where(settings, f"u{n}")[0] != mine[0])
-    people(settings, {"u1": KNOWN, other: KNOWN})
+    people(settings, {"u1": OURS, other: OURS})
     with started(settings, tmp_path) as server, redis_client.connect(settings) as client:
         until(server, 200, {})
         client.set(key(*mine), b"\xc1secret")

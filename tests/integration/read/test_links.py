@@ -1,4 +1,4 @@
-"""Somebody looks around, says who they are, and goes on: the next read knows, and everything counts once."""
+"""A guest acts, logs in and goes on: the next read holds both, and everything counts once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Site(NamedTuple):
         return str(answer.json["positions"][0])
 
     def link(self, user: str, anonymous: str) -> tuple[str, str]:
-        """Where the link stands, and where the user's mark."""
+        """Links both ids and answers the positions of the link and of the user's mark."""
         receipt = self.shop.server.ask(
             "POST", f"/v1/users/{user}:link", {"anonymous_id": anonymous}
         ).json
@@ -52,7 +52,7 @@ class Site(NamedTuple):
         return receipt["position"], others[0] if others else receipt["positions"][0]
 
     def tables(self) -> Tables:
-        """The sums of all that is folded."""
+        """The sums of all folded records."""
         made = Tables(4)
         for p in range(4):
             for _, fields in self.shop.redis.xrange(PLAIN.deltas(p)):
@@ -106,7 +106,7 @@ def own_variant(site: Site, user: str) -> str:
     return found.name
 
 
-def test_from_looking_around_to_a_user(site: Site) -> None:
+def test_a_guest_who_becomes_a_user_keeps_what_they_did(site: Site) -> None:
     anonymous, user = ids(site, "one")
     who, them = {"anonymous_id": anonymous}, {"user_id": user}
     first = site.shop.read(f"anonymous_id={anonymous}&count=5")
@@ -147,7 +147,7 @@ def test_from_looking_around_to_a_user(site: Site) -> None:
 
 
 def lagging(site: Site) -> bool:
-    """Something of `events` is not folded yet, or waits in an outbox."""
+    """Whether records of `events` are not folded yet, or wait in an outbox."""
     topics = Topics(site.shop.server.settings)
     held = [site.shop.redis.get(PLAIN.fence("people", p)) for p in range(4)]
     offsets = [fences.decode(it).offset if it else 0 for it in held]

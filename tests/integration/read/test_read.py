@@ -37,7 +37,7 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
         yield found
 
 
-def test_an_answer_is_whole(shop: Shop) -> None:
+def test_an_answer_has_every_field(shop: Shop) -> None:
     answer = shop.get("/v1/recommendations?user_id=u1&count=5")
     body = answer.json
     _, partition = shop.where("u1")
@@ -61,17 +61,17 @@ def test_an_answer_is_whole(shop: Shop) -> None:
     assert answer.headers["x-slate-id"] == body["slate_id"]
     assert len(body["slate_id"]) == 26
     assert answer.headers["cache-control"] == "private, no-store"
-    stages = [part.partition(";dur=")[0] for part in answer.headers["server-timing"].split(", ")]
+    stages = [stage.partition(";dur=")[0] for stage in answer.headers["server-timing"].split(", ")]
     assert stages[:5] == ["read", "assign", "retrieve", "eligible", "score"]
     assert all(item["reason"]["text"] for item in body["items"])
     # the last slot may have been drawn
     assert [item["explore"] for item in body["items"][:-1]] == [False] * 4
 
 
-def test_how_much_is_explained(shop: Shop) -> None:
+def test_explain_none_and_full_change_the_detail(shop: Shop) -> None:
     assert "reason" not in shop.read("user_id=u1&explain=none")["items"][0]
     item = shop.read("user_id=u1&explain=full")["items"][0]
-    effects = [part["effect"] for part in item["explain"]["contributions"]]
+    effects = [contribution["effect"] for contribution in item["explain"]["contributions"]]
     assert abs(sum(effects) - item["score"]) < 1e-5
     assert item["explain"]["sources"]
     assert item["explain"]["probability"] == 1
@@ -99,7 +99,7 @@ def test_pages_repeat_nothing(shop: Shop) -> None:
     assert len(shown) == len(set(shown)) == 100
 
 
-def test_a_read_waits_for_what_it_names(shop: Shop) -> None:
+def test_a_read_waits_for_its_position(shop: Shop) -> None:
     name, partition = shop.where("waiting")
     shop.fold(name, partition, [("i3", CODE["view"])], 50)
     query = f"user_id=waiting&after={partition}:50&max_wait_ms=5000"
@@ -125,7 +125,7 @@ def test_a_position_of_another_partition_is_refused(shop: Shop) -> None:
     assert (answer.status, answer.errors) == (422, [("after", "wrong_partition")])
 
 
-def test_filters(shop: Shop) -> None:
+def test_filters_and_exclusions_hold(shop: Shop) -> None:
     first = shop.read("user_id=u1&count=3")["items"]
     names = [item["item_id"] for item in first]
     without = shop.read(f"user_id=u1&count=10&exclude={names[0]}&exclude={names[1]}")["items"]
@@ -146,12 +146,12 @@ def test_filters(shop: Shop) -> None:
         ("count=5", "user_id", "required"),
     ],
 )
-def test_bad_input(shop: Shop, query: str, field: str, code: str) -> None:
+def test_bad_input_is_refused_by_field(shop: Shop, query: str, field: str, code: str) -> None:
     answer = shop.get(f"/v1/recommendations?{query}")
     assert (answer.status, answer.errors) == (422, [(field, code)])
 
 
-def test_popular_and_similar(shop: Shop) -> None:
+def test_popular_and_similar_are_answered(shop: Shop) -> None:
     body = shop.get("/v1/popular?window=7d&count=5&category=c2").json
     assert {item["category"] for item in body["items"]} == {"c2"}
     assert body["fallback"] is None
@@ -168,7 +168,7 @@ def test_popular_and_similar(shop: Shop) -> None:
     assert (answer.status, answer.errors) == (422, [("window", "unknown_value")])
 
 
-def test_an_item_as_it_is_held(shop: Shop) -> None:
+def test_an_item_is_shown_as_it_is_stored(shop: Shop) -> None:
     body = shop.get("/v1/items/i5").json
     assert body["item_id"] == "i5"
     assert body["title"]
@@ -233,13 +233,13 @@ def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> N
     assert all(item.probability == 1 for item in made.items[:-1])
 
 
-def test_a_seed_of_its_own_for_each_slate(shop: Shop) -> None:
+def test_each_slate_has_a_seed_of_its_own(shop: Shop) -> None:
     slates = [shop.read("user_id=u1") for _ in range(3)]
     made = [logged(shop.server.settings, it["slate_id"])[0] for it in slates]
     assert len({it.seed for it in made}) == 3
 
 
-def test_a_replay_and_a_list_for_nobody_serve_no_person(shop: Shop) -> None:
+def test_a_replay_and_a_list_without_a_person_serve_no_person(shop: Shop) -> None:
     paths = (
         "/v1/recommendations?user_id=u1&placement=replay",
         "/v1/popular",
@@ -289,7 +289,7 @@ def test_without_its_store_it_answers_from_what_it_holds(broker: str, tmp_path: 
             assert shop.read(f"user_id=u1&after={partition}:1")["freshness"]["stale"]
             assert shop.get("/v1/items/i1").status == 503
             assert shop.get("/v1/status").json["stands"] is None
-            # all instances have it at once, and answer: none is to be taken out for it
+            # all instances have the fault at once, and answer: none must be taken out for it
             ready = shop.until(
                 "/health/ready",
                 lambda body: {"redis", "generation"} <= {it["part"] for it in body["degraded"]},

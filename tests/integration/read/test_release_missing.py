@@ -24,7 +24,7 @@ PLACEMENTS = {
 
 
 class Damaged(NamedTuple):
-    """What becomes of the release's folder, and the word under which it is refused."""
+    """How the release's folder is damaged, and the word under which it is refused."""
 
     damage: Callable[[Path], object]
     why: str
@@ -52,7 +52,7 @@ def _flipped(path: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The second of two releases serves."""
+    """A shop whose second release of two serves."""
     home = tmp_path_factory.mktemp("missing")
     with opened(redis_url, broker, home) as found:
         for name, weight in ((FIRST, 1.0), (SECOND, 1000.0)):
@@ -66,7 +66,7 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def fallbacks(shop: Shop) -> dict[str, str | None]:
-    """Of every way to read, for somebody who has acted and for somebody who has not."""
+    """The fallbacks of each kind of read, for a person with actions and for one without."""
     paths = {
         "home": "/v1/recommendations?user_id=u1",
         "similar": "/v1/items/i5/similar",

@@ -44,7 +44,7 @@ from tests.support.loop import AB, NONE, TWO_PEOPLE, append, entry, put_experime
 pytestmark = pytest.mark.on_cluster
 
 CLICKED = Arm(2, 0, 1, 1, 0, 2.0, 0.5)
-"""i1 at home after `TWO_PEOPLE`."""
+"""The arm of i1 at home after `TWO_PEOPLE`."""
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def client(redis_url: str) -> Iterator[Any]:
         yield connected
 
 
-def turns(settings: Settings, client: Any) -> tuple[Cycle, Readouts]:
+def cycle_of(settings: Settings, client: Any) -> tuple[Cycle, Readouts]:
     readouts = Readouts(settings, client)
     return Cycle(
         Rollup(client, settings), readouts, FlowMetrics(settings, "rollup"), settings
@@ -62,14 +62,17 @@ def turns(settings: Settings, client: Any) -> tuple[Cycle, Readouts]:
 
 
 def published(settings: Settings, at_least: int) -> list[Readout]:
-    """What the topic holds, once there is so much."""
-    reader, part = kafka_client.consumer(settings), TopicPartition(EXPERIMENTS.name, 0)
+    """The readouts of the topic, once it holds so many."""
+    reader, partition = kafka_client.consumer(settings), TopicPartition(EXPERIMENTS.name, 0)
     found: list[Any] = []
     try:
-        reader.assign([part])
-        reader.seek_to_beginning(part)
+        reader.assign([partition])
+        reader.seek_to_beginning(partition)
         until = time.monotonic() + 20
-        while len(found) < at_least or reader.position(part) < reader.end_offsets([part])[part]:
+        while (
+            len(found) < at_least
+            or reader.position(partition) < reader.end_offsets([partition])[partition]
+        ):
             assert time.monotonic() < until, "the readouts do not come"
             found += [record for each in reader.poll(100).values() for record in each]
         assert all(record.key == decode(record.value).experiment_id.encode() for record in found)
@@ -105,7 +108,7 @@ def test_arms_and_moments_are_published_with_the_tables(client: Any) -> None:
     assert (set(change.arms), change.experiments) == ({arm_key("home", "i9")}, {})
 
 
-def test_a_roll_up_that_is_killed_anywhere_ends_in_the_same_arms(client: Any) -> None:
+def test_a_roll_up_that_is_killed_anywhere_publishes_the_same_arms(client: Any) -> None:
     append(client, 1, *TWO_PEOPLE[:2])
     rollup = Rollup(client, Settings())
     rollup.read()
@@ -113,7 +116,7 @@ def test_a_roll_up_that_is_killed_anywhere_ends_in_the_same_arms(client: Any) ->
     rollup.store()
     append(client, 1, *TWO_PEOPLE[2:3])
     rollup.read()
-    rollup.publish()  # and is killed: its base is older than what it published
+    rollup.publish()  # and is killed: its base is older than its published tables
     again = Rollup(client, Settings())
     assert not again.publish(), "it must not go back behind what was published"
     assert again.published is None
@@ -169,7 +172,7 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
         await follower.load()
         assert served(held, "i1") == 208
         redis_gone = client.delete(PLAIN.tables().arms, PLAIN.tables().experiments)
-        await follower.load()  # a store that was emptied: what it lacks is gone
+        await follower.load()  # a store that was emptied: missing arms are dropped
         assert (redis_gone, held.arms("home"), held.experiments) == (2, None, {})
         await redis.aclose()
 
@@ -187,7 +190,7 @@ def test_readouts_reach_the_topic_and_the_last_revision_wins(
     with redis_client.connect(settings) as client:
         put_experiment(client)
         append(client, 1, *TWO_PEOPLE[:2])
-        made, readouts = turns(settings, client)
+        made, readouts = cycle_of(settings, client)
         begun = time.time_ns() // 1_000_000
         made.step()
         (first,) = published(settings, 1)
@@ -231,11 +234,11 @@ def test_a_readout_is_published_once_it_changed_and_a_running_one_again(
     assert step(0) == 1
     assert step(settings.readout_seconds) == 0, "nothing changed"
     append(client, 0, entry(0, ["i1"], "served"))
-    assert step(settings.readout_seconds) == 0, "of nobody in it"
+    assert step(settings.readout_seconds) == 0, "of no person in it"
     append(client, 0, entry(1, ["i1"], "served", person=("a", NONE, (1, 0, 0, 0))))
     assert step(settings.readout_seconds / 2) == 0, "not yet time"
     assert step(settings.readout_seconds / 2) == 1
-    assert step(RESEND_SECONDS) == 1, "whoever begins to read gets it"
+    assert step(RESEND_SECONDS) == 1, "a new reader gets it"
     put_experiment(client, msgspec.structs.replace(AB, running=False), version=2)
     assert step(settings.readout_seconds) == 1, "paused: how it ended"
     assert step(RESEND_SECONDS) == 0
@@ -245,13 +248,13 @@ def test_a_readout_is_published_once_it_changed_and_a_running_one_again(
     assert [v.units for v in last.variants] == [2, 1]
 
 
-def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -> None:
+def test_an_unreadable_record_of_control_stops_no_readout(client: Any, settings: Settings) -> None:
     client.hset(PLAIN.control_state(), "experiment:x", b"{")
     client.hset(PLAIN.control_state(), "experiment:y", b'{"version":1,"body":"[]","offset":1}')
     client.hset(PLAIN.control_state(), "placement:e", b"anything")
     put_experiment(client)
     append(client, 0, TWO_PEOPLE[0])
-    made, readouts = turns(settings, client)
+    made, readouts = cycle_of(settings, client)
     made.step()
     made.finish()
     readouts.close()
@@ -259,7 +262,7 @@ def test_what_control_holds_may_be_unreadable(client: Any, settings: Settings) -
     assert readouts.sender.failed == 0
 
 
-def test_without_a_broker_the_roll_up_goes_on_and_ends(
+def test_without_a_broker_the_roll_up_goes_on_and_stops_cleanly(
     client: Any, redis_url: str, tmp_path: Path
 ) -> None:
     nowhere = f"127.0.0.1:{services.free_port()}"
@@ -314,7 +317,7 @@ def test_inspect_shows_the_arms_of_an_item(client: Any, redis_url: str) -> None:
 
 @pytest.mark.parametrize("item", [f"x{n}" for n in range(10)])
 def test_an_item_whose_hash_reads_like_a_pattern_is_found(client: Any, item: str) -> None:
-    """Every byte of a hash may be one that means something to MATCH."""
+    """Every byte of a hash may be a special character of MATCH."""
     value = b"\1" + bytes(tables.ARM.itemsize - 1)
     for special in (b"*", b"?", b"[", b"]", b"\\", b"^", b"-", b"\0", b"\n"):
         client.hset(PLAIN.tables().arms, b"abcd" + special * 8, value)

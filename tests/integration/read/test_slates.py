@@ -1,4 +1,4 @@
-"""What reads leave for the log: nothing is lost while there is a disk, and nothing of it fails a read."""
+"""Slates on their way to the log: none is lost while there is a disk, and none fails a read."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def with_slates(
     run: Callable[[Slates, Metrics], Awaitable[None]],
     max_memory_bytes: int = 1 << 20,
 ) -> Metrics:
-    """Runs it with a part that has not been started, and stops that."""
+    """Runs `run` with a background task that has not been started, and stops the task."""
     metrics = Metrics()
 
     async def main() -> None:
@@ -84,7 +84,7 @@ def with_slates(
     return metrics
 
 
-def test_it_all_arrives_in_order_and_leaves_nothing_behind(settings: Settings) -> None:
+def test_all_slates_arrive_in_order_and_the_spool_is_empty(settings: Settings) -> None:
     async def run(slates: Slates, metrics: Metrics) -> None:
         await slates.start()
         for n in range(1000):
@@ -123,13 +123,13 @@ def test_both_records_of_a_slate_have_the_trace_of_its_request(settings: Setting
         assert sorted(map(tuple, found)) == [topic.headers, traced, traced]
 
 
-def test_beyond_its_memory_it_reads_the_spool(settings: Settings) -> None:
+def test_slates_beyond_the_memory_are_read_from_the_spool(settings: Settings) -> None:
     async def run(slates: Slates, metrics: Metrics) -> None:
         await slates.start()
-        for n in range(1500):  # before anything of it can be sent
+        for n in range(1500):  # before any of them can be sent
             slates.add(slate_of(n), served_of(n))
         await asyncio.sleep(0)
-        for n in range(1500, 1600):  # while it is behind
+        for n in range(1500, 1600):  # while the task is behind
             slates.add(slate_of(n), served_of(n))
             await asyncio.sleep(0.001)
 
@@ -142,7 +142,7 @@ def test_beyond_its_memory_it_reads_the_spool(settings: Settings) -> None:
         assert found.in_order()
 
 
-def test_beyond_the_spool_too_it_is_lost_and_counted(
+def test_slates_beyond_memory_and_spool_are_lost_and_counted(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     size = frame_of(0).size
@@ -163,7 +163,7 @@ def test_beyond_the_spool_too_it_is_lost_and_counted(
         found.until(ids(*range(40)))
 
 
-def test_without_a_spool_it_waits_in_memory(
+def test_without_a_spool_slates_wait_in_memory(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.data_dir.mkdir()
@@ -182,7 +182,7 @@ def test_without_a_spool_it_waits_in_memory(
         found.until(ids(*range(5)))
 
 
-def test_a_disk_that_fills_up_meanwhile_costs_nothing(settings: Settings) -> None:
+def test_a_disk_that_fills_up_loses_no_slate(settings: Settings) -> None:
     size = frame_of(0).size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -229,7 +229,7 @@ def test_the_spool_of_a_dead_worker_is_sent_but_for_a_torn_tail(settings: Settin
 
 
 def test_a_worker_that_goes_on_with_an_orphan_leaves_it_to_the_next(settings: Settings) -> None:
-    """Stopped at once after its start, whatever it had begun."""
+    """The worker is stopped right after its start."""
     root = settings.data_dir / "spool"
     dead = Spool(root, 1 << 20)
     dead.open()

@@ -31,10 +31,10 @@ def shop_of(settings: Settings, log: Path) -> Iterator[Shop]:
             yield found
 
 
-def test_what_was_answered_survives_a_kill(
+def test_answered_slates_survive_a_kill(
     broker_of_my_own: Broker, own: Settings, tmp_path: Path
 ) -> None:
-    """The broker takes nothing until the worker is dead; the next worker sends what it left."""
+    """The broker takes nothing until the worker is dead; the next worker sends its spool."""
     with shop_of(own, tmp_path / "one") as shop:
         broker_of_my_own.process.send_signal(signal.SIGSTOP)
         slates = [shop.read(f"user_id=u{n % 3}&count=5") for n in range(20)]
@@ -71,9 +71,8 @@ def test_while_the_broker_is_away_reads_are_answered_and_nothing_is_lost(
     with shop_of(own, tmp_path / "log") as shop:
         slate_ids = [shop.read("user_id=u1&count=5")["slate_id"]]
         broker_of_my_own.kill()
-        until = (
-            time.monotonic() + 1.5 * DELIVERY_TIMEOUT_MS / 1000
-        )  # so that some were given up once
+        # so that some connections were given up once
+        until = time.monotonic() + 1.5 * DELIVERY_TIMEOUT_MS / 1000
         while time.monotonic() < until:
             slate_ids += [shop.read(f"user_id=u{n}&count=5")["slate_id"] for n in range(5)]
         waiting = len(slate_ids)

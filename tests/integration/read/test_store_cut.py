@@ -1,4 +1,4 @@
-"""A store whose connections break: every read ends, with what is there or with the word that it is away."""
+"""A store whose connections break: every read returns, with the state or with `StoreDown`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from serving.state.people import PersonReader
 from tests.chaos.proxy import HOST, Proxies
 
 READS = 800
-SOMEBODY = Pseudonym("0" * 32)
+PERSON = Pseudonym("0" * 32)
 
 
 async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[str]:
-    """Every connection is reset again and again, and in between there is no way: how reads ended."""
+    """Reads while connections are reset and refused in turns. Answers the outcomes of the reads."""
     client = redis_client.connect_async(settings)
     reader, results = PersonReader(client, Generation(client, settings.keyspace)), Counter[str]()
     for n in range(READS):
@@ -31,7 +31,7 @@ async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[
         reader._down_until = 0.0  # each is to try
         try:
             async with asyncio.timeout(10):
-                await reader.read(SOMEBODY, 0)
+                await reader.read(PERSON, 0)
             results["read"] += 1
         except StoreDown as error:
             results[str(error)] += 1
@@ -39,7 +39,7 @@ async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[
     return results
 
 
-def test_a_read_ends_however_its_connection_breaks(settings: Settings) -> None:
+def test_a_read_returns_however_its_connection_breaks(settings: Settings) -> None:
     front, redis = services.free_port(), services.redis_ports(settings.redis_url)[0]
     proxies = Proxies({"redis": (front, redis)})
     through = msgspec.structs.replace(settings, redis_url=f"redis://{HOST}:{front}/0")

@@ -36,7 +36,7 @@ def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def release(directory: Path, name: str, weight: float) -> str:
-    """One that scores by popularity x `weight`, so that scores show which one made them."""
+    """A release that scores by popularity x `weight`, so that scores show which release made them."""
     hashes = np.sort(np.array([item_hash(it.item_id) for it in ITEMS], np.uint64))
     vectors = np.random.default_rng(0).normal(size=(len(hashes), content.DIM))
     manifest = Manifest(
@@ -74,7 +74,7 @@ def serves(shop: Shop, name: str) -> None:
 
 
 def made_by(body: Any) -> str:
-    """Which release made this answer, by what it says and by its scores. They must agree."""
+    """The release that made this answer, by its id and by its scores, which must agree."""
     name: str = body["served_by"]["release"]
     assert body["served_by"]["index"].startswith(f"{name}@")
     assert len(body["items"]) == 10
@@ -146,7 +146,7 @@ def test_a_corrupt_release_never_replaces_a_good_one(shop: Shop) -> None:
     serves(shop, THIRD)
 
 
-def test_a_release_that_is_nowhere_leaves_what_serves(shop: Shop) -> None:
+def test_a_missing_release_does_not_replace_the_serving_one(shop: Shop) -> None:
     make_current(shop, SECOND, 30)
     serves(shop, SECOND)
     shop.control("release:2026-11-25.1", Released(manifest_sha256="0" * 64))
