@@ -1,1 +1,1 @@
-"""Each room by itself."""
+"""Each package by itself."""

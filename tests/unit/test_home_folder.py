@@ -1,4 +1,4 @@
-"""Nothing of ours, and nothing that we import, writes into the home folder of who runs it."""
+"""No code of ours, and no library of ours, writes into the user's home folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_process_that_ranks_leaves_the_home_folder_as_it_was(tmp_path: Path) -
     (tmp_path / "ranker.onnx").write_bytes(export(model, [0.0, 0.0]))
     home = tmp_path / "home"
     home.mkdir()
-    # whoever runs this may have switched it off already, and ONNX Runtime does where CI is set
+    # the environment may have switched telemetry off already, and ONNX Runtime does where CI is set
     spared = ("XDG_", "ORT_", "CI")
     environment = {key: it for key, it in os.environ.items() if not key.startswith(spared)}
     subprocess.run(

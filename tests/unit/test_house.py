@@ -90,7 +90,7 @@ def bare(worker: type[Any]) -> Any:
 
 
 UNDRAWN = {"rollup", "relay"}
-"""They tail streams in Redis: no Kafka dataflow."""
+"""Flows that tail streams in Redis: no Kafka dataflow."""
 
 
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name not in UNDRAWN])

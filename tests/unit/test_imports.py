@@ -62,19 +62,19 @@ def test_serving_has_few_levels() -> None:
     assert len(chain) <= LEVELS, chain
 
 
-def test_a_folder_holds_what_one_can_overlook() -> None:
+def test_a_folder_holds_few_enough_files_to_survey() -> None:
     for package in PACKAGES:
         for folder in [ROOT / package, *(ROOT / package).rglob("*/")]:
             files = list(folder.glob("*.py"))
             assert len(files) <= FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
 
 
-def test_each_room_says_what_may_enter_and_imports_nothing() -> None:
+def test_each_package_says_what_belongs_to_it_and_imports_nothing() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("__init__.py"):
             tree = ast.parse(path.read_text())
             assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} does not say what may enter"
-            # what one imports, every process pays that imports anything beside it
+            # every process that imports a module of the package pays for its imports
             assert len(tree.body) == 1, f"{path.relative_to(ROOT)} holds more than its sentence"
 
 
@@ -98,7 +98,7 @@ def test_a_decision_is_arithmetic_on_its_arguments(room: str) -> None:
 
 
 def test_training_loads_no_client_of_redis() -> None:
-    """The decision that it replays is the one that serves, without what serving stands on."""
+    """Training replays the serving decision without the clients of serving."""
     code = "import sys, infra.apps.train.run; print(*{'redis', 'fastapi'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The locks: what runs is what is tested, every file by its hash, from no registry in particular."""
+"""The locks: production runs what the tests ran with, by hash, from no registry in particular."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def entries(group: str) -> Entries:
 
 
 @pytest.mark.parametrize("group", ["serve", "run", "train"])
-def test_what_runs_is_what_is_tested(group: str) -> None:
+def test_each_lock_pins_what_the_tests_run_with(group: str) -> None:
     """Where it fails: `make lock`, which cuts the one out of the other."""
     cut, dev = entries(group), entries("dev")
     assert cut.keys() <= dev.keys()
     assert {name: it for name, it in cut.items() if it != dev[name]} == {}
 
 
-def test_each_holds_less_than_the_next() -> None:
+def test_each_lock_holds_less_than_the_next() -> None:
     serve, run, train = map(entries, ("serve", "run", "train"))
     assert serve.keys() < run.keys() < train.keys()
     assert {
@@ -54,7 +54,7 @@ def test_each_holds_less_than_the_next() -> None:
 
 
 @pytest.mark.parametrize("group", ["serve", "run", "train", "dev"])
-def test_each_has_a_hash_and_none_an_address(group: str) -> None:
+def test_each_entry_has_a_hash_and_none_an_address(group: str) -> None:
     assert ENTRY.sub("", text(group)) == ""
     assert "://" not in text(group)
     assert all(held for it in entries(group).values() for _, held in it)

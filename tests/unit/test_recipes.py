@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = (
+COPIED = (
     "schemas",
     "models",
     "infra",
@@ -30,7 +30,7 @@ _FILE = re.compile(r"`([\w/-]+\.\w+)`")
 RECIPES = dict(_RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text()))
 
 
-def test_there_is_a_recipe_for_each_thing_people_add() -> None:
+def test_each_extension_point_has_a_recipe() -> None:
     assert set(RECIPES) == {
         "add a feature",
         "add a candidate source",
@@ -45,13 +45,13 @@ def test_there_is_a_recipe_for_each_thing_people_add() -> None:
 @pytest.mark.check
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_recipe(name: str, tmp_path: Path) -> None:
-    for part in PARTS:
-        source = ROOT / part
+def test_a_recipe_applies_and_its_commands_pass(name: str, tmp_path: Path) -> None:
+    for copied in COPIED:
+        source = ROOT / copied
         if source.is_dir():
-            shutil.copytree(source, tmp_path / part)  # with what is compiled already
+            shutil.copytree(source, tmp_path / copied)  # with what is compiled already
         else:
-            shutil.copy(source, tmp_path / part)
+            shutil.copy(source, tmp_path / copied)
     files = " ".join(apply(RECIPES[name], tmp_path))
     run(f"ruff check --no-cache {files} && ruff format --no-cache --check {files}", tmp_path)
 

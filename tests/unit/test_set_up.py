@@ -80,7 +80,7 @@ def pinned(path: Path, hashed: bytes | None = None) -> str:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """No configuration of pip's or uv's but a test's own."""
+    """Variables without any configuration of pip or uv but the test's own."""
     kept = {key: it for key, it in os.environ.items() if not key.startswith(("PIP_", "UV_"))}
     (tmp_path / "home").mkdir()
     return {**kept, "HOME": str(tmp_path / "home"), "UV_CACHE_DIR": str(tmp_path / "uv")}
@@ -118,7 +118,7 @@ def make(root: Path, environment: Mapping[str, str]) -> subprocess.CompletedProc
 
 @pytest.mark.check
 @pytest.mark.parametrize("by", ["uv", "pip"])
-def test_a_half_made_one_is_healed(
+def test_a_half_made_environment_is_completed(
     by: str, tree: Path, wheels: Path, environment: dict[str, str]
 ) -> None:
     if by == "uv":
@@ -137,7 +137,7 @@ def test_a_half_made_one_is_healed(
 
 
 @pytest.mark.check
-def test_what_the_lock_does_not_know_is_not_installed(
+def test_a_package_outside_the_lock_is_not_installed(
     tree: Path, wheels: Path, environment: dict[str, str]
 ) -> None:
     lock = pinned(wheels / "tiny-1.0-py3-none-any.whl", b"another one")

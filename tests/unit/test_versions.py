@@ -50,10 +50,10 @@ def batch(partition: int, first: int, values: Sequence[bytes]) -> Batch:
     return Batch(partition, first, first + len(values), offsets, timestamps, list(values))
 
 
-def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[int, Delta]]]:
+def fold(logs: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[int, Delta]]]:
     """Each partition folded, and the entries of the delta logs."""
     made, entries = list[Offline](), list[tuple[int, Delta]]()
-    for p, values in enumerate(parts):
+    for p, values in enumerate(logs):
         made.append(Offline(Settings(), p, Fence("t", PARTITIONS, 0, 0, people.VERSION)))
         for at in range(0, len(values), BATCH):
             entries.append((p, made[p].fold(batch(p, at, values[at : at + BATCH]))))
@@ -63,22 +63,22 @@ def fold(parts: Sequence[Sequence[bytes]]) -> tuple[list[Offline], list[tuple[in
 @pytest.fixture(scope="module")
 def folded() -> tuple[list[Offline], list[tuple[int, Delta]]]:
     """The fixed log, with what its outboxes sent behind it, as a relay would have."""
-    parts: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
+    logs: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
     for i in range(EVENTS):
         event = fixed_log.event(i)
-        parts[partition_of(event.person.encode(), PARTITIONS)].append(events.encode(event))
-    for made in fold(parts)[0]:
+        logs[partition_of(event.person.encode(), PARTITIONS)].append(events.encode(event))
+    for made in fold(logs)[0]:
         for entry in made.outbox:
             value = entry.fields[b"v"]
             assert isinstance(events.decode(value), Merge)
-            parts[partition_of(entry.fields[b"k"], PARTITIONS)].append(value)
-    return fold(parts)
+            logs[partition_of(entry.fields[b"k"], PARTITIONS)].append(value)
+    return fold(logs)
 
 
-def digest(parts: Iterable[bytes]) -> str:
+def digest(pieces: Iterable[bytes]) -> str:
     made = hashlib.sha256()
-    for part in parts:
-        made.update(b"%d:" % len(part) + part)
+    for piece in pieces:
+        made.update(b"%d:" % len(piece) + piece)
     return made.hexdigest()
 
 
@@ -96,7 +96,9 @@ def same_as_before(fold: str, version: str, found: str, remedy: str) -> None:
     )
 
 
-def test_people(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
+def test_stored_people_have_the_bytes_of_their_version(
+    folded: tuple[list[Offline], list[tuple[int, Delta]]],
+) -> None:
     def stored() -> Iterator[bytes]:
         for made in folded[0]:
             assert made.received
@@ -111,7 +113,9 @@ def test_people(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
     same_as_before("people", str(people.VERSION), digest(stored()), "flows.people.fold.VERSION")
 
 
-def test_facts(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
+def test_stored_facts_have_the_bytes_of_their_version(
+    folded: tuple[list[Offline], list[tuple[int, Delta]]],
+) -> None:
     entries = [entry for _, entry in folded[1]]
     for section in ("actions", "arms", "moments"):
         assert any(len(getattr(entry, section).delta) for entry in entries), section
@@ -124,19 +128,21 @@ def test_facts(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
     )
 
 
-def test_tables(folded: tuple[list[Offline], list[tuple[int, Delta]]]) -> None:
+def test_stored_tables_have_the_bytes_of_their_version(
+    folded: tuple[list[Offline], list[tuple[int, Delta]]],
+) -> None:
     made = Tables(PARTITIONS)
     for partition, entry in folded[1]:
         made.apply(partition, entry)
     with np.load(io.BytesIO(made.dump())) as held:
-        parts = [part for name in sorted(held) for part in (name.encode(), plain(held[name]))]
+        pieces = [piece for name in sorted(held) for piece in (name.encode(), plain(held[name]))]
     # sums of other facts are other sums of the same form
     version = f"{people.VERSION}.{facts.VERSION}.{tables.VERSION}"
-    same_as_before("tables", version, digest(parts), "models.aggregates.tables.VERSION")
+    same_as_before("tables", version, digest(pieces), "models.aggregates.tables.VERSION")
 
 
 def plain(column: np.ndarray[Any, Any]) -> bytes:
-    """Whole numbers as they are, others to six digits: processors differ in the last."""
+    """The bytes of an array: integers as they are, floats to six digits, as processors differ in the last."""
     if column.dtype.names:
         return b"".join(name.encode() + plain(column[name]) for name in column.dtype.names)
     if column.dtype.kind == "f":
@@ -144,7 +150,7 @@ def plain(column: np.ndarray[Any, Any]) -> bytes:
     return str(column.dtype).encode() + column.tobytes()
 
 
-def test_catalogue(settings: Settings) -> None:
+def test_the_stored_catalogue_has_the_bytes_of_its_version(settings: Settings) -> None:
     worker = catalogue.Catalogue(settings)
     values = [msgspec.json.encode(change) for change in fixed_log.item_changes()]
     for at in range(0, len(values), 20):
@@ -154,7 +160,7 @@ def test_catalogue(settings: Settings) -> None:
     same_as_before("catalogue", str(catalogue.VERSION), found, "flows.catalogue.VERSION")
 
 
-def test_control(settings: Settings) -> None:
+def test_stored_control_has_the_bytes_of_its_version(settings: Settings) -> None:
     worker = control.Control(settings)
     values = [msgspec.json.encode(change) for change in fixed_log.control_changes()]
     worker.commit(worker.apply(control.decode(batch(0, 0, values))[0]))
@@ -167,12 +173,12 @@ def stored(client: Any, state: bytes, changes: bytes) -> str:
     held, entries = client.hgetall(state), client.xrange(changes)
     assert held
     assert entries
-    parts = [part for pair in sorted(held.items()) for part in pair]
-    parts += [part for id_, fields in entries for part in (id_, *fields.values())]
-    return digest(parts)
+    pieces = [piece for pair in sorted(held.items()) for piece in pair]
+    pieces += [piece for id_, fields in entries for piece in (id_, *fields.values())]
+    return digest(pieces)
 
 
-def test_what_is_there_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_golden_digest_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "folds.json"
     path.write_text('{"people": {"1": "a"}}')
     monkeypatch.setitem(globals(), "GOLDEN", path)
@@ -231,7 +237,7 @@ def test_rows_and_tables_of_other_versions_are_refused_by_name() -> None:
         Tables.load(file.getvalue())
 
 
-def test_one_version_back_and_no_further() -> None:
+def test_state_of_one_version_back_is_read_and_no_older() -> None:
     upgrades = {1: str.upper, 2: str.title}
     assert upgrade("a word", 3, 3, upgrades, "as it is") == "as it is"
     assert upgrade("a word", 2, 3, upgrades, "as it is") == "As It Is"

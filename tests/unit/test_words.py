@@ -32,7 +32,7 @@ def test_a_class_name_has_one_meaning_in_a_package() -> None:
 
 
 def bound(tree: ast.Module) -> Iterator[str]:
-    """The names that a module binds or reads, an import's aliases aside."""
+    """The names that a module binds or reads, without the aliases of imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             yield node.id

@@ -51,7 +51,7 @@ def link(number: int) -> events.Event:
     return Link(event_id=f"c0-{number}", person=who, to=WHO.user(user), received_at=2)  # type: ignore[arg-type]
 
 
-def ends_of(linked: Any, n: int = 1) -> list[events.Event]:
+def marks_of(linked: Any, n: int = 1) -> list[events.Event]:
     """The mark with the person, and the merge."""
     link_ = linked.event_id
     person, of = linked.to, linked.person
@@ -100,7 +100,7 @@ def ledgers() -> Ledgers:
 
 
 def log() -> list[bytes]:
-    """All of it, as it should be."""
+    """The log of `events` without a fault."""
     served = Served(
         person=WHO.user("c0-u1"),  # type: ignore[arg-type]
         slate_id="s1",
@@ -108,7 +108,7 @@ def log() -> list[bytes]:
         received_at=1,
         items=("i1",),
     )
-    made = [*map(record, GOOD), served, record(30), link(31), preferences(32), *ends_of(link(31))]
+    made = [*map(record, GOOD), served, record(30), link(31), preferences(32), *marks_of(link(31))]
     return [*map(events.encode, made), CROWD.poison(0), CROWD.poison(1)]
 
 
@@ -127,7 +127,7 @@ def found(
     return check(ledgers() if ledgers_ is None else ledgers_, rows(values), held, WHO, CROWD)
 
 
-def test_where_all_is_well_nothing_is_found_and_everything_is_counted() -> None:
+def test_a_log_without_faults_is_counted_and_nothing_is_found() -> None:
     result = found(log())
     assert not any(result.counts.values()), result.examples
     assert (result.sent, result.refused, result.poison) == (35, len(REFUSED), 2)
@@ -147,7 +147,7 @@ def _altered(values: list[bytes]) -> list[bytes]:
     return [events.encode(msgspec.structs.replace(events.decode(values[0]), item_id="x")), *values]
 
 
-def _from_nobody(values: list[bytes]) -> list[bytes]:
+def _unsent(values: list[bytes]) -> list[bytes]:
     return [*values, events.encode(msgspec.structs.replace(record(0), event_id="c0-99"))]
 
 
@@ -156,7 +156,7 @@ def _of_no_sender(values: list[bytes]) -> list[bytes]:
 
 
 def _merged_again(values: list[bytes]) -> list[bytes]:
-    return [*values, events.encode(ends_of(link(31), n=2)[1])]
+    return [*values, events.encode(marks_of(link(31), n=2)[1])]
 
 
 def _without(word: bytes) -> Change:
@@ -178,7 +178,7 @@ def _merges(values: list[bytes]) -> list[bytes]:
         ("lost_slates", _without(b'"kind":"served"')),
         ("links_without_merge", _without(b'"kind":"merge"')),
         ("links_merged_twice", _merged_again),
-        ("unsent", _from_nobody),
+        ("unsent", _unsent),
         ("unsent", _of_no_sender),
         ("unsent", lambda values: [*values, b"rubbish"]),
         ("altered", _altered),
@@ -193,7 +193,7 @@ def test_what_is_wrong_in_the_log_is_found(what: str, change: Change) -> None:
     assert not any(result.counts[it] for it in FAULTS if it != what), result.examples
 
 
-def test_a_letter_too_few_and_one_too_many() -> None:
+def test_a_missing_letter_and_a_false_one_are_counted() -> None:
     values = log()
     assert found(values, keys=letters(values)[1:]).counts["lost_letters"] == 1
     result = found(values, keys=[*letters(values), b"events:0:0"])
@@ -226,11 +226,11 @@ def one_person(requests: list[tuple[int, str, int]]) -> tuple[Ledgers, Callable[
         (("broker", 1), ("spool", 2), 1),
         (("spool", 1), ("spool", 1), 1),
         (("spool", 1), ("broker", 1), 1),
-        # the spool of a worker that is gone: nobody promised to wait for it
+        # the spool of a worker that is gone: the order waits for none of it
         (("spool", 1), ("broker", 2), 0),
     ],
 )
-def test_order_is_asked_for_where_it_was_promised(
+def test_order_is_checked_where_it_was_promised(
     first: tuple[str, int], second: tuple[str, int], wrong: int
 ) -> None:
     made, value = one_person([(0, *first), (1, *second)])
@@ -266,7 +266,7 @@ def test_a_ledger_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert set(read_ledgers(tmp_path)) == {"c0"}
 
 
-def test_a_torn_last_line_was_promised_to_nobody(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_no_promise(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "c0")
     ledger.write(Sent(request=0, what="events", first=0, count=3))
     ledger.close()

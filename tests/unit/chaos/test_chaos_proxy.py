@@ -1,4 +1,4 @@
-"""The proxy of the chaos runs: it carries in order, delays, cuts, and closes the way."""
+"""The proxy of the chaos runs keeps order, delays, cuts connections, and closes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def echo() -> AsyncIterator[int]:
-    """A service that sends back what it receives. Its port."""
+    """A service that echoes its input. Answers its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -48,7 +48,7 @@ def through(body: Callable[[Proxy, int], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-async def said_back(streams: Streams, text: bytes) -> bytes:
+async def echoed(streams: Streams, text: bytes) -> bytes:
     streams[1].write(text)
     return await streams[0].readexactly(len(text))
 
@@ -75,10 +75,10 @@ def test_what_passes_keeps_its_order_also_while_the_delay_changes() -> None:
 def test_a_delay_counts_each_way() -> None:
     async def body(proxy: Proxy, port: int) -> None:
         streams = await asyncio.open_connection(HOST, port)
-        await said_back(streams, b"hello")
+        await echoed(streams, b"hello")
         proxy.delay = 0.05
         begun = asyncio.get_running_loop().time()
-        await said_back(streams, b"hello")
+        await echoed(streams, b"hello")
         assert asyncio.get_running_loop().time() - begun >= 0.1
         streams[1].close()
 
@@ -89,29 +89,29 @@ def test_a_cut_resets_every_connection_and_new_ones_get_through() -> None:
     async def body(proxy: Proxy, port: int) -> None:
         many = [await asyncio.open_connection(HOST, port) for _ in range(3)]
         for streams in many:
-            await said_back(streams, b"hello")
+            await echoed(streams, b"hello")
         assert proxy.cut() == 3
         for reader, writer in many:
             with pytest.raises(ConnectionResetError):
                 await reader.read(1)
             writer.close()
         streams = await asyncio.open_connection(HOST, port)
-        assert await said_back(streams, b"again") == b"again"
+        assert await echoed(streams, b"again") == b"again"
         streams[1].close()
 
     through(body)
 
 
-def test_nobody_gets_through_while_it_is_closed() -> None:
+def test_no_connection_passes_while_the_proxy_is_closed() -> None:
     async def body(proxy: Proxy, port: int) -> None:
         proxy.is_open = False
         reader, writer = await asyncio.open_connection(HOST, port)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            await said_back((reader, writer), b"hello")
+            await echoed((reader, writer), b"hello")
         writer.close()
         proxy.is_open = True
         streams = await asyncio.open_connection(HOST, port)
-        assert await said_back(streams, b"hello") == b"hello"
+        assert await echoed(streams, b"hello") == b"hello"
         streams[1].close()
 
     through(body)
@@ -120,14 +120,14 @@ def test_nobody_gets_through_while_it_is_closed() -> None:
 def test_a_process_of_proxies_closes_and_opens_them() -> None:
     async def body(proxies: Proxies, port: int) -> None:
         streams = await asyncio.open_connection(HOST, port)
-        assert await said_back(streams, b"hello") == b"hello"
+        assert await echoed(streams, b"hello") == b"hello"
         proxies.adjust("it", is_open=False, cut=True)
         with pytest.raises(ConnectionResetError):
             await streams[0].read(1)
         streams[1].close()
         proxies.adjust("it")
         streams = await asyncio.open_connection(HOST, port)
-        assert await said_back(streams, b"hello") == b"hello"
+        assert await echoed(streams, b"hello") == b"hello"
         streams[1].close()
 
     async def run() -> None:

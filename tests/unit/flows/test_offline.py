@@ -1,4 +1,4 @@
-"""The fold off line is the flow's: whatever the batches, wherever it was taken up again."""
+"""The offline fold equals the flow's, for any batches, from any place on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from tests.support.offline import HOUR, POISON, crowd, folded, log_of, relayed, 
 
 
 @pytest.mark.parametrize("partition", [0, 1])
-def test_it_leaves_what_the_fold_leaves_whatever_the_batches(
-    tmp_path: Path, partition: int
-) -> None:
+def test_the_state_is_that_of_the_fold_whatever_the_batches(tmp_path: Path, partition: int) -> None:
     settings, log = settings_in(tmp_path), log_of(crowd(500))
     records = [
         (offset, timestamp, events.decode(value))
-        for offset, (timestamp, value) in enumerate(log.parts[partition])
+        for offset, (timestamp, value) in enumerate(log.partitions[partition])
         if value != POISON
     ]
     plain = fold_log(records, [7], partition=partition)
@@ -37,7 +35,7 @@ def test_it_leaves_what_the_fold_leaves_whatever_the_batches(
 
 
 @pytest.mark.parametrize("cut", [1, 190])
-def test_it_goes_on_from_where_another_stood(tmp_path: Path, cut: int) -> None:
+def test_an_offline_fold_resumes_from_the_state_of_another(tmp_path: Path, cut: int) -> None:
     settings, log = settings_in(tmp_path), log_of(crowd(500))
     log = relayed(settings, log, T0 + 100 * HOUR)
     whole = folded(settings, log, 1, 100)

@@ -1,4 +1,4 @@
-"""Snapshots: made from another one or from the beginning they are the same; what is wrong is named."""
+"""A snapshot made from another equals the one made from the beginning; each fault is named."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from tests.unit.infra.test_lake_manifest import read_only
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> MemoryLog:
-    """Of every kind, with merges that a relay sent, and more behind them."""
+    """A log of every kind of record, with merges of a relay, and records behind them."""
     settings = settings_in(tmp_path_factory.mktemp("log"))
     made = relayed(settings, log_of(crowd(500)), T0 + 200 * HOUR)
-    for partition, more in enumerate(log_of(crowd(150, seed=3), seed=3).parts):
-        made.parts[partition] += [(at + 300 * HOUR, value) for at, value in more]
+    for partition, more in enumerate(log_of(crowd(150, seed=3), seed=3).partitions):
+        made.partitions[partition] += [(at + 300 * HOUR, value) for at, value in more]
     return made
 
 
@@ -53,7 +53,7 @@ def whole(log: MemoryLog, tmp_path_factory: pytest.TempPathFactory) -> tuple[Set
 
 @pytest.fixture
 def copied(whole: tuple[Settings, Snapshot], tmp_path: Path) -> tuple[Settings, Snapshot]:
-    """One that a test may break."""
+    """A copy of a snapshot, for a test to break."""
     shutil.copytree(whole[0].data_dir, tmp_path, dirs_exist_ok=True)
     return settings_in(tmp_path), whole[1]
 
@@ -76,7 +76,7 @@ def rewrite(settings: Settings, snapshot: Snapshot, **changed: object) -> None:
 
 
 def held(settings: Settings, snapshot: Snapshot) -> list[object]:
-    """Everything in it about people, as plain values."""
+    """All state of people in a snapshot, as plain values."""
     return [
         (*read.load(settings, snapshot, p), read.outbox(settings, snapshot, p))
         for p in range(PARTITIONS)
@@ -84,7 +84,7 @@ def held(settings: Settings, snapshot: Snapshot) -> list[object]:
 
 
 def assert_same_sums(mine: Tables, theirs: Tables) -> None:
-    """To 1e-9: the order in which facts were added must not show."""
+    """Asserts equality to 1e-9: the order of additions must not show."""
     one, other = mine.publish(1), theirs.publish(1)
     assert mine.positions == theirs.positions
     for held, there, a, b in (
@@ -93,11 +93,11 @@ def assert_same_sums(mine: Tables, theirs: Tables) -> None:
     ):
         assert set(a) == set(b)
         at = T0 / 1000  # sums are as of their landmarks
-        left, right = (
+        own_scale, other_scale = (
             np.ravel([mark.now(np.ones(1), at) for mark in it.landmarks]) for it in (held, there)
         )
         for key in a:
-            sums, others = np.frombuffer(a[key]) * left, np.frombuffer(b[key]) * right
+            sums, others = np.frombuffer(a[key]) * own_scale, np.frombuffer(b[key]) * other_scale
             assert np.allclose(sums, others, rtol=1e-9, atol=1e-140)
     assert pairs(mine) == pytest.approx(pairs(theirs), rel=1e-9)
     assert (one.arms, one.experiments) == (other.arms, other.experiments)
@@ -117,7 +117,7 @@ def pairs(tables: Tables) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_one_made_from_another_is_the_one_made_from_the_beginning(
+def test_a_snapshot_made_from_another_equals_the_one_made_from_the_beginning(
     log: MemoryLog, whole: tuple[Settings, Snapshot], tmp_path: Path, share: float
 ) -> None:
     settings = settings_in(tmp_path)
@@ -131,15 +131,17 @@ def test_one_made_from_another_is_the_one_made_from_the_beginning(
     ]
 
 
-def test_it_holds_what_the_fold_left_at_just_these_offsets(log: MemoryLog, tmp_path: Path) -> None:
+def test_a_snapshot_holds_the_state_of_the_fold_at_its_offsets(
+    log: MemoryLog, tmp_path: Path
+) -> None:
     settings, until = settings_in(tmp_path), [231, 157]
     made = make_until(settings, log, until)
     assert made.offsets == until
     for p in range(PARTITIONS):
-        plain = folded(settings, MemoryLog([part[: until[p]] for part in log.parts]), p)
+        plain = folded(settings, MemoryLog([records[: until[p]] for records in log.partitions]), p)
         fence, state, received = read.load(settings, made, p)
         assert (fence, state, received) == (plain.fence, plain.state, plain.received)
-        assert fence.newest == max(timestamp for timestamp, _ in log.parts[p][: until[p]])
+        assert fence.newest == max(timestamp for timestamp, _ in log.partitions[p][: until[p]])
         assert made.partitions[p].dead_letters == plain.dead.total()
 
 
@@ -157,7 +159,7 @@ def test_what_was_sent_and_not_received_is_in_its_outbox(log: MemoryLog, tmp_pat
 
 
 @pytest.mark.check
-def test_several_processes_make_the_same(
+def test_several_processes_make_the_same_snapshot(
     log: MemoryLog, whole: tuple[Settings, Snapshot], tmp_path: Path
 ) -> None:
     settings, seen = settings_in(tmp_path), list[int]()
@@ -168,7 +170,7 @@ def test_several_processes_make_the_same(
 
 
 @pytest.mark.check
-def test_an_error_in_a_process_is_the_error(log: MemoryLog, tmp_path: Path) -> None:
+def test_an_error_in_a_process_is_raised_as_it_was(log: MemoryLog, tmp_path: Path) -> None:
     beyond = [log.end_offsets[0], log.end_offsets[1] + 1]
     with pytest.raises(OffTheLog, match="the log ends at"):
         make.make(settings_in(tmp_path), log, beyond, topic=TOPIC, processes=2)
@@ -177,7 +179,9 @@ def test_an_error_in_a_process_is_the_error(log: MemoryLog, tmp_path: Path) -> N
     ]
 
 
-def test_the_latest_is_the_one_that_reaches_furthest(log: MemoryLog, tmp_path: Path) -> None:
+def test_the_latest_snapshot_is_the_one_that_reaches_furthest(
+    log: MemoryLog, tmp_path: Path
+) -> None:
     settings = settings_in(tmp_path)
     assert read.latest(settings, TOPIC) is None
     far = make_until(settings, log, [200, 150])
@@ -192,7 +196,7 @@ def test_the_latest_is_the_one_that_reaches_furthest(log: MemoryLog, tmp_path: P
         read.find(settings, far.id, TOPIC)
 
 
-def test_nothing_goes_back(log: MemoryLog, tmp_path: Path) -> None:
+def test_a_snapshot_never_goes_back_behind_its_base(log: MemoryLog, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     base = make_until(settings, log, [100, 100])
     with pytest.raises(SnapshotError, match="until is 99 in partition 1"):
@@ -250,7 +254,7 @@ def test_a_file_of_another_snapshot_is_named(
         read_all(*copied)
 
 
-def test_a_manifest_that_is_none_is_named(copied: tuple[Settings, Snapshot]) -> None:
+def test_an_invalid_manifest_is_named(copied: tuple[Settings, Snapshot]) -> None:
     for data in (b"", b"{}", b'{"version": 1}', b"\xff"):
         (folder(*copied) / "manifest.json").write_bytes(data)
         with pytest.raises(BadSnapshot, match=r"manifest\.json is not a manifest"):
@@ -258,7 +262,7 @@ def test_a_manifest_that_is_none_is_named(copied: tuple[Settings, Snapshot]) -> 
         assert read.latest(copied[0], TOPIC) is None
 
 
-def test_one_of_another_log_is_refused_by_name(copied: tuple[Settings, Snapshot]) -> None:
+def test_a_snapshot_of_another_log_is_refused_by_name(copied: tuple[Settings, Snapshot]) -> None:
     for topic, what in (
         (TopicInfo("another", PARTITIONS), "its topic id is a topic id, that of events is another"),
         (TopicInfo(TOPIC.id, 3), "it is of 2 partitions, the topic has 3"),
@@ -269,7 +273,7 @@ def test_one_of_another_log_is_refused_by_name(copied: tuple[Settings, Snapshot]
         assert what in read.listed(copied[0], topic)[0].why
 
 
-def test_one_of_a_newer_form_is_refused_by_name(copied: tuple[Settings, Snapshot]) -> None:
+def test_a_snapshot_of_a_newer_form_is_refused_by_name(copied: tuple[Settings, Snapshot]) -> None:
     rewrite(*copied, version=2)
     with pytest.raises(ForeignSnapshot, match="form 2, this Freshet reads form 1"):
         read_all(*copied)
@@ -277,7 +281,7 @@ def test_one_of_a_newer_form_is_refused_by_name(copied: tuple[Settings, Snapshot
 
 @pytest.mark.parametrize("name", ["fold", "facts", "rows", "accounts", "tables"])
 @pytest.mark.parametrize("by", [-2, 1])
-def test_one_of_versions_that_this_code_does_not_read_is_refused_by_name(
+def test_a_snapshot_of_unreadable_versions_is_refused_by_name(
     copied: tuple[Settings, Snapshot], name: str, by: int
 ) -> None:
     versions = msgspec.to_builtins(copied[1].versions)
@@ -290,7 +294,7 @@ def test_one_of_versions_that_this_code_does_not_read_is_refused_by_name(
 def test_a_fold_that_takes_over_the_state_before_it_reads_its_snapshots(
     copied: tuple[Settings, Snapshot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an upgrade says of the version before is done, to every partition; its fence is today's."""
+    """The upgrade of the version before is applied to every partition, with a fence of this version."""
     from flows.snapshots import versions
 
     settings, snapshot = copied

@@ -47,7 +47,7 @@ def sql(folder: Path, query: str, *more: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_view_for_each_table(folder: Path) -> None:
+def test_each_table_has_a_view(folder: Path) -> None:
     for table in TABLES:
         described = sql(folder, f"DESCRIBE {table.view}")
         names = [row["column_name"] for row in described]
@@ -56,7 +56,7 @@ def test_a_view_for_each_table(folder: Path) -> None:
         assert count["n"] == (31 if table.topic == EVENTS.name else 0)
 
 
-def test_typed_columns_in_a_query(folder: Path) -> None:
+def test_a_query_reads_typed_columns(folder: Path) -> None:
     query = (
         "SELECT action, count(*) AS n, max(occurred_at) AS last FROM events"
         " WHERE partition = 0 AND day = '2023-11-15' AND kind = 'action' GROUP BY action"
@@ -82,7 +82,7 @@ def test_distinct_events_are_those_that_the_fold_takes(folder: Path) -> None:
     assert len(found) == 27
 
 
-def test_a_table_for_people_and_how_much_of_it(folder: Path) -> None:
+def test_rows_are_printed_as_a_table_up_to_a_limit(folder: Path) -> None:
     done = freshet("sql", "SELECT item_id FROM events", "--data-dir", folder, "--rows", 3)
     assert done.exit_code == 0
     assert "item_id" in done.stdout
@@ -102,7 +102,7 @@ def test_a_table_for_people_and_how_much_of_it(folder: Path) -> None:
         ("SELECT * FROM folder", "Catalog Error: Table with name folder does not exist"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(folder: Path, query: str, sentence: str) -> None:
+def test_a_bad_query_is_one_sentence(folder: Path, query: str, sentence: str) -> None:
     done = freshet("sql", query, "--data-dir", folder)
     assert done.exit_code == 1
     assert done.stderr.startswith("freshet: ")
@@ -123,7 +123,7 @@ def test_a_torn_file_is_named(folder: Path) -> None:
     assert by_topic["slates"]["torn"] == []
 
 
-def test_status_compact_and_sweep(folder: Path) -> None:
+def test_the_lake_is_shown_compacted_and_swept(folder: Path) -> None:
     (status, *_) = json.loads(freshet("lake", "status", "--data-dir", folder, "--json").stdout)
     assert status["positions"] == {"0": [0, 26], "1": [0, 5]}
     assert (status["records"], status["files"], status["compacted"]) == (31, 3, 0)

@@ -1,4 +1,4 @@
-"""The parts of `freshet verify` that need no service: differences, reports, the walk through a log."""
+"""`freshet verify` without a service: differences, reports, the walk through a log."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_difference_is_named_by_its_place() -> None:
     assert difference(1.0, 1.0 + 1e-5) is not None
 
 
-def test_of_two_rows_of_sums_each_is_a_field() -> None:
+def test_a_difference_of_two_rows_of_sums_names_the_field() -> None:
     found = Findings()
     held, expected = {1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0 + 1e-12, 2: 2.1, 4: 4.0}
     found.compare_sums("pairs", "sum", held, expected, b"k", place="7", close=1e-9, tiny=0.0)
@@ -86,7 +86,7 @@ def test_a_pair_has_one_sum_whichever_came_first() -> None:
     assert one.pairs == {1: {2: 1.0}, 2: {1: 0.5}}
 
 
-def test_of_a_text_a_report_shows_its_length_unless_it_is_a_pseudonym() -> None:
+def test_a_report_shows_the_length_of_a_text_unless_it_is_a_pseudonym() -> None:
     assert brief("somebody@example.org") == "text of 20"
     assert brief(person(5)) == person(5)
     assert brief(b"abc") == "3 bytes"
@@ -115,7 +115,7 @@ def test_a_walk_that_skips_people_finds_the_same_of_those_it_keeps() -> None:
         assert one.features() == some.reference.checked[name].features()
 
 
-def test_what_does_not_decode_moves_no_window() -> None:
+def test_an_undecodable_record_moves_no_window() -> None:
     """Fold and slow definition end in the same newest time."""
     good, poison = events.encode(action(0)), b"{"
     held = Held([good, good, poison], [b"k"] * 3)
@@ -147,7 +147,7 @@ def test_prometheus_gets_the_count_of_what_was_found() -> None:
     assert "freshet_verify_mismatches 0.0" in telemetry.render().decode()
 
 
-def test_up_runs_it_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_up_runs_verify_where_it_is_switched_on(tmp_path: Path) -> None:
     asked = plan(tmp_path, {"FRESHET_VERIFY_SECONDS": "60"})
     assert "verify" in asked.metrics_ports
     assert "verify" not in plan(tmp_path, {}).metrics_ports
@@ -156,7 +156,7 @@ def test_up_runs_it_where_it_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [["--every", "5", "--sums"], ["--partition", "9"]])
-def test_what_makes_no_sense_is_a_usage_error(options: list[str]) -> None:
+def test_a_bad_option_is_a_usage_error(options: list[str]) -> None:
     result: Any = CliRunner().invoke(
         cli, ["verify", *options], env={"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://x"}
     )

@@ -14,7 +14,7 @@ SECONDS = st.floats(0.001, 60.0)
 
 
 @given(SECONDS, SECONDS, st.floats(1.01, 4.0), st.integers(0, 30))
-def test_each_is_so_many_times_the_one_before_up_to_the_last(
+def test_each_pause_is_a_multiple_of_the_one_before_up_to_the_longest(
     first: float, last: float, factor: float, n: int
 ) -> None:
     first = min(first, last)
@@ -23,7 +23,7 @@ def test_each_is_so_many_times_the_one_before_up_to_the_last(
 
 
 @given(st.lists(st.floats(0.0, 2 * STABLE_SECONDS), max_size=30))
-def test_after_a_run_that_worked_the_first_comes_again(runs: list[float]) -> None:
+def test_after_a_run_that_worked_the_first_pause_comes_again(runs: list[float]) -> None:
     pauses, failures = Pauses(), 0
     for seconds in runs:
         failures = 1 if seconds >= STABLE_SECONDS else failures + 1
@@ -32,7 +32,7 @@ def test_after_a_run_that_worked_the_first_comes_again(runs: list[float]) -> Non
         )
 
 
-def test_reset_is_the_first_again() -> None:
+def test_reset_gives_the_first_pause_again() -> None:
     pauses = Pauses(0.002, 0.010, 1.2)
     assert [round(it, 5) for it in islice(pauses, 3)] == [0.002, 0.0024, 0.00288]
     pauses.reset()

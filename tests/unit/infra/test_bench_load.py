@@ -1,4 +1,4 @@
-"""The generator is compiled when it must be, and says so in a sentence where it can't."""
+"""The generator is compiled where it is missing or old; a failure is a sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def source(tmp_path: Path) -> Path:
 
 
 @needs_compiler
-def test_it_is_compiled_where_missing_and_again_where_older(tmp_path: Path, source: Path) -> None:
+def test_the_generator_is_compiled_where_missing_and_again_where_older(
+    tmp_path: Path, source: Path
+) -> None:
     target = build(tmp_path / "bin" / "load", source)
     assert os.access(target, os.X_OK)
     made = target.stat()

@@ -1,4 +1,4 @@
-"""The made-up audience: the same always, skewed as people are, and spelled as the API takes it."""
+"""The made-up audience is deterministic, skewed as people are, and in the API's format."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_the_rate_found_is_held_and_a_step_more_is_not(capacity: float) -> None:
 
 
 @pytest.mark.parametrize("capacity", [3.0, 120.0, 399.0])
-def test_it_goes_down_first_where_the_start_is_too_high(capacity: float) -> None:
+def test_the_search_goes_down_first_where_the_start_is_too_high(capacity: float) -> None:
     server = Server(capacity)
     found = search(server, 400, LIMIT)
     assert found <= capacity < (found + 1) * STEP_FACTOR ** (1 / 2**HALVINGS)
@@ -82,11 +82,11 @@ def _asked(capacity: float) -> list[float]:
         (RateStep(100, 0, float("inf"), 0), False),
     ],
 )
-def test_held_is_in_time_complete_and_without_errors(step: RateStep, held: bool) -> None:
+def test_a_rate_is_held_in_time_complete_and_without_errors(step: RateStep, held: bool) -> None:
     assert holds(step, LIMIT) is held
 
 
-def test_a_server_that_fails_at_any_rate_ends_the_search() -> None:
+def test_a_server_that_fails_at_any_rate_stops_the_search() -> None:
     def broken(rate: float) -> RateStep:
         return RateStep(rate, 0, float("inf"), 7)
 

@@ -1,4 +1,4 @@
-"""The report's shape is a promise to machines: exactly these keys, whatever part was left out."""
+"""The report's shape is a promise to machines: exactly these keys, whatever section was skipped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REPLAY = ReplayFigures(
     WrittenLog({0: 60, 1: 41}, 100, 7, 101 * 230),
     4,
 )
-TURNS = Rounds(
+ROUNDS = Rounds(
     REPLAY,
     [Beside(rate, 0.4) for rate in (68_000.0, 81_000.0, 76_000.0)],
     [
@@ -62,7 +62,7 @@ READS = Reads(
 )
 
 
-WHOLE = Results(TURNS, VERIFIED, FRESH, READS)
+WHOLE = Results(ROUNDS, VERIFIED, FRESH, READS)
 
 
 def test_the_report_has_exactly_the_promised_shape() -> None:
@@ -102,7 +102,7 @@ def test_every_number_is_finite() -> None:
     assert all(map(math.isfinite, walk(report.report(WHOLE))))
 
 
-def test_figures_taken_in_turn_are_shares_of_the_live_replay() -> None:
+def test_interleaved_figures_are_shares_of_the_live_replay() -> None:
     made = report.report(WHOLE)
     assert made["lake"] == {
         "cost_percent": 5.0,
@@ -133,7 +133,7 @@ def test_figures_taken_in_turn_are_shares_of_the_live_replay() -> None:
     ("results", "absent"),
     [
         (
-            Results(TURNS),
+            Results(ROUNDS),
             {"freshness_ms", "reads", "ratio_to_bare", "redis_bytes_per_user"},
         ),
         (Results(verified=VERIFIED), set(report.REQUIRED_KEYS)),
@@ -144,7 +144,7 @@ def test_figures_taken_in_turn_are_shares_of_the_live_replay() -> None:
         (Results(reads=READS), {"freshness_ms", "replay_events_per_s", "cpu_us_per_event"}),
     ],
 )
-def test_a_part_left_out_is_null_and_the_keys_stay(results: Results, absent: set[str]) -> None:
+def test_a_skipped_section_is_null_and_the_keys_stay(results: Results, absent: set[str]) -> None:
     made = report.report(results)
     assert {name for name in report.REQUIRED_KEYS if made[name] is None} == absent
     assert 1 <= len(report.rows(results)) <= 4
@@ -152,7 +152,7 @@ def test_a_part_left_out_is_null_and_the_keys_stay(results: Results, absent: set
 
 
 def test_a_report_holds_only_the_figures_that_were_asked_for() -> None:
-    results = Results(TURNS._replace(lake=[], rebuild=[]))
+    results = Results(ROUNDS._replace(lake=[], rebuild=[]))
     made = report.report(results)
     assert not {"lake", "rebuild", "verify"} & made.keys()
     assert len(report.rows(results)) == 1
@@ -184,8 +184,8 @@ def test_a_rebuild_is_held_to_twice_the_replay_beside_it_and_says_so() -> None:
     row = report.rows(WHOLE)[2]
     assert row.floor == "≥ 160,000"
     assert "(2.1 x the live replay, 17% of reading alone)" in row.name
-    slower = [it._replace(events_per_s=155_000.0) for it in TURNS.rebuild]
-    held = report.rows(Results(TURNS._replace(rebuild=slower)))[2]
+    slower = [it._replace(events_per_s=155_000.0) for it in ROUNDS.rebuild]
+    held = report.rows(Results(ROUNDS._replace(rebuild=slower)))[2]
     assert held.ok == grade(REBUILD._replace(floor=160_000), 155_000) == "below"
 
 
@@ -207,7 +207,7 @@ def test_marks_count_as_reached(figure: Figure) -> None:
     assert grade(figure, figure.floor + worse) == "below"
 
 
-def test_cpu_is_read_past_any_process_name(tmp_path: Path) -> None:
+def test_cpu_is_read_whatever_the_name_of_the_process(tmp_path: Path) -> None:
     fields = " ".join(str(number) for number in range(3, 53))
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_text(f"7 (a) b (c)) {fields}\n")
@@ -228,12 +228,12 @@ def test_machine_and_versions_say_what_was_measured() -> None:
     assert {"freshet-recommender", "kafka-python"} <= versions.keys()
 
 
-def test_others_are_what_is_busy_and_not_ours() -> None:
+def test_cores_used_by_others_are_measured_or_none() -> None:
     others = cpu.Neighbours().cores()
     assert others is None or others >= 0
 
 
 @pytest.mark.parametrize(("cores", "remarked"), [(None, False), (0.05, False), (0.8, True)])
 def test_a_busy_machine_is_remarked(cores: float | None, remarked: bool) -> None:
-    made = report.report(Results(TURNS)) | {"machine": {"cores_used_by_others": cores}}
+    made = report.report(Results(ROUNDS)) | {"machine": {"cores_used_by_others": cores}}
     assert ("used 0.8 cores" in " ".join(report.remarks(made))) is remarked

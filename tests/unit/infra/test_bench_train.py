@@ -1,4 +1,4 @@
-"""The bench trains for as long as it takes, and shows how far it is."""
+"""The bench trains without a time limit, and shows its progress."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ print("release [1] serves", flush=True)
 """
 
 
-def test_what_it_says_is_shown_while_it_still_trains(tmp_path: Path) -> None:
+def test_progress_is_shown_while_the_trainer_runs(tmp_path: Path) -> None:
     seen, go = list[str](), tmp_path / "go"
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         seen.append(line)
-        go.touch()  # it goes on once its first line was shown
+        go.touch()  # the trainer goes on once its first line was shown
 
-    last = train([sys.executable, "-c", SLOW, str(go)], os.environ, say)
+    last = train([sys.executable, "-c", SLOW, str(go)], os.environ, report)
     assert seen[0] == "  train: read the log: 100 of 200"
     assert last == "release [1] serves"
 
 
-def test_why_it_failed_is_a_sentence() -> None:
+def test_a_failed_training_is_a_sentence() -> None:
     command = [sys.executable, "-c", "raise SystemExit('freshet: the log holds nothing')"]
     with pytest.raises(NotMeasured, match="train failed: freshet: the log holds nothing"):
         train(command, os.environ, lambda line: None)

@@ -1,4 +1,4 @@
-"""What the client reads is what serving declares: the same names, the same types."""
+"""The client's answers have the names and types that serving declares."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_field_is_one_that_serving_declares(ours: type, theirs: type) -> No
     assert list(differences(type_info(ours), type_info(theirs), ours.__name__)) == []
 
 
-def test_no_answer_is_left_out() -> None:
+def test_every_answer_is_compared() -> None:
     """But an item, which a route puts together: `tests/integration/edge/test_client.py` reads one."""
     ours = {
         it for it in vars(answers).values() if getattr(it, "__module__", "") == answers.__name__
@@ -64,7 +64,7 @@ def test_a_difference_is_found() -> None:
 
 
 def differences(ours: Type, theirs: Type, path: str) -> Iterator[str]:
-    """Paths at which `theirs` may say what `ours` cannot read."""
+    """Paths at which `theirs` may hold a value that `ours` cannot read."""
     if isinstance(ours, StructType) and isinstance(theirs, StructType):
         by_name = {field.encode_name: field for field in theirs.fields}
         for field in ours.fields:

@@ -1,4 +1,4 @@
-"""`freshet config`: every setting, what is in force and where that comes from; no secret is shown."""
+"""`freshet config` shows every setting, its value in force and its origin, and no secret."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_setting_is_described() -> None:
     assert descriptions().keys() == set(Settings.__struct_fields__)
 
 
-def test_where_a_value_comes_from(tmp_path: Path) -> None:
+def test_config_says_where_a_value_comes_from(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     found = settings_of(FRESHET_LAKE_SECONDS="9", FRESHET_TOKEN_FILE=str(tmp_path / "token"))
     chosen = {name: it["source"] for name, it in found.items() if it["source"] != "default"}
@@ -106,7 +106,7 @@ def test_a_password_is_not_shown_even_where_it_should_have_been_quoted(
     assert without_password(url) == shown
 
 
-def test_a_misspelt_variable_is_named_below_all_of_them() -> None:
+def test_a_misspelt_variable_is_named_below_all_settings() -> None:
     done = config(code=2, environment={"FRESHET_LAKE_SECOND": "9"})
     assert "FRESHET_LAKE_SECONDS" in done.stdout
     assert done.stderr == (

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for what is exported, and nothing is exported that nobody asks for."""
+"""Dashboard and alerts select exported metrics, and every exported metric is selected."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from infra.metrics import METRICS
 DEPLOY: Final = ROOT / "infra" / "deploy"
 DASHBOARD: Final = json.loads((DEPLOY / "grafana/dashboards/freshet.json").read_text())
 TARGET: Final = {"job", "instance", "process"}
-"""Labels that Prometheus gives to whatever it scrapes; `process` is in both of our configurations."""
+"""Labels that Prometheus gives to each target; `process` is in both of our configurations."""
 OTHERS: Final = {
     "up": "gauge",
     "process_resident_memory_bytes": "gauge",
     "process_cpu_seconds_total": "counter",
 }
-"""Of Prometheus itself, and of the client library."""
+"""Metrics of Prometheus itself, and of the client library."""
 NAME: Final = re.compile(r"\b((?:freshet|process)_\w+|up)\b(?!\()(?:\{([^}]*)\})?")
 
 
@@ -33,14 +33,14 @@ class Asked(NamedTuple):
     name: str
     kind: str
     labels: set[str]
-    """Those that the metric has."""
+    """The labels that the metric has."""
     matched: set[str]
-    """Those that the selector names."""
+    """The labels that the selector names."""
 
 
 def asked(expr: str) -> list[Asked]:
-    """Every metric that a PromQL expression selects. Errors: KeyError for one that nobody exports."""
-    # names of labels, and what stands in quotes, are no metrics
+    """Every metric that a PromQL expression selects. Errors: KeyError for one that is not exported."""
+    # names of labels, and quoted text, are no metrics
     bare = re.sub(r"\b(by|on|group_left|group_right|without)\s*\([^)]*\)", "", expr)
     return [_asked(name, matchers or "") for name, matchers in NAME.findall(bare)]
 
@@ -49,12 +49,12 @@ def _asked(name: str, matchers: str) -> Asked:
     matched = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", matchers))
     if name in OTHERS:
         return Asked(name, OTHERS[name], set(TARGET), matched)
-    part = re.fullmatch(r"(\w+)_(bucket|sum|count)", name)
-    if part and part[1] in METRICS:
-        metric = METRICS[part[1]]
+    suffixed = re.fullmatch(r"(\w+)_(bucket|sum|count)", name)
+    if suffixed and suffixed[1] in METRICS:
+        metric = METRICS[suffixed[1]]
         assert metric.kind == "histogram", name
-        le = {"le"} if part[2] == "bucket" else set()
-        return Asked(part[1], "histogram", {*metric.labels, *TARGET, *le}, matched)
+        le = {"le"} if suffixed[2] == "bucket" else set()
+        return Asked(suffixed[1], "histogram", {*metric.labels, *TARGET, *le}, matched)
     metric = METRICS[name]
     assert metric.kind != "histogram", f"{name} is exported as _bucket, _sum and _count"
     return Asked(name, metric.kind, {*metric.labels, *TARGET}, matched)
@@ -76,7 +76,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """(where it stands, PromQL)."""
+    """(place in the file, PromQL) of each expression."""
     for panel in panels():
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
@@ -94,7 +94,7 @@ def test_there_is_a_dashboard_and_there_are_alerts() -> None:
 
 
 @pytest.mark.parametrize("where", EXPRESSIONS)
-def test_it_asks_for_what_is_exported(where: str) -> None:
+def test_dashboard_and_alerts_select_exported_metrics(where: str) -> None:
     expr = EXPRESSIONS[where]
     found = asked(expr)
     assert found
@@ -122,7 +122,7 @@ def test_rates_are_of_what_only_rises_and_quantiles_of_buckets(where: str) -> No
     assert re.search(r"\b(sum|max|min|count)\b", expr) or where in {"ProcessDown"}, where
 
 
-def test_every_exported_metric_is_asked_for() -> None:
+def test_every_exported_metric_is_selected() -> None:
     asked_for = {it.name for expr in EXPRESSIONS.values() for it in asked(expr)}
     assert METRICS.keys() - asked_for == set()
 
@@ -194,9 +194,9 @@ def provisioned(path: str) -> dict[str, Any]:
 
 
 def mounts(service: str) -> dict[str, str]:
-    """Path in the container -> path here, of what is mounted from here."""
-    parts = [mount.split(":") for mount in compose(service)["volumes"]]
-    return {there: here for here, there, *_ in parts if here.startswith("./")}
+    """Path in the container -> path here, of each mount."""
+    mounts = [mount.split(":") for mount in compose(service)["volumes"]]
+    return {there: here for here, there, *_ in mounts if here.startswith("./")}
 
 
 def test_what_grafana_reads_lies_where_compose_mounts_it() -> None:

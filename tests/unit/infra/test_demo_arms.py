@@ -1,4 +1,4 @@
-"""In process: any state and any tables that the log can give, and nothing else."""
+"""Offline arms see any state and any tables that the log can give, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PEOPLE = People(demo_data.KEY, demo_data.PARTITIONS)
 FOUND = demo_data.catalogue()
 LOG = demo_data.log(FOUND, PEOPLE)
 SETTINGS = Settings(partitions=demo_data.PARTITIONS)
-ENDS = [len(records) for records in LOG.events]
+END_OFFSETS = [len(records) for records in LOG.events]
 USERS = [PEOPLE.user(f"u{n}") for n in range(6)]
 
 
@@ -34,7 +34,7 @@ def cuts() -> list[Cut]:
     return [
         Cut(who.partition, offset, who.pseudonym)
         for who in USERS
-        for offset in range(0, ENDS[who.partition] + 1, 5)
+        for offset in range(0, END_OFFSETS[who.partition] + 1, 5)
     ]
 
 
@@ -45,7 +45,7 @@ def same(a: Facts, b: Facts) -> bool:
     return np.array_equal(a.place, b.place) and all(np.array_equal(x, y) for x, y in columns)
 
 
-def test_a_state_is_that_of_the_records_before_its_offset_alone() -> None:
+def test_a_state_is_made_of_the_records_before_its_offset_alone() -> None:
     states, _ = fold(LOG, cuts(), SETTINGS)
     for cut in cuts():
         shorter = LOG._replace(
@@ -58,11 +58,11 @@ def test_a_state_is_that_of_the_records_before_its_offset_alone() -> None:
         assert states[cut] == alone[cut]
 
 
-def test_where_it_is_cut_changes_no_fact() -> None:
+def test_cuts_of_a_log_change_no_fact() -> None:
     _, whole = fold(LOG, [], SETTINGS)
-    _, parts = fold(LOG, cuts(), SETTINGS)
-    assert all(same(a, b) for a, b in zip(whole, parts, strict=True))
-    assert sum(len(part.place) for part in whole) == len(FOUND.ratings)
+    _, cut = fold(LOG, cuts(), SETTINGS)
+    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+    assert sum(len(each.place) for each in whole) == len(FOUND.ratings)
 
 
 def test_facts_by_time_are_the_same_facts() -> None:
@@ -70,31 +70,34 @@ def test_facts_by_time_are_the_same_facts() -> None:
     joined = by_time(facts)
     assert (np.diff(joined.actions.time.astype(np.int64)) >= 0).all()
 
-    def facts_of(part: Facts) -> list[tuple[int, int, tuple[int, ...]]]:
+    def facts_of(held: Facts) -> list[tuple[int, int, tuple[int, ...]]]:
         return [
-            (int(time), int(item), tuple(part.actions.partner[a:b].tolist()))
+            (int(time), int(item), tuple(held.actions.partner[a:b].tolist()))
             for time, item, a, b in zip(
-                part.actions.time,
-                part.actions.item,
-                part.start[:-1].tolist(),
-                part.start[1:].tolist(),
+                held.actions.time,
+                held.actions.item,
+                held.start[:-1].tolist(),
+                held.start[1:].tolist(),
                 strict=True,
             )
         ]
 
-    assert sorted(facts_of(joined)) == sorted(fact for part in facts for fact in facts_of(part))
+    assert sorted(facts_of(joined)) == sorted(fact for held in facts for fact in facts_of(held))
 
 
-def test_tables_are_the_same_however_they_got_there() -> None:
+def test_tables_are_the_same_in_one_step_or_in_many() -> None:
     _, facts = fold(LOG, [], SETTINGS)
     world = offline.world(LOG.items)
     direct, stepwise = ReplayWorld(world, facts), ReplayWorld(world, facts)
-    chance, at = Random(1), [0] * len(ENDS)
-    while at != ENDS:
-        at = [min(end, place + chance.randrange(6)) for place, end in zip(at, ENDS, strict=True)]
+    chance, at = Random(1), [0] * len(END_OFFSETS)
+    while at != END_OFFSETS:
+        at = [
+            min(end, place + chance.randrange(6))
+            for place, end in zip(at, END_OFFSETS, strict=True)
+        ]
         stepwise.advance(at)
-    direct.advance(ENDS)
-    assert stepwise.world.tables.version == ".".join(map(str, ENDS))
+    direct.advance(END_OFFSETS)
+    assert stepwise.world.tables.version == ".".join(map(str, END_OFFSETS))
     assert stepwise.show(EMPTY_PERSON, demo_data.START) == direct.show(
         EMPTY_PERSON, demo_data.START
     )
@@ -103,24 +106,31 @@ def test_tables_are_the_same_however_they_got_there() -> None:
         assert np.array_equal(neighbours.slots, other.slots)
         assert np.allclose(neighbours.scores, other.scores, rtol=1e-6)
     with pytest.raises(ValueError, match="forward"):
-        direct.advance([0] * len(ENDS))
+        direct.advance([0] * len(END_OFFSETS))
 
 
 def reads(shift: int = 0) -> list[Read]:
-    """Everybody's, just before their eighth rating, or `shift` ms after that."""
+    """A read of each person just before their eighth rating, or `shift` ms after that."""
     found = []
     for n, who in enumerate(USERS):
         mine = [it for it in FOUND.ratings if it.user_id == f"u{n}"]
         now = mine[7].at + shift
-        ends = _ends(now)
+        end_offsets = _end_offsets(now)
         found.append(
-            Read(mine[7].item_id, who.pseudonym, who.partition, now, ends[who.partition], ends)
+            Read(
+                mine[7].item_id,
+                who.pseudonym,
+                who.partition,
+                now,
+                end_offsets[who.partition],
+                end_offsets,
+            )
         )
     return found
 
 
-def _ends(now: int) -> tuple[int, ...]:
-    """How far each partition goes before `now`."""
+def _end_offsets(now: int) -> tuple[int, ...]:
+    """By partition, the number of actions before `now`."""
     return tuple(
         sum(isinstance(e, Action) and e.occurred_at < now for _, _, e in records)
         for records in LOG.events
@@ -128,11 +138,11 @@ def _ends(now: int) -> tuple[int, ...]:
 
 
 def arms(asked: list[Read], release: Release | None = None) -> Arms:
-    return play(LOG, asked, [0] * len(ENDS), SETTINGS, release=release)
+    return play(LOG, asked, [0] * len(END_OFFSETS), SETTINGS, release=release)
 
 
 def release() -> Release:
-    """One that goes by its vectors alone, which are all over."""
+    """A release that ranks by random vectors alone."""
     hashes = np.array(sorted(item_hash(it.item_id) for it in FOUND.items), np.uint64)
     places = np.random.default_rng(1).normal(size=(len(hashes), content.DIM))
     space = Space(hashes, content.rows_on_grid(places), np.zeros_like)
@@ -160,7 +170,7 @@ def test_nothing_shown_was_had_before_whatever_the_arm_knows() -> None:
         assert made.eligible[n] == len(FOUND.items) - len(had)
 
 
-def test_late_is_fresh_where_nothing_happened_in_the_last_minute() -> None:
+def test_the_late_arm_equals_the_fresh_one_where_nothing_happened_in_the_last_minute() -> None:
     long_after = reads(shift=3_600_000)
     made = arms(long_after)
     assert made.late_60s == made.fresh
@@ -168,10 +178,13 @@ def test_late_is_fresh_where_nothing_happened_in_the_last_minute() -> None:
     assert busy.late_60s != busy.fresh
 
 
-def test_frozen_before_everything_knows_nothing() -> None:
+def test_an_arm_frozen_before_everything_knows_nothing() -> None:
     asked = reads()
-    made, other = arms(asked), arms([read._replace(tables=(0,) * len(ENDS)) for read in asked])
-    # somebody unknown, on tables that hold nothing: what is popular then
+    made, other = (
+        arms(asked),
+        arms([read._replace(tables=(0,) * len(END_OFFSETS)) for read in asked]),
+    )
+    # a person without actions, on empty tables: the popular items of that time
     assert made.frozen == other.popular
 
 

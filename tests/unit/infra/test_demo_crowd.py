@@ -1,4 +1,4 @@
-"""The simulated half of the demo: what is sent, what is counted, and what is said of it."""
+"""The simulated half of the demo: its outcomes, its counts, and its report."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def slate(variant: str | None = "personal") -> Answer:
     )
 
 
-def test_what_they_did_is_sent_with_slate_and_rank_once() -> None:
+def test_outcomes_are_sent_with_slate_and_rank_once() -> None:
     events = events_of("sim-0001", slate(), look([1, 3], [3], [3]))
     assert [(it.item_id, it.action, it.rank) for it in events] == [
         ("a", "display", 1),
@@ -113,7 +113,7 @@ def test_the_experiment_is_one_that_control_takes() -> None:
     check_experiment(experiment.EXPERIMENT_ID, experiment.EXPERIMENT)
 
 
-def test_counted_is_state_by_state() -> None:
+def test_counts_are_compared_state_by_state() -> None:
     sent = {name: tally.states for name, tally in seen().variants.items()}
     assert experiment.counted(metrics(), sent)
     assert not experiment.counted(metrics(clicked=7), sent)
@@ -160,12 +160,14 @@ def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
         (None, None, "has no lift"),
     ],
 )
-def test_losing_is_said(lift: float | None, ci: tuple[float, float] | None, word: str) -> None:
+def test_the_panel_says_which_variant_wins(
+    lift: float | None, ci: tuple[float, float] | None, word: str
+) -> None:
     held = figures.experiment(seen(), metrics(lift, ci), True)
     assert word in words.winner(held)
 
 
-def test_counts_that_differ_are_said() -> None:
+def test_the_panel_says_where_counts_differ() -> None:
     same = figures.experiment(seen(), metrics(), True)
     assert "is what was sent, slot by slot: 200 served, 15 clicked" in words.counts(same)
     other = figures.experiment(seen(), metrics(clicked=7), False)
@@ -185,7 +187,7 @@ def test_the_panel_fits_a_terminal(width: int) -> None:
     assert "40% of the catalogue shown" in shown
 
 
-def test_a_truth_outside_of_its_interval_is_said() -> None:
+def test_the_panel_says_where_the_truth_is_outside_of_its_interval() -> None:
     held = figures.experiment(seen(), metrics(), True)
     assert "lie in their intervals" in words.interval_check(held)
     assert "NOT" not in words.interval_check(held)

@@ -1,4 +1,4 @@
-"""Where the data comes from, and what the demo says of it."""
+"""The source of the demo's data, and the sentence about it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_given_folder_comes_first(tmp_path: Path) -> None:
     assert str(given) in catalogue(given, tmp_path / "keep", {}, tmp_path, NOWHERE).source
 
 
-def test_then_what_lies_about(tmp_path: Path) -> None:
+def test_then_a_folder_in_the_working_directory(tmp_path: Path) -> None:
     lies = folder(tmp_path / "data" / "anything")
     assert str(lies) in catalogue(None, tmp_path / "keep", {}, tmp_path, NOWHERE).source
 

@@ -60,8 +60,8 @@ def made(fresh: Slates = LIVE) -> Report:
         events=100,
         seconds=0.5,
     )
-    nobody: list[Ids] = [("f9",), ("f9",)]
-    arms = Arms(list(fresh), nobody, nobody, nobody, nobody, eligible=[20, 40])
+    unchanging: list[Ids] = [("f9",), ("f9",)]
+    arms = Arms(list(fresh), unchanging, unchanging, unchanging, unchanging, eligible=[20, 40])
     return demo_report.report(
         outcome,
         arms,
@@ -71,7 +71,7 @@ def made(fresh: Slates = LIVE) -> Report:
     )
 
 
-def test_the_keys_are_those_promised(tmp_path: Path) -> None:
+def test_a_report_has_the_promised_keys(tmp_path: Path) -> None:
     path = tmp_path / "a" / "report.json"
     demo_report.write(path, made())
     written = json.loads(path.read_bytes())
@@ -83,7 +83,7 @@ def test_the_keys_are_those_promised(tmp_path: Path) -> None:
     assert [it.name for it in path.parent.iterdir()] == ["report.json"]
 
 
-def test_figures_by_hand() -> None:
+def test_the_figures_are_right_by_hand() -> None:
     report = made()
     assert report.events_per_s == 200
     assert report.errors == 3

@@ -40,16 +40,16 @@ def test_a_limit_takes_the_latest() -> None:
     assert planned.steps[-1].rating == RATINGS[-1]
 
 
-def test_how_people_rate() -> None:
+def test_people_rate_at_the_pace_of_the_data() -> None:
     # they start 90 s apart and rate for 380 s: the four last ones are still at it, none is new
     assert pace(schedule(RATINGS)) == (20.0, 1.0, 0, 4)
 
 
-def test_the_pace_is_held() -> None:
-    async def turns() -> float:
+def test_the_pacer_holds_its_rate() -> None:
+    async def hundred() -> float:
         pace, began = Pacer(1_000), time.monotonic()
         for _ in range(100):
             await pace.wait()
         return time.monotonic() - began
 
-    assert asyncio.run(turns()) >= (100 - MAX_BURST - 1) / 1_000
+    assert asyncio.run(hundred()) >= (100 - MAX_BURST - 1) / 1_000

@@ -1,4 +1,4 @@
-"""What is read of a fetch by columns is what kafka-python reads of it, record by record."""
+"""A fetch read by columns holds what kafka-python reads record by record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLACE = TopicPartition("events", 3)
 
 
 class Sent(NamedTuple):
-    stamp: int
+    timestamp: int
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
@@ -34,20 +34,20 @@ def packed(first: int, records: list[Sent], codec: int = NONE) -> bytes:
     """A batch as a broker keeps it, from offset `first` on."""
     made = MemoryRecordsBuilder(2, codec, 1 << 30)
     for it in records:
-        made.append(it.stamp, it.key, it.value, it.headers)
+        made.append(it.timestamp, it.key, it.value, it.headers)
     made.close()
     return first.to_bytes(8, "big") + bytes(made.buffer())[8:]
 
 
-def mine(data: bytes, start: int = 0) -> tuple[list[Records], int]:
-    """What is given out of a fetch from offset `start`, and where the next one starts."""
-    part = fetch._Unpacked(start, PLACE, MemoryRecords(data))
-    return part.take(), part.next_fetch_offset
+def read_by_columns(data: bytes, start: int = 0) -> tuple[list[Records], int]:
+    """The records of a fetch from offset `start`, and the offset of the next fetch."""
+    batch = fetch._Unpacked(start, PLACE, MemoryRecords(data))
+    return batch.take(), batch.next_fetch_offset
 
 
-def theirs(data: bytes, start: int = 0) -> tuple[list[Any], int]:
-    part = Fetcher.PartitionRecords(start, PLACE, MemoryRecords(data))
-    return part.take(), part.next_fetch_offset
+def read_by_kafka_python(data: bytes, start: int = 0) -> tuple[list[Any], int]:
+    batch = Fetcher.PartitionRecords(start, PLACE, MemoryRecords(data))
+    return batch.take(), batch.next_fetch_offset
 
 
 def rows(pieces: list[Records]) -> list[tuple[object, ...]]:
@@ -89,8 +89,8 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
     firsts = list(accumulate(map(len, batches), initial=7))
     raw = b"".join(map(packed, firsts, batches, [codec] * len(batches)))
     start = data.draw(st.integers(0, firsts[-1]))
-    found, next_ = mine(raw, start)
-    want, then = theirs(raw, start)
+    found, next_ = read_by_columns(raw, start)
+    want, then = read_by_kafka_python(raw, start)
     assert rows(found) == [
         (it.offset, it.timestamp, it.key, it.value, list(it.headers)) for it in want
     ]
@@ -98,10 +98,10 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
     assert all(it.offsets for it in found)
 
 
-def test_much_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "CHUNK_BYTES", 1_000)
+def test_a_large_fetch_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "PIECE", 1_000)
     each = [Sent(n, b"k", b"v" * 90, []) for n in range(20)]
-    found, _ = mine(b"".join(packed(first, each) for first in range(0, 200, 20)))
+    found, _ = read_by_columns(b"".join(packed(first, each) for first in range(0, 200, 20)))
     assert len(found) == 10
     batches, at = [], 0
     for it in found:
@@ -111,7 +111,7 @@ def test_much_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> N
     assert [offset for it in batches for offset in it.offsets] == list(range(200))
 
 
-def test_parts_are_all_of_it_in_order() -> None:
+def test_pieces_hold_all_records_in_order() -> None:
     whole = Records([2, 3, 7, 8, 9], [5] * 5, [b"k"] * 5, [b"a", b"b", None, b"d", b"e"], [])
     assert [it.offsets for it in whole.chunks(2)] == [[2, 3], [7, 8], [9]]
     assert [it.offsets for it in whole.chunks(5)] == [whole.offsets]
@@ -125,7 +125,7 @@ def test_a_batch_that_is_not_what_its_sum_says_is_an_error() -> None:
     raw = bytearray(packed(0, [Sent(1, b"k", b"v" * 50, [])]))
     raw[-3] ^= 1
     with pytest.raises(CorruptRecordError, match="batch at 0"):
-        mine(bytes(raw))
+        read_by_columns(bytes(raw))
 
 
 @pytest.mark.usefixtures("way")
@@ -161,11 +161,11 @@ def test_a_log_older_than_kafka_0_11_is_refused_by_name() -> None:
     made.append(1, b"k", b"v", [])
     made.close()
     with pytest.raises(CorruptRecordError, match=r"before 0\.11"):
-        mine(bytes(made.buffer()))
+        read_by_columns(bytes(made.buffer()))
 
 
 @pytest.mark.usefixtures("way")
-def test_a_headers_name_that_is_no_text_stops_nobody() -> None:
+def test_a_header_whose_name_is_no_text_stops_no_reader() -> None:
     """Kafka's own clients take any bytes for a name, kafka-python's reader does not."""
     encoded = packed(
         0, [Sent(1, b"k", b"v", [("??", b"\xff\x00"), ("b", None)]), Sent(2, b"k", b"w", [])]
@@ -180,7 +180,7 @@ def test_a_headers_name_that_is_no_text_stops_nobody() -> None:
 
 def test_headers_are_cut_as_their_records_are() -> None:
     encoded = packed(0, [Sent(n, b"k", b"v", [("n", b"%d" % n)]) for n in range(50)])
-    (found,), _ = mine(encoded)
+    (found,), _ = read_by_columns(encoded)
     cut = found.between(7, 9)
     assert list(cut.headers) == [(("n", b"7"),), (("n", b"8"),)]
     assert cut.headers[-1] == (("n", b"8"),)

@@ -116,7 +116,7 @@ def ids_of(schema: pa.Schema) -> dict[str, int]:
     return dict(pair for field in schema for pair in walk(field, field.name))
 
 
-def test_ids_are_what_they_were() -> None:
+def test_field_ids_never_change() -> None:
     assert LOG_IDS == LOG
     assert FIELD_IDS == IDS
 
@@ -130,7 +130,7 @@ def test_each_column_has_an_id_of_its_own(table: Table) -> None:
 
 
 def file_ids(lake: Lake) -> list[dict[str, int]]:
-    """Of the files of the chain."""
+    """The field ids in the files of the chain."""
     manifest = lake.manifest(EVENTS.name, 0)
     paths = [lake.store.path(entry.name) for entry in manifest.entries(manifest.chain())]
     return [ids_of(pq.read_schema(path)) for path in paths]
@@ -144,7 +144,7 @@ def records(first: int, headers: Any) -> Any:
     return made
 
 
-def test_files_carry_them_and_compaction_keeps_them(tmp_path: Path) -> None:
+def test_files_carry_field_ids_and_compaction_keeps_them(tmp_path: Path) -> None:
     lake = Lake(Store(str(tmp_path / "lake")))
     lakes.put(lake, [records(0, [HEADERS] * 5), records(5, ()), lakes.batch(10, [b"x"], [3 * DAY])])
     assert file_ids(lake) == [ids_of(BY_TOPIC[EVENTS.name].schema)] * 3
@@ -152,7 +152,7 @@ def test_files_carry_them_and_compaction_keeps_them(tmp_path: Path) -> None:
     assert file_ids(lake) == [ids_of(BY_TOPIC[EVENTS.name].schema)] * 2
 
 
-def test_files_of_before_are_read_beside_new_ones(
+def test_files_without_field_ids_are_read_beside_new_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without ids, and without the columns that came later: headers, or one read out of the value."""

@@ -1,4 +1,4 @@
-"""What is written to the lake is what is read from it, byte for byte, whichever way its rows lie."""
+"""The lake gives back what was written, byte for byte, in any layout of its rows."""
 
 from __future__ import annotations
 
@@ -170,9 +170,9 @@ def test_a_compacted_day_is_the_same_log(held: Lake, monkeypatch: pytest.MonkeyP
     ]
     assert everything(held)[:5] == before[:5]
     assert compact(held, EVENTS.name, 0, DAY + 30 * HOUR) == []
-    part = lakes.read(held.read(EVENTS.name, 0, 4_321, 9_876, 100))
-    assert part.offsets == list(range(4_321, 9_876))
-    assert part.values == before.values[4_321:9_876]
+    middle = lakes.read(held.read(EVENTS.name, 0, 4_321, 9_876, 100))
+    assert middle.offsets == list(range(4_321, 9_876))
+    assert middle.values == before.values[4_321:9_876]
 
 
 def test_an_hour_of_many_rows_is_several_runs_cut_in_the_order_of_the_log(
@@ -203,7 +203,7 @@ def test_an_hour_of_many_rows_is_several_runs_cut_in_the_order_of_the_log(
         assert everything(held)[:5] == before[:5]
 
 
-def test_the_last_file_is_left_alone(held: Lake) -> None:
+def test_the_last_file_is_not_compacted(held: Lake) -> None:
     put(held, lakes.a_day(400, 5, 4))
     assert compact(held, EVENTS.name, 0, DAY + 12 * HOUR) == []
     (done,) = compact(held, EVENTS.name, 0, DAY + 12 * HOUR, all_=True)
@@ -211,7 +211,7 @@ def test_the_last_file_is_left_alone(held: Lake) -> None:
 
 
 def a_record_a_minute(day: int = DAY, start: int = 0) -> list[Batch]:
-    """In files of 20."""
+    """A lake with a record a minute, in files of 20."""
     made = []
     for first in range(0, 1440, 20):
         timestamps = [day + n * 60_000 for n in range(first, first + 20)]
@@ -277,7 +277,7 @@ def compacted(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def test_one_person_takes_a_row_group_or_two_of_each_hour(
     compacted: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the lake is of partition 0 alone: whoever is asked for belongs there
+    # the lake holds partition 0 alone: every person belongs there
     monkeypatch.setattr("infra.lake.reader.partition_of", lambda key, partitions: 0)
     who = person(1234)
     found = compacted.person(who, columns=["offset", "person", "value"])
@@ -316,8 +316,8 @@ def lake_partition(who: str) -> int:
 def test_reading_in_order_holds_only_what_is_open(
     compacted: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a day, the row groups of an hour or two; not the day."""
-    monkeypatch.setattr(file, "OFFSETS_PER_STEP", 4_000)
+    """A read of a day holds the row groups of an hour or two, not those of the day."""
+    monkeypatch.setattr(file, "STEP", 4_000)
     (entry, _) = (
         compacted.manifest(EVENTS.name, 0).entry(span)
         for span in compacted.manifest(EVENTS.name, 0).chain()

@@ -1,4 +1,4 @@
-"""A lake that is not as it was left: each fault names the object and what to do."""
+"""A damaged lake: each fault names the object and the remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TABLE = BY_TOPIC[EVENTS.name]
 
 @pytest.fixture
 def held(tmp_path: Path) -> Lake:
-    """Three files of 100 events."""
+    """A lake of three files of 100 events."""
     made = Lake(Store(str(tmp_path / "lake")))
     put(made, lakes.a_day(300, 9, 3))
     return made
@@ -58,7 +58,7 @@ def test_a_hole_is_refused_with_its_offset(held: Lake) -> None:
 
 
 def flip(path: Path) -> None:
-    """One byte, of the records' values."""
+    """Flips one byte in the records' values."""
     group = pq.read_metadata(path).row_group(0)
     values = next(it for it in map(group.column, range(20)) if it.path_in_schema == "value")
     data = bytearray(path.read_bytes())
@@ -113,7 +113,7 @@ def test_a_missing_file_is_refused_by_its_name(held: Lake) -> None:
         held.select(EVENTS.name)
 
 
-def test_what_is_no_entry_is_named_and_not_shown(held: Lake) -> None:
+def test_an_invalid_entry_is_named_and_not_shown(held: Lake) -> None:
     path = paths(held, "manifest")[0]
     path.write_bytes(b'{"version":1,"name":"secret')
     with pytest.raises(errors.LakeTorn, match=path.name) as raised:
@@ -138,7 +138,7 @@ def test_entries_and_files_of_another_version_are_refused(
         everything(held)
 
 
-def test_a_disk_that_is_full(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_only_whole_objects(tmp_path: Path) -> None:
     """Nothing but whole objects is left, and once there is room it goes on."""
     held = Lake(Store(str(tmp_path)))
     (whole,) = lakes.a_day(500, 9, 1)
@@ -155,12 +155,12 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 
 def read_only(tmp_path: Path) -> Path:
-    """A folder in which nobody makes a file, also not root."""
+    """A folder that takes no file, not even root's."""
     tmp_path.chmod(0o500)
     return Path("/sys") if os.access(tmp_path, os.W_OK) else tmp_path
 
 
-def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     held = Lake(Store(str(read_only(tmp_path) / "lake")))
     with pytest.raises(errors.LakeReadOnly, match=r"read-only: data/events/.* allow writing"):
         write(held.store, TABLE, lakes.a_day(5, 2, 1), "id", 4)
@@ -168,13 +168,13 @@ def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["s3s://x", "gopher://s3cret:pw@x"])
-def test_a_url_that_is_none(url: str) -> None:
+def test_an_invalid_url_is_refused_without_its_secret(url: str) -> None:
     with pytest.raises(errors.LakeAway, match="FRESHET_LAKE_URL takes") as raised:
         Store(url)
     assert "s3cret" not in str(raised.value)
 
 
-def test_the_sweep_takes_what_is_off_the_chain_once_nobody_reads_it(held: Lake) -> None:
+def test_the_sweep_deletes_files_off_the_chain_once_no_reader_needs_them(held: Lake) -> None:
     put(held, lakes.a_day(100, 9, 1, day=DAY + 24 * HOUR, start=300))
     write(held.store, TABLE, [lakes.batch(50, [b"killed"], [DAY])], "id", 4)  # no fence named it
     write(held.store, TABLE, [lakes.batch(400, [b"to come"], [DAY])], "id", 4)  # one may
@@ -195,7 +195,7 @@ def test_the_sweep_takes_what_is_off_the_chain_once_nobody_reads_it(held: Lake) 
     assert sweep(held, EVENTS.name, now + 9999, 3600) == (0, 0, 0)
 
 
-def test_who_reads_while_a_day_is_compacted_and_swept_reads_on(held: Lake) -> None:
+def test_a_reader_goes_on_while_a_day_is_compacted_and_swept(held: Lake) -> None:
     put(held, lakes.a_day(100, 9, 1, day=DAY + 24 * HOUR, start=300))
     before = everything(held)
     reading = held.read(EVENTS.name, 0, 0, 400, 10)

@@ -36,7 +36,7 @@ class Request:
 
 
 Handler = Callable[[Request], Awaitable[bytes]]
-"""Returns the bytes of the whole answer; none hangs up."""
+"""Handler: returns the bytes of the whole answer; None closes the connection."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Server:
         try:
             await self._answer_all(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the generator hung up, which it does at its end and after a fault, or the test is over
+            pass  # the generator closed the connection, at its end or after a fault, or the test is over
         finally:
             writer.close()
 
@@ -270,7 +270,7 @@ def test_paths_go_round_and_headers_go_along(load: Path, tmp_path: Path) -> None
 # ---- answers in every form ----
 
 
-def test_chunked_answers_in_pieces(load: Path, paths: str) -> None:
+def test_chunked_answers_are_read_in_pieces(load: Path, paths: str) -> None:
     async def pieces(request: Request) -> bytes:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         whole = (
@@ -290,7 +290,7 @@ def test_chunked_answers_in_pieces(load: Path, paths: str) -> None:
     assert server.connections == 4
 
 
-def test_an_answer_larger_than_the_first_buffer(load: Path, paths: str) -> None:
+def test_an_answer_larger_than_the_first_buffer_is_read(load: Path, paths: str) -> None:
     async def large(_: Request) -> bytes:
         return answer("x" * 300_000)
 
@@ -329,7 +329,7 @@ def test_refusals_are_counted_by_class_and_not_timed(load: Path, paths: str) -> 
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK",
     ],
 )
-def test_malformed_answers(load: Path, paths: str, garbage: bytes) -> None:
+def test_malformed_answers_are_counted(load: Path, paths: str, garbage: bytes) -> None:
     async def speak(_: Request) -> bytes:
         return garbage
 
@@ -402,7 +402,7 @@ def test_silence_times_out(load: Path, paths: str) -> None:
     assert report["sent"] < 10
 
 
-def test_nobody_listens(load: Path, paths: str) -> None:
+def test_a_server_that_does_not_listen_is_an_error(load: Path, paths: str) -> None:
     arguments = reads(
         paths, 20, 0.2, 2, "--timeout-ms", "300", "--host", "127.0.0.1", "--port", "1"
     )
@@ -498,7 +498,7 @@ def test_freshness_counts_from_the_first_byte_and_post_from_the_schedule(
         ("2:5", None, False, False),
     ],
 )
-def test_what_counts_as_included(
+def test_an_event_counts_as_included_from_its_position_on(
     load: Path, tmp_path: Path, position: str, at: str, stale: bool, fresh: bool
 ) -> None:
     async def handler(request: Request) -> bytes:
@@ -550,7 +550,7 @@ def test_a_spooled_event_has_no_position_to_wait_for(load: Path, tmp_path: Path)
         ),
     ],
 )
-def test_bad_arguments_end_it_with_a_sentence(
+def test_bad_arguments_are_refused_with_a_sentence(
     load: Path, tmp_path: Path, arguments: str, sentence: str
 ) -> None:
     for name, text in {"empty": "\n", "tabs": "u1\t{}\n", "path": "/v1/popular\n"}.items():

@@ -34,7 +34,7 @@ def written(level: str) -> str:
     return done.stderr
 
 
-def test_time_level_logger_and_message_and_of_kafka_no_trace() -> None:
+def test_a_line_has_time_level_logger_and_message_and_no_kafka_traceback() -> None:
     first, second, *trace = written("warning").splitlines()
     assert re.fullmatch(LINE + "ERROR kafka.conn: lost", first)
     assert re.fullmatch(LINE + "ERROR flows.people: lost", second)

@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused at the start: the variable's name, never its value."""
+"""Settings that cannot work are refused at the start by the variable's name, never its value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from infra.variables import OTHER_VARIABLES
         ("REDIS_URL", "redis://s3cret:port/0"),
     ],
 )
-def test_what_cannot_work_is_refused(variable: str, value: str) -> None:
+def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^{variable} ") as error:
         from_environment({variable: value})
     assert "s3cret" not in str(error.value)
@@ -114,7 +114,7 @@ def test_a_setting_that_kubernetes_sets_for_a_service_names_the_remedy(variable:
 
 @pytest.mark.parametrize("field", FILES)
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_a_secret_may_stand_in_a_file(tmp_path: Path, field: str, end: str) -> None:
+def test_a_secret_is_read_from_a_file(tmp_path: Path, field: str, end: str) -> None:
     value = {"redis_url": "redis://:s3cret@cache:6379/0", "pseudonym_keys": "7:" + "ab" * 16}
     (tmp_path / "secret").write_bytes((value.get(field, "s3cret ") + end).encode())
     given = {FILES[field]: str(tmp_path / "secret"), VARIABLES["partitions"]: "3"}
@@ -125,7 +125,7 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path, field: str, end: str) -> N
 
 
 @pytest.mark.parametrize("field", FILES)
-def test_a_secret_that_stands_nowhere_or_twice_is_refused(tmp_path: Path, field: str) -> None:
+def test_a_secret_given_twice_or_in_a_missing_file_is_refused(tmp_path: Path, field: str) -> None:
     file, variable, path = FILES[field], VARIABLES[field], tmp_path / "s3cret"
     remedy = f"^{file} names .* or set {variable}$"
 
@@ -157,7 +157,7 @@ def test_a_child_gets_the_value_and_not_the_file_once_more(
 @pytest.mark.parametrize(
     "name", ["sh{op", "a/b", "a" * 17, "Shop", "shop\n", "shöp", "a.b", " ", "*"]
 )
-def test_a_namespace_that_cannot_stand_in_a_hash_tag_is_refused(name: str) -> None:
+def test_a_namespace_that_breaks_the_hash_tag_is_refused(name: str) -> None:
     with pytest.raises(
         BadSetting, match=r"^FRESHET_NAMESPACE takes 1 to 16 of a-z, 0-9 and -"
     ) as error:

@@ -28,7 +28,7 @@ def test_workers_that_start_together_have_one_key(tmp_path: Path) -> None:
             assert [path.name for path in folder.iterdir()] == ["pseudonym.key"]
 
 
-def test_it_is_kept_and_its_owners_alone(tmp_path: Path) -> None:
+def test_the_key_is_stored_for_its_owner_alone(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     assert signing_key(settings) == signing_key(settings)
     assert stat.S_IMODE((tmp_path / "pseudonym.key").stat().st_mode) == 0o600

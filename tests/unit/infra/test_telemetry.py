@@ -1,4 +1,4 @@
-"""What is counted is in the table, and what is in the table comes out of a scrape."""
+"""Every counted metric is in the table, and a scrape shows every metric of the table."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
 
 
 def decision(**more: Any) -> Any:
-    """Of a decision, what is counted."""
+    """A decision with the fields that are counted."""
     shown = [SimpleNamespace(explore=rank == 2) for rank in range(4)]
     fields = {"items": shown, "sources": {"covisit": 30, "popular": 12}, "kept": 35}
     return SimpleNamespace(**{**fields, "removed": {"seen": 6, "hidden": 1}, **more})
 
 
-def test_names_are_prometheus_own_way_and_each_is_said_once() -> None:
+def test_names_follow_prometheus_and_each_is_declared_once() -> None:
     assert len(METRICS) == len(TABLE)
     for it in TABLE:
         assert re.fullmatch(r"freshet(_[a-z]+)+", it.name)
@@ -67,11 +67,11 @@ def test_every_name_that_the_code_says_is_in_the_table() -> None:
     assert said <= METRICS.keys(), said - METRICS.keys()
 
 
-@pytest.mark.parametrize("part", ["serving", "flows"])
-def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
-    telemetry = ProcessMetrics(part)
+@pytest.mark.parametrize("package", ["serving", "flows"])
+def test_a_process_exports_its_own_metrics_and_no_others(package: Any) -> None:
+    telemetry = ProcessMetrics(package)
     for it in TABLE:
-        if it.exporter != part:
+        if it.exporter != package:
             with pytest.raises(KeyError):
                 telemetry.series(it.name, *it.labels)
             continue
@@ -80,19 +80,19 @@ def test_a_process_exports_its_part_and_nothing_of_the_other(part: Any) -> None:
     exported = samples(telemetry.render())
     for it in TABLE:
         name = f"{it.name}_count" if it.kind == "histogram" else it.name
-        assert ((name, *sorted(it.labels)) in exported) == (it.exporter == part)
+        assert ((name, *sorted(it.labels)) in exported) == (it.exporter == package)
     assert exported[("process_resident_memory_bytes",)] > 1_000_000
 
 
-def test_a_gauge_that_nobody_has_set_is_not_known() -> None:
-    """Else every other process of flows would have verified nothing since 1970."""
+def test_a_gauge_that_was_never_set_is_nan() -> None:
+    """A 0 would read as a verification in 1970."""
     telemetry, name = ProcessMetrics("flows"), "freshet_verify_timestamp_seconds"
     assert math.isnan(samples(telemetry.render())[(name,)])
     telemetry.set(name, 5.0)
     assert samples(telemetry.render())[(name,)] == 5.0
 
 
-def test_a_name_or_a_label_that_nobody_declared_is_an_error() -> None:
+def test_an_undeclared_name_or_label_is_an_error() -> None:
     metrics = Metrics()
     with pytest.raises(KeyError):
         metrics.add("freshet_events_acepted_total")
@@ -184,15 +184,15 @@ def at(settings: Settings) -> str:
 
 
 def test_a_flow_counts_its_batches_letters_and_its_lag(tmp_path: Path) -> None:
-    meter = FlowMetrics(Settings(data_dir=tmp_path), "people")
+    metrics = FlowMetrics(Settings(data_dir=tmp_path), "people")
     batch = Batch(0, 10, 13, [10, 11, 12], [5_000, 4_000, 6_000], [b"", b"", b""])
-    meter.committed(batch, 0.004, {"duplicates": 2})
-    meter.dead_letters_sent(
+    metrics.committed(batch, 0.004, {"duplicates": 2})
+    metrics.dead_letters_sent(
         letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no")
     )
-    meter.position(3, 13, 40)
-    meter.position(4, 13, 12)  # what the log last said may be older than the fence
-    exported = samples(meter.process.render())
+    metrics.position(3, 13, 40)
+    metrics.position(4, 13, 12)  # the last known end offset may be older than the fence
+    exported = samples(metrics.process.render())
     assert exported[("freshet_flow_records_total", "people")] == 3
     assert exported[("freshet_flow_batch_records_sum", "people")] == 3
     assert exported[("freshet_flow_commit_seconds_sum", "people")] == 0.004
@@ -211,7 +211,7 @@ def letters(*reasons: str) -> list[DeadLetter]:
     ]
 
 
-def test_how_a_flow_ended_is_still_counted_by_the_process_after_it(tmp_path: Path) -> None:
+def test_the_exit_of_a_flow_is_counted_by_the_next_process(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     for error in (Fenced, Torn, Fenced):
         with (
@@ -226,7 +226,7 @@ def test_how_a_flow_ended_is_still_counted_by_the_process_after_it(tmp_path: Pat
     assert other[("freshet_flow_fenced_total", "people")] == 0, "it rises from there"
 
 
-def test_an_end_that_cannot_be_noted_is_still_the_error_that_it_was(tmp_path: Path) -> None:
+def test_an_exit_that_cannot_be_recorded_keeps_its_error(tmp_path: Path) -> None:
     (tmp_path / "ends").write_text("not a folder")
     with (
         pytest.raises(Fenced),
@@ -236,14 +236,14 @@ def test_an_end_that_cannot_be_noted_is_still_the_error_that_it_was(tmp_path: Pa
 
 
 def test_the_rollup_and_the_relay_have_names_for_what_they_do(tmp_path: Path) -> None:
-    meter = FlowMetrics(msgspec.structs.replace(Settings(), data_dir=tmp_path), "rollup")
-    meter.published(0.5)
-    meter.tables({0: 7}, {"arms": 12})
-    meter.ignored("not_finite", 2)
-    meter.readouts(5, 1)
-    meter.readouts(9, 1)
-    meter.relayed(4)
-    exported = samples(meter.process.render())
+    metrics = FlowMetrics(msgspec.structs.replace(Settings(), data_dir=tmp_path), "rollup")
+    metrics.published(0.5)
+    metrics.tables({0: 7}, {"arms": 12})
+    metrics.ignored("not_finite", 2)
+    metrics.readouts(5, 1)
+    metrics.readouts(9, 1)
+    metrics.relayed(4)
+    exported = samples(metrics.process.render())
     assert exported[("freshet_rollup_publish_seconds_sum",)] == 0.5
     assert exported[("freshet_rollup_positions_lag", "0")] == 7
     assert exported[("freshet_rollup_rows", "arms")] == 12

@@ -1,4 +1,4 @@
-"""One boundary to Kafka: what the broker calls our topics, and that nothing goes around it."""
+"""One boundary maps our topics to the broker's names, and no module bypasses it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.topics import TOPICS
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("schemas", "models", "infra", "flows", "serving")
 MOST_LETTERS = 249
-"""Of a topic's name, in Kafka."""
+"""The longest name of a topic in Kafka."""
 NAMES = [topic.name for topic in TOPICS]
 TAKE_A_TOPIC = {
     "send": 2,
@@ -42,7 +42,7 @@ def test_a_name_goes_to_the_broker_and_comes_back(prefix: str) -> None:
         assert topic_partition(settings, topic, 3) == (name, 3)
 
 
-def test_without_a_prefix_the_names_are_todays() -> None:
+def test_without_a_prefix_names_stay_as_they_are() -> None:
     assert [broker_name(Settings(), topic) for topic in NAMES] == NAMES
 
 
@@ -56,7 +56,7 @@ def test_two_prefixes_never_make_one_name() -> None:
     assert [(a, b) for a in NAMES for b in NAMES if a != b and a.endswith(b)] == []
 
 
-def around(source: str) -> Iterator[int]:
+def bypasses(source: str) -> Iterator[int]:
     """The lines in which something else than a broker's name is given to kafka-python as a topic.
 
     A broker's name is what `broker_name` answers, or a variable `name`, `names` or `self._name`.
@@ -89,13 +89,13 @@ def is_broker_name(topic: ast.expr | None) -> bool:
 CLIENTS = re.compile(r"^ *(from kafka import|from infra\.kafka)", re.MULTILINE)
 
 
-def test_nothing_goes_around_the_boundary() -> None:
+def test_no_module_bypasses_the_boundary() -> None:
     found = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             where, text = path.relative_to(ROOT).as_posix(), path.read_text()
             if CLIENTS.search(text) and where != "infra/kafka/names.py":
-                found += [f"{where}:{line}" for line in around(text)]
+                found += [f"{where}:{line}" for line in bypasses(text)]
     assert found == []
 
 
@@ -111,5 +111,5 @@ def test_nothing_goes_around_the_boundary() -> None:
         "NewTopic(name=topic.name, num_partitions=1)",
     ],
 )
-def test_the_test_sees_what_goes_around(bad: str) -> None:
-    assert list(around(bad)) == [1]
+def test_the_check_finds_a_bypass(bad: str) -> None:
+    assert list(bypasses(bad)) == [1]

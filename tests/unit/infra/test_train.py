@@ -1,4 +1,4 @@
-"""From a log to a release: what a trainer may know of each choice, and what comes out."""
+"""From a log to a release: what a trainer may use for each choice, and its result."""
 
 from __future__ import annotations
 
@@ -128,10 +128,10 @@ def test_a_log_is_cut_at_a_time_or_at_offsets() -> None:
             cut(LOG, bad)
 
 
-def test_what_comes_out_is_a_release_that_can_be_read(made: TrainedRelease, tmp_path: Path) -> None:
+def test_the_trainer_writes_a_readable_release(made: TrainedRelease, tmp_path: Path) -> None:
     every = {item_hash(item.item_id) for item in LOG.items}
     assert set(made.hashes.tolist()) == every
-    assert made.learnt.vectors.any(axis=1).mean() > 0.99  # also of those that nobody touched
+    assert made.learnt.vectors.any(axis=1).mean() > 0.99  # also those of items without actions
     assert {"covisit", "vector", "content", "popular", BUILT_IN, COARSE, RANKER} == set(made.arms)
     assert set(made.verdicts) == {COARSE, RANKER}
     assert made.verdicts[RANKER].released == (made.model is not None)
@@ -160,7 +160,7 @@ def test_the_same_log_gives_the_same_release(made: TrainedRelease) -> None:
     assert again.metrics == made.metrics
 
 
-def test_a_ranker_that_is_bad_on_purpose_does_not_pass(made: TrainedRelease) -> None:
+def test_a_bad_ranker_does_not_pass_the_gate(made: TrainedRelease) -> None:
     planned = split_by_time(interactions(LOG), 10, 150)
     replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     space = Space(made.hashes, made.learnt.vectors, artefact.encoder(made.learnt.encoder))

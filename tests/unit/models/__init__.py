@@ -1,1 +1,1 @@
-"""Mathematics."""
+"""Models: mathematics without a service."""

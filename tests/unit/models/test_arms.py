@@ -53,7 +53,7 @@ def test_a_batch_is_what_river_makes_of_its_facts_one_by_one(
     plain, served, clicked, fits = stats.Mean(), 0, 0, []
     for state, reward in slots:
         if state == CLICKED and clicked == served:
-            continue  # nobody clicks what was not served
+            continue  # an item that was not served gets no click
         fits.append((state, reward))
         if state == SERVED:
             plain.update(0.0)
@@ -67,7 +67,7 @@ def test_a_batch_is_what_river_makes_of_its_facts_one_by_one(
     assert math.isclose(found.mean, plain.get(), rel_tol=1e-9, abs_tol=1e-15)
 
 
-def test_the_worked_example() -> None:
+def test_a_worked_example_agrees() -> None:
     """Ten slots served, two of them drawn by exploration; two clicks worth 1 and 0.5, one bought."""
     found = of(
         facts_of(*[(SERVED, 0)] * 8),
@@ -123,7 +123,7 @@ def test_of_more_clicks_than_slots_each_counts_alike(rewards: tuple[float, ...])
         (1.1, "reward_out_of_range"),
     ],
 )
-def test_a_reward_that_is_none_is_ignored_and_counted(reward: float, why: str) -> None:
+def test_an_invalid_reward_is_ignored_and_counted(reward: float, why: str) -> None:
     arms = of(facts_of((SERVED, 0), (SERVED, 0), (CLICKED, 0.5)))
     before = arms.get(KEY)
     arms.publish(whole=True)
@@ -156,7 +156,7 @@ def test_an_arm_is_a_placement_and_an_item() -> None:
     assert arms.get(arm_key("popular", "i2")) == Arm()
 
 
-def test_what_changed_is_published_once() -> None:
+def test_a_changed_arm_is_published_once() -> None:
     arms = of(facts_of((SERVED, 0)), facts_of((SERVED, 0), item="i2"))
     first = arms.publish(whole=False)
     assert set(first) == {KEY, arm_key("home", "i2")}

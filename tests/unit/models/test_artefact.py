@@ -74,7 +74,7 @@ def saved(tmp_path: Path, model: bytes) -> Path:
     return tmp_path / ID
 
 
-def test_what_is_written_is_read(saved: Path) -> None:
+def test_a_release_is_read_as_it_was_written(saved: Path) -> None:
     read, given = artefact.load(saved), arrays()
     assert (read.id, read.features, dict(read.coarse)) == (ID, FEATURES, {"covisit": 1.0})
     assert np.array_equal(read.space.hashes, given[HASHES])
@@ -87,7 +87,7 @@ def test_what_is_written_is_read(saved: Path) -> None:
     assert np.array_equal(one[0], encoded[2])
 
 
-def test_the_manifest_is_the_one_that_was_published(saved: Path) -> None:
+def test_a_release_is_refused_under_another_manifest(saved: Path) -> None:
     _, sha = artefact.read_manifest(saved)
     assert artefact.load(saved, sha).id == ID
     with pytest.raises(BadRelease, match="published"):
@@ -149,15 +149,15 @@ def flipped(name: str) -> Callable[[Path], None]:
         (edited(lambda m: m["space"].update(items=4)), "4 ascending"),  # type: ignore[attr-defined]
     ],
 )
-def test_what_is_broken_is_refused(saved: Path, harm: Callable[[Path], None], reason: str) -> None:
+def test_a_broken_release_is_refused(
+    saved: Path, harm: Callable[[Path], None], reason: str
+) -> None:
     harm(saved)
     with pytest.raises(BadRelease, match=reason):
         artefact.load(saved)
 
 
-def test_numbers_that_are_none_and_models_that_do_not_fit_are_refused(
-    tmp_path: Path, model: bytes
-) -> None:
+def test_nan_and_models_that_do_not_fit_are_refused(tmp_path: Path, model: bytes) -> None:
     broken = {
         ENCODER: np.full((content.DIM, content.DIM), np.nan, np.float32),
         VECTORS: np.zeros((5, 3), np.int16),

@@ -1,4 +1,4 @@
-"""Who gets which variant: evenly, for each salt anew, and for good."""
+"""Assignment to variants is even, independent between salts, and stable."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_people_spread_evenly_over_the_buckets() -> None:
     assert 1e-4 < chi2.sf(statistic, 99) < 1 - 1e-4
 
 
-def test_two_salts_know_nothing_of_each_other() -> None:
+def test_two_salts_assign_independently() -> None:
     """Independence of the tenths that people are in (10 x 10, 81 degrees of freedom)."""
     table = np.zeros((10, 10))
     for person in PEOPLE:
@@ -66,11 +66,11 @@ def test_ranges_lie_side_by_side_and_never_overlap(n: int, data: st.DataObject) 
         assert abs(len(mine) - shares[i] * BUCKETS) < 1.5
     every = [buckets(whole, i) for i in range(n)]
     assert (every[0].start, every[-1].stop) == (0, BUCKETS)
-    assert all(left.stop == right.start for left, right in pairwise(every))
+    assert all(one.stop == next_.start for one, next_ in pairwise(every))
 
 
 @given(st.integers(2, 10), st.data())
-def test_widening_a_share_moves_nobody_from_one_variant_to_another(
+def test_widening_a_share_moves_no_person_from_one_variant_to_another(
     n: int, data: st.DataObject
 ) -> None:
     small = [data.draw(st.floats(1e-4, 1 / n)) for _ in range(n)]
@@ -104,7 +104,7 @@ def test_a_share_of_the_people_gets_a_variant() -> None:
         (9999, None),
     ],
 )
-def test_three_variants_by_hand(at: int, variant: str | None) -> None:
+def test_three_variants_by_hand_get_their_shares(at: int, variant: str | None) -> None:
     """Of three, variants start at 0, 3333 and 6666: a tenth, all of its own third, one bucket."""
     three = experiment(0.1, 1 / 3, 0.0001)
     person = next(person for person in PEOPLE if bucket("x", person) == at)
@@ -112,6 +112,6 @@ def test_three_variants_by_hand(at: int, variant: str | None) -> None:
     assert (found.name if found else None) == variant
 
 
-def test_a_hash_by_hand() -> None:
+def test_a_bucket_by_hand_is_its_blake2b_hash() -> None:
     """``printf 'x\\0p' | b2sum -l 64`` says 90e982407e309c79: its bytes, the least first."""
     assert bucket("x", "p") == 0x799C307E4082E990 % 10_000 == 6432

@@ -1,4 +1,4 @@
-"""Content vectors: exact products on a grid, and what they say about likeness."""
+"""Content vectors: exact products on a grid, and similarity of like items."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_items_alike_are_nearer_than_items_that_differ() -> None:
     assert alien @ aliens > 0.7 > 0.5 > abs(float(alien @ romance))
 
 
-def test_what_says_nothing_is_zero() -> None:
+def test_an_item_without_content_has_the_zero_vector() -> None:
     assert not content.vector(Item(item_id="i", title="The of and")).any()
     assert not content.person_vector(np.zeros((0, content.DIM), np.float32), np.zeros(0)).any()
 

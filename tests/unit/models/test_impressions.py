@@ -1,4 +1,4 @@
-"""What a person was shown lately."""
+"""Impressions: the items that a person was shown lately."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def after(shown: list[tuple[int, list[int]]]) -> NDArray[np.void]:
 
 
 @given(slates)
-def test_it_equals_its_plain_definition(shown: list[tuple[int, list[int]]]) -> None:
+def test_impressions_equal_their_plain_definition(shown: list[tuple[int, list[int]]]) -> None:
     held = after(shown)
     assert value(held) == reference(shown)
     assert len(held) <= MAX_IMPRESSIONS

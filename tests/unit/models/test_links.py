@@ -1,4 +1,4 @@
-"""Links: which are pending, whose id was first; and slates that change their keeper."""
+"""Links: pending ones, the first id, and slates that move to the other person."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_who_was_served_before_keeps_their_own_id(at: int, first: str) -> None:
     assert links.view(account).pending == 0
 
 
-def test_what_waits_of_links_is_bounded() -> None:
+def test_pending_and_answered_links_are_bounded() -> None:
     account = Account()
     for n in range(3 * links.MAX_LINKS):
         links.mark(account, Mark("ann", f"p{n}", T0))
@@ -82,7 +82,7 @@ def test_what_waits_of_links_is_bounded() -> None:
     assert held.pending[-1].link == f"p{3 * links.MAX_LINKS - 1}"
 
 
-def test_links_as_stored() -> None:
+def test_links_are_stored_and_older_versions_are_read() -> None:
     assert stored.decode(None) == stored.decode(b"") == stored.NONE
     held = stored.Links(first="a" * 32, pending=2)
     assert stored.decode(stored.encode(held)) == held
@@ -91,7 +91,7 @@ def test_links_as_stored() -> None:
     )  # as the fold's second version stored it
 
 
-def test_a_slot_counts_once_here_or_there() -> None:
+def test_a_slot_counts_once_for_the_guest_or_the_user() -> None:
     ann, user = Account(), Account()
     serve(ann, shown(1))
     assert act(ann, 1, Outcome(10, CLICKED, T0 + 9)).arms
@@ -134,29 +134,29 @@ def test_a_guest_pushes_out_no_slate_of_the_person_and_guests_are_bounded() -> N
 # -- the records -------------------------------------------------------------------------------
 
 
-def test_much_that_was_seen_goes_in_several_records_of_bounded_size() -> None:
+def test_a_long_seen_list_is_sent_in_several_records_of_bounded_size() -> None:
     items = [f"i{n}" for n in range(9_000)]
     made: list[events.Event] = [action(n, 1, item, "view") for n, item in enumerate(items)]
     made.append(Link(event_id="l", person=person(1), to=person(2), received_at=T0))
     memory = fold_log(log_of(made), [4_000])
     values = [fields[b"v"] for _, fields in memory.streams[PLAIN.outbox(0)]]
     assert max(map(len, values)) < 100_000
-    parts = [events.decode(value) for value in values]
-    assert [(p.offset, p.n, p.link) for p in parts if isinstance(p, Merge)] == [
+    records = [events.decode(value) for value in values]
+    assert [(p.offset, p.n, p.link) for p in records if isinstance(p, Merge)] == [
         (9_000, 1, ""),
         (9_000, 2, ""),
         (9_000, 3, "l"),
     ]
     mark = Linking(person=person(2), of=person(1), link="l", received_at=T0)
     for upto, pending in ((1, 1), (2, 1), (3, 0)):
-        home = fold_log(log_of([mark, *parts[:upto]]), partition=1)
+        home = fold_log(log_of([mark, *records[:upto]]), partition=1)
         assert stored.decode(home.values[PLAIN.link(1, person(2))]).pending == pending
     assert len(set(u64s(home.values[PLAIN.seen(1, person(2))]))) == len(items)
     row = np.frombuffer(home.values[PLAIN.row(1, person(2))][:8], "u1")
     assert row.any()
 
 
-def test_a_link_of_nobody_to_nobody_is_answered_and_leaves_no_row() -> None:
+def test_a_link_between_two_without_actions_is_answered_and_leaves_no_row() -> None:
     link = Link(event_id="l", person=person(1), to=person(2), received_at=T0)
     sent = fold_log(log_of([link])).streams[PLAIN.outbox(0)]
     [merge] = [events.decode(fields[b"v"]) for _, fields in sent]
@@ -166,8 +166,8 @@ def test_a_link_of_nobody_to_nobody_is_answered_and_leaves_no_row() -> None:
 
 
 @pytest.mark.parametrize("to", [1, 2])
-def test_a_link_to_oneself_and_a_cycle_end(to: int) -> None:
-    """Not by the API, which takes an anonymous id and a user's; but whatever stands in the log ends."""
+def test_a_link_to_oneself_and_a_cycle_terminate(to: int) -> None:
+    """The API takes neither, but the fold of any log must terminate."""
     made: list[events.Event] = [
         served("s", ["i1"], 1),
         Link(event_id="l1", person=person(1), to=person(to), received_at=T0),
@@ -186,7 +186,7 @@ def test_a_link_to_oneself_and_a_cycle_end(to: int) -> None:
     assert stored.decode(memory.values.get(PLAIN.link(0, person(1)))).pending == 0
 
 
-def test_merges_of_the_version_before_are_taken() -> None:
+def test_merges_of_the_previous_version_are_read() -> None:
     old = (
         b'{"kind":"merge","person":"%032x","source":0,"offset":7,"n":1,"received_at":%d,'
         b'"counts":[1,0,0,0,0,0,0,0],"entered":1,"first":%d,"newest":%d,"recent":[[5,6,%d,0]],"seen":[5]}'

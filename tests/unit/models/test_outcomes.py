@@ -1,4 +1,4 @@
-"""The join of slates and what came of them, case by case; its laws are in `tests/laws`."""
+"""The join of slates and outcomes, case by case; its laws are in `tests/laws`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_purchase_converts_without_a_click() -> None:
     assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0), (3, 0, 0, 1))]
 
 
-def test_what_came_first_is_joined_in_the_record_of_the_slate() -> None:
+def test_an_outcome_that_came_first_is_joined_in_the_record_of_the_slate() -> None:
     account = Account()
     for state in (CLICKED, DISPLAYED, CLICKED):
         assert act(account, 1, outcome(state=state)).arms == []
@@ -177,7 +177,7 @@ def test_a_slate_is_kept_for_the_window_of_the_newest() -> None:
     assert [slate.id for slate in account.slates] == [2, 3]
 
 
-def test_what_waits_is_bounded_in_slates_outcomes_and_time() -> None:
+def test_waiting_outcomes_are_bounded_in_slates_number_and_time() -> None:
     account = Account()
     for n in range(MAX_OPEN_SLATES):
         assert not lost(act(account, n, outcome()))
@@ -201,7 +201,7 @@ def test_an_outcome_alone_pushes_no_slate_out() -> None:
     assert act(account, 1, outcome()).arms
 
 
-def test_it_is_stored_as_versioned_plain_data() -> None:
+def test_an_account_is_stored_as_versioned_plain_data() -> None:
     account = Account()
     for n in range(30):
         serve(account, shown(n, at=T + n, assigned=[X], explored=2))

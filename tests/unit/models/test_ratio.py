@@ -27,7 +27,7 @@ def people(rng: np.random.Generator, n: int) -> tuple[Counts, Counts]:
     return rng.binomial(slots, rng.beta(0.5, 9.5, n)).astype(np.int64), slots
 
 
-def test_of_a_tests_without_a_difference_the_delta_method_cries_wolf_in_one_of_twenty() -> None:
+def test_one_a_a_test_in_twenty_is_significant_by_the_delta_method() -> None:
     """Both halves are the same people; a test that takes slots for the sample is wrong all the time."""
     rng, runs, n = np.random.default_rng(20261123), 600, 2000
     naive = delta = 0
@@ -47,7 +47,7 @@ def test_of_a_tests_without_a_difference_the_delta_method_cries_wolf_in_one_of_t
     assert naive / runs > 0.3
 
 
-def test_its_interval_holds_the_truth_in_nineteen_of_twenty() -> None:
+def test_nineteen_intervals_in_twenty_hold_the_truth() -> None:
     """The truth: the ratio of the population that all samples are drawn from."""
     rng, runs = np.random.default_rng(7), 600
     y, x = people(rng, 200_000)
@@ -60,7 +60,7 @@ def test_its_interval_holds_the_truth_in_nineteen_of_twenty() -> None:
     assert 0.93 <= held / runs <= 0.97
 
 
-def test_the_worked_case() -> None:
+def test_a_worked_case_agrees() -> None:
     """Three people with (clicks, slots) (1, 2), (0, 2), (2, 6): R = 0.3, residuals 0.4, -0.6, 0.2,
     squares 0.56, so var = 3/2 * 0.56 / 100 = 0.0084."""
     found = estimate(np.array([1, 0, 2]), np.array([2, 2, 6]))
@@ -71,7 +71,7 @@ def test_the_worked_case() -> None:
     assert ci == pytest.approx((0.3 - Z * 0.0916515, 0.3 + Z * 0.0916515), abs=1e-6)
 
 
-def test_the_published_figure() -> None:
+def test_a_published_figure_agrees() -> None:
     """Ten cities in 1920 (x) and 1930 (y): Davison, Hinkley, "Bootstrap Methods and Their Application"
     (1997); R's boot prints ratio 1.52 and linear variance 0.03248701, whose divisor is n^2."""
     x = np.array([138, 93, 61, 179, 48, 37, 29, 23, 30, 2])
@@ -83,10 +83,10 @@ def test_the_published_figure() -> None:
     assert found.variance * 9 / 10 == pytest.approx(0.03248701, rel=1e-4)
 
 
-def test_it_agrees_with_the_jackknife() -> None:
+def test_the_variance_agrees_with_the_jackknife() -> None:
     y, x = people(np.random.default_rng(3), 3000)
-    left_out = (y.sum() - y) / (x.sum() - x)
-    jackknife = (len(y) - 1) / len(y) * ((left_out - left_out.mean()) ** 2).sum()
+    without_one = (y.sum() - y) / (x.sum() - x)
+    jackknife = (len(y) - 1) / len(y) * ((without_one - without_one.mean()) ** 2).sum()
     assert estimate(y, x).variance == pytest.approx(jackknife, rel=0.02)
 
 
@@ -102,11 +102,11 @@ def test_the_lift_agrees_with_the_bootstrap() -> None:
     assert math.sqrt(found.variance) == pytest.approx(float(np.std(drawn)), rel=0.08)
 
 
-def test_where_nothing_can_be_said_nothing_is() -> None:
+def test_without_enough_people_there_is_no_estimate_or_interval() -> None:
     assert ratio(0, 0, 0, 0, 0, 0) == NOTHING
-    assert ratio(5, 0, 0, 0, 0, 0) == NOTHING  # nobody was served
+    assert ratio(5, 0, 0, 0, 0, 0) == NOTHING  # no person was served
     assert ratio(1, 1, 4, 1, 4, 16) == Estimate(0.25)  # one person
-    assert ratio(3, 0, 6, 0, 0, 12) == Estimate(0.0)  # nobody clicked: no interval of width 0
+    assert ratio(3, 0, 6, 0, 0, 12) == Estimate(0.0)  # no person clicked: no interval of width 0
     assert Estimate(0.25).interval() is None
     some = ratio(2, 1, 4, 1, 2, 8)
     assert lift(NOTHING, some) == lift(some, NOTHING) == lift(Estimate(0.0), some) == NOTHING

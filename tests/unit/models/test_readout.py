@@ -1,4 +1,4 @@
-"""How an experiment stands, from moments alone, and how it is shown."""
+"""The readout of an experiment, from moments alone, and its display."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def readout_of(people: dict[str, list[tuple[int, ...]]], experiment: Experiment 
     return readout("e", 2, experiment, moments(people).of("e", 2), (5, 7), 41, 1_700_000_000_000)
 
 
-def test_the_worked_case() -> None:
+def test_a_worked_case_agrees() -> None:
     """Served, displayed, clicked, converted of three people against two."""
     found = readout_of(
         {"a": [(2, 2, 1, 0), (2, 1, 0, 0), (6, 6, 2, 1)], "b": [(4, 0, 1, 1), (4, 0, 3, 0)]}
@@ -75,7 +75,7 @@ def test_the_worked_case() -> None:
     assert decode(msgspec.json.encode(found)) == found
 
 
-def test_nobody_yet_and_one_person() -> None:
+def test_no_person_and_one_person_have_no_interval() -> None:
     empty = readout_of({})
     assert [v.units for v in empty.variants] == [0, 0]
     assert all(m.value is None and m.ci is None for v in empty.variants for m in v.metrics.values())
@@ -95,7 +95,7 @@ def test_every_treatment_is_compared_with_the_first_variant() -> None:
     ]
 
 
-def test_a_variant_that_is_gone_goes_by_its_hash() -> None:
+def test_a_removed_variant_is_named_by_its_hash() -> None:
     found = readout_of({"a": [(1, 0, 0, 0)], "old": [(5, 0, 2, 0)]})
     assert [v.variant for v in found.variants] == ["a", "b", f"#{category_hash('old'):08x}"]
     assert found.variants[2].counts["served"] == 5
@@ -119,11 +119,11 @@ def test_every_number_is_finite_or_null(a: list[tuple[int, ...]], b: list[tuple[
             if metric.ci is not None:
                 assert metric.value is not None
                 assert 0 <= metric.ci[0] <= metric.value <= metric.ci[1]
-    # whoever reads it in a terminal gets a line each, whatever is null
+    # a reader in a terminal gets a line each, whatever is null
     assert len(tail_experiments.block(found, found.as_of).splitlines()) == 2 + len(found.variants)
 
 
-def test_a_readout_for_people() -> None:
+def test_a_readout_is_printed_for_people() -> None:
     shown = tail_experiments.block(
         readout_of({"a": [(1000, 0, 40, 0), (3000, 0, 160, 9)], "b": [(2000, 0, 120, 8)] * 2}),
         1_700_000_001_500,
@@ -138,7 +138,7 @@ def test_a_readout_for_people() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", {"experiment_id": "e"}, {"version": "\x1b[2J"}])
-def test_what_is_no_readout_is_shown_as_none(value: object) -> None:
+def test_an_unreadable_readout_is_shown_as_none(value: object) -> None:
     assert tail_experiments.parsed(value) is None
 
 

@@ -1,4 +1,4 @@
-"""The ring's fast ways say what its slow definition does, whichever of them a batch takes."""
+"""The ring's fast ways agree with its slow definition, whichever a batch takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEGAN = 1_700_006_300_000
 
 
 def batch(rnd: np.random.Generator, people: int, spread: int) -> Columns:
-    """Of up to 9 actions a person, whose times lie anywhere in `spread` minutes: ties and late ones."""
+    """Up to 9 actions a person, at times anywhere in `spread` minutes: equal and late ones."""
     who = np.sort(rnd.integers(0, people, int(rnd.integers(1, 9 * people))))
     n = len(who)
     return Columns(
@@ -45,8 +45,8 @@ def folded(batches: list[Columns], people: int) -> tuple[NDArray[np.void], list[
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([2, 60, 5000]))
-def test_rounds_and_one_by_one_agree(seed: int, people: int, spread: int) -> None:
-    """Down to the bytes, and in what they say of each action."""
+def test_updates_in_rounds_and_one_by_one_agree(seed: int, people: int, spread: int) -> None:
+    """They agree in the bytes, and in the answer for each action."""
     rnd = np.random.default_rng(seed)
     batches = [batch(rnd, people, spread) for _ in range(12)]
     found = []

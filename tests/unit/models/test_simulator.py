@@ -1,4 +1,4 @@
-"""The simulated people: what is known of them in closed form is what they do."""
+"""The simulated people behave as their closed form says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY = Tastes(np.zeros(TASTE_DIM), np.eye(TASTE_DIM))
 
 
 def spread(count: int, seed: int = 0) -> Items:
-    """Items all over."""
+    """Items with vectors in all directions."""
     rng = np.random.default_rng(seed)
     return Items(ANY.draw(count, rng), rng.standard_normal(count))
 
@@ -62,7 +62,7 @@ def test_slots_are_examined_along_the_curve_whatever_they_hold() -> None:
     assert (np.abs(examined - 8_000 * curve) <= 4 * np.sqrt(8_000 * curve * (1 - curve))).all()
 
 
-def test_a_utility_by_hand() -> None:
+def test_a_utility_by_hand_agrees() -> None:
     people = alone(cosine=0.5, b=2.0)
     # 2.6 x 0.5 + 1.6 x 1 + 0.45 x 2 - 2.65
     assert people.utility(0, [0])[0] == pytest.approx(1.15)
@@ -70,7 +70,7 @@ def test_a_utility_by_hand() -> None:
 
 
 def test_people_tire_of_what_they_are_shown_and_forget_it() -> None:
-    people = alone(cosine=0.0, b=-40.0)  # nobody clicks that
+    people = alone(cosine=0.0, b=-40.0)  # no person clicks that
     fresh = people.utility(0, [0])[0]
     for shown in range(1, 8):
         people.look(0, [0])
@@ -82,7 +82,7 @@ def test_people_tire_of_what_they_are_shown_and_forget_it() -> None:
 
 
 def test_what_was_clicked_is_hardly_clicked_again() -> None:
-    people = alone(cosine=1.0, b=40.0)  # everybody clicks that
+    people = alone(cosine=1.0, b=40.0)  # each person clicks that
     before = people.utility(0, [0])[0]
     assert people.look(0, [0]).clicked.all()
     assert people.utility(0, [0])[0] == pytest.approx(before - 0.5 - 6)
@@ -143,7 +143,7 @@ def test_taste_drifts_on_the_sphere() -> None:
     assert ((before * people.p).sum(1) == kept).all()
 
 
-def test_nobody_s_chances_depend_on_others() -> None:
+def test_the_chances_of_a_person_do_not_depend_on_others() -> None:
     busy, quiet = crowd(3), crowd(3)
     for person in (0, 2):
         busy.start(person, 0.5)
@@ -160,7 +160,7 @@ def test_a_slate_in_order_of_utility_is_worth_the_most() -> None:
         assert expected_ctr(np.sort(x)[::-1]) >= expected_ctr(x)
 
 
-def test_what_people_find_by_themselves_suits_them_and_is_found_once() -> None:
+def test_items_that_people_pick_themselves_suit_them_and_come_once() -> None:
     people, gains = crowd(50), []
     for person in range(50):
         found = people.picks(person, 12)
@@ -185,7 +185,7 @@ def test_sessions_have_five_slates_and_few_people_have_most_of_them() -> None:
 
 
 def test_items_that_the_same_people_rate_lie_together() -> None:
-    # two audiences of 30, each with 20 films of its own, of which everybody rates half
+    # two audiences of 30, each with 20 films of its own, of which each person rates half
     chance = np.random.default_rng(4)
     pairs = [
         (person, 20 * (person % 2) + film)
@@ -202,11 +202,11 @@ def test_items_that_the_same_people_rate_lie_together() -> None:
     assert own.mean() > (u[::2] @ v[20:].T).mean()
 
 
-def test_what_nobody_rates_lies_about_its_category() -> None:
+def test_an_item_with_few_ratings_lies_about_its_category() -> None:
     chance = np.random.default_rng(5)
     counts = np.tile([MIN_RATINGS, MIN_RATINGS - 1], 50)
     vectors = np.repeat(np.eye(TASTE_DIM)[:2], 50, 0)
-    vectors[counts < MIN_RATINGS] = np.eye(TASTE_DIM)[2]  # what few ratings say is not heard
+    vectors[counts < MIN_RATINGS] = np.eye(TASTE_DIM)[2]  # few ratings count for nothing
     made = truth.items(vectors, counts, ["a"] * 50 + ["b"] * 50, chance)
     bare = counts < MIN_RATINGS
     towards = made.q[bare] @ np.eye(TASTE_DIM)[:2].T

@@ -32,7 +32,7 @@ def about(items: int = ITEMS) -> NDArray[np.float32]:
 
 
 def learn(untouched: int, seed: int = 0) -> Learnt:
-    """Everybody keeps to two genres, of which nobody touched the first item numbered so."""
+    """Each person keeps to two genres, and none acts on item `untouched`."""
     chance = np.random.default_rng(seed)
     person, item = [], []
     for number in range(PEOPLE):
@@ -64,7 +64,7 @@ def test_vectors_lie_on_the_grid_and_no_further_than_one() -> None:
     assert np.array_equal(scaled, np.rint(scaled))
     norms = np.linalg.norm(learnt.vectors, axis=1)
     assert norms.max() <= 1.01
-    assert norms[3] < norms[4]  # who is known only by hearsay is no match for everybody
+    assert norms[3] < norms[4]  # an item known by its content alone is not similar to all others
 
 
 def test_the_same_log_gives_the_same_bytes() -> None:
@@ -74,7 +74,7 @@ def test_the_same_log_gives_the_same_bytes() -> None:
     assert one.vectors.tobytes() != learn(3, seed=1).vectors.tobytes()
 
 
-def test_vectors_of_little_or_nothing() -> None:
+def test_little_or_no_data_gives_valid_vectors() -> None:
     none = np.empty(0, np.int64)
     nothing = vectors.learn(about(5), Visits(none, none), CoVisits(none, none, np.empty(0)))
     assert not nothing.vectors.any()
@@ -148,7 +148,7 @@ def test_python_and_onnx_say_the_same_also_a_hair_beside_a_threshold() -> None:
     assert np.abs(rank(rows) - made.predict(rows)).max() <= 1e-5
 
 
-def test_a_threshold_between_two_neighbours_still_parts_them() -> None:
+def test_a_threshold_between_two_neighbours_still_separates_them() -> None:
     low = np.float32(0.7)
     pair = np.array([low, np.nextafter(low, np.float32(1))])
     data = lightgbm.Dataset(pair.repeat(200)[:, None], (np.arange(400) >= 200).astype(float))
@@ -190,7 +190,7 @@ def test_the_gate_refuses_what_finds_nothing_or_was_hardly_tried() -> None:
     assert not judge(RANKER, {RANKER: none, COARSE: none}).released
 
 
-def test_gains_by_hand() -> None:
+def test_gains_by_hand_agree() -> None:
     assert gains(np.array([1, 3, 10, 11, 0])).round(4).tolist() == [1, 0.5, 0.2891, 0, 0]
     assert gains(np.array([11]), 100).round(4).tolist() == [0.2789]
     assert ranking.hit_rate(np.array([1, 10, 11, 0])) == 0.5

@@ -1,1 +1,1 @@
-"""The ground."""
+"""Schemas, by themselves."""

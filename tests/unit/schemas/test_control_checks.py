@@ -1,4 +1,4 @@
-"""What `control` takes, and by which names it refuses the rest."""
+"""`control` accepts valid changes and refuses others by field and code."""
 
 from __future__ import annotations
 
@@ -223,8 +223,8 @@ BODIES: dict[str, Body] = {
 def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
     identifier: str, body: Body, field: str, code: str
 ) -> None:
-    stands = control_checks.definitions(BODIES)
-    assert refusal(lambda: control_checks.check_fits(identifier, body, stands)) == (field, code)
+    in_force = control_checks.definitions(BODIES)
+    assert refusal(lambda: control_checks.check_fits(identifier, body, in_force)) == (field, code)
 
 
 @pytest.mark.parametrize(
@@ -240,5 +240,5 @@ def test_a_change_that_does_not_fit_what_is_in_force_is_refused(
         ("home", Recipe()),
     ],
 )
-def test_what_fits(identifier: str, body: Body) -> None:
+def test_a_change_that_fits_what_is_in_force_is_taken(identifier: str, body: Body) -> None:
     control_checks.check_fits(identifier, body, control_checks.definitions(BODIES))

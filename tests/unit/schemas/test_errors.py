@@ -28,13 +28,13 @@ INTERNAL = {
     "infra.client.http.Broken": "its client makes it an ApiError",
     "infra.datasets.find.NotFetched": "the demo goes on with generated films, and says why",
     "serving.decide.person.StoreDown": "the read goes on without what is stored, and says so",
-    "serving.decide.person.Unreadable": "one more StoreDown, which the log tells of",
+    "serving.decide.person.Unreadable": "one more StoreDown, which is logged",
     "serving.http.errors.Problem": "answered to the client as application/problem+json",
     "serving.log.errors.NotDurable": "answered to the client as 503, or spooled",
     "serving.log.errors.Refused": "one more NotDurable",
     "serving.state.follow.Gap": "the follower reads its table anew",
 }
-"""Who catches it. An exception for people is not listed here: it derives from `FreshetError`."""
+"""Exception -> the code that catches it. Exceptions for people derive from `FreshetError`."""
 
 
 def exceptions() -> dict[str, type[BaseException]]:

@@ -1,4 +1,4 @@
-"""Headers of records: what of a `traceparent` counts, and that a spool gives back what it was given."""
+"""Headers of records: valid `traceparent`s, and a spool that keeps headers as they are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_traceparent_that_is_not_valid_is_none(value: bytes) -> None:
     assert valid_traceparent([value]) == b""
 
 
-def test_one_that_is_valid_counts_and_of_two_none_does() -> None:
+def test_one_valid_traceparent_counts_and_of_two_none_does() -> None:
     assert valid_traceparent([TRACE]) == TRACE
     assert (
         valid_traceparent([TRACE, TRACE])
@@ -61,11 +61,11 @@ def test_every_topic_has_a_schema_of_its_own() -> None:
 
 
 @given(HEADERS)
-def test_what_is_packed_comes_back_and_a_cut_never_passes_for_whole(headers: Headers) -> None:
+def test_packed_headers_are_unpacked_and_a_cut_block_is_refused(headers: Headers) -> None:
     block = packed(headers)
     assert unpacked(block) == headers
-    ends = {len(packed(headers[:n])) for n in range(len(headers) + 1)}
-    for cut in set(range(len(block))) - ends:
+    lengths = {len(packed(headers[:n])) for n in range(len(headers) + 1)}
+    for cut in set(range(len(block))) - lengths:
         with pytest.raises(ValueError):
             unpacked(block[:cut])
 

@@ -123,7 +123,7 @@ def test_a_key_of_a_snapshot_is_renamed_for_where_it_goes() -> None:
         b"u:3:ab",
     ],
 )
-def test_what_another_program_keeps_is_no_key_of_ours(name: bytes) -> None:
+def test_a_key_of_another_program_is_no_key_of_ours(name: bytes) -> None:
     assert [it.parse(name) for it in OTHERS] == [None] * len(OTHERS)
 
 

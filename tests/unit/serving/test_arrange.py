@@ -1,4 +1,4 @@
-"""Arranging: no cap is broken in the head, nobody fresh is forgotten, unless the answer says so."""
+"""Arranging: the head breaks no cap and holds a fresh item, or the answer reports it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ shares = st.floats(0, 1)
 
 
 def line(categories: list[int], owners: list[int] | None = None) -> Candidates:
-    """Waiting in the order of their places."""
+    """Candidates in the order of their places."""
     own = np.array(owners or [0] * len(categories), np.int32)
     return Candidates(np.arange(len(categories)), np.array(categories, np.int32), own)
 
@@ -64,14 +64,18 @@ def test_the_caps_hold_in_the_head_or_are_reported(
 
 
 @given(kinds, counts, shares)
-def test_as_many_as_there_are_each_once(given: list[int], count: int, share: float) -> None:
+def test_a_slate_has_the_asked_number_and_each_candidate_once(
+    given: list[int], count: int, share: float
+) -> None:
     places = arranged(given, count, share).places
     assert len(places) == min(count, len(given)) == len(set(places))
 
 
 @given(kinds, counts, shares)
-def test_it_is_greedy(given: list[int], count: int, share: float) -> None:
-    """Whoever was passed over stands behind no one of their own category."""
+def test_arrangement_is_greedy_within_a_category(
+    given: list[int], count: int, share: float
+) -> None:
+    """The items of a category keep their order."""
     places = arranged(given, count, share).places
     for category in set(given):
         own = [place for place in places if given[place] == category]
@@ -80,14 +84,16 @@ def test_it_is_greedy(given: list[int], count: int, share: float) -> None:
 
 
 @given(kinds, counts, shares)
-def test_relaxed_only_where_candidates_ran_out(given: list[int], count: int, share: float) -> None:
+def test_a_cap_is_relaxed_only_where_candidates_ran_out(
+    given: list[int], count: int, share: float
+) -> None:
     most = cap(share, count)
     possible = sum(min(n, most) if kind else n for kind, n in Counter(given).items())
     short = possible < min(HEAD_SLOTS, count) and possible < len(given)
     assert bool(arranged(given, count, share).relaxed) == short
 
 
-def test_by_hand() -> None:
+def test_a_slate_by_hand_agrees() -> None:
     # c1 c1 c1 c1 c2 c3 ...: the fourth of c1 waits until the head is full
     given = [1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2]
     found = arranged(given, 12, 0.3)
@@ -96,7 +102,7 @@ def test_by_hand() -> None:
     assert found.held == {CATEGORY_CAP: 1, OWNER_CAP: 0}
 
 
-def test_each_cap_holds_back_its_own() -> None:
+def test_each_cap_counts_what_it_held_back() -> None:
     of = line([1, 1, 2, 3, 4], [7, 7, 7, 8, 9])
     found = arrange(of, 3, Limits(category=2, owner=1))
     assert found.places == [0, 3, 4]
@@ -106,7 +112,7 @@ def test_each_cap_holds_back_its_own() -> None:
     assert found.relaxed == (CATEGORY_CAP, OWNER_CAP)
 
 
-def test_lifted_where_the_request_filters_on_category() -> None:
+def test_the_category_cap_is_lifted_where_the_request_filters_on_category() -> None:
     found = arrange(line([1] * 5), 4, Limits(1, lifted=True))
     assert found.places == [0, 1, 2, 3]
     assert found.relaxed == (CATEGORY_CAP,)
@@ -123,7 +129,7 @@ def test_a_fresh_item_is_in_the_slate_or_it_is_reported(
     of = replace(line(given), fresh=fresh, served=np.zeros(len(given)) if drawn else None)
     limits = Limits(cap(share, count), epsilon=0.5, seed=count)
     found = arrange(of, count, limits)
-    # what is drawn is chance: the promise is kept without it
+    # a drawn item is chance: the promise is kept without it
     fixed = found.places if found.drawn is None else found.places[:-1]
     there = bool(fresh[fixed].any())
     assert there or not fresh.any() or FRESH in found.relaxed
@@ -136,7 +142,7 @@ def test_a_fresh_item_is_in_the_slate_or_it_is_reported(
         assert (found.places == old.places) or not fresh[old.places].any()
 
 
-def test_the_best_fresh_one_takes_the_last_slot_if_it_fits() -> None:
+def test_the_best_fresh_item_takes_the_last_slot_if_it_fits() -> None:
     of = line([1, 2, 3, 1, 4])
     young = np.array([False, False, False, True, True])
     found = arrange(replace(of, fresh=young), 2, Limits(category=1))
@@ -158,7 +164,7 @@ def drawn(of: Candidates, count: int, limits: Limits, seed: int) -> Arranged:
 @given(
     pairs, st.lists(st.integers(0, 2), min_size=60, max_size=60), counts, st.integers(0, 2**64 - 1)
 )
-def test_the_drawn_one_fits_and_nobody_who_fits_was_served_less(
+def test_the_drawn_item_fits_and_none_that_fits_was_served_less(
     given: list[tuple[int, int]], served: list[int], count: int, seed: int
 ) -> None:
     of = line([c for c, _ in given], [o for _, o in given])
@@ -184,7 +190,7 @@ def test_the_drawn_one_fits_and_nobody_who_fits_was_served_less(
 
 
 @given(pairs, counts, st.integers(0, 2**64 - 1))
-def test_where_the_coin_says_no_the_slate_is_the_greedy_one(
+def test_without_a_draw_the_slate_is_the_greedy_one(
     given: list[tuple[int, int]], count: int, seed: int
 ) -> None:
     of = line([c for c, _ in given], [o for _, o in given])
@@ -199,7 +205,7 @@ def test_where_the_coin_says_no_the_slate_is_the_greedy_one(
 @pytest.mark.parametrize("epsilon", [0.05, 0.3, 1.0])
 @pytest.mark.parametrize("greedy_uncovered", [True, False])
 def test_frequencies_are_the_logged_probabilities(epsilon: float, greedy_uncovered: bool) -> None:
-    """Chi-square over fixed seeds, and over all that could have come the probabilities sum to 1."""
+    """Chi-square over fixed seeds; the probabilities of all items that may be drawn sum to 1."""
     # slots 0 to 3 are greedy; of the rest 4 is the greedy choice, 5 does not fit
     of = line([1, 2, 3, 4, 5, 1, 6, 7, 0, 0])
     served = np.array([0, 0, 0, 0, 0 if greedy_uncovered else 3, 0, 0, 2, 0, 0], np.float64)
@@ -223,7 +229,7 @@ def test_a_slate_of_one_is_never_drawn() -> None:
     assert (found.places, found.drawn) == ([0], None)
 
 
-def test_the_propensity_of_what_cannot_come_is_nought() -> None:
+def test_an_item_that_cannot_be_drawn_has_propensity_zero() -> None:
     uncovered = np.array([3, 5])
     assert exploration.propensity(0.1, 9, uncovered, 4) == 0.0
     assert exploration.propensity(0.1, 9, uncovered, 3) == 0.05

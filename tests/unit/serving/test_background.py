@@ -1,4 +1,4 @@
-"""The parts of a serving process: started in order, stopped in reverse, whichever of them fails."""
+"""Background tasks of a serving process start in order and stop in reverse, whichever fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.state.background import Background, running
 
 
 class Noted(Background):
-    """Writes down what is done with it. `fails`: what of that raises."""
+    """A task that notes its calls. `fails`: the call that raises."""
 
     ready = True
 
@@ -34,14 +34,14 @@ class Noted(Background):
             raise OSError(f"{what} {self.name}")
 
 
-def went(*fails: str) -> tuple[list[str], str]:
-    """What is done with three parts, and what is raised at last; no task of theirs is left."""
+def calls_of(*fails: str) -> tuple[list[str], str]:
+    """The calls to three tasks, and the error at the end; asserts that no asyncio task is left."""
     done: list[str] = []
 
     async def go() -> str:
-        parts = [Noted(name, done, why) for name, why in zip("abc", fails, strict=True)]
+        tasks = [Noted(name, done, why) for name, why in zip("abc", fails, strict=True)]
         try:
-            async with running(parts):
+            async with running(tasks):
                 done.append("run")
         except OSError as error:
             return str(error)
@@ -52,19 +52,19 @@ def went(*fails: str) -> tuple[list[str], str]:
     return done, asyncio.run(go())
 
 
-def test_parts_start_in_order_and_stop_in_reverse() -> None:
+def test_background_tasks_start_in_order_and_stop_in_reverse() -> None:
     whole = ["start a", "start b", "start c", "run", "stop c", "stop b", "stop a"]
-    assert went("", "", "") == (whole, "")
+    assert calls_of("", "", "") == (whole, "")
 
 
-def test_one_that_fails_to_start_leaves_none_running() -> None:
-    done, error = went("", "start", "")
+def test_a_task_that_fails_to_start_leaves_none_running() -> None:
+    done, error = calls_of("", "start", "")
     assert done == ["start a", "start b", "stop b", "stop a"]
     assert error == "start b"
 
 
 @pytest.mark.parametrize("fails", [("stop", "", ""), ("", "stop", ""), ("", "", "stop")])
-def test_one_that_fails_to_stop_keeps_none_running(fails: tuple[str, str, str]) -> None:
-    done, error = went(*fails)
+def test_a_task_that_fails_to_stop_leaves_none_running(fails: tuple[str, str, str]) -> None:
+    done, error = calls_of(*fails)
     assert done[-3:] == ["stop c", "stop b", "stop a"]
     assert error == f"stop {'abc'[fails.index('stop')]}"

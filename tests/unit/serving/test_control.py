@@ -1,4 +1,4 @@
-"""Control as the fold keeps it, and what a person gets of it."""
+"""Control as the fold keeps it, and the assignment of a person."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def change(name: str, expected_version: int, body: Body) -> Change:
 
 
 def fold(changes: list[Change], cuts: set[int]) -> tuple[dict[bytes, bytes], list[str]]:
-    """What stands after all of them, stored and read again before each place in `cuts`, and what came
-    of each."""
+    """The state in force after all changes, stored and read again before each place in `cuts`, and the
+    outcome of each change."""
     stored: dict[bytes, bytes] = {}
-    stands, came = ControlState(stored), []
+    state, came = ControlState(stored), []
     for n, each in enumerate(changes):
         if n in cuts:
-            stands = ControlState(stored)
+            state = ControlState(stored)
         try:
             body = control_checks.decode_body(each.subject, each.id, bytes(each.body))
-            came.append("taken" if stands.apply_change(n, each, body) else "stale")
+            came.append("taken" if state.apply_change(n, each, body) else "stale")
         except Rejected as error:
             came.append(error.code)
-        stored = {name.encode(): msgspec.json.encode(held) for name, held in stands.held.items()}
+        stored = {name.encode(): msgspec.json.encode(held) for name, held in state.held.items()}
     return stored, came
 
 
@@ -135,21 +135,21 @@ def anything(rnd: random.Random) -> Change:
 
 
 @given(st.integers(0, 2**32), st.sets(st.integers(0, 39)))
-def test_any_split_of_the_log_ends_in_the_same(seed: int, cuts: set[int]) -> None:
+def test_any_split_of_the_log_gives_the_same_state(seed: int, cuts: set[int]) -> None:
     rnd = random.Random(seed)
     changes = [anything(rnd) for _ in range(40)]
     stored, came = fold(changes, cuts)
     assert (stored, came) == fold(changes, set())
-    # and whatever came of them, what stands is in order
+    # and the definitions in force are valid, whatever was refused
     held = {name.decode(): msgspec.json.decode(v, type=Held) for name, v in stored.items()}
     bodies = {name: _body(name, each) for name, each in held.items()}
-    stands = control_checks.definitions(bodies)
-    running = [e.placement for e in stands.experiments.values() if e.running]
+    in_force = control_checks.definitions(bodies)
+    running = [e.placement for e in in_force.experiments.values() if e.running]
     assert len(running) == len(set(running))
-    assert not stands.current or stands.current in stands.releases
+    assert not in_force.current or in_force.current in in_force.releases
     for name, body in bodies.items():
         if isinstance(body, Experiment):
-            control_checks.check_fits(name.partition(":")[2], body, stands)
+            control_checks.check_fits(name.partition(":")[2], body, in_force)
 
 
 def _body(name: str, held: Held) -> Body:
@@ -212,7 +212,7 @@ def test_an_experiment_gives_people_what_their_variant_names() -> None:
     assert set(control.released) == {OLD, NEW}
 
 
-def test_who_is_in_no_variant_gets_what_they_would() -> None:
+def test_a_person_in_no_variant_gets_the_placements_own_recipe() -> None:
     control = full_control()
     tiny = [{"name": "a", "share": 0.0001}, {"name": "b", "share": 0.0001}]
     control.put("experiment:x", held(experiment(variants=tiny, salt="s"), 10))
@@ -239,7 +239,7 @@ def test_an_experiment_that_does_not_run_changes_nothing() -> None:
         held(experiment(**variants(share=5.0)), 9),
     ],
 )
-def test_what_cannot_be_read_leaves_what_held_before(value: bytes) -> None:
+def test_an_unreadable_record_keeps_the_definition_before(value: bytes) -> None:
     control = full_control()
     before, gets = control.experiments["x"], control.assigned("home", ALICE)
     control.put("experiment:x", value)
@@ -254,7 +254,7 @@ def test_what_cannot_be_read_leaves_what_held_before(value: bytes) -> None:
     assert (control.placed("popular"), control.current) == ((POPULAR_RECIPE, "r0"), "")
 
 
-def test_a_variant_whose_recipe_is_not_there_gives_nobody_anything() -> None:
+def test_a_variant_whose_recipe_is_missing_assigns_no_person() -> None:
     control = Control()
     control.put("experiment:x", held(experiment(**variants(placement="lost")), 1))
     for n in range(50):

@@ -1,4 +1,4 @@
-"""Writes in segments: any cut loses only what lies behind it, and what is taken over goes on in order."""
+"""Writes in segments: a cut loses only entries behind it, and a seized spool is sent in order."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ RECORD = Record(b"person", 3, b"v" * 60)
 
 
 def written(records: list[Record]) -> tuple[bytes, list[int]]:
-    data, frame_ends = b"", []
+    data, frame_end_offsets = b"", []
     for record in records:
         data += encode("events", [record], 7)
-        frame_ends.append(len(data))
-    return data, frame_ends
+        frame_end_offsets.append(len(data))
+    return data, frame_end_offsets
 
 
 @given(RECORDS)
 def test_entries_come_out_as_they_went_in(records: list[Record]) -> None:
-    data, frame_ends = written(records)
+    data, frame_end_offsets = written(records)
     assert data == encode("events", records, 7)
     found = list(decode(data))
     assert found == [
-        (Entry("events", it, 7), end) for it, end in zip(records, frame_ends, strict=True)
+        (Entry("events", it, 7), end) for it, end in zip(records, frame_end_offsets, strict=True)
     ]
     assert sum(entry.size for entry, _ in found) == len(data)
 
 
-def test_a_frame_of_before_there_were_headers_is_read() -> None:
+def test_a_frame_without_headers_is_read() -> None:
     body = bytes.fromhex("0700000000000000 0300 05 0100 03000000") + b"itemskv12"
     old = struct.pack("<II", len(body), crc32(body)) + body
     new = encode("items", [Record(b"k", 3, b"v12", ITEMS.headers)], 7)
@@ -62,34 +62,34 @@ def test_a_frame_of_before_there_were_headers_is_read() -> None:
 def test_a_cut_at_any_byte_loses_only_what_lies_behind_it(
     records: list[Record], draw: st.DataObject
 ) -> None:
-    data, frame_ends = written(records)
+    data, frame_end_offsets = written(records)
     cut = draw.draw(st.integers(0, len(data)))
     junk = draw.draw(st.sampled_from([b"", b"\0" * 40, b"\x20\0\0\0\1\2\3\4" + b"x" * 9]))
-    whole = sum(end <= cut for end in frame_ends)
+    whole = sum(end <= cut for end in frame_end_offsets)
     with tempfile.TemporaryDirectory() as folder:
         directory = Directory.make(Path(folder))
         directory.segment(1).write_bytes(data[:cut] + junk)
         directory.segment(2).write_bytes(data)
-        left = OrphanSpool.measure(directory)
-        assert left.records == whole + len(records)
-        sent = asyncio.run(all_of(left))
+        orphan = OrphanSpool.measure(directory)
+        assert orphan.records == whole + len(records)
+        sent = asyncio.run(all_of(orphan))
         assert [entry.record for entry in sent] == records[:whole] + records
         assert directory.segments() == []
         assert directory.remove()
 
 
-async def all_of(left: OrphanSpool) -> list[Entry]:
-    return [entry async for batch in left.batches() for entry in batch]
+async def all_of(orphan: OrphanSpool) -> list[Entry]:
+    return [entry async for batch in orphan.batches() for entry in batch]
 
 
-def test_a_mark_says_where_to_go_on(tmp_path: Path) -> None:
-    data, frame_ends = written([RECORD._replace(key=b"%d" % n) for n in range(5)])
+def test_a_mark_says_where_to_resume(tmp_path: Path) -> None:
+    data, frame_end_offsets = written([RECORD._replace(key=b"%d" % n) for n in range(5)])
     directory = Directory.make(tmp_path)
     directory.segment(3).write_bytes(data)
-    directory.mark = Place(3, frame_ends[1])
-    left = OrphanSpool.measure(directory)
-    assert (left.records, left.bytes, left.oldest) == (3, len(data) - frame_ends[1], 7)
-    assert [it.record.key for it in asyncio.run(all_of(left))] == [b"2", b"3", b"4"]
+    directory.mark = Place(3, frame_end_offsets[1])
+    orphan = OrphanSpool.measure(directory)
+    assert (orphan.records, orphan.bytes, orphan.oldest) == (3, len(data) - frame_end_offsets[1], 7)
+    assert [it.record.key for it in asyncio.run(all_of(orphan))] == [b"2", b"3", b"4"]
     assert OrphanSpool.measure(directory).records == 0
     directory.remove()
 
@@ -127,7 +127,7 @@ CHANGES = st.lists(
 def test_changes_of_an_item_repeated_from_a_place_on_end_in_the_same_item(
     before: Item | None, changes: list[ItemChange], draw: st.DataObject
 ) -> None:
-    """What a drain does that dies after it had sent some: again from its mark, in order."""
+    """A drain that died sends again from its mark on, in order."""
     sent = draw.draw(st.integers(0, len(changes)))
     mark = draw.draw(st.integers(0, sent))
     once = twice = before
@@ -145,7 +145,7 @@ def with_spool(root: Path, most: int = 1 << 20) -> Synced:
     return spool
 
 
-def test_those_of_one_turn_share_a_sync(tmp_path: Path) -> None:
+def test_entries_of_one_round_share_a_sync(tmp_path: Path) -> None:
     async def main() -> None:
         spool = with_spool(tmp_path)
         frames = encode("events", [RECORD], 7)
@@ -176,7 +176,7 @@ def test_beyond_its_bound_a_request_is_refused_whole(tmp_path: Path) -> None:
 def test_what_could_not_be_synced_is_cut_and_not_acknowledged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No descriptor is left for the sync: as where the disk fails under it."""
+    """No descriptor is free for the sync: the sync fails as on a broken disk."""
 
     async def main() -> None:
         spool = with_spool(tmp_path)

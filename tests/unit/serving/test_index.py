@@ -44,14 +44,14 @@ def test_the_order_of_insertion_decides_nothing(titles: list[str], k: int, rando
 
 @settings(max_examples=60, deadline=None)
 @given(small, st.integers(1, 50))
-def test_what_is_found_is_what_is_nearest(titles: list[str], k: int) -> None:
+def test_a_search_finds_the_nearest(titles: list[str], k: int) -> None:
     items = [Item(item_id=f"i{n}", title=title) for n, title in enumerate(titles)]
     query = content.vector(Item(item_id="q", title=" ".join(WORDS[:3])))
     exact = {item.item_id: float(content.vector(item) @ query) for item in items}
     found = _ids(_index(items), query, k)
     assert all(similarity == exact[name] > 0 for name, similarity in found)
     missed = [value for name, value in exact.items() if value > 0 and name not in dict(found)]
-    # at the cut a tie may be left out whole, but nobody who is nearer
+    # equal distances at the cut may be absent, but no nearer item
     assert not missed or not found or max(missed) <= min(similarity for _, similarity in found)
     assert bool(found) == any(value > 0 for value in exact.values())
 
@@ -70,7 +70,7 @@ def test_changed_and_dropped_items_are_found_as_they_are_now() -> None:
     assert len(index) == 2
 
 
-def test_above_the_limit_it_is_a_graph_that_finds_nearly_all() -> None:
+def test_above_the_limit_the_index_is_a_graph_that_finds_nearly_all() -> None:
     items = catalogue(1500, 5, seed=1)
     exact, graph = _index(items, 2000), _index(items, 100)
     shares = []
@@ -88,7 +88,7 @@ def test_an_empty_index_finds_nothing() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 9))
-def test_a_space_has_its_own_vectors_and_encodes_the_rest(seed: int, part: int) -> None:
+def test_a_space_has_its_own_vectors_and_encodes_the_rest(seed: int, limit: int) -> None:
     items = catalogue(40, 3, seed)
     made = release(items[:20], seed)
     table = ItemTable(capacity=4)
@@ -98,11 +98,11 @@ def test_a_space_has_its_own_vectors_and_encodes_the_rest(seed: int, part: int) 
         if n % 7 == 0:  # several follow one table, each at its own pace
             by_content.refresh()
         if n % 5 == 0:
-            by_space.refresh(limit=part)
+            by_space.refresh(limit=limit)
     table.drop("i3")
     before = len(by_space)
-    while not by_space.refresh(limit=part):
-        assert len(by_space) <= before + part
+    while not by_space.refresh(limit=limit):
+        assert len(by_space) <= before + limit
         before = len(by_space)
     by_content.refresh()
     held = [item for item in items if item.item_id != "i3"]
@@ -121,7 +121,7 @@ def test_a_space_has_its_own_vectors_and_encodes_the_rest(seed: int, part: int) 
         assert found == {name: value for name, value in exact.items() if value > 0}
 
 
-def test_the_space_knows_who_left_the_catalogue() -> None:
+def test_the_space_has_vectors_of_items_outside_the_catalogue() -> None:
     items = catalogue(10, 2, 1)
     made = release(items, 1, share=1.0)
     index = SpaceIndex(ItemTable(), made, 1000)
@@ -138,17 +138,17 @@ def test_the_space_knows_who_left_the_catalogue() -> None:
     assert index.version == "r1@0"
 
 
-def test_a_big_space_is_a_graph_from_the_start_and_built_in_parts() -> None:
+def test_a_large_space_is_a_graph_from_the_start_and_built_in_rounds() -> None:
     items = catalogue(1500, 5, seed=1)
     made, table = release(items, 1), ItemTable()
     for item in items:
         table.put(item)
     exact, graph = SpaceIndex(table, made, 2000), SpaceIndex(table, made, 100)
     exact.refresh()
-    parts = 1
+    rounds = 1
     while not graph.refresh(limit=400):
-        parts += 1
-    assert parts == 4
+        rounds += 1
+    assert rounds == 4
     assert len(graph) == len(exact)
     near = [
         len(np.intersect1d(exact.search(v, 50).slots, graph.search(v, 40).slots))

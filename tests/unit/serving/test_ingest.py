@@ -1,4 +1,4 @@
-"""Events at the edge: what is taken, what is refused and by which name. No server, no clock."""
+"""Events at the edge: accepted records, and refusals by field. No server, no clock."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def test_an_event_is_enriched() -> None:
     done = send(
         {**VIEW, "event_id": "e1", "session_id": "s1", "rank": 3, "context": {"device": "ios"}}
     )
-    record, stamped = done.records[0], action(done)
+    record, enriched = done.records[0], action(done)
     person = pseudonym(*KEY, "u1")
     assert (record.key, record.partition) == (person.encode(), partition_of(person.encode(), 4))
-    assert stamped == Action(
+    assert enriched == Action(
         event_id="e1",
         person=person,
         item_id="i1",
@@ -86,8 +86,8 @@ def test_an_event_is_enriched() -> None:
 
 
 def test_an_unknown_item_is_taken_and_marked() -> None:
-    stamped = action(send({**VIEW, "item_id": "i2"}))
-    assert (stamped.known, stamped.category) == (False, "")
+    enriched = action(send({**VIEW, "item_id": "i2"}))
+    assert (enriched.known, enriched.category) == (False, "")
 
 
 def test_user_id_counts_where_both_ids_are_given() -> None:
@@ -100,7 +100,7 @@ def test_an_anonymous_id_is_not_the_user_of_the_same_name() -> None:
     assert action(send(anonymous)).person != action(send(VIEW)).person
 
 
-def test_forms_give_the_same_records() -> None:
+def test_every_form_of_a_body_gives_the_same_records() -> None:
     several = [{**VIEW, "event_id": f"e{n}", "user_id": f"u{n}"} for n in range(3)]
     batch = send({"events": several})
     lines = send(b"\n\n".join(json.dumps(e).encode() for e in several) + b"\r\n", ndjson=True)
@@ -109,7 +109,7 @@ def test_forms_give_the_same_records() -> None:
     assert not batch.single
 
 
-def test_part_of_a_batch_is_rejected() -> None:
+def test_bad_events_of_a_batch_are_rejected_alone() -> None:
     done = send({"events": [VIEW, {**VIEW, "action": "stare"}, {**VIEW, "item_id": 5}, VIEW]})
     assert len(done.records) == 2
     assert rejections(done) == [(1, "action", "unknown_action"), (2, "item_id", "wrong_type")]
@@ -200,7 +200,7 @@ def test_an_event_is_of_bounded_size() -> None:
     assert rejections(send({**VIEW, "context": texts})) == [(0, "body", "too_large")]
 
 
-def test_what_only_the_server_may_say_is_ignored_and_counted() -> None:
+def test_fields_of_the_server_are_ignored_and_counted() -> None:
     said = {**VIEW, "experiments": [{"id": "x"}], "variant": "b", "propensity": 0.5}
     done = send({"events": [VIEW, said]})
     assert (len(done.records), done.ignored) == (2, 1)
@@ -208,7 +208,7 @@ def test_what_only_the_server_may_say_is_ignored_and_counted() -> None:
     assert b"propensity" not in done.records[1].value
 
 
-def test_ids_that_the_server_makes_are_given_back() -> None:
+def test_event_ids_that_the_server_makes_are_answered() -> None:
     done = send({"events": [VIEW, {**VIEW, "event_id": "mine"}, {**VIEW, "action": "no"}, VIEW]})
     assert done.assigned_ids == ["made0", None, None, "made2"]
     assert [action(done, n).event_id for n in range(3)] == ["made0", "mine", "made2"]
@@ -232,10 +232,10 @@ def at(millis: int) -> str:
     ("ahead", "clamped"), [(0, False), (5 * MINUTE, False), (5 * MINUTE + 1, True), (DAY, True)]
 )
 def test_a_clock_that_runs_ahead_is_clamped_beyond_five_minutes(ahead: int, clamped: bool) -> None:
-    stamped = action(send({**VIEW, "occurred_at": at(NOW + ahead)}))
-    assert stamped.clamped is clamped
-    assert stamped.occurred_at == (NOW if clamped else NOW + ahead)
-    assert stamped.received_at == NOW
+    enriched = action(send({**VIEW, "occurred_at": at(NOW + ahead)}))
+    assert enriched.clamped is clamped
+    assert enriched.occurred_at == (NOW if clamped else NOW + ahead)
+    assert enriched.received_at == NOW
 
 
 def test_sent_at_corrects_the_clients_clock() -> None:
@@ -244,8 +244,8 @@ def test_sent_at_corrects_the_clients_clock() -> None:
         "events": [{**VIEW, "occurred_at": at(NOW + 61 * MINUTE)}],
         "sent_at": at(NOW + 60 * MINUTE),
     }
-    stamped = action(send(batch))
-    assert (stamped.occurred_at, stamped.clamped) == (NOW + MINUTE, False)
+    enriched = action(send(batch))
+    assert (enriched.occurred_at, enriched.clamped) == (NOW + MINUTE, False)
     assert refusal({**batch, "sent_at": "yesterday"}) == (422, "sent_at", "not_a_time")
     assert refusal({**batch, "sent_at": 5}) == (422, "sent_at", "wrong_type")
 
@@ -258,9 +258,9 @@ def test_a_correction_cannot_leave_the_range_of_times() -> None:
 @pytest.mark.parametrize("year", [1995, 2026, 2090])
 def test_an_import_is_received_when_it_occurred(year: int) -> None:
     event = {**VIEW, "occurred_at": f"{year}-06-01T12:00:00.5+02:00"}
-    stamped = action(send({"events": [event], "sent_at": at(NOW)}, imported=True))
-    assert stamped.received_at == stamped.occurred_at
-    assert not stamped.clamped
+    enriched = action(send({"events": [event], "sent_at": at(NOW)}, imported=True))
+    assert enriched.received_at == enriched.occurred_at
+    assert not enriched.clamped
 
 
 def test_an_import_needs_its_time() -> None:
@@ -279,7 +279,7 @@ JSON = st.recursive(
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()), st.booleans())
-def test_no_body_ends_otherwise_than_in_records_or_refusals(body: bytes, ndjson: bool) -> None:
+def test_every_body_gives_records_or_refusals(body: bytes, ndjson: bool) -> None:
     try:
         done = send(body, ndjson=ndjson)
     except Rejected:

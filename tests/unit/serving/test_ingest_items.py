@@ -232,9 +232,9 @@ EXPERIMENT: dict[str, Any] = {
 
 
 def experiment(change: Any = (), **body: Any) -> control.Change:
-    stands = definitions({"experiment:old": msgspec.convert(EXPERIMENT, control.Experiment)})
+    in_force = definitions({"experiment:old": msgspec.convert(EXPERIMENT, control.Experiment)})
     whole = {"expected_version": 0, "experiment": {**EXPERIMENT, **dict(change)}, **body}
-    record = ingest_control.experiment(encode(whole), "ranker", stands, NOW)
+    record = ingest_control.experiment(encode(whole), "ranker", in_force, NOW)
     assert (record.key, record.partition) == (b"experiment:ranker", 0)
     return control.decode(record.value)
 

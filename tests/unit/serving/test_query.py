@@ -1,4 +1,4 @@
-"""Query strings: what is taken, and what is refused by name and never by value."""
+"""Query strings: parsed parameters, and refusals by name and never by value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.http.errors import Problem
 from serving.read import cursor, query, rows
 
 
-def test_everything_at_once() -> None:
+def test_a_query_with_every_parameter_is_read() -> None:
     shown = cursor.encode(b"", ["i1"])
     asked = query.recommendations(
         urlencode(
@@ -47,7 +47,7 @@ def test_everything_at_once() -> None:
     assert (asked.after, asked.max_wait_ms, asked.personalized) == (Position(7, 129341), 0, False)
     assert asked.cursor == cursor.decode(shown or "")
     assert asked.now == 1_577_836_800_000
-    assert asked.filter == "f"  # whether there is one, is known where the placement is
+    assert asked.filter == "f"  # the placement decides later whether there is such a filter
 
 
 REFUSED = [
@@ -86,7 +86,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "field", "code"), REFUSED)
-def test_refused_by_name(text: str, field: str, code: str) -> None:
+def test_a_parameter_is_refused_by_name(text: str, field: str, code: str) -> None:
     with pytest.raises(Rejected) as why:
         query.recommendations(text.encode())
     assert (why.value.field, why.value.code) == (field, code)
@@ -130,12 +130,12 @@ def test_cursors_add_up(pages: list[list[str]]) -> None:
     assert len(shown) == 4 * sum(map(len, pages))
 
 
-def test_a_list_ends_where_its_cursor_would_not_fit() -> None:
+def test_a_cursor_that_would_not_fit_is_none() -> None:
     assert cursor.encode(b"", ["x"] * cursor.MAX_ITEMS_PER_LIST) is not None
     assert cursor.encode(b"", ["x"] * (cursor.MAX_ITEMS_PER_LIST + 1)) is None
 
 
-def test_a_row_goes_before_what_all_share() -> None:
+def test_a_row_overrides_what_all_share() -> None:
     asked = rows.parse(
         b'{"user_id": "u", "count": 3, "category": "c", "distinct": true, "requests":'
         b' [{}, {"count": 4, "category": null}, {"anonymous_id": "a", "exclude": ["x"]}]}'

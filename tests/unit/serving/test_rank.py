@@ -60,7 +60,7 @@ POPULAR = {
 
 
 def columns_of(who: Person, over: World, ask: Ask | None = None) -> dict[str, dict[str, float]]:
-    """Column -> item -> what it says."""
+    """Column -> item -> value."""
     case = Case(who, over, ask or Ask(now=NOW))
     pool = retrieve(case, 100)
     made = feature_rows(case, pool, np.arange(len(pool.slots)), EVERY)
@@ -70,7 +70,7 @@ def columns_of(who: Person, over: World, ask: Ask | None = None) -> dict[str, di
     }
 
 
-def test_every_column_by_hand() -> None:
+def test_every_column_by_hand_agrees() -> None:
     # b first, then a: a is the newest and weighs 1 / 1.75, b .75 / 1.75
     who = person([("b", CODE["like"]), ("a", CODE["view"])], shown={"c": 2}, categories={"b": "y"})
     likes = Preferences(event_id="e", person="p", received_at=NOW, liked_categories=("x",))  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def test_every_column_by_hand() -> None:
     assert set(found) == set(wanted) | {"content", "content_last", "popular_7d"}
 
 
-def test_of_nobody_every_personal_column_says_nothing() -> None:
+def test_without_a_person_every_personal_column_is_empty() -> None:
     w = released(world(FILMS, LISTS, POPULAR), release(FILMS, 1))
     for stranger in (EMPTY_PERSON, person([("a", CODE["dislike"])])):
         found = columns_of(stranger, w)
@@ -127,7 +127,7 @@ def test_of_nobody_every_personal_column_says_nothing() -> None:
         assert not any(off[column].values()), column
 
 
-def test_what_the_catalogue_does_not_know_weighs_nothing() -> None:
+def test_an_item_outside_the_catalogue_weighs_nothing() -> None:
     w = world(FILMS, LISTS, POPULAR)
     acts = [("b", CODE["like"]), ("a", CODE["view"])]
     more = [("long gone", CODE["like"]), *acts, ("to come", CODE["like"])]
@@ -155,7 +155,7 @@ def test_rows_are_in_the_order_of_their_names_and_know_no_others() -> None:
         feature_rows(case, pool, every, ("of tomorrow",))
 
 
-def test_the_model_orders_the_best_and_nobody_gets_past_them() -> None:
+def test_the_model_orders_the_best_and_no_other_item_passes_them() -> None:
     items = catalogue(600, 30, 3)
     recipe = Recipe(category_cap=1.0, owner_cap=1.0, depth=400)
     made = release(items, 3)

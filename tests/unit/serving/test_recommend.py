@@ -1,4 +1,4 @@
-"""`decide`: what must hold of every slate, over worlds out of a seed."""
+"""`decide`: the laws of every slate, over worlds from a seed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SEEDS = st.integers(0, 10_000)
 
 
 class Setting(NamedTuple):
-    """A world, somebody in it and what they want; `items` made it, `acts` are what they did. About half
+    """A world of `items`, a person with `acts`, and their request. About half
     of the worlds have a release, most of these a ranker; about half draw their last slot."""
 
     items: list[Item]
@@ -111,7 +111,7 @@ def setting(seed: int, shuffled: bool = False) -> Setting:
 
 
 def fits(ask: Ask, item: Item) -> bool:
-    """Whether an item is what a request asks for."""
+    """Whether an item matches the filters of a request."""
     wanted, published = ask.filter or Filter(), item.published_at
     days = wanted.published_within_days
     return (
@@ -141,7 +141,7 @@ def test_the_order_of_loading_decides_nothing(seed: int) -> None:
 
 @quick
 @given(SEEDS)
-def test_nothing_ineligible_and_nothing_twice(seed: int) -> None:
+def test_a_slate_holds_nothing_ineligible_and_nothing_twice(seed: int) -> None:
     s = setting(seed)
     shown = ids(decide(s.person, s.world, s.ask))
     held = {item.item_id: item for item in s.items}
@@ -221,7 +221,7 @@ def test_a_reason_truly_contributed(seed: int) -> None:
         if item.explore:
             assert item.reason.code == "explore"
             continue
-        effects = {part.feature: part.effect for part in item.contributions}
+        effects = {contribution.feature: contribution.effect for contribution in item.contributions}
         tired, said = effects.pop("fatigue", 0.0), effects.pop("ranker", None)
         reasons = {name: effect for name, effect in effects.items() if REASONS[name]}
         if said is not None:
@@ -284,7 +284,7 @@ def test_pages_repeat_nothing_and_end(seed: int) -> None:
     assert len(shown) == len(set(shown))
 
 
-def test_nobody_gets_the_popular() -> None:
+def test_without_a_person_the_popular_come() -> None:
     items = catalogue(50, 4, 1)
     w = world(items, neighbours(items, 5, 1), popularity(items, 1))
     decision = decide(EMPTY_PERSON, w, Ask(now=NOW))
@@ -317,7 +317,7 @@ def test_content_alone_is_a_named_fallback() -> None:
     ] * 2
 
 
-def test_who_asked_not_to_be_known_gets_the_popular() -> None:
+def test_a_person_who_opted_out_gets_the_popular() -> None:
     items = catalogue(50, 4, 1)
     w = world(items, neighbours(items, 5, 1), popularity(items, 1))
     acts = [("i1", CODE["like"]), ("i2", CODE["like"])]
@@ -352,7 +352,7 @@ def test_what_is_logged_of_an_item_is_its_row(seed: int) -> None:
         if made is None or made.rank is None or not len(case.interest.slots):
             assert item.features == ()
             continue
-        # however deep one looks, and whoever else is there
+        # for any depth, and any other candidates
         for depth in (s.world.recipe.depth, 10_000):
             pool = retrieve(case, depth)
             if item.slot in pool.slots:
@@ -372,14 +372,18 @@ def test_the_ranker_decides_among_the_best(seed: int) -> None:
     free = replace(s.world, recipe=recipe)
     decision = decide(s.person, free, s.ask, "full")
     said = [
-        part.value
+        contribution.value
         for item in decision.items
-        for part in item.contributions
-        if part.feature == "ranker"
+        for contribution in item.contributions
+        if contribution.feature == "ranker"
     ]
     scores = [item.score for item in decision.items]
     assert scores == sorted(scores, reverse=True)
-    if not any(part.feature == "fatigue" for i in decision.items for part in i.contributions):
+    if not any(
+        contribution.feature == "fatigue"
+        for i in decision.items
+        for contribution in i.contributions
+    ):
         assert said == sorted(said, reverse=True)
     if said:
         assert all(0 < score < 1 for score in scores)
@@ -388,7 +392,7 @@ def test_the_ranker_decides_among_the_best(seed: int) -> None:
 @quick
 @given(SEEDS)
 def test_a_stored_vector_is_what_it_would_be_made_to(seed: int) -> None:
-    """With it, without it, or with one of another release: the same answer."""
+    """With the stored vector, without it, or with one of another release: the same answer."""
     s = setting(seed)
     made = s.world.release
     if made is None:
@@ -401,7 +405,7 @@ def test_a_stored_vector_is_what_it_would_be_made_to(seed: int) -> None:
         assert decide(with_vector, s.world, s.ask) == decide(s.person, s.world, s.ask)
 
 
-def test_the_space_alone_finds_what_nobody_touched() -> None:
+def test_only_the_space_finds_items_without_actions() -> None:
     items = catalogue(300, 5, 4)
     w = released(world(items), release(items, 4, share=0.5, coarse={"vector": 1.0}))
     decision = decide(person([("i1", CODE["like"])]), w, Ask(now=NOW))
@@ -448,11 +452,11 @@ def test_an_item_from_outside_the_ranked_has_its_row_too() -> None:
         pool = retrieve(case, w.recipe.depth)
         at = np.flatnonzero(pool.slots == last.slot)
         assert last.features == tuple(feature_rows(case, pool, at, model.features)[0].tolist())
-        outside += not any(part.feature == "ranker" for part in last.contributions)
+        outside += not any(contribution.feature == "ranker" for contribution in last.contributions)
     assert outside > 5
 
 
-def test_a_ranker_that_says_nonsense_is_not_heard() -> None:
+def test_a_ranker_with_invalid_scores_is_ignored() -> None:
     items = catalogue(50, 4, 1)
     lists = neighbours(items, 5, 1)
     made = release(items, 1)
@@ -494,10 +498,10 @@ def test_at_most_so_many_are_scored_and_each_source_keeps_its_best() -> None:
     )
 
 
-def test_the_best_places_of_every_source_by_hand() -> None:
-    nobody = np.zeros(4, np.intp)
-    one = Retrieved(np.array([3, 0, 1, 2], np.int32), np.zeros(4), nobody)
-    other = Retrieved(np.array([3, 4, 5], np.int32), np.array([0.1, 0.2, 0.3]), nobody[:3])
+def test_the_best_places_of_every_source_by_hand_agree() -> None:
+    counts = np.zeros(4, np.intp)
+    one = Retrieved(np.array([3, 0, 1, 2], np.int32), np.zeros(4), counts)
+    other = Retrieved(np.array([3, 4, 5], np.int32), np.array([0.1, 0.2, 0.3]), counts[:3])
     slots, numbers = (
         np.arange(6, dtype=np.int32),
         {name: drawn.slots.astype(np.intp) for name, drawn in (("one", one), ("other", other))},
@@ -510,7 +514,7 @@ def test_the_best_places_of_every_source_by_hand() -> None:
     assert shortlist(pool, np.array([0, 1, 2, 4, 5]), 3).tolist() == [0, 1, 5]
 
 
-def test_a_list_is_not_at_its_end_because_no_more_are_scored() -> None:
+def test_a_list_is_not_exhausted_because_no_more_are_scored() -> None:
     w = world([Item(item_id=f"i{n}") for n in range(MAX_SCORED + 1)], recipe=Recipe(depth=2000))
     decision = decide(EMPTY_PERSON, w, Ask(now=NOW, count=MAX_SCORED))
     assert len(decision.items) == MAX_SCORED
@@ -537,7 +541,7 @@ def test_what_is_the_same_for_all_is_no_reason() -> None:
     assert {item.reason.code for item in decision.items if item.reason} == {"popular"}
 
 
-def test_counts_of_sources_and_rules() -> None:
+def test_a_decision_counts_its_sources_and_rules() -> None:
     items = catalogue(40, 3, 5)
     items[0].available = False
     w = world(items, popular=popularity(items, 5))
@@ -605,7 +609,7 @@ def test_the_other_slots_do_not_know_of_the_draw(seed: int) -> None:
             assert "explore" not in answer.sources
 
 
-def test_the_logged_probability_is_how_often_it_comes() -> None:
+def test_the_logged_probability_is_the_frequency_of_the_item() -> None:
     items = catalogue(30, 9, 7)
     recipe = Recipe(exploration=Exploration(0.4), category_cap=0.5, owner_cap=1.0)
     w = world(items, neighbours(items, 5, 7), popularity(items, 7), recipe)
@@ -623,7 +627,7 @@ def test_the_logged_probability_is_how_often_it_comes() -> None:
     times = Counter(item.item_id for item in found)
     chi = sum((times[name] - n * p) ** 2 / (n * p) for name, p in logged.items())
     assert chi < 2 * len(logged) + 12
-    # where nothing was served yet everybody may come
+    # where no item was served yet each may be drawn
     other = [
         decide(who, w, Ask(now=NOW, count=4, seed=seed, placement="other"), "none").items[-1]
         for seed in range(20)
@@ -632,7 +636,7 @@ def test_the_logged_probability_is_how_often_it_comes() -> None:
     assert any(served[item.item_id] > 0 for item in other if item.explore)
 
 
-def test_the_source_brings_who_was_served_least_whatever_their_number() -> None:
+def test_the_source_brings_the_least_served_items_whatever_their_number() -> None:
     items = [Item(item_id=f"i{n}") for n in range(400)]
     w = world(items, recipe=Recipe(exploration=Exploration(1.0)))
     for few in (40, 250):
@@ -659,7 +663,7 @@ def test_a_drawn_item_is_marked_as_explored() -> None:
 
 
 def test_an_item_that_cannot_be_shown_takes_no_place() -> None:
-    """Sold out and never served, there are more of them than the source brings."""
+    """There are more sold-out items without a served slot than the source brings."""
     items = [Item(item_id=f"gone{n}", available=False) for n in range(300)]
     items += [Item(item_id=f"late{n}", expires_at=NOW - 1) for n in range(300)]
     items += [Item(item_id=f"here{n}") for n in range(500)]

@@ -1,4 +1,4 @@
-"""RULES: what goes, and under whose name."""
+"""RULES: the items that each rule removes and counts."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ GONE = {"unavailable": {"sold out", "expired", "to come"}}
         ({}, {"served": item_hash("both").to_bytes(8, "little")[:4]}, {"served": {"both"}}),
     ],
 )
-def test_what_each_rule_takes(who: Any, ask: Any, more: dict[str, set[str]]) -> None:
+def test_each_rule_removes_its_items(who: Any, ask: Any, more: dict[str, set[str]]) -> None:
     given = dict(who)
     if "preferences" in given:
         given["preferences"] = _preferences(**given["preferences"])

@@ -1,4 +1,4 @@
-"""What goes with an item: by content, or where a release is loaded in its space."""
+"""Similar items: by content, or in the space of a loaded release."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ITEMS = worlds.catalogue(60, 6, 3)
 
 
 def space(seed: int) -> Space:
-    """Random vectors, so that they agree with content on nothing."""
+    """A space of random vectors, which is unlike content."""
     hashes = np.sort(np.array([item_hash(item.item_id) for item in ITEMS], np.uint64))
     random = np.random.default_rng(seed).normal(size=(len(ITEMS), content.DIM))
     return Space(hashes, content.rows_on_grid(random), np.zeros_like)
 
 
-def test_the_nearest_in_the_space_of_the_release() -> None:
+def test_similar_items_are_the_nearest_in_the_space_of_the_release() -> None:
     made = space(1)
     release = Release("r", (), {}, made)
     world = offline.world(ITEMS, recipe=SIMILAR_IN_SPACE.recipe, release=release)
@@ -37,7 +37,7 @@ def test_the_nearest_in_the_space_of_the_release() -> None:
     assert all("vector" in it.sources for it in decision.items)
 
 
-def test_by_content_where_there_is_none() -> None:
+def test_without_a_release_similar_items_are_those_of_like_content() -> None:
     world = offline.world(ITEMS, recipe=SIMILAR.recipe)
     decision = decide(EMPTY_PERSON, world, Ask(now=worlds.NOW, item_id="i5", count=7))
     assert decision.fallback == "content"

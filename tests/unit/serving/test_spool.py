@@ -26,12 +26,12 @@ FRAME = Frame(b"slate", b"x" * 70, b"person", b"y" * 10)
 
 
 def written(frames: list[Frame]) -> tuple[bytes, list[int]]:
-    """The bytes of a segment, and where each frame ends."""
-    data, frame_ends = b"", []
+    """The bytes of a segment, and the end offset of each frame."""
+    data, frame_end_offsets = b"", []
     for frame in frames:
         data += encode(frame)
-        frame_ends.append(len(data))
-    return data, frame_ends
+        frame_end_offsets.append(len(data))
+    return data, frame_end_offsets
 
 
 def in_directory(directory: Directory) -> list[Frame]:
@@ -40,14 +40,14 @@ def in_directory(directory: Directory) -> list[Frame]:
 
 @given(FRAMES)
 def test_frames_come_out_as_they_went_in(frames: list[Frame]) -> None:
-    data, frame_ends = written(frames)
-    assert list(decode(data)) == list(zip(frames, frame_ends, strict=True))
+    data, frame_end_offsets = written(frames)
+    assert list(decode(data)) == list(zip(frames, frame_end_offsets, strict=True))
     assert [frame.size for frame in frames] == [len(encode(frame)) for frame in frames]
-    for start, end in zip(range(len(frames)), frame_ends, strict=True):
+    for start, end in zip(range(len(frames)), frame_end_offsets, strict=True):
         assert [frame for frame, _ in decode(data, end)] == frames[start + 1 :]
 
 
-def test_a_frame_of_before_there_were_headers_is_read() -> None:
+def test_a_frame_without_headers_is_read() -> None:
     body = struct.pack("<HIHI", 5, 2, 1, 3) + b"slate" + b"{}" + b"p" + b"{ }"
     old = struct.pack("<II", len(body), crc32(body)) + body
     new = Frame(b"slate", b"{}", slate_headers=SLATES.headers)
@@ -58,22 +58,24 @@ def test_a_frame_of_before_there_were_headers_is_read() -> None:
 
 
 @given(FRAMES, st.data())
-def test_of_a_segment_cut_short_every_whole_frame_is_left(
+def test_every_whole_frame_of_a_cut_segment_is_read(
     frames: list[Frame], draw: st.DataObject
 ) -> None:
-    data, frame_ends = written(frames)
+    data, frame_end_offsets = written(frames)
     cut = draw.draw(st.integers(0, len(data)))
-    assert [end for _, end in decode(data[:cut])] == [end for end in frame_ends if end <= cut]
+    assert [end for _, end in decode(data[:cut])] == [
+        end for end in frame_end_offsets if end <= cut
+    ]
 
 
 @given(FRAMES.filter(len), st.data())
-def test_a_changed_byte_ends_it_at_the_frame_before(
+def test_a_changed_byte_cuts_the_segment_before_its_frame(
     frames: list[Frame], draw: st.DataObject
 ) -> None:
-    data, frame_ends = written(frames)
+    data, frame_end_offsets = written(frames)
     at = draw.draw(st.integers(0, len(data) - 1))
     changed = data[:at] + bytes([data[at] ^ draw.draw(st.integers(1, 255))]) + data[at + 1 :]
-    assert [end for _, end in decode(changed)] == [end for end in frame_ends if end <= at]
+    assert [end for _, end in decode(changed)] == [end for end in frame_end_offsets if end <= at]
 
 
 def opened(root: Path, most: int = 1 << 20, segment: int = 1 << 20, clock: float = 0) -> Spool:
@@ -131,7 +133,7 @@ def test_a_full_spool_takes_more_once_there_is_room(tmp_path: Path) -> None:
     assert spool.append(encode(FRAME)) is None
 
 
-def test_what_the_others_hold_counts_too(tmp_path: Path) -> None:
+def test_the_spools_of_other_workers_count_towards_the_limit(tmp_path: Path) -> None:
     one = opened(tmp_path, most=8 * FRAME.size)
     other = opened(tmp_path, most=8 * FRAME.size)
     fill(one, 5)
@@ -140,7 +142,9 @@ def test_what_the_others_hold_counts_too(tmp_path: Path) -> None:
     assert other.append(encode(FRAME)) is None
 
 
-def test_the_spool_of_the_living_is_left_alone_and_of_the_dead_is_seized(tmp_path: Path) -> None:
+def test_the_spool_of_a_live_worker_is_untouched_and_that_of_a_dead_one_is_seized(
+    tmp_path: Path,
+) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     fill(one, 2)
     fill(other, 3)
@@ -187,7 +191,7 @@ def test_a_directory_that_cannot_be_made_is_logged_once_and_tried_again(
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """As on a disk that is full beyond: a write ends short, the next one fails."""
+    """Limits files to `size` bytes, as a full disk does: a write is short, the next one fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -196,7 +200,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_what_a_full_disk_took_half_of_is_taken_back(
+def test_half_a_write_to_a_full_disk_is_undone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = opened(tmp_path)
