@@ -120,7 +120,7 @@ def test_a_second_demo_in_one_folder_is_refused(system: System, tmp_path: Path) 
     (tmp_path / "demo" / "system").symlink_to(system.directory)
     run = _demo(tmp_path, movielens_folder(tmp_path / "data"))
     assert run.returncode == 2
-    assert run.stderr.startswith("freshet: a demo is still up in")
+    assert run.stderr.startswith("freshet: a demo still runs in")
     assert home.read(system.directory)
 
 

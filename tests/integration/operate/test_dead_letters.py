@@ -123,7 +123,7 @@ def test_a_record_is_sent_once_more_and_never_again(settings: Settings) -> None:
     fold_people(settings)
     third = freshet(settings, "list", "--each", "--json")["letters"]
     assert sorted(it["tries"] for it in third) == [0, 0, 1, 2]
-    assert "say which" in freshet(settings, "redrive", code=2)
+    assert "name letters by id" in freshet(settings, "redrive", code=2)
 
 
 def test_an_old_letter_without_a_key_is_read_and_goes_to_its_partition(settings: Settings) -> None:
@@ -199,7 +199,7 @@ def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings)
     (record,) = once_more(settings)
     assert record.value == long
     put(settings, letter(99, None, size=len(long)))
-    assert "keeps them no more: events:1:99" in freshet(settings, "redrive", "--all", code=1)
+    assert "no longer has them: events:1:99" in freshet(settings, "redrive", "--all", code=1)
 
 
 def test_a_letter_of_a_partition_that_is_not_there_is_an_error(settings: Settings) -> None:

@@ -87,7 +87,7 @@ def test_rows_are_printed_as_a_table_up_to_a_limit(folder: Path) -> None:
     assert done.exit_code == 0
     assert "item_id" in done.stdout
     assert "i2" in done.stdout
-    assert "the first 3 rows (--rows)" in done.stderr
+    assert "only the first 3 rows are shown" in done.stderr
 
 
 @pytest.mark.parametrize(
