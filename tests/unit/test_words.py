@@ -14,6 +14,20 @@ ONE_MEANING: dict[tuple[str, str], str] = {}
 """(package, class): why two files may have it. A slow definition has a name of its own."""
 
 
+NOT_OURS = {
+    "stamp", "stamps", "stamped", "tie", "ties", "tied", "told", "tell", "tells", "telling", "turn", "turns",
+    "left", "aside", "hello", "ends", "known", "part", "parts", "stand", "stands", "standing", "whom",
+    "whoever", "somebody", "nobody",
+}  # fmt: skip
+"""Words that say nothing to an engineer of streams: a name in code does without them."""
+GIVEN = {
+    "known", "part", "parts", "stands",  # fields on the wire and in what commands print
+    "list_parts", "build_part", "for_part",  # Bytewax's
+    "tell",  # of a file, as pyarrow calls it
+    "tie_break", "tie_breaks",  # the field's
+}  # fmt: skip
+
+
 def parsed(*packages: str) -> Iterator[tuple[Path, ast.Module]]:
     for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -60,6 +74,35 @@ def test_an_import_of_ours_keeps_its_name_unless_two_of_one_name_meet() -> None:
             if ours and alias.name not in names | plain:
                 needless.append(f"{path}: {alias.name} as {alias.asname}")
     assert needless == []
+
+
+def given_names(tree: ast.Module) -> Iterator[str]:
+    """The names that a module gives: of functions, classes, parameters, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def words(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)}
+
+
+def test_names_in_code_are_words_of_the_field() -> None:
+    assert words("told_BIG_MadeAnew2") == {"told", "big", "made", "anew2"}
+    found = [
+        f"{path}: {name}"
+        for path, tree in parsed(*PACKAGES, "tests")
+        for name in [path.stem, *given_names(tree)]
+        if NOT_OURS & words(name) and name not in GIVEN
+    ]
+    # a sentence that names a test may say that something "ends" or is "known"
+    assert [it for it in found if ": test_" not in it] == []
 
 
 def test_the_glossary_has_twenty_words_and_each_names_its_place() -> None:
