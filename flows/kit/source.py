@@ -84,7 +84,7 @@ class Reader:
             wait = 0 if self._uncommitted else self.poll_ms
             for tp, fetched in self.consumer.poll(wait).items():
                 chunks = (
-                    chunk for records in fetched for chunk in records.parts(self.settings.batch)
+                    chunk for records in fetched for chunk in records.chunks(self.settings.batch)
                 )
                 self._waiting[tp.partition] = deque(chunks)
             self.polled_at = time.time()

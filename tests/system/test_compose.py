@@ -307,7 +307,7 @@ def test_apache_kafka_starts_with_its_environment(
             value = value.replace(f":{there}", f":{here}")
         value = value.replace("kafka:", "127.0.0.1:").replace("//:", "//127.0.0.1:")
         lines.append(f"{name}={str(data / 'logs') if name == 'log.dirs' else value}")
-    monkeypatch.setattr(apache_kafka, "PROPERTIES", "\n".join(lines) + "\n")
+    monkeypatch.setattr(apache_kafka, "SERVER_PROPERTIES", "\n".join(lines) + "\n")
     node = apache_kafka.ApacheKafka(data, port)
     try:
         settings = Settings(kafka_bootstrap=node.start(), partitions=16)

@@ -98,8 +98,10 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
     assert all(it.offsets for it in found)
 
 
-def test_a_large_fetch_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PIECE", 1_000)
+def test_a_large_fetch_is_read_in_chunks_that_follow_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetch, "CHUNK_BYTES", 1_000)
     each = [Sent(n, b"k", b"v" * 90, []) for n in range(20)]
     found, _ = read_by_columns(b"".join(packed(first, each) for first in range(0, 200, 20)))
     assert len(found) == 10
@@ -111,7 +113,7 @@ def test_a_large_fetch_is_read_in_pieces_that_chain(monkeypatch: pytest.MonkeyPa
     assert [offset for it in batches for offset in it.offsets] == list(range(200))
 
 
-def test_pieces_hold_all_records_in_order() -> None:
+def test_chunks_hold_all_records_in_order() -> None:
     whole = Records([2, 3, 7, 8, 9], [5] * 5, [b"k"] * 5, [b"a", b"b", None, b"d", b"e"], [])
     assert [it.offsets for it in whole.chunks(2)] == [[2, 3], [7, 8], [9]]
     assert [it.offsets for it in whole.chunks(5)] == [whole.offsets]

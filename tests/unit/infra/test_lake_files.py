@@ -317,7 +317,7 @@ def test_reading_in_order_holds_only_what_is_open(
     compacted: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read of a day holds the row groups of an hour or two, not those of the day."""
-    monkeypatch.setattr(file, "STEP", 4_000)
+    monkeypatch.setattr(file, "OFFSETS_PER_STEP", 4_000)
     (entry, _) = (
         compacted.manifest(EVENTS.name, 0).entry(span)
         for span in compacted.manifest(EVENTS.name, 0).chain()
