@@ -173,7 +173,7 @@ def test_a_sibling_takes_over_and_a_torn_tail_is_cut(
         services.wait_until(lambda: not spool.exists(), 10, "the spool is not removed")
         assert metric(two, "freshet_write_spool_taken_over_total") == 1
         assert "took over the spool of an ended worker: 40 records" in two.log.read_text()
-        assert "ended within a record" in two.log.read_text()
+        assert "ends within a record" in two.log.read_text()
 
 
 @pytest.mark.check
