@@ -112,14 +112,9 @@ def cli() -> None:
 
 
 def _version(context: click.Context) -> None:
-    from importlib.metadata import PackageNotFoundError, version
+    from infra.version import RELEASE
 
-    from infra.version import DISTRIBUTION
-
-    try:
-        click.echo(version(DISTRIBUTION))
-    except PackageNotFoundError:
-        click.echo("no version: Freshet runs from its sources and is not installed")
+    click.echo(RELEASE)
     context.exit()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -88,3 +90,34 @@ def test_the_image_has_every_library_that_a_wheel_links_to(lock: str) -> None:
 def test_what_the_image_is_said_to_have_is_said_of_its_base() -> None:
     (base,) = re.findall(r"^FROM (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert f"What {base} has by itself" in (DEPLOY / "libraries.toml").read_text()
+
+
+def copied() -> list[str]:
+    """What the Dockerfile copies into the image, from the repository's root."""
+    return re.findall(r"^COPY (\S+) \1$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_the_context_holds_what_the_image_copies() -> None:
+    kept = re.findall(r"^!(\S+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
+    assert {name.partition("/")[0] for name in copied()} == set(kept)
+
+
+@pytest.mark.parametrize("name", ["freshet-recommender", "another"])
+def test_the_image_names_its_version_though_nothing_is_installed_there(
+    name: str, tmp_path: Path
+) -> None:
+    assert {"pyproject.toml", "infra"} <= set(copied())
+    (tmp_path / "infra").mkdir()
+    shutil.copy(ROOT / "infra" / "version.py", tmp_path / "infra")
+    project = (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(project.replace('"freshet-recommender"', f'"{name}"'))
+    # -S: without the packages that are installed here, ours among them
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", "from infra.version import RELEASE; print(RELEASE)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    version = tomllib.loads(project)["project"]["version"]
+    assert answer.stdout.strip() == (version if name == "freshet-recommender" else "source")
