@@ -37,7 +37,7 @@ def config_command(data_dir: Path | None, as_json: bool) -> None:
     up = home.read(where)
     if up is None and data_dir:
         raise NothingRuns(
-            f"nothing runs in {where}: omit --data-dir to see this environment's settings"
+            f"nothing runs in {where}", remedy="omit --data-dir to see this environment's settings"
         )
     settings = (
         configuration.system_settings(up.environment)

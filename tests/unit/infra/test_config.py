@@ -123,3 +123,7 @@ def test_a_value_that_cannot_be_used_is_named() -> None:
 def test_a_folder_in_which_nothing_runs_is_refused(tmp_path: Path) -> None:
     said = config("--data-dir", str(tmp_path / "s"), code=2).stderr
     assert said.startswith(f"freshet: nothing runs in {tmp_path / 's'}: ")
+    assert said.endswith(": omit --data-dir to see this environment's settings\n")
+    assert "freshet up" not in said, (
+        "one remedy: that of this command, not that of its error's class"
+    )
