@@ -17,6 +17,7 @@ class ActionType(NamedTuple):
 
 
 # The code of an action is its place here and is stored in rows and facts: append, never reorder.
+# `rated_down` and `refund` are codes alone: a client sends `rate` and `purchase`, and the edge marks them.
 ACTIONS: Final = (
     ActionType("view", 1, True),
     ActionType("click", 2, True),
@@ -29,8 +30,29 @@ ACTIONS: Final = (
     ActionType("cart", 4, True),
     ActionType("rate", 1, True),
     ActionType("share", 3, True),
+    ActionType("unlike", 0, False),
+    ActionType("unhide", 0, False),
+    ActionType("rated_down", -2, True),
+    ActionType("refund", 0, False),
 )
 CODE: Final = {action.name: code for code, action in enumerate(ACTIONS)}
+NEGATIVE: Final = {"rate": CODE["rated_down"], "purchase": CODE["refund"]}
+"""Codes of the actions that the edge marked `negative` (`schemas.events.Action`)."""
+CLIENT_ACTIONS: Final = tuple(
+    action.name for action in ACTIONS if CODE[action.name] not in NEGATIVE.values()
+)
+"""The names that a client may send."""
+TAKES_BACK: Final = {CODE["refund"]: CODE["purchase"], CODE["unlike"]: CODE["like"]}
+"""Code of an action -> code of the action that it takes back, out of sums and interest."""
 WEIGHT: Final = np.array([action.weight for action in ACTIONS], "f8")
 RECENT: Final = np.array([action.recent for action in ACTIONS], "?")
 HIDE: Final = CODE["hide"]
+
+
+def code_of(action: str, negative: bool) -> int:
+    """The code of an action of the log. Errors: KeyError.
+
+    >>> code_of("rate", False), code_of("rate", True)
+    (9, 13)
+    """
+    return NEGATIVE[action] if negative else CODE[action]

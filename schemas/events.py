@@ -10,16 +10,25 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from schemas.actions import ACTIONS
+from schemas.actions import CLIENT_ACTIONS
 from schemas.alphabet import Id, Millis, Pseudonym
 from schemas.headers import Schema
 
 SCHEMA: Final = Schema("event", 1)
 Scalar = str | int | float | bool | None
-ActionName: Any = Literal[tuple(action.name for action in ACTIONS)]
+ActionName: Any = Literal[CLIENT_ACTIONS]
 Person = Annotated[Pseudonym, msgspec.Meta(min_length=32, max_length=32)]
 # rows keep seconds in 32 bits: the log takes no time outside 1970 to 2100
 Time = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]
+
+
+class Scale(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True, gc=False):
+    """The scale of a rating. A value below `middle` speaks against the item; without one it is the mean of
+    `min` and `max`."""
+
+    min: float
+    max: float
+    middle: float | None = None
 
 
 class EventIn(
@@ -37,12 +46,24 @@ class EventIn(
     slate_id: Id | None = None
     rank: int | None = None
     value: float | None = None
-    dwell_ms: int | None = None
+    scale: Scale | None = None
+    currency: str | None = None
+    quantity: int | None = None
+    dwell_ms: float | None = None
     context: dict[str, Scalar] | None = None
     # accepted and ignored, since the server's own log counts (API.md, Experiments)
     experiments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     variant: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     propensity: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Source(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """How an event came in, as the edge saw it: for statistics, fraud and training."""
+
+    client: str = ""
+    """The client that sent it; "" where it gave no name."""
+    mode: Literal["live", "import"] = "live"
+    agent: Literal["server", "browser"] = "server"
 
 
 class Action(
@@ -65,10 +86,25 @@ class Action(
     slate_id: str = ""
     rank: int | None = None
     value: float | None = None
+    """Of a rating, a purchase or another action that takes a value, as the client sent it; null where the
+    action takes none."""
+    scale: Scale | None = None
+    """Of a rating: the scale that it was judged by."""
+    negative: bool = False
+    """A rating below the middle of its scale, or a purchase that is taken back (a value below 0)."""
+    amount: int = 0
+    """Of a purchase: what the whole line cost, in minor units of `currency`, at least 0."""
+    currency: str = ""
+    """ISO 4217; "" where none is given."""
+    quantity: int = 1
     dwell_ms: int | None = None
     context: dict[str, Scalar] | None = None
     clamped: bool = False
     """`occurred_at` lay more than 5 min ahead of the server and was set to `received_at`."""
+    group: str = ""
+    """The item's `group_id` when the edge saw the event; "" where it had none."""
+    source: Source | None = None
+    """None: a server without a name, live."""
 
 
 class Preferences(
@@ -93,6 +129,35 @@ class Link(msgspec.Struct, tag_field="kind", tag="link", omit_defaults=True, kw_
     person: Person
     to: Person
     received_at: Time
+
+
+class Unlink(msgspec.Struct, tag_field="kind", tag="unlink", omit_defaults=True, kw_only=True):
+    """The anonymous id `person` no longer belongs to the person `to`: its record starts empty. Without
+    effect where it belongs to another."""
+
+    event_id: str
+    person: Person
+    to: Person
+    received_at: Time
+
+
+class Listed(msgspec.Struct, tag_field="kind", tag="listed", omit_defaults=True, kw_only=True):
+    """Items that were put after events on them: this partition's facts of them count from here on.
+
+    A mark of the roll-up, one for each partition that holds such facts. It concerns no person.
+    """
+
+    items: tuple[int, ...]
+    """Hashes, `schemas.identity.item_hash`."""
+    received_at: Time
+
+    @property
+    def person(self) -> Pseudonym:
+        return Pseudonym("")
+
+    @property
+    def event_id(self) -> str:
+        return ""
 
 
 class MergedAction(msgspec.Struct, array_like=True, gc=False):
@@ -137,6 +202,16 @@ class Served(
     probability: float = 1.0
     """Propensity of the item in that slot."""
     experiments: tuple[Assigned, ...] = ()
+    took_ms: float = 0.0
+    fallback: str = ""
+    """The reason for a lesser answer; "": none."""
+    release: str = ""
+    session_id: str = ""
+    """The session that the request named."""
+    sources: tuple[str, ...] = ()
+    """By rank: the source that brought the item."""
+    swapped: tuple[int, ...] = ()
+    """Ranks of the items that a rule put in place of the greedy choice."""
 
     @property
     def event_id(self) -> str:
@@ -235,13 +310,13 @@ class Linking(msgspec.Struct, tag_field="kind", tag="linking", omit_defaults=Tru
         return f"\0link\0{self.of}{self.link}"
 
 
-Event = Action | Preferences | Link | Merge | Served | Linking
+Event = Action | Preferences | Link | Unlink | Merge | Served | Linking | Listed
 
 DECODER: Final = msgspec.json.Decoder(Event)
 ENCODER: Final = msgspec.json.Encoder()
 
-EVERY_KIND: Final = (Action, Preferences, Link, Merge, Served, Linking)
-Kind = Literal["action", "preferences", "link", "merge", "served", "linking"]
+EVERY_KIND: Final = (Action, Preferences, Link, Unlink, Merge, Served, Linking, Listed)
+Kind = Literal["action", "preferences", "link", "unlink", "merge", "served", "linking", "listed"]
 
 
 def decode(value: bytes) -> Event:

@@ -17,6 +17,7 @@ class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     """An item as a client PUTs it (times RFC 3339); `item_id` may come from the path."""
 
     item_id: Id | None = None
+    group_id: str = ""
     type: str = ""
     category: str = ""
     categories: tuple[str, ...] = ()
@@ -35,6 +36,8 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An item, whole. `category` is the primary one; it is `categories[0]` where only those came."""
 
     item_id: str
+    group_id: str = ""
+    """The variants of one thing share it ("": it has none): a slate shows one of them."""
     type: str = ""
     category: str = ""
     categories: tuple[str, ...] = ()

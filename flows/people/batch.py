@@ -14,7 +14,7 @@ from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.ring import DAILY_CAP
 from schemas import events
-from schemas.events import Action, Link, Merge
+from schemas.events import Action, Link, Listed, Merge
 from schemas.state import facts
 from schemas.state.write import Write
 
@@ -55,11 +55,11 @@ class Decoded:
 
 
 def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
-    """The batch without the records whose (person, event id) was folded before. Merges stay: they have no
-    such id, and their number shows a repeat."""
+    """The batch without the records whose (person, event id) was folded before. Merges and listed
+    items stay: they have no such id."""
     ids = np.array(
         [
-            0 if isinstance(e, Merge) else _xxh((e.person + e.event_id).encode()) or 1
+            0 if isinstance(e, Merge | Listed) else _xxh((e.person + e.event_id).encode()) or 1
             for _, _, e in batch.records
         ],
         np.uint64,
@@ -102,6 +102,7 @@ class Effects:
                 columns.category[counts],
                 columns.time[counts] // 1000,
                 columns.action[counts],
+                np.where(columns.in_catalogue, 0, facts.UNKNOWN)[counts],
                 partners[counts],
             )
         )
@@ -110,11 +111,11 @@ class Effects:
         """All facts, in the order of the log."""
         if not self._chunks:
             return facts.NO_ACTIONS
-        offset, item, category, time, action = (
-            np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(5)
+        offset, item, category, time, action, flags = (
+            np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(6)
         )
         order = np.argsort(offset, kind="stable")
-        partners = np.concatenate([chunk[5] for chunk in self._chunks])[order]
+        partners = np.concatenate([chunk[6] for chunk in self._chunks])[order]
         present = partners != 0
         return facts.Actions(
             (offset[order] - self._first).astype(np.uint32),
@@ -122,6 +123,7 @@ class Effects:
             category[order],
             time[order].astype(np.uint32),
             action[order],
+            flags[order].astype(np.uint8),
             present.sum(1, dtype=np.uint8),
             partners[present],
             (np.nonzero(present)[1] + 1).astype(np.uint8),

@@ -18,7 +18,7 @@ from models.features import registry
 from models.features.columns import Columns, Folded
 from models.release.person import Encoder
 from schemas import events
-from schemas.actions import CODE, HIDE, RECENT
+from schemas.actions import HIDE, RECENT, code_of
 from schemas.events import Action, Merge, Preferences
 from schemas.identity import category_hash, item_hash
 from schemas.keys import Keyspace
@@ -28,7 +28,7 @@ from schemas.state.write import StreamEntry, Write
 from schemas.times import DAY_MS
 from schemas.version import Upgrades
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of this fold: a change of what it stores needs a new version."""
 UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them
@@ -161,7 +161,7 @@ class PeopleFold:
             item=np.array([items[a.item_id] for a in acts], np.uint64)[order],
             category=np.array([categories[a.category] for a in acts], np.uint32)[order],
             time=time,
-            action=np.array([CODE[a.action] for a in acts], np.uint8)[order],
+            action=np.array([code_of(a.action, a.negative) for a in acts], np.uint8)[order],
             session=np.array(session, np.uint64)[order],
             in_catalogue=np.array([a.known for a in acts], np.bool_)[order],
             late=received - time > LATE_MS,

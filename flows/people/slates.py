@@ -228,7 +228,7 @@ class _BatchFacts:
     def add(self, offset: int, effect: Effect) -> None:
         delta, placement = offset - self._first, effect.placement
         self._arms += [
-            (delta, placement, arm.item, arm.state, arm.explored, arm.state == _CLICKED)
+            (delta, placement, arm.item, arm.state, arm.explored, 1, arm.state == _CLICKED)
             for arm in effect.arms
         ]
         self._moments += [(delta, *moved) for moved in effect.unit_changes]

@@ -44,7 +44,7 @@ FEATURES: Final = (
     Feature("window", "log-ordered", window.FIELDS, window.update, window.value, window.reference),
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 UPGRADES: Final[Upgrades[bytes]] = {}
 """Row as stored by the version before -> the same row in this version (`schemas.version`)."""
 _WRONG_SIZE: Final = (

@@ -92,7 +92,7 @@ class Holder:
 class ReferenceOutcomes:
     """It takes the records for which `concerns` is true, in log order.
 
-    `arms` and `moments`: the facts so far, as `(offset, placement, item, state, explored, reward)` and
+    `arms` and `moments`: the facts so far, as `(offset, placement, item, state, explored, sign, reward)` and
     `(offset, experiment, version, variant, before, after)`; the caller may clear both.
     """
 
@@ -294,7 +294,7 @@ class ReferenceOutcomes:
                 states.add(state)
                 gained[state] += 1
                 explored, reward = int(place == slate.explored), float(state == 2)
-                self.arms.append((offset, slate.placement, item, state, explored, reward))
+                self.arms.append((offset, slate.placement, item, state, explored, 1, reward))
         if any(gained):
             for unit in slate.units:
                 variant, before = holder.units[unit]

@@ -9,7 +9,7 @@ from models.reference.outcomes import ReferenceOutcomes, concerns
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
-from schemas.events import Action, Event, Link, Linking, Merge, Preferences, Served
+from schemas.events import Action, Event, Link, Linking, Listed, Merge, Preferences, Served, Unlink
 
 
 class Partition:
@@ -38,6 +38,8 @@ class Partition:
         if isinstance(e, Merge):
             self.ids.passed(timestamp)
             self._merge(offset, e)
+        elif isinstance(e, Listed):
+            self.ids.passed(timestamp)
         elif self.ids.fresh(e.person, e.event_id, timestamp):
             self._apply(offset, e)
 
@@ -45,7 +47,9 @@ class Partition:
     def checked(self) -> dict[str, Person]:
         return {name: person for name, person in self.people.items() if person.kept is not None}
 
-    def _apply(self, offset: int, e: Action | Preferences | Link | Linking | Served) -> None:
+    def _apply(
+        self, offset: int, e: Action | Preferences | Link | Unlink | Linking | Served
+    ) -> None:
         person = self.people.get(e.person) or self._person(e.person)
         if isinstance(e, Action):
             act = plain.event(offset, e)

@@ -9,7 +9,7 @@ import xxhash
 
 from models.features.plain import Event
 from schemas import identity
-from schemas.actions import CODE
+from schemas.actions import code_of
 from schemas.events import Action
 from schemas.times import DAY_MS
 
@@ -33,7 +33,7 @@ def event(offset: int, e: Action) -> Event:
         item(e.item_id),
         name(e.category),
         e.occurred_at,
-        CODE[e.action],
+        code_of(e.action, e.negative),
         text(e.session_id),
         e.known,
         e.received_at - e.occurred_at > LATE_MS,

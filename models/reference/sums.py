@@ -81,7 +81,7 @@ class Sums:
     def slots(self, outcomes: ReferenceOutcomes) -> None:
         """Adds the facts of one person's slates."""
         arms: Any = outcomes.arms
-        for _, placement, item, state, explored, _ in arms:
+        for _, placement, item, state, explored, _, _ in arms:
             arm = self.arms.get((placement, item))
             if arm is None:
                 arm = self.arms[placement, item] = [0] * 5

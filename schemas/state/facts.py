@@ -3,9 +3,9 @@
 An entry is a header and one columnar section per kind of fact. Every commit appends an entry, even an
 empty one, so entries chain: `first` equals `next` of the entry before. The stream id is ``<next>-0``.
 
-Layout, little-endian: version u2, first i8, next i8, then the number of rows of each section (u4: actions,
-pairs, arms, moments), then the columns of each section, in the order of `_SECTIONS`. A fact's `delta` is
-its record's offset - first. Pairs are in the order of their actions.
+Layout, little-endian: version u2, first i8, next i8, then the number of rows of each section (u4, in the
+order of `_SECTIONS`), then the columns of each section, in the same order. A fact's `delta` is its record's
+offset - first. Pairs are in the order of their actions.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 2
+VERSION: Final = 3
 FIELD: Final = b"d"
 STATES: Final = ("served", "displayed", "clicked", "converted")
 """Of a slot, each counted once per (slate, item); a fact's `state` is an index into it."""
-_HEADER: Final = np.dtype(
-    [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (4,))]
-)
-_HEADER_1: Final = np.dtype(
-    [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("n", "<u4"), ("m", "<u4")]
-)
+UNKNOWN: Final = 1
+"""Bit of a fact's `flags`: the edge did not know the item."""
+IMPORTED: Final = 2
+"""Bit of a fact's `flags`: the action was imported."""
+BACK: Final = 4
+"""Bit of a fact's `flags`: it takes back an earlier fact, of the same item, time and action."""
 
 
 class Actions(NamedTuple):
@@ -37,6 +37,8 @@ class Actions(NamedTuple):
     category: NDArray[np.uint32]
     time: NDArray[np.uint32]
     action: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    """Bits `UNKNOWN`, `IMPORTED`, `BACK`."""
     pairs: NDArray[np.uint8]
     partner: NDArray[np.uint64]
     lag: NDArray[np.uint8]
@@ -54,6 +56,8 @@ class Arms(NamedTuple):
     """Index into `STATES`."""
     explored: NDArray[np.uint8]
     """1: exploration had drawn it."""
+    sign: NDArray[np.int8]
+    """1: the slot came into the state; -1: it left the state again."""
     reward: NDArray[np.float32]
     """In 0 to 1: the worth of a click, else 0."""
 
@@ -76,6 +80,36 @@ class Moments(NamedTuple):
     after: NDArray[np.uint32]
 
 
+class Money(NamedTuple):
+    """Facts of purchases that name a currency, and of those taken back."""
+
+    delta: NDArray[np.uint32]
+    item: NDArray[np.uint64]
+    currency: NDArray[np.uint32]
+    """`currency_code` of its ISO 4217 name."""
+    amount: NDArray[np.int64]
+    """Minor units, below 0 where a purchase is taken back."""
+    quantity: NDArray[np.int32]
+    """Likewise."""
+    purchases: NDArray[np.int8]
+    """1: a purchase; -1: one was taken back."""
+
+
+class Days(NamedTuple):
+    """At this record the partition's newest record time came into another UTC day."""
+
+    delta: NDArray[np.uint32]
+    day: NDArray[np.uint16]
+    """Days since 1970-01-01."""
+
+
+class Listings(NamedTuple):
+    """From this record on the catalogue has the item (`schemas.events.Listed`)."""
+
+    delta: NDArray[np.uint32]
+    item: NDArray[np.uint64]
+
+
 _Columns = tuple[tuple[str, str, int], ...]
 """(name, dtype, width) of each column."""
 _ACTIONS: Final[_Columns] = (
@@ -84,6 +118,7 @@ _ACTIONS: Final[_Columns] = (
     ("category", "<u4", 1),
     ("time", "<u4", 1),
     ("action", "u1", 1),
+    ("flags", "u1", 1),
     ("pairs", "u1", 1),
 )
 _PAIRS: Final[_Columns] = (("partner", "<u8", 1), ("lag", "u1", 1))
@@ -93,6 +128,7 @@ _ARMS: Final[_Columns] = (
     ("item", "<u8", 1),
     ("state", "u1", 1),
     ("explored", "u1", 1),
+    ("sign", "i1", 1),
     ("reward", "<f4", 1),
 )
 _MOMENTS: Final[_Columns] = (
@@ -103,7 +139,20 @@ _MOMENTS: Final[_Columns] = (
     ("before", "<u4", len(STATES)),
     ("after", "<u4", len(STATES)),
 )
-_SECTIONS: Final = (_ACTIONS, _PAIRS, _ARMS, _MOMENTS)
+_MONEY: Final[_Columns] = (
+    ("delta", "<u4", 1),
+    ("item", "<u8", 1),
+    ("currency", "<u4", 1),
+    ("amount", "<i8", 1),
+    ("quantity", "<i4", 1),
+    ("purchases", "i1", 1),
+)
+_DAYS: Final[_Columns] = (("delta", "<u4", 1), ("day", "<u2", 1))
+_LISTINGS: Final[_Columns] = (("delta", "<u4", 1), ("item", "<u8", 1))
+_SECTIONS: Final = (_ACTIONS, _PAIRS, _ARMS, _MOMENTS, _MONEY, _DAYS, _LISTINGS)
+_HEADER: Final = np.dtype(
+    [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (len(_SECTIONS),))]
+)
 
 
 def _empty(columns: _Columns) -> list[NDArray[Any]]:
@@ -113,6 +162,9 @@ def _empty(columns: _Columns) -> list[NDArray[Any]]:
 NO_ACTIONS: Final = Actions(*_empty(_ACTIONS), *_empty(_PAIRS))
 NO_ARMS: Final = Arms(*_empty(_ARMS))
 NO_MOMENTS: Final = Moments(*_empty(_MOMENTS))
+NO_MONEY: Final = Money(*_empty(_MONEY))
+NO_DAYS: Final = Days(*_empty(_DAYS))
+NO_LISTINGS: Final = Listings(*_empty(_LISTINGS))
 
 
 class Delta(NamedTuple):
@@ -123,10 +175,22 @@ class Delta(NamedTuple):
     actions: Actions = NO_ACTIONS
     arms: Arms = NO_ARMS
     moments: Moments = NO_MOMENTS
+    money: Money = NO_MONEY
+    days: Days = NO_DAYS
+    listings: Listings = NO_LISTINGS
+
+
+def currency_code(currency: str) -> int:
+    """The three letters of ISO 4217 as a number.
+
+    >>> currency_code("EUR").to_bytes(3, "little")
+    b'EUR'
+    """
+    return int.from_bytes(currency.encode(), "little")
 
 
 def encode(entry: Delta) -> bytes:
-    held: tuple[Any, ...] = (entry.actions, entry.actions, entry.arms, entry.moments)
+    held: tuple[Any, ...] = (entry.actions, *entry[2:])
     rows = [
         len(getattr(facts, columns[0][0])) for facts, columns in zip(held, _SECTIONS, strict=True)
     ]
@@ -139,16 +203,9 @@ def encode(entry: Delta) -> bytes:
     return b"".join(chunks)
 
 
-def _with_slates(value: bytes) -> bytes:
-    """Version 1 had actions and pairs alone: the same columns behind a shorter header."""
-    header = np.frombuffer(value, _HEADER_1, 1)[0]
-    rows = [header["n"], header["m"], 0, 0]
-    upgraded = np.array([(2, header["first"], header["next"], rows)], _HEADER)
-    return upgraded.tobytes() + value[_HEADER_1.itemsize :]
-
-
-UPGRADES: Final[Upgrades[bytes]] = {1: _with_slates}
-"""Entry as stored by the version before -> the same entry in this version."""
+UPGRADES: Final[Upgrades[bytes]] = {}
+"""Entry as stored by the version before -> the same entry in this version. None: its facts lack what a
+fact means since, and the log is folded again."""
 
 
 def decode(value: bytes) -> Delta:
@@ -167,13 +224,16 @@ def decode(value: bytes) -> Delta:
             at += column.nbytes
     if at != len(value):
         raise ValueError("the entry of the delta log is longer than its header says")
-    actions, pairs, arms, moments = sections
+    actions, pairs, arms, moments, money, days, listings = sections
     return Delta(
         int(header["first"]),
         int(header["next"]),
         Actions(*actions, *pairs),
         Arms(*arms),
         Moments(*moments),
+        Money(*money),
+        Days(*days),
+        Listings(*listings),
     )
 
 
@@ -184,12 +244,14 @@ def since(entry: Delta, position: int) -> Delta:
     cut = position - entry.first
     keep = entry.actions.delta >= cut
     partners = np.repeat(keep, entry.actions.pairs)
-    arms, moments = entry.arms.delta >= cut, entry.moments.delta >= cut
-    return entry._replace(
-        actions=Actions(
-            *(column[keep] for column in entry.actions[:-2]),  # type: ignore[arg-type]
-            *(column[partners] for column in entry.actions[-2:]),
-        ),
-        arms=Arms(*(column[arms] for column in entry.arms)),  # type: ignore[arg-type]
-        moments=Moments(*(column[moments] for column in entry.moments)),  # type: ignore[arg-type]
+    actions = Actions(
+        *(column[keep] for column in entry.actions[:-2]),  # type: ignore[arg-type]
+        *(column[partners] for column in entry.actions[-2:]),
     )
+    rest: Any = [_since(facts, cut) for facts in entry[3:]]
+    return Delta(entry.first, entry.next, actions, *rest)
+
+
+def _since(facts: Any, cut: int) -> Any:
+    keep = facts.delta >= cut
+    return type(facts)(*(column[keep] for column in facts))

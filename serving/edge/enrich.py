@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from schemas import times
-from schemas.actions import CODE
+from schemas.actions import CLIENT_ACTIONS
 from schemas.alphabet import Millis
 from schemas.events import Action, EventIn, Scalar
 from schemas.identity import check_id
@@ -53,7 +53,7 @@ def enrich(
     """
     person = identify(event, people)
     item_id = check_id(event.item_id, "item_id")
-    if event.action not in CODE:
+    if event.action not in CLIENT_ACTIONS:
         raise Rejected("action", "unknown_action")
     _check_fields(event)
     occurred_at, received_at, clamped = _timestamps(event.occurred_at, arrival)
@@ -72,7 +72,7 @@ def enrich(
             slate_id=event.slate_id or "",
             rank=event.rank,
             value=event.value,
-            dwell_ms=event.dwell_ms,
+            dwell_ms=None if event.dwell_ms is None else round(event.dwell_ms),
             context=event.context or None,
             clamped=clamped,
         ),

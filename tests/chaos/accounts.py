@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schemas import events
-from schemas.events import Action, Link, Linking, Merge, Preferences, Served
+from schemas.events import Action, Link, Linking, Listed, Merge, Preferences, Served, Unlink
 from tests.chaos import crowd
 from tests.chaos.crowd import Crowd
 from tests.chaos.ledger import Sent
@@ -112,10 +112,10 @@ class _Reading:
             self._slates.add(event.slate_id)
         elif isinstance(event, Linking):
             self._take_linking(row, event)
-        else:
+        elif not isinstance(event, Listed):
             self._take_event(row, event)
 
-    def _take_event(self, row: Row, event: Action | Preferences | Link) -> None:
+    def _take_event(self, row: Row, event: Action | Preferences | Link | Unlink) -> None:
         named = crowd.named(event.event_id)
         sender = self._ledgers.get(named.sender) if named else None
         sent = sender.of(named.number) if sender and named else None

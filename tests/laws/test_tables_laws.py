@@ -67,6 +67,7 @@ def entry(first: int, made: Sequence[Slot], before: list[list[int]]) -> Delta:
             np.array([it.item for it in made], np.uint64),
             np.array([it.state for it in made], np.uint8),
             np.array([it.explored for it in made], np.uint8),
+            np.ones(n, np.int8),
             np.array([it.reward for it in made], np.float32),
         ),
         moments=facts.Moments(

@@ -13,7 +13,7 @@ from models.release.interest import LATEST_ACTIONS, VECTOR_FADING, items
 from models.release.person import Encoder, Finder, person_vector
 from models.release.release import NO_SPACE, Space
 from schemas import events
-from schemas.actions import ACTIONS
+from schemas.actions import ACTIONS, RECENT, code_of
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
 from schemas.state import vectors
@@ -119,7 +119,7 @@ def test_another_release_tags_what_it_makes_and_none_makes_none() -> None:
     spoke = {
         int(e.person, 16)
         for _, _, e in log[300:]
-        if isinstance(e, events.Action) and e.action not in ("display", "dwell", "hide")
+        if isinstance(e, events.Action) and RECENT[code_of(e.action, e.negative)]
     }
     for who in range(1, 41):
         if who not in spoke:

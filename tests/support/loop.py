@@ -39,6 +39,7 @@ def entry(
         np.array([item_hash(item) for item in items], np.uint64),
         np.full(n, STATES.index(state), np.uint8),
         np.zeros(n, np.uint8),
+        np.ones(n, np.int8),
         np.full(n, reward, np.float32),
     )
     if person is None:

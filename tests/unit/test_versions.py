@@ -196,19 +196,12 @@ def test_a_golden_digest_is_never_changed(tmp_path: Path, monkeypatch: pytest.Mo
 # -- records of the version before -------------------------------------------------------------
 
 
-def test_facts_of_version_1_are_read(
+def test_facts_of_another_version_are_refused_by_name(
     folded: tuple[list[Offline], list[tuple[int, Delta]]],
 ) -> None:
-    """It had no arms and no moments: version u2, first i8, next i8, n u4, m u4, then the columns."""
-    entry = next(entry for _, entry in folded[1] if len(entry.actions.partner))
-    n, m = len(entry.actions.item), len(entry.actions.partner)
-    header = np.array([(1, entry.first, entry.next, n, m)], "<u2,<i8,<i8,<u4,<u4").tobytes()
-    old = header + b"".join(column.tobytes() for column in entry.actions)
-    assert facts.encode(facts.decode(old)) == facts.encode(
-        Delta(entry.first, entry.next, entry.actions)
-    )
-    with pytest.raises(ValueError, match="is of version 0, this Freshet reads version 1 and 2"):
-        facts.decode(b"\0\0" + old[2:])
+    value = facts.encode(folded[1][0][1])
+    with pytest.raises(ValueError, match=r"is of version 2, this Freshet reads version 3"):
+        facts.decode(b"\2\0" + value[2:])
 
 
 def test_accounts_of_version_1_are_read() -> None:

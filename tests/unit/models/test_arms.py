@@ -34,6 +34,7 @@ def facts_of(*slots: tuple[int, float], item: str = "i1", explored: int = 0) -> 
         np.full(n, item_hash(item), np.uint64),
         np.array([state for state, _ in slots], np.uint8),
         np.full(n, explored, np.uint8),
+        np.ones(n, np.int8),
         np.array([reward for _, reward in slots], np.float32),
     )
 
