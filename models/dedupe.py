@@ -1,6 +1,7 @@
 """Exact de-duplication over a window of record time (law 12).
 
-Ids are 64-bit hashes of (person, event id), kept in buckets of record time. A hit counts only if its
+An action is named by its person, event id, item, action and sign; any other record by its person and
+event id. Ids are 64-bit hashes of these names, kept in buckets of record time. A hit counts only if its
 bucket lies within the window of the running maximum *at that record*, so the result is a function of
 the log alone, however it is split into batches. Exact up to a 64-bit collision: n^2 / 2^65 for n ids.
 """
@@ -10,12 +11,51 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from models.arrays import U64, Mask
+from schemas.events import Action, Event, Listed, Merge
 
 WINDOW_BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
+_xxh = xxhash.xxh3_64_intdigest
+
+
+def _name(e: Action) -> str:
+    """The name of an action among those of its person. No field holds NUL, so no two names are equal."""
+    sign = "-" if e.negative and e.action == "purchase" else "+"
+    return f"{e.event_id}\0{e.item_id}\0{e.action}\0{sign}"
+
+
+def action_identity(e: Action) -> int:
+    """The hash of an action's name without its person, u64: equal for one order sent under two ids.
+
+    >>> line = {"event_id": "o1", "item_id": "i", "action": "purchase", "occurred_at": 0, "received_at": 0}
+    >>> one, other = Action(person="a" * 32, **line), Action(person="b" * 32, quantity=2, **line)
+    >>> action_identity(one) == action_identity(other)
+    True
+    """
+    return _xxh(_name(e).encode())
+
+
+def record_identity(e: Event) -> int:
+    """The id of a record for de-duplication, u64; 0 for one that has none and passes."""
+    if isinstance(e, Action):
+        return _xxh(f"{e.person}\0{_name(e)}".encode()) or 1
+    if isinstance(e, Merge | Listed):
+        return 0
+    return _xxh(f"{e.person}\0{e.event_id}".encode()) or 1
+
+
+def duplicate_reason(e: Event) -> str:
+    """The reason under which a dropped record is tallied: `duplicate` for an action, else with its kind.
+
+    >>> from schemas.events import Served
+    >>> duplicate_reason(Served(person="a" * 32, slate_id="s", placement="p", received_at=0, items=()))
+    'duplicate_served'
+    """
+    return "duplicate" if isinstance(e, Action) else f"duplicate_{e.__struct_config__.tag}"
 
 
 class HashSet:

@@ -219,6 +219,9 @@ class Keyspace:
     def received(self, partition: int) -> bytes:
         return b"or:{%b}" % self._tags[partition]
 
+    def tallies(self, partition: int) -> bytes:
+        return b"n:{%b}" % self._tags[partition]
+
     def relayed(self, partition: int) -> bytes:
         return b"os:{%b}" % self._tags[partition]
 
@@ -427,6 +430,14 @@ KEYS: Final = (
         ("people",),
         "events",
         "highest number received per source partition",
+    ),
+    Key(
+        "n:{*}",
+        "hash",
+        "people",
+        ("people", "serving", "status"),
+        "events",
+        "reason -> how many records were accepted and are not counted",
     ),
     Key(
         "f:{*}:*:torn",

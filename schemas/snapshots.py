@@ -60,6 +60,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int
     received: dict[str, str]
     """By source partition, the highest number received from its outbox, ``offset-n``."""
+    tallies: dict[str, int] = {}
+    """By reason, how many records were accepted and are not counted."""
     people: SnapshotFile
     outbox: SnapshotFile
 

@@ -33,11 +33,14 @@ class Offline:
         fence: Fence,
         state: Mapping[bytes, bytes] | None = None,
         received: Mapping[bytes, bytes] | None = None,
+        tallies: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        """`state`: string keys as of `fence`; `received`: the fields of ``or:{p}``."""
+        """`state`: string keys as of `fence`; `received`, `tallies`: fields of ``or:{p}`` and ``n:{p}``."""
         self.partition = partition
         self.received: dict[bytes, bytes] = dict(received or {})
         """The fields of ``or:{p}``."""
+        self.tallies: dict[bytes, bytes] = dict(tallies or {})
+        """The fields of ``n:{p}``."""
         self.outbox: list[StreamEntry] = []
         """The outbox entries of the fold, in order; the caller clears them."""
         self.dead: Counter[str] = Counter()
@@ -48,6 +51,7 @@ class Offline:
         self._held: dict[bytes, bytes | bytearray] = dict(state or {})
         self._fold = new_fold(settings, partition, fence, self._fetch, PLAIN)
         self._fold.remember_received(self.received)
+        self._fold.remember_tallies(self.tallies)
 
     @property
     def fence(self) -> Fence:
@@ -98,10 +102,14 @@ class Offline:
                 before += data
             else:
                 held[key] = bytearray((before or b"") + data)
+        hashes = {
+            PLAIN.received(self.partition): self.received,
+            PLAIN.tallies(self.partition): self.tallies,
+        }
         for key, fields in write.fields.items():
-            if key != PLAIN.received(self.partition):
+            if key not in hashes:
                 raise ValueError("the fold writes a hash that the offline fold does not read back")
-            self.received.update(fields)
+            hashes[key].update(fields)
         for key in write.deleted:
             held.pop(key, None)
         return self._entry(write)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from models.dedupe import Deduper
+from models.dedupe import Deduper, record_identity
 from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.ring import DAILY_CAP
 from schemas import events
-from schemas.events import Action, Link, Listed, Merge
+from schemas.events import Action, Link, Merge
 from schemas.state import facts
 from schemas.state.write import Write
 
 MAX_CACHED_HASHES: Final = 1_000_000
 Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""
-_xxh = xxhash.xxh3_64_intdigest
 
 
 class Hashes(dict[str, int]):
@@ -52,21 +51,27 @@ class Decoded:
     """Hashes of new event ids, by bucket of the de-duplication window."""
     expired: list[int] = field(default_factory=list)
     """Buckets that left the window."""
+    dropped: list[Record] = field(default_factory=list)
+    """The records that de-duplication dropped, in the order of the log."""
+
+    @property
+    def repeated(self) -> list[Record]:
+        """The dropped purchases that name a slate: one of them may attribute a purchase that counted."""
+        return [
+            record
+            for record in self.dropped
+            if isinstance(e := record[2], Action) and e.slate_id and e.action == "purchase"
+        ]
 
 
 def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
-    """The batch without the records whose (person, event id) was folded before. Merges and listed
-    items stay: they have no such id."""
-    ids = np.array(
-        [
-            0 if isinstance(e, Merge | Listed) else _xxh((e.person + e.event_id).encode()) or 1
-            for _, _, e in batch.records
-        ],
-        np.uint64,
-    )
+    """The batch without the records that were folded before (law 12), which it keeps as `dropped`. Merges and
+    listed items stay: they have no such id."""
+    ids = np.array([record_identity(e) for _, _, e in batch.records], np.uint64)
     times = np.array([timestamp for _, timestamp, _ in batch.records], np.int64)
     fresh, batch.ids, batch.expired = deduper.fresh(ids, times)
     if not fresh.all():
+        batch.dropped = [batch.records[n] for n in np.flatnonzero(~fresh).tolist()]
         batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
     return batch
 
@@ -83,7 +88,14 @@ class Effects:
         """Merges for other partitions, by (offset, n)."""
         self.new_merges: set[int] = set()
         """Offsets of the merges that were not received before."""
+        self.tallies: Counter[str] = Counter()
+        """How many records of this batch were accepted and are not counted, by reason."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
+
+    def tally(self, reason: str, n: int = 1) -> None:
+        """Notes that `n` records were accepted and are not counted, for a reason: one word or several joined
+        by "_". The totals of the partition are stored (`schemas.keys`, ``n:{p}``)."""
+        self.tallies[reason] += n
 
     def send(self, merge: Merge) -> None:
         self.outgoing[merge.offset, merge.n] = merge

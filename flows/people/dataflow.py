@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import bytewax.operators as op
@@ -56,6 +57,7 @@ class People(Worker):
         fence, fetch = self.fences[partition], partial(redis_client.mget, self.redis)
         fold = new_fold(self.settings, partition, fence, fetch, self.keyspace)
         fold.remember_received(self.redis.hgetall(self.keyspace.received(partition)))
+        fold.remember_tallies(self.redis.hgetall(self.keyspace.tallies(partition)))
         return fold
 
     def _tier(self, partition: int) -> Tier:
@@ -76,7 +78,8 @@ class People(Worker):
     def fold(self, batch: Decoded) -> Write:
         fold = self.folds[batch.partition]
         fold.encoder = self._release.encoder()
-        self.tiers[batch.partition].warm(event.person for _, _, event in batch.records)
+        records = chain(batch.records, batch.dropped)  # a duplicate writes its person's row
+        self.tiers[batch.partition].warm(event.person for _, _, event in records)
         return fold.fold(batch)
 
     def close(self) -> None:

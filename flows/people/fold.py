@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
 from flows.people.rows import Fetch, Rows
 from flows.people.slates import Slates, outcome_records
-from models.dedupe import Deduper
+from models.dedupe import Deduper, duplicate_reason
 from models.features import registry
 from models.features.columns import Columns, Folded
 from models.release.person import Encoder
@@ -64,6 +65,7 @@ class PeopleFold:
         self.encoder: Encoder | None = None
         """Makes people's vectors. The caller may replace it between two batches."""
         self._linked = Linked(partition, fetch, self._rows, keyspace)
+        self._tallies: Counter[str] = Counter()
         self._load()
 
     def _load(self) -> None:
@@ -80,10 +82,14 @@ class PeopleFold:
         """Loads the last number received from each source partition: source -> ``offset-n``."""
         self._linked.remember_received(held)
 
+    def remember_tallies(self, held: Mapping[bytes, bytes]) -> None:
+        """Loads the totals of what was accepted and is not counted: reason -> total."""
+        self._tallies.update({reason.decode(): int(total) for reason, total in held.items()})
+
     # -- dedupe ---------------------------------------------------------------------------
 
     def dedupe(self, batch: Decoded) -> Decoded:
-        """Drops the records whose (person, event id) was folded before (law 12)."""
+        """Drops the records that were folded before (law 12)."""
         return deduped(batch, self._dedupe)
 
     # -- fold -----------------------------------------------------------------------------
@@ -108,7 +114,9 @@ class PeopleFold:
             else:
                 self._linked.fold(layer, effects)
         arms, moments = self._slates.join(outcome_records(batch.records), effects)
+        self._count_dropped(batch.dropped, effects)
         self._store(effects)
+        self._store_tallies(effects)
         for bucket, ids in batch.ids.items():
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
@@ -213,6 +221,30 @@ class PeopleFold:
                 write.deleted.append(key)
             else:
                 write.values[key] = vector
+
+    def _count_dropped(self, dropped: Sequence[Record], effects: Effects) -> None:
+        """Counts duplicates: all in the tallies, a person's actions in their row, too."""
+        if not dropped:
+            return
+        for _, _, event in dropped:
+            effects.tally(duplicate_reason(event))
+        people = [event.person for _, _, event in dropped if isinstance(event, Action)]
+        slots, counts = np.unique(self._rows.slots(people), return_counts=True)
+        rows = self._rows.take(slots)
+        rows["duplicates"] += counts.astype(np.uint32)
+        rows["version"] = registry.VERSION
+        self._rows.put(slots, rows)
+        effects.dirty.update(slots.tolist())
+
+    def _store_tallies(self, effects: Effects) -> None:
+        """Adds the new totals of the batch's tallies to the write."""
+        if not effects.tallies:
+            return
+        self._tallies.update(effects.tallies)
+        effects.write.fields[self.keyspace.tallies(self.partition)] = {
+            reason.encode(): b"%d" % self._tallies[reason] for reason in effects.tallies
+        }
+        effects.write.counts.update(effects.tallies)
 
     # -- preferences ----------------------------------------------------------------------
 

@@ -92,11 +92,13 @@ def _fill_people(
     partition: int,
     on_written: Callable[[int], None],
 ) -> None:
-    fence, state, received = read.load(settings, snapshot, partition)
+    fence, state, received, tallies = read.load(settings, snapshot, partition)
     check_memory(client, size(state))
     _write(client, state, keyspace, on_written)
     if received:
         client.hset(keyspace.received(partition), mapping=received)
+    if tallies:
+        client.hset(keyspace.tallies(partition), mapping=tallies)
     for id_, person, value in read.outbox(settings, snapshot, partition):
         client.xadd(keyspace.outbox(partition), {b"k": person, b"v": value}, id=id_)
     client.set(keyspace.fence("people", partition), fences.encode(fence))

@@ -30,8 +30,8 @@ from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 
 KEYS_PER_BATCH: Final = 500
-_KEPT_PREFIXES: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or"}
-"""Of fence, delta log, outbox, received numbers, and vectors, which follow from rows."""
+_KEPT_PREFIXES: Final = {b"f", b"dl", b"ob", keys.VECTOR, b"or", b"n"}
+"""Of fence, delta log, outbox, received numbers, tallies, and vectors, which follow from rows."""
 _REBUILT_PREFIXES: Final = {
     key.prefix for key in keys.KEYS if key.owner == "people"
 } - _KEPT_PREFIXES
@@ -93,8 +93,7 @@ def _current_fence(client: Client, key: bytes, partition: int, keyspace: Keyspac
 def _start(settings: Settings, partition: int) -> Offline:
     newest = latest(settings)
     if newest is not None:
-        fence, state, received = load(settings, newest, partition)
-        return Offline(settings, partition, fence, state, received)
+        return Offline(settings, partition, *load(settings, newest, partition))
     topic = kafka_client.ensure_topics(settings)[EVENTS.name]
     return Offline(settings, partition, Fence(topic.id, topic.partitions, 0, 0, VERSION))
 
@@ -136,13 +135,21 @@ def _repair(client: Client, offline: Offline, keyspace: Keyspace) -> tuple[int, 
     ]
     for name in extra:
         client.unlink(name)
-    received = keyspace.received(offline.partition)
-    if client.hgetall(received) != offline.received:
-        client.delete(received)
-        if offline.received:
-            client.hset(received, mapping=offline.received)
-        written += 1
-    return written, len(extra)
+    hashes = {
+        keyspace.received(offline.partition): offline.received,
+        keyspace.tallies(offline.partition): offline.tallies,
+    }
+    return written + sum(_write_hash(client, *it) for it in hashes.items()), len(extra)
+
+
+def _write_hash(client: Client, key: bytes, want: dict[bytes, bytes]) -> bool:
+    """Writes a hash that differs. Returns whether it did."""
+    if client.hgetall(key) == want:
+        return False
+    client.delete(key)
+    if want:
+        client.hset(key, mapping=want)
+    return True
 
 
 def _write_wrong(client: Client, want: Mapping[bytes, bytes], keyspace: Keyspace) -> int:

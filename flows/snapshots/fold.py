@@ -60,6 +60,7 @@ class Folded(NamedTuple):
     events: int
     dead_letters: int
     received: dict[bytes, bytes]
+    tallies: dict[bytes, bytes]
     outbox: Sequence[Row]
     people: SnapshotFile
 
@@ -86,16 +87,15 @@ def fold(task: FoldTask) -> Iterator[BatchFolded | Folded]:
     store = open_store(task.settings)
     people = write_rows(store, task.snapshot, people_file(task.partition), PAIRS, made.pairs())
     sent = [(it.id, it.fields[b"k"], it.fields[b"v"]) for it in made.outbox]
-    dead = made.dead.total()
-    yield Folded(task.partition, made.fence, made.events, dead, dict(made.received), sent, people)
+    dead, received, tallies = made.dead.total(), dict(made.received), dict(made.tallies)
+    yield Folded(task.partition, made.fence, made.events, dead, received, tallies, sent, people)
 
 
 def _start(task: FoldTask) -> Offline:
     if task.base is None:
         fence = Fence(task.topic.id, task.topic.partitions, 0, 0, VERSION)
         return Offline(task.settings, task.partition, fence)
-    fence, state, received = load(task.settings, task.base, task.partition)
-    return Offline(task.settings, task.partition, fence, state, received)
+    return Offline(task.settings, task.partition, *load(task.settings, task.base, task.partition))
 
 
 @contextmanager

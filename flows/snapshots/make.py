@@ -141,6 +141,7 @@ def _partition(
         events=it.events + (before.events if before else 0),
         dead_letters=it.dead_letters + (before.dead_letters if before else 0),
         received={source.decode(): number.decode() for source, number in it.received.items()},
+        tallies={reason.decode(): int(total) for reason, total in it.tallies.items()},
         people=it.people,
         outbox=files.write_rows(store, id_, f"outbox-{it.partition:02}.parquet", OUTBOX, unsent),
     )

@@ -38,6 +38,16 @@ class Listed(NamedTuple):
     """It has no manifest."""
 
 
+class Loaded(NamedTuple):
+    """A partition of a snapshot. `state`: its string keys by their names in `schemas.keys.PLAIN`; `received`
+    and `tallies`: the fields of ``or:{p}`` and ``n:{p}``."""
+
+    fence: Fence
+    state: dict[bytes, bytes]
+    received: dict[bytes, bytes]
+    tallies: dict[bytes, bytes]
+
+
 # -- the list -------------------------------------------------------------------------------
 
 
@@ -165,11 +175,8 @@ def topic_of(settings: Settings) -> TopicInfo:
 # -- the contents ---------------------------------------------------------------------------
 
 
-def load(
-    settings: Settings, snapshot: Snapshot, partition: int
-) -> tuple[Fence, dict[bytes, bytes], dict[bytes, bytes]]:
-    """A partition of the snapshot: its fence, its string keys by their names in `schemas.keys.PLAIN`, and
-    the fields of ``or:{p}``. Every record has the version that this code writes.
+def load(settings: Settings, snapshot: Snapshot, partition: int) -> Loaded:
+    """A partition of the snapshot. Every record has the version that this code writes.
 
     Errors: `BadSnapshot`, `ForeignSnapshot`, `LakeError`.
     """
@@ -179,7 +186,8 @@ def load(
     state: dict[bytes, bytes] = dict(rows)  # type: ignore[arg-type]
     fence, state = upgraded(snapshot, partition, state)
     received = {source.encode(): number.encode() for source, number in held.received.items()}
-    return fence, state, received
+    tallies = {reason.encode(): b"%d" % total for reason, total in held.tallies.items()}
+    return Loaded(fence, state, received, tallies)
 
 
 def verify(settings: Settings, snapshot: Snapshot) -> None:

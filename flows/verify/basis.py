@@ -104,5 +104,5 @@ def before(settings: Settings, snapshot: Snapshot, partition: int) -> SnapshotSt
     """The snapshot's state of this partition. Errors: `SnapshotError`, `LakeError`."""
     from flows.snapshots import read
 
-    fence, state, received = read.load(settings, snapshot, partition)
-    return SnapshotState(partition, fence.newest, state, received)
+    fence, state, received, tallies = read.load(settings, snapshot, partition)
+    return SnapshotState(partition, fence.newest, state, received, tallies)

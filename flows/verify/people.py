@@ -35,6 +35,7 @@ class Read(NamedTuple):
     fence: Fence
     blobs: list[bytes | None]
     received: dict[bytes, bytes] | Exception
+    tallies: dict[bytes, bytes] | Exception
 
 
 class BadFence(ValueError):
@@ -51,6 +52,7 @@ class PeopleCheck:
         self._redis, self._walk, self._findings = client, walk, findings
         self._keyspace = keyspace
         self._fence = keyspace.fence("people", walk.partition)
+        self._hashes = (keyspace.received(walk.partition), keyspace.tallies(walk.partition))
 
     def check(self, *, whole: bool) -> int:
         """Compares the people that the walk keeps, and with `whole` the names of all keys. Returns the number
@@ -133,17 +135,17 @@ class PeopleCheck:
         """Reads people and fence in one transaction. Errors: `BadFence`, Redis's."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._fence)
-            pipe.hgetall(self._keyspace.received(self._walk.partition))
+            for key in self._hashes:
+                pipe.hgetall(key)
             pipe.execute_command("MGET", *self._keys(people))
             pipe.execute_command("MGET", *self._tombstones(people))
-            held, received, blobs, cold = pipe.execute(raise_on_error=False)
+            held, *hashes, blobs, cold = pipe.execute(raise_on_error=False)
         for reply in (held, blobs):
             if isinstance(reply, Exception):
                 raise BadFence("has the wrong type") if reply is held else reply
         self._add_cold(people, cold, blobs)
-        if not isinstance(received, Exception):
-            received = redis_client.fields(received)
-        return Read(people, self._read_fence(held), blobs, received)
+        hashes = [it if isinstance(it, Exception) else redis_client.fields(it) for it in hashes]
+        return Read(people, self._read_fence(held), blobs, *hashes)
 
     def _add_cold(
         self, people: Sequence[str], cold: Sequence[bytes | None], blobs: list[bytes | None]
@@ -176,7 +178,12 @@ class PeopleCheck:
             ):
                 if kept:
                     person_records.compare(self._findings, record, key, blob, person)
-        self._check_received(read.received)
+        reference = self._walk.reference
+        numbers = {str(source): f"{o}-{n}" for source, (o, n) in reference.received.items()}
+        self._check_hash("received", "source", self._hashes[0], read.received, numbers)
+        if self._walk.whole:
+            totals = {reason: str(total) for reason, total in reference.tallies.items()}
+            self._check_hash("not counted", "reason", self._hashes[1], read.tallies, totals)
         return checked
 
     def _check_types(self, missing: Sequence[bytes]) -> None:
@@ -188,25 +195,30 @@ class PeopleCheck:
                 if kind not in (b"none", b"string"):
                     self._findings.wrong("key", "type", kind.decode(), "string", key)
 
-    def _check_received(self, received: dict[bytes, bytes] | Exception) -> None:
-        key = self._keyspace.received(self._walk.partition)
-        if isinstance(received, redis.ResponseError):
+    def _check_hash(
+        self,
+        what: str,
+        of: str,
+        key: bytes,
+        read: dict[bytes, bytes] | Exception,
+        expected: dict[str, str],
+    ) -> None:
+        """Compares the fields of a hash; `of` names what a field stands for."""
+        if isinstance(read, redis.ResponseError):
             self._findings.wrong("key", "type", "another type", "hash", key)
             return
-        if isinstance(received, Exception):
-            raise received
-        numbers = {source: f"{o}-{n}" for source, (o, n) in self._walk.reference.received.items()}
+        if isinstance(read, Exception):
+            raise read
         stored = {
-            source.decode(errors="replace"): number.decode(errors="replace")
-            for source, number in received.items()
+            field.decode(errors="replace"): value.decode(errors="replace")
+            for field, value in read.items()
         }
-        expected = {str(source): number for source, number in numbers.items()}
-        for source in sorted(stored.keys() | expected.keys()):
-            one, other = stored.get(source), expected.get(source)
+        for field in sorted(stored.keys() | expected.keys()):
+            one, other = stored.get(field), expected.get(field)
             if one == other:
                 self._findings.fields += 1
             else:
-                self._findings.wrong("received", f"source {source}", one, other, key)
+                self._findings.wrong(what, f"{of} {field}", one, other, key)
 
     # -- a whole partition ----------------------------------------------------------------
 

@@ -31,11 +31,13 @@ class StoredRecord(NamedTuple):
 
 def _row(blob: bytes) -> Any:
     row = read_row(blob)
-    return {"flags": int(row["flags"]), **{f.name: f.value(row) for f in FEATURES}}
+    numbers = {name: int(row[name]) for name in ("flags", "duplicates")}
+    return {**numbers, **{f.name: f.value(row) for f in FEATURES}}
 
 
 def _expected_row(person: Person) -> Any:
-    return {"flags": LINKED if person.link else 0, **person.features()}
+    flags = LINKED if person.link else 0
+    return {"flags": flags, "duplicates": person.duplicates, **person.features()}
 
 
 def _hashes(blob: bytes) -> list[int]:

@@ -29,6 +29,8 @@ class Walk:
         self.start, self.end = log.bounds(EVENTS.name, partition)
         self.first = self.next = self.start if first is None else first
         self.events = 0
+        self.whole = True
+        """No record was passed over, so that `reference` has all tallies."""
 
     @property
     def newest(self) -> int:
@@ -62,6 +64,7 @@ class Walk:
                 reference.take(offset, timestamp, event)
             else:
                 reference.ids.passed(timestamp)
+                self.whole = False
 
 
 def _decoded(values: Sequence[bytes | None]) -> list[Any]:

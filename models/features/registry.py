@@ -55,7 +55,7 @@ LINKED: Final = 1
 
 
 def _layout() -> np.dtype[np.void]:
-    fields: list[Any] = [("version", "<u2"), ("flags", "<u2")]
+    fields: list[Any] = [("version", "<u2"), ("flags", "<u2"), ("duplicates", "<u4")]
     fields += [field for feature in FEATURES for field in feature.fields]
     fields.sort(key=lambda field: field[0] == "ring")  # last, so that unused slots are not stored
     return np.dtype(fields)

@@ -30,7 +30,7 @@ _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
 
 class SnapshotState:
     """`values`: string keys of `PLAIN`, each record of the version that this code writes;
-    `received`: the fields of ``or:{p}``; `newest`: highest record time so far, ms.
+    `received`, `tallies`: the fields of ``or:{p}`` and ``n:{p}``; `newest`: highest record time so far, ms.
 
     Errors of `person`: ValueError for a value that does not decode.
     """
@@ -41,10 +41,13 @@ class SnapshotState:
         newest: int,
         values: Mapping[bytes, bytes],
         received: Mapping[bytes, bytes],
+        tallies: Mapping[bytes, bytes],
     ) -> None:
         self._partition, self._newest, self._values = partition, newest, values
         self.received = {int(source): events.merge_number(it) for source, it in received.items()}
         """Source partition -> highest (offset, n) received from its outbox."""
+        self.tallies = {reason.decode(): int(total) for reason, total in tallies.items()}
+        """Reason -> how many records were accepted and are not counted."""
         self.names = self._names()
         """The people with a key in the snapshot, ascending."""
 
@@ -73,6 +76,7 @@ class SnapshotState:
                 preferences=_preferences(preferences) if preferences is not None else None,
                 account=open_slates.decode(slates) if slates is not None else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
+                duplicates=int(read_row(row)["duplicates"]),
             ),
         )
 

@@ -7,9 +7,23 @@ from typing import Final
 
 import xxhash
 
+from schemas.events import Action, Link, Linking, Preferences, Served, Unlink
+
 WINDOW_BUCKETS: Final = 4
 """Buckets in a window; the one before them counts, too, so that no window is shorter than `window`."""
 _SWEEP_IDS: Final = 1 << 16
+Name = tuple[str, ...]
+Named = Action | Preferences | Link | Unlink | Linking | Served
+"""The records that have a name."""
+
+
+def name_of(e: Named) -> Name:
+    """What distinguishes a record from every other: of an action its person, event id, item, action and sign;
+    of any other its person and event id."""
+    if not isinstance(e, Action):
+        return e.person, e.event_id
+    sign = "-" if e.action == "purchase" and e.negative else "+"
+    return e.person, e.event_id, e.item_id, e.action, sign
 
 
 class Window:
@@ -24,7 +38,7 @@ class Window:
         self.newest = newest
         """Highest record time so far, ms."""
         self._before = {number: at for at, numbers in (held or {}).items() for number in numbers}
-        self._bucket: dict[str, int] = {}
+        self._bucket: dict[Name, int] = {}
         self._swept = 0
 
     @property
@@ -36,12 +50,12 @@ class Window:
         """Counts a record of this time (ms) without an id."""
         self.newest = max(self.newest, timestamp)
 
-    def fresh(self, person: str, event_id: str, timestamp: int) -> bool:
+    def fresh(self, e: Named, timestamp: int) -> bool:
         """Whether this record is new; a new one is remembered. `timestamp`: record time, ms."""
         if timestamp > self.newest:
             self.newest = timestamp
         oldest = self.newest // self._width - WINDOW_BUCKETS
-        identifier, bucket = person + event_id, timestamp // self._width
+        identifier, bucket = name_of(e), timestamp // self._width
         if self._bucket.get(identifier, oldest - 1) >= oldest:
             return False
         if self._before and self._before.get(_number(identifier), oldest - 1) >= oldest:
@@ -54,7 +68,7 @@ class Window:
         return True
 
     def held(self) -> dict[int, set[int]]:
-        """The remembered ids, by bucket: hashes of person and event id."""
+        """The remembered ids, by bucket: hashes of their names."""
         found: dict[int, set[int]] = {}
         for identifier, bucket in self._bucket.items():
             if bucket >= self.oldest:
@@ -65,5 +79,5 @@ class Window:
         return found
 
 
-def _number(identifier: str) -> int:
-    return xxhash.xxh3_64_intdigest(identifier.encode()) or 1
+def _number(name: Name) -> int:
+    return xxhash.xxh3_64_intdigest("\0".join(name).encode()) or 1

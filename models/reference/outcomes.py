@@ -16,6 +16,7 @@ from models.outcomes.join import (
 )
 from models.outcomes.open_slates import Account
 from models.reference import plain
+from models.reference.dedupe import Name, name_of
 from models.reference.links import ReferenceLinks
 from schemas import events
 from schemas.events import Action, Assigned, Link, Linking, Merge, Served
@@ -378,12 +379,12 @@ def by_viewer(
     log: Iterable[tuple[int, events.Event]],
 ) -> dict[str, list[tuple[int, Served | Action]]]:
     """(offset, event) of one partition in order -> each person's slates and outcomes, no duplicates."""
-    taken: set[tuple[str, str]] = set()
+    taken: set[Name] = set()
     by_person: dict[str, list[tuple[int, Served | Action]]] = {}
     for offset, e in log:
-        if not isinstance(e, Served | Action) or (e.person, e.event_id) in taken:
+        if not isinstance(e, Served | Action) or (name := name_of(e)) in taken:
             continue
-        taken.add((e.person, e.event_id))
+        taken.add(name)
         if concerns(e):
             by_person.setdefault(e.person, []).append((offset, e))
     return by_person

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from models.reference import plain
 from models.reference.before import SnapshotState
 from models.reference.dedupe import Window
@@ -26,6 +28,8 @@ class Partition:
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""
+        self.tallies: Counter[str] = Counter(before.tallies if before else {})
+        """Reason -> how many records were accepted and are not counted."""
         self.ids = before.window(window) if before else Window(window)
         self.sums = sums
         self.sample = sample
@@ -40,8 +44,13 @@ class Partition:
             self._merge(offset, e)
         elif isinstance(e, Listed):
             self.ids.passed(timestamp)
-        elif self.ids.fresh(e.person, e.event_id, timestamp):
+        elif self.ids.fresh(e, timestamp):
             self._apply(offset, e)
+        elif isinstance(e, Action):
+            self.tallies["duplicate"] += 1
+            self._person(e.person).duplicates += 1
+        else:
+            self.tallies[f"duplicate_{e.__struct_config__.tag}"] += 1
 
     @property
     def checked(self) -> dict[str, Person]:

@@ -28,6 +28,7 @@ class PersonSnapshot(NamedTuple):
     preferences: Preferences | None = None
     account: Account | None = None
     shown: list[Row] | None = None
+    duplicates: int = 0
 
 
 class History(NamedTuple):
@@ -45,7 +46,7 @@ class Person:
     """`kept` is None for a person who is not checked, whose facts count in sums alone. `held`: their state
     before the first record."""
 
-    __slots__ = ("_recents", "kept", "link", "outcomes", "preferences", "shown")
+    __slots__ = ("_recents", "duplicates", "kept", "link", "outcomes", "preferences", "shown")
 
     def __init__(self, kept: bool, held: PersonSnapshot = PersonSnapshot()) -> None:  # noqa: B008 - frozen
         seen, hidden = list(held.seen), list(held.hidden)
@@ -57,6 +58,8 @@ class Person:
         """None for a person without slates, without outcomes and without links."""
         self.shown = held.shown is not None
         """The person has impressions, of their own or of an anonymous id."""
+        self.duplicates = held.duplicates
+        """Actions that de-duplication dropped."""
         self._recents = Recents() if held.values is None else Recents.after(held.values)
         if self.outcomes and self.outcomes.links:
             self.link = self.outcomes.links.to
@@ -107,7 +110,7 @@ class Person:
     @property
     def has_row(self) -> bool:
         it = self._of
-        return bool(self.link or it.acts or it.merges or it.before is not None)
+        return bool(self.link or it.acts or it.merges or it.before is not None or self.duplicates)
 
     @property
     def seen(self) -> list[int]:

@@ -11,6 +11,7 @@ from models.features.ring import DAILY_CAP, RING_SIZE, keys_of
 from models.features.session import GAP_MS
 from models.features.window import MAX_LAG, MAX_PARTNERS
 from models.reference import plain
+from models.reference.dedupe import Name, name_of
 from schemas import events
 from schemas.actions import ACTIONS
 from schemas.times import DAY_MS
@@ -112,11 +113,11 @@ class Recents:
 
 def by_person(log: Iterable[tuple[int, events.Event]]) -> dict[str, list[Event]]:
     """(offset, event) of one partition in order -> each person's actions, duplicates dropped."""
-    taken: set[tuple[str, str]] = set()
+    taken: set[Name] = set()
     actions: dict[str, list[Event]] = {}
     for offset, e in log:
-        if isinstance(e, events.Action) and (e.person, e.event_id) not in taken:
-            taken.add((e.person, e.event_id))
+        if isinstance(e, events.Action) and (name := name_of(e)) not in taken:
+            taken.add(name)
             actions.setdefault(e.person, []).append(plain.event(offset, e))
     return actions
 

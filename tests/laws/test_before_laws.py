@@ -35,7 +35,8 @@ def snapshot(log: Sequence[Record], partition: int, sizes: Sequence[int] = ()) -
 def before(memory: Memory, log: Sequence[Record], partition: int) -> SnapshotState:
     newest = max((timestamp for _, timestamp, _ in log), default=0)
     received = memory.hashes.get(PLAIN.received(partition), {})
-    return SnapshotState(partition, newest, memory.values, received)
+    tallies = memory.hashes.get(PLAIN.tallies(partition), {})
+    return SnapshotState(partition, newest, memory.values, received, tallies)
 
 
 def resumed(
@@ -65,7 +66,7 @@ def assert_same(reference: Partition, whole: Partition) -> None:
     assert reference.people.keys() == whole.people.keys()
     for name, one in whole.people.items():
         assert difference(plainly(reference.people[name]), plainly(one)) is None
-    assert reference.received == whole.received
+    assert (reference.received, reference.tallies) == (whole.received, whole.tallies)
     assert (reference.ids.newest, reference.ids.held()) == (whole.ids.newest, whole.ids.held())
 
 

@@ -64,6 +64,7 @@ def folded(client: Client, log: list[Record], sizes: list[int], partition: int =
     fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, PLAIN)
     fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, PLAIN)
     fold.remember_received(client.hgetall(PLAIN.received(partition)))
+    fold.remember_tallies(client.hgetall(PLAIN.tallies(partition)))
     log = [record for record in log if record[0] >= fence.offset]
     for piece in cuts(len(log), sizes):
         records = log[piece]

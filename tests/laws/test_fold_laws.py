@@ -8,19 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.dedupe import WINDOW_BUCKETS, Deduper
+from flows.people.batch import Decoded, deduped
+from models.dedupe import WINDOW_BUCKETS, Deduper, action_identity, record_identity
 from models.features.plain import Event
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
+from models.reference.dedupe import name_of
 from schemas import events
 from schemas.actions import ACTIONS
 from schemas.keys import PLAIN
-from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, u64s
+from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, served, u64s
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [a.name for a in ACTIONS]
@@ -32,6 +35,7 @@ SPARED = {
 }
 
 HALF_HOUR = 30 * 60_000
+splits = st.lists(st.integers(1, 60), max_size=5)
 gaps = st.sampled_from([0, 1, 900, 1000, 60_000, HALF_HOUR, HALF_HOUR + 1, DAY])
 one_action = st.fixed_dictionaries(
     {
@@ -256,6 +260,74 @@ def test_law_13_an_import_is_not_late() -> None:
     assert read_row(late.values[PLAIN.row(0, person(1))])["counts"].sum() == 1
     assert late.all_facts()  # it counts in sums
     assert late.all_facts() == imported.all_facts()
+
+
+def order(lines: Sequence[tuple[str, str, bool]], n: int = 1, who: int = 1) -> list[events.Action]:
+    """The lines of one order under one event id: (item, action, taken back)."""
+    return [action(n, who, item, what, negative=back) for item, what, back in lines]
+
+
+lines = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["purchase", "like"]), st.booleans()),
+    max_size=12,
+).map(lambda drawn: [(item, what, back and what == "purchase") for item, what, back in drawn])
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3), lines), max_size=6), splits)
+def test_law_12_each_line_of_an_order_counts_once_and_what_is_dropped_is_tallied(
+    orders: list[tuple[int, int, list[tuple[str, str, bool]]]], sizes: list[int]
+) -> None:
+    made = [e for n, who, each in orders for e in order(each, n, who)]
+    memory = fold_log(log_of(made), sizes, restart=len(sizes) % 2 == 0)
+    names = {(e.person, e.event_id, e.item_id, e.action, e.negative) for e in made}
+    total = 0
+    for who in (1, 2, 3):
+        row = read_row(memory.values.get(PLAIN.row(0, person(who))))
+        mine = [e for e in made if e.person == person(who)]
+        assert row["counts"].sum() == sum(name[0] == person(who) for name in names)
+        assert row["duplicates"] == len(mine) - row["counts"].sum()
+        total += int(row["duplicates"])
+    tallies = memory.hashes.get(PLAIN.tallies(0), {})
+    assert tallies == ({b"duplicate": b"%d" % total} if total else {})
+    assert memory.counts["duplicate"] == total
+
+
+def test_law_12_no_two_names_are_equal_and_a_person_is_no_piece_of_an_action() -> None:
+    """Joined without a separator, the first two and the second two would be one."""
+    made: list[events.Action | events.Served | events.Preferences] = [
+        action(1, item="ab", what="view"),
+        *order([("b", "purchase", False), ("b", "purchase", True)]),
+        action(1, item="b", what="purchase", event_id="e1b"),
+        served("e1"),
+        served("e1", who=2),
+        events.Preferences(event_id="e1", person=person(1), received_at=T0),
+    ]
+    assert len({record_identity(e) for e in made}) == len(made)
+    assert len({name_of(e) for e in made}) == len(made)
+    same, other = action(1, 2, "ab", "view", quantity=3), action(1, 1, "ab", "view")
+    assert action_identity(same) == action_identity(other)
+    assert record_identity(same) != record_identity(made[0])
+
+
+def test_records_of_other_kinds_are_tallied_by_their_kind() -> None:
+    made: list[events.Event] = [
+        served("s1"),
+        events.Preferences(event_id="e1", person=person(1), received_at=T0),
+    ]
+    memory = fold_log(log_of([*made, *made, made[0]]), [2])
+    expected = {b"duplicate_served": b"2", b"duplicate_preferences": b"1"}
+    assert memory.hashes[PLAIN.tallies(0)] == expected
+    assert PLAIN.row(0, person(1)) not in memory.values
+
+
+def test_dropped_purchases_that_name_a_slate_are_handed_on() -> None:
+    first = action(1, item="a", what="purchase")
+    again = [msgspec.structs.replace(first, slate_id=slate) for slate in ("s1", "")]
+    records = log_of([first, *again, action(2), action(2, slate_id="s1")])
+    batch = deduped(Decoded(0, 0, 5, records, [T0] * 5), Deduper(DAY))
+    assert [offset for offset, _, _ in batch.records] == [0, 3]
+    assert [offset for offset, _, _ in batch.dropped] == [1, 2, 4]
+    assert batch.repeated == [records[1]]
 
 
 PURE = ("batch", "fold", "links", "rows", "slates", "transfer")

@@ -46,6 +46,9 @@ def mismatches(memory: Memory, partition: int, reference: Partition) -> list[Mis
     assert {key for key in memory.values if key.startswith(prefixes)} <= named
     received = {b"%d" % p: b"%d-%d" % number for p, number in reference.received.items()}
     assert memory.hashes.get(PLAIN.received(partition), {}) == received
+    held = memory.hashes.get(PLAIN.tallies(partition), {})
+    tallies = {reason.decode(): int(total) for reason, total in held.items()}
+    found.compare("not counted", "value", tallies, dict(reference.tallies))
     return found.mismatches()
 
 
@@ -135,7 +138,7 @@ def test_law_12_the_slow_window_takes_what_the_fold_takes(drawn: list[dict[str, 
     log = [(n, 1_000_000 + n * rnd.randrange(900), event) for n, event in enumerate(order)]
     memory, window = fold_log(log, [7, 2], hours=0.005, partition=HOME), Window(18_000)
     for _, timestamp, event in log:
-        window.fresh(event.person, event.event_id, timestamp)  # type: ignore[union-attr]
+        window.fresh(event, timestamp)  # type: ignore[arg-type]
     held = window.held()
     for bucket in range(window.oldest, window.oldest + 6):
         blob = memory.values.get(PLAIN.dedupe(HOME, bucket), b"")

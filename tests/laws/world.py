@@ -179,6 +179,7 @@ def fold_log(
         if fold is None or restart:
             fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN)
             fold.remember_received(memory.hashes.get(PLAIN.received(partition), {}))
+            fold.remember_tallies(memory.hashes.get(PLAIN.tallies(partition), {}))
             fold.encoder = encoder
         records = list(log[piece])
         batch = Decoded(

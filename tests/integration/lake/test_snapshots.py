@@ -84,11 +84,12 @@ def assert_as_in_redis(settings: Settings, made: Snapshot) -> None:
         rollup.catch_up(10)
         assert_same_sums(read.tables(settings, made), rollup.tables)
         for p in range(settings.partitions):
-            fence, state, received = read.load(settings, made, p)
+            fence, state, received, tallies = read.load(settings, made, p)
             stored = client.get(PLAIN.fence("people", p))
             assert stored is not None
             assert msgspec.msgpack.decode(stored)[:5] == list(msgspec.structs.astuple(fence))[:5]
             assert received == client.hgetall(PLAIN.received(p))
+            assert tallies == client.hgetall(PLAIN.tallies(p))
             held = in_redis(client, p)
             assert set(state) == set(held)
             assert state == held

@@ -42,11 +42,12 @@ def test_an_offline_fold_resumes_from_the_state_of_another(tmp_path: Path, cut: 
     first = start(settings, 1)
     for batch in log.read("events", 1, 0, cut, 50):
         first.fold(batch)
-    again = Offline(settings, 1, first.fence, first.state, first.received)
+    again = Offline(settings, 1, first.fence, first.state, first.received, first.tallies)
     for batch in log.read("events", 1, cut, log.end_offsets[1], 200):
         again.fold(batch)
     assert whole.received  # merges came
     assert (again.state, again.received) == (whole.state, whole.received)
+    assert again.tallies == whole.tallies
     assert again.fence == whole.fence
     assert [it.id for it in first.outbox + again.outbox] == [it.id for it in whole.outbox]
 
