@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from models.arrays import U64, Mask
 from schemas.events import Action, Event, Listed, Merge
 
+IDENTITY_BITS: Final = 0xFFFF_FFFF
+"""The low half of an identity, which lists keep."""
 WINDOW_BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
 _xxh = xxhash.xxh3_64_intdigest

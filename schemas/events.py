@@ -167,6 +167,9 @@ class MergedAction(msgspec.Struct, array_like=True, gc=False):
     category: int
     at: Millis
     action: int
+    identity: int = 0
+    flags: int = 0
+    """Of its entry in the list (`models.features.ring`)."""
 
 
 def merge_number(text: bytes) -> tuple[int, int]:

@@ -102,7 +102,7 @@ class Effects:
 
     def add(self, columns: Columns, folded: Folded) -> None:
         """Adds facts of the actions on known items, at most 3 of a person, item and UTC day."""
-        counts = columns.in_catalogue.copy()
+        counts = columns.flags & facts.UNKNOWN == 0
         partners = np.zeros((len(columns), window.MAX_LAG), np.uint64)
         if len(folded.recent):
             counts[folded.entered] &= folded.repeats < DAILY_CAP
@@ -114,7 +114,7 @@ class Effects:
                 columns.category[counts],
                 columns.time[counts] // 1000,
                 columns.action[counts],
-                np.where(columns.in_catalogue, 0, facts.UNKNOWN)[counts],
+                columns.flags[counts],
                 partners[counts],
             )
         )

@@ -14,7 +14,7 @@ from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
 from flows.people.rows import Fetch, Rows
 from flows.people.slates import Slates, outcome_records
-from models.dedupe import Deduper, duplicate_reason
+from models.dedupe import Deduper, action_identity, duplicate_reason
 from models.features import registry
 from models.features.columns import Columns, Folded
 from models.release.person import Encoder
@@ -171,7 +171,8 @@ class PeopleFold:
             time=time,
             action=np.array([code_of(a.action, a.negative) for a in acts], np.uint8)[order],
             session=np.array(session, np.uint64)[order],
-            in_catalogue=np.array([a.known for a in acts], np.bool_)[order],
+            identity=_identities(acts)[order],
+            flags=np.array([_flags(a) for a in acts], np.uint8)[order],
             late=received - time > LATE_MS,
             people=people,
         )
@@ -253,3 +254,15 @@ class PeopleFold:
             if isinstance(event, Preferences):
                 key = self.keyspace.preferences(self.partition, event.person)
                 write.values[key] = events.encode(event)
+
+
+def _identities(acts: Sequence[Action]) -> NDArray[np.uint32]:
+    """(n,) low halves of the identities, at least 1."""
+    whole = np.array([action_identity(a) for a in acts], np.uint64)
+    return np.maximum(whole.astype(np.uint32), 1)
+
+
+def _flags(a: Action) -> int:
+    """Bits `UNKNOWN` and `IMPORTED` of the action's fact."""
+    imported = a.source is not None and a.source.mode == "import"
+    return (0 if a.known else facts.UNKNOWN) | (facts.IMPORTED if imported else 0)

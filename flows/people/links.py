@@ -108,7 +108,8 @@ class Linked:
         """Sends action `i` of a linked anonymous id to its person."""
         code, item = int(columns.action[i]), int(columns.item[i])
         recent = ACTIONS[code].recent and not columns.late[i]
-        action_of_guest = MergedAction(item, int(columns.category[i]), action.occurred_at, code)
+        category, identity = int(columns.category[i]), int(columns.identity[i])
+        action_of_guest = MergedAction(item, category, action.occurred_at, code, identity)
         effects.send(
             Merge(
                 person=Pseudonym(self._person_of(action.person)),
@@ -194,8 +195,8 @@ def _fill_merge(merge: Merge, row: Any) -> None:
     merge.entered = int(row["n"])
     merge.first, merge.newest = int(row["first"]), int(row["newest"])
     merge.recent = tuple(
-        MergedAction(item, category, time * 1000 + ms, action)
-        for item, time, ms, category, action in ring.recent(row).tolist()
+        MergedAction(item, category, time, action, identity, flags)
+        for time, item, category, action, identity, flags in reversed(ring.keys(row))
     )
 
 
@@ -205,10 +206,5 @@ def _merge_into_row(row: Any, merge: Merge) -> None:
     row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)
     row["first"] = min(filter(None, (int(row["first"]), merge.first)), default=0)
     row["newest"] = max(int(row["newest"]), merge.newest)
-    entries = [
-        (time * 1000 + ms, item, category, action)
-        for item, time, ms, category, action in ring.recent(row).tolist()
-    ] + [(a.at, a.item, a.category, a.action) for a in merge.recent]
-    row["n"] += merge.entered
     row["window"] = np.roll(row["window"], merge.entered % window.MAX_LAG)  # its slots follow n
-    ring.write(row, sorted(entries)[-ring.RING_SIZE :], int(row["n"]))
+    ring.merge(row, list(map(ring.merged_key, merge.recent)), merge.entered)

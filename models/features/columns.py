@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64, U64, Mask
+from models.features.ring import ENTRY
 
 
 @dataclass(frozen=True)
 class Columns:
     """n actions of U people, sorted by person, within a person in log order.
 
-    `who[i]` is the row (0..U-1) of action i. Times are ms. `session` 0: no session id. `in_catalogue`: the
-    edge knew the item. `late`: more than 7 days before its receipt, so it counts in sums but is not recent.
+    `who[i]` is the row (0..U-1) of action i. Times are ms. `session` 0: no session id. `identity`: the
+    low half of `models.dedupe.action_identity`. `flags`: bits `UNKNOWN` and `IMPORTED` of
+    `schemas.state.facts`. `late`: more than 7 days before its receipt, so it counts in sums but is not
+    recent.
     """
 
     who: I64
@@ -25,7 +28,8 @@ class Columns:
     time: I64
     action: NDArray[np.uint8]
     session: U64
-    in_catalogue: Mask
+    identity: NDArray[np.uint32]
+    flags: NDArray[np.uint8]
     late: Mask
     people: int
     start: I64 = field(init=False)
@@ -57,7 +61,8 @@ class Columns:
             time=self.time[mask],
             action=self.action[mask],
             session=self.session[mask],
-            in_catalogue=self.in_catalogue[mask],
+            identity=self.identity[mask],
+            flags=self.flags[mask],
             late=self.late[mask],
             people=self.people,
         )
@@ -89,5 +94,9 @@ class Folded:
     """(n of recent,) whether the ring held the item just before the action."""
     repeats: I64 = field(default_factory=lambda: np.empty(0, np.int64))
     """(n of recent,) entries of the same item and UTC day in the ring just before the action."""
+    evicted_who: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    """(k,) ascending: the row of each entry in `evicted`."""
+    evicted: NDArray[np.void] = field(default_factory=lambda: np.empty(0, ENTRY))
+    """(k,) what left the ring in this batch, or did not enter it: of each person in the order of the log."""
     partners: U64 = field(default_factory=lambda: np.empty((0, 0), np.uint64))
     """(n of recent, lag) items visited with the action; 0 where there is none."""

@@ -19,6 +19,11 @@ class Event(NamedTuple):
     session: int = 0
     in_catalogue: bool = True
     late: bool = False
+    identity: int = 0
+    """Low half of `models.dedupe.action_identity`, at least 1."""
+    flags: int = 0
+    """Of its entry in the ring, `models.features.ring`; `models.reference.recents` finds them."""
+    imported: bool = False
 
     @property
     def recent(self) -> bool:

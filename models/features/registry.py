@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import counts, ring, session, window
+from models.features import counts, enter, ring, session, window
 from models.features.columns import Columns, Folded
 from schemas.actions import RECENT
 from schemas.errors import FreshetError
@@ -40,7 +40,7 @@ FEATURES: Final = (
     Feature(
         "session", "log-ordered", session.FIELDS, session.update, session.value, session.reference
     ),
-    Feature("ring", "commutative", ring.FIELDS, ring.update, ring.value, ring.reference),
+    Feature("ring", "commutative", ring.FIELDS, enter.update, ring.value, ring.reference),
     Feature("window", "log-ordered", window.FIELDS, window.update, window.value, window.reference),
 )
 

@@ -18,6 +18,7 @@ from models.features.plain import Event, recents
 from models.features.ring import DAILY_CAP
 from schemas.actions import WEIGHT
 from schemas.events import Merge
+from schemas.state.facts import UNKNOWN
 
 MAX_LAG: Final = 16
 MAX_PARTNERS: Final = 10
@@ -27,7 +28,7 @@ FIELDS = (("window", "<u8", (MAX_LAG,)),)
 def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     """Also fills `folded.partners`. Comes after session and ring."""
     acts, n = folded.recent, folded.before
-    informative = (WEIGHT[acts.action] > 0) & acts.in_catalogue
+    informative = (WEIGHT[acts.action] > 0) & (acts.flags & UNKNOWN == 0)
     item = np.where(informative, acts.item, 0).astype(np.uint64)
     # one strip a person: the 16 kept items, then the batch's; an action looks back along it
     strip = np.empty(len(acts) + MAX_LAG * acts.people, np.uint64)

@@ -27,6 +27,13 @@ def text(identifier: str) -> int:
     return (xxhash.xxh3_64_intdigest(identifier.encode()) or 1) if identifier else 0
 
 
+def list_identity(e: Action) -> int:
+    """32 bits of the action's identity, the same for every person, at least 1."""
+    sign = "-" if e.action == "purchase" and e.negative else "+"
+    named = "\0".join((e.event_id, e.item_id, e.action, sign))
+    return (xxhash.xxh3_64_intdigest(named.encode()) & 0xFFFF_FFFF) or 1
+
+
 def event(offset: int, e: Action) -> Event:
     return Event(
         offset,
@@ -37,4 +44,6 @@ def event(offset: int, e: Action) -> Event:
         text(e.session_id),
         e.known,
         e.received_at - e.occurred_at > LATE_MS,
+        list_identity(e),
+        imported=e.source is not None and e.source.mode == "import",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.plain import Event
-from models.features.ring import DAILY_CAP, RING_SIZE, keys_of
+from models.features.ring import DAILY_CAP, RING_SIZE, Key, keys_of, merged_key
 from models.features.session import GAP_MS
 from models.features.window import MAX_LAG, MAX_PARTNERS
 from models.reference import plain
@@ -18,7 +18,6 @@ from schemas.times import DAY_MS
 
 _RECENT = [action.recent for action in ACTIONS]
 _POSITIVE = [action.weight > 0 for action in ACTIONS]
-Key = tuple[int, int, int, int]
 Partners = list[tuple[int, int]]
 """(item, lag): items visited with an action, and how many actions ago; the nearest first."""
 
@@ -68,14 +67,13 @@ class Recents:
         partners = self._partners(item) if informative and counts else []
         self.session.append(item if informative else 0)
         del self.session[:-MAX_LAG]
-        self._enter((e.time, item, e.category, e.action))
+        self._enter((e.time, item, e.category, e.action, e.identity, e.flags))
         self.n += 1
         return ActionContext(times > 0, counts, partners)
 
     def merge(self, merge: events.Merge) -> None:
         """Adds the actions of an anonymous id to the list, but to no session."""
-        merged = [(a.at, a.item, a.category, a.action) for a in merge.recent]
-        self._hold(sorted([*self.keys, *merged])[-RING_SIZE:])
+        self._hold(sorted([*self.keys, *map(merged_key, merge.recent)])[-RING_SIZE:])
         self.n += merge.entered
 
     def _hold(self, keys: list[Key]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.registry import ROW, VERSION
-from models.features.ring import RING_SIZE, write
+from models.features.ring import COUNTED, IN_SESSION, RING_SIZE, write
 from models.outcomes.impressions import IMPRESSION
 from models.release import content
 from models.release.release import Release, Scores, Space, Vectors
@@ -155,7 +155,14 @@ def person(
     row = np.zeros(1, ROW)[0]
     start = NOW - 60_000 * len(acts)
     keys = [
-        (start + 60_000 * at, item_hash(i), category_hash((categories or {}).get(i, "")), action)
+        (
+            start + 60_000 * at,
+            item_hash(i),
+            category_hash((categories or {}).get(i, "")),
+            action,
+            1 + at,
+            IN_SESSION | COUNTED,
+        )
         for at, (i, action) in enumerate(acts)
     ]
     write(row, keys[-RING_SIZE:], len(keys))

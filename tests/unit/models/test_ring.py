@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.features import ring
+from models.features import enter
 from models.features.columns import Columns, Folded
 from models.features.registry import ROW
 
@@ -28,7 +28,8 @@ def batch(rnd: np.random.Generator, people: int, spread: int) -> Columns:
         time=BEGAN + rnd.integers(0, spread, n) * 60_000,
         action=rnd.integers(0, 5, n).astype(np.uint8),
         session=np.zeros(n, np.uint64),
-        in_catalogue=np.ones(n, np.bool_),
+        identity=rnd.integers(1, 3, n).astype(np.uint32),
+        flags=np.zeros(n, np.uint8),
         late=np.zeros(n, np.bool_),
         people=people,
     )
@@ -39,7 +40,7 @@ def folded(batches: list[Columns], people: int) -> tuple[NDArray[np.void], list[
     for columns in batches:
         entered = np.ones(len(columns), np.bool_)
         folds.append(Folded(entered, columns, before=rows["n"].astype(np.int64)))
-        ring.update(rows, columns, folds[-1])
+        enter.update(rows, columns, folds[-1])
     return rows, folds
 
 
@@ -52,10 +53,12 @@ def test_updates_in_rounds_and_one_by_one_agree(seed: int, people: int, spread: 
     found = []
     for few in (1, 10**9):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ring, "MIN_PEOPLE_FOR_ROUNDS", few)
+            patch.setattr(enter, "MIN_PEOPLE_FOR_ROUNDS", few)
             found.append(folded(batches, people))
     (rounds, folds), (one_by_one, also) = found
     assert rounds.tobytes() == one_by_one.tobytes()
     for ours, theirs in zip(folds, also, strict=True):
         assert ours.met.tolist() == theirs.met.tolist()
         assert ours.repeats.tolist() == theirs.repeats.tolist()
+        assert ours.evicted_who.tolist() == theirs.evicted_who.tolist()
+        assert ours.evicted.tolist() == theirs.evicted.tolist()
