@@ -9,12 +9,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.people.rows import Fetch
 from models.dedupe import Deduper, record_identity
 from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.ring import DAILY_CAP
 from schemas import events
-from schemas.events import Action, Link, Merge
+from schemas.events import Action, Link, Merge, Unlink
 from schemas.state import facts
 from schemas.state.write import Write
 
@@ -90,6 +91,10 @@ class Effects:
         """Offsets of the merges that were not received before."""
         self.tallies: Counter[str] = Counter()
         """How many records of this batch were accepted and are not counted, by reason."""
+        self.unlinked: dict[str, int] = {}
+        """Person -> offset of the last record of the batch that ended a link of theirs."""
+        self.cleared: set[bytes] = set()
+        """Keys whose stored value counts no more, since their person was unlinked in this batch."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
 
     def tally(self, reason: str, n: int = 1) -> None:
@@ -99,6 +104,26 @@ class Effects:
 
     def send(self, merge: Merge) -> None:
         self.outgoing[merge.offset, merge.n] = merge
+
+    def clear(self, key: bytes) -> None:
+        """Forgets the value of `key`: the stored one, and what this batch wrote so far."""
+        self.write.values.pop(key, None)
+        self.write.appends.pop(key, None)
+        self.cleared.add(key)
+
+    def appended(self, key: bytes, fetch: Fetch) -> bytes:
+        """The string under `key` as of this record."""
+        stored = None if key in self.cleared else fetch([key])[0]
+        return (stored or b"") + self.write.appends.get(key, b"")
+
+    def settle_cleared(self) -> None:
+        """Has the write replace the cleared keys that were written later, and delete the others."""
+        write = self.write
+        for key in sorted(self.cleared):
+            if key in write.appends:
+                write.values[key] = write.values.get(key, b"") + write.appends.pop(key)
+            elif key not in write.values and key not in write.deleted:
+                write.deleted.append(key)
 
     def add(self, columns: Columns, folded: Folded) -> None:
         """Adds facts of the actions on known items, at most 3 of a person, item and UTC day."""
@@ -143,9 +168,9 @@ class Effects:
 
 
 def layers(records: list[Record]) -> list[list[tuple[int, Any]]]:
-    """The records that change rows, in lists to fold one after the other: actions, then links and merges, and
-    so on. Each person's records keep their order. People do not depend on each other, so the number of
-    lists is the most that one person alternates, not the number that the log does."""
+    """The records that change rows, in lists to fold one after the other: actions, then links, unlinks and
+    merges, and so on. Each person's records keep their order. People do not depend on each other, so the
+    number of lists is the most that one person alternates, not the number that the log does."""
     if {type(event) for _, _, event in records} <= {Action}:
         return [[(offset, event) for offset, _, event in records]] if records else []
     cut: list[list[tuple[int, Any]]] = []
@@ -154,7 +179,7 @@ def layers(records: list[Record]) -> list[list[tuple[int, Any]]]:
         kind = type(event)
         if kind is Action:
             parity = 0
-        elif kind is Link or kind is Merge:
+        elif kind is Link or kind is Merge or kind is Unlink:
             parity = 1
         else:
             continue

@@ -98,14 +98,13 @@ class PeopleFold:
         """The write of this batch, which `flows.kit.commit` performs."""
         self._rows.make_room()
         self._slates.make_room()
+        self._linked.make_room()
         # the newest time that de-duplication has seen, so that a restart does not change its window
         newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, self.keyspace)
         effects = Effects(write, batch.first)
         records, kinds = batch.records, {type(event) for _, _, event in batch.records}
-        if Preferences in kinds:
-            self._prefer(records, write)
         if Merge in kinds:
             records = self._linked.fresh(records, effects)
         for layer in layers(records):
@@ -113,10 +112,13 @@ class PeopleFold:
                 self._act(layer, effects)
             else:
                 self._linked.fold(layer, effects)
+        if Preferences in kinds:
+            self._prefer(records, effects)
         arms, moments = self._slates.join(outcome_records(batch.records), effects)
         self._count_dropped(batch.dropped, effects)
         self._store(effects)
         self._store_tallies(effects)
+        effects.settle_cleared()
         for bucket, ids in batch.ids.items():
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
@@ -209,13 +211,23 @@ class PeopleFold:
         without a vector gets the old one deleted."""
         dirty = np.array(sorted(effects.dirty), np.int64)
         rows, write = self._rows.take(dirty), effects.write
+        if effects.unlinked:
+            present = rows["version"] > 0
+            dirty, rows = dirty[present], rows[present]
         write.values.update(self._rows.packed(dirty, rows))
-        if self.encoder is None or not effects.recent_changed:
-            return
+        if effects.recent_changed and self.encoder is not None:
+            self._encode(self.encoder, dirty, rows, effects)
+
+    def _encode(
+        self, encoder: Encoder, dirty: NDArray[np.int64], rows: NDArray[np.void], effects: Effects
+    ) -> None:
+        write = effects.write
         recent_changed = np.array(
             [slot in effects.recent_changed for slot in dirty.tolist()], np.bool_
         )
-        made = self.encoder.stored(rows if recent_changed.all() else rows[recent_changed])
+        if not recent_changed.any():
+            return
+        made = encoder.stored(rows if recent_changed.all() else rows[recent_changed])
         for slot, vector in zip(dirty[recent_changed].tolist(), made, strict=True):
             key = self.keyspace.vector(self.partition, self._rows.person(slot))
             if vector is None:
@@ -229,7 +241,11 @@ class PeopleFold:
             return
         for _, _, event in dropped:
             effects.tally(duplicate_reason(event))
-        people = [event.person for _, _, event in dropped if isinstance(event, Action)]
+        people = [
+            event.person
+            for offset, _, event in dropped
+            if isinstance(event, Action) and offset > effects.unlinked.get(event.person, -1)
+        ]
         slots, counts = np.unique(self._rows.slots(people), return_counts=True)
         rows = self._rows.take(slots)
         rows["duplicates"] += counts.astype(np.uint32)
@@ -249,11 +265,12 @@ class PeopleFold:
 
     # -- preferences ----------------------------------------------------------------------
 
-    def _prefer(self, records: Sequence[Record], write: Write) -> None:
-        for _, _, event in records:
-            if isinstance(event, Preferences):
+    def _prefer(self, records: Sequence[Record], effects: Effects) -> None:
+        """Stores the preferences of people, where no later record of the batch ended their link."""
+        for offset, _, event in records:
+            if isinstance(event, Preferences) and offset > effects.unlinked.get(event.person, -1):
                 key = self.keyspace.preferences(self.partition, event.person)
-                write.values[key] = events.encode(event)
+                effects.write.values[key] = events.encode(event)
 
 
 def _identities(acts: Sequence[Action]) -> NDArray[np.uint32]:

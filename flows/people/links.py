@@ -1,4 +1,5 @@
-"""The fold of links: the state of an anonymous id moves to the person's partition, as merges.
+"""The fold of links: the state of an anonymous id moves to the person's partition, as merges, and what an
+unlink ends.
 
 This module moves rows and sets; `flows.people.slates` adds the slates in the same batch.
 """
@@ -17,10 +18,10 @@ from models.features.columns import Columns
 from schemas import events
 from schemas.actions import ACTIONS, HIDE
 from schemas.alphabet import Pseudonym
-from schemas.events import Action, Link, Merge, MergedAction
+from schemas.events import Action, Link, Merge, MergedAction, Unlink
 from schemas.keys import Keyspace
 from schemas.state import links
-from schemas.state.write import StreamEntry, Write
+from schemas.state.write import StreamEntry
 
 MAX_HASHES_PER_MERGE: Final = 4_000
 """A record of so many hashes has some 90 kB; a broker accepts 1 MB."""
@@ -41,11 +42,18 @@ class Linked:
         """Loads the last number received from each source partition: source -> ``offset-n``."""
         self._received.update((int(source), events.merge_number(it)) for source, it in held.items())
 
+    def make_room(self) -> None:
+        """Empties the cache above its limit. Call it between batches only, when all of it is committed."""
+        if len(self._linked_to) > MAX_CACHED_LINKS:
+            self._linked_to.clear()
+
     def fold(self, records: Sequence[tuple[int, Any]], effects: Effects) -> None:
-        """Folds links and merges: (offset, event), in the order of the log."""
+        """Folds links, their ends, and merges: (offset, event), in the order of the log."""
         for offset, event in records:
             if isinstance(event, Link):
                 self._link(offset, event, effects)
+            elif isinstance(event, Unlink):
+                self._unlink(offset, event, effects)
             else:
                 self._merge(event, effects)
 
@@ -73,15 +81,30 @@ class Linked:
         rows["version"] = registry.VERSION
         self._rows.put(slots, rows)
         effects.dirty.update(slots.tolist())
-        self._remember(event.person, event.to)
+        self._linked_to[event.person] = event.to
         _fill_merge(merge, rows[0])
         self._send_sets(merge, int(slots[0]), effects)
+
+    def _unlink(self, offset: int, event: Unlink, effects: Effects) -> None:
+        """Ends the link of an anonymous id to this person: nothing is stored of the id any more. Without such
+        a link it has no effect."""
+        slots = self._rows.slots([event.person])
+        linked = self._rows.take(slots)["flags"][0] & registry.LINKED
+        if not linked or self._person_of(event.person) != event.to:
+            return
+        self._rows.put(slots, np.zeros(1, registry.ROW))  # without a version: its key is deleted
+        effects.dirty.update(slots.tolist())
+        effects.unlinked[event.person] = offset
+        del self._linked_to[event.person]
+        named = self._keyspace
+        for name in (named.row, named.seen, named.hidden, named.preferences, named.vector):
+            effects.clear(name(self._partition, event.person))
 
     def _send_sets(self, merge: Merge, slot: int, effects: Effects) -> None:
         """Sends the merge, in as many records as its sets need; the last record carries the link's id."""
         person, named = self._rows.person(slot), self._keyspace
         names = (it(self._partition, person) for it in (named.seen, named.hidden))
-        seen, hidden = (self._stored(name, effects.write) for name in names)
+        seen, hidden = (self._stored(name, effects) for name in names)
         link, merge.link = merge.link, ""
         for at in range(0, max(len(seen), len(hidden), 1), MAX_HASHES_PER_MERGE):
             fragment = merge
@@ -99,8 +122,8 @@ class Linked:
             effects.send(fragment)
         fragment.link = link
 
-    def _stored(self, key: bytes, write: Write) -> tuple[int, ...]:
-        data = (self._fetch([key])[0] or b"") + write.appends.get(key, b"")
+    def _stored(self, key: bytes, effects: Effects) -> tuple[int, ...]:
+        data = effects.appended(key, self._fetch)
         # each once, in order of arrival: a stored list of seen items may repeat an item
         return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
 
@@ -131,13 +154,8 @@ class Linked:
     def _person_of(self, person: str) -> str:
         if person not in self._linked_to:
             key = self._keyspace.link(self._partition, person)
-            self._remember(person, links.decode(self._fetch([key])[0]).to)
+            self._linked_to[person] = links.decode(self._fetch([key])[0]).to
         return self._linked_to[person]
-
-    def _remember(self, person: str, to: str) -> None:
-        if len(self._linked_to) >= MAX_CACHED_LINKS:
-            self._linked_to.clear()
-        self._linked_to[person] = to
 
     def outbox(self, effects: Effects) -> list[StreamEntry]:
         """The entries for the outbox, ascending by number."""

@@ -19,7 +19,7 @@ from models.outcomes.join import STATE_BY_ACTION, Assignment, Effect, Shown
 from models.outcomes.open_slates import Account, Mark, Outcome
 from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.events import Action, Link, Linking, Merge, MergedOutcome, Served
+from schemas.events import Action, Link, Linking, Merge, MergedOutcome, Served, Unlink
 from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state import links as stored
@@ -32,10 +32,10 @@ _CLICKED: Final = STATES.index("clicked")
 _MAX_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
-Record = Served | Action | Link | Linking | Merge
+Record = Served | Action | Link | Unlink | Linking | Merge
 # built once: to build a union for each isinstance() costs more than the check
 _SLATE_EVENTS: Final = (Served, Action)
-_LINK_EVENTS: Final = (Served, Link, Linking)
+_LINK_EVENTS: Final = (Served, Link, Unlink, Linking)
 OutcomeRecords = list[tuple[int, Record]]
 """(offset, event) in log order: slates served, actions on them, and records that link ids."""
 
@@ -87,8 +87,12 @@ class Slates:
             return facts.NO_ARMS, facts.NO_MOMENTS
         self._load(records)
         batch_facts = _BatchFacts(effects.write)
+        changed: OutcomeRecords = []
         for offset, event in records:
             account = self._accounts[event.person]
+            if isinstance(event, Unlink) and not self._unlink(account, event, effects):
+                continue
+            changed.append((offset, event))
             if isinstance(event, _SLATE_EVENTS):
                 if account.links is not None and account.links.to:
                     self._forward(offset, event, account.links.to, effects)
@@ -100,12 +104,21 @@ class Slates:
                         batch_facts.add(offset, effect)
             elif isinstance(event, Linking):
                 links.mark(account, Mark(event.of, event.link, event.received_at))
-            elif not (merge := effects.outgoing[offset, 1]).lost:
-                transfer.write_transfer(
-                    merge, outcomes.close_account(account, event.to), self._shown[event.person]
-                )
-        self._store(records, effects.write)
+            elif isinstance(event, Link) and not (merge := effects.outgoing[offset, 1]).lost:
+                moved = outcomes.close_account(account, event.to, event.event_id)
+                transfer.write_transfer(merge, moved, self._shown[event.person])
+        self._store(changed, effects.write)
         return batch_facts.facts()
+
+    def _unlink(self, account: Account, event: Unlink, effects: Effects) -> bool:
+        """Begins a new account where the event ends a link. Whether it does."""
+        begun = links.unlinked(account, event.to, event.event_id)
+        if begun is None:
+            return False
+        self._accounts[event.person] = begun
+        self._shown[event.person] = impressions.read(None)
+        effects.clear(self._keyspace.impressions(self._partition, event.person))
+        return True
 
     def _load(self, records: OutcomeRecords) -> None:
         """Reads the accounts and impressions that are not cached, in one call."""
@@ -204,10 +217,14 @@ class Slates:
             values[keyspace.open_slates(p, person)] = open_slates.encode(account)
             if account.links is not None:
                 values[keyspace.link(p, person)] = stored.encode(links.view(account))
-        for person in dict.fromkeys(
-            event.person for _, event in records if _changes_impressions(event)
-        ):
-            values[keyspace.impressions(p, person)] = self._shown[person].tobytes()
+        viewers: dict[str, None] = {}
+        for _, event in records:
+            if _changes_impressions(event):
+                viewers[event.person] = None
+            elif isinstance(event, Unlink):
+                viewers.pop(event.person, None)
+        for viewer in viewers:
+            values[keyspace.impressions(p, viewer)] = self._shown[viewer].tobytes()
 
 
 def _changes_impressions(event: Record) -> bool:

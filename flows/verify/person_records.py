@@ -83,7 +83,7 @@ def _account(account: open_slates.Account) -> Any:
             for waiting in account.waiting
         ],
         "units": _units(account.units),
-        "linked": linked.to,
+        "linked": [linked.to, linked.by],
         "links": [
             [(mark.of, mark.link, mark.at) for mark in marks]
             for marks in ([linked.first] if linked.first else [], linked.pending, linked.answered)

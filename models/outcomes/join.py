@@ -144,12 +144,13 @@ def act(account: Account, slate_id: int, outcome: Outcome) -> Effect:
     return effect
 
 
-def close_account(account: Account, to: str) -> Transfer:
-    """Closes the account of an id that was linked to the person `to`: its content moves there, and it counts
-    nothing more. In place."""
+def close_account(account: Account, to: str, by: str = "") -> Transfer:
+    """Closes the account of an id that was linked to the person `to` by the event `by`: its content moves
+    there, and it counts nothing more, until an unlink begins a new account. In place."""
     transfer = Transfer(account.slates, account.waiting, account.units)
     account.slates, account.waiting, account.units = [], [], []
-    links.of(account).to = to
+    held = links.of(account)
+    held.to, held.by = to, by
     return transfer
 
 

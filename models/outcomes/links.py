@@ -45,6 +45,14 @@ def answer(account: Account, link: Mark, *, lost: bool) -> None:
         links.first = link
 
 
+def unlinked(account: Account, to: str, by: str) -> Account | None:
+    """The account of an anonymous id once the event `by` ended its link to the person `to`: a new one. None
+    where it is not linked to them, so that nothing ends."""
+    if account.links is None or not account.links.to or account.links.to != to:
+        return None
+    return Account(links=Links(by=by))
+
+
 def first(account: Account) -> str:
     """The anonymous id with which the person's variants are drawn; "" for their own id."""
     links = account.links
@@ -60,7 +68,7 @@ def view(account: Account) -> stored.Links:
     links = account.links
     if links is None:
         return stored.NONE
-    return stored.Links(links.to, first(account), len(links.pending))
+    return stored.Links(links.to, first(account), len(links.pending), links.by)
 
 
 def _order(link: Mark) -> tuple[int, str]:

@@ -84,6 +84,8 @@ class Links(msgspec.Struct, array_like=True):
     """Links whose answer came before their mark."""
     guests: list[Guest] = []
     """In the order of their arrival."""
+    by: str = ""
+    """Of an anonymous id: event id of the link or unlink that last had an effect."""
 
 
 class Account(msgspec.Struct, array_like=True):

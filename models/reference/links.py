@@ -8,10 +8,11 @@ from schemas.events import Linking, Merge
 
 
 class ReferenceLinks:
-    """`to`: the person that this anonymous id was linked to. Of a user: marks and answers, in any order."""
+    """`to`: the person that this anonymous id was linked to, `by`: the event that last began or ended a link
+    of it. Of a user: marks and answers, in any order."""
 
     def __init__(self) -> None:
-        self.to = ""
+        self.to = self.by = ""
         self.pending: list[Mark] = []
         self.answered: list[Mark] = []
         self.won: list[Mark] = []
@@ -20,7 +21,8 @@ class ReferenceLinks:
     def of(cls, held: Links) -> ReferenceLinks:
         """The stored links: of those that won only the earliest, which is all that `first` needs."""
         links = cls()
-        links.to, links.pending, links.answered = held.to, list(held.pending), list(held.answered)
+        links.to, links.by = held.to, held.by
+        links.pending, links.answered = list(held.pending), list(held.answered)
         links.won = [held.first] if held.first else []
         return links
 

@@ -114,6 +114,13 @@ class ReferenceOutcomes:
             self.add(offset, e)
 
     @classmethod
+    def begun(cls, by: str) -> ReferenceOutcomes:
+        """The outcomes of an anonymous id whose link the event `by` ended."""
+        made = cls()
+        made._ensured_links().by = by
+        return made
+
+    @classmethod
     def of(cls, held: Account) -> ReferenceOutcomes:
         """The stored account; impressions are stored elsewhere."""
         made = cls()
@@ -139,9 +146,11 @@ class ReferenceOutcomes:
         else:
             self._serve(offset, e)
 
-    def close(self, to: str) -> None:
-        """Closes the account of an id that was linked to `to`: its open slates move to that person."""
-        self._ensured_links().to = to
+    def close(self, to: str, by: str) -> None:
+        """Closes the account of an id that the event `by` linked to `to`: its open slates move to that
+        person."""
+        held = self._ensured_links()
+        held.to, held.by = to, by
         newest = self.own.newest
         self.own, self.waiting = Holder(), []
         self.own.newest = newest
@@ -184,7 +193,9 @@ class ReferenceOutcomes:
     def view(self) -> links.Links | None:
         """The links as readers need them; None where there are none."""
         own = self.links
-        return links.Links(own.to, own.first(self._since), len(own.pending)) if own else None
+        if own is None:
+            return None
+        return links.Links(own.to, own.first(self._since), len(own.pending), own.by)
 
     # -- slates ---------------------------------------------------------------------------
 
@@ -331,7 +342,7 @@ class ReferenceOutcomes:
             open_slates.Guest(of, guest.newest, *guest.stored())
             for of, guest in self.guests.items()
         ]
-        return open_slates.Links(own.to, own.earliest, own.pending, own.answered, guests)
+        return open_slates.Links(own.to, own.earliest, own.pending, own.answered, guests, own.by)
 
 
 def _stored(slate: ReferenceSlate, places: dict[UnitKey, int]) -> open_slates.OpenSlate:

@@ -69,6 +69,8 @@ class Partition:
                 return
         elif isinstance(e, Preferences):
             person.preferences = e
+        elif isinstance(e, Unlink):
+            self.people[e.person] = person.after(e)
         if concerns(e):
             self._add(person, person.concern(offset, e))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from models.outcomes.open_slates import Account
 from models.reference.outcomes import ReferenceOutcomes, concerns
 from models.reference.recents import ActionContext, Recents
 from schemas.actions import ACTIONS, HIDE
-from schemas.events import Action, Link, Linking, Merge, Preferences, Served
+from schemas.events import Action, Link, Linking, Merge, Preferences, Served, Unlink
 
 _RECENT = [action.recent for action in ACTIONS]
 
@@ -92,8 +92,16 @@ class Person:
             self.outcomes.linking(e)
         elif not self.link and e.to != e.person:
             self.link = e.to
-            self.outcomes.close(e.to)
+            self.outcomes.close(e.to, e.event_id)
         return self.outcomes
+
+    def after(self, e: Unlink) -> Person:
+        """The person once their link ended: they start empty. The same person where it is not their link."""
+        if not self.link or self.link != e.to:
+            return self
+        begun = Person(self.kept is not None)
+        begun.outcomes = ReferenceOutcomes.begun(e.event_id)
+        return begun
 
     def merge(self, offset: int, merge: Merge) -> ReferenceOutcomes | None:
         """Adds the actions of an anonymous id to the person's. They counted in sums in its own partition;

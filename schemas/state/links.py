@@ -9,11 +9,13 @@ import msgspec
 
 class Links(msgspec.Struct, array_like=True, gc=False):
     """Of an anonymous id: `to`, the person it was linked to. Of a user: `first`, the anonymous id with which
-    their variants are drawn ("": their own id), and how many links are `pending`."""
+    their variants are drawn ("": their own id), and how many links are `pending`. `by`: of an anonymous id,
+    the event id of the link or unlink that last had an effect; "" where none had."""
 
     to: str = ""
     first: str = ""
     pending: int = 0
+    by: str = ""
 
 
 NONE: Final = Links()

@@ -67,7 +67,7 @@ def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> 
 
 
 def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, int, int]]]:
-    """Actions of a few people, many on the same items, with links among them."""
+    """Actions of a few people, many on the same items, with links and unlinks among them."""
     what = ["served", "display", "click", "click", "purchase", "view", "hide"]
     drawn = [
         {
@@ -80,7 +80,9 @@ def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, i
         }
         for _ in range(250)
     ]
-    linked = [(rnd.randrange(250), of, rnd.choice([3, 3, 4])) for of in (1, 1, 2, 2)]
+    linked = [
+        (rnd.randrange(250), of, rnd.choice([3, 3, 4, -3, -4])) for of in (1, 1, 2, 2, 1, 1, 2, 2)
+    ]
     return drawn, linked
 
 
