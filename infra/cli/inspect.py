@@ -55,6 +55,8 @@ def user(user_id: str, anonymous: bool, data_dir: Path | None, as_json: bool) ->
         "session since": held["session_start"],
         "seen": f"{held['seen']} items, {held['hidden']} hidden",
         "linked to": held["linked_to"],
+        "variants of": held["links"]["first"],
+        "links pending": held["links"]["pending"],
         "preferences": held["preferences"],
     }
     for name, value in facts.items():

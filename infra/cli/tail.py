@@ -104,6 +104,9 @@ def _event(value: dict[str, Any]) -> str:
         return f"{who}  {click.style('set preferences', fg='magenta')}"
     if kind == "link":
         return f"{who}  {click.style('is the same person as', fg='magenta')} {_person(value['to'])}"
+    if kind == "unlink":
+        verb = click.style("is no longer the same person as", fg="magenta")
+        return f"{who}  {verb} {_person(value['to'])}"
     if kind == "linking":
         return f"{who}  {click.style('is being linked to', fg='magenta')} {_person(value['of'])}"
     if kind == "merge":

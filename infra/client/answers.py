@@ -104,6 +104,17 @@ class Written(msgspec.Struct, kw_only=True):
     durable: Literal["broker", "spool"]
 
 
+class LinkAnswer(msgspec.Struct, kw_only=True):
+    """The answer to a link or an unlink. `linked`: whether the anonymous id is linked to the user now, null
+    while that is `pending`. `why`: null where this request linked it."""
+
+    position: str | None
+    positions: list[str]
+    linked: bool | None
+    why: Literal["already", "linked_elsewhere", "is_a_user", "not_linked", "unlinked"] | None
+    pending: bool
+
+
 class ExperimentHeld(msgspec.Struct, kw_only=True):
     """An experiment in force. `version` is the next put's `expected_version`."""
 

@@ -23,6 +23,7 @@ from infra.client.answers import (
     CatalogueItem,
     ExperimentHeld,
     ExperimentMetrics,
+    LinkAnswer,
     Status,
     Written,
 )
@@ -38,6 +39,7 @@ HISTORY: Final = "/v1/events?mode=import"
 EXPERIMENTS: Final = "/v1/experiments"
 PLACEMENTS: Final = "/v1/placements"
 STATUS: Final = "/v1/status"
+USERS: Final = "/v1/users"
 SUCCESS_STATUSES: Final = (200, 202)
 
 T = TypeVar("T")
@@ -104,6 +106,18 @@ class Client:
         return await self._request(
             "POST", HISTORY if history else EVENTS, Accepted, {"events": events}
         )
+
+    async def link(self, user_id: str, anonymous_id: str) -> LinkAnswer:
+        """Links an anonymous id to a user, as at a log-in."""
+        return await self._link(user_id, anonymous_id, "link")
+
+    async def unlink(self, user_id: str, anonymous_id: str) -> LinkAnswer:
+        """Ends the link of an anonymous id to a user, as at a log-out: the anonymous id starts empty."""
+        return await self._link(user_id, anonymous_id, "unlink")
+
+    async def _link(self, user_id: str, anonymous_id: str, verb: str) -> LinkAnswer:
+        target, body = f"{USERS}/{_segment(user_id)}:{verb}", {"anonymous_id": anonymous_id}
+        return (await self._request("POST", target, LinkAnswer, body)).value
 
     async def send_items(self, items: Sequence[ItemIn | Mapping[str, Any]]) -> Accepted:
         """Sends items. Errors: `ApiError` 422 where all are rejected."""

@@ -70,6 +70,17 @@ class Person(NamedTuple):
     cold: bool = False
     """They sent no event for long: their records lie in the lake until the flow has brought them back."""
 
+    @property
+    def recorded(self) -> bool:
+        """Whether anything is stored of them."""
+        return bool(
+            self.row["version"]
+            or self.cold
+            or self.preferences
+            or len(self.impressions)
+            or self.links != stored_links.NONE
+        )
+
 
 EMPTY_PERSON: Final = Person(_EMPTY_ROW, _NO_HASHES, _NO_HASHES, None, None)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from schemas import events
-from schemas.alphabet import Id, Millis
-from schemas.events import Link, Linking, Preferences
+from schemas.alphabet import Id, Millis, Pseudonym
+from schemas.events import Link, Linking, Preferences, Unlink
 from schemas.identity import check_id
 from schemas.record import Record
+from schemas.state.links import Links
 from serving.edge.identity import Identity, People
 from serving.edge.items import check_ids
 from serving.http.body import decode
 
 MAX_PREFERENCES_LISTED: Final = 1000
+Why = Literal["already", "linked_elsewhere", "is_a_user", "not_linked", "unlinked"]
 
 
 class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -29,7 +31,7 @@ class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The anonymous id that is linked to the user of the path."""
+    """The anonymous id that the user of the path is linked to, or no longer linked to."""
 
     anonymous_id: Id
 
@@ -53,6 +55,17 @@ def preferences(body: bytes, user_id: str, event_id: str, now: Millis, people: P
     return _record(person, preferred)
 
 
+class LinkVerdict(NamedTuple):
+    """Whether the anonymous id is linked to the user, and why that differs from what was asked or was so
+    before; None: by this request."""
+
+    linked: bool
+    why: Why | None
+
+
+IS_A_USER: Final = LinkVerdict(False, "is_a_user")
+
+
 class Linked(NamedTuple):
     """Two records. `link`: of the anonymous person, for the partition that has their actions. `mark`: of the
     user; write it once the link is durable, since a mark without its link would wait for ever."""
@@ -61,15 +74,41 @@ class Linked(NamedTuple):
     mark: Record
 
 
-def link(body: bytes, user_id: str, event_id: str, now: Millis, people: People) -> Linked:
-    """The records that link the anonymous id of the body to a user. Errors: `Problem`, `Rejected`."""
-    parsed = decode(body, _LINK)
-    person = people.anonymous(check_id(parsed.anonymous_id, "anonymous_id"))
-    user = people.user(user_id)
+def anonymous_id(body: bytes) -> str:
+    """The anonymous id of the body. Errors: `Problem`, `Rejected`."""
+    return check_id(decode(body, _LINK).anonymous_id, "anonymous_id")
+
+
+def link(anonymous: str, user_id: str, event_id: str, now: Millis, people: People) -> Linked:
+    """The records that link an anonymous id to a user."""
+    person, user = people.anonymous(anonymous), people.user(user_id)
     link = Link(event_id=event_id, person=person.pseudonym, to=user.pseudonym, received_at=now)
     mark = Linking(person=user.pseudonym, of=person.pseudonym, link=event_id, received_at=now)
     return Linked(_record(person, link), _record(user, mark))
 
 
-def _record(person: Identity, event: Preferences | Link | Linking) -> Record:
+def unlink(anonymous: str, user_id: str, event_id: str, now: Millis, people: People) -> Record:
+    """The record that ends the link of an anonymous id to a user, in the partition of the anonymous id."""
+    person, user = people.anonymous(anonymous), people.user(user_id)
+    end = Unlink(event_id=event_id, person=person.pseudonym, to=user.pseudonym, received_at=now)
+    return _record(person, end)
+
+
+def link_verdict(held: Links, user: Pseudonym, event_id: str) -> LinkVerdict:
+    """What came of the link `event_id` to `user`, by the links of the anonymous id after its record."""
+    if held.to == user:
+        return LinkVerdict(True, None if held.by == event_id else "already")
+    return LinkVerdict(False, "linked_elsewhere" if held.to else "unlinked")
+
+
+def unlink_verdict(held: Links, user: Pseudonym, event_id: str) -> LinkVerdict:
+    """What came of the unlink `event_id` from `user`, by the links of the anonymous id after its record."""
+    if not held.to:
+        return LinkVerdict(False, "unlinked" if held.by == event_id else "not_linked")
+    if held.to == user:
+        return LinkVerdict(True, "already")  # by a link after the unlink
+    return LinkVerdict(False, "linked_elsewhere")
+
+
+def _record(person: Identity, event: Preferences | Link | Unlink | Linking) -> Record:
     return Record(person.key, person.partition, events.encode(event))

@@ -73,7 +73,12 @@ async def append(request: Request, topic: Topic, records: Sequence[Record]) -> R
 
 
 async def append_each(request: Request, topic: Topic, *records: Record) -> Response:
-    """Appends each record once the one before it is durable. Gives a 202 with the `position` of the first.
+    """A 202 for records that `write_each` appends. Errors: `Problem` 413, 503."""
+    return json_response(await write_each(request, topic, *records), 202)
+
+
+async def write_each(request: Request, topic: Topic, *records: Record) -> Written:
+    """Appends each record once the one before it is durable. The `position` is that of the first.
 
     Errors: `Problem` 413, 503.
     """
@@ -85,8 +90,7 @@ async def append_each(request: Request, topic: Topic, *records: Record) -> Respo
         durable = later.durable if receipt.durable == "broker" else receipt.durable
         receipt = Receipt(durable, {**receipt.offsets, **later.offsets})
         positions = render_positions(receipt.offsets)
-    answer = Written(position=position, positions=positions, durable=receipt.durable)
-    return json_response(answer, 202)
+    return Written(position=position, positions=positions, durable=receipt.durable)
 
 
 async def append_valid(

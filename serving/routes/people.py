@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.alphabet import Position, Pseudonym
+from schemas.state.links import Links
 from schemas.topics import EVENTS
+from serving.context import Serving
+from serving.decide.person import StoreDown
 from serving.edge import people
-from serving.edge.people import LinkIn, PreferencesIn
+from serving.edge.people import LinkIn, LinkVerdict, PreferencesIn, Why
 from serving.http.body import IDEMPOTENCY_KEY
+from serving.http.errors import json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
-from serving.routes.accepted import Written, append_each, event_id, path_and_body
+from serving.routes.accepted import (
+    Durable,
+    Written,
+    append_each,
+    event_id,
+    path_and_body,
+    write_each,
+)
 
 router: Final = guarded_router()
+VERDICT_WAIT_MS: Final = 1000
+"""How long a link or unlink waits for the fold."""
+
+
+class LinkAnswer(Written, kw_only=True):
+    """`linked`: the anonymous id is linked to the user now; null while that is `pending`. `why`: null where
+    this request linked it. `position`: null where nothing was written, or the spool has it."""
+
+    durable: Durable = "broker"
+    linked: bool | None = None
+    why: Why | None = None
+    pending: bool = False
+
+
+_LINK_ANSWERS: Final = {
+    **answers(200, LinkAnswer, 400, 401, 413, 422, 503, description="Decided"),
+    **answers(202, LinkAnswer, description="Not decided yet"),
+}
 
 
 @router.put(
@@ -36,20 +68,89 @@ async def put_preferences(request: Request) -> Response:
 
 @router.post(
     "/v1/users/{user_id:id}:link",
-    status_code=202,
     summary="Link an anonymous id to a person",
     description=(
-        "`position` is that of the link, in the anonymous id's partition. The other one of `positions` is in"
-        " the user's partition: a read of the user `after` it has `merge_pending` until the history of the"
-        " anonymous id is merged. The first of two links of an anonymous id wins."
+        "Waits at most 1 s for the verdict: 200 with `linked` and `why`, else 202 with `pending`. `why` is"
+        " null where this link won; `already`: linked to the user before; `linked_elsewhere`: linked to"
+        " another user, and the first of two links wins until an unlink; `is_a_user`: the id is a user's, so"
+        " nothing was written; `unlinked`: an unlink came meanwhile. `position` is that of the link, in the"
+        " anonymous id's partition. The other one of `positions` is in the user's partition: a read of the"
+        " user `after` it has `merge_pending` until the history of the anonymous id is merged."
     ),
-    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    responses=_LINK_ANSWERS,
     openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
 )
 @needs("events")
 async def post_link(request: Request) -> Response:
     user_id, content, serving = await path_and_body(request, "user_id")
-    link, mark = people.link(
-        content, user_id, event_id(request, serving), serving.clock(), serving.people
+    anonymous = people.anonymous_id(content)
+    if await _is_a_user(serving, anonymous):
+        answer = LinkAnswer(position=None, positions=[])
+        return _decided(answer, people.IS_A_USER)
+    name = event_id(request, serving)
+    records = people.link(anonymous, user_id, name, serving.clock(), serving.people)
+    written = await write_each(request, EVENTS, *records)
+    return await _verdict(serving, written, people.link_verdict, anonymous, user_id, name)
+
+
+@router.post(
+    "/v1/users/{user_id:id}:unlink",
+    summary="End the link of an anonymous id to a person, as at a log-out",
+    description=(
+        "The anonymous id starts empty: neither its reads nor a later link see what was before. What it did"
+        " while it was linked stays the user's. Waits at most 1 s for the verdict: 200 with `linked` and"
+        " `why`, else 202 with `pending`. `unlinked`: this unlink ended the link; `not_linked`: there was"
+        " none; `linked_elsewhere`: the id is linked to another user, so nothing ended; `already`: it was"
+        " linked to the user again meanwhile."
+    ),
+    responses=_LINK_ANSWERS,
+    openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
+)
+@needs("events")
+async def post_unlink(request: Request) -> Response:
+    user_id, content, serving = await path_and_body(request, "user_id")
+    anonymous, name = people.anonymous_id(content), event_id(request, serving)
+    record = people.unlink(anonymous, user_id, name, serving.clock(), serving.people)
+    written = await write_each(request, EVENTS, record)
+    return await _verdict(serving, written, people.unlink_verdict, anonymous, user_id, name)
+
+
+async def _is_a_user(serving: Serving, raw: str) -> bool:
+    """Whether something is stored of the user of this id, and nothing of the anonymous id. False where the
+    store is away."""
+    ids = (serving.people.user(raw), serving.people.anonymous(raw))
+    try:
+        user, anonymous = [
+            await serving.reader.read(identity.pseudonym, identity.partition) for identity in ids
+        ]
+    except StoreDown:
+        return False
+    return user.recorded and not anonymous.recorded
+
+
+async def _verdict(
+    serving: Serving,
+    written: Written,
+    verdict: Callable[[Links, Pseudonym, str], LinkVerdict],
+    anonymous: str,
+    user_id: str,
+    event_id: str,
+) -> Response:
+    """The answer once the fold has taken the record at `written.position`, or after `VERDICT_WAIT_MS`."""
+    answer = LinkAnswer(
+        position=written.position, positions=written.positions, durable=written.durable
     )
-    return await append_each(request, EVENTS, link, mark)
+    if written.position is not None:
+        person, at = serving.people.anonymous(anonymous).pseudonym, Position.parse(written.position)
+        with suppress(StoreDown):
+            found = await serving.reader.read_after(person, at, VERDICT_WAIT_MS)
+            if not found.stale:
+                user = serving.people.user(user_id).pseudonym
+                return _decided(answer, verdict(found.person.links, user, event_id))
+    answer.pending = True
+    return json_response(answer, 202)
+
+
+def _decided(answer: LinkAnswer, verdict: LinkVerdict) -> Response:
+    answer.linked, answer.why = verdict
+    return json_response(answer, 200)

@@ -178,6 +178,10 @@ class _Reading:
             user, body = self._made.link(sender, number)
             anonymous = self._who.anonymous(body["anonymous_id"])
             return {"person": anonymous, "to": self._who.user(user)}
+        if sent.what == "unlink":
+            body = sent.said()
+            anonymous = self._who.anonymous(body["anonymous_id"])
+            return {"person": anonymous, "to": self._who.user(body["user_id"])}
         body = sent.said() if sent.what == "outcome" else self._made.event(sender, number)
         named: str | None = body.get("user_id")
         person = self._who.user(named) if named else self._who.anonymous(body["anonymous_id"])

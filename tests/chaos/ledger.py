@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-What = Literal["events", "preferences", "link", "outcome", "poison", "slate"]
+What = Literal["events", "preferences", "link", "unlink", "outcome", "poison", "slate"]
 _SUFFIX: Final = ".ledger"
 
 

@@ -28,7 +28,7 @@ JSON: Final = {"Content-Type": "application/json"}
 
 
 class Unexpected(RuntimeError):
-    """The API answered something else than 202 or 503."""
+    """The API answered something else than 200, 202 or 503."""
 
 
 class Sender(threading.Thread):
@@ -46,6 +46,7 @@ class Sender(threading.Thread):
         self._number, self._request, self._connections = 0, 0, 0
         self._done: deque[int] = deque(maxlen=REMEMBERED)
         self._slates: deque[dict[str, Any]] = deque(maxlen=20)
+        self._linked: deque[tuple[str, str]] = deque(maxlen=20)
         self._over, self._give_up = threading.Event(), threading.Event()
         self.asked = 0.0
         self.sent = self.retries = self.spooled = 0
@@ -79,6 +80,8 @@ class Sender(threading.Thread):
             return self._say("preferences")
         if step in (3, 13):
             return self._say("link")
+        if step == 17 and self._linked:
+            return self._unlink(*self._linked.popleft())
         if step % 5 == 1 and self._slates:
             return self._outcome(self._slates.popleft())
         if step % 5 == 4:
@@ -108,12 +111,23 @@ class Sender(threading.Thread):
         number, headers = self._number, {"Idempotency-Key": name(self.name, self._number), **JSON}
         if what == "link":
             user, body = self._crowd.link(self.name, number)
+            self._linked.append((user, body["anonymous_id"]))
             method, path = "POST", f"/v1/users/{user}:link"
         else:
             user, body = self._crowd.preferences(self.name, number)
             method, path = "PUT", f"/v1/users/{user}/preferences"
         sent = self._sending(what, 1)
         answer = self._until_acknowledged(method, path, msgspec.json.encode(body), headers)
+        self._acknowledged(sent, answer, [])
+        return 1
+
+    def _unlink(self, user: str, anonymous: str) -> int:
+        """Ends a link that this sender made, unless it had lost."""
+        headers = {"Idempotency-Key": name(self.name, self._number), **JSON}
+        body = msgspec.json.encode({"user_id": user, "anonymous_id": anonymous})
+        sent = self._sending("unlink", 1, body=body)
+        path, body = f"/v1/users/{user}:unlink", msgspec.json.encode({"anonymous_id": anonymous})
+        answer = self._until_acknowledged("POST", path, body, headers)
         self._acknowledged(sent, answer, [])
         return 1
 
@@ -189,7 +203,7 @@ class Sender(threading.Thread):
             except (OSError, http.client.HTTPException):
                 self._hang_up()
                 status, content = 503, b""
-            if status == 202:
+            if status in (200, 202):
                 answer: dict[str, Any] = json.loads(content)
                 if answer["durable"] == "broker":
                     self.asked = begun

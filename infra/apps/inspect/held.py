@@ -52,6 +52,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
             ]
         )
         at, blob, seen, hidden, preferences, link = found
+        linked = links.decode(link)
         row = read_row(blob)
         entries = recent(row, 50)
         categories, weights = affinity(row, now)
@@ -72,7 +73,12 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
         "session_start": iso(int(row["session_start"])),
         "seen": len(np.frombuffer(seen or b"", "<u8")),
         "hidden": len(np.frombuffer(hidden or b"", "<u8")),
-        "linked_to": links.decode(link).to or None,
+        "linked_to": linked.to or None,
+        "links": {
+            "first": linked.first or None,
+            "pending": linked.pending,
+            "by": linked.by or None,
+        },
         "preferences": preferences.decode() if preferences else None,
         "recent": [
             {

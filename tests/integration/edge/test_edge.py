@@ -137,7 +137,10 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     names = (f"a{n}" for n in itertools.count())
     theirs = home(pseudonym(*key, "u1"))
     name = next(it for it in names if home(anonymous(*key, it)) != theirs)
-    receipt = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": name}).json
+    answer = edge.ask("POST", "/v1/users/u1:link", {"anonymous_id": name})
+    receipt = answer.json
+    decision = [receipt[word] for word in ("linked", "why", "pending")]
+    assert (answer.status, decision) == (202, [None, None, True]), "no fold runs"
     record = record_at(edge.settings, "events", receipt["position"])
     link = events.decode(record.value)
     assert isinstance(link, Link)

@@ -106,6 +106,7 @@ def of_others() -> Iterator[Bad]:
     yield Bad(
         "link id", "POST", "/v1/users/u1:link", b'{"anonymous_id": "\\u0001"}', 422, "anonymous_id"
     )
+    yield Bad("unlink", "POST", "/v1/users/u1:unlink", b"{}", 422, "anonymous_id")
     yield Bad(
         "placement",
         "PUT",

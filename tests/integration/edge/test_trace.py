@@ -72,7 +72,7 @@ def write_all(server: Server) -> None:
     ]
     for n, (method, path, body) in enumerate(asks, 1):
         answer = server.ask(method, path, body, header(n))
-        assert answer.status == 202, answer.body
+        assert answer.status in (200, 202), answer.body
 
 
 def test_each_record_has_its_schema_and_the_trace_of_its_request_in_topic_and_lake(

@@ -3,7 +3,9 @@ is the same meanwhile."""
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,17 @@ def crowd(n: int = 3000, seed: int = 3) -> list[events.Event]:
     one = made[0].person
     preferences = events.Preferences(event_id="p", person=one, received_at=T0, hidden_items=("i9",))
     return [*made, preferences]
+
+
+def with_links(made: list[events.Event]) -> list[events.Event]:
+    """The records with links of the people who act most, and their ends, among them."""
+    people = [name for name, _ in Counter(event.person for event in made).most_common(12)]
+    for n, (one, to) in enumerate(itertools.pairwise(people)):
+        link = events.Link(event_id=f"l{n}", person=one, to=to, received_at=T0)
+        end = events.Unlink(event_id=f"u{n}", person=one, to=to, received_at=T0)
+        made.insert(len(made) // 3, link)
+        made.insert(2 * len(made) // 3, end)
+    return made
 
 
 def open_worker(settings: Settings) -> dataflow.People:
@@ -153,7 +166,7 @@ def test_people_move_to_the_lake_and_come_back_byte_for_byte(settings: Settings)
 def test_a_fold_gives_the_same_while_people_are_cold(settings: Settings, seed: int) -> None:
     """Sweeps of random people at any point of the log, under a worker whose caches persist."""
     rnd = random.Random(seed)
-    send_events(settings, crowd(seed=seed))
+    send_events(settings, with_links(crowd(seed=seed)))
     settings = msgspec.structs.replace(settings, batch=60)
     with redis_client.connect(settings) as client:
         worker = open_worker(settings)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from infra.apps.inspect.held import pseudonym_of, user_held
 from infra.kafka import kafka_client
 from infra.kafka.reader import Topics
 from infra.local import services
@@ -21,12 +22,18 @@ from schemas.keys import PLAIN
 from schemas.state import facts, fences
 from tests.flows.faults import Flow
 from tests.support import worlds
-from tests.support.http import serving
+from tests.support.http import Answer, serving
 from tests.support.shops import ITEMS, LISTS, Shop
 
 pytestmark = pytest.mark.on_cluster
 
 HALVES = (Variant(name="a", share=0.5), Variant(name="b", share=0.5))
+
+
+class Decision(NamedTuple):
+    linked: bool
+    why: str | None
+    position: str | None
 
 
 class Site(NamedTuple):
@@ -50,6 +57,30 @@ class Site(NamedTuple):
         ).json
         others = [at for at in receipt["positions"] if at != receipt["position"]]
         return receipt["position"], others[0] if others else receipt["positions"][0]
+
+    def decision(self, user: str, verb: str, anonymous: str, key: str) -> Decision:
+        """The verdict of a link or unlink. A request that was pending is sent again under its key."""
+        answers: list[Answer] = []
+
+        def ask() -> bool:
+            answers[:] = [
+                self.shop.server.ask(
+                    "POST",
+                    f"/v1/users/{user}:{verb}",
+                    {"anonymous_id": anonymous},
+                    {"Idempotency-Key": key},
+                )
+            ]
+            assert answers[0].json["pending"] is (answers[0].status == 202)
+            return answers[0].status == 200
+
+        services.wait_until(ask, 20, "the fold does not decide")
+        found = answers[0].json
+        return Decision(found["linked"], found["why"], found["position"])
+
+    def held(self, user: str, anonymous: bool = False) -> dict[str, Any]:
+        settings = self.shop.server.settings
+        return user_held(settings, pseudonym_of(settings, user, anonymous), 0)
 
     def tables(self) -> Tables:
         """The sums of all folded records."""
@@ -178,3 +209,46 @@ def test_the_second_of_two_links_changes_nothing_and_is_not_pending_for_ever(sit
     path = f"/v1/recommendations?user_id={user}"
     body = site.shop.until(path, lambda body: not body["freshness"]["merge_pending"])
     assert body["freshness"]["last_event_at"] is None
+
+
+def test_a_log_out_ends_a_link_and_the_next_who_logs_in_takes_only_what_follows(
+    site: Site,
+) -> None:
+    device, one, two = "out-device", "out-one", "out-two"
+    items = [item.item_id for item in ITEMS[:3]]
+    site.act({"anonymous_id": device}, items[0], "click")
+    assert site.decision(one, "link", device, "k1")[:2] == (True, None)
+    assert site.decision(one, "link", device, "k2")[:2] == (True, "already")
+    assert site.decision(two, "link", device, "k3")[:2] == (False, "linked_elsewhere")
+    assert site.decision(two, "unlink", device, "k4")[:2] == (False, "linked_elsewhere")
+    site.act({"anonymous_id": device}, items[1], "click")
+    end = site.decision(one, "unlink", device, "k5")
+    assert end[:2] == (False, "unlinked")
+    assert site.decision(one, "unlink", device, "k6")[:2] == (False, "not_linked")
+
+    body = site.shop.read(f"anonymous_id={device}&after={end.position}&max_wait_ms=2000")
+    assert body["freshness"]["last_event_at"] is None
+    assert not body["freshness"]["stale"]
+    assert not site.held(device, anonymous=True)["known"]
+    site.act({"anonymous_id": device}, items[2], "click")
+    assert site.decision(two, "link", device, "k7")[:2] == (True, None)
+    for user, expected in ((one, items[:2]), (two, items[2:])):
+        path = f"/v1/recommendations?user_id={user}"
+        site.shop.until(path, lambda body: not body["freshness"]["merge_pending"])
+        assert [it["item_id"] for it in site.held(user)["recent"]] == expected[::-1]
+    assert site.held(device, anonymous=True)["linked_to"] == site.held(two)["pseudonym"]
+
+
+def test_the_id_of_a_user_is_no_anonymous_id_of_another(site: Site) -> None:
+    at = site.act({"user_id": "named"}, ITEMS[0].item_id, "view")
+    site.shop.read(f"user_id=named&after={at}&max_wait_ms=2000")
+    services.wait_until(lambda: site.held("named")["known"], 20, "the view is not folded")
+    decided = site.decision("another", "link", "named", "k8")
+    assert decided == (False, "is_a_user", None)
+    assert not site.held("named", anonymous=True)["linked_to"]
+
+
+def test_an_unlink_without_a_link_stores_nothing(site: Site) -> None:
+    name = site.held("stranger", anonymous=True)["pseudonym"]
+    assert site.decision("out-one", "unlink", "stranger", "k9")[:2] == (False, "not_linked")
+    assert not list(site.shop.redis.scan_iter(match=f"*:{name}"))

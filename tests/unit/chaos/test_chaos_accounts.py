@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from schemas import events
-from schemas.events import Action, Link, Linking, Merge, Preferences, Served
+from schemas.events import Action, Link, Linking, Merge, Preferences, Served, Unlink
 from schemas.identity import anonymous, pseudonym
 from tests.chaos.accounts import FAULTS, Found, Pseudonyms, Row, check
 from tests.chaos.crowd import Crowd, Named, name, named
@@ -51,6 +51,12 @@ def link(number: int) -> events.Event:
     return Link(event_id=f"c0-{number}", person=who, to=WHO.user(user), received_at=2)  # type: ignore[arg-type]
 
 
+def unlink(number: int) -> events.Event:
+    user, body = UNLINKED
+    who = WHO.anonymous(body["anonymous_id"])
+    return Unlink(event_id=f"c0-{number}", person=who, to=WHO.user(user), received_at=2)  # type: ignore[arg-type]
+
+
 def marks_of(linked: Any, n: int = 1) -> list[events.Event]:
     """The mark with the person, and the merge."""
     link_ = linked.event_id
@@ -71,11 +77,12 @@ def preferences(number: int) -> events.Event:
 
 
 GOOD = [n for n in range(30) if not CROWD.is_refused("c0", n)]
+UNLINKED = CROWD.link("c0", 31)
 REFUSED = [n for n in range(30) if CROWD.is_refused("c0", n)]
 
 
 def ledgers() -> Ledgers:
-    """Requests of ten events each, an outcome, a link, preferences, a slate; and two of poison."""
+    """Requests of ten events each, an outcome, a link, preferences, an unlink, a slate; and two of poison."""
     body = msgspec.Raw(msgspec.json.encode(OUTCOME))
     slate = msgspec.Raw(b'{"slate_id":"s1","user_id":"c0-u1","items":["i1"]}')
     acts: list[Line] = []
@@ -87,7 +94,10 @@ def ledgers() -> Ledgers:
         sent: Any = {"request": request, "what": what, "first": 27 + request, "count": count}
         acts.append(Sent(**sent, body=body if what == "outcome" else msgspec.UNSET))
         acts.append(Acknowledged(request=request, durable="broker", connection=1))
-    acts.append(Sent(request=6, what="slate", first=33, count=0, body=slate))
+    end = msgspec.Raw(msgspec.json.encode({"user_id": UNLINKED[0], **UNLINKED[1]}))
+    acts.append(Sent(request=7, what="unlink", first=33, count=1, body=end))
+    acts.append(Acknowledged(request=7, durable="broker", connection=1))
+    acts.append(Sent(request=8, what="slate", first=34, count=0, body=slate))
     poison = [
         line
         for n in range(2)
@@ -109,6 +119,7 @@ def log() -> list[bytes]:
         items=("i1",),
     )
     made = [*map(record, GOOD), served, record(30), link(31), preferences(32), *marks_of(link(31))]
+    made.append(unlink(33))
     return [*map(events.encode, made), CROWD.poison(0), CROWD.poison(1)]
 
 
@@ -130,7 +141,7 @@ def found(
 def test_a_log_without_faults_is_counted_and_nothing_is_found() -> None:
     result = found(log())
     assert not any(result.counts.values()), result.examples
-    assert (result.sent, result.refused, result.poison) == (35, len(REFUSED), 2)
+    assert (result.sent, result.refused, result.poison) == (36, len(REFUSED), 2)
     assert result.acknowledged == 35 - len(REFUSED)
     assert result.distinct + result.poison + result.refused == result.sent
 

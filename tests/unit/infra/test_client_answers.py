@@ -12,7 +12,7 @@ from infra.client import answers, errors
 from serving.http.errors import ProblemBody
 from serving.http.forms import Rejection
 from serving.read import answer
-from serving.routes import accepted, experiments, status
+from serving.routes import accepted, experiments, people, status
 
 DECLARED = (
     (answers.Answer, answer.Answer),
@@ -24,6 +24,7 @@ DECLARED = (
     (answers.Rejection, Rejection),
     (answers.Accepted, accepted.Accepted),
     (answers.Written, accepted.Written),
+    (answers.LinkAnswer, people.LinkAnswer),
     (answers.ExperimentHeld, experiments.ExperimentOut),
     (answers.ExperimentMetrics, experiments.ExperimentMetrics),
     (answers.Status, status.Status),

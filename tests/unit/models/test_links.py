@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,10 +22,12 @@ from models.outcomes.join import (
     serve,
 )
 from models.outcomes.open_slates import Account, Mark, Outcome, decode, encode
+from models.release.person import Encoder
 from schemas import events
-from schemas.events import Link, Linking, Merge
+from schemas.events import Link, Linking, Merge, Preferences, Unlink
 from schemas.keys import PLAIN
 from schemas.state import links as stored
+from tests.laws.test_vector_laws import space
 from tests.laws.world import T0, action, fold_log, log_of, person, served, u64s
 
 CLICKED, CONVERTED = 2, 3
@@ -184,6 +187,48 @@ def test_a_link_to_oneself_and_a_cycle_terminate(to: int) -> None:
     assert len(said) == len(sent)
     assert [row[3] for row in memory.arms()].count(CLICKED) <= 1
     assert stored.decode(memory.values.get(PLAIN.link(0, person(1)))).pending == 0
+
+
+@pytest.mark.parametrize("sizes", [[1], [2], [9]])
+def test_an_unlink_deletes_every_key_but_the_verdict(sizes: list[int]) -> None:
+    """Also preferences, which the API takes of users only, and a vector of a release."""
+    preferences = Preferences(event_id="p", person=person(1), received_at=T0, hidden_items=("i9",))
+    made: list[events.Event] = [
+        served("s", ["i1"], 1),
+        action(1, 1, "i1", slate_id="s"),
+        preferences,
+        Link(event_id="l", person=person(1), to=person(2), received_at=T0),
+        Unlink(event_id="v", person=person(1), to=person(3), received_at=T0),
+    ]
+    end = Unlink(event_id="u", person=person(1), to=person(2), received_at=T0)
+    encoder = Encoder("r", space(3))
+
+    def held(records: list[events.Event]) -> dict[bytes, bytes]:
+        values = fold_log(log_of(records), sizes, encoder=encoder).values
+        return {
+            key[: key.index(b":")]: value
+            for key, value in values.items()
+            if key.endswith(person(1).encode())
+        }
+
+    linked = held(made)
+    assert linked.keys() >= {b"u", b"s", b"p", b"l", b"im", b"o", b"v"}
+    assert stored.decode(linked[b"l"]) == stored.Links(person(2), by="l")
+    ended = held([*made, end])
+    assert ended.keys() == {b"l", b"o"}
+    assert stored.decode(ended[b"l"]) == stored.Links(by="u")
+    assert held([*made, end, msgspec.structs.replace(preferences, event_id="q")]).keys() == {
+        b"l", b"o", b"p",
+    }  # fmt: skip
+    again = held([*made, end, action(9, 1, "i2", "view")])
+    assert again.keys() == {b"u", b"s", b"l", b"o", b"v"}
+    assert again[b"v"] == held([action(9, 1, "i2", "view")])[b"v"]
+
+
+def test_an_unlink_without_a_link_stores_nothing_of_the_person() -> None:
+    end = Unlink(event_id="u", person=person(1), to=person(2), received_at=T0)
+    values = fold_log(log_of([end])).values
+    assert not [key for key in values if key.endswith(person(1).encode())]
 
 
 def test_merges_of_the_previous_version_are_read() -> None:

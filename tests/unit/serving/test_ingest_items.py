@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from schemas import control, events, items
+from schemas.alphabet import Pseudonym
 from schemas.control_checks import definitions
-from schemas.events import Link, Linking, Preferences
+from schemas.events import Link, Linking, Preferences, Unlink
 from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.items import DeleteItem, Item, PutItem
 from schemas.reject import Rejected
+from schemas.state.links import Links
 from serving.edge import control as ingest_control
 from serving.edge import items as ingest_items
 from serving.edge import people as ingest_people
@@ -174,7 +176,8 @@ def test_a_preference_is_refused_by_name(body: Any, field: str, code: str) -> No
 
 
 def test_a_link_is_a_record_of_the_anonymous_person_and_a_mark_of_the_user() -> None:
-    written = ingest_people.link(encode({"anonymous_id": "a1"}), "u1", "e1", NOW, People(KEY, 4))
+    anonymous_id = ingest_people.anonymous_id(encode({"anonymous_id": "a1"}))
+    written = ingest_people.link(anonymous_id, "u1", "e1", NOW, People(KEY, 4))
     person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
     for record, key in ((written.link, person.encode()), (written.mark, to.encode())):
         assert (record.key, record.partition) == (key, partition_of(key, 4))
@@ -185,6 +188,31 @@ def test_a_link_is_a_record_of_the_anonymous_person_and_a_mark_of_the_user() -> 
     assert mark == Linking(person=to, of=person, link="e1", received_at=NOW)
     assert isinstance(mark, Linking)
     assert "\0" in mark.event_id  # so that no client's event is taken for it
+
+
+def test_an_unlink_is_a_record_of_the_anonymous_person_alone() -> None:
+    record = ingest_people.unlink("a1", "u1", "e1", NOW, People(KEY, 4))
+    person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
+    assert (record.key, record.partition) == (person.encode(), partition_of(person.encode(), 4))
+    assert events.decode(record.value) == Unlink(
+        event_id="e1", person=person, to=to, received_at=NOW
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "link", "unlink"),
+    [
+        (Links(), (False, "unlinked"), (False, "not_linked")),
+        (Links(by="mine"), (False, "unlinked"), (False, "unlinked")),
+        (Links("u", by="mine"), (True, None), (True, "already")),
+        (Links("u", by="other"), (True, "already"), (True, "already")),
+        (Links("v", by="other"), (False, "linked_elsewhere"), (False, "linked_elsewhere")),
+    ],
+)
+def test_a_verdict_is_of_the_links_after_the_record(held: Links, link: Any, unlink: Any) -> None:
+    user = Pseudonym("u")
+    assert ingest_people.link_verdict(held, user, "mine") == link
+    assert ingest_people.unlink_verdict(held, user, "mine") == unlink
 
 
 def test_a_placement_names_the_version_it_replaces() -> None:
