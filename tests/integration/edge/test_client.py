@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.client.answers import CatalogueItem
+from infra.client.answers import CatalogueItem, LinkAnswer
 from infra.client.client import Client
 from infra.client.errors import ApiError, FieldError
 from infra.local import services
 from infra.settings import Settings
+from schemas import events
 from schemas.control import Experiment, Recipe, Variant
-from schemas.events import EventIn
+from schemas.events import EventIn, Link, Unlink
 from schemas.items import ItemIn
 from tests.support.http import Server, record_at, serving
 from tests.support.shops import Shop, opened
@@ -71,6 +72,18 @@ def test_what_the_client_sends_is_in_the_log(edge: Server) -> None:
         "ab",
         3,
     )
+
+
+def test_a_link_and_an_unlink_are_pending_where_no_flow_decides(edge: Server) -> None:
+    async def does(client: Client) -> list[LinkAnswer]:
+        return [await client.link("a/b ü", "d1"), await client.unlink("a/b ü", "d1")]
+
+    link, unlink = ask(edge, does)
+    for answer in (link, unlink):
+        assert (answer.linked, answer.why, answer.pending) == (None, None, True)
+    for answer, kind in ((link, Link), (unlink, Unlink)):
+        record = record_at(edge.settings, "events", answer.position)
+        assert isinstance(events.decode(record.value), kind)
 
 
 def test_history_is_of_the_time_at_which_it_happened(edge: Server) -> None:

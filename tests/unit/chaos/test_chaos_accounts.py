@@ -142,7 +142,7 @@ def test_a_log_without_faults_is_counted_and_nothing_is_found() -> None:
     result = found(log())
     assert not any(result.counts.values()), result.examples
     assert (result.sent, result.refused, result.poison) == (36, len(REFUSED), 2)
-    assert result.acknowledged == 35 - len(REFUSED)
+    assert result.acknowledged == 36 - len(REFUSED)
     assert result.distinct + result.poison + result.refused == result.sent
 
 
