@@ -18,7 +18,9 @@ from schemas.times import iso
 FILES: Final = ("ratings.csv", "movies.csv")
 SEARCHED_FOLDERS: Final = ("data", "shared/data", "../shared/data")
 MIN_LIKE_RATING: Final = 4.0
-"""Stars from which a rating is a like; a lower rating is a view."""
+"""Stars from which a rating is a like."""
+SCALE: Final = {"min": 0.5, "max": 5.0}
+"""Of the stars. A rating below the middle of it speaks against the film."""
 _NO_GENRE: Final = "(no genres listed)"
 _MAX_DEPTH: Final = 3
 
@@ -62,19 +64,20 @@ class Rating(NamedTuple):
 
     @property
     def action(self) -> str:
-        return "like" if self.rating >= MIN_LIKE_RATING else "view"
+        return "like" if self.rating >= MIN_LIKE_RATING else "rate"
 
     @property
     def body(self) -> dict[str, Any]:
         """As `POST /v1/events?mode=import` takes it. The same rating always has the same event id."""
-        return {
+        body = {
             "event_id": f"ml-{self.user_id}-{self.item_id}",
             "user_id": self.user_id,
             "item_id": self.item_id,
             "action": self.action,
             "occurred_at": iso(self.at),
-            "value": self.rating,
         }
+        rated = {"value": self.rating, "scale": SCALE}
+        return {**body, **rated} if self.action == "rate" else body
 
 
 class Dataset(NamedTuple):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flows.offline import history
 from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
-from schemas.actions import CODE, WEIGHT
+from schemas.actions import WEIGHT, code_of
 from schemas.errors import FreshetError
 from schemas.events import Action
 from schemas.identity import item_hash
@@ -114,7 +114,7 @@ def interactions(log: Log) -> Interactions:
         for offset, _, event in records:
             if not isinstance(event, Action) or not event.known:
                 continue
-            weight = WEIGHT[CODE[event.action]]
+            weight = WEIGHT[code_of(event.action, event.negative)]
             if weight <= 0:
                 continue
             item = hashes.get(event.item_id)
