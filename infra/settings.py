@@ -16,12 +16,16 @@ import msgspec
 from infra.logs import LEVELS
 from infra.variables import is_service_link, refusal_of_unknown
 from schemas.errors import ConfigurationError
+from schemas.identity import check_id
+from schemas.reject import Rejected
 from schemas.times import HOUR_MS
 
 if TYPE_CHECKING:
     from schemas.keys import Keyspace
 
 _CLUSTER: Final = "redis+cluster://"
+MAX_RATING: Final = 1e12
+"""Of the ends of `Settings.rating_scale`."""
 
 
 class BadSetting(ConfigurationError):
@@ -95,6 +99,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = ""
     """Least level that a process logs: debug, info, warning or error; "" is info for the embedded broker,
     `freshet lake keep` and `freshet verify --every`, and warning for the others."""
+    rating_scale: str = "1,5"
+    """Scale of a rating that brings none: ``min,max`` or ``min,max,middle``. A value below the middle (of the
+    two where none is given) speaks against the item."""
+    not_ids: str = ""
+    """Words that are no ids of people here, comma-separated, such as 0,guest; null, undefined, NaN, None and
+    [object Object] never are. Upper and lower case are the same."""
     namespace: str = ""
     """In the name of every Redis key, so that installations may share a Redis; "": none. For life, as
     `partitions`: with another one all topics are folded again, beside the keys that are there."""
@@ -115,6 +125,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def dedupe_ms(self) -> int:
         """`dedupe_hours` in ms."""
         return int(self.dedupe_hours * HOUR_MS)
+
+    @property
+    def refused_ids(self) -> frozenset[str]:
+        """The words of `not_ids`, as `schemas.identity.check_person_id` compares them."""
+        words = [word for word in self.not_ids.split(",") if word.strip()]
+        return frozenset(check_id(word, VARIABLES["not_ids"]).casefold() for word in words)
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Minimum, maximum, and middle where `rating_scale` has it. Errors: ValueError."""
+        return tuple(map(float, self.rating_scale.split(",")))
 
     @property
     def bind(self) -> str:
@@ -263,8 +284,29 @@ def _check(settings: Settings) -> None:
             "FRESHET_NAMESPACE takes 1 to 16 of a-z, 0-9 and - (it goes into the hash tag of every"
             " Redis key): name it so, or leave it unset, which is none"
         )
+    if not _is_scale(settings.rating_scale):
+        raise BadSetting(
+            "FRESHET_RATING_SCALE takes min,max or min,max,middle: min below max, the middle between"
+            " them, such as 1,5"
+        )
+    try:
+        _ = settings.refused_ids
+    except Rejected as error:
+        raise BadSetting(
+            f"FRESHET_NOT_IDS takes ids with commas between them, such as 0,guest ({error.code})"
+        ) from None
     if settings.pseudonym_keys:
         signing_key(settings)
+
+
+def _is_scale(text: str) -> bool:
+    try:
+        least, most, *middle = map(float, text.split(","))
+    except ValueError:
+        return False
+    within = all(least <= each <= most for each in middle)
+    # a NaN fails the comparisons
+    return len(middle) <= 1 and -MAX_RATING <= least < most <= MAX_RATING and within
 
 
 def _is_redis_url(url: str) -> bool:

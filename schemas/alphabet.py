@@ -20,6 +20,11 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 characters."""
 
 
+GivenId = Annotated[str, msgspec.Meta(max_length=256)]
+"""An id of a person or an item as a client sends it, which may be blank or a program's word for nothing:
+`schemas.identity` refuses those by name."""
+
+
 class Position(NamedTuple):
     """A place in the `events` log: what `POST /v1/events` answers and `after=` takes.
 

@@ -26,7 +26,7 @@ from schemas.control import (
     Variant,
     release_order,
 )
-from schemas.identity import check_id
+from schemas.identity import check_text
 from schemas.reject import Rejected, from_validation
 
 MAX_WEIGHT: Final = 1e6
@@ -79,7 +79,7 @@ def _check_filter(filter_: Filter) -> None:
         entries: Sequence[str] = getattr(filter_, field)
         _check(len(entries) <= MAX_LIST_ENTRIES, field, "too_many")
         for n, entry in enumerate(entries):
-            check_id(entry, f"{field}[{n}]")
+            check_text(entry, f"{field}[{n}]")
     days = filter_.published_within_days
     _check(days is None or 0 < days <= 36_500, "published_within_days")
 
@@ -89,9 +89,9 @@ def check_experiment(identifier: str, experiment: Experiment, prefix: str = "") 
     _check(_TOKEN.fullmatch(identifier) is not None, "experiment_id", "malformed")
     variants = experiment.variants
     with _prefixed(prefix):
-        check_id(experiment.placement, "placement")
+        check_text(experiment.placement, "placement")
         if experiment.salt:
-            check_id(experiment.salt, "salt")
+            check_text(experiment.salt, "salt")
         _check(len(variants) >= MIN_VARIANTS, "variants", "too_few")
         _check(len(variants) <= MAX_VARIANTS, "variants", "too_many")
         names = [variant.name for variant in variants]
@@ -106,7 +106,7 @@ def _check_variant(variant: Variant, variants: int) -> None:
     # `1 / of` as people write it may be a last bit more
     _check(MIN_SHARE <= variant.share <= (1 + 1e-9) / variants, "share")
     if variant.placement:
-        check_id(variant.placement, "placement")
+        check_text(variant.placement, "placement")
     if variant.release:
         _check_release(variant.release, "release")
 
@@ -187,7 +187,7 @@ class _Kind(NamedTuple):
 
 
 def _placement(identifier: str, recipe: Recipe) -> None:
-    check_id(identifier, "placement")
+    check_text(identifier, "placement")
     check_recipe(recipe)
 
 
@@ -205,7 +205,7 @@ def decode_body(subject: str, identifier: str, text: bytes) -> Body:
     try:
         text.decode()  # an unknown policy has no other check
         if kind is None:
-            check_id(identifier, subject)
+            check_text(identifier, subject)
             return None
         body: Body = kind.decode(text)
     except msgspec.ValidationError as error:

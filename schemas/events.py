@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from schemas.actions import CLIENT_ACTIONS
-from schemas.alphabet import Id, Millis, Pseudonym
+from schemas.alphabet import GivenId, Id, Millis, Pseudonym
 from schemas.headers import Schema
 
 SCHEMA: Final = Schema("event", 1)
@@ -36,10 +36,10 @@ class EventIn(
 ):
     """One event as a client sends it. Times are RFC 3339. The raw id of the person goes no further."""
 
-    item_id: Id
+    item_id: GivenId
     action: str
-    user_id: Id | None = None
-    anonymous_id: Id | None = None
+    user_id: GivenId | None = None
+    anonymous_id: GivenId | None = None
     event_id: Id | None = None
     session_id: Id | None = None
     occurred_at: str | None = None

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import unicodedata
+from typing import Final
 
 from schemas.alphabet import Pseudonym
 from schemas.reject import Rejected
 
 MAX_ID_BYTES = 256
+NOT_PEOPLE: Final = frozenset({"null", "undefined", "[object object]", "nan", "none"})
+"""What programs write for nothing, without case: no id of a person."""
+NOT_ITEMS: Final = frozenset({"undefined", "[object Object]"})
+"""The same for items, whose ids may be words such as ``None``."""
 
 
-def check_id(value: str, field: str) -> str:
+def check_text(value: str, field: str) -> str:
     """`value`, if it is 1 to 256 bytes of UTF-8 without control characters; else `Rejected`."""
     if not value:
         raise Rejected(field, "empty")
@@ -24,6 +30,45 @@ def check_id(value: str, field: str) -> str:
     if not value.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in value):
         raise Rejected(field, "control_character")
     return value
+
+
+def check_id(value: str, field: str, blank: str = "empty") -> str:
+    """The id that `value` spells: in Unicode's form NFC (UAX #15), without blanks at its ends, so that ids
+    which look the same are the same. Every id that is compared passes here.
+
+    Errors: `Rejected` as `check_text`'s, with the code `blank` where nothing but blanks is there.
+
+    >>> check_id(" cafe\u0301 ", "item_id") == check_id("caf\u00e9", "item_id")
+    True
+    """
+    if (
+        value.isascii() and value.isprintable()
+    ):  # NFC changes no ASCII, whose one blank is the space
+        text = value.strip(" ")
+        if 0 < len(text) <= MAX_ID_BYTES:
+            return text
+        raise Rejected(field, "too_long" if text else blank)
+    text = unicodedata.normalize("NFC", check_text(value, field)).strip()
+    if not text:
+        raise Rejected(field, blank)
+    return check_text(text, field)
+
+
+def check_item_id(value: str, field: str) -> str:
+    """`check_id` for an item. Errors: `Rejected`; ``not_an_id`` for blanks alone and for `NOT_ITEMS`."""
+    text = check_id(value, field, "not_an_id")
+    if text in NOT_ITEMS:
+        raise Rejected(field, "not_an_id")
+    return text
+
+
+def check_person_id(value: str, field: str, not_ids: frozenset[str] = NOT_PEOPLE) -> str:
+    """`check_id` for a person. Errors: `Rejected`; ``not_an_id`` for blanks alone and for the words
+    `not_ids`, without case (`str.casefold`)."""
+    text = check_id(value, field, "not_an_id")
+    if text.casefold() in not_ids:
+        raise Rejected(field, "not_an_id")
+    return text
 
 
 def pseudonym(key_id: int, key: bytes, user_id: str, *, epoch: int = 0) -> Pseudonym:

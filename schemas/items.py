@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.alphabet import Id, Millis
+from schemas.alphabet import GivenId, Millis
 from schemas.events import Scalar
 from schemas.headers import Schema
 
@@ -16,7 +16,7 @@ SCHEMA: Final = Schema("item", 1)
 class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """An item as a client PUTs it (times RFC 3339); `item_id` may come from the path."""
 
-    item_id: Id | None = None
+    item_id: GivenId | None = None
     group_id: str = ""
     type: str = ""
     category: str = ""

@@ -1,6 +1,7 @@
 """Every Redis key: its name, type, the one flow that owns it, who reads it, what rebuilds it.
 
 None of a fold has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
+Two keys of others expire: `Key.expires`.
 Every key of a partition carries that partition's hash tag, which keeps its transaction in one slot of a
 Redis Cluster.
 
@@ -26,7 +27,8 @@ Kind = Literal["string", "hash", "stream"]
 
 
 class Key(NamedTuple):
-    """`pattern` as Redis's MATCH takes it; `rebuilt_from`: the topic from whose log a flow rebuilds it."""
+    """`pattern` as Redis's MATCH takes it; `rebuilt_from`: the topic from whose log a flow rebuilds it, "":
+    none. `expires`: it has a TTL; no fold owns one."""
 
     pattern: str
     kind: Kind
@@ -34,6 +36,7 @@ class Key(NamedTuple):
     readers: tuple[str, ...]
     rebuilt_from: str
     what: str
+    expires: bool = False
 
     @property
     def prefix(self) -> bytes:
@@ -76,6 +79,8 @@ DEDUPE: Final = b"dd"
 COLD_KINDS: Final = (ROW, SEEN, IMPRESSIONS, OPEN_SLATES, VECTOR)
 """Kinds of the keys that move to the lake with a person who is not seen for long. Hidden items,
 preferences and links stay: they are small, and reads need them at once."""
+IDEMPOTENCY_SECONDS: Final = 24 * 3600
+"""How long an Idempotency-Key keeps its body."""
 _TABLES: Final = "tables"
 _LIVE: Final = "live"
 
@@ -230,6 +235,10 @@ class Keyspace:
 
     def item_changes(self, partition: int) -> bytes:
         return b"il:{%b}" % self._shared[partition]
+
+    def idempotency(self, partition: int, request: str) -> bytes:
+        """`request`: a hash of a caller and their Idempotency-Key; `partition`: that of the hash."""
+        return b"ik:{%b}:%b" % (self._shared[partition], request.encode())
 
     # -- of the installation ------------------------------------------------------------------
 
@@ -538,6 +547,15 @@ KEYS: Final = (
         "experiment and version -> moments of its variants",
     ),
     Key(
+        "ik:{*}:*",
+        "string",
+        "serving",
+        ("serving",),
+        "",
+        "a caller's Idempotency-Key, by a hash of both -> fingerprint of the body; expires after a day",
+        expires=True,
+    ),
+    Key(
         "g:{live}",
         "string",
         "rebuild",
@@ -559,7 +577,8 @@ KEYS: Final = (
         "rebuild",
         ("rebuild",),
         "events",
-        "the running rebuild; the only key that expires, with its holder",
+        "the running rebuild; expires with its holder",
+        expires=True,
     ),
     Key(
         "ga:{live}",

@@ -21,24 +21,26 @@ LATEST: Final[Millis] = 4_102_444_800_000
 
 
 def parse(text: str, field: str) -> Millis:
-    """The moment that `text` names, cut to whole milliseconds.
-
-    Errors: `Rejected` with ``not_a_time`` (also without an offset), or ``out_of_range`` before
-    `EARLIEST` and after `LATEST`.
+    """`moment`, in range. Errors: `Rejected` as `moment`'s and `check_range`'s.
 
     >>> parse("2024-01-01T01:00:00.0019+01:00", "at")
     1704067200001
     """
+    return check_range(moment(text, field), field)
+
+
+def moment(text: str, field: str) -> Millis:
+    """The moment that `text` names, of whatever year, cut to whole milliseconds: a clock that is to be
+    corrected may be wrong by decades. Errors: `Rejected` with ``not_a_time`` (also without an offset).
+    """
     try:
-        moment = msgspec.convert(text, datetime)
+        parsed = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
         raise Rejected(field, "not_a_time") from None
-    if moment.tzinfo is None:
+    if parsed.tzinfo is None:
         raise Rejected(field, "not_a_time")
-    since = moment - EPOCH
-    return check_range(
-        since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000, field
-    )
+    since = parsed - EPOCH
+    return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
 
 
 def check_range(at: Millis, field: str) -> Millis:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from infra.settings import Settings, signing_key
 from infra.store import redis_client
 from schemas.alphabet import Millis
+from schemas.events import Scale
 from serving.decide import columns
 from serving.edge.identity import People
 from serving.log.producer import LogProducer
@@ -27,6 +28,7 @@ from serving.state.background import Component, running
 from serving.state.compatibility import Compatibility
 from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
 from serving.state.generation import Generation
+from serving.state.idempotency import IdempotencyKeys
 from serving.state.lag import Lag
 from serving.state.people import PersonReader
 from serving.state.probe import Probe
@@ -55,6 +57,8 @@ class Serving:
     clock: Callable[[], Millis] = wall_clock
     components: list[Component] = field(default_factory=list)
     make_id: Callable[[], str] = field(default_factory=lambda: numbered(secrets.token_hex(10)))
+    scale: Scale = field(init=False)
+    idempotency: IdempotencyKeys = field(init=False)
     filters: Filters = field(init=False)
     tables: Tables = field(init=False)
     index: ContentIndex = field(init=False)
@@ -68,6 +72,8 @@ class Serving:
     writes: Writes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.scale = Scale(*self.settings.scale)
+        self.idempotency = IdempotencyKeys(self.redis, self.settings, self.metrics)
         self.filters = Filters(self.catalogue)
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
@@ -88,7 +94,7 @@ class Serving:
     async def open(cls, settings: Settings) -> AsyncIterator[Serving]:
         """Connects, and keeps the components running until the end. Errors: `KafkaError`,
         `kafka_client.TopicMismatch`, `BadSetting`."""
-        people = People(signing_key(settings), settings.partitions)
+        people = People(signing_key(settings), settings.partitions, not_ids=settings.refused_ids)
         async with AsyncExitStack() as stack:
             # one retry, for a connection that died with a restart of Redis; no more, since a read can be
             # answered without the store, and a follower has a back-off of its own

@@ -128,6 +128,10 @@ def _print_summaries(summaries: dict[str, Summary], as_json: bool) -> None:
                 f"{name}: {it.accepted:,} of {it.sent:,} accepted in {it.seconds:.1f} s"
                 f" ({it.per_second:,.0f}/s{again})"
             )
+            if it.duplicates:
+                click.echo(f"  {it.duplicates:,} left out: each equals an earlier line")
+            if it.unknown_items:
+                click.echo(f"  {it.unknown_items:,} on items that the catalogue does not have")
             for (where, code), count in it.rejected.most_common(10):
                 click.echo(f"  {count:,} rejected: {where} {code}")
     if any(summary.rejected for summary in summaries.values()):
@@ -138,6 +142,8 @@ def _plain(summary: Summary) -> dict[str, Any]:
     return {
         "sent": summary.sent,
         "accepted": summary.accepted,
+        "duplicates": summary.duplicates,
+        "unknown_items": summary.unknown_items,
         "retries": summary.retries,
         "seconds": round(summary.seconds, 3),
         "per_second": round(summary.per_second, 1),

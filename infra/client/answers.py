@@ -88,12 +88,16 @@ class Rejection(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct, kw_only=True):
-    """The answer to several events or items. `positions`: [] where they wait in a spool for the broker."""
+    """The answer to several events or items. `positions`: [] where they wait in a spool for the broker.
+    `duplicates`: events that equal an earlier one of the request; `unknown_items`: accepted events on items
+    that the catalogue does not have."""
 
     accepted: int
     rejected: list[Rejection]
     positions: list[str]
     durable: Literal["broker", "spool"] = "broker"
+    duplicates: int = 0
+    unknown_items: int = 0
 
 
 class Written(msgspec.Struct, kw_only=True):

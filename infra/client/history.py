@@ -51,12 +51,15 @@ class Line(NamedTuple):
 
 @dataclass
 class Summary:
-    """Counts of a send. `rejected`: by (field, code); `positions`: partition -> last offset acknowledged."""
+    """Counts of a send. `rejected`: by (field, code); `positions`: partition -> last offset acknowledged;
+    `duplicates` and `unknown_items` as `Accepted`'s."""
 
     sent: int = 0
     accepted: int = 0
     retries: int = 0
     seconds: float = 0.0
+    duplicates: int = 0
+    unknown_items: int = 0
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
     positions: dict[int, int] = field(default_factory=dict)
 
@@ -69,6 +72,8 @@ class Summary:
         """Adds the answer to a batch of `size` lines."""
         self.sent += size
         self.accepted += answer.accepted
+        self.duplicates += answer.duplicates
+        self.unknown_items += answer.unknown_items
         for it in answer.rejected:
             self.rejected[it.field, it.code] += 1
         for position in answer.positions:

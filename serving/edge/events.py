@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
 from msgspec import UNSET
 
 from schemas import events, times
 from schemas.alphabet import Millis
-from schemas.events import EventIn
+from schemas.events import Action, EventIn, Scale, Source
+from schemas.identity import check_id
 from schemas.record import Record
 from schemas.reject import Rejected
 from serving.edge.enrich import Arrival, Lookup, enrich
-from serving.edge.identity import People
+from serving.edge.identity import Identity, People
+from serving.edge.values import DEFAULT_SCALE
 from serving.http.forms import Form, Rejection
 
 FORM: Final = Form(EventIn, "events")
 MAX_EVENT_BYTES: Final = 32 * 1024
 """Of the record of one event."""
-_ALL_UNSET: Final = (UNSET, UNSET, UNSET)
 
 
 class RequestContext(NamedTuple):
     """A request without its body. `make_id` gives the id of an event that has neither an `event_id` nor an
-    idempotency key."""
+    idempotency key; `source`, `scale`: as `Arrival`'s."""
 
     received_at: Millis
     make_id: Callable[[], str]
     ndjson: bool = False
     imported: bool = False
     idempotency_key: str | None = None
+    source: Source | None = None
+    scale: Scale = DEFAULT_SCALE
 
 
 class Ingested(NamedTuple):
     """`assigned_ids[i]`: the id that the server gave event i, None where the event had one or was
-    rejected."""
+    rejected. `fingerprint`: of the parsed events without `sent_at`; b"" without an idempotency key."""
 
     records: list[Record]
     rejected: list[Rejection]
@@ -43,6 +48,11 @@ class Ingested(NamedTuple):
     single: bool
     ignored: int
     """Events with fields that only the server may set (API.md, Experiments)."""
+    duplicates: int = 0
+    """Events that equal an earlier one of the request in all that names an action; it has the record."""
+    unknown_items: int = 0
+    """Records on items that the catalogue does not have."""
+    fingerprint: bytes = b""
 
 
 def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup) -> Ingested:
@@ -51,7 +61,14 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
     Errors: `Problem` 400 or 413, or `Rejected`, where the whole body can't be taken.
     """
     parsed = FORM.read(body, ndjson=context.ndjson)
-    arrival = Arrival(context.received_at, _shift(parsed.sent_at, context), context.imported)
+    arrival = Arrival(
+        context.received_at,
+        _shift(parsed.sent_at, context),
+        context.imported,
+        context.scale,
+        context.source,
+    )
+    actions: list[Action] = []
     records: list[Record] = []
     assigned_ids: list[str | None] = [None] * len(parsed.entries)
     ignored, key, make_id = 0, context.idempotency_key, context.make_id
@@ -59,21 +76,61 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
     def ingest_one(index: int, event: EventIn) -> None:
         nonlocal ignored
         event_id, assigned_id = event.event_id, None
-        if event_id is None:
+        if event_id is not None:
+            event_id = check_id(event_id, "event_id")
+        elif key is not None:
             # a retry with the same key gives the same ids, so the fold counts the events once
-            event_id = f"{key}:{index}" if key is not None else (assigned_id := make_id())
-        records.append(_record(event, event_id, arrival, people, lookup))
-        ignored += (event.experiments, event.variant, event.propensity) != _ALL_UNSET
+            event_id = name_of_key(key, index)
+        else:
+            event_id = assigned_id = make_id()
+        action, person = enrich(event, event_id, arrival, people, lookup)
+        records.append(_record(action, person))
+        actions.append(action)
+        if not (event.experiments is event.variant is event.propensity is UNSET):
+            ignored += 1
         assigned_ids[index] = assigned_id
 
     rejected = parsed.for_each(ingest_one)
-    return Ingested(records, rejected, assigned_ids, parsed.single, ignored)
+    count = len(records)
+    if len({action.event_id for action in actions}) < count:
+        actions, records = _distinct(actions, records)
+    return Ingested(
+        records,
+        rejected,
+        assigned_ids,
+        parsed.single,
+        ignored,
+        count - len(records),
+        len([action for action in actions if not action.known]),
+        fingerprint(parsed.entries) if key is not None else b"",
+    )
 
 
-def _record(
-    event: EventIn, event_id: str, arrival: Arrival, people: People, lookup: Lookup
-) -> Record:
-    action, person = enrich(event, event_id, arrival, people, lookup)
+def name_of_key(key: str, index: int = 0) -> str:
+    """The id of event `index` of a request with this Idempotency-Key; no id of a client equals it, since
+    those hold no NUL."""
+    return f"\0key\0{key}\0{index}"
+
+
+def fingerprint(entries: Sequence[EventIn | Rejected]) -> bytes:
+    """(16,) BLAKE2b of the entries of a request as they were read. Requests whose JSON differs in spaces
+    alone have the same one."""
+    # by its field and code alone, of an entry that could not be read
+    read = [str(entry) if isinstance(entry, Rejected) else entry for entry in entries]
+    return hashlib.blake2b(msgspec.json.encode(read), digest_size=16).digest()
+
+
+def _distinct(actions: list[Action], records: list[Record]) -> tuple[list[Action], list[Record]]:
+    """Both without those that equal an earlier one in all that names an action (law 12)."""
+    first: dict[object, tuple[Action, Record]] = {}
+    for action, record in zip(actions, records, strict=True):
+        refund = action.negative and action.action == "purchase"
+        name = (action.person, action.event_id, action.item_id, action.action, refund)
+        first.setdefault(name, (action, record))
+    return [action for action, _ in first.values()], [record for _, record in first.values()]
+
+
+def _record(action: Action, person: Identity) -> Record:
     value = events.encode(action)
     if len(value) > MAX_EVENT_BYTES:
         raise Rejected("body", "too_large")
@@ -81,4 +138,4 @@ def _record(
 
 
 def _shift(sent_at: str | None, context: RequestContext) -> Millis:
-    return 0 if sent_at is None else context.received_at - times.parse(sent_at, "sent_at")
+    return 0 if sent_at is None else context.received_at - times.moment(sent_at, "sent_at")

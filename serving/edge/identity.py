@@ -7,35 +7,48 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.alphabet import Pseudonym
-from schemas.identity import anonymous, partition_of, pseudonym
+from schemas.identity import NOT_PEOPLE, anonymous, check_person_id, partition_of, pseudonym
 
 
 class Identity(NamedTuple):
-    """The identity of a person behind the edge. `partition`: that of the person in the topic `events`."""
+    """The identity of a person behind the edge. `partition`: that of the person in the topic `events`;
+    `key`: that of the person's records, the pseudonym as bytes."""
 
     pseudonym: Pseudonym
     partition: int
-
-    @property
-    def key(self) -> bytes:
-        """The key of the person's records."""
-        return self.pseudonym.encode()
+    key: bytes
 
 
 class People:
     """Pseudonyms under one `key` (its number, its bytes), the last `cache_size` of each kind cached (some
     300 B each).
 
-    `user` and `anonymous` take an id that passed `schemas.identity.check_id`.
+    `user` and `anonymous` take an id as a client wrote it. Errors of both: `Rejected` of ``user_id`` or
+    ``anonymous_id``, as `schemas.identity.check_person_id`'s; `not_ids` are words that are no ids here beside
+    those that never are.
     """
 
     user: Callable[[str], Identity]
     anonymous: Callable[[str], Identity]
 
-    def __init__(self, key: tuple[int, bytes], partitions: int, cache_size: int = 100_000) -> None:
+    def __init__(
+        self,
+        key: tuple[int, bytes],
+        partitions: int,
+        cache_size: int = 100_000,
+        not_ids: frozenset[str] = frozenset(),
+    ) -> None:
+        refused = NOT_PEOPLE | not_ids
+
+        def user(raw: str) -> Identity:
+            return person(pseudonym(*key, check_person_id(raw, "user_id", refused)))
+
+        def visitor(raw: str) -> Identity:
+            return person(anonymous(*key, check_person_id(raw, "anonymous_id", refused)))
+
         def person(name: Pseudonym) -> Identity:
-            return Identity(name, partition_of(name.encode(), partitions))
+            key = name.encode()
+            return Identity(name, partition_of(key, partitions), key)
 
         # a pseudonym costs 1 us and its partition 4 us: more than the rest of `enrich`
-        self.user = lru_cache(cache_size)(lambda raw: person(pseudonym(*key, raw)))
-        self.anonymous = lru_cache(cache_size)(lambda raw: person(anonymous(*key, raw)))
+        self.user, self.anonymous = lru_cache(cache_size)(user), lru_cache(cache_size)(visitor)

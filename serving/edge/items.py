@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from schemas import times
 from schemas.alphabet import Millis
-from schemas.identity import check_id, partition_of
+from schemas.identity import check_id, check_item_id, check_text, partition_of
 from schemas.items import DeleteItem, Item, ItemChange, ItemIn, PatchItem, PutItem
 from schemas.record import Record
 from schemas.reject import Rejected
@@ -47,6 +48,7 @@ class IngestedItems(NamedTuple):
 def put(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
     """The record of a whole item; an id in the body must equal that of the path. Errors: `Problem`,
     `Rejected`."""
+    check_item_id(item_id, "item_id")
     parsed = decode(body, _ONE)
     return _record(PutItem(item=_item(parsed, item_id), received_at=now), item_id, partitions)
 
@@ -60,14 +62,16 @@ def put_many(body: bytes, now: Millis, partitions: int, *, ndjson: bool) -> Inge
     def put_one(_: int, item: ItemIn) -> None:
         if item.item_id is None:
             raise Rejected("item_id", "required")
-        change = PutItem(item=_item(item, check_id(item.item_id, "item_id")), received_at=now)
-        records.append(_record(change, item.item_id, partitions))
+        item_id = check_item_id(item.item_id, "item_id")
+        change = PutItem(item=_item(item, item_id), received_at=now)
+        records.append(_record(change, item_id, partitions))
 
     return IngestedItems(records, parsed.for_each(put_one), parsed.single)
 
 
 def patch(body: bytes, item_id: str, now: Millis, partitions: int) -> Record:
     """The record of a change of those fields that the body has. Errors: `Problem`, `Rejected`."""
+    check_item_id(item_id, "item_id")
     parsed = decode(body, _PATCH)
     named = {name: getattr(parsed, name) for name in parsed.__struct_fields__}
     fields = _checked({name: value for name, value in named.items() if value is not UNSET}, item_id)
@@ -96,13 +100,17 @@ def _record(change: ItemChange, item_id: str, partitions: int) -> Record:
 
 def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
     """The checked fields of an `Item`, times in ms. Errors: `Rejected`."""
-    if fields.pop("item_id", None) not in (None, item_id):
+    given = fields.pop("item_id", None)
+    if given is not None and check_id(given, "item_id", "not_an_id") != item_id:
         raise Rejected("item_id", "mismatch")
-    for name in ("type", "category", "owner_id"):
+    for name in ("type", "category"):
         if fields.get(name):
-            check_id(fields[name], name)
+            check_text(fields[name], name)
+    for name in ("owner_id", "group_id"):
+        if fields.get(name):
+            fields[name] = check_id(fields[name], name)
     for name in ("categories", "tags"):
-        check_ids(fields.get(name, ()), name, MAX_LIST_LENGTH)
+        check_each(fields.get(name, ()), name, MAX_LIST_LENGTH, check_text)
     if len(fields.get("attributes", ())) > MAX_ATTRIBUTES:
         raise Rejected("attributes", "too_many")
     _check_numbers(fields)
@@ -112,12 +120,14 @@ def _checked(fields: dict[str, Any], item_id: str) -> dict[str, Any]:
     return fields
 
 
-def check_ids(texts: tuple[str, ...], field: str, max_ids: int) -> None:
-    """Errors: `Rejected` for more than `max_ids`, or with the first text that is no id: ``tags[3]``."""
-    if len(texts) > max_ids:
+def check_each(
+    texts: tuple[str, ...], field: str, max_texts: int, check: Callable[[str, str], str]
+) -> tuple[str, ...]:
+    """Each text as `check` gives it. Errors: `Rejected` for more than `max_texts`, or with the first that it
+    refuses: ``tags[3]``."""
+    if len(texts) > max_texts:
         raise Rejected(field, "too_many")
-    for index, text in enumerate(texts):
-        check_id(text, f"{field}[{index}]")
+    return tuple([check(text, f"{field}[{index}]") for index, text in enumerate(texts)])
 
 
 def _check_numbers(fields: dict[str, Any]) -> None:

@@ -7,13 +7,13 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from schemas import events
-from schemas.alphabet import Id, Millis, Pseudonym
+from schemas.alphabet import GivenId, Millis, Pseudonym
 from schemas.events import Link, Linking, Preferences, Unlink
-from schemas.identity import check_id
+from schemas.identity import check_id, check_item_id, check_text
 from schemas.record import Record
 from schemas.state.links import Links
 from serving.edge.identity import Identity, People
-from serving.edge.items import check_ids
+from serving.edge.items import check_each
 from serving.http.body import decode
 
 MAX_PREFERENCES_LISTED: Final = 1000
@@ -33,9 +33,15 @@ class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The anonymous id that the user of the path is linked to, or no longer linked to."""
 
-    anonymous_id: Id
+    anonymous_id: GivenId
 
 
+_LISTS: Final = {
+    "liked_categories": check_text,
+    "hidden_categories": check_text,
+    "hidden_items": check_item_id,
+    "hidden_owners": check_id,
+}
 _PREFERENCES: Final = msgspec.json.Decoder(PreferencesIn)
 _LINK: Final = msgspec.json.Decoder(LinkIn)
 
@@ -43,14 +49,17 @@ _LINK: Final = msgspec.json.Decoder(LinkIn)
 def preferences(body: bytes, user_id: str, event_id: str, now: Millis, people: People) -> Record:
     """The record of a person's preferences. Errors: `Problem`, `Rejected`."""
     parsed = decode(body, _PREFERENCES)
-    for field in ("liked_categories", "hidden_categories", "hidden_items", "hidden_owners"):
-        check_ids(getattr(parsed, field), field, MAX_PREFERENCES_LISTED)
+    lists = {
+        field: check_each(getattr(parsed, field), field, MAX_PREFERENCES_LISTED, check)
+        for field, check in _LISTS.items()
+    }
     person = people.user(user_id)
     preferred = Preferences(
         event_id=event_id,
         person=person.pseudonym,
         received_at=now,
-        **msgspec.structs.asdict(parsed),
+        personalized=parsed.personalized,
+        **lists,
     )
     return _record(person, preferred)
 
@@ -76,7 +85,7 @@ class Linked(NamedTuple):
 
 def anonymous_id(body: bytes) -> str:
     """The anonymous id of the body. Errors: `Problem`, `Rejected`."""
-    return check_id(decode(body, _LINK).anonymous_id, "anonymous_id")
+    return decode(body, _LINK).anonymous_id
 
 
 def link(anonymous: str, user_id: str, event_id: str, now: Millis, people: People) -> Linked:

@@ -83,7 +83,7 @@ def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def path_id(request: Request, name: str, field: str | None = None) -> str:
-    """The id `name` of the path; errors name it `field`. Errors: `Rejected`."""
+    """The id `name` of the path, as `check_id` spells it; errors name it `field`. Errors: `Rejected`."""
     value: str = request.path_params[name]
     if "\ufffd" in value:  # the server's replacement of bytes that are no UTF-8
         try:

@@ -10,7 +10,7 @@ import msgspec
 
 from schemas import times
 from schemas.alphabet import Millis, Position
-from schemas.identity import check_id
+from schemas.identity import check_id, check_item_id, check_text
 from schemas.reject import Rejected
 from schemas.state.tables import WINDOWS
 from serving.decide.results import Explain
@@ -49,8 +49,13 @@ class Query(msgspec.Struct, kw_only=True):
     """The request's trace context, for the records that the answer logs."""
 
 
-def _text(text: str, field: str) -> str:
-    return check_id(text, field)
+def _person(text: str, field: str) -> str:
+    """As given, since the answer repeats it; "" for blanks alone, which `check_identity` judges. What is no
+    id of a person is refused where the person is looked up (`serving.edge.identity.People`)."""
+    if not text.strip():
+        return ""
+    check_id(text, field)
+    return text
 
 
 def _integer(minimum: int, maximum: int) -> Callable[[str, str], int]:
@@ -93,15 +98,15 @@ def _position(text: str, field: str) -> Position:
 
 Reader = Callable[[Any, str], Any]
 READERS: Final[Mapping[str, Reader]] = {
-    "user_id": _text,
-    "anonymous_id": _text,
+    "user_id": _person,
+    "anonymous_id": _person,
     "count": _integer(1, MAX_COUNT),
-    "placement": _text,
-    "session_id": _text,
-    "item_id": _text,
-    "category": _text,
-    "exclude": _text,
-    "filter": _text,
+    "placement": check_id,
+    "session_id": check_id,
+    "item_id": check_item_id,
+    "category": check_text,
+    "exclude": check_item_id,
+    "filter": check_text,
     "cursor": _cursor,
     "after": _position,
     "max_wait_ms": _integer(0, MAX_WAIT_MS),
@@ -141,7 +146,15 @@ def no_parameters(raw: bytes) -> None:
 
 
 def check_identity(query: Query, path: str = "") -> None:
-    """Errors: `Rejected` unless exactly one of the two ids is given; `path` prefixes the field's name."""
+    """Errors: `Rejected` unless exactly one of the two ids is given; `path` prefixes the field's name. An id
+    of blanks alone beside the other one is not given, and is none alone."""
+    if query.user_id == "" and query.anonymous_id is not None:
+        query.user_id = None
+    elif query.anonymous_id == "" and query.user_id is not None:
+        query.anonymous_id = None
+    for field in ("user_id", "anonymous_id"):
+        if getattr(query, field) == "":
+            raise Rejected(path + field, "not_an_id")
     if query.user_id is None and query.anonymous_id is None:
         raise Rejected(f"{path}user_id", "required")
     if query.user_id is not None and query.anonymous_id is not None:

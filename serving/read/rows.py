@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.identity import check_id
+from schemas.identity import check_item_id
 from schemas.reject import Rejected
 from serving.http import body
 from serving.read.query import (
@@ -73,7 +73,7 @@ class Rows(NamedTuple):
 def _texts(texts: list[str], field: str) -> tuple[str, ...]:
     if len(texts) > MAX_EXCLUDED_IDS:
         raise Rejected(field, "too_many")
-    return tuple([check_id(text, f"{field}[{index}]") for index, text in enumerate(texts)])
+    return tuple([check_item_id(text, f"{field}[{index}]") for index, text in enumerate(texts)])
 
 
 def _unchanged(value: T, field: str) -> T:

@@ -5,8 +5,9 @@ Between reading and appending, a pure function of `serving.edge` makes the recor
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -15,11 +16,13 @@ from starlette.responses import Response
 from schemas.alphabet import Position
 from schemas.headers import traced
 from schemas.record import Record
-from schemas.topics import CONTROL, Topic
+from schemas.topics import CONTROL, EVENTS, Topic
 from serving.context import Serving, state
+from serving.edge.events import name_of_key
 from serving.http.body import check_query, idempotency_key, path_id, read_body
 from serving.http.errors import Problem, json_response
 from serving.http.forms import Rejection
+from serving.http.guard import caller
 from serving.http.trace import traceparent
 from serving.log.errors import NotDurable, Refused
 
@@ -39,6 +42,10 @@ class Accepted(msgspec.Struct, kw_only=True):
     """`positions`: the highest one per partition written to, opaque; none where the spool has the records.
     `durable`: what has the accepted records, the broker, or an fsynced spool that is sent to the log later.
 
+    `duplicates`: events that equal an earlier one of the request in person, event_id, item, action and sign
+    of the value; that one alone is appended. `unknown_items`: accepted events on items that the catalogue
+    does not have yet. Neither is there at 0.
+
     `event_ids`, only where the server made the id of an event: one per event of the request, null where the
     client sent an id or the event was rejected.
     """
@@ -47,6 +54,8 @@ class Accepted(msgspec.Struct, kw_only=True):
     rejected: list[Rejection]
     positions: list[str]
     durable: Durable = "broker"
+    duplicates: int | msgspec.UnsetType = msgspec.UNSET
+    unknown_items: int | msgspec.UnsetType = msgspec.UNSET
     event_ids: list[str | None] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -80,8 +89,10 @@ async def append_each(request: Request, topic: Topic, *records: Record) -> Respo
 async def write_each(request: Request, topic: Topic, *records: Record) -> Written:
     """Appends each record once the one before it is durable. The `position` is that of the first.
 
-    Errors: `Problem` 413, 503.
+    Errors: `Problem` 413, 503; 422 where the request's Idempotency-Key came with another body.
     """
+    if topic is EVENTS and (key := idempotency_key(request)) is not None:
+        await state(request).idempotency.keep(caller(request), key, fingerprint_of(records))
     receipt = await append(request, topic, records[:1])
     positions = render_positions(receipt.offsets)
     position = positions[0] if positions else None
@@ -167,5 +178,14 @@ async def payload(request: Request, *parameters: str) -> bytes:
 
 
 def event_id(request: Request, serving: Serving) -> str:
-    """The request's Idempotency-Key, else a new id."""
-    return idempotency_key(request) or serving.make_id()
+    """The name that the request's Idempotency-Key gives, else a new id."""
+    key = idempotency_key(request)
+    return serving.make_id() if key is None else name_of_key(key)
+
+
+def fingerprint_of(records: Sequence[Record]) -> bytes:
+    """(16,) BLAKE2b of what the records of a request say, without the time of its arrival."""
+    bodies: list[dict[str, Any]] = [msgspec.json.decode(record.value) for record in records]
+    for body in bodies:
+        body.pop("received_at", None)
+    return hashlib.blake2b(msgspec.json.encode(bodies), digest_size=16).digest()

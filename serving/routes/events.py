@@ -17,9 +17,10 @@ from schemas.topics import EVENTS
 from serving.context import Serving, state
 from serving.edge import events
 from serving.edge.events import RequestContext
+from serving.edge.source import source
 from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
-from serving.http.guard import check_scope, guarded_router, needs
+from serving.http.guard import caller, check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.routes.accepted import Accepted, append_valid, count_rejected, payload
 
@@ -58,16 +59,25 @@ async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
     content = await payload(request, "mode")
-    ingested = events.ingest(
-        content, _context(request, serving), serving.people, serving.catalogue.lookup
-    )
+    context = _context(request, serving)
+    ingested = events.ingest(content, context, serving.people, serving.catalogue.lookup)
     count_rejected(serving, ingested.rejected)
     name = None if ingested.single else "events"
+    if context.idempotency_key is not None and ingested.records:
+        await serving.idempotency.keep(
+            caller(request), context.idempotency_key, ingested.fingerprint
+        )
     answer = await append_valid(request, EVENTS, ingested.records, ingested.rejected, name)
     if any(ingested.assigned_ids):
         answer.event_ids = ingested.assigned_ids
     metrics = serving.metrics
     metrics.add("freshet_events_accepted_total", len(ingested.records))
+    if ingested.duplicates:
+        answer.duplicates = ingested.duplicates
+        metrics.add("freshet_events_duplicates_total", ingested.duplicates)
+    if ingested.unknown_items:
+        answer.unknown_items = ingested.unknown_items
+        metrics.add("freshet_events_unknown_items_total", ingested.unknown_items)
     if ingested.ignored:
         metrics.add("freshet_events_ignored_fields_total", ingested.ignored)
     metrics.observe_write(time.perf_counter() - started)
@@ -86,4 +96,6 @@ def _context(request: Request, serving: Serving) -> RequestContext:
         ndjson=is_ndjson(request),
         imported=mode == "import",
         idempotency_key=idempotency_key(request),
+        source=source(request.headers, imported=mode == "import"),
+        scale=serving.scale,
     )

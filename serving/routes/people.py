@@ -118,9 +118,9 @@ async def post_unlink(request: Request) -> Response:
 async def _is_a_user(serving: Serving, raw: str) -> bool:
     """Whether something is stored of the user of this id, and nothing of the anonymous id. False where the
     store is away."""
-    ids = (serving.people.user(raw), serving.people.anonymous(raw))
+    ids = (serving.people.anonymous(raw), serving.people.user(raw))
     try:
-        user, anonymous = [
+        anonymous, user = [
             await serving.reader.read(identity.pseudonym, identity.partition) for identity in ids
         ]
     except StoreDown:

@@ -79,6 +79,7 @@ class ItemTable:
         self.positions: dict[int, int] = {}
         self.ids = [""]
         self.titles = [""]
+        self.groups = [""]
         self.every_category: list[tuple[int, ...]] = [()]
         self.every_tag: list[tuple[int, ...]] = [()]
         self.categories, self.owners, self.types, self.tags = (
@@ -131,6 +132,7 @@ class ItemTable:
         self.count += not self.in_catalogue[slot]
         self.in_catalogue[slot] = True
         self.ids[slot], self.titles[slot] = item.item_id, item.title
+        self.groups[slot] = item.group_id
         self.every_category[slot] = tuple(self._category(name) for name in categories)
         self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
         self.category[slot] = self._category(primary)
@@ -157,10 +159,12 @@ class ItemTable:
         """The ids of all items in the catalogue."""
         return [self.ids[slot] for slot in np.flatnonzero(self.in_catalogue[: self.size]).tolist()]
 
-    def lookup(self, item_id: str) -> tuple[bool, str]:
-        """Whether the item is in the catalogue, and its primary category ("" where it has none)."""
+    def lookup(self, item_id: str) -> tuple[bool, str, str]:
+        """Whether the item is in the catalogue, its primary category and its group ("" where it has none)."""
         slot = self.find(item_id)
-        return (True, self.categories.texts[self.category[slot]]) if slot else (False, "")
+        if not slot:
+            return False, "", ""
+        return True, self.categories.texts[self.category[slot]], self.groups[slot]
 
     def find(self, item_id: str) -> int:
         """The slot of an item in the catalogue, else 0."""
@@ -208,6 +212,7 @@ class ItemTable:
         self._slots[item] = slot
         self.ids.append("")
         self.titles.append("")
+        self.groups.append("")
         self.every_category.append(())
         self.every_tag.append(())
         place = item & int(self._mask)

@@ -28,6 +28,7 @@ from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.aggregates.tables import Hole, Tables
 from schemas import events, keys
 from schemas.actions import CODE
+from schemas.flows import BY_NAME
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
 from schemas.state import facts, fences, tables
@@ -228,6 +229,8 @@ def test_law_4_tables_do_not_depend_on_the_batches() -> None:
 def test_law_6_no_key_expires_and_an_evicting_store_is_refused(client: Client) -> None:
     folded(client, BUSY, [50])
     assert {client.ttl(key) for key in client.scan_iter()} == {-1}
+    # what expires belongs to no flow
+    assert {key.owner for key in keys.KEYS if key.expires}.isdisjoint(BY_NAME)
     redis_client.check(client)
     client.config_set("maxmemory-policy", "allkeys-lru")
     try:

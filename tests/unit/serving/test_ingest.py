@@ -26,8 +26,8 @@ VIEW: dict[str, Any] = {"user_id": "u1", "item_id": "i1", "action": "view"}
 SECRET = "sw0rdfish"
 
 
-def lookup(item_id: str) -> tuple[bool, str]:
-    return (True, "drama") if item_id == "i1" else (False, "")
+def lookup(item_id: str) -> tuple[bool, str, str]:
+    return (True, "drama", "g1") if item_id == "i1" else (False, "", "")
 
 
 def send(body: Any, **options: Any) -> Ingested:
@@ -76,6 +76,7 @@ def test_an_event_is_enriched() -> None:
         occurred_at=NOW,
         received_at=NOW,
         category="drama",
+        group="g1",
         known=True,
         session_id="s1",
         rank=3,
@@ -128,7 +129,7 @@ def test_a_broken_line_is_rejected_alone() -> None:
         ({"user_id": "u1", "action": "view"}, "item_id", "required"),
         ({**VIEW, "action": SECRET}, "action", "unknown_action"),
         ({**VIEW, SECRET[:4]: 1}, SECRET[:4], "unknown_field"),
-        ({**VIEW, "user_id": ""}, "user_id", "out_of_range"),
+        ({**VIEW, "user_id": ""}, "user_id", "not_an_id"),
         ({**VIEW, "user_id": SECRET * 40}, "user_id", "out_of_range"),
         ({**VIEW, "user_id": "é" * 129}, "user_id", "too_long"),
         ({**VIEW, "user_id": SECRET + "\n"}, "user_id", "control_character"),
@@ -217,7 +218,8 @@ def test_event_ids_that_the_server_makes_are_answered() -> None:
 def test_an_idempotency_key_names_events_the_same_way_again() -> None:
     batch = {"events": [VIEW, {**VIEW, "event_id": "mine"}, VIEW]}
     done, again = (send(batch, idempotency_key="k1") for _ in range(2))
-    assert [action(done, n).event_id for n in range(3)] == ["k1:0", "mine", "k1:2"]
+    names = ["\0key\0k1\x000", "mine", "\0key\0k1\x002"]
+    assert [action(done, n).event_id for n in range(3)] == names
     assert (again.records, done.assigned_ids) == (done.records, [None, None, None])
 
 
@@ -255,7 +257,7 @@ def test_a_correction_cannot_leave_the_range_of_times() -> None:
     assert rejections(send(batch)) == [(0, "occurred_at", "out_of_range")]
 
 
-@pytest.mark.parametrize("year", [1995, 2026, 2090])
+@pytest.mark.parametrize("year", [1995, 2025])
 def test_an_import_is_received_when_it_occurred(year: int) -> None:
     event = {**VIEW, "occurred_at": f"{year}-06-01T12:00:00.5+02:00"}
     enriched = action(send({"events": [event], "sent_at": at(NOW)}, imported=True))

@@ -52,7 +52,7 @@ def test_a_query_with_every_parameter_is_read() -> None:
 
 REFUSED = [
     ("", "user_id", "required"),
-    ("user_id=", "user_id", "empty"),
+    ("user_id=", "user_id", "not_an_id"),
     ("user_id=u&anonymous_id=a", "anonymous_id", "conflicts_with_user_id"),
     ("user_id=u&user_id=v", "user_id", "repeated"),
     ("user_id=%00", "user_id", "control_character"),
