@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import times
 from schemas.events import Action, decode
 from schemas.identity import partition_of, pseudonym
 from schemas.reject import Rejected
@@ -255,6 +257,68 @@ def test_sent_at_corrects_the_clients_clock() -> None:
 def test_a_correction_cannot_leave_the_range_of_times() -> None:
     batch = {"events": [{**VIEW, "occurred_at": "1990-01-01T00:00:00Z"}], "sent_at": at(NOW + DAY)}
     assert rejections(send(batch)) == [(0, "occurred_at", "out_of_range")]
+
+
+def test_a_clock_that_was_reset_is_corrected_before_the_range_is_asked() -> None:
+    batch = {
+        "sent_at": "1970-01-01T00:06:00Z",
+        "events": [{**VIEW, "occurred_at": "1970-01-01T00:05:00Z"}],
+    }
+    enriched = action(send(batch))
+    assert (enriched.occurred_at, enriched.clamped) == (NOW - MINUTE, False)
+    ahead = {**batch, "sent_at": "2250-01-01T00:00:00Z"}
+    assert rejections(send(ahead)) == [(0, "occurred_at", "out_of_range")]
+    ahead["events"] = [{**VIEW, "occurred_at": "2249-12-31T23:00:00Z"}]
+    assert action(send(ahead)).occurred_at == NOW - 60 * MINUTE
+
+
+FUTURE = [
+    {"event_id": "f1", "user_id": "kim", "item_id": "lamp", "action": "view"},
+    {"event_id": "f2", "user_id": "lee", "item_id": "lamp", "action": "purchase"},
+    {"event_id": "f3", "user_id": "max", "item_id": "rug", "action": "view"},
+]
+TIMES = ("2025-11-28T10:00:00Z", "2025-11-28T10:05:00Z", "2062-01-01T00:00:00Z")
+
+
+def test_nothing_of_2062_gets_in() -> None:
+    lines = [{**it, "occurred_at": when} for it, when in zip(FUTURE, TIMES, strict=True)]
+    body = b"\n".join(json.dumps(line).encode() for line in lines)
+    imported = send(body, ndjson=True, imported=True)
+    assert len(imported.records) == 2
+    assert rejections(imported) == [(2, "occurred_at", "in_the_future")]
+    live = send(body, ndjson=True)
+    assert (len(live.records), action(live, 2).clamped, action(live, 2).occurred_at) == (
+        3,
+        True,
+        NOW,
+    )
+
+
+@given(st.integers(-(10**12), 10**13), st.none() | st.integers(-(10**12), 10**13), st.booleans())
+def test_no_claim_is_later_than_five_minutes_after_arrival(
+    occurred: int, sent: int | None, imported: bool
+) -> None:
+    batch: dict[str, Any] = {"events": [{**VIEW, "occurred_at": rfc3339(occurred)}]}
+    if sent is not None:
+        batch["sent_at"] = rfc3339(sent)
+    done = send(batch, imported=imported)
+    shift = 0 if sent is None or imported else NOW - sent
+    if not done.records:
+        [(_, field, code)] = rejections(done)
+        assert field == "occurred_at"
+        assert code in ("out_of_range", "in_the_future")
+        assert imported or not times.EARLIEST <= occurred + shift <= times.LATEST
+        return
+    enriched = action(done)
+    assert times.EARLIEST <= enriched.occurred_at <= NOW + 5 * MINUTE
+    assert enriched.received_at <= NOW + 5 * MINUTE
+    assert enriched.clamped == (occurred + shift > NOW + 5 * MINUTE)
+    assert enriched.clamped or enriched.occurred_at == occurred + shift
+
+
+def rfc3339(millis: int) -> str:
+    moment = times.EPOCH + timedelta(milliseconds=millis)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize("year", [1995, 2025])
