@@ -50,7 +50,7 @@ def _set_rating(action: Action, value: float | None, scale: Scale) -> None:
 
 def check_scale(scale: Scale) -> None:
     """Errors: `Rejected` unless min < max and the middle lies between them."""
-    if not -MAX_VALUE <= scale.min < MAX_VALUE:
+    if not -MAX_VALUE <= scale.min <= MAX_VALUE:
         raise Rejected("scale.min", "out_of_range")
     if not scale.min < scale.max <= MAX_VALUE:
         raise Rejected("scale.max", "out_of_range")
