@@ -69,6 +69,7 @@ class TablesKeys(NamedTuple):
 ROW: Final = b"u"
 SEEN: Final = b"s"
 HIDDEN: Final = b"h"
+OVERFLOW: Final = b"dc"
 PREFERENCES: Final = b"p"
 LINK: Final = b"l"
 IMPRESSIONS: Final = b"im"
@@ -76,7 +77,7 @@ OPEN_SLATES: Final = b"o"
 VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
-COLD_KINDS: Final = (ROW, SEEN, IMPRESSIONS, OPEN_SLATES, VECTOR)
+COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, IMPRESSIONS, OPEN_SLATES, VECTOR)
 """Kinds of the keys that move to the lake with a person who is not seen for long. Hidden items,
 preferences and links stay: they are small, and reads need them at once."""
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
@@ -167,6 +168,9 @@ class Keyspace:
 
     def hidden(self, partition: int, person: str) -> bytes:
         return b"h:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def overflow(self, partition: int, person: str) -> bytes:
+        return b"dc:{%b}:%b" % (self._tags[partition], person.encode())
 
     def preferences(self, partition: int, person: str) -> bytes:
         return b"p:{%b}:%b" % (self._tags[partition], person.encode())
@@ -374,6 +378,14 @@ KEYS: Final = (
     ),
     Key("s:{*}:*", "string", "people", ("serving",), "events", "item hashes they acted on, u64 LE"),
     Key("h:{*}:*", "string", "people", ("serving",), "events", "item hashes they hid, u64 LE"),
+    Key(
+        "dc:{*}:*",
+        "string",
+        "people",
+        ("people",),
+        "events",
+        "what they did on two days beyond the list of recent actions (models.features.overflow)",
+    ),
     Key("p:{*}:*", "string", "people", ("serving",), "events", "their preferences, JSON"),
     Key(
         "l:{*}:*",

@@ -13,7 +13,6 @@ from flows.people.rows import Fetch
 from models.dedupe import Deduper, record_identity
 from models.features import window
 from models.features.columns import Columns, Folded
-from models.features.ring import DAILY_CAP
 from schemas import events
 from schemas.events import Action, Link, Merge, Unlink
 from schemas.state import facts
@@ -126,11 +125,11 @@ class Effects:
                 write.deleted.append(key)
 
     def add(self, columns: Columns, folded: Folded) -> None:
-        """Adds facts of the actions on known items, at most 3 of a person, item and UTC day."""
-        counts = columns.flags & facts.UNKNOWN == 0
+        """Adds facts of the actions, at most 3 of a person, item and UTC day."""
+        counts = np.ones(len(columns), np.bool_)
         partners = np.zeros((len(columns), window.MAX_LAG), np.uint64)
         if len(folded.recent):
-            counts[folded.entered] &= folded.repeats < DAILY_CAP
+            counts[folded.entered] = folded.counts
             partners[folded.entered] = folded.partners
         self._chunks.append(
             (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
+from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
 from flows.people.slates import Slates, outcome_records
 from models.dedupe import Deduper, action_identity, duplicate_reason
@@ -64,7 +65,8 @@ class PeopleFold:
         self._slates = Slates(partition, fetch, row_cache, self._items, self._categories, keyspace)
         self.encoder: Encoder | None = None
         """Makes people's vectors. The caller may replace it between two batches."""
-        self._linked = Linked(partition, fetch, self._rows, keyspace)
+        self._overflows = Overflows(partition, fetch, self._rows, keyspace)
+        self._linked = Linked(partition, fetch, self._rows, self._overflows, keyspace)
         self._tallies: Counter[str] = Counter()
         self._load()
 
@@ -99,6 +101,7 @@ class PeopleFold:
         self._rows.make_room()
         self._slates.make_room()
         self._linked.make_room()
+        self._overflows.make_room()
         # the newest time that de-duplication has seen, so that a restart does not change its window
         newest = max(self.fence.newest, self._dedupe.newest)
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
@@ -141,15 +144,17 @@ class PeopleFold:
         people, who = np.unique(slots[order], return_inverse=True)
         columns = self._columns([offset for offset, _ in layer], acts, order, who, len(people))
         rows = self._rows.take(people)
-        folded = registry.fold(rows, columns)
+        overflow = self._overflows.of(people, rows)
+        folded = registry.fold(rows, columns, overflow)
         self._rows.put(people, rows)
+        self._overflows.put(people, overflow)
         effects.dirty.update(people.tolist())
         effects.recent_changed.update(people[folded.recent.present].tolist())
         self._remember_seen(people, columns, folded, effects.write)
         effects.add(columns, folded)
         if (rows["flags"] & registry.LINKED).any():
             for position in np.flatnonzero(rows["flags"][who] & registry.LINKED):
-                self._linked.forward(columns, int(position), acts[order[position]], effects)
+                self._linked.forward(columns, folded, int(position), acts[order[position]], effects)
 
     def _columns(
         self,
@@ -215,6 +220,7 @@ class PeopleFold:
             present = rows["version"] > 0
             dirty, rows = dirty[present], rows[present]
         write.values.update(self._rows.packed(dirty, rows))
+        self._overflows.store(write)
         if effects.recent_changed and self.encoder is not None:
             self._encode(self.encoder, dirty, rows, effects)
 

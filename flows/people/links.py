@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.people.batch import Effects, Record
+from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
-from models.features import registry, ring, window
-from models.features.columns import Columns
+from models.features import registry, ring
+from models.features.columns import Columns, Folded
+from models.features.ring import COUNTED
 from schemas import events
 from schemas.actions import ACTIONS, HIDE
 from schemas.alphabet import Pseudonym
@@ -32,9 +35,16 @@ Number = tuple[int, int]
 class Linked:
     """Links of one partition's people, and the numbers of the merges that it received. `rows`: the fold's."""
 
-    def __init__(self, partition: int, fetch: Fetch, rows: Rows, keyspace: Keyspace) -> None:
+    def __init__(
+        self,
+        partition: int,
+        fetch: Fetch,
+        rows: Rows,
+        overflows: Overflows,
+        keyspace: Keyspace,
+    ) -> None:
         self._partition, self._fetch, self._rows = partition, fetch, rows
-        self._keyspace = keyspace
+        self._overflows, self._keyspace = overflows, keyspace
         self._received: dict[int, Number] = {}
         self._linked_to: dict[str, str] = {}
 
@@ -97,7 +107,10 @@ class Linked:
         effects.unlinked[event.person] = offset
         del self._linked_to[event.person]
         named = self._keyspace
-        for name in (named.row, named.seen, named.hidden, named.preferences, named.vector):
+        self._overflows.forget(event.person)
+        for name in (
+            named.row, named.seen, named.hidden, named.overflow, named.preferences, named.vector,
+        ):  # fmt: skip
             effects.clear(name(self._partition, event.person))
 
     def _send_sets(self, merge: Merge, slot: int, effects: Effects) -> None:
@@ -127,12 +140,17 @@ class Linked:
         # each once, in order of arrival: a stored list of seen items may repeat an item
         return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
 
-    def forward(self, columns: Columns, i: int, action: Action, effects: Effects) -> None:
+    def forward(
+        self, columns: Columns, folded: Folded, i: int, action: Action, effects: Effects
+    ) -> None:
         """Sends action `i` of a linked anonymous id to its person."""
         code, item = int(columns.action[i]), int(columns.item[i])
         recent = ACTIONS[code].recent and not columns.late[i]
         category, identity = int(columns.category[i]), int(columns.identity[i])
-        action_of_guest = MergedAction(item, category, action.occurred_at, code, identity)
+        flags = COUNTED * bool(
+            folded.counts_of(np.count_nonzero(folded.entered[:i])) if recent else 0
+        )
+        action_of_guest = MergedAction(item, category, action.occurred_at, code, identity, flags)
         effects.send(
             Merge(
                 person=Pseudonym(self._person_of(action.person)),
@@ -196,7 +214,7 @@ class Linked:
         slots = self._rows.slots([event.person])
         if event.newest:
             rows = self._rows.take(slots)
-            _merge_into_row(rows[0], event)
+            self._overflows.keep(slots, rows, _merge_into_row(rows[0], event))
             self._rows.put(slots, rows)
             effects.dirty.update(slots.tolist())
             effects.recent_changed.update(slots.tolist())
@@ -218,11 +236,10 @@ def _fill_merge(merge: Merge, row: Any) -> None:
     )
 
 
-def _merge_into_row(row: Any, merge: Merge) -> None:
-    """Adds the merge's values to the row."""
+def _merge_into_row(row: Any, merge: Merge) -> NDArray[np.void]:
+    """Adds the merge's values to the row; gives what left the list, or did not enter it, oldest first."""
     row["version"] = registry.VERSION
     row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)
     row["first"] = min(filter(None, (int(row["first"]), merge.first)), default=0)
     row["newest"] = max(int(row["newest"]), merge.newest)
-    row["window"] = np.roll(row["window"], merge.entered % window.MAX_LAG)  # its slots follow n
-    ring.merge(row, list(map(ring.merged_key, merge.recent)), merge.entered)
+    return ring.merge(row, list(map(ring.merged_key, merge.recent)), merge.entered)

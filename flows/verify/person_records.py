@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from flows.verify.report import Findings
-from models.features.registry import FEATURES, LINKED, read_row
+from models.features.registry import FEATURES, LINKED, OVERFLOW, read_row
 from models.outcomes import impressions, open_slates
 from models.reference.people import Person
 from schemas import events, keys
@@ -36,7 +36,7 @@ def _row(blob: bytes) -> Any:
 
 
 def _expected_row(person: Person) -> Any:
-    flags = LINKED if person.link else 0
+    flags = (LINKED if person.link else 0) | (OVERFLOW if person.overflow else 0)
     return {"flags": flags, "duplicates": person.duplicates, **person.features()}
 
 
@@ -44,6 +44,12 @@ def _hashes(blob: bytes) -> list[int]:
     if len(blob) % 8:
         raise ValueError("these are no hashes")
     return [number for (number,) in struct.iter_unpack("<Q", blob)]
+
+
+def _numbers(blob: bytes) -> list[int]:
+    if len(blob) % 4:
+        raise ValueError("these are no items of a day")
+    return [number for (number,) in struct.iter_unpack("<I", blob)]
 
 
 def _preferences(blob: bytes) -> Any:
@@ -117,6 +123,14 @@ PERSON_RECORDS: Final = (
         _hashes,
         lambda it: bool(it.hidden),
         lambda it: it.hidden,
+    ),
+    StoredRecord(
+        "overflow",
+        keys.OVERFLOW,
+        Keyspace.overflow,
+        _numbers,
+        lambda it: bool(it.overflow),
+        lambda it: it.overflow,
     ),
     StoredRecord(
         "preferences",

@@ -125,6 +125,9 @@ class Tables:
             self._moments.add(facts.Moments(*map(np.concatenate, zip(*moments, strict=True))))
 
     def _add(self, actions: facts.Actions) -> None:
+        actions = facts.where(actions, actions.flags & facts.UNKNOWN == 0)
+        if not len(actions.item):
+            return
         item = self.items.of(actions.item)
         partner = self.items.of(actions.partner)
         category = self.categories.of(actions.category.astype(np.uint64))

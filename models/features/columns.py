@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64, U64, Mask
+from models.features.overflow import DAILY_CAP, Overflow
 from models.features.ring import ENTRY
 
 
@@ -83,20 +85,38 @@ class Folded:
     """The results of a batch besides the rows, filled in by the features, in their order."""
 
     entered: Mask
-    """(n,) the actions that enter the ring."""
+    """(n,) the actions of the kinds that enter the ring."""
     recent: Columns
-    """The actions that enter the ring, in the same order."""
+    """Those actions, m of them, in the same order; the late ones of them stay outside."""
     before: I64
     """(U,) how many actions had entered the ring before this batch."""
+    overflow: dict[int, Overflow]
+    """By row, of the people who have any; the fold changes it."""
+    in_order: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
+    """(m,) whether the action is as new as all before it, so that it belongs to the session."""
     session_rank: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    """(n of recent,) number of earlier actions in the same session."""
+    """(m,) number of earlier actions in the same session; 0 for what is not in order."""
     met: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
-    """(n of recent,) whether the ring held the item just before the action."""
+    """(m,) whether the ring held the item just before the action; not of late ones."""
     repeats: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    """(n of recent,) entries of the same item and UTC day in the ring just before the action."""
+    """(m,) earlier actions of the same item and UTC day, in the ring and the overflow."""
+    full: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
+    """(m,) whether the overflow of the action's day was full."""
+    partners: U64 = field(default_factory=lambda: np.empty((0, 0), np.uint64))
+    """(m, lag) items visited with the action; 0 where there is none."""
     evicted_who: I64 = field(default_factory=lambda: np.empty(0, np.int64))
     """(k,) ascending: the row of each entry in `evicted`."""
     evicted: NDArray[np.void] = field(default_factory=lambda: np.empty(0, ENTRY))
     """(k,) what left the ring in this batch, or did not enter it: of each person in the order of the log."""
-    partners: U64 = field(default_factory=lambda: np.empty((0, 0), np.uint64))
-    """(n of recent, lag) items visited with the action; 0 where there is none."""
+
+    disordered: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
+    """(U,) the people whose list is folded one action after the other."""
+
+    @property
+    def counts(self) -> Mask:
+        """(m,) the actions that count in sums over people."""
+        return (self.repeats < DAILY_CAP) & ~self.full
+
+    def counts_of(self, at: Any) -> Any:
+        """`counts` of the actions `at`."""
+        return (self.repeats[at] < DAILY_CAP) & ~self.full[at]

@@ -26,6 +26,10 @@ class Event(NamedTuple):
     imported: bool = False
 
     @property
+    def recent_kind(self) -> bool:
+        return ACTIONS[self.action].recent
+
+    @property
     def recent(self) -> bool:
         return ACTIONS[self.action].recent and not self.late
 

@@ -14,8 +14,9 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import counts, enter, ring, session, window
+from models.features import counts, days, enter, ring, session
 from models.features.columns import Columns, Folded
+from models.features.overflow import Overflow
 from schemas.actions import RECENT
 from schemas.errors import FreshetError
 from schemas.version import Upgrades, upgrade
@@ -34,14 +35,18 @@ class Feature(NamedTuple):
     slow definition."""
 
 
-# in the order of their updates: the window needs the session's rank and the ring's repeats
+def _with_ring(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
+    """The ring's update does this one's, too."""
+
+
+# in the order of their updates: the ring's needs the session's rank, and moves the days
 FEATURES: Final = (
     Feature("counts", "commutative", counts.FIELDS, counts.update, counts.value, counts.reference),
     Feature(
         "session", "log-ordered", session.FIELDS, session.update, session.value, session.reference
     ),
-    Feature("ring", "commutative", ring.FIELDS, enter.update, ring.value, ring.reference),
-    Feature("window", "log-ordered", window.FIELDS, window.update, window.value, window.reference),
+    Feature("ring", "log-ordered", ring.FIELDS, enter.update, ring.value, ring.reference),
+    Feature("days", "log-ordered", days.FIELDS, _with_ring, days.value, days.reference),
 )
 
 VERSION: Final = 2
@@ -52,6 +57,8 @@ _WRONG_SIZE: Final = (
 )
 LINKED: Final = 1
 """Bit of `flags`: this anonymous id was linked, so its actions belong to another person."""
+OVERFLOW: Final = 2
+"""Bit of `flags`: the person has a record of `models.features.overflow`."""
 
 
 def _layout() -> np.dtype[np.void]:
@@ -111,11 +118,29 @@ def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
     ]
 
 
-def fold(rows: NDArray[np.void], columns: Columns) -> Folded:
-    """Folds a batch into the rows (in place), feature by feature, and gives the other results."""
-    entered = RECENT[columns.action] & ~columns.late
-    folded = Folded(entered, columns.where(entered), before=rows["n"].astype(np.int64))
+def fold(
+    rows: NDArray[np.void], columns: Columns, overflow: dict[int, Overflow] | None = None
+) -> Folded:
+    """Folds a batch into the rows (in place), feature by feature, and gives the other results. `overflow`:
+    by row, of all people who have any; it is changed, and the rows' bit of it."""
+    entered = RECENT[columns.action]
+    folded = Folded(
+        entered,
+        columns.where(entered),
+        rows["n"].astype(np.int64),
+        {} if overflow is None else overflow,
+    )
+    enter.begin(rows, folded)
     for feature in FEATURES:
         feature.update(rows, columns, folded)
+    mark(rows, folded.overflow)
     rows["version"] = VERSION
     return folded
+
+
+def mark(rows: NDArray[np.void], overflow: dict[int, Overflow]) -> None:
+    """Writes into the flags of these rows whether the person has an overflow."""
+    for person, held in overflow.items():
+        if held.changed:
+            flags = int(rows["flags"][person]) & ~OVERFLOW
+            rows["flags"][person] = flags | OVERFLOW * bool(held)

@@ -16,8 +16,6 @@ from models.features.plain import Event, recents
 from schemas.events import Merge, MergedAction
 
 RING_SIZE: Final = 50
-DAILY_CAP: Final = 3
-"""Actions of one person on one item in one UTC day that count in sums over people."""
 ENTRY: Final = np.dtype(
     [
         ("item", "<u8"),
@@ -103,4 +101,6 @@ def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any
 
 
 def merged_key(action: MergedAction) -> Key:
-    return action.at, action.item, action.category, action.action, action.identity, action.flags
+    """The key of another id's action; it belongs to no session of this person."""
+    flags = action.flags & ~IN_SESSION
+    return action.at, action.item, action.category, action.action, action.identity, flags

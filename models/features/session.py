@@ -1,7 +1,8 @@
 """A person's current session. Log-ordered.
 
 A `session_id` names a session. An action without an id belongs to the session before it, whatever its
-name, unless it comes after a gap of more than 30 minutes.
+name, unless it comes after a gap of more than 30 minutes. An action older than the newest of its person
+belongs to none: it opens, prolongs and ends no session.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.columns import Columns, Folded
-from models.features.plain import Event, recents
+from models.features.plain import Event
+from models.features.ring import IN_SESSION
 from schemas.events import Merge
 
 GAP_MS: Final = 30 * 60 * 1000
@@ -28,7 +30,8 @@ FIELDS = (
 
 def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     """Also fills `folded.session_rank`."""
-    acts = folded.recent
+    folded.session_rank = np.zeros(len(folded.recent), np.int64)
+    acts = folded.recent.where(folded.in_order)
     if not len(acts):
         return
     who, start = acts.who, acts.start[acts.who]
@@ -37,8 +40,8 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     before[1:] = acts.time[:-1]
     opens = acts.rank == 0
     before[opens] = rows["session_last"][who[opens]]
-    gap = np.abs(acts.time - before) > GAP_MS
-    ever_first = opens & (folded.before[who] == 0)
+    gap = acts.time - before > GAP_MS
+    ever_first = opens & (rows["sessions"][who] == 0)
     named = acts.session != 0
     # the latest action that sets the session's key: by a name, or after a gap (then 0)
     mark = _latest(named | gap | ever_first)
@@ -47,7 +50,8 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
     breaks = ever_first | np.where(named, acts.session != key, gap)
     begun = _latest(breaks)
     inside = begun >= start
-    folded.session_rank = np.where(inside, at - begun, rows["session_n"][who] + acts.rank)
+    rank = np.where(inside, at - begun, rows["session_n"][who] + acts.rank)
+    folded.session_rank[folded.in_order] = rank
 
     people, last = acts.present, acts.last
     rows["session"][people] = np.where(
@@ -57,7 +61,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
         inside[last], acts.time[begun[last]], rows["session_start"][people]
     )
     rows["session_last"][people] = acts.time[last]
-    rows["session_n"][people] = folded.session_rank[last] + 1
+    rows["session_n"][people] = rank[last] + 1
     rows["sessions"] += np.bincount(who[breaks], minlength=acts.people).astype(np.uint32)
 
 
@@ -71,10 +75,11 @@ def value(row: np.void) -> Any:
 
 
 def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
-    """The value by the slow definition. A merge adds no action to the session."""
+    """The value by the slow definition. A merge adds no action to the session; `models.reference.recents`
+    found which events are in order."""
     key, begun, last, n, sessions = before or (0, 0, 0, 0, 0)
-    for event in recents(events):
-        gap = sessions == 0 or abs(event.time - last) > GAP_MS
+    for event in (event for event in events if event.flags & IN_SESSION):
+        gap = sessions == 0 or event.time - last > GAP_MS
         if sessions == 0 or (event.session != key if event.session else gap):
             begun, n, sessions = event.time, 0, sessions + 1
         if event.session or gap:

@@ -1,67 +1,80 @@
-"""Co-visitation: the items visited together with an action. Log-ordered.
+"""Co-visitation: the items visited together with an action.
 
-The partners of an action are at most 10 distinct other items, of the person's last 16 actions in the same
-session. Kept: those 16 items, in the order of their arrival; 0 for an action without positive weight, or
-on an item that was not in the catalogue.
+The partners of an action in order are at most 10 distinct other items with positive weight, of the newest
+16 entries of the list that were in order (`IN_SESSION`), as far as its session reaches. Those of an older
+action are found by time: of the 16 entries before its place, up to the first gap between two neighbours
+that ends a session. The lag counts these entries, 1 for the nearest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import I64, U64, Mask
 from models.features.columns import Columns, Folded
-from models.features.plain import Event, recents
-from models.features.ring import DAILY_CAP
+from models.features.ring import IN_SESSION, RING_SIZE
 from schemas.actions import WEIGHT
-from schemas.events import Merge
-from schemas.state.facts import UNKNOWN
 
 MAX_LAG: Final = 16
 MAX_PARTNERS: Final = 10
-FIELDS = (("window", "<u8", (MAX_LAG,)),)
+INFORMATIVE: Final = WEIGHT > 0
+"""By code of an action."""
 
 
-def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
-    """Also fills `folded.partners`. Comes after session and ring."""
-    acts, n = folded.recent, folded.before
-    informative = (WEIGHT[acts.action] > 0) & (acts.flags & UNKNOWN == 0)
+def update(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:
+    """Fills `folded.partners` for people whose actions come by time. Comes after session and cap."""
+    informative = INFORMATIVE[acts.action]
     item = np.where(informative, acts.item, 0).astype(np.uint64)
-    # one strip a person: the 16 kept items, then the batch's; an action looks back along it
+    # one strip a person: the newest 16 of the ring, then the batch's; an action looks back along it
     strip = np.empty(len(acts) + MAX_LAG * acts.people, np.uint64)
     base = acts.start + MAX_LAG * np.arange(acts.people)
     lags = np.arange(MAX_LAG)
-    strip[base[:, None] + lags] = np.take_along_axis(
-        rows["window"], (n[:, None] + lags) % MAX_LAG, axis=1
-    )
+    strip[base[:, None] + MAX_LAG - 1 - lags] = _newest(rows, folded.before)
     place = np.arange(len(acts)) + MAX_LAG * (acts.who + 1)
     strip[place] = item
-    back = strip[place[:, None] - 1 - lags]
-    counts = informative & (folded.repeats < DAILY_CAP)
-    good = (lags < folded.session_rank[:, None]) & (back != item[:, None]) & (back != 0)
-    good &= counts[:, None]
     # no partner is further back than the longest session of the batch
-    for lag in range(1, min(MAX_LAG, int(folded.session_rank.max(initial=0)) + 1)):
+    width = min(MAX_LAG, int(folded.session_rank.max(initial=0)))
+    lags = lags[:width]
+    back = strip[place[:, None] - 1 - lags]
+    within = (lags < folded.session_rank[:, None]) & (informative & folded.counts)[:, None]
+    partners = np.zeros((len(acts), MAX_LAG), np.uint64)
+    partners[:, :width] = nearest(np.where(within, back, 0), item)
+    folded.partners = partners
+
+
+def _newest(rows: NDArray[np.void], n: I64) -> U64:
+    """(U, 16) the items of the newest entries that were in order, newest first; 0 for one without positive
+    weight, and where there is none."""
+    lags, people = np.arange(MAX_LAG), np.arange(len(rows))
+    entries = rows["ring"][people[:, None], (n[:, None] - 1 - lags) % RING_SIZE]
+    present = lags < n[:, None]
+    items = np.where(present & INFORMATIVE[entries["action"]], entries["item"], 0)
+    some = np.flatnonzero((present & (entries["flags"] & IN_SESSION == 0)).any(1))
+    if len(some):
+        age = np.arange(RING_SIZE)
+        entries = rows["ring"][some[:, None], (n[some, None] - 1 - age) % RING_SIZE]
+        chosen = (age < n[some, None]) & (entries["flags"] & IN_SESSION != 0)
+        speaking = np.where(INFORMATIVE[entries["action"]], entries["item"], 0)
+        items[some] = newest_chosen(speaking, chosen, MAX_LAG)
+    return items.astype(np.uint64)
+
+
+def newest_chosen(items: NDArray[Any], chosen: Mask, limit: Any) -> U64:
+    """(k, 16) the newest `chosen` of `items` (k, 50; newest first), at most `limit` of them; then 0."""
+    first = np.argsort(~chosen, axis=1, kind="stable")[:, :MAX_LAG]
+    there = np.take_along_axis(chosen, first, 1) & (np.arange(MAX_LAG) < limit)
+    found: U64 = np.where(there, np.take_along_axis(items, first, 1), 0).astype(np.uint64)
+    return found
+
+
+def nearest(back: U64, item: U64) -> U64:
+    """(n, lag) of the items `back`, the nearest first, those that are partners of `item` (n,); else 0."""
+    good = (back != item[:, None]) & (back != 0)
+    for lag in range(1, back.shape[1]):
         good[:, lag] &= ~((back[:, lag : lag + 1] == back[:, :lag]) & good[:, :lag]).any(1)
     good &= np.cumsum(good, 1, dtype=np.uint8) <= MAX_PARTNERS
-    folded.partners = np.where(good, back, 0).astype(np.uint64)
-    stays = acts.rank >= acts.count[acts.who] - MAX_LAG
-    who = acts.who[stays]
-    rows["window"][who, (n[who] + acts.rank[stays]) % MAX_LAG] = item[stays]
-
-
-def value(row: np.void) -> Any:
-    n = int(row["n"])
-    return [int(row["window"][(n - 1 - lag) % MAX_LAG]) for lag in range(min(n, MAX_LAG))]
-
-
-def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any = None) -> Any:
-    """The value by the slow definition. A merged action counts as 0, and as older than all."""
-    acts, held = recents(events), before or []
-    items = [e.item if e.weight > 0 and e.in_catalogue else 0 for e in reversed(acts[-MAX_LAG:])]
-    items = [*items, *held][:MAX_LAG]
-    n = len(held) + len(acts) + sum(merge.entered for merge in merges)
-    return items + [0] * (min(n, MAX_LAG) - len(items))
+    found: U64 = np.where(good, back, 0).astype(np.uint64)
+    return found

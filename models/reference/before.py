@@ -21,6 +21,7 @@ _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
     PLAIN.row,
     PLAIN.seen,
     PLAIN.hidden,
+    PLAIN.overflow,
     PLAIN.preferences,
     PLAIN.link,
     PLAIN.impressions,
@@ -63,7 +64,7 @@ class SnapshotState:
 
     def person(self, name: str, kept: bool) -> Person:
         """The person as the snapshot holds them; empty for one that it lacks. `kept`: they are checked."""
-        row, seen, hidden, preferences, _, shown, slates = (
+        row, seen, hidden, overflow, preferences, _, shown, slates = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
         )
         return Person(
@@ -73,6 +74,7 @@ class SnapshotState:
                 # only those of a checked person grow, and matter
                 seen=_hashes(seen or b"") if kept else (),
                 hidden=_hashes(hidden or b"") if kept else (),
+                overflow=_numbers(overflow or b""),
                 preferences=_preferences(preferences) if preferences is not None else None,
                 account=open_slates.decode(slates) if slates is not None else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
@@ -95,6 +97,10 @@ def _preferences(value: bytes) -> events.Preferences:
     if not isinstance(held, events.Preferences):
         raise ValueError("these are no preferences")
     return held
+
+
+def _numbers(data: bytes) -> tuple[int, ...]:
+    return tuple(number for (number,) in iter_unpack("<I", data))
 
 
 def _hashes(data: bytes) -> tuple[int, ...]:

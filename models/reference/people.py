@@ -25,6 +25,7 @@ class PersonSnapshot(NamedTuple):
     values: Mapping[str, Any] | None = None
     seen: tuple[int, ...] = ()
     hidden: tuple[int, ...] = ()
+    overflow: tuple[int, ...] = ()
     preferences: Preferences | None = None
     account: Account | None = None
     shown: list[Row] | None = None
@@ -60,7 +61,9 @@ class Person:
         """The person has impressions, of their own or of an anonymous id."""
         self.duplicates = held.duplicates
         """Actions that de-duplication dropped."""
-        self._recents = Recents() if held.values is None else Recents.after(held.values)
+        self._recents = Recents()
+        if held.values is not None:
+            self._recents = Recents.after(held.values, held.overflow)
         if self.outcomes and self.outcomes.links:
             self.link = self.outcomes.links.to
         if self.outcomes and held.shown:
@@ -69,7 +72,7 @@ class Person:
     def act(self, e: Event) -> ActionContext:
         found = self._recents.act(e)
         if self.kept:
-            self.kept.acts.append(e)
+            self.kept.acts.append(e._replace(flags=found.flags))
             if _RECENT[e.action] and not found.met:
                 self.kept.seen.append(e.item)
             if e.action == HIDE:
@@ -124,6 +127,11 @@ class Person:
     def seen(self) -> list[int]:
         """Items appended to the seen set, in order."""
         return self._of.seen
+
+    @property
+    def overflow(self) -> list[int]:
+        """What the list no longer holds of two days (`models.features.overflow`)."""
+        return self._recents.overflow
 
     @property
     def hidden(self) -> list[int]:

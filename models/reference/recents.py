@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from models.features.days import enter_day
+from models.features.overflow import DAILY_CAP, MAX_PER_DAY
 from models.features.plain import Event
-from models.features.ring import DAILY_CAP, RING_SIZE, Key, keys_of, merged_key
+from models.features.ring import COUNTED, IN_SESSION, RING_SIZE, Key, keys_of, merged_key
 from models.features.session import GAP_MS
 from models.features.window import MAX_LAG, MAX_PARTNERS
 from models.reference import plain
@@ -19,105 +22,198 @@ from schemas.times import DAY_MS
 _RECENT = [action.recent for action in ACTIONS]
 _POSITIVE = [action.weight > 0 for action in ACTIONS]
 Partners = list[tuple[int, int]]
-"""(item, lag): items visited with an action, and how many actions ago; the nearest first."""
+"""(item, lag): items visited with an action, and how many entries back; the nearest first."""
 
 
 class ActionContext(NamedTuple):
-    """The context of an action. `met`: the list held its item; `counts`: the action counts in sums."""
+    """The context of an action. `met`: the list held its item; `counts`: the action counts in sums;
+    `flags`: those of its entry in the list; `gone`: the entry that left the list, or did not enter it."""
 
     met: bool
     counts: bool
     partners: Partners
+    flags: int = 0
+    gone: Key | None = None
 
 
 class Recents:
-    """`keys`: the last 50 actions by (time, item, category, action); `items`: the item of each;
-    `session`: the last 16 items of the session, 0 for an action that `window` skips."""
+    """`keys`: the last 50 actions in the order of the list; `items`: the item of each; `n`: how many ever
+    entered; `days` and `overflow`: as `models.features.days` and `overflow` have them."""
 
-    __slots__ = ("_last", "_name", "items", "keys", "n", "session")
+    __slots__ = (
+        "_kept", "_last", "_name", "_rank", "_sessions", "days", "items", "keys", "n", "overflow",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.items: list[int] = []
         self.n = 0
-        self.session: list[int] = []
-        self._name = self._last = 0
+        self.days = [0, 0]
+        self.overflow: list[int] = []
+        self._kept: Counter[int] = Counter()
+        self._name = self._last = self._rank = self._sessions = 0
 
     @classmethod
-    def after(cls, values: Mapping[str, Any]) -> Recents:
-        """The list of a person whose features have these values, by name."""
+    def after(cls, values: Mapping[str, Any], overflow: Sequence[int] = ()) -> Recents:
+        """The list of a person whose features have these values, by name, and who has this overflow."""
         recents = cls()
         recents.n = values["ring"][0]
         recents._hold(keys_of(values["ring"]))
-        recents._name, _, recents._last, n, _ = values["session"]
-        # the window has the newest first; the newest n are those of the session
-        recents.session = values["window"][:n][::-1]
+        recents._name, _, recents._last, recents._rank, recents._sessions = values["session"]
+        recents.days, recents.overflow = list(values["days"]), list(overflow)
+        recents._kept = Counter(recents.overflow)
         return recents
 
     def act(self, e: Event) -> ActionContext:
-        if not _RECENT[e.action] or e.late:
-            return ActionContext(False, e.in_catalogue, [])
-        item = e.item
-        times = self.items.count(item)
-        counts = e.in_catalogue and not (
-            times >= DAILY_CAP and self._on_day(item, e.time // DAY_MS) >= DAILY_CAP
-        )
-        self._go_on(e)
-        informative = e.in_catalogue and _POSITIVE[e.action]
-        partners = self._partners(item) if informative and counts else []
-        self.session.append(item if informative else 0)
-        del self.session[:-MAX_LAG]
-        self._enter((e.time, item, e.category, e.action, e.identity, e.flags))
+        if not _RECENT[e.action]:
+            return ActionContext(False, True, [])
+        before = list(self.days)
+        place = enter_day(self.days, e)
+        if before[place] != self.days[place]:
+            self._forget(place)
+        times = self.items.count(e.item)
+        counts = self._counts(e, place, times)
+        in_order = not e.late and (not self.keys or e.time >= self.keys[-1][0])
+        if in_order:
+            self._go_on(e)
+        flags = IN_SESSION * in_order + COUNTED * counts
+        key = (e.time, e.item, e.category, e.action, e.identity, flags)
+        if e.late:
+            self._keep(key)
+            return ActionContext(False, counts, [], flags, key)
+        partners: Partners = []
+        if counts and _POSITIVE[e.action]:
+            partners = self._partners(e.item) if in_order else self._by_time(key)
+        self._rank += in_order
+        gone = self._enter(key)
         self.n += 1
-        return ActionContext(times > 0, counts, partners)
+        return ActionContext(times > 0, counts, partners, flags, gone)
 
-    def merge(self, merge: events.Merge) -> None:
-        """Adds the actions of an anonymous id to the list, but to no session."""
-        self._hold(sorted([*self.keys, *map(merged_key, merge.recent)])[-RING_SIZE:])
+    def merge(self, merge: events.Merge) -> list[Key]:
+        """Adds the actions of an anonymous id to the list, but to no session; gives what left it."""
+        held = sorted([*self.keys, *map(merged_key, merge.recent)])
+        self._hold(held[-RING_SIZE:])
         self.n += merge.entered
+        for key in held[:-RING_SIZE]:
+            self._keep(key)
+        return held[:-RING_SIZE]
+
+    def _counts(self, e: Event, place: int, times: int) -> bool:
+        """Whether the action counts; `times`: how often the list holds its item."""
+        on_day = self._on_day(e.item, e.time // DAY_MS) if times else 0
+        if not self.overflow:
+            return on_day < DAILY_CAP
+        kept = self._kept[_number(e.item, place)]
+        return on_day + kept < DAILY_CAP and self._size(place) < MAX_PER_DAY
+
+    def _size(self, place: int) -> int:
+        if len(self.overflow) < MAX_PER_DAY:
+            return len(self.overflow)  # enough to know that it is below
+        return sum(number & 1 == place for number in self.overflow)
+
+    def _keep(self, key: Key) -> None:
+        """Keeps an entry that left the list, or did not enter it."""
+        day = key[0] // DAY_MS
+        if day in self.days:
+            place = self.days.index(day)
+            number = _number(key[1], place)
+            if self._kept[number] < DAILY_CAP and self._size(place) < MAX_PER_DAY:
+                self._kept[number] += 1
+                self.overflow.append(number)
+
+    def _forget(self, place: int) -> None:
+        if self.overflow:
+            self.overflow = [number for number in self.overflow if number & 1 != place]
+            self._kept = Counter(self.overflow)
 
     def _hold(self, keys: list[Key]) -> None:
         self.keys, self.items = keys, [key[1] for key in keys]
 
-    def _enter(self, key: Key) -> None:
+    def _enter(self, key: Key) -> Key | None:
         newest = not self.keys or self.keys[-1] <= key  # most actions are, and need no search
         at = len(self.keys) if newest else bisect(self.keys, key)
         self.keys.insert(at, key)
         self.items.insert(at, key[1])
-        if len(self.keys) > RING_SIZE:
-            del self.keys[0], self.items[0]
+        if len(self.keys) <= RING_SIZE:
+            return None
+        gone = self.keys.pop(0)
+        del self.items[0]
+        self._keep(gone)
+        return gone
 
     def _on_day(self, item: int, day: int) -> int:
         start, end = bisect(self.keys, (day * DAY_MS,)), bisect(self.keys, ((day + 1) * DAY_MS,))
         return self.items[start:end].count(item)
 
     def _go_on(self, e: Event) -> None:
-        gap = self.n == 0 or abs(e.time - self._last) > GAP_MS
-        if self.n == 0 or (e.session != self._name if e.session else gap):
-            self.session = []
+        gap = self._sessions == 0 or e.time - self._last > GAP_MS
+        if self._sessions == 0 or (e.session != self._name if e.session else gap):
+            self._rank = 0
+            self._sessions += 1
         if e.session or gap:
             self._name = e.session
         self._last = e.time
 
     def _partners(self, item: int) -> Partners:
+        """Of the actions in order of this session, the newest 16."""
+        if not self._rank:
+            return []
         found: dict[int, int] = {}
-        for lag, other in enumerate(reversed(self.session), 1):
-            if other and other != item and other not in found:
-                found[other] = lag
-                if len(found) == MAX_PARTNERS:
+        lag = 0
+        for key in reversed(self.keys):
+            if key[5] & IN_SESSION:
+                lag += 1
+                _pair(found, item, key, lag)
+                if lag == min(self._rank, MAX_LAG) or len(found) == MAX_PARTNERS:
                     break
         return list(found.items())
 
+    def _by_time(self, key: Key) -> Partners:
+        """Of the entries before its place up to a gap, the nearest 16."""
+        found: dict[int, int] = {}
+        time = key[0]
+        for lag, other in enumerate(reversed(self.keys[: bisect(self.keys, key)]), 1):
+            if time - other[0] > GAP_MS or lag > MAX_LAG or len(found) == MAX_PARTNERS:
+                break
+            _pair(found, key[1], other, lag)
+            time = other[0]
+        return list(found.items())
+
+
+def _pair(found: dict[int, int], item: int, other: Key, lag: int) -> None:
+    """Adds another entry to the partners of `item`, where it is one."""
+    if other[1] != item and other[1] not in found and _POSITIVE[other[3]]:
+        found[other[1]] = lag
+
+
+def _number(item: int, place: int) -> int:
+    """An item in the overflow: 31 of its low bits, and the place of the day."""
+    return item & 0xFFFF_FFFE | place
+
 
 def by_person(log: Iterable[tuple[int, events.Event]]) -> dict[str, list[Event]]:
-    """(offset, event) of one partition in order -> each person's actions, duplicates dropped."""
+    """(offset, event) of one partition in order -> each person's actions, duplicates dropped, with the flags
+    of their entries."""
     taken: set[Name] = set()
     actions: dict[str, list[Event]] = {}
     for offset, e in log:
         if isinstance(e, events.Action) and (name := name_of(e)) not in taken:
             taken.add(name)
             actions.setdefault(e.person, []).append(plain.event(offset, e))
-    return actions
+    return {person: flagged(theirs) for person, theirs in actions.items()}
+
+
+def flagged(actions: Sequence[Event]) -> list[Event]:
+    """One person's actions with the flags of their entries."""
+    return [e._replace(flags=found.flags) for e, found in with_context(actions)]
+
+
+def after(actions: Sequence[Event]) -> Recents:
+    """The list of one person after these actions."""
+    recents = Recents()
+    for e in actions:
+        recents.act(e)
+    return recents
 
 
 def with_context(actions: Sequence[Event]) -> Iterator[tuple[Event, ActionContext]]:

@@ -67,6 +67,8 @@ class Sums:
             self.fact(e, partners)
 
     def fact(self, e: Event, partners: Partners) -> None:
+        if not e.in_catalogue:
+            return
         items, categories, pairs = self._growth(e.time // 1000)
         gain, mine = _GAIN[e.action], e.item
         gained = [gain * term for term in items]

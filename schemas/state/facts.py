@@ -237,17 +237,23 @@ def decode(value: bytes) -> Delta:
     )
 
 
+def where(actions: Actions, keep: NDArray[np.bool_]) -> Actions:
+    """The facts under the mask `keep` (n,), with their pairs."""
+    if keep.all():
+        return actions
+    partners = np.repeat(keep, actions.pairs)
+    return Actions(
+        *(column[keep] for column in actions[:-2]),  # type: ignore[arg-type]
+        *(column[partners] for column in actions[-2:]),
+    )
+
+
 def since(entry: Delta, position: int) -> Delta:
     """`entry` without the facts at offsets < `position`: after a fault, batches may be split differently."""
     if position <= entry.first:
         return entry
     cut = position - entry.first
-    keep = entry.actions.delta >= cut
-    partners = np.repeat(keep, entry.actions.pairs)
-    actions = Actions(
-        *(column[keep] for column in entry.actions[:-2]),  # type: ignore[arg-type]
-        *(column[partners] for column in entry.actions[-2:]),
-    )
+    actions = where(entry.actions, entry.actions.delta >= cut)
     rest: Any = [_since(facts, cut) for facts in entry[3:]]
     return Delta(entry.first, entry.next, actions, *rest)
 

@@ -1,0 +1,84 @@
+"""The overflows of a partition's people (`models.features.overflow`): a write-through cache."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.people.rows import Fetch, Rows
+from models.features import days, registry
+from models.features.overflow import Overflow
+from schemas.keys import Keyspace
+from schemas.state.write import Write
+
+MAX_CACHED_ENTRIES: Final = 1_000_000
+"""Some 100 B each."""
+
+
+class Overflows:
+    """Of most people there is none, as the rows say. `rows`: the fold's."""
+
+    def __init__(self, partition: int, fetch: Fetch, rows: Rows, keyspace: Keyspace) -> None:
+        self._partition, self._fetch, self._rows = partition, fetch, rows
+        self._keyspace = keyspace
+        self._held: dict[str, Overflow] = {}
+        self._changed: dict[str, Overflow] = {}
+        self._entries = 0
+
+    def make_room(self) -> None:
+        """Empties the cache above its limit. Call it between batches only, when all of it is committed."""
+        if self._entries > MAX_CACHED_ENTRIES:
+            self._held.clear()
+            self._entries = 0
+
+    def of(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> dict[int, Overflow]:
+        """By index in `rows`, the overflow of those of the people `slots` who have any."""
+        at = np.flatnonzero(rows["flags"] & registry.OVERFLOW)
+        if not len(at):
+            return {}
+        people = [self._rows.person(slot) for slot in slots[at].tolist()]
+        self._load([person for person in people if person not in self._held])
+        return dict(zip(at.tolist(), [self._held[person] for person in people], strict=True))
+
+    def put(self, slots: NDArray[np.int64], overflow: dict[int, Overflow]) -> None:
+        """Takes the changed ones of those that `of` gave, and new ones."""
+        for at, held in overflow.items():
+            if held.changed:
+                person = self._rows.person(int(slots[at]))
+                self._held[person] = self._changed[person] = held
+
+    def keep(
+        self, slots: NDArray[np.int64], rows: NDArray[np.void], gone: NDArray[np.void]
+    ) -> None:
+        """Keeps what left the list of one person by a merge, `gone` (k,). Changes the row's flags."""
+        overflow = self.of(slots, rows)
+        days.keep(rows, np.zeros(len(gone), np.int64), gone, overflow)
+        registry.mark(rows, overflow)
+        self.put(slots, overflow)
+
+    def forget(self, person: str) -> None:
+        """Of a person whose record starts anew; the caller clears the key."""
+        self._held.pop(person, None)
+        self._changed.pop(person, None)
+
+    def store(self, write: Write) -> None:
+        """Adds what the batch changed to the write."""
+        for person, held in self._changed.items():
+            key = self._keyspace.overflow(self._partition, person)
+            whole, data = held.changes()
+            self._entries += len(data) // 4
+            if not whole:
+                write.append(key, data)
+            elif data:
+                write.values[key] = data
+            else:
+                write.deleted.append(key)
+        self._changed.clear()
+
+    def _load(self, people: list[str]) -> None:
+        names = [self._keyspace.overflow(self._partition, person) for person in people]
+        for person, data in zip(people, self._fetch(names) if names else [], strict=True):
+            self._held[person] = Overflow(data or b"")
+            self._entries += len(data or b"") // 4
