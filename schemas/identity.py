@@ -102,6 +102,11 @@ def item_hash(item_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=8).digest(), "little") or 1
 
 
+def group_hash(group_id: str) -> int:
+    """The hash of a group of items, as `item_hash`: never that of an item, since no id holds a NUL."""
+    return item_hash(f"\0group\0{group_id}")
+
+
 def category_hash(category: str) -> int:
     """32-bit BLAKE2b of a category's name; 0 is "no category"."""
     if not category:

@@ -25,6 +25,9 @@ class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Exploration drew it."""
     probability: float = 1.0
     """Propensity: of this item in this slot, given the items above."""
+    group: str = ""
+    swapped: bool = False
+    """A rule put it in place of the greedy choice: the fresh rule, the draw, or one variant a group."""
     features: tuple[float, ...] = ()
     """The ranker's features, in the order of the release's manifest; empty without a ranker."""
 
@@ -50,6 +53,9 @@ class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
     seed: int = 0
     """The seed of every draw (u64)."""
     experiments: tuple[Assigned, ...] = ()
+    took_ms: float = 0.0
+    session_id: str = ""
+    """The session that the request named."""
 
 
 DECODER: Final = msgspec.json.Decoder(Slate)

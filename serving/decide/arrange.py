@@ -62,13 +62,15 @@ class Limits:
 class Arranged(NamedTuple):
     """`places` of the candidates taken, in order. `relaxed`: the rules that were lifted for them.
     `held`: how many candidates each cap held back. `fresh`: a fresh item has a slot that was not drawn, or
-    there is no such rule. `drawn`: the draw of the last slot; None where it was not drawn."""
+    there is no such rule. `drawn`: the draw of the last slot; None where it was not drawn. `swapped`: the
+    places that the fresh rule or the draw put where the greedy choice was another."""
 
     places: list[int]
     relaxed: tuple[str, ...]
     held: Mapping[str, int]
     fresh: bool
     drawn: exploration.Draw | None
+    swapped: tuple[int, ...] = ()
 
 
 def cap(share: float, count: int) -> int:
@@ -94,7 +96,8 @@ def arrange(candidates: Candidates, count: int, limits: Limits) -> Arranged:
     slate.fill(fixed)
     fresh = slate.freshen()
     drawn = slate.draw() if fixed < count and len(slate.places) == fixed else None
-    return Arranged(slate.places, slate.relaxed, slate.held, fresh, drawn)
+    swapped = tuple(slate.swapped)
+    return Arranged(slate.places, slate.relaxed, slate.held, fresh, drawn, swapped)
 
 
 class _Slate:
@@ -103,6 +106,7 @@ class _Slate:
         self.head = min(HEAD_SLOTS, count)
         self.caps = (_NO_CAP if limits.lifted else limits.category, limits.owner)
         self.places: list[int] = []
+        self.swapped: list[int] = []
         self.held = {CATEGORY_CAP: 0, OWNER_CAP: 0}
         self._no_fresh_fits = False
 
@@ -154,6 +158,7 @@ class _Slate:
         )
         if len(fitting):
             self.places[-1] = int(fitting[0])
+            self.swapped.append(self.places[-1])
         self._no_fresh_fits = bool(fresh.any()) and not len(fitting)
         return len(fitting) > 0
 
@@ -169,6 +174,8 @@ class _Slate:
         greedy = int(order[fitting[order].argmax()])
         drawn = exploration.draw(self.limits.seed, self.limits.epsilon, greedy, least_served)
         self.places.append(drawn.choice)
+        if drawn.choice != greedy:
+            self.swapped.append(drawn.choice)
         return drawn
 
     def _fits(self, n: int) -> Mask:

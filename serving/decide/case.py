@@ -67,7 +67,7 @@ class Ask:
 
     `now` in ms; `item_id` is the item in view, `exclude` are item ids; `window` is the half-life of
     the popularity that counts (`schemas.state.tables.WINDOWS`). `served` holds the items of earlier pages:
-    the low 32 bits of each item's hash, u32 LE.
+    the low 32 bits of the hash of each item, or of its group where it has one, u32 LE.
     """
 
     now: int
@@ -83,6 +83,8 @@ class Ask:
     filter: Filter | None = None
     placement: str = ""
     """The placement whose arms count how often each item was served."""
+    groups: tuple[str, ...] = ()
+    """Groups of which other rows of the page show a variant."""
 
 
 class Interest(NamedTuple):
@@ -202,7 +204,7 @@ class Case:
         blocked = np.zeros(len(items.hash), np.bool_)
         for hashes in (person.seen, person.hidden, hashes_of(ask.exclude)):
             if len(hashes):
-                blocked[items.locate(hashes)] = True
+                blocked[items.locate_variants(hashes)[0]] = True
         blocked[self.in_view] = True
         return blocked
 

@@ -57,18 +57,20 @@ def covisit_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The score in the list of the newest entry."""
     if not _has_neighbours(pool):
         return None
-    last, retrieved = np.zeros(len(pool.slots)), pool.retrieved["covisit"]
+    retrieved = pool.retrieved["covisit"]
     newest = np.flatnonzero(retrieved.entries == 0)
-    last[pool.numbers["covisit"][newest]] = retrieved.values[newest] / case.interest.weights[0]
-    return last[kept.numbers]
+    scores = retrieved.values[newest] / case.interest.weights[0]
+    last = np.bincount(pool.numbers["covisit"][newest], scores, len(pool.slots))
+    return last[kept.numbers].astype(np.float64, copy=False)
 
 
 def covisit_count(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """The share of the interest's entries whose lists hold the candidate."""
+    """The share of the interest's entries whose lists hold the candidate, at most 1."""
     if not _has_neighbours(pool):
         return None
     counts = np.bincount(pool.numbers["covisit"], minlength=len(pool.slots))
-    return counts[kept.numbers] / len(case.interest.slots)
+    # a list may hold several variants of one group
+    return np.minimum(counts[kept.numbers] / len(case.interest.slots), 1.0)
 
 
 def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -117,8 +119,11 @@ def vector_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def popular(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """Popularity relative to the most popular item."""
-    return case.world.tables.share(kept.slots, case.window)
+    """Popularity relative to the most popular item; of a variant, that of its group's candidates together."""
+    tables = case.world.tables
+    if pool.chosen is None:
+        return tables.share(kept.slots, case.window)
+    return pool.add_up(tables.share(pool.slots, case.window))[kept.numbers]
 
 
 def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:

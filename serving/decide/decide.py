@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import numpy as np
+
 from serving.decide.arrange import (
     CATEGORY_CAP,
     HEAD_SLOTS,
@@ -21,11 +23,12 @@ from serving.decide.arrange import (
 )
 from serving.decide.case import Ask, Case, World
 from serving.decide.explain import EXPLORED, contributions, reasons
+from serving.decide.groups import choose, with_groups
 from serving.decide.person import Person
-from serving.decide.pool import Pool
+from serving.decide.pool import Places, Pool
 from serving.decide.rank import feature_rows, rank, ranker_applies
 from serving.decide.results import Decision, Explain, Ranked, Reason, Scored, Shown
-from serving.decide.rules import Verdict, eligible
+from serving.decide.rules import VARIANT, Verdict, eligible
 from serving.decide.score import score
 from serving.decide.sources import retrieve, shortlist
 
@@ -49,25 +52,31 @@ def decide(
         pool = retrieve(case, depth)
         on_stage("retrieve")
         verdict = eligible(case, pool.slots)
+        pool, kept, passed_over = choose(case, pool, verdict.kept)
         on_stage("eligible")
-        scored = score(case, pool, shortlist(pool, verdict.kept))
+        scored = score(case, pool, shortlist(pool, kept))
         on_stage("score")
         ranked = rank(case, pool, scored)
         on_stage("rank")
         arranged = _arrange(case, pool, scored, ranked)
         on_stage("arrange")
-        if not _needs_more(case, pool, arranged, depth):
+        # where all are shown, only a deeper retrieval knows whether the list ends here
+        all_shown = len(arranged.places) == len(kept)
+        if not (all_shown or _needs_more(case, pool, arranged, depth)):
             break
     items = _explained(case, pool, scored, ranked, arranged, explain)
+    if pool.chosen is not None:
+        candidates = scored.kept[np.array(arranged.places, np.intp)]
+        items = with_groups(case, pool, passed_over, items, candidates, explain)
     on_stage("explain")
     return Decision(
         items,
         _fallback(case, pool, ranked),
         arranged.relaxed,
-        len(items) < ask.count or len(verdict.kept) == len(items),
+        len(items) < ask.count or len(kept) == len(items),
         pool.counts,
-        _removed(verdict, scored, arranged),
-        len(verdict.kept),
+        _removed(verdict, len(kept), passed_over, scored, arranged),
+        len(kept),
     )
 
 
@@ -140,6 +149,7 @@ def _explained(
             sources=sources,
             contributions=contributions(case, scored, ranked, place) if explain == "full" else (),
             features=features,
+            swapped=place in arranged.swapped,
         )
         for place, slot, total, category, reason, sources, features in zip(
             places,
@@ -176,9 +186,13 @@ def _features(
     return [tuple(row) for row in features.tolist()]
 
 
-def _removed(verdict: Verdict, scored: Scored, arranged: Arranged) -> dict[str, int]:
+def _removed(
+    verdict: Verdict, kept: int, passed_over: Places, scored: Scored, arranged: Arranged
+) -> dict[str, int]:
     removed = {rule: len(numbers) for rule, numbers in verdict.removed.items()}
-    removed[BEYOND] = len(verdict.kept) - len(scored.kept)
+    if len(passed_over):
+        removed[VARIANT] = removed.get(VARIANT, 0) + len(passed_over)
+    removed[BEYOND] = kept - len(scored.kept)
     return removed | dict(arranged.held)
 
 

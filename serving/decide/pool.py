@@ -24,13 +24,38 @@ class Retrieved(NamedTuple):
 
 class Pool:
     """n candidates, each once. `retrieved[source]` is what the source brought, and `numbers[source]` (m,)
-    the candidate that each of its items became."""
+    the candidate that each of its items became. `chosen` (n,), where items have groups: the candidate that is
+    shown in place of each, often itself; what a source brought became that one."""
 
     def __init__(
-        self, slots: Slots, retrieved: dict[str, Retrieved], numbers: dict[str, Places]
+        self,
+        slots: Slots,
+        retrieved: dict[str, Retrieved],
+        numbers: dict[str, Places],
+        chosen: Places | None = None,
     ) -> None:
-        self.slots, self.retrieved, self.numbers = slots, retrieved, numbers
+        self.slots, self.retrieved, self.numbers, self.chosen = slots, retrieved, numbers, chosen
         self._sums: dict[str, Floats] = {}
+        self._brought: dict[str, Places] = numbers
+        """`numbers`, before any candidate took the place of another."""
+
+    def merged(self, chosen: Places) -> Pool:
+        """The pool in which `chosen` (n,) takes the place of each candidate."""
+        numbers = {source: chosen[brought] for source, brought in self.numbers.items()}
+        pool = Pool(self.slots, self.retrieved, numbers, chosen)
+        pool._brought = self.numbers
+        return pool
+
+    def add_up(self, values: Floats) -> Floats:
+        """(n,) `values` (n,), with those of the candidates in whose place each is shown added to its own."""
+        if self.chosen is None:
+            return values
+        sums = np.bincount(self.chosen, values, len(self.slots))
+        return sums.astype(np.float64, copy=False)
+
+    def is_substitute(self, candidate: int) -> bool:
+        """Whether no source brought the candidate: it is shown in place of one that was brought."""
+        return not any((numbers == candidate).any() for numbers in self._brought.values())
 
     def sums(self, source: str) -> Floats:
         """(n,) the sum of the values that a source brought for each candidate."""

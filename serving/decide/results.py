@@ -67,7 +67,10 @@ class Shown(NamedTuple):
     """One item of a slate. `sources` brought it; `contributions` are empty but where explain=full.
 
     `explore`: the slot was drawn, and not greedily. `probability`: that this slot holds the item, given the
-    slots above. `features`: its row for the ranker, empty where the ranker did not run.
+    slots above. `features`: its row for the ranker, empty where the ranker did not run. `group`: the item's
+    group, "" without one. `swapped`: a rule put it where the greedy choice was another: the fresh rule, the
+    draw, or one variant a group. `variants`, with explain=full: the variants that are not shown because this
+    one is.
     """
 
     slot: int
@@ -80,6 +83,9 @@ class Shown(NamedTuple):
     explore: bool = False
     probability: float = 1.0
     features: tuple[float, ...] = ()
+    group: str = ""
+    swapped: bool = False
+    variants: tuple[str, ...] = ()
 
 
 class Decision(NamedTuple):

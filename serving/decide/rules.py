@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from serving.decide.case import Case
 from serving.world.catalogue import Mask, Slots
 
+VARIANT: Final = "variant"
+
 
 class Rule(NamedTuple):
     """`removes(case, slots)`: (n,) which of the candidates it removes; None where the rule does not apply."""
@@ -42,11 +44,26 @@ def blocked(case: Case, slots: Slots) -> Mask:
 
 
 def served(case: Case, slots: Slots) -> Mask | None:
-    """On an earlier page of this list."""
+    """On an earlier page of this list, or a variant of what is."""
     if not case.ask.served:
         return None
-    earlier = np.frombuffer(case.ask.served, "<u4")
-    return np.isin(case.world.items.hash[slots].astype(np.uint32), earlier)
+    items, earlier = case.world.items, np.frombuffer(case.ask.served, "<u4")
+    shown = np.isin(items.hash[slots].astype(np.uint32), earlier)
+    if items.groups:
+        groups = items.group[slots]
+        shown |= (groups > 0) & np.isin(items.groups.hashes[groups].astype(np.uint32), earlier)
+    return shown
+
+
+def variant(case: Case, slots: Slots) -> Mask | None:
+    """A variant of what is in view, or in another row of the page. `groups.choose` adds the variants of what
+    this slate shows."""
+    items = case.world.items
+    if not items.groups:
+        return None
+    named = [items.groups.find(name) or 0 for name in case.ask.groups]
+    shown = {*named, int(items.group[case.in_view])} - {0}
+    return np.isin(items.group[slots], list(shown)) if shown else None
 
 
 def category(case: Case, slots: Slots) -> Mask | None:
@@ -104,6 +121,7 @@ RULES: Final = (
     Rule("hidden_item", hidden_item),
     Rule("hidden_category", hidden_category),
     Rule("hidden_owner", hidden_owner),
+    Rule(VARIANT, variant),
 )
 
 

@@ -34,7 +34,8 @@ def _secondary(case: Case, pool: Pool) -> NDArray[np.uint64]:
     """(n,) sort key of equal scores, below 2^32: the order of the source `popular`, then the hash."""
     secondary = case.world.items.hash[pool.slots] >> np.uint64(33) | np.uint64(1 << 31)
     popular = pool.numbers["popular"]
-    secondary[popular] = np.arange(len(popular), dtype=np.uint64)
+    # backwards: the best place of a candidate that comes several times
+    secondary[popular[::-1]] = np.arange(len(popular), dtype=np.uint64)[::-1]
     return secondary
 
 

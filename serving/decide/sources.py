@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.exploration import random_word
 from schemas.identity import item_hash
 from serving.decide.case import MINUTE_MS, Case
+from serving.decide.groups import most_wanted, variants
 from serving.decide.pool import Places, Pool, Retrieved
 from serving.world.catalogue import Slots
 from serving.world.index import VectorIndex
@@ -107,6 +108,9 @@ def _least_served(case: Case, now: int) -> Slots:
     items = case.world.items
     offered = items.in_catalogue & (items.until > now) & (items.published <= now)
     slots = np.flatnonzero(offered).astype(np.int32)
+    if items.groups:  # one variant of each
+        chosen = most_wanted(case, slots, np.ones(len(slots), np.bool_))
+        slots = slots[chosen == np.arange(len(slots))]
     counts, mixed = case.served(slots), items.hash[slots] ^ _mix(case.world.tables)
     if len(slots) > CANDIDATES_PER_SEARCH:
         # no sort of all: the items below the cut, and the first of those at it
@@ -138,7 +142,8 @@ SOURCES: Final = (
 
 
 def retrieve(case: Case, depth: int) -> Pool:
-    """The pool of what the sources bring: those with a weight, and those that are needed."""
+    """The pool of what the sources bring: those with a weight, and those that are needed. Behind these come
+    the variants of their groups that none of them brought."""
     weights = case.world.weights
     retrieved = {
         source.name: source.retrieve(case, depth)
@@ -146,6 +151,8 @@ def retrieve(case: Case, depth: int) -> Pool:
         if weights.get(source.name) or source.needed(case)
     }
     slots = np.concatenate([each.slots for each in retrieved.values()])
+    if len(more := variants(case, slots)):
+        slots = np.concatenate([slots, more])
     distinct, numbers = _distinct(slots, len(case.world.items.hash))
     pool = Pool(slots[distinct], retrieved, {})
     start = 0

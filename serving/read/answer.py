@@ -26,11 +26,15 @@ class ContributionOut(msgspec.Struct):
 
 
 class Detail(msgspec.Struct):
-    """With explain=full. `probability`: that this slot holds the item, given the items above."""
+    """With explain=full. `probability`: that this slot holds the item, given the items above. `swapped`: the
+    fresh rule, the draw or the rule of one variant a group put it where the order by score had another.
+    `variants`: the variants of its group that the rule `variant` holds back for it."""
 
     sources: tuple[str, ...]
     contributions: list[ContributionOut]
     probability: float
+    swapped: bool = False
+    variants: tuple[str, ...] = ()
 
 
 class ItemOut(msgspec.Struct, kw_only=True):
@@ -117,7 +121,7 @@ def items_out(shown: list[Shown], *, full: bool) -> list[ItemOut]:
 
 def _detail(item: Shown) -> Detail:
     contributions = [ContributionOut(*each) for each in item.contributions]
-    return Detail(item.sources, contributions, item.probability)
+    return Detail(item.sources, contributions, item.probability, item.swapped, item.variants)
 
 
 def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Freshness:

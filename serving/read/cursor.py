@@ -1,4 +1,7 @@
-"""Cursors: the items that a list has shown so far, kept by the client; opaque, and harmless there."""
+"""Cursors: the items that a list has shown so far, kept by the client; opaque, and harmless there.
+
+An item of a group is kept as its group, of which no later page shows a variant.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import binascii
 from collections.abc import Iterable
 from typing import Final
 
-from schemas.identity import item_hash
+from schemas.identity import group_hash, item_hash
 from schemas.reject import Rejected
 
 VERSION: Final = b"\x01"
@@ -16,12 +19,14 @@ MAX_ITEMS_PER_LIST: Final = 500
 _LOW_32_BITS: Final = 0xFFFFFFFF
 
 
-def encode(before: bytes, item_ids: Iterable[str]) -> str | None:
-    """The cursor after a page of `item_ids`; `before` is the decoded cursor of the page itself.
+def encode(before: bytes, items: Iterable[tuple[str, str]]) -> str | None:
+    """The cursor after a page of `items`, (item id, group or ""); `before` is the decoded cursor of the page
+    itself.
 
     None beyond `MAX_ITEMS_PER_LIST` items: the list ends there.
     """
-    low = [(item_hash(item_id) & _LOW_32_BITS).to_bytes(4, "little") for item_id in item_ids]
+    hashes = [group_hash(group) if group else item_hash(item_id) for item_id, group in items]
+    low = [(value & _LOW_32_BITS).to_bytes(4, "little") for value in hashes]
     shown = before + b"".join(low)
     if len(shown) > 4 * MAX_ITEMS_PER_LIST:
         return None
@@ -29,9 +34,9 @@ def encode(before: bytes, item_ids: Iterable[str]) -> str | None:
 
 
 def decode(text: str, field: str = "cursor") -> bytes:
-    """The low 32 bits of each shown item's hash, u32 LE. Errors: `Rejected` malformed.
+    """The low 32 bits of the hash of each item shown, or of its group, u32 LE. Errors: `Rejected` malformed.
 
-    >>> decode(encode(b"", ["a"])) == decode(encode(b"", ["a", "b"]))[:4]
+    >>> decode(encode(b"", [("a", "")])) == decode(encode(b"", [("a", ""), ("b", "")]))[:4]
     True
     """
     try:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from schemas.alphabet import Millis
 from serving.context import Serving
 from serving.decide.case import Ask
 from serving.decide.decide import decide
-from serving.decide.results import Decision
+from serving.decide.results import Decision, Shown
 from serving.read import record
 from serving.read.answer import AssignedOut, freshness
 from serving.read.query import Query
@@ -40,13 +41,14 @@ async def recommend(context: Serving, query: Query) -> Reply:
 
 
 async def page(context: Serving, rows: Rows) -> list[Reply]:
-    """The replies to the rows of a page, in their order. With `distinct` no item is in two of them.
+    """The replies to the rows of a page, in their order. With `distinct` no item is in two of them, nor are
+    two variants of a group.
 
     Errors: `Rejected`, with the path of the row's field.
     """
     watch = Stopwatch()
     replies: list[Reply] = []
-    shown: tuple[str, ...] = ()
+    shown: list[Shown] = []
     for resolved in await resolve_page(context, rows, watch):
         question, explain = make_question(resolved, context.clock(), shown), resolved.query.explain
         decision = decide(resolved.person_read.person, resolved.world, question.ask, explain, watch)
@@ -54,7 +56,7 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
             make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
         )
         if rows.distinct:
-            shown += tuple([item.item_id for item in decision.items])
+            shown += decision.items
         await asyncio.sleep(0)  # a long page lets other requests in between
         watch = Stopwatch()
     # only now: a page that is cancelled half-way was not served
@@ -63,20 +65,21 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
     return replies
 
 
-def make_question(resolved: Resolved, at: Millis, shown: tuple[str, ...] = ()) -> Question:
-    """The question for the decision. `shown`: ids of the items that the page shows already."""
+def make_question(resolved: Resolved, at: Millis, shown: Sequence[Shown] = ()) -> Question:
+    """The question for the decision. `shown`: the items that the page shows already."""
     query, draw = resolved.query, draw_seed(at)
     ask = Ask(
         now=at if query.now is None else query.now,
         count=query.count,
         category=query.category,
         item_id=query.item_id,
-        exclude=query.exclude + shown,
+        exclude=query.exclude + tuple([item.item_id for item in shown]),
         served=query.cursor,
         personalized=query.personalized,
         seed=draw.seed,
         filter=resolved.filter,
         placement=query.placement,
+        groups=tuple([item.group for item in shown if item.group]),
     )
     return Question(ask, draw.slate_id, at)
 
@@ -106,7 +109,13 @@ def make_reply(
         [AssignedOut(each.experiment, each.version, each.variant) for each in resolved.experiments]
     )
     slate = record.slate(
-        decision, answer, question.ask, question.at, identity.pseudonym, resolved.experiments
+        decision,
+        answer,
+        question.ask,
+        question.at,
+        identity.pseudonym,
+        resolved.experiments,
+        query.session_id,
     )
     served = None
     if slate.items and query.placement != UNLOGGED:

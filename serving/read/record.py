@@ -17,8 +17,9 @@ def slate(
     at: Millis,
     person: Pseudonym | None = None,
     experiments: tuple[Assigned, ...] = (),
+    session_id: str | None = None,
 ) -> Slate:
-    """The record for `slates` of an answer made at `at` (Unix ms)."""
+    """The record for `slates` of an answer made at `at` (Unix ms), in the session that the request named."""
     served_by = answer.served_by
     return Slate(
         slate_id=answer.slate_id,
@@ -38,6 +39,8 @@ def slate(
                     explore=item.explore,
                     probability=item.probability,
                     features=item.features,
+                    group=item.group,
+                    swapped=item.swapped,
                 )
                 for rank, item in enumerate(decision.items, 1)
             ]
@@ -52,6 +55,8 @@ def slate(
         now=ask.now,
         seed=ask.seed,
         experiments=experiments,
+        took_ms=answer.took_ms,
+        session_id=session_id or "",
     )
 
 
@@ -66,4 +71,15 @@ def served(slate: Slate, person: Pseudonym) -> Served:
         explored=next((item.rank for item in slate.items if item.explore), 0),
         probability=min([item.probability for item in slate.items]),
         experiments=slate.experiments,
+        took_ms=slate.took_ms,
+        fallback=slate.fallback or "",
+        release=slate.release,
+        session_id=slate.session_id,
+        sources=tuple([_source(item) for item in slate.items]),
+        swapped=tuple([item.rank for item in slate.items if item.swapped]),
     )
+
+
+def _source(item: SlateItem) -> str:
+    """The source that put the item there: exploration where it drew it, else the first that brought it."""
+    return "explore" if item.explore else next(iter(item.sources), "")

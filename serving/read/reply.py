@@ -72,7 +72,7 @@ def make_answer(
     """The answer, without the person's id. `full`: with the details of each item."""
     ask, after = question.ask, None
     if not decision.exhausted:
-        after = cursor.encode(ask.served, [item.item_id for item in decision.items])
+        after = cursor.encode(ask.served, [(item.item_id, item.group) for item in decision.items])
     answer = Answer(
         slate_id=question.slate_id,
         placement=ask.placement,

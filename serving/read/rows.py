@@ -48,7 +48,7 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
 
 class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One row, or with `requests` several: the fields beside `requests` are the defaults of each row.
-    `distinct`: an item that a row shows is in no row after it."""
+    `distinct`: an item that a row shows, or a variant of it, is in no row after it."""
 
     requests: list[RowIn] | UnsetType = UNSET
     distinct: bool | UnsetType = UNSET

@@ -71,7 +71,7 @@ async def recommendations(request: Request) -> Response:
         description=(
             "One row, answered as GET answers it; or with `requests` 1 to "
             f"{rows.MAX_ROWS} rows, answered as `rows`. The fields beside `requests` are the defaults of each"
-            " row; `distinct`: an item that a row shows is in no row after it."
+            " row; `distinct`: an item that a row shows, or a variant of it, is in no row after it."
         ),
     ),
     responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.release import content
-from schemas.identity import category_hash, item_hash
+from schemas.identity import category_hash, group_hash, item_hash
 from schemas.items import Item
 
 Slots = NDArray[np.int32]
@@ -23,14 +23,18 @@ Floats = NDArray[np.float64]
 
 NO_EXPIRY: Final = np.iinfo(np.int64).max
 UNDATED: Final = np.iinfo(np.int64).min
+_NO_SLOTS: Final[Slots] = np.empty(0, np.int32)
 _COLUMNS: Final = (
     ("hash", np.uint64, ()),
     ("category", np.int32, ()),
     ("owner", np.int32, ()),
     ("type", np.int32, ()),
+    ("group", np.int32, ()),
+    ("next_variant", np.int32, ()),
     ("published", np.int64, ()),
     ("until", np.int64, ()),
     ("in_catalogue", np.bool_, ()),
+    ("leads", np.bool_, ()),
     ("vectors", np.float32, (content.DIM,)),
 )
 
@@ -55,11 +59,72 @@ class Vocabulary:
         return self._numbers.get(text)
 
 
+class Groups(Vocabulary):
+    """Groups as small numbers, and the slots of their variants; 0 is no group.
+
+    False while no item has a group. By number: `hashes` are `schemas.identity.group_hash`, `firsts` the slots
+    with the least hash (0: none), `sizes` the numbers of variants.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes = np.zeros(64, np.uint64)
+        self.firsts = np.zeros(64, np.int32)
+        self.sizes = np.zeros(64, np.int32)
+        self._by_hash: dict[int, int] = {}
+        self._members: dict[int, Slots] = {}
+        """Number of a group -> the slots of its items in the catalogue, by hash."""
+
+    def __bool__(self) -> bool:
+        return bool(self._members)
+
+    def number(self, text: str) -> int:
+        number = super().number(text)
+        if number == len(self.hashes):
+            for name in ("hashes", "firsts", "sizes"):
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+        if number and not self.hashes[number]:
+            self.hashes[number] = group_hash(text)
+            self._by_hash[group_hash(text)] = number
+        return number
+
+    def find_hash(self, value: int) -> int:
+        """The number of the group with this hash; 0 where there is none."""
+        return self._by_hash.get(value, 0)
+
+    def slots(self, group: int) -> Slots:
+        """(n,) the slots of its variants, by hash; empty for number 0."""
+        return self._members.get(group, _NO_SLOTS)
+
+    def add(self, group: int, slot: int, hashes: NDArray[np.uint64]) -> Slots:
+        """Adds the item at `slot`; `hashes` are those of all slots. Gives the slots after it."""
+        before = self.slots(group)
+        place = int(np.searchsorted(hashes[before], hashes[slot]))
+        return self._set(group, np.insert(before, place, slot))
+
+    def remove(self, group: int, slot: int) -> Slots:
+        """Removes the item at `slot`. Gives the slots after it."""
+        before = self._members[group]
+        return self._set(group, before[before != slot])
+
+    def _set(self, group: int, members: Slots) -> Slots:
+        if len(members):
+            self._members[group] = members
+        else:
+            del self._members[group]
+        self.sizes[group] = len(members)
+        self.firsts[group] = members[0] if len(members) else 0
+        return members
+
+
 class ItemTable:
     """Columns of length `capacity`; those of a slot that is not `in_catalogue` are undefined.
 
     `until`: Unix ms from which the item is not to be shown, 0 while it is not available. `published`: Unix ms
-    before which it is not to be shown, `UNDATED` where none is given. `revision` counts changes;
+    before which it is not to be shown, `UNDATED` where none is given. `leads`: in the catalogue, and without
+    a group or the first of its group by hash; `next_variant`: the next of its group by hash, 0 where there is
+    none. `revision` counts changes;
     `positions[p]` is the offset of the topic `items` that the table takes next.
     """
 
@@ -67,9 +132,12 @@ class ItemTable:
     category: Slots
     owner: Slots
     type: Slots
+    group: Slots
+    next_variant: Slots
     published: NDArray[np.int64]
     until: NDArray[np.int64]
     in_catalogue: NDArray[np.bool_]
+    leads: NDArray[np.bool_]
     vectors: content.Vector
 
     def __init__(self, capacity: int = 1024) -> None:
@@ -79,7 +147,6 @@ class ItemTable:
         self.positions: dict[int, int] = {}
         self.ids = [""]
         self.titles = [""]
-        self.groups = [""]
         self.every_category: list[tuple[int, ...]] = [()]
         self.every_tag: list[tuple[int, ...]] = [()]
         self.categories, self.owners, self.types, self.tags = (
@@ -88,6 +155,7 @@ class ItemTable:
             Vocabulary(),
             Vocabulary(),
         )
+        self.groups = Groups()
         self.category_numbers = {0: 0}
         """Category hash -> number of the category."""
         self._journal: list[int] = []
@@ -129,10 +197,10 @@ class ItemTable:
         slot = self.slot(item_hash(item.item_id))
         categories = content.categories(item)
         primary = categories[0] if categories else ""
+        self._join(slot, self.groups.number(item.group_id))
         self.count += not self.in_catalogue[slot]
         self.in_catalogue[slot] = True
         self.ids[slot], self.titles[slot] = item.item_id, item.title
-        self.groups[slot] = item.group_id
         self.every_category[slot] = tuple(self._category(name) for name in categories)
         self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
         self.category[slot] = self._category(primary)
@@ -150,6 +218,7 @@ class ItemTable:
         slot = self._slots.get(item_hash(item_id))
         if slot is None or not self.in_catalogue[slot]:
             return
+        self._leave(slot)
         self.in_catalogue[slot], self.until[slot] = False, 0
         self.vectors[slot] = 0
         self.count -= 1
@@ -164,7 +233,7 @@ class ItemTable:
         slot = self.find(item_id)
         if not slot:
             return False, "", ""
-        return True, self.categories.texts[self.category[slot]], self.groups[slot]
+        return True, self.categories.texts[self.category[slot]], self.groups.texts[self.group[slot]]
 
     def find(self, item_id: str) -> int:
         """The slot of an item in the catalogue, else 0."""
@@ -192,6 +261,48 @@ class ItemTable:
             slots[missed] = [self.slot(h) for h in hashes[missed].tolist()]
         return slots
 
+    def locate_variants(self, hashes: Hashes) -> tuple[Slots, NDArray[np.intp]]:
+        """(m,) the slots that the hashes name, and (m,) the index of the hash that named each: the hash of an
+        item has one slot, that of a group (`schemas.identity.group_hash`) those of its variants."""
+        slots = self.locate(hashes)
+        found = np.flatnonzero(slots)
+        if len(found) == len(slots) or not self.groups:
+            return slots[found], found
+        located, indices = [slots[found]], [found]
+        for index in np.flatnonzero(slots == 0).tolist():
+            variants = self.groups.slots(self.groups.find_hash(int(hashes[index])))
+            located.append(variants)
+            indices.append(np.full(len(variants), index))
+        return np.concatenate(located), np.concatenate(indices)
+
+    def _join(self, slot: int, group: int) -> None:
+        """Puts the item into `group`, out of the one it was in."""
+        if self.in_catalogue[slot]:
+            if self.group[slot] == group:
+                return
+            self._leave(slot)
+        self.group[slot], self.leads[slot] = group, True
+        if group:
+            before = int(self.groups.firsts[group])
+            self._chain(before, self.groups.add(group, slot, self.hash))
+
+    def _leave(self, slot: int) -> None:
+        group, self.leads[slot], self.next_variant[slot] = int(self.group[slot]), False, 0
+        if group:
+            before = int(self.groups.firsts[group])
+            self._chain(before, self.groups.remove(group, slot))
+
+    def _chain(self, before: int, members: Slots) -> None:
+        """Links the slots of a group; another may lead it now than that at `before` (0: none)."""
+        self.next_variant[members[:-1]], self.next_variant[members[-1:]] = members[1:], 0
+        self.leads[members[1:]] = False
+        first = int(members[0]) if len(members) else 0
+        if first and first != before:
+            self.leads[first] = True
+            self._record_change(first)
+            if before:
+                self._record_change(before)
+
     def _category(self, name: str) -> int:
         number = self.categories.number(name)
         self.category_numbers[category_hash(name)] = number
@@ -212,7 +323,6 @@ class ItemTable:
         self._slots[item] = slot
         self.ids.append("")
         self.titles.append("")
-        self.groups.append("")
         self.every_category.append(())
         self.every_tag.append(())
         place = item & int(self._mask)

@@ -1,6 +1,7 @@
 """Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above.
 
-There are two indexes: by content, and in the space of a release. The vectors of both lie on the grid of
+There are two indexes: by content, and in the space of a release. Of a group they hold one item, the first by
+hash, so that its many like variants leave room for others. The vectors of both lie on the grid of
 `models.release.content`.
 """
 
@@ -30,7 +31,8 @@ class SearchResult(NamedTuple):
 
 
 class VectorIndex:
-    """An index of one vector for each of `items`. `exact`: the number of items up to which search is exact.
+    """An index of one vector for each of `items` that leads. `exact`: the number of items up to which search
+    is exact.
 
     An exact search is a function of the vectors alone: they lie on a grid, so their products have no
     rounding, and the hash, never the slot, orders equal ones.
@@ -111,7 +113,8 @@ class VectorIndex:
     def _equally_near(self, query: content.Vector, similarity: np.float32, k: int) -> SearchResult:
         """The first `k`, by hash, of all items with this very similarity, the highest there is."""
         items = self.items
-        slots = np.flatnonzero(self.vectors[: items.size] @ query == similarity).astype(np.int32)
+        near = self.vectors[: items.size] @ query == similarity
+        slots = np.flatnonzero(near & items.leads[: items.size]).astype(np.int32)
         slots = slots[np.argsort(items.hash[slots])][:k]
         return SearchResult(slots, np.full(len(slots), similarity))
 
@@ -124,7 +127,7 @@ class VectorIndex:
         if len(indexed):
             self._index.remove(indexed)
         vectors = self.vectors[slots]
-        indexable = self.items.in_catalogue[slots] & vectors.any(axis=1)
+        indexable = self.items.leads[slots] & vectors.any(axis=1)
         if indexable.any():
             self._index.add(keys[indexable], vectors[indexable], threads=1)
 

@@ -25,6 +25,7 @@ from serving.decide import offline
 from serving.decide.case import DEFAULT_WEIGHTS, Ask, Case, World
 from serving.decide.columns import COLUMNS
 from serving.decide.decide import decide
+from serving.decide.groups import choose, same_thing
 from serving.decide.person import Person, from_log
 from serving.decide.pool import Pool
 from serving.decide.rank import feature_rows
@@ -124,7 +125,8 @@ class CandidateLists:
 
 
 class ShownRanks:
-    """Collects, by recipe, the rank at which `decide` shows each choice, 0 where it does not."""
+    """Collects, by recipe, the rank at which `decide` shows each choice or a variant of it, 0 where it does
+    not."""
 
     def __init__(self, recipes: Mapping[str, Recipe]) -> None:
         self._recipes = recipes
@@ -136,7 +138,8 @@ class ShownRanks:
         for name, recipe in self._recipes.items():
             ask = Ask(now=target.now, count=SLATE_SIZE)
             page = decide(person, replace(world, recipe=recipe), ask, "none").items
-            ranks = [rank for rank, item in enumerate(page, 1) if item.slot == slot]
+            slots = np.array([item.slot for item in page], np.int32)
+            ranks = (np.flatnonzero(same_thing(world.items, slots, slot)) + 1).tolist()
             self._found[name].append(ranks[0] if ranks else 0)
 
     @property
@@ -154,12 +157,15 @@ def coarse(weights: Mapping[str, float]) -> Recipe:
 
 
 def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
-    """The stages up to the coarse score, and the index of the choice among the scored candidates."""
+    """The stages up to the coarse score, and the index of the choice, or of its variant, among the scored
+    candidates."""
     target, person, world = scene
     case = Case(person, world, Ask(now=target.now, count=SLATE_SIZE))
     pool = retrieve(case, world.recipe.depth)
-    scored = score(case, pool, shortlist(pool, eligible(case, pool.slots).kept))
-    there = np.flatnonzero(world.items.hash[pool.slots[scored.kept]] == np.uint64(target.item))
+    pool, kept, _ = choose(case, pool, eligible(case, pool.slots).kept)
+    scored = score(case, pool, shortlist(pool, kept))
+    slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
+    there = np.flatnonzero(same_thing(world.items, pool.slots[scored.kept], slot))
     return case, pool, scored, int(there[0]) if len(there) else None
 
 

@@ -16,7 +16,7 @@ from serving.read import cursor, query, rows
 
 
 def test_a_query_with_every_parameter_is_read() -> None:
-    shown = cursor.encode(b"", ["i1"])
+    shown = cursor.encode(b"", [("i1", "")])
     asked = query.recommendations(
         urlencode(
             [
@@ -118,10 +118,16 @@ def test_an_id_comes_out_as_it_went_in(text: str) -> None:
         assert read.user_id == text
 
 
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
 @given(
-    st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=30), max_size=5)
+    st.lists(
+        st.lists(st.tuples(TEXTS, TEXTS), max_size=30),
+        max_size=5,
+    )
 )
-def test_cursors_add_up(pages: list[list[str]]) -> None:
+def test_cursors_add_up(pages: list[list[tuple[str, str]]]) -> None:
     shown = b""
     for page in pages:
         text = cursor.encode(shown, page)
@@ -131,8 +137,8 @@ def test_cursors_add_up(pages: list[list[str]]) -> None:
 
 
 def test_a_cursor_that_would_not_fit_is_none() -> None:
-    assert cursor.encode(b"", ["x"] * cursor.MAX_ITEMS_PER_LIST) is not None
-    assert cursor.encode(b"", ["x"] * (cursor.MAX_ITEMS_PER_LIST + 1)) is None
+    assert cursor.encode(b"", [("x", "")] * cursor.MAX_ITEMS_PER_LIST) is not None
+    assert cursor.encode(b"", [("x", "")] * (cursor.MAX_ITEMS_PER_LIST + 1)) is None
 
 
 def test_a_row_overrides_what_all_share() -> None:

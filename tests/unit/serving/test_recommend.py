@@ -265,7 +265,11 @@ def test_pages_repeat_nothing_and_end(seed: int) -> None:
     for _ in range(200):
         decision = decide(s.person, s.world, ask)
         shown += ids(decision)
-        after = None if decision.exhausted else cursor.encode(ask.served, ids(decision))
+        after = (
+            None
+            if decision.exhausted
+            else cursor.encode(ask.served, [(item.item_id, item.group) for item in decision.items])
+        )
         if after is None:
             break
         ask = Ask(

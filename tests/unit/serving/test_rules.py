@@ -9,7 +9,7 @@ import pytest
 
 from schemas.control import Filter
 from schemas.events import Preferences
-from schemas.identity import item_hash
+from schemas.identity import group_hash, item_hash
 from schemas.items import Item
 from serving.decide.case import Ask, Case
 from serving.decide.rules import RULES, eligible
@@ -89,8 +89,28 @@ def test_each_rule_removes_its_items(who: Any, ask: Any, more: dict[str, set[str
     assert _removed(person([], **given), Ask(now=NOW, **ask)) == GONE | more
 
 
+@pytest.mark.parametrize(
+    ("who", "ask", "rule"),
+    [
+        ({}, {"item_id": "red"}, "variant"),
+        ({}, {"groups": ("nothing", "shirt")}, "variant"),
+        ({}, {"served": group_hash("shirt").to_bytes(8, "little")[:4]}, "served"),
+        ({"seen": ["\0group\0shirt", "never heard of"]}, {}, "blocked"),
+    ],
+)
+def test_a_rule_removes_every_variant_of_a_group(who: Any, ask: Any, rule: str) -> None:
+    shop = [Item(item_id=name, group_id="shirt") for name in ("red", "blue")]
+    shop += [Item(item_id="mug", group_id="mug"), Item(item_id="hat")]
+    case = Case(person([], **who), world(shop), Ask(now=NOW, **ask))
+    kept, removed = eligible(case, np.arange(1, 5, dtype=np.int32))
+    assert kept.tolist() == [2, 3]
+    own = {"blocked": {0}} if "item_id" in ask else {}
+    found = {name: set(numbers.tolist()) for name, numbers in removed.items() if len(numbers)}
+    assert found == own | {rule: {0, 1} - own.get("blocked", set())}
+
+
 def test_every_rule_is_tried_above() -> None:
-    named = {"unavailable", "blocked", "served", "category", "filter"}
+    named = {"unavailable", "blocked", "served", "category", "filter", "variant"}
     assert {rule.name for rule in RULES} == named | {
         f"hidden_{x}" for x in ("item", "category", "owner")
     }
