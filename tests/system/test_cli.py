@@ -199,6 +199,27 @@ def test_what_the_edge_rejects_is_reported_and_exits_with_1(
     assert "1 rejected: action unknown_action" in done.stdout
 
 
+def test_an_import_says_what_will_not_count(history: System, tmp_path: Path) -> None:
+    """A view of 2062 once made every other item worth nothing, for ever."""
+    at = "2026-11-01T10:00:00Z"
+    line = {"event_id": "f1", "user_id": "kim", "item_id": "i1", "action": "view"}
+    lines = [
+        line | {"occurred_at": at},
+        line | {"occurred_at": at},
+        line | {"occurred_at": at, "item_id": "rug"},
+        line | {"occurred_at": "2062-01-01T00:00:00Z", "event_id": "f3"},
+    ]
+    (events := tmp_path / "events.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
+    assert "2 of 4 accepted" in done.stdout
+    assert "1 rejected: occurred_at in_the_future" in done.stdout
+    assert "1 left out: each equals an earlier line" in done.stdout
+    assert "1 on items that the catalogue does not have" in done.stdout
+    events.write_text("\n".join(map(json.dumps, lines[:3])))
+    report = read_json(history, "import", "--events", events)["events"]
+    assert (report["duplicates"], report["unknown_items"]) == (1, 1)
+
+
 def test_a_file_that_is_no_archive_is_a_sentence(history: System, tmp_path: Path) -> None:
     whole = gzip.compress(b'{"item_id": "i1"}\n' * 1000)
     for data in (b"plain text", whole[:-20], whole[:-8]):
@@ -213,16 +234,19 @@ def test_a_movielens_folder_is_imported(history: System, tmp_path: Path) -> None
         "movieId,title,genres\n"
         '901,"Seven, the Film (1995)",Crime|Thriller\n'
         "902,Bare,(no genres listed)\n"
+        "903,Worse,Crime\n"
     )
     (tmp_path / "ratings.csv").write_text(
-        "userId,movieId,rating,timestamp\n77,902,3.5,964982800\n77,901,4.0,964982703\n"
+        "userId,movieId,rating,timestamp\n"
+        "77,902,3.5,964982800\n77,901,4.0,964982703\n77,903,0.5,964982900\n"
     )
     report = read_json(history, "import", "--movielens", tmp_path)
-    assert (report["items"]["accepted"], report["events"]["accepted"]) == (2, 2)
-    until(lambda: len(read_json(history, "inspect", "user", "77")["recent"]) == 2)
+    assert (report["items"]["accepted"], report["events"]["accepted"]) == (3, 3)
+    until(lambda: len(read_json(history, "inspect", "user", "77")["recent"]) == 3)
     recent = read_json(history, "inspect", "user", "77")["recent"]
     assert [(it["action"], it["title"], it["category"]) for it in recent] == [
-        ("view", "Bare", ""),
+        ("rated_down", "Worse", "Crime"),
+        ("rate", "Bare", ""),
         ("like", "Seven, the Film (1995)", "Crime"),
     ]
 

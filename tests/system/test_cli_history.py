@@ -107,6 +107,13 @@ def test_rejections_are_counted_also_where_all_are_rejected(edge: Edge) -> None:
     assert summary.rejected == {("action", "unknown_action"): 1, ("", "not_an_object"): 1}
 
 
+def test_what_will_not_count_is_added_up(edge: Edge) -> None:
+    taken = {"accepted": 9, "rejected": [], "positions": [], "duplicates": 1, "unknown_items": 4}
+    edge.answers = [(202, taken), (202, taken)]
+    summary = send(edge.url, EVENTS, lines(30), connections=1, batch=10)
+    assert (summary.accepted, summary.duplicates, summary.unknown_items) == (28, 2, 8)
+
+
 def test_a_final_refusal_stops_the_import_with_a_sentence(edge: Edge) -> None:
     edge.answers = [(401, {"code": "unauthorized"})] * 10
     with pytest.raises(NotSent, match="POST /v1/events\\?mode=import answered 401 unauthorized"):

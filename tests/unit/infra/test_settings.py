@@ -38,12 +38,28 @@ from infra.variables import OTHER_VARIABLES
         ("REDIS_URL", ""),
         ("REDIS_URL", "s3cret:6379"),
         ("REDIS_URL", "redis://s3cret:port/0"),
+        ("FRESHET_RATING_SCALE", "5,1"),
+        ("FRESHET_RATING_SCALE", "1"),
+        ("FRESHET_RATING_SCALE", "1,5,6"),
+        ("FRESHET_RATING_SCALE", "1,5,3,3"),
+        ("FRESHET_RATING_SCALE", "nan,5"),
+        ("FRESHET_RATING_SCALE", "1,inf"),
+        ("FRESHET_RATING_SCALE", "one,s3cret"),
+        ("FRESHET_NOT_IDS", "guest,s3cret\n1"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^{variable} ") as error:
         from_environment({variable: value})
     assert "s3cret" not in str(error.value)
+
+
+def test_a_scale_and_words_that_are_no_ids_are_read() -> None:
+    assert from_environment({}).scale == (1, 5)
+    given = from_environment(
+        {"FRESHET_RATING_SCALE": "0, 10, 6.5", "FRESHET_NOT_IDS": "0, Guest,,"}
+    )
+    assert (given.scale, given.refused_ids) == ((0, 10, 6.5), {"0", "guest"})
 
 
 @pytest.mark.parametrize(
