@@ -85,7 +85,7 @@ def item_id(change: ItemChange) -> str:
 
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
-    changes, letters = split(ITEMS.name, batch, items.decode)
+    changes, letters = split(ITEMS.name, batch, lambda values, _: map(items.decode, values))
     return (batch, changes), letters
 
 

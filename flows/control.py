@@ -114,7 +114,7 @@ def _store(write: Write, offset: int, name: bytes, value: bytes) -> None:
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
     """The valid changes, and a dead letter ``bad_<subject>:<field>:<code>`` for each other record."""
-    changes, letters = split(CONTROL.name, batch, control.decode)
+    changes, letters = split(CONTROL.name, batch, lambda values, _: map(control.decode, values))
     good: list[Good] = []
     for offset, _, change in changes:
         try:

@@ -6,6 +6,7 @@ the edge, already enriched; what a client sends is `EventIn`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from schemas.actions import CLIENT_ACTIONS
 from schemas.alphabet import GivenId, Id, Millis, Pseudonym
 from schemas.headers import Schema
+from schemas.record_time import bound
 
 SCHEMA: Final = Schema("event", 1)
 Scalar = str | int | float | bool | None
@@ -322,9 +324,33 @@ EVERY_KIND: Final = (Action, Preferences, Link, Unlink, Merge, Served, Linking, 
 Kind = Literal["action", "preferences", "link", "unlink", "merge", "served", "linking", "listed"]
 
 
-def decode(value: bytes) -> Event:
-    """The event in a record's value. Errors: `msgspec.DecodeError` (its text may quote the value:
-    report its type, never its text)."""
+def decode(value: bytes, timestamp: Millis) -> Event:
+    """The event in a record of the log: no time in it is later than `timestamp`, the record's own (law 14).
+
+    Everything that reads the log reads it through this. Errors: `msgspec.DecodeError` (its text may quote
+    the value: report its type, never its text).
+
+    >>> of_2062 = encode(Preferences(event_id="e", person="a" * 32, received_at=2_900_000_000_000))
+    >>> decode(of_2062, 1_760_000_000_000).received_at
+    1760000000000
+    """
+    return decode_all((value,), (timestamp,))[0]
+
+
+def decode_all(values: Iterable[bytes], timestamps: Iterable[Millis]) -> list[Event]:
+    """What `decode` returns for each record. Errors: those of `decode`."""
+    found: list[Event] = list(map(DECODER.decode, values))
+    for event, timestamp in zip(found, timestamps, strict=True):
+        if event.__class__ is Action:  # nearly every event, and nearly none of them is ahead
+            if event.occurred_at > timestamp or event.received_at > timestamp:
+                bound(event, timestamp)
+        elif event.received_at > timestamp or event.__class__ is Merge:
+            bound(event, timestamp)
+    return found
+
+
+def decode_stored(value: bytes) -> Event:
+    """The event in a value that is no record of the log: of a key or an outbox. Errors: those of `decode`."""
     event: Event = DECODER.decode(value)
     return event
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from infra.kafka.names import broker_name
 from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas import dead_letters
+from schemas.alphabet import Millis
 from schemas.dead_letters import DeadLetter
 from schemas.topics import DEAD_LETTERS
 
@@ -35,11 +36,13 @@ def reason(error: Exception) -> str:
 
 
 def split(
-    topic: str, batch: Batch, decode: Callable[[bytes], Any]
+    topic: str, batch: Batch, decode: Callable[[Sequence[bytes], Sequence[Millis]], Iterable[Any]]
 ) -> tuple[list[tuple[int, int, Any]], list[DeadLetter]]:
-    """(offset, record time, event) of each record that decodes; a letter for each that does not."""
+    """(offset, record time, event) of each record that decodes; a letter for each that does not.
+
+    `decode` gets records' values and their timestamps (ms)."""
     try:  # nearly every batch is clean
-        decoded = list(map(decode, batch.values))  # type: ignore[arg-type]
+        decoded = decode(batch.values, batch.timestamps)  # type: ignore[arg-type]
         return list(zip(batch.offsets, batch.timestamps, decoded, strict=True)), []
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
         pass
@@ -49,7 +52,9 @@ def split(
         try:
             if value is None:
                 raise ValueError
-            good.append((batch.offsets[index], batch.timestamps[index], decode(value)))
+            timestamp = batch.timestamps[index]
+            [event] = decode([value], [timestamp])
+            good.append((batch.offsets[index], timestamp, event))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             why = "empty" if value is None else reason(error)
             letters.append(letter(topic, batch, index, why))

@@ -17,7 +17,7 @@ from schemas.topics import EVENTS
 
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
     """The events of a batch, and a dead letter for each record that does not decode."""
-    records, letters = split(EVENTS.name, batch, events.DECODER.decode)
+    records, letters = split(EVENTS.name, batch, events.decode_all)
     return Decoded(batch.partition, batch.first, batch.next, records, batch.timestamps), letters
 
 

@@ -11,6 +11,7 @@ from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
 from schemas import events
+from schemas.alphabet import Millis
 from schemas.events import Merge, merge_number
 from schemas.keys import Keyspace
 from schemas.state import fences
@@ -87,14 +88,16 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
             consumer.seek(place, max(min(places[place], end), begin))
         while any(consumer.position(place) < end for place, (_, end) in bounds.items()):
             for pieces in consumer.poll(200).values():
-                for value in chain.from_iterable(piece.values for piece in pieces):
+                for value, at in chain.from_iterable(
+                    zip(piece.values, piece.timestamps, strict=True) for piece in pieces
+                ):
                     # a cheap check first: nearly every record is an action
                     if value and _MERGE in value[:20]:
-                        _raise(highest, _merge_number(value))
+                        _raise(highest, _merge_number(value, at))
     finally:
         consumer.close()
 
 
-def _merge_number(value: bytes) -> dict[int, Number]:
-    merge = events.decode(value)
+def _merge_number(value: bytes, timestamp: Millis) -> dict[int, Number]:
+    merge = events.decode(value, timestamp)
     return {merge.source: (merge.offset, merge.n)} if isinstance(merge, Merge) else {}

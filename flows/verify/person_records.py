@@ -53,7 +53,7 @@ def _numbers(blob: bytes) -> list[int]:
 
 
 def _preferences(blob: bytes) -> Any:
-    held = events.decode(blob)
+    held = events.decode_stored(blob)
     if not isinstance(held, events.Preferences):
         raise ValueError("these are no preferences")
     return msgspec.structs.asdict(held)

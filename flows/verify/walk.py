@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from infra.log_reader import Batch, LogReader
 from models.reference.partition import Partition
 from schemas import events
+from schemas.alphabet import Millis
 from schemas.topics import EVENTS
 
 _BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
@@ -55,7 +55,7 @@ class Walk:
         reference = self.reference
         everyone, open_to = reference.sums is not None, reference.sample.open_to
         for offset, timestamp, event in zip(
-            batch.offsets, batch.timestamps, _decoded(batch.values), strict=True
+            batch.offsets, batch.timestamps, _decoded(batch), strict=True
         ):
             if event is None:
                 continue
@@ -67,16 +67,16 @@ class Walk:
                 self.whole = False
 
 
-def _decoded(values: Sequence[bytes | None]) -> list[Any]:
+def _decoded(batch: Batch) -> list[Any]:
     """The events; None for a record that does not decode, which is a dead letter."""
     try:
-        return list(map(events.DECODER.decode, values))  # type: ignore[arg-type]
+        return list(events.decode_all(batch.values, batch.timestamps))  # type: ignore[arg-type]
     except _BAD:
-        return [_decode_one(value) for value in values]
+        return list(map(_decode_one, batch.values, batch.timestamps))
 
 
-def _decode_one(value: bytes | None) -> Any:
+def _decode_one(value: bytes | None, timestamp: Millis) -> Any:
     try:
-        return events.DECODER.decode(value) if value is not None else None
+        return events.decode(value, timestamp) if value is not None else None
     except _BAD:
         return None

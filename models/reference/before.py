@@ -93,7 +93,7 @@ def _values(row: bytes) -> dict[str, Any]:
 
 
 def _preferences(value: bytes) -> events.Preferences:
-    held = events.decode(value)
+    held = events.decode_stored(value)
     if not isinstance(held, events.Preferences):
         raise ValueError("these are no preferences")
     return held

@@ -41,6 +41,8 @@ class Row(NamedTuple):
     partition: int
     offset: int
     value: bytes | None
+    timestamp: int
+    """ms."""
 
 
 class Pseudonyms(NamedTuple):
@@ -102,7 +104,7 @@ class _Reading:
     def take(self, row: Row) -> None:
         self._found.records += 1
         try:
-            event = events.decode(row.value or b"")
+            event = events.decode(row.value or b"", row.timestamp)
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._take_poison(row)
             return

@@ -15,8 +15,9 @@ from infra.kafka.reader import Topics
 from infra.lake.reader import Lake
 from infra.log_reader import LogReader
 from infra.settings import Settings, signing_key
+from models.reference.dedupe import name_of
 from schemas import events
-from schemas.events import Merge
+from schemas.events import Listed, Merge
 from schemas.topics import DEAD_LETTERS, EVENTS
 from serving.edge.identity import People
 from tests.chaos.accounts import Found, Pseudonyms, Row, check
@@ -100,16 +101,16 @@ def _view(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
 def _decoded(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
     start, end = lake.bounds(EVENTS.name, p)
     for batch in lake.read(EVENTS.name, p, start, end):
-        for value in batch.values:
+        for value, timestamp in zip(batch.values, batch.timestamps, strict=True):
             with contextlib.suppress(msgspec.DecodeError):
-                yield events.decode(value or b"")
+                yield events.decode(value or b"", timestamp)
 
 
 def _name(event: events.Event) -> tuple[str, object]:
     """The identity of an event, by which repeats are found."""
     if isinstance(event, Merge):
         return event.person, (event.source, event.offset, event.n)
-    return event.person, event.event_id
+    return event.person, name_of(event) if not isinstance(event, Listed) else event.items
 
 
 def wrong_values(settings: Settings) -> dict[str, int]:
@@ -126,8 +127,8 @@ def _rows(log: LogReader, settings: Settings) -> Iterator[Row]:
     for p in range(settings.partitions):
         start, end = log.bounds(EVENTS.name, p)
         for batch in log.read(EVENTS.name, p, start, end):
-            for offset, value in zip(batch.offsets, batch.values, strict=True):
-                yield Row(p, offset, value)
+            for record in zip(batch.offsets, batch.values, batch.timestamps, strict=True):
+                yield Row(p, *record)
 
 
 def _keyed(log: LogReader, topic: str, partition: int) -> Iterator[tuple[bytes | None, int]]:

@@ -44,7 +44,9 @@ def client(settings: Settings) -> Iterator[Any]:
 
 
 def merges(settings: Settings) -> list[Merge]:
-    found = [events.decode(value) for log in whole_log(settings).values() for _, value in log]
+    found = [
+        events.decode_stored(value) for log in whole_log(settings).values() for _, value in log
+    ]
     return [event for event in found if isinstance(event, Merge)]
 
 
@@ -146,7 +148,7 @@ def test_two_relays_at_once_repeat_records_which_the_fold_counts_once(
         relay.close()
     assert numbers(settings) == sorted(SENT * 2)
     log = whole_log(settings)
-    sent = {p: [events.decode(value) for _, value in records] for p, records in log.items()}
+    sent = {p: [events.decode_stored(value) for _, value in records] for p, records in log.items()}
     for p, came in sent.items():
         made = [(n, T0, event) for n, event in enumerate(came)]
         if made:
@@ -272,7 +274,7 @@ def bounds(settings: Settings) -> dict[int, tuple[int, int]]:
 
 def check_log_and_state(settings: Settings, client: Any) -> None:
     log = whole_log(settings)
-    by_partition = {p: [(n, T0, events.decode(value)) for n, value in log[p]] for p in log}
+    by_partition = {p: [(n, T0, events.decode_stored(value)) for n, value in log[p]] for p in log}
     emitted: Counter[tuple[int, int, int]] = Counter()
     for p, made in by_partition.items():
         if not made:

@@ -261,14 +261,14 @@ def test_law_7_what_a_fold_emits_leaves_by_the_outbox_numbered(client: Client) -
 
 
 def decoded_merge(value: bytes) -> events.Merge:
-    event = events.decode(value)
+    event = events.decode_stored(value)
     assert isinstance(event, events.Merge)
     return event
 
 
 def test_law_7_the_receiver_takes_each_number_once(client: Client) -> None:
     sent = fold_log(linked_log(), [2]).streams[PLAIN.outbox(0)]
-    merges: list[events.Event] = [events.decode(fields[b"v"]) for _, fields in sent]
+    merges: list[events.Event] = [events.decode_stored(fields[b"v"]) for _, fields in sent]
     own: list[events.Event] = [action(50, 2, "own", at=T0 + 2500)]
     once = fold_log(log_of(own + merges), partition=1)
     twice = fold_log(log_of([*own, *merges[:3], *merges, *merges]), [2], restart=True, partition=1)
@@ -421,9 +421,9 @@ def test_the_log_of_facts_round_trips_and_refuses_what_is_cut_short() -> None:
 
 def test_every_record_round_trips() -> None:
     for event in [e for _, _, e in linked_log()]:
-        assert events.decode(events.encode(event)) == event
+        assert events.decode_stored(events.encode(event)) == event
     with pytest.raises(msgspec.ValidationError):
-        events.decode(b'{"kind":"action","person":"short"}')
+        events.decode_stored(b'{"kind":"action","person":"short"}')
 
 
 def test_a_base_that_was_never_headed_is_swept(client: Client) -> None:

@@ -109,7 +109,7 @@ def case(drawn: Sequence[dict[str, Any]], linked: Sequence[tuple[int, int, int]]
 
 
 def sent(memory: Memory, source: int) -> list[events.Event]:
-    return [events.decode(f[b"v"]) for _, f in memory.streams.get(PLAIN.outbox(source), [])]
+    return [events.decode_stored(f[b"v"]) for _, f in memory.streams.get(PLAIN.outbox(source), [])]
 
 
 def interleaved(

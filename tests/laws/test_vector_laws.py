@@ -131,7 +131,7 @@ def test_another_release_tags_what_it_makes_and_none_makes_none() -> None:
 def test_the_vector_of_a_merged_person_counts_what_they_did_before() -> None:
     link = events.Link(event_id="l", person=person(1), to=person(2), received_at=T0)
     sent = fold_log(log_of([action(0, 1, "i0"), link])).streams[PLAIN.outbox(0)]
-    merge = events.decode(sent[0][1][b"v"])
+    merge = events.decode_stored(sent[0][1][b"v"])
     release = space(1)
     held = vector(fold_log(log_of([merge]), encoder=Encoder("r1", release)), 2)
     assert held is not None

@@ -41,7 +41,7 @@ class Arrived:
                     decoded = slates.decode(record.value)
                     assert record.key == decoded.slate_id.encode()
                     self.slates.append(decoded)
-                elif isinstance(said := events.decode(record.value), Served):
+                elif isinstance(said := events.decode(record.value, record.timestamp), Served):
                     assert record.key == said.person.encode()
                     self.served.append(said)
 

@@ -99,7 +99,7 @@ def log_of_people(settings: Settings) -> dict[str, list[str]]:
     """Person -> ids of their actions, in the order of the log."""
     found: dict[str, list[str]] = {}
     for record in whole(settings, "events"):
-        decoded = event.decode(record.value)
+        decoded = event.decode(record.value, record.timestamp)
         assert record.key == decoded.person.encode()
         if isinstance(decoded, event.Action):
             found.setdefault(decoded.person, []).append(decoded.event_id)

@@ -166,7 +166,7 @@ def logged(
                     if place == slates and record.key == slate_id.encode():
                         made.append(slate.decode(record.value))
                     elif place != slates and slate_id.encode() in record.value:
-                        decoded = event.decode(record.value)
+                        decoded = event.decode(record.value, record.timestamp)
                         if isinstance(decoded, Served):
                             assert record.key == decoded.person.encode()
                             shown.append(decoded)

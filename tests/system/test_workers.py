@@ -134,7 +134,9 @@ def wrong_fields(settings: Settings, client: Any) -> int:
     """Fields of people that are not what the log says."""
     count = 0
     for p, records in logs(settings).items():
-        by_person = recents.by_person([(offset, events.decode(value)) for offset, value in records])
+        by_person = recents.by_person(
+            [(offset, events.decode_stored(value)) for offset, value in records]
+        )
         for person, mine in by_person.items():
             row = read_row(client.get(PLAIN.row(p, person)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)

@@ -46,7 +46,7 @@ EVENTS, PARTITIONS, BATCH = 900, 2, 60
 
 def batch(partition: int, first: int, values: Sequence[bytes]) -> Batch:
     offsets = list(range(first, first + len(values)))
-    timestamps = [START + 700_000 * offset for offset in offsets]
+    timestamps = [START + 700_000 * (EVENTS + offset) for offset in offsets]
     return Batch(partition, first, first + len(values), offsets, timestamps, list(values))
 
 
@@ -70,7 +70,7 @@ def folded() -> tuple[list[Offline], list[tuple[int, Delta]]]:
     for made in fold(logs)[0]:
         for entry in made.outbox:
             value = entry.fields[b"v"]
-            assert isinstance(events.decode(value), Merge)
+            assert isinstance(events.decode_stored(value), Merge)
             logs[partition_of(entry.fields[b"k"], PARTITIONS)].append(value)
     return fold(logs)
 

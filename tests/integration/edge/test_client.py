@@ -83,7 +83,7 @@ def test_a_link_and_an_unlink_are_pending_where_no_flow_decides(edge: Server) ->
         assert (answer.linked, answer.why, answer.pending) == (None, None, True)
     for answer, kind in ((link, Link), (unlink, Unlink)):
         record = record_at(edge.settings, "events", answer.position)
-        assert isinstance(events.decode(record.value), kind)
+        assert isinstance(events.decode_stored(record.value), kind)
 
 
 def test_history_is_of_the_time_at_which_it_happened(edge: Server) -> None:

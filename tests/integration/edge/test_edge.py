@@ -29,7 +29,7 @@ def test_an_event_is_in_the_log_when_it_is_acknowledged(edge: Server) -> None:
     person = pseudonym(*signing_key(edge.settings), "u1")
     assert record.key == person.encode()
     assert record.partition == partition_of(record.key, edge.settings.partitions)
-    action = events.decode(record.value)
+    action = events.decode_stored(record.value)
     assert isinstance(action, Action)
     assert (action.event_id, action.person, action.item_id) == ("e1", person, "i1")
     # the producer's clock is the record's; the event's own time is in the body
@@ -68,7 +68,7 @@ def test_a_receipt_has_the_event_ids_that_the_server_made(edge: Server) -> None:
 def test_history_is_received_when_it_occurred(edge: Server) -> None:
     body = {**VIEW, "occurred_at": "2001-02-03T04:05:06.007Z"}
     receipt = edge.ask("POST", "/v1/events?mode=import", body).json
-    action = events.decode(record_at(edge.settings, "events", receipt["positions"][0]).value)
+    action = events.decode_stored(record_at(edge.settings, "events", receipt["positions"][0]).value)
     assert isinstance(action, Action)
     assert action.received_at == action.occurred_at == 981_173_106_007
 
@@ -125,7 +125,7 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     key = signing_key(edge.settings)
     receipt = edge.ask("PUT", "/v1/users/u1/preferences", {"hidden_items": ["i9"]}).json
     record = record_at(edge.settings, "events", receipt["position"])
-    preferences = events.decode(record.value)
+    preferences = events.decode_stored(record.value)
     assert isinstance(preferences, Preferences)
     assert record.key == pseudonym(*key, "u1").encode()
     assert preferences.hidden_items == ("i9",)
@@ -142,13 +142,13 @@ def test_preferences_and_links_lie_with_their_person(edge: Server) -> None:
     decision = [receipt[word] for word in ("linked", "why", "pending")]
     assert (answer.status, decision) == (202, [None, None, True]), "no fold runs"
     record = record_at(edge.settings, "events", receipt["position"])
-    link = events.decode(record.value)
+    link = events.decode_stored(record.value)
     assert isinstance(link, Link)
     assert record.key == anonymous(*key, name).encode()
     assert link.to == pseudonym(*key, "u1")
     assert receipt["position"] in receipt["positions"]
     [other] = [it for it in receipt["positions"] if it != receipt["position"]]
-    mark = events.decode(record_at(edge.settings, "events", other).value)
+    mark = events.decode_stored(record_at(edge.settings, "events", other).value)
     assert isinstance(mark, Linking)
     assert (mark.person, mark.of, mark.link) == (link.to, link.person, link.event_id)
 

@@ -123,7 +123,7 @@ def _check_the_others(settings: Settings) -> None:
         state[name] = items.apply(change, state.get(name))
     titles = {name: it.title for name, it in state.items() if it is not None}
     assert titles == {"i1": "two", "i2": "T"}
-    changed = [events.decode(record.value) for record in whole(settings, "events")]
+    changed = [events.decode_stored(record.value) for record in whole(settings, "events")]
     user = pseudonym(*signing_key(settings), "u9")
     assert {it.hidden_items for it in changed if isinstance(it, Preferences)} == {("i9",)}
     assert {it.to for it in changed if isinstance(it, Link)} == {user}
@@ -210,7 +210,8 @@ def _check_counted_once(settings: Settings, wanted: dict[str, int]) -> None:
         actions = [
             (record.offset, record.timestamp, action)
             for record in whole(settings, "events")
-            if isinstance(action := events.decode(record.value), Action) and action.person == person
+            if isinstance(action := events.decode_stored(record.value), Action)
+            and action.person == person
         ]
         assert len({it.event_id for _, _, it in actions}) == count
         memory = fold_log(actions)

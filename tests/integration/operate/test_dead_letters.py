@@ -185,7 +185,7 @@ def test_a_good_record_in_a_letter_is_folded_once(settings: Settings) -> None:
     for _ in range(2):
         freshet(settings, "redrive", "--all")
     fold_people(settings)
-    assert [events.decode(it.value) for it in log_of(settings, EVENTS.name)] == [action(1)]
+    assert [events.decode_stored(it.value) for it in log_of(settings, EVENTS.name)] == [action(1)]
 
 
 def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings) -> None:

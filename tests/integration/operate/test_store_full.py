@@ -54,7 +54,7 @@ def wrong_fields(settings: Settings, client: Client, whole: bool) -> int:
         stored = client.get(PLAIN.fence("people", p))
         at = fences.decode(stored).offset if stored else 0
         count += whole and at != len(records)
-        by_person = recents.by_person([(o, events.decode(v)) for o, v in records if o < at])
+        by_person = recents.by_person([(o, events.decode_stored(v)) for o, v in records if o < at])
         for who, mine in by_person.items():
             row = read_row(client.get(PLAIN.row(p, who)))
             count += sum(it.value(row) != it.reference(mine) for it in FEATURES)

@@ -215,7 +215,7 @@ def another_visit(row: Any) -> None:
 
 
 def liked(value: bytes) -> bytes:
-    held = events.decode(value)
+    held = events.decode_stored(value)
     return events.encode(msgspec.structs.replace(held, liked_categories=("another",)))
 
 

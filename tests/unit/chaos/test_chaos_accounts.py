@@ -124,7 +124,7 @@ def log() -> list[bytes]:
 
 
 def rows(values: list[bytes]) -> list[Row]:
-    return [Row(0, offset, value) for offset, value in enumerate(values)]
+    return [Row(0, offset, value, 2**42) for offset, value in enumerate(values)]
 
 
 def letters(values: list[bytes]) -> list[bytes]:
@@ -155,7 +155,10 @@ Change = Callable[[list[bytes]], list[bytes]]
 
 
 def _altered(values: list[bytes]) -> list[bytes]:
-    return [events.encode(msgspec.structs.replace(events.decode(values[0]), item_id="x")), *values]
+    return [
+        events.encode(msgspec.structs.replace(events.decode_stored(values[0]), item_id="x")),
+        *values,
+    ]
 
 
 def _unsent(values: list[bytes]) -> list[bytes]:

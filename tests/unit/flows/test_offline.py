@@ -18,7 +18,7 @@ from tests.support.offline import HOUR, POISON, crowd, folded, log_of, relayed, 
 def test_the_state_is_that_of_the_fold_whatever_the_batches(tmp_path: Path, partition: int) -> None:
     settings, log = settings_in(tmp_path), log_of(crowd(500))
     records = [
-        (offset, timestamp, events.decode(value))
+        (offset, timestamp, events.decode(value, timestamp))
         for offset, (timestamp, value) in enumerate(log.partitions[partition])
         if value != POISON
     ]

@@ -144,7 +144,7 @@ def test_a_long_seen_list_is_sent_in_several_records_of_bounded_size() -> None:
     memory = fold_log(log_of(made), [4_000])
     values = [fields[b"v"] for _, fields in memory.streams[PLAIN.outbox(0)]]
     assert max(map(len, values)) < 100_000
-    records = [events.decode(value) for value in values]
+    records = [events.decode_stored(value) for value in values]
     assert [(p.offset, p.n, p.link) for p in records if isinstance(p, Merge)] == [
         (9_000, 1, ""),
         (9_000, 2, ""),
@@ -162,7 +162,7 @@ def test_a_long_seen_list_is_sent_in_several_records_of_bounded_size() -> None:
 def test_a_link_between_two_without_actions_is_answered_and_leaves_no_row() -> None:
     link = Link(event_id="l", person=person(1), to=person(2), received_at=T0)
     sent = fold_log(log_of([link])).streams[PLAIN.outbox(0)]
-    [merge] = [events.decode(fields[b"v"]) for _, fields in sent]
+    [merge] = [events.decode_stored(fields[b"v"]) for _, fields in sent]
     home = fold_log(log_of([merge]), partition=1)
     assert PLAIN.row(1, person(2)) not in home.values
     assert stored.decode(home.values[PLAIN.link(1, person(2))]).first == person(1)
@@ -180,7 +180,7 @@ def test_a_link_to_oneself_and_a_cycle_terminate(to: int) -> None:
     sent: list[events.Event] = []
     for _ in range(4):
         memory = fold_log(log_of([*made, *sent]))
-        said = [events.decode(fields[b"v"]) for _, fields in memory.streams[PLAIN.outbox(0)]]
+        said = [events.decode_stored(fields[b"v"]) for _, fields in memory.streams[PLAIN.outbox(0)]]
         if len(said) == len(sent):
             break
         sent = said
@@ -236,7 +236,7 @@ def test_merges_of_the_previous_version_are_read() -> None:
         b'{"kind":"merge","person":"%032x","source":0,"offset":7,"n":1,"received_at":%d,'
         b'"counts":[1,0,0,0,0,0,0,0],"entered":1,"first":%d,"newest":%d,"recent":[[5,6,%d,0]],"seen":[5]}'
     ) % (2, T0, T0, T0, T0)
-    home = fold_log(log_of([events.decode(old)]), partition=1)
+    home = fold_log(log_of([events.decode_stored(old)]), partition=1)
     assert u64s(home.values[PLAIN.seen(1, person(2))]) == [5]
     assert PLAIN.open_slates(1, person(2)) not in home.values
     assert PLAIN.link(1, person(2)) not in home.values

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import times
-from schemas.events import Action, decode
+from schemas.events import Action, decode_stored
 from schemas.identity import partition_of, pseudonym
 from schemas.reject import Rejected
 from serving.edge.events import Ingested, RequestContext, ingest
@@ -43,7 +43,7 @@ def send(body: Any, **options: Any) -> Ingested:
 
 
 def action(done: Ingested, index: int = 0) -> Action:
-    found = decode(done.records[index].value)
+    found = decode_stored(done.records[index].value)
     assert isinstance(found, Action)
     return found
 
@@ -364,4 +364,4 @@ FIELDS = ("user_id", "item_id", "action", "event_id", "occurred_at", "rank", "va
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_whatever_a_field_holds_a_record_that_is_taken_can_be_read(change: dict[str, Any]) -> None:
     for record in send({"events": [{**VIEW, **change}, VIEW]}).records:
-        assert isinstance(decode(record.value), Action)
+        assert isinstance(decode_stored(record.value), Action)

@@ -39,7 +39,7 @@ def refused(call: Any, *arguments: Any) -> tuple[str, str]:
 
 def preferences(body: Any, user_id: str = "u1") -> Preferences:
     record = ingest_people.preferences(json.dumps(body).encode(), user_id, "e1", NOW, PEOPLE)
-    found = events.decode(record.value)
+    found = events.decode_stored(record.value)
     assert isinstance(found, Preferences)
     return found
 

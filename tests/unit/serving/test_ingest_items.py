@@ -149,7 +149,7 @@ def test_preferences_are_an_event_of_the_person() -> None:
     record = ingest_people.preferences(encode(body), "u1", "e1", NOW, people)
     person = pseudonym(*KEY, "u1")
     assert record.key == person.encode()
-    assert events.decode(record.value) == Preferences(
+    assert events.decode_stored(record.value) == Preferences(
         event_id="e1",
         person=person,
         received_at=NOW,
@@ -181,10 +181,10 @@ def test_a_link_is_a_record_of_the_anonymous_person_and_a_mark_of_the_user() -> 
     person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
     for record, key in ((written.link, person.encode()), (written.mark, to.encode())):
         assert (record.key, record.partition) == (key, partition_of(key, 4))
-    assert events.decode(written.link.value) == Link(
+    assert events.decode_stored(written.link.value) == Link(
         event_id="e1", person=person, to=to, received_at=NOW
     )
-    mark = events.decode(written.mark.value)
+    mark = events.decode_stored(written.mark.value)
     assert mark == Linking(person=to, of=person, link="e1", received_at=NOW)
     assert isinstance(mark, Linking)
     assert "\0" in mark.event_id  # so that no client's event is taken for it
@@ -194,7 +194,7 @@ def test_an_unlink_is_a_record_of_the_anonymous_person_alone() -> None:
     record = ingest_people.unlink("a1", "u1", "e1", NOW, People(KEY, 4))
     person, to = anonymous(*KEY, "a1"), pseudonym(*KEY, "u1")
     assert (record.key, record.partition) == (person.encode(), partition_of(person.encode(), 4))
-    assert events.decode(record.value) == Unlink(
+    assert events.decode_stored(record.value) == Unlink(
         event_id="e1", person=person, to=to, received_at=NOW
     )
 
