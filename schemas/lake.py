@@ -27,6 +27,7 @@ VERSION: Final = 1
 TIME: Final = pa.timestamp("ms")
 """UTC."""
 TEXTS: Final = pa.list_(pa.string())
+RANKS: Final = pa.list_(pa.int64())
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 LOG: Final = (
     pa.field("offset", pa.int64(), nullable=False),
@@ -71,6 +72,21 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
         "items": 116,
         "items.element": 117,
         "linked_to": 118,
+        "group_id": 119,
+        "negative": 120,
+        "amount": 121,
+        "currency": 122,
+        "quantity": 123,
+        "client": 124,
+        "mode": 125,
+        "agent": 126,
+        "took_ms": 127,
+        "fallback": 128,
+        "release": 129,
+        "sources": 130,
+        "sources.element": 131,
+        "swapped": 132,
+        "swapped.element": 133,
     },
     ITEMS.name: {
         "kind": 101,
@@ -81,6 +97,7 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
         "owner_id": 106,
         "available": 107,
         "published_at": 108,
+        "group_id": 109,
     },
     CONTROL.name: {
         "subject": 101,
@@ -101,6 +118,12 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
         "fallback": 107,
         "release": 108,
         "rules": 109,
+        "took_ms": 110,
+        "session_id": 111,
+        "sources": 112,
+        "sources.element": 113,
+        "swapped": 114,
+        "swapped.element": 115,
     },
     EXPERIMENTS.name: {
         "experiment_id": 101,
@@ -289,8 +312,19 @@ def _kind(type_: Any, records: Sequence[Any]) -> pa.Array | None:
     return pa.repeat(str(type_.__struct_config__.tag), len(records))
 
 
-def _served(type_: type, records: Sequence[Any]) -> list[Any] | None:
-    return [it.items for it in records] if type_ is events.Served else None
+def _of(kind: type, name: str, column: pa.DataType, path: str = "") -> Column:
+    """A column of an attribute of the records of one type; null where a record on the path has none."""
+    steps = (path or name).split(".")
+
+    def cells(type_: type, records: Sequence[Any]) -> list[Any] | None:
+        if type_ is not kind:
+            return None
+        found = list(records)
+        for step in steps:
+            found = [None if it is None else getattr(it, step) for it in found]
+        return found
+
+    return Column(name, column, cells)
 
 
 def _event_id(type_: type, records: Sequence[Any]) -> list[Any] | None:
@@ -332,8 +366,21 @@ TABLES: Final = (
             _attribute("number", _FLOAT, "value"),
             _attribute("dwell_ms", _INT),
             _text("placement"),
-            Column("items", TEXTS, _served),
+            _of(events.Served, "items", TEXTS),
             _text("linked_to", "to"),
+            _text("group_id", "group"),
+            _attribute("negative", _BOOL),
+            _attribute("amount", _INT),
+            _text("currency"),
+            _attribute("quantity", _INT),
+            _of(events.Action, "client", _TEXT, "source.client"),
+            _of(events.Action, "mode", _TEXT, "source.mode"),
+            _of(events.Action, "agent", _TEXT, "source.agent"),
+            _attribute("took_ms", _FLOAT),
+            _text("fallback"),
+            _text("release"),
+            _of(events.Served, "sources", TEXTS),
+            _of(events.Served, "swapped", RANKS),
         ),
         cluster="person",
     ),
@@ -349,6 +396,7 @@ TABLES: Final = (
             _text("owner_id", "item.owner_id"),
             _attribute("available", _BOOL, "item.available"),
             _attribute("published_at", TIME, "item.published_at"),
+            _text("group_id", "item.group_id"),
         ),
     ),
     Table(
@@ -376,6 +424,10 @@ TABLES: Final = (
             _text("fallback"),
             _text("release"),
             _text("rules"),
+            _attribute("took_ms", _FLOAT),
+            _text("session_id"),
+            _each("sources", TEXTS, lambda it: [slates.source(shown) for shown in it.items]),
+            _each("swapped", RANKS, lambda it: [shown.rank for shown in it.items if shown.swapped]),
         ),
         cluster="person",
     ),

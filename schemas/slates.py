@@ -32,6 +32,11 @@ class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The ranker's features, in the order of the release's manifest; empty without a ranker."""
 
 
+def source(item: SlateItem) -> str:
+    """The source that put the item there: exploration where it drew it, else the first that brought it."""
+    return "explore" if item.explore else next(iter(item.sources), "")
+
+
 class Slate(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One answer of the read API. Keyed by `slate_id` (a ULID)."""
 

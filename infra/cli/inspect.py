@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -121,7 +122,18 @@ def slate(slate_id: str, data_dir: Path | None, as_json: bool) -> None:
             it.get("category", ""),
             " ".join(it.get("sources", ())),
             " ".join([it.get("reason", ""), *it.get("because", ())]),
+            it.get("group", ""),
+            _placing(it),
         )
         for it in document["items"]
     ]
-    out.print(table("", ("#rank", "item", "#score", "category", "sources", "because"), rows))
+    names = ("#rank", "item", "#score", "category", "sources", "because", "group", "placed")
+    out.print(table("", names, rows))
+
+
+def _placing(item: dict[str, Any]) -> str:
+    """How the item got its slot, where not by its score alone."""
+    if item.get("explore") or item.get("probability", 1) < 1:
+        drawn = "drawn" if item.get("explore") else "by score"
+        return f"{drawn}, probability {item.get('probability', 1):.4g}"
+    return "swapped in" if item.get("swapped") else ""

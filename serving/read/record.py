@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.alphabet import Millis, Pseudonym
 from schemas.events import Assigned, Served
-from schemas.slates import Slate, SlateItem
+from schemas.slates import Slate, SlateItem, source
 from serving.decide.case import Ask
 from serving.decide.results import Decision
 from serving.read.answer import Answer
@@ -75,11 +75,6 @@ def served(slate: Slate, person: Pseudonym) -> Served:
         fallback=slate.fallback or "",
         release=slate.release,
         session_id=slate.session_id,
-        sources=tuple([_source(item) for item in slate.items]),
+        sources=tuple([source(item) for item in slate.items]),
         swapped=tuple([item.rank for item in slate.items if item.swapped]),
     )
-
-
-def _source(item: SlateItem) -> str:
-    """The source that put the item there: exploration where it drew it, else the first that brought it."""
-    return "explore" if item.explore else next(iter(item.sources), "")

@@ -40,6 +40,21 @@ EVENT_IDS = {
     "items": 116,
     "items.element": 117,
     "linked_to": 118,
+    "group_id": 119,
+    "negative": 120,
+    "amount": 121,
+    "currency": 122,
+    "quantity": 123,
+    "client": 124,
+    "mode": 125,
+    "agent": 126,
+    "took_ms": 127,
+    "fallback": 128,
+    "release": 129,
+    "sources": 130,
+    "sources.element": 131,
+    "swapped": 132,
+    "swapped.element": 133,
 }
 """Of `events`. Ids are for life: a number here is never changed, and never given to another column."""
 IDS = {
@@ -53,6 +68,7 @@ IDS = {
         "owner_id": 106,
         "available": 107,
         "published_at": 108,
+        "group_id": 109,
     },
     "control": {
         "subject": 101,
@@ -73,6 +89,12 @@ IDS = {
         "fallback": 107,
         "release": 108,
         "rules": 109,
+        "took_ms": 110,
+        "session_id": 111,
+        "sources": 112,
+        "sources.element": 113,
+        "swapped": 114,
+        "swapped.element": 115,
     },
     "experiments": {
         "experiment_id": 101,

@@ -53,6 +53,50 @@ def test_typed_columns_say_what_the_record_says() -> None:
     assert [row["value"] for row in rows] == values
 
 
+def test_the_columns_of_a_purchase_and_of_what_was_served_agree_with_the_record() -> None:
+    bought = events.Action(
+        event_id="e",
+        person=person(1),
+        item_id="red",
+        action="purchase",
+        occurred_at=DAY,
+        received_at=DAY,
+        group="shirt",
+        negative=True,
+        amount=1999,
+        currency="EUR",
+        quantity=2,
+        source=events.Source(client="till", mode="import"),
+    )
+    served = events.Served(
+        person=person(1),
+        slate_id="s1",
+        placement="home",
+        received_at=DAY,
+        items=("red", "mug"),
+        took_ms=1.5,
+        fallback="content",
+        release="2026-01-01.1",
+        session_id="x",
+        sources=("covisit", "explore"),
+        swapped=(2,),
+    )
+    values = [events.encode(bought), events.encode(served), action(1, 1, DAY), POISON]
+    rows = columns(BY_TOPIC["events"], [lakes.batch(0, values, [DAY] * 4)]).to_pylist()
+    bought_row, served_row, plain, poison = rows
+    assert bought_row.items() >= {
+        "group_id": "shirt", "negative": True, "amount": 1999, "currency": "EUR", "quantity": 2,
+        "client": "till", "mode": "import", "agent": "server", "sources": None, "took_ms": None,
+    }.items()  # fmt: skip
+    assert served_row.items() >= {
+        "took_ms": 1.5, "fallback": "content", "release": "2026-01-01.1", "session_id": "x",
+        "sources": ["covisit", "explore"], "swapped": [2], "group_id": None, "client": None,
+        "quantity": None,
+    }.items()  # fmt: skip
+    assert (plain["negative"], plain["client"], plain["quantity"]) == (False, None, 1)
+    assert {poison[name] for name in ("negative", "mode", "took_ms")} == {None}
+
+
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_a_record_has_the_same_columns_whatever_lies_beside_it(kinds: list[int]) -> None:
     served = events.Served(
@@ -77,20 +121,35 @@ def test_a_document_that_is_no_text_is_null_and_its_record_whole() -> None:
 
 
 def test_typed_columns_of_the_others() -> None:
-    put_item = items.PutItem(item=items.Item(item_id="i1", title="Alien"), received_at=DAY)
+    put_item = items.PutItem(
+        item=items.Item(item_id="i1", title="Alien", group_id="g"), received_at=DAY
+    )
     shown = slates.Slate(
         slate_id="s",
         served_at=DAY,
         placement="home",
         person=None,
-        items=(slates.SlateItem(item_id="i1", rank=1, score=0.5),),
+        items=(
+            slates.SlateItem(item_id="i1", rank=1, score=0.5, sources=("popular", "fresh")),
+            slates.SlateItem(item_id="i2", rank=2, score=0.5, explore=True, swapped=True),
+        ),
+        session_id="x",
     )
     letter = dead_letters.DeadLetter(
         topic="events", partition=3, offset=7, reason="not_json", value=b"\xff", record_at=DAY
     )
     for topic, record, want in (
-        ("items", put_item, {"kind": "put", "item_id": "i1", "title": "Alien", "owner_id": None}),
-        ("slates", shown, {"slate_id": "s", "items": ["i1"], "person": None}),
+        (
+            "items",
+            put_item,
+            {"kind": "put", "item_id": "i1", "title": "Alien", "group_id": "g", "owner_id": None},
+        ),
+        (
+            "slates",
+            shown,
+            {"slate_id": "s", "items": ["i1", "i2"], "person": None, "session_id": "x"},
+        ),
+        ("slates", shown, {"sources": ["popular", "explore"], "swapped": [2], "took_ms": 0.0}),
         ("dead-letters", letter, {"of_topic": "events", "of_partition": 3, "of_offset": 7}),
     ):
         batch = lakes.batch(0, [msgspec.json.encode(record)], [DAY])
