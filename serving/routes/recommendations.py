@@ -27,7 +27,10 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "count": ({"type": "integer", "minimum": 1, "maximum": query.MAX_COUNT, "default": 10}, ""),
     "placement": ({**_TEXT, "default": "home"}, "Which recipe."),
     "session_id": (_TEXT, ""),
-    "item_id": (_TEXT, "The item in view: similar ones rank higher, and it is not shown itself."),
+    "item_id": (
+        _TEXT,
+        "The item in view: similar ones rank higher; neither it nor a variant is shown.",
+    ),
     "category": (_TEXT, "Only items of this primary category; lifts the category cap."),
     "exclude": ({"type": "array", "items": _TEXT}, "Item ids not to show; repeatable."),
     "filter": (_TEXT, "A named filter of the placement."),

@@ -263,7 +263,8 @@ class ItemTable:
 
     def locate_variants(self, hashes: Hashes) -> tuple[Slots, NDArray[np.intp]]:
         """(m,) the slots that the hashes name, and (m,) the index of the hash that named each: the hash of an
-        item has one slot, that of a group (`schemas.identity.group_hash`) those of its variants."""
+        item has one slot, that of a group (`schemas.identity.group_hash`) those of its variants. In the order
+        of the hashes."""
         slots = self.locate(hashes)
         found = np.flatnonzero(slots)
         if len(found) == len(slots) or not self.groups:
@@ -273,7 +274,8 @@ class ItemTable:
             variants = self.groups.slots(self.groups.find_hash(int(hashes[index])))
             located.append(variants)
             indices.append(np.full(len(variants), index))
-        return np.concatenate(located), np.concatenate(indices)
+        every, order = np.concatenate(located), np.argsort(np.concatenate(indices), kind="stable")
+        return every[order], np.concatenate(indices)[order]
 
     def _join(self, slot: int, group: int) -> None:
         """Puts the item into `group`, out of the one it was in."""

@@ -199,6 +199,37 @@ def test_catalogue_tables_and_recipes_are_followed(shop: Shop) -> None:
     shop.until("/v1/popular?category=new", lambda body: not body["items"])
 
 
+def test_one_variant_of_a_group_is_shown_in_every_list(shop: Shop) -> None:
+    names = {f"shirt{n}" for n in range(4)}
+    for n, name in enumerate(sorted(names)):
+        shop.put(
+            Item(item_id=name, group_id="shirt", category="wear", title="blue shirt"), 1100 + n
+        )
+    shop.put(Item(item_id="scarf", category="wear", title="blue scarf"), 1110)
+    path = "/v1/popular?category=wear"
+    body = shop.until(path, lambda body: "scarf" in {it["item_id"] for it in body["items"]})
+    (first,) = [it["item_id"] for it in body["items"] if it["item_id"] in names]
+    page = shop.get(f"{path}&count=1").json
+    second = shop.get(f"{path}&count=1&cursor={page['next_cursor']}").json
+    assert {it["item_id"] for body in (page, second) for it in body["items"]} == {first, "scarf"}
+    assert second["exhausted"]
+    similar = shop.get(f"/v1/items/{first}/similar").json
+    assert not names & {it["item_id"] for it in similar["items"]}
+    assert shop.get("/v1/items/shirt2").json["group_id"] == "shirt"
+
+    row = {"user_id": "u1", "category": "wear", "count": 1, "explain": "full"}
+    rows = shop.post({**row, "requests": [{}, {}], "distinct": True}).json["rows"]
+    (one, other) = [row["items"][0] for row in rows]
+    assert {one["item_id"], other["item_id"]} == {first, "scarf"}
+    (variants,) = [it["explain"]["variants"] for it in (one, other) if it["item_id"] == first]
+    assert {*variants} == names - {first}
+    for n, name in enumerate([*sorted(names), "scarf"]):
+        p = partition_of(name.encode(), 4)
+        shop.redis.hdel(PLAIN.items(p).decode(), name)
+        shop.redis.xadd(PLAIN.item_changes(p), {"i": name, "v": ""}, id=f"{1120 + n}-1")
+    shop.until(path, lambda body: not body["items"])
+
+
 def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -> None:
     shop.redis.delete(PLAIN.tables().changes, PLAIN.tables().popularity, PLAIN.tables().meta)
     shop.publish(1, {}, {item_hash("i9"): np.full(len(tables.WINDOWS), 5.0).tobytes()})
@@ -207,7 +238,7 @@ def test_a_store_that_was_emptied_and_filled_again_is_loaded_again(shop: Shop) -
 
 
 def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> None:
-    body = shop.read("user_id=u1&count=4&now=2023-11-15T00:00:00Z")
+    body = shop.read("user_id=u1&count=4&now=2023-11-15T00:00:00Z&session_id=s1")
     made, shown = logged(shop.server.settings, body["slate_id"])
     name, _ = shop.where("u1")
     assert (made.person, made.placement, made.tables) == (
@@ -230,6 +261,18 @@ def test_every_slate_is_in_the_log_and_what_a_person_was_served(shop: Shop) -> N
     assert explored == ([shown.explored] if shown.explored else [])
     # home explores one slate in ten, in the last slot
     assert shown.probability == made.items[-1].probability < 1
+    assert (shown.took_ms, shown.session_id) == (body["took_ms"], "s1")
+    assert (shown.fallback, shown.release) == (
+        body["fallback"] or "",
+        body["served_by"]["release"],
+    )
+    assert len(shown.sources) == 4
+    for source, item in zip(shown.sources, made.items, strict=True):
+        assert source == ("explore" if item.explore else item.sources[0])
+    assert shown.swapped == tuple(item.rank for item in made.items if item.swapped)
+    # the draw may have swapped the last one, nothing the others
+    assert {*shown.swapped} <= {4}
+    assert (made.took_ms, made.session_id) == (shown.took_ms, "s1")
     assert all(item.probability == 1 for item in made.items[:-1])
 
 

@@ -290,9 +290,10 @@ def test_the_table_knows_the_variants_of_each_group(acts: list[tuple[int, str, i
     for group in {*held.values()} - {""}:
         members = sorted((name for name in held if held[name] == group), key=item_hash)
         assert table.groups.sizes[table.groups.find(group)] == len(members)
-        slots, indices = table.locate_variants(np.array([7, group_hash(group)], np.uint64))
-        assert [table.ids[slot] for slot in slots.tolist()] == members
-        assert set(indices.tolist()) == {1}
+        named = np.array([7, group_hash(group), item_hash(members[0])], np.uint64)
+        slots, indices = table.locate_variants(named)
+        assert [table.ids[slot] for slot in slots.tolist()] == [*members, members[0]]
+        assert indices.tolist() == [1] * len(members) + [2]
         assert table.lookup(members[0]) == (True, "", group)
         leaders.add(members[0])
     assert {table.ids[slot] for slot in np.flatnonzero(table.leads).tolist()} == leaders

@@ -86,6 +86,11 @@ def test_a_patch_changes_what_it_names() -> None:
         None,
         NOW + 250,
     )
+    joined = patched(before, {"group_id": "shirt"})
+    assert joined is not None
+    assert joined.group_id == "shirt"
+    without = patched(joined, {"group_id": ""})
+    assert without == before
     recategorised = patched(before, {"categories": ["war"]})
     assert recategorised is not None
     assert recategorised.category == "drama"  # it was given; the patch does not name it
@@ -108,6 +113,7 @@ def test_an_item_is_deleted() -> None:
         ({"categories": ["a", ""]}, "categories[1]", "empty"),
         ({"tags": ["t"] * 101}, "tags", "too_many"),
         ({"owner_id": "o" * 257}, "owner_id", "too_long"),
+        ({"group_id": "a\nb"}, "group_id", "control_character"),
         ({"published_at": "soon"}, "published_at", "not_a_time"),
         ({"expires_at": "2101-01-01T00:00:00Z"}, "expires_at", "out_of_range"),
         ({"embedding": []}, "embedding", "out_of_range"),
