@@ -36,7 +36,12 @@ class Scale(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, froz
 class EventIn(
     msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False
 ):
-    """One event as a client sends it. Times are RFC 3339. The raw id of the person goes no further."""
+    """One event as a client sends it. Times are RFC 3339. The raw id of the person goes no further.
+
+    `value`: of a `rate` on its `scale`, else on that of the settings; below the middle it speaks against the
+    item, and without a value it does not. Of a `purchase` the price of the whole line in `currency`
+    (ISO 4217); below 0 it takes a purchase back. Of a `cart` anything. Of other actions it is dropped.
+    """
 
     item_id: GivenId
     action: str

@@ -41,9 +41,8 @@ def check_id(value: str, field: str, blank: str = "empty") -> str:
     >>> check_id(" cafe\u0301 ", "item_id") == check_id("caf\u00e9", "item_id")
     True
     """
-    if (
-        value.isascii() and value.isprintable()
-    ):  # NFC changes no ASCII, whose one blank is the space
+    # NFC changes no ASCII, whose one blank is the space
+    if value.isascii() and value.isprintable():
         text = value.strip(" ")
         if 0 < len(text) <= MAX_ID_BYTES:
             return text

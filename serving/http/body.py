@@ -105,7 +105,10 @@ IDEMPOTENCY_KEY: Final = (
     "Idempotency-Key",
     "header",
     ID,
-    "With the event's index it names an event that has no event_id, so a retry counts once.",
+    (
+        "Names what has no id of its own (an event by its place in the request), so a retry counts once. It"
+        " stands for one body for 24 hours: another one is a 422 with the code idempotency_key_reused."
+    ),
 )
 
 

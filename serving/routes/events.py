@@ -39,6 +39,15 @@ _MODE: Final = (
     "/v1/events",
     status_code=202,
     summary="Say what people did",
+    description=(
+        "Times: `sent_at` of a batch corrects `occurred_at` by the client's clock. What is then more than"
+        " 5 min ahead of the server counts as now; of history (mode=import, which ignores `sent_at`) it is"
+        " rejected as `in_the_future`. Ids compare in Unicode's NFC and without blanks at their ends."
+        " `not_an_id`: null, undefined, NaN, None, [object Object] and blanks alone, in upper or lower case,"
+        " are no ids of people, nor are the words of the setting FRESHET_NOT_IDS; undefined,"
+        " [object Object] and blanks alone are no ids of items. Lines that are equal in person, `event_id`,"
+        " `item_id`, `action` and sign of the value are one."
+    ),
     responses=answers(
         202,
         Accepted,

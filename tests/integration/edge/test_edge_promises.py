@@ -61,6 +61,7 @@ def test_a_body_that_is_refused_whole_leaves_its_key_free(edge: Server) -> None:
     [
         ("PUT", "/v1/users/kim/preferences", {"hidden_items": ["a"]}, {"hidden_items": ["b"]}),
         ("POST", "/v1/users/kim:link", {"anonymous_id": "a1"}, {"anonymous_id": "a2"}),
+        ("POST", "/v1/users/kim:unlink", {"anonymous_id": "a1"}, {"anonymous_id": "a2"}),
     ],
 )
 def test_a_key_stands_for_one_body_on_every_route_that_takes_it(

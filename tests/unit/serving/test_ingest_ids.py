@@ -70,11 +70,9 @@ def test_what_a_program_writes_for_nothing_is_no_id_of_a_person(word: str) -> No
         done = send({"item_id": "i1", "action": "view", field: word})
         assert rejections(done) == [(0, field, "not_an_id")]
     assert refused(preferences, {}, word) == ("user_id", "not_an_id")
-    link = json.dumps({"anonymous_id": word}).encode()
-    assert refused(ingest_people.link, link, "u1", "e1", NOW, PEOPLE) == (
-        "anonymous_id",
-        "not_an_id",
-    )
+    for does in (ingest_people.link, ingest_people.unlink):
+        assert refused(does, word, "u1", "e1", NOW, PEOPLE) == ("anonymous_id", "not_an_id")
+        assert refused(does, "a1", word, "e1", NOW, PEOPLE) == ("user_id", "not_an_id")
     for read in (PEOPLE.user, PEOPLE.anonymous):
         assert refused(read, word)[1] == "not_an_id"
 
