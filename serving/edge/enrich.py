@@ -106,10 +106,11 @@ def _timestamps(text: str | None, arrival: Arrival) -> tuple[Millis, Millis, boo
         return at, at, False
     if text is None:
         return received_at, received_at, False
-    at = times.check_range(times.moment(text, "occurred_at") + arrival.shift, "occurred_at")
-    if at - received_at > MAX_CLOCK_SKEW_MS:
-        return received_at, received_at, True
-    return at, received_at, False
+    at = times.moment(text, "occurred_at") + arrival.shift
+    if times.EARLIEST <= at <= received_at + MAX_CLOCK_SKEW_MS:
+        return at, received_at, False
+    times.check_range(at, "occurred_at")
+    return received_at, received_at, True
 
 
 def _check_fields(event: EventIn) -> None:

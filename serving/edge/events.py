@@ -92,7 +92,7 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
 
     rejected = parsed.for_each(ingest_one)
     count = len(records)
-    if len({action.event_id for action in actions}) < count:
+    if len({action.event_id for action in actions}) < count:  # else no two lines are alike
         actions, records = _distinct(actions, records)
     return Ingested(
         records,
