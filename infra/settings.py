@@ -59,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most records of one partition in one transaction."""
     dedupe_hours: float = 24.0
     """How long the id of a person's event is kept: the same id again within that time counts once."""
+    attribution_days: float = 7.0
+    """For how long after a click or display in a slate a purchase that names no slate converts that slot."""
+    touched_slots: int = 100
+    """How many such slots are kept of a person, the newest, 24 bytes each."""
     rollup_seconds: float = 1.0
     """How often tables are added up and published."""
     base_seconds: float = 60.0
@@ -247,6 +251,8 @@ def _check(settings: Settings) -> None:
         "readout_seconds",
         "lake_seconds",
         "dedupe_hours",
+        "attribution_days",
+        "touched_slots",
         "spool_bytes",
         "write_spool_bytes",
         "poison_limit",

@@ -44,6 +44,8 @@ CLIENT_ACTIONS: Final = tuple(
 """The names that a client may send."""
 TAKES_BACK: Final = {CODE["refund"]: CODE["purchase"], CODE["unlike"]: CODE["like"]}
 """Code of an action -> code of the action that it takes back, out of sums and interest."""
+REVERSIBLE: Final = np.isin(np.arange(len(ACTIONS)), list(TAKES_BACK.values()))
+"""By code: another action takes it back."""
 WEIGHT: Final = np.array([action.weight for action in ACTIONS], "f8")
 RECENT: Final = np.array([action.recent for action in ACTIONS], "?")
 HIDE: Final = CODE["hide"]

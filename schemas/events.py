@@ -248,16 +248,54 @@ class MergedUnit(msgspec.Struct, array_like=True, gc=False):
     experiment: int
     version: int
     variant: int
-    counts: tuple[int, int, int, int]
+    counts: tuple[int, ...]
+    """By `schemas.state.facts.STATES`; a record of before has the first four."""
 
 
 class MergedOutcome(msgspec.Struct, array_like=True, gc=False):
-    """An outcome of a slate that is not counted yet."""
+    """An outcome of a slate that is not counted yet. `identity`: of its purchase, 0: of another action;
+    `repeated`: that purchase came before, and named no slate then."""
 
     slate: int
     item: int
     state: int
     at: Millis
+    identity: int = 0
+    repeated: bool = False
+
+
+class MergedConversion(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The slot that a purchase converted (`models.outcomes.open_slates.Conversion`)."""
+
+    of: str
+    slate: int
+    placement: int
+    explored: bool
+    state: int
+    units: tuple[int, ...]
+    """Places in the merge's `units`."""
+
+
+class MergedReversible(msgspec.Struct, array_like=True, gc=False):
+    """A purchase or like that can be taken back (`models.outcomes.open_slates.Reversible`)."""
+
+    identity: int
+    item: int
+    action: int
+    at: Millis
+    category: int
+    counted: bool
+    amount: int = 0
+    currency: int = 0
+    quantity: int = 1
+    conversion: MergedConversion | None = None
+
+
+class MergedReversal(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A refund or an `unlike`: it takes back the newest `action` (its code) on the item."""
+
+    item: int
+    action: int
 
 
 class MergedImpression(msgspec.Struct, array_like=True, gc=False):
@@ -301,8 +339,19 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     slates: tuple[MergedSlate, ...] = ()
     units: tuple[MergedUnit, ...] = ()
     outcomes: tuple[MergedOutcome, ...] = ()
+    touched: bytes = b""
+    """Slots that were clicked or displayed (`models.outcomes.touched`)."""
+    unit_sets: tuple[tuple[int, ...], ...] = ()
+    """Sets of places in `units`, which rows of `touched` name by their index."""
+    reversibles: tuple[MergedReversible, ...] = ()
+    """Purchases and likes that can be taken back."""
     served: Served | None = None
     """A slate of the anonymous id whose record came after the link."""
+    acted: MergedReversible | None = None
+    """A purchase or like of the anonymous id after the link; its outcome, if it names a slate, is in
+    `outcomes`."""
+    reversal: MergedReversal | None = None
+    """A refund or an `unlike` of the anonymous id after the link."""
 
 
 class Linking(msgspec.Struct, tag_field="kind", tag="linking", omit_defaults=True, kw_only=True):

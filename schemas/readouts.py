@@ -22,12 +22,15 @@ class MetricOut(msgspec.Struct, kw_only=True):
 
 
 class VariantOut(msgspec.Struct, kw_only=True):
-    """`units`: people. `counts`: slots by state (`schemas.state.facts.STATES`)."""
+    """`units`: people. `counts`: slots served, displayed, clicked, and converted in all; `attribution`: the
+    conversions of purchases that name the slate (direct), and of those that name none and came after a click
+    (last_click) or only after a display (last_view)."""
 
     variant: str
     share: float
     units: int
     counts: dict[str, int]
+    attribution: dict[str, int] = {}
     metrics: dict[str, MetricOut]
 
 

@@ -14,6 +14,7 @@ from models.dedupe import Deduper, record_identity
 from models.features import window
 from models.features.columns import Columns, Folded
 from schemas import events
+from schemas.actions import REVERSIBLE
 from schemas.events import Action, Link, Merge, Unlink
 from schemas.state import facts
 from schemas.state.write import Write
@@ -60,7 +61,10 @@ class Decoded:
         return [
             record
             for record in self.dropped
-            if isinstance(e := record[2], Action) and e.slate_id and e.action == "purchase"
+            if isinstance(e := record[2], Action)
+            and e.slate_id
+            and e.action == "purchase"
+            and not e.negative
         ]
 
 
@@ -94,6 +98,10 @@ class Effects:
         """Person -> offset of the last record of the batch that ended a link of theirs."""
         self.cleared: set[bytes] = set()
         """Keys whose stored value counts no more, since their person was unlinked in this batch."""
+        self.counted: set[int] = set()
+        """Offsets of the purchases and likes that made a fact."""
+        self.taken_back: list[tuple[str, int, int]] = []
+        """(person, identity, item) of actions that were taken back: their list marks them."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
 
     def tally(self, reason: str, n: int = 1) -> None:
@@ -124,6 +132,20 @@ class Effects:
             elif key not in write.values and key not in write.deleted:
                 write.deleted.append(key)
 
+    def add_back(self, offset: int, item: int, category: int, time_s: int, action: int) -> None:
+        """Adds a fact that takes back an earlier one, of the same item, category, time and action."""
+        self._chunks.append(
+            (
+                np.array([offset], np.int64),
+                np.array([item], np.uint64),
+                np.array([category], np.uint32),
+                np.array([time_s], np.int64),
+                np.array([action], np.uint8),
+                np.array([facts.BACK], np.uint8),
+                np.zeros((1, window.MAX_LAG), np.uint64),
+            )
+        )
+
     def add(self, columns: Columns, folded: Folded) -> None:
         """Adds facts of the actions, at most 3 of a person, item and UTC day."""
         counts = np.ones(len(columns), np.bool_)
@@ -131,6 +153,9 @@ class Effects:
         if len(folded.recent):
             counts[folded.entered] = folded.counts
             partners[folded.entered] = folded.partners
+        reversible = counts & REVERSIBLE[columns.action]
+        if reversible.any():
+            self.counted.update(columns.offset[reversible].tolist())
         self._chunks.append(
             (
                 columns.offset[counts],

@@ -14,10 +14,12 @@ from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
 from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
-from flows.people.slates import Slates, outcome_records
+from flows.people.slates import Slates
 from models.dedupe import Deduper, action_identity, duplicate_reason
 from models.features import registry
 from models.features.columns import Columns, Folded
+from models.outcomes.join import REACH
+from models.outcomes.touched import Reach
 from models.release.person import Encoder
 from schemas import events
 from schemas.actions import HIDE, RECENT, code_of
@@ -45,7 +47,7 @@ class PeopleFold:
     """The state of one partition, and what a batch does to it.
 
     `fetch` reads stored values by key; `dedupe_ms`: the window of de-duplication; `row_cache`: rows in
-    memory. The fold uses no clock, no socket and no random numbers.
+    memory; `reach`: of purchases that name no slate. The fold uses no clock, no socket and no random numbers.
     """
 
     def __init__(
@@ -56,13 +58,16 @@ class PeopleFold:
         dedupe_ms: int,
         row_cache: int,
         keyspace: Keyspace,
+        reach: Reach = REACH,
     ) -> None:
         self.partition, self.fence, self.keyspace = partition, fence, keyspace
         self._fetch = fetch
         self._rows = Rows(partition, fetch, row_cache, keyspace)
         self._dedupe = Deduper(dedupe_ms, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
-        self._slates = Slates(partition, fetch, row_cache, self._items, self._categories, keyspace)
+        self._slates = Slates(
+            partition, fetch, row_cache, self._items, self._categories, keyspace, reach
+        )
         self.encoder: Encoder | None = None
         """Makes people's vectors. The caller may replace it between two batches."""
         self._overflows = Overflows(partition, fetch, self._rows, keyspace)
@@ -117,7 +122,7 @@ class PeopleFold:
                 self._linked.fold(layer, effects)
         if Preferences in kinds:
             self._prefer(records, effects)
-        arms, moments = self._slates.join(outcome_records(batch.records), effects)
+        arms, moments, money = self._slates.join(batch, effects)
         self._count_dropped(batch.dropped, effects)
         self._store(effects)
         self._store_tallies(effects)
@@ -126,7 +131,9 @@ class PeopleFold:
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
         write.entries += self._linked.outbox(effects)
-        entry = facts.encode(facts.Delta(batch.first, batch.next, effects.facts(), arms, moments))
+        entry = facts.encode(
+            facts.Delta(batch.first, batch.next, effects.facts(), arms, moments, money)
+        )
         write.entries.append(
             StreamEntry(
                 self.keyspace.deltas(self.partition),

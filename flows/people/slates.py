@@ -1,34 +1,36 @@
 """The fold of slates: joins what people were shown with what they did (`models.outcomes.join`), under each
-of their ids (`models.outcomes.links`)."""
+of their ids (`models.outcomes.links`), and takes back what they take back (`models.outcomes.purchases`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from flows.people import transfer
-from flows.people.batch import Effects, Hashes
+from flows.people.batch import Decoded, Effects, Hashes
+from flows.people.outcome_actions import Actions, take_back
+from flows.people.outcome_facts import BatchFacts, OutcomeFacts
 from flows.people.rows import Fetch
-from models.outcomes import impressions, links, open_slates
+from models.outcomes import impressions, links, open_slates, purchases
 from models.outcomes import join as outcomes
-from models.outcomes.join import STATE_BY_ACTION, Assignment, Effect, Shown
-from models.outcomes.open_slates import Account, Mark, Outcome
+from models.outcomes.effects import Effect
+from models.outcomes.join import REACH, STATE_BY_ACTION
+from models.outcomes.open_slates import Account, Mark
+from models.outcomes.slots import Assignment, Shown
+from models.outcomes.touched import Reach
 from schemas import events
 from schemas.alphabet import Pseudonym
-from schemas.events import Action, Link, Linking, Merge, MergedOutcome, Served, Unlink
+from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
-from schemas.state import facts
 from schemas.state import links as stored
-from schemas.state.facts import STATES
 from schemas.state.write import Write
 
 MAX_CACHED_PEOPLE: Final = 10_000
 """People whose open slates and impressions stay in memory, some 10 kB each."""
-_CLICKED: Final = STATES.index("clicked")
 _MAX_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
@@ -36,16 +38,21 @@ Record = Served | Action | Link | Unlink | Linking | Merge
 # built once: to build a union for each isinstance() costs more than the check
 _SLATE_EVENTS: Final = (Served, Action)
 _LINK_EVENTS: Final = (Served, Link, Unlink, Linking)
+_WITHOUT_SLATE: Final = frozenset({"purchase", "like", "unlike"})
+"""Actions that concern outcomes whether or not they name a slate."""
 OutcomeRecords = list[tuple[int, Record]]
-"""(offset, event) in log order: slates served, actions on them, and records that link ids."""
+"""(offset, event) in log order: slates served, actions on them, purchases and likes and what takes them
+back, and records that link ids."""
 
 
 def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
-    """The records that concern slates or links."""
+    """The records that concern slates, links, or what can be taken back."""
     found: OutcomeRecords = []
     for offset, _, event in records:
         if type(event) is Action:
-            if event.slate_id and event.action in STATE_BY_ACTION:
+            if event.action in _WITHOUT_SLATE or (
+                event.slate_id and event.action in STATE_BY_ACTION
+            ):
                 found.append((offset, event))
         elif isinstance(event, _LINK_EVENTS) or (
             isinstance(event, Merge) and transfer.has_outcomes(event)
@@ -57,7 +64,8 @@ def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> Outcome
 class Slates:
     """Open slates and impressions of the people of one partition: a write-through cache.
 
-    `fetch` reads stored values by key; `items` and `names` hash ids.
+    `fetch` reads stored values by key; `items` and `names` hash ids; `reach`: of a
+    purchase that names no slate.
     """
 
     def __init__(
@@ -68,10 +76,12 @@ class Slates:
         items: Hashes,
         names: Hashes,
         keyspace: Keyspace,
+        reach: Reach = REACH,
     ) -> None:
         self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
         self._limit = min(limit, MAX_CACHED_PEOPLE)
-        self._items, self._names = items, names
+        self._items, self._names, self._reach = items, names, reach
+        self._actions = Actions(items, names, reach)
         self._accounts: dict[str, Account] = {}
         self._shown: dict[str, NDArray[np.void]] = {}
 
@@ -81,34 +91,49 @@ class Slates:
             self._accounts.clear()
             self._shown.clear()
 
-    def join(self, records: OutcomeRecords, effects: Effects) -> tuple[facts.Arms, facts.Moments]:
-        """Folds the records, adds changes to the write and the outgoing merges, and returns the facts."""
+    def join(self, batch: Decoded, effects: Effects) -> OutcomeFacts:
+        """Folds the batch's records, adds changes to the write and the outgoing merges, and returns the
+        facts."""
+        records = outcome_records(batch.records)
+        repeated = {offset for offset, _, _ in batch.repeated}
+        if repeated:
+            records = sorted([*records, *outcome_records(batch.repeated)], key=lambda it: it[0])
         if not records:
-            return facts.NO_ARMS, facts.NO_MOMENTS
+            return OutcomeFacts()
         self._load(records)
-        batch_facts = _BatchFacts(effects.write)
+        batch_facts = BatchFacts(effects.write)
         changed: OutcomeRecords = []
         for offset, event in records:
             account = self._accounts[event.person]
             if isinstance(event, Unlink) and not self._unlink(account, event, effects):
                 continue
             changed.append((offset, event))
-            if isinstance(event, _SLATE_EVENTS):
-                if account.links is not None and account.links.to:
-                    self._forward(offset, event, account.links.to, effects)
-                else:
-                    batch_facts.add(offset, self._effect(account, event))
-            elif isinstance(event, Merge):
-                if offset in effects.new_merges:
-                    for effect in self._receive(account, event):
-                        batch_facts.add(offset, effect)
-            elif isinstance(event, Linking):
-                links.mark(account, Mark(event.of, event.link, event.received_at))
-            elif isinstance(event, Link) and not (merge := effects.outgoing[offset, 1]).lost:
-                moved = outcomes.close_account(account, event.to, event.event_id)
-                transfer.write_transfer(merge, moved, self._shown[event.person])
+            for effect in self._fold(offset, event, account, effects, offset in repeated):
+                batch_facts.add(offset, effect)
+                take_back(offset, event.person, effect, effects)
         self._store(changed, effects.write)
         return batch_facts.facts()
+
+    def _fold(
+        self, offset: int, event: Record, account: Account, effects: Effects, repeated: bool
+    ) -> list[Effect]:
+        """The effects of one record; `repeated`: it was folded before."""
+        if isinstance(event, _SLATE_EVENTS):
+            if account.links is not None and account.links.to:
+                return self._forward(offset, event, account.links.to, effects, repeated)
+            if isinstance(event, Served):
+                return [self._serve(account, event, event.person)]
+            if repeated:
+                return [self._actions.repeat(account, event)]
+            return [self._actions.fold(account, event, offset in effects.counted)]
+        if isinstance(event, Merge):
+            return self._receive(account, event) if offset in effects.new_merges else []
+        if isinstance(event, Linking):
+            links.mark(account, Mark(event.of, event.link, event.received_at))
+        elif isinstance(event, Link) and not (merge := effects.outgoing[offset, 1]).lost:
+            moved = outcomes.close_account(account, event.to, event.event_id)
+            transfer.write_transfer(merge, moved, self._shown[event.person])
+        return []
 
     def _unlink(self, account: Account, event: Unlink, effects: Effects) -> bool:
         """Begins a new account where the event ends a link. Whether it does."""
@@ -140,18 +165,11 @@ class Slates:
         self._accounts.update(zip(new, map(open_slates.decode, held), strict=False))
         self._shown.update(zip(unseen, map(impressions.read, held[len(new) :]), strict=True))
 
-    def _effect(self, account: Account, event: Served | Action) -> Effect:
-        if isinstance(event, Served):
-            return self._serve(account, event, event.person)
-        outcome = Outcome(
-            self._items[event.item_id], STATE_BY_ACTION[event.action], event.received_at
-        )
-        return outcomes.act(account, _xxh(event.slate_id.encode()), outcome)
-
     def _serve(self, account: Account, served: Served, person: str) -> Effect:
         """`person` owns the account; the slate may have been served to a guest id of theirs."""
         shown = self._hashed(served)
-        effect = outcomes.serve(account, shown, "" if person == served.person else served.person)
+        guest = "" if person == served.person else served.person
+        effect = outcomes.serve(account, shown, guest, self._reach)
         if effect.arms:
             self._add_impressions(person, shown)
         return effect
@@ -162,29 +180,42 @@ class Slates:
             held = self._shown[person]
             self._shown[person] = impressions.update(held, items, shown.at // 1000)
 
-    def _forward(self, offset: int, event: Served | Action, to: str, effects: Effects) -> None:
+    def _forward(
+        self, offset: int, event: Served | Action, to: str, effects: Effects, repeated: bool
+    ) -> list[Effect]:
         """Sends the event of a linked id to the partition of its person, which counts it."""
-        if isinstance(event, Action):
-            state, item = STATE_BY_ACTION[event.action], self._items[event.item_id]
-            slate = _xxh(event.slate_id.encode())
-            outcome = MergedOutcome(slate, item, state, event.received_at)
-            effects.outgoing[offset, 1].outcomes = (outcome,)  # its row was forwarded already
-            return
-        self._add_impressions(event.person, self._hashed(event))
-        effects.send(
-            Merge(
+        merge = effects.outgoing.get((offset, 1))  # of an action: its row was forwarded already
+        if merge is None:
+            merge = Merge(
                 person=Pseudonym(to),
                 source=self._partition,
                 offset=offset,
                 n=1,
                 received_at=event.received_at,
                 of=event.person,
-                served=event,
             )
-        )
+        if isinstance(event, Served):
+            self._add_impressions(event.person, self._hashed(event))
+            merge.served = event
+            effects.send(merge)
+            return []
+        effects.send(merge)
+        counted = offset in effects.counted
+        return [self._actions.forward(merge, event, counted=counted, repeated=repeated)]
 
     def _receive(self, account: Account, merge: Merge) -> list[Effect]:
-        effects = outcomes.receive(account, merge.of, transfer.read_transfer(merge))
+        effects = []
+        if merge.acted is not None:
+            acted, named = transfer.read_reversible(merge.acted), bool(merge.outcomes)
+            effects.append(purchases.receive(account, acted, named, merge.received_at, self._reach))
+        moved = transfer.read_transfer(merge)
+        effects.append(outcomes.receive(account, merge.of, moved, self._reach))
+        effects += [
+            purchases.repeat(account, slate, outcome, self._reach)
+            for slate, outcome in transfer.repeated(merge)
+        ]
+        if merge.reversal is not None:
+            effects.append(purchases.take_back(account, merge.reversal.item, merge.reversal.action))
         if merge.served is not None:
             effects.append(self._serve(account, merge.served, merge.person))
         if merge.impressions:
@@ -232,34 +263,3 @@ def _changes_impressions(event: Record) -> bool:
     if isinstance(event, Merge):
         return bool(event.impressions or event.served)
     return isinstance(event, Served)
-
-
-class _BatchFacts:
-    """Collects the facts of one batch, row by row."""
-
-    def __init__(self, write: Write) -> None:
-        self._first, self._counts = write.first, write.counts
-        self._arms: list[tuple[Any, ...]] = []
-        self._moments: list[tuple[Any, ...]] = []
-
-    def add(self, offset: int, effect: Effect) -> None:
-        delta, placement = offset - self._first, effect.placement
-        self._arms += [
-            (delta, placement, arm.item, arm.state, arm.explored, 1, arm.state == _CLICKED)
-            for arm in effect.arms
-        ]
-        self._moments += [(delta, *moved) for moved in effect.unit_changes]
-        for word, n in effect.counts.items():
-            self._counts[word] = self._counts.get(word, 0) + n
-
-    def facts(self) -> tuple[facts.Arms, facts.Moments]:
-        return (
-            facts.Arms(*_columns(self._arms, facts.NO_ARMS)),
-            facts.Moments(*_columns(self._moments, facts.NO_MOMENTS)),
-        )
-
-
-def _columns(rows: list[tuple[Any, ...]], none: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """The rows as columns, with the dtypes of `none`."""
-    columns = zip(*rows, strict=True) if rows else none
-    return [np.array(column, held.dtype) for column, held in zip(columns, none, strict=True)]

@@ -8,10 +8,12 @@ from flows.people.fold import PeopleFold
 from flows.people.rows import Fetch
 from infra.log_reader import Batch
 from infra.settings import Settings
+from models.outcomes.touched import Reach
 from schemas import events
 from schemas.dead_letters import DeadLetter
 from schemas.keys import Keyspace
 from schemas.state.fences import Fence
+from schemas.times import DAY_MS
 from schemas.topics import EVENTS
 
 
@@ -24,5 +26,17 @@ def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
 def new_fold(
     settings: Settings, partition: int, fence: Fence, fetch: Fetch, keyspace: Keyspace
 ) -> PeopleFold:
-    dedupe_ms = settings.dedupe_ms
-    return PeopleFold(partition, fence, fetch, dedupe_ms, settings.row_cache, keyspace)
+    return PeopleFold(
+        partition,
+        fence,
+        fetch,
+        settings.dedupe_ms,
+        settings.row_cache,
+        keyspace,
+        reach(settings),
+    )
+
+
+def reach(settings: Settings) -> Reach:
+    """The slots that a purchase without a slate may convert."""
+    return Reach(settings.touched_slots, int(settings.attribution_days * DAY_MS))

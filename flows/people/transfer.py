@@ -5,16 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict, astuple
 from numpy.typing import NDArray
 
 from models.outcomes.impressions import IMPRESSION
 from models.outcomes.join import Transfer
-from models.outcomes.open_slates import OpenSlate, Outcome, Unit, Waiting
-from schemas.events import Merge, MergedImpression, MergedOutcome, MergedSlate, MergedUnit
+from models.outcomes.open_slates import (
+    NO_COUNTS,
+    Conversion,
+    Counts,
+    OpenSlate,
+    Outcome,
+    Reversible,
+    Unit,
+    Waiting,
+)
+from schemas.events import (
+    Merge,
+    MergedConversion,
+    MergedImpression,
+    MergedOutcome,
+    MergedReversible,
+    MergedSlate,
+    MergedUnit,
+)
 
 
 def has_outcomes(merge: Merge) -> bool:
-    """Whether a merge carries slates, outcomes, impressions or a link."""
+    """Whether a merge carries slates, outcomes, impressions, purchases or likes, or a link."""
     return bool(
         merge.link
         or merge.outcomes
@@ -22,6 +40,10 @@ def has_outcomes(merge: Merge) -> bool:
         or merge.slates
         or merge.units
         or merge.impressions
+        or merge.touched
+        or merge.reversibles
+        or merge.acted
+        or merge.reversal
     )
 
 
@@ -43,11 +65,13 @@ def write_transfer(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> No
         MergedUnit(unit.experiment, unit.version, unit.variant, unit.counts) for unit in moved.units
     )
     merge.outcomes = tuple(
-        MergedOutcome(waiting.slate, outcome.item, outcome.state, outcome.at)
+        MergedOutcome(waiting.slate, outcome.item, outcome.state, outcome.at, outcome.identity)
         for waiting in moved.waiting
         for outcome in waiting.outcomes
     )
     merge.impressions = tuple(MergedImpression(*row) for row in shown.tolist())
+    merge.touched, merge.unit_sets = moved.touched, moved.unit_sets
+    merge.reversibles = tuple(map(write_reversible, moved.reversibles))
 
 
 def read_transfer(merge: Merge) -> Transfer:
@@ -64,9 +88,42 @@ def read_transfer(merge: Merge) -> Transfer:
         )
         for slate in merge.slates
     ]
-    units = [Unit(unit.experiment, unit.version, unit.variant, unit.counts) for unit in merge.units]
-    waiting = [Waiting(it.slate, [Outcome(it.item, it.state, it.at)]) for it in merge.outcomes]
-    return Transfer(slates, waiting, units)
+    units = [
+        Unit(unit.experiment, unit.version, unit.variant, _padded(unit.counts))
+        for unit in merge.units
+    ]
+    waiting = [
+        Waiting(it.slate, [Outcome(it.item, it.state, it.at, it.identity)])
+        for it in merge.outcomes
+        if not it.repeated
+    ]
+    held = tuple(map(read_reversible, merge.reversibles))
+    return Transfer(slates, waiting, units, merge.touched, merge.unit_sets, held)
+
+
+def repeated(merge: Merge) -> list[tuple[int, Outcome]]:
+    """(slate, outcome) of purchases that came before, and name their slate now."""
+    return [
+        (it.slate, Outcome(it.item, it.state, it.at, it.identity))
+        for it in merge.outcomes
+        if it.repeated
+    ]
+
+
+def _padded(counts: tuple[int, ...]) -> Counts:
+    return (*counts, *NO_COUNTS[len(counts) :])  # type: ignore[return-value]
+
+
+def write_reversible(held: Reversible) -> MergedReversible:
+    slot = held.conversion
+    moved = MergedConversion(*astuple(slot)) if slot is not None else None
+    return MergedReversible(**{**asdict(held), "conversion": moved})
+
+
+def read_reversible(merged: MergedReversible) -> Reversible:
+    slot = merged.conversion
+    held = Conversion(*astuple(slot)) if slot is not None else None
+    return Reversible(**{**asdict(merged), "conversion": held})
 
 
 def impressions(merge: Merge) -> NDArray[np.void]:

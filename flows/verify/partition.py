@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from flows.people.steps import reach
 from flows.verify import basis
 from flows.verify.people import PeopleCheck
 from flows.verify.report import Findings
@@ -78,7 +79,9 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
     window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
-    reference = Partition(window, Sample(task.people, task.seed), sums, before)
+    reference = Partition(
+        window, Sample(task.people, task.seed), sums, before, reach(task.settings)
+    )
     walk = Walk(task.log, task.partition, reference, task.first)
     if walk.start > task.first:
         raise basis.shortened(task.partition, walk.start)

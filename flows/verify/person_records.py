@@ -10,7 +10,7 @@ import msgspec
 
 from flows.verify.report import Findings
 from models.features.registry import FEATURES, LINKED, OVERFLOW, read_row
-from models.outcomes import impressions, open_slates
+from models.outcomes import impressions, open_slates, touched
 from models.reference.people import Person
 from schemas import events, keys
 from schemas.keys import Keyspace
@@ -78,6 +78,10 @@ def _units(units: Sequence[open_slates.Unit]) -> Any:
     return [(unit.experiment, unit.version, unit.variant, unit.counts) for unit in units]
 
 
+def _touched(held: open_slates.Account | open_slates.Guest) -> Any:
+    return [touched.rows(held.touched), held.unit_sets]
+
+
 def _account(account: open_slates.Account) -> Any:
     linked = account.links or open_slates.Links()
     return {
@@ -85,10 +89,12 @@ def _account(account: open_slates.Account) -> Any:
         "since": account.since,
         "slates": _slates(account.slates),
         "waiting": [
-            [waiting.slate, [(it.item, it.state, it.at) for it in waiting.outcomes]]
+            [waiting.slate, [(it.item, it.state, it.at, it.identity) for it in waiting.outcomes]]
             for waiting in account.waiting
         ],
         "units": _units(account.units),
+        "touched": _touched(account),
+        "reversibles": [msgspec.structs.astuple(it) for it in account.reversibles],
         "linked": [linked.to, linked.by],
         "links": [
             [(mark.of, mark.link, mark.at) for mark in marks]
@@ -96,7 +102,7 @@ def _account(account: open_slates.Account) -> Any:
         ],
         "guests": [
             {"of": guest.of, "newest": guest.newest, "slates": _slates(guest.slates),
-             "units": _units(guest.units)}
+             "units": _units(guest.units), "touched": _touched(guest)}
             for guest in linked.guests
         ],
     }  # fmt: skip

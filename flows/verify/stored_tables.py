@@ -22,6 +22,7 @@ from models.aggregates.tables import Tables
 from models.reference.sums import WINDOW_COUNT, Landmarks, Sums, grown
 from schemas.keys import Keyspace, TablesKeys
 from schemas.state import tables
+from schemas.state.facts import currency_code
 from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
 
 _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -30,7 +31,7 @@ MAX_READ_TRIES: Final = 50
 
 Pairs = dict[int, dict[int, float]]
 """item -> partner -> sum; each pair both ways."""
-Arm = tuple[int, int, int, int, int, float, float]
+Arm = tuple[int, int, int, int, int, int, int, float, float]
 Moments = tuple[int, list[int], list[list[int]]]
 
 
@@ -47,6 +48,7 @@ class Stored(NamedTuple):
     neighbours: dict[int, list[tuple[int, float]]] | None
     arms: dict[tuple[int, int], Arm]
     moments: dict[tuple[int, int, int], Moments]
+    money: dict[str, tuple[int, int, int]]
 
 
 def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -> Stored | None:
@@ -88,6 +90,7 @@ def of_tables(held: Tables, names: TablesKeys) -> Stored:
         None,
         _arms(held.arms.publish(whole=True)),
         _moments(held.moments.publish(whole=True)),
+        held.money.publish(),
     )
 
 
@@ -128,7 +131,7 @@ def _published(
     nothing = tables.Meta(version=0, positions=[0] * partitions, landmarks=[0.0] * 2 * WINDOW_COUNT)
     meta = tables.META_DECODER.decode(held) if held else nothing
     return Stored(
-        dict(zip(TABLES, (names.popularity, names.categories, names.neighbours, *names[5:7]), strict=True)),
+        dict(zip(TABLES, (*names[3:5], names.neighbours, *names[5:7], names.meta), strict=True)),
         meta.positions,
         # shares of pairs do not depend on the landmark
         Landmarks(meta.landmarks[:WINDOW_COUNT], meta.landmarks[WINDOW_COUNT:], 0.0),
@@ -138,10 +141,11 @@ def _published(
         {_number(key): tables.neighbours(row).tolist() for key, row in neighbours.items()},
         _arms(arms),
         _moments(experiments),
+        meta.money,
     )  # fmt: skip
 
 
-TABLES: Final = ("popularity", "categories", "pairs", "arms", "experiments")
+TABLES: Final = ("popularity", "categories", "pairs", "arms", "experiments", "money")
 
 
 def _checked(stored: Stored, partitions: int) -> Stored:
@@ -208,7 +212,8 @@ def sums_of(stored: Stored, marks: Landmarks) -> Sums:
         item: {partner: sum_ * factor for partner, sum_ in sums.items() if item < partner}
         for item, sums in (stored.pairs or {}).items()
     }
-    made.arms = {name: list(arm[:5]) for name, arm in stored.arms.items()}
+    made.arms = {name: list(arm[:7]) for name, arm in stored.arms.items()}
+    made.money = {currency_code(name): list(sums) for name, sums in stored.money.items()}
     made.before = dict(stored.moments)
     return made
 

@@ -10,6 +10,7 @@ from flows.verify.stored_tables import Pairs, Stored
 from models.aggregates.covisit import NEIGHBOURS_PER_ITEM, PAIR_HALF_LIFE
 from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
+from schemas.state.facts import STATES, currency_name
 
 SUM_TOLERANCE: Final = 1e-9
 UNDERFLOW_TOLERANCE: Final = 1e-290
@@ -33,6 +34,7 @@ def compare(findings: Findings, stored: Stored, sums: Sums) -> None:
         _neighbours(findings, stored, stored.neighbours, sums)
     _arms(findings, stored, sums)
     _experiments(findings, stored, sums)
+    _money(findings, stored, sums)
 
 
 def _popularity(
@@ -113,10 +115,10 @@ def _first_wrong_place(
 
 
 def _arms(findings: Findings, stored: Stored, sums: Sums) -> None:
-    names = ("served", "displayed", "clicked", "converted", "explored", "n", "mean")
-    nothing = (0, 0, 0, 0, 0, 0.0, 0.0)
+    names = (*STATES, "explored", "n", "mean")
+    nothing = (*[0] * 7, 0.0, 0.0)
     for arm in stored.arms.keys() | sums.arms.keys():
-        counts = sums.arms.get(arm, [0] * 5)
+        counts = sums.arms.get(arm, [0] * 7)
         mean = counts[2] / counts[0] if counts[0] else 0.0
         for name, one, other in zip(
             names, stored.arms.get(arm, nothing), (*counts, float(counts[0]), mean), strict=True
@@ -128,7 +130,7 @@ def _arms(findings: Findings, stored: Stored, sums: Sums) -> None:
 
 
 def _experiments(findings: Findings, stored: Stored, sums: Sums) -> None:
-    nothing = (0, [0] * 4, [[0] * 4] * 4)
+    nothing = (0, [0] * 6, [[0] * 6] * 6)
     expected = sums.moments()
     for unit in stored.moments.keys() | expected.keys():
         one, other = stored.moments.get(unit, nothing), expected.get(unit, nothing)
@@ -137,3 +139,11 @@ def _experiments(findings: Findings, stored: Stored, sums: Sums) -> None:
             findings.compare(
                 "experiments", name, mine, theirs, stored.keys["experiments"], place=place
             )
+
+
+def _money(findings: Findings, stored: Stored, sums: Sums) -> None:
+    expected = {currency_name(code): tuple(held) for code, held in sums.money.items()}
+    for currency in stored.money.keys() | expected.keys():
+        one, other = stored.money.get(currency, (0, 0, 0)), expected.get(currency, (0, 0, 0))
+        for name, mine, theirs in zip(("purchases", "quantity", "amount"), one, other, strict=True):
+            findings.compare("money", name, mine, theirs, stored.keys["money"], place=currency)

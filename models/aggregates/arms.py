@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.identity import category_hash, item_hash
-from schemas.state.facts import STATES
+from schemas.state.facts import ATTRIBUTION, STATES
 from schemas.state.facts import Arms as Facts
 from schemas.state.tables import ARM, ARM_KEY
 
 SERVED, CLICKED = STATES.index("served"), STATES.index("clicked")
+REVERSIBLE: Final = np.isin(np.array(STATES), list(ATTRIBUTION.values()))
+"""(states,) a slot may leave this state again."""
 EARLY: Final = np.dtype([("n", "<f8"), ("mean", "<f8")])
 """State of the `Mean` of rewards whose slot was clicked before it was served. The fold emits no such
 fact, but a table must not go below zero because of one."""
@@ -34,9 +36,20 @@ class Arm(NamedTuple):
     displayed: int = 0
     clicked: int = 0
     converted: int = 0
+    last_click: int = 0
+    last_view: int = 0
     explored: int = 0
     n: float = 0.0
     mean: float = 0.0
+
+    @property
+    def attribution(self) -> dict[str, int]:
+        """Conversions by how they came to their slots.
+
+        >>> Arm(converted=2, last_view=1).attribution
+        {'direct': 2, 'last_click': 0, 'last_view': 1}
+        """
+        return {name: getattr(self, state) for name, state in ATTRIBUTION.items()}
 
     @property
     def beta(self) -> Any:
@@ -102,7 +115,8 @@ class Arms:
         return bool(self._dirty)
 
     def add(self, facts: Facts) -> None:
-        """Adds facts, in any order. It ignores an unknown state, and a reward that is no number in 0 to 1."""
+        """Adds facts, in any order. It ignores an unknown state, a sign that the state does not have, and a
+        reward that is no number in 0 to 1."""
         keep = self._valid(facts)
         if not len(keep):
             return
@@ -110,14 +124,16 @@ class Arms:
         keys = np.empty(len(first), ARM_KEY)
         keys["placement"], keys["item"] = facts.placement[keep][first], facts.item[keep][first]
         state, many = facts.state[keep].astype(np.intp), len(keys)
-        counts = np.bincount(which * len(STATES) + state, minlength=many * len(STATES))
-        counts = counts.reshape(many, len(STATES))
+        counts = np.bincount(
+            which * len(STATES) + state, facts.sign[keep], minlength=many * len(STATES)
+        )
+        counts = counts.reshape(many, len(STATES)).astype(np.int64)
         drawn = (facts.explored[keep] != 0) & (state == SERVED)
         rewards = np.where(state == CLICKED, facts.reward[keep], 0.0)
         numbers = self._numbers(keys)
         self._reward(numbers, counts, np.bincount(which, rewards, many).astype(np.float64))
         for name, count in zip(STATES, counts.T, strict=True):
-            self._rows[name][numbers] += count.astype(np.uint32)
+            self._rows[name][numbers] += count.astype(self._rows[name].dtype)
         self._rows["explored"][numbers] += np.bincount(which, drawn, many).astype(np.uint32)
         self._dirty.update(numbers.tolist())
 
@@ -153,8 +169,12 @@ class Arms:
         finite = np.isfinite(facts.reward)
         fits = (facts.reward >= 0) & (facts.reward <= 1)
         valid_state = facts.state < len(STATES)
+        reversible = REVERSIBLE[np.where(valid_state, facts.state, SERVED)]
+        wrong_sign = valid_state & ~((facts.sign == 1) | ((facts.sign == -1) & reversible))
+        valid_state &= ~wrong_sign
         bad = {
-            "unknown_state": ~valid_state,
+            "unknown_state": facts.state >= len(STATES),
+            "wrong_sign": wrong_sign,
             "reward_not_finite": valid_state & ~finite,
             "reward_out_of_range": valid_state & finite & ~fits,
         }

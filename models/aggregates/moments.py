@@ -102,7 +102,7 @@ class Moments:
 
 
 def _products(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 4) -> (n, 4, 4): c c^T of each."""
+    """(n, 6) -> (n, 6, 6): c c^T of each."""
     products: NDArray[np.int64] = counts[:, :, None] * counts[:, None, :]
     return products
 

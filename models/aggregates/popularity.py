@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
 from schemas.actions import WEIGHT
-from schemas.state.facts import Actions
+from schemas.state.facts import BACK, Actions
 from schemas.state.tables import WINDOWS
 
 HOUR: Final = 3600.0
@@ -35,6 +35,7 @@ class Popularity:
             grown[: len(self.sums)] = self.sums
             self.sums = grown
         time, gain = facts.time.astype(np.float64), GAIN[facts.action]
+        gain = np.where(facts.flags & BACK, -gain, gain)
         moved = False
         for column, landmark in enumerate(self.landmarks):
             factor = landmark.move(float(time.max()))

@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from models.aggregates.arms import Arms
 from models.aggregates.covisit import Pairs, nearness
 from models.aggregates.moments import Moments
+from models.aggregates.money import Money
 from models.aggregates.popularity import Popularity
 from schemas.errors import FreshetError
 from schemas.state import facts, tables
 from schemas.state.facts import Delta
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the stored form."""
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
-"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 1 has no
-upgrade: it weighed pairs in half precision, which only folding the log repairs."""
+"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 2 has no
+upgrade: its facts had neither money nor conversions without a slate, which only folding the log gives."""
 MAX_PENDING_ARM_FACTS: Final = 1 << 17
 """Facts of arms wait, to be added together: so an arm with many of them is updated once."""
 
@@ -67,7 +68,7 @@ class DenseNumbers:
 
 
 class Tables:
-    """Popularity by item and category, pairs, arms and experiments, as of a vector of positions."""
+    """Popularity by item and category, pairs, arms, experiments and money, as of a vector of positions."""
 
     def __init__(self, partitions: int) -> None:
         self.positions = [0] * partitions
@@ -75,6 +76,7 @@ class Tables:
         self.popularity, self.by_category = Popularity(), Popularity()
         self.pairs = Pairs()
         self._arms, self._moments = Arms(), Moments()
+        self.money = Money()
         self._waiting: tuple[list[facts.Arms], list[facts.Moments]] = ([], [])
         self._facts = 0  # of arms, that wait
         self._dirty_items: set[int] = set()
@@ -100,6 +102,7 @@ class Tables:
         if len(entry.arms.item):
             self._waiting[0].append(entry.arms)
             self._facts += len(entry.arms.item)
+        self.money.add(entry.money)
         if len(entry.moments.variant):
             self._waiting[1].append(entry.moments)
         if self._facts >= MAX_PENDING_ARM_FACTS:
@@ -142,7 +145,10 @@ class Tables:
     def meta(self, version: int) -> tables.Meta:
         marks = [*self.popularity.landmarks, *self.by_category.landmarks]
         return tables.Meta(
-            version=version, positions=list(self.positions), landmarks=[mark.at for mark in marks]
+            version=version,
+            positions=list(self.positions),
+            landmarks=[mark.at for mark in marks],
+            money=self.money.publish(),
         )
 
     def publish(self, version: int) -> tables.Published:
@@ -175,7 +181,7 @@ class Tables:
     @property
     def changed(self) -> bool:
         dirty = self._dirty_items or self._dirty_categories
-        return bool(dirty) or self.arms.changed or self.moments.changed
+        return bool(dirty) or self.arms.changed or self.moments.changed or self.money.changed
 
     def dump(self) -> bytes:
         """The whole value, as `load` takes it."""
@@ -203,6 +209,7 @@ class Tables:
             pair_sums=self.pairs.sums,
             **_named("arms_", self.arms.dump()),
             **_named("moments_", self.moments.dump()),
+            **_named("money_", self.money.dump()),
         )
         return file.getvalue()
 
@@ -227,6 +234,7 @@ class Tables:
                 mark.at = at
             made._arms = Arms.load(_section(held, "arms_"))
             made._moments = Moments.load(_section(held, "moments_"))
+            made.money = Money.load(_section(held, "money_"))
         return made
 
 

@@ -59,11 +59,26 @@ def ratio(n: int, y: int, x: int, yy: int, xy: int, xx: int) -> Estimate:
 
 
 def ratio_of_moments(
-    n: int, sums: Sequence[int], squares: Sequence[Sequence[int]], at: tuple[int, int]
+    n: int,
+    sums: Sequence[int],
+    squares: Sequence[Sequence[int]],
+    at: tuple[Sequence[int], int],
 ) -> Estimate:
-    """`ratio` of the counts at the indices `at`, from one variant's moments as plain integers."""
-    y, x = at
-    return ratio(n, sums[y], sums[x], squares[y][y], squares[y][x], squares[x][x])
+    """`ratio` from one variant's moments as plain integers; `at`: the indices of the counts that make y, and
+    the index of x. The sum of counts c_i has the square sum over i and j of c_i c_j.
+
+    >>> ratio_of_moments(2, [4, 1, 0], [[8, 2, 0], [2, 1, 0], [0, 0, 0]], ([1, 2], 0)).value
+    0.25
+    """
+    ys, x = at
+    return ratio(
+        n,
+        sum(sums[y] for y in ys),
+        sums[x],
+        sum(squares[y][other] for y in ys for other in ys),
+        sum(squares[y][x] for y in ys),
+        squares[x][x],
+    )
 
 
 def lift(control: Estimate, treatment: Estimate) -> Estimate:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from models.aggregates.moments import MomentRows
-from models.experiments.metrics import METRICS, Metric
+from models.experiments.metrics import CONVERSIONS, METRICS, Metric
 from models.experiments.ratio import ALPHA, Estimate, lift, ratio_of_moments
 from schemas.alphabet import Millis
 from schemas.control import Experiment
 from schemas.identity import category_hash
 from schemas.readouts import Comparison, MetricOut, Readout, VariantOut
-from schemas.state.facts import STATES
+from schemas.state.facts import ATTRIBUTION, STATES
 
 METHOD: Final = "delta"
 
@@ -84,21 +84,25 @@ def _counts_of(name: str, share: float, row: Any) -> _Counted:
 
 
 def _variant(counted: _Counted) -> VariantOut:
+    sums = dict(zip(STATES, counted.sums, strict=True))
+    attribution = {name: sums[state] for name, state in ATTRIBUTION.items()}
+    shown = {state: n for state, n in sums.items() if state not in CONVERSIONS}
     return VariantOut(
         variant=counted.name,
         share=counted.share,
         units=counted.units,
-        counts=dict(zip(STATES, counted.sums, strict=True)),
+        counts={**shown, "converted": sum(attribution.values())},
+        attribution=attribution,
         metrics={metric.name: _metric(metric, counted) for metric in METRICS},
     )
 
 
 def _metric(metric: Metric, counted: _Counted) -> MetricOut:
-    found, (y, x) = counted.estimate(metric), metric.at
+    found, (ys, x) = counted.estimate(metric), metric.at
     return MetricOut(
         value=found.value,
         ci=found.interval(),
-        numerator=counted.sums[y],
+        numerator=sum(counted.sums[y] for y in ys),
         denominator=counted.sums[x],
     )
 

@@ -1,5 +1,5 @@
-"""The state of a person's slates and links, as versioned plain data (`models.outcomes.join` and
-`models.outcomes.links` change it)."""
+"""The state of a person's slates, purchases and links, as versioned plain data (`models.outcomes.join`,
+`models.outcomes.purchases` and `models.outcomes.links` change it)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import msgspec
 from schemas.alphabet import Millis
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 2
+VERSION: Final = 3
 
-Counts = tuple[int, int, int, int]
+Counts = tuple[int, int, int, int, int, int]
 """Slots by `STATES`."""
+NO_COUNTS: Final[Counts] = (0, 0, 0, 0, 0, 0)
 
 
 class Unit(msgspec.Struct, array_like=True):
@@ -22,7 +23,7 @@ class Unit(msgspec.Struct, array_like=True):
     experiment: int
     version: int
     variant: int
-    counts: Counts = (0, 0, 0, 0)
+    counts: Counts = NO_COUNTS
 
 
 class OpenSlate(msgspec.Struct, array_like=True):
@@ -45,6 +46,8 @@ class Outcome(msgspec.Struct, array_like=True):
     item: int
     state: int
     at: Millis
+    identity: int = 0
+    """Of a purchase: the `identity` of its `Reversible`; 0: of another action."""
 
 
 class Waiting(msgspec.Struct, array_like=True):
@@ -61,6 +64,8 @@ class Guest(msgspec.Struct, array_like=True):
     newest: Millis = 0
     slates: list[OpenSlate] = []
     units: list[Unit] = []
+    touched: bytes = b""
+    unit_sets: list[tuple[int, ...]] = []
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
@@ -88,6 +93,38 @@ class Links(msgspec.Struct, array_like=True):
     """Of an anonymous id: event id of the link or unlink that last had an effect."""
 
 
+class Conversion(msgspec.Struct, array_like=True, frozen=True):
+    """The slot that a purchase converted. `of`: the guest to whom it was served, "" for the account's own
+    id; `slate`: the low 32 bits of its id; `state`: index into `STATES`; `units`: as of an `OpenSlate`."""
+
+    of: str
+    slate: int
+    placement: int
+    explored: bool
+    state: int
+    units: tuple[int, ...]
+
+
+class Reversible(msgspec.Struct, array_like=True):
+    """A purchase or a like that can be taken back.
+
+    `identity`: the low 32 bits of its action's identity, not 0; `action`: its code; `at`: when it occurred;
+    `category`: hash; `counted`: it made a fact; `amount` in minor units of `currency`
+    (`schemas.state.facts.currency_code`, 0: none).
+    """
+
+    identity: int
+    item: int
+    action: int
+    at: Millis
+    category: int
+    counted: bool
+    amount: int = 0
+    currency: int = 0
+    quantity: int = 1
+    conversion: Conversion | None = None
+
+
 class Account(msgspec.Struct, array_like=True):
     """The slates and links of one person. `slates` by (at, id) ascending; `waiting`: oldest first."""
 
@@ -101,7 +138,16 @@ class Account(msgspec.Struct, array_like=True):
     since: Millis = 0
     """When the first slate was served; 0: none was served."""
     links: Links | None = None
+    touched: bytes = b""
+    """Slots that were clicked or displayed, also those of no open slate (`models.outcomes.touched`)."""
+    unit_sets: list[tuple[int, ...]] = []
+    """The sets of units that rows of `touched` name by their index."""
+    reversibles: list[Reversible] = []
+    """By (at, identity, item, action) ascending; what is taken back leaves."""
 
+
+Holder = Account | Guest
+"""What has slates and units of one id."""
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Account)
@@ -126,7 +172,7 @@ def decode(blob: bytes | None) -> Account:
 
 
 def upgraded(blob: bytes) -> bytes:
-    """An account as stored by this version or the one before, in this version.
+    """An account as stored by this version, or by one that `UPGRADES` names, in this version.
 
     Errors: ValueError for another version; `msgspec.MsgspecError` for other bytes.
     """
@@ -135,16 +181,9 @@ def upgraded(blob: bytes) -> bytes:
     return upgrade("a person's open slates", held, VERSION, UPGRADES, blob)
 
 
-def _with_links(blob: bytes) -> bytes:
-    """Version 1 had neither `links` nor `since`: without open slates the time of the newest is the best."""
-    account = _DECODER.decode(blob)
-    account.version = 2
-    account.since = account.slates[0].at if account.slates else account.newest
-    return encode(account)
-
-
-UPGRADES: Final[Upgrades[bytes]] = {1: _with_links}
-"""Account as stored by the version before -> the same account in this version (`schemas.version`)."""
+UPGRADES: Final[Upgrades[bytes]] = {}
+"""Account as stored by the version before -> the same account in this version (`schemas.version`). None:
+it lacks the purchases that can be taken back, so the log is folded again."""
 
 
 def encode(account: Account) -> bytes:

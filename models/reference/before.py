@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from models.features.registry import FEATURES, read_row
 from models.outcomes import impressions, open_slates
+from models.outcomes.join import REACH
+from models.outcomes.touched import Reach
 from models.reference.dedupe import Window
 from models.reference.people import Person, PersonSnapshot
 from schemas import events
@@ -62,7 +64,7 @@ class SnapshotState:
         }
         return Window(span, self._newest, held)
 
-    def person(self, name: str, kept: bool) -> Person:
+    def person(self, name: str, kept: bool, reach: Reach = REACH) -> Person:
         """The person as the snapshot holds them; empty for one that it lacks. `kept`: they are checked."""
         row, seen, hidden, overflow, preferences, _, shown, slates = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
@@ -80,6 +82,7 @@ class SnapshotState:
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
                 duplicates=int(read_row(row)["duplicates"]),
             ),
+            reach,
         )
 
     def _names(self) -> list[str]:

@@ -2,131 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from struct import iter_unpack, pack
-from typing import NamedTuple
+from collections import Counter
+
+from msgspec.structs import asdict
 
 from models.outcomes import open_slates
-from models.outcomes.join import (
-    MAX_GUESTS,
-    MAX_OPEN_SLATES,
-    MAX_WAITING_OUTCOMES,
-    STATE_BY_ACTION,
-    WINDOW_MS,
-)
-from models.outcomes.open_slates import Account
+from models.outcomes.holders import MAX_GUESTS
+from models.outcomes.join import REACH, STATE_BY_ACTION
+from models.outcomes.open_slates import Account, Conversion, Reversible
+from models.outcomes.slots import WINDOW_MS
+from models.outcomes.touched import Reach
+from models.outcomes.waiting import MAX_OPEN_SLATES, MAX_WAITING_OUTCOMES
 from models.reference import plain
-from models.reference.dedupe import Name, name_of
+from models.reference.conversions import Conversions
+from models.reference.holders import (
+    CONVERTED,
+    INFERRED,
+    Holder,
+    ReferenceSlate,
+    TouchedSlot,
+    states_of,
+    touched_of,
+)
 from models.reference.links import ReferenceLinks
 from schemas import events
-from schemas.events import Action, Assigned, Link, Linking, Merge, Served
+from schemas.actions import TAKES_BACK, code_of
+from schemas.events import Action, Link, Linking, Merge, MergedReversible, Served
 from schemas.state import links
+from schemas.state.facts import currency_code
 
-FactRow = tuple[object, ...]
-OutcomeRow = tuple[int, int, int]
-"""Item, state, receipt in ms."""
-UnitKey = tuple[int, int]
-"""Experiment and version."""
+OutcomeRow = tuple[int, int, int, int]
+"""Item, state, receipt in ms, identity of a purchase."""
 Impression = tuple[int, int, int]
 """Item, how often it was shown, when last (s)."""
-_MAX_VERSION = 0xFFFF
+_PURCHASE = 2
+_LIKE = 5
 
 
-class ReferenceSlate(NamedTuple):
-    """An open slate. `states`: of each item the states into which it came."""
-
-    id: int
-    at: int
-    placement: int
-    items: list[int]
-    places: dict[int, int]
-    """Index of each item in `items`."""
-    states: list[set[int]]
-    explored: int
-    """Index of the item that exploration drew, -1: none."""
-    units: list[UnitKey]
-
-
-class Holder:
-    """The open slates of one id, by time and id, and its units: variant and counts of each."""
-
-    def __init__(self) -> None:
-        self.slates: list[ReferenceSlate] = []
-        self.units: dict[UnitKey, tuple[int, tuple[int, ...]]] = {}
-        self.newest = 0
-
-    def take(self, slate: ReferenceSlate) -> None:
-        self.slates = sorted([*self.slates, slate], key=lambda held: (held.at, held.id))
-        self.newest = max(self.newest, slate.at)
-
-    def drop(self, oldest: int) -> None:
-        self.slates = [slate for slate in self.slates if slate.at >= oldest][-MAX_OPEN_SLATES:]
-
-    def enrolled(self, experiments: Iterable[Assigned]) -> list[UnitKey]:
-        """The id's units in these experiments; a unit keeps its first variant."""
-        found: dict[UnitKey, None] = {}
-        for each in experiments:
-            if 0 <= each.version <= _MAX_VERSION:
-                unit = (plain.name(each.experiment), each.version)
-                self.units.setdefault(unit, (plain.name(each.variant), (0, 0, 0, 0)))
-                found[unit] = None
-        return list(found)
-
-    @classmethod
-    def of(cls, held: Account | open_slates.Guest) -> Holder:
-        """The stored slates and units of an account or guest."""
-        made = cls()
-        made.newest = held.newest
-        made.units = {(it.experiment, it.version): (it.variant, it.counts) for it in held.units}
-        units = list(made.units)
-        made.slates = [_opened(slate, units) for slate in held.slates]
-        return made
-
-    def stored(self) -> tuple[list[open_slates.OpenSlate], list[open_slates.Unit]]:
-        places = {unit: place for place, unit in enumerate(self.units)}
-        return [_stored(slate, places) for slate in self.slates], [
-            open_slates.Unit(*unit, variant, counts)  # type: ignore[arg-type]
-            for unit, (variant, counts) in self.units.items()
-        ]
-
-
-class ReferenceOutcomes:
+class ReferenceOutcomes(Conversions):
     """It takes the records for which `concerns` is true, in log order.
 
     `arms` and `moments`: the facts so far, as `(offset, placement, item, state, explored, sign, reward)` and
     `(offset, experiment, version, variant, before, after)`; the caller may clear both.
     """
 
-    def __init__(self, records: Iterable[tuple[int, Served | Action]] = ()) -> None:
-        self.own = Holder()
-        self.guests: dict[str, Holder] = {}
-        """Slates and units of the anonymous ids that were linked to this person."""
+    def __init__(self, reach: Reach = REACH) -> None:
+        super().__init__(reach)
         self.waiting: list[tuple[int, list[OutcomeRow]]] = []
         self.links: ReferenceLinks | None = None
-        self.arms: list[FactRow] = []
-        self.moments: list[FactRow] = []
         self.lost = 0
         """Number of outcomes that do not count, without repeated ones."""
         self.shown: list[list[Impression]] = []
         """Impressions: a batch of each slate, and of each merge."""
         self._since = 0
-        for offset, e in records:
-            self.add(offset, e)
 
     @classmethod
-    def begun(cls, by: str) -> ReferenceOutcomes:
+    def begun(cls, by: str, reach: Reach = REACH) -> ReferenceOutcomes:
         """The outcomes of an anonymous id whose link the event `by` ended."""
-        made = cls()
+        made = cls(reach)
         made._ensured_links().by = by
         return made
 
     @classmethod
-    def of(cls, held: Account) -> ReferenceOutcomes:
+    def of(cls, held: Account, reach: Reach = REACH) -> ReferenceOutcomes:
         """The stored account; impressions are stored elsewhere."""
-        made = cls()
+        made = cls(reach)
+        made.reversibles = list(held.reversibles)
         made.own, made._since = Holder.of(held), held.since
         made.waiting = [
-            (it.slate, [(mark.item, mark.state, mark.at) for mark in it.outcomes])
+            (it.slate, [(mark.item, mark.state, mark.at, mark.identity) for mark in it.outcomes])
             for it in held.waiting
         ]
         if held.links is not None:
@@ -134,25 +78,75 @@ class ReferenceOutcomes:
             made.guests = {guest.of: Holder.of(guest) for guest in held.links.guests}
         return made
 
-    def add(self, offset: int, e: Served | Action) -> None:
-        """Adds a slate or an outcome. After the id's link it counts for the person of the link."""
+    def add(
+        self, offset: int, e: Served | Action, counted: bool = True, repeated: bool = False
+    ) -> None:
+        """Adds a slate or an action. After the id's link it counts for the person of the link. `counted`: the
+        action made a fact; `repeated`: it was folded before."""
         gone = self.links is not None and self.links.to
         if isinstance(e, Action):
             if not gone:
-                mark = (plain.item(e.item_id), STATE_BY_ACTION[e.action], e.received_at)
-                self._act(offset, plain.text(e.slate_id), mark)
+                self._action(offset, e, counted, repeated)
+            elif _reversible_code(e) is not None and not repeated:
+                self.pay(offset, _reversible(e, counted), 1)
         elif gone:
             self._show(e)
         else:
             self._serve(offset, e)
 
+    def _action(self, offset: int, e: Action, counted: bool, repeated: bool) -> None:
+        code, item, slate = (
+            code_of(e.action, e.negative),
+            plain.item(e.item_id),
+            plain.text(e.slate_id),
+        )
+        if code in TAKES_BACK:
+            self._take_back(offset, item, TAKES_BACK[code])
+        elif repeated:
+            self._repeat(offset, slate, _mark_of(e))
+        elif _reversible_code(e) is None:
+            self._act(offset, slate, _mark_of(e))
+        else:
+            self._new(offset, e, counted)
+
+    def _new(self, offset: int, e: Action, counted: bool) -> None:
+        """A purchase or like."""
+        new = _reversible(e, counted)
+        self.pay(offset, new, 1)
+        if self.held(new.identity, new.item) is not None:
+            self.tallies["told_twice"] += 1
+            self.back(offset, new)
+            if new.action == _PURCHASE:
+                self.adopt(offset, "", new)
+                if e.slate_id:
+                    self._repeat(offset, plain.text(e.slate_id), _mark_of(e))
+            return
+        self.hold(new)
+        if new.action == _PURCHASE and e.slate_id:
+            self._act(offset, plain.text(e.slate_id), _mark_of(e))
+        elif new.action == _PURCHASE:
+            self.infer(offset, new, e.received_at)
+
+    def _repeat(self, offset: int, slate: int, mark: OutcomeRow) -> None:
+        """The slate of an order that came without one before."""
+        held = self.held(mark[3], mark[0])
+        if held and not (held.conversion and held.conversion.state == CONVERTED):
+            self._act(offset, slate, mark)
+
+    def _take_back(self, offset: int, item: int, action: int) -> None:
+        held = self.take_back(offset, item, action)
+        if held is not None:
+            gone = (item, held.identity)
+            kept = [(s, [m for m in marks if (m[0], m[3]) != gone]) for s, marks in self.waiting]
+            self.waiting = [(slate, marks) for slate, marks in kept if marks]
+
     def close(self, to: str, by: str) -> None:
-        """Closes the account of an id that the event `by` linked to `to`: its open slates move to that
+        """Closes the account of an id that the event `by` linked to `to`: its content moves to that
         person."""
         held = self._ensured_links()
         held.to, held.by = to, by
         newest = self.own.newest
-        self.own, self.waiting = Holder(), []
+        self.own, self.waiting, self.reversibles = Holder(), [], []
         self.own.newest = newest
 
     def linking(self, e: Linking) -> None:
@@ -160,11 +154,21 @@ class ReferenceOutcomes:
 
     def receive(self, offset: int, merge: Merge) -> None:
         """Adds the account of an anonymous id, or one record of it after its link."""
-        if merge.slates or merge.units:
+        if merge.acted is not None:
+            self._acted(offset, _read(merge.acted), merge)
+        if merge.slates or merge.units or merge.touched:
             self._take_in(offset, merge)
+        for moved in merge.reversibles:
+            self.adopt(offset, merge.of, _read(moved))
         for merged in merge.outcomes:
-            self._act(offset, merged.slate, (merged.item, merged.state, merged.at))
+            if not merged.repeated:
+                self._act(offset, merged.slate, _row_of(merged))
         self._forget()
+        for merged in merge.outcomes:
+            if merged.repeated:
+                self._repeat(offset, merged.slate, _row_of(merged))
+        if merge.reversal is not None:
+            self._take_back(offset, merge.reversal.item, merge.reversal.action)
         if merge.served is not None:
             of = merge.served.person
             self._serve(offset, merge.served, of if of != merge.person else "")
@@ -175,19 +179,30 @@ class ReferenceOutcomes:
         if merge.link:
             self._ensured_links().answer(merge)
 
+    def _acted(self, offset: int, new: Reversible, merge: Merge) -> None:
+        """A purchase or like of an anonymous id after its link."""
+        if self.held(new.identity, new.item) is not None:
+            self.adopt(offset, "", new)
+            return
+        self.hold(new)
+        if new.action == _PURCHASE and not merge.outcomes:
+            self.infer(offset, new, merge.received_at)
+
     def account(self) -> Account:
         """The account to store."""
-        slates, units = self.own.stored()
         return Account(
             newest=self.own.newest,
             since=self._since,
-            slates=slates,
+            slates=self.own.stored_slates(),
             waiting=[
                 open_slates.Waiting(slate, [open_slates.Outcome(*mark) for mark in held])
                 for slate, held in self.waiting
             ],
-            units=units,
+            units=self.own.stored_units(),
             links=self._stored_links(),
+            touched=self.own.stored_touched(),
+            unit_sets=self.own.stored_sets(),
+            reversibles=self.reversibles,
         )
 
     def view(self) -> links.Links | None:
@@ -218,8 +233,8 @@ class ReferenceOutcomes:
             holder.enrolled(e.experiments),
         )
         self._show(e)
-        marks = [(item, 0, e.received_at) for item in items]
-        self._mark(offset, holder, slate, marks + self._awaited(identifier))
+        marks = [(item, 0, e.received_at, 0) for item in items]
+        self._mark(offset, guest, slate, marks + self._awaited(identifier))
         holder.take(slate)
         if holder is self.own:
             self._since = min(self._since or e.received_at, e.received_at)
@@ -233,7 +248,11 @@ class ReferenceOutcomes:
         holder = self._guest(merge.of)
         named = [(unit.experiment, unit.version) for unit in merge.units]
         for unit, merged in zip(named, merge.units, strict=True):
-            holder.units.setdefault(unit, (merged.variant, tuple(merged.counts)))
+            counts = (*merged.counts, 0, 0)[:6]
+            holder.units.setdefault(unit, (merged.variant, counts))
+        sets = [tuple(named[place] for place in places) for places in merge.unit_sets]
+        for slot in touched_of(merge.touched, sets):
+            holder.touch(slot, self.reach)
         for held in merge.slates:
             if self._find(held.id):
                 continue
@@ -243,18 +262,18 @@ class ReferenceOutcomes:
                 held.placement,
                 list(held.items),
                 {item: place for place, item in enumerate(held.items)},
-                [_states(bits) for bits in held.states],
+                [states_of(bits) for bits in held.states],
                 held.explored,
                 [named[place] for place in held.units],
             )
             holder.take(slate)
-            self._mark(offset, holder, slate, self._awaited(held.id))
+            self._mark(offset, merge.of, slate, self._awaited(held.id))
 
-    def _find(self, slate: int) -> tuple[Holder, ReferenceSlate] | None:
-        for holder in (self.own, *self.guests.values()):
+    def _find(self, slate: int) -> tuple[str, ReferenceSlate] | None:
+        for of, holder in self.holders():
             for held in holder.slates:
                 if held.id == slate:
-                    return holder, held
+                    return of, held
         return None
 
     def _guest(self, of: str) -> Holder:
@@ -280,7 +299,7 @@ class ReferenceOutcomes:
             self.waiting.append((slate, held := []))
         same = [m for m in held if m[:2] == mark[:2]]
         if same:
-            held[held.index(same[0])] = min(same[0], mark)
+            held[held.index(same[0])] = (*mark[:2], min(same[0][2], mark[2]), same[0][3])
         elif len(held) < MAX_WAITING_OUTCOMES:
             held.append(mark)
         else:
@@ -292,27 +311,49 @@ class ReferenceOutcomes:
         self.waiting = [group for group in self.waiting if group[0] != slate]
         return held
 
-    def _mark(
-        self, offset: int, holder: Holder, slate: ReferenceSlate, marks: list[OutcomeRow]
-    ) -> None:
-        gained = [0] * 4
-        for item, state, at in marks:
+    def _mark(self, offset: int, of: str, slate: ReferenceSlate, marks: list[OutcomeRow]) -> None:
+        holder, gained = self.holder(of), Counter[int]()
+        assert holder is not None
+        for item, state, at, identity in marks:
             place = slate.places.get(item)
             if place is None or at - slate.at > WINDOW_MS:
                 self.lost += 1
                 continue
-            states = slate.states[place]
-            if state not in states:
-                states.add(state)
-                gained[state] += 1
-                explored, reward = int(place == slate.explored), float(state == 2)
-                self.arms.append((offset, slate.placement, item, state, explored, 1, reward))
-        if any(gained):
-            for unit in slate.units:
-                variant, before = holder.units[unit]
-                after = tuple(a + b for a, b in zip(before, gained, strict=True))
-                self.moments.append((offset, *unit, variant, before, after))
-                holder.units[unit] = variant, after
+            states, held = slate.states[place], self.held(identity, item) if identity else None
+            direct = held and held.conversion and held.conversion.state == CONVERTED
+            if state in states or direct:
+                continue
+            if state == CONVERTED:
+                self._take_over(offset, of, slate, item, held)
+            states.add(state)
+            gained[state] += 1
+            explored, reward = int(place == slate.explored), float(state == 2)
+            self.arms.append((offset, slate.placement, item, state, explored, 1, reward))
+            low = slate.id & 0xFFFF_FFFF
+            if state in (1, 2):
+                new = TouchedSlot(
+                    at // 1000, low, item, slate.placement, tuple(slate.units), frozenset(states),
+                    bool(explored),
+                )  # fmt: skip
+                holder.touch(new, self.reach)
+            else:
+                holder.change(low, item, {state}, set())
+        self.count(offset, holder, slate.units, gained)
+
+    def _take_over(
+        self, offset: int, of: str, slate: ReferenceSlate, item: int, held: Reversible | None
+    ) -> None:
+        """Gives a slot to a purchase that names its slate."""
+        holder, place = self.holder(of), slate.places[item]
+        assert holder is not None
+        units = tuple(list(holder.units).index(unit) for unit in slate.units)
+        low, explored = slate.id & 0xFFFF_FFFF, place == slate.explored
+        for state in slate.states[place] & INFERRED:
+            its = Conversion(of, low, slate.placement, explored, state, units)
+            self.take_slot(offset, item, its)
+        if held is not None:
+            self.release(offset, held)
+            held.conversion = Conversion(of, low, slate.placement, explored, CONVERTED, units)
 
     def _forget(self) -> None:
         self.own.drop(self.own.newest - WINDOW_MS)
@@ -339,63 +380,65 @@ class ReferenceOutcomes:
             return None
         own = self.links
         guests = [
-            open_slates.Guest(of, guest.newest, *guest.stored())
+            open_slates.Guest(
+                of,
+                guest.newest,
+                guest.stored_slates(),
+                guest.stored_units(),
+                guest.stored_touched(),
+                guest.stored_sets(),
+            )
             for of, guest in self.guests.items()
         ]
         return open_slates.Links(own.to, own.earliest, own.pending, own.answered, guests, own.by)
 
 
-def _stored(slate: ReferenceSlate, places: dict[UnitKey, int]) -> open_slates.OpenSlate:
-    return open_slates.OpenSlate(
-        slate.id,
-        slate.at,
-        slate.placement,
-        pack(f"<{len(slate.items)}Q", *slate.items),
-        bytearray(sum(1 << state for state in states) for states in slate.states),
-        slate.explored,
-        tuple(places[unit] for unit in slate.units),
+def _reversible_code(e: Action) -> int | None:
+    code = code_of(e.action, e.negative)
+    return code if code in (_PURCHASE, _LIKE) else None
+
+
+def _reversible(e: Action, counted: bool) -> Reversible:
+    return Reversible(
+        plain.list_identity(e),
+        plain.item(e.item_id),
+        code_of(e.action, e.negative),
+        e.occurred_at,
+        plain.name(e.category),
+        counted,
+        min(e.amount, 2**53),
+        currency_code(e.currency) if e.currency else 0,
+        min(e.quantity, 2**31 - 1),
     )
 
 
-def _opened(slate: open_slates.OpenSlate, units: Sequence[UnitKey]) -> ReferenceSlate:
-    """The inverse of `_stored`."""
-    items = [item for (item,) in iter_unpack("<Q", slate.items)]
-    return ReferenceSlate(
-        slate.id,
-        slate.at,
-        slate.placement,
-        items,
-        {item: place for place, item in enumerate(items)},
-        [_states(bits) for bits in slate.states],
-        slate.explored,
-        [units[place] for place in slate.units],
-    )
+def _read(merged: MergedReversible) -> Reversible:
+    slot = Conversion(**asdict(merged.conversion)) if merged.conversion is not None else None
+    return Reversible(**{**asdict(merged), "conversion": slot})
 
 
-def _states(bits: int) -> set[int]:
-    return {state for state in range(4) if bits >> state & 1}
+def _mark_of(e: Action) -> OutcomeRow:
+    state = STATE_BY_ACTION[e.action]
+    identity = plain.list_identity(e) if state == CONVERTED else 0
+    return plain.item(e.item_id), state, e.received_at, identity
+
+
+def _row_of(merged: events.MergedOutcome) -> OutcomeRow:
+    return merged.item, merged.state, merged.at, merged.identity
+
+
+def attributes(e: events.Event) -> bool:
+    """Whether a record is a purchase that names its slate: its repetition may attribute it."""
+    return isinstance(e, Action) and e.action == "purchase" and not e.negative and bool(e.slate_id)
 
 
 def concerns(e: events.Event) -> bool:
     """Whether a record concerns the outcomes of slates, or links."""
     if isinstance(e, Action):
-        return bool(e.slate_id) and e.action in STATE_BY_ACTION
+        named = bool(e.slate_id) and e.action in STATE_BY_ACTION
+        return named or e.action in ("purchase", "like", "unlike")
     if isinstance(e, Merge):
-        reasons = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions)
+        reasons = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions, e.touched,
+                   e.reversibles, e.acted, e.reversal)  # fmt: skip
         return any(reasons)
     return isinstance(e, Served | Link | Linking)
-
-
-def by_viewer(
-    log: Iterable[tuple[int, events.Event]],
-) -> dict[str, list[tuple[int, Served | Action]]]:
-    """(offset, event) of one partition in order -> each person's slates and outcomes, no duplicates."""
-    taken: set[Name] = set()
-    by_person: dict[str, list[tuple[int, Served | Action]]] = {}
-    for offset, e in log:
-        if not isinstance(e, Served | Action) or (name := name_of(e)) in taken:
-            continue
-        taken.add(name)
-        if concerns(e):
-            by_person.setdefault(e.person, []).append((offset, e))
-    return by_person

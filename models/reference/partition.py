@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from models.outcomes.join import REACH
+from models.outcomes.touched import Reach
 from models.reference import plain
 from models.reference.before import SnapshotState
 from models.reference.dedupe import Window
-from models.reference.outcomes import ReferenceOutcomes, concerns
+from models.reference.outcomes import ReferenceOutcomes, attributes, concerns
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
@@ -25,6 +27,7 @@ class Partition:
         sample: Sample,
         sums: Sums | None = None,
         before: SnapshotState | None = None,
+        reach: Reach = REACH,
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""
@@ -33,7 +36,7 @@ class Partition:
         self.ids = before.window(window) if before else Window(window)
         self.sums = sums
         self.sample = sample
-        self._before = before
+        self._before, self._reach = before, reach
         self.people = {name: self._new(name, True) for name in self._drawn()}
         """The checked people, and all others with a record."""
 
@@ -48,7 +51,10 @@ class Partition:
             self._apply(offset, e)
         elif isinstance(e, Action):
             self.tallies["duplicate"] += 1
-            self._person(e.person).duplicates += 1
+            person = self._person(e.person)
+            person.duplicates += 1
+            if attributes(e):
+                self._add(person, person.concern(offset, e, repeated=True))
         else:
             self.tallies[f"duplicate_{e.__struct_config__.tag}"] += 1
 
@@ -59,20 +65,19 @@ class Partition:
     def _apply(
         self, offset: int, e: Action | Preferences | Link | Unlink | Linking | Served
     ) -> None:
-        person = self.people.get(e.person) or self._person(e.person)
+        person, counted = self.people.get(e.person) or self._person(e.person), False
         if isinstance(e, Action):
             act = plain.event(offset, e)
             found = person.act(act)
+            counted = found.counts
             if self.sums is not None and found.counts:
                 self.sums.fact(act, found.partners)
-            if not e.slate_id:
-                return
         elif isinstance(e, Preferences):
             person.preferences = e
         elif isinstance(e, Unlink):
             self.people[e.person] = person.after(e)
         if concerns(e):
-            self._add(person, person.concern(offset, e))  # type: ignore[arg-type]
+            self._add(person, person.concern(offset, e, counted))  # type: ignore[arg-type]
 
     def _drawn(self) -> list[str]:
         """The checked people of the snapshot: they may have no later record."""
@@ -86,7 +91,9 @@ class Partition:
         return list(drawn)
 
     def _new(self, name: str, kept: bool) -> Person:
-        return self._before.person(name, kept) if self._before else Person(kept)
+        if self._before:
+            return self._before.person(name, kept, self._reach)
+        return Person(kept, reach=self._reach)
 
     def _person(self, name: str) -> Person:
         person = self.people.get(name)
@@ -112,5 +119,9 @@ class Partition:
             self.sums.slots(outcomes)
         outcomes.arms.clear()
         outcomes.moments.clear()
+        outcomes.money.clear()
+        outcomes.backs.clear()
+        self.tallies.update(outcomes.tallies)
+        outcomes.tallies.clear()
         if person.kept is None:
             outcomes.shown.clear()

@@ -9,7 +9,9 @@ from models.features.plain import Event
 from models.features.registry import FEATURES
 from models.outcomes import impressions
 from models.outcomes.impressions import Row
+from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account
+from models.outcomes.touched import Reach
 from models.reference.outcomes import ReferenceOutcomes, concerns
 from models.reference.recents import ActionContext, Recents
 from schemas.actions import ACTIONS, HIDE
@@ -47,15 +49,25 @@ class Person:
     """`kept` is None for a person who is not checked, whose facts count in sums alone. `held`: their state
     before the first record."""
 
-    __slots__ = ("_recents", "duplicates", "kept", "link", "outcomes", "preferences", "shown")
+    __slots__ = (
+        "_reach", "_recents", "duplicates", "kept", "link", "outcomes", "preferences", "shown",
+    )  # fmt: skip
 
-    def __init__(self, kept: bool, held: PersonSnapshot = PersonSnapshot()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        kept: bool,
+        held: PersonSnapshot = PersonSnapshot(),  # noqa: B008 - frozen
+        reach: Reach = REACH,
+    ) -> None:
+        self._reach = reach
         seen, hidden = list(held.seen), list(held.hidden)
         self.kept = History([], [], seen, hidden, held.values) if kept else None
         self.preferences = held.preferences
         self.link = ""
         """The person that this anonymous id was linked to first."""
-        self.outcomes = ReferenceOutcomes.of(held.account) if held.account is not None else None
+        self.outcomes = (
+            ReferenceOutcomes.of(held.account, reach) if held.account is not None else None
+        )
         """None for a person without slates, without outcomes and without links."""
         self.shown = held.shown is not None
         """The person has impressions, of their own or of an anonymous id."""
@@ -80,14 +92,19 @@ class Person:
         return found
 
     def concern(
-        self, offset: int, e: Served | Action | Link | Linking | Merge
+        self,
+        offset: int,
+        e: Served | Action | Link | Linking | Merge,
+        counted: bool = False,
+        repeated: bool = False,
     ) -> ReferenceOutcomes:
-        """Adds a record for which `concerns` is true."""
+        """Adds a record for which `concerns` is true. `counted`: an action that made a fact; `repeated`: one
+        that was folded before."""
         if self.outcomes is None:
-            self.outcomes = ReferenceOutcomes()
+            self.outcomes = ReferenceOutcomes(self._reach)
         if isinstance(e, Served | Action):
             self.shown |= isinstance(e, Served)
-            self.outcomes.add(offset, e)
+            self.outcomes.add(offset, e, counted, repeated)
         elif isinstance(e, Merge):
             self.shown |= bool(e.served or e.impressions)
             self.outcomes.receive(offset, e)
@@ -102,8 +119,8 @@ class Person:
         """The person once their link ended: they start empty. The same person where it is not their link."""
         if not self.link or self.link != e.to:
             return self
-        begun = Person(self.kept is not None)
-        begun.outcomes = ReferenceOutcomes.begun(e.event_id)
+        begun = Person(self.kept is not None, reach=self._reach)
+        begun.outcomes = ReferenceOutcomes.begun(e.event_id, self._reach)
         return begun
 
     def merge(self, offset: int, merge: Merge) -> ReferenceOutcomes | None:

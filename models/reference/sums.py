@@ -45,7 +45,8 @@ MomentSums = tuple[int, list[int], list[list[int]]]
 
 class Sums:
     """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by the hash of an action's
-    item, then of the item visited before it; `arms`: slots by state, and those served by exploration."""
+    item, then of the item visited before it; `arms`: slots by state, and those served by exploration;
+    `money`: purchases, quantity and amount by currency."""
 
     def __init__(self, marks: Landmarks) -> None:
         self.marks = marks
@@ -58,6 +59,7 @@ class Sums:
         earlier counts of a person who was counted before the first fact."""
         self.before: dict[tuple[int, int, int], MomentSums] = {}
         """The moments before the first fact."""
+        self.money: dict[int, list[int]] = {}
         self._at = -1
         self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
 
@@ -83,13 +85,13 @@ class Sums:
     def slots(self, outcomes: ReferenceOutcomes) -> None:
         """Adds the facts of one person's slates."""
         arms: Any = outcomes.arms
-        for _, placement, item, state, explored, _, _ in arms:
+        for _, placement, item, state, explored, sign, _ in arms:
             arm = self.arms.get((placement, item))
             if arm is None:
-                arm = self.arms[placement, item] = [0] * 5
-            arm[state] += 1
+                arm = self.arms[placement, item] = [0] * 7
+            arm[state] += sign
             if explored and state == 0:
-                arm[4] += 1
+                arm[6] += 1
         moments: Any = outcomes.moments
         for _, experiment, version, variant, before, after in moments:
             counts = self.units.get((experiment, version, variant))
@@ -97,6 +99,18 @@ class Sums:
                 counts = self.units[experiment, version, variant] = Counter()
             counts[after] += 1
             counts[before] -= any(before)
+        money: Any = outcomes.money
+        for _, _, currency, amount, quantity, purchases in money:
+            held = self.money.setdefault(currency, [0, 0, 0])
+            self.money[currency] = list(map(add, held, (purchases, quantity, amount)))
+        for _, item, category, time, action in outcomes.backs:
+            self._back(item, category, time, action)
+
+    def _back(self, item: int, category: int, time: int, action: int) -> None:
+        """Takes back a fact; its pairs stay."""
+        items, categories, _ = self._growth(time)
+        _plus(self.popularity, item, [-_GAIN[action] * term for term in items])
+        _plus(self.categories, category, [-_GAIN[action] * term for term in categories])
 
     @classmethod
     def of(cls, partitions: Iterable[Sums]) -> Sums:
@@ -129,7 +143,7 @@ class Sums:
             for partner, sum_ in theirs.items():
                 ours[partner] = ours.get(partner, 0.0) + sum_
         for arm, slots in other.arms.items():
-            held = self.arms.get(arm, [0] * 5)
+            held = self.arms.get(arm, [0] * 7)
             self.arms[arm] = [a + b for a, b in zip(held, slots, strict=True)]
         for unit, tally in other.units.items():
             units = self.units.setdefault(unit, Counter())
@@ -137,6 +151,10 @@ class Sums:
                 units[state] += n
         for unit, before in other.before.items():
             self.before[unit] = _plus_moments(self.before.get(unit), before)
+
+        for currency, theirs_ in other.money.items():
+            ours_ = self.money.get(currency, [0, 0, 0])
+            self.money[currency] = list(map(add, ours_, theirs_))
 
     def moments(self) -> dict[tuple[int, int, int], MomentSums]:
         """(experiment, version, variant) -> moments."""
@@ -184,7 +202,7 @@ def _plus_moments(one: MomentSums | None, other: MomentSums) -> MomentSums:
 
 
 def _moments(units: Counter[tuple[int, ...]]) -> MomentSums:
-    states = range(4)
+    states = range(6)
     return (
         units.total(),
         [sum(n * counts[i] for counts, n in units.items()) for i in states],

@@ -19,8 +19,12 @@ from schemas.version import Upgrades, upgrade
 
 VERSION: Final = 3
 FIELD: Final = b"d"
-STATES: Final = ("served", "displayed", "clicked", "converted")
-"""Of a slot, each counted once per (slate, item); a fact's `state` is an index into it."""
+STATES: Final = ("served", "displayed", "clicked", "converted", "last_click", "last_view")
+"""Of a slot, each counted once per (slate, item); a fact's `state` is an index into it. A purchase that names
+the slate made it `converted`; one that names none is the conversion of the slot that the person clicked
+last, or else saw last."""
+ATTRIBUTION: Final = {"direct": "converted", "last_click": "last_click", "last_view": "last_view"}
+"""How a conversion came to its slot -> its state. A slot has at most one of these states."""
 UNKNOWN: Final = 1
 """Bit of a fact's `flags`: the edge did not know the item."""
 IMPORTED: Final = 2
@@ -76,7 +80,7 @@ class Moments(NamedTuple):
     variant: NDArray[np.uint32]
     """`schemas.identity.category_hash` of the variant's name."""
     before: NDArray[np.uint32]
-    """(n, 4), by `STATES`: slots served, displayed, clicked, converted. All 0: the unit is new."""
+    """(n, 6), slots by `STATES`. All 0: the unit is new."""
     after: NDArray[np.uint32]
 
 
@@ -187,6 +191,15 @@ def currency_code(currency: str) -> int:
     b'EUR'
     """
     return int.from_bytes(currency.encode(), "little")
+
+
+def currency_name(code: int) -> str:
+    """The opposite of `currency_code`.
+
+    >>> currency_name(currency_code("EUR"))
+    'EUR'
+    """
+    return code.to_bytes(4, "little").rstrip(b"\0").decode("ascii", "replace")
 
 
 def encode(entry: Delta) -> bytes:

@@ -26,18 +26,21 @@ ARM: Final = np.dtype(
         ("served", "<u4"),
         ("displayed", "<u4"),
         ("clicked", "<u4"),
-        ("converted", "<u4"),
+        ("converted", "<i4"),
+        ("last_click", "<i4"),
+        ("last_view", "<i4"),
         ("explored", "<u4"),
         ("n", "<f8"),
         ("mean", "<f8"),
     ]
 )
 """An arm (placement, item): slots by state, those that exploration drew, and the state of its
-`river.stats.Mean` of rewards (n slots served, mean reward of one)."""
+`river.stats.Mean` of rewards (n slots served, mean reward of one). A conversion may be taken back in another
+partition, whose facts may come first: so those counts have a sign."""
 ARM_KEY: Final = np.dtype([("placement", "<u4"), ("item", "<u8")])
 """The key of an arm, 12 bytes."""
 MOMENTS: Final = np.dtype(
-    [("variant", "<u4"), ("units", "<i8"), ("sums", "<i8", (4,)), ("squares", "<i8", (4, 4))]
+    [("variant", "<u4"), ("units", "<i8"), ("sums", "<i8", (6,)), ("squares", "<i8", (6, 6))]
 )
 """One row a variant: the number of people, and the sums over them of their counts c (`facts.STATES`) and of
 c c^T. Integers, so exact in any order."""
@@ -60,6 +63,8 @@ class Meta(msgspec.Struct, kw_only=True):
     landmarks: list[float]
     published_at: Millis = 0
     """ms, the roll-up's clock; 0: unknown."""
+    money: dict[str, tuple[int, int, int]] = {}
+    """ISO 4217 name -> purchases, quantity, and amount in minor units, without what was taken back."""
 
     @property
     def name(self) -> str:

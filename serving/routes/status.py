@@ -44,10 +44,19 @@ class FlowPosition(msgspec.Struct, kw_only=True):
     paused: bool
 
 
+class MoneySums(msgspec.Struct, kw_only=True):
+    """Purchases that name this currency, less those that were taken back; `amount` in minor units."""
+
+    purchases: int
+    quantity: int
+    amount: int
+
+
 class Status(msgspec.Struct, kw_only=True):
     """`stands`: the positions of the flows, null while the store does not answer, or with values that this
     version does not read. `items`: how many items the catalogue has. `ready`, `fails` and `degraded` are
-    those of `/health/ready`, which is a 503 where something `fails`."""
+    those of `/health/ready`, which is a 503 where something `fails`. `money`: by currency (ISO 4217), as of
+    the tables."""
 
     release: str
     index: str
@@ -56,6 +65,7 @@ class Status(msgspec.Struct, kw_only=True):
     items: int
     items_position: str
     neighbours: int
+    money: dict[str, MoneySums]
     ready: dict[str, bool]
     fails: tuple[Fault, ...]
     degraded: tuple[Fault, ...]
@@ -73,6 +83,10 @@ async def gather(serving: Serving) -> Status:
         items=serving.catalogue.count,
         items_position=serving.catalogue.version,
         neighbours=len(serving.tables.neighbours),
+        money={
+            currency: MoneySums(purchases=purchases, quantity=quantity, amount=amount)
+            for currency, (purchases, quantity, amount) in serving.tables.meta.money.items()
+        },
         ready=found.components,
         fails=found.fails,
         degraded=found.degraded,

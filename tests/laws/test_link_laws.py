@@ -58,6 +58,14 @@ one_record = st.fixed_dictionaries(
         "back": st.sampled_from([0, 0, 0, 5_000, 9 * 86_400_000]),
     }
 )
+MONEY: dict[str, tuple[str, dict[str, Any]]] = {
+    "order": ("purchase", {"amount": 1900, "currency": "EUR", "quantity": 2}),
+    "refund": ("purchase", {"amount": 1900, "currency": "EUR", "negative": True}),
+    "gift": ("purchase", {}),
+    "like": ("like", {}),
+    "unlike": ("unlike", {}),
+}
+"""Purchases, of which some are told of under two ids, likes, and what takes them back."""
 records = st.lists(one_record, min_size=1, max_size=60)
 law = settings(max_examples=80, deadline=None)
 splits = st.lists(st.integers(1, 20), max_size=4)
@@ -77,8 +85,15 @@ def made(n: int, d: dict[str, Any]) -> events.Event:
         drawn = {"explored": number, "experiments": EXPERIMENTS[who]}
         return served(f"s{who}-{number}", items, who, T0 + n * 1000, **drawn)
     at = T0 + n * 1000
-    slate = f"s{owner}-{number}" if d["named"] else ""
-    return action(n, who, d["item"], d["what"], at=at - d["back"], received_at=at, slate_id=slate)
+    # what a purchase without a slate converts depends on the order of the records
+    slate = f"s{owner}-{number}" if d["named"] or d["what"] == "purchase" else ""
+    times = {"at": at - d["back"], "received_at": at}
+    if d["what"] in MONEY:
+        what, more = MONEY[d["what"]]
+        named = slate if d["named"] else ""
+        order = {"event_id": f"o{number}"} if what == "purchase" else {}
+        return action(n, who, d["item"], what, slate_id=named, **more, **order, **times)
+    return action(n, who, d["item"], d["what"], slate_id=slate, **times)
 
 
 def partition(who: int) -> int:

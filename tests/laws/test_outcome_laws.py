@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 
 from flows.people.batch import layers
 from models.outcomes import impressions, open_slates
-from models.outcomes.join import MAX_OPEN_SLATES, WINDOW_MS
-from models.reference.outcomes import ReferenceOutcomes, by_viewer
+from models.outcomes.join import REACH
+from models.outcomes.slots import WINDOW_MS
+from models.outcomes.touched import Reach
+from models.outcomes.waiting import MAX_OPEN_SLATES
+from models.reference.outcomes import ReferenceOutcomes
 from schemas import events
-from schemas.events import Served
-from schemas.identity import category_hash, item_hash
+from schemas.identity import category_hash
 from schemas.keys import PLAIN
+from tests.laws.outcomes import by_viewer
 from tests.laws.world import T0, Memory, Record, action, assigned, fold_log, log_of, person, served
 
 HOUR = 3_600_000
@@ -30,9 +34,16 @@ EXPERIMENTS = (
     (assigned("x"), assigned("y", "b", 3)),
     (assigned("y", "c", 3), assigned("x", version=2)),
 )
+MONEY: dict[str, tuple[str, dict[str, Any]]] = {
+    "order": ("purchase", {"amount": 250, "currency": "USD"}),
+    "refund": ("purchase", {"amount": 250, "currency": "USD", "negative": True}),
+}
 one_record = st.fixed_dictionaries(
     {
-        "what": st.sampled_from(["served"] * 3 + ["display", "click", "purchase", "click", "like"]),
+        "what": st.sampled_from(
+            ["served"] * 3
+            + ["display", "click", "purchase", "click", "like", "order", "refund", "unlike"]
+        ),
         "who": st.sampled_from(PEOPLE),
         "slate": st.integers(0, 6),
         "items": st.lists(st.sampled_from(ITEMS), max_size=5),
@@ -70,8 +81,12 @@ def record(n: int, d: dict[str, object]) -> events.Event:
     item = items[0] if items else "i0"
     named = slate if d["explored"] else ""
     at = int(d["at"])  # type: ignore[call-overload]
+    what, more = MONEY.get(str(d["what"]), (str(d["what"]), {}))
+    if d["what"] == "order":  # one order in several records
+        more = {**more, "event_id": f"o{slate}"}
     # the time of receipt decides, not the time that the client gives
-    return action(n, who, item, str(d["what"]), at=at - 30 * HOUR, received_at=at, slate_id=named)
+    times = {"at": at - 30 * HOUR, "received_at": at}
+    return action(n, who, item, what, slate_id=named, **more, **times)
 
 
 def busy(seed: int, n: int = 700) -> list[Record]:
@@ -80,7 +95,9 @@ def busy(seed: int, n: int = 700) -> list[Record]:
     drawn = []
     for i in range(n):
         slate = min(44, max(0, i * 45 // n + rnd.randrange(-25, 3)))
-        what = rnd.choice(["served", "display", "click", "click", "purchase", "view"])
+        what = rnd.choice(
+            ["served", "display", "click", "click", "purchase", "view", "order", "refund"]
+        )
         if what != "served" and rnd.random() < 0.2:
             slate = rnd.randrange(100, 150)
         drawn.append(
@@ -105,28 +122,33 @@ def check_splits(log: Sequence[Record], sizes: Sequence[int]) -> None:
     assert whole.state() == one_by_one.state() == pieces.state()
     assert whole.arms() == one_by_one.arms() == pieces.arms()
     assert whole.moments() == one_by_one.moments() == pieces.moments()
+    assert whole.money() == one_by_one.money() == pieces.money()
+    assert whole.backs() == one_by_one.backs() == pieces.backs()
     assert whole.all_facts() == one_by_one.all_facts() == pieces.all_facts()
     assert whole.counts == one_by_one.counts == pieces.counts
 
 
-def check_reference(log: Sequence[Record], memory: Memory) -> None:
-    by_person = by_viewer((offset, e) for offset, _, e in log)
-    came = {who: ReferenceOutcomes(mine) for who, mine in by_person.items()}
+def check_reference(log: Sequence[Record], memory: Memory, reach: Reach = REACH) -> None:
+    came = by_viewer(((offset, e) for offset, _, e in log), reach)
     assert memory.arms() == in_log_order(one.arms for one in came.values())
     assert memory.moments() == in_log_order(one.moments for one in came.values())
-    lost = [n for word, n in memory.counts.items() if word.startswith("unattributed")]
+    assert memory.money() == in_log_order(one.money for one in came.values())
+    assert memory.backs() == in_log_order(one.backs for one in came.values())
+    lost = [
+        n
+        for word, n in memory.counts.items()
+        if word.startswith("unattributed:") and word != "unattributed:no_slate"
+    ]
     assert sum(lost) == sum(one.lost for one in came.values())
     for who, one in came.items():
         check_account(memory.values[PLAIN.open_slates(0, who)], one)
-        slates = [e for _, e in by_person[who] if isinstance(e, Served) and e.items]
         held = impressions.read(memory.values.get(PLAIN.impressions(0, who)))
-        assert impressions.value(held) == impressions.reference(
-            (s.received_at // 1000, [item_hash(item) for item in dict.fromkeys(s.items)])
-            for s in slates
+        assert impressions.value(held) == impressions.reference_of_batches(
+            [slate for slate in one.shown if slate]
         )
 
 
-def in_log_order(rows: Iterable[list[tuple[object, ...]]]) -> list[tuple[object, ...]]:
+def in_log_order(rows: Iterable[Sequence[tuple[object, ...]]]) -> list[tuple[object, ...]]:
     """Facts in log order; those of one record keep their order."""
     return sorted(chain.from_iterable(rows), key=lambda row: int(row[0]))  # type: ignore[call-overload]
 

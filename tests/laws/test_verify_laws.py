@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.verify import person_records, stored_tables, table_sums
 from flows.verify.person_records import PERSON_RECORDS
@@ -20,7 +21,17 @@ from models.reference.sums import Sums
 from schemas.keys import PLAIN
 from schemas.state import facts
 from tests.laws.test_fold_laws import build
-from tests.laws.test_link_laws import HOME, case, folded, law, linkings, records, splits
+from tests.laws.test_link_laws import (
+    HOME,
+    MONEY,
+    case,
+    folded,
+    law,
+    linkings,
+    one_record,
+    records,
+    splits,
+)
 from tests.laws.test_outcome_laws import busy
 from tests.laws.world import Memory, Record, fold_log, log_of
 
@@ -69,25 +80,40 @@ def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> 
 def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, int, int]]]:
     """Actions of a few people, many on the same items, with links and unlinks among them."""
     what = ["served", "display", "click", "click", "purchase", "view", "hide"]
-    drawn = [
-        {
-            "who": rnd.choice([1, 1, 2, 3, 3, 4]),
-            "what": rnd.choice(what),
-            "item": f"i{rnd.randrange(6)}",
-            "slate": (rnd.choice([1, 1, 2, 3, 4]), rnd.randrange(4)),
-            "named": rnd.random() < 0.9,
-            "back": rnd.choice([0, 0, 0, 5_000, 9 * DAY]),
-        }
-        for _ in range(250)
-    ]
+    what += ["served", "display", *MONEY, "order", "gift", "gift"]
+    drawn = []
+    for _ in range(250):
+        acted = rnd.choice(what)
+        drawn.append(
+            {
+                "who": rnd.choice([1, 1, 2, 3, 3, 4]),
+                "what": acted,
+                "item": f"i{rnd.randrange(6)}",
+                "slate": (rnd.choice([1, 1, 2, 3, 4]), rnd.randrange(4)),
+                "named": rnd.random() < (0.2 if acted in MONEY else 0.9),
+                "back": rnd.choice([0, 0, 0, 5_000, 9 * DAY]),
+            }
+        )
     linked = [
         (rnd.randrange(250), of, rnd.choice([3, 3, 4, -3, -4])) for of in (1, 1, 2, 2, 1, 1, 2, 2)
     ]
     return drawn, linked
 
 
+purchases = st.fixed_dictionaries(
+    {
+        "who": st.sampled_from([1, 1, 2, 3, 3, 4]),
+        "what": st.sampled_from(["served", "display", "click", *MONEY, "order", "refund"]),
+        "item": st.sampled_from(["i0", "i1"]),
+        "slate": st.tuples(st.sampled_from([1, 3]), st.integers(0, 3)),
+        "named": st.booleans(),
+        "back": st.sampled_from([0, 0, 5_000]),
+    }
+)
+
+
 @law
-@given(records, linkings, splits)
+@given(st.lists(one_record | purchases, min_size=1, max_size=80), linkings, splits)
 def test_people_links_and_sums_are_what_the_slow_definitions_say(
     drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int]
 ) -> None:

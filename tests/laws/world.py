@@ -10,6 +10,8 @@ from typing import Any
 from flows.people.batch import Decoded
 from flows.people.fold import PeopleFold
 from models.aggregates.tables import Tables
+from models.outcomes.join import REACH
+from models.outcomes.touched import Reach
 from models.release.person import Encoder
 from schemas import events
 from schemas.alphabet import Pseudonym
@@ -133,6 +135,21 @@ class Memory:
         """(offset, experiment, version, variant, before, after) of each fact about moments."""
         return [row for entry in self.entries(partition) for row in rows_of(entry, entry.moments)]
 
+    def money(self, partition: int = 0) -> list[tuple[Any, ...]]:
+        """(offset, item, currency, amount, quantity, purchases) of each fact about money."""
+        return [row for entry in self.entries(partition) for row in rows_of(entry, entry.money)]
+
+    def backs(self, partition: int = 0) -> list[tuple[Any, ...]]:
+        """(offset, item, category, s, action) of each fact that takes back another."""
+        return [
+            (entry.first + delta, item, category, time, action)
+            for entry in self.entries(partition)
+            for delta, item, category, time, action, flags in zip(
+                *(column.tolist() for column in entry.actions[:6]), strict=True
+            )
+            if flags & facts.BACK
+        ]
+
     def tables(self, partitions: int = 1) -> Tables:
         made = Tables(partitions)
         for p in range(partitions):
@@ -141,7 +158,9 @@ class Memory:
         return made
 
 
-def rows_of(entry: facts.Delta, section: facts.Arms | facts.Moments) -> list[tuple[Any, ...]]:
+def rows_of(
+    entry: facts.Delta, section: facts.Arms | facts.Moments | facts.Money
+) -> list[tuple[Any, ...]]:
     """The facts of a section as plain values, at their offset in the log."""
     columns = [entry.first + section.delta.astype("i8"), *section[1:]]
     return [
@@ -170,6 +189,7 @@ def fold_log(
     hours: float = 24,
     partition: int = 0,
     encoder: Encoder | None = None,
+    reach: Reach = REACH,
 ) -> Memory:
     """Folds a log in batches of these sizes; `restart`: a new worker for each batch."""
     memory = memory or Memory()
@@ -177,7 +197,7 @@ def fold_log(
     fold, fence = None, Fence("t", 4, log[0][0] if log else 0, 0, 1)
     for piece in cuts(len(log), sizes):
         if fold is None or restart:
-            fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN)
+            fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN, reach)
             fold.remember_received(memory.hashes.get(PLAIN.received(partition), {}))
             fold.remember_tallies(memory.hashes.get(PLAIN.tallies(partition), {}))
             fold.encoder = encoder

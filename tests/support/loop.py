@@ -31,7 +31,8 @@ def entry(
     version: int = 1,
     placement: str = "home",
 ) -> Delta:
-    """Facts of one record: these slots entered `state`. `person`: variant of "e", counts before, after."""
+    """Facts of one record: these slots entered `state`. `person`: variant of "e", counts before, after (0 in
+    the states that they lack)."""
     n = len(items)
     arms = facts.Arms(
         np.zeros(n, np.uint32),
@@ -50,10 +51,15 @@ def entry(
         np.array([category_hash("e")], np.uint32),
         np.array([version], np.uint16),
         np.array([category_hash(variant)], np.uint32),
-        np.array([before], np.uint32),
-        np.array([after], np.uint32),
+        np.array([counts(before)], np.uint32),
+        np.array([counts(after)], np.uint32),
     )
     return Delta(first, first + 1, arms=arms, moments=moments)
+
+
+def counts(first: Sequence[int]) -> tuple[int, ...]:
+    """Slots by state: these, and none in the other states."""
+    return (*first, *[0] * (len(STATES) - len(first)))
 
 
 def append(client: Any, partition: int, *entries: Delta) -> None:

@@ -28,7 +28,6 @@ from models.aggregates.tables import Tables
 from models.features import registry
 from models.features.registry import ForeignRow
 from models.outcomes import open_slates
-from models.outcomes.open_slates import Account, OpenSlate, Unit, Waiting
 from schemas import events
 from schemas.events import Merge
 from schemas.identity import partition_of
@@ -204,17 +203,10 @@ def test_facts_of_another_version_are_refused_by_name(
         facts.decode(b"\2\0" + value[2:])
 
 
-def test_accounts_of_version_1_are_read() -> None:
-    """Version 1 had no `since` and no `links`."""
-    slate = OpenSlate(5, START, 7, b"\1" * 8, bytearray(b"\1"), -1, (0,))
-    waiting: list[Waiting] = []
-    fields = (START + 9, [slate], waiting, [Unit(1, 2, 3, (4, 0, 0, 0))])
+def test_accounts_of_another_version_are_refused_by_name() -> None:
     encode = msgspec.msgpack.encode
-    assert open_slates.decode(encode((1, *fields))) == Account(
-        open_slates.VERSION, *fields, since=START
-    )
-    with pytest.raises(ValueError, match="version 0, this Freshet reads version 1 and 2"):
-        open_slates.decode(encode((0, *fields)))
+    with pytest.raises(ValueError, match="version 2, this Freshet reads version 3"):
+        open_slates.decode(encode((2, 9, [], [], [], 0, None)))
     with pytest.raises(ValueError, match="cannot be read"):
         open_slates.decode(encode({"version": 1}))
 

@@ -55,13 +55,12 @@ def _document(placement: str, arm: Arm) -> dict[str, Any]:
     from models.aggregates.arms import credible
 
     beta = arm.beta
-    counts = {
-        name: getattr(arm, name)
-        for name in ("served", "displayed", "clicked", "converted", "explored")
-    }
+    counts = {name: getattr(arm, name) for name in ("served", "displayed", "clicked", "explored")}
     return {
         "placement": placement,
         **counts,
+        "converted": sum(arm.attribution.values()),
+        "attribution": arm.attribution,
         "mean_reward": arm.mean,
         "beta": {"alpha": beta.alpha, "beta": beta.beta},
         "click_rate": {

@@ -43,7 +43,7 @@ from tests.support.loop import AB, NONE, TWO_PEOPLE, append, entry, put_experime
 
 pytestmark = pytest.mark.on_cluster
 
-CLICKED = Arm(2, 0, 1, 1, 0, 2.0, 0.5)
+CLICKED = Arm(2, 0, 1, 1, 0, 0, 0, 2.0, 0.5)
 """The arm of i1 at home after `TWO_PEOPLE`."""
 
 

@@ -75,7 +75,7 @@ def test_a_worked_example_agrees() -> None:
         facts_of(*[(SERVED, 0)] * 2, explored=1),
         facts_of(*[(DISPLAYED, 0)] * 6, (CLICKED, 1.0), (CLICKED, 0.5), (CONVERTED, 0)),
     ).get(KEY)
-    assert found == Arm(10, 6, 2, 1, 2, 10.0, found.mean)
+    assert found == Arm(10, 6, 2, 1, 0, 0, 2, 10.0, found.mean)
     assert found.mean == pytest.approx(0.15)
     beta = found.beta
     assert isinstance(beta, proba.Beta)
@@ -134,7 +134,7 @@ def test_an_invalid_reward_is_ignored_and_counted(reward: float, why: str) -> No
     assert not arms.changed
     arms.add(facts_of((SERVED, 0), (CLICKED, reward), (CLICKED, 1.0)))  # its neighbours count
     after = arms.get(KEY)
-    assert after == Arm(3, 0, 2, 0, 0, 3.0, after.mean)
+    assert after == Arm(3, 0, 2, 0, 0, 0, 0, 3.0, after.mean)
     assert after.mean == pytest.approx(0.5)
 
 

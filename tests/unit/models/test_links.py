@@ -10,18 +10,11 @@ import numpy as np
 import pytest
 
 from models.outcomes import links
-from models.outcomes.join import (
-    MAX_GUESTS,
-    MAX_OPEN_SLATES,
-    WINDOW_MS,
-    Assignment,
-    Shown,
-    act,
-    close_account,
-    receive,
-    serve,
-)
+from models.outcomes.holders import MAX_GUESTS
+from models.outcomes.join import act, close_account, receive, serve
 from models.outcomes.open_slates import Account, Mark, Outcome, decode, encode
+from models.outcomes.slots import WINDOW_MS, Assignment, Shown
+from models.outcomes.waiting import MAX_OPEN_SLATES
 from models.release.person import Encoder
 from schemas import events
 from schemas.events import Link, Linking, Merge, Preferences, Unlink
@@ -105,15 +98,15 @@ def test_a_slot_counts_once_for_the_guest_or_the_user() -> None:
     assert ann.links is not None
     assert ann.links.to == "user"
 
-    arms = [arm for effect in receive(user, "ann", transfer) for arm in effect.arms]
+    arms = receive(user, "ann", transfer).arms
     assert [(arm.item, arm.state, arm.explored) for arm in arms] == [(12, CLICKED, True)]
     assert not act(user, 1, Outcome(10, CLICKED, T0 + 9)).arms
     assert act(user, 1, Outcome(10, CONVERTED, T0 + 9)).arms
     effect = serve(user, shown(2), "ann")
-    assert (11, CLICKED) in [arm[:2] for arm in effect.arms]
+    assert (11, CLICKED) in [arm[1:3] for arm in effect.arms]
     # the unit goes on from what it had
-    assert effect.unit_changes[0].before == (3, 0, 2, 1)
-    assert effect.unit_changes[0].after == (6, 0, 3, 1)
+    assert effect.unit_changes[0].before == (3, 0, 2, 1, 0, 0)
+    assert effect.unit_changes[0].after == (6, 0, 3, 1, 0, 0)
     assert user.units == []
     assert user.since == 0
 

@@ -8,22 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.outcomes.join import (
-    MAX_OPEN_SLATES,
-    MAX_WAITING_OUTCOMES,
-    WINDOW_MS,
-    Assignment,
-    Effect,
-    Shown,
-    SlotChange,
-    UnitChange,
-    act,
-    serve,
-)
+from models.outcomes.effects import Effect, SlotChange, UnitChange
+from models.outcomes.join import act, serve
 from models.outcomes.open_slates import Account, Outcome, decode, encode
+from models.outcomes.slots import WINDOW_MS, Assignment, Shown
+from models.outcomes.waiting import MAX_OPEN_SLATES, MAX_WAITING_OUTCOMES
 from schemas.state.facts import STATES
 
-SERVED, DISPLAYED, CLICKED, CONVERTED = range(len(STATES))
+SERVED, DISPLAYED, CLICKED, CONVERTED, LAST_CLICK, LAST_VIEW = range(len(STATES))
 T = 1_760_000_000_000
 HOME = 77
 X = Assignment(experiment=5, version=1, variant=50)
@@ -44,34 +36,35 @@ def lost(effect: Effect) -> dict[str, int]:
 def test_every_slot_is_served_once_and_the_explored_one_is_marked() -> None:
     account = Account()
     effect = serve(account, shown(explored=3))
-    assert effect.placement == HOME
     assert effect.arms == [
-        SlotChange(10, SERVED, False),
-        SlotChange(11, SERVED, False),
-        SlotChange(12, SERVED, True),
+        SlotChange(HOME, 10, SERVED, False),
+        SlotChange(HOME, 11, SERVED, False),
+        SlotChange(HOME, 12, SERVED, True),
     ]
     assert effect.counts == {"served": 1, "served_items": 3}
-    assert act(account, 1, outcome(12)).arms == [SlotChange(12, CLICKED, True)]
+    assert act(account, 1, outcome(12)).arms == [SlotChange(HOME, 12, CLICKED, True)]
 
 
 def test_each_state_counts_once_of_an_item_of_a_slate() -> None:
     account = Account()
     serve(account, shown(1))
     serve(account, shown(2, at=T + 1))
-    assert act(account, 1, outcome()).arms == [SlotChange(11, CLICKED, False)]
+    assert act(account, 1, outcome()).arms == [SlotChange(HOME, 11, CLICKED, False)]
     again = act(account, 1, outcome(at=T + 5))
     assert (again.arms, again.unit_changes, again.counts) == ([], [], {"repeated": 1})
-    assert act(account, 1, outcome(10)).arms == [SlotChange(10, CLICKED, False)]
-    assert act(account, 2, outcome()).arms == [SlotChange(11, CLICKED, False)]
-    assert act(account, 1, outcome(state=DISPLAYED)).arms == [SlotChange(11, DISPLAYED, False)]
+    assert act(account, 1, outcome(10)).arms == [SlotChange(HOME, 10, CLICKED, False)]
+    assert act(account, 2, outcome()).arms == [SlotChange(HOME, 11, CLICKED, False)]
+    assert act(account, 1, outcome(state=DISPLAYED)).arms == [
+        SlotChange(HOME, 11, DISPLAYED, False)
+    ]
 
 
 def test_a_purchase_converts_without_a_click() -> None:
     account = Account()
     serve(account, shown(assigned=[X]))
     effect = act(account, 1, outcome(state=CONVERTED))
-    assert effect.arms == [SlotChange(11, CONVERTED, False)]
-    assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0), (3, 0, 0, 1))]
+    assert effect.arms == [SlotChange(HOME, 11, CONVERTED, False)]
+    assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0, 0, 0), (3, 0, 0, 1, 0, 0))]
 
 
 def test_an_outcome_that_came_first_is_joined_in_the_record_of_the_slate() -> None:
@@ -79,8 +72,11 @@ def test_an_outcome_that_came_first_is_joined_in_the_record_of_the_slate() -> No
     for state in (CLICKED, DISPLAYED, CLICKED):
         assert act(account, 1, outcome(state=state)).arms == []
     effect = serve(account, shown(assigned=[X]))
-    assert effect.arms[3:] == [SlotChange(11, CLICKED, False), SlotChange(11, DISPLAYED, False)]
-    assert effect.unit_changes == [UnitChange(*X, (0, 0, 0, 0), (3, 1, 1, 0))]
+    assert effect.arms[3:] == [
+        SlotChange(HOME, 11, CLICKED, False),
+        SlotChange(HOME, 11, DISPLAYED, False),
+    ]
+    assert effect.unit_changes == [UnitChange(*X, (0, 0, 0, 0, 0, 0), (3, 1, 1, 0, 0, 0))]
     assert account.waiting == []
 
 
@@ -97,7 +93,7 @@ def test_the_bytes_of_two_neighbours_are_no_item() -> None:
     serve(account, shown(1, [2 << 32, 1 << 40], explored=1))
     assert lost(act(account, 1, outcome(2))) == {"unattributed:item": 1}
     serve(account, shown(2, [2 << 32, 1 << 40, 2], explored=1))
-    assert act(account, 2, outcome(2)).arms == [SlotChange(2, CLICKED, False)]
+    assert act(account, 2, outcome(2)).arms == [SlotChange(HOME, 2, CLICKED, False)]
 
 
 def test_an_outcome_counts_until_the_window_is_over() -> None:
@@ -113,8 +109,8 @@ def test_an_outcome_counts_until_the_window_is_over() -> None:
 def test_an_item_that_a_slate_names_twice_is_one_slot() -> None:
     account = Account()
     effect = serve(account, shown(items=(10, 11, 10), explored=3, assigned=[X, X]))
-    assert effect.arms == [SlotChange(10, SERVED, True), SlotChange(11, SERVED, False)]
-    assert effect.unit_changes == [UnitChange(*X, (0, 0, 0, 0), (2, 0, 0, 0))]
+    assert effect.arms == [SlotChange(HOME, 10, SERVED, True), SlotChange(HOME, 11, SERVED, False)]
+    assert effect.unit_changes == [UnitChange(*X, (0, 0, 0, 0, 0, 0), (2, 0, 0, 0, 0, 0))]
 
 
 @pytest.mark.parametrize("explored", [-1, 4, 99])
@@ -140,10 +136,10 @@ def test_the_variant_met_first_stays() -> None:
     account = Account()
     serve(account, shown(1, assigned=[X]))
     effect = serve(account, shown(2, assigned=[X._replace(variant=51)]))
-    assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0), (6, 0, 0, 0))]
+    assert effect.unit_changes == [UnitChange(*X, (3, 0, 0, 0, 0, 0), (6, 0, 0, 0, 0, 0))]
     assert effect.counts["variant_changed"] == 1
     another = serve(account, shown(3, assigned=[X._replace(version=2, variant=51)]))
-    assert another.unit_changes == [UnitChange(5, 2, 51, (0, 0, 0, 0), (3, 0, 0, 0))]
+    assert another.unit_changes == [UnitChange(5, 2, 51, (0, 0, 0, 0, 0, 0), (3, 0, 0, 0, 0, 0))]
 
 
 def test_one_record_moves_every_experiment_of_its_slate() -> None:
@@ -152,8 +148,8 @@ def test_one_record_moves_every_experiment_of_its_slate() -> None:
     serve(account, shown(1, assigned=both))
     serve(account, shown(2, assigned=[X]))
     assert act(account, 1, outcome()).unit_changes == [
-        UnitChange(*X, (6, 0, 0, 0), (6, 0, 1, 0)),
-        UnitChange(*both[1], (3, 0, 0, 0), (3, 0, 1, 0)),
+        UnitChange(*X, (6, 0, 0, 0, 0, 0), (6, 0, 1, 0, 0, 0)),
+        UnitChange(*both[1], (3, 0, 0, 0, 0, 0), (3, 0, 1, 0, 0, 0)),
     ]
 
 

@@ -23,11 +23,13 @@ from schemas.identity import category_hash
 from schemas.readouts import Readout, decode
 from schemas.state import facts
 from schemas.state.facts import STATES
+from tests.support import loop
 
 AB = Experiment(
     placement="home", variants=(Variant(name="a", share=0.5), Variant(name="b", share=0.5))
 )
 counts = st.tuples(*[st.integers(0, 40)] * len(STATES))
+slots = loop.counts
 
 
 def moments(people: dict[str, list[tuple[int, ...]]]) -> Moments:
@@ -35,7 +37,7 @@ def moments(people: dict[str, list[tuple[int, ...]]]) -> Moments:
     made = Moments()
     for variant, each in people.items():
         n = len(each)
-        after = np.array(each, np.uint32).reshape(n, len(STATES))
+        after = np.array([slots(held) for held in each], np.uint32).reshape(n, len(STATES))
         number = np.full(n, category_hash(variant), np.uint32)
         experiment = np.full(n, category_hash("e"), np.uint32)
         made.add(
@@ -73,6 +75,16 @@ def test_a_worked_case_agrees() -> None:
     assert ctr.ci == expected.interval(least=-1.0)
     assert (found.revision, found.positions) == (41, (5, 7))
     assert decode(msgspec.json.encode(found)) == found
+
+
+def test_conversions_are_shown_in_all_and_by_their_attribution() -> None:
+    found = readout_of({"a": [(9, 8, 4, 1, 2, 1), (9, 0, 2, 1, 0, 0)]}).variants[0]
+    assert found.counts == {"served": 18, "displayed": 8, "clicked": 6, "converted": 5}
+    assert found.attribution == {"direct": 2, "last_click": 2, "last_view": 1}
+    conversion = found.metrics["conversion"]
+    assert (conversion.numerator, conversion.denominator) == (5, 6)
+    # the sum of three counts is one count: (4, 4) and (1, 2)
+    assert conversion.ci == ratio(2, 5, 6, 17, 18, 20).interval()
 
 
 def test_no_person_and_one_person_have_no_interval() -> None:

@@ -1,0 +1,108 @@
+"""Actions of a person in the terms of `models.outcomes`, and the effect of each on an account."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import xxhash
+
+from flows.people import transfer
+from flows.people.batch import Effects, Hashes
+from models.dedupe import IDENTITY_BITS, action_identity
+from models.outcomes import join, purchases
+from models.outcomes.effects import Effect, payment
+from models.outcomes.join import STATE_BY_ACTION
+from models.outcomes.open_slates import Account, Outcome, Reversible
+from models.outcomes.purchases import PURCHASE
+from models.outcomes.touched import Reach
+from schemas.actions import REVERSIBLE, TAKES_BACK, code_of
+from schemas.events import Action, Merge, MergedOutcome, MergedReversal
+from schemas.state.facts import currency_code
+
+MAX_AMOUNT: Final = 2**53
+"""Minor units of one purchase; more counts as so many."""
+MAX_QUANTITY: Final = 2**31 - 1
+_xxh = xxhash.xxh3_64_intdigest
+
+
+class Actions:
+    """`items` and `names` hash ids; `reach`: of a purchase that names no slate."""
+
+    def __init__(self, items: Hashes, names: Hashes, reach: Reach) -> None:
+        self._items, self._names, self._reach = items, names, reach
+
+    def fold(self, account: Account, event: Action, counted: bool) -> Effect:
+        """The effect of an action on its person's account. `counted`: it made a fact. In place."""
+        code = code_of(event.action, event.negative)
+        if code in TAKES_BACK:
+            return purchases.take_back(account, self._items[event.item_id], TAKES_BACK[code])
+        if not REVERSIBLE[code]:
+            return join.act(account, _slate(event), self._outcome(event), self._reach)
+        held = self._reversible(event, code, counted)
+        if code == PURCHASE:
+            slate = _slate(event)
+            return purchases.purchase(account, held, slate, event.received_at, self._reach)
+        return purchases.like(account, held)
+
+    def repeat(self, account: Account, event: Action) -> Effect:
+        """The effect of a purchase that was folded before, and names a slate. In place."""
+        return purchases.repeat(account, _slate(event), self._outcome(event), self._reach)
+
+    def forward(self, merge: Merge, event: Action, *, counted: bool, repeated: bool) -> Effect:
+        """Copies the action of a linked id into the merge for its person. The effect: its money, which counts
+        in this partition, as its fact does."""
+        code, effect = code_of(event.action, event.negative), Effect()
+        if code in TAKES_BACK:
+            merge.reversal = MergedReversal(self._items[event.item_id], TAKES_BACK[code])
+            return effect
+        if REVERSIBLE[code] and not repeated:
+            held = self._reversible(event, code, counted)
+            merge.acted = transfer.write_reversible(held)
+            effect.money += payment(held)
+        if event.slate_id and event.action in STATE_BY_ACTION:
+            outcome = self._outcome(event)
+            merge.outcomes = (
+                MergedOutcome(
+                    _slate(event), outcome.item, outcome.state, outcome.at, outcome.identity,
+                    repeated,
+                ),
+            )  # fmt: skip
+        return effect
+
+    def _outcome(self, event: Action) -> Outcome:
+        item, state = self._items[event.item_id], STATE_BY_ACTION[event.action]
+        identity = _identity(event) if event.action == "purchase" else 0
+        return Outcome(item, state, event.received_at, identity)
+
+    def _reversible(self, event: Action, code: int, counted: bool) -> Reversible:
+        return Reversible(
+            _identity(event),
+            self._items[event.item_id],
+            code,
+            event.occurred_at,
+            self._names[event.category],
+            counted,
+            min(event.amount, MAX_AMOUNT),
+            currency_code(event.currency) if event.currency else 0,
+            min(event.quantity, MAX_QUANTITY),
+        )
+
+
+def take_back(offset: int, person: str, effect: Effect, effects: Effects) -> None:
+    """Adds the facts that take back what the effect takes back, and its tallies."""
+    for held in [*effect.taken_back, *effect.again]:
+        if held.counted:
+            effects.add_back(offset, held.item, held.category, held.at // 1000, held.action)
+    for held in effect.taken_back:
+        effects.taken_back.append((person, held.identity, held.item))
+    for reason, n in effect.tallies.items():
+        effects.tally(reason, n)
+
+
+def _slate(event: Action) -> int:
+    """The hash of the slate that an action names; 0: none."""
+    return _xxh(event.slate_id.encode()) if event.slate_id else 0
+
+
+def _identity(event: Action) -> int:
+    return action_identity(event) & IDENTITY_BITS or 1

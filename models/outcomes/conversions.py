@@ -1,0 +1,146 @@
+"""Conversions: which slot a purchase converts, and how it loses that slot again.
+
+A purchase that names its slate converts the slot there (`models.outcomes.slots`). One that names none
+converts the slot of its item that the person clicked last, else the one that was displayed to them last, of
+all that no purchase converted yet and that `models.outcomes.touched` reaches. A slot is converted once;
+a purchase that names its slate takes it from one that names none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.outcomes import holders, reversibles, touched
+from models.outcomes.effects import Effect, SlotChange, UnitChange, payment
+from models.outcomes.open_slates import Account, Conversion, Counts, Holder, Reversible
+from models.outcomes.touched import LOW, Reach, Row
+from schemas.alphabet import Millis
+from schemas.state.facts import ATTRIBUTION, STATES
+
+CONVERTED: Final = STATES.index("converted")
+LAST_CLICK, LAST_VIEW = STATES.index("last_click"), STATES.index("last_view")
+_CLICKED: Final = 1 << STATES.index("clicked")
+CONVERSIONS: Final = sum(1 << STATES.index(state) for state in ATTRIBUTION.values())
+"""Bits of the states of a converted slot."""
+
+
+def infer(
+    account: Account, held: Reversible, received: Millis, reach: Reach, effect: Effect
+) -> None:
+    """Converts a slot for a purchase that names no slate, where there is one. In place."""
+    found = _newest(account, held.item, received // 1000, reach)
+    if found is None:
+        effect.counts["no_slot"] += 1
+        return
+    of, holder, row = found
+    state = LAST_CLICK if row.states & _CLICKED else LAST_VIEW
+    units = holder.unit_sets[row.units]
+    held.conversion = Conversion(of, row.slate, row.placement, bool(row.explored), state, units)
+    _set_states(holder, row.slate, row.item, on=1 << state)
+    effect.arms.append(SlotChange(row.placement, row.item, state, bool(row.explored)))
+    effect.counts[f"attributed:{STATES[state]}"] += 1
+    count_units(holder, units, [state], 1, effect)
+
+
+def release(account: Account, held: Reversible, effect: Effect) -> None:
+    """Takes back the conversion of a purchase; its slot may be converted again. In place."""
+    slot, held.conversion = held.conversion, None
+    if slot is None:
+        return
+    effect.arms.append(SlotChange(slot.placement, held.item, slot.state, slot.explored, -1))
+    effect.counts["released"] += 1
+    holder = holders.find(account, slot.of)
+    if holder is not None:
+        _set_states(holder, slot.slate, held.item, off=1 << slot.state)
+        count_units(holder, slot.units, [slot.state], -1, effect)
+
+
+def take_slot(account: Account, item: int, slot: Conversion, effect: Effect) -> None:
+    """Takes back the conversion of a slot, from the purchase that has it. In place."""
+    for held in account.reversibles:
+        its = held.conversion
+        if its is not None and held.item == item and (its.of, its.slate) == (slot.of, slot.slate):
+            release(account, held, effect)
+            return
+    # that purchase is no longer among those that can be taken back
+    release(account, Reversible(0, item, 0, 0, 0, False, conversion=slot), effect)
+
+
+def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
+    """Adds a purchase or like of the anonymous id `of`. Of an order that the account has already, the one
+    that names a slate keeps its conversion, and the money of the other is taken back. In place."""
+    slot = moved.conversion
+    if slot is not None:
+        units = () if slot.of else slot.units  # a guest's units did not move
+        moved.conversion = Conversion(
+            slot.of or of, slot.slate, slot.placement, slot.explored, slot.state, units
+        )
+    own = reversibles.find(account, moved.identity, moved.item)
+    if own is None:
+        reversibles.hold(account, moved)
+        return
+    if not own.currency:
+        own.amount, own.currency, own.quantity = moved.amount, moved.currency, moved.quantity
+    else:
+        effect.money += payment(moved, -1)
+    if moved.conversion is None:
+        return
+    if own.conversion is None or (
+        own.conversion.state != CONVERTED and moved.conversion.state == CONVERTED
+    ):
+        release(account, own, effect)
+        own.conversion = moved.conversion
+    else:
+        release(account, moved, effect)
+
+
+def count_units(
+    holder: Holder, units: tuple[int, ...], states: list[int], sign: int, effect: Effect
+) -> None:
+    """Adds `sign` for each of `states` to the counts of these units. In place."""
+    if not states:
+        return
+    for place in units:
+        if place >= len(holder.units):
+            continue  # of a guest that was dropped and came again
+        unit = holder.units[place]
+        before = unit.counts
+        unit.counts = _plus(before, states, sign)
+        if unit.counts != before:
+            effect.unit_changes.append(
+                UnitChange(unit.experiment, unit.version, unit.variant, before, unit.counts)
+            )
+
+
+def _plus(counts: Counts, states: list[int], sign: int) -> Counts:
+    served, displayed, clicked, converted, last_click, last_view = (
+        max(0, held + sign * states.count(state)) for state, held in enumerate(counts)
+    )
+    return served, displayed, clicked, converted, last_click, last_view
+
+
+def _newest(account: Account, item: int, at: int, reach: Reach) -> tuple[str, Holder, Row] | None:
+    """The slot of `item` that a purchase at `at` (s) converts, with its holder."""
+    sought, oldest = item.to_bytes(8, "little"), at - reach.window_ms // 1000
+    best: tuple[str, Holder, Row] | None = None
+    for of, holder in holders.every(account):
+        if sought not in holder.touched:
+            continue
+        for row in touched.rows(holder.touched):
+            if row.item != item or row.states & CONVERSIONS or not oldest <= row.at <= at:
+                continue
+            if best is None or _rank(row) > _rank(best[2]):
+                best = of, holder, row
+    return best
+
+
+def _rank(row: Row) -> tuple[int, int, int]:
+    return row.states & _CLICKED, row.at, row.slate
+
+
+def _set_states(holder: Holder, slate: int, item: int, *, on: int = 0, off: int = 0) -> None:
+    """Changes the bits of a slot, in `touched` and where its slate is open. In place."""
+    holder.touched = touched.set_states(holder.touched, slate, item, on, off)
+    for held in holder.slates:
+        if held.id & LOW == slate and (place := holders.place_of(held.items, item)) >= 0:
+            held.states[place] = (held.states[place] | on) & ~off

@@ -1,0 +1,166 @@
+"""Conversions of one person, and what they take back, by plain lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from msgspec.structs import replace
+
+from models.outcomes.open_slates import Conversion, Reversible
+from models.outcomes.reversibles import MAX_REVERSIBLES
+from models.outcomes.touched import Reach
+from models.reference.holders import (
+    CONVERTED,
+    INFERRED,
+    LAST_CLICK,
+    LAST_VIEW,
+    Holder,
+    TouchedSlot,
+    UnitKey,
+)
+
+FactRow = tuple[object, ...]
+_CLICKED = 2
+_REASON = {2: "refund_without_purchase", 5: "unlike_without_like"}
+"""By the code of what there is none of."""
+
+
+class Conversions:
+    """`arms`, `moments`, `money` and `backs`: the facts so far; the caller may clear them.
+
+    A fact of `backs` is `(offset, item, category, s, action)`: it takes back the one of that action.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self.own = Holder()
+        self.guests: dict[str, Holder] = {}
+        """Slates and units of the anonymous ids that were linked to this person."""
+        self.reversibles: list[Reversible] = []
+        self.arms: list[FactRow] = []
+        self.moments: list[FactRow] = []
+        self.money: list[FactRow] = []
+        self.backs: list[tuple[int, int, int, int, int]] = []
+        self.tallies: Counter[str] = Counter()
+
+    def held(self, identity: int, item: int) -> Reversible | None:
+        same = [it for it in self.reversibles if (it.identity, it.item) == (identity, item)]
+        return same[0] if same else None
+
+    def hold(self, new: Reversible) -> None:
+        self.reversibles = sorted(
+            [*self.reversibles, new], key=lambda it: (it.at, it.identity, it.item, it.action)
+        )[-MAX_REVERSIBLES:]
+
+    def pay(self, offset: int, held: Reversible, sign: int) -> None:
+        if held.currency:
+            paid = (held.item, held.currency, sign * held.amount, sign * held.quantity, sign)
+            self.money.append((offset, *paid))
+
+    def back(self, offset: int, held: Reversible) -> None:
+        if held.counted:
+            self.backs.append((offset, held.item, held.category, held.at // 1000, held.action))
+
+    def infer(self, offset: int, held: Reversible, received: int) -> None:
+        """The slot of a purchase that names no slate."""
+        at, window = received // 1000, self.reach.window_ms // 1000
+        open_ = [
+            (_CLICKED in slot.states, slot.at, slot.slate, -n, of, slot)
+            for n, (of, holder) in enumerate(self.holders())
+            for slot in holder.touched
+            if slot.item == held.item
+            and not slot.states & {CONVERTED, *INFERRED}
+            and at - window <= slot.at <= at
+        ]
+        if not open_:
+            return
+        *_, of, slot = max(open_, key=lambda it: it[:4])
+        self._convert(offset, held, of, slot)
+
+    def _convert(self, offset: int, held: Reversible, of: str, slot: TouchedSlot) -> None:
+        holder = self.holder(of)
+        assert holder is not None
+        state = LAST_CLICK if _CLICKED in slot.states else LAST_VIEW
+        places = tuple(list(holder.units).index(unit) for unit in slot.units)
+        held.conversion = Conversion(of, slot.slate, slot.placement, slot.explored, state, places)
+        holder.change(slot.slate, slot.item, {state}, set())
+        arm = (offset, slot.placement, slot.item, state, int(slot.explored), 1, 0.0)
+        self.arms.append(arm)
+        self.count(offset, holder, slot.units, {state: 1})
+
+    def release(self, offset: int, held: Reversible) -> None:
+        """Takes back the conversion of a purchase."""
+        slot, held.conversion = held.conversion, None
+        if slot is None:
+            return
+        arm = (offset, slot.placement, held.item, slot.state, int(slot.explored), -1, 0.0)
+        self.arms.append(arm)
+        holder = self.holder(slot.of)
+        if holder is not None:
+            holder.change(slot.slate, held.item, set(), {slot.state})
+            units = list(holder.units)
+            named = [units[place] for place in slot.units if place < len(units)]
+            self.count(offset, holder, named, {slot.state: -1})
+
+    def take_slot(self, offset: int, item: int, slot: Conversion) -> None:
+        """Takes back the conversion of a slot, from whichever purchase has it."""
+        for held in self.reversibles:
+            its = held.conversion
+            if held.item == item and its and (its.of, its.slate) == (slot.of, slot.slate):
+                self.release(offset, held)
+                return
+        self.release(offset, Reversible(0, item, 0, 0, 0, False, conversion=slot))
+
+    def take_back(self, offset: int, item: int, action: int) -> Reversible | None:
+        """Takes back the newest `action` on the item."""
+        same = [it for it in self.reversibles if (it.item, it.action) == (item, action)]
+        if not same:
+            self.tallies[_REASON[action]] += 1
+            return None
+        held = same[-1]
+        self.reversibles.remove(held)
+        self.release(offset, held)
+        self.back(offset, held)
+        self.pay(offset, held, -1)
+        return held
+
+    def adopt(self, offset: int, of: str, moved: Reversible) -> None:
+        """Takes in what came from an anonymous id, or a second record of one order."""
+        slot = moved.conversion
+        if slot is not None:
+            theirs = () if slot.of else slot.units
+            moved.conversion = replace(slot, of=slot.of or of, units=theirs)
+        own = self.held(moved.identity, moved.item)
+        if own is None:
+            self.hold(moved)
+            return
+        if own.currency:
+            self.pay(offset, moved, -1)
+        else:
+            own.amount, own.currency, own.quantity = moved.amount, moved.currency, moved.quantity
+        mine = own.conversion
+        if moved.conversion is None:
+            return
+        if mine is None or (mine.state in INFERRED and moved.conversion.state == CONVERTED):
+            self.release(offset, own)
+            own.conversion = moved.conversion
+        else:
+            self.release(offset, moved)
+
+    def count(
+        self, offset: int, holder: Holder, units: list[UnitKey] | tuple[UnitKey, ...],
+        gained: dict[int, int],
+    ) -> None:  # fmt: skip
+        """Adds to the counts of units, by state."""
+        for unit in units:
+            variant, before = holder.units[unit]
+            after = tuple(max(0, n + gained.get(state, 0)) for state, n in enumerate(before))
+            if after != before:
+                self.moments.append((offset, *unit, variant, before, after))
+                holder.units[unit] = variant, after
+
+    def holders(self) -> list[tuple[str, Holder]]:
+        return [("", self.own), *self.guests.items()]
+
+    def holder(self, of: str) -> Holder | None:
+        return dict(self.holders()).get(of)
