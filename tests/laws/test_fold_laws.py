@@ -301,7 +301,7 @@ def test_law_12_each_line_of_an_order_counts_once_and_what_is_dropped_is_tallied
         assert row["duplicates"] == len(mine) - row["counts"].sum()
         total += int(row["duplicates"])
     tallies = memory.hashes.get(PLAIN.tallies(0), {})
-    assert tallies == ({b"duplicate": b"%d" % total} if total else {})
+    assert tallies.get(b"duplicate", b"0") == b"%d" % total
     assert memory.counts["duplicate"] == total
 
 
