@@ -8,6 +8,7 @@ import numpy as np
 from msgspec.structs import asdict, astuple
 from numpy.typing import NDArray
 
+from models.outcomes import touched
 from models.outcomes.impressions import IMPRESSION
 from models.outcomes.join import Transfer
 from models.outcomes.open_slates import (
@@ -98,7 +99,8 @@ def read_transfer(merge: Merge) -> Transfer:
         if not it.repeated
     ]
     held = tuple(map(read_reversible, merge.reversibles))
-    return Transfer(slates, waiting, units, merge.touched, merge.unit_sets, held)
+    slots = touched.bounded(merge.touched, merge.received_at // 1000)
+    return Transfer(slates, waiting, units, slots, merge.unit_sets, held)
 
 
 def repeated(merge: Merge) -> list[tuple[int, Outcome]]:

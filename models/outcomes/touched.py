@@ -77,6 +77,11 @@ def put(touched: bytes, new: Row, reach: Reach) -> bytes:
     return touched[first:]
 
 
+def bounded(touched: bytes, latest: int) -> bytes:
+    """The rows, none of them later than `latest` (s)."""
+    return b"".join(_ROW.pack(*it._replace(at=min(it.at, latest))) for it in rows(touched))
+
+
 def touch(holder: Holder, new: Row, reach: Reach) -> None:
     """Adds a slot that was clicked or displayed, with all its states. A click keeps its time when the
     slot is displayed after it. In place."""

@@ -252,7 +252,7 @@ class ReferenceOutcomes(Conversions):
             holder.units.setdefault(unit, (merged.variant, counts))
         sets = [tuple(named[place] for place in places) for places in merge.unit_sets]
         for slot in touched_of(merge.touched, sets):
-            holder.touch(slot, self.reach)
+            holder.touch(slot._replace(at=min(slot.at, merge.received_at // 1000)), self.reach)
         for held in merge.slates:
             if self._find(held.id):
                 continue
