@@ -240,7 +240,9 @@ class PeopleFold:
         )
         if not recent_changed.any():
             return
-        made = encoder.stored(rows if recent_changed.all() else rows[recent_changed])
+        made = encoder.stored(
+            rows if recent_changed.all() else self._rows.take(dirty[recent_changed])
+        )
         for slot, vector in zip(dirty[recent_changed].tolist(), made, strict=True):
             key = self.keyspace.vector(self.partition, self._rows.person(slot))
             if vector is None:

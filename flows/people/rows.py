@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from models.features.registry import ROW, pack_rows, read_rows
 from schemas.keys import Keyspace
 
+_RAW: Final = np.dtype((np.void, ROW.itemsize))
 Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
 
 
@@ -51,10 +53,11 @@ class Rows:
 
     def take(self, slots: NDArray[np.int64]) -> NDArray[np.void]:
         """A copy of these rows."""
-        return self._array[slots]
+        # as fields, an array of 700 rows takes a hundred times longer to index
+        return self._array.view(_RAW)[slots].view(ROW)
 
     def put(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> None:
-        self._array[slots] = rows
+        self._array.view(_RAW)[slots] = rows.view(_RAW)
 
     def person(self, slot: int) -> str:
         return self._people[slot]

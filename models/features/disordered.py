@@ -56,7 +56,7 @@ def _in_rounds(
         return 0
     count, n, age = acts.count[people], folded.before[people], np.arange(RING_SIZE)
     rounds = int(count[MIN_PEOPLE_FOR_ROUNDS - 1])
-    columns = _columns_of(rows["ring"][people[:, None], (n[:, None] - 1 - age) % RING_SIZE])
+    columns = _columns_of(ring.at(rows, people[:, None], n[:, None] - 1 - age))
     for r in range(rounds):
         some = np.count_nonzero(count > r)
         who = people[:some]
@@ -64,22 +64,23 @@ def _in_rounds(
         old, present = [column[:some] for column in columns], age < n[:some, None]
         _judge(rows, acts, folded, who, at, old, present)
         entries["flags"][at] = IN_SESSION * folded.in_order[at] + COUNTED * folded.counts_of(at)
-        new = _columns_of(entries[at, None])
+        new = _columns_of(ring.chosen(entries, at)[:, None])
         later, late = present & _above(old, new), acts.late[at]
         place = np.count_nonzero(later, 1)
         _pair(acts, folded, at, old, present, place)
         outside = late | (place == RING_SIZE)
         out = _as_entries([column[:, -1] for column in old])
-        out[outside] = entries[at[outside]]
+        out[outside] = ring.chosen(entries, at[outside])
         gone = np.flatnonzero(outside | present[:, -1])
-        evicted.add(at[gone], who[gone], out[gone])
-        days.keep(rows, who[gone], out[gone], folded.overflow)
+        out = ring.chosen(out, gone)
+        evicted.add(at[gone], who[gone], out)
+        days.keep(rows, who[gone], out, folded.overflow)
         later[late], place[late] = True, RING_SIZE
         for column, value in zip(old, new, strict=True):
             behind = np.concatenate((value, column[:, :-1]), 1)
             column[:] = np.where(later, column, np.where(age == place[:, None], value, behind))
         n[:some] += ~late
-    rows["ring"][people[:, None], (n[:, None] - 1 - age) % RING_SIZE] = _as_entries(columns)
+    ring.put(rows, people[:, None], n[:, None] - 1 - age, _as_entries(columns))
     return rounds
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64, Mask
-from models.features import days, disordered, window
+from models.features import days, disordered, ring, window
 from models.features.columns import Columns, Folded
 from models.features.evicted import Evicted
 from models.features.overflow import DAILY_CAP, MAX_PER_DAY
@@ -73,7 +73,7 @@ def update(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
 
 def _newest(rows: NDArray[np.void], n: I64) -> I64:
     """(U,) time of the newest entry, ms; -1 where the ring is empty."""
-    entry = rows["ring"][np.arange(len(rows)), (n - 1) % RING_SIZE]
+    entry = ring.at(rows, np.arange(len(rows)), n - 1)
     return np.where(n > 0, entry["time"].astype(np.int64) * 1000 + entry["ms"], -1)
 
 
@@ -101,13 +101,14 @@ def _append(
     at = np.flatnonzero(mask & (number >= 0))
     if len(at):
         who, number = acts.who[at], number[at]
-        gone = rows["ring"][who, number % RING_SIZE]
+        gone = ring.at(rows, who, number)
         inside = number >= n[who]
-        gone[inside] = entries[(acts.start[who] + number - n[who])[inside]]
+        if inside.any():
+            gone[inside] = ring.chosen(entries, (acts.start[who] + number - n[who])[inside])
         evicted.add(at, who, gone)
     mask = mask & (acts.rank >= acts.count[acts.who] - RING_SIZE)  # the rest would be overwritten
     who = acts.who[mask]
-    rows["ring"][who, (n[who] + acts.rank[mask]) % RING_SIZE] = entries[mask]
+    ring.put(rows, who, n[who] + acts.rank[mask], ring.chosen(entries, mask))
 
 
 def _look_back(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:

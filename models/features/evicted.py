@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64
+from models.features import ring
 from models.features.ring import ENTRY
 
 
@@ -24,9 +25,7 @@ class Evicted:
         """Rows, ascending, and entries; of each person in the order of the log."""
         if not self._chunks:
             return np.empty(0, np.int64), np.empty(0, ENTRY)
-        if len(self._chunks) == 1:
-            at, who, entries = self._chunks[0]
-        else:
-            at, who, entries = map(np.concatenate, zip(*self._chunks, strict=True))
+        at = np.concatenate([chunk[0] for chunk in self._chunks])
+        who = np.concatenate([chunk[1] for chunk in self._chunks])
         order = np.argsort(at, kind="stable")  # actions are sorted by person
-        return who[order], entries[order]
+        return who[order], ring.chosen(ring.joined([chunk[2] for chunk in self._chunks]), order)

@@ -6,6 +6,7 @@ What leaves the list, or does not enter it, is kept while its day is one of the 
 
 from __future__ import annotations
 
+from struct import pack
 from typing import Final
 
 import numpy as np
@@ -63,6 +64,7 @@ class Overflow:
     def changes(self) -> tuple[bool, bytes]:
         """What to store, once: whether it replaces the stored bytes, else it is appended."""
         whole = self._whole
-        data = np.array(self._held[0 if whole else self._stored :], "<u4").tobytes()
+        new = self._held[0 if whole else self._stored :]
+        data = pack(f"<{len(new)}I", *new)
         self._stored, self._whole = len(self._held), False
         return whole, data

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64, U64, Mask
+from models.features import ring
 from models.features.columns import Columns, Folded
 from models.features.ring import IN_SESSION, RING_SIZE
 from schemas.actions import WEIGHT
@@ -49,13 +50,13 @@ def _newest(rows: NDArray[np.void], n: I64) -> U64:
     """(U, 16) the items of the newest entries that were in order, newest first; 0 for one without positive
     weight, and where there is none."""
     lags, people = np.arange(MAX_LAG), np.arange(len(rows))
-    entries = rows["ring"][people[:, None], (n[:, None] - 1 - lags) % RING_SIZE]
+    entries = ring.at(rows, people[:, None], n[:, None] - 1 - lags)
     present = lags < n[:, None]
     items = np.where(present & INFORMATIVE[entries["action"]], entries["item"], 0)
     some = np.flatnonzero((present & (entries["flags"] & IN_SESSION == 0)).any(1))
     if len(some):
         age = np.arange(RING_SIZE)
-        entries = rows["ring"][some[:, None], (n[some, None] - 1 - age) % RING_SIZE]
+        entries = ring.at(rows, some[:, None], n[some, None] - 1 - age)
         chosen = (age < n[some, None]) & (entries["flags"] & IN_SESSION != 0)
         speaking = np.where(INFORMATIVE[entries["action"]], entries["item"], 0)
         items[some] = newest_chosen(speaking, chosen, MAX_LAG)
