@@ -217,9 +217,9 @@ def test_one_variant_of_a_group_is_shown_in_every_list(shop: Shop) -> None:
     assert not names & {it["item_id"] for it in similar["items"]}
     assert shop.get("/v1/items/shirt2").json["group_id"] == "shirt"
 
-    row = {"user_id": "u1", "category": "wear", "count": 1, "explain": "full"}
-    rows = shop.post({**row, "requests": [{}, {}], "distinct": True}).json["rows"]
-    (one, other) = [row["items"][0] for row in rows]
+    row = {"user_id": "u1", "category": "wear", "explain": "full", "distinct": True}
+    rows = shop.post({**row, "requests": [{"count": 1}, {"count": 1}, {}]}).json["rows"]
+    (one, other) = [item for row in rows for item in row["items"]]
     assert {one["item_id"], other["item_id"]} == {first, "scarf"}
     (variants,) = [it["explain"]["variants"] for it in (one, other) if it["item_id"] == first]
     assert {*variants} == names - {first}

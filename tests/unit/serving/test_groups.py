@@ -182,6 +182,17 @@ def test_what_is_drawn_is_drawn_from_one_variant_of_each_group(seed: int) -> Non
         assert abs(sum(last.values()) - 1) < 1e-9
 
 
+def test_the_variants_of_a_group_take_one_place_of_the_least_served() -> None:
+    items = [Item(item_id=f"s{n}", group_id="shirt") for n in range(300)]
+    items += [Item(item_id=f"i{n}") for n in range(300)]
+    recipe = Recipe(weights={"popular": 1.0}, exploration=Exploration(1.0), depth=3)
+    w = world(items, {}, {item_hash("s0"): row(9)}, recipe)
+    arms(w, "home", {f"i{n}": 1 + (n != 7) for n in range(300)})
+    first, last = decide(EMPTY_PERSON, w, Ask(now=NOW, count=2, placement="home")).items
+    assert (first.item_id, last.item_id) == ("s0", "i7")
+    assert (last.explore, last.swapped, last.probability) == (True, True, 1.0)
+
+
 def test_the_explanation_names_what_is_not_shown_and_what_was_swapped() -> None:
     items = [Item(item_id=name, group_id="shirt") for name in ("red", "blue", "green")]
     items += [Item(item_id="mug"), Item(item_id="hat")]
