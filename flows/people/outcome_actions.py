@@ -69,6 +69,22 @@ class Actions:
             )  # fmt: skip
         return effect
 
+    def receive(self, account: Account, merge: Merge) -> list[Effect]:
+        """The effects of what a merge brings, without a slate that it serves. In place."""
+        effects = []
+        if merge.acted is not None:
+            acted, named = transfer.read_reversible(merge.acted), bool(merge.outcomes)
+            effects.append(purchases.receive(account, acted, named, merge.received_at, self._reach))
+        moved = transfer.read_transfer(merge)
+        effects.append(join.receive(account, merge.of, moved, self._reach))
+        effects += [
+            purchases.repeat(account, slate, outcome, self._reach)
+            for slate, outcome in transfer.repeated(merge)
+        ]
+        if merge.reversal is not None:
+            effects.append(purchases.take_back(account, merge.reversal.item, merge.reversal.action))
+        return effects
+
     def _outcome(self, event: Action) -> Outcome:
         item, state = self._items[event.item_id], STATE_BY_ACTION[event.action]
         identity = _identity(event) if event.action == "purchase" else 0

@@ -3,7 +3,6 @@ of their ids (`models.outcomes.links`), and takes back what they take back (`mod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,15 +13,21 @@ from flows.people import transfer
 from flows.people.batch import Decoded, Effects, Hashes
 from flows.people.outcome_actions import Actions, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
+from flows.people.outcome_records import (
+    SLATE_EVENTS,
+    OutcomeRecords,
+    Record,
+    changes_impressions,
+    outcome_records,
+)
 from flows.people.rows import Fetch
-from models.outcomes import impressions, links, open_slates, purchases
+from models.outcomes import impressions, links, open_slates
 from models.outcomes import join as outcomes
 from models.outcomes.effects import Effect
-from models.outcomes.join import REACH, STATE_BY_ACTION
+from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Mark
 from models.outcomes.slots import Assignment, Shown
 from models.outcomes.touched import Reach
-from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
@@ -33,32 +38,6 @@ MAX_CACHED_PEOPLE: Final = 10_000
 """People whose open slates and impressions stay in memory, some 10 kB each."""
 _MAX_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
-
-Record = Served | Action | Link | Unlink | Linking | Merge
-# built once: to build a union for each isinstance() costs more than the check
-_SLATE_EVENTS: Final = (Served, Action)
-_LINK_EVENTS: Final = (Served, Link, Unlink, Linking)
-_WITHOUT_SLATE: Final = frozenset({"purchase", "like", "unlike"})
-"""Actions that concern outcomes whether or not they name a slate."""
-OutcomeRecords = list[tuple[int, Record]]
-"""(offset, event) in log order: slates served, actions on them, purchases and likes and what takes them
-back, and records that link ids."""
-
-
-def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
-    """The records that concern slates, links, or what can be taken back."""
-    found: OutcomeRecords = []
-    for offset, _, event in records:
-        if type(event) is Action:
-            if event.action in _WITHOUT_SLATE or (
-                event.slate_id and event.action in STATE_BY_ACTION
-            ):
-                found.append((offset, event))
-        elif isinstance(event, _LINK_EVENTS) or (
-            isinstance(event, Merge) and transfer.has_outcomes(event)
-        ):
-            found.append((offset, event))
-    return found
 
 
 class Slates:
@@ -118,7 +97,7 @@ class Slates:
         self, offset: int, event: Record, account: Account, effects: Effects, repeated: bool
     ) -> list[Effect]:
         """The effects of one record; `repeated`: it was folded before."""
-        if isinstance(event, _SLATE_EVENTS):
+        if isinstance(event, SLATE_EVENTS):
             if account.links is not None and account.links.to:
                 return self._forward(offset, event, account.links.to, effects, repeated)
             if isinstance(event, Served):
@@ -151,7 +130,7 @@ class Slates:
         shown = dict.fromkeys(
             event.person
             for _, event in records
-            if _changes_impressions(event) or isinstance(event, Link)
+            if changes_impressions(event) or isinstance(event, Link)
         )
         new = [person for person in people if person not in self._accounts]
         unseen = [person for person in shown if person not in self._shown]
@@ -204,18 +183,7 @@ class Slates:
         return [self._actions.forward(merge, event, counted=counted, repeated=repeated)]
 
     def _receive(self, account: Account, merge: Merge) -> list[Effect]:
-        effects = []
-        if merge.acted is not None:
-            acted, named = transfer.read_reversible(merge.acted), bool(merge.outcomes)
-            effects.append(purchases.receive(account, acted, named, merge.received_at, self._reach))
-        moved = transfer.read_transfer(merge)
-        effects.append(outcomes.receive(account, merge.of, moved, self._reach))
-        effects += [
-            purchases.repeat(account, slate, outcome, self._reach)
-            for slate, outcome in transfer.repeated(merge)
-        ]
-        if merge.reversal is not None:
-            effects.append(purchases.take_back(account, merge.reversal.item, merge.reversal.action))
+        effects = self._actions.receive(account, merge)
         if merge.served is not None:
             effects.append(self._serve(account, merge.served, merge.person))
         if merge.impressions:
@@ -250,16 +218,9 @@ class Slates:
                 values[keyspace.link(p, person)] = stored.encode(links.view(account))
         viewers: dict[str, None] = {}
         for _, event in records:
-            if _changes_impressions(event):
+            if changes_impressions(event):
                 viewers[event.person] = None
             elif isinstance(event, Unlink):
                 viewers.pop(event.person, None)
         for viewer in viewers:
             values[keyspace.impressions(p, viewer)] = self._shown[viewer].tobytes()
-
-
-def _changes_impressions(event: Record) -> bool:
-    """Whether the event changes the impressions of its person."""
-    if isinstance(event, Merge):
-        return bool(event.impressions or event.served)
-    return isinstance(event, Served)

@@ -81,6 +81,8 @@ def _show(report: dict[str, Any]) -> None:
     out.print(
         f"tables version {tables['version']}, at {tables['name']}" if tables else "no tables yet"
     )
+    for currency, it in (report["serving"] or {}).get("money", {}).items():
+        out.print(f"{currency}: {it['amount']:,} minor units of {it['purchases']:,} purchases")
     for kind in ("fails", "degraded"):
         for it in (report["serving"] or {}).get(kind, ()):
             out.print(f"{kind.upper()}: {it['part']} ({it['code']}): {it['detail']}")

@@ -28,7 +28,11 @@ VERBS: Final = {
     "cart": ("put in the cart", "green"),
     "rate": ("rated", "green"),
     "share": ("shared", "green"),
+    "unlike": ("took back a like of", "yellow"),
+    "unhide": ("no longer hides", "yellow"),
 }
+GAVE_BACK: Final = ("gave back", "yellow")
+"""A purchase that is taken back."""
 
 
 @click.command("tail")
@@ -98,6 +102,8 @@ def _event(value: dict[str, Any]) -> str:
     who, kind = _person(value.get("person")), value.get("kind")
     if kind == "action":
         verb, colour = VERBS.get(value["action"], (value["action"], "white"))
+        if value["action"] == "purchase" and value.get("negative"):
+            verb, colour = GAVE_BACK
         item = click.style(value["item_id"], bold=True)
         return f"{who}  {click.style(verb, fg=colour)} {item}{_dim(value.get('category'))}"
     if kind == "preferences":

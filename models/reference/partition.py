@@ -9,7 +9,8 @@ from models.outcomes.touched import Reach
 from models.reference import plain
 from models.reference.before import SnapshotState
 from models.reference.dedupe import Window
-from models.reference.outcomes import ReferenceOutcomes, attributes, concerns
+from models.reference.outcome_records import attributes, concerns
+from models.reference.outcomes import ReferenceOutcomes
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums

@@ -12,7 +12,8 @@ from models.outcomes.impressions import Row
 from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account
 from models.outcomes.touched import Reach
-from models.reference.outcomes import ReferenceOutcomes, concerns
+from models.reference.outcome_records import concerns
+from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import ActionContext, Recents
 from schemas.actions import ACTIONS, HIDE
 from schemas.events import Action, Link, Linking, Merge, Preferences, Served, Unlink

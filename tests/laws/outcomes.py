@@ -8,7 +8,8 @@ from models.outcomes.join import REACH
 from models.outcomes.touched import Reach
 from models.reference import plain
 from models.reference.dedupe import Name, name_of
-from models.reference.outcomes import ReferenceOutcomes, attributes, concerns
+from models.reference.outcome_records import attributes, concerns
+from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import facts
 from schemas import events
 from schemas.events import Action, Served

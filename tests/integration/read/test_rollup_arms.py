@@ -93,7 +93,7 @@ def test_arms_and_moments_are_published_with_the_tables(client: Any) -> None:
     assert key == moments_key("e", 1)
     rows = moments(client.hget(PLAIN.tables().experiments, key))
     assert rows["units"].tolist() == [1, 1]
-    assert sorted(rows["sums"].tolist()) == [[2, 0, 0, 0], [2, 0, 1, 1]]
+    assert sorted(rows["sums"].tolist()) == [[2, 0, 0, 0, 0, 0], [2, 0, 1, 1, 0, 0]]
     ((_, fields),) = client.xrange(PLAIN.tables().changes)
     change = tables.DECODER.decode(fields[tables.FIELD])
     assert (change.arms, change.experiments) == (

@@ -1,0 +1,44 @@
+"""The records of a batch that concern slates, links, or what can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from flows.people import transfer
+from models.outcomes.join import STATE_BY_ACTION
+from schemas import events
+from schemas.events import Action, Link, Linking, Merge, Served, Unlink
+
+Record = Served | Action | Link | Unlink | Linking | Merge
+# built once: to build a union for each isinstance() costs more than the check
+SLATE_EVENTS: Final = (Served, Action)
+_LINK_EVENTS: Final = (Served, Link, Unlink, Linking)
+_WITHOUT_SLATE: Final = frozenset({"purchase", "like", "unlike"})
+"""Actions that concern outcomes whether or not they name a slate."""
+OutcomeRecords = list[tuple[int, Record]]
+"""(offset, event) in log order: slates served, actions on them, purchases and likes and what takes them
+back, and records that link ids."""
+
+
+def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
+    """The records that concern slates, links, or what can be taken back."""
+    found: OutcomeRecords = []
+    for offset, _, event in records:
+        if type(event) is Action:
+            if event.action in _WITHOUT_SLATE or (
+                event.slate_id and event.action in STATE_BY_ACTION
+            ):
+                found.append((offset, event))
+        elif isinstance(event, _LINK_EVENTS) or (
+            isinstance(event, Merge) and transfer.has_outcomes(event)
+        ):
+            found.append((offset, event))
+    return found
+
+
+def changes_impressions(event: Record) -> bool:
+    """Whether the event changes the impressions of its person."""
+    if isinstance(event, Merge):
+        return bool(event.impressions or event.served)
+    return isinstance(event, Served)
