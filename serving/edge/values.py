@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from schemas.currencies import MINOR_UNITS, minor_units
 from schemas.events import Action, EventIn, Scale
 from schemas.reject import Rejected
+from serving.edge.currencies import MINOR_UNITS, minor_units
 
 MAX_VALUE: Final = 1e12
 """Of the field `value` and of the ends of a scale: sums of many stay finite and exact to the unit."""
