@@ -260,6 +260,7 @@ def test_inspect_user_shows_the_state_of_a_person(history: System) -> None:
     assert [it["category"] for it in person["affinity"]] == ["Crime", "Drama"]
     by_pseudonym = read_json(history, "inspect", "user", person["pseudonym"])
     assert by_pseudonym["counts"] == person["counts"]
+    assert read_json(history, "inspect", "user", " u3 ")["pseudonym"] == person["pseudonym"]
     said = freshet("inspect", "user", "u3", "--data-dir", history.directory).stdout
     assert "9 like" in said
     assert "Film 8" in said

@@ -26,7 +26,7 @@ def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> s
     if re.fullmatch(r"[0-9a-f]{32}", user_id) and not anonymous:
         return user_id
     make = identity.anonymous if anonymous else identity.pseudonym
-    return make(*signing_key(settings), user_id)
+    return make(*signing_key(settings), identity.check_id(user_id, "user_id"))
 
 
 def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
@@ -109,6 +109,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
     from schemas import identity
     from schemas.state import tables
 
+    item_id = identity.check_id(item_id, "item_id")
     field = identity.item_hash(item_id).to_bytes(8, "little")
     partition = identity.partition_of(item_id.encode(), settings.partitions)
     with redis_client.connect(settings) as client:

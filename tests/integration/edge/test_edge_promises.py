@@ -32,6 +32,7 @@ def metric(server: Server, name: str) -> float:
     return sum(float(it.rsplit(" ", 1)[1]) for it in text.splitlines() if it.startswith(name))
 
 
+@pytest.mark.on_cluster
 def test_a_key_stands_for_one_body(edge: Server) -> None:
     key = {"Idempotency-Key": "k1"}
     pan = {**PURCHASE, "item_id": "pan"}
