@@ -100,8 +100,8 @@ class Effects:
         """Keys whose stored value counts no more, since their person was unlinked in this batch."""
         self.counted: set[int] = set()
         """Offsets of the purchases and likes that made a fact."""
-        self.taken_back: list[tuple[str, int, int]] = []
-        """(person, identity, item) of actions that were taken back: their list marks them."""
+        self.taken_back: list[tuple[int, str, int, int]] = []
+        """(offset, person, identity, item) of actions that were taken back: their list marks them."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
 
     def tally(self, reason: str, n: int = 1) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from flows.people import taken_back
 from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
 from flows.people.links import Linked
 from flows.people.overflow import Overflows
@@ -123,6 +124,7 @@ class PeopleFold:
         if Preferences in kinds:
             self._prefer(records, effects)
         arms, moments, money = self._slates.join(batch, effects)
+        taken_back.mark(batch.records, effects, self._rows, self._items)
         self._count_dropped(batch.dropped, effects)
         self._store(effects)
         self._store_tallies(effects)

@@ -110,7 +110,7 @@ def take_back(offset: int, person: str, effect: Effect, effects: Effects) -> Non
         if held.counted:
             effects.add_back(offset, held.item, held.category, held.at // 1000, held.action)
     for held in effect.taken_back:
-        effects.taken_back.append((person, held.identity, held.item))
+        effects.taken_back.append((offset, person, held.identity, held.item))
     for reason, n in effect.tallies.items():
         effects.tally(reason, n)
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.ring import recent
+from models.features.ring import BACK, recent
 from schemas.actions import WEIGHT
 from schemas.times import DAY_MS
 
@@ -21,9 +21,9 @@ def affinity(
     row: np.void, now: int, half_life: int = HALF_LIFE_MS
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
     """Category hashes (ascending) and their sums of w * 2^(-age / half-life), age = now - t, at
-    least 0. Times in ms. Without category 0 (none)."""
+    least 0. Times in ms. Without category 0 (none), and without what was taken back."""
     entries = recent(row)
-    entries = entries[entries["category"] != 0]
+    entries = entries[(entries["category"] != 0) & (entries["flags"] & BACK == 0)]
     time = entries["time"].astype(np.int64) * 1000 + entries["ms"]
     weight = WEIGHT[entries["action"]] * np.exp2(-np.maximum(now - time, 0) / half_life)
     categories, which = np.unique(entries["category"], return_inverse=True)

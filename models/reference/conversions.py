@@ -41,6 +41,8 @@ class Conversions:
         self.moments: list[FactRow] = []
         self.money: list[FactRow] = []
         self.backs: list[tuple[int, int, int, int, int]] = []
+        self.taken: list[tuple[int, int]] = []
+        """(identity, item) of what was taken back; the caller may clear it."""
         self.tallies: Counter[str] = Counter()
 
     def held(self, identity: int, item: int) -> Reversible | None:
@@ -119,6 +121,7 @@ class Conversions:
             return None
         held = same[-1]
         self.reversibles.remove(held)
+        self.taken.append((held.identity, item))
         self.release(offset, held)
         self.back(offset, held)
         self.pay(offset, held, -1)

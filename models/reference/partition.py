@@ -122,6 +122,9 @@ class Partition:
         outcomes.moments.clear()
         outcomes.money.clear()
         outcomes.backs.clear()
+        for identity, item in outcomes.taken:
+            person.take_back(identity, item)
+        outcomes.taken.clear()
         self.tallies.update(outcomes.tallies)
         outcomes.tallies.clear()
         if person.kept is None:

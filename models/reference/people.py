@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from models.features.plain import Event
 from models.features.registry import FEATURES
+from models.features.ring import BACK
 from models.outcomes import impressions
 from models.outcomes.impressions import Row
 from models.outcomes.join import REACH
@@ -16,7 +19,7 @@ from models.reference.outcome_records import concerns
 from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import ActionContext, Recents
 from schemas.actions import ACTIONS, HIDE
-from schemas.events import Action, Link, Linking, Merge, Preferences, Served, Unlink
+from schemas.events import Action, Link, Linking, Merge, MergedAction, Preferences, Served, Unlink
 
 _RECENT = [action.recent for action in ACTIONS]
 
@@ -116,6 +119,23 @@ class Person:
             self.outcomes.close(e.to, e.event_id)
         return self.outcomes
 
+    def take_back(self, identity: int, item: int) -> None:
+        """Marks every entry of what was taken back, so that it expresses no interest."""
+        if self.kept is None:
+            return
+        acts, merges, name = self.kept.acts, self.kept.merges, (identity, item)
+        for n, e in enumerate(acts):
+            if (e.identity, e.item) == name and _RECENT[e.action]:
+                acts[n] = e._replace(flags=e.flags | BACK)
+        for n, merge in enumerate(merges):
+            if any((a.identity, a.item) == name for a in merge.recent):
+                merges[n] = replace(merge, recent=tuple(_back(a, name) for a in merge.recent))
+        if self.kept.before is not None:
+            entries = self.kept.before["ring"][1]
+            entries[:] = [
+                (*it[:6], it[6] | BACK) if (it[4], it[0]) == name else it for it in entries
+            ]
+
     def after(self, e: Unlink) -> Person:
         """The person once their link ended: they start empty. The same person where it is not their link."""
         if not self.link or self.link != e.to:
@@ -169,3 +189,9 @@ class Person:
         if self.kept is None:
             raise LookupError("nothing was kept of this person")
         return self.kept
+
+
+def _back(moved: MergedAction, name: tuple[int, int]) -> MergedAction:
+    """A copy that is marked, where it is of this name."""
+    same = (moved.identity, moved.item) == name
+    return replace(moved, flags=moved.flags | BACK * same)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.ring import recent
+from models.features.ring import BACK, recent
 from schemas.actions import WEIGHT
 
 LATEST_ACTIONS: Final = 20
@@ -25,7 +25,9 @@ POSITIVE: Final = WEIGHT > 0
 
 
 def items(row: np.void) -> NDArray[np.uint64]:
-    """Item hashes of the last `LATEST_ACTIONS` actions: the positive ones, newest first, with repeats."""
+    """Item hashes of the last `LATEST_ACTIONS` actions: the positive ones that were not taken back, newest
+    first, with repeats."""
     acts = recent(row, LATEST_ACTIONS)
-    spoken: NDArray[np.uint64] = acts["item"][POSITIVE[acts["action"]]].astype(np.uint64)
+    speaks = POSITIVE[acts["action"]] & (acts["flags"] & BACK == 0)
+    spoken: NDArray[np.uint64] = acts["item"][speaks].astype(np.uint64)
     return spoken

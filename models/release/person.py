@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import U64, Mask
-from models.features.ring import RING_SIZE
+from models.features.ring import BACK, RING_SIZE
 from models.release import content
 from models.release.interest import LATEST_ACTIONS, POSITIVE, VECTOR_FADING
 from models.release.release import Space
@@ -119,9 +119,11 @@ class Finder:
 
 
 def _last(rows: NDArray[np.void]) -> tuple[U64, Mask]:
-    """(U, LAST) items of the last actions, newest first, and which actions are `POSITIVE`."""
+    """(U, LAST) items of the last actions, newest first, and which are `POSITIVE` and not
+    taken back."""
     n = rows["n"].astype(np.int64)
     back = np.arange(LATEST_ACTIONS)
     who, at = np.arange(len(rows))[:, None], (n[:, None] - 1 - back) % RING_SIZE
     speaks = (back < n[:, None]) & POSITIVE[rows["ring"]["action"][who, at]]
+    speaks &= rows["ring"]["flags"][who, at] & BACK == 0
     return rows["ring"]["item"][who, at].astype(np.uint64), speaks

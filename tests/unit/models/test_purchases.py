@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from models.aggregates.arms import Arm, arm_key
+from models.features import ring
+from models.features.affinity import affinity
+from models.features.registry import read_row
 from models.outcomes import open_slates
 from models.outcomes.open_slates import Account
 from models.outcomes.touched import SIZE, Reach
+from models.release import interest
 from schemas import events
 from schemas.events import Link, Linking
-from schemas.identity import item_hash
+from schemas.identity import category_hash, item_hash
 from schemas.keys import PLAIN
 from tests.laws.world import (
     DAY,
@@ -207,6 +211,22 @@ def test_the_newest_purchase_that_was_not_taken_back_goes_first() -> None:
     more = fold(bought(1, **EUR), bought(2, amount=300, currency="EUR"), refund(3), refund(4))
     assert more.tables().money.publish() == {"EUR": (0, 0, 0)}
     assert [row[3] - T0 // 1000 for row in more.backs()] == [2, 1]
+
+
+def test_what_was_taken_back_expresses_no_interest() -> None:
+    made = [
+        action(0, 1, "i2", "view"),
+        bought(1, event_id="a"),
+        bought(2, event_id="b", category="c9"),
+        refund(3, event_id="r"),
+    ]
+    for sizes in ([1], [4], [3, 1]):
+        memory = fold_log(log_of(made), sizes, restart=True)
+        row = read_row(memory.values[PLAIN.row(0, person(1))])
+        flags = [entry["flags"] & ring.BACK for entry in ring.recent(row)]
+        assert flags == [ring.BACK, 0, 0]
+        assert interest.items(row).tolist() == [item_hash("i1"), item_hash("i2")]
+        assert category_hash("c9") not in affinity(row, T0)[0]
 
 
 def test_an_unlike_takes_a_like_out_of_popularity() -> None:
