@@ -17,13 +17,14 @@ from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
 from flows.people.slates import Slates
 from models.dedupe import Deduper, action_identity, duplicate_reason
-from models.features import registry
+from models.features import merged, registry
 from models.features.columns import Columns, Folded
 from models.outcomes.join import REACH
+from models.outcomes.purchases import REPEATED_ORDER
 from models.outcomes.touched import Reach
 from models.release.person import Encoder
 from schemas import events
-from schemas.actions import HIDE, RECENT, code_of
+from schemas.actions import HIDE, RECENT, REVERSIBLE, code_of
 from schemas.events import Action, Merge, Preferences
 from schemas.identity import category_hash, item_hash
 from schemas.keys import Keyspace
@@ -153,6 +154,16 @@ class PeopleFold:
         people, who = np.unique(slots[order], return_inverse=True)
         columns = self._columns([offset for offset, _ in layer], acts, order, who, len(people))
         rows = self._rows.take(people)
+        bits = registry.HAS_MERGED | registry.LINKED
+        receivers = rows["flags"] & bits == registry.HAS_MERGED
+        if receivers.any() and (again := merged.again(rows, columns, receivers)).any():
+            # of purchases and likes `purchases` says so
+            if others := int((again & ~REVERSIBLE[columns.action]).sum()):
+                effects.tally(REPEATED_ORDER, others)
+            rest = [layer[i] for i in np.sort(order[~again]).tolist()]
+            if rest:
+                self._act(rest, effects)
+            return
         overflow = self._overflows.of(people, rows)
         folded = registry.fold(rows, columns, overflow)
         self._rows.put(people, rows)

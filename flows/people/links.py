@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from flows.people.batch import Effects, Record
 from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
-from models.features import registry, ring
+from models.features import merged, registry, ring
 from models.features.columns import Columns, Folded
 from models.features.ring import COUNTED
+from models.outcomes.purchases import REPEATED_ORDER
 from schemas import events
 from schemas.actions import ACTIONS, HIDE
 from schemas.alphabet import Pseudonym
@@ -65,7 +66,7 @@ class Linked:
             elif isinstance(event, Unlink):
                 self._unlink(offset, event, effects)
             else:
-                self._merge(event, effects)
+                self._merge(offset, event, effects)
 
     # -- the partition of the anonymous id ----------------------------------------------------
 
@@ -209,11 +210,15 @@ class Linked:
         effects.new_merges.add(offset)
         return True
 
-    def _merge(self, event: Merge, effects: Effects) -> None:
-        """Adds what another partition sent to the person's row and sets. It makes no facts."""
+    def _merge(self, offset: int, event: Merge, effects: Effects) -> None:
+        """Adds what another partition sent to the person's row and sets. It makes no facts, but takes back
+        those of actions that the person's list holds already."""
         slots = self._rows.slots([event.person])
         if event.newest:
             rows = self._rows.take(slots)
+            if actions := merged.repeated(rows[0], event):
+                _take_back(offset, actions, effects)
+                event = merged.without(event, actions)
             self._overflows.keep(slots, rows, _merge_into_row(rows[0], event))
             self._rows.put(slots, rows)
             effects.dirty.update(slots.tolist())
@@ -236,9 +241,19 @@ def _fill_merge(merge: Merge, row: Any) -> None:
     )
 
 
+def _take_back(offset: int, actions: Sequence[MergedAction], effects: Effects) -> None:
+    """Takes back the facts of merged actions that count already."""
+    effects.tally(REPEATED_ORDER, len(actions))
+    for it in actions:
+        if it.flags & ring.COUNTED and not it.flags & ring.BACK:
+            effects.add_back(offset, it.item, it.category, it.at // 1000, it.action)
+
+
 def _merge_into_row(row: Any, merge: Merge) -> NDArray[np.void]:
     """Adds the merge's values to the row; gives what left the list, or did not enter it, oldest first."""
     row["version"] = registry.VERSION
+    if merge.recent:
+        row["flags"] |= registry.HAS_MERGED
     row["counts"][: len(merge.counts)] += np.array(merge.counts, np.uint32)
     row["first"] = min(filter(None, (int(row["first"]), merge.first)), default=0)
     row["newest"] = max(int(row["newest"]), merge.newest)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from flows.verify.report import Findings
-from models.features.registry import FEATURES, LINKED, OVERFLOW, read_row
+from models.features.registry import FEATURES, HAS_MERGED, LINKED, OVERFLOW, read_row
 from models.outcomes import impressions, open_slates, touched
 from models.reference.people import Person
 from schemas import events, keys
@@ -37,6 +37,7 @@ def _row(blob: bytes) -> Any:
 
 def _expected_row(person: Person) -> Any:
     flags = (LINKED if person.link else 0) | (OVERFLOW if person.overflow else 0)
+    flags |= HAS_MERGED if person.merged else 0
     return {"flags": flags, "duplicates": person.duplicates, **person.features()}
 
 

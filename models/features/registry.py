@@ -59,6 +59,8 @@ LINKED: Final = 1
 """Bit of `flags`: this anonymous id was linked, so its actions belong to another person."""
 OVERFLOW: Final = 2
 """Bit of `flags`: the person has a record of `models.features.overflow`."""
+HAS_MERGED: Final = 4
+"""Bit of `flags`: the list has held actions of another id (`models.features.ring.MERGED`)."""
 
 
 def _layout() -> np.dtype[np.void]:

@@ -34,6 +34,8 @@ COUNTED: Final = 2
 """Bit of an entry's `flags`: the action made a fact."""
 BACK: Final = 4
 """Bit of an entry's `flags`: the action was taken back since; it expresses no interest."""
+MERGED: Final = 8
+"""Bit of an entry's `flags`: the action was another id's, which was linked to the person."""
 FIELDS = (("n", "<u4"), ("ring", ENTRY, (RING_SIZE,)))
 
 _RAW: Final = np.dtype((np.void, ENTRY.itemsize))
@@ -127,5 +129,5 @@ def reference(events: Sequence[Event], merges: Sequence[Merge] = (), before: Any
 
 def merged_key(action: MergedAction) -> Key:
     """The key of another id's action; it belongs to no session of this person."""
-    flags = action.flags & ~IN_SESSION
+    flags = action.flags & ~IN_SESSION | MERGED
     return action.at, action.item, action.category, action.action, action.identity, flags

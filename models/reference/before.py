@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from struct import iter_unpack
 from typing import Any, Final
 
-from models.features.registry import FEATURES, read_row
+from models.features.registry import FEATURES, HAS_MERGED, read_row
 from models.outcomes import impressions, open_slates
 from models.outcomes.join import REACH
 from models.outcomes.touched import Reach
@@ -81,6 +81,7 @@ class SnapshotState:
                 account=open_slates.decode(slates) if slates is not None else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
                 duplicates=int(read_row(row)["duplicates"]),
+                merged=bool(read_row(row)["flags"] & HAS_MERGED),
             ),
             reach,
         )

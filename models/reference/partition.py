@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from models.features.ring import BACK, COUNTED
 from models.outcomes.join import REACH
+from models.outcomes.purchases import REPEATED_ORDER
 from models.outcomes.touched import Reach
 from models.reference import plain
 from models.reference.before import SnapshotState
@@ -14,7 +16,19 @@ from models.reference.outcomes import ReferenceOutcomes
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
-from schemas.events import Action, Event, Link, Linking, Listed, Merge, Preferences, Served, Unlink
+from schemas.actions import REVERSIBLE
+from schemas.events import (
+    Action,
+    Event,
+    Link,
+    Linking,
+    Listed,
+    Merge,
+    MergedAction,
+    Preferences,
+    Served,
+    Unlink,
+)
 
 
 class Partition:
@@ -69,10 +83,14 @@ class Partition:
         person, counted = self.people.get(e.person) or self._person(e.person), False
         if isinstance(e, Action):
             act = plain.event(offset, e)
-            found = person.act(act)
-            counted = found.counts
-            if self.sums is not None and found.counts:
-                self.sums.fact(act, found.partners)
+            if person.came_with_a_merge(act):
+                if not REVERSIBLE[act.action]:  # else its person's outcomes say so
+                    self.tallies[REPEATED_ORDER] += 1
+            else:
+                found = person.act(act)
+                counted = found.counts
+                if self.sums is not None and counted:
+                    self.sums.fact(act, found.partners)
         elif isinstance(e, Preferences):
             person.preferences = e
         elif isinstance(e, Unlink):
@@ -111,8 +129,18 @@ class Partition:
         if number > self.received.get(merge.source, (-1, 0)):
             self.received[merge.source] = number
             person = self._person(merge.person)
-            if outcomes := person.merge(offset, merge):
+            repeated = person.repeated(merge)
+            self._take_back(repeated)
+            if outcomes := person.merge(offset, merge, repeated):
                 self._add(person, outcomes)
+
+    def _take_back(self, repeated: list[MergedAction]) -> None:
+        """Takes back the facts of actions that count already."""
+        if repeated:
+            self.tallies[REPEATED_ORDER] += len(repeated)
+        for it in repeated:
+            if self.sums is not None and it.flags & COUNTED and not it.flags & BACK:
+                self.sums.back(it.item, it.category, it.at // 1000, it.action)
 
     def _add(self, person: Person, outcomes: ReferenceOutcomes) -> None:
         """Adds the new facts of a person's slates to the sums."""

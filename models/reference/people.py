@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from models.features.plain import Event
 from models.features.registry import FEATURES
-from models.features.ring import BACK
+from models.features.ring import BACK, MERGED
 from models.outcomes import impressions
 from models.outcomes.impressions import Row
 from models.outcomes.join import REACH
@@ -36,6 +36,7 @@ class PersonSnapshot(NamedTuple):
     account: Account | None = None
     shown: list[Row] | None = None
     duplicates: int = 0
+    merged: bool = False
 
 
 class History(NamedTuple):
@@ -54,7 +55,8 @@ class Person:
     before the first record."""
 
     __slots__ = (
-        "_reach", "_recents", "duplicates", "kept", "link", "outcomes", "preferences", "shown",
+        "_reach", "_recents", "duplicates", "kept", "link", "merged", "outcomes", "preferences",
+        "shown",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,8 @@ class Person:
         """The person has impressions, of their own or of an anonymous id."""
         self.duplicates = held.duplicates
         """Actions that de-duplication dropped."""
+        self.merged = held.merged
+        """The list has held actions of an anonymous id."""
         self._recents = Recents()
         if held.values is not None:
             self._recents = Recents.after(held.values, held.overflow)
@@ -144,9 +148,25 @@ class Person:
         begun.outcomes = ReferenceOutcomes.begun(e.event_id, self._reach)
         return begun
 
-    def merge(self, offset: int, merge: Merge) -> ReferenceOutcomes | None:
-        """Adds the actions of an anonymous id to the person's. They counted in sums in its own partition;
-        outcomes of its slates may count here."""
+    def came_with_a_merge(self, e: Event) -> bool:
+        """Whether the list holds the action already, as one of an anonymous id: an order sent under both."""
+        return not self.link and self._recents.holds(e.identity, e.item, e.action, MERGED)
+
+    def repeated(self, merge: Merge) -> list[MergedAction]:
+        """The actions of an anonymous id that the list holds already."""
+        return [
+            it
+            for it in merge.recent
+            if merge.newest and it.identity and self._recents.holds(it.identity, it.item, it.action)
+        ]
+
+    def merge(
+        self, offset: int, merge: Merge, repeated: Sequence[MergedAction] = ()
+    ) -> ReferenceOutcomes | None:
+        """Adds the actions of an anonymous id to the person's, but those `repeated`. They counted in sums in
+        its own partition; outcomes of its slates may count here."""
+        merge = _without(merge, repeated)
+        self.merged |= bool(merge.newest and merge.recent)
         if merge.newest:
             self._recents.merge(merge)
         if self.kept:
@@ -195,3 +215,14 @@ def _back(moved: MergedAction, name: tuple[int, int]) -> MergedAction:
     """A copy that is marked, where it is of this name."""
     same = (moved.identity, moved.item) == name
     return replace(moved, flags=moved.flags | BACK * same)
+
+
+def _without(merge: Merge, repeated: Sequence[MergedAction]) -> Merge:
+    rest = [it for it in merge.recent if it not in repeated]
+    times = [sum(it.action == code for it in repeated) for code in range(len(merge.counts))]
+    return replace(
+        merge,
+        recent=tuple(rest),
+        entered=merge.entered - len(repeated),
+        counts=tuple(n - less for n, less in zip(merge.counts, times, strict=True)),
+    )

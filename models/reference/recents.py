@@ -89,6 +89,13 @@ class Recents:
         self.n += 1
         return ActionContext(times > 0, counts, partners, flags, gone)
 
+    def holds(self, identity: int, item: int, action: int, flags: int = 0) -> bool:
+        """Whether the list holds this action, with all bits of `flags`."""
+        return any(
+            key[1] == item and key[3:5] == (action, identity) and key[5] & flags == flags
+            for key in self.keys
+        )
+
     def merge(self, merge: events.Merge) -> list[Key]:
         """Adds the actions of an anonymous id to the list, but to no session; gives what left it."""
         held = sorted([*self.keys, *map(merged_key, merge.recent)])

@@ -104,10 +104,10 @@ class Sums:
             held = self.money.setdefault(currency, [0, 0, 0])
             self.money[currency] = list(map(add, held, (purchases, quantity, amount)))
         for _, item, category, time, action in outcomes.backs:
-            self._back(item, category, time, action)
+            self.back(item, category, time, action)
 
-    def _back(self, item: int, category: int, time: int, action: int) -> None:
-        """Takes back a fact; its pairs stay."""
+    def back(self, item: int, category: int, time: int, action: int) -> None:
+        """Takes back a fact; its pairs stay. `time` in s."""
         items, categories, _ = self._growth(time)
         _plus(self.popularity, item, [-_GAIN[action] * term for term in items])
         _plus(self.categories, category, [-_GAIN[action] * term for term in categories])

@@ -1,0 +1,163 @@
+"""An order that a shop's page sent for a guest and its server for the user is one once both are linked, in
+whatever order the records come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.dedupe import IDENTITY_BITS, action_identity
+from models.features import counts, ring
+from models.features.registry import read_row
+from models.features.ring import COUNTED
+from schemas import events
+from schemas.actions import CODE
+from schemas.events import Link, Merge, MergedAction, Unlink
+from schemas.identity import category_hash, item_hash
+from schemas.keys import PLAIN
+from schemas.state.facts import BACK
+from tests.laws.test_link_laws import interleaved, sent
+from tests.laws.test_verify_laws import by_definition, mismatches
+from tests.laws.world import T0, Memory, action, fold_log, log_of, person
+
+GUEST, USER = 1, 2
+PURCHASE = CODE["purchase"]
+ORDERS = 6
+AT = T0 + 1000
+step = st.tuples(st.sampled_from(["guest", "user", "other"]), st.integers(0, ORDERS - 1))
+law = settings(max_examples=60, deadline=None)
+
+
+def order(number: int, who: int, at: int) -> events.Action:
+    """An order as one of two systems sends it: its time there differs."""
+    return action(at, who, f"i{number}", "purchase", event_id=f"order-{number}", known=True)
+
+
+def made(steps: Sequence[tuple[str, int]], linked: int) -> tuple[list[Any], list[Any]]:
+    """Records of the guest's partition and of the user's. `linked`: place of the link."""
+    theirs: list[events.Event] = []
+    own: list[events.Event] = []
+    for n, (what, number) in enumerate(steps):
+        if n == linked:
+            theirs.append(Link(event_id="l", person=person(GUEST), to=person(USER), received_at=T0))
+        if what == "other":
+            own.append(action(n, USER, f"o{number}", "view"))
+        else:
+            who, log = (GUEST, theirs) if what == "guest" else (USER, own)
+            log.append(order(number, who, n))
+    if linked >= len(steps):
+        theirs.append(Link(event_id="l", person=person(GUEST), to=person(USER), received_at=T0))
+    return theirs, own
+
+
+def tallied(memory: Memory, partition: int) -> int:
+    return int(memory.hashes.get(PLAIN.tallies(partition), {}).get(b"told_twice", 0))
+
+
+@law
+@given(
+    st.lists(step, max_size=24),
+    st.integers(0, 24),
+    st.lists(st.integers(1, 9), max_size=3),
+    st.randoms(use_true_random=False),
+)
+def test_an_order_under_two_ids_is_in_the_list_once(
+    steps: list[tuple[str, int]], linked: int, sizes: list[int], rnd: Any
+) -> None:
+    theirs, own = made(steps, linked)
+    source = fold_log(log_of(theirs))
+    log = log_of(interleaved(own, [sent(source, 0)], rnd))
+    if not log:
+        return
+    home = fold_log(log, sizes, partition=1, restart=len(sizes) % 2 == 0)
+    row = read_row(home.values.get(PLAIN.row(1, person(USER))))
+    by_both = [{n for what, n in steps if what == who} for who in ("guest", "user")]
+    assert counts.value(row)[0][PURCHASE] == len(by_both[0] | by_both[1])
+    held = [key for key in ring.keys(row) if key[3] == PURCHASE]
+    assert len(held) == len({key[4] for key in held}) == len(by_both[0] | by_both[1])
+    assert tallied(home, 1) == len(by_both[0] & by_both[1])
+    whole = fold_log(log, partition=1)
+    assert home.state() == whole.state()
+    reference = by_definition(log)
+    assert mismatches(home, 1, reference) == []
+    assert reference.tallies["told_twice"] == tallied(home, 1)
+
+
+def merged(number: int, flags: int, n: int = 1) -> Merge:
+    """One forwarded order of the guest."""
+    it = order(number, GUEST, 0)
+    identity = action_identity(it) & IDENTITY_BITS
+    entry = MergedAction(
+        item_hash(it.item_id), category_hash(it.category), AT, PURCHASE, identity, flags
+    )
+    one = [0] * len(CODE)
+    one[PURCHASE] = 1
+    return Merge(
+        person=person(USER),
+        source=0,
+        offset=n,
+        n=1,
+        received_at=T0,
+        of=person(GUEST),
+        counts=tuple(one),
+        entered=1,
+        first=AT,
+        newest=AT,
+        recent=(entry,),
+    )
+
+
+@pytest.mark.parametrize("sizes", [[1], [2], []])
+@pytest.mark.parametrize(("flags", "backs"), [(COUNTED, 1), (0, 0), (COUNTED | ring.BACK, 0)])
+def test_the_fact_of_a_repeated_order_is_taken_back_where_it_was_made(
+    sizes: list[int], flags: int, backs: int
+) -> None:
+    log = log_of([order(3, USER, 1), merged(3, flags)])
+    memory = fold_log(log, sizes, partition=1)
+    entries = [entry.actions for entry in memory.entries(1)]
+    found = [
+        (int(a.item[i]), int(a.time[i]), int(a.action[i]))
+        for a in entries
+        for i in range(len(a.item))
+        if a.flags[i] & BACK
+    ]
+    assert found == [(item_hash("i3"), AT // 1000, PURCHASE)] * backs
+    tables = memory.tables(2)
+    reference = by_definition(log)
+    assert mismatches(memory, 1, reference) == []
+    assert tallied(memory, 1) == 1
+    place = tables.items.of([item_hash("i3")])  # type: ignore[arg-type]
+    sums = tables.popularity.sums[place]
+    assert (sums > 0).all() if not backs else (abs(sums) < 1e-9).all()
+
+
+def test_an_order_that_the_list_no_longer_holds_counts_twice() -> None:
+    """It reaches the last 50 actions, in one batch as in fifty."""
+    others = [action(100 + n, USER, f"o{n}", "view") for n in range(60)]
+    for n, times in ((49, 1), (50, 2)):
+        log = log_of([merged(3, COUNTED), *others[:n], order(3, USER, 900)])
+        for sizes in ([], [1], [7]):
+            memory = fold_log(log, sizes, partition=1, restart=True)
+            row = read_row(memory.values[PLAIN.row(1, person(USER))])
+            assert counts.value(row)[0][PURCHASE] == times
+            assert mismatches(memory, 1, by_definition(log)) == []
+        again = log_of([order(3, USER, 1), *others[:n], merged(3, COUNTED)])
+        row = read_row(fold_log(again, partition=1).values[PLAIN.row(1, person(USER))])
+        assert counts.value(row)[0][PURCHASE] == times
+
+
+def test_after_an_unlink_the_same_order_number_is_another_persons() -> None:
+    """What the guest sent before belongs to the first user alone."""
+    link = Link(event_id="l", person=person(GUEST), to=person(USER), received_at=T0)
+    end = Unlink(event_id="u", person=person(GUEST), to=person(USER), received_at=T0)
+    other = Link(event_id="m", person=person(GUEST), to=person(3), received_at=T0)
+    source = fold_log(log_of([order(1, GUEST, 1), link, end, other]))
+    home = fold_log(log_of([order(1, 3, 5), *sent(source, 0)]), partition=1)
+    for who in (USER, 3):
+        row = read_row(home.values[PLAIN.row(1, person(who))])
+        assert counts.value(row)[0][PURCHASE] == 1
+    assert tallied(home, 1) == 0
