@@ -3,6 +3,7 @@ whatever order the records come."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,13 @@ def test_an_order_under_two_ids_is_in_the_list_once(
     held = [key for key in ring.keys(row) if key[3] == PURCHASE]
     assert len(held) == len({key[4] for key in held}) == len(by_both[0] | by_both[1])
     assert tallied(home, 1) == len(by_both[0] & by_both[1])
+    net = Counter[int]()
+    for p, memory in enumerate((source, home)):
+        for entry in (it.actions for it in memory.entries(p)):
+            for item, flags in zip(entry.item.tolist(), entry.flags.tolist(), strict=True):
+                net[item] += -1 if flags & BACK else 1
+    orders = by_both[0] | by_both[1]
+    assert [net[item_hash(f"i{number}")] for number in orders] == [1] * len(orders)
     whole = fold_log(log, partition=1)
     assert home.state() == whole.state()
     reference = by_definition(log)
