@@ -29,15 +29,24 @@ def mark(records: Sequence[Record], effects: Effects, rows: Rows, items: Hashes)
         return
     entered = _entered(records, effects, items)
     for taken in map(TakenBack._make, effects.taken_back):
-        named = taken.identity, taken.item
+        came = [
+            at
+            for at in entered.get((taken.person, taken.identity, taken.item), ())
+            if at > taken.offset
+        ]
         for merge in effects.outgoing.values():
             if merge.of == taken.person and merge.offset > taken.offset:
-                for moved in merge.recent:
-                    if (moved.identity, moved.item) == named:
-                        moved.flags |= ring.BACK
+                _mark_merge(taken, sum(at < merge.offset for at in came), merge)
         if taken.offset > effects.unlinked.get(taken.person, -1):
-            later = sum(at > taken.offset for at in entered.get((taken.person, *named), ()))
-            _mark_row(taken, later, effects, rows)
+            _mark_row(taken, len(came), effects, rows)
+
+
+def _mark_merge(taken: TakenBack, later: int, merge: Merge) -> None:
+    """Marks the merge's entries of this identity but the last `later`; the newest come first in it."""
+    name = taken.identity, taken.item
+    named = [moved for moved in merge.recent if (moved.identity, moved.item) == name]
+    for moved in named[later:]:
+        moved.flags |= ring.BACK
 
 
 def _mark_row(taken: TakenBack, later: int, effects: Effects, rows: Rows) -> None:

@@ -29,6 +29,7 @@ from tests.laws.test_link_laws import (
     law,
     linkings,
     one_record,
+    purchases,
     records,
     splits,
 )
@@ -98,18 +99,6 @@ def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, i
         (rnd.randrange(250), of, rnd.choice([3, 3, 4, -3, -4])) for of in (1, 1, 2, 2, 1, 1, 2, 2)
     ]
     return drawn, linked
-
-
-purchases = st.fixed_dictionaries(
-    {
-        "who": st.sampled_from([1, 1, 2, 3, 3, 4]),
-        "what": st.sampled_from(["served", "display", "click", *MONEY, "order", "refund"]),
-        "item": st.sampled_from(["i0", "i1"]),
-        "slate": st.tuples(st.sampled_from([1, 3]), st.integers(0, 3)),
-        "named": st.booleans(),
-        "back": st.sampled_from([0, 0, 5_000]),
-    }
-)
 
 
 @law

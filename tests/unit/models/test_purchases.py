@@ -229,6 +229,19 @@ def test_what_was_taken_back_expresses_no_interest() -> None:
         assert category_hash("c9") not in affinity(row, T0)[0]
 
 
+def test_a_mark_is_of_what_came_before_it_whatever_the_batch() -> None:
+    """De-duplication forgot the order, so it is one anew; a link takes the mark along."""
+    made: list[events.Event] = [bought(1, event_id="a"), refund(2)]
+    made += [action(n, 1, f"v{n}", "view") for n in range(3, 20)]
+    made += [bought(20, event_id="a")]
+    made += [Link(event_id="l", person=person(1), to=person(2), received_at=T0 + 30_000)]
+    whole, single = (fold_log(log_of(made), sizes, hours=0.001) for sizes in ([], [1]))
+    assert whole.state() == single.state()
+    row = read_row(whole.values[PLAIN.row(0, person(1))])
+    flags = [key[5] & ring.BACK for key in ring.keys(row) if key[1] == item_hash("i1")]
+    assert flags == [ring.BACK, 0]
+
+
 def test_an_unlike_takes_a_like_out_of_popularity() -> None:
     memory = fold(action(1, 1, "i1", "like"), action(2, 1, "i1", "unlike"))
     assert memory.tables().popularity.sums[0].tolist() == pytest.approx([0.0] * 4, abs=1e-9)
