@@ -8,6 +8,7 @@ import xxhash
 
 from flows.people import transfer
 from flows.people.batch import Effects, Hashes
+from flows.people.outcome_records import WITHOUT_SLATE
 from models.dedupe import IDENTITY_BITS, action_identity
 from models.outcomes import join, purchases
 from models.outcomes.effects import Effect, payment
@@ -33,11 +34,11 @@ class Actions:
 
     def fold(self, account: Account, event: Action, counted: bool) -> Effect:
         """The effect of an action on its person's account. `counted`: it made a fact. In place."""
+        if event.action not in WITHOUT_SLATE:
+            return join.act(account, _slate(event), self._outcome(event), self._reach)
         code = code_of(event.action, event.negative)
         if code in TAKES_BACK:
             return purchases.take_back(account, self._items[event.item_id], TAKES_BACK[code])
-        if not REVERSIBLE[code]:
-            return join.act(account, _slate(event), self._outcome(event), self._reach)
         held = self._reversible(event, code, counted)
         if code == PURCHASE:
             slate = _slate(event)

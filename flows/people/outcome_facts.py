@@ -33,9 +33,12 @@ class BatchFacts:
 
     def add(self, offset: int, effect: Effect) -> None:
         delta = offset - self._first
-        self._arms += [(delta, *arm, arm.state == _CLICKED) for arm in effect.arms]
-        self._moments += [(delta, *moved) for moved in effect.unit_changes]
-        self._money += [(delta, *paid) for paid in effect.money]
+        if effect.arms:
+            self._arms += [(delta, *arm, arm.state == _CLICKED) for arm in effect.arms]
+        if effect.unit_changes:
+            self._moments += [(delta, *moved) for moved in effect.unit_changes]
+        if effect.money:
+            self._money += [(delta, *paid) for paid in effect.money]
         for word, n in effect.counts.items():
             self._counts[word] = self._counts.get(word, 0) + n
 

@@ -14,7 +14,7 @@ Record = Served | Action | Link | Unlink | Linking | Merge
 # built once: to build a union for each isinstance() costs more than the check
 SLATE_EVENTS: Final = (Served, Action)
 _LINK_EVENTS: Final = (Served, Link, Unlink, Linking)
-_WITHOUT_SLATE: Final = frozenset({"purchase", "like", "unlike"})
+WITHOUT_SLATE: Final = frozenset({"purchase", "like", "unlike"})
 """Actions that concern outcomes whether or not they name a slate."""
 OutcomeRecords = list[tuple[int, Record]]
 """(offset, event) in log order: slates served, actions on them, purchases and likes and what takes them
@@ -26,7 +26,7 @@ def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> Outcome
     found: OutcomeRecords = []
     for offset, _, event in records:
         if type(event) is Action:
-            if event.action in _WITHOUT_SLATE or (
+            if event.action in WITHOUT_SLATE or (
                 event.slate_id and event.action in STATE_BY_ACTION
             ):
                 found.append((offset, event))

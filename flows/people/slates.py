@@ -89,7 +89,8 @@ class Slates:
             changed.append((offset, event))
             for effect in self._fold(offset, event, account, effects, offset in repeated):
                 batch_facts.add(offset, effect)
-                take_back(offset, event.person, effect, effects)
+                if effect.taken_back or effect.again or effect.tallies:
+                    take_back(offset, event.person, effect, effects)
         self._store(changed, effects.write)
         return batch_facts.facts()
 

@@ -40,7 +40,7 @@ class Payment(NamedTuple):
     purchases: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Effect:
     """Everything that one record changes. `counts`: for metrics; `tallies`: actions that were accepted and
     are not counted, by reason."""
@@ -52,7 +52,7 @@ class Effect:
     again: list[Reversible] = field(default_factory=list)
     """Orders that the account has already: their facts are taken back."""
     counts: Counter[str] = field(default_factory=Counter)
-    tallies: Counter[str] = field(default_factory=Counter)
+    tallies: dict[str, int] = field(default_factory=dict)
 
 
 def payment(held: Reversible, sign: int = 1) -> list[Payment]:

@@ -41,10 +41,13 @@ def guest(account: Account, of: str) -> Guest:
 
 def find_slate(account: Account, slate: int) -> tuple[str, Holder, OpenSlate] | None:
     """The open slate of this id, with its holder's id and its holder."""
-    for of, holder in every(account):
-        for held in reversed(holder.slates):
+    for held in reversed(account.slates):
+        if held.id == slate:
+            return "", account, held
+    for each in guests(account):
+        for held in reversed(each.slates):
             if held.id == slate:
-                return of, holder, held
+                return each.of, each, held
     return None
 
 

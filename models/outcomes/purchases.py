@@ -93,7 +93,7 @@ def take_back(account: Account, item: int, action: int) -> Effect:
     effect = Effect()
     held = reversibles.take(account, item, action)
     if held is None:
-        effect.tallies[NOTHING_THERE[action]] += 1
+        effect.tallies[NOTHING_THERE[action]] = 1
         return effect
     conversions.release(account, held, effect)
     waiting.forget_order(account, held.identity, item)
@@ -119,5 +119,5 @@ def _again(account: Account, new: Reversible, effect: Effect) -> bool:
     if reversibles.find(account, new.identity, new.item) is None:
         return False
     effect.again.append(new)
-    effect.tallies[REPEATED_ORDER] += 1
+    effect.tallies[REPEATED_ORDER] = 1
     return True

@@ -94,7 +94,9 @@ def mark(
             effect.counts["unattributed:item"] += 1
         elif outcome.at - at.slate.at > WINDOW_MS:
             effect.counts["unattributed:late"] += 1
-        elif at.slate.states[place] >> outcome.state & 1 or _is_direct(account, outcome):
+        elif at.slate.states[place] >> outcome.state & 1 or (
+            outcome.identity and _is_direct(account, outcome)
+        ):
             effect.counts["repeated"] += 1
         else:
             if outcome.state == CONVERTED:
@@ -113,8 +115,6 @@ def mark(
 
 def _is_direct(account: Account, outcome: Outcome) -> bool:
     """Whether this purchase converted another slot that it named."""
-    if not outcome.identity:
-        return False
     held = reversibles.find(account, outcome.identity, outcome.item)
     return bool(held and held.conversion and held.conversion.state == CONVERTED)
 

@@ -20,6 +20,9 @@ LOW: Final = 0xFFFF_FFFF
 MAX_UNIT_SETS: Final = 200
 """Beyond, sets that no row names are dropped."""
 _ROW: Final = Struct("<QIIIHBB")
+_HEAD: Final = Struct("<QIII")
+"""Item, at, placement, slate."""
+_AT: Final = Struct("<8xI")
 SIZE: Final = _ROW.size
 _CLICKED: Final = 1 << STATES.index("clicked")
 
@@ -66,15 +69,23 @@ def put(touched: bytes, new: Row, reach: Reach) -> bytes:
     held = find(touched, new.slate, new.item)
     if held >= 0:
         touched = touched[:held] + touched[held + SIZE :]
-    end = len(touched)
-    while end and _order(row(touched, end - SIZE)) > _order(new):
+    return _insert(touched, new, reach)
+
+
+def _insert(touched: bytes, new: Row, reach: Reach) -> bytes:
+    order, end = (new.at, new.slate, new.item), len(touched)
+    while end:
+        item, at, _, slate = _HEAD.unpack_from(touched, end - SIZE)
+        if (at, slate, item) <= order:
+            break
         end -= SIZE
     touched = touched[:end] + _ROW.pack(*new) + touched[end:]
     first = max(0, len(touched) - reach.slots * SIZE)
-    oldest = row(touched, len(touched) - SIZE).at - reach.window_ms // 1000
-    while row(touched, first).at < oldest:
+    (newest,) = _AT.unpack_from(touched, len(touched) - SIZE)
+    oldest = newest - reach.window_ms // 1000
+    while _AT.unpack_from(touched, first)[0] < oldest:
         first += SIZE
-    return touched[first:]
+    return touched[first:] if first else touched
 
 
 def bounded(touched: bytes, latest: int) -> bytes:
@@ -85,12 +96,13 @@ def bounded(touched: bytes, latest: int) -> bytes:
 def touch(holder: Holder, new: Row, reach: Reach) -> None:
     """Adds a slot that was clicked or displayed, with all its states. A click keeps its time when the
     slot is displayed after it. In place."""
-    at = find(holder.touched, new.slate, new.item)
+    slots, at = holder.touched, find(holder.touched, new.slate, new.item)
     if at >= 0:
-        held = row(holder.touched, at)
+        held = row(slots, at)
         if held.states & _CLICKED:
             new = new._replace(at=held.at)
-    holder.touched = put(holder.touched, new, reach)
+        slots = slots[:at] + slots[at + SIZE :]
+    holder.touched = _insert(slots, new, reach)
 
 
 def set_states(touched: bytes, slate: int, item: int, on: int, off: int = 0) -> bytes:
@@ -105,11 +117,12 @@ def set_states(touched: bytes, slate: int, item: int, on: int, off: int = 0) -> 
 
 def unit_set(holder: Holder, units: tuple[int, ...]) -> int:
     """The index of a set of units among the holder's, new where it is not there yet. In place."""
-    if units not in holder.unit_sets:
-        if len(holder.unit_sets) >= MAX_UNIT_SETS:
-            _drop_unused_sets(holder)
-        holder.unit_sets.append(units)
-    return holder.unit_sets.index(units)
+    if units in holder.unit_sets:
+        return holder.unit_sets.index(units)
+    if len(holder.unit_sets) >= MAX_UNIT_SETS:
+        _drop_unused_sets(holder)
+    holder.unit_sets.append(units)
+    return len(holder.unit_sets) - 1
 
 
 def take_in(holder: Holder, moved: bytes, sets: list[tuple[int, ...]], reach: Reach) -> None:
@@ -117,10 +130,6 @@ def take_in(holder: Holder, moved: bytes, sets: list[tuple[int, ...]], reach: Re
     for each in rows(moved):
         units = unit_set(holder, sets[each.units])
         holder.touched = put(holder.touched, each._replace(units=units), reach)
-
-
-def _order(of: Row) -> tuple[int, int, int]:
-    return of.at, of.slate, of.item
 
 
 def _drop_unused_sets(holder: Holder) -> None:

@@ -167,12 +167,16 @@ def test_law_4_any_split_gives_the_same_slates_and_facts(
     check_splits(build(drawn), sizes)
 
 
-@given(st.lists(one_record, min_size=1, max_size=120), splits)
+@given(
+    st.lists(one_record, min_size=1, max_size=120),
+    splits,
+    st.sampled_from([REACH, Reach(slots=2, window_ms=HOUR)]),
+)
 def test_law_11_states_facts_units_and_impressions_equal_their_plain_definitions(
-    drawn: list[dict[str, object]], sizes: list[int]
+    drawn: list[dict[str, object]], sizes: list[int], reach: Reach
 ) -> None:
     log = build(drawn)
-    check_reference(log, fold_log(log, sizes))
+    check_reference(log, fold_log(log, sizes, reach=reach), reach)
 
 
 @pytest.mark.parametrize("seed", range(4))
