@@ -289,6 +289,8 @@ class MergedReversible(msgspec.Struct, array_like=True, gc=False):
     currency: int = 0
     quantity: int = 1
     conversion: MergedConversion | None = None
+    pending: Millis = 0
+    """Receipt of a purchase that names no slate and found no slot so far; else 0."""
 
 
 class MergedReversal(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -27,11 +27,12 @@ CONVERSIONS: Final = sum(1 << STATES.index(state) for state in ATTRIBUTION.value
 def infer(
     account: Account, held: Reversible, received: Millis, reach: Reach, effect: Effect
 ) -> None:
-    """Converts a slot for a purchase that names no slate, where there is one. In place."""
+    """Converts a slot for a purchase that names no slate; where there is none, it stays pending. In place."""
     found = _newest(account, held.item, received // 1000, reach)
     if found is None:
-        effect.counts["no_slot"] += 1
+        held.pending = received
         return
+    held.pending = 0
     of, holder, row = found
     state = LAST_CLICK if row.states & _CLICKED else LAST_VIEW
     units = holder.unit_sets[row.units]
@@ -40,6 +41,14 @@ def infer(
     effect.arms.append(SlotChange(row.placement, row.item, state, bool(row.explored)))
     effect.counts[f"attributed:{STATES[state]}"] += 1
     count_units(holder, units, [state], 1, effect)
+
+
+def settle(account: Account, reach: Reach, effect: Effect) -> None:
+    """Converts slots for pending purchases, after slots were touched: the record of a slate may come after
+    the purchase, by another process. In place."""
+    for held in account.reversibles:
+        if held.pending:
+            infer(account, held, held.pending, reach, effect)
 
 
 def release(account: Account, held: Reversible, effect: Effect) -> None:
@@ -89,7 +98,7 @@ def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
         own.conversion.state != CONVERTED and moved.conversion.state == CONVERTED
     ):
         release(account, own, effect)
-        own.conversion = moved.conversion
+        own.conversion, own.pending = moved.conversion, 0
     else:
         release(account, moved, effect)
 

@@ -74,15 +74,16 @@ def serve(account: Account, shown: Shown, guest: str = "", reach: Reach = REACH)
     slate = slots.opened(holder, shown, effect)
     effect.counts["served"] += 1
     effect.counts["served_items"] += len(slate.states)
-    gained = [0] * len(slate.states)
-    gained += slots.mark(
-        account, Place(guest, holder, slate), waiting.awaited(account, shown.id), effect, reach
-    )
-    conversions.count_units(holder, slate.units, gained, 1, effect)
+    awaited = waiting.awaited(account, shown.id)
+    gained = slots.mark(account, Place(guest, holder, slate), awaited, effect, reach)
+    served = [0] * len(slate.states)
+    conversions.count_units(holder, slate.units, served + gained, 1, effect)
     insort(holder.slates, slate, key=_order)
     holder.newest = max(holder.newest, shown.at)
     if holder is account:
         account.since = min(account.since or shown.at, shown.at)
+    if gained:
+        conversions.settle(account, reach, effect)
     waiting.forget(account, effect)
     return effect
 
@@ -149,6 +150,7 @@ def receive(account: Account, guest: str, transfer: Transfer, reach: Reach = REA
     for group in transfer.waiting:
         for outcome in group.outcomes:
             join(account, group.slate, outcome, effect, reach)
+    conversions.settle(account, reach, effect)
     waiting.forget(account, effect)
     return effect
 
@@ -171,3 +173,5 @@ def _mark(
 ) -> None:
     gained = slots.mark(account, at, outcomes, effect, reach)
     conversions.count_units(at.holder, at.slate.units, gained, 1, effect)
+    if gained:
+        conversions.settle(account, reach, effect)

@@ -123,6 +123,8 @@ class Reversible(msgspec.Struct, array_like=True):
     currency: int = 0
     quantity: int = 1
     conversion: Conversion | None = None
+    pending: Millis = 0
+    """Receipt of a purchase that names no slate and found no slot: a record of one may still come; else 0."""
 
 
 class Account(msgspec.Struct, array_like=True):

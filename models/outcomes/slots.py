@@ -136,7 +136,7 @@ def _convert(account: Account, at: Place, place: int, outcome: Outcome, effect: 
     held = reversibles.find(account, outcome.identity, outcome.item) if outcome.identity else None
     if held is not None:
         conversions.release(account, held, effect)
-        held.conversion = mine
+        held.conversion, held.pending = mine, 0
 
 
 def _remember(at: Place, place: int, outcome: Outcome, reach: Reach) -> None:

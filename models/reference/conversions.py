@@ -74,10 +74,17 @@ class Conversions:
             and not slot.states & {CONVERTED, *INFERRED}
             and at - window <= slot.at <= at
         ]
+        held.pending = 0 if open_ else received
         if not open_:
             return
         *_, of, slot = max(open_, key=lambda it: it[:4])
         self._convert(offset, held, of, slot)
+
+    def settle(self, offset: int) -> None:
+        """The slots of purchases that had none so far."""
+        for held in self.reversibles:
+            if held.pending:
+                self.infer(offset, held, held.pending)
 
     def _convert(self, offset: int, held: Reversible, of: str, slot: TouchedSlot) -> None:
         holder = self.holder(of)
@@ -146,7 +153,7 @@ class Conversions:
             return
         if mine is None or (mine.state in INFERRED and moved.conversion.state == CONVERTED):
             self.release(offset, own)
-            own.conversion = moved.conversion
+            own.conversion, own.pending = moved.conversion, 0
         else:
             self.release(offset, moved)
 

@@ -82,6 +82,8 @@ class Joined(Conversions):
             else:
                 holder.change(low, item, {state}, set())
         self.count(offset, holder, slate.units, gained)
+        if any(gained[state] for state in range(1, 6)):
+            self.settle(offset)
 
     def _take_over(
         self, offset: int, of: str, slate: ReferenceSlate, item: int, held: Reversible | None
@@ -97,6 +99,7 @@ class Joined(Conversions):
         if held is not None:
             self.release(offset, held)
             held.conversion = Conversion(of, low, slate.placement, explored, CONVERTED, units)
+            held.pending = 0
 
     def _forget(self) -> None:
         self.own.drop(self.own.newest - WINDOW_MS)

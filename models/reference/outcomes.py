@@ -155,6 +155,7 @@ class ReferenceOutcomes(Joined):
         for merged in merge.outcomes:
             if not merged.repeated:
                 self._act(offset, merged.slate, row_of(merged))
+        self.settle(offset)
         self._forget()
         for merged in merge.outcomes:
             if merged.repeated:
@@ -226,8 +227,8 @@ class ReferenceOutcomes(Joined):
         )
         self._show(e)
         marks = [(item, 0, e.received_at, 0) for item in items]
-        self._mark(offset, guest, slate, marks + self._awaited(identifier))
         holder.take(slate)
+        self._mark(offset, guest, slate, marks + self._awaited(identifier))
         if holder is self.own:
             self._since = min(self._since or e.received_at, e.received_at)
         self._forget()

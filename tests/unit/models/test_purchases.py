@@ -85,6 +85,20 @@ def test_a_purchase_converts_the_slot_that_it_names_or_that_was_touched(
     assert row["sums"].tolist()[3:] == list(attribution(memory).values())
 
 
+def test_a_purchase_may_come_before_the_record_of_its_slate() -> None:
+    """The records of slate and click are written by other processes than the webhook's."""
+    made: list[events.Event] = [
+        bought(2),
+        touched(1, "click", "s"),
+        served("s", ["i1"]),
+    ]
+    for log in ([made[0], made[2], made[1]], made, [made[1], made[0], made[2]]):
+        assert attribution(fold(*log)) == NONE | {"last_click": 1}
+    assert attribution(fold(bought(2), refund(3), *made[1:])) == NONE
+    named = [bought(2, event_id="o"), bought(3, event_id="o", slate_id="s"), *made[1:]]
+    assert attribution(fold(*named)) == NONE | {"direct": 1}
+
+
 def test_a_newer_display_does_not_take_a_purchase_from_a_click() -> None:
     made: list[events.Event] = [
         served(name, ["i1"], placement=name) for name in ("old", "clicked", "new")
