@@ -51,7 +51,6 @@ class TablesKeys(NamedTuple):
     meta: bytes
     neighbours: bytes
     popularity: bytes
-    categories: bytes
     arms: bytes
     experiments: bytes
     changes: bytes
@@ -247,7 +246,7 @@ class Keyspace:
     # -- of the installation ------------------------------------------------------------------
 
     def tables(self) -> TablesKeys:
-        words = (b"base", b"meta", b"nb", b"pop", b"cat", b"arms", b"exp", b"log")
+        words = (b"base", b"meta", b"nb", b"pop", b"arms", b"exp", b"log")
         return TablesKeys(*(b"tb:{%b}:%b" % (self._tags[_TABLES], word) for word in words))
 
     def live(self) -> bytes:
@@ -497,12 +496,12 @@ KEYS: Final = (
     Key("tq:{*}", "string", "cold", ("people",), "events", "the sweep that an operator asked for"),
     Key("f:{*}:lake-*", "string", "lake", ("lake",), "events", "fence, of each topic, msgpack"),
     Key("f:{*}:catalogue", "string", "catalogue", ("status",), "items", "fence, msgpack"),
-    Key("i:{*}", "hash", "catalogue", ("serving",), "items", "item id -> item, JSON"),
+    Key("i:{*}", "hash", "catalogue", ("serving", "rollup"), "items", "item id -> item, JSON"),
     Key(
         "il:{*}",
         "stream",
         "catalogue",
-        ("serving",),
+        ("serving", "rollup"),
         "items",
         "items as they change, id = next offset",
     ),
@@ -534,14 +533,6 @@ KEYS: Final = (
     ),
     Key("tb:{tables*}:nb", "hash", "rollup", ("serving",), "events", "item hash -> its neighbours"),
     Key("tb:{tables*}:pop", "hash", "rollup", ("serving",), "events", "item hash -> decayed sums"),
-    Key(
-        "tb:{tables*}:cat",
-        "hash",
-        "rollup",
-        ("serving",),
-        "events",
-        "category hash -> decayed sums",
-    ),
     Key(
         "tb:{tables*}:arms",
         "hash",

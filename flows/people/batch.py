@@ -15,9 +15,10 @@ from models.features import window
 from models.features.columns import Columns, Folded
 from schemas import events
 from schemas.actions import REVERSIBLE
-from schemas.events import Action, Link, Merge, Unlink
+from schemas.events import Action, Link, Listed, Merge, Unlink
 from schemas.state import facts
 from schemas.state.write import Write
+from schemas.times import DAY_MS
 
 MAX_CACHED_HASHES: Final = 1_000_000
 Record = tuple[int, int, events.Event]
@@ -52,6 +53,8 @@ class Decoded:
     """Hashes of new event ids, by bucket of the de-duplication window."""
     expired: list[int] = field(default_factory=list)
     """Buckets that left the window."""
+    days: facts.Days = facts.NO_DAYS
+    """The records at which the partition's newest record time came into another UTC day."""
     dropped: list[Record] = field(default_factory=list)
     """The records that de-duplication dropped, in the order of the log."""
 
@@ -73,11 +76,34 @@ def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
     listed items stay: they have no such id."""
     ids = np.array([record_identity(e) for _, _, e in batch.records], np.uint64)
     times = np.array([timestamp for _, timestamp, _ in batch.records], np.int64)
+    batch.days = days_of(batch, times, deduper.newest)
     fresh, batch.ids, batch.expired = deduper.fresh(ids, times)
     if not fresh.all():
         batch.dropped = [batch.records[n] for n in np.flatnonzero(~fresh).tolist()]
         batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
     return batch
+
+
+def days_of(batch: Decoded, times: NDArray[np.int64], newest: int) -> facts.Days:
+    """The new UTC days of the newest record time; `newest`: before the batch, ms."""
+    days = np.maximum.accumulate(np.append(newest, times)) // DAY_MS
+    at = np.flatnonzero(np.diff(days))
+    delta = [batch.records[i][0] - batch.first for i in at.tolist()]
+    return facts.Days(np.array(delta, np.uint32), days[at + 1].astype(np.uint16))
+
+
+def listings_of(batch: Decoded) -> facts.Listings:
+    """The items that the roll-up's marks list."""
+    listed = [
+        (offset - batch.first, item)
+        for offset, _, event in batch.records
+        if isinstance(event, Listed)
+        for item in event.items
+    ]
+    if not listed:
+        return facts.NO_LISTINGS
+    delta, item = zip(*listed, strict=True)
+    return facts.Listings(np.array(delta, np.uint32), np.array(item, np.uint64))
 
 
 class Effects:
@@ -132,13 +158,12 @@ class Effects:
             elif key not in write.values and key not in write.deleted:
                 write.deleted.append(key)
 
-    def add_back(self, offset: int, item: int, category: int, time_s: int, action: int) -> None:
-        """Adds a fact that takes back an earlier one, of the same item, category, time and action."""
+    def add_back(self, offset: int, item: int, time_s: int, action: int) -> None:
+        """Adds a fact that takes back an earlier one, of the same item, time and action."""
         self._chunks.append(
             (
                 np.array([offset], np.int64),
                 np.array([item], np.uint64),
-                np.array([category], np.uint32),
                 np.array([time_s], np.int64),
                 np.array([action], np.uint8),
                 np.array([facts.BACK], np.uint8),
@@ -160,7 +185,6 @@ class Effects:
             (
                 columns.offset[counts],
                 columns.item[counts],
-                columns.category[counts],
                 columns.time[counts] // 1000,
                 columns.action[counts],
                 columns.flags[counts],
@@ -172,16 +196,15 @@ class Effects:
         """All facts, in the order of the log."""
         if not self._chunks:
             return facts.NO_ACTIONS
-        offset, item, category, time, action, flags = (
-            np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(6)
+        offset, item, time, action, flags = (
+            np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(5)
         )
         order = np.argsort(offset, kind="stable")
-        partners = np.concatenate([chunk[6] for chunk in self._chunks])[order]
+        partners = np.concatenate([chunk[5] for chunk in self._chunks])[order]
         present = partners != 0
         return facts.Actions(
             (offset[order] - self._first).astype(np.uint32),
             item[order],
-            category[order],
             time[order].astype(np.uint32),
             action[order],
             flags[order].astype(np.uint8),

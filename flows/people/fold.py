@@ -11,7 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from flows.people import taken_back
-from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers
+from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers, listings_of
 from flows.people.links import Linked
 from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
@@ -25,7 +25,7 @@ from models.outcomes.touched import Reach
 from models.release.person import Encoder
 from schemas import events
 from schemas.actions import HIDE, RECENT, REVERSIBLE, code_of
-from schemas.events import Action, Merge, Preferences
+from schemas.events import Action, Listed, Merge, Preferences
 from schemas.identity import category_hash, item_hash
 from schemas.keys import Keyspace
 from schemas.state import facts
@@ -134,14 +134,22 @@ class PeopleFold:
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
         write.entries += self._linked.outbox(effects)
-        entry = facts.encode(
-            facts.Delta(batch.first, batch.next, effects.facts(), arms, moments, money)
+        listings = listings_of(batch) if Listed in kinds else facts.NO_LISTINGS
+        found = facts.Delta(
+            batch.first,
+            batch.next,
+            effects.facts(),
+            arms,
+            moments,
+            money,
+            days=batch.days,
+            listings=listings,
         )
         write.entries.append(
             StreamEntry(
                 self.keyspace.deltas(self.partition),
                 b"%d-0" % batch.next,
-                {facts.FIELD: entry},
+                {facts.FIELD: facts.encode(found)},
             )
         )
         self.fence = fence

@@ -246,7 +246,7 @@ def _take_back(offset: int, actions: Sequence[MergedAction], effects: Effects) -
     effects.tally(REPEATED_ORDER, len(actions))
     for it in actions:
         if it.flags & ring.COUNTED and not it.flags & ring.BACK:
-            effects.add_back(offset, it.item, it.category, it.at // 1000, it.action)
+            effects.add_back(offset, it.item, it.at // 1000, it.action)
 
 
 def _merge_into_row(row: Any, merge: Merge) -> NDArray[np.void]:

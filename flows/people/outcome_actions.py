@@ -109,7 +109,7 @@ def take_back(offset: int, person: str, effect: Effect, effects: Effects) -> Non
     """Adds the facts that take back what the effect takes back, and its tallies."""
     for held in [*effect.taken_back, *effect.again]:
         if held.counted:
-            effects.add_back(offset, held.item, held.category, held.at // 1000, held.action)
+            effects.add_back(offset, held.item, held.at // 1000, held.action)
     for held in effect.taken_back:
         effects.taken_back.append((offset, person, held.identity, held.item))
     for reason, n in effect.tallies.items():

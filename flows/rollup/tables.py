@@ -107,7 +107,6 @@ class Rollup:
             for key, rows in (
                 (self._keys.neighbours, published.neighbours),
                 (self._keys.popularity, published.popularity),
-                (self._keys.categories, published.categories),
             ):
                 if rows:
                     pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})

@@ -11,6 +11,7 @@ from flows.people.steps import reach
 from flows.verify import basis
 from flows.verify.people import PeopleCheck
 from flows.verify.report import Findings
+from flows.verify.waiting import PartitionWaits
 from flows.verify.walk import Walk
 from infra.log_reader import LogReader
 from infra.settings import Settings
@@ -18,6 +19,7 @@ from infra.store import redis_client
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from models.reference.sums import Landmarks, Sums
+from models.reference.waiting import WaitingReference
 from schemas.keys import Keyspace
 from schemas.snapshots import Snapshot
 
@@ -25,7 +27,7 @@ from schemas.snapshots import Snapshot
 class CheckTask(NamedTuple):
     """The check of one partition. `people`: how many to check; None is all. `cuts`: the offset of each
     version of the tables; without any, no sums are made. `marks`: the landmarks of the sums. `snapshot`:
-    where to start; None is the log's beginning."""
+    where to start; None is the log's beginning. `waiting`: what waits there."""
 
     settings: Settings
     log: LogReader
@@ -36,6 +38,7 @@ class CheckTask(NamedTuple):
     cuts: Sequence[int]
     marks: Landmarks
     snapshot: Snapshot | None = None
+    waiting: WaitingReference | None = None
 
     @property
     def first(self) -> int:
@@ -44,7 +47,8 @@ class CheckTask(NamedTuple):
 
 class Done(NamedTuple):
     """The result of a `CheckTask`. `both`: sums from its start to the first cut; `own`: for each cut, sums
-    from the first cut to it. `beyond`: cuts beyond the log's `end`; then there are no sums."""
+    from the first cut to it; `waits`: for each cut, what waits there. `beyond`: cuts beyond the log's
+    `end`; then there are no sums."""
 
     partition: int
     findings: Findings
@@ -54,6 +58,7 @@ class Done(NamedTuple):
     own: list[Sums]
     beyond: list[int]
     end: int
+    waits: list[PartitionWaits]
 
 
 def check_partition(task: CheckTask) -> Done:
@@ -65,13 +70,12 @@ def check_partition(task: CheckTask) -> Done:
     with redis_client.connect(task.settings) as client, _rare_garbage_collection():
         walk, findings = walk_of(task, both if task.cuts else None), Findings()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.refresh_end()]
-        if not beyond:
-            _add_up(walk, task.cuts, own)
+        waits = [] if beyond else _add_up(walk, task.cuts, own)
         walk.reference.sums = None
         people = PeopleCheck(client, walk, task.keyspace, findings, task.settings)
         wanted = task.people is None or task.people > 0
         checked = people.check(whole=task.people is None) if wanted else 0
-    return Done(task.partition, findings, walk.events, checked, both, own, beyond, walk.end)
+    return Done(task.partition, findings, walk.events, checked, both, own, beyond, walk.end, waits)
 
 
 def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
@@ -80,7 +84,7 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
     reference = Partition(
-        window, Sample(task.people, task.seed), sums, before, reach(task.settings)
+        window, Sample(task.people, task.seed), sums, before, reach(task.settings), task.waiting
     )
     walk = Walk(task.log, task.partition, reference, task.first)
     if walk.start > task.first:
@@ -88,14 +92,18 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
     return walk
 
 
-def _add_up(walk: Walk, cuts: Sequence[int], own: Sequence[Sums]) -> None:
-    """Adds up the partition's facts up to each of at most two cuts, in ascending order."""
+def _add_up(walk: Walk, cuts: Sequence[int], own: Sequence[Sums]) -> list[PartitionWaits]:
+    """Adds up the partition's facts up to each of at most two cuts, in ascending order. Returns what waits at
+    each cut."""
+    waits: dict[int, PartitionWaits] = {}
     order = sorted(range(len(cuts)), key=lambda n: cuts[n])
     for place, n in enumerate(order):
         walk.advance_to(cuts[n])
+        waits[n] = PartitionWaits.of(walk.partition, walk.reference.waiting)
         # the next facts are beyond this cut, and before the further one
         further = order[place + 1 :]
         walk.reference.sums = own[further[0]] if further else None
+    return [waits[n] for n in range(len(cuts))]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from flows.verify import basis, stored_tables, table_sums
+from flows.verify import waiting as waits
 from flows.verify.basis import Behind, Shortened
 from flows.verify.partition import CheckTask, Done, check_partition
 from flows.verify.report import Findings, Report
@@ -21,6 +22,7 @@ from infra.store import redis_client
 from infra.store.generation import live_keys
 from infra.store.redis_client import Client
 from models.reference.sums import Landmarks, Sums
+from models.reference.waiting import WaitingReference
 from schemas.errors import FreshetError
 from schemas.keys import Keyspace
 from schemas.topics import EVENTS
@@ -71,7 +73,7 @@ def verify(
         # the sample is shared between the chosen partitions
         per_partition = None if people is None else -(-people // max(1, len(chosen)))
         whole = CheckTask(settings, log, 0, keyspace, per_partition, seed, [], marks, snapshot)
-        tasks = [_task_of(whole, p, p in chosen, tables) for p in through]
+        tasks = [_task_of(whole, p, p in chosen, tables, base_sums) for p in through]
         done = list(_run_tasks(tasks))
         if live_keys(client, settings) != keyspace:
             raise Moved("another generation went live during the run")
@@ -102,11 +104,20 @@ def _tables(
     return [stored for stored in tables if any(stored.positions)]
 
 
-def _task_of(task: CheckTask, partition: int, chosen: bool, tables: Sequence[Stored]) -> CheckTask:
+def _task_of(
+    task: CheckTask,
+    partition: int,
+    chosen: bool,
+    tables: Sequence[Stored],
+    before: Sequence[Stored],
+) -> CheckTask:
+    waiting = [waits.reference_of(it, partition, task.marks) for it in before]
+    limits = [it.waiting.limits for it in tables if it.waiting is not None]
     return task._replace(
         partition=partition,
         people=task.people if chosen else 0,
         cuts=[stored.positions[partition] for stored in tables],
+        waiting=waiting[0] if waiting else WaitingReference(*limits[:1]),
     )
 
 
@@ -147,7 +158,7 @@ def _compare(
     both = Sums.of([*before, *(it.both for it in done)])
     for n, stored in enumerate(tables):
         total = Sums.of([both, *(it.own[n] for it in done)])
-        table_sums.compare(findings, stored, total)
+        table_sums.compare(findings, stored, total, [it.waits[n] for it in done])
 
 
 __all__ = ["Behind", "Moved", "Report", "Shortened", "verify"]

@@ -19,6 +19,7 @@ from models.aggregates.covisit import PAIR_HALF_LIFE
 from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
+from models.aggregates.waiting import Waiting
 from models.reference.sums import WINDOW_COUNT, Landmarks, Sums, grown
 from schemas.keys import Keyspace, TablesKeys
 from schemas.state import tables
@@ -26,6 +27,13 @@ from schemas.state.facts import currency_code
 from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
 
 _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+WAITING_COUNTS: Final = (
+    "waiting_items",
+    "waiting_pairs",
+    "unknown_over_limit",
+    "pairs_over_limit",
+)
+"""Fields of `schemas.state.tables.Meta`."""
 MAX_READ_TRIES: Final = 50
 """A base that is replaced during the read is read again."""
 
@@ -36,19 +44,20 @@ Moments = tuple[int, list[int], list[list[int]]]
 
 
 class Stored(NamedTuple):
-    """One version of the tables. `keys`: by table, its key in Redis. Only the base has `pairs`, and only the
-    published version has `neighbours`; the other is None."""
+    """One version of the tables. `keys`: by table, its key in Redis. Only the base has `pairs` and
+    `waiting`, and only the published version has `neighbours`; the other is None. `counts`: of what waits."""
 
     keys: Mapping[str, bytes]
     positions: list[int]
     marks: Landmarks
     popularity: dict[int, list[float]]
-    categories: dict[int, list[float]]
     pairs: Pairs | None
     neighbours: dict[int, list[tuple[int, float]]] | None
     arms: dict[tuple[int, int], Arm]
     moments: dict[tuple[int, int, int], Moments]
     money: dict[str, tuple[int, int, int]]
+    counts: dict[str, int]
+    waiting: Waiting | None = None
 
 
 def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -> Stored | None:
@@ -72,26 +81,26 @@ def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -
 
 def of_tables(held: Tables, names: TablesKeys) -> Stored:
     key = dict.fromkeys(TABLES, names.base)
-    marks = Landmarks(
-        [mark.at for mark in held.popularity.landmarks],
-        [mark.at for mark in held.by_category.landmarks],
-        held.pairs.landmark.at,
-    )
-    items, categories = held.items.hashes, held.categories.hashes
+    marks = Landmarks([mark.at for mark in held.popularity.landmarks], held.pairs.landmark.at)
+    items = held.items.hashes
     popularity = held.popularity.sums[: len(items)].tolist()
-    by_category = held.by_category.sums[: len(categories)].tolist()
     return Stored(
         key,
         held.positions,
         marks,
         dict(zip(items.tolist(), popularity, strict=True)),
-        dict(zip(categories.tolist(), by_category, strict=True)),
         _pairs(held, items),
         None,
         _arms(held.arms.publish(whole=True)),
         _moments(held.moments.publish(whole=True)),
         held.money.publish(),
+        counts_of(held.meta(0)),
+        held.waiting,
     )
+
+
+def counts_of(meta: tables.Meta) -> dict[str, int]:
+    return {name: getattr(meta, name) for name in WAITING_COUNTS}
 
 
 def published(
@@ -101,10 +110,10 @@ def published(
     names = keyspace.tables()
     with client.pipeline(transaction=True) as pipe:
         pipe.get(names.meta)
-        for key in names[2:7]:
+        for key in names[2:6]:
             pipe.hgetall(key)
         meta, *hashes = pipe.execute(raise_on_error=False)
-    for key, reply in zip(names[1:7], (meta, *hashes), strict=True):
+    for key, reply in zip(names[1:6], (meta, *hashes), strict=True):
         if isinstance(reply, Exception):
             found.wrong("key", "type", "another type", "a string" if reply is meta else "hash", key)
             return None
@@ -124,37 +133,36 @@ def _published(
     partitions: int,
     neighbours: Mapping[bytes, bytes],
     popularity: Mapping[bytes, bytes],
-    categories: Mapping[bytes, bytes],
     arms: Mapping[bytes, bytes],
     experiments: Mapping[bytes, bytes],
 ) -> Stored:
-    nothing = tables.Meta(version=0, positions=[0] * partitions, landmarks=[0.0] * 2 * WINDOW_COUNT)
+    nothing = tables.Meta(version=0, positions=[0] * partitions, landmarks=[0.0] * WINDOW_COUNT)
     meta = tables.META_DECODER.decode(held) if held else nothing
     return Stored(
-        dict(zip(TABLES, (*names[3:5], names.neighbours, *names[5:7], names.meta), strict=True)),
+        dict(zip(TABLES, (names.popularity, names.neighbours, *names[4:6], names.meta), strict=True)),
         meta.positions,
         # shares of pairs do not depend on the landmark
-        Landmarks(meta.landmarks[:WINDOW_COUNT], meta.landmarks[WINDOW_COUNT:], 0.0),
+        Landmarks(meta.landmarks, 0.0),
         {_number(key): _sums(row) for key, row in popularity.items()},
-        {_number(key): _sums(row) for key, row in categories.items()},
         None,
         {_number(key): tables.neighbours(row).tolist() for key, row in neighbours.items()},
         _arms(arms),
         _moments(experiments),
         meta.money,
+        counts_of(meta),
     )  # fmt: skip
 
 
-TABLES: Final = ("popularity", "categories", "pairs", "arms", "experiments", "money")
+TABLES: Final = ("popularity", "pairs", "arms", "experiments", "money")
 
 
 def _checked(stored: Stored, partitions: int) -> Stored:
     """`stored` itself. Errors: ValueError where it cannot be compared."""
     marks = stored.marks
-    landmarks = [*marks.items, *marks.categories, marks.pairs]
+    landmarks = [*marks.items, marks.pairs]
     if len(stored.positions) != partitions or min(stored.positions) < 0:
         raise ValueError("positions of other partitions")
-    if len(landmarks) != 2 * WINDOW_COUNT + 1 or not all(map(math.isfinite, landmarks)):
+    if len(landmarks) != WINDOW_COUNT + 1 or not all(map(math.isfinite, landmarks)):
         raise ValueError("landmarks that are none")
     return stored
 
@@ -205,7 +213,6 @@ def sums_of(stored: Stored, marks: Landmarks) -> Sums:
     """A base as sums of the slow definitions, relative to the landmarks `marks`."""
     made = Sums(marks)
     made.popularity = _rescaled(stored.popularity, stored.marks.items, marks.items)
-    made.categories = _rescaled(stored.categories, stored.marks.categories, marks.categories)
     factor = grown(stored.marks.pairs - marks.pairs, PAIR_HALF_LIFE)
     # `stored` has each pair both ways, `Sums` once
     made.pairs = {
@@ -222,20 +229,24 @@ def _rescaled(
     held: Mapping[int, list[float]], theirs: Sequence[float], ours: Sequence[float]
 ) -> dict[int, list[float]]:
     """Rows of sums, converted from the landmarks `theirs` to `ours`."""
-    factors = [
-        grown(a - b, half_life)
-        for a, b, half_life in zip(theirs, ours, HALF_LIVES.values(), strict=True)
-    ]
+    factors = growth(theirs, ours)
     return {
         key: [sum_ * factor for sum_, factor in zip(sums, factors, strict=True)]
         for key, sums in held.items()
     }
 
 
+def growth(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
+    """The factor of each window, from the landmarks `theirs` to `ours`."""
+    return [
+        grown(a - b, half_life)
+        for a, b, half_life in zip(theirs, ours, HALF_LIVES.values(), strict=True)
+    ]
+
+
 def reference_marks(of: Sequence[Stored]) -> Landmarks:
     """The latest landmarks of these tables, so that none of their sums lies far ahead."""
     return Landmarks(
         [max(them) for them in zip(*(one.marks.items for one in of), strict=True)],
-        [max(them) for them in zip(*(one.marks.categories for one in of), strict=True)],
         max(one.marks.pairs for one in of),
     )

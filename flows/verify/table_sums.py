@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from flows.verify import waiting
 from flows.verify.report import Findings
-from flows.verify.stored_tables import Pairs, Stored
+from flows.verify.stored_tables import Pairs, Stored, growth
+from flows.verify.waiting import PartitionWaits
 from models.aggregates.covisit import NEIGHBOURS_PER_ITEM, PAIR_HALF_LIFE
 from models.aggregates.popularity import HALF_LIVES
 from models.reference.sums import Sums, grown
@@ -18,16 +20,11 @@ UNDERFLOW_TOLERANCE: Final = 1e-290
 SHARE_TOLERANCE: Final = 1e-6
 
 
-def compare(findings: Findings, stored: Stored, sums: Sums) -> None:
-    """Compares every table. `sums`: of the log before `stored.positions`."""
-    _popularity(
-        findings, "popularity", stored, stored.popularity, sums.popularity, stored.marks.items,
-        sums.marks.items,
-    )  # fmt: skip
-    _popularity(
-        findings, "categories", stored, stored.categories, sums.categories, stored.marks.categories,
-        sums.marks.categories,
-    )  # fmt: skip
+def compare(
+    findings: Findings, stored: Stored, sums: Sums, waits: Sequence[PartitionWaits] = ()
+) -> None:
+    """Compares every table. `sums`, and `waits` by partition: of the log before `stored.positions`."""
+    _popularity(findings, stored, sums)
     if stored.pairs is not None:
         _pairs(findings, stored, stored.pairs, sums)
     if stored.neighbours is not None:
@@ -35,29 +32,24 @@ def compare(findings: Findings, stored: Stored, sums: Sums) -> None:
     _arms(findings, stored, sums)
     _experiments(findings, stored, sums)
     _money(findings, stored, sums)
+    waiting.compare(findings, stored, sums.marks, waits)
 
 
-def _popularity(
-    findings: Findings,
-    what: str,
-    stored: Stored,
-    held: Mapping[int, list[float]],
-    expected: Mapping[int, list[float]],
-    theirs: Sequence[float],
-    ours: Sequence[float],
-) -> None:
+def _popularity(findings: Findings, stored: Stored, sums: Sums) -> None:
     """Compares rows of popularity; a missing row is all 0."""
+    held, expected = stored.popularity, sums.popularity
     windows = list(HALF_LIVES.items())
-    factors = [
-        grown(a - b, half_life) for a, b, (_, half_life) in zip(theirs, ours, windows, strict=True)
-    ]
+    factors = growth(stored.marks.items, sums.marks.items)
     nothing = [0.0] * len(windows)
     for key in held.keys() | expected.keys():
         one, other = held.get(key, nothing), expected.get(key, nothing)
+        back = sums.taken_back.get(key, nothing)
         for column, (window, _) in enumerate(windows):
+            # what is taken back leaves the rounding of what was there
+            tiny = max(UNDERFLOW_TOLERANCE, SUM_TOLERANCE * back[column])
             findings.compare(
-                what, window, one[column] * factors[column], other[column], stored.keys[what],
-                place=f"{key}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
+                "popularity", window, one[column] * factors[column], other[column],
+                stored.keys["popularity"], place=f"{key}", close=SUM_TOLERANCE, tiny=tiny,
             )  # fmt: skip
 
 

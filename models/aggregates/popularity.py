@@ -1,13 +1,13 @@
-"""Popularity: decayed sums of people's actions, by item or by category, one column a half-life."""
+"""Popularity: decayed sums of people's actions by item, one column a half-life."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
+from models.arrays import F64, I64
 from schemas.actions import WEIGHT
 from schemas.state.facts import BACK, Actions
 from schemas.state.tables import WINDOWS
@@ -28,21 +28,26 @@ class Popularity:
         self.sums = np.zeros((0, len(WINDOWS)))
         self.landmarks = [Landmark(h) for h in HALF_LIVES.values()]
 
-    def add(self, number: NDArray[np.int64], facts: Actions, numbers: int) -> bool:
-        """Adds facts, `number` (n,) of each; `numbers`: how many exist now. True if a landmark moved."""
+    def move(self, newest: float) -> F64 | None:
+        """Moves the landmarks where a fact of time `newest` (s) needs it. The factor of each column for sums
+        that others keep against them; None where none moved."""
+        factors = np.array([landmark.move(newest) for landmark in self.landmarks])
+        if (factors == 1.0).all():
+            return None
+        self.sums *= factors
+        return factors
+
+    def terms(self, facts: Actions) -> F64:
+        """(n, windows) what each fact adds; one that takes back subtracts as much."""
+        time, gain = facts.time.astype(np.float64), GAIN[facts.action]
+        gain = np.where(facts.flags & BACK, -gain, gain)
+        return np.stack([mark.terms(gain, time) for mark in self.landmarks], axis=1)
+
+    def add(self, number: I64, terms: F64, numbers: int) -> None:
+        """Adds terms to the rows of `number` (n,); `numbers`: how many rows exist now."""
         if numbers > len(self.sums):
             grown = np.zeros((max(numbers, 2 * len(self.sums)), len(WINDOWS)))
             grown[: len(self.sums)] = self.sums
             self.sums = grown
-        time, gain = facts.time.astype(np.float64), GAIN[facts.action]
-        gain = np.where(facts.flags & BACK, -gain, gain)
-        moved = False
-        for column, landmark in enumerate(self.landmarks):
-            factor = landmark.move(float(time.max()))
-            if factor != 1.0:
-                self.sums[:, column] *= factor
-                moved = True
-            self.sums[:, column] += np.bincount(
-                number, landmark.terms(gain, time), minlength=len(self.sums)
-            )
-        return moved
+        for column in range(len(WINDOWS)):
+            self.sums[:, column] += np.bincount(number, terms[:, column], minlength=len(self.sums))

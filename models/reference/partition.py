@@ -16,6 +16,7 @@ from models.reference.outcomes import ReferenceOutcomes
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
+from models.reference.waiting import WaitingReference
 from schemas.actions import REVERSIBLE
 from schemas.events import (
     Action,
@@ -29,6 +30,7 @@ from schemas.events import (
     Served,
     Unlink,
 )
+from schemas.times import DAY_MS
 
 
 class Partition:
@@ -43,6 +45,7 @@ class Partition:
         sums: Sums | None = None,
         before: SnapshotState | None = None,
         reach: Reach = REACH,
+        waiting: WaitingReference | None = None,
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""
@@ -50,6 +53,8 @@ class Partition:
         """Reason -> how many records were accepted and are not counted."""
         self.ids = before.window(window) if before else Window(window)
         self.sums = sums
+        self.waiting = waiting or WaitingReference()
+        """What waits for items; of use only with `sums`."""
         self.sample = sample
         self._before, self._reach = before, reach
         self.people = {name: self._new(name, True) for name in self._drawn()}
@@ -57,11 +62,14 @@ class Partition:
 
     def take(self, offset: int, timestamp: int, e: Event) -> None:
         """Takes the record at `offset`, of record time `timestamp` (ms)."""
+        self.ids.passed(timestamp)
+        self.waiting.advance(self.ids.newest // DAY_MS)
         if isinstance(e, Merge):
-            self.ids.passed(timestamp)
             self._merge(offset, e)
         elif isinstance(e, Listed):
-            self.ids.passed(timestamp)
+            if self.sums is not None:
+                for item in e.items:
+                    self.waiting.include(item, self.sums)
         elif self.ids.fresh(e, timestamp):
             self._apply(offset, e)
         elif isinstance(e, Action):
@@ -90,7 +98,7 @@ class Partition:
                 found = person.act(act)
                 counted = found.counts
                 if self.sums is not None and counted:
-                    self.sums.fact(act, found.partners)
+                    self.waiting.fact(act, found.partners, self.sums)
         elif isinstance(e, Preferences):
             person.preferences = e
         elif isinstance(e, Unlink):
@@ -140,12 +148,14 @@ class Partition:
             self.tallies[REPEATED_ORDER] += len(repeated)
         for it in repeated:
             if self.sums is not None and it.flags & COUNTED and not it.flags & BACK:
-                self.sums.back(it.item, it.category, it.at // 1000, it.action)
+                self.waiting.back(it.item, it.at // 1000, it.action, self.sums)
 
     def _add(self, person: Person, outcomes: ReferenceOutcomes) -> None:
         """Adds the new facts of a person's slates to the sums."""
         if self.sums is not None:
             self.sums.slots(outcomes)
+            for _, item, _, time, action in outcomes.backs:
+                self.waiting.back(item, time, action, self.sums)
         outcomes.arms.clear()
         outcomes.moments.clear()
         outcomes.money.clear()

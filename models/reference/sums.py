@@ -28,15 +28,15 @@ def grown(seconds: float, half_life: float) -> float:
 
 
 class Landmarks:
-    """The landmarks (s) of the sums: of the popularity of items, of that of categories, of pairs."""
+    """The landmarks (s) of the sums: of the popularity of items, of pairs."""
 
-    def __init__(self, items: Sequence[float], categories: Sequence[float], pairs: float) -> None:
-        self.items, self.categories, self.pairs = tuple(items), tuple(categories), pairs
+    def __init__(self, items: Sequence[float], pairs: float) -> None:
+        self.items, self.pairs = tuple(items), pairs
 
     @classmethod
     def at(cls, now: float) -> Landmarks:
         """One landmark for all: sums as of `now` (s)."""
-        return cls([now] * WINDOW_COUNT, [now] * WINDOW_COUNT, now)
+        return cls([now] * WINDOW_COUNT, now)
 
 
 MomentSums = tuple[int, list[int], list[list[int]]]
@@ -44,14 +44,14 @@ MomentSums = tuple[int, list[int], list[list[int]]]
 
 
 class Sums:
-    """`popularity` and `categories`: a sum for each window, by hash; `pairs`: by the hash of an action's
-    item, then of the item visited before it; `arms`: slots by state, and those served by exploration;
-    `money`: purchases, quantity and amount by currency."""
+    """`popularity`: a sum for each window, by item hash; `pairs`: by the hash of an action's item, then of
+    the item visited before it; `arms`: slots by state, and those served by exploration; `money`: purchases,
+    quantity and amount by currency. `taken_back`: by item hash, what was subtracted."""
 
     def __init__(self, marks: Landmarks) -> None:
         self.marks = marks
         self.popularity: dict[int, list[float]] = {}
-        self.categories: dict[int, list[float]] = {}
+        self.taken_back: dict[int, list[float]] = {}
         self.pairs: dict[int, dict[int, float]] = {}
         self.arms: dict[tuple[int, int], list[int]] = {}
         self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
@@ -61,7 +61,7 @@ class Sums:
         """The moments before the first fact."""
         self.money: dict[int, list[int]] = {}
         self._at = -1
-        self._terms: tuple[list[float], list[float], float] = ([], [], 0.0)
+        self._terms: tuple[list[float], float] = ([], 0.0)
 
     def add(self, actions: Sequence[Event]) -> None:
         """Adds the actions of one person."""
@@ -69,21 +69,31 @@ class Sums:
             self.fact(e, partners)
 
     def fact(self, e: Event, partners: Partners) -> None:
-        if not e.in_catalogue:
-            return
-        items, categories, pairs = self._growth(e.time // 1000)
-        gain, mine = _GAIN[e.action], e.item
-        gained = [gain * term for term in items]
-        _plus(self.popularity, mine, gained)
-        same = categories is items
-        _plus(self.categories, e.category, gained if same else [gain * it for it in categories])
+        _, pairs = self._growth(e.time // 1000)
+        mine = e.item
+        _plus(self.popularity, mine, self.terms(e.time // 1000, e.action))
         if partners:
             held = self.pairs.setdefault(mine, {})
             for partner, lag in partners:
                 held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * pairs
 
+    def terms(self, time: int, action: int) -> list[float]:
+        """What an action at `time` (s) adds to each column."""
+        gain = _GAIN[action]
+        return [gain * term for term in self._growth(time)[0]]
+
+    def row(self, item: int, terms: list[float], *, back: bool = False) -> None:
+        """Adds to an item's row; `back`: it takes back what was counted."""
+        _plus(self.popularity, item, terms)
+        if back:
+            _plus(self.taken_back, item, [-term for term in terms])
+
+    def pair(self, item: int, partner: int, time: int, lag: int) -> None:
+        held = self.pairs.setdefault(item, {})
+        held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * self._growth(time)[1]
+
     def slots(self, outcomes: ReferenceOutcomes) -> None:
-        """Adds the facts of one person's slates."""
+        """Adds the facts of one person's slates; what they take back is `WaitingReference.back`'s."""
         arms: Any = outcomes.arms
         for _, placement, item, state, explored, sign, _ in arms:
             arm = self.arms.get((placement, item))
@@ -103,14 +113,6 @@ class Sums:
         for _, _, currency, amount, quantity, purchases in money:
             held = self.money.setdefault(currency, [0, 0, 0])
             self.money[currency] = list(map(add, held, (purchases, quantity, amount)))
-        for _, item, category, time, action in outcomes.backs:
-            self.back(item, category, time, action)
-
-    def back(self, item: int, category: int, time: int, action: int) -> None:
-        """Takes back a fact; its pairs stay. `time` in s."""
-        items, categories, _ = self._growth(time)
-        _plus(self.popularity, item, [-_GAIN[action] * term for term in items])
-        _plus(self.categories, category, [-_GAIN[action] * term for term in categories])
 
     @classmethod
     def of(cls, partitions: Iterable[Sums]) -> Sums:
@@ -133,8 +135,8 @@ class Sums:
     def _take(self, other: Sums) -> None:
         for key, sums in other.popularity.items():
             _plus(self.popularity, key, sums)
-        for key, sums in other.categories.items():
-            _plus(self.categories, key, sums)
+        for key, sums in other.taken_back.items():
+            _plus(self.taken_back, key, sums)
         for item, theirs in other.pairs.items():
             if item not in self.pairs:
                 self.pairs[item] = dict(theirs)
@@ -163,14 +165,12 @@ class Sums:
             moments[unit] = _plus_moments(moments.get(unit), held)
         return moments
 
-    def _growth(self, at: int) -> tuple[list[float], list[float], float]:
-        """The weight of a fact at `at` (s) in each column."""
+    def _growth(self, at: int) -> tuple[list[float], float]:
+        """The weight of a fact at `at` (s) in each column, and of a pair."""
         if at != self._at:
             marks = self.marks
-            items = _terms(marks.items, at)
-            same = marks.items == marks.categories
-            categories = items if same else _terms(marks.categories, at)
-            self._at, self._terms = at, (items, categories, grown(at - marks.pairs, PAIR_HALF_LIFE))
+            self._at = at
+            self._terms = (_terms(marks.items, at), grown(at - marks.pairs, PAIR_HALF_LIFE))
         return self._terms
 
 

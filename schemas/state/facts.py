@@ -38,7 +38,6 @@ class Actions(NamedTuple):
 
     delta: NDArray[np.uint32]
     item: NDArray[np.uint64]
-    category: NDArray[np.uint32]
     time: NDArray[np.uint32]
     action: NDArray[np.uint8]
     flags: NDArray[np.uint8]
@@ -119,7 +118,6 @@ _Columns = tuple[tuple[str, str, int], ...]
 _ACTIONS: Final[_Columns] = (
     ("delta", "<u4", 1),
     ("item", "<u8", 1),
-    ("category", "<u4", 1),
     ("time", "<u4", 1),
     ("action", "u1", 1),
     ("flags", "u1", 1),

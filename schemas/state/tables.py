@@ -65,6 +65,14 @@ class Meta(msgspec.Struct, kw_only=True):
     """ms, the roll-up's clock; 0: unknown."""
     money: dict[str, tuple[int, int, int]] = {}
     """ISO 4217 name -> purchases, quantity, and amount in minor units, without what was taken back."""
+    waiting_items: int = 0
+    """Ids whose facts wait, each partition and UTC day by itself: no item of theirs was put yet."""
+    waiting_pairs: int = 0
+    """Pairs of actions that wait for an item."""
+    unknown_over_limit: int = 0
+    """Facts of items that nobody had put, which came after the limits: they count no more."""
+    pairs_over_limit: int = 0
+    """Pairs of actions, likewise."""
 
     @property
     def name(self) -> str:
@@ -82,7 +90,6 @@ class Published(msgspec.Struct, kw_only=True):
     meta: Meta
     neighbours: dict[int, bytes]
     popularity: dict[int, bytes]
-    categories: dict[int, bytes]
     arms: dict[bytes, bytes] = {}
     """`ARM_KEY` -> `ARM`."""
     experiments: dict[bytes, bytes] = {}

@@ -142,7 +142,7 @@ def _facts(it: State) -> int:
 
 def _landmarks(it: State) -> int:
     made = it.tables
-    marks = [*made.popularity.landmarks, *made.by_category.landmarks, made.pairs.landmark]
+    marks = [*made.popularity.landmarks, made.pairs.landmark]
     return max(int(1000 * mark.at) for mark in marks)
 
 

@@ -113,7 +113,6 @@ class Memory:
                     (
                         entry.first + int(a.delta[i]),
                         int(a.item[i]),
-                        int(a.category[i]),
                         int(a.time[i]),
                         int(a.action[i]),
                         tuple(a.partner[at : at + pairs].tolist()),

@@ -94,7 +94,7 @@ class Shop(NamedTuple):
         """Publishes tables as `rollup` does."""
         meta = tables.Meta(version=version, positions=[version] * 4, landmarks=[0.0] * 4)
         change = tables.Published(
-            meta=meta, neighbours=dict(neighbours), popularity=dict(popularity), categories={}
+            meta=meta, neighbours=dict(neighbours), popularity=dict(popularity)
         )
         with self.redis.pipeline(transaction=True) as pipe:
             for key, rows in (

@@ -138,7 +138,7 @@ def arms(world: World, placement: str, served: Mapping[str, int]) -> None:
         arm["served"], arm["n"] = count, count
         arms[key.tobytes()] = arm.tobytes()
     meta = Meta(version=2, positions=[2], landmarks=[0.0] * len(WINDOWS))
-    world.tables.apply(Published(meta=meta, neighbours={}, popularity={}, categories={}, arms=arms))
+    world.tables.apply(Published(meta=meta, neighbours={}, popularity={}, arms=arms))
 
 
 def person(

@@ -310,7 +310,6 @@ class Sum(NamedTuple):
 
 PUBLISHED: Final = (
     Sum("popularity", "24h", PLAIN.tables().popularity, tables.POPULARITY, ""),
-    Sum("categories", "24h", PLAIN.tables().categories, tables.POPULARITY, ""),
     Sum("pairs", "share", PLAIN.tables().neighbours, tables.NEIGHBOUR, "score"),
     Sum("arms", "clicked", PLAIN.tables().arms, ARM, "clicked"),
     Sum("arms", "mean", PLAIN.tables().arms, ARM, "mean"),
@@ -358,9 +357,9 @@ def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> Non
     finally:
         client.delete(PLAIN.tables().base_chunk(b"broken", 0))
         client.set(base, head)
-    assert {it.what for it in found} == {"popularity", "categories", "pairs", "arms", "experiments"}
+    assert {it.what for it in found} == {"popularity", "pairs", "arms", "experiments"}
     assert {it.key for it in found} == {base.decode()}
-    assert len(found) == 5
+    assert len(found) == 4
 
 
 def broken_base(data: bytes) -> bytes:
@@ -369,7 +368,6 @@ def broken_base(data: bytes) -> bytes:
     with np.load(io.BytesIO(data)) as file:
         held = dict(file)
     held["popularity"][0, 2] += 1.0
-    held["by_category"][0, 2] += 1.0
     held["pair_sums"][0] += 1.0
     held["arms_rows"]["displayed"][0] += 1
     held["moments_rows"]["sums"][0] += 1

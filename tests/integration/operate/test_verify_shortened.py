@@ -266,9 +266,7 @@ def test_a_sum_of_the_stored_base_that_was_changed_is_found(world: World) -> Non
     finally:
         client.delete(names.base_chunk(b"broken", 0))
         client.set(names.base, head)
-    assert sorted(it.what for it in found) == [
-        "arms", "categories", "experiments", "pairs", "popularity",
-    ]  # fmt: skip
+    assert sorted(it.what for it in found) == ["arms", "experiments", "pairs", "popularity"]
 
 
 # -- which snapshot -------------------------------------------------------------------------

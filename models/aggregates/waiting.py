@@ -1,0 +1,281 @@
+"""Facts of items that a partition has not seen listed: they wait, bounded, until one says that it is listed.
+
+An item is listed in a partition from the first fact on whose item the edge had in its catalogue, or from the
+first `facts.Listings` of it. What is kept of a partition is a function of its own log: the order of the
+partitions, and the cut of the log into entries, change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.aggregates.numbers import DenseNumbers
+from models.aggregates.waiting_day import LISTED, NO_PAIRS, PairFacts, WaitingDay
+from models.arrays import F64, I64, U64
+from schemas.state.facts import BACK, IMPORTED, UNKNOWN, Actions, Delta
+
+Mask = NDArray[np.bool_]
+
+
+class Limits(NamedTuple):
+    """Of what waits in a partition: distinct ids a UTC day of record time, of live and of imported facts;
+    days until a day goes."""
+
+    live: int = 10_000
+    imported: int = 1_000_000
+    days: int = 7
+
+
+LIMITS: Final = Limits()
+
+
+class Counted(NamedTuple):
+    """What counts from an entry on: its facts at `facts` (n,) and their items' dense numbers, rows of sums by
+    dense number, and pairs."""
+
+    facts: I64
+    item: I64
+    rows: I64
+    sums: F64
+    pairs: PairFacts
+
+
+class Waiting:
+    """What waits, by partition and day. `items`: the dense numbers of items that a partition has listed;
+    `over_limit`: facts, and pairs, that came after the limits."""
+
+    def __init__(self, items: DenseNumbers, partitions: int, limits: Limits = LIMITS) -> None:
+        self.items, self.limits = items, limits
+        self.over_limit = [0, 0]
+        self.newest = [0] * partitions
+        """By partition: the newest UTC day."""
+        self.days: list[dict[int, WaitingDay]] = [{} for _ in range(partitions)]
+        self._listed: Mask = np.zeros((0, partitions), np.bool_)
+
+    # -- what waits -----------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> int:
+        """Rows of ids that wait, each partition and day by itself."""
+        return sum(int(day.counted.sum()) for days in self.days for day in days.values())
+
+    @property
+    def pairs(self) -> int:
+        return sum(day.pairs for days in self.days for day in days.values())
+
+    def listed(self, partition: int, numbers: I64) -> Mask:
+        """(n,) whether the partition has listed the items of these dense numbers (-1: no item)."""
+        self._fit()
+        found: Mask = (
+            (numbers >= 0) & self._listed[numbers, partition] if len(self.items) else numbers > 0
+        )
+        return found
+
+    def holding(self, partition: int, ids: U64) -> Mask:
+        """(n,) whether facts of these ids wait in the partition."""
+        found = np.zeros(len(ids), np.bool_)
+        for day in self.days[partition].values():
+            found |= day.find(ids) >= 0
+        return found & ~self.listed(partition, self.items.find(ids))
+
+    def listings(self) -> Mask:
+        """(items, partitions) which partition has listed which item."""
+        self._fit()
+        return self._listed[: len(self.items)]
+
+    def list_again(self, listings: Mask) -> None:
+        """Continues with stored `listings`."""
+        self._listed = listings
+
+    def rescale(self, factors: F64) -> None:
+        """The landmarks of popularity moved: `factors` by window."""
+        for days in self.days:
+            for day in days.values():
+                day.sums *= factors
+
+    # -- an entry -------------------------------------------------------------------------------
+
+    def take(self, partition: int, entry: Delta, terms: F64) -> Iterator[Counted]:
+        """Takes an entry whose facts have `terms` (n, windows) in popularity."""
+        actions, at = entry.actions, 0
+        starts = np.concatenate([[0], np.cumsum(actions.pairs, dtype=np.int64)])
+        for end, day, ids in self._steps(partition, entry):
+            if end > at:
+                yield self._take(partition, actions, slice(at, end), starts, terms)
+                at = end
+            if day is not None:
+                self._advance(partition, day)
+            if ids is not None:
+                yield self._list(partition, ids)
+
+    def _steps(self, partition: int, entry: Delta) -> list[tuple[int, int | None, U64 | None]]:
+        """Where the facts are cut, ascending: a fact index, and the new day or the ids listed there. What is
+        taken back of an item that waits is a step by itself."""
+        actions, n = entry.actions, len(entry.actions.item)
+        steps: list[tuple[int, int, int | None, U64 | None]] = []
+        if len(entry.days.day):
+            at = np.searchsorted(actions.delta, entry.days.delta)
+            offsets = entry.days.delta.tolist()
+            steps += [
+                (i, 2 * offset, day, None)
+                for i, offset, day in zip(
+                    at.tolist(), offsets, entry.days.day.tolist(), strict=True
+                )
+            ]
+        if len(entry.listings.item):
+            delta, first = np.unique(entry.listings.delta, return_index=True)
+            ids = np.split(entry.listings.item, first[1:])
+            at = np.searchsorted(actions.delta, delta)
+            steps += [
+                (i, 2 * offset + 1, None, each)
+                for i, offset, each in zip(at.tolist(), delta.tolist(), ids, strict=True)
+            ]
+        back = np.flatnonzero(actions.flags & BACK)
+        if len(back):
+            back = back[~self.listed(partition, self.items.find(actions.item[back]))]
+            steps += [(at, -1, None, None) for i in back.tolist() for at in (i, i + 1)]
+        steps.sort(key=lambda step: step[:2])
+        return [*((i, day, ids) for i, _, day, ids in steps), (n, None, None)]
+
+    def _take(
+        self, partition: int, actions: Actions, of: slice, starts: I64, terms: F64
+    ) -> Counted:
+        """Takes the facts `of` an entry, between two steps."""
+        item, flags = actions.item[of], actions.flags[of]
+        pairs = slice(int(starts[of.start]), int(starts[of.stop]))
+        owner = np.repeat(np.arange(len(item)), actions.pairs[of])
+        partner = actions.partner[pairs]
+        ids, which = np.unique(np.concatenate([item, partner]), return_inverse=True)
+        at = np.concatenate([np.arange(len(item)), owner])
+        numbers, since, fresh = self._list_named(partition, ids, which, flags)
+        valid = since[which] <= at
+        items, partners = valid[: len(item)], valid[len(item) :]
+        both = partners & items[owner]
+        number = numbers[which]
+        if not valid.all():
+            if len(item) == 1 and flags[0] & BACK:
+                self._take_back(partition, item, terms[of])
+            else:
+                self._wait(partition, actions, of, pairs, (owner, ids, which, number, valid), terms)
+        rows, sums, released = self._release(partition, ids[fresh], numbers[fresh])
+        time = actions.time[of].astype(np.float64)
+        counted = PairFacts(
+            number[: len(item)][owner[both]],
+            number[len(item) :][both],
+            time[owner[both]],
+            actions.lag[pairs][both],
+        )
+        facts = np.flatnonzero(items)
+        return Counted(facts + of.start, number[facts], rows, sums, _joined(counted, released))
+
+    def _list_named(
+        self, partition: int, ids: U64, which: I64, flags: NDArray[np.uint8]
+    ) -> tuple[I64, I64, Mask]:
+        """Lists the items that facts name as listed: of each id its dense number (-1: none), the fact from
+        which on it is listed (-1: before), and whether it is newly so."""
+        numbers = self.items.find(ids)
+        since = np.where(self.listed(partition, numbers), -1, len(flags))
+        naming = np.flatnonzero(flags & (BACK | UNKNOWN) == 0)
+        np.minimum.at(since, which[naming], naming)
+        fresh = (since >= 0) & (since < len(flags))
+        if fresh.any():
+            numbers[fresh] = self.items.of(ids[fresh])
+            self._mark(partition, numbers[fresh])
+        return numbers, since, fresh
+
+    def _wait(
+        self,
+        partition: int,
+        actions: Actions,
+        of: slice,
+        pairs: slice,
+        found: tuple[I64, U64, I64, I64, Mask],
+        terms: F64,
+    ) -> None:
+        """Keeps the facts and pairs whose items are not `valid`."""
+        owner, ids, which, number, valid = found
+        n, held = of.stop - of.start, self.newest[partition]
+        day = self.days[partition].setdefault(held, WaitingDay())
+        imported = actions.flags[of] & IMPORTED != 0
+        limits = self.limits[:2]
+        # in the order of the log: an action's item comes before its partners
+        missing = np.flatnonzero(~valid)
+        where = np.concatenate([np.arange(n) + (np.cumsum(actions.pairs[of]) - actions.pairs[of]),
+                                owner + 1 + np.arange(len(owner))])  # fmt: skip
+        missing = missing[np.argsort(where[missing])]
+        at = np.concatenate([np.arange(n), owner])
+        codes = np.where(valid, number | LISTED, -1)
+        codes[missing] = day.admit(ids[which[missing]], imported[at[missing]], limits)
+        waits = ~valid[:n] & (codes[:n] >= 0)
+        day.add(codes[:n][waits], terms[of][waits])
+        self.over_limit[0] += int(np.sum(~valid[:n] & (codes[:n] < 0)))
+        item, partner = codes[:n], codes[n:]
+        kept = (~valid[n:] | ~valid[:n][owner]) & (partner >= 0) & (item[owner] >= 0)
+        self.over_limit[1] += day.add_pairs(
+            (np.maximum(item, 0).astype(np.uint32), actions.time[of], imported),
+            owner[kept],
+            partner[kept].astype(np.uint32),
+            actions.lag[pairs][kept],
+            limits,
+        )
+
+    def _take_back(self, partition: int, item: U64, terms: F64) -> None:
+        """Takes a fact back: out of the newest day that has a row of its item; where none has one, the fact
+        is gone, and nothing changes."""
+        for _, day in sorted(self.days[partition].items(), reverse=True):
+            place = day.find(item)
+            if place[0] >= 0 and day.counted[place[0]]:
+                day.add(place, terms)
+                return
+
+    def _list(self, partition: int, ids: U64) -> Counted:
+        """Lists these items."""
+        numbers = self.items.of(ids)
+        self._mark(partition, numbers)
+        rows, sums, released = self._release(partition, ids, numbers)
+        none = np.empty(0, np.int64)
+        return Counted(none, none, rows, sums, released)
+
+    def _release(self, partition: int, ids: U64, numbers: I64) -> tuple[I64, F64, PairFacts]:
+        """What waits no longer since these items are listed."""
+        rows, sums, released = [], [], []
+        for day in self.days[partition].values():
+            if not len(ids) or not (day.find(ids) >= 0).any():
+                continue
+            dense = self.items.find(day.ids)
+            dense[~self.listed(partition, dense)] = -1
+            places, held, pairs = day.release(dense)
+            rows.append(dense[places])
+            sums.append(held)
+            released.append(pairs)
+        if not rows:
+            return np.empty(0, np.int64), np.empty((0, 0)), NO_PAIRS
+        return np.concatenate(rows), np.concatenate(sums), _joined(*released)
+
+    def _mark(self, partition: int, numbers: I64) -> None:
+        self._fit()
+        self._listed[numbers, partition] = True
+
+    def _fit(self) -> None:
+        missing = len(self.items) - len(self._listed)
+        if missing > 0:
+            room = np.zeros((max(missing, len(self._listed)), len(self.newest)), np.bool_)
+            self._listed = np.concatenate([self._listed, room])
+
+    def _advance(self, partition: int, day: int) -> None:
+        """The newest record time came into `day`: days that are too old go."""
+        self.newest[partition] = day
+        days = self.days[partition]
+        for old in [each for each in days if day - each > self.limits.days]:
+            del days[old]
+
+
+def _joined(*facts: PairFacts) -> PairFacts:
+    some = [each for each in facts if len(each.item)]
+    if len(some) < 2:
+        return some[0] if some else NO_PAIRS
+    return PairFacts(*map(np.concatenate, zip(*some, strict=True)))
