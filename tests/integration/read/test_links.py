@@ -90,6 +90,10 @@ class Site(NamedTuple):
                 made.apply(p, facts.decode(fields[facts.FIELD]))
         return made
 
+    def purchases(self) -> int:
+        """Purchases in euros, less those that were taken back."""
+        return self.tables().money.publish().get("EUR", (0, 0, 0))[0]
+
     def clicks(self, item: str) -> int:
         return self.tables().arms.get(arm_key("home", item)).clicked
 
@@ -252,3 +256,27 @@ def test_an_unlink_without_a_link_stores_nothing(site: Site) -> None:
     name = site.held("stranger", anonymous=True)["pseudonym"]
     assert site.decision("out-one", "unlink", "stranger", "k9")[:2] == (False, "not_linked")
     assert not list(site.shop.redis.scan_iter(match=f"*:{name}"))
+
+
+def test_an_order_that_page_and_server_sent_is_one_purchase_after_the_link(site: Site) -> None:
+    """Each sends it under the id that it has; the server sends another one after the link."""
+    device, user = "order-device", "order-user"
+    items = [item.item_id for item in ITEMS[:2]]
+
+    def buy(who: dict[str, str], number: int) -> None:
+        order = {"event_id": f"ord-{number}", "item_id": items[number], "action": "purchase"}
+        paid = {"value": 19.99, "currency": "EUR"}
+        answer = site.shop.server.ask("POST", "/v1/events", {**who, **order, **paid})
+        assert answer.status == 202, answer.body
+
+    before = site.purchases()
+    buy({"anonymous_id": device}, 0)
+    buy({"user_id": user}, 0)
+    assert site.decision(user, "link", device, "k10")[:2] == (True, None)
+    buy({"anonymous_id": device}, 1)
+    buy({"user_id": user}, 1)
+    services.wait_until(lambda: not lagging(site), 20, "the flows do not catch up")
+    held = site.held(user)
+    assert held["counts"] == {"purchase": 2}
+    assert {it["item_id"] for it in held["recent"]} == set(items)
+    assert site.purchases() - before == 2
