@@ -63,6 +63,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """For how long after a click or display in a slate a purchase that names no slate converts that slot."""
     touched_slots: int = 100
     """How many such slots are kept of a person, the newest, 24 bytes each."""
+    unknown_live: int = 10_000
+    """So many ids that no item has wait for one, by partition and day, of live events. What waits is bounded
+    as it was at the log's beginning: another value needs a rebuild from there."""
+    unknown_imported: int = 1_000_000
+    """Likewise, of imported events."""
+    unknown_days: int = 7
+    """How many days the events on such an id wait for its item. Likewise."""
     rollup_seconds: float = 1.0
     """How often tables are added up and published."""
     base_seconds: float = 60.0
@@ -246,6 +253,9 @@ def _check(settings: Settings) -> None:
     above_zero = (
         "partitions",
         "batch",
+        "unknown_live",
+        "unknown_imported",
+        "unknown_days",
         "rollup_seconds",
         "base_seconds",
         "readout_seconds",

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flows.kit.metrics import FlowMetrics
+from flows.rollup.marks import Marks
 from flows.rollup.readouts import Readouts
 from infra.settings import Settings
 
@@ -18,13 +19,20 @@ class Cycle:
     """Runs the roll-up's steps: tables, readouts, metrics, the stored base."""
 
     def __init__(
-        self, rollup: Rollup, readouts: Readouts | None, metrics: FlowMetrics, settings: Settings
+        self,
+        rollup: Rollup,
+        readouts: Readouts | None,
+        metrics: FlowMetrics,
+        settings: Settings,
+        marks: Marks | None = None,
     ) -> None:
-        """`readouts`: None where these tables are not the live ones; then no readouts are sent."""
+        """`readouts`, `marks`: None where these tables are not the live ones; then neither are sent."""
         self._rollup, self._readouts, self._metrics = rollup, readouts, metrics
+        self._marks = marks
         self._settings = settings
         self._stored, self._dirty = time.monotonic(), False
         self._ignored: Counter[str] = Counter()
+        self._over_limit = list(rollup.tables.waiting.over_limit)
 
     def step(self) -> float:
         """Reads and publishes, and stores where it is due. Returns the seconds until the next step."""
@@ -36,6 +44,8 @@ class Cycle:
             self._dirty = True
             self._metrics.published(time.monotonic() - read)
         self._send_readouts()
+        if self._marks is not None:
+            self._marks.step(self._rollup.tables)
         self._count()
         if self._dirty and time.monotonic() - self._stored >= self._settings.base_seconds:
             self._store()
@@ -59,6 +69,11 @@ class Cycle:
         for why, n in (ignored - self._ignored).items():
             self._metrics.ignored(why, n)
         self._ignored = ignored.copy()
+        over_limit = self._rollup.tables.waiting.over_limit
+        for at, why in enumerate(("unknown_over_limit", "pairs_over_limit")):
+            if over_limit[at] > self._over_limit[at]:
+                self._metrics.ignored(why, over_limit[at] - self._over_limit[at])
+        self._over_limit = list(over_limit)
 
     def _store(self) -> None:
         self._rollup.store()

@@ -1,6 +1,6 @@
 """`rollup`: adds up the partitions' facts, and publishes the tables that readers use.
 
-delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ store (base, positions) ─ trim
+delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ marks ─ store (base, positions) ─ trim
 
 It reads the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in Redis,
 and its fence is the vector of positions in its base.
@@ -16,6 +16,7 @@ from functools import partial
 from flows.kit.generation import run_live
 from flows.kit.metrics import FlowMetrics
 from flows.rollup.cycle import Cycle
+from flows.rollup.marks import Marks
 from flows.rollup.readouts import Readouts
 from flows.rollup.tables import Overtaken, Rollup
 from infra import heartbeat
@@ -39,10 +40,11 @@ def _run(settings: Settings, with_readouts: bool, generation: int, stop: threadi
         rollup, metrics = Rollup(client, settings, generation), FlowMetrics(settings, "rollup")
         log.info("rollup starts at %s", rollup.tables.positions)
         with ExitStack() as opened:
-            readouts = None
+            readouts = marks = None
             if with_readouts:
                 readouts = opened.enter_context(closing(Readouts(settings, client)))
-            cycle = Cycle(rollup, readouts, metrics, settings)
+                marks = opened.enter_context(closing(Marks(settings, client)))
+            cycle = Cycle(rollup, readouts, metrics, settings, marks)
             opened.enter_context(metrics.exposed())
             opened.enter_context(metrics.counting_failures(fenced=Overtaken))
             opened.enter_context(heartbeat.watched_loop())

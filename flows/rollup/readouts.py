@@ -22,7 +22,7 @@ from schemas.alphabet import Millis
 from schemas.control import HELD_DECODER, Experiment, Held
 from schemas.readouts import Readout
 from schemas.state.tables import Meta
-from schemas.topics import EXPERIMENTS
+from schemas.topics import EXPERIMENTS, Topic
 
 log = logging.getLogger(__name__)
 RESEND_SECONDS: Final = 30.0
@@ -33,6 +33,8 @@ _PRODUCER: Final[dict[str, Any]] = {
     "bootstrap_timeout_ms": 3000,
     "max_block_ms": 5000,
 }
+Record = tuple[bytes, bytes, int]
+"""Key, value, partition."""
 _SUBJECT: Final = b"experiment:"
 _EXPERIMENT: Final = msgspec.json.Decoder(Experiment)
 
@@ -43,21 +45,24 @@ class Sender:
     A value that the broker does not take is logged, counted in `failed`, and not sent again.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: Topic = EXPERIMENTS) -> None:
         self.sent, self.failed = 0, 0
-        self._settings = settings
-        self._offered: dict[bytes, bytes] = {}
+        self._settings, self._topic = settings, topic
+        self._offered: dict[bytes, Record] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
         self._producer: Any = None
 
-    def offer(self, key: bytes, value: bytes) -> None:
+    def offer(
+        self, name: bytes, value: bytes, key: bytes | None = None, partition: int = 0
+    ) -> None:
+        """`name`: a later value of the same one replaces this; it is the record's key where none is given."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="readouts", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=self._topic.name, daemon=True)
             self._thread.start()
         with self._changed:
-            self._offered[key] = value
+            self._offered[name] = (name if key is None else key, value, partition)
             self._changed.notify()
 
     def close(self, seconds: float) -> None:
@@ -75,28 +80,28 @@ class Sender:
                 self.sent += len(batch)
             except Exception as error:  # the client may raise anything: the next revision follows
                 self.failed += len(batch)
-                log.warning("readouts were not sent: %s", type(error).__name__)
+                log.warning("%s were not sent: %s", self._topic.name, type(error).__name__)
                 self._close_producer()
         self._close_producer()
 
-    def _wait_for_offers(self) -> dict[bytes, bytes] | None:
+    def _wait_for_offers(self) -> dict[bytes, Record] | None:
         """Waits for offered values and returns them; None once it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._offered or self._closing)
             taken, self._offered = self._offered, {}
         return taken or None
 
-    def _send(self, batch: dict[bytes, bytes]) -> None:
+    def _send(self, batch: dict[bytes, Record]) -> None:
         # a roll-up without experiments needs no broker
         from infra.kafka import kafka_client
         from infra.kafka.names import broker_name
 
         if self._producer is None:
             self._producer = kafka_client.producer(self._settings, **_PRODUCER)
-        name = broker_name(self._settings, EXPERIMENTS.name)
+        name = broker_name(self._settings, self._topic.name)
         futures = [
-            self._producer.send(name, value, key, list(EXPERIMENTS.headers), 0)
-            for key, value in batch.items()
+            self._producer.send(name, value, key, list(self._topic.headers), partition)
+            for key, value, partition in batch.values()
         ]
         for future in futures:
             future.get(ACK_TIMEOUT_SECONDS)

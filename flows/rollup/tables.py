@@ -15,6 +15,7 @@ from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
 from models.aggregates.tables import Hole, Tables
+from models.aggregates.waiting import Limits
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
 from schemas.state import facts, fences, tables
@@ -51,7 +52,7 @@ class Rollup:
     def _load(self) -> tuple[Tables, bytes | None]:
         head = self._redis.get(self._keys.base)
         if head is None:
-            return Tables(self._settings.partitions), None
+            return Tables(self._settings.partitions, limits(self._settings)), None
         chunks = self._redis.mget(self._keys.base_chunks(head))
         if not all(chunks):
             raise Hole(
@@ -151,6 +152,8 @@ class Rollup:
             "pairs": len(held.pairs),
             "arms": len(held.arms),
             "experiments": len(held.moments),
+            "waiting_items": held.waiting.ids,
+            "waiting_pairs": held.waiting.pairs,
         }
 
     @property
@@ -218,6 +221,11 @@ class Rollup:
             if redis_client.is_away(error):
                 raise
             raise Overtaken("another roll-up is at work") from None
+
+
+def limits(settings: Settings) -> Limits:
+    """Of what waits, where tables begin; tables that are loaded go on with their own."""
+    return Limits(settings.unknown_live, settings.unknown_imported, settings.unknown_days)
 
 
 def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

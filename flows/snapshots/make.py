@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from flows.rollup.tables import limits
 from flows.snapshots import files
 from flows.snapshots.files import Row, SnapshotError
 from flows.snapshots.fold import (
@@ -56,7 +57,7 @@ def make(
     made_at = time.time_ns() // 1_000_000
     id_ = f"{datetime.fromtimestamp(made_at / 1000, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     tasks = [FoldTask(settings, log, id_, p, end, base, topic) for p, end in enumerate(until)]
-    sums = Tables(topic.partitions) if base is None else tables(settings, base)
+    sums = Tables(topic.partitions, limits(settings)) if base is None else tables(settings, base)
     folded = _fold(tasks, sums, processes or _processes(until, base), progress)
     if sums.positions != list(until):
         raise SnapshotError(

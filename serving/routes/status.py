@@ -65,6 +65,10 @@ class Status(msgspec.Struct, kw_only=True):
     items: int
     items_position: str
     neighbours: int
+    waiting_items: int
+    waiting_pairs: int
+    unknown_over_limit: int
+    pairs_over_limit: int
     money: dict[str, MoneySums]
     ready: dict[str, bool]
     fails: tuple[Fault, ...]
@@ -83,6 +87,10 @@ async def gather(serving: Serving) -> Status:
         items=serving.catalogue.count,
         items_position=serving.catalogue.version,
         neighbours=len(serving.tables.neighbours),
+        waiting_items=serving.tables.meta.waiting_items,
+        waiting_pairs=serving.tables.meta.waiting_pairs,
+        unknown_over_limit=serving.tables.meta.unknown_over_limit,
+        pairs_over_limit=serving.tables.meta.pairs_over_limit,
         money={
             currency: MoneySums(purchases=purchases, quantity=quantity, amount=amount)
             for currency, (purchases, quantity, amount) in serving.tables.meta.money.items()

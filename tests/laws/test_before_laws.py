@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from flows.verify import stored_tables, table_sums
 from flows.verify.person_records import PERSON_RECORDS
 from flows.verify.report import Findings, difference
+from flows.verify.waiting import PartitionWaits, reference_of
 from models.aggregates.tables import Tables
 from models.reference.before import SnapshotState
 from models.reference.partition import Partition
 from models.reference.people import Person
 from models.reference.sample import Sample
 from models.reference.sums import Sums
+from models.reference.waiting import WaitingReference
 from schemas.keys import PLAIN
 from schemas.state import facts
 from tests.laws.test_fold_laws import build, one_action
@@ -45,10 +47,11 @@ def resumed(
     partition: int,
     sums: Sums | None = None,
     sample: int | None = None,
+    waiting: WaitingReference | None = None,
 ) -> Partition:
     """A reference that read only the records after `cut`."""
     held = before(snapshot(log[:cut], partition, [7, 30]), log[:cut], partition)
-    reference = Partition(DAY, Sample(sample), sums, held)
+    reference = Partition(DAY, Sample(sample), sums, held, waiting=waiting)
     for offset, timestamp, event in log[cut:]:
         reference.take(offset, timestamp, event)
     return reference
@@ -79,10 +82,12 @@ def wrong_sums(logs: Sequence[Sequence[Record]], cuts: Sequence[int]) -> Any:
                 tables.apply(p, facts.decode(entry[1][facts.FIELD]))
     stored, held = (stored_tables.of_tables(it, PLAIN.tables()) for it in (whole, early))
     marks, found = stored_tables.reference_marks([stored, held]), Findings()
-    sums = [Sums(marks) for _ in logs]
+    sums, waits = [Sums(marks) for _ in logs], []
     for p, (log, cut) in enumerate(zip(logs, cuts, strict=True)):
-        resumed(log, cut, p, sums[p], sample=0)
-    table_sums.compare(found, stored, Sums.of([stored_tables.sums_of(held, marks), *sums]))
+        made = resumed(log, cut, p, sums[p], 0, reference_of(held, p, marks))
+        waits.append(PartitionWaits.of(p, made.waiting))
+    before_cuts = stored_tables.sums_of(held, marks)
+    table_sums.compare(found, stored, Sums.of([before_cuts, *sums]), waits)
     return found.mismatches()
 
 

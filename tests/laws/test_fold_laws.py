@@ -168,7 +168,7 @@ def check_facts_and_sets(log: Sequence[Record], memory: Memory) -> None:
         history = plain(log, who)
         for e, partners in recents.facts(history):
             mates, lags = tuple(p for p, _ in partners), tuple(lag for _, lag in partners)
-            expected.append((e.offset, e.item, e.category, e.time // 1000, e.action, mates, lags))
+            expected.append((e.offset, e.item, e.time // 1000, e.action, mates, lags))
         held = memory.values.get(PLAIN.seen(0, person(who)))
         assert u64s(held) == recents.seen(history)
         held = memory.values.get(PLAIN.hidden(0, person(who)))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flows.verify import person_records, stored_tables, table_sums
 from flows.verify.person_records import PERSON_RECORDS
 from flows.verify.report import Findings, Mismatch
+from flows.verify.waiting import PartitionWaits
 from models.aggregates.tables import Tables
 from models.reference.dedupe import Window
 from models.reference.partition import Partition
@@ -71,9 +72,8 @@ def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> 
             tables.apply(p, facts.decode(entry[1][facts.FIELD]))
     stored, found = stored_tables.of_tables(tables, PLAIN.tables()), Findings()
     sums = Sums(stored.marks)
-    for log in logs:
-        by_definition(log, sums)
-    table_sums.compare(found, stored, sums)
+    waits = [PartitionWaits.of(p, by_definition(log, sums).waiting) for p, log in enumerate(logs)]
+    table_sums.compare(found, stored, sums, waits)
     assert found.fields > 0 or not any(logs)
     return found.mismatches()
 
