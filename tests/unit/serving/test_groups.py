@@ -17,7 +17,7 @@ from schemas.items import Item
 from schemas.state.tables import NEIGHBOUR, WINDOWS
 from serving.decide.case import Ask, Case, World
 from serving.decide.decide import decide
-from serving.decide.groups import MAX_VARIANTS, spare
+from serving.decide.groups import MAX_VARIANTS
 from serving.decide.person import EMPTY_PERSON, Person
 from serving.decide.results import Decision
 from serving.decide.sources import retrieve
@@ -231,18 +231,6 @@ def test_a_variant_that_no_source_brought_is_a_swap() -> None:
         ("mug", False),
     ]
     assert both.exhausted
-
-
-def test_what_fills_a_slate_is_one_variant_of_a_group_that_is_not_in_it() -> None:
-    groups = {"a1": "a", "a2": "a", "b1": "b", "b2": "b", "b3": "b", "c": "", "d": ""}
-    items = [Item(item_id=name, group_id=group) for name, group in groups.items()]
-    often = {item_hash("b2"): row(2), item_hash("a2"): row(2)}
-    case = Case(EMPTY_PERSON, world(items, {}, often), Ask(now=NOW))
-    pool = retrieve(case, 10)
-    numbers = {case.world.items.ids[slot]: n for n, slot in enumerate(pool.slots.tolist())}
-    kept = np.array([numbers["a1"], numbers["c"]])
-    others = np.array([numbers[name] for name in ("b1", "b2", "d", "a2", "b3")])
-    assert spare(case, pool, kept, others).tolist() == [numbers["b2"], numbers["d"]]
 
 
 def test_without_groups_nothing_is_added_and_nothing_merged() -> None:
