@@ -28,8 +28,10 @@ def name(sender: str, number: int) -> str:
 
 
 def named(event_id: str) -> Named | None:
-    """Sender and number of an event id; None for an id of another program."""
-    sender, _, number = event_id.rpartition("-")
+    """Sender and number of an event id, or of the one that an Idempotency-Key gave; None for an id of another
+    program."""
+    _, kind, key, _ = event_id.split("\0") if event_id.count("\0") == 3 else ("", "", "", "")
+    sender, _, number = (key if kind == "key" else event_id).rpartition("-")
     return Named(sender, int(number)) if sender and number.isdigit() else None
 
 

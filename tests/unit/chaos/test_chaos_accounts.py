@@ -12,6 +12,7 @@ import pytest
 from schemas import events
 from schemas.events import Action, Link, Linking, Merge, Preferences, Served, Unlink
 from schemas.identity import anonymous, pseudonym
+from serving.edge.events import name_of_key
 from tests.chaos.accounts import FAULTS, Found, Pseudonyms, Row, check
 from tests.chaos.crowd import Crowd, Named, name, named
 from tests.chaos.ledger import Acknowledged, Ledger, Line, Sent, lines, senders
@@ -149,6 +150,11 @@ def test_a_log_without_faults_is_counted_and_nothing_is_found() -> None:
 def test_a_second_copy_is_no_fault_of_the_log() -> None:
     values = log()
     assert not any(found([*values, values[0], values[3]]).counts.values())
+
+
+def test_the_id_that_a_key_gives_is_that_of_its_event() -> None:
+    for text in ("c0-7", name_of_key("c0-7")):
+        assert named(text) == ("c0", 7)
 
 
 Change = Callable[[list[bytes]], list[bytes]]
