@@ -55,7 +55,8 @@ def enrich(
     if event.action not in _CLIENT_ACTIONS:
         raise Rejected("action", "unknown_action")
     occurred_at, received_at, clamped = _timestamps(event.occurred_at, arrival)
-    _check_fields(event)
+    if event.rank is not None or event.dwell_ms is not None or event.context:
+        _check_fields(event)
     in_catalogue, category, group = lookup(item_id)
     session_id, slate_id = event.session_id, event.slate_id
     action = Action(

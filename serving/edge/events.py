@@ -23,6 +23,7 @@ from serving.http.forms import Form, Rejection
 FORM: Final = Form(EventIn, "events")
 MAX_EVENT_BYTES: Final = 32 * 1024
 """Of the record of one event."""
+_ACTION: Final = msgspec.json.Decoder(Action)
 
 
 class RequestContext(NamedTuple):
@@ -68,16 +69,18 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
         context.scale,
         context.source,
     )
-    actions: list[Action] = []
     records: list[Record] = []
+    own_ids: list[str] = []
+    unknown = 0
     assigned_ids: list[str | None] = [None] * len(parsed.entries)
     ignored, key, make_id = 0, context.idempotency_key, context.make_id
 
     def ingest_one(index: int, event: EventIn) -> None:
-        nonlocal ignored
+        nonlocal ignored, unknown
         event_id, assigned_id = event.event_id, None
         if event_id is not None:
             event_id = check_id(event_id, "event_id")
+            own_ids.append(event_id)
         elif key is not None:
             # a retry with the same key gives the same ids, so the fold counts the events once
             event_id = name_of_key(key, index)
@@ -85,15 +88,16 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
             event_id = assigned_id = make_id()
         action, person = enrich(event, event_id, arrival, people, lookup)
         records.append(_record(action, person))
-        actions.append(action)
+        if not action.known:
+            unknown += 1
         if not (event.experiments is event.variant is event.propensity is UNSET):
             ignored += 1
         assigned_ids[index] = assigned_id
 
     rejected = parsed.for_each(ingest_one)
-    count = len(records)
-    if len({action.event_id for action in actions}) < count:  # else no two lines are alike
-        actions, records = _distinct(actions, records)
+    count, unknown_items = len(records), unknown
+    if len(set(own_ids)) < len(own_ids):  # else no two lines are alike
+        records, unknown_items = _distinct(records)
     return Ingested(
         records,
         rejected,
@@ -101,7 +105,7 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
         parsed.single,
         ignored,
         count - len(records),
-        len([action for action in actions if not action.known]),
+        unknown_items,
         fingerprint(parsed.entries) if key is not None else b"",
     )
 
@@ -120,14 +124,16 @@ def fingerprint(entries: Sequence[EventIn | Rejected]) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(read), digest_size=16).digest()
 
 
-def _distinct(actions: list[Action], records: list[Record]) -> tuple[list[Action], list[Record]]:
-    """Both without those that equal an earlier one in all that names an action (law 12)."""
-    first: dict[object, tuple[Action, Record]] = {}
-    for action, record in zip(actions, records, strict=True):
+def _distinct(records: list[Record]) -> tuple[list[Record], int]:
+    """The records without those that equal an earlier one in all that names an action (law 12), and how many
+    of them are on unknown items."""
+    first: dict[object, tuple[Record, bool]] = {}
+    for record in records:
+        action = _ACTION.decode(record.value)
         refund = action.negative and action.action == "purchase"
-        name = (action.person, action.event_id, action.item_id, action.action, refund)
-        first.setdefault(name, (action, record))
-    return [action for action, _ in first.values()], [record for _, record in first.values()]
+        name = (record.key, action.event_id, action.item_id, action.action, refund)
+        first.setdefault(name, (record, action.known))
+    return [record for record, _ in first.values()], sum(not known for _, known in first.values())
 
 
 def _record(action: Action, person: Identity) -> Record:
