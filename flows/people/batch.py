@@ -13,6 +13,7 @@ from flows.people.rows import Fetch
 from models.dedupe import Deduper, record_identity
 from models.features import window
 from models.features.columns import Columns, Folded
+from models.features.overflow import OVER_DAILY_CAP, OVER_DAILY_LIMIT
 from schemas import events
 from schemas.actions import REVERSIBLE
 from schemas.events import Action, Link, Listed, Merge, Unlink
@@ -178,6 +179,7 @@ class Effects:
         if len(folded.recent):
             counts[folded.entered] = folded.counts
             partners[folded.entered] = folded.partners
+            self._tally_capped(folded)
         reversible = counts & REVERSIBLE[columns.action]
         if reversible.any():
             self.counted.update(columns.offset[reversible].tolist())
@@ -191,6 +193,14 @@ class Effects:
                 partners[counts],
             )
         )
+
+    def _tally_capped(self, folded: Folded) -> None:
+        full = int(np.count_nonzero(folded.full))
+        capped = len(folded.recent) - int(np.count_nonzero(folded.counts)) - full
+        if capped:
+            self.tally(OVER_DAILY_CAP, capped)
+        if full:
+            self.tally(OVER_DAILY_LIMIT, full)
 
     def facts(self) -> facts.Actions:
         """All facts, in the order of the log."""

@@ -15,6 +15,10 @@ DAILY_CAP: Final = 3
 """Actions of one person on one item in one UTC day that count in sums over people."""
 MAX_PER_DAY: Final = 10_000
 """Kept of one day; beyond, no action of that day counts."""
+OVER_DAILY_CAP: Final = "over_daily_cap"
+"""Tallied reason: the fourth and later actions on an item in a day."""
+OVER_DAILY_LIMIT: Final = "over_daily_limit"
+"""Tallied reason: the day holds `MAX_PER_DAY` of what the list no longer holds."""
 _ITEM_BITS: Final = 0xFFFF_FFFE
 
 

@@ -97,6 +97,8 @@ class Partition:
             else:
                 found = person.act(act)
                 counted = found.counts
+                if found.why_not:
+                    self.tallies[found.why_not] += 1
                 if self.sums is not None and counted:
                     self.waiting.fact(act, found.partners, self.sums)
         elif isinstance(e, Preferences):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.features.days import enter_day
-from models.features.overflow import DAILY_CAP, MAX_PER_DAY
+from models.features.overflow import DAILY_CAP, MAX_PER_DAY, OVER_DAILY_CAP, OVER_DAILY_LIMIT
 from models.features.plain import Event
 from models.features.ring import COUNTED, IN_SESSION, RING_SIZE, Key, keys_of, merged_key
 from models.features.session import GAP_MS
@@ -27,13 +27,15 @@ Partners = list[tuple[int, int]]
 
 class ActionContext(NamedTuple):
     """The context of an action. `met`: the list held its item; `counts`: the action counts in sums;
-    `flags`: those of its entry in the list; `gone`: the entry that left the list, or did not enter it."""
+    `flags`: those of its entry in the list; `gone`: the entry that left the list, or did not enter it;
+    `why_not`: the reason for which it does not count."""
 
     met: bool
     counts: bool
     partners: Partners
     flags: int = 0
     gone: Key | None = None
+    why_not: str = ""
 
 
 class Recents:
@@ -72,7 +74,8 @@ class Recents:
         if before[place] != self.days[place]:
             self._forget(place)
         times = self.items.count(e.item)
-        counts = self._counts(e, place, times)
+        why_not = self._why_not(e, place, times)
+        counts = not why_not
         in_order = not e.late and (not self.keys or e.time >= self.keys[-1][0])
         if in_order:
             self._go_on(e)
@@ -80,14 +83,14 @@ class Recents:
         key = (e.time, e.item, e.category, e.action, e.identity, flags)
         if e.late:
             self._keep(key)
-            return ActionContext(False, counts, [], flags, key)
+            return ActionContext(False, counts, [], flags, key, why_not)
         partners: Partners = []
         if counts and _POSITIVE[e.action]:
             partners = self._partners(e.item) if in_order else self._by_time(key)
         self._rank += in_order
         gone = self._enter(key)
         self.n += 1
-        return ActionContext(times > 0, counts, partners, flags, gone)
+        return ActionContext(times > 0, counts, partners, flags, gone, why_not)
 
     def holds(self, identity: int, item: int, action: int, flags: int = 0) -> bool:
         """Whether the list holds this action, with all bits of `flags`."""
@@ -105,13 +108,14 @@ class Recents:
             self._keep(key)
         return held[:-RING_SIZE]
 
-    def _counts(self, e: Event, place: int, times: int) -> bool:
-        """Whether the action counts; `times`: how often the list holds its item."""
+    def _why_not(self, e: Event, place: int, times: int) -> str:
+        """The reason for which the action does not count, or "". `times`: how often the list holds its
+        item."""
         on_day = self._on_day(e.item, e.time // DAY_MS) if times else 0
-        if not self.overflow:
-            return on_day < DAILY_CAP
-        kept = self._kept[_number(e.item, place)]
-        return on_day + kept < DAILY_CAP and self._size(place) < MAX_PER_DAY
+        if self.overflow and self._size(place) >= MAX_PER_DAY:
+            return OVER_DAILY_LIMIT
+        kept = self._kept[_number(e.item, place)] if self.overflow else 0
+        return "" if on_day + kept < DAILY_CAP else OVER_DAILY_CAP
 
     def _size(self, place: int) -> int:
         if len(self.overflow) < MAX_PER_DAY:

@@ -210,8 +210,8 @@ def another_session(row: Any) -> None:
     row["sessions"] += 1
 
 
-def another_visit(row: Any) -> None:
-    row["window"][(int(row["n"]) - 1) % 16] += np.uint64(1)
+def another_day(row: Any) -> None:
+    row["days"][0] += 1
 
 
 def liked(value: bytes) -> bytes:
@@ -239,7 +239,7 @@ PEOPLE: Final = (
     Break("row", "counts", b"u:{*}:*", in_row(one_more)),
     Break("row", "ring", b"u:{*}:*", in_row(another_item)),
     Break("row", "session", b"u:{*}:*", in_row(another_session)),
-    Break("row", "window", b"u:{*}:*", in_row(another_visit)),
+    Break("row", "days", b"u:{*}:*", in_row(another_day)),
     Break(
         "row", "flags", b"u:{*}:*", in_row(lambda row: row.__setitem__("flags", row["flags"] ^ 1))
     ),

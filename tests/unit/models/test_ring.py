@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from models.features import disordered
 from models.features.columns import Columns, Folded
 from models.features.overflow import Overflow
 from models.features.registry import ROW, fold
+from models.features.ring import recent
 
 BEGAN = 1_700_006_300_000
 """Not long before the end of a UTC day."""
@@ -50,7 +53,7 @@ def folded(
     return rows, folds, stored
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([2, 60, 5000]))
 def test_updates_in_rounds_and_one_by_one_agree(seed: int, people: int, spread: int) -> None:
     """They agree in the bytes, and in the answer for each action."""
@@ -62,6 +65,17 @@ def test_updates_in_rounds_and_one_by_one_agree(seed: int, people: int, spread: 
             patch.setattr(disordered, "MIN_PEOPLE_FOR_ROUNDS", few)
             found.append(folded(batches, people))
     (rounds, folds, overflow), (one_by_one, also, likewise) = found
+    acted = Counter(
+        (int(who), int(item), int(time))
+        for it in folds
+        for who, item, time in zip(it.recent.who, it.recent.item, it.recent.time, strict=True)
+    )
+    gone = [it for fold in folds for it in zip(fold.evicted_who, fold.evicted, strict=True)]
+    held = [(who, entry) for who in range(people) for entry in recent(rounds[who])]
+    assert acted == Counter(
+        (int(who), int(it["item"]), int(it["time"]) * 1000 + int(it["ms"]))
+        for who, it in [*gone, *held]
+    )
     assert rounds.tobytes() == one_by_one.tobytes()
     assert overflow == likewise
     for ours, theirs in zip(folds, also, strict=True):
