@@ -28,7 +28,7 @@ _REASON = {2: "refund_without_purchase", 5: "unlike_without_like"}
 class Conversions:
     """`arms`, `moments`, `money` and `backs`: the facts so far; the caller may clear them.
 
-    A fact of `backs` is `(offset, item, category, s, action)`: it takes back the one of that action.
+    A fact of `backs` is `(offset, item, s, action)`: it takes back the one of that action.
     """
 
     def __init__(self, reach: Reach) -> None:
@@ -40,7 +40,7 @@ class Conversions:
         self.arms: list[FactRow] = []
         self.moments: list[FactRow] = []
         self.money: list[FactRow] = []
-        self.backs: list[tuple[int, int, int, int, int]] = []
+        self.backs: list[tuple[int, int, int, int]] = []
         self.taken: list[tuple[int, int]] = []
         """(identity, item) of what was taken back; the caller may clear it."""
         self.tallies: Counter[str] = Counter()
@@ -61,7 +61,7 @@ class Conversions:
 
     def back(self, offset: int, held: Reversible) -> None:
         if held.counted:
-            self.backs.append((offset, held.item, held.category, held.at // 1000, held.action))
+            self.backs.append((offset, held.item, held.at // 1000, held.action))
 
     def infer(self, offset: int, held: Reversible, received: int) -> None:
         """The slot of a purchase that names no slate."""

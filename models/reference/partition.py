@@ -156,7 +156,7 @@ class Partition:
         """Adds the new facts of a person's slates to the sums."""
         if self.sums is not None:
             self.sums.slots(outcomes)
-            for _, item, _, time, action in outcomes.backs:
+            for _, item, time, action in outcomes.backs:
                 self.waiting.back(item, time, action, self.sums)
         outcomes.arms.clear()
         outcomes.moments.clear()

@@ -139,15 +139,14 @@ class Memory:
         return [row for entry in self.entries(partition) for row in rows_of(entry, entry.money)]
 
     def backs(self, partition: int = 0) -> list[tuple[Any, ...]]:
-        """(offset, item, category, s, action) of each fact that takes back another."""
-        return [
-            (entry.first + delta, item, category, time, action)
-            for entry in self.entries(partition)
-            for delta, item, category, time, action, flags in zip(
-                *(column.tolist() for column in entry.actions[:6]), strict=True
-            )
-            if flags & facts.BACK
-        ]
+        """(offset, item, s, action) of each fact that takes back another."""
+        found: list[tuple[Any, ...]] = []
+        for entry in self.entries(partition):
+            a = entry.actions
+            columns = (a.delta + entry.first, a.item, a.time, a.action, a.flags)
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            found += [row[:4] for row in rows if row[4] & facts.BACK]
+        return found
 
     def tables(self, partitions: int = 1) -> Tables:
         made = Tables(partitions)

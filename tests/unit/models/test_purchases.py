@@ -221,10 +221,10 @@ def test_the_newest_purchase_that_was_not_taken_back_goes_first() -> None:
         bought(4, "i2", **EUR),
     )
     assert memory.tables().money.publish() == {"EUR": (2, 2, 2000)}
-    assert [row[3] for row in memory.backs()] == [T0 // 1000 + 2]
+    assert [row[2] for row in memory.backs()] == [T0 // 1000 + 2]
     more = fold(bought(1, **EUR), bought(2, amount=300, currency="EUR"), refund(3), refund(4))
     assert more.tables().money.publish() == {"EUR": (0, 0, 0)}
-    assert [row[3] - T0 // 1000 for row in more.backs()] == [2, 1]
+    assert [row[2] - T0 // 1000 for row in more.backs()] == [2, 1]
 
 
 def test_what_was_taken_back_expresses_no_interest() -> None:
