@@ -103,14 +103,17 @@ class Serving:
             producer = await LogProducer.open(settings)
             stack.push_async_callback(producer.close)
             serving = cls(settings, client, producer, people)
+            catalogue = CatalogueFollower(
+                client, settings.keyspace, serving.index, settings.partitions
+            )
             serving.components += [
                 Probe(settings, client),
                 serving.generation,
                 serving.lag,
                 serving.compatibility,
                 ControlFollower(client, settings.keyspace, serving.control),
-                CatalogueFollower(client, settings.keyspace, serving.index, settings.partitions),
-                TablesFollower(client, serving.tables, serving.generation),
+                catalogue,
+                TablesFollower(client, serving.tables, serving.generation, catalogue),
                 serving.releases,
                 serving.slates,
                 serving.writes,

@@ -16,8 +16,9 @@ from serving.state.follow import Follower, Gap, StreamEntry, last_id
 from serving.state.generation import Generation
 from serving.world.index import ContentIndex
 from serving.world.placements import Control
-from serving.world.tables import Neighbours, Tables
+from serving.world.tables import Located, Tables
 
+CATALOGUE_POLL_SECONDS: Final = 0.02
 ITEMS_PER_YIELD: Final = 200
 """Items put before the event loop runs other tasks."""
 
@@ -80,12 +81,22 @@ class TablesFollower(Follower):
 
     name = "tables"
 
-    def __init__(self, redis: Redis, serving_tables: Tables, generation: Generation) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        serving_tables: Tables,
+        generation: Generation,
+        catalogue: CatalogueFollower | None = None,
+    ) -> None:
+        """`catalogue`: is loaded first, so that few rows wait for their items."""
         super().__init__(redis)
+        self._catalogue = catalogue
         self.tables, self._generation = serving_tables, generation
         self._keys, self._loaded_generation = generation.keyspace.tables(), 0
 
     async def load(self) -> None:
+        while self._catalogue is not None and not self._catalogue.loaded:
+            await asyncio.sleep(CATALOGUE_POLL_SECONDS)
         keyspace = self._generation.keyspace
         self._keys, self._loaded_generation = keyspace.tables(), keyspace.generation
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -115,11 +126,13 @@ class TablesFollower(Follower):
                 change.meta, locate, change.popularity, change.arms, change.experiments
             )
 
-    async def _locate(self, neighbours: dict[int, bytes]) -> dict[int, Neighbours]:
+    async def _locate(self, neighbours: dict[int, bytes]) -> Located:
         """As `Tables.locate`, `ITEMS_PER_YIELD` at a time: reads are served in between."""
-        lists, located_lists = list(neighbours.items()), {}
+        lists, located_lists = list(neighbours.items()), Located({}, [])
         for at in range(0, len(lists), ITEMS_PER_YIELD):
-            located_lists.update(self.tables.locate(lists[at : at + ITEMS_PER_YIELD]))
+            found = self.tables.locate(lists[at : at + ITEMS_PER_YIELD])
+            located_lists.neighbours.update(found.neighbours)
+            located_lists.missing.extend(found.missing)
             await asyncio.sleep(0)
         return located_lists
 

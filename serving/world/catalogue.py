@@ -1,12 +1,13 @@
 """The catalogue in process: one row ("slot") an item, contiguous columns.
 
 Slots are numbers of this process alone, in the order in which it read the items: no answer may depend on
-them. Slot 0 is "no item". A slot may be allocated before its item is read (the tables may name it first);
-until then it is not `in_catalogue` and never eligible.
+them. Slot 0 is "no item". An item gets a slot when it is put, and keeps it when it is dropped; then it is not
+`in_catalogue` and never eligible.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -161,6 +162,7 @@ class ItemTable:
         self._journal: list[int] = []
         """Slot of each change, oldest first; the last change has the number `revision`."""
         self._slots: dict[int, int] = {}
+        self._on_slot: Callable[[int, int], None] | None = None
         self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
         self._sorted = 0
         """The revision that `_newest` is of."""
@@ -245,20 +247,16 @@ class ItemTable:
         found = self._slots.get(item)
         return self._allocate(item) if found is None else found
 
+    def on_slot(self, call: Callable[[int, int], None]) -> None:
+        """Calls `call(hash, slot)` for each item that gets a slot from now on."""
+        self._on_slot = call
+
     def locate(self, hashes: Hashes) -> Slots:
         """(n,) the slot of each hash; 0 where it has none."""
         slots: Slots = self._direct[(hashes & self._mask).astype(np.intp)]
         missed = np.flatnonzero(self.hash[slots] != hashes)
         if len(missed):  # their place holds another item or none
             slots[missed] = [self._slots.get(h, 0) for h in hashes[missed].tolist()]
-        return slots
-
-    def locate_all(self, hashes: Hashes) -> Slots:
-        """(n,) the slot of each hash; a new one where it has none."""
-        slots = self.locate(hashes)
-        missed = np.flatnonzero(slots == 0)
-        if len(missed):
-            slots[missed] = [self.slot(h) for h in hashes[missed].tolist()]
         return slots
 
     def locate_variants(self, hashes: Hashes) -> tuple[Slots, NDArray[np.intp]]:
@@ -330,6 +328,8 @@ class ItemTable:
         place = item & int(self._mask)
         if not self._direct[place]:
             self._direct[place] = slot
+        if self._on_slot is not None:
+            self._on_slot(item, slot)
         return slot
 
     def _grow(self) -> None:

@@ -12,6 +12,7 @@ from schemas.identity import category_hash
 from schemas.state import tables
 from schemas.state.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.world.catalogue import ItemTable, Slots
+from serving.world.unplaced import Unplaced
 
 EMPTY_META: Final = Meta(version=0, positions=[], landmarks=[])
 NO_ROWS: Final[Mapping[bytes, bytes]] = {}
@@ -28,6 +29,13 @@ NO_NEIGHBOURS: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32)
 """Of an item without neighbours."""
 
 
+class Located(NamedTuple):
+    """Lists by slot, and those of which an item has no slot: (item hash, list as published)."""
+
+    neighbours: dict[int, Neighbours]
+    missing: list[tuple[int, bytes]]
+
+
 class Arms(NamedTuple):
     """The arms of one placement. `served` (slots,): how often each item was served there; an item with a slot
     beyond its end never was."""
@@ -36,10 +44,13 @@ class Arms(NamedTuple):
 
 
 class Tables:
-    """The tables that the roll-up published last, by slot of `items`; missing slots are allocated."""
+    """The tables that the roll-up published last, by slot of `items`. Rows of items without a slot wait, and
+    are here once their items are."""
 
     def __init__(self, items: ItemTable) -> None:
         self.items = items
+        self.unplaced = Unplaced()
+        items.on_slot(self._adopt)
         self.meta = EMPTY_META
         self.neighbours: dict[int, Neighbours] = {}
         self.popularity: NDArray[np.float64] = np.zeros((1, len(WINDOWS)))
@@ -73,6 +84,7 @@ class Tables:
         self._arms.clear()
         self.popularity[:] = 0
         self._maxima[:] = 1
+        self.unplaced.clear()
 
     def apply(self, change: Published) -> None:
         """Applies the changes of the next version."""
@@ -80,40 +92,43 @@ class Tables:
             change.meta, change.neighbours, change.popularity, change.arms, change.experiments
         )
 
-    def locate(self, lists: Sequence[tuple[int, bytes]]) -> dict[int, Neighbours]:
-        """Slot -> neighbours, of lists as published, for `install`. Changes nothing that is read."""
+    def locate(self, lists: Sequence[tuple[int, bytes]]) -> Located:
+        """Neighbours by slot, of lists as published, for `install`. Changes nothing that is read."""
         listed = tables.neighbours(b"".join([value for _, value in lists]))
-        slots = self.items.locate_all(listed["item"].astype(np.uint64))
-        scores = listed["score"].copy()
-        owners = self.items.locate_all(np.array([item for item, _ in lists], np.uint64))
+        slots = self.items.locate(listed["item"].astype(np.uint64))
+        owners = self.items.locate(np.array([item for item, _ in lists], np.uint64))
         splits = np.cumsum([len(value) // tables.NEIGHBOUR.itemsize for _, value in lists])
-        return {
-            owner: Neighbours(neighbour_slots.copy(), neighbour_scores.copy())
-            for owner, neighbour_slots, neighbour_scores in zip(
-                owners.tolist(),
-                np.split(slots, splits[:-1]),
-                np.split(scores, splits[:-1]),
-                strict=True,
-            )
-        }
+        found = Located({}, [])
+        for each, owner, neighbour_slots, neighbour_scores in zip(
+            lists,
+            owners.tolist(),
+            np.split(slots, splits[:-1]),
+            np.split(listed["score"].copy(), splits[:-1]),
+            strict=True,
+        ):
+            if owner and neighbour_slots.all():
+                found.neighbours[owner] = Neighbours(
+                    neighbour_slots.copy(), neighbour_scores.copy()
+                )
+            else:
+                found.missing.append(each)
+        return found
 
     def install(
         self,
         meta: Meta,
-        neighbours: Mapping[int, Neighbours],
+        neighbours: Located,
         popularity: Mapping[int, bytes],
         arms: Mapping[bytes, bytes] = NO_ROWS,
         experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
         """Becomes version `meta` in one step, so that no answer mixes two versions."""
-        self.neighbours.update(neighbours)
+        self.neighbours.update(neighbours.neighbours)
+        self.unplaced.complete(neighbours.neighbours)
+        for item, value in neighbours.missing:
+            self._place(item, value)
         if popularity:
-            slots = self.items.locate_all(np.fromiter(popularity, np.uint64, len(popularity)))
-            self._grow()
-            rows = np.frombuffer(b"".join(popularity.values()), POPULARITY)
-            self.popularity[slots] = rows.reshape(-1, len(WINDOWS))
-            maxima = self.popularity.max(axis=0)
-            self._maxima = np.where(maxima > 0, maxima, 1)
+            self._install_popularity(popularity)
         if arms:
             self._install_arms(arms)
         self.experiments.update(experiments)
@@ -157,21 +172,70 @@ class Tables:
         arms: Mapping[bytes, bytes] = NO_ROWS,
         experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
-        located = self.locate(list(neighbours.items())) if neighbours else {}
+        located = self.locate(list(neighbours.items())) if neighbours else Located({}, [])
         self.install(meta, located, popularity, arms, experiments)
 
     def _install_arms(self, arms: Mapping[bytes, bytes]) -> None:
         keys = np.frombuffer(b"".join(arms), ARM_KEY)
         served = np.frombuffer(b"".join(arms.values()), ARM)["served"]
-        slots = self.items.locate_all(keys["item"].astype(np.uint64))
+        slots = self.items.locate(keys["item"].astype(np.uint64))
         for placement in np.unique(keys["placement"]).tolist():
-            rows = keys["placement"] == placement
-            counts = self._arms.get(placement, Arms(np.zeros(0, np.uint32))).served
-            missing = len(self.items.hash) - len(counts)
-            if missing > 0:
-                counts = np.concatenate([counts, np.zeros(missing, np.uint32)])
-                self._arms[placement] = Arms(counts)
-            counts[slots[rows]] = served[rows]
+            rows = (keys["placement"] == placement) & (slots != 0)
+            self._counts(placement)[slots[rows]] = served[rows]
+        for row in np.flatnonzero(slots == 0).tolist():
+            self.unplaced.keep_served(
+                int(keys["item"][row]), int(keys["placement"][row]), int(served[row])
+            )
+
+    def _counts(self, placement: int) -> NDArray[np.uint32]:
+        """How often each slot was served at the placement, with room for all slots."""
+        counts = self._arms.get(placement, Arms(np.zeros(0, np.uint32))).served
+        missing = len(self.items.hash) - len(counts)
+        if missing > 0:
+            counts = np.concatenate([counts, np.zeros(missing, np.uint32)])
+            self._arms[placement] = Arms(counts)
+        return counts
+
+    def _install_popularity(self, popularity: Mapping[int, bytes]) -> None:
+        slots = self.items.locate(np.fromiter(popularity, np.uint64, len(popularity)))
+        self._grow()
+        rows = np.frombuffer(b"".join(popularity.values()), POPULARITY).reshape(-1, len(WINDOWS))
+        self.popularity[slots] = rows
+        self.popularity[0] = 0
+        for item, slot in zip(popularity, slots.tolist(), strict=True):
+            if not slot:
+                self.unplaced.keep_popularity(item, popularity[item])
+        self._measure()
+
+    def _measure(self) -> None:
+        maxima = self.popularity.max(axis=0)
+        self._maxima = np.where(maxima > 0, maxima, 1)
+
+    def _place(self, item: int, value: bytes) -> None:
+        """Installs one list; where its item, or one that it names, has no slot, that waits."""
+        listed = tables.neighbours(value)
+        owner = int(self.items.locate(np.array([item], np.uint64))[0])
+        if not owner:
+            self.unplaced.keep_neighbours(item, value)
+            return
+        slots = self.items.locate(listed["item"].astype(np.uint64))
+        there = slots != 0
+        self.neighbours[owner] = Neighbours(slots[there], listed["score"][there].copy())
+        self.unplaced.keep_incomplete(owner, value, slots)
+
+    def _adopt(self, item: int, slot: int) -> None:
+        """Gives an item that has its slot now what was published of it before."""
+        rows = self.unplaced.take(item)
+        if rows.popularity is not None:
+            self._grow()
+            self.popularity[slot] = tables.popularity(rows.popularity)
+            self._maxima = np.maximum(self._maxima, self.popularity[slot])
+        for placement, served in rows.served.items():
+            self._counts(placement)[slot] = served
+        if rows.neighbours is not None:
+            self._place(item, rows.neighbours)
+        for owner, value in rows.owners:
+            self._place(int(self.items.hash[owner]), value)
 
     def _grow(self) -> None:
         """Gives `popularity` as many rows as the catalogue has capacity."""
