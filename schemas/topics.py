@@ -6,7 +6,11 @@ from typing import Any, Final, NamedTuple
 
 from schemas import control, dead_letters, events, items, readouts, slates
 from schemas.headers import Headers, Schema
-from schemas.times import DAY_MS
+from schemas.times import DAY_MS, HOUR_MS
+
+AFTER_MAX: Final = "message.timestamp.after.max.ms"
+"""The config of a topic by which a broker refuses records whose timestamps lie ahead of its clock."""
+MAX_AHEAD_MS: Final = HOUR_MS
 
 
 class Topic(NamedTuple):
@@ -35,6 +39,7 @@ class Topic(NamedTuple):
             "cleanup.policy": "compact" if self.compacted else "delete",
             # the producer's clock: Kafka deletes by it, so event time lives in the body
             "message.timestamp.type": "CreateTime",
+            AFTER_MAX: str(MAX_AHEAD_MS),
         }
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import (
+    InvalidConfigurationError,
     InvalidTopicError,
     KafkaError,
     TopicAlreadyExistsError,
@@ -18,7 +20,9 @@ from kafka.errors import (
 from infra.kafka.names import broker_name
 from infra.settings import BadSetting, Settings
 from schemas.errors import ConfigurationError
-from schemas.topics import TOPICS, Topic
+from schemas.topics import AFTER_MAX, TOPICS, Topic
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 30.0
 RECONNECT: Final = {"reconnect_backoff_max_ms": 500}
@@ -138,14 +142,18 @@ def _await_described(client: KafkaAdminClient, settings: Settings) -> dict[str, 
 
 
 def _create(client: KafkaAdminClient, name: str, topic: Topic, partitions: int) -> None:
-    new = NewTopic(
-        name=name,
-        num_partitions=topic.partitions or partitions,
-        replication_factor=1,
-        topic_configs=topic.config,
-    )
     try:
-        client.create_topics([new])
+        try:
+            _create_with(client, name, topic, partitions, topic.config)
+        except InvalidConfigurationError:  # Kafka before 3.6 does not know it
+            config = {key: value for key, value in topic.config.items() if key != AFTER_MAX}
+            _create_with(client, name, topic, partitions, config)
+            log.warning(
+                "topic %s was made without %s, which this broker does not know: it takes records of a"
+                " worker whose clock is ahead, and their times count (Kafka 3.6 and newer refuse them)",
+                name,
+                AFTER_MAX,
+            )
     except TopicAlreadyExistsError:  # another process was first
         return
     except InvalidTopicError:
@@ -153,3 +161,15 @@ def _create(client: KafkaAdminClient, name: str, topic: Topic, partitions: int) 
             f"topic {name} cannot be made, since the broker has one whose name differs in '.' and '_' alone:"
             " give FRESHET_TOPIC_PREFIX another value"
         ) from None
+
+
+def _create_with(
+    client: KafkaAdminClient, name: str, topic: Topic, partitions: int, config: Mapping[str, str]
+) -> None:
+    new = NewTopic(
+        name=name,
+        num_partitions=topic.partitions or partitions,
+        replication_factor=1,
+        topic_configs=dict(config),
+    )
+    client.create_topics([new])

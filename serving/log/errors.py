@@ -9,3 +9,8 @@ class NotDurable(Exception):
 
 class Refused(NotDurable):
     """The broker refuses one of the records, and will refuse it again."""
+
+
+class TimeRefused(NotDurable):
+    """The broker refuses the timestamp of a record: the clock of this process is too far from its own. It
+    takes the record once the clock is right."""

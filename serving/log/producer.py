@@ -37,7 +37,7 @@ from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.record import Record
 from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
-from serving.log.errors import NotDurable, Refused
+from serving.log.errors import NotDurable, Refused, TimeRefused
 from serving.log.partitions import PartitionCount
 from serving.log.reachable import is_reachable
 
@@ -51,13 +51,13 @@ WATCH_SECONDS: Final = 0.25
 MAX_SILENCE_SECONDS: Final = 0.3
 """After this long without an answer, while records wait for one, the broker is probed."""
 RECONNECT_TIMEOUT_SECONDS: Final = 10.0
-RECORD_ERRORS: Final = (
-    InvalidRecordError,
-    InvalidTimestampError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
-"""Errors of a record, not of the broker: a retry fails again."""
+RECORD_ERRORS: Final[dict[type[BaseException], type[NotDurable]]] = {
+    InvalidRecordError: Refused,
+    InvalidTimestampError: TimeRefused,
+    MessageSizeTooLargeError: Refused,
+    RecordListTooLargeError: Refused,
+}
+"""Errors of a record, not of the broker -> what an append raises."""
 
 
 class Waiter:
@@ -71,7 +71,8 @@ class Waiter:
         self.since = time.monotonic()
         self.done: asyncio.Future[bool] = owner.loop.create_future()
         """True: the broker has all records."""
-        self.refused = self.broken = False
+        self.refused: type[NotDurable] | None = None
+        self.broken = False
         self.offsets: dict[int, int] = {}
 
     def on_success(self, metadata: Any) -> None:
@@ -83,14 +84,14 @@ class Waiter:
     def add_result(self, result: Any) -> None:
         """Takes the result of one record. Where it is `broken`, the owner ends all waiters in order."""
         self.remaining -= 1
-        if isinstance(result, RECORD_ERRORS):
-            self.refused = True
+        if type(result) in RECORD_ERRORS:
+            self.refused = RECORD_ERRORS[type(result)]
         elif isinstance(result, BaseException):
             self.broken = True
         elif result.offset > self.offsets.get(result.partition, -1):
             self.offsets[result.partition] = result.offset
         if not self.remaining and not self.broken:
-            self.finish(not self.refused)
+            self.finish(self.refused is None)
 
     def finish(self, result: bool) -> None:
         if not self.done.done():
@@ -154,7 +155,7 @@ class LogProducer:
         finally:
             self._in_flight.pop(waiter, None)
         if not whole:
-            raise Refused if waiter.refused else NotDurable
+            raise waiter.refused or NotDurable
         return waiter.offsets
 
     async def close(self) -> None:
@@ -175,7 +176,7 @@ class LogProducer:
     def _take_reports(self) -> None:
         # the flag first: a report after it schedules another call
         self._woken = False
-        reports, broken = self._reports, False
+        reports, broken, refused = self._reports, False, False
         while reports:
             waiter, result = reports.popleft()
             self.pending -= 1
@@ -183,9 +184,12 @@ class LogProducer:
             if not isinstance(result, BaseException):
                 self._last_heard = time.monotonic()
             # a failure of a replaced producer is not the failure of this one
-            broken = broken or (waiter.broken and waiter in self._in_flight)
-        if broken:
-            self._mark_away()
+            if waiter in self._in_flight:
+                broken |= waiter.broken
+                # a producer takes no record after one that the broker refused: it fails them all alike
+                refused |= waiter.refused is not None
+        if broken or refused:
+            self._mark_away("the broker is away" if broken else "the broker refused a record")
 
     async def _send(
         self, producer: KafkaProducer, topic: str, records: Sequence[Record], waiter: Waiter
@@ -211,7 +215,7 @@ class LogProducer:
         """The producer refused a record: it and the `rest` behind it were not sent."""
         self.pending -= rest
         waiter.remaining -= rest
-        waiter.refused = isinstance(error, RECORD_ERRORS)
+        waiter.refused = RECORD_ERRORS.get(type(error))
         waiter.finish(False)
         # a time-out means that the producer's buffer is full, as beyond MAX_PENDING_RECORDS
         if producer is self._producer and not isinstance(
@@ -252,14 +256,14 @@ class LogProducer:
         )
         return waits > DELIVERY_TIMEOUT_MS / 1000 or (quiet and not answered)
 
-    def _mark_away(self) -> None:
+    def _mark_away(self, why: str = "the broker is away") -> None:
         """The broker is away: all records in flight fail, in their order, and the producer is discarded."""
         producer, self._producer = self._producer, None
         self.available.clear()
         self._away_since = time.monotonic()
         if producer is None:
             return
-        log.warning("the broker is away: writes wait in the spool")
+        log.warning("%s: writes wait in the spool", why)
         flight, self._in_flight = self._in_flight, {}
         for waiter in flight:
             waiter.finish(False)

@@ -33,7 +33,7 @@ from schemas.identity import partition_of
 from schemas.record import Record
 from serving.log import refused
 from serving.log.connect import DELIVERY_TIMEOUT_MS
-from serving.log.errors import NotDurable, Refused
+from serving.log.errors import NotDurable, Refused, TimeRefused
 from serving.log.orphan_writes import OrphanSpool
 from serving.log.producer import LogProducer
 from serving.metrics import Metrics
@@ -66,6 +66,8 @@ class Writes:
         """A spool of this worker has records, so new records queue behind them."""
         self._gate: asyncio.Future[None] | None = None
         """New records wait for this while the last of the spool is sent."""
+        self._time_refused = False
+        """The broker refused the time of a record of the spool, so it refuses those behind it, too."""
         self._read_from = START
         self._has_queued, self._is_drained = asyncio.Event(), asyncio.Event()
         self._is_drained.set()
@@ -90,14 +92,16 @@ class Writes:
         """Returns once every record is durable: partition -> highest offset written there, or None where
         the spool has the records. All of them are acknowledged, or none.
 
-        Errors: `Refused`; `NotDurable` where neither broker nor spool takes them all.
+        Errors: `Refused`, `TimeRefused`; `NotDurable` where neither broker nor spool takes them all.
         """
         while self._gate is not None:
             await asyncio.shield(self._gate)
+        if self._queued and self._time_refused:
+            raise TimeRefused
         if not self._queued:
             try:
                 return await self._producer.append(topic, records)
-            except Refused:
+            except (Refused, TimeRefused):
                 raise
             except NotDurable:
                 pass  # those that the log has already will be in it twice
@@ -198,7 +202,8 @@ class Writes:
                     await self._drain_orphan(self._orphans[0])
                 else:
                     await self._drain_own()
-            except NotDurable:
+            except NotDurable as error:
+                self._time_refused = isinstance(error, TimeRefused)
                 await asyncio.sleep(RETRY_SECONDS)
             except OSError as error:
                 self._warn_once(f"the spool {self._root} can't be sent ({type(error).__name__})")
@@ -272,6 +277,7 @@ class Writes:
         except Refused:
             for entry in batch:
                 await self._send_alone(entry)
+        self._time_refused = False
         self._drained_records += len(batch)
         self._metrics.add("freshet_write_spool_drained_total", len(batch))
 

@@ -24,7 +24,7 @@ from serving.http.errors import Problem, json_response
 from serving.http.forms import Rejection
 from serving.http.guard import caller
 from serving.http.trace import traceparent
-from serving.log.errors import NotDurable, Refused
+from serving.log.errors import NotDurable, Refused, TimeRefused
 
 Durable = Literal["broker", "spool"]
 
@@ -140,6 +140,13 @@ def not_durable(serving: Serving, error: NotDurable) -> Problem:
             "The broker does not take a record of this size; send a smaller one.",
         )
     serving.metrics.add("freshet_not_durable_total")
+    if isinstance(error, TimeRefused):
+        return Problem(
+            503,
+            "clock_off",
+            "The clock of this server is more than an hour off, and the broker takes none of its records:"
+            " retry with the same ids at another server, or once the clock is set.",
+        )
     return Problem(
         503,
         "not_durable",

@@ -102,6 +102,13 @@ def test_timestamps_from_the_future_are_refused(peer: Peer, ahead: int, code: in
 
 
 @quick
+def test_the_bound_of_a_topic_on_the_future_is_its_own(peer: Peer) -> None:
+    name = new_topic(peer, "ahead", message_timestamp_after_max_ms=str(10 * HOUR))
+    assert peer.code(name, batch([b"x"], timestamp=now() + 9 * HOUR)) == 0
+    assert peer.code(name, batch([b"x"], timestamp=now() + 11 * HOUR)) == 32
+
+
+@quick
 def test_append_time_is_the_brokers(peer: Peer) -> None:
     name = new_topic(peer, "stamped", message_timestamp_type="LogAppendTime")
     before = now()

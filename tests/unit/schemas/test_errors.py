@@ -32,6 +32,7 @@ INTERNAL = {
     "serving.http.errors.Problem": "answered to the client as application/problem+json",
     "serving.log.errors.NotDurable": "answered to the client as 503, or spooled",
     "serving.log.errors.Refused": "one more NotDurable",
+    "serving.log.errors.TimeRefused": "one more NotDurable",
     "serving.state.follow.Gap": "the follower reads its table anew",
 }
 """Exception -> the code that catches it. Exceptions for people derive from `FreshetError`."""

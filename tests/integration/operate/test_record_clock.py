@@ -1,0 +1,92 @@
+"""A broker takes no record from far ahead; the client of a worker whose clock is off gets a clear error."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from infra.kafka import kafka_client
+from infra.local import services
+from infra.settings import Settings
+from schemas.topics import AFTER_MAX, EVENTS, TOPICS
+from tests.support.http import serving
+
+VIEW = {"user_id": "u1", "item_id": "i1", "action": "view"}
+BEFORE_MAX = "message.timestamp.before.max.ms"
+OLDER = f"""
+from infra.broker import __main__, codes, configs
+from infra.broker.handlers import topics
+checked = configs.checked_configs
+def of_older(given):
+    if {AFTER_MAX!r} in given:
+        raise codes.Refused(codes.Code.INVALID_CONFIG, "unknown topic config")
+    return checked(given)
+topics.checked_configs = of_older
+__main__.main()
+"""
+"""A broker that does not know the config, as Kafka 3.5."""
+
+
+def configure(settings: Settings, name: str, value: str) -> None:
+    client = kafka_client.admin(settings)
+    client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, EVENTS.name, {name: value})])
+    client.close()
+
+
+def test_a_write_whose_timestamp_the_broker_refuses_is_a_503_that_names_the_clock(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The bound is moved to the worker's clock here; the broker's error is the one of a clock ahead."""
+    with serving(settings, tmp_path / "log") as server:
+        assert server.ask("POST", "/v1/events", VIEW).status == 202
+        configure(settings, BEFORE_MAX, "0")
+        refused = server.ask("POST", "/v1/events", VIEW)
+        assert (refused.status, refused.json["code"]) == (503, "clock_off")
+        assert "clock of this server" in refused.json["detail"]
+        configure(settings, BEFORE_MAX, str(2**62))
+
+        def taken() -> bool:
+            answer = server.ask("POST", "/v1/events", VIEW)
+            return answer.status == 202 and answer.json["durable"] == "broker"
+
+        services.wait_until(taken, 20, "the broker takes no record again")
+
+
+def test_every_topic_refuses_what_is_more_than_an_hour_ahead(settings: Settings) -> None:
+    client = kafka_client.admin(settings)
+    try:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
+        found = str(client.describe_configs(asked))
+        assert found.count(AFTER_MAX) == len(TOPICS)
+    finally:
+        client.close()
+    assert all(topic.config[AFTER_MAX] == "3600000" for topic in TOPICS)
+
+
+def test_a_broker_without_the_config_gets_the_topics_without_it_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = services.free_port()
+    command = services.broker_command(port, tmp_path / "data")
+    command[1:3] = ["-c", OLDER]
+    assert command[0] == sys.executable
+    with (tmp_path / "log").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        services.wait_until(lambda: services.port_answers(port), 20, "no broker answers")
+        with caplog.at_level(logging.WARNING, "infra.kafka.kafka_client"):
+            made = kafka_client.ensure_topics(
+                Settings(kafka_bootstrap=f"{services.HOST}:{port}", data_dir=tmp_path)
+            )
+        assert made.keys() == {topic.name for topic in TOPICS}
+        warned = [it for it in caplog.messages if AFTER_MAX in it]
+        assert len(warned) == len(TOPICS)
+        assert "clock is ahead" in warned[0]
+    finally:
+        process.kill()
+        process.wait()
