@@ -70,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Likewise, of imported events."""
     unknown_days: int = 7
     """How many days the events on such an id wait for its item. Likewise."""
+    max_seen: int = 20_000
+    """Items that a person has seen and the system remembers, beside those bought, disliked or hidden. Another
+    number takes a rebuild."""
     rollup_seconds: float = 1.0
     """How often tables are added up and published."""
     base_seconds: float = 60.0
@@ -263,6 +266,7 @@ def _check(settings: Settings) -> None:
         "dedupe_hours",
         "attribution_days",
         "touched_slots",
+        "max_seen",
         "spool_bytes",
         "write_spool_bytes",
         "poison_limit",

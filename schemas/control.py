@@ -7,12 +7,14 @@ fits and refuses the others, so the log itself is the compare-and-set.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
 
 from schemas.alphabet import Millis
 from schemas.headers import Schema
+from schemas.times import DAY_MS, HOUR_MS
 
 SCHEMA: Final = Schema("change", 1)
 Subject = Literal["placement", "experiment", "release", "policy"]
@@ -21,6 +23,9 @@ BUILT_IN: Final = ("home", "popular", "replay")
 """Placements that every installation has; `serving.world.placements` defines what they serve."""
 RELEASE_ID: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.(0|[1-9]\d{0,8})", re.ASCII)
 """``YYYY-MM-DD.N``: a day, and a number of that day."""
+NEVER: Final = "never"
+DURATION: Final = re.compile(r"(0|[1-9]\d{0,8})([smhd])", re.ASCII)
+_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
 
 
 class Change(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -66,6 +71,16 @@ class Fatigue(_Body, frozen=True):
     half_life_hours: float = 24.0
 
 
+class Repeat(_Body, frozen=True):
+    """After how long an item that the person acted on may come back: a whole number of s, m, h or d as in
+    "12h", or "never". A like, a share, a cart and a good rating are as a click; what the person disliked
+    or hid does not come back."""
+
+    view: str = "1d"
+    click: str = "1d"
+    purchase: str = "never"
+
+
 class Filter(_Body, frozen=True):
     """A named filter: an item passes if it has an entry of each list given, and is young enough."""
 
@@ -94,6 +109,7 @@ class Recipe(_Body, frozen=True):
     """At least one item published within so many days, where one is eligible; 0: no such rule."""
     fatigue: Fatigue = Fatigue()
     exploration: Exploration = Exploration()
+    repeat: Repeat = Repeat()
     filters: dict[str, Filter] = {}
     depth: int = 200
     """Candidates asked of each source."""
@@ -144,6 +160,21 @@ Body = Recipe | Experiment | Released | Current | None
 """Body of a change; None is a policy that this code does not know."""
 
 CURRENT: Final = "policy:release"
+
+
+@lru_cache(maxsize=256)
+def duration_ms(text: str) -> int | None:
+    """The milliseconds of a duration of `Repeat`; None is never. Errors: ValueError where it is none.
+
+    >>> duration_ms("12h"), duration_ms("0s"), duration_ms("never")
+    (43200000, 0, None)
+    """
+    if text == NEVER:
+        return None
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a duration")
+    return int(match[1]) * _UNIT_MS[match[2]]
 
 
 def release_order(release: str) -> tuple[str, int]:

@@ -16,6 +16,8 @@ import msgspec
 from schemas.control import (
     BUILT_IN,
     CURRENT,
+    DURATION,
+    NEVER,
     RELEASE_ID,
     Body,
     Current,
@@ -23,17 +25,21 @@ from schemas.control import (
     Filter,
     Recipe,
     Released,
+    Repeat,
     Variant,
+    duration_ms,
     release_order,
 )
 from schemas.identity import check_text
 from schemas.reject import Rejected, from_validation
+from schemas.times import DAY_MS
 
 MAX_WEIGHT: Final = 1e6
 """Bound of a weight's absolute value."""
 MAX_DEPTH: Final = 10_000
 MAX_LIST_ENTRIES: Final = 100
 MAX_FILTERS: Final = 32
+MAX_REPEAT_MS: Final = 3650 * DAY_MS
 MIN_VARIANTS: Final = 2
 MAX_VARIANTS: Final = 10
 MIN_SHARE: Final = 1e-4
@@ -55,6 +61,7 @@ def check_recipe(recipe: Recipe, prefix: str = "") -> None:
         # from seconds to a century: an age over it stays a number
         _check(1e-3 <= recipe.fatigue.half_life_hours <= 1e6, "fatigue.half_life_hours")
         _check(0 <= recipe.exploration.epsilon <= 1, "exploration.epsilon")
+        _check_repeat(recipe.repeat)
         _check(1 <= recipe.depth <= MAX_DEPTH, "depth")
         _check(len(recipe.filters) <= MAX_FILTERS, "filters", "too_many")
         for name, each in recipe.filters.items():
@@ -62,6 +69,14 @@ def check_recipe(recipe: Recipe, prefix: str = "") -> None:
             _check(each != Filter(), f"filters.{name}", "empty")
             with _prefixed(f"filters.{name}"):
                 _check_filter(each)
+
+
+def _check_repeat(repeat: Repeat) -> None:
+    for field in ("view", "click", "purchase"):
+        text: str = getattr(repeat, field)
+        valid = text == NEVER or DURATION.fullmatch(text) is not None
+        _check(valid, f"repeat.{field}", "not_a_duration")
+        _check((duration_ms(text) or 0) <= MAX_REPEAT_MS, f"repeat.{field}")
 
 
 def _check_weights(weights: Mapping[str, float] | None) -> None:

@@ -335,8 +335,11 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     first: Millis = 0
     newest: Millis = 0
     recent: tuple[MergedAction, ...] = ()
-    seen: tuple[int, ...] = ()
+    seen: tuple[tuple[int, int, int] | int, ...] = ()
+    """(item, Unix s, bits) as `models.seen` has them, beside those of `recent`; an item alone in the records
+    of before, which say no more."""
     hidden: tuple[int, ...] = ()
+    """Hidden items in the records of before; none has been written since."""
     impressions: tuple[MergedImpression, ...] = ()
     slates: tuple[MergedSlate, ...] = ()
     units: tuple[MergedUnit, ...] = ()

@@ -67,7 +67,6 @@ class TablesKeys(NamedTuple):
 
 ROW: Final = b"u"
 SEEN: Final = b"s"
-HIDDEN: Final = b"h"
 OVERFLOW: Final = b"dc"
 PREFERENCES: Final = b"p"
 LINK: Final = b"l"
@@ -77,8 +76,8 @@ VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
 COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, IMPRESSIONS, OPEN_SLATES, VECTOR)
-"""Kinds of the keys that move to the lake with a person who is not seen for long. Hidden items,
-preferences and links stay: they are small, and reads need them at once."""
+"""Kinds of the keys that move to the lake with a person who is not seen for long. A string of seen
+items that hides one stays, as preferences and links do: reads need them at once."""
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 """How long an Idempotency-Key keeps its body."""
 _TABLES: Final = "tables"
@@ -164,9 +163,6 @@ class Keyspace:
 
     def seen(self, partition: int, person: str) -> bytes:
         return b"s:{%b}:%b" % (self._tags[partition], person.encode())
-
-    def hidden(self, partition: int, person: str) -> bytes:
-        return b"h:{%b}:%b" % (self._tags[partition], person.encode())
 
     def overflow(self, partition: int, person: str) -> bytes:
         return b"dc:{%b}:%b" % (self._tags[partition], person.encode())
@@ -375,8 +371,14 @@ KEYS: Final = (
         "events",
         "a person's row (models.features.registry)",
     ),
-    Key("s:{*}:*", "string", "people", ("serving",), "events", "item hashes they acted on, u64 LE"),
-    Key("h:{*}:*", "string", "people", ("serving",), "events", "item hashes they hid, u64 LE"),
+    Key(
+        "s:{*}:*",
+        "string",
+        "people",
+        ("serving",),
+        "events",
+        "what they have seen or hid, beside the actions in their row (models.seen)",
+    ),
     Key(
         "dc:{*}:*",
         "string",

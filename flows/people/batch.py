@@ -147,7 +147,9 @@ class Effects:
 
     def appended(self, key: bytes, fetch: Fetch) -> bytes:
         """The string under `key` as of this record."""
-        stored = None if key in self.cleared else fetch([key])[0]
+        stored = self.write.values.get(key)
+        if stored is None and key not in self.cleared:
+            stored = fetch([key])[0]
         return (stored or b"") + self.write.appends.get(key, b"")
 
     def settle_cleared(self) -> None:

@@ -18,6 +18,7 @@ from infra.lake import cold_objects
 from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
+from models import seen
 from models.features.registry import read_row
 from models.outcomes import impressions
 from schemas import keys
@@ -185,10 +186,11 @@ class Tier:
                 p: v for p, v in zip(keys.COLD_KINDS, held[at], strict=True) if v is not None
             }
             if 0 < last_seen(records) < before:
+                if hides_any(records.get(keys.SEEN)):
+                    del records[keys.SEEN]  # a read needs it at once
                 gone[person] = records
-                deleted += [
-                    name for name, v in zip(names[at], held[at], strict=True) if v is not None
-                ]
+                kinds = zip(names[at], keys.COLD_KINDS, strict=True)
+                deleted += [name for name, kind in kinds if kind in records]
         if not gone:
             return 0
         where = (self._settings, self._partition, self._keyspace.generation)
@@ -208,6 +210,11 @@ class Tier:
 
     def _key(self, person: str) -> bytes:
         return self._keyspace.tombstone(self._partition, person)
+
+
+def hides_any(stored: bytes | None) -> bool:
+    """Whether the string of seen items says that one is hidden."""
+    return bool((seen.read(stored)["bits"] & seen.HIDE).any())
 
 
 def last_seen(records: cold_objects.Records) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 
 from flows.people import taken_back
 from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers, listings_of
-from flows.people.links import Linked
+from flows.people.links import PURCHASED, Linked
 from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
+from flows.people.seen import SeenStrings
 from flows.people.slates import Slates
 from models.dedupe import Deduper, action_identity, duplicate_reason
 from models.features import merged, registry
 from models.features.columns import Columns, Folded
+from models.features.ring import RING_SIZE
 from models.outcomes.join import REACH
 from models.outcomes.purchases import REPEATED_ORDER
 from models.outcomes.touched import Reach
 from models.release.person import Encoder
+from models.seen import APPENDED, BITS, MAX_ITEMS, PURCHASE, entries, of_list
 from schemas import events
-from schemas.actions import HIDE, RECENT, REVERSIBLE, code_of
+from schemas.actions import REVERSIBLE, code_of
 from schemas.events import Action, Listed, Merge, Preferences
-from schemas.identity import category_hash, item_hash
+from schemas.identity import category_hash, group_hash, item_hash
 from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state.fences import Fence
@@ -49,7 +52,8 @@ class PeopleFold:
     """The state of one partition, and what a batch does to it.
 
     `fetch` reads stored values by key; `dedupe_ms`: the window of de-duplication; `row_cache`: rows in
-    memory; `reach`: of purchases that name no slate. The fold uses no clock, no socket and no random numbers.
+    memory; `reach`: of purchases that name no slate; `max_seen`: seen items that a compaction keeps. The fold
+    uses no clock, no socket and no random numbers.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class PeopleFold:
         row_cache: int,
         keyspace: Keyspace,
         reach: Reach = REACH,
+        max_seen: int = MAX_ITEMS,
     ) -> None:
         self.partition, self.fence, self.keyspace = partition, fence, keyspace
         self._fetch = fetch
@@ -73,7 +78,8 @@ class PeopleFold:
         self.encoder: Encoder | None = None
         """Makes people's vectors. The caller may replace it between two batches."""
         self._overflows = Overflows(partition, fetch, self._rows, keyspace)
-        self._linked = Linked(partition, fetch, self._rows, self._overflows, keyspace)
+        self._seen = SeenStrings(partition, fetch, keyspace, max_seen)
+        self._linked = Linked(partition, fetch, self._rows, self._overflows, self._seen, keyspace)
         self._tallies: Counter[str] = Counter()
         self._load()
 
@@ -174,11 +180,13 @@ class PeopleFold:
             return
         overflow = self._overflows.of(people, rows)
         folded = registry.fold(rows, columns, overflow)
+        bought = np.flatnonzero(columns.action == PURCHASED).tolist()
+        groups = [(at, group) for at in bought if (group := acts[order[at]].group)]
+        self._remember_seen(people, rows, columns, folded, groups, effects)
         self._rows.put(people, rows)
         self._overflows.put(people, overflow)
         effects.dirty.update(people.tolist())
         effects.recent_changed.update(people[folded.recent.present].tolist())
-        self._remember_seen(people, columns, folded, effects.write)
         effects.add(columns, folded)
         if (rows["flags"] & registry.LINKED).any():
             for position in np.flatnonzero(rows["flags"][who] & registry.LINKED):
@@ -213,31 +221,35 @@ class PeopleFold:
         )
 
     def _remember_seen(
-        self, people: NDArray[np.int64], columns: Columns, folded: Folded, write: Write
-    ) -> None:
-        """Appends items that the recent list did not hold to the seen set, hidden items to the hidden set."""
-        new = RECENT[columns.action]
-        new[folded.entered] = ~folded.met
-        self._append(self.keyspace.seen, people, columns.who[new], columns.item[new], write)
-        hides = columns.action == HIDE
-        self._append(self.keyspace.hidden, people, columns.who[hides], columns.item[hides], write)
-
-    def _append(
         self,
-        name: Callable[[int, str], bytes],
         people: NDArray[np.int64],
-        who: NDArray[np.int64],
-        item: NDArray[np.uint64],
-        write: Write,
+        rows: NDArray[np.void],
+        columns: Columns,
+        folded: Folded,
+        groups: Sequence[tuple[int, str]],
+        effects: Effects,
     ) -> None:
-        if not len(who):
+        """Appends what left the list, and what never enters it, to people's strings (counted in `rows`), in
+        the order of the log. `groups`: index and group of each purchase of an item in one."""
+        evicted, hides = _evicted_at(columns, folded), np.flatnonzero(APPENDED[columns.action])
+        bought = np.array([at for at, _ in groups], np.int64)
+        at = np.concatenate([evicted, hides, bought])
+        if not len(at):
             return
-        cuts = np.flatnonzero(np.diff(who)) + 1
-        starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), len(who)]
-        data = item.tobytes()
-        for start, end, slot in zip(starts, stops, people[who[starts]].tolist(), strict=True):
-            key = name(self.partition, self._rows.person(slot))
-            write.append(key, data[8 * start : 8 * end])
+        hashes = np.array([group_hash(group) for _, group in groups], np.uint64)
+        added = np.concatenate(
+            [
+                of_list(folded.evicted),
+                entries(
+                    columns.item[hides], columns.time[hides] // 1000, BITS[columns.action[hides]]
+                ),
+                entries(hashes, columns.time[bought] // 1000, PURCHASE),
+            ]
+        )
+        order = np.argsort(at, kind="stable")
+        who = columns.who[at[order]]
+        names = [self._rows.person(slot) for slot in people[np.unique(who)].tolist()]
+        self._seen.append_all(names, rows, who, added[order], effects)
 
     def _store(self, effects: Effects) -> None:
         """Adds the changed rows to the write, and the vectors that the encoder makes of them. A person
@@ -307,6 +319,18 @@ class PeopleFold:
             if isinstance(event, Preferences) and offset > effects.unlinked.get(event.person, -1):
                 key = self.keyspace.preferences(self.partition, event.person)
                 effects.write.values[key] = events.encode(event)
+
+
+def _evicted_at(columns: Columns, folded: Folded) -> NDArray[np.int64]:
+    """(k,) for each entry of `folded.evicted` the index of the action that drove it out: one that came late,
+    or found the list full."""
+    acts = folded.recent
+    enters = ~acts.late
+    # how many had entered the list before each: those of the batch, by one running sum
+    earlier: NDArray[np.int64] = np.cumsum(enters) - enters
+    earlier -= earlier[acts.start[acts.who]]
+    full = folded.before[acts.who] + earlier >= RING_SIZE
+    return np.flatnonzero(folded.entered)[full | acts.late]
 
 
 def _identities(acts: Sequence[Action]) -> NDArray[np.uint32]:

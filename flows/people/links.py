@@ -15,26 +15,31 @@ from numpy.typing import NDArray
 from flows.people.batch import Effects, Record
 from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
+from flows.people.seen import SeenStrings
 from models.features import merged, registry, ring
 from models.features.columns import Columns, Folded
 from models.features.ring import COUNTED
 from models.outcomes.purchases import REPEATED_ORDER
+from models.seen import BITS, PURCHASE, entries_of_merge, of_list
 from schemas import events
-from schemas.actions import ACTIONS, HIDE
+from schemas.actions import ACTIONS, CODE
 from schemas.alphabet import Pseudonym
 from schemas.events import Action, Link, Merge, MergedAction, Unlink
+from schemas.identity import group_hash
 from schemas.keys import Keyspace
 from schemas.state import links
 from schemas.state.write import StreamEntry
 
-MAX_HASHES_PER_MERGE: Final = 4_000
-"""A record of so many hashes has some 90 kB; a broker accepts 1 MB."""
+MAX_SEEN_PER_MERGE: Final = 4_000
+"""A record of so many entries has some 140 kB; a broker accepts 1 MB."""
 MAX_CACHED_LINKS: Final = 100_000
+PURCHASED: Final = CODE["purchase"]
 Number = tuple[int, int]
 
 
 class Linked:
-    """Links of one partition's people, and the numbers of the merges that it received. `rows`: the fold's."""
+    """Links of one partition's people, and the numbers of the merges that it received. `rows` and `seen`: the
+    fold's."""
 
     def __init__(
         self,
@@ -42,9 +47,10 @@ class Linked:
         fetch: Fetch,
         rows: Rows,
         overflows: Overflows,
+        seen: SeenStrings,
         keyspace: Keyspace,
     ) -> None:
-        self._partition, self._fetch, self._rows = partition, fetch, rows
+        self._partition, self._fetch, self._rows, self._seen = partition, fetch, rows, seen
         self._overflows, self._keyspace = overflows, keyspace
         self._received: dict[int, Number] = {}
         self._linked_to: dict[str, str] = {}
@@ -109,37 +115,27 @@ class Linked:
         del self._linked_to[event.person]
         named = self._keyspace
         self._overflows.forget(event.person)
-        for name in (
-            named.row, named.seen, named.hidden, named.overflow, named.preferences, named.vector,
-        ):  # fmt: skip
+        for name in (named.row, named.seen, named.overflow, named.preferences, named.vector):
             effects.clear(name(self._partition, event.person))
 
     def _send_sets(self, merge: Merge, slot: int, effects: Effects) -> None:
         """Sends the merge, in as many records as its sets need; the last record carries the link's id."""
-        person, named = self._rows.person(slot), self._keyspace
-        names = (it(self._partition, person) for it in (named.seen, named.hidden))
-        seen, hidden = (self._stored(name, effects) for name in names)
+        seen = self._seen.compacted(self._rows.person(slot), effects).tolist()
         link, merge.link = merge.link, ""
-        for at in range(0, max(len(seen), len(hidden), 1), MAX_HASHES_PER_MERGE):
+        for at in range(0, max(len(seen), 1), MAX_SEEN_PER_MERGE):
             fragment = merge
             if at:
                 fragment = Merge(
                     person=merge.person,
                     source=merge.source,
                     offset=merge.offset,
-                    n=1 + at // MAX_HASHES_PER_MERGE,
+                    n=1 + at // MAX_SEEN_PER_MERGE,
                     received_at=merge.received_at,
                     of=merge.of,
                 )
-            section = slice(at, at + MAX_HASHES_PER_MERGE)
-            fragment.seen, fragment.hidden = seen[section], hidden[section]
+            fragment.seen = tuple(seen[at : at + MAX_SEEN_PER_MERGE])
             effects.send(fragment)
         fragment.link = link
-
-    def _stored(self, key: bytes, effects: Effects) -> tuple[int, ...]:
-        data = effects.appended(key, self._fetch)
-        # each once, in order of arrival: a stored list of seen items may repeat an item
-        return tuple(dict.fromkeys(np.frombuffer(data, "<u8").tolist()))
 
     def forward(
         self, columns: Columns, folded: Folded, i: int, action: Action, effects: Effects
@@ -152,6 +148,11 @@ class Linked:
             folded.counts_of(np.count_nonzero(folded.entered[:i])) if recent else 0
         )
         action_of_guest = MergedAction(item, category, action.occurred_at, code, identity, flags)
+        seconds, seen = action.occurred_at // 1000, []
+        if BITS[code] and not recent:
+            seen.append((item, seconds, int(BITS[code])))
+        if action.group and code == PURCHASED:
+            seen.append((group_hash(action.group), seconds, PURCHASE))
         effects.send(
             Merge(
                 person=Pseudonym(self._person_of(action.person)),
@@ -165,8 +166,7 @@ class Linked:
                 first=action.occurred_at,
                 newest=action.occurred_at,
                 recent=(action_of_guest,) if recent else (),
-                seen=(item,) if ACTIONS[code].recent else (),
-                hidden=(item,) if code == HIDE else (),
+                seen=tuple(seen),
             )
         )
 
@@ -211,23 +211,24 @@ class Linked:
         return True
 
     def _merge(self, offset: int, event: Merge, effects: Effects) -> None:
-        """Adds what another partition sent to the person's row and sets. It makes no facts, but takes back
+        """Adds what another partition sent to the person's row and string. It makes no facts, but takes back
         those of actions that the person's list holds already."""
         slots = self._rows.slots([event.person])
+        rows, entries = self._rows.take(slots), entries_of_merge(event)
+        if not event.newest and not len(entries):
+            return
         if event.newest:
-            rows = self._rows.take(slots)
             if actions := merged.repeated(rows[0], event):
                 _take_back(offset, actions, effects)
                 event = merged.without(event, actions)
-            self._overflows.keep(slots, rows, _merge_into_row(rows[0], event))
-            self._rows.put(slots, rows)
-            effects.dirty.update(slots.tolist())
+            evicted = _merge_into_row(rows[0], event)
+            self._overflows.keep(slots, rows, evicted)
+            entries = np.concatenate([of_list(evicted), entries])
             effects.recent_changed.update(slots.tolist())
-        named = self._keyspace
-        for name, items in ((named.seen, event.seen), (named.hidden, event.hidden)):
-            if items:
-                key = name(self._partition, event.person)
-                effects.write.append(key, np.array(items, "<u8").tobytes())
+        rows["version"] = registry.VERSION
+        self._seen.append(event.person, rows[0], entries, effects)
+        self._rows.put(slots, rows)
+        effects.dirty.update(slots.tolist())
 
 
 def _fill_merge(merge: Merge, row: Any) -> None:

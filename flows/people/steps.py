@@ -34,6 +34,7 @@ def new_fold(
         settings.row_cache,
         keyspace,
         reach(settings),
+        settings.max_seen,
     )
 
 

@@ -83,8 +83,9 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
     window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
+    sample, reaches = Sample(task.people, task.seed), reach(task.settings)
     reference = Partition(
-        window, Sample(task.people, task.seed), sums, before, reach(task.settings), task.waiting
+        window, sample, sums, before, reaches, task.waiting, task.settings.max_seen
     )
     walk = Walk(task.log, task.partition, reference, task.first)
     if walk.start > task.first:

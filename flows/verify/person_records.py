@@ -31,14 +31,18 @@ class StoredRecord(NamedTuple):
 
 def _row(blob: bytes) -> Any:
     row = read_row(blob)
-    numbers = {name: int(row[name]) for name in ("flags", "duplicates")}
-    return {**numbers, **{f.name: f.value(row) for f in FEATURES}}
+    numbers = ("flags", "duplicates", "seen_n", "seen_limit")
+    return {
+        **{name: int(row[name]) for name in numbers},
+        **{f.name: f.value(row) for f in FEATURES},
+    }
 
 
 def _expected_row(person: Person) -> Any:
     flags = (LINKED if person.link else 0) | (OVERFLOW if person.overflow else 0)
     flags |= HAS_MERGED if person.merged else 0
-    return {"flags": flags, "duplicates": person.duplicates, **person.features()}
+    seen = {"seen_n": len(person.seen.entries), "seen_limit": person.seen.limit}
+    return {"flags": flags, "duplicates": person.duplicates, **seen, **person.features()}
 
 
 def _hashes(blob: bytes) -> list[int]:
@@ -51,6 +55,12 @@ def _numbers(blob: bytes) -> list[int]:
     if len(blob) % 4:
         raise ValueError("these are no items of a day")
     return [number for (number,) in struct.iter_unpack("<I", blob)]
+
+
+def _seen(blob: bytes) -> list[tuple[int, ...]]:
+    if len(blob) % 13:
+        raise ValueError("these are no entries of seen items")
+    return list(struct.iter_unpack("<QIB", blob))
 
 
 def _preferences(blob: bytes) -> Any:
@@ -121,15 +131,12 @@ def _expected_link(person: Person) -> Any:
 PERSON_RECORDS: Final = (
     StoredRecord("row", keys.ROW, Keyspace.row, _row, lambda person: person.has_row, _expected_row),
     StoredRecord(
-        "seen", keys.SEEN, Keyspace.seen, _hashes, lambda it: bool(it.seen), lambda it: it.seen
-    ),
-    StoredRecord(
-        "hidden",
-        keys.HIDDEN,
-        Keyspace.hidden,
-        _hashes,
-        lambda it: bool(it.hidden),
-        lambda it: it.hidden,
+        "seen",
+        keys.SEEN,
+        Keyspace.seen,
+        _seen,
+        lambda it: bool(it.seen.entries),
+        lambda it: it.seen.entries,
     ),
     StoredRecord(
         "overflow",

@@ -24,6 +24,8 @@ class Event(NamedTuple):
     flags: int = 0
     """Of its entry in the ring, `models.features.ring`; `models.reference.recents` finds them."""
     imported: bool = False
+    group: int = 0
+    """Hash of the item's group (`schemas.identity.group_hash`); 0: none."""
 
     @property
     def recent_kind(self) -> bool:

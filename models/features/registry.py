@@ -63,8 +63,13 @@ HAS_MERGED: Final = 4
 """Bit of `flags`: the list has held actions of another id (`models.features.ring.MERGED`)."""
 
 
+SEEN_FIELDS: Final = (("seen_n", "<u4"), ("seen_limit", "<u4"))
+"""Of the string of what they have seen (`models.seen`): how many entries it has, and how many at its next
+compaction (0: there is no string so far)."""
+
+
 def _layout() -> np.dtype[np.void]:
-    fields: list[Any] = [("version", "<u2"), ("flags", "<u2"), ("duplicates", "<u4")]
+    fields: list[Any] = [("version", "<u2"), ("flags", "<u2"), ("duplicates", "<u4"), *SEEN_FIELDS]
     fields += [field for feature in FEATURES for field in feature.fields]
     fields.sort(key=lambda field: field[0] == "ring")  # last, so that unused slots are not stored
     return np.dtype(fields)

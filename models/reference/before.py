@@ -16,13 +16,13 @@ from models.outcomes.join import REACH
 from models.outcomes.touched import Reach
 from models.reference.dedupe import Window
 from models.reference.people import Person, PersonSnapshot
+from models.reference.recents import MAX_ITEMS
 from schemas import events
 from schemas.keys import DEDUPE, PLAIN
 
 _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
     PLAIN.row,
     PLAIN.seen,
-    PLAIN.hidden,
     PLAIN.overflow,
     PLAIN.preferences,
     PLAIN.link,
@@ -64,9 +64,11 @@ class SnapshotState:
         }
         return Window(span, self._newest, held)
 
-    def person(self, name: str, kept: bool, reach: Reach = REACH) -> Person:
+    def person(
+        self, name: str, kept: bool, reach: Reach = REACH, max_seen: int = MAX_ITEMS
+    ) -> Person:
         """The person as the snapshot holds them; empty for one that it lacks. `kept`: they are checked."""
-        row, seen, hidden, overflow, preferences, _, shown, slates = (
+        row, seen, overflow, preferences, _, shown, slates = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
         )
         return Person(
@@ -74,8 +76,8 @@ class SnapshotState:
             PersonSnapshot(
                 values=_values(row) if row is not None else None,
                 # only those of a checked person grow, and matter
-                seen=_hashes(seen or b"") if kept else (),
-                hidden=_hashes(hidden or b"") if kept else (),
+                seen=tuple(iter_unpack("<QIB", seen or b"")) if kept else (),
+                seen_limit=int(read_row(row)["seen_limit"]) if row is not None else 0,
                 overflow=_numbers(overflow or b""),
                 preferences=_preferences(preferences) if preferences is not None else None,
                 account=open_slates.decode(slates) if slates is not None else None,
@@ -84,6 +86,7 @@ class SnapshotState:
                 merged=bool(read_row(row)["flags"] & HAS_MERGED),
             ),
             reach,
+            max_seen,
         )
 
     def _names(self) -> list[str]:

@@ -14,6 +14,7 @@ from models.reference.dedupe import Window
 from models.reference.outcome_records import attributes, concerns
 from models.reference.outcomes import ReferenceOutcomes
 from models.reference.people import Person
+from models.reference.recents import MAX_ITEMS
 from models.reference.sample import Sample
 from models.reference.sums import Sums
 from models.reference.waiting import WaitingReference
@@ -34,9 +35,9 @@ from schemas.times import DAY_MS
 
 
 class Partition:
-    """`window`: of de-duplication, ms. `sums` takes the facts of all people; where it is None from the
-    beginning, only merges, and records of people in reach of `sample`, are needed. `before`: the state
-    before the first record, None at the log's beginning."""
+    """`window`: of de-duplication, ms; `max_seen`: seen items that a compaction keeps. `sums` takes the facts
+    of all people; where it is None from the beginning, only merges, and records of people in reach of
+    `sample`, are needed. `before`: the state before the first record, None at the log's beginning."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Partition:
         before: SnapshotState | None = None,
         reach: Reach = REACH,
         waiting: WaitingReference | None = None,
+        max_seen: int = MAX_ITEMS,
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""
@@ -56,7 +58,7 @@ class Partition:
         self.waiting = waiting or WaitingReference()
         """What waits for items; of use only with `sums`."""
         self.sample = sample
-        self._before, self._reach = before, reach
+        self._before, self._reach, self._max_seen = before, reach, max_seen
         self.people = {name: self._new(name, True) for name in self._drawn()}
         """The checked people, and all others with a record."""
 
@@ -121,8 +123,8 @@ class Partition:
 
     def _new(self, name: str, kept: bool) -> Person:
         if self._before:
-            return self._before.person(name, kept, self._reach)
-        return Person(kept, reach=self._reach)
+            return self._before.person(name, kept, self._reach, self._max_seen)
+        return Person(kept, reach=self._reach, max_seen=self._max_seen)
 
     def _person(self, name: str) -> Person:
         person = self.people.get(name)

@@ -17,8 +17,9 @@ from models.outcomes.open_slates import Account
 from models.outcomes.touched import Reach
 from models.reference.outcome_records import concerns
 from models.reference.outcomes import ReferenceOutcomes
-from models.reference.recents import ActionContext, Recents
-from schemas.actions import ACTIONS, HIDE
+from models.reference.recents import MAX_ITEMS, ActionContext, Recents, entry_of, remember
+from models.reference.seen import SeenEntry, SeenString, entries_of_merge
+from schemas.actions import ACTIONS
 from schemas.events import Action, Link, Linking, Merge, MergedAction, Preferences, Served, Unlink
 
 _RECENT = [action.recent for action in ACTIONS]
@@ -29,8 +30,8 @@ class PersonSnapshot(NamedTuple):
     impressions, None where they were shown nothing."""
 
     values: Mapping[str, Any] | None = None
-    seen: tuple[int, ...] = ()
-    hidden: tuple[int, ...] = ()
+    seen: tuple[SeenEntry, ...] = ()
+    seen_limit: int = 0
     overflow: tuple[int, ...] = ()
     preferences: Preferences | None = None
     account: Account | None = None
@@ -45,8 +46,7 @@ class History(NamedTuple):
 
     acts: list[Event]
     merges: list[Merge]
-    seen: list[int]
-    hidden: list[int]
+    seen: SeenString
     before: Mapping[str, Any] | None
 
 
@@ -55,8 +55,8 @@ class Person:
     before the first record."""
 
     __slots__ = (
-        "_reach", "_recents", "duplicates", "kept", "link", "merged", "outcomes", "preferences",
-        "shown",
+        "_max_seen", "_reach", "_recents", "duplicates", "kept", "link", "merged", "outcomes",
+        "preferences", "shown",
     )  # fmt: skip
 
     def __init__(
@@ -64,10 +64,11 @@ class Person:
         kept: bool,
         held: PersonSnapshot = PersonSnapshot(),  # noqa: B008 - frozen
         reach: Reach = REACH,
+        max_seen: int = MAX_ITEMS,
     ) -> None:
-        self._reach = reach
-        seen, hidden = list(held.seen), list(held.hidden)
-        self.kept = History([], [], seen, hidden, held.values) if kept else None
+        self._reach, self._max_seen = reach, max_seen
+        seen = SeenString(max_seen, held.seen, held.seen_limit)
+        self.kept = History([], [], seen, held.values) if kept else None
         self.preferences = held.preferences
         self.link = ""
         """The person that this anonymous id was linked to first."""
@@ -93,10 +94,7 @@ class Person:
         found = self._recents.act(e)
         if self.kept:
             self.kept.acts.append(e._replace(flags=found.flags))
-            if _RECENT[e.action] and not found.met:
-                self.kept.seen.append(e.item)
-            if e.action == HIDE:
-                self.kept.hidden.append(e.item)
+            remember(self.kept.seen, e, found)
         return found
 
     def concern(
@@ -144,7 +142,7 @@ class Person:
         """The person once their link ended: they start empty. The same person where it is not their link."""
         if not self.link or self.link != e.to:
             return self
-        begun = Person(self.kept is not None, reach=self._reach)
+        begun = Person(self.kept is not None, reach=self._reach, max_seen=self._max_seen)
         begun.outcomes = ReferenceOutcomes.begun(e.event_id, self._reach)
         return begun
 
@@ -167,13 +165,12 @@ class Person:
         its own partition; outcomes of its slates may count here."""
         merge = _without(merge, repeated)
         self.merged |= bool(merge.newest and merge.recent)
-        if merge.newest:
-            self._recents.merge(merge)
+        evicted = self._recents.merge(merge) if merge.newest else []
         if self.kept:
             if merge.newest:
                 self.kept.merges.append(merge)
-            self.kept.seen.extend(merge.seen)
-            self.kept.hidden.extend(merge.hidden)
+            for entry in [*map(entry_of, evicted), *entries_of_merge(merge)]:
+                self.kept.seen.append(entry)
         return self.concern(offset, merge) if concerns(merge) else None
 
     @property
@@ -182,19 +179,13 @@ class Person:
         return bool(self.link or it.acts or it.merges or it.before is not None or self.duplicates)
 
     @property
-    def seen(self) -> list[int]:
-        """Items appended to the seen set, in order."""
+    def seen(self) -> SeenString:
         return self._of.seen
 
     @property
     def overflow(self) -> list[int]:
         """What the list no longer holds of two days (`models.features.overflow`)."""
         return self._recents.overflow
-
-    @property
-    def hidden(self) -> list[int]:
-        """Hidden items, in order."""
-        return self._of.hidden
 
     def features(self) -> dict[str, object]:
         """The value of each feature, by its `reference`."""

@@ -46,4 +46,5 @@ def event(offset: int, e: Action) -> Event:
         e.received_at - e.occurred_at > LATE_MS,
         list_identity(e),
         imported=e.source is not None and e.source.mode == "import",
+        group=identity.group_hash(e.group) if e.group else 0,
     )

@@ -15,10 +15,13 @@ from models.features.session import GAP_MS
 from models.features.window import MAX_LAG, MAX_PARTNERS
 from models.reference import plain
 from models.reference.dedupe import Name, name_of
+from models.reference.seen import PURCHASE, SeenEntry, SeenString, bits_of
 from schemas import events
 from schemas.actions import ACTIONS
 from schemas.times import DAY_MS
 
+MAX_ITEMS = 20_000
+"""Items that a compaction keeps where no setting says another number."""
 _RECENT = [action.recent for action in ACTIONS]
 _POSITIVE = [action.weight > 0 for action in ACTIONS]
 Partners = list[tuple[int, int]]
@@ -238,10 +241,24 @@ def facts(actions: Sequence[Event]) -> list[tuple[Event, Partners]]:
     return [(e, found.partners) for e, found in with_context(actions) if found.counts]
 
 
-def seen(actions: Sequence[Event]) -> list[int]:
-    """The items appended to the seen set: those that the list did not hold at their action."""
-    return [e.item for e, found in with_context(actions) if _RECENT[e.action] and not found.met]
+def seen(actions: Sequence[Event], max_items: int = MAX_ITEMS) -> SeenString:
+    """The string of what a person has seen after `actions`: what their list no longer has."""
+    string = SeenString(max_items)
+    for e, found in with_context(actions):
+        remember(string, e, found)
+    return string
 
 
-def hidden(actions: Sequence[Event]) -> list[int]:
-    return [e.item for e in actions if ACTIONS[e.action].name == "hide"]
+def remember(string: SeenString, e: Event, found: ActionContext) -> None:
+    """Appends what an action adds to the string."""
+    if found.gone:
+        string.append(entry_of(found.gone))
+    elif not _RECENT[e.action]:
+        string.append((e.item, e.time // 1000, bits_of(e.action)))
+    if e.group and ACTIONS[e.action].name == "purchase":
+        string.append((e.group, e.time // 1000, PURCHASE))
+
+
+def entry_of(key: Key) -> SeenEntry:
+    """The entry of an action of the list."""
+    return key[1], key[0] // 1000, bits_of(key[3])

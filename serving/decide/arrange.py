@@ -100,6 +100,21 @@ def arrange(candidates: Candidates, count: int, limits: Limits) -> Arranged:
     return Arranged(slate.places, slate.relaxed, slate.held, fresh, drawn, swapped)
 
 
+def extended(
+    arranged: Arranged,
+    places: list[int],
+    candidates: Candidates,
+    count: int,
+    limits: Limits,
+    rule: str,
+) -> Arranged:
+    """The slate after `rule` was relaxed for more of it: `places` are all its places in `candidates`."""
+    slate = _Slate(candidates, count, limits)
+    slate.places = places
+    before = [each for each in arranged.relaxed if each not in slate.relaxed]
+    return arranged._replace(places=places, relaxed=(*slate.relaxed, *before, rule))
+
+
 class _Slate:
     def __init__(self, candidates: Candidates, count: int, limits: Limits) -> None:
         self.candidates, self.limits = candidates, limits

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.outcomes import impressions
 from models.release import content
 from models.release import interest as interests
 from models.release.interest import FADING, VECTOR_FADING
 from models.release.release import Release
-from schemas.control import Filter, Recipe
+from models.seen import ACTED, CLICK, PURCHASE, SHOW, SHOWING, VIEW
+from schemas.control import Filter, Recipe, duration_ms
 from schemas.identity import item_hash
 from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS, HOUR_MS
@@ -97,6 +99,16 @@ class Interest(NamedTuple):
     slots: Slots
     weights: Floats
     in_view: bool
+
+
+class SeenSlots(NamedTuple):
+    """The entries of what the person has seen, ordered by time: slot and bits of each. `latest`: by slot,
+    Unix seconds of the newest action; `hidden`: slots that are hidden or disliked."""
+
+    slots: Slots
+    bits: NDArray[np.uint8]
+    latest: NDArray[np.uint32]
+    hidden: Slots
 
 
 NO_INTEREST: Final = Interest(np.empty(0, np.int32), np.empty(0), False)
@@ -199,14 +211,61 @@ class Case:
 
     @cached_property
     def blocked(self) -> Mask:
-        """By slot: seen or hidden by the person, excluded by the request, or in view."""
-        items, person, ask = self.world.items, self.person, self.ask
+        """By slot: hidden or disliked by the person, or never to be repeated; excluded by the request, or in
+        view."""
+        items, seen = self.world.items, self._seen
         blocked = np.zeros(len(items.hash), np.bool_)
-        for hashes in (person.seen, person.hidden, hashes_of(ask.exclude)):
-            if len(hashes):
-                blocked[items.locate_variants(hashes)[0]] = True
+        blocked[seen.hidden] = True
+        for slots, after in self._repeated:
+            if after is None:
+                blocked[slots] = True
+        if self.ask.exclude:
+            blocked[items.locate_variants(hashes_of(self.ask.exclude))[0]] = True
         blocked[self.in_view] = True
         return blocked
+
+    @cached_property
+    def waiting(self) -> Mask:
+        """By slot: the person acted on it, and it may come back only later."""
+        waiting, latest = np.zeros(len(self.world.items.hash), np.bool_), self._seen.latest
+        for slots, after in self._repeated:
+            if after is not None:
+                since = (self.ask.now - after) / 1000
+                waiting[slots[latest[slots] > since]] = True
+        return waiting
+
+    def longest_ago(self, slots: Slots) -> NDArray[np.intp]:
+        """(n,) order of `slots` by the time of the newest action on each, the oldest first."""
+        return np.lexsort((self.world.items.hash[slots], self._seen.latest[slots]))
+
+    @property
+    def _repeated(self) -> Iterator[tuple[Slots, int | None]]:
+        """Slots of the items acted on, by kind of action, and after how many ms of the newest action they
+        may come back; None: never."""
+        seen, repeat = self._seen, self.world.recipe.repeat
+        for bit, text in (
+            (VIEW, repeat.view),
+            (CLICK, repeat.click),
+            (PURCHASE, repeat.purchase),
+        ):
+            yield seen.slots[(seen.bits & bit) != 0], duration_ms(text)
+
+    @cached_property
+    def _seen(self) -> SeenSlots:
+        items, seen = self.world.items, self.person.seen
+        latest = np.zeros(len(items.hash), np.uint32)
+        slots, which = items.locate_variants(seen["item"].astype(np.uint64))
+        if items.groups:  # bought ones come last
+            order = np.argsort(which, kind="stable")
+            slots, which = slots[order], which[order]
+        bits, time = seen["bits"][which], seen["time"][which]
+        acted = (bits & ACTED) != 0
+        # ordered by time: of equal slots the last one assigned stays
+        latest[slots[acted]] = time[acted]
+        changes = (bits & SHOWING) != 0
+        last = dict(zip(slots[changes].tolist(), bits[changes].tolist(), strict=True))
+        hidden = [slot for slot, bit in last.items() if not bit & SHOW]
+        return SeenSlots(slots, bits, latest, np.array(hidden, np.int32))
 
     @property
     def window(self) -> int:

@@ -20,15 +20,16 @@ from serving.decide.arrange import (
     Limits,
     arrange,
     cap,
+    extended,
 )
 from serving.decide.case import Ask, Case, World
 from serving.decide.explain import EXPLORED, contributions, reasons
-from serving.decide.groups import choose, with_groups
+from serving.decide.groups import choose, spare, with_groups
 from serving.decide.person import Person
 from serving.decide.pool import Places, Pool
 from serving.decide.rank import feature_rows, rank, ranker_applies
 from serving.decide.results import Decision, Explain, Ranked, Reason, Scored, Shown
-from serving.decide.rules import VARIANT, Verdict, eligible
+from serving.decide.rules import SEEN, VARIANT, Verdict, eligible
 from serving.decide.score import score
 from serving.decide.sources import retrieve, shortlist
 
@@ -64,6 +65,12 @@ def decide(
         all_shown = len(arranged.places) == len(kept)
         if not (all_shown or _needs_more(case, pool, arranged, depth)):
             break
+    again = _seen_before(case, pool, verdict, kept)
+    if len(again) and (short := ask.count - len(arranged.places)) > 0:
+        numbers, again = again[:short], again[short:]
+        scored, ranked, arranged = _filled(case, pool, numbers, scored, arranged)
+        kept = np.concatenate([kept, numbers])
+        verdict.removed[SEEN] = np.setdiff1d(verdict.removed[SEEN], numbers)
     items = _explained(case, pool, scored, ranked, arranged, explain)
     if pool.chosen is not None:
         candidates = scored.kept[np.array(arranged.places, np.intp)]
@@ -73,7 +80,7 @@ def decide(
         items,
         _fallback(case, pool, ranked),
         arranged.relaxed,
-        len(items) < ask.count or len(kept) == len(items),
+        len(items) < ask.count or len(kept) + len(again) == len(items),
         pool.counts,
         _removed(verdict, len(kept), passed_over, scored, arranged),
         len(kept),
@@ -89,10 +96,37 @@ def _depths(world: World) -> Iterator[int]:
         yield depth
 
 
+def _seen_before(case: Case, pool: Pool, verdict: Verdict, kept: Places) -> Places:
+    """The candidates that the rule `SEEN` alone removes, by when they were seen, the longest ago first."""
+    seen = verdict.removed.get(SEEN, kept[:0])
+    if len(seen):
+        seen = seen[case.longest_ago(pool.slots[seen])]
+        seen = spare(case, pool, kept, seen)
+    return seen
+
+
+def _filled(
+    case: Case, pool: Pool, numbers: Places, scored: Scored, arranged: Arranged
+) -> tuple[Scored, Ranked, Arranged]:
+    """The stages with a slate filled by `numbers`, which follow the others. No draw is among them: a short
+    slate has none."""
+    chosen = np.concatenate([scored.kept[arranged.places], numbers])
+    scored = score(case, pool, np.sort(np.concatenate([scored.kept, numbers])))
+    ranked = rank(case, pool, scored)
+    places = np.searchsorted(scored.kept, chosen).tolist()
+    line, limits = _line(case, pool, scored, ranked), _limits(case)
+    arranged = extended(arranged, places, line, case.ask.count, limits, SEEN)
+    return scored, ranked, arranged
+
+
 def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged:
-    world, ask, recipe = case.world, case.ask, case.world.recipe
+    return arrange(_line(case, pool, scored, ranked), case.ask.count, _limits(case))
+
+
+def _line(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Candidates:
+    world, recipe = case.world, case.world.recipe
     items, slots = world.items, pool.slots[scored.kept]
-    line = Candidates(
+    return Candidates(
         order=ranked.order,
         category=items.category[slots],
         owner=items.owner[slots],
@@ -101,14 +135,17 @@ def _arrange(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Arranged
         else None,
         served=case.served(slots) if case.explores else None,
     )
-    limits = Limits(
+
+
+def _limits(case: Case) -> Limits:
+    ask, recipe = case.ask, case.world.recipe
+    return Limits(
         category=cap(recipe.category_cap, ask.count),
         owner=cap(recipe.owner_cap, ask.count),
         lifted=ask.category is not None and recipe.category_cap < 1,
         epsilon=recipe.exploration.epsilon,
         seed=ask.seed,
     )
-    return arrange(line, ask.count, limits)
 
 
 def _needs_more(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:

@@ -73,6 +73,19 @@ def choose(case: Case, pool: Pool, kept: Places) -> Choice:
     return Choice(pool.merged(chosen), kept[is_chosen], kept[~is_chosen])
 
 
+def spare(case: Case, pool: Pool, kept: Places, numbers: Places) -> Places:
+    """Which of the candidates `numbers`, in their order, may fill a slate of those `kept`: of each group the
+    most wanted, and none of a group of which one is kept."""
+    items, slots = case.world.items, pool.slots[numbers]
+    if not items.groups or not items.group[slots].any():
+        return numbers
+    chosen = most_wanted(case, slots, np.ones(len(slots), np.bool_))
+    groups = items.group[slots]
+    is_kept = (groups > 0) & np.isin(groups, items.group[pool.slots[kept]])
+    found: Places = numbers[(chosen == np.arange(len(slots))) & ~is_kept]
+    return found
+
+
 def with_groups(
     case: Case,
     pool: Pool,

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models import seen as seen_items
 from models.features.registry import ROW, ForeignRow, read_row
 from models.outcomes.impressions import IMPRESSION
 from schemas.events import Preferences
@@ -16,12 +17,10 @@ from schemas.state import links as stored_links
 from schemas.state.fences import Fence
 from schemas.state.links import Links
 from schemas.state.vectors import Vector
-from serving.world.catalogue import Hashes
 
 STORED_FIELDS: Final = (
     "row",
     "seen",
-    "hidden",
     "preferences",
     "fence",
     "impressions",
@@ -33,7 +32,6 @@ STORED_FIELDS: Final = (
 REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
-_NO_HASHES: Final[Hashes] = np.empty(0, np.uint64)
 NO_IMPRESSIONS: Final[NDArray[np.void]] = np.empty(0, IMPRESSION)
 _EMPTY_ROW: Final[np.void] = np.zeros(1, ROW)[0]
 
@@ -54,11 +52,11 @@ class Unreadable(StoreDown):
 
 
 class Person(NamedTuple):
-    """`row` as `models.features.registry.ROW` (zeros: no event yet); `seen` and `hidden` are item hashes."""
+    """`row` as `models.features.registry.ROW` (zeros: no event yet); `seen`: all entries of what they
+    have seen, ordered by time (`models.seen.of_person`)."""
 
     row: np.void
-    seen: Hashes
-    hidden: Hashes
+    seen: seen_items.Entries
     preferences: Preferences | None
     fence: Fence | None
     """The fence of the person's partition, read together with the rest; None where nothing was folded yet."""
@@ -82,7 +80,7 @@ class Person(NamedTuple):
         )
 
 
-EMPTY_PERSON: Final = Person(_EMPTY_ROW, _NO_HASHES, _NO_HASHES, None, None)
+EMPTY_PERSON: Final = Person(_EMPTY_ROW, seen_items.NONE, None, None)
 
 
 def decode(blobs: Blobs) -> Person:
@@ -98,11 +96,11 @@ def decode(blobs: Blobs) -> Person:
 
 def _decode(blobs: Blobs) -> Person:
     """Errors: `ForeignRow`, ValueError, MsgspecError."""
-    row, seen, hidden, preferences, fence, impressions, vector, links, tombstone = blobs
+    stored_row, string, preferences, fence, impressions, vector, links, tombstone = blobs
+    row = read_row(stored_row) if stored_row else _EMPTY_ROW
     return Person(
-        read_row(row) if row else _EMPTY_ROW,
-        np.frombuffer(seen, "<u8") if seen else _NO_HASHES,
-        np.frombuffer(hidden, "<u8") if hidden else _NO_HASHES,
+        row,
+        seen_items.of_person(seen_items.read(string), row),
         _PREFERENCES.decode(preferences) if preferences else None,
         fences.decode(fence) if fence else None,
         np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
@@ -129,4 +127,4 @@ def _unreadable(blobs: Blobs) -> Unreadable:
 
 def from_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
     """A person made of what the log alone gives. Errors: `Unreadable`."""
-    return decode([row, seen, None, None, None, impressions, None, None, None])
+    return decode([row, seen, None, None, impressions, None, None, None])

@@ -15,6 +15,8 @@ from serving.decide.case import Case
 from serving.world.catalogue import Mask, Slots
 
 VARIANT: Final = "variant"
+SEEN: Final = "seen"
+"""The rule that is relaxed where a slate would be short."""
 
 
 class Rule(NamedTuple):
@@ -39,8 +41,13 @@ def unavailable(case: Case, slots: Slots) -> Mask:
 
 
 def blocked(case: Case, slots: Slots) -> Mask:
-    """Seen or hidden by the person, in view, or excluded by the request (`Case.blocked`)."""
+    """Hidden, disliked or never to be repeated, in view, or excluded by the request (`Case.blocked`)."""
     return case.blocked[slots]
+
+
+def seen(case: Case, slots: Slots) -> Mask | None:
+    """Acted on by the person, and the recipe's `repeat` is not over (`Case.waiting`)."""
+    return case.waiting[slots] if len(case.person.seen) else None
 
 
 def served(case: Case, slots: Slots) -> Mask | None:
@@ -122,6 +129,8 @@ RULES: Final = (
     Rule("hidden_category", hidden_category),
     Rule("hidden_owner", hidden_owner),
     Rule(VARIANT, variant),
+    # last, so that it removes only what every other rule keeps: that may fill a slate
+    Rule(SEEN, seen),
 )
 
 

@@ -113,7 +113,6 @@ def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[b
     return [
         keyspace.row(partition, person),
         keyspace.seen(partition, person),
-        keyspace.hidden(partition, person),
         keyspace.preferences(partition, person),
         keyspace.fence("people", partition),
         keyspace.impressions(partition, person),

@@ -11,6 +11,7 @@ from models.experiments.assignment import assign
 from schemas.alphabet import Pseudonym
 from schemas.control import (
     HELD_DECODER,
+    NEVER,
     Body,
     Experiment,
     Exploration,
@@ -18,6 +19,7 @@ from schemas.control import (
     Held,
     Recipe,
     Released,
+    Repeat,
 )
 from schemas.control_checks import Definitions, decode_body, definitions
 from schemas.events import Assigned
@@ -29,8 +31,9 @@ DEFAULT_RECIPE: Final = Recipe()
 # one slate in ten explores, in its last slot: one impression in a hundred
 HOME_RECIPE: Final = Recipe(exploration=Exploration(epsilon=0.1))
 POPULAR_RECIPE: Final = Recipe(weights={"popular": 1.0}, ranker=False)
-# a replay of history shows nothing to people: it needs neither fatigue nor exploration
-REPLAY_RECIPE: Final = Recipe(fatigue=Fatigue(factor=1.0))
+# a replay of history shows nothing to people: it needs neither fatigue nor exploration. It asks what a
+# person chose next among what they had not chosen.
+REPLAY_RECIPE: Final = Recipe(fatigue=Fatigue(factor=1.0), repeat=Repeat(view=NEVER, click=NEVER))
 BUILT_IN_RECIPES: Final[Mapping[str, Recipe]] = {
     "home": HOME_RECIPE,
     "popular": POPULAR_RECIPE,

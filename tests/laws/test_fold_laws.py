@@ -20,12 +20,13 @@ from models.dedupe import WINDOW_BUCKETS, Deduper, action_identity, record_ident
 from models.features import registry, ring
 from models.features.plain import Event
 from models.features.registry import FEATURES, read_row
-from models.reference import recents
+from models.reference import recents, seen
 from models.reference.dedupe import name_of
+from models.seen import SeenItems, by_item, of_person, read
 from schemas import events
 from schemas.actions import ACTIONS
 from schemas.keys import PLAIN
-from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, served, u64s
+from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, served
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [a.name for a in ACTIONS]
@@ -48,6 +49,7 @@ one_action = st.fixed_dictionaries(
         "back": st.sampled_from([0, 0, 0, 0, 5000, DAY, 9 * DAY]),
         "session": st.sampled_from(["", "", "s1", "s2"]),
         "known": st.sampled_from([True, True, True, False]),
+        "group": st.sampled_from(["", "", "g1"]),
         "again": st.sampled_from([False] * 9 + [True]),
     }
 )
@@ -72,6 +74,7 @@ def build(drawn: Sequence[dict[str, Any]]) -> list[Record]:
                 received_at=now,
                 session_id=d["session"],
                 known=d["known"],
+                group=d.get("group", ""),
             )
         )
     return log_of(made)
@@ -162,6 +165,22 @@ def test_law_11_facts_and_sets_equal_their_plain_definitions(
     check_facts_and_sets(log, fold_log(log, sizes))
 
 
+@given(
+    st.lists(one_action, min_size=60, max_size=150),
+    st.lists(st.integers(1, 60), max_size=5),
+    st.integers(1, 12),
+)
+def test_law_4_a_small_bound_of_seen_items_holds_for_any_split(
+    drawn: list[dict[str, object]], sizes: list[int], max_seen: int
+) -> None:
+    log = build([{**d, "who": 1} for d in drawn])
+    memory = fold_log(log, sizes, max_seen=max_seen)
+    whole = fold_log(log, max_seen=max_seen)
+    assert memory.state() == whole.state()
+    string = recents.seen(plain(log, 1), max_seen)
+    assert read(memory.values.get(PLAIN.seen(0, person(1)))).tolist() == string.entries
+
+
 def check_facts_and_sets(log: Sequence[Record], memory: Memory, people: int = 3) -> None:
     expected = []
     for who in range(1, people + 1):
@@ -169,16 +188,54 @@ def check_facts_and_sets(log: Sequence[Record], memory: Memory, people: int = 3)
         for e, partners in recents.facts(history):
             mates, lags = tuple(p for p, _ in partners), tuple(lag for _, lag in partners)
             expected.append((e.offset, e.item, e.time // 1000, e.action, mates, lags))
-        held = memory.values.get(PLAIN.seen(0, person(who)))
-        assert u64s(held) == recents.seen(history)
-        held = memory.values.get(PLAIN.hidden(0, person(who)))
-        assert u64s(held) == recents.hidden(history)
+        check_seen(memory, who, history)
         held = memory.values.get(PLAIN.overflow(0, person(who)))
         list_ = recents.after(history)
         assert [*struct.unpack(f"<{len(held or b'') // 4}I", held or b"")] == list_.overflow
         flags = read_row(memory.values.get(PLAIN.row(0, person(who))))["flags"]
         assert bool(flags & registry.OVERFLOW) == bool(list_.overflow)
     assert memory.all_facts() == sorted(expected)
+
+
+def check_seen(memory: Memory, who: int, history: Sequence[Event]) -> None:
+    """The string is its slow definition's; with the list it says what all actions together say."""
+    row, string = read_row(memory.values.get(PLAIN.row(0, person(who)))), recents.seen(history)
+    held = read(memory.values.get(PLAIN.seen(0, person(who))))
+    assert held.tolist() == string.entries
+    assert (row["seen_n"], row["seen_limit"]) == (len(string.entries), string.limit)
+    every = seen.by_item(
+        [(e.item, e.time // 1000, seen.bits_of(e.action)) for e in history]
+        + [
+            (e.group, e.time // 1000, 4)
+            for e in history
+            if e.group and NAMES[e.action] == "purchase"
+        ]
+    )
+    assert acted(memory, who) == {item: it[:2] for item, it in every.items() if it.bits}
+    assert since(memory, who) == {item: it.since for item, it in every.items() if it.showing}
+
+
+def acted(memory: Memory, who: int) -> dict[int, tuple[int, int]]:
+    """Item -> bits and time of what the person did."""
+    it = seen_by(memory, who)
+    return {
+        item: (bits, time)
+        for item, bits, time in zip(
+            it.item.tolist(), it.bits.tolist(), it.time.tolist(), strict=True
+        )
+        if bits
+    }
+
+
+def since(memory: Memory, who: int) -> dict[int, int]:
+    """Item -> when it was hidden, disliked or shown again last."""
+    it = seen_by(memory, who)
+    return {i: at for i, at in zip(it.item.tolist(), it.since.tolist(), strict=True) if at}
+
+
+def seen_by(memory: Memory, who: int) -> SeenItems:
+    row = read_row(memory.values.get(PLAIN.row(0, person(who))))
+    return by_item(of_person(read(memory.values.get(PLAIN.seen(0, person(who)))), row))
 
 
 @given(st.lists(one_action, min_size=2, max_size=100), st.randoms(use_true_random=False))
@@ -195,9 +252,7 @@ def test_law_11_commutative_features_do_not_see_the_order(
             if feature.order == "commutative":
                 assert feature.value(a) == feature.value(b), feature.name
         assert unflagged(a) == unflagged(b)
-        assert set(u64s(one.values.get(PLAIN.seen(0, person(who))))) == set(
-            u64s(other.values.get(PLAIN.seen(0, person(who))))
-        )
+        assert acted(one, who) == acted(other, who)
 
 
 def unflagged(row: Any) -> list[Any]:

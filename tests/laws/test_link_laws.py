@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.people.batch import layers
+from models import seen
 from models.aggregates.tables import Tables
 from models.features import counts, ring
 from models.features.registry import read_row
 from models.outcomes import impressions
 from models.outcomes.join import STATE_BY_ACTION
 from models.reference import recents
+from models.reference import seen as reference
 from schemas import events
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.identity import category_hash, item_hash
@@ -38,7 +40,6 @@ from tests.laws.world import (
     log_of,
     person,
     served,
-    u64s,
 )
 
 ANN, BEN, USER, OTHER = 1, 2, 3, 4
@@ -289,10 +290,17 @@ class Expected:
             assert [key[:5] for key in ring.keys(row)] == [
                 ring.key(entry)[:5] for entry in reversed(entries)
             ]
-        seen = memory.values.get(PLAIN.seen(HOME, person(who)))
-        assert set(u64s(seen)) == {item for e in plain for item in recents.seen([e])}
-        hidden = memory.values.get(PLAIN.hidden(HOME, person(who)))
-        assert set(u64s(hidden)) == {e.item for e in plain if recents.hidden([e])}
+        string = seen.read(memory.values.get(PLAIN.seen(HOME, person(who))))
+        assert row["seen_n"] == len(string)
+        found = seen.by_item(seen.of_person(string, row))
+        every = reference.by_item(
+            (e.item, e.time // 1000, reference.bits_of(e.action)) for e in plain
+        )
+        some = {item: it for item, it in every.items() if it.bits or it.showing}
+        assert found.item.tolist() == sorted(some)
+        assert found.bits.tolist() == [some[item].bits for item in sorted(some)]
+        assert found.time.tolist() == [some[item].time for item in sorted(some)]
+        assert found.since.tolist() == [some[item].since for item in sorted(some)]
         shown = impressions.read(memory.values.get(PLAIN.impressions(HOME, person(who))))
         slates = [s for s in self.slates.values() if self.owners.of(s) == person(who)]
         assert impressions.value(shown) == impressions.reference(
@@ -315,8 +323,8 @@ class Expected:
             ]
             blob = memories[p].values.get(PLAIN.row(p, person(of)))
             assert counts.value(read_row(blob)) == counts.reference(plain)
-            seen = memories[p].values.get(PLAIN.seen(p, person(of)))
-            assert set(u64s(seen)) == set(recents.seen(plain))
+            string = seen.read(memories[p].values.get(PLAIN.seen(p, person(of))))
+            assert string.tolist() == recents.seen(plain).entries
             shown = impressions.read(memories[p].values.get(PLAIN.impressions(p, person(of))))
             slates = [s for s in self.slates.values() if s.person == person(of)]
             expected = {item_hash(i) for s in slates if self.owners.last(s) for i in s.items}

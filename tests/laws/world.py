@@ -13,6 +13,7 @@ from models.aggregates.tables import Tables
 from models.outcomes.join import REACH
 from models.outcomes.touched import Reach
 from models.release.person import Encoder
+from models.seen import MAX_ITEMS
 from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.events import Assigned, Served
@@ -188,6 +189,7 @@ def fold_log(
     partition: int = 0,
     encoder: Encoder | None = None,
     reach: Reach = REACH,
+    max_seen: int = MAX_ITEMS,
 ) -> Memory:
     """Folds a log in batches of these sizes; `restart`: a new worker for each batch."""
     memory = memory or Memory()
@@ -195,7 +197,7 @@ def fold_log(
     fold, fence = None, Fence("t", 4, log[0][0] if log else 0, 0, 1)
     for piece in cuts(len(log), sizes):
         if fold is None or restart:
-            fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN, reach)
+            fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN, reach, max_seen)
             fold.remember_received(memory.hashes.get(PLAIN.received(partition), {}))
             fold.remember_tallies(memory.hashes.get(PLAIN.tallies(partition), {}))
             fold.encoder = encoder

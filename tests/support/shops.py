@@ -59,14 +59,13 @@ class Shop(NamedTuple):
         return name, partition_of(name.encode(), self.server.settings.partitions)
 
     def fold(self, name: str, partition: int, acts: list[tuple[str, int]], offset: int) -> None:
-        """Writes as `people` does: row, seen ids and fence in one transaction."""
+        """Writes as `people` does: row and fence in one transaction."""
         who = worlds.person(acts, categories=CATEGORY)
         rows = np.zeros(1, ROW)
         rows[0] = who.row
         fence = Fence("topic", 4, offset, NOW, 1, NOW + 19)
         with self.redis.pipeline(transaction=True) as pipe:
             pipe.set(PLAIN.row(partition, name), pack_rows(rows)[0])
-            pipe.set(PLAIN.seen(partition, name), who.seen.tobytes())
             pipe.set(PLAIN.fence("people", partition), fences.encode(fence))
             pipe.execute()
 

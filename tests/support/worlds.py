@@ -13,6 +13,8 @@ from models.features.ring import COUNTED, IN_SESSION, RING_SIZE, write
 from models.outcomes.impressions import IMPRESSION
 from models.release import content
 from models.release.release import Release, Scores, Space, Vectors
+from models.seen import HIDE, NONE, PURCHASE, VIEW, Entries, of_person
+from models.seen import entries as entries_of
 from schemas.control import Recipe
 from schemas.events import Preferences
 from schemas.identity import category_hash, item_hash
@@ -147,6 +149,7 @@ def person(
     categories: Mapping[str, str] | None = None,
     seen: Sequence[str] | None = None,
     hidden: Sequence[str] = (),
+    bought: Sequence[str] = (),
     preferences: Preferences | None = None,
     shown: Mapping[str, int] | None = None,
 ) -> Person:
@@ -169,8 +172,9 @@ def person(
     row["n"], row["version"] = len(keys), VERSION
     row["newest"] = NOW if keys else 0
     row["session_last"], row["session_n"] = row["newest"], min(len(keys), 4)
-    met = [item_id for item_id, _ in acts] if seen is None else seen
-    return Person(row, _hashes(met), _hashes(hidden), preferences, None, _shown(shown or {}))
+    met = of_person(NONE, row) if seen is None else _entries(seen, VIEW)
+    entries = np.concatenate([met, _entries(bought, PURCHASE), _entries(hidden, HIDE)])
+    return Person(row, entries, preferences, None, _shown(shown or {}))
 
 
 def _shown(shown: Mapping[str, int]) -> NDArray[np.void]:
@@ -179,5 +183,5 @@ def _shown(shown: Mapping[str, int]) -> NDArray[np.void]:
     return np.array(rows, IMPRESSION)
 
 
-def _hashes(item_ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    return np.array([item_hash(item_id) for item_id in item_ids], np.uint64)
+def _entries(item_ids: Sequence[str], bits: int) -> Entries:
+    return entries_of([item_hash(item_id) for item_id in item_ids], NOW // 1000, bits)

@@ -146,7 +146,7 @@ def size_of_waiting(system: System) -> int:
         keys = generation.live_keys(client, system.settings).tables()
         head = client.get(keys.base)
         assert head is not None
-        held = Tables.load(b"".join(client.mget(keys.base_chunks(head))))  # type: ignore[arg-type]
+        held = Tables.load(b"".join(client.mget(keys.base_chunks(head))))
     stored = sum(column.nbytes for column in dump_waiting(held.waiting).values())
     kept = sum(
         sum(column.nbytes for column in day.columns().values()) + 4 * len(day.ids)

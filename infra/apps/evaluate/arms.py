@@ -2,7 +2,7 @@
 
 Every arm gets the same targets, at the same times, with the same `decide`, recipe and cap. No arm shows what
 the person has seen just before: `seen` is always fresh, since an arm with stale state would lose by repeating
-items that cannot be chosen again.
+items that cannot be chosen again. The placement's `repeat` is never, so no arm shows an item twice.
 """
 
 from __future__ import annotations
@@ -149,8 +149,14 @@ def play(
         popular=in_order(popular),
         frozen=in_order(frozen),
         late_60s=in_order(late),
-        eligible=[world.items.count - len(np.unique(it.fresh.seen)) for it in people],
+        eligible=[_eligible(world, it.fresh) for it in people],
     )
+
+
+def _eligible(world: World, person: Person) -> int:
+    """The items that the person has not seen."""
+    seen = np.unique(world.items.locate(person.seen["item"].astype(np.uint64)))
+    return world.items.count - int(world.items.in_catalogue[seen[seen > 0]].sum())
 
 
 def in_time_order(facts: Sequence[Facts]) -> list[int]:

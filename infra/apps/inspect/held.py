@@ -31,12 +31,11 @@ def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> s
 
 def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     """Everything that Redis holds about a person. `now`: ms; `known` is False where there is no row."""
-    import numpy as np
-
     from infra.store import generation, redis_client
     from models.features.affinity import affinity
     from models.features.registry import read_row
     from models.features.ring import recent
+    from models.seen import by_item, of_person, read
     from schemas import identity
     from schemas.actions import ACTIONS
     from schemas.state import fences, links
@@ -44,16 +43,17 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
     partition = identity.partition_of(person.encode(), settings.partitions)
     with redis_client.connect(settings) as client:
         keyspace = generation.live_keys(client, settings)
-        names = (keyspace.row, keyspace.seen, keyspace.hidden, keyspace.preferences, keyspace.link)
+        names = (keyspace.row, keyspace.seen, keyspace.preferences, keyspace.link)
         found = client.mget(
             [
                 keyspace.fence("people", partition),
                 *(name(partition, person) for name in names),
             ]
         )
-        at, blob, seen, hidden, preferences, link = found
+        at, blob, string, preferences, link = found
         linked = links.decode(link)
         row = read_row(blob)
+        seen = by_item(of_person(read(string), row))
         entries = recent(row, 50)
         categories, weights = affinity(row, now)
         titles, named = _names(
@@ -71,8 +71,8 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
         "first": iso(int(row["first"])),
         "newest": iso(int(row["newest"])),
         "session_start": iso(int(row["session_start"])),
-        "seen": len(np.frombuffer(seen or b"", "<u8")),
-        "hidden": len(np.frombuffer(hidden or b"", "<u8")),
+        "seen": int((seen.bits != 0).sum()),
+        "hidden": int(seen.hidden.sum()),
         "linked_to": linked.to or None,
         "links": {
             "first": linked.first or None,

@@ -244,9 +244,10 @@ PEOPLE: Final = (
         "row", "flags", b"u:{*}:*", in_row(lambda row: row.__setitem__("flags", row["flags"] ^ 1))
     ),
     Break("row", "value", b"u:{*}:*", lambda value: b"garbage"),
-    Break("seen", "value", b"s:{*}:*", lambda value: value + bytes(range(8))),
+    Break("row", "seen_n", b"u:{*}:*", in_row(lambda row: row.__setitem__("seen_n", 9))),
+    Break("seen", "value", b"s:{*}:*", lambda value: value + bytes(range(13))),
     Break("seen", "value", b"s:{*}:*", lambda value: value[:-8]),
-    Break("hidden", "value", b"h:{*}:*", lambda value: value[::-1]),
+    Break("seen", "value", b"s:{*}:*", lambda value: value[::-1]),
     Break("preferences", "liked_categories", b"p:{*}:*", liked),
     Break("preferences", "value", b"p:{*}:*", lambda value: b"{"),
     Break("slates", "slates", b"o:{*}:*", another_state, has_slates),

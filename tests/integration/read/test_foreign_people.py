@@ -171,7 +171,6 @@ def test_a_generation_of_another_version_is_found_as_it_is_swapped_in(
     ("key", "what"),
     [
         (PLAIN.seen, "seen"),
-        (PLAIN.hidden, "hidden"),
         (PLAIN.preferences, "preferences"),
         (PLAIN.impressions, "impressions"),
         (PLAIN.vector, "vector"),

@@ -321,4 +321,4 @@ def test_keys_are_those_of_people_without_vectors(whole: tuple[Settings, Snapsho
     kinds = {key[: key.index(b":")] for key in read.load(*whole, 0)[1]}
     owned = {it.prefix for it in keys.KEYS if it.owner == "people"}
     assert kinds <= owned - {b"v", b"f", b"dl", b"ob", b"or", b"n"}
-    assert {b"u", b"s", b"h", b"o", b"im", b"l", b"p", b"dd"} <= kinds
+    assert {b"u", b"s", b"o", b"im", b"l", b"p", b"dd"} <= kinds

@@ -95,7 +95,7 @@ def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
     for target, person, world in replay.play(planned.judge, basis, no_progress):
         position = world.tables.meta.positions[0]
         assert times[:position].max() < target.now // 1000
-        assert target.item not in set(person.seen.tolist())
+        assert target.item not in set(person.seen["item"].tolist())
         assert target.item not in set(person.row["ring"]["item"].tolist())
         mine = {
             item_hash(event.item_id)
@@ -104,7 +104,7 @@ def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
             and event.person == target.person
             and offset < target.offset
         }
-        assert set(person.seen.tolist()) == mine
+        assert set(person.seen["item"].tolist()) == mine
 
 
 def test_a_log_that_is_too_small_is_refused_with_a_sentence() -> None:

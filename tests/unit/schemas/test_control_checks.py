@@ -18,6 +18,7 @@ from schemas.control import (
     Filter,
     Recipe,
     Released,
+    Repeat,
     release_order,
 )
 from schemas.reject import Rejected
@@ -58,6 +59,10 @@ def variants(**second: Any) -> dict[str, Any]:
         ({"fatigue": {"factor": 0.0}}, "fatigue.factor", "out_of_range"),
         ({"fatigue": {"half_life_hours": 0.0}}, "fatigue.half_life_hours", "out_of_range"),
         ({"fatigue": {"half_life_hours": INFINITY}}, "fatigue.half_life_hours", "out_of_range"),
+        ({"repeat": {"view": "a day"}}, "repeat.view", "not_a_duration"),
+        ({"repeat": {"click": "1.5d"}}, "repeat.click", "not_a_duration"),
+        ({"repeat": {"purchase": ""}}, "repeat.purchase", "not_a_duration"),
+        ({"repeat": {"purchase": "3651d"}}, "repeat.purchase", "out_of_range"),
         ({"fresh_days": -1.0}, "fresh_days", "out_of_range"),
         ({"fresh_days": 3651.0}, "fresh_days", "out_of_range"),
         ({"depth": 0}, "depth", "out_of_range"),
@@ -101,6 +106,7 @@ def test_recipes_at_their_limits_are_taken() -> None:
             category_cap=1.0,
             owner_cap=1e-9,
             depth=10_000,
+            repeat=Repeat(view="0s", click="87600h", purchase="never"),
             filters={f"f_{n}-x": Filter(categories=("c",) * 100) for n in range(32)},
         )
     )

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.reference.seen import PURCHASE, by_item
 from models.release import interest
 from models.release import person as vectors
 from models.release.content import GRID
@@ -122,6 +123,13 @@ def fits(ask: Ask, item: Item) -> bool:
     )
 
 
+def met(who: Person) -> tuple[set[int], dict[int, int]]:
+    """The items that do not come back, and the time of those that do: all were seen within a day."""
+    items = by_item(who.seen.tolist())
+    gone = {item for item, it in items.items() if it.hidden or it.bits & PURCHASE}
+    return gone, {item: it.time for item, it in items.items() if it.bits and item not in gone}
+
+
 def ids(decision: Decision) -> list[str]:
     return [item.item_id for item in decision.items]
 
@@ -143,14 +151,16 @@ def test_the_order_of_loading_decides_nothing(seed: int) -> None:
 @given(SEEDS)
 def test_a_slate_holds_nothing_ineligible_and_nothing_twice(seed: int) -> None:
     s = setting(seed)
-    shown = ids(decide(s.person, s.world, s.ask))
+    decision = decide(s.person, s.world, s.ask)
+    shown = ids(decision)
     held = {item.item_id: item for item in s.items}
-    gone = set(s.person.seen.tolist()) | set(s.person.hidden.tolist())
+    gone, waiting = met(s.person)
     assert len(shown) == len(set(shown)) <= s.ask.count
     assert not set(shown) & {*s.ask.exclude, s.ask.item_id}
     for name in shown:
         assert held[name].available
         assert item_hash(name) not in gone
+        assert item_hash(name) not in waiting or "seen" in decision.relaxed
         assert fits(s.ask, held[name])
 
 
@@ -158,7 +168,7 @@ def test_a_slate_holds_nothing_ineligible_and_nothing_twice(seed: int) -> None:
 @given(SEEDS)
 def test_a_slate_is_full_while_there_is_anything_to_show(seed: int) -> None:
     s = setting(seed)
-    gone = set(s.person.seen.tolist()) | set(s.person.hidden.tolist())
+    gone, waiting = met(s.person)
     eligible = [
         item
         for item in s.items
@@ -168,8 +178,16 @@ def test_a_slate_is_full_while_there_is_anything_to_show(seed: int) -> None:
         and fits(s.ask, item)
     ]
     decision = decide(s.person, s.world, s.ask)
-    assert len(decision.items) == min(s.ask.count, len(eligible))
+    unseen = [item.item_id for item in eligible if item_hash(item.item_id) not in waiting]
+    shown = ids(decision)
+    assert len(shown) == min(s.ask.count, len(eligible))
     assert decision.exhausted or len(eligible) > s.ask.count
+    assert ("seen" in decision.relaxed) == (len(unseen) < len(shown))
+    # all that is unseen comes first, then what was seen longest ago
+    assert set(unseen) == set(shown[: len(unseen)]) or len(unseen) >= len(shown)
+    again = [waiting[item_hash(name)] for name in shown[len(unseen) :]]
+    assert again == sorted(waiting[item_hash(it.item_id)] for it in eligible
+                           if it.item_id not in unseen)[: len(again)]  # fmt: skip
 
 
 @quick
@@ -197,13 +215,14 @@ def test_a_fresh_item_is_shown_wherever_one_may_be(seed: int) -> None:
         return
     since = NOW - s.world.recipe.fresh_days * DAY_MS
     young = {i.item_id for i in s.items if i.published_at is not None and i.published_at > since}
-    gone = set(s.person.seen.tolist()) | set(s.person.hidden.tolist())
+    gone, waiting = met(s.person)
     able = [
         item
         for item in s.items
         if item.item_id in young
         and item.available
         and item_hash(item.item_id) not in gone
+        and item_hash(item.item_id) not in waiting
         and item.item_id not in (*s.ask.exclude, s.ask.item_id)
         and fits(s.ask, item)
     ]
@@ -375,13 +394,16 @@ def test_the_ranker_decides_among_the_best(seed: int) -> None:
     recipe = Recipe(weights=s.world.recipe.weights, category_cap=1.0, owner_cap=1.0)
     free = replace(s.world, recipe=recipe)
     decision = decide(s.person, free, s.ask, "full")
+    # what comes again follows the others, by when it was seen
+    again = met(s.person)[1]
+    unseen = [item for item in decision.items if item_hash(item.item_id) not in again]
     said = [
         contribution.value
-        for item in decision.items
+        for item in unseen
         for contribution in item.contributions
         if contribution.feature == "ranker"
     ]
-    scores = [item.score for item in decision.items]
+    scores = [item.score for item in unseen]
     assert scores == sorted(scores, reverse=True)
     if not any(
         contribution.feature == "fatigue"
@@ -498,7 +520,7 @@ def test_at_most_so_many_are_scored_and_each_source_keeps_its_best() -> None:
     assert (np.diff(sums) <= 0).all()
     decision = decide(case.person, w, case.ask)
     assert decision.removed["beyond"] == sum(1 for _ in every) - MAX_SCORED - sum(
-        decision.removed[name] for name in ("unavailable", "blocked")
+        decision.removed[name] for name in ("unavailable", "blocked", "seen")
     )
 
 
@@ -552,7 +574,8 @@ def test_a_decision_counts_its_sources_and_rules() -> None:
     decision = decide(person([], seen=["i1", "i2"]), w, Ask(now=NOW, exclude=("i3",), count=5))
     assert decision.sources == {"covisit": 0, "content": 0, "popular": 40}
     assert decision.removed["unavailable"] == 1
-    assert decision.removed["blocked"] == 3
+    assert decision.removed["blocked"] == 1
+    assert decision.removed["seen"] == 2
     assert decision.kept == 36
     assert decision.removed["beyond"] == 0
     assert {"category_cap", "owner_cap"} <= set(decision.removed)

@@ -50,7 +50,7 @@ GONE = {"unavailable": {"sold out", "expired", "to come"}}
     ("who", "ask", "more"),
     [
         ({}, {}, {}),
-        ({"seen": ["plain", "never heard of"]}, {}, {"blocked": {"plain"}}),
+        ({"seen": ["plain", "never heard of"]}, {}, {"seen": {"plain"}}),
         ({"hidden": ["plain"]}, {}, {"blocked": {"plain"}}),
         ({}, {"exclude": ("lasting", "nobody")}, {"blocked": {"lasting"}}),
         ({}, {"item_id": "plain"}, {"blocked": {"plain"}}),
@@ -95,7 +95,8 @@ def test_each_rule_removes_its_items(who: Any, ask: Any, more: dict[str, set[str
         ({}, {"item_id": "red"}, "variant"),
         ({}, {"groups": ("nothing", "shirt")}, "variant"),
         ({}, {"served": group_hash("shirt").to_bytes(8, "little")[:4]}, "served"),
-        ({"seen": ["\0group\0shirt", "never heard of"]}, {}, "blocked"),
+        ({"bought": ["\0group\0shirt", "never heard of"]}, {}, "blocked"),
+        ({"hidden": ["red", "blue"]}, {}, "blocked"),
     ],
 )
 def test_a_rule_removes_every_variant_of_a_group(who: Any, ask: Any, rule: str) -> None:
@@ -110,7 +111,7 @@ def test_a_rule_removes_every_variant_of_a_group(who: Any, ask: Any, rule: str) 
 
 
 def test_every_rule_is_tried_above() -> None:
-    named = {"unavailable", "blocked", "served", "category", "filter", "variant"}
+    named = {"unavailable", "blocked", "seen", "served", "category", "filter", "variant"}
     assert {rule.name for rule in RULES} == named | {
         f"hidden_{x}" for x in ("item", "category", "owner")
     }

@@ -27,7 +27,10 @@ def published() -> Published:
     return Published(
         meta=META,
         neighbours={item_hash("a"): listed("b", "c"), item_hash("b"): listed("a")},
-        popularity={item_hash("a"): np.ones(4).tobytes(), item_hash("b"): np.full(4, 2.0).tobytes()},
+        popularity={
+            item_hash("a"): np.ones(4).tobytes(),
+            item_hash("b"): np.full(4, 2.0).tobytes(),
+        },
         arms={key: arm.tobytes()},
     )
 
