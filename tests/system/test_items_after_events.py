@@ -33,8 +33,11 @@ def ask(system: System, method: str, path: str, body: Any = None) -> Any:
         {"content-type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read()) from None
 
 
 def exact(system: System) -> None:
@@ -64,7 +67,7 @@ def stored(system: System) -> list[int]:
 
 
 def popular(system: System) -> set[str]:
-    shown = ask(system, "GET", "/v1/popular?limit=20")["items"]
+    shown = ask(system, "GET", "/v1/popular?count=20")["items"]
     return {it["item_id"] for it in shown}
 
 
