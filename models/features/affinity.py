@@ -5,6 +5,7 @@ It is computed from the ring, so it needs no state of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -18,11 +19,19 @@ HALF_LIFE_MS: Final = 30 * DAY_MS
 
 
 def affinity(
-    row: np.void, now: int, half_life: int = HALF_LIFE_MS
+    row: np.void,
+    now: int,
+    half_life: int = HALF_LIFE_MS,
+    categories_of: Callable[[NDArray[np.uint64]], NDArray[np.uint32]] | None = None,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
     """Category hashes (ascending) and their sums of w * 2^(-age / half-life), age = now - t, at
-    least 0. Times in ms. Without category 0 (none), and without what was taken back."""
+    least 0. Times in ms. Without category 0 (none), and without what was taken back. `categories_of`: the
+    present categories of items, for the entries without one, whose items came after their actions."""
     entries = recent(row)
+    missing = entries["category"] == 0
+    if categories_of is not None and missing.any():
+        entries = entries.copy()
+        entries["category"][missing] = categories_of(entries["item"][missing])
     entries = entries[(entries["category"] != 0) & (entries["flags"] & BACK == 0)]
     time = entries["time"].astype(np.int64) * 1000 + entries["ms"]
     weight = WEIGHT[entries["action"]] * np.exp2(-np.maximum(now - time, 0) / half_life)

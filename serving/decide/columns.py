@@ -179,7 +179,7 @@ def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     if not case.personal:
         return None
     items = case.world.items
-    hashes, sums = decayed(case.person.row, case.ask.now)
+    hashes, sums = decayed(case.person.row, case.ask.now, categories_of=items.categories_of)
     top = sums.max(initial=0.0)
     if not top > 0:
         return None

@@ -303,6 +303,13 @@ class ItemTable:
             if before:
                 self._record_change(before)
 
+    def categories_of(self, hashes: Hashes) -> NDArray[np.uint32]:
+        """(n,) the hash of each item's primary category; 0 where it has none, or is not in the catalogue."""
+        slots = self.locate(hashes)
+        numbers = np.where(self.in_catalogue[slots], self.category[slots], 0)
+        names = [self.categories.texts[number] for number in numbers.tolist()]
+        return np.array([category_hash(name) if name else 0 for name in names], np.uint32)
+
     def _category(self, name: str) -> int:
         number = self.categories.number(name)
         self.category_numbers[category_hash(name)] = number

@@ -96,7 +96,8 @@ def test_every_column_by_hand_agrees() -> None:
         "popular_24h": {"c": 0.0, "d": 0.0},
         "fresh": {"c": 0.25, "d": 1.0, "e": 0.0},
         "category": {"c": 0.0, "d": 1.0, "e": 0.0},
-        "affinity": {"c": 1.0, "d": 0.0, "e": 0.0},
+        # the entry of a has no category: that of the item counts
+        "affinity": {"c": 1.0, "d": 2 ** (1 / 30 / 1440) / 3, "e": 0.0},
         "same_category_last": {"c": 0.0, "d": 1.0, "e": 0.0},
         "shown": {"c": 2 * 2 ** (-1 / 24), "d": 0.0},
         "history": {"c": np.log(3), "e": np.log(3)},
