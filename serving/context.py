@@ -25,6 +25,7 @@ from serving.log.slates import Slates
 from serving.log.writes import Writes
 from serving.metrics import Metrics
 from serving.state.background import Component, running
+from serving.state.clock import ClockCheck
 from serving.state.compatibility import Compatibility
 from serving.state.followers import CatalogueFollower, ControlFollower, TablesFollower
 from serving.state.generation import Generation
@@ -33,6 +34,7 @@ from serving.state.lag import Lag
 from serving.state.people import PersonReader
 from serving.state.probe import Probe
 from serving.state.releases import Releases
+from serving.state.tallies import Tallies
 from serving.world.catalogue import ItemTable
 from serving.world.filters import Filters
 from serving.world.index import ContentIndex
@@ -64,6 +66,8 @@ class Serving:
     index: ContentIndex = field(init=False)
     control: Control = field(default_factory=Control)
     generation: Generation = field(init=False)
+    clock_check: ClockCheck = field(init=False)
+    tallies: Tallies = field(init=False)
     lag: Lag = field(init=False)
     compatibility: Compatibility = field(init=False)
     reader: PersonReader = field(init=False)
@@ -78,6 +82,8 @@ class Serving:
         self.tables = Tables(self.catalogue)
         self.index = ContentIndex(self.catalogue, self.settings.exact_search)
         self.generation = Generation(self.redis, self.settings.keyspace)
+        self.clock_check = ClockCheck(self.redis, lambda: self.clock(), self.metrics)
+        self.tallies = Tallies(self.redis, self.generation, self.settings.partitions)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(
@@ -109,6 +115,7 @@ class Serving:
             serving.components += [
                 Probe(settings, client),
                 serving.generation,
+                serving.clock_check,
                 serving.lag,
                 serving.compatibility,
                 ControlFollower(client, settings.keyspace, serving.control),

@@ -20,6 +20,7 @@ def refresh(serving: Serving) -> None:
     metrics.set("freshet_log_pending", serving.producer.pending)
     serving.writes.set_gauges()
     serving.lag.set_gauges()
+    serving.clock_check.set_gauges()
     metrics.set("freshet_items", serving.catalogue.count)
     metrics.set("freshet_tables_version", serving.tables.meta.version)
     metrics.process_metrics.only("freshet_release_info", ranking_release(serving))

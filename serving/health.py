@@ -1,11 +1,11 @@
 """The health of this instance: one list of faults for `/health/ready`, `/v1/status` and the metrics.
 
 A fault in `fails` makes `/health/ready` a 503: this instance cannot answer, and another may. It has not
-loaded yet; it cannot read the state that another version stored; nothing durable takes its writes; one of
-its tasks has ended. A fault in `degraded` keeps it a 200 that names the fault: all instances have it at
-once, and a load balancer would remove all of them although they answer. Redis is away (reads are answered
-from the state in process), the broker is away (writes go to the spool), a flow hangs (reads are not fresh),
-a release cannot be loaded (reads are answered without it).
+loaded yet; it cannot read the state that another version stored; nothing durable takes its writes; its
+clock is off; one of its tasks has ended. A fault in `degraded` keeps it a 200 that names the fault: all
+instances have it at once, and a load balancer would remove all of them although they answer. Redis is away
+(reads are answered from the state in process), the broker is away (writes go to the spool), a flow hangs
+(reads are not fresh), a release cannot be loaded (reads are answered without it).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from serving.context import Serving
 from serving.log.writes import Writes
 from serving.state.background import STALE_AFTER_SECONDS, Component, Fault
+from serving.state.clock import ClockCheck
 from serving.state.compatibility import Compatibility
 from serving.state.follow import Follower
 from serving.state.generation import Generation
@@ -45,9 +46,10 @@ def _names(serving: Serving) -> Iterator[str]:
 
 
 def _fails(serving: Serving) -> Iterator[Fault]:
+    yield from serving.clock_check.faults()
     for component in serving.components:
         if (
-            not isinstance(component, Probe)
+            not isinstance(component, Probe | ClockCheck)
             and not component.ready
             and not _serves_stale(component)
         ):

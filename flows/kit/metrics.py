@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from flows.kit.clock import ClockWatch
 from infra.log_reader import Batch
 from infra.metrics import ProcessMetrics
 from infra.settings import Settings
@@ -33,14 +34,23 @@ class FlowMetrics:
         self._reasons_path = (
             settings.data_dir / "ends" / f"{flow}{process_name and '-' + process_name}"
         )
+        self._clock = ClockWatch(settings)
+        self.at_scrape(self._report_clock)
         noted = _read_reasons(self._reasons_path)
         # each reason starts at 0: Prometheus sees no increase in a series that starts above 0
         for why in END_REASONS:
             self._series(f"freshet_flow_{why}_total").inc(noted[why])
 
-    def exposed(self) -> contextlib.AbstractContextManager[None]:
-        """Answers scrapes on FRESHET_METRICS_PORT, where it is set, while the context is entered."""
-        return self.process.exposed(self._settings)
+    @contextlib.contextmanager
+    def exposed(self) -> Iterator[None]:
+        """Answers scrapes on FRESHET_METRICS_PORT, where it is set, and watches the clock, while the context
+        is entered."""
+        with self._clock.running(), self.process.exposed(self._settings):
+            yield
+
+    def _report_clock(self) -> None:
+        skew = self._clock.skew
+        self._series("freshet_flow_clock_skew_seconds").set(math.nan if skew is None else skew)
 
     def at_scrape(self, hook: Callable[[], None]) -> None:
         """Calls `hook` before each scrape, in another thread: it may only read and set values."""

@@ -55,8 +55,11 @@ class MoneySums(msgspec.Struct, kw_only=True):
 class Status(msgspec.Struct, kw_only=True):
     """`stands`: the positions of the flows, null while the store does not answer, or with values that this
     version does not read. `items`: how many items the catalogue has. `ready`, `fails` and `degraded` are
-    those of `/health/ready`, which is a 503 where something `fails`. `money`: by currency (ISO 4217), as of
-    the tables."""
+    those of `/health/ready`, which is a 503 where something `fails`. `clock_skew_s`: by how much the clock of
+    this process is ahead of Redis's, null while Redis does not answer. `not_counted`: by reason, how many
+    records were accepted and are not counted (`duplicate`: an action that came before), as of the last
+    seconds; null where the store has not answered yet. `money`: by currency (ISO 4217), as
+    of the tables."""
 
     release: str
     index: str
@@ -73,6 +76,8 @@ class Status(msgspec.Struct, kw_only=True):
     ready: dict[str, bool]
     fails: tuple[Fault, ...]
     degraded: tuple[Fault, ...]
+    clock_skew_s: float | None
+    not_counted: dict[str, int] | None
     stands: list[FlowPosition] | None
 
 
@@ -98,6 +103,8 @@ async def gather(serving: Serving) -> Status:
         ready=found.components,
         fails=found.fails,
         degraded=found.degraded,
+        clock_skew_s=serving.clock_check.skew,
+        not_counted=await serving.tallies.get(),
         stands=await _flow_positions(serving),
     )
 

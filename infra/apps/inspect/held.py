@@ -68,6 +68,7 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
         "position": _position(partition, fences.decode(at).offset if at else 0),
         "known": blob is not None,
         "counts": {ACTIONS[c].name: int(n) for c, n in enumerate(row["counts"]) if n},
+        "duplicates": int(row["duplicates"]),
         "first": iso(int(row["first"])),
         "newest": iso(int(row["newest"])),
         "session_start": iso(int(row["session_start"])),
