@@ -19,7 +19,7 @@ from models.aggregates.covisit import PAIR_HALF_LIFE
 from models.aggregates.moments import moments
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
-from models.aggregates.waiting import Waiting
+from models.aggregates.waiting import WaitingFacts
 from models.reference.sums import WINDOW_COUNT, Landmarks, Sums, grown
 from schemas.keys import Keyspace, TablesKeys
 from schemas.state import tables
@@ -57,7 +57,7 @@ class Stored(NamedTuple):
     moments: dict[tuple[int, int, int], Moments]
     money: dict[str, tuple[int, int, int]]
     counts: dict[str, int]
-    waiting: Waiting | None = None
+    waiting: WaitingFacts | None = None
 
 
 def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -> Stored | None:

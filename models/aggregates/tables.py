@@ -15,7 +15,7 @@ from models.aggregates.moments import Moments
 from models.aggregates.money import Money
 from models.aggregates.numbers import DenseNumbers
 from models.aggregates.popularity import Popularity
-from models.aggregates.waiting import LIMITS, Counted, Limits, Waiting
+from models.aggregates.waiting import LIMITS, Counted, Limits, WaitingFacts
 from models.aggregates.waiting_form import dump_waiting, load_waiting
 from models.arrays import F64
 from schemas.errors import FreshetError
@@ -46,7 +46,7 @@ class Tables:
         self.catalogue_positions = [(0, 0)] * partitions
         """By partition: the last entry read of the catalogue's stream of changes."""
         self.items, self.popularity, self.pairs = DenseNumbers(), Popularity(), Pairs()
-        self.waiting = Waiting(self.items, partitions, limits)
+        self.waiting = WaitingFacts(self.items, partitions, limits)
         self._arms, self._moments = Arms(), Moments()
         self.money = Money()
         self._unsettled: tuple[list[facts.Arms], list[facts.Moments]] = ([], [])

@@ -44,7 +44,7 @@ class Counted(NamedTuple):
     pairs: PairFacts
 
 
-class Waiting:
+class WaitingFacts:
     """What waits, by partition and day. `items`: the dense numbers of items that a partition has listed;
     `over_limit`: facts, and pairs, that came after the limits."""
 

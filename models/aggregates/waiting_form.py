@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.numbers import DenseNumbers
-from models.aggregates.waiting import Limits, Waiting
+from models.aggregates.waiting import Limits, WaitingFacts
 from models.aggregates.waiting_day import WaitingDay
 from schemas.state.tables import WINDOWS
 
@@ -39,7 +39,7 @@ _DAY: Final = np.dtype(
 Columns = dict[str, NDArray[Any]]
 
 
-def dump_waiting(waiting: Waiting) -> Columns:
+def dump_waiting(waiting: WaitingFacts) -> Columns:
     """As `load_waiting` takes it."""
     days = [(p, n, day) for p, of in enumerate(waiting.days) for n, day in sorted(of.items())]
     columns = [day.columns() for _, _, day in days]
@@ -60,10 +60,10 @@ def dump_waiting(waiting: Waiting) -> Columns:
     return held
 
 
-def load_waiting(items: DenseNumbers, held: Mapping[str, NDArray[Any]]) -> Waiting:
+def load_waiting(items: DenseNumbers, held: Mapping[str, NDArray[Any]]) -> WaitingFacts:
     """What was dumped. Errors: ValueError, `zlib.error`."""
     newest = held["newest"].tolist()
-    waiting = Waiting(items, len(newest), Limits(*held["limits"].tolist()))
+    waiting = WaitingFacts(items, len(newest), Limits(*held["limits"].tolist()))
     waiting.newest, waiting.over_limit = newest, held["over_limit"].tolist()
     bits = np.unpackbits(_unpacked(held["listed"], "u1"), count=len(items) * len(newest))
     waiting.list_again(bits.reshape(len(items), len(newest)).astype(np.bool_))

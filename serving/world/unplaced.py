@@ -15,7 +15,7 @@ restart."""
 Value = TypeVar("Value")
 
 
-class Rows(NamedTuple):
+class WaitingRows(NamedTuple):
     """What waits for one item: `neighbours` and `popularity` as published, None where there is none;
     `served`: by placement. `owners`: slots of lists that name it, as published."""
 
@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
 
 class Unplaced:
-    """Rows by item hash."""
+    """WaitingRows by item hash."""
 
     def __init__(self) -> None:
         self._neighbours: OrderedDict[int, bytes] = OrderedDict()
@@ -71,10 +71,10 @@ class Unplaced:
             named.add(owner)
             _keep(self._named_in, item, named)
 
-    def take(self, item: int) -> Rows:
+    def take(self, item: int) -> WaitingRows:
         """What waits for the item, which waits no longer."""
         owners = sorted(self._named_in.pop(item, ()))
-        return Rows(
+        return WaitingRows(
             self._neighbours.pop(item, None),
             self._popularity.pop(item, None),
             self._served.pop(item, {}),

@@ -177,7 +177,8 @@ def test_serving_follows_and_a_reader_too_far_behind_loads_everything(
         await redis.aclose()
 
     def served(held: Tables, item: str) -> int:
-        arms, slot = held.arms("home"), held.items.slot(item_hash(item))
+        slot = held.items.slot(item_hash(item))  # what was published before is there with it
+        arms = held.arms("home")
         assert arms is not None
         return int(arms.served[slot])
 
