@@ -6,8 +6,10 @@ from collections import OrderedDict
 from collections.abc import Container
 from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.state import tables
-from serving.world.catalogue import Slots
 
 MAX_ROWS: Final = 10_000
 """Of each kind; the oldest go. Such an item has its rows again once they are published anew, or after a
@@ -59,7 +61,7 @@ class Unplaced:
         for owner in [it for it in self._incomplete if it in owners]:
             del self._incomplete[owner]
 
-    def keep_incomplete(self, owner: int, value: bytes, slots: Slots) -> None:
+    def keep_incomplete(self, owner: int, value: bytes, slots: NDArray[np.int32]) -> None:
         """`slots` of the list's items, 0 where one is missing."""
         missing = tables.neighbours(value)["item"][slots == 0].tolist()
         if not missing:

@@ -207,7 +207,7 @@ def test_law_5_forward_decay_adds_up_in_any_order(
         current = held.popularity.landmarks[column].now(held.popularity.sums[:, column], now)
         for item in {fact[1] for fact in every_fact}:
             plain = sum(
-                GAIN[fact[4]] * 2 ** ((fact[3] - now) / half_life)
+                GAIN[fact[3]] * 2 ** ((fact[2] - now) / half_life)
                 for fact in every_fact if fact[1] == item
             )  # fmt: skip
             number = held.items.of(np.array([item], np.uint64))[0]
@@ -220,7 +220,7 @@ def test_law_4_tables_do_not_depend_on_the_batches() -> None:
     )
     one, other = fold_log(log).tables(), fold_log(log, [3, 11]).tables()
     assert one.positions == other.positions
-    assert one.items.hashes.tolist() == other.items.hashes.tolist()
+    assert sorted(one.items.hashes.tolist()) == sorted(other.items.hashes.tolist())
     pairs = [pairs_of(it) for it in (one, other)]
     assert pairs[0].keys() == pairs[1].keys()
     assert [pairs[0][key] for key in pairs[1]] == pytest.approx(list(pairs[1].values()), rel=1e-9)

@@ -183,7 +183,7 @@ def test_the_flows_behind_people_export_when_they_last_looked(
         exported(settings, "flows")
         if name == "rollup":
             services.wait_until(
-                lambda: len(scraped(settings).get("freshet_rollup_rows", ())) == 4, 30, "no tables"
+                lambda: len(scraped(settings).get("freshet_rollup_rows", ())) == 6, 30, "no tables"
             )
 
 
