@@ -100,8 +100,8 @@ def test_each_rule_removes_its_items(who: Any, ask: Any, more: dict[str, set[str
     ],
 )
 def test_a_rule_removes_every_variant_of_a_group(who: Any, ask: Any, rule: str) -> None:
-    shop = [Item(item_id=name, group_id="shirt") for name in ("red", "blue")]
-    shop += [Item(item_id="mug", group_id="mug"), Item(item_id="hat")]
+    groups = {"red": "shirt", "blue": "shirt", "mug": "mug", "hat": ""}
+    shop = [Item(item_id=it, group_id=group, category="c") for it, group in groups.items()]
     case = Case(person([], **who), world(shop), Ask(now=NOW, **ask))
     kept, removed = eligible(case, np.arange(1, 5, dtype=np.int32))
     assert kept.tolist() == [2, 3]
