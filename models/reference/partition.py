@@ -90,6 +90,8 @@ class Partition:
     def _apply(
         self, offset: int, e: Action | Preferences | Link | Unlink | Linking | Served
     ) -> None:
+        if isinstance(e, Unlink) and not self._has_record(e.person):
+            return  # nothing to end, and nothing is stored of it
         person, counted = self.people.get(e.person) or self._person(e.person), False
         if isinstance(e, Action):
             act = plain.event(offset, e)
@@ -109,6 +111,9 @@ class Partition:
             self.people[e.person] = person.after(e)
         if concerns(e):
             self._add(person, person.concern(offset, e, counted))  # type: ignore[arg-type]
+
+    def _has_record(self, name: str) -> bool:
+        return name in self.people or (self._before is not None and name in self._before.names)
 
     def _drawn(self) -> list[str]:
         """The checked people of the snapshot: they may have no later record."""

@@ -130,6 +130,12 @@ def check(drawn: Any, linked: Any, sizes: Sequence[int], rnd: random.Random, whe
     assert len(logs) - 1 == HOME
 
 
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_cut_anywhere_an_unlink_of_an_id_without_a_record_leaves_none(where: float) -> None:
+    one = {"who": 1, "what": "served", "item": "i0", "slate": (1, 0), "named": False, "back": 0}
+    check([one], [(1, 2, -3)], [], random.Random(1), where)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 200, 350, 699, 700])
 def test_cut_anywhere_more_slates_than_are_kept_give_the_same(cut: int) -> None:
     log = busy(1)
