@@ -22,6 +22,9 @@ from serving.state.follow import Follower
 from serving.state.generation import Generation
 from serving.state.probe import Probe
 
+_Loaded = Follower | Generation | Compatibility
+"""Components that load what is stored."""
+
 
 class Health(NamedTuple):
     """`components`: by name, whether the component has no fault. One may have faults of both kinds."""
@@ -37,6 +40,19 @@ def health(serving: Serving) -> Health:
     components = dict.fromkeys(_names(serving), True)
     components |= {fault.part: False for fault in fails + degraded}
     return Health(components, fails, degraded)
+
+
+def is_loading(serving: Serving) -> bool:
+    """Whether state is on its way: not where the store is away, or holds what this version cannot read."""
+    loads = [component for component in serving.components if isinstance(component, _Loaded)]
+    if any(isinstance(component, Follower) and component.unreadable for component in loads):
+        return False
+    return _redis_answers(serving) and not all(component.loaded for component in loads)
+
+
+def _redis_answers(serving: Serving) -> bool:
+    probes = [component for component in serving.components if isinstance(component, Probe)]
+    return all(probe.reachable()["redis"] for probe in probes)
 
 
 def _names(serving: Serving) -> Iterator[str]:
@@ -66,13 +82,13 @@ def _fails(serving: Serving) -> Iterator[Fault]:
 
 def _serves_stale(component: Component) -> bool:
     """Whether it serves with the state that it loaded."""
-    return isinstance(component, Follower | Generation | Compatibility) and component.loaded
+    return isinstance(component, _Loaded) and component.loaded
 
 
 def _not_ready_detail(component: Component) -> str:
     if isinstance(component, Follower) and component.unreadable:
         return f"{component.name}: {component.unreadable}."
-    if isinstance(component, Follower | Generation | Compatibility):
+    if isinstance(component, _Loaded):
         return f"{component.name} is not loaded yet."
     if isinstance(component, Writes):
         return "No write would be durable: the broker is away, and the spool is full or unwritable."

@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,9 +22,13 @@ from infra.settings import Settings, from_environment
 from infra.terminal.errors import in_one_line
 from schemas.errors import FreshetError
 from serving.app import create
+from serving.health import is_loading
 
 SHUTDOWN_SECONDS = 5
 """How long a stopping process waits for requests in progress."""
+MAX_LOAD_SECONDS: Final = 30.0
+"""A process that is not loaded after this long takes connections all the same, and says why."""
+LOAD_POLL_SECONDS: Final = 0.01
 
 
 class CannotListen(FreshetError):
@@ -84,10 +90,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         # run here and not by uvicorn, because that logs a missing broker with a stack trace
+        self._app = app
         self._lifespan = app.router.lifespan_context(app)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._lifespan.__aenter__()
+        await self._until_loaded()
+        if self.should_exit:  # uvicorn shuts down only what it started
+            await self._lifespan.__aexit__(None, None, None)
+            return
         await super().startup(sockets)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
@@ -101,6 +112,14 @@ class _Server(uvicorn.Server):
         self._heartbeat.cancel()
         await super().shutdown(sockets)
         await self._lifespan.__aexit__(None, None, None)
+
+    async def _until_loaded(self) -> None:
+        """One that listens before would answer 503 to its share of the connections of a port."""
+        until = time.monotonic() + MAX_LOAD_SECONDS
+        while is_loading(self._app.state.serving) and not self.should_exit:
+            if time.monotonic() > until:
+                break
+            await asyncio.sleep(LOAD_POLL_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

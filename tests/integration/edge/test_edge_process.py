@@ -35,6 +35,14 @@ def test_two_processes_share_a_port(settings: Settings, tmp_path: Path) -> None:
     assert end_offset(settings, "events") == 2
 
 
+def test_a_process_that_listens_is_ready(settings: Settings, tmp_path: Path) -> None:
+    """Its share of a port's connections is answered 200 from the first one on."""
+    for n in range(3):
+        with serving(settings, tmp_path / f"log{n}") as server:
+            answer = server.ask("GET", "/health/ready")
+            assert (answer.status, answer.json["degraded"]) == (200, []), answer.body
+
+
 def test_a_port_in_use_is_reported_in_one_sentence(edge: Server, tmp_path: Path) -> None:
     import socket
 
