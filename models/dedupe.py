@@ -1,13 +1,16 @@
 """Exact de-duplication over a window of record time (law 12).
 
 An action is named by its person, event id, item, action and sign; any other record by its person and
-event id. Ids are 64-bit hashes of these names, kept in buckets of record time. A hit counts only if its
-bucket lies within the window of the running maximum *at that record*, so the result is a function of
-the log alone, however it is split into batches. Exact up to a 64-bit collision: n^2 / 2^65 for n ids.
+event id. Ids are 64 bits: the hash of the person XOR the hash of the other fields, joined by NUL, so that one
+order sent under two ids is found by the second alone. They are kept in buckets of record time. A hit counts
+only if its bucket lies within the window of the running maximum *at that record*, so the result is a function
+of the log alone, however it is split into batches. Exact up to a 64-bit collision: n^2 / 2^65 for n ids.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -21,33 +24,52 @@ IDENTITY_BITS: Final = 0xFFFF_FFFF
 """The low half of an identity, which lists keep."""
 WINDOW_BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
+_UNNAMED: Final = (Merge, Listed)
+MAX_CACHED_PEOPLE: Final = 100_000
+"""Hashes in memory, some 200 B each."""
 _xxh = xxhash.xxh3_64_intdigest
 
 
-def _name(e: Action) -> str:
-    """The name of an action among those of its person. No field holds NUL, so no two names are equal."""
-    sign = "-" if e.negative and e.action == "purchase" else "+"
-    return f"{e.event_id}\0{e.item_id}\0{e.action}\0{sign}"
-
-
 def action_identity(e: Action) -> int:
-    """The hash of an action's name without its person, u64: equal for one order sent under two ids.
+    """The hash of an action's name without its person, u64: equal for one order sent under two ids. No field
+    holds NUL, so no two names are equal.
 
     >>> line = {"event_id": "o1", "item_id": "i", "action": "purchase", "occurred_at": 0, "received_at": 0}
     >>> one, other = Action(person="a" * 32, **line), Action(person="b" * 32, quantity=2, **line)
     >>> action_identity(one) == action_identity(other)
     True
     """
-    return _xxh(_name(e).encode())
+    sign = "-" if e.negative and e.action == "purchase" else "+"
+    return _xxh(f"{e.event_id}\0{e.item_id}\0{e.action}\0{sign}".encode())
 
 
-def record_identity(e: Event) -> int:
-    """The id of a record for de-duplication, u64; 0 for one that has none and passes."""
-    if isinstance(e, Action):
-        return _xxh(f"{e.person}\0{_name(e)}".encode()) or 1
-    if isinstance(e, Merge | Listed):
-        return 0
-    return _xxh(f"{e.person}\0{e.event_id}".encode()) or 1
+@lru_cache(MAX_CACHED_PEOPLE)
+def _person(person: str) -> int:
+    return _xxh(person.encode())
+
+
+def identities(events: Sequence[Event]) -> tuple[U64, U64]:
+    """(n,) of each event the hash of its name without its person, and the whole id for de-duplication, 0 for
+    one that has none and passes."""
+    # `action_identity` inline: the calls cost as much as the hashes
+    names = [
+        _xxh(
+            f"{e.event_id}\0{e.item_id}\0{e.action}\0"
+            f"{'-' if e.negative and e.action == 'purchase' else '+'}".encode()
+        )
+        if type(e) is Action
+        else _other_identity(e)
+        for e in events
+    ]
+    persons = [0 if isinstance(e, _UNNAMED) else _person(e.person) for e in events]
+    of, named = np.array(persons, np.uint64), np.array(names, np.uint64)
+    whole = of ^ named
+    whole[(whole == 0) & (of != 0)] = 1
+    return named, whole
+
+
+def _other_identity(e: Event) -> int:
+    return 0 if isinstance(e, Merge | Listed) else _xxh(e.event_id.encode())
 
 
 def duplicate_reason(e: Event) -> str:

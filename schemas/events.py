@@ -282,15 +282,15 @@ class MergedReversible(msgspec.Struct, array_like=True, gc=False):
     identity: int
     item: int
     action: int
-    at: Millis
-    category: int
+    at: int
+    """When it occurred, s."""
     counted: bool
     amount: int = 0
     currency: int = 0
     quantity: int = 1
     conversion: MergedConversion | None = None
-    pending: Millis = 0
-    """Receipt of a purchase that names no slate and found no slot so far; else 0."""
+    pending: int = 0
+    """Receipt (s) of a purchase that names no slate and found no slot so far; else 0."""
 
 
 class MergedReversal(msgspec.Struct, array_like=True, frozen=True, gc=False):

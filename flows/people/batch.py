@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.people.rows import Fetch
-from models.dedupe import Deduper, record_identity
+from models.dedupe import Deduper, identities
 from models.features import window
 from models.features.columns import Columns, Folded
 from models.features.overflow import OVER_DAILY_CAP, OVER_DAILY_LIMIT
@@ -50,6 +51,8 @@ class Decoded:
     records: list[Record]
     timestamps: list[int]
     """Record times of all records, dead letters included, ms."""
+    identities: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """(next - first,) by offset the hash of a record's name without its person (`models.dedupe`)."""
     ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
     """Hashes of new event ids, by bucket of the de-duplication window."""
     expired: list[int] = field(default_factory=list)
@@ -75,7 +78,10 @@ class Decoded:
 def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
     """The batch without the records that were folded before (law 12), which it keeps as `dropped`. Merges and
     listed items stay: they have no such id."""
-    ids = np.array([record_identity(e) for _, _, e in batch.records], np.uint64)
+    names, ids = identities([e for _, _, e in batch.records])
+    offsets = np.array([offset for offset, _, _ in batch.records], np.int64)
+    batch.identities = np.zeros(batch.next - batch.first, np.uint64)
+    batch.identities[offsets - batch.first] = names
     times = np.array([timestamp for _, timestamp, _ in batch.records], np.int64)
     batch.days = days_of(batch, times, deduper.newest)
     fresh, batch.ids, batch.expired = deduper.fresh(ids, times)
@@ -111,8 +117,10 @@ class Effects:
     """What the fold of one batch collects. `dirty`: slots of rows that changed; `recent_changed`: slots of
     rows whose list of recent actions changed."""
 
-    def __init__(self, write: Write, first: int) -> None:
+    def __init__(self, write: Write, first: int, identities: NDArray[np.uint64]) -> None:
+        """`identities`: as of the batch (`Decoded`)."""
         self.write, self._first = write, first
+        self._identities = np.maximum(identities.astype(np.uint32), 1)  # the low halves
         self.dirty: set[int] = set()
         self.recent_changed: set[int] = set()
         self.outgoing: dict[tuple[int, int], Merge] = {}
@@ -130,6 +138,15 @@ class Effects:
         self.taken_back: list[tuple[int, str, int, int]] = []
         """(offset, person, identity, item) of actions that were taken back: their list marks them."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
+
+    def identities(self, offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """(n,) the low halves of the identities of these actions, at least 1."""
+        return self._identities[offsets - self._first]
+
+    @cached_property
+    def identity(self) -> dict[int, int]:
+        """By offset."""
+        return dict(enumerate(self._identities.tolist(), self._first))
 
     def tally(self, reason: str, n: int = 1) -> None:
         """Notes that `n` records were accepted and are not counted, for a reason: one word or several joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import xxhash
@@ -10,16 +11,17 @@ from flows.people import transfer
 from flows.people.batch import Effects, Hashes
 from flows.people.outcome_records import WITHOUT_SLATE
 from models.dedupe import IDENTITY_BITS, action_identity
-from models.outcomes import join, purchases
-from models.outcomes.effects import Effect, payment
+from models.outcomes import join, purchases, reversibles
+from models.outcomes.effects import Effect, Payment, payment
 from models.outcomes.join import STATE_BY_ACTION
 from models.outcomes.open_slates import Account, Outcome, Reversible
-from models.outcomes.purchases import PURCHASE
+from models.outcomes.purchases import LIKE, PURCHASE
 from models.outcomes.touched import Reach
 from schemas.actions import REVERSIBLE, TAKES_BACK, code_of
 from schemas.events import Action, Merge, MergedOutcome, MergedReversal
 from schemas.state.facts import currency_code
 
+Payments = Sequence[Payment]
 MAX_AMOUNT: Final = 2**53
 """Minor units of one purchase; more counts as so many."""
 MAX_QUANTITY: Final = 2**31 - 1
@@ -44,6 +46,33 @@ class Actions:
             slate = _slate(event)
             return purchases.purchase(account, held, slate, event.received_at, self._reach)
         return purchases.like(account, held)
+
+    def hold(
+        self, account: Account, offset: int, event: Action, effects: Effects, deduped_since: int
+    ) -> Payments | None:
+        """Adds a purchase or like that names no slate to an account that has no slots, and gives its
+        payments: all that `fold` does there; most are of this kind. None: `fold` has more to do. In place.
+        `deduped_since`: no record twice has a time from then on, s."""
+        if account.touched or account.links is not None or event.negative:
+            return None
+        bought, at = event.action == "purchase", event.occurred_at // 1000
+        row = reversibles.pack(
+            self._items[event.item_id],
+            effects.identity[offset],
+            at,
+            PURCHASE if bought else LIKE,
+            offset in effects.counted,
+            event.received_at // 1000 if bought else 0,
+            currency_code(event.currency) if event.currency else 0,
+            min(event.amount, MAX_AMOUNT),
+            min(event.quantity, MAX_QUANTITY),
+        )
+        if reversibles.may_hold(account, row, deduped_since):
+            return None
+        reversibles.hold_row(account, row, at)
+        if bought and event.currency:
+            return payment(self._reversible(event, PURCHASE, True))
+        return ()
 
     def repeat(self, account: Account, event: Action) -> Effect:
         """The effect of a purchase that was folded before, and names a slate. In place."""
@@ -96,8 +125,7 @@ class Actions:
             _identity(event),
             self._items[event.item_id],
             code,
-            event.occurred_at,
-            self._names[event.category],
+            event.occurred_at // 1000,
             counted,
             min(event.amount, MAX_AMOUNT),
             currency_code(event.currency) if event.currency else 0,
@@ -109,7 +137,7 @@ def take_back(offset: int, person: str, effect: Effect, effects: Effects) -> Non
     """Adds the facts that take back what the effect takes back, and its tallies."""
     for held in [*effect.taken_back, *effect.again]:
         if held.counted:
-            effects.add_back(offset, held.item, held.at // 1000, held.action)
+            effects.add_back(offset, held.item, held.at, held.action)
     for held in effect.taken_back:
         effects.taken_back.append((offset, person, held.identity, held.item))
     for reason, n in effect.tallies.items():

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.outcomes.effects import Effect
+from models.outcomes.effects import Effect, Payment
 from schemas.state import facts
 from schemas.state.facts import STATES
 from schemas.state.write import Write
@@ -37,10 +37,13 @@ class BatchFacts:
             self._arms += [(delta, *arm, arm.state == _CLICKED) for arm in effect.arms]
         if effect.unit_changes:
             self._moments += [(delta, *moved) for moved in effect.unit_changes]
-        if effect.money:
-            self._money += [(delta, *paid) for paid in effect.money]
+        self.pay(offset, effect.money)
         for word, n in effect.counts.items():
             self._counts[word] = self._counts.get(word, 0) + n
+
+    def pay(self, offset: int, paid: Sequence[Payment]) -> None:
+        if paid:
+            self._money += [(offset - self._first, *each) for each in paid]
 
     def facts(self) -> OutcomeFacts:
         return OutcomeFacts(

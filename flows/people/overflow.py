@@ -21,8 +21,8 @@ class Overflows:
     """Of most people there is none, as the rows say. `rows`: the fold's."""
 
     def __init__(self, partition: int, fetch: Fetch, rows: Rows, keyspace: Keyspace) -> None:
-        self._partition, self._fetch, self._rows = partition, fetch, rows
-        self._keyspace = keyspace
+        self._fetch, self._rows = fetch, rows
+        self._prefix = keyspace.overflow(partition, "")
         self._held: dict[str, Overflow] = {}
         self._changed: dict[str, Overflow] = {}
         self._entries = 0
@@ -66,7 +66,7 @@ class Overflows:
     def store(self, write: Write) -> None:
         """Adds what the batch changed to the write."""
         for person, held in self._changed.items():
-            key = self._keyspace.overflow(self._partition, person)
+            key = self._prefix + person.encode()
             whole, data = held.changes()
             self._entries += len(data) // 4
             if not whole:
@@ -78,7 +78,7 @@ class Overflows:
         self._changed.clear()
 
     def _load(self, people: list[str]) -> None:
-        names = [self._keyspace.overflow(self._partition, person) for person in people]
+        names = [self._prefix + person.encode() for person in people]
         for person, data in zip(people, self._fetch(names) if names else [], strict=True):
             self._held[person] = Overflow(data or b"")
             self._entries += len(data or b"") // 4

@@ -19,8 +19,8 @@ class Rows:
     """Rows of one partition in one array; a person's index in it is their slot."""
 
     def __init__(self, partition: int, fetch: Fetch, limit: int, keyspace: Keyspace) -> None:
-        self._partition, self._fetch, self._limit = partition, fetch, limit
-        self._keyspace = keyspace
+        self._fetch, self._limit = fetch, limit
+        self._prefix = keyspace.row(partition, "")
         self._slots: dict[str, int] = {}
         self._keys: list[bytes] = []
         self._people: list[str] = []
@@ -42,7 +42,7 @@ class Rows:
             return np.array([self._slots[person] for person in people], np.int64)
 
     def _load(self, people: list[str]) -> None:
-        names = [self._keyspace.row(self._partition, person) for person in people]
+        names = [self._prefix + person.encode() for person in people]
         start = len(self._keys)
         while start + len(people) > len(self._array):
             self._array = np.concatenate([self._array, np.zeros(len(self._array), ROW)])

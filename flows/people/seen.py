@@ -18,7 +18,7 @@ class SeenStrings:
     """`max_items`: how many items a compaction keeps (`models.seen.compacted`)."""
 
     def __init__(self, partition: int, fetch: Fetch, keyspace: Keyspace, max_items: int) -> None:
-        self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
+        self._fetch, self._prefix = fetch, keyspace.seen(partition, "")
         self._max_items = max_items
 
     def compacted(self, person: str, effects: Effects) -> seen.Entries:
@@ -70,7 +70,7 @@ class SeenStrings:
                 self.append(person, rows[number], added[start:stop], effects)
 
     def _key(self, person: str) -> bytes:
-        return self._keyspace.seen(self._partition, person)
+        return self._prefix + person.encode()
 
     def _read(self, key: bytes, effects: Effects) -> seen.Entries:
         return seen.read(effects.appended(key, self._fetch))

@@ -3,6 +3,7 @@ of their ids (`models.outcomes.links`), and takes back what they take back (`mod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from flows.people.batch import Decoded, Effects, Hashes
 from flows.people.outcome_actions import Actions, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
 from flows.people.outcome_records import (
+    HELD,
     SLATE_EVENTS,
     OutcomeRecords,
     Record,
@@ -28,7 +30,7 @@ from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Mark
 from models.outcomes.slots import Assignment, Shown
 from models.outcomes.touched import Reach
-from schemas.alphabet import Pseudonym
+from schemas.alphabet import Millis, Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
 from schemas.state import links as stored
@@ -43,8 +45,8 @@ _xxh = xxhash.xxh3_64_intdigest
 class Slates:
     """Open slates and impressions of the people of one partition: a write-through cache.
 
-    `fetch` reads stored values by key; `items` and `names` hash ids; `reach`: of a
-    purchase that names no slate.
+    `fetch` reads stored values by key; `items` and `names` hash ids; `dedupe_ms`: the window of
+    de-duplication; `reach`: of a purchase that names no slate.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Slates:
         items: Hashes,
         names: Hashes,
         keyspace: Keyspace,
+        dedupe_ms: Millis,
         reach: Reach = REACH,
     ) -> None:
         self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
+        self._prefix = keyspace.open_slates(partition, "")
         self._limit = min(limit, MAX_CACHED_PEOPLE)
         self._items, self._names, self._reach = items, names, reach
-        self._actions = Actions(items, names, reach)
+        self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
         self._accounts: dict[str, Account] = {}
         self._shown: dict[str, NDArray[np.void]] = {}
 
@@ -81,17 +85,34 @@ class Slates:
             return OutcomeFacts()
         self._load(records)
         batch_facts = BatchFacts(effects.write)
-        changed: OutcomeRecords = []
+        # of what came since, de-duplication has dropped what came twice
+        deduped_since = (effects.write.fence.newest - self._dedupe_ms) // 1000 + 1
+        changed: dict[str, None] = {}
+        viewers: dict[str, None] = {}
         for offset, event in records:
-            account = self._accounts[event.person]
-            if isinstance(event, Unlink) and not self._unlink(account, event, effects):
-                continue
-            changed.append((offset, event))
+            person = event.person
+            account = self._accounts[person]
+            if type(event) is Action:
+                changed[person] = None
+                if event.action in HELD and not event.slate_id:
+                    paid = self._actions.hold(account, offset, event, effects, deduped_since)
+                    if paid is not None:
+                        batch_facts.pay(offset, paid)
+                        continue
+            elif isinstance(event, Unlink):
+                if not self._unlink(account, event, effects):
+                    continue
+                changed[person] = None
+                viewers.pop(person, None)
+            else:
+                changed[person] = None
+                if changes_impressions(event):
+                    viewers[person] = None
             for effect in self._fold(offset, event, account, effects, offset in repeated):
                 batch_facts.add(offset, effect)
                 if effect.taken_back or effect.again or effect.tallies:
-                    take_back(offset, event.person, effect, effects)
-        self._store(changed, effects.write)
+                    take_back(offset, person, effect, effects)
+        self._store(changed, viewers, effects.write)
         return batch_facts.facts()
 
     def _fold(
@@ -127,19 +148,19 @@ class Slates:
 
     def _load(self, records: OutcomeRecords) -> None:
         """Reads the accounts and impressions that are not cached, in one call."""
-        people = dict.fromkeys(event.person for _, event in records)
-        shown = dict.fromkeys(
-            event.person
+        new = {event.person: None for _, event in records if event.person not in self._accounts}
+        unseen = {
+            event.person: None
             for _, event in records
-            if changes_impressions(event) or isinstance(event, Link)
-        )
-        new = [person for person in people if person not in self._accounts]
-        unseen = [person for person in shown if person not in self._shown]
+            if type(event) is not Action
+            and event.person not in self._shown
+            and (changes_impressions(event) or isinstance(event, Link))
+        }
         if not new and not unseen:
             return
         p, keyspace = self._partition, self._keyspace
         held = self._fetch(
-            [keyspace.open_slates(p, person) for person in new]
+            [self._prefix + person.encode() for person in new]
             + [keyspace.impressions(p, person) for person in unseen]
         )
         self._accounts.update(zip(new, map(open_slates.decode, held), strict=False))
@@ -210,18 +231,12 @@ class Slates:
             ],
         )
 
-    def _store(self, records: OutcomeRecords, write: Write) -> None:
+    def _store(self, changed: Iterable[str], viewers: Iterable[str], write: Write) -> None:
         p, keyspace, values = self._partition, self._keyspace, write.values
-        for person in dict.fromkeys(event.person for _, event in records):
+        for person in changed:
             account = self._accounts[person]
-            values[keyspace.open_slates(p, person)] = open_slates.encode(account)
+            values[self._prefix + person.encode()] = open_slates.encode(account)
             if account.links is not None:
                 values[keyspace.link(p, person)] = stored.encode(links.view(account))
-        viewers: dict[str, None] = {}
-        for _, event in records:
-            if changes_impressions(event):
-                viewers[event.person] = None
-            elif isinstance(event, Unlink):
-                viewers.pop(event.person, None)
         for viewer in viewers:
             values[keyspace.impressions(p, viewer)] = self._shown[viewer].tobytes()

@@ -10,7 +10,7 @@ import msgspec
 
 from flows.verify.report import Findings
 from models.features.registry import FEATURES, HAS_MERGED, LINKED, OVERFLOW, read_row
-from models.outcomes import impressions, open_slates, touched
+from models.outcomes import impressions, open_slates, reversibles, touched
 from models.reference.people import Person
 from schemas import events, keys
 from schemas.keys import Keyspace
@@ -105,7 +105,7 @@ def _account(account: open_slates.Account) -> Any:
         ],
         "units": _units(account.units),
         "touched": _touched(account),
-        "reversibles": [msgspec.structs.astuple(it) for it in account.reversibles],
+        "reversibles": [msgspec.structs.astuple(it) for it in reversibles.every(account)],
         "linked": [linked.to, linked.by],
         "links": [
             [(mark.of, mark.link, mark.at) for mark in marks]

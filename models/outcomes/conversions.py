@@ -8,13 +8,13 @@ a purchase that names its slate takes it from one that names none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from models.outcomes import holders, reversibles, touched
 from models.outcomes.effects import Effect, SlotChange, UnitChange, payment
 from models.outcomes.open_slates import Account, Conversion, Counts, Holder, Reversible
 from models.outcomes.touched import LOW, Reach, Row
-from schemas.alphabet import Millis
 from schemas.state.facts import ATTRIBUTION, STATES
 
 CONVERTED: Final = STATES.index("converted")
@@ -24,14 +24,13 @@ CONVERSIONS: Final = sum(1 << STATES.index(state) for state in ATTRIBUTION.value
 """Bits of the states of a converted slot."""
 
 
-def infer(
-    account: Account, held: Reversible, received: Millis, reach: Reach, effect: Effect
-) -> None:
-    """Converts a slot for a purchase that names no slate; where there is none, it stays pending. In place."""
-    found = _newest(account, held.item, received // 1000, reach)
+def infer(account: Account, held: Reversible, received: int, reach: Reach, effect: Effect) -> bool:
+    """Converts a slot for a purchase that names no slate, received at `received` (s); where there is none, it
+    stays pending. Whether there was one. In place, but for the row of `held`."""
+    found = _newest(account, held.item, received, reach)
     if found is None:
         held.pending = received
-        return
+        return False
     held.pending = 0
     of, holder, row = found
     state = LAST_CLICK if row.states & _CLICKED else LAST_VIEW
@@ -41,18 +40,22 @@ def infer(
     effect.arms.append(SlotChange(row.placement, row.item, state, bool(row.explored)))
     effect.counts[f"attributed:{STATES[state]}"] += 1
     count_units(holder, units, [state], 1, effect)
+    return True
 
 
-def settle(account: Account, reach: Reach, effect: Effect) -> None:
-    """Converts slots for pending purchases, after slots were touched: the record of a slate may come after
-    the purchase, by another process. In place."""
-    for held in account.reversibles:
-        if held.pending:
-            infer(account, held, held.pending, reach, effect)
+def settle(
+    account: Account, reach: Reach, effect: Effect, items: Iterable[int] | None = None
+) -> None:
+    """Converts slots for pending purchases, after slots of `items` (None: any) were touched: the record of a
+    slate may come after the purchase, by another process. In place."""
+    for held in reversibles.pending(account, items):
+        if infer(account, held, held.pending, reach, effect):
+            reversibles.store(account, held)
 
 
 def release(account: Account, held: Reversible, effect: Effect) -> None:
-    """Takes back the conversion of a purchase; its slot may be converted again. In place."""
+    """Takes back the conversion of a purchase; its slot may be converted again. In place, but for the row of
+    `held`."""
     slot, held.conversion = held.conversion, None
     if slot is None:
         return
@@ -66,13 +69,16 @@ def release(account: Account, held: Reversible, effect: Effect) -> None:
 
 def take_slot(account: Account, item: int, slot: Conversion, effect: Effect) -> None:
     """Takes back the conversion of a slot, from the purchase that has it. In place."""
-    for held in account.reversibles:
-        its = held.conversion
-        if its is not None and held.item == item and (its.of, its.slate) == (slot.of, slot.slate):
+    for it in account.conversions:
+        its = it.conversion
+        if it.item == item and (its.of, its.slate) == (slot.of, slot.slate):
+            held = reversibles.find(account, it.identity, item)
+            assert held is not None
             release(account, held, effect)
+            reversibles.store(account, held)
             return
     # that purchase is no longer among those that can be taken back
-    release(account, Reversible(0, item, 0, 0, 0, False, conversion=slot), effect)
+    release(account, Reversible(0, item, 0, 0, False, conversion=slot), effect)
 
 
 def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
@@ -92,15 +98,15 @@ def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
         own.amount, own.currency, own.quantity = moved.amount, moved.currency, moved.quantity
     else:
         effect.money += payment(moved, -1)
-    if moved.conversion is None:
-        return
-    if own.conversion is None or (
-        own.conversion.state != CONVERTED and moved.conversion.state == CONVERTED
-    ):
-        release(account, own, effect)
-        own.conversion, own.pending = moved.conversion, 0
-    else:
-        release(account, moved, effect)
+    if moved.conversion is not None:
+        if own.conversion is None or (
+            own.conversion.state != CONVERTED and moved.conversion.state == CONVERTED
+        ):
+            release(account, own, effect)
+            own.conversion, own.pending = moved.conversion, 0
+        else:
+            release(account, moved, effect)
+    reversibles.store(account, own)
 
 
 def count_units(

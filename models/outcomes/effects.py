@@ -58,7 +58,7 @@ class Effect:
 def payment(held: Reversible, sign: int = 1) -> list[Payment]:
     """The payment of a purchase; none where it names no currency. `sign` -1: it is taken back.
 
-    >>> payment(Reversible(1, 7, 2, 0, 0, True, amount=1900, currency=5), -1)
+    >>> payment(Reversible(1, 7, 2, 0, True, amount=1900, currency=5), -1)
     [Payment(item=7, currency=5, amount=-1900, quantity=-1, purchases=-1)]
     """
     if not held.currency:

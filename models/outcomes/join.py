@@ -24,7 +24,7 @@ from __future__ import annotations
 from bisect import insort
 from typing import Final, NamedTuple
 
-from models.outcomes import conversions, holders, links, slots, touched, waiting
+from models.outcomes import conversions, holders, links, reversibles, slots, touched, waiting
 from models.outcomes.effects import Effect
 from models.outcomes.open_slates import (
     Account,
@@ -83,7 +83,7 @@ def serve(account: Account, shown: Shown, guest: str = "", reach: Reach = REACH)
     if holder is account:
         account.since = min(account.since or shown.at, shown.at)
     if gained:
-        conversions.settle(account, reach, effect)
+        conversions.settle(account, reach, effect, [outcome.item for outcome in awaited])
     waiting.forget(account, effect)
     return effect
 
@@ -114,10 +114,11 @@ def close_account(account: Account, to: str, by: str = "") -> Transfer:
         account.units,
         account.touched,
         tuple(account.unit_sets),
-        tuple(account.reversibles),
+        tuple(reversibles.every(account)),
     )
     account.slates, account.waiting, account.units = [], [], []
-    account.touched, account.unit_sets, account.reversibles = b"", [], []
+    account.touched, account.unit_sets = b"", []
+    account.reversibles, account.conversions = b"", []
     held = links.of(account)
     held.to, held.by = to, by
     return transfer
@@ -174,4 +175,4 @@ def _mark(
     gained = slots.mark(account, at, outcomes, effect, reach)
     conversions.count_units(at.holder, at.slate.units, gained, 1, effect)
     if gained:
-        conversions.settle(account, reach, effect)
+        conversions.settle(account, reach, effect, [outcome.item for outcome in outcomes])

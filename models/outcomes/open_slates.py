@@ -105,26 +105,34 @@ class Conversion(msgspec.Struct, array_like=True, frozen=True):
     units: tuple[int, ...]
 
 
-class Reversible(msgspec.Struct, array_like=True):
-    """A purchase or a like that can be taken back.
+class Converted(msgspec.Struct, array_like=True, frozen=True):
+    """The conversion of the purchase with this identity and item."""
 
-    `identity`: the low 32 bits of its action's identity, not 0; `action`: its code; `at`: when it occurred;
-    `category`: hash; `counted`: it made a fact; `amount` in minor units of `currency`
+    identity: int
+    item: int
+    conversion: Conversion
+
+
+class Reversible(msgspec.Struct):
+    """A purchase or a like that can be taken back (stored by `models.outcomes.reversibles`).
+
+    `identity`: the low 32 bits of its action's identity, not 0; `action`: its code; `at`: when it occurred,
+    s; `counted`: it made a fact; `amount` in minor units of `currency`
     (`schemas.state.facts.currency_code`, 0: none).
     """
 
     identity: int
     item: int
     action: int
-    at: Millis
-    category: int
+    at: int
     counted: bool
     amount: int = 0
     currency: int = 0
     quantity: int = 1
     conversion: Conversion | None = None
-    pending: Millis = 0
-    """Receipt of a purchase that names no slate and found no slot: a record of one may still come; else 0."""
+    pending: int = 0
+    """Receipt (s) of a purchase that names no slate and found no slot: a record of one may still come; else
+    0."""
 
 
 class Account(msgspec.Struct, array_like=True):
@@ -144,8 +152,10 @@ class Account(msgspec.Struct, array_like=True):
     """Slots that were clicked or displayed, also those of no open slate (`models.outcomes.touched`)."""
     unit_sets: list[tuple[int, ...]] = []
     """The sets of units that rows of `touched` name by their index."""
-    reversibles: list[Reversible] = []
-    """By (at, identity, item, action) ascending; what is taken back leaves."""
+    reversibles: bytes = b""
+    """Purchases and likes (`models.outcomes.reversibles`); what is taken back leaves."""
+    conversions: list[Converted] = []
+    """Of those, by (identity, item)."""
 
 
 Holder = Account | Guest

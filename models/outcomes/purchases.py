@@ -19,9 +19,10 @@ from schemas.actions import CODE
 from schemas.alphabet import Millis
 
 PURCHASE: Final = CODE["purchase"]
+LIKE: Final = CODE["like"]
 NOTHING_THERE: Final = {
     PURCHASE: "refund_without_purchase",
-    CODE["like"]: "unlike_without_like",
+    LIKE: "unlike_without_like",
 }
 """Code of an action -> the reason why what takes it back has no effect."""
 REPEATED_ORDER: Final = "told_twice"
@@ -58,11 +59,12 @@ def attribute(
     reach: Reach,
 ) -> None:
     """Adds a purchase that the account lacks, and converts its slot, if there is one. In place."""
-    reversibles.hold(account, new)
     if slate:
+        reversibles.hold(account, new)
         join.join(account, slate, outcome_of(new, received), effect, reach)
     else:
-        conversions.infer(account, new, received, reach, effect)
+        conversions.infer(account, new, received // 1000, reach, effect)
+        reversibles.hold(account, new)
 
 
 def receive(
@@ -74,9 +76,9 @@ def receive(
     if reversibles.find(account, moved.identity, moved.item) is not None:
         conversions.adopt(account, "", moved, effect)
     else:
-        reversibles.hold(account, moved)
         if moved.action == PURCHASE and not named:
-            conversions.infer(account, moved, received, reach, effect)
+            conversions.infer(account, moved, received // 1000, reach, effect)
+        reversibles.hold(account, moved)
     return effect
 
 

@@ -1,37 +1,172 @@
-"""What a person can take back: their newest purchases and likes. Log-ordered."""
+"""What a person can take back: their newest purchases and likes. Log-ordered.
+
+They are rows of 38 B in one string, the newest `MAX_REVERSIBLES` by (at, identity, item): most of them are
+only ever added and dropped, so a new one is packed once, and none is decoded for it. The few slots that they
+converted lie beside them, in `Account.conversions`.
+"""
 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterable, Iterator
+from struct import Struct
 from typing import Final
 
-from models.outcomes.open_slates import Account, Reversible
+from models.outcomes.open_slates import Account, Converted, Reversible
 
 MAX_REVERSIBLES: Final = 100
+_ROW: Final = Struct("<QIIBBIIQI")
+"""Item, identity, at, action, flags, pending, currency, amount, quantity."""
+SIZE: Final = _ROW.size
+_MAX_SIZE: Final = MAX_REVERSIBLES * SIZE
+_AT: Final = Struct("<12xI")
+_HEAD: Final = Struct("<QII")
+_NAME: Final = Struct("<QI")
+"""Item, identity: no two rows have the same."""
+_COUNTED, _CONVERTED = 1, 2
+pack: Final = _ROW.pack
+
+
+def row(new: Reversible) -> bytes:
+    flags = (_COUNTED if new.counted else 0) | (_CONVERTED if new.conversion is not None else 0)
+    return pack(
+        new.item, new.identity, new.at, new.action, flags, new.pending,
+        new.currency, new.amount, new.quantity,
+    )  # fmt: skip
 
 
 def hold(account: Account, new: Reversible) -> None:
     """Adds a purchase or like; the oldest makes room. In place."""
-    insort(account.reversibles, new, key=_order)
-    del account.reversibles[:-MAX_REVERSIBLES]
+    _add_conversion(account, new)
+    hold_row(account, row(new), new.at)
+
+
+def hold_row(account: Account, new: bytes, at: int) -> None:
+    """The same of one without a conversion, as its `row`; `at`: as in it."""
+    rows = account.reversibles
+    if not rows or _AT.unpack_from(rows, len(rows) - SIZE)[0] < at:
+        rows += new
+    else:
+        rows = _inserted(rows, new)
+    first = len(rows) - _MAX_SIZE
+    if first > 0:
+        _forget_conversions(account, rows[:first])
+        rows = rows[first:]
+    account.reversibles = rows
+
+
+def may_hold(account: Account, new: bytes, before: int) -> bool:
+    """Whether a row older than `before` (s) may have this row's item and identity; False is certain."""
+    rows = account.reversibles
+    return bool(rows) and _AT.unpack_from(rows)[0] < before and new[: _NAME.size] in rows
+
+
+def every(account: Account) -> Iterator[Reversible]:
+    """All, oldest first."""
+    for at in range(0, len(account.reversibles), SIZE):
+        yield _read(account, at)
 
 
 def find(account: Account, identity: int, item: int) -> Reversible | None:
-    """The one of this identity, which more than one item may have: lines of one order."""
-    for held in account.reversibles:
-        if held.identity == identity and held.item == item:
-            return held
-    return None
+    """The one of this identity, which more than one item may have: lines of one order. `store` takes a change
+    of it."""
+    at = _place(account.reversibles, _NAME.pack(item, identity))
+    return _read(account, at) if at >= 0 else None
+
+
+def store(account: Account, changed: Reversible) -> None:
+    """Puts a changed one, with its conversion, in its place. In place."""
+    at = _place(account.reversibles, _NAME.pack(changed.item, changed.identity))
+    if at < 0:
+        return
+    rows = account.reversibles
+    _forget_conversions(account, rows[at : at + SIZE])
+    _add_conversion(account, changed)
+    account.reversibles = rows[:at] + row(changed) + rows[at + SIZE :]
 
 
 def take(account: Account, item: int, action: int) -> Reversible | None:
     """Removes and gives the newest of this item and action; None where there is none."""
-    for n in range(len(account.reversibles) - 1, -1, -1):
-        held = account.reversibles[n]
-        if held.item == item and held.action == action:
-            return account.reversibles.pop(n)
-    return None
+    rows, newest = account.reversibles, -1
+    for at in _places(rows, item.to_bytes(8, "little")):
+        if rows[at + _ACTION] == action:
+            newest = at
+    if newest < 0:
+        return None
+    taken = _read(account, newest)
+    _forget_conversions(account, rows[newest : newest + SIZE])
+    account.reversibles = rows[:newest] + rows[newest + SIZE :]
+    return taken
 
 
-def _order(held: Reversible) -> tuple[int, int, int, int]:
-    return held.at, held.identity, held.item, held.action
+def pending(account: Account, items: Iterable[int] | None = None) -> list[Reversible]:
+    """Purchases that name no slate and found no slot so far, of these items (None: all)."""
+    rows = account.reversibles
+    if items is None:
+        places: list[int] = list(range(0, len(rows), SIZE))
+    else:
+        named = [item.to_bytes(8, "little") for item in dict.fromkeys(items)]
+        places = sorted(at for item in named for at in _places(rows, item))
+    found = [_read(account, at) for at in places]
+    return [held for held in found if held.pending]
+
+
+_ACTION: Final = 16
+"""Where in a row its action is."""
+
+
+def _inserted(rows: bytes, new: bytes) -> bytes:
+    """The rows with one more in its place by (at, identity, item)."""
+    order, end = _order(new, 0), len(rows)
+    while end and _order(rows, end - SIZE) > order:
+        end -= SIZE
+    return rows[:end] + new + rows[end:]
+
+
+def _order(rows: bytes, at: int) -> tuple[int, int, int]:
+    item, identity, time = _HEAD.unpack_from(rows, at)
+    return time, identity, item
+
+
+def _read(account: Account, at: int) -> Reversible:
+    item, identity, time, action, flags, pending_at, currency, amount, quantity = _ROW.unpack_from(
+        account.reversibles, at
+    )
+    conversion = None
+    if flags & _CONVERTED:
+        conversion = next(
+            it.conversion
+            for it in account.conversions
+            if it.identity == identity and it.item == item
+        )
+    return Reversible(
+        identity, item, action, time, bool(flags & _COUNTED), amount, currency, quantity,
+        conversion, pending_at,
+    )  # fmt: skip
+
+
+def _places(rows: bytes, sought: bytes) -> Iterator[int]:
+    """Where rows begin that begin so."""
+    at = rows.find(sought)
+    while at >= 0:
+        if at % SIZE == 0:
+            yield at
+        at = rows.find(sought, at + 1)
+
+
+def _place(rows: bytes, name: bytes) -> int:
+    return next(_places(rows, name), -1)
+
+
+def _add_conversion(account: Account, held: Reversible) -> None:
+    if held.conversion is not None:
+        new = Converted(held.identity, held.item, held.conversion)
+        insort(account.conversions, new, key=lambda it: (it.identity, it.item))
+
+
+def _forget_conversions(account: Account, rows: bytes) -> None:
+    """Drops the conversions of these rows."""
+    if not account.conversions:
+        return
+    gone = {(identity, item) for item, identity, *_ in _ROW.iter_unpack(rows)}
+    account.conversions = [it for it in account.conversions if (it.identity, it.item) not in gone]

@@ -137,6 +137,7 @@ def _convert(account: Account, at: Place, place: int, outcome: Outcome, effect: 
     if held is not None:
         conversions.release(account, held, effect)
         held.conversion, held.pending = mine, 0
+        reversibles.store(account, held)
 
 
 def _remember(at: Place, place: int, outcome: Outcome, reach: Reach) -> None:

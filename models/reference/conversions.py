@@ -61,11 +61,11 @@ class Conversions:
 
     def back(self, offset: int, held: Reversible) -> None:
         if held.counted:
-            self.backs.append((offset, held.item, held.at // 1000, held.action))
+            self.backs.append((offset, held.item, held.at, held.action))
 
     def infer(self, offset: int, held: Reversible, received: int) -> None:
-        """The slot of a purchase that names no slate."""
-        at, window = received // 1000, self.reach.window_ms // 1000
+        """The slot of a purchase that names no slate; `received` in s."""
+        at, window = received, self.reach.window_ms // 1000
         open_ = [
             (_CLICKED in slot.states, slot.at, slot.slate, -n, of, slot)
             for n, (of, holder) in enumerate(self.holders())
@@ -118,7 +118,7 @@ class Conversions:
             if held.item == item and its and (its.of, its.slate) == (slot.of, slot.slate):
                 self.release(offset, held)
                 return
-        self.release(offset, Reversible(0, item, 0, 0, 0, False, conversion=slot))
+        self.release(offset, Reversible(0, item, 0, 0, False, conversion=slot))
 
     def take_back(self, offset: int, item: int, action: int) -> Reversible | None:
         """Takes back the newest `action` on the item."""

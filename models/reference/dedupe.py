@@ -80,4 +80,5 @@ class Window:
 
 
 def _number(name: Name) -> int:
-    return xxhash.xxh3_64_intdigest("\0".join(name).encode()) or 1
+    person, *rest = (xxhash.xxh3_64_intdigest(it.encode()) for it in (name[0], "\0".join(name[1:])))
+    return person ^ rest[0] or 1

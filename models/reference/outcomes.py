@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.outcomes import open_slates
+from models.outcomes import open_slates, reversibles
 from models.outcomes.holders import MAX_GUESTS
 from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Reversible
@@ -59,7 +59,7 @@ class ReferenceOutcomes(Joined):
     def of(cls, held: Account, reach: Reach = REACH) -> ReferenceOutcomes:
         """The stored account; impressions are stored elsewhere."""
         made = cls(reach)
-        made.reversibles = list(held.reversibles)
+        made.reversibles = list(reversibles.every(held))
         made.own, made._since = Holder.of(held), held.since
         made.waiting = [
             (it.slate, [(mark.item, mark.state, mark.at, mark.identity) for mark in it.outcomes])
@@ -117,7 +117,7 @@ class ReferenceOutcomes(Joined):
         if new.action == PURCHASE and e.slate_id:
             self._act(offset, plain.text(e.slate_id), mark_of(e))
         elif new.action == PURCHASE:
-            self.infer(offset, new, e.received_at)
+            self.infer(offset, new, e.received_at // 1000)
 
     def _repeat(self, offset: int, slate: int, mark: OutcomeRow) -> None:
         """The slate of an order that came without one before."""
@@ -179,11 +179,11 @@ class ReferenceOutcomes(Joined):
             return
         self.hold(new)
         if new.action == PURCHASE and not merge.outcomes:
-            self.infer(offset, new, merge.received_at)
+            self.infer(offset, new, merge.received_at // 1000)
 
     def account(self) -> Account:
         """The account to store."""
-        return Account(
+        stored = Account(
             newest=self.own.newest,
             since=self._since,
             slates=self.own.stored_slates(),
@@ -195,8 +195,10 @@ class ReferenceOutcomes(Joined):
             links=self._stored_links(),
             touched=self.own.stored_touched(),
             unit_sets=self.own.stored_sets(),
-            reversibles=self.reversibles,
         )
+        for held in self.reversibles:
+            reversibles.hold(stored, held)
+        return stored
 
     def view(self) -> links.Links | None:
         """The links as readers need them; None where there are none."""

@@ -179,7 +179,8 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         assert time.monotonic() < until
         log = log_of([action(n, item="i1")], start=n)
         n += 1
-        write = worker.fold(Decoded(0, n - 1, n, log, [timestamp for _, timestamp, _ in log]))
+        batch = Decoded(0, n - 1, n, log, [timestamp for _, timestamp, _ in log])
+        write = worker.fold(worker.dedupe(batch))
         made = write.values.get(PLAIN.vector(0, person(1)))
     held = vectors.DECODER.decode(made)
     assert (held.release, held.complete) == (ONE, True)

@@ -11,7 +11,7 @@ from models.aggregates.arms import Arm, arm_key
 from models.features import ring
 from models.features.affinity import affinity
 from models.features.registry import read_row
-from models.outcomes import open_slates
+from models.outcomes import open_slates, reversibles
 from models.outcomes.open_slates import Account
 from models.outcomes.touched import SIZE, Reach
 from models.release import interest
@@ -302,12 +302,14 @@ def test_after_a_link_purchases_convert_slots_of_the_anonymous_id_and_are_taken_
     assert [row[3:] for row in late.money(1)] == [(-1000, -1, -1)]
     assert len(late.backs(1)) == 1
     held = open_slates.decode(late.values[PLAIN.open_slates(1, user)])
-    assert [(it.conversion.of if it.conversion else None) for it in held.reversibles] == [device]
+    assert [(it.conversion.of if it.conversion else None) for it in reversibles.every(held)] == [
+        device
+    ]
 
 
 def test_an_account_without_purchases_is_hardly_larger() -> None:
-    """Two bytes of touched slots, and one each of their units and of the purchases."""
+    """Two bytes each of touched slots and of purchases, and one each of their units and conversions."""
     before = open_slates.ENCODER.encode((open_slates.VERSION, 0, [], [], [], 0, None))
-    assert len(open_slates.encode(Account())) == len(before) + 4
+    assert len(open_slates.encode(Account())) == len(before) + 6
     views = fold_log(log_of([action(n, n % 3, f"i{n}", "view") for n in range(9)]))
     assert not [key for key in views.values if key.startswith(b"o:")]
