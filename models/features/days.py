@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import I64, Mask
+from models.arrays import I64, U64, Mask
 from models.features.columns import Columns, Folded
-from models.features.overflow import Overflow
+from models.features.overflow import ITEM_BITS, MAX_PER_DAY, Overflow
 from models.features.plain import Event
 from schemas.events import Merge
 from schemas.times import DAY_MS
@@ -54,13 +54,13 @@ def keep(
     """Keeps those of `gone` (k,), what left the lists of the people `who`, whose day is one of theirs."""
     same = rows["days"][who] == (gone["time"].astype(np.int64) * 1000 // DAY_MS)[:, None]
     at = np.flatnonzero(same.any(1))
-    for person, item, place in zip(
-        who[at].tolist(), gone["item"][at].tolist(), same[at].argmax(1).tolist(), strict=True
+    for person, number in zip(
+        who[at].tolist(), _numbers(gone["item"][at], same[at].argmax(1)), strict=True
     ):
         held = overflow.get(person)
         if held is None:
             held = overflow[person] = Overflow()
-        held.add(item, place)
+        held.add(number)
 
 
 def repeat(rows: NDArray[np.void], acts: Columns, at: I64, folded: Folded) -> None:
@@ -71,12 +71,21 @@ def repeat(rows: NDArray[np.void], acts: Columns, at: I64, folded: Folded) -> No
     same = rows["days"][acts.who[at]] == (acts.time[at] // DAY_MS)[:, None]
     inside = same.any(1)
     at, place = at[inside], same[inside].argmax(1)
-    whose = [held[person] for person in acts.who[at].tolist()]
-    places, items = place.tolist(), acts.item[at].tolist()
     if not len(at):
         return
-    folded.repeats[at] += [it.count(*of) for it, *of in zip(whose, items, places, strict=True)]
-    folded.full[at] = [it.room(p) <= 0 for it, p in zip(whose, places, strict=True)]
+    whose, numbers = acts.who[at].tolist(), _numbers(acts.item[at], place)
+    folded.repeats[at] += [
+        held[person].counts.get(number, 0) for person, number in zip(whose, numbers, strict=True)
+    ]
+    if any(max(it.sizes) >= MAX_PER_DAY for it in held.values()):
+        folded.full[at] = [
+            held[person].is_full(number & 1) for person, number in zip(whose, numbers, strict=True)
+        ]
+
+
+def _numbers(items: U64, places: I64) -> list[int]:
+    numbers: list[int] = ((items & np.uint64(ITEM_BITS)) | places.astype(np.uint64)).tolist()
+    return numbers
 
 
 def value(row: np.void) -> Any:

@@ -17,7 +17,7 @@ from models.arrays import I64, U64, Mask
 from models.features import days, ring, window
 from models.features.columns import Columns, Folded
 from models.features.evicted import Evicted
-from models.features.overflow import Overflow
+from models.features.overflow import ITEM_BITS, Overflow
 from models.features.ring import COUNTED, ENTRY, IN_SESSION, RING_SIZE, Key
 from models.features.session import GAP_MS
 from models.features.window import INFORMATIVE, MAX_LAG, MAX_PARTNERS
@@ -199,7 +199,7 @@ def _one_by_one(
         folded.repeats[i] = sum(held_at // DAY_MS == time // DAY_MS for held_at in same)
         if overflow:
             folded.repeats[i] += overflow.count(item, place)
-            folded.full[i] = overflow.room(place) <= 0
+            folded.full[i] = overflow.is_full(place)
         folded.partners[i] = 0
         counts, in_order = bool(folded.counts_of(i)), bool(folded.in_order[i])
         new = (*new[:5], IN_SESSION * in_order + COUNTED * counts)
@@ -220,7 +220,7 @@ def _one_by_one(
         if new[0] // DAY_MS in of_days:
             if overflow is None:
                 overflow = folded.overflow[person] = Overflow()
-            overflow.add(new[1], of_days.index(new[0] // DAY_MS))
+            overflow.add(new[1] & ITEM_BITS | of_days.index(new[0] // DAY_MS))
     row["days"] = of_days
     evicted.add(np.array(at, np.int64), np.full(len(at), person), ring.entries(gone))
     ring.write(row, held, n)

@@ -42,8 +42,10 @@ def _disordered(rows: NDArray[np.void], folded: Folded, out: Mask) -> Mask:
     found = np.zeros(acts.people, np.bool_)
     found[acts.who[out]] = True
     found |= acts.count >= MAX_PER_DAY
+    near = MAX_PER_DAY - len(acts)
     for person, held in folded.overflow.items():
-        found[person] |= min(held.room(0), held.room(1)) <= acts.count[person]
+        if max(held.sizes) >= near:
+            found[person] |= MAX_PER_DAY - max(held.sizes) <= acts.count[person]
     return found
 
 

@@ -6,10 +6,8 @@ What leaves the list, or does not enter it, is kept while its day is one of the 
 
 from __future__ import annotations
 
-from struct import pack
+from array import array
 from typing import Final
-
-import numpy as np
 
 DAILY_CAP: Final = 3
 """Actions of one person on one item in one UTC day that count in sums over people."""
@@ -19,47 +17,48 @@ OVER_DAILY_CAP: Final = "over_daily_cap"
 """Tallied reason: the fourth and later actions on an item in a day."""
 OVER_DAILY_LIMIT: Final = "over_daily_limit"
 """Tallied reason: the day holds `MAX_PER_DAY` of what the list no longer holds."""
-_ITEM_BITS: Final = 0xFFFF_FFFE
+ITEM_BITS: Final = 0xFFFF_FFFE
+"""A number is these bits of the item's hash, and the place of the day."""
 
 
 class Overflow:
-    """One person's. `place` of a day: its index in `days`."""
+    """One person's. `place` of a day: its index in `days`; a number: an item in one of them (`ITEM_BITS`)."""
 
-    __slots__ = ("_counts", "_held", "_sizes", "_stored", "_whole")
+    __slots__ = ("_held", "_stored", "_whole", "counts", "sizes")
 
     def __init__(self, data: bytes = b"") -> None:
-        self._counts: dict[int, int] = {}
-        self._held: list[int] = list(np.frombuffer(data, "<u4").tolist())
+        self._held = array("I", data)
+        self.counts: dict[int, int] = {}
+        """How many are kept of a number."""
         for number in self._held:
-            self._counts[number] = self._counts.get(number, 0) + 1
+            self.counts[number] = self.counts.get(number, 0) + 1
         places = sum(number & 1 for number in self._held)
-        self._sizes = [len(self._held) - places, places]
+        self.sizes = [len(self._held) - places, places]
+        """How many are kept of each day; of one that has `MAX_PER_DAY` no more are."""
         self._stored, self._whole = len(self._held), False
 
     def __bool__(self) -> bool:
         return bool(self._held)
 
     def count(self, item: int, place: int) -> int:
-        return self._counts.get(item & _ITEM_BITS | place, 0)
+        return self.counts.get(item & ITEM_BITS | place, 0)
 
-    def room(self, place: int) -> int:
-        """How many more are kept of that day."""
-        return int(MAX_PER_DAY - self._sizes[place])
+    def is_full(self, place: int) -> bool:
+        return self.sizes[place] >= MAX_PER_DAY
 
-    def add(self, item: int, place: int) -> None:
-        number = item & _ITEM_BITS | place
-        n = self._counts.get(number, 0)
-        if n < DAILY_CAP and self._sizes[place] < MAX_PER_DAY:
-            self._counts[number] = n + 1
+    def add(self, number: int) -> None:
+        n, sizes = self.counts.get(number, 0), self.sizes
+        if n < DAILY_CAP and sizes[number & 1] < MAX_PER_DAY:
+            self.counts[number] = n + 1
             self._held.append(number)
-            self._sizes[place] += 1
+            sizes[number & 1] += 1
 
     def drop(self, place: int) -> None:
         """Forgets a day."""
-        if self._sizes[place]:
-            self._held = [number for number in self._held if number & 1 != place]
-            self._counts = {it: n for it, n in self._counts.items() if it & 1 != place}
-            self._sizes[place], self._whole = 0, True
+        if self.sizes[place]:
+            self._held = array("I", [number for number in self._held if number & 1 != place])
+            self.counts = {it: n for it, n in self.counts.items() if it & 1 != place}
+            self.sizes[place], self._whole = 0, True
 
     @property
     def changed(self) -> bool:
@@ -68,7 +67,6 @@ class Overflow:
     def changes(self) -> tuple[bool, bytes]:
         """What to store, once: whether it replaces the stored bytes, else it is appended."""
         whole = self._whole
-        new = self._held[0 if whole else self._stored :]
-        data = pack(f"<{len(new)}I", *new)
+        data = self._held[0 if whole else self._stored :].tobytes()
         self._stored, self._whole = len(self._held), False
         return whole, data

@@ -147,7 +147,8 @@ def fold(
 
 def mark(rows: NDArray[np.void], overflow: dict[int, Overflow]) -> None:
     """Writes into the flags of these rows whether the person has an overflow."""
-    for person, held in overflow.items():
-        if held.changed:
-            flags = int(rows["flags"][person]) & ~OVERFLOW
-            rows["flags"][person] = flags | OVERFLOW * bool(held)
+    changed = [(person, bool(held)) for person, held in overflow.items() if held.changed]
+    if changed:
+        people, some = np.array(changed, np.int64).T
+        flags = rows["flags"][people]
+        rows["flags"][people] = np.where(some, flags | OVERFLOW, flags & ~np.uint16(OVERFLOW))
