@@ -9,7 +9,8 @@ import numpy as np
 
 from flows.verify.report import Findings
 from flows.verify.stored_tables import WAITING_COUNTS, Stored, growth
-from models.aggregates.waiting_day import LISTED, WaitingDay
+from models.aggregates.waiting_day import WaitingDay
+from models.aggregates.waiting_pairs import LISTED
 from models.arrays import U64
 from models.reference.sums import Landmarks
 from models.reference.waiting import DayWaiting, PairWaiting, WaitingReference
@@ -74,7 +75,7 @@ def reference_of(held: Stored, partition: int, marks: Landmarks) -> WaitingRefer
     waiting, hashes = held.waiting, held.waiting.items.hashes
     made = WaitingReference(waiting.limits)
     made.day = waiting.newest[partition]
-    made.listed = set(hashes[waiting.listings()[:, partition]].tolist())
+    made.listed = set(hashes[waiting.listed.all()[:, partition]].tolist())
     factors = growth(held.marks.items, marks.items)
     for number, day in waiting.days[partition].items():
         made.days[number] = mine = DayWaiting()

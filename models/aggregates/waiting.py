@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.aggregates.listed_items import ListedItems
 from models.aggregates.numbers import DenseNumbers
-from models.aggregates.waiting_day import LISTED, NO_PAIRS, PairFacts, WaitingDay
-from models.arrays import F64, I64, U64
-from schemas.state.facts import BACK, IMPORTED, UNKNOWN, Actions, Delta
-
-Mask = NDArray[np.bool_]
+from models.aggregates.waiting_day import WaitingDay
+from models.aggregates.waiting_pairs import LISTED, NO_PAIRS, PairFacts, joined
+from models.aggregates.waiting_steps import steps
+from models.arrays import F64, I64, U64, Mask
+from schemas.state.facts import BACK, IMPORTED, Actions, Delta
 
 
 class Limits(NamedTuple):
@@ -54,9 +54,7 @@ class WaitingFacts:
         self.newest = [0] * partitions
         """By partition: the newest UTC day."""
         self.days: list[dict[int, WaitingDay]] = [{} for _ in range(partitions)]
-        self._listed: Mask = np.zeros((0, partitions), np.bool_)
-
-    # -- what waits -----------------------------------------------------------------------------
+        self.listed = ListedItems(items, partitions)
 
     @property
     def ids(self) -> int:
@@ -67,29 +65,12 @@ class WaitingFacts:
     def pairs(self) -> int:
         return sum(day.pairs for days in self.days for day in days.values())
 
-    def listed(self, partition: int, numbers: I64) -> Mask:
-        """(n,) whether the partition has listed the items of these dense numbers (-1: no item)."""
-        self._fit()
-        found: Mask = (
-            (numbers >= 0) & self._listed[numbers, partition] if len(self.items) else numbers > 0
-        )
-        return found
-
     def holding(self, partition: int, ids: U64) -> Mask:
         """(n,) whether facts of these ids wait in the partition."""
         found = np.zeros(len(ids), np.bool_)
         for day in self.days[partition].values():
             found |= day.find(ids) >= 0
-        return found & ~self.listed(partition, self.items.find(ids))
-
-    def listings(self) -> Mask:
-        """(items, partitions) which partition has listed which item."""
-        self._fit()
-        return self._listed[: len(self.items)]
-
-    def list_again(self, listings: Mask) -> None:
-        """Continues with stored `listings`."""
-        self._listed = listings
+        return found & ~self.listed.of(partition, self.items.find(ids))
 
     def rescale(self, factors: F64) -> None:
         """The landmarks of popularity moved: `factors` by window."""
@@ -97,13 +78,11 @@ class WaitingFacts:
             for day in days.values():
                 day.sums *= factors
 
-    # -- an entry -------------------------------------------------------------------------------
-
     def take(self, partition: int, entry: Delta, terms: F64) -> Iterator[Counted]:
         """Takes an entry whose facts have `terms` (n, windows) in popularity."""
         actions, at = entry.actions, 0
         starts = np.concatenate([[0], np.cumsum(actions.pairs, dtype=np.int64)])
-        for end, day, ids in self._steps(partition, entry):
+        for end, day, ids in steps(self.items, self.listed, partition, entry):
             if end > at:
                 yield self._take(partition, actions, slice(at, end), starts, terms)
                 at = end
@@ -111,35 +90,6 @@ class WaitingFacts:
                 self._advance(partition, day)
             if ids is not None:
                 yield self._list(partition, ids)
-
-    def _steps(self, partition: int, entry: Delta) -> list[tuple[int, int | None, U64 | None]]:
-        """Where the facts are cut, ascending: a fact index, and the new day or the ids listed there. What is
-        taken back of an item that waits is a step by itself."""
-        actions, n = entry.actions, len(entry.actions.item)
-        steps: list[tuple[int, int, int | None, U64 | None]] = []
-        if len(entry.days.day):
-            at = np.searchsorted(actions.delta, entry.days.delta)
-            offsets = entry.days.delta.tolist()
-            steps += [
-                (i, 2 * offset, day, None)
-                for i, offset, day in zip(
-                    at.tolist(), offsets, entry.days.day.tolist(), strict=True
-                )
-            ]
-        if len(entry.listings.item):
-            delta, first = np.unique(entry.listings.delta, return_index=True)
-            ids = np.split(entry.listings.item, first[1:])
-            at = np.searchsorted(actions.delta, delta)
-            steps += [
-                (i, 2 * offset + 1, None, each)
-                for i, offset, each in zip(at.tolist(), delta.tolist(), ids, strict=True)
-            ]
-        back = np.flatnonzero(actions.flags & BACK)
-        if len(back):
-            back = back[~self.listed(partition, self.items.find(actions.item[back]))]
-            steps += [(at, -1, None, None) for i in back.tolist() for at in (i, i + 1)]
-        steps.sort(key=lambda step: step[:2])
-        return [*((i, day, ids) for i, _, day, ids in steps), (n, None, None)]
 
     def _take(
         self, partition: int, actions: Actions, of: slice, starts: I64, terms: F64
@@ -151,7 +101,7 @@ class WaitingFacts:
         partner = actions.partner[pairs]
         ids, which = np.unique(np.concatenate([item, partner]), return_inverse=True)
         at = np.concatenate([np.arange(len(item)), owner])
-        numbers, since, fresh = self._list_named(partition, ids, which, flags)
+        numbers, since, fresh = self.listed.mark_named(partition, ids, which, flags)
         valid = since[which] <= at
         items, partners = valid[: len(item)], valid[len(item) :]
         both = partners & items[owner]
@@ -170,22 +120,7 @@ class WaitingFacts:
             actions.lag[pairs][both],
         )
         facts = np.flatnonzero(items)
-        return Counted(facts + of.start, number[facts], rows, sums, _joined(counted, released))
-
-    def _list_named(
-        self, partition: int, ids: U64, which: I64, flags: NDArray[np.uint8]
-    ) -> tuple[I64, I64, Mask]:
-        """Lists the items that facts name as listed: of each id its dense number (-1: none), the fact from
-        which on it is listed (-1: before), and whether it is newly so."""
-        numbers = self.items.find(ids)
-        since = np.where(self.listed(partition, numbers), -1, len(flags))
-        naming = np.flatnonzero(flags & (BACK | UNKNOWN) == 0)
-        np.minimum.at(since, which[naming], naming)
-        fresh = (since >= 0) & (since < len(flags))
-        if fresh.any():
-            numbers[fresh] = self.items.of(ids[fresh])
-            self._mark(partition, numbers[fresh])
-        return numbers, since, fresh
+        return Counted(facts + of.start, number[facts], rows, sums, joined(counted, released))
 
     def _wait(
         self,
@@ -235,7 +170,7 @@ class WaitingFacts:
     def _list(self, partition: int, ids: U64) -> Counted:
         """Lists these items."""
         numbers = self.items.of(ids)
-        self._mark(partition, numbers)
+        self.listed.mark(partition, numbers)
         rows, sums, released = self._release(partition, ids, numbers)
         none = np.empty(0, np.int64)
         return Counted(none, none, rows, sums, released)
@@ -247,24 +182,14 @@ class WaitingFacts:
             if not len(ids) or not (day.find(ids) >= 0).any():
                 continue
             dense = self.items.find(day.ids)
-            dense[~self.listed(partition, dense)] = -1
+            dense[~self.listed.of(partition, dense)] = -1
             places, held, pairs = day.release(dense)
             rows.append(dense[places])
             sums.append(held)
             released.append(pairs)
         if not rows:
             return np.empty(0, np.int64), np.empty((0, 0)), NO_PAIRS
-        return np.concatenate(rows), np.concatenate(sums), _joined(*released)
-
-    def _mark(self, partition: int, numbers: I64) -> None:
-        self._fit()
-        self._listed[numbers, partition] = True
-
-    def _fit(self) -> None:
-        missing = len(self.items) - len(self._listed)
-        if missing > 0:
-            room = np.zeros((max(missing, len(self._listed)), len(self.newest)), np.bool_)
-            self._listed = np.concatenate([self._listed, room])
+        return np.concatenate(rows), np.concatenate(sums), joined(*released)
 
     def _advance(self, partition: int, day: int) -> None:
         """The newest record time came into `day`: days that are too old go."""
@@ -272,10 +197,3 @@ class WaitingFacts:
         days = self.days[partition]
         for old in [each for each in days if day - each > self.limits.days]:
             del days[old]
-
-
-def _joined(*facts: PairFacts) -> PairFacts:
-    some = [each for each in facts if len(each.item)]
-    if len(some) < 2:
-        return some[0] if some else NO_PAIRS
-    return PairFacts(*map(np.concatenate, zip(*some, strict=True)))

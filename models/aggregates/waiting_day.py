@@ -7,34 +7,17 @@ code of 32 bits: the place of an id of this day, or `LISTED` with the item's den
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import F64, I64, U64
+from models.aggregates.waiting_pairs import NO_PAIRS, Codes, PairFacts, dense_numbers
+from models.arrays import F64, I64, U64, Mask
 from schemas.state.tables import WINDOWS
 
-LISTED: Final = 1 << 31
-"""Bit of a code: the rest is the item's dense number."""
 PAIRS_PER_ID: Final = 10
 """So many pairs of an action wait for each id that may: the most partners that an action has."""
-Mask = NDArray[np.bool_]
-Codes = NDArray[np.uint32]
-
-
-class PairFacts(NamedTuple):
-    """Pairs of actions: dense numbers of both items, time (s) and lag of each pair."""
-
-    item: I64
-    partner: I64
-    time: F64
-    lag: NDArray[np.uint8]
-
-
-NO_PAIRS: Final = PairFacts(
-    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8)
-)
 
 
 class WaitingDay:
@@ -157,7 +140,10 @@ class WaitingDay:
         sums = np.maximum(self.sums[rows], 0)
         self.counted[rows], self.sums[rows] = False, 0
         owner = np.repeat(np.arange(len(self._item)), self._pairs)
-        item, partner = _dense(self._item, numbers)[owner], _dense(self._partner, numbers)
+        item, partner = (
+            dense_numbers(self._item, numbers)[owner],
+            dense_numbers(self._partner, numbers),
+        )
         due = (item >= 0) & (partner >= 0)
         if not due.any():
             return rows, sums, NO_PAIRS
@@ -192,12 +178,3 @@ class WaitingDay:
         day._item, day._time, day._pairs = held["item"], held["time"], held["pairs"]
         day._partner, day._lag = held["partner"], held["lag"]
         return day
-
-
-def _dense(codes: Codes, numbers: I64) -> I64:
-    """(n,) the dense numbers of items in pairs, -1 of those that are not listed."""
-    listed = codes >= LISTED
-    dense = (codes & np.uint32(LISTED - 1)).astype(np.int64)
-    if not len(numbers):
-        return dense
-    return np.where(listed, dense, numbers[np.where(listed, 0, dense)])

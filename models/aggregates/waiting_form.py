@@ -51,7 +51,7 @@ def dump_waiting(waiting: WaitingFacts) -> Columns:
         "limits": np.array(waiting.limits, np.int64),
         "over_limit": np.array(waiting.over_limit, np.int64),
         "newest": np.array(waiting.newest, np.int64),
-        "listed": _packed(np.packbits(waiting.listings())),
+        "listed": _packed(np.packbits(waiting.listed.all())),
         "days": np.array(heads, _DAY),
     }
     for name, (kind, _) in _COLUMNS.items():
@@ -66,7 +66,7 @@ def load_waiting(items: DenseNumbers, held: Mapping[str, NDArray[Any]]) -> Waiti
     waiting = WaitingFacts(items, len(newest), Limits(*held["limits"].tolist()))
     waiting.newest, waiting.over_limit = newest, held["over_limit"].tolist()
     bits = np.unpackbits(_unpacked(held["listed"], "u1"), count=len(items) * len(newest))
-    waiting.list_again(bits.reshape(len(items), len(newest)).astype(np.bool_))
+    waiting.listed.load(bits.reshape(len(items), len(newest)).astype(np.bool_))
     columns = {
         name: held[name] if name in _PLAIN else _unpacked(held[name], kind)
         for name, (kind, _) in _COLUMNS.items()
