@@ -52,7 +52,9 @@ class Line(NamedTuple):
 @dataclass
 class Summary:
     """Counts of a send. `rejected`: by (field, code); `positions`: partition -> last offset acknowledged;
-    `duplicates` and `unknown_items` as `Accepted`'s."""
+    `duplicates` and `unknown_items` as `Accepted`'s; `spooled`: some waited in a spool for the broker.
+    `unknown_over_limit`: how many of `unknown_items` came after the limit, so that they never count; None
+    where that is not known (`infra.client.over_limit`)."""
 
     sent: int = 0
     accepted: int = 0
@@ -60,6 +62,8 @@ class Summary:
     seconds: float = 0.0
     duplicates: int = 0
     unknown_items: int = 0
+    unknown_over_limit: int | None = None
+    spooled: bool = False
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
     positions: dict[int, int] = field(default_factory=dict)
 
@@ -74,6 +78,7 @@ class Summary:
         self.accepted += answer.accepted
         self.duplicates += answer.duplicates
         self.unknown_items += answer.unknown_items
+        self.spooled = self.spooled or answer.durable == "spool"
         for it in answer.rejected:
             self.rejected[it.field, it.code] += 1
         for position in answer.positions:

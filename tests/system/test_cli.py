@@ -218,6 +218,7 @@ def test_an_import_says_what_will_not_count(history: System, tmp_path: Path) -> 
     events.write_text("\n".join(map(json.dumps, lines[:3])))
     report = read_json(history, "import", "--events", events)["events"]
     assert (report["duplicates"], report["unknown_items"]) == (1, 1)
+    assert report["unknown_over_limit"] == 0
 
 
 def test_a_file_that_is_no_archive_is_a_sentence(history: System, tmp_path: Path) -> None:

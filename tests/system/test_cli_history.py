@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra.client.history import BATCH_BYTES, EVENTS, Line, NotSent, check_answers, send
+from infra.client.history import (
+    BATCH_BYTES,
+    EVENTS,
+    Line,
+    NotSent,
+    Summary,
+    check_answers,
+    send,
+)
+from infra.client.over_limit import count_of, count_so_far
 
 Answer = tuple[int, dict[str, object]]
 
@@ -21,6 +31,7 @@ class Edge(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.answers: list[Answer | None] = []
+        self.statuses: list[Answer] = []
         self.bodies: list[list[dict[str, str]]] = []
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -34,6 +45,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Edge
 
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self._send(*self.server.statuses.pop(0))
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert len(body) <= 1 << 20
@@ -44,7 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:  # closes the connection without an answer
             self.close_connection = True
             return
-        status, content = answer
+        self._send(*answer)
+
+    def _send(self, status: int, content: dict[str, object]) -> None:
         data = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -112,6 +129,35 @@ def test_what_will_not_count_is_added_up(edge: Edge) -> None:
     edge.answers = [(202, taken), (202, taken)]
     summary = send(edge.url, EVENTS, lines(30), connections=1, batch=10)
     assert (summary.accepted, summary.duplicates, summary.unknown_items) == (28, 2, 8)
+
+
+def tables(at: str, over_limit: int) -> Answer:
+    body = {"release": "", "tables": at, "unknown_over_limit": over_limit, "stands": None}
+    return 200, body
+
+
+def test_an_import_knows_its_events_over_the_limit_once_the_tables_have_read_them(
+    edge: Edge,
+) -> None:
+    summary = Summary(unknown_items=8, positions={0: 7, 1: 100})
+    edge.statuses = [tables("0", 5), tables("8.100", 6), tables("8.101", 9)]
+    assert (before := count_so_far(edge.url)) == 5
+    assert count_of(summary, before, edge.url) == 4
+    edge.statuses = [tables("8.101", 99)]
+    assert count_of(summary, before, edge.url) == 8, "more than it has are of others"
+    assert count_of(Summary(), None, edge.url) == 0, "none can be, and nothing is asked"
+
+
+def test_what_an_import_cannot_know_of_its_events_over_the_limit_is_not_zero(edge: Edge) -> None:
+    summary = Summary(unknown_items=8, positions={0: 7})
+    assert count_of(summary, None, edge.url) is None
+    assert count_of(replace(summary, spooled=True), 5, edge.url) is None
+    edge.statuses = [tables("7", 9)]
+    assert count_of(summary, 5, edge.url, seconds=0) is None, "the tables are behind"
+    edge.statuses = [tables("8", 0)]
+    assert count_of(summary, 5, edge.url) is None, "other tables count"
+    edge.statuses = [(403, {"code": "forbidden"})]
+    assert count_so_far(edge.url) is None
 
 
 def test_a_final_refusal_stops_the_import_with_a_sentence(edge: Edge) -> None:

@@ -14,7 +14,7 @@ import pytest
 from flows.verify.run import verify
 from infra.lake.log import open_log
 from infra.local.services import wait_until
-from infra.local.system import System
+from infra.local.system import System, running
 from infra.store import generation, redis_client
 from schemas.identity import item_hash
 from schemas.state import tables
@@ -138,6 +138,22 @@ def test_many_ids_that_no_item_has_are_bounded(system: System, tmp_path: Path) -
     assert after["unknown_over_limit"] == 0
     exact(system)
     assert size_of_waiting(system) < MAX_BYTES
+
+
+def test_an_import_says_how_many_of_its_events_came_over_the_limit(tmp_path: Path) -> None:
+    limited = {"FRESHET_PARTITIONS": "1", "FRESHET_UNKNOWN_IMPORTED": "2"}
+    with running(tmp_path / "limited", "--workers", "1", environment=limited) as up:
+        lines = [
+            {"user_id": "ann", "item_id": f"none-{n % 5}", "action": "view"}
+            | {"occurred_at": f"2026-01-01T{n:02}:00:00Z"}
+            for n in range(10)
+        ]
+        (events := tmp_path / "events.ndjson").write_text("\n".join(map(json.dumps, lines)))
+        report = read_json(up, "import", "--events", events)["events"]
+        assert (report["unknown_items"], report["unknown_over_limit"]) == (10, 6)
+        assert status(up)["unknown_over_limit"] == 6
+        done = freshet("import", "--events", events, "--data-dir", up.directory)
+        assert "never count" not in done.stdout, "each was counted before"
 
 
 def size_of_waiting(system: System) -> int:
