@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -73,12 +73,19 @@ class Fatigue(_Body, frozen=True):
 
 class Repeat(_Body, frozen=True):
     """After how long an item that the person acted on may come back: a whole number of s, m, h or d as in
-    "12h", or "never". A like, a share, a cart and a good rating are as a click; what the person disliked
-    or hid does not come back."""
+    "12h", or "never". Of several actions on an item the longest wait holds, from the newest of them on. What
+    the person disliked or hid does not come back."""
 
-    view: str = "1d"
-    click: str = "1d"
-    purchase: str = "never"
+    view: Annotated[str, msgspec.Meta(description="After a view.")] = "1d"
+    click: Annotated[
+        str,
+        msgspec.Meta(
+            description="After a click, a like, a share, a cart, or a rating not below the middle."
+        ),
+    ] = "1d"
+    purchase: Annotated[
+        str, msgspec.Meta(description="After a purchase, of the item or of a variant of its group.")
+    ] = "never"
 
 
 class Filter(_Body, frozen=True):
@@ -109,7 +116,14 @@ class Recipe(_Body, frozen=True):
     """At least one item published within so many days, where one is eligible; 0: no such rule."""
     fatigue: Fatigue = Fatigue()
     exploration: Exploration = Exploration()
-    repeat: Repeat = Repeat()
+    repeat: Annotated[
+        Repeat,
+        msgspec.Meta(
+            description="After how long an item may come back, by action. Built in: a day after a view or a"
+            " click, never after a purchase. Where nothing else is left, what may come back later comes at"
+            ' once, what was seen longest ago first, and the answer says `rules_relaxed: ["seen"]`.'
+        ),
+    ] = Repeat()
     filters: dict[str, Filter] = {}
     depth: int = 200
     """Candidates asked of each source."""

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.settings import BadSetting, Settings, from_environment
+from schemas.control import Repeat
 from serving.app import create
 from serving.http import openapi
 from serving.http.guard import OPEN, SCOPES, Guarded, guarded_router, needs
@@ -58,6 +59,16 @@ def test_every_route_is_described(app: FastAPI) -> None:
     references = set(_references(document))
     assert references
     assert references <= {f"#/components/schemas/{name}" for name in schemas}
+
+
+def test_a_recipe_says_when_what_was_seen_comes_back(app: FastAPI) -> None:
+    schemas = openapi.describe(app)["components"]["schemas"]
+    described = schemas["Recipe"]["properties"]["repeat"]["description"]
+    assert "a day after a view or a click, never after a purchase" in described
+    fields = schemas["Repeat"]["properties"]
+    assert {name: it["default"] for name, it in fields.items()} == msgspec.structs.asdict(Repeat())
+    assert msgspec.structs.asdict(Repeat()) == {"view": "1d", "click": "1d", "purchase": "never"}
+    assert all(it["description"] for it in fields.values())
 
 
 def _references(node: object) -> list[str]:
