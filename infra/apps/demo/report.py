@@ -18,6 +18,7 @@ from infra.apps.demo.numbers import mean, percentiles
 from infra.apps.demo.train import Trained
 from infra.apps.evaluate.arms import Arms
 from infra.apps.evaluate.live import SLATE_SIZE, ReplayOutcome, Scored
+from infra.apps.evaluate.repeats import REPEAT
 from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Dataset
 from infra.terminal.text import table
@@ -62,6 +63,8 @@ class Report(msgspec.Struct, kw_only=True):
     differences: list[dict[str, Any]] = []
     errors_by_kind: dict[str, int] = {}
     unknown_items: int = 0
+    repeat: dict[str, str] = {}
+    """After how long an item came back in these arms, by kind of action."""
     release: Trained | None = None
     experiment: Experiment | None = None
     ctr: dict[str, float | None] = {}
@@ -113,6 +116,7 @@ def report(
         in_process_differs=len(different),
         differences=different[:5],
         errors_by_kind=dict(counted),
+        repeat=dict(REPEAT),
     )
 
 

@@ -48,7 +48,8 @@ def train(
 
 
 def summary(trained: TrainedRelease, reporter: Reporter) -> None:
-    """Prints the figures of the arms and the verdicts of the gate."""
+    """Prints the figures of the arms, the `repeat` that they hold for, and the verdicts of the gate."""
+    from infra.apps.evaluate.repeats import REPEAT, sentence
     from infra.terminal.text import table
 
     rows = [
@@ -57,6 +58,7 @@ def summary(trained: TrainedRelease, reporter: Reporter) -> None:
     ]
     title = f"{trained.choices['judged']:,} choices held out, full ranking"
     reporter(table(title, ("arm", "#HR@10", "#NDCG@10"), rows))
+    reporter(sentence(REPEAT))
     for name, verdict in trained.verdicts.items():
         word = "released" if verdict.released else "NOT RELEASED"
         reporter(f"{name}: {word}; {verdict.why}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.offline.history import Log
+from infra.apps.evaluate.repeats import REPEAT
 from infra.apps.train.items import Items
 from infra.apps.train.log import Interactions, TimeSplit, interactions, split_by_time
 from infra.apps.train.replay import (
@@ -92,6 +93,7 @@ class TrainedRelease:
             "arms": {name: {"hit_rate_at_10": it.hit_rate, "ndcg_at_10": it.ndcg}
                      for name, it in self.arms.items()},
             "choices": self.choices,
+            "repeat": dict(REPEAT),
             "onnx": self.compared,
         }  # fmt: skip
 

@@ -78,6 +78,7 @@ def test_a_report_has_the_promised_keys(tmp_path: Path) -> None:
     assert list(written)[: len(PROMISED)] == PROMISED
     for name in ("hit_rate_at_10", "ndcg_at_10"):
         assert sorted(written[name]) == sorted(demo_report.ARMS)
+    assert written["repeat"] == {"view": "never", "click": "never", "purchase": "never"}
     assert list(written["freshness_ms"]) == ["p50", "p99"]
     assert list(written["read_ms"]) == ["p50", "p95", "p99"]
     assert [it.name for it in path.parent.iterdir()] == ["report.json"]

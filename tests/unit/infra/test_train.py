@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
-from infra.apps.train import run
+from infra.apps.train import publish, run
 from infra.apps.train.log import TooLittle, cut, interactions, split_by_time
 from infra.apps.train.replay import (
     FEATURES,
@@ -150,6 +151,13 @@ def test_what_is_released_is_not_below_any_arm(made: TrainedRelease) -> None:
     assert (made.arms[RANKER].ndcg >= best) == made.verdicts[RANKER].released
     assert made.arms[COARSE].ndcg >= made.arms[BUILT_IN].ndcg
     assert made.arms[COARSE].ndcg > made.arms["popular"].ndcg  # these people do have tastes
+
+
+def test_an_evaluation_says_when_an_item_comes_back(made: TrainedRelease) -> None:
+    assert made.metrics["repeat"] == msgspec.structs.asdict(RECIPE.repeat)
+    printed = io.StringIO()
+    publish.summary(made, Reporter(Console(file=printed, width=200)))
+    assert "comes back after a view: never, after a click: never," in printed.getvalue()
 
 
 def test_the_same_log_gives_the_same_release(made: TrainedRelease) -> None:
