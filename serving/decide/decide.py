@@ -23,7 +23,7 @@ from serving.decide.arrange import (
     extended,
 )
 from serving.decide.case import Ask, Case, World
-from serving.decide.explain import EXPLORED, contributions, reasons
+from serving.decide.explain import EXPLORED, SEEN_BEFORE, contributions, reasons
 from serving.decide.groups import choose, spare, with_groups
 from serving.decide.person import Person
 from serving.decide.pool import Places, Pool
@@ -66,12 +66,14 @@ def decide(
         if not (all_shown or _needs_more(case, pool, arranged, depth)):
             break
     again = _seen_before(case, pool, verdict, kept)
+    filling = 0
     if len(again) and (short := ask.count - len(arranged.places)) > 0:
         numbers, again = again[:short], again[short:]
+        filling = len(numbers)
         scored, ranked, arranged = _filled(case, pool, numbers, scored, arranged)
         kept = np.concatenate([kept, numbers])
         verdict.removed[SEEN] = np.setdiff1d(verdict.removed[SEEN], numbers)
-    items = _explained(case, pool, scored, ranked, arranged, explain)
+    items = _explained(case, pool, scored, ranked, arranged, explain, filling)
     if pool.chosen is not None:
         candidates = scored.kept[np.array(arranged.places, np.intp)]
         items = with_groups(case, pool, passed_over, items, candidates, explain)
@@ -167,13 +169,21 @@ def _needs_more(case: Case, pool: Pool, arranged: Arranged, depth: int) -> bool:
 
 
 def _explained(
-    case: Case, pool: Pool, scored: Scored, ranked: Ranked, arranged: Arranged, explain: Explain
+    case: Case,
+    pool: Pool,
+    scored: Scored,
+    ranked: Ranked,
+    arranged: Arranged,
+    explain: Explain,
+    filling: int,
 ) -> list[Shown]:
+    """The items of the slate; the last `filling` of them were seen before, and fill it."""
     items, places = case.world.items, arranged.places
     candidates = scored.kept[places].tolist() if places else []
     explanations: list[Reason | None] = [None] * len(places)
     if explain != "none":
-        explanations = list(reasons(case, pool, scored, places))
+        explained = places[: len(places) - filling]
+        explanations = [*reasons(case, pool, scored, explained), *[SEEN_BEFORE] * filling]
     slots = pool.slots[candidates].tolist()
     scores, categories = ranked.scores[places].tolist(), items.category[slots].tolist()
     shown = [

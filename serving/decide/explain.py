@@ -15,6 +15,8 @@ from serving.decide.results import Contribution, Ranked, Reason, Scored
 NEW: Final = Reason("new", "New here")
 TASTE: Final = Reason("your_taste", "Close to what you watch")
 EXPLORED: Final = Reason("explore", "Something new for you")
+SEEN_BEFORE: Final = Reason("seen_before", "You have seen this before")
+"""Of an item that fills a slate before its `repeat` is over: nothing else brought it back."""
 REASONS: Final = {column.name: column.reason for column in COLUMNS}
 MIN_SIMILAR_COSINE: Final = 0.4
 """Cosine from which two items are called similar: below it hashed words may just collide."""

@@ -12,6 +12,10 @@ from serving.decide.results import Shown
 
 
 class ReasonOut(msgspec.Struct):
+    """Why the item is shown. `code` is stable, and a later version may have further ones; `text` is for
+    people. `seen_before`: nothing else was left, so an item that the person saw comes back before the
+    recipe's `repeat` lets it (`rules_relaxed` has `seen`)."""
+
     code: str
     text: str
     item_ids: tuple[str, ...]

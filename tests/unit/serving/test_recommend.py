@@ -240,6 +240,9 @@ def test_a_reason_truly_contributed(seed: int) -> None:
         if item.explore:
             assert item.reason.code == "explore"
             continue
+        if item.reason.code == "seen_before":
+            assert item_hash(item.item_id) in set(s.person.seen["item"].tolist())
+            continue
         effects = {contribution.feature: contribution.effect for contribution in item.contributions}
         tired, said = effects.pop("fatigue", 0.0), effects.pop("ranker", None)
         reasons = {name: effect for name, effect in effects.items() if REASONS[name]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -138,3 +139,17 @@ def test_nothing_but_the_rule_of_seen_items_is_relaxed() -> None:
     decision = decide(person, world([*SHOP[:4], Item(item_id="off", available=False)]), ask)
     assert [item.item_id for item in decision.items] == ["i0"]
     assert decision.relaxed == ("seen",)
+
+
+@pytest.mark.parametrize("explain", ["reason", "full"])
+def test_what_fills_a_slate_says_that_it_was_seen(explain: Literal["reason", "full"]) -> None:
+    """What comes back since its time is over has the reason that any item has."""
+    ages = {"i0": 2 * DAY_S, "i1": 60, "i2": 30}
+    person = who([(item_hash(name), NOW_S - age, seen.VIEW) for name, age in ages.items()])
+    decision = decide(person, world(SHOP[:4]), Ask(now=NOW), explain)
+    codes = {item.item_id: item.reason.code for item in decision.items if item.reason}
+    assert [item.item_id for item in decision.items[2:]] == ["i1", "i2"]
+    assert (codes["i1"], codes["i2"]) == ("seen_before", "seen_before")
+    assert "seen_before" not in (codes["i0"], codes["i3"])
+    silent = decide(person, world(SHOP[:4]), Ask(now=NOW), "none")
+    assert [item.reason for item in silent.items] == [None] * 4
