@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra.apps.inspect import arms as inspect_arms
 from schemas.errors import FreshetError
 from schemas.times import iso
 
 if TYPE_CHECKING:
+    import numpy as np
     import redis
+    from numpy.typing import NDArray
 
     from infra.settings import Settings
 
@@ -30,7 +32,8 @@ def pseudonym_of(settings: Settings, user_id: str, anonymous: bool = False) -> s
 
 
 def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
-    """Everything that Redis holds about a person. `now`: ms; `known` is False where there is no row."""
+    """Everything that Redis holds about a person, with the categories that a read uses: that of an action, or
+    its item's present one where the item came later. `now`: ms; `known` is False where there is no row."""
     from infra.store import generation, redis_client
     from models.features.affinity import affinity
     from models.features.registry import read_row
@@ -55,13 +58,12 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
         row = read_row(blob)
         seen = by_item(of_person(read(string), row))
         entries = recent(row, 50)
-        categories, weights = affinity(row, now)
-        titles, named = _names(
-            client,
-            settings,
-            set(entries["item"].tolist()),
-            set(entries["category"].tolist()) | set(categories.tolist()),
+        named = _names(
+            client, settings, set(entries["item"].tolist()), set(entries["category"].tolist())
         )
+    categories, weights = affinity(row, now, categories_of=named.categories_of)
+    missing = entries["category"] == 0
+    entries["category"][missing] = named.categories_of(entries["item"][missing])
     return {
         "pseudonym": person,
         "partition": partition,
@@ -85,14 +87,15 @@ def user_held(settings: Settings, person: str, now: int) -> dict[str, Any]:
             {
                 "at": iso(int(it["time"]) * 1000 + int(it["ms"])),
                 "action": ACTIONS[it["action"]].name,
-                **titles.get(int(it["item"]), _unknown(int(it["item"]))),
-                "category": named.get(int(it["category"]), ""),
+                **named.titles.get(int(it["item"]), _unknown(int(it["item"]))),
+                "category": named.categories.get(int(it["category"]), ""),
             }
             for it in entries
         ],
         "affinity": [
-            {"category": named.get(int(c), f"{int(c):08x}"), "weight": round(float(w), 6)}
+            {"category": named.categories[int(c)], "weight": round(float(w), 6)}
             for w, c in sorted(zip(weights, categories, strict=True), reverse=True)
+            if int(c) in named.categories  # a read leaves out what no item has any more
         ],
     }
 
@@ -123,7 +126,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
             client.hget(held.neighbours, field),
         )
         neighbours = tables.neighbours(near) if near else np.empty(0, tables.NEIGHBOUR)
-        titles, _ = _names(client, settings, set(neighbours["item"].tolist()))
+        titles = _names(client, settings, set(neighbours["item"].tolist())).titles
         arms = inspect_arms.arms_held(client, keyspace, item_id)
     if record is None and sums is None and near is None and not arms:
         raise NotHeld("neither the catalogue nor the tables hold this item")
@@ -154,35 +157,55 @@ def slate_held(settings: Settings, slate_id: str) -> dict[str, Any]:
     raise NotHeld("the topic slates holds no such slate: it may be too old, or still on its way")
 
 
+class Named(NamedTuple):
+    """What the catalogue says of hashes. By item: `titles` (id and title) and `primary` (the category that it
+    has now, "" where none). By category: its name, where an item has it."""
+
+    titles: dict[int, dict[str, str]]
+    primary: dict[int, str]
+    categories: dict[int, str]
+
+    def categories_of(self, items: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """As `serving.world.catalogue.ItemTable` has it."""
+        import numpy as np
+
+        from schemas import identity
+
+        names = [self.primary.get(item, "") for item in items.tolist()]
+        return np.array([identity.category_hash(name) if name else 0 for name in names], np.uint32)
+
+
 def _names(
     client: redis.Redis, settings: Settings, items: set[int], categories: set[int] | None = None
-) -> tuple[dict[int, dict[str, str]], dict[int, str]]:
-    """Item hash -> id and title, category hash -> name: a scan of the catalogue until all are found. The name
-    of a category is that of an item in it."""
-    import msgspec
-
+) -> Named:
+    """Looks up items and categories by hash: a scan of the catalogue until all are found."""
+    from models.release import content
     from schemas import identity
+    from schemas.items import ITEM_DECODER
 
-    titles, names = dict[int, dict[str, str]](), dict[int, str]()
+    named = Named({}, {}, {})
     items, categories = set(items), set(categories or ()) - {0}
     for partition in range(settings.partitions):
         for key, record in client.hscan_iter(settings.keyspace.items(partition), count=2000):
             if not (items or categories):
-                return titles, names
+                return named
             item_id = key.decode()
             number = identity.item_hash(item_id)
             if number not in items and not categories:
                 continue
-            item = msgspec.json.decode(record)
+            item = ITEM_DECODER.decode(record)
+            names = content.categories(item)
             if number in items:
                 items.discard(number)
-                titles[number] = {"item_id": item_id, "title": item.get("title", "")}
-            name = item.get("category", "")
-            category = identity.category_hash(name)
-            if category in categories:
+                named.titles[number] = {"item_id": item_id, "title": item.title}
+                named.primary[number] = names[0] if names else ""
+            elif categories.isdisjoint(map(identity.category_hash, names)):
+                continue
+            for name in names:
+                category = identity.category_hash(name)
                 categories.discard(category)
-                names[category] = name
-    return titles, names
+                named.categories[category] = name
+    return named
 
 
 def _position(partition: int, offset: int) -> str:
