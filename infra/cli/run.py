@@ -40,10 +40,12 @@ def serve_command() -> None:
 def setup_command() -> None:
     """Create the topics that are missing, and check that Redis is set to keep its data.
 
-    Run it once before flows and serving. A second run changes nothing. `freshet up` does it by itself.
+    Run it before flows and serving, and after an upgrade: topics that exist get the bound on timestamps that
+    lie ahead, and every other difference from what is declared is printed. A second run changes nothing.
+    `freshet up` does it by itself.
     """
     from infra import logs
-    from infra.kafka import kafka_client
+    from infra.kafka import kafka_client, topic_configs
     from infra.kafka.names import broker_name
     from infra.settings import from_environment
     from infra.store import redis_client
@@ -55,6 +57,8 @@ def setup_command() -> None:
         check_version(client)
         redis_client.check(client)
     topics = kafka_client.ensure_topics(settings)
+    for sentence in topic_configs.align(settings):
+        click.echo(sentence)
     counts = (f"{broker_name(settings, it)} ({info.partitions})" for it, info in topics.items())
     click.echo("topics: " + ", ".join(counts))
 

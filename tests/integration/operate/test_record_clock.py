@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from infra.kafka import kafka_client
+from infra.cli.main import cli
+from infra.kafka import kafka_client, topic_configs
 from infra.local import services
-from infra.settings import Settings
+from infra.settings import Settings, to_environment
 from schemas.topics import AFTER_MAX, EVENTS, TOPICS
 from tests.support.http import serving
 
@@ -20,13 +22,14 @@ VIEW = {"user_id": "u1", "item_id": "i1", "action": "view"}
 BEFORE_MAX = "message.timestamp.before.max.ms"
 OLDER = f"""
 from infra.broker import __main__, codes, configs
-from infra.broker.handlers import topics
+from infra.broker.handlers import configs as described, topics
 checked = configs.checked_configs
 def of_older(given):
     if {AFTER_MAX!r} in given:
         raise codes.Refused(codes.Code.INVALID_CONFIG, "unknown topic config")
     return checked(given)
 topics.checked_configs = of_older
+described.TOPIC_CONFIGS = {{it: of for it, of in configs.TOPIC_CONFIGS.items() if it != {AFTER_MAX!r}}}
 __main__.main()
 """
 """A broker that does not know the config, as Kafka 3.5."""
@@ -68,6 +71,16 @@ def test_every_topic_refuses_what_is_more_than_an_hour_ahead(settings: Settings)
     assert all(topic.config[AFTER_MAX] == "3600000" for topic in TOPICS)
 
 
+def test_setup_gives_topics_that_exist_the_bound_on_times_ahead(settings: Settings) -> None:
+    configure(settings, AFTER_MAX, str(2**62))
+    runner = CliRunner(env=to_environment(settings))
+    said = runner.invoke(cli, ["setup"], prog_name="freshet").stdout.splitlines()
+    assert said[0] == f"topic events: {AFTER_MAX} is 3600000 now, and was {2**62}"
+    assert said[1].startswith("topics: events (4), ")
+    said = runner.invoke(cli, ["setup"], prog_name="freshet").stdout.splitlines()
+    assert [line.partition(" (")[0] for line in said] == ["topics: events"]
+
+
 def test_a_broker_without_the_config_gets_the_topics_without_it_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,13 +93,15 @@ def test_a_broker_without_the_config_gets_the_topics_without_it_and_says_so(
     try:
         services.wait_until(lambda: services.port_answers(port), 20, "no broker answers")
         with caplog.at_level(logging.WARNING, "infra.kafka.kafka_client"):
-            made = kafka_client.ensure_topics(
-                Settings(kafka_bootstrap=f"{services.HOST}:{port}", data_dir=tmp_path)
-            )
+            settings = Settings(kafka_bootstrap=f"{services.HOST}:{port}", data_dir=tmp_path)
+            made = kafka_client.ensure_topics(settings)
         assert made.keys() == {topic.name for topic in TOPICS}
         warned = [it for it in caplog.messages if AFTER_MAX in it]
         assert len(warned) == len(TOPICS)
         assert "clock is ahead" in warned[0]
+        compared = topic_configs.align(settings)
+        assert len(compared) == len(TOPICS)
+        assert all("clock is ahead" in sentence for sentence in compared)
     finally:
         process.kill()
         process.wait()
