@@ -58,7 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 1000
     """Most records of one partition in one transaction."""
     dedupe_hours: float = 24.0
-    """How long the id of a person's event is kept: the same id again within that time counts once."""
+    """How long it is kept what names an event (person, event_id, item, action): again within that time it
+    counts once."""
     attribution_days: float = 7.0
     """For how long after a click or display in a slate a purchase that names no slate converts that slot."""
     touched_slots: int = 100

@@ -8,8 +8,8 @@ import numpy as np
 
 
 class ActionType(NamedTuple):
-    """`weight`: strength of interest, in units of one view. `recent`: enters the last-50 list,
-    the session and the seen set (an impression or a dwell time does not)."""
+    """`weight`: strength of interest, in units of one view. `recent`: enters the last-50 list and the
+    session (an impression or a dwell time does not). `models.seen` says what it tells of seen items."""
 
     name: str
     weight: float

@@ -38,6 +38,9 @@ class EventIn(
 ):
     """One event as a client sends it. Times are RFC 3339. The raw id of the person goes no further.
 
+    `event_id` names an event of a person together with `item_id`, `action` and the sign of a purchase's
+    value, for 24 hours: a retry counts once, and the lines of an order may share it.
+
     `value`: of a `rate` on its `scale`, else on that of the settings; below the middle it speaks against the
     item, and without a value it does not. Of a `purchase` the price of the whole line in `currency`
     (ISO 4217); below 0 it takes a purchase back. Of a `cart` anything. Of other actions it is dropped.

@@ -427,7 +427,7 @@ KEYS: Final = (
         "people",
         ("people",),
         "events",
-        "hashes of event ids, u64 LE, a bucket of record time each",
+        "hashes of what names an event (models.dedupe), u64 LE, a bucket of record time each",
     ),
     Key(
         "dl:{*}",

@@ -48,7 +48,7 @@ EVENTS: Final = Topic(
     "person",
     events.EVERY_KIND,
     events.SCHEMA,
-    ("edge", "serving", "people"),
+    ("edge", "serving", "people", "rollup"),
     ("people",),
     30 * DAY_MS,
 )

@@ -65,7 +65,7 @@ def import_command(
 
     Each line is a JSON object as the API takes it (`/docs` of the running system). Events should be in
     order of time. An event without event_id gets one from its line, so a file that is sent twice within the
-    de-duplication window counts once.
+    de-duplication window counts once. Events on items that nobody put yet wait for them, up to a limit.
 
     \b
     freshet import --movielens ml-latest-small
