@@ -294,6 +294,7 @@ class MergedReversible(msgspec.Struct, array_like=True, gc=False):
     conversion: MergedConversion | None = None
     pending: int = 0
     """Receipt (s) of a purchase that names no slate and found no slot so far; else 0."""
+    taken_back: bool = False
 
 
 class MergedReversal(msgspec.Struct, array_like=True, frozen=True, gc=False):

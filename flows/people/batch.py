@@ -137,6 +137,9 @@ class Effects:
         """Offsets of the purchases and likes that made a fact."""
         self.taken_back: list[tuple[int, str, int, int]] = []
         """(offset, person, identity, item) of actions that were taken back: their list marks them."""
+        self.not_entered: set[tuple[int, int, int]] = set()
+        """(offset, identity, item) of actions that can be taken back and did not enter their person's list:
+        it held them already, or they came late."""
         self._chunks: list[tuple[NDArray[Any], ...]] = []
 
     def identities(self, offsets: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, Rows
 from flows.people.seen import SeenStrings
 from flows.people.slates import Slates
+from models.arrays import Mask
 from models.dedupe import Deduper, duplicate_reason
 from models.features import merged, registry
 from models.features.columns import Columns, Folded
@@ -176,10 +177,13 @@ class PeopleFold:
             # of purchases and likes `purchases` says so
             if others := int((again & ~REVERSIBLE[columns.action]).sum()):
                 effects.tally(REPEATED_ORDER, others)
+            effects.not_entered.update(_names(columns, again))
             rest = [layer[i] for i in np.sort(order[~again]).tolist()]
             if rest:
                 self._act(rest, effects)
             return
+        if (late := columns.late & REVERSIBLE[columns.action]).any():
+            effects.not_entered.update(_names(columns, late))
         overflow = self._overflows.of(people, rows)
         folded = registry.fold(rows, columns, overflow)
         bought = np.flatnonzero(columns.action == PURCHASED).tolist()
@@ -336,6 +340,12 @@ def _evicted_at(columns: Columns, folded: Folded) -> NDArray[np.int64]:
     earlier -= earlier[acts.start[acts.who]]
     full = folded.before[acts.who] + earlier >= RING_SIZE
     return np.flatnonzero(folded.entered)[full | acts.late]
+
+
+def _names(columns: Columns, which: Mask) -> Iterator[tuple[int, int, int]]:
+    """(offset, identity, item) of these actions."""
+    names = (columns.offset, columns.identity, columns.item)
+    return zip(*(column[which].tolist() for column in names), strict=True)
 
 
 def _flags(a: Action) -> int:

@@ -245,6 +245,7 @@ def _fill_merge(merge: Merge, row: Any) -> None:
 def _take_back(offset: int, actions: Sequence[MergedAction], effects: Effects) -> None:
     """Takes back the facts of merged actions that count already."""
     effects.tally(REPEATED_ORDER, len(actions))
+    effects.not_entered.update((offset, it.identity, it.item) for it in actions)
     for it in actions:
         if it.flags & ring.COUNTED and not it.flags & ring.BACK:
             effects.add_back(offset, it.item, it.at // 1000, it.action)

@@ -32,7 +32,7 @@ def mark(records: Sequence[Record], effects: Effects, rows: Rows, items: Hashes)
         came = [
             at
             for at in entered.get((taken.person, taken.identity, taken.item), ())
-            if at > taken.offset
+            if at > taken.offset and (at, taken.identity, taken.item) not in effects.not_entered
         ]
         for merge in effects.outgoing.values():
             if merge.of == taken.person and merge.offset > taken.offset:

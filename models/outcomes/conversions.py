@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from models.outcomes import holders, reversibles, touched
 from models.outcomes.effects import Effect, SlotChange, UnitChange, payment
 from models.outcomes.open_slates import Account, Conversion, Counts, Holder, Reversible
@@ -94,6 +96,9 @@ def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
     if own is None:
         reversibles.hold(account, moved)
         return
+    if own.taken_back or moved.taken_back:
+        _take_back_both(account, own, moved, effect)
+        return
     if not own.currency:
         own.amount, own.currency, own.quantity = moved.amount, moved.currency, moved.quantity
     else:
@@ -107,6 +112,18 @@ def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
         else:
             release(account, moved, effect)
     reversibles.store(account, own)
+
+
+def _take_back_both(account: Account, own: Reversible, moved: Reversible, effect: Effect) -> None:
+    """One of two copies of an order was taken back, so both are."""
+    if own.taken_back and not moved.taken_back:
+        release(account, moved, effect)
+        effect.money += payment(moved, -1)
+    elif not own.taken_back:
+        release(account, own, effect)
+        effect.taken_back.append(own)
+        effect.money += payment(own, -1)
+        reversibles.store(account, replace(own, taken_back=True, pending=0))
 
 
 def count_units(

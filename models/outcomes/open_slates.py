@@ -133,6 +133,8 @@ class Reversible(msgspec.Struct):
     pending: int = 0
     """Receipt (s) of a purchase that names no slate and found no slot: a record of one may still come; else
     0."""
+    taken_back: bool = False
+    """It counts no more; a copy of it that comes later does not either."""
 
 
 class Account(msgspec.Struct, array_like=True):
@@ -153,7 +155,7 @@ class Account(msgspec.Struct, array_like=True):
     unit_sets: list[tuple[int, ...]] = []
     """The sets of units that rows of `touched` name by their index."""
     reversibles: bytes = b""
-    """Purchases and likes (`models.outcomes.reversibles`); what is taken back leaves."""
+    """Purchases and likes (`models.outcomes.reversibles`)."""
     conversions: list[Converted] = []
     """Of those, by (identity, item)."""
 

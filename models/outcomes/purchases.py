@@ -110,7 +110,8 @@ def outcome_of(held: Reversible, received: Millis) -> Outcome:
 
 def _move(account: Account, slate: int, outcome: Outcome, effect: Effect, reach: Reach) -> None:
     held = reversibles.find(account, outcome.identity, outcome.item)
-    if held is not None and not (held.conversion and held.conversion.state == CONVERTED):
+    direct = held and held.conversion and held.conversion.state == CONVERTED
+    if held is not None and not held.taken_back and not direct:
         join.join(account, slate, outcome, effect, reach)
     else:
         effect.counts["repeated"] += 1

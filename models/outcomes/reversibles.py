@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
+from msgspec.structs import replace
+
 from models.outcomes.open_slates import Account, Converted, Reversible
 
 MAX_REVERSIBLES: Final = 100
@@ -23,12 +25,16 @@ _AT: Final = Struct("<12xI")
 _HEAD: Final = Struct("<QII")
 _NAME: Final = Struct("<QI")
 """Item, identity: no two rows have the same."""
-_COUNTED, _CONVERTED = 1, 2
+_COUNTED, _CONVERTED, _TAKEN_BACK = 1, 2, 4
 pack: Final = _ROW.pack
 
 
 def row(new: Reversible) -> bytes:
-    flags = (_COUNTED if new.counted else 0) | (_CONVERTED if new.conversion is not None else 0)
+    flags = (
+        _COUNTED * new.counted
+        | _CONVERTED * (new.conversion is not None)
+        | _TAKEN_BACK * new.taken_back
+    )
     return pack(
         new.item, new.identity, new.at, new.action, flags, new.pending,
         new.currency, new.amount, new.quantity,
@@ -86,16 +92,15 @@ def store(account: Account, changed: Reversible) -> None:
 
 
 def take(account: Account, item: int, action: int) -> Reversible | None:
-    """Removes and gives the newest of this item and action; None where there is none."""
+    """Takes back the newest of this item and action, and gives what it was; None where there is none."""
     rows, newest = account.reversibles, -1
     for at in _places(rows, item.to_bytes(8, "little")):
-        if rows[at + _ACTION] == action:
+        if rows[at + _ACTION] == action and not rows[at + _FLAGS] & _TAKEN_BACK:
             newest = at
     if newest < 0:
         return None
     taken = _read(account, newest)
-    _forget_conversions(account, rows[newest : newest + SIZE])
-    account.reversibles = rows[:newest] + rows[newest + SIZE :]
+    store(account, replace(taken, taken_back=True, conversion=None, pending=0))
     return taken
 
 
@@ -111,8 +116,8 @@ def pending(account: Account, items: Iterable[int] | None = None) -> list[Revers
     return [held for held in found if held.pending]
 
 
-_ACTION: Final = 16
-"""Where in a row its action is."""
+_ACTION, _FLAGS = 16, 17
+"""Where they are in a row."""
 
 
 def _inserted(rows: bytes, new: bytes) -> bytes:
@@ -141,7 +146,7 @@ def _read(account: Account, at: int) -> Reversible:
         )
     return Reversible(
         identity, item, action, time, bool(flags & _COUNTED), amount, currency, quantity,
-        conversion, pending_at,
+        conversion, pending_at, bool(flags & _TAKEN_BACK),
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def mark(
         elif outcome.at - at.slate.at > WINDOW_MS:
             effect.counts["unattributed:late"] += 1
         elif at.slate.states[place] >> outcome.state & 1 or (
-            outcome.identity and _is_direct(account, outcome)
+            outcome.identity and _converts_no_more(account, outcome)
         ):
             effect.counts["repeated"] += 1
         else:
@@ -113,10 +113,12 @@ def mark(
     return gained
 
 
-def _is_direct(account: Account, outcome: Outcome) -> bool:
-    """Whether this purchase converted another slot that it named."""
+def _converts_no_more(account: Account, outcome: Outcome) -> bool:
+    """Whether this purchase converted another slot that it named, or was taken back."""
     held = reversibles.find(account, outcome.identity, outcome.item)
-    return bool(held and held.conversion and held.conversion.state == CONVERTED)
+    if held is None:
+        return False
+    return held.taken_back or bool(held.conversion and held.conversion.state == CONVERTED)
 
 
 def _convert(account: Account, at: Place, place: int, outcome: Outcome, effect: Effect) -> None:

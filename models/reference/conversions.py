@@ -122,17 +122,24 @@ class Conversions:
 
     def take_back(self, offset: int, item: int, action: int) -> Reversible | None:
         """Takes back the newest `action` on the item."""
-        same = [it for it in self.reversibles if (it.item, it.action) == (item, action)]
+        same = [
+            it
+            for it in self.reversibles
+            if (it.item, it.action) == (item, action) and not it.taken_back
+        ]
         if not same:
             self.tallies[_REASON[action]] += 1
             return None
         held = same[-1]
-        self.reversibles.remove(held)
-        self.taken.append((held.identity, item))
+        self._gone(offset, held)
+        return held
+
+    def _gone(self, offset: int, held: Reversible) -> None:
+        held.taken_back, held.pending = True, 0
+        self.taken.append((held.identity, held.item))
         self.release(offset, held)
         self.back(offset, held)
         self.pay(offset, held, -1)
-        return held
 
     def adopt(self, offset: int, of: str, moved: Reversible) -> None:
         """Takes in what came from an anonymous id, or a second record of one order."""
@@ -143,6 +150,14 @@ class Conversions:
         own = self.held(moved.identity, moved.item)
         if own is None:
             self.hold(moved)
+            return
+        if moved.taken_back:
+            if not own.taken_back:
+                self._gone(offset, own)
+            return
+        if own.taken_back:
+            self.release(offset, moved)
+            self.pay(offset, moved, -1)
             return
         if own.currency:
             self.pay(offset, moved, -1)

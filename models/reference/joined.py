@@ -64,7 +64,7 @@ class Joined(Conversions):
                 continue
             states, held = slate.states[place], self.held(identity, item) if identity else None
             direct = held and held.conversion and held.conversion.state == CONVERTED
-            if state in states or direct:
+            if state in states or direct or (held and held.taken_back):
                 continue
             if state == CONVERTED:
                 self._take_over(offset, of, slate, item, held)

@@ -122,7 +122,8 @@ class ReferenceOutcomes(Joined):
     def _repeat(self, offset: int, slate: int, mark: OutcomeRow) -> None:
         """The slate of an order that came without one before."""
         held = self.held(mark[3], mark[0])
-        if held and not (held.conversion and held.conversion.state == CONVERTED):
+        direct = held and held.conversion and held.conversion.state == CONVERTED
+        if held and not held.taken_back and not direct:
             self._act(offset, slate, mark)
 
     def _take_back(self, offset: int, item: int, action: int) -> None:

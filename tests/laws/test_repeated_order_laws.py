@@ -100,6 +100,44 @@ def test_an_order_under_two_ids_is_in_the_list_once(
     assert reference.tallies["told_twice"] == tallied(home, 1)
 
 
+LINK = Link(event_id="l", person=person(GUEST), to=person(USER), received_at=T0)
+
+
+def refunded(who: int, at: int) -> events.Action:
+    return action(at, who, "i1", "purchase", amount=100, currency="EUR", negative=True)
+
+
+@pytest.mark.parametrize("sizes", [[1], [3], []])
+@pytest.mark.parametrize(
+    ("theirs", "own", "later"),
+    [
+        ([LINK, order(1, GUEST, 3)], [order(1, USER, 4), refunded(USER, 5)], []),
+        ([order(1, GUEST, 3), LINK], [order(1, USER, 4), refunded(USER, 5)], []),
+        ([order(1, GUEST, 3), refunded(GUEST, 4), LINK], [order(1, USER, 5)], []),
+        ([order(1, GUEST, 3), refunded(GUEST, 4), LINK], [], [order(1, USER, 5)]),
+        ([order(1, GUEST, 3), LINK, refunded(GUEST, 4)], [order(1, USER, 5)], []),
+        ([LINK, order(1, GUEST, 3), refunded(GUEST, 4)], [], [order(1, USER, 5)]),
+    ],
+)
+def test_an_order_under_two_ids_that_is_refunded_once_counts_no_more(
+    theirs: list[Any], own: list[Any], later: list[Any], sizes: list[int]
+) -> None:
+    source = fold_log(log_of(theirs))
+    log = log_of([*own, *sent(source, 0), *later])
+    home = fold_log(log, sizes, partition=1)
+    facts_of = [entry for memory, p in ((source, 0), (home, 1)) for entry in memory.entries(p)]
+    assert sum(int(it.money.purchases.sum()) for it in facts_of) == 0
+    assert sum(int(it.money.amount.sum()) for it in facts_of) == 0
+    acts = [it.actions for it in facts_of]
+    flags = [flag for it in acts for flag in it.flags[it.action == PURCHASE].tolist()]
+    assert 2 * sum(flag & BACK > 0 for flag in flags) == len(flags)
+    assert not any(
+        key[3] == PURCHASE and not key[5] & ring.BACK
+        for key in ring.keys(read_row(home.values[PLAIN.row(1, person(USER))]))
+    )
+    assert mismatches(home, 1, by_definition(log)) == []
+
+
 def merged(number: int, flags: int, n: int = 1) -> Merge:
     """One forwarded order of the guest."""
     it = order(number, GUEST, 0)
