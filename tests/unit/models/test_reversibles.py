@@ -1,0 +1,110 @@
+"""What a person can take back, as rows of one string: as a plain list has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.people.batch import Effects, Hashes
+from flows.people.outcome_actions import Actions
+from models.dedupe import identities
+from models.outcomes import reversibles
+from models.outcomes.join import REACH
+from models.outcomes.open_slates import Account, Conversion, Reversible, decode, encode
+from models.outcomes.reversibles import MAX_REVERSIBLES
+from models.reference import plain
+from schemas import events
+from schemas.keys import PLAIN
+from schemas.state.fences import Fence
+from schemas.state.write import Write
+from tests.laws.world import T0, action
+
+SLOT = Conversion("", 7, 1, explored=False, state=4, units=(0,))
+step = st.tuples(
+    st.sampled_from(["hold", "hold", "hold", "take", "store"]),
+    st.integers(1, 4),
+    st.integers(1, 40),
+    st.integers(0, 30),
+)
+
+
+def new(item: int, identity: int, at: int, conversion: Conversion | None = None) -> Reversible:
+    return Reversible(
+        identity, item, 2, at, True, amount=at, currency=5, quantity=2, conversion=conversion
+    )
+
+
+@given(st.lists(step, max_size=60))
+def test_rows_say_what_a_list_of_purchases_says(steps: list[tuple[str, int, int, int]]) -> None:
+    account, listed = Account(), list[Reversible]()
+    for what, item, identity, at in steps:
+        held = reversibles.find(account, identity, item)
+        if what == "hold" and held is None:
+            conversion = SLOT if at % 3 == 0 else None
+            reversibles.hold(account, new(item, identity, at, conversion))
+            listed.append(new(item, identity, at, conversion))
+            listed.sort(key=lambda it: (it.at, it.identity, it.item))
+        elif what == "take":
+            counts = [it for it in listed if it.item == item and not it.taken_back]
+            taken = reversibles.take(account, item, 2)
+            assert taken == (counts[-1] if counts else None)
+            if counts:
+                counts[-1].taken_back, counts[-1].conversion = True, None
+        elif what == "store" and held is not None:
+            held.pending, held.conversion = at, SLOT if at % 2 else None
+            reversibles.store(account, held)
+            (mine,) = (it for it in listed if (it.identity, it.item) == (identity, item))
+            mine.pending, mine.conversion = held.pending, held.conversion
+        account = decode(encode(account))
+        assert list(reversibles.every(account)) == listed
+        assert len(account.conversions) == sum(it.conversion is not None for it in listed)
+        assert reversibles.pending(account, [item]) == [
+            it for it in listed if it.pending and it.item == item
+        ]
+
+
+def test_the_oldest_makes_room_with_its_conversion() -> None:
+    account = Account()
+    for n in range(MAX_REVERSIBLES + 5):
+        reversibles.hold(account, new(1, n + 1, n, SLOT if n < 6 else None))
+    assert [it.at for it in reversibles.every(account)] == list(range(5, MAX_REVERSIBLES + 5))
+    assert [it.identity for it in account.conversions] == [6]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["purchase", "like"]), st.integers(0, 3), st.integers(0, 20),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)  # fmt: skip
+def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
+    drawn: list[tuple[str, int, int, bool]],
+) -> None:
+    items = Hashes(plain.item)
+    actions = Actions(items, items, REACH)
+    short, whole = Account(), Account()
+    for n, (what, item, at, paid) in enumerate(drawn):
+        money: dict[str, Any] = (
+            {"amount": 100 * n, "currency": "EUR"} if paid and what == "purchase" else {}
+        )
+        event = action(at, item=f"i{item}", what=what, event_id=f"e{n % 9}", **money)
+        effects = collected(n, event)
+        effects.counted.update([n] if n % 2 else [])
+        found = actions.fold(whole, event, n in effects.counted)
+        payments = actions.hold(short, n, event, effects, deduped_since=2 * T0 // 1000)
+        if payments is None:
+            assert found.again
+            actions.fold(short, event, n in effects.counted)
+        else:
+            assert list(payments) == found.money
+        assert short == whole
+
+
+def collected(n: int, event: events.Action) -> Effects:
+    write = Write("people", 0, n, Fence("t", 1, n + 1, T0, 4), PLAIN)
+    return Effects(write, n, identities([event])[0])
