@@ -24,7 +24,6 @@ IDENTITY_BITS: Final = 0xFFFF_FFFF
 """The low half of an identity, which lists keep."""
 WINDOW_BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
-_UNNAMED: Final = (Merge, Listed)
 MAX_CACHED_PEOPLE: Final = 100_000
 """Hashes in memory, some 200 B each."""
 _xxh = xxhash.xxh3_64_intdigest
@@ -61,15 +60,15 @@ def identities(events: Sequence[Event]) -> tuple[U64, U64]:
         else _other_identity(e)
         for e in events
     ]
-    persons = [0 if isinstance(e, _UNNAMED) else _person(e.person) for e in events]
-    of, named = np.array(persons, np.uint64), np.array(names, np.uint64)
-    whole = of ^ named
-    whole[(whole == 0) & (of != 0)] = 1
+    named = np.array(names, np.uint64)
+    whole = np.array([_person(e.person) for e in events], np.uint64) ^ named
+    whole[whole == 0] = 1
+    whole[named == 0] = 0
     return named, whole
 
 
 def _other_identity(e: Event) -> int:
-    return 0 if isinstance(e, Merge | Listed) else _xxh(e.event_id.encode())
+    return 0 if isinstance(e, Merge | Listed) else _xxh(e.event_id.encode()) or 1
 
 
 def duplicate_reason(e: Event) -> str:

@@ -64,8 +64,8 @@ class Actions:
             offset in effects.counted,
             event.received_at // 1000 if bought else 0,
             currency_code(event.currency) if event.currency else 0,
-            min(event.amount, MAX_AMOUNT),
-            min(event.quantity, MAX_QUANTITY),
+            event.amount if event.amount < MAX_AMOUNT else MAX_AMOUNT,
+            event.quantity if event.quantity < MAX_QUANTITY else MAX_QUANTITY,
         )
         if reversibles.may_hold(account, row, deduped_since):
             return None

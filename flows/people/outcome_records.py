@@ -25,18 +25,22 @@ back, and records that link ids."""
 
 def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
     """The records that concern slates, links, or what can be taken back."""
-    found: OutcomeRecords = []
-    for offset, _, event in records:
-        if type(event) is Action:
-            if event.action in WITHOUT_SLATE or (
-                event.slate_id and event.action in STATE_BY_ACTION
-            ):
-                found.append((offset, event))
-        elif isinstance(event, _LINK_EVENTS) or (
-            isinstance(event, Merge) and transfer.has_outcomes(event)
-        ):
-            found.append((offset, event))
-    return found
+    return [
+        (offset, event)  # type: ignore[misc]
+        for offset, _, event in records
+        if (
+            event.action in WITHOUT_SLATE or (event.slate_id and event.action in STATE_BY_ACTION)
+            if type(event) is Action
+            else _concerns(event)
+        )
+    ]
+
+
+def _concerns(event: events.Event) -> bool:
+    """Whether a record that is no action does."""
+    return isinstance(event, _LINK_EVENTS) or (
+        isinstance(event, Merge) and transfer.has_outcomes(event)
+    )
 
 
 def changes_impressions(event: Record) -> bool:

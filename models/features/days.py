@@ -51,16 +51,22 @@ def advance(rows: NDArray[np.void], acts: Columns, ordered: Mask, folded: Folded
 def keep(
     rows: NDArray[np.void], who: I64, gone: NDArray[np.void], overflow: dict[int, Overflow]
 ) -> None:
-    """Keeps those of `gone` (k,), what left the lists of the people `who`, whose day is one of theirs."""
+    """Keeps those of `gone` (k,), what left the lists of the people `who` (each one's side by side), whose
+    day is one of theirs."""
     same = rows["days"][who] == (gone["time"].astype(np.int64) * 1000 // DAY_MS)[:, None]
     at = np.flatnonzero(same.any(1))
-    for person, number in zip(
-        who[at].tolist(), _numbers(gone["item"][at], same[at].argmax(1)), strict=True
-    ):
+    if not len(at):
+        return
+    numbers = _numbers(gone["item"][at], same[at].argmax(1))
+    whose = who[at]
+    start = np.flatnonzero(np.diff(whose, prepend=-1))
+    stop = np.append(start[1:], len(at))
+    whose = whose[start]
+    for person, first, end in zip(whose.tolist(), start.tolist(), stop.tolist(), strict=True):
         held = overflow.get(person)
         if held is None:
             held = overflow[person] = Overflow()
-        held.add(number)
+        held.add(numbers[first:end])
 
 
 def repeat(rows: NDArray[np.void], acts: Columns, at: I64, folded: Folded) -> None:

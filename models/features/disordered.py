@@ -220,7 +220,7 @@ def _one_by_one(
         if new[0] // DAY_MS in of_days:
             if overflow is None:
                 overflow = folded.overflow[person] = Overflow()
-            overflow.add(new[1] & ITEM_BITS | of_days.index(new[0] // DAY_MS))
+            overflow.add([new[1] & ITEM_BITS | of_days.index(new[0] // DAY_MS)])
     row["days"] = of_days
     evicted.add(np.array(at, np.int64), np.full(len(at), person), ring.entries(gone))
     ring.write(row, held, n)

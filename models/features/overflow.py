@@ -7,6 +7,7 @@ What leaves the list, or does not enter it, is kept while its day is one of the 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from typing import Final
 
 DAILY_CAP: Final = 3
@@ -46,12 +47,15 @@ class Overflow:
     def is_full(self, place: int) -> bool:
         return self.sizes[place] >= MAX_PER_DAY
 
-    def add(self, number: int) -> None:
-        n, sizes = self.counts.get(number, 0), self.sizes
-        if n < DAILY_CAP and sizes[number & 1] < MAX_PER_DAY:
-            self.counts[number] = n + 1
-            self._held.append(number)
-            sizes[number & 1] += 1
+    def add(self, numbers: Iterable[int]) -> None:
+        """Keeps more, in this order, as far as there is room."""
+        counts, sizes = self.counts, self.sizes
+        for number in numbers:
+            n = counts.get(number, 0)
+            if n < DAILY_CAP and sizes[number & 1] < MAX_PER_DAY:
+                counts[number] = n + 1
+                self._held.append(number)
+                sizes[number & 1] += 1
 
     def drop(self, place: int) -> None:
         """Forgets a day."""
