@@ -23,19 +23,26 @@ class SeenStrings:
 
     def compacted(self, person: str, effects: Effects) -> seen.Entries:
         """The person's string after what the batch wrote so far, at most two entries an item."""
-        return seen.compacted(self._read(self._key(person), effects), self._max_items)
+        string = seen.read(effects.appended(self._key(person), self._fetch))
+        return seen.compacted(string, self._max_items)
 
     def append(self, person: str, row: Any, added: seen.Entries, effects: Effects) -> None:
         """Appends to the person's string, and counts it in their row (in place). It is read only where it
         is compacted."""
-        if not len(added):
-            return
+        if len(added):
+            self._append(person, row, added, effects, self._fetch)
+
+    def _append(
+        self, person: str, row: Any, added: seen.Entries, effects: Effects, fetch: Fetch
+    ) -> None:
         key, limit = self._key(person), int(row["seen_limit"]) or seen.MIN_LIMIT
         if int(row["seen_n"]) + len(added) < limit:
             effects.write.append(key, added.tobytes())
             row["seen_n"] += len(added)
         else:
-            string, limit = seen.extended(self._read(key, effects), limit, added, self._max_items)
+            string, limit = seen.extended(
+                seen.read(effects.appended(key, fetch)), limit, added, self._max_items
+            )
             effects.write.appends.pop(key, None)
             effects.write.values[key] = string.tobytes()
             row["seen_n"] = len(string)
@@ -61,16 +68,18 @@ class SeenStrings:
         fits, data, size = total < limits, added.tobytes(), seen.ENTRY.itemsize
         rows["seen_n"][numbers[fits]] = total[fits]
         rows["seen_limit"][numbers[fits]] = limits[fits]
+        long: list[tuple[str, Any, seen.Entries]] = []
         for person, number, start, stop, short in zip(
             people, numbers.tolist(), starts.tolist(), stops.tolist(), fits.tolist(), strict=True
         ):
             if short:
                 effects.write.append(self._key(person), data[size * start : size * stop])
             else:
-                self.append(person, rows[number], added[start:stop], effects)
+                long.append((person, rows[number], added[start:stop]))
+        keys = [self._key(person) for person, _, _ in long]
+        stored = dict(zip(keys, self._fetch(keys) if keys else [], strict=True))
+        for person, row, new in long:
+            self._append(person, row, new, effects, lambda names: [stored[it] for it in names])
 
     def _key(self, person: str) -> bytes:
         return self._prefix + person.encode()
-
-    def _read(self, key: bytes, effects: Effects) -> seen.Entries:
-        return seen.read(effects.appended(key, self._fetch))
