@@ -68,6 +68,7 @@ class TablesKeys(NamedTuple):
 ROW: Final = b"u"
 SEEN: Final = b"s"
 OVERFLOW: Final = b"dc"
+REVERSIBLES: Final = b"rv"
 PREFERENCES: Final = b"p"
 LINK: Final = b"l"
 IMPRESSIONS: Final = b"im"
@@ -75,7 +76,7 @@ OPEN_SLATES: Final = b"o"
 VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
-COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, IMPRESSIONS, OPEN_SLATES, VECTOR)
+COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, REVERSIBLES, IMPRESSIONS, OPEN_SLATES, VECTOR)
 """Kinds of the keys that move to the lake with a person who is not seen for long. A string of seen
 items that hides one stays, as preferences and links do: reads need them at once."""
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
@@ -166,6 +167,9 @@ class Keyspace:
 
     def overflow(self, partition: int, person: str) -> bytes:
         return b"dc:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def reversibles(self, partition: int, person: str) -> bytes:
+        return b"rv:{%b}:%b" % (self._tags[partition], person.encode())
 
     def preferences(self, partition: int, person: str) -> bytes:
         return b"p:{%b}:%b" % (self._tags[partition], person.encode())
@@ -386,6 +390,14 @@ KEYS: Final = (
         ("people",),
         "events",
         "what they did on two days beyond the list of recent actions (models.features.overflow)",
+    ),
+    Key(
+        "rv:{*}:*",
+        "string",
+        "people",
+        ("people",),
+        "events",
+        "their purchases and likes that can be taken back (models.outcomes.reversibles)",
     ),
     Key("p:{*}:*", "string", "people", ("serving",), "events", "their preferences, JSON"),
     Key(

@@ -48,18 +48,17 @@ class Actions:
         return purchases.like(account, held)
 
     def hold(
-        self, account: Account, offset: int, event: Action, effects: Effects, deduped_since: int
+        self, account: Account, offset: int, event: Action, effects: Effects
     ) -> Payments | None:
         """Adds a purchase or like that names no slate to an account that has no slots, and gives its
-        payments: all that `fold` does there; most are of this kind. None: `fold` has more to do. In place.
-        `deduped_since`: no record twice has a time from then on, s."""
+        payments: all that `fold` does there; most are of this kind. None: `fold` has more to do. In place."""
         if account.touched or account.links is not None or event.negative:
             return None
-        bought, at = event.action == "purchase", event.occurred_at // 1000
+        bought = event.action == "purchase"
         row = reversibles.pack(
             self._items[event.item_id],
             effects.identity[offset],
-            at,
+            event.occurred_at // 1000,
             PURCHASE if bought else LIKE,
             offset in effects.counted,
             event.received_at // 1000 if bought else 0,
@@ -67,9 +66,9 @@ class Actions:
             event.amount if event.amount < MAX_AMOUNT else MAX_AMOUNT,
             event.quantity if event.quantity < MAX_QUANTITY else MAX_QUANTITY,
         )
-        if reversibles.may_hold(account, row, deduped_since):
+        if reversibles.may_hold(account, row):
             return None
-        reversibles.hold_row(account, row, at)
+        reversibles.hold_row(account, row)
         if bought and event.currency:
             return payment(self._reversible(event, PURCHASE, True))
         return ()

@@ -3,7 +3,7 @@ of their ids (`models.outcomes.links`), and takes back what they take back (`mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -30,7 +30,7 @@ from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Mark
 from models.outcomes.slots import Assignment, Shown
 from models.outcomes.touched import Reach
-from schemas.alphabet import Millis, Pseudonym
+from schemas.alphabet import Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
 from schemas.state import links as stored
@@ -45,8 +45,8 @@ _xxh = xxhash.xxh3_64_intdigest
 class Slates:
     """Open slates and impressions of the people of one partition: a write-through cache.
 
-    `fetch` reads stored values by key; `items` and `names` hash ids; `dedupe_ms`: the window of
-    de-duplication; `reach`: of a purchase that names no slate.
+    `fetch` reads stored values by key; `items` and `names` hash ids; `reach`: of a purchase that names no
+    slate.
     """
 
     def __init__(
@@ -57,21 +57,24 @@ class Slates:
         items: Hashes,
         names: Hashes,
         keyspace: Keyspace,
-        dedupe_ms: Millis,
         reach: Reach = REACH,
     ) -> None:
         self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
         self._prefix = keyspace.open_slates(partition, "")
+        self._rows_prefix = keyspace.reversibles(partition, "")
         self._limit = min(limit, MAX_CACHED_PEOPLE)
         self._items, self._names, self._reach = items, names, reach
-        self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
+        self._actions = Actions(items, names, reach)
         self._accounts: dict[str, Account] = {}
+        self._stored: set[str] = set()
+        """The people whose account is stored, but for what they can take back."""
         self._shown: dict[str, NDArray[np.void]] = {}
 
     def make_room(self) -> None:
         """Empties the cache above its limit. Call it between batches only, when all of it is committed."""
         if len(self._accounts) > self._limit:
             self._accounts.clear()
+            self._stored.clear()
             self._shown.clear()
 
     def join(self, batch: Decoded, effects: Effects) -> OutcomeFacts:
@@ -85,29 +88,27 @@ class Slates:
             return OutcomeFacts()
         self._load(records)
         batch_facts = BatchFacts(effects.write)
-        # of what came since, de-duplication has dropped what came twice
-        deduped_since = (effects.write.fence.newest - self._dedupe_ms) // 1000 + 1
-        changed: dict[str, None] = {}
+        changed: dict[str, bytes] = {}
+        """Person -> what they could take back before this batch."""
         viewers: dict[str, None] = {}
         for offset, event in records:
             person = event.person
             account = self._accounts[person]
+            if person not in changed:
+                changed[person] = account.reversibles
             if type(event) is Action:
-                changed[person] = None
                 if event.action in HELD and not event.slate_id:
-                    paid = self._actions.hold(account, offset, event, effects, deduped_since)
+                    paid = self._actions.hold(account, offset, event, effects)
                     if paid is not None:
                         batch_facts.pay(offset, paid)
                         continue
             elif isinstance(event, Unlink):
                 if not self._unlink(account, event, effects):
                     continue
-                changed[person] = None
+                changed[person] = b""
                 viewers.pop(person, None)
-            else:
-                changed[person] = None
-                if changes_impressions(event):
-                    viewers[person] = None
+            elif changes_impressions(event):
+                viewers[person] = None
             for effect in self._fold(offset, event, account, effects, offset in repeated):
                 batch_facts.add(offset, effect)
                 if effect.taken_back or effect.again or effect.tallies:
@@ -144,6 +145,7 @@ class Slates:
         self._accounts[event.person] = begun
         self._shown[event.person] = impressions.read(None)
         effects.clear(self._keyspace.impressions(self._partition, event.person))
+        effects.clear(self._keyspace.reversibles(self._partition, event.person))
         return True
 
     def _load(self, records: OutcomeRecords) -> None:
@@ -161,10 +163,17 @@ class Slates:
         p, keyspace = self._partition, self._keyspace
         held = self._fetch(
             [self._prefix + person.encode() for person in new]
+            + [self._rows_prefix + person.encode() for person in new]
             + [keyspace.impressions(p, person) for person in unseen]
         )
-        self._accounts.update(zip(new, map(open_slates.decode, held), strict=False))
-        self._shown.update(zip(unseen, map(impressions.read, held[len(new) :]), strict=True))
+        accounts, rows, shown = (
+            held[: len(new)],
+            held[len(new) : 2 * len(new)],
+            held[2 * len(new) :],
+        )
+        self._accounts.update(zip(new, map(open_slates.decode, accounts, rows), strict=True))
+        self._stored.update(person for person, blob in zip(new, accounts, strict=True) if blob)
+        self._shown.update(zip(unseen, map(impressions.read, shown), strict=True))
 
     def _serve(self, account: Account, served: Served, person: str) -> Effect:
         """`person` owns the account; the slate may have been served to a guest id of theirs."""
@@ -231,12 +240,29 @@ class Slates:
             ],
         )
 
-    def _store(self, changed: Iterable[str], viewers: Iterable[str], write: Write) -> None:
+    def _store(self, changed: Mapping[str, bytes], viewers: Iterable[str], write: Write) -> None:
         p, keyspace, values = self._partition, self._keyspace, write.values
-        for person in changed:
-            account = self._accounts[person]
-            values[self._prefix + person.encode()] = open_slates.encode(account)
-            if account.links is not None:
-                values[keyspace.link(p, person)] = stored.encode(links.view(account))
+        for person, before in changed.items():
+            account, name = self._accounts[person], person.encode()
+            if account.reversibles is not before:
+                self._store_rows(name, account.reversibles, before, write)
+            if not open_slates.is_blank(account):
+                self._stored.add(person)
+                values[self._prefix + name] = open_slates.encode(account)
+                if account.links is not None:
+                    values[keyspace.link(p, person)] = stored.encode(links.view(account))
+            elif person in self._stored:  # its last waiting outcome was forgotten
+                self._stored.discard(person)
+                write.deleted.append(self._prefix + name)
         for viewer in viewers:
             values[keyspace.impressions(p, viewer)] = self._shown[viewer].tobytes()
+
+    def _store_rows(self, name: bytes, rows: bytes, before: bytes, write: Write) -> None:
+        """Appends what came to the rows, or replaces them."""
+        key = self._rows_prefix + name
+        if rows.startswith(before):
+            write.append(key, rows[len(before) :])
+        elif rows:
+            write.values[key] = rows
+        else:
+            write.deleted.append(key)

@@ -105,7 +105,10 @@ def _account(account: open_slates.Account) -> Any:
         ],
         "units": _units(account.units),
         "touched": _touched(account),
-        "reversibles": [msgspec.structs.astuple(it) for it in reversibles.every(account)],
+        "conversions": [
+            (it.identity, it.item, msgspec.structs.astuple(it.conversion))
+            for it in account.conversions
+        ],
         "linked": [linked.to, linked.by],
         "links": [
             [(mark.of, mark.link, mark.at) for mark in marks]
@@ -117,6 +120,18 @@ def _account(account: open_slates.Account) -> Any:
             for guest in linked.guests
         ],
     }  # fmt: skip
+
+
+def _reversibles(account: open_slates.Account) -> Any:
+    """But for their conversions, which are in the account."""
+    return [
+        msgspec.structs.astuple(msgspec.structs.replace(it, conversion=None))
+        for it in reversibles.every(account)
+    ]
+
+
+def _has_account(person: Person) -> bool:
+    return person.outcomes is not None and not open_slates.is_blank(person.outcomes.account())
 
 
 def _expected_account(person: Person) -> Any:
@@ -175,8 +190,16 @@ PERSON_RECORDS: Final = (
         keys.OPEN_SLATES,
         Keyspace.open_slates,
         lambda blob: _account(open_slates.decode(blob)),
-        lambda person: person.outcomes is not None,
+        _has_account,
         _expected_account,
+    ),
+    StoredRecord(
+        "reversibles",
+        keys.REVERSIBLES,
+        Keyspace.reversibles,
+        lambda blob: _reversibles(open_slates.decode(None, blob)),
+        lambda person: person.outcomes is not None and bool(person.outcomes.reversibles),
+        lambda person: _reversibles(person.outcomes.account()) if person.outcomes else None,
     ),
 )
 """All records of a person except the vector, a cache that every release makes again."""

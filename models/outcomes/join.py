@@ -114,7 +114,7 @@ def close_account(account: Account, to: str, by: str = "") -> Transfer:
         account.units,
         account.touched,
         tuple(account.unit_sets),
-        tuple(reversibles.every(account)),
+        reversibles.newest(account),
     )
     account.slates, account.waiting, account.units = [], [], []
     account.touched, account.unit_sets = b"", []

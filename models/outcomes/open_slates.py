@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -154,16 +155,17 @@ class Account(msgspec.Struct, array_like=True):
     """Slots that were clicked or displayed, also those of no open slate (`models.outcomes.touched`)."""
     unit_sets: list[tuple[int, ...]] = []
     """The sets of units that rows of `touched` name by their index."""
-    reversibles: bytes = b""
-    """Purchases and likes (`models.outcomes.reversibles`)."""
     conversions: list[Converted] = []
-    """Of those, by (identity, item)."""
+    """Of purchases that can be taken back, by (identity, item)."""
+    reversibles: bytes = b""
+    """Purchases and likes (`models.outcomes.reversibles`), stored under a key of its own."""
 
 
 Holder = Account | Guest
 """What has slates and units of one id."""
 
 ENCODER: Final = msgspec.msgpack.Encoder()
+_STORED: Final = attrgetter(*Account.__struct_fields__[:-1])
 _DECODER: Final = msgspec.msgpack.Decoder(Account)
 
 
@@ -174,15 +176,17 @@ class _Versioned(msgspec.Struct, array_like=True):
 _VERSIONED: Final = msgspec.msgpack.Decoder(_Versioned)
 
 
-def decode(blob: bytes | None) -> Account:
-    """The stored account; an empty one where nothing is stored. Errors: ValueError for one of another
-    version, and for other bytes."""
+def decode(blob: bytes | None, reversibles: bytes | None = None) -> Account:
+    """The stored account with its `reversibles`; an empty one where nothing is stored. Errors: ValueError for
+    one of another version, and for other bytes."""
     if not blob:
-        return Account()
+        return Account(reversibles=reversibles or b"")
     try:
-        return _DECODER.decode(upgraded(blob))
+        account = _DECODER.decode(upgraded(blob))
     except msgspec.MsgspecError:
         raise ValueError("a person's open slates cannot be read: rebuild") from None
+    account.reversibles = reversibles or b""
+    return account
 
 
 def upgraded(blob: bytes) -> bytes:
@@ -201,4 +205,18 @@ it lacks the purchases that can be taken back, so the log is folded again."""
 
 
 def encode(account: Account) -> bytes:
-    return ENCODER.encode(account)
+    """All of it but the `reversibles`."""
+    return ENCODER.encode(_STORED(account))
+
+
+def is_blank(account: Account) -> bool:
+    """Whether nothing of it is stored, but for the `reversibles`."""
+    return not (
+        account.newest
+        or account.waiting
+        or account.links is not None
+        or account.slates
+        or account.units
+        or account.touched
+        or account.conversions
+    )

@@ -1,8 +1,9 @@
 """What a person can take back: their newest purchases and likes. Log-ordered.
 
-They are rows of 38 B in one string, the newest `MAX_REVERSIBLES` by (at, identity, item): most of them are
-only ever added and dropped, so a new one is packed once, and none is decoded for it. The few slots that they
-converted lie beside them, in `Account.conversions`.
+They are rows of 38 B in one string, in the order in which they came: most of them are only ever added, so a
+new one is packed and appended, and none is read for it. A string that comes to twice `MAX_REVERSIBLES` rows
+keeps the newest of them by (at, identity, item). The few slots that they converted lie beside them, in
+`Account.conversions`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ MAX_REVERSIBLES: Final = 100
 _ROW: Final = Struct("<QIIBBIIQI")
 """Item, identity, at, action, flags, pending, currency, amount, quantity."""
 SIZE: Final = _ROW.size
-_MAX_SIZE: Final = MAX_REVERSIBLES * SIZE
-_AT: Final = Struct("<12xI")
 _HEAD: Final = Struct("<QII")
 _NAME: Final = Struct("<QI")
 """Item, identity: no two rows have the same."""
@@ -42,35 +41,34 @@ def row(new: Reversible) -> bytes:
 
 
 def hold(account: Account, new: Reversible) -> None:
-    """Adds a purchase or like; the oldest makes room. In place."""
+    """Adds a purchase or like; the oldest may make room. In place."""
     _add_conversion(account, new)
-    hold_row(account, row(new), new.at)
+    hold_row(account, row(new))
 
 
-def hold_row(account: Account, new: bytes, at: int) -> None:
-    """The same of one without a conversion, as its `row`; `at`: as in it."""
-    rows = account.reversibles
-    if not rows or _AT.unpack_from(rows, len(rows) - SIZE)[0] < at:
-        rows += new
-    else:
-        rows = _inserted(rows, new)
-    first = len(rows) - _MAX_SIZE
-    if first > 0:
-        _forget_conversions(account, rows[:first])
-        rows = rows[first:]
-    account.reversibles = rows
+def hold_row(account: Account, new: bytes) -> None:
+    """The same of one without a conversion, as its `row`."""
+    account.reversibles += new
+    if len(account.reversibles) >= 2 * MAX_REVERSIBLES * SIZE:
+        ordered = _ordered(account.reversibles)
+        _forget_conversions(account, b"".join(ordered[:-MAX_REVERSIBLES]))
+        account.reversibles = b"".join(ordered[-MAX_REVERSIBLES:])
 
 
-def may_hold(account: Account, new: bytes, before: int) -> bool:
-    """Whether a row older than `before` (s) may have this row's item and identity; False is certain."""
-    rows = account.reversibles
-    return bool(rows) and _AT.unpack_from(rows)[0] < before and new[: _NAME.size] in rows
+def may_hold(account: Account, new: bytes) -> bool:
+    """Whether the account may have this row's item and identity; False is certain."""
+    return new[: _NAME.size] in account.reversibles
 
 
 def every(account: Account) -> Iterator[Reversible]:
-    """All, oldest first."""
+    """All, in the order of the string."""
     for at in range(0, len(account.reversibles), SIZE):
         yield _read(account, at)
+
+
+def newest(account: Account) -> tuple[Reversible, ...]:
+    """The newest `MAX_REVERSIBLES`, oldest first."""
+    return tuple(sorted(every(account), key=_order)[-MAX_REVERSIBLES:])
 
 
 def find(account: Account, identity: int, item: int) -> Reversible | None:
@@ -93,13 +91,11 @@ def store(account: Account, changed: Reversible) -> None:
 
 def take(account: Account, item: int, action: int) -> Reversible | None:
     """Takes back the newest of this item and action, and gives what it was; None where there is none."""
-    rows, newest = account.reversibles, -1
-    for at in _places(rows, item.to_bytes(8, "little")):
-        if rows[at + _ACTION] == action and not rows[at + _FLAGS] & _TAKEN_BACK:
-            newest = at
-    if newest < 0:
+    held = [_read(account, at) for at in _places(account.reversibles, item.to_bytes(8, "little"))]
+    there = [it for it in held if it.action == action and not it.taken_back]
+    if not there:
         return None
-    taken = _read(account, newest)
+    taken = max(there, key=_order)
     store(account, replace(taken, taken_back=True, conversion=None, pending=0))
     return taken
 
@@ -116,21 +112,19 @@ def pending(account: Account, items: Iterable[int] | None = None) -> list[Revers
     return [held for held in found if held.pending]
 
 
-_ACTION, _FLAGS = 16, 17
-"""Where they are in a row."""
+def _order(held: Reversible) -> tuple[int, int, int]:
+    return held.at, held.identity, held.item
 
 
-def _inserted(rows: bytes, new: bytes) -> bytes:
-    """The rows with one more in its place by (at, identity, item)."""
-    order, end = _order(new, 0), len(rows)
-    while end and _order(rows, end - SIZE) > order:
-        end -= SIZE
-    return rows[:end] + new + rows[end:]
+def _ordered(rows: bytes) -> list[bytes]:
+    """The rows, oldest first."""
+    each = [rows[at : at + SIZE] for at in range(0, len(rows), SIZE)]
+    return sorted(each, key=_row_order)
 
 
-def _order(rows: bytes, at: int) -> tuple[int, int, int]:
-    item, identity, time = _HEAD.unpack_from(rows, at)
-    return time, identity, item
+def _row_order(row: bytes) -> tuple[int, int, int]:
+    item, identity, at = _HEAD.unpack_from(row)
+    return at, identity, item
 
 
 def _read(account: Account, at: int) -> Reversible:
@@ -139,11 +133,8 @@ def _read(account: Account, at: int) -> Reversible:
     )
     conversion = None
     if flags & _CONVERTED:
-        conversion = next(
-            it.conversion
-            for it in account.conversions
-            if it.identity == identity and it.item == item
-        )
+        named = [it for it in account.conversions if (it.identity, it.item) == (identity, item)]
+        conversion = named[0].conversion if named else None
     return Reversible(
         identity, item, action, time, bool(flags & _COUNTED), amount, currency, quantity,
         conversion, pending_at, bool(flags & _TAKEN_BACK),

@@ -28,6 +28,7 @@ _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
     PLAIN.link,
     PLAIN.impressions,
     PLAIN.open_slates,
+    PLAIN.reversibles,
 )
 
 
@@ -68,7 +69,7 @@ class SnapshotState:
         self, name: str, kept: bool, reach: Reach = REACH, max_seen: int = MAX_ITEMS
     ) -> Person:
         """The person as the snapshot holds them; empty for one that it lacks. `kept`: they are checked."""
-        row, seen, overflow, preferences, _, shown, slates = (
+        row, seen, overflow, preferences, _, shown, slates, rows = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
         )
         return Person(
@@ -80,7 +81,7 @@ class SnapshotState:
                 seen_limit=int(read_row(row)["seen_limit"]) if row is not None else 0,
                 overflow=_numbers(overflow or b""),
                 preferences=_preferences(preferences) if preferences is not None else None,
-                account=open_slates.decode(slates) if slates is not None else None,
+                account=open_slates.decode(slates, rows) if slates or rows else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
                 duplicates=int(read_row(row)["duplicates"]),
                 merged=bool(read_row(row)["flags"] & HAS_MERGED),

@@ -25,6 +25,10 @@ _REASON = {2: "refund_without_purchase", 5: "unlike_without_like"}
 """By the code of what there is none of."""
 
 
+def _order(held: Reversible) -> tuple[int, int, int]:
+    return held.at, held.identity, held.item
+
+
 class Conversions:
     """`arms`, `moments`, `money` and `backs`: the facts so far; the caller may clear them.
 
@@ -50,9 +54,9 @@ class Conversions:
         return same[0] if same else None
 
     def hold(self, new: Reversible) -> None:
-        self.reversibles = sorted(
-            [*self.reversibles, new], key=lambda it: (it.at, it.identity, it.item, it.action)
-        )[-MAX_REVERSIBLES:]
+        self.reversibles.append(new)
+        if len(self.reversibles) == 2 * MAX_REVERSIBLES:
+            self.reversibles = sorted(self.reversibles, key=_order)[-MAX_REVERSIBLES:]
 
     def pay(self, offset: int, held: Reversible, sign: int) -> None:
         if held.currency:
@@ -130,7 +134,7 @@ class Conversions:
         if not same:
             self.tallies[_REASON[action]] += 1
             return None
-        held = same[-1]
+        held = max(same, key=_order)
         self._gone(offset, held)
         return held
 

@@ -141,7 +141,7 @@ def check_reference(log: Sequence[Record], memory: Memory, reach: Reach = REACH)
     ]
     assert sum(lost) == sum(one.lost for one in came.values())
     for who, one in came.items():
-        check_account(memory.values[PLAIN.open_slates(0, who)], one)
+        check_account(memory, who, one)
         held = impressions.read(memory.values.get(PLAIN.impressions(0, who)))
         assert impressions.value(held) == impressions.reference_of_batches(
             [slate for slate in one.shown if slate]
@@ -153,8 +153,9 @@ def in_log_order(rows: Iterable[Sequence[tuple[object, ...]]]) -> list[tuple[obj
     return sorted(chain.from_iterable(rows), key=lambda row: int(row[0]))  # type: ignore[call-overload]
 
 
-def check_account(blob: bytes, came: ReferenceOutcomes) -> None:
-    account = open_slates.decode(blob)
+def check_account(memory: Memory, who: str, came: ReferenceOutcomes) -> None:
+    keys = PLAIN.open_slates(0, who), PLAIN.reversibles(0, who)
+    account = open_slates.decode(*map(memory.values.get, keys))
     assert account == came.account()
     assert len(account.slates) <= MAX_OPEN_SLATES
     assert len(account.waiting) <= MAX_OPEN_SLATES

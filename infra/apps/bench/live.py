@@ -42,6 +42,8 @@ EVERY_KEY: Final = (
     Keyspace.vector,
     Keyspace.impressions,
     Keyspace.open_slates,
+    Keyspace.reversibles,
+    Keyspace.overflow,
 )
 Kind = Callable[[Keyspace, int, str], bytes]
 """From keyspace, partition and pseudonym to a key of the person."""

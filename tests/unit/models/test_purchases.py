@@ -301,7 +301,9 @@ def test_after_a_link_purchases_convert_slots_of_the_anonymous_id_and_are_taken_
     assert last_clicks == {item_hash("i1"): 1, item_hash("i2"): 0}
     assert [row[3:] for row in late.money(1)] == [(-1000, -1, -1)]
     assert len(late.backs(1)) == 1
-    held = open_slates.decode(late.values[PLAIN.open_slates(1, user)])
+    held = open_slates.decode(
+        late.values[PLAIN.open_slates(1, user)], late.values[PLAIN.reversibles(1, user)]
+    )
     assert [
         (it.conversion.of if it.conversion else None)
         for it in reversibles.every(held)
@@ -310,8 +312,8 @@ def test_after_a_link_purchases_convert_slots_of_the_anonymous_id_and_are_taken_
 
 
 def test_an_account_without_purchases_is_hardly_larger() -> None:
-    """Two bytes each of touched slots and of purchases, and one each of their units and conversions."""
+    """Two bytes of touched slots, and one each of their units and of conversions."""
     before = open_slates.ENCODER.encode((open_slates.VERSION, 0, [], [], [], 0, None))
-    assert len(open_slates.encode(Account())) == len(before) + 6
+    assert len(open_slates.encode(Account())) == len(before) + 4
     views = fold_log(log_of([action(n, n % 3, f"i{n}", "view") for n in range(9)]))
     assert not [key for key in views.values if key.startswith(b"o:")]

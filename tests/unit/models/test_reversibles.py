@@ -45,19 +45,19 @@ def test_rows_say_what_a_list_of_purchases_says(steps: list[tuple[str, int, int,
             conversion = SLOT if at % 3 == 0 else None
             reversibles.hold(account, new(item, identity, at, conversion))
             listed.append(new(item, identity, at, conversion))
-            listed.sort(key=lambda it: (it.at, it.identity, it.item))
         elif what == "take":
             counts = [it for it in listed if it.item == item and not it.taken_back]
             taken = reversibles.take(account, item, 2)
-            assert taken == (counts[-1] if counts else None)
-            if counts:
-                counts[-1].taken_back, counts[-1].conversion = True, None
+            newest = max(counts, key=lambda it: (it.at, it.identity), default=None)
+            assert taken == newest
+            if newest:
+                newest.taken_back, newest.conversion, newest.pending = True, None, 0
         elif what == "store" and held is not None:
             held.pending, held.conversion = at, SLOT if at % 2 else None
             reversibles.store(account, held)
             (mine,) = (it for it in listed if (it.identity, it.item) == (identity, item))
             mine.pending, mine.conversion = held.pending, held.conversion
-        account = decode(encode(account))
+        account = decode(encode(account), account.reversibles)
         assert list(reversibles.every(account)) == listed
         assert len(account.conversions) == sum(it.conversion is not None for it in listed)
         assert reversibles.pending(account, [item]) == [
@@ -67,10 +67,12 @@ def test_rows_say_what_a_list_of_purchases_says(steps: list[tuple[str, int, int,
 
 def test_the_oldest_makes_room_with_its_conversion() -> None:
     account = Account()
-    for n in range(MAX_REVERSIBLES + 5):
-        reversibles.hold(account, new(1, n + 1, n, SLOT if n < 6 else None))
-    assert [it.at for it in reversibles.every(account)] == list(range(5, MAX_REVERSIBLES + 5))
-    assert [it.identity for it in account.conversions] == [6]
+    count = 2 * MAX_REVERSIBLES
+    for n in range(count):
+        reversibles.hold(account, new(1, n + 1, n, SLOT if n <= MAX_REVERSIBLES else None))
+    assert [it.at for it in reversibles.every(account)] == list(range(MAX_REVERSIBLES, count))
+    assert [it.identity for it in account.conversions] == [MAX_REVERSIBLES + 1]
+    assert reversibles.newest(account) == tuple(reversibles.every(account))
 
 
 @given(
@@ -96,7 +98,7 @@ def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
         effects = collected(n, event)
         effects.counted.update([n] if n % 2 else [])
         found = actions.fold(whole, event, n in effects.counted)
-        payments = actions.hold(short, n, event, effects, deduped_since=2 * T0 // 1000)
+        payments = actions.hold(short, n, event, effects)
         if payments is None:
             assert found.again
             actions.fold(short, event, n in effects.counted)
