@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS: Final = 30.0
 RECONNECT: Final = {"reconnect_backoff_max_ms": 500}
 """Options of every client: kafka-python would wait up to 30 s, longer than most brokers are away."""
+RETRY_MS: Final = 20
+"""Between two requests of a client for metadata. kafka-python waits 100 ms whatever its options say, also
+after its first request, which names no topic."""
 Bounds = tuple[int, int]
 
 
@@ -41,7 +44,7 @@ class TopicInfo(NamedTuple):
 
 def producer(settings: Settings, **options: Any) -> KafkaProducer:
     """A producer: acknowledged by all replicas, idempotent, lz4; `linger_ms` trades latency for batches."""
-    return KafkaProducer(
+    made = KafkaProducer(
         **{
             "bootstrap_servers": settings.kafka_bootstrap,
             "acks": "all",
@@ -54,11 +57,13 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
             **options,
         }
     )
+    made._metadata.config["retry_backoff_ms"] = RETRY_MS
+    return made
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
     """A consumer that reads from where it is sought: falling off the log is an error, never a silent jump."""
-    return KafkaConsumer(
+    made = KafkaConsumer(
         **{
             "bootstrap_servers": settings.kafka_bootstrap,
             "group_id": None,
@@ -69,9 +74,12 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
             "fetch_max_wait_ms": 500,
             "max_poll_records": settings.batch,
             "max_partition_fetch_bytes": 4 << 20,
+            "retry_backoff_ms": RETRY_MS,
             **options,
         }
     )
+    made._cluster.config["retry_backoff_ms"] = RETRY_MS
+    return made
 
 
 def bounds(client: KafkaConsumer, places: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
@@ -85,7 +93,9 @@ def admin(settings: Settings) -> KafkaAdminClient:
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
-            return KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **RECONNECT)
+            made = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **RECONNECT)
+            made._manager.cluster.config["retry_backoff_ms"] = RETRY_MS
+            return made
         except KafkaError:
             if time.monotonic() > until:
                 raise

@@ -48,9 +48,13 @@ def open_producer(settings: Settings, timeout_seconds: float) -> KafkaProducer:
         max_block_ms=100,
     )
     deadline = time.monotonic() + timeout_seconds
+    names = [broker_name(settings, topic.name) for topic in TOPICS]
+    # one answer of the broker has them all: kafka-python asks for metadata once in 100 ms at most
+    for name in names:
+        producer._sender.add_topic(name)
     try:
-        for topic in TOPICS:
-            _fetch_metadata(producer, broker_name(settings, topic.name), deadline)
+        for name in names:
+            _fetch_metadata(producer, name, deadline)
     except KafkaError:
         discard(producer)
         raise

@@ -12,6 +12,8 @@ from kafka.admin import NewTopic
 from kafka.errors import MessageSizeTooLargeError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
+from infra.kafka import kafka_client
+from infra.settings import Settings
 from tests.contract.conftest import new_topic, quick
 from tests.contract.raw import Peer, eventually, fresh
 
@@ -169,3 +171,15 @@ def test_the_admin_client_creates_lists_and_deletes_topics(bootstrap: str) -> No
         assert admin.describe_cluster()["brokers"]
     finally:
         admin.close()
+
+
+def test_no_client_of_ours_waits_long_for_metadata(bootstrap: str) -> None:
+    settings = Settings(kafka_bootstrap=bootstrap)
+    with (
+        kafka_client.producer(settings) as producer,
+        kafka_client.consumer(settings) as consumer,
+        kafka_client.admin(settings) as admin,
+    ):
+        clusters = (producer._metadata, consumer._cluster, admin._manager.cluster)
+        waits = {cluster.refresh_backoff() for cluster in clusters}
+    assert waits == {kafka_client.RETRY_MS}
