@@ -100,9 +100,9 @@ def test_any_split_gives_the_same_where_actions_come_in_any_order(seed: int, peo
     assert whole.all_facts() == pieces.all_facts()
     check_facts_and_sets(log, pieces, people)
     for who in range(1, people + 1):
-        row = read_row(pieces.values[PLAIN.row(0, person(who))])
+        row, past = read_row(pieces.values[PLAIN.row(0, person(who))]), plain(log, who)
         for feature in FEATURES:
-            assert feature.value(row) == feature.reference(plain(log, who)), feature.name
+            assert feature.value(row) == feature.reference(past), feature.name
 
 
 @pytest.mark.parametrize("between", [0, 60])

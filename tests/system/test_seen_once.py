@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from infra.client.answers import Answer
 from infra.client.client import Client
 from infra.local.system import System
@@ -63,6 +65,7 @@ async def lived(client: Client) -> None:
         await shown(client, person, at, wanted, (), now=tomorrow)
 
 
+@pytest.mark.check
 def test_an_item_viewed_once_comes_back_in_a_small_shop(system: System) -> None:
     async def run() -> None:
         async with Client(system.url, system.settings.token) as client:

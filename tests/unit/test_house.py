@@ -28,13 +28,15 @@ GOLDEN = ROOT / "tests" / "golden"
 # As in a fresh process, module by module: nothing of ours is loaded. Other people's libraries are, once, and
 # nothing is forked: a start of Python takes a second, a fork of one that holds them all 20 ms.
 _IMPORT_EACH = """
-import importlib, os, sys
+import gc, importlib, os, sys
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 for library in ("numpy", "kafka", "redis", "redis.asyncio", "fastapi", "uvicorn", "bytewax.operators",
                 "onnxruntime", "usearch.index", "msgspec", "rich.console", "click", "httpx", "duckdb",
                 "kafka.admin", "lightgbm", "onnxmltools", "prometheus_client", "pyarrow.parquet",
                 "river.stats"):
     importlib.import_module(library)
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)  # a fifth of the time would go into looking for garbage
 at = sys.argv.index("--")
 ours, modules = sys.argv[1:at], sys.argv[at + 1:]
 failed = []

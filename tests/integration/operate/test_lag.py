@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -95,39 +96,42 @@ def test_a_status_counts_records_and_a_read_far_behind_says_that_it_is_stale(
         assert not fresh(server, "ann")["stale"], "as soon as it is folded"
 
 
-@pytest.mark.parametrize("name", ["people", "catalogue"])
-def test_a_flow_that_hangs_is_reported_and_takes_no_server_out(
-    settings: Settings, tmp_path: Path, name: str
+def test_flows_that_hang_are_reported_and_take_no_server_out(
+    settings: Settings, tmp_path: Path
 ) -> None:
-    """The flow runs and folds nothing: all servers answer without the records that it lacks."""
+    """The flows run and fold nothing: all servers answer without the records that they lack."""
     settings = own_port(settings)
-    component = f"flow_{name}"
-    worker = msgspec.structs.replace(settings, metrics_port=services.free_port())
-    with (
-        serving(settings, tmp_path / "log") as server,
-        flow(worker, name, tmp_path / "flow.log") as process,
-    ):
+    names = ("people", "catalogue")
+    hanging = {f"flow_{name}": "hangs" for name in names}
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(settings, tmp_path / "log"))
+        processes = [
+            stack.enter_context(flow(own_port(settings), name, tmp_path / f"{name}.log"))
+            for name in names
+        ]
         send_view(server, 1)
-        services.wait_until(lambda: folded(server, name), 20, "it is not folded")
-        process.send_signal(signal.SIGSTOP)
-        try:
-            send_view(server, 2)
-            services.wait_until(
-                lambda: degraded(server).get(component) == "hangs",
-                60,
-                "no server reports that it hangs",
-            )
-            samples = read(server.ask("GET", "/metrics").body.decode())
-            assert value(samples, "freshet_ready", part=component) == 0
-            status = server.ask("GET", "/v1/status").json
-            assert component in {it["part"] for it in status["degraded"]}
-            assert not status["ready"][component]
-            assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
-        finally:
-            process.send_signal(signal.SIGCONT)
         services.wait_until(
-            lambda: component not in degraded(server), 20, "the fault is still reported"
+            lambda: all(folded(server, name) for name in names), 20, "it is not folded"
         )
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        send_view(server, 2)
+        services.wait_until(
+            lambda: degraded(server) == hanging, 60, "no server reports that they hang"
+        )
+        samples = read(server.ask("GET", "/metrics").body.decode())
+        assert [value(samples, "freshet_ready", part=it) for it in hanging] == [0, 0]
+        status = server.ask("GET", "/v1/status").json
+        assert hanging.keys() == {it["part"] for it in status["degraded"]}
+        assert not any(status["ready"][component] for component in hanging)
+        assert server.ask("GET", "/v1/recommendations?user_id=u1").status == 200
+        processes[0].send_signal(signal.SIGCONT)
+        # each flow has a fault of its own
+        services.wait_until(
+            lambda: degraded(server).keys() == {"flow_catalogue"}, 20, "the fault is still reported"
+        )
+        processes[1].send_signal(signal.SIGCONT)
+        services.wait_until(lambda: not degraded(server), 20, "the fault is still reported")
 
 
 def send_view(server: Server, n: int) -> None:

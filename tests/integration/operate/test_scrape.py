@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ from schemas.alphabet import Pseudonym
 from schemas.identity import partition_of
 from schemas.topics import EVENTS
 from tests.support.http import serving
+from tests.support.started import Started, start
 
 ANN = Pseudonym("a" * 32)
 
@@ -42,15 +41,9 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 @contextmanager
-def flow(settings: Settings, name: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "flows", "run", name],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=child_environment(settings),
-        )
+def flow(settings: Settings, name: str, log: Path) -> Iterator[Started]:
+    environment = child_environment(settings)
+    process = start("infra.cli", "flows", "run", name, environment=environment, log=log)
     try:
         services.wait_until(
             lambda: process.poll() is not None or bool(scraped(settings)), 30, f"{name} is silent"
