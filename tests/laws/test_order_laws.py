@@ -15,6 +15,7 @@ from models.features import disordered, enter, overflow, ring
 from models.features.registry import FEATURES, read_row
 from models.reference import recents
 from schemas import events
+from schemas.alphabet import Pseudonym
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
 from tests.laws.test_fold_laws import check_facts_and_sets, plain, unflagged
@@ -99,8 +100,8 @@ def test_any_split_gives_the_same_where_actions_come_in_any_order(seed: int, peo
     assert whole.state() == pieces.state()
     assert whole.all_facts() == pieces.all_facts()
     check_facts_and_sets(log, pieces, people)
-    for who in range(1, people + 1):
-        row, past = read_row(pieces.values[PLAIN.row(0, person(who))]), plain(log, who)
+    for who, past in plain(log).items():
+        row = read_row(pieces.values[PLAIN.row(0, Pseudonym(who))])
         for feature in FEATURES:
             assert feature.value(row) == feature.reference(past), feature.name
 

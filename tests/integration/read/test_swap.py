@@ -20,7 +20,7 @@ from schemas.releases import ENCODER, HASHES, VECTORS, Manifest, Space, Training
 from tests.support.http import ask
 from tests.support.shops import ITEMS, Shop, opened
 
-FIRST, SECOND, THIRD = "2026-11-24.1", "2026-11-24.2", "2026-11-24.3"
+FIRST, SECOND, THIRD, FOURTH = (f"2026-11-24.{n}" for n in (1, 2, 3, 4))
 LARGE = 1000.0
 CALLERS = 4
 
@@ -29,7 +29,7 @@ CALLERS = 4
 def shop(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("swap")
     with opened(redis_url, broker, home) as found:
-        for name, weight in ((FIRST, 1.0), (SECOND, LARGE), (THIRD, 1.0)):
+        for name, weight in ((FIRST, 1.0), (SECOND, LARGE), (THIRD, 1.0), (FOURTH, 1.0)):
             sha = release(found.server.settings.releases, name, weight)
             found.control(f"release:{name}", Released(manifest_sha256=sha))
         yield found
@@ -141,9 +141,21 @@ def test_a_corrupt_release_never_replaces_a_good_one(shop: Shop) -> None:
     assert f"{SECOND} serves" in fault["detail"]
     refused = shop.get("/metrics").body.decode()
     assert 'freshet_release_refused_total{why="cut_short"}' in refused
-    # once its files are whole, it serves: they may have been on their way
     (shop.server.settings.releases / THIRD / VECTORS).write_bytes(whole)
-    serves(shop, THIRD)
+
+
+@pytest.mark.check
+def test_a_release_whose_files_come_late_serves_once_they_are_whole(shop: Shop) -> None:
+    """After the time that a refused release waits until it is tried again."""
+    vectors = shop.server.settings.releases / FOURTH / VECTORS
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-9])
+    make_current(shop, FOURTH, 40)
+    services.wait_until(
+        lambda: f"release {FOURTH}" in shop.server.log.read_text(), 10, "no log line says so"
+    )
+    vectors.write_bytes(whole)
+    serves(shop, FOURTH)
 
 
 def test_a_missing_release_does_not_replace_the_serving_one(shop: Shop) -> None:
