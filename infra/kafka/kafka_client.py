@@ -93,7 +93,11 @@ def admin(settings: Settings) -> KafkaAdminClient:
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
-            made = KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **RECONNECT)
+            made = KafkaAdminClient(
+                bootstrap_servers=settings.kafka_bootstrap,
+                bootstrap_timeout_ms=max(1, int(1000 * (until - time.monotonic()))),
+                **RECONNECT,
+            )
             made._manager.cluster.config["retry_backoff_ms"] = RETRY_MS
             return made
         except KafkaError:
