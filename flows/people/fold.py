@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from flows.people import taken_back
 from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers, listings_of
 from flows.people.links import PURCHASED, Linked
+from flows.people.outcome_records import outcome_records
 from flows.people.overflow import Overflows
-from flows.people.rows import Fetch, Rows
+from flows.people.rows import Fetch, JointFetch, Rows
 from flows.people.seen import SeenStrings
 from flows.people.slates import Slates
 from models.arrays import Mask
@@ -69,12 +70,12 @@ class PeopleFold:
         max_seen: int = MAX_ITEMS,
     ) -> None:
         self.partition, self.fence, self.keyspace = partition, fence, keyspace
-        self._fetch = fetch
-        self._rows = Rows(partition, fetch, row_cache, keyspace)
+        self._fetch = JointFetch(fetch)
+        self._rows = Rows(partition, self._fetch, row_cache, keyspace)
         self._dedupe = Deduper(dedupe_ms, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
         self._slates = Slates(
-            partition, fetch, row_cache, self._items, self._categories, keyspace, reach
+            partition, self._fetch, row_cache, self._items, self._categories, keyspace, reach
         )
         self.encoder: Encoder | None = None
         """Makes people's vectors. The caller may replace it between two batches."""
@@ -124,6 +125,8 @@ class PeopleFold:
         records, kinds = batch.records, {type(event) for _, _, event in batch.records}
         if Merge in kinds:
             records = self._linked.fresh(records, effects)
+        concerned = outcome_records(batch)
+        self._fetch.want(self._slates.missing(concerned))
         for layer in layers(records):
             if isinstance(layer[0][1], Action):
                 self._act(layer, effects)
@@ -131,7 +134,7 @@ class PeopleFold:
                 self._linked.fold(layer, effects)
         if Preferences in kinds:
             self._prefer(records, effects)
-        arms, moments, money = self._slates.join(batch, effects)
+        arms, moments, money = self._slates.join(concerned, batch, effects)
         taken_back.mark(batch.records, effects, self._rows, self._items)
         self._count_dropped(batch.dropped, effects)
         self._store(effects)
@@ -224,7 +227,14 @@ class PeopleFold:
             )[order],
             session=np.array(session, np.uint64)[order],
             identity=identity,
-            flags=np.array([_flags(a) for a in acts], np.uint8)[order],
+            flags=np.array(
+                [
+                    (0 if a.known else facts.UNKNOWN)
+                    | (facts.IMPORTED if a.source is not None and a.source.mode == "import" else 0)
+                    for a in acts
+                ],
+                np.uint8,
+            )[order],
             late=received - time > LATE_MS,
             people=people,
         )
@@ -346,9 +356,3 @@ def _names(columns: Columns, which: Mask) -> Iterator[tuple[int, int, int]]:
     """(offset, identity, item) of these actions."""
     names = (columns.offset, columns.identity, columns.item)
     return zip(*(column[which].tolist() for column in names), strict=True)
-
-
-def _flags(a: Action) -> int:
-    """Bits `UNKNOWN` and `IMPORTED` of the action's fact."""
-    imported = a.source is not None and a.source.mode == "import"
-    return (0 if a.known else facts.UNKNOWN) | (facts.IMPORTED if imported else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import xxhash
@@ -21,7 +20,6 @@ from schemas.actions import REVERSIBLE, TAKES_BACK, code_of
 from schemas.events import Action, Merge, MergedOutcome, MergedReversal
 from schemas.state.facts import currency_code
 
-Payments = Sequence[Payment]
 MAX_AMOUNT: Final = 2**53
 """Minor units of one purchase; more counts as so many."""
 MAX_QUANTITY: Final = 2**31 - 1
@@ -47,13 +45,12 @@ class Actions:
             return purchases.purchase(account, held, slate, event.received_at, self._reach)
         return purchases.like(account, held)
 
-    def hold(
-        self, account: Account, offset: int, event: Action, effects: Effects
-    ) -> Payments | None:
-        """Adds a purchase or like that names no slate to an account that has no slots, and gives its
-        payments: all that `fold` does there; most are of this kind. None: `fold` has more to do. In place."""
+    def hold(self, account: Account, offset: int, event: Action, effects: Effects) -> bytes:
+        """Adds a purchase or like that names no slate to an account that has no slots, and gives its row: all
+        that `fold` does there, but for its `payments`; most are of this kind. b"": `fold` has more to do. In
+        place."""
         if account.touched or account.links is not None or event.negative:
-            return None
+            return b""
         bought = event.action == "purchase"
         row = reversibles.pack(
             self._items[event.item_id],
@@ -66,12 +63,13 @@ class Actions:
             event.amount if event.amount < MAX_AMOUNT else MAX_AMOUNT,
             event.quantity if event.quantity < MAX_QUANTITY else MAX_QUANTITY,
         )
-        if reversibles.may_hold(account, row):
-            return None
-        reversibles.hold_row(account, row)
-        if bought and event.currency:
-            return payment(self._reversible(event, PURCHASE, True))
-        return ()
+        return row if reversibles.append(account, row) else b""
+
+    def payments(self, event: Action) -> list[Payment]:
+        """What `fold` of a purchase or like pays."""
+        if event.action != "purchase":
+            return []
+        return payment(self._reversible(event, PURCHASE, counted=True))
 
     def repeat(self, account: Account, event: Action) -> Effect:
         """The effect of a purchase that was folded before, and names a slate. In place."""

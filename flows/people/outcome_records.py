@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from flows.people import transfer
+from flows.people.batch import Decoded
 from models.outcomes.join import STATE_BY_ACTION
 from schemas import events
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
@@ -23,8 +24,15 @@ OutcomeRecords = list[tuple[int, Record]]
 back, and records that link ids."""
 
 
-def outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
-    """The records that concern slates, links, or what can be taken back."""
+def outcome_records(batch: Decoded) -> OutcomeRecords:
+    """The batch's records that concern slates, links, or what can be taken back, its `repeated` ones too."""
+    found = _outcome_records(batch.records)
+    if batch.repeated:
+        found = sorted([*found, *_outcome_records(batch.repeated)], key=lambda it: it[0])
+    return found
+
+
+def _outcome_records(records: Sequence[tuple[int, int, events.Event]]) -> OutcomeRecords:
     return [
         (offset, event)  # type: ignore[misc]
         for offset, _, event in records

@@ -15,6 +15,28 @@ _RAW: Final = np.dtype((np.void, ROW.itemsize))
 Fetch = Callable[[list[bytes]], Sequence[bytes | None]]
 
 
+class JointFetch:
+    """A `Fetch` that reads what will be wanted later with what is wanted now, in one call."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._wanted: list[bytes] = []
+        self._held: dict[bytes, bytes | None] = {}
+
+    def want(self, names: list[bytes]) -> None:
+        """Has the next call read these keys, too; what an earlier one read and nobody took is forgotten."""
+        self._wanted = names
+        self._held.clear()
+
+    def __call__(self, names: list[bytes]) -> Sequence[bytes | None]:
+        if self._held and all(name in self._held for name in names):
+            return [self._held.pop(name) for name in names]
+        wanted, self._wanted = self._wanted, []
+        values = self._fetch([*names, *wanted])
+        self._held = dict(zip(wanted, values[len(names) :], strict=True))
+        return values[: len(names)]
+
+
 class Rows:
     """Rows of one partition in one array; a person's index in it is their slot."""
 

@@ -3,7 +3,8 @@ of their ids (`models.outcomes.links`), and takes back what they take back (`mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,6 @@ from flows.people.outcome_records import (
     OutcomeRecords,
     Record,
     changes_impressions,
-    outcome_records,
 )
 from flows.people.rows import Fetch
 from models.outcomes import impressions, links, open_slates
@@ -77,16 +77,13 @@ class Slates:
             self._stored.clear()
             self._shown.clear()
 
-    def join(self, batch: Decoded, effects: Effects) -> OutcomeFacts:
-        """Folds the batch's records, adds changes to the write and the outgoing merges, and returns the
+    def join(self, records: OutcomeRecords, batch: Decoded, effects: Effects) -> OutcomeFacts:
+        """Folds the batch's `records`, adds changes to the write and the outgoing merges, and returns the
         facts."""
-        records = outcome_records(batch.records)
-        repeated = {offset for offset, _, _ in batch.repeated}
-        if repeated:
-            records = sorted([*records, *outcome_records(batch.repeated)], key=lambda it: it[0])
         if not records:
             return OutcomeFacts()
         self._load(records)
+        repeated = {offset for offset, _, _ in batch.repeated}
         batch_facts = BatchFacts(effects.write)
         changed: dict[str, bytes] = {}
         """Person -> what they could take back before this batch."""
@@ -94,20 +91,25 @@ class Slates:
         for offset, event in records:
             person = event.person
             account = self._accounts[person]
-            if person not in changed:
-                changed[person] = account.reversibles
-            if type(event) is Action:
-                if event.action in HELD and not event.slate_id:
-                    paid = self._actions.hold(account, offset, event, effects)
-                    if paid is not None:
-                        batch_facts.pay(offset, paid)
-                        continue
-            elif isinstance(event, Unlink):
+            if (
+                type(event) is Action
+                and event.action in HELD
+                and not event.slate_id
+                and (row := self._actions.hold(account, offset, event, effects))
+            ):
+                if person not in changed:
+                    effects.write.append(self._rows_prefix + person.encode(), row)
+                if event.currency:
+                    batch_facts.pay(offset, self._actions.payments(event))
+                continue
+            if isinstance(event, Unlink):
                 if not self._unlink(account, event, effects):
                     continue
                 changed[person] = b""
                 viewers.pop(person, None)
-            elif changes_impressions(event):
+            elif person not in changed:
+                changed[person] = account.reversibles
+            if changes_impressions(event):
                 viewers[person] = None
             for effect in self._fold(offset, event, account, effects, offset in repeated):
                 batch_facts.add(offset, effect)
@@ -148,8 +150,13 @@ class Slates:
         effects.clear(self._keyspace.reversibles(self._partition, event.person))
         return True
 
-    def _load(self, records: OutcomeRecords) -> None:
-        """Reads the accounts and impressions that are not cached, in one call."""
+    def missing(self, records: OutcomeRecords) -> list[bytes]:
+        """The keys that `join` will read, since they are not cached."""
+        new, unseen = self._not_cached(records)
+        return self._keys(new, unseen)
+
+    def _not_cached(self, records: OutcomeRecords) -> tuple[list[str], list[str]]:
+        """The people whose accounts, and those whose impressions are to be read."""
         new = {event.person: None for _, event in records if event.person not in self._accounts}
         unseen = {
             event.person: None
@@ -158,14 +165,22 @@ class Slates:
             and event.person not in self._shown
             and (changes_impressions(event) or isinstance(event, Link))
         }
-        if not new and not unseen:
-            return
-        p, keyspace = self._partition, self._keyspace
-        held = self._fetch(
+        return list(new), list(unseen)
+
+    def _keys(self, new: Sequence[str], unseen: Sequence[str]) -> list[bytes]:
+        impressions_of = partial(self._keyspace.impressions, self._partition)
+        return (
             [self._prefix + person.encode() for person in new]
             + [self._rows_prefix + person.encode() for person in new]
-            + [keyspace.impressions(p, person) for person in unseen]
+            + [impressions_of(person) for person in unseen]
         )
+
+    def _load(self, records: OutcomeRecords) -> None:
+        """Reads the accounts and impressions that are not cached, in one call."""
+        new, unseen = self._not_cached(records)
+        if not new and not unseen:
+            return
+        held = self._fetch(self._keys(new, unseen))
         accounts, rows, shown = (
             held[: len(new)],
             held[len(new) : 2 * len(new)],
@@ -263,6 +278,8 @@ class Slates:
         if rows.startswith(before):
             write.append(key, rows[len(before) :])
         elif rows:
+            write.appends.pop(key, None)
             write.values[key] = rows
         else:
+            write.appends.pop(key, None)
             write.deleted.append(key)

@@ -21,6 +21,7 @@ MAX_REVERSIBLES: Final = 100
 _ROW: Final = Struct("<QIIBBIIQI")
 """Item, identity, at, action, flags, pending, currency, amount, quantity."""
 SIZE: Final = _ROW.size
+_FULL: Final = 2 * MAX_REVERSIBLES * SIZE
 _HEAD: Final = Struct("<QII")
 _NAME: Final = Struct("<QI")
 """Item, identity: no two rows have the same."""
@@ -43,21 +44,21 @@ def row(new: Reversible) -> bytes:
 def hold(account: Account, new: Reversible) -> None:
     """Adds a purchase or like; the oldest may make room. In place."""
     _add_conversion(account, new)
-    hold_row(account, row(new))
-
-
-def hold_row(account: Account, new: bytes) -> None:
-    """The same of one without a conversion, as its `row`."""
-    account.reversibles += new
-    if len(account.reversibles) >= 2 * MAX_REVERSIBLES * SIZE:
+    account.reversibles += row(new)
+    if len(account.reversibles) >= _FULL:
         ordered = _ordered(account.reversibles)
         _forget_conversions(account, b"".join(ordered[:-MAX_REVERSIBLES]))
         account.reversibles = b"".join(ordered[-MAX_REVERSIBLES:])
 
 
-def may_hold(account: Account, new: bytes) -> bool:
-    """Whether the account may have this row's item and identity; False is certain."""
-    return new[: _NAME.size] in account.reversibles
+def append(account: Account, new: bytes) -> bool:
+    """Adds one without a conversion as its `row`, where none makes room for it and none has its identity and
+    item. Whether it did. In place."""
+    rows = account.reversibles
+    if new[: _NAME.size] in rows or len(rows) + SIZE >= _FULL:
+        return False
+    account.reversibles = rows + new
+    return True
 
 
 def every(account: Account) -> Iterator[Reversible]:
