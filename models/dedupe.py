@@ -10,7 +10,6 @@ of the log alone, however it is split into batches. Exact up to a 64-bit collisi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -24,8 +23,6 @@ IDENTITY_BITS: Final = 0xFFFF_FFFF
 """The low half of an identity, which lists keep."""
 WINDOW_BUCKETS: Final = 4
 """Buckets in a window; one more is kept, so that the window is never shorter than `window`."""
-MAX_CACHED_PEOPLE: Final = 100_000
-"""Hashes in memory, some 200 B each."""
 _xxh = xxhash.xxh3_64_intdigest
 
 
@@ -42,32 +39,26 @@ def action_identity(e: Action) -> int:
     return _xxh(f"{e.event_id}\0{e.item_id}\0{e.action}\0{sign}".encode())
 
 
-@lru_cache(MAX_CACHED_PEOPLE)
-def _person(person: str) -> int:
-    return _xxh(person.encode())
-
-
 def identities(events: Sequence[Event]) -> tuple[U64, U64]:
     """(n,) of each event the hash of its name without its person, and the whole id for de-duplication, 0 for
     one that has none and passes."""
-    # `action_identity` inline: the calls cost as much as the hashes
+    # of most events `action_identity` inline: the calls cost as much as the hashes
     names = [
-        _xxh(
-            f"{e.event_id}\0{e.item_id}\0{e.action}\0"
-            f"{'-' if e.negative and e.action == 'purchase' else '+'}".encode()
-        )
-        if type(e) is Action
-        else _other_identity(e)
+        _xxh(f"{e.event_id}\0{e.item_id}\0{e.action}\0+".encode())
+        if type(e) is Action and not e.negative
+        else _identity(e)
         for e in events
     ]
     named = np.array(names, np.uint64)
-    whole = np.array([_person(e.person) for e in events], np.uint64) ^ named
+    whole = np.array([_xxh(e.person.encode()) for e in events], np.uint64) ^ named
     whole[whole == 0] = 1
     whole[named == 0] = 0
     return named, whole
 
 
-def _other_identity(e: Event) -> int:
+def _identity(e: Event) -> int:
+    if isinstance(e, Action):
+        return action_identity(e)
     return 0 if isinstance(e, Merge | Listed) else _xxh(e.event_id.encode()) or 1
 
 

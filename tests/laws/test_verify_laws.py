@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.verify import person_records, stored_tables, table_sums
@@ -101,8 +101,21 @@ def crowded(rnd: random.Random) -> tuple[list[dict[str, Any]], list[tuple[int, i
     return drawn, linked
 
 
+ONE = {"who": 1, "item": "i0", "slate": (1, 0), "named": False, "back": 0}
+
+
 @law
 @given(st.lists(one_record | purchases, min_size=1, max_size=80), linkings, splits)
+@example(
+    [
+        *[{**ONE, "what": "served", "named": True}] * 14,
+        {**ONE, "what": "order"},
+        {**ONE, "what": "refund"},
+        {**ONE, "what": "order", "who": 3},
+    ],
+    [(0, 1, 3)],
+    [],
+)
 def test_people_links_and_sums_are_what_the_slow_definitions_say(
     drawn: list[dict[str, Any]], linked: list[tuple[int, int, int]], sizes: list[int]
 ) -> None:
