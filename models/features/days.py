@@ -83,7 +83,7 @@ def repeat(rows: NDArray[np.void], acts: Columns, at: I64, folded: Folded) -> No
     folded.repeats[at] += [
         held[person].counts.get(number, 0) for person, number in zip(whose, numbers, strict=True)
     ]
-    if any(max(it.sizes) >= MAX_PER_DAY for it in held.values()):
+    if any(it.is_full(0) or it.is_full(1) for it in held.values()):
         folded.full[at] = [
             held[person].is_full(number & 1) for person, number in zip(whose, numbers, strict=True)
         ]

@@ -44,7 +44,7 @@ def _disordered(rows: NDArray[np.void], folded: Folded, out: Mask) -> Mask:
     found |= acts.count >= MAX_PER_DAY
     near = MAX_PER_DAY - len(acts)
     for person, held in folded.overflow.items():
-        if max(held.sizes) >= near:
+        if held.sizes[0] >= near or held.sizes[1] >= near:
             found[person] |= MAX_PER_DAY - max(held.sizes) <= acts.count[person]
     return found
 

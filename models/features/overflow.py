@@ -25,7 +25,7 @@ ITEM_BITS: Final = 0xFFFF_FFFE
 class Overflow:
     """One person's. `place` of a day: its index in `days`; a number: an item in one of them (`ITEM_BITS`)."""
 
-    __slots__ = ("_held", "_stored", "_whole", "counts", "sizes")
+    __slots__ = ("_held", "_stored", "_whole", "changed", "counts", "sizes")
 
     def __init__(self, data: bytes = b"") -> None:
         self._held = array("I", data)
@@ -36,7 +36,8 @@ class Overflow:
         places = sum(number & 1 for number in self._held)
         self.sizes = [len(self._held) - places, places]
         """How many are kept of each day; of one that has `MAX_PER_DAY` no more are."""
-        self._stored, self._whole = len(self._held), False
+        self.changed = self._whole = False
+        self._stored = len(self._held)
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -56,21 +57,18 @@ class Overflow:
                 counts[number] = n + 1
                 self._held.append(number)
                 sizes[number & 1] += 1
+                self.changed = True
 
     def drop(self, place: int) -> None:
         """Forgets a day."""
         if self.sizes[place]:
             self._held = array("I", [number for number in self._held if number & 1 != place])
             self.counts = {it: n for it, n in self.counts.items() if it & 1 != place}
-            self.sizes[place], self._whole = 0, True
-
-    @property
-    def changed(self) -> bool:
-        return self._whole or len(self._held) > self._stored
+            self.sizes[place], self.changed, self._whole = 0, True, True
 
     def changes(self) -> tuple[bool, bytes]:
         """What to store, once: whether it replaces the stored bytes, else it is appended."""
         whole = self._whole
         data = self._held[0 if whole else self._stored :].tobytes()
-        self._stored, self._whole = len(self._held), False
+        self._stored, self.changed, self._whole = len(self._held), False, False
         return whole, data
