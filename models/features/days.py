@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.arrays import I64, U64, Mask
 from models.features.columns import Columns, Folded
-from models.features.overflow import ITEM_BITS, MAX_PER_DAY, Overflow
+from models.features.overflow import ITEM_BITS, Overflow
 from models.features.plain import Event
 from schemas.events import Merge
 from schemas.times import DAY_MS
