@@ -12,19 +12,19 @@ from infra.store import redis_client
 from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.state import fences
-from schemas.state.write import Write
+from schemas.state.write import MAX_WHOLE_BYTES, Write
 
 # One command for all appends: 600 APPENDs cost the client twenty times their work in Redis. Short
 # strings are set whole: APPEND doubles what it allocates, and most people's sets are short.
 _APPEND_ALL: Final = """
 for i, key in ipairs(KEYS) do
-  if redis.call('STRLEN', key) < 1024 then
+  if redis.call('STRLEN', key) < MAX_WHOLE_BYTES then
     redis.call('SET', key, (redis.call('GET', key) or '') .. ARGV[i])
   else
     redis.call('APPEND', key, ARGV[i])
   end
 end
-"""
+""".replace("MAX_WHOLE_BYTES", str(MAX_WHOLE_BYTES))
 
 
 class Fenced(FreshetError):

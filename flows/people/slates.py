@@ -98,7 +98,8 @@ class Slates:
                 and (row := self._actions.hold(account, offset, event, effects))
             ):
                 if person not in changed:
-                    effects.write.append(self._rows_prefix + person.encode(), row)
+                    key = self._rows_prefix + person.encode()
+                    effects.write.append_to(key, account.reversibles, row)
                 if event.currency:
                     batch_facts.pay(offset, self._actions.payments(event))
                 continue
@@ -276,7 +277,7 @@ class Slates:
         """Appends what came to the rows, or replaces them."""
         key = self._rows_prefix + name
         if rows.startswith(before):
-            write.append(key, rows[len(before) :])
+            write.append_to(key, rows, rows[len(before) :])
         elif rows:
             write.appends.pop(key, None)
             write.values[key] = rows

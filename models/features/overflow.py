@@ -10,10 +10,14 @@ from array import array
 from collections.abc import Iterable
 from typing import Final
 
+from schemas.state.write import MAX_WHOLE_BYTES
+
 DAILY_CAP: Final = 3
 """Actions of one person on one item in one UTC day that count in sums over people."""
 MAX_PER_DAY: Final = 10_000
 """Kept of one day; beyond, no action of that day counts."""
+MAX_WHOLE: Final = MAX_WHOLE_BYTES // 4
+"""So many are stored as a whole whenever they change."""
 OVER_DAILY_CAP: Final = "over_daily_cap"
 """Tallied reason: the fourth and later actions on an item in a day."""
 OVER_DAILY_LIMIT: Final = "over_daily_limit"
@@ -68,7 +72,7 @@ class Overflow:
 
     def changes(self) -> tuple[bool, bytes]:
         """What to store, once: whether it replaces the stored bytes, else it is appended."""
-        whole = self._whole
+        whole = self._whole or len(self._held) <= MAX_WHOLE
         data = self._held[0 if whole else self._stored :].tobytes()
         self._stored, self.changed, self._whole = len(self._held), False, False
         return whole, data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from schemas.keys import Keyspace
 from schemas.state.fences import Fence
@@ -16,6 +17,11 @@ class StreamEntry:
     id: bytes
     fields: dict[bytes, bytes]
     keep: int | None = None
+
+
+MAX_WHOLE_BYTES: Final = 1024
+"""A string that is known and no longer is set whole: Redis takes it sooner than an append, and allocates no
+more than it needs."""
 
 
 @dataclass
@@ -39,3 +45,10 @@ class Write:
 
     def append(self, key: bytes, data: bytes) -> None:
         self.appends[key] = self.appends.get(key, b"") + data
+
+    def append_to(self, key: bytes, whole: bytes, data: bytes) -> None:
+        """Appends `data`, the end of what the string is then: `whole`."""
+        if len(whole) <= MAX_WHOLE_BYTES:
+            self.values[key] = whole
+        else:
+            self.append(key, data)
