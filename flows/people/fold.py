@@ -75,7 +75,14 @@ class PeopleFold:
         self._dedupe = Deduper(dedupe_ms, fence.newest)
         self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
         self._slates = Slates(
-            partition, self._fetch, row_cache, self._items, self._categories, keyspace, reach
+            partition,
+            self._fetch,
+            row_cache,
+            self._items,
+            self._categories,
+            keyspace,
+            dedupe_ms,
+            reach,
         )
         self.encoder: Encoder | None = None
         """Makes people's vectors. The caller may replace it between two batches."""

@@ -45,17 +45,19 @@ class Actions:
             return purchases.purchase(account, held, slate, event.received_at, self._reach)
         return purchases.like(account, held)
 
-    def hold(self, account: Account, offset: int, event: Action, effects: Effects) -> bytes:
+    def hold(
+        self, account: Account, offset: int, event: Action, effects: Effects, unique_since: int
+    ) -> bytes:
         """Adds a purchase or like that names no slate to an account that has no slots, and gives its row: all
         that `fold` does there, but for its `payments`; most are of this kind. b"": `fold` has more to do. In
-        place."""
+        place. `unique_since`: no record that came twice occurred from then on, s."""
         if account.touched or account.links is not None or event.negative:
             return b""
-        bought = event.action == "purchase"
+        bought, at = event.action == "purchase", event.occurred_at // 1000
         row = reversibles.pack(
             self._items[event.item_id],
             effects.identity[offset],
-            event.occurred_at // 1000,
+            at,
             PURCHASE if bought else LIKE,
             offset in effects.counted,
             event.received_at // 1000 if bought else 0,
@@ -63,7 +65,7 @@ class Actions:
             event.amount if event.amount < MAX_AMOUNT else MAX_AMOUNT,
             event.quantity if event.quantity < MAX_QUANTITY else MAX_QUANTITY,
         )
-        return row if reversibles.append(account, row) else b""
+        return row if reversibles.append(account, row, at, unique_since) else b""
 
     def payments(self, event: Action) -> list[Payment]:
         """What `fold` of a purchase or like pays."""

@@ -23,14 +23,14 @@ from flows.people.outcome_records import (
     changes_impressions,
 )
 from flows.people.rows import Fetch
-from models.outcomes import impressions, links, open_slates
+from models.outcomes import impressions, links, open_slates, reversibles
 from models.outcomes import join as outcomes
 from models.outcomes.effects import Effect
 from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Mark
 from models.outcomes.slots import Assignment, Shown
 from models.outcomes.touched import Reach
-from schemas.alphabet import Pseudonym
+from schemas.alphabet import Millis, Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
 from schemas.state import links as stored
@@ -45,8 +45,8 @@ _xxh = xxhash.xxh3_64_intdigest
 class Slates:
     """Open slates and impressions of the people of one partition: a write-through cache.
 
-    `fetch` reads stored values by key; `items` and `names` hash ids; `reach`: of a purchase that names no
-    slate.
+    `fetch` reads stored values by key; `items` and `names` hash ids; `dedupe_ms`: the window of
+    de-duplication; `reach`: of a purchase that names no slate.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Slates:
         items: Hashes,
         names: Hashes,
         keyspace: Keyspace,
+        dedupe_ms: Millis,
         reach: Reach = REACH,
     ) -> None:
         self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
@@ -64,7 +65,7 @@ class Slates:
         self._rows_prefix = keyspace.reversibles(partition, "")
         self._limit = min(limit, MAX_CACHED_PEOPLE)
         self._items, self._names, self._reach = items, names, reach
-        self._actions = Actions(items, names, reach)
+        self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
         self._accounts: dict[str, Account] = {}
         self._stored: set[str] = set()
         """The people whose account is stored, but for what they can take back."""
@@ -85,6 +86,8 @@ class Slates:
         self._load(records)
         repeated = {offset for offset, _, _ in batch.repeated}
         batch_facts = BatchFacts(effects.write)
+        # of what came since, de-duplication has dropped what came twice
+        unique_since = (effects.write.fence.newest - self._dedupe_ms) // 1000 + 1
         changed: dict[str, bytes] = {}
         """Person -> what they could take back before this batch."""
         viewers: dict[str, None] = {}
@@ -95,7 +98,7 @@ class Slates:
                 type(event) is Action
                 and event.action in HELD
                 and not event.slate_id
-                and (row := self._actions.hold(account, offset, event, effects))
+                and (row := self._actions.hold(account, offset, event, effects, unique_since))
             ):
                 if person not in changed:
                     key = self._rows_prefix + person.encode()
@@ -187,7 +190,9 @@ class Slates:
             held[len(new) : 2 * len(new)],
             held[2 * len(new) :],
         )
-        self._accounts.update(zip(new, map(open_slates.decode, accounts, rows), strict=True))
+        self._accounts.update(zip(new, map(open_slates.decode, accounts), strict=True))
+        for person, taken in zip(new, rows, strict=True):
+            reversibles.load(self._accounts[person], taken or b"")
         self._stored.update(person for person, blob in zip(new, accounts, strict=True) if blob)
         self._shown.update(zip(unseen, map(impressions.read, shown), strict=True))
 

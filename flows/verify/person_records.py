@@ -130,6 +130,12 @@ def _reversibles(account: open_slates.Account) -> Any:
     ]
 
 
+def _stored_reversibles(blob: bytes) -> Any:
+    account = open_slates.Account()
+    reversibles.load(account, blob)
+    return _reversibles(account)
+
+
 def _has_account(person: Person) -> bool:
     return person.outcomes is not None and not open_slates.is_blank(person.outcomes.account())
 
@@ -197,7 +203,7 @@ PERSON_RECORDS: Final = (
         "reversibles",
         keys.REVERSIBLES,
         Keyspace.reversibles,
-        lambda blob: _reversibles(open_slates.decode(None, blob)),
+        _stored_reversibles,
         lambda person: person.outcomes is not None and bool(person.outcomes.reversibles),
         lambda person: _reversibles(person.outcomes.account()) if person.outcomes else None,
     ),

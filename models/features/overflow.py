@@ -70,6 +70,11 @@ class Overflow:
             self.counts = {it: n for it, n in self.counts.items() if it & 1 != place}
             self.sizes[place], self.changed, self._whole = 0, True, True
 
+    @property
+    def unstored(self) -> int:
+        """How many more there are than are stored."""
+        return len(self._held) - self._stored
+
     def changes(self) -> tuple[bool, bytes]:
         """What to store, once: whether it replaces the stored bytes, else it is appended."""
         whole = self._whole or len(self._held) <= MAX_WHOLE

@@ -118,7 +118,8 @@ def close_account(account: Account, to: str, by: str = "") -> Transfer:
     )
     account.slates, account.waiting, account.units = [], [], []
     account.touched, account.unit_sets = b"", []
-    account.reversibles, account.conversions = b"", []
+    account.conversions = []
+    reversibles.load(account, b"")
     held = links.of(account)
     held.to, held.by = to, by
     return transfer

@@ -159,13 +159,15 @@ class Account(msgspec.Struct, array_like=True):
     """Of purchases that can be taken back, by (identity, item)."""
     reversibles: bytes = b""
     """Purchases and likes (`models.outcomes.reversibles`), stored under a key of its own."""
+    oldest: int = 0
+    """When the oldest of them occurred, s; 0: there is none."""
 
 
 Holder = Account | Guest
 """What has slates and units of one id."""
 
 ENCODER: Final = msgspec.msgpack.Encoder()
-_STORED: Final = attrgetter(*Account.__struct_fields__[:-1])
+_STORED: Final = attrgetter(*Account.__struct_fields__[:-2])
 _DECODER: Final = msgspec.msgpack.Decoder(Account)
 
 
@@ -176,17 +178,15 @@ class _Versioned(msgspec.Struct, array_like=True):
 _VERSIONED: Final = msgspec.msgpack.Decoder(_Versioned)
 
 
-def decode(blob: bytes | None, reversibles: bytes | None = None) -> Account:
-    """The stored account with its `reversibles`; an empty one where nothing is stored. Errors: ValueError for
-    one of another version, and for other bytes."""
+def decode(blob: bytes | None) -> Account:
+    """The stored account without its `reversibles`; an empty one where nothing is stored. Errors: ValueError
+    for one of another version, and for other bytes."""
     if not blob:
-        return Account(reversibles=reversibles or b"")
+        return Account()
     try:
-        account = _DECODER.decode(upgraded(blob))
+        return _DECODER.decode(upgraded(blob))
     except msgspec.MsgspecError:
         raise ValueError("a person's open slates cannot be read: rebuild") from None
-    account.reversibles = reversibles or b""
-    return account
 
 
 def upgraded(blob: bytes) -> bytes:

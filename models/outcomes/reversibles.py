@@ -22,7 +22,8 @@ _ROW: Final = Struct("<QIIBBIIQI")
 """Item, identity, at, action, flags, pending, currency, amount, quantity."""
 SIZE: Final = _ROW.size
 _FULL: Final = 2 * MAX_REVERSIBLES * SIZE
-_HEAD: Final = Struct("<QII")
+_HEAD: Final = Struct("<QII22x")
+"""Item, identity, at."""
 _NAME: Final = Struct("<QI")
 """Item, identity: no two rows have the same."""
 _COUNTED, _CONVERTED, _TAKEN_BACK = 1, 2, 4
@@ -44,21 +45,38 @@ def row(new: Reversible) -> bytes:
 def hold(account: Account, new: Reversible) -> None:
     """Adds a purchase or like; the oldest may make room. In place."""
     _add_conversion(account, new)
-    account.reversibles += row(new)
-    if len(account.reversibles) >= _FULL:
-        ordered = _ordered(account.reversibles)
+    rows = account.reversibles + row(new)
+    if len(rows) >= _FULL:
+        ordered = _ordered(rows)
         _forget_conversions(account, b"".join(ordered[:-MAX_REVERSIBLES]))
-        account.reversibles = b"".join(ordered[-MAX_REVERSIBLES:])
+        rows = b"".join(ordered[-MAX_REVERSIBLES:])
+    load(account, rows)
 
 
-def append(account: Account, new: bytes) -> bool:
+def append(account: Account, new: bytes, at: int, unique_since: int) -> bool:
     """Adds one without a conversion as its `row`, where none makes room for it and none has its identity and
-    item. Whether it did. In place."""
+    item. Whether it did. `at`: as in the row; `unique_since` (s): none of those that occurred from then on
+    has them. In place."""
     rows = account.reversibles
-    if new[: _NAME.size] in rows or len(rows) + SIZE >= _FULL:
+    if not rows:
+        account.reversibles, account.oldest = new, at
+        return True
+    if len(rows) + SIZE >= _FULL:
+        return False
+    if account.oldest < unique_since and new[: _NAME.size] in rows:
         return False
     account.reversibles = rows + new
+    if at < account.oldest:
+        account.oldest = at
     return True
+
+
+def load(account: Account, rows: bytes) -> None:
+    """Puts stored rows into the account. In place. Errors: ValueError where they are none."""
+    if len(rows) % SIZE:
+        raise ValueError("a person's purchases cannot be read: rebuild")
+    account.reversibles = rows
+    account.oldest = min((at for _, _, at in _HEAD.iter_unpack(rows)), default=0) if rows else 0
 
 
 def every(account: Account) -> Iterator[Reversible]:
@@ -124,7 +142,7 @@ def _ordered(rows: bytes) -> list[bytes]:
 
 
 def _row_order(row: bytes) -> tuple[int, int, int]:
-    item, identity, at = _HEAD.unpack_from(row)
+    item, identity, at = _HEAD.unpack(row)
     return at, identity, item
 
 

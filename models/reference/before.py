@@ -11,8 +11,9 @@ from struct import iter_unpack
 from typing import Any, Final
 
 from models.features.registry import FEATURES, HAS_MERGED, read_row
-from models.outcomes import impressions, open_slates
+from models.outcomes import impressions, open_slates, reversibles
 from models.outcomes.join import REACH
+from models.outcomes.open_slates import Account
 from models.outcomes.touched import Reach
 from models.reference.dedupe import Window
 from models.reference.people import Person, PersonSnapshot
@@ -81,7 +82,7 @@ class SnapshotState:
                 seen_limit=int(read_row(row)["seen_limit"]) if row is not None else 0,
                 overflow=_numbers(overflow or b""),
                 preferences=_preferences(preferences) if preferences is not None else None,
-                account=open_slates.decode(slates, rows) if slates or rows else None,
+                account=_account(slates, rows) if slates or rows else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
                 duplicates=int(read_row(row)["duplicates"]),
                 merged=bool(read_row(row)["flags"] & HAS_MERGED),
@@ -98,6 +99,12 @@ class SnapshotState:
 def _values(row: bytes) -> dict[str, Any]:
     held = read_row(row)
     return {feature.name: feature.value(held) for feature in FEATURES}
+
+
+def _account(slates: bytes | None, rows: bytes | None) -> Account:
+    account = open_slates.decode(slates)
+    reversibles.load(account, rows or b"")
+    return account
 
 
 def _preferences(value: bytes) -> events.Preferences:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.people.batch import layers
-from models.outcomes import impressions, open_slates
+from models.outcomes import impressions, open_slates, reversibles
 from models.outcomes.join import REACH
 from models.outcomes.slots import WINDOW_MS
 from models.outcomes.touched import Reach
@@ -154,8 +154,8 @@ def in_log_order(rows: Iterable[Sequence[tuple[object, ...]]]) -> list[tuple[obj
 
 
 def check_account(memory: Memory, who: str, came: ReferenceOutcomes) -> None:
-    keys = PLAIN.open_slates(0, who), PLAIN.reversibles(0, who)
-    account = open_slates.decode(*map(memory.values.get, keys))
+    account = open_slates.decode(memory.values.get(PLAIN.open_slates(0, who)))
+    reversibles.load(account, memory.values.get(PLAIN.reversibles(0, who), b""))
     assert account == came.account()
     assert len(account.slates) <= MAX_OPEN_SLATES
     assert len(account.waiting) <= MAX_OPEN_SLATES

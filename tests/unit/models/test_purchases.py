@@ -301,9 +301,8 @@ def test_after_a_link_purchases_convert_slots_of_the_anonymous_id_and_are_taken_
     assert last_clicks == {item_hash("i1"): 1, item_hash("i2"): 0}
     assert [row[3:] for row in late.money(1)] == [(-1000, -1, -1)]
     assert len(late.backs(1)) == 1
-    held = open_slates.decode(
-        late.values[PLAIN.open_slates(1, user)], late.values[PLAIN.reversibles(1, user)]
-    )
+    held = open_slates.decode(late.values[PLAIN.open_slates(1, user)])
+    reversibles.load(held, late.values[PLAIN.reversibles(1, user)])
     assert [
         (it.conversion.of if it.conversion else None)
         for it in reversibles.every(held)

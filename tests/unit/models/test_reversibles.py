@@ -30,6 +30,12 @@ step = st.tuples(
 )
 
 
+def reloaded(account: Account) -> Account:
+    made = decode(encode(account))
+    reversibles.load(made, account.reversibles)
+    return made
+
+
 def new(item: int, identity: int, at: int, conversion: Conversion | None = None) -> Reversible:
     return Reversible(
         identity, item, 2, at, True, amount=at, currency=5, quantity=2, conversion=conversion
@@ -57,7 +63,7 @@ def test_rows_say_what_a_list_of_purchases_says(steps: list[tuple[str, int, int,
             reversibles.store(account, held)
             (mine,) = (it for it in listed if (it.identity, it.item) == (identity, item))
             mine.pending, mine.conversion = held.pending, held.conversion
-        account = decode(encode(account), account.reversibles)
+        account = reloaded(account)
         assert list(reversibles.every(account)) == listed
         assert len(account.conversions) == sum(it.conversion is not None for it in listed)
         assert reversibles.pending(account, [item]) == [
@@ -98,7 +104,7 @@ def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
         effects = collected(n, event)
         effects.counted.update([n] if n % 2 else [])
         found = actions.fold(whole, event, n in effects.counted)
-        if actions.hold(short, n, event, effects):
+        if actions.hold(short, n, event, effects, 2 * T0):
             assert actions.payments(event) == found.money
             assert not found.again
         else:
