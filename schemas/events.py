@@ -280,7 +280,7 @@ class MergedConversion(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class MergedReversible(msgspec.Struct, array_like=True, gc=False):
-    """A purchase or like that can be taken back (`models.outcomes.open_slates.Reversible`)."""
+    """A purchase that can be taken back (`models.outcomes.open_slates.Reversible`)."""
 
     identity: int
     item: int
@@ -353,12 +353,13 @@ class Merge(msgspec.Struct, tag_field="kind", tag="merge", omit_defaults=True, k
     unit_sets: tuple[tuple[int, ...], ...] = ()
     """Sets of places in `units`, which rows of `touched` name by their index."""
     reversibles: tuple[MergedReversible, ...] = ()
-    """Purchases and likes that can be taken back."""
+    """Purchases that can be taken back."""
+    likes: bytes = b""
+    """Those that can be taken back (`models.outcomes.likes`)."""
     served: Served | None = None
     """A slate of the anonymous id whose record came after the link."""
     acted: MergedReversible | None = None
-    """A purchase or like of the anonymous id after the link; its outcome, if it names a slate, is in
-    `outcomes`."""
+    """A purchase of the anonymous id after the link; its outcome, if it names a slate, is in `outcomes`."""
     reversal: MergedReversal | None = None
     """A refund or an `unlike` of the anonymous id after the link."""
 

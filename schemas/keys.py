@@ -69,6 +69,7 @@ ROW: Final = b"u"
 SEEN: Final = b"s"
 OVERFLOW: Final = b"dc"
 REVERSIBLES: Final = b"rv"
+LIKES: Final = b"lk"
 PREFERENCES: Final = b"p"
 LINK: Final = b"l"
 IMPRESSIONS: Final = b"im"
@@ -76,7 +77,7 @@ OPEN_SLATES: Final = b"o"
 VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
-COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, REVERSIBLES, IMPRESSIONS, OPEN_SLATES, VECTOR)
+COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, REVERSIBLES, LIKES, IMPRESSIONS, OPEN_SLATES, VECTOR)
 """Kinds of the keys that move to the lake with a person who is not seen for long. A string of seen
 items that hides one stays, as preferences and links do: reads need them at once."""
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
@@ -170,6 +171,9 @@ class Keyspace:
 
     def reversibles(self, partition: int, person: str) -> bytes:
         return b"rv:{%b}:%b" % (self._tags[partition], person.encode())
+
+    def likes(self, partition: int, person: str) -> bytes:
+        return b"lk:{%b}:%b" % (self._tags[partition], person.encode())
 
     def preferences(self, partition: int, person: str) -> bytes:
         return b"p:{%b}:%b" % (self._tags[partition], person.encode())
@@ -397,7 +401,15 @@ KEYS: Final = (
         "people",
         ("people",),
         "events",
-        "their purchases and likes that can be taken back (models.outcomes.reversibles)",
+        "their purchases that can be taken back (models.outcomes.reversibles)",
+    ),
+    Key(
+        "lk:{*}:*",
+        "string",
+        "people",
+        ("people",),
+        "events",
+        "their likes that can be taken back (models.outcomes.likes)",
     ),
     Key("p:{*}:*", "string", "people", ("serving",), "events", "their preferences, JSON"),
     Key(

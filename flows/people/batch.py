@@ -135,8 +135,10 @@ class Effects:
         """Keys whose stored value counts no more, since their person was unlinked in this batch."""
         self.counted: set[int] = set()
         """Offsets of the purchases and likes that made a fact."""
-        self.taken_back: list[tuple[int, str, int, int]] = []
-        """(offset, person, identity, item) of actions that were taken back: their list marks them."""
+        self.taken_back: list[tuple[int, str, int, int, int]] = []
+        """(offset, person, identity, item, at) of actions that were taken back: their list marks them."""
+        self.copies: set[int] = set()
+        """Offsets of actions that their person's list held already."""
         self.not_entered: set[tuple[int, int, int]] = set()
         """(offset, identity, item) of actions that can be taken back and did not enter their person's list:
         it held them already, or they came late."""

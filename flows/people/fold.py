@@ -184,9 +184,10 @@ class PeopleFold:
         bits = registry.HAS_MERGED | registry.LINKED
         receivers = rows["flags"] & bits == registry.HAS_MERGED
         if receivers.any() and (again := merged.again(rows, columns, receivers)).any():
-            # of purchases and likes `purchases` says so
-            if others := int((again & ~REVERSIBLE[columns.action]).sum()):
+            # of purchases `purchases` says so
+            if others := int((again & (columns.action != PURCHASED)).sum()):
                 effects.tally(REPEATED_ORDER, others)
+            effects.copies.update(columns.offset[again].tolist())
             effects.not_entered.update(_names(columns, again))
             rest = [layer[i] for i in np.sort(order[~again]).tolist()]
             if rest:

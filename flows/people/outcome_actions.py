@@ -10,13 +10,13 @@ from flows.people import transfer
 from flows.people.batch import Effects, Hashes
 from flows.people.outcome_records import WITHOUT_SLATE
 from models.dedupe import IDENTITY_BITS, action_identity
-from models.outcomes import join, purchases, reversibles
+from models.outcomes import join, likes, purchases, reversibles
 from models.outcomes.effects import Effect, Payment, payment
 from models.outcomes.join import STATE_BY_ACTION
 from models.outcomes.open_slates import Account, Outcome, Reversible
 from models.outcomes.purchases import LIKE, PURCHASE
 from models.outcomes.touched import Reach
-from schemas.actions import REVERSIBLE, TAKES_BACK, code_of
+from schemas.actions import TAKES_BACK, code_of
 from schemas.events import Action, Merge, MergedOutcome, MergedReversal
 from schemas.state.facts import currency_code
 
@@ -39,28 +39,25 @@ class Actions:
         code = code_of(event.action, event.negative)
         if code in TAKES_BACK:
             return purchases.take_back(account, self._items[event.item_id], TAKES_BACK[code])
-        held = self._reversible(event, code, counted)
-        if code == PURCHASE:
-            slate = _slate(event)
-            return purchases.purchase(account, held, slate, event.received_at, self._reach)
-        return purchases.like(account, held)
+        held = self._reversible(event, counted)
+        return purchases.purchase(account, held, _slate(event), event.received_at, self._reach)
 
     def hold(
         self, account: Account, offset: int, event: Action, effects: Effects, unique_since: int
     ) -> bytes:
-        """Adds a purchase or like that names no slate to an account that has no slots, and gives its row: all
-        that `fold` does there, but for its `payments`; most are of this kind. b"": `fold` has more to do. In
+        """Adds a purchase that names no slate to an account that has no slots, and gives its row: all that
+        `fold` does there, but for its `payments`; most are of this kind. b"": `fold` has more to do. In
         place. `unique_since`: no record that came twice occurred from then on, s."""
         if account.touched or account.links is not None or event.negative:
             return b""
-        bought, at = event.action == "purchase", event.occurred_at // 1000
+        at = event.occurred_at // 1000
         row = reversibles.pack(
             self._items[event.item_id],
             effects.identity[offset],
             at,
-            PURCHASE if bought else LIKE,
+            PURCHASE,
             offset in effects.counted,
-            event.received_at // 1000 if bought else 0,
+            event.received_at // 1000,
             currency_code(event.currency) if event.currency else 0,
             event.amount if event.amount < MAX_AMOUNT else MAX_AMOUNT,
             event.quantity if event.quantity < MAX_QUANTITY else MAX_QUANTITY,
@@ -68,10 +65,12 @@ class Actions:
         return row if reversibles.append(account, row, at, unique_since) else b""
 
     def payments(self, event: Action) -> list[Payment]:
-        """What `fold` of a purchase or like pays."""
-        if event.action != "purchase":
-            return []
-        return payment(self._reversible(event, PURCHASE, counted=True))
+        """What `fold` of a purchase pays."""
+        return payment(self._reversible(event, counted=True))
+
+    def like(self, event: Action, counted: bool) -> bytes:
+        """The row of a like. `counted`: it made a fact."""
+        return likes.row(self._items[event.item_id], event.occurred_at // 1000, counted)
 
     def repeat(self, account: Account, event: Action) -> Effect:
         """The effect of a purchase that was folded before, and names a slate. In place."""
@@ -84,8 +83,10 @@ class Actions:
         if code in TAKES_BACK:
             merge.reversal = MergedReversal(self._items[event.item_id], TAKES_BACK[code])
             return effect
-        if REVERSIBLE[code] and not repeated:
-            held = self._reversible(event, code, counted)
+        if code == LIKE:
+            merge.likes = self.like(event, counted)
+        elif code == PURCHASE and not repeated:
+            held = self._reversible(event, counted)
             merge.acted = transfer.write_reversible(held)
             effect.money += payment(held)
         if event.slate_id and event.action in STATE_BY_ACTION:
@@ -98,13 +99,18 @@ class Actions:
             )  # fmt: skip
         return effect
 
-    def receive(self, account: Account, merge: Merge) -> list[Effect]:
-        """The effects of what a merge brings, without a slate that it serves. In place."""
+    def receive(
+        self, account: Account, merge: Merge, copies: list[tuple[int, int]]
+    ) -> list[Effect]:
+        """The effects of what a merge brings, without a slate that it serves. `copies`: (item, at) of likes
+        that the person has already. In place."""
         effects = []
         if merge.acted is not None:
             acted, named = transfer.read_reversible(merge.acted), bool(merge.outcomes)
             effects.append(purchases.receive(account, acted, named, merge.received_at, self._reach))
         moved = transfer.read_transfer(merge)
+        if copies:
+            moved = moved._replace(likes=likes.without(moved.likes, copies))
         effects.append(join.receive(account, merge.of, moved, self._reach))
         effects += [
             purchases.repeat(account, slate, outcome, self._reach)
@@ -119,11 +125,11 @@ class Actions:
         identity = _identity(event) if event.action == "purchase" else 0
         return Outcome(item, state, event.received_at, identity)
 
-    def _reversible(self, event: Action, code: int, counted: bool) -> Reversible:
+    def _reversible(self, event: Action, counted: bool) -> Reversible:
         return Reversible(
             _identity(event),
             self._items[event.item_id],
-            code,
+            PURCHASE,
             event.occurred_at // 1000,
             counted,
             min(event.amount, MAX_AMOUNT),
@@ -138,7 +144,7 @@ def take_back(offset: int, person: str, effect: Effect, effects: Effects) -> Non
         if held.counted:
             effects.add_back(offset, held.item, held.at, held.action)
     for held in effect.taken_back:
-        effects.taken_back.append((offset, person, held.identity, held.item))
+        effects.taken_back.append((offset, person, held.identity, held.item, held.at))
     for reason, n in effect.tallies.items():
         effects.tally(reason, n)
 

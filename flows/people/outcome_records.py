@@ -17,8 +17,6 @@ SLATE_EVENTS: Final = (Served, Action)
 _LINK_EVENTS: Final = (Served, Link, Unlink, Linking)
 WITHOUT_SLATE: Final = frozenset({"purchase", "like", "unlike"})
 """Actions that concern outcomes whether or not they name a slate."""
-HELD: Final = frozenset({"purchase", "like"})
-"""Actions that can be taken back."""
 OutcomeRecords = list[tuple[int, Record]]
 """(offset, event) in log order: slates served, actions on them, purchases and likes and what takes them
 back, and records that link ids."""

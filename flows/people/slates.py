@@ -16,18 +16,18 @@ from flows.people.batch import Decoded, Effects, Hashes
 from flows.people.outcome_actions import Actions, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
 from flows.people.outcome_records import (
-    HELD,
     SLATE_EVENTS,
     OutcomeRecords,
     Record,
     changes_impressions,
 )
 from flows.people.rows import Fetch
-from models.outcomes import impressions, links, open_slates, reversibles
+from models.outcomes import impressions, likes, links, open_slates, reversibles
 from models.outcomes import join as outcomes
 from models.outcomes.effects import Effect
 from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Mark
+from models.outcomes.purchases import LIKE
 from models.outcomes.slots import Assignment, Shown
 from models.outcomes.touched import Reach
 from schemas.alphabet import Millis, Pseudonym
@@ -63,6 +63,7 @@ class Slates:
         self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
         self._prefix = keyspace.open_slates(partition, "")
         self._rows_prefix = keyspace.reversibles(partition, "")
+        self._likes_prefix = keyspace.likes(partition, "")
         self._limit = min(limit, MAX_CACHED_PEOPLE)
         self._items, self._names, self._reach = items, names, reach
         self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
@@ -88,15 +89,23 @@ class Slates:
         batch_facts = BatchFacts(effects.write)
         # of what came since, de-duplication has dropped what came twice
         unique_since = (effects.write.fence.newest - self._dedupe_ms) // 1000 + 1
-        changed: dict[str, bytes] = {}
-        """Person -> what they could take back before this batch."""
+        changed: dict[str, tuple[bytes, bytes]] = {}
+        """Person -> their purchases and likes before this batch."""
         viewers: dict[str, None] = {}
         for offset, event in records:
             person = event.person
             account = self._accounts[person]
+            if type(event) is Action and event.action == "like" and not _is_linked(account):
+                if offset not in effects.copies:
+                    before = account.likes
+                    likes.hold(account, self._actions.like(event, offset in effects.counted))
+                    if person not in changed:
+                        key = self._likes_prefix + person.encode()
+                        _store_rows(key, account.likes, before, effects.write)
+                continue
             if (
                 type(event) is Action
-                and event.action in HELD
+                and event.action == "purchase"
                 and not event.slate_id
                 and (row := self._actions.hold(account, offset, event, effects, unique_since))
             ):
@@ -109,10 +118,10 @@ class Slates:
             if isinstance(event, Unlink):
                 if not self._unlink(account, event, effects):
                     continue
-                changed[person] = b""
+                changed[person] = b"", b""
                 viewers.pop(person, None)
             elif person not in changed:
-                changed[person] = account.reversibles
+                changed[person] = account.reversibles, account.likes
             if changes_impressions(event):
                 viewers[person] = None
             for effect in self._fold(offset, event, account, effects, offset in repeated):
@@ -127,7 +136,8 @@ class Slates:
     ) -> list[Effect]:
         """The effects of one record; `repeated`: it was folded before."""
         if isinstance(event, SLATE_EVENTS):
-            if account.links is not None and account.links.to:
+            if _is_linked(account):
+                assert account.links
                 return self._forward(offset, event, account.links.to, effects, repeated)
             if isinstance(event, Served):
                 return [self._serve(account, event, event.person)]
@@ -135,7 +145,7 @@ class Slates:
                 return [self._actions.repeat(account, event)]
             return [self._actions.fold(account, event, offset in effects.counted)]
         if isinstance(event, Merge):
-            return self._receive(account, event) if offset in effects.new_merges else []
+            return self._receive(offset, account, event, effects)
         if isinstance(event, Linking):
             links.mark(account, Mark(event.of, event.link, event.received_at))
         elif isinstance(event, Link) and not (merge := effects.outgoing[offset, 1]).lost:
@@ -152,6 +162,7 @@ class Slates:
         self._shown[event.person] = impressions.read(None)
         effects.clear(self._keyspace.impressions(self._partition, event.person))
         effects.clear(self._keyspace.reversibles(self._partition, event.person))
+        effects.clear(self._keyspace.likes(self._partition, event.person))
         return True
 
     def missing(self, records: OutcomeRecords) -> list[bytes]:
@@ -176,6 +187,7 @@ class Slates:
         return (
             [self._prefix + person.encode() for person in new]
             + [self._rows_prefix + person.encode() for person in new]
+            + [self._likes_prefix + person.encode() for person in new]
             + [impressions_of(person) for person in unseen]
         )
 
@@ -185,14 +197,13 @@ class Slates:
         if not new and not unseen:
             return
         held = self._fetch(self._keys(new, unseen))
-        accounts, rows, shown = (
-            held[: len(new)],
-            held[len(new) : 2 * len(new)],
-            held[2 * len(new) :],
-        )
+        n = len(new)
+        accounts, shown = held[:n], held[3 * n :]
         self._accounts.update(zip(new, map(open_slates.decode, accounts), strict=True))
-        for person, taken in zip(new, rows, strict=True):
-            reversibles.load(self._accounts[person], taken or b"")
+        for person, rows, liked in zip(new, held[n : 2 * n], held[2 * n : 3 * n], strict=True):
+            account = self._accounts[person]
+            reversibles.load(account, rows or b"")
+            account.likes = liked or b""
         self._stored.update(person for person, blob in zip(new, accounts, strict=True) if blob)
         self._shown.update(zip(unseen, map(impressions.read, shown), strict=True))
 
@@ -234,17 +245,26 @@ class Slates:
         counted = offset in effects.counted
         return [self._actions.forward(merge, event, counted=counted, repeated=repeated)]
 
-    def _receive(self, account: Account, merge: Merge) -> list[Effect]:
-        effects = self._actions.receive(account, merge)
+    def _receive(
+        self, offset: int, account: Account, merge: Merge, effects: Effects
+    ) -> list[Effect]:
+        if offset not in effects.new_merges:
+            return []
+        copies = [
+            (it.item, it.at // 1000)
+            for it in merge.recent
+            if it.action == LIKE and (offset, it.identity, it.item) in effects.not_entered
+        ]
+        found = self._actions.receive(account, merge, copies)
         if merge.served is not None:
-            effects.append(self._serve(account, merge.served, merge.person))
+            found.append(self._serve(account, merge.served, merge.person))
         if merge.impressions:
             held, new = self._shown[merge.person], transfer.impressions(merge)
             self._shown[merge.person] = impressions.merge(held, new)
         if merge.link:
             mark = Mark(merge.of, merge.link, merge.received_at)
             links.answer(account, mark, lost=merge.lost)
-        return effects
+        return found
 
     def _hashed(self, served: Served) -> Shown:
         items, names = self._items, self._names
@@ -261,12 +281,16 @@ class Slates:
             ],
         )
 
-    def _store(self, changed: Mapping[str, bytes], viewers: Iterable[str], write: Write) -> None:
+    def _store(
+        self, changed: Mapping[str, tuple[bytes, bytes]], viewers: Iterable[str], write: Write
+    ) -> None:
         p, keyspace, values = self._partition, self._keyspace, write.values
-        for person, before in changed.items():
+        for person, (purchases, liked) in changed.items():
             account, name = self._accounts[person], person.encode()
-            if account.reversibles is not before:
-                self._store_rows(name, account.reversibles, before, write)
+            if account.reversibles is not purchases:
+                _store_rows(self._rows_prefix + name, account.reversibles, purchases, write)
+            if account.likes is not liked:
+                _store_rows(self._likes_prefix + name, account.likes, liked, write)
             if not open_slates.is_blank(account):
                 self._stored.add(person)
                 values[self._prefix + name] = open_slates.encode(account)
@@ -278,14 +302,20 @@ class Slates:
         for viewer in viewers:
             values[keyspace.impressions(p, viewer)] = self._shown[viewer].tobytes()
 
-    def _store_rows(self, name: bytes, rows: bytes, before: bytes, write: Write) -> None:
-        """Appends what came to the rows, or replaces them."""
-        key = self._rows_prefix + name
-        if rows.startswith(before):
-            write.append_to(key, rows, rows[len(before) :])
-        elif rows:
-            write.appends.pop(key, None)
-            write.values[key] = rows
-        else:
-            write.appends.pop(key, None)
-            write.deleted.append(key)
+
+def _is_linked(account: Account) -> bool:
+    """Whether it is that of an anonymous id, whose actions belong to another person."""
+    return account.links is not None and bool(account.links.to)
+
+
+def _store_rows(key: bytes, rows: bytes, before: bytes, write: Write) -> None:
+    """Appends what came to the rows, or replaces them."""
+    if rows.startswith(before):
+        write.append_to(key, rows, rows[len(before) :])
+        return
+    write.appends.pop(key, None)
+    if rows:
+        write.values[key] = rows
+    else:
+        write.values.pop(key, None)
+        write.deleted.append(key)

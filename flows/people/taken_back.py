@@ -7,19 +7,32 @@ from typing import NamedTuple
 
 from flows.people.batch import Effects, Hashes, Record
 from flows.people.rows import Rows
-from models.dedupe import IDENTITY_BITS, action_identity
 from models.features import ring
+from models.outcomes.purchases import LIKE
 from schemas.actions import REVERSIBLE, code_of
 from schemas.events import Action, Merge
 
+Name = tuple[str, int, int, int]
+"""(person, item, identity of a purchase, else 0; time of a like in s, else 0)."""
+
 
 class TakenBack(NamedTuple):
-    """The record at `offset` took back an action of `person` on `item`, of this identity."""
+    """The record at `offset` took back an action of `person` on `item`: the purchase of this identity, or,
+    where it is 0, the like at `at` (s)."""
 
     offset: int
     person: str
     identity: int
     item: int
+    at: int
+
+    def names(self, item: int, action: int, identity: int, time: int) -> bool:
+        """Whether an entry of the list is it. `time` in ms."""
+        if item != self.item:
+            return False
+        return identity == self.identity or (
+            not self.identity and action == LIKE and time // 1000 == self.at
+        )
 
 
 def mark(records: Sequence[Record], effects: Effects, rows: Rows, items: Hashes) -> None:
@@ -29,11 +42,8 @@ def mark(records: Sequence[Record], effects: Effects, rows: Rows, items: Hashes)
         return
     entered = _entered(records, effects, items)
     for taken in map(TakenBack._make, effects.taken_back):
-        came = [
-            at
-            for at in entered.get((taken.person, taken.identity, taken.item), ())
-            if at > taken.offset and (at, taken.identity, taken.item) not in effects.not_entered
-        ]
+        name = taken.person, taken.item, taken.identity, 0 if taken.identity else taken.at
+        came = [at for at in entered.get(name, ()) if at > taken.offset]
         for merge in effects.outgoing.values():
             if merge.of == taken.person and merge.offset > taken.offset:
                 _mark_merge(taken, sum(at < merge.offset for at in came), merge)
@@ -43,8 +53,11 @@ def mark(records: Sequence[Record], effects: Effects, rows: Rows, items: Hashes)
 
 def _mark_merge(taken: TakenBack, later: int, merge: Merge) -> None:
     """Marks the merge's entries of this identity but the last `later`; the newest come first in it."""
-    name = taken.identity, taken.item
-    named = [moved for moved in merge.recent if (moved.identity, moved.item) == name]
+    named = [
+        moved
+        for moved in merge.recent
+        if taken.names(moved.item, moved.action, moved.identity, moved.at)
+    ]
     for moved in named[later:]:
         moved.flags |= ring.BACK
 
@@ -54,7 +67,11 @@ def _mark_row(taken: TakenBack, later: int, effects: Effects, rows: Rows) -> Non
     slots = rows.slots([taken.person])
     taken_rows = rows.take(slots)
     keys = ring.keys(taken_rows[0])
-    named = [n for n, key in enumerate(keys) if (key[4], key[1]) == (taken.identity, taken.item)]
+    named = [
+        n
+        for n, (time, item, _, action, identity, _) in enumerate(keys)
+        if taken.names(item, action, identity, time)
+    ]
     if not named[: len(named) - later]:
         return
     for n in named[: len(named) - later]:
@@ -65,19 +82,23 @@ def _mark_row(taken: TakenBack, later: int, effects: Effects, rows: Rows) -> Non
     effects.recent_changed.update(slots.tolist())
 
 
-def _entered(
-    records: Sequence[Record], effects: Effects, items: Hashes
-) -> dict[tuple[str, int, int], list[int]]:
-    """(person, identity, item) -> offsets at which such an entry came in this batch."""
-    found: dict[tuple[str, int, int], list[int]] = {}
+def _entered(records: Sequence[Record], effects: Effects, items: Hashes) -> dict[Name, list[int]]:
+    """Offsets at which entries that can be taken back came into the list in this batch."""
+    found: dict[Name, list[int]] = {}
+
+    def add(offset: int, person: str, item: int, action: int, identity: int, at: int) -> None:
+        if (offset, identity, item) not in effects.not_entered:
+            like = action == LIKE
+            name = person, item, 0 if like else identity, at // 1000 if like else 0
+            found.setdefault(name, []).append(offset)
+
     for offset, _, event in records:
         if isinstance(event, Action):
-            if REVERSIBLE[code_of(event.action, event.negative)]:
-                identity = action_identity(event) & IDENTITY_BITS or 1
-                name = event.person, identity, items[event.item_id]
-                found.setdefault(name, []).append(offset)
+            code = code_of(event.action, event.negative)
+            if REVERSIBLE[code]:
+                item, identity = items[event.item_id], effects.identity[offset]
+                add(offset, event.person, item, code, identity, event.occurred_at)
         elif isinstance(event, Merge) and offset in effects.new_merges:
-            for moved in event.recent:
-                name = event.person, moved.identity, moved.item
-                found.setdefault(name, []).append(offset)
+            for it in event.recent:
+                add(offset, event.person, it.item, it.action, it.identity, it.at)
     return found

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec.structs import asdict, astuple
 from numpy.typing import NDArray
 
-from models.outcomes import touched
+from models.outcomes import likes, touched
 from models.outcomes.impressions import IMPRESSION
 from models.outcomes.join import Transfer
 from models.outcomes.open_slates import (
@@ -33,7 +33,7 @@ from schemas.events import (
 
 
 def has_outcomes(merge: Merge) -> bool:
-    """Whether a merge carries slates, outcomes, impressions, purchases or likes, or a link."""
+    """Whether a merge carries slates, outcomes, impressions, purchases, likes, or a link."""
     return bool(
         merge.link
         or merge.outcomes
@@ -43,6 +43,7 @@ def has_outcomes(merge: Merge) -> bool:
         or merge.impressions
         or merge.touched
         or merge.reversibles
+        or merge.likes
         or merge.acted
         or merge.reversal
     )
@@ -73,6 +74,7 @@ def write_transfer(merge: Merge, moved: Transfer, shown: NDArray[np.void]) -> No
     merge.impressions = tuple(MergedImpression(*row) for row in shown.tolist())
     merge.touched, merge.unit_sets = moved.touched, moved.unit_sets
     merge.reversibles = tuple(map(write_reversible, moved.reversibles))
+    merge.likes = moved.likes
 
 
 def read_transfer(merge: Merge) -> Transfer:
@@ -99,8 +101,9 @@ def read_transfer(merge: Merge) -> Transfer:
         if not it.repeated
     ]
     held = tuple(map(read_reversible, merge.reversibles))
-    slots = touched.bounded(merge.touched, merge.received_at // 1000)
-    return Transfer(slates, waiting, units, slots, merge.unit_sets, held)
+    latest = merge.received_at // 1000
+    slots, liked = touched.bounded(merge.touched, latest), likes.bounded(merge.likes, latest)
+    return Transfer(slates, waiting, units, slots, merge.unit_sets, held, liked)
 
 
 def repeated(merge: Merge) -> list[tuple[int, Outcome]]:

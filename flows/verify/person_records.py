@@ -10,7 +10,7 @@ import msgspec
 
 from flows.verify.report import Findings
 from models.features.registry import FEATURES, HAS_MERGED, LINKED, OVERFLOW, read_row
-from models.outcomes import impressions, open_slates, reversibles, touched
+from models.outcomes import impressions, likes, open_slates, reversibles, touched
 from models.reference.people import Person
 from schemas import events, keys
 from schemas.keys import Keyspace
@@ -206,6 +206,14 @@ PERSON_RECORDS: Final = (
         _stored_reversibles,
         lambda person: person.outcomes is not None and bool(person.outcomes.reversibles),
         lambda person: _reversibles(person.outcomes.account()) if person.outcomes else None,
+    ),
+    StoredRecord(
+        "likes",
+        keys.LIKES,
+        Keyspace.likes,
+        likes.rows,
+        lambda person: person.outcomes is not None and bool(person.outcomes.likes),
+        lambda person: person.outcomes.likes if person.outcomes else None,
     ),
 )
 """All records of a person except the vector, a cache that every release makes again."""

@@ -84,7 +84,7 @@ def take_slot(account: Account, item: int, slot: Conversion, effect: Effect) -> 
 
 
 def adopt(account: Account, of: str, moved: Reversible, effect: Effect) -> None:
-    """Adds a purchase or like of the anonymous id `of`. Of an order that the account has already, the one
+    """Adds a purchase of the anonymous id `of`. Of an order that the account has already, the one
     that names a slate keeps its conversion, and the money of the other is taken back. In place."""
     slot = moved.conversion
     if slot is not None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from bisect import insort
 from typing import Final, NamedTuple
 
-from models.outcomes import conversions, holders, links, reversibles, slots, touched, waiting
+from models.outcomes import conversions, holders, likes, links, reversibles, slots, touched, waiting
 from models.outcomes.effects import Effect
 from models.outcomes.open_slates import (
     Account,
@@ -59,6 +59,7 @@ class Transfer(NamedTuple):
     touched: bytes = b""
     unit_sets: tuple[tuple[int, ...], ...] = ()
     reversibles: tuple[Reversible, ...] = ()
+    likes: bytes = b""
 
 
 def serve(account: Account, shown: Shown, guest: str = "", reach: Reach = REACH) -> Effect:
@@ -115,11 +116,13 @@ def close_account(account: Account, to: str, by: str = "") -> Transfer:
         account.touched,
         tuple(account.unit_sets),
         reversibles.newest(account),
+        likes.newest(account),
     )
     account.slates, account.waiting, account.units = [], [], []
     account.touched, account.unit_sets = b"", []
     account.conversions = []
     reversibles.load(account, b"")
+    account.likes = b""
     held = links.of(account)
     held.to, held.by = to, by
     return transfer
@@ -149,6 +152,8 @@ def receive(account: Account, guest: str, transfer: Transfer, reach: Reach = REA
             )
     for moved in transfer.reversibles:
         conversions.adopt(account, guest, moved, effect)
+    for at in range(0, len(transfer.likes), likes.SIZE):
+        likes.hold(account, transfer.likes[at : at + likes.SIZE])
     for group in transfer.waiting:
         for outcome in group.outcomes:
             join(account, group.slate, outcome, effect, reach)

@@ -115,10 +115,10 @@ class Converted(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Reversible(msgspec.Struct):
-    """A purchase or a like that can be taken back (stored by `models.outcomes.reversibles`).
+    """A purchase that can be taken back (stored by `models.outcomes.reversibles`), or a like that was.
 
-    `identity`: the low 32 bits of its action's identity, not 0; `action`: its code; `at`: when it occurred,
-    s; `counted`: it made a fact; `amount` in minor units of `currency`
+    `identity`: the low 32 bits of its action's identity, 0 of a like; `action`: its code; `at`: when it
+    occurred, s; `counted`: it made a fact; `amount` in minor units of `currency`
     (`schemas.state.facts.currency_code`, 0: none).
     """
 
@@ -158,16 +158,18 @@ class Account(msgspec.Struct, array_like=True):
     conversions: list[Converted] = []
     """Of purchases that can be taken back, by (identity, item)."""
     reversibles: bytes = b""
-    """Purchases and likes (`models.outcomes.reversibles`), stored under a key of its own."""
+    """Purchases (`models.outcomes.reversibles`), stored under a key of their own."""
     oldest: int = 0
     """When the oldest of them occurred, s; 0: there is none."""
+    likes: bytes = b""
+    """`models.outcomes.likes`, stored under a key of its own."""
 
 
 Holder = Account | Guest
 """What has slates and units of one id."""
 
 ENCODER: Final = msgspec.msgpack.Encoder()
-_STORED: Final = attrgetter(*Account.__struct_fields__[:-2])
+_STORED: Final = attrgetter(*Account.__struct_fields__[:-3])
 _DECODER: Final = msgspec.msgpack.Decoder(Account)
 
 
@@ -179,8 +181,8 @@ _VERSIONED: Final = msgspec.msgpack.Decoder(_Versioned)
 
 
 def decode(blob: bytes | None) -> Account:
-    """The stored account without its `reversibles`; an empty one where nothing is stored. Errors: ValueError
-    for one of another version, and for other bytes."""
+    """The stored account without its `reversibles` and `likes`; an empty one where nothing is stored. Errors:
+    ValueError for one of another version, and for other bytes."""
     if not blob:
         return Account()
     try:
@@ -205,12 +207,12 @@ it lacks the purchases that can be taken back, so the log is folded again."""
 
 
 def encode(account: Account) -> bytes:
-    """All of it but the `reversibles`."""
+    """All of it but the `reversibles` and `likes`."""
     return ENCODER.encode(_STORED(account))
 
 
 def is_blank(account: Account) -> bool:
-    """Whether nothing of it is stored, but for the `reversibles`."""
+    """Whether nothing of it is stored, but for the `reversibles` and `likes`."""
     return not (
         account.newest
         or account.waiting

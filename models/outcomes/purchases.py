@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from models.outcomes import conversions, join, reversibles, waiting
+from models.outcomes import conversions, join, likes, reversibles, waiting
 from models.outcomes.conversions import CONVERTED
 from models.outcomes.effects import Effect, payment
 from models.outcomes.join import REACH
@@ -42,14 +42,6 @@ def purchase(
     return effect
 
 
-def like(account: Account, new: Reversible) -> Effect:
-    """Adds a like. In place."""
-    effect = Effect()
-    if not _again(account, new, effect):
-        reversibles.hold(account, new)
-    return effect
-
-
 def attribute(
     account: Account,
     new: Reversible,
@@ -70,13 +62,13 @@ def attribute(
 def receive(
     account: Account, moved: Reversible, named: bool, received: Millis, reach: Reach = REACH
 ) -> Effect:
-    """Adds a purchase or like of a linked anonymous id, which counted there. `named`: it names a slate, and
+    """Adds a purchase of a linked anonymous id, which counted there. `named`: it names a slate, and
     its outcome follows. In place."""
     effect = Effect()
     if reversibles.find(account, moved.identity, moved.item) is not None:
         conversions.adopt(account, "", moved, effect)
     else:
-        if moved.action == PURCHASE and not named:
+        if not named:
             conversions.infer(account, moved, received // 1000, reach, effect)
         reversibles.hold(account, moved)
     return effect
@@ -93,7 +85,13 @@ def repeat(account: Account, slate: int, outcome: Outcome, reach: Reach = REACH)
 def take_back(account: Account, item: int, action: int) -> Effect:
     """Takes back the newest `action` on an item. In place."""
     effect = Effect()
-    held = reversibles.take(account, item, action)
+    if action == LIKE:
+        if (like := likes.take(account, item)) is None:
+            effect.tallies[NOTHING_THERE[action]] = 1
+        else:
+            effect.taken_back.append(Reversible(0, item, LIKE, *like))
+        return effect
+    held = reversibles.take(account, item)
     if held is None:
         effect.tallies[NOTHING_THERE[action]] = 1
         return effect
@@ -118,7 +116,7 @@ def _move(account: Account, slate: int, outcome: Outcome, effect: Effect, reach:
 
 
 def _again(account: Account, new: Reversible, effect: Effect) -> bool:
-    """Whether the account holds this purchase or like; then `new` is not counted again."""
+    """Whether the account holds this purchase; then `new` is not counted again."""
     if reversibles.find(account, new.identity, new.item) is None:
         return False
     effect.again.append(new)

@@ -1,4 +1,4 @@
-"""What a person can take back: their newest purchases and likes. Log-ordered.
+"""What a person can take back: their newest purchases. Log-ordered.
 
 They are rows of 38 B in one string, in the order in which they came: most of them are only ever added, so a
 new one is packed and appended, and none is read for it. A string that comes to twice `MAX_REVERSIBLES` rows
@@ -43,7 +43,7 @@ def row(new: Reversible) -> bytes:
 
 
 def hold(account: Account, new: Reversible) -> None:
-    """Adds a purchase or like; the oldest may make room. In place."""
+    """Adds a purchase; the oldest may make room. In place."""
     _add_conversion(account, new)
     rows = account.reversibles + row(new)
     if len(rows) >= _FULL:
@@ -108,10 +108,10 @@ def store(account: Account, changed: Reversible) -> None:
     account.reversibles = rows[:at] + row(changed) + rows[at + SIZE :]
 
 
-def take(account: Account, item: int, action: int) -> Reversible | None:
-    """Takes back the newest of this item and action, and gives what it was; None where there is none."""
+def take(account: Account, item: int) -> Reversible | None:
+    """Takes back the newest of this item, and gives what it was; None where there is none."""
     held = [_read(account, at) for at in _places(account.reversibles, item.to_bytes(8, "little"))]
-    there = [it for it in held if it.action == action and not it.taken_back]
+    there = [it for it in held if not it.taken_back]
     if not there:
         return None
     taken = max(there, key=_order)

@@ -30,6 +30,7 @@ _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
     PLAIN.impressions,
     PLAIN.open_slates,
     PLAIN.reversibles,
+    PLAIN.likes,
 )
 
 
@@ -70,7 +71,7 @@ class SnapshotState:
         self, name: str, kept: bool, reach: Reach = REACH, max_seen: int = MAX_ITEMS
     ) -> Person:
         """The person as the snapshot holds them; empty for one that it lacks. `kept`: they are checked."""
-        row, seen, overflow, preferences, _, shown, slates, rows = (
+        row, seen, overflow, preferences, _, shown, slates, rows, liked = (
             self._values.get(key(self._partition, name)) for key in _OF_PEOPLE
         )
         return Person(
@@ -82,7 +83,7 @@ class SnapshotState:
                 seen_limit=int(read_row(row)["seen_limit"]) if row is not None else 0,
                 overflow=_numbers(overflow or b""),
                 preferences=_preferences(preferences) if preferences is not None else None,
-                account=_account(slates, rows) if slates or rows else None,
+                account=_account(slates, rows, liked) if slates or rows or liked else None,
                 shown=impressions.value(impressions.read(shown)) if shown is not None else None,
                 duplicates=int(read_row(row)["duplicates"]),
                 merged=bool(read_row(row)["flags"] & HAS_MERGED),
@@ -101,9 +102,10 @@ def _values(row: bytes) -> dict[str, Any]:
     return {feature.name: feature.value(held) for feature in FEATURES}
 
 
-def _account(slates: bytes | None, rows: bytes | None) -> Account:
+def _account(slates: bytes | None, rows: bytes | None, liked: bytes | None) -> Account:
     account = open_slates.decode(slates)
     reversibles.load(account, rows or b"")
+    account.likes = liked or b""
     return account
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 from msgspec.structs import replace
 
+from models.outcomes.likes import MAX_LIKES
 from models.outcomes.open_slates import Conversion, Reversible
 from models.outcomes.reversibles import MAX_REVERSIBLES
 from models.outcomes.touched import Reach
@@ -21,8 +22,7 @@ from models.reference.holders import (
 
 FactRow = tuple[object, ...]
 _CLICKED = 2
-_REASON = {2: "refund_without_purchase", 5: "unlike_without_like"}
-"""By the code of what there is none of."""
+LIKE = 5
 
 
 def _order(held: Reversible) -> tuple[int, int, int]:
@@ -45,8 +45,10 @@ class Conversions:
         self.moments: list[FactRow] = []
         self.money: list[FactRow] = []
         self.backs: list[tuple[int, int, int, int]] = []
-        self.taken: list[tuple[int, int]] = []
-        """(identity, item) of what was taken back; the caller may clear it."""
+        self.likes: list[tuple[int, int]] = []
+        """31 bits of the item and whether it counted, time in s."""
+        self.taken: list[tuple[int, int, int]] = []
+        """(identity, item, s) of what was taken back; the caller may clear it."""
         self.tallies: Counter[str] = Counter()
 
     def held(self, identity: int, item: int) -> Reversible | None:
@@ -124,15 +126,28 @@ class Conversions:
                 return
         self.release(offset, Reversible(0, item, 0, 0, False, conversion=slot))
 
-    def take_back(self, offset: int, item: int, action: int) -> Reversible | None:
-        """Takes back the newest `action` on the item."""
-        same = [
-            it
-            for it in self.reversibles
-            if (it.item, it.action) == (item, action) and not it.taken_back
-        ]
+    def unlike(self, offset: int, item: int) -> None:
+        """Takes back the newest like of the item."""
+        same = [it for it in self.likes if it[0] // 2 == item % 2**32 // 2]
         if not same:
-            self.tallies[_REASON[action]] += 1
+            self.tallies["unlike_without_like"] += 1
+            return
+        bits, at = newest = max(same, key=lambda it: (it[1], it[0]))
+        self.likes.remove(newest)
+        self.taken.append((0, item, at))
+        if bits % 2:
+            self.backs.append((offset, item, at, LIKE))
+
+    def like(self, bits: int, at: int) -> None:
+        self.likes.append((bits, at))
+        if len(self.likes) == 2 * MAX_LIKES:
+            self.likes = sorted(self.likes, key=lambda it: (it[1], it[0]))[-MAX_LIKES:]
+
+    def take_back(self, offset: int, item: int) -> Reversible | None:
+        """Takes back the newest purchase of the item."""
+        same = [it for it in self.reversibles if it.item == item and not it.taken_back]
+        if not same:
+            self.tallies["refund_without_purchase"] += 1
             return None
         held = max(same, key=_order)
         self._gone(offset, held)
@@ -140,7 +155,7 @@ class Conversions:
 
     def _gone(self, offset: int, held: Reversible) -> None:
         held.taken_back, held.pending = True, 0
-        self.taken.append((held.identity, held.item))
+        self.taken.append((held.identity, held.item, held.at))
         self.release(offset, held)
         self.back(offset, held)
         self.pay(offset, held, -1)

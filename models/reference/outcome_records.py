@@ -9,7 +9,6 @@ from models.outcomes.open_slates import Conversion, Reversible
 from models.reference import plain
 from models.reference.holders import CONVERTED
 from schemas import events
-from schemas.actions import code_of
 from schemas.events import Action, Link, Linking, Merge, MergedReversible, Served
 from schemas.state.facts import currency_code
 
@@ -19,16 +18,11 @@ PURCHASE = 2
 LIKE = 5
 
 
-def reversible_code(e: Action) -> int | None:
-    code = code_of(e.action, e.negative)
-    return code if code in (PURCHASE, LIKE) else None
-
-
 def reversible(e: Action, counted: bool) -> Reversible:
     return Reversible(
         plain.list_identity(e),
         plain.item(e.item_id),
-        code_of(e.action, e.negative),
+        PURCHASE,
         e.occurred_at // 1000,
         counted,
         min(e.amount, 2**53),
@@ -64,6 +58,6 @@ def concerns(e: events.Event) -> bool:
         return named or e.action in ("purchase", "like", "unlike")
     if isinstance(e, Merge):
         reasons = (e.link, e.outcomes, e.served, e.slates, e.units, e.impressions, e.touched,
-                   e.reversibles, e.acted, e.reversal)  # fmt: skip
+                   e.reversibles, e.likes, e.acted, e.reversal)  # fmt: skip
         return any(reasons)
     return isinstance(e, Served | Link | Linking)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.outcomes import open_slates, reversibles
+from models.outcomes import likes, open_slates, reversibles
 from models.outcomes.holders import MAX_GUESTS
 from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account, Reversible
@@ -18,12 +18,12 @@ from models.reference.holders import (
 from models.reference.joined import Joined
 from models.reference.links import ReferenceLinks
 from models.reference.outcome_records import (
+    LIKE,
     PURCHASE,
     OutcomeRow,
     mark_of,
     read,
     reversible,
-    reversible_code,
     row_of,
 )
 from schemas.actions import TAKES_BACK, code_of
@@ -59,7 +59,7 @@ class ReferenceOutcomes(Joined):
     def of(cls, held: Account, reach: Reach = REACH) -> ReferenceOutcomes:
         """The stored account; impressions are stored elsewhere."""
         made = cls(reach)
-        made.reversibles = list(reversibles.every(held))
+        made.reversibles, made.likes = list(reversibles.every(held)), likes.rows(held.likes)
         made.own, made._since = Holder.of(held), held.since
         made.waiting = [
             (it.slate, [(mark.item, mark.state, mark.at, mark.identity) for mark in it.outcomes])
@@ -79,7 +79,7 @@ class ReferenceOutcomes(Joined):
         if isinstance(e, Action):
             if not gone:
                 self._action(offset, e, counted, repeated)
-            elif reversible_code(e) is not None and not repeated:
+            elif code_of(e.action, e.negative) == PURCHASE and not repeated:
                 self.pay(offset, reversible(e, counted), 1)
         elif gone:
             self._show(e)
@@ -92,31 +92,35 @@ class ReferenceOutcomes(Joined):
             plain.item(e.item_id),
             plain.text(e.slate_id),
         )
-        if code in TAKES_BACK:
-            self._take_back(offset, item, TAKES_BACK[code])
+        if TAKES_BACK.get(code) == LIKE:
+            self.unlike(offset, item)
+        elif code in TAKES_BACK:
+            self._take_back(offset, item)
+        elif code == LIKE:
+            if not repeated:
+                self.like(item % 2**32 // 2 * 2 + counted, e.occurred_at // 1000)
         elif repeated:
             self._repeat(offset, slate, mark_of(e))
-        elif reversible_code(e) is None:
-            self._act(offset, slate, mark_of(e))
-        else:
+        elif code == PURCHASE:
             self._new(offset, e, counted)
+        else:
+            self._act(offset, slate, mark_of(e))
 
     def _new(self, offset: int, e: Action, counted: bool) -> None:
-        """A purchase or like."""
+        """A purchase."""
         new = reversible(e, counted)
         self.pay(offset, new, 1)
         if self.held(new.identity, new.item) is not None:
             self.tallies["told_twice"] += 1
             self.back(offset, new)
-            if new.action == PURCHASE:
-                self.adopt(offset, "", new)
-                if e.slate_id:
-                    self._repeat(offset, plain.text(e.slate_id), mark_of(e))
+            self.adopt(offset, "", new)
+            if e.slate_id:
+                self._repeat(offset, plain.text(e.slate_id), mark_of(e))
             return
         self.hold(new)
-        if new.action == PURCHASE and e.slate_id:
+        if e.slate_id:
             self._act(offset, plain.text(e.slate_id), mark_of(e))
-        elif new.action == PURCHASE:
+        else:
             self.infer(offset, new, e.received_at // 1000)
 
     def _repeat(self, offset: int, slate: int, mark: OutcomeRow) -> None:
@@ -126,8 +130,8 @@ class ReferenceOutcomes(Joined):
         if held and not held.taken_back and not direct:
             self._act(offset, slate, mark)
 
-    def _take_back(self, offset: int, item: int, action: int) -> None:
-        held = self.take_back(offset, item, action)
+    def _take_back(self, offset: int, item: int) -> None:
+        held = self.take_back(offset, item)
         if held is not None:
             gone = (item, held.identity)
             kept = [(s, [m for m in marks if (m[0], m[3]) != gone]) for s, marks in self.waiting]
@@ -139,7 +143,7 @@ class ReferenceOutcomes(Joined):
         held = self._ensured_links()
         held.to, held.by = to, by
         newest = self.own.newest
-        self.own, self.waiting, self.reversibles = Holder(), [], []
+        self.own, self.waiting, self.reversibles, self.likes = Holder(), [], [], []
         self.own.newest = newest
 
     def linking(self, e: Linking) -> None:
@@ -153,6 +157,8 @@ class ReferenceOutcomes(Joined):
             self._take_in(offset, merge)
         for moved in merge.reversibles:
             self.adopt(offset, merge.of, read(moved))
+        for bits, at in likes.rows(merge.likes):
+            self.like(bits, min(at, merge.received_at // 1000))
         for merged in merge.outcomes:
             if not merged.repeated:
                 self._act(offset, merged.slate, row_of(merged))
@@ -161,8 +167,10 @@ class ReferenceOutcomes(Joined):
         for merged in merge.outcomes:
             if merged.repeated:
                 self._repeat(offset, merged.slate, row_of(merged))
-        if merge.reversal is not None:
-            self._take_back(offset, merge.reversal.item, merge.reversal.action)
+        if merge.reversal is not None and merge.reversal.action == LIKE:
+            self.unlike(offset, merge.reversal.item)
+        elif merge.reversal is not None:
+            self._take_back(offset, merge.reversal.item)
         if merge.served is not None:
             of = merge.served.person
             self._serve(offset, merge.served, of if of != merge.person else "")
@@ -174,12 +182,12 @@ class ReferenceOutcomes(Joined):
             self._ensured_links().answer(merge)
 
     def _acted(self, offset: int, new: Reversible, merge: Merge) -> None:
-        """A purchase or like of an anonymous id after its link."""
+        """A purchase of an anonymous id after its link."""
         if self.held(new.identity, new.item) is not None:
             self.adopt(offset, "", new)
             return
         self.hold(new)
-        if new.action == PURCHASE and not merge.outcomes:
+        if not merge.outcomes:
             self.infer(offset, new, merge.received_at // 1000)
 
     def account(self) -> Account:
@@ -199,6 +207,8 @@ class ReferenceOutcomes(Joined):
         )
         for held in self.reversibles:
             reversibles.hold(stored, held)
+        for bits, at in self.likes:
+            likes.hold(stored, likes.row(bits, at, counted=bool(bits % 2)))
         return stored
 
     def view(self) -> links.Links | None:

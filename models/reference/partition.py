@@ -11,14 +11,13 @@ from models.outcomes.touched import Reach
 from models.reference import plain
 from models.reference.before import SnapshotState
 from models.reference.dedupe import Window
-from models.reference.outcome_records import attributes, concerns
+from models.reference.outcome_records import LIKE, PURCHASE, attributes, concerns
 from models.reference.outcomes import ReferenceOutcomes
 from models.reference.people import Person
 from models.reference.recents import MAX_ITEMS
 from models.reference.sample import Sample
 from models.reference.sums import Sums
 from models.reference.waiting import WaitingReference
-from schemas.actions import REVERSIBLE
 from schemas.events import (
     Action,
     Event,
@@ -93,10 +92,12 @@ class Partition:
         if isinstance(e, Unlink) and not self._has_record(e.person):
             return  # nothing to end, and nothing is stored of it
         person, counted = self.people.get(e.person) or self._person(e.person), False
+        copy = False
         if isinstance(e, Action):
             act = plain.event(offset, e)
             if person.came_with_a_merge(act):
-                if not REVERSIBLE[act.action]:  # else its person's outcomes say so
+                copy = act.action == LIKE
+                if act.action != PURCHASE:  # else its person's outcomes say so
                     self.tallies[REPEATED_ORDER] += 1
             else:
                 found = person.act(act)
@@ -110,7 +111,7 @@ class Partition:
         elif isinstance(e, Unlink):
             self.people[e.person] = person.after(e)
         if concerns(e):
-            self._add(person, person.concern(offset, e, counted))  # type: ignore[arg-type]
+            self._add(person, person.concern(offset, e, counted, copy))  # type: ignore[arg-type]
 
     def _has_record(self, name: str) -> bool:
         return name in self.people or (self._before is not None and name in self._before.names)
@@ -169,8 +170,8 @@ class Partition:
         outcomes.moments.clear()
         outcomes.money.clear()
         outcomes.backs.clear()
-        for identity, item in outcomes.taken:
-            person.take_back(identity, item)
+        for taken in outcomes.taken:
+            person.take_back(*taken)
         outcomes.taken.clear()
         self.tallies.update(outcomes.tallies)
         outcomes.tallies.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from struct import pack
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -13,9 +14,10 @@ from models.features.ring import BACK, MERGED
 from models.outcomes import impressions
 from models.outcomes.impressions import Row
 from models.outcomes.join import REACH
+from models.outcomes.likes import rows as like_rows
 from models.outcomes.open_slates import Account
 from models.outcomes.touched import Reach
-from models.reference.outcome_records import concerns
+from models.reference.outcome_records import LIKE, concerns
 from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import MAX_ITEMS, ActionContext, Recents, entry_of, remember
 from models.reference.seen import SeenEntry, SeenString, entries_of_merge
@@ -121,21 +123,29 @@ class Person:
             self.outcomes.close(e.to, e.event_id)
         return self.outcomes
 
-    def take_back(self, identity: int, item: int) -> None:
-        """Marks every entry of what was taken back, so that it expresses no interest."""
+    def take_back(self, identity: int, item: int, at: int) -> None:
+        """Marks every entry of what was taken back, so that it expresses no interest: of the purchase of this
+        identity, or, where it is 0, of the like at `at` (s)."""
         if self.kept is None:
             return
-        acts, merges, name = self.kept.acts, self.kept.merges, (identity, item)
+
+        def back(of: int, action: int, its: int, time: int) -> int:
+            same = its == identity if identity else action == LIKE and time // 1000 == at
+            return BACK if of == item and same and _RECENT[action] else 0
+
+        acts, merges = self.kept.acts, self.kept.merges
         for n, e in enumerate(acts):
-            if (e.identity, e.item) == name and _RECENT[e.action]:
-                acts[n] = e._replace(flags=e.flags | BACK)
+            acts[n] = e._replace(flags=e.flags | back(e.item, e.action, e.identity, e.time))
         for n, merge in enumerate(merges):
-            if any((a.identity, a.item) == name for a in merge.recent):
-                merges[n] = replace(merge, recent=tuple(_back(a, name) for a in merge.recent))
+            marks = [back(it.item, it.action, it.identity, it.at) for it in merge.recent]
+            if any(marks):
+                recent = zip(merge.recent, marks, strict=True)
+                marked = tuple(replace(it, flags=it.flags | mark) for it, mark in recent)
+                merges[n] = replace(merge, recent=marked)
         if self.kept.before is not None:
             entries = self.kept.before["ring"][1]
             entries[:] = [
-                (*it[:6], it[6] | BACK) if (it[4], it[0]) == name else it for it in entries
+                (*it[:6], it[6] | back(it[0], it[5], it[4], it[1] * 1000)) for it in entries
             ]
 
     def after(self, e: Unlink) -> Person:
@@ -202,18 +212,22 @@ class Person:
         return self.kept
 
 
-def _back(moved: MergedAction, name: tuple[int, int]) -> MergedAction:
-    """A copy that is marked, where it is of this name."""
-    same = (moved.identity, moved.item) == name
-    return replace(moved, flags=moved.flags | BACK * same)
-
-
 def _without(merge: Merge, repeated: Sequence[MergedAction]) -> Merge:
     rest = [it for it in merge.recent if it not in repeated]
+    liked, latest = list(like_rows(merge.likes)), merge.received_at // 1000
+    for it in repeated:
+        same = [
+            (bits, at)
+            for bits, at in liked
+            if bits // 2 == it.item % 2**32 // 2 and min(at, latest) == it.at // 1000
+        ]
+        if it.action == LIKE and same:
+            liked.remove(same[0])
     times = [sum(it.action == code for it in repeated) for code in range(len(merge.counts))]
     return replace(
         merge,
         recent=tuple(rest),
+        likes=b"".join(pack("<II", *row) for row in liked),
         entered=merge.entered - len(repeated),
         counts=tuple(n - less for n, less in zip(merge.counts, times, strict=True)),
     )

@@ -156,6 +156,7 @@ def in_log_order(rows: Iterable[Sequence[tuple[object, ...]]]) -> list[tuple[obj
 def check_account(memory: Memory, who: str, came: ReferenceOutcomes) -> None:
     account = open_slates.decode(memory.values.get(PLAIN.open_slates(0, who)))
     reversibles.load(account, memory.values.get(PLAIN.reversibles(0, who), b""))
+    account.likes = memory.values.get(PLAIN.likes(0, who), b"")
     assert account == came.account()
     assert len(account.slates) <= MAX_OPEN_SLATES
     assert len(account.waiting) <= MAX_OPEN_SLATES

@@ -43,6 +43,7 @@ EVERY_KEY: Final = (
     Keyspace.impressions,
     Keyspace.open_slates,
     Keyspace.reversibles,
+    Keyspace.likes,
     Keyspace.overflow,
 )
 Kind = Callable[[Keyspace, int, str], bytes]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from flows.people.batch import Effects, Hashes
 from flows.people.outcome_actions import Actions
 from models.dedupe import identities
-from models.outcomes import reversibles
+from models.outcomes import likes, reversibles
 from models.outcomes.join import REACH
+from models.outcomes.likes import MAX_LIKES
 from models.outcomes.open_slates import Account, Conversion, Reversible, decode, encode
 from models.outcomes.reversibles import MAX_REVERSIBLES
 from models.reference import plain
@@ -53,7 +54,7 @@ def test_rows_say_what_a_list_of_purchases_says(steps: list[tuple[str, int, int,
             listed.append(new(item, identity, at, conversion))
         elif what == "take":
             counts = [it for it in listed if it.item == item and not it.taken_back]
-            taken = reversibles.take(account, item, 2)
+            taken = reversibles.take(account, item)
             newest = max(counts, key=lambda it: (it.at, it.identity), default=None)
             assert taken == newest
             if newest:
@@ -81,26 +82,16 @@ def test_the_oldest_makes_room_with_its_conversion() -> None:
     assert reversibles.newest(account) == tuple(reversibles.every(account))
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["purchase", "like"]), st.integers(0, 3), st.integers(0, 20),
-            st.booleans(),
-        ),
-        max_size=30,
-    )
-)  # fmt: skip
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20), st.booleans()), max_size=30))
 def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
-    drawn: list[tuple[str, int, int, bool]],
+    drawn: list[tuple[int, int, bool]],
 ) -> None:
     items = Hashes(plain.item)
     actions = Actions(items, items, REACH)
     short, whole = Account(), Account()
-    for n, (what, item, at, paid) in enumerate(drawn):
-        money: dict[str, Any] = (
-            {"amount": 100 * n, "currency": "EUR"} if paid and what == "purchase" else {}
-        )
-        event = action(at, item=f"i{item}", what=what, event_id=f"e{n % 9}", **money)
+    for n, (item, at, paid) in enumerate(drawn):
+        money: dict[str, Any] = {"amount": 100 * n, "currency": "EUR"} if paid else {}
+        event = action(at, item=f"i{item}", what="purchase", event_id=f"e{n % 9}", **money)
         effects = collected(n, event)
         effects.counted.update([n] if n % 2 else [])
         found = actions.fold(whole, event, n in effects.counted)
@@ -110,6 +101,38 @@ def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
         else:
             actions.fold(short, event, n in effects.counted)
         assert short == whole
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 20), st.booleans())),
+)
+def test_rows_say_what_a_list_of_likes_says(drawn: list[tuple[bool, int, int, bool]]) -> None:
+    account, listed = Account(), list[tuple[int, bool, int]]()
+    for unliked, number, at, counted in drawn:
+        item = plain.item(f"i{number}")
+        if not unliked:
+            likes.hold(account, likes.row(item, at, counted))
+            listed.append((at, counted, number))
+            continue
+        there = [it for it in listed if it[2] == number]
+        newest = max(there, default=None)
+        assert likes.take(account, item) == (newest[:2] if newest else None)
+        if newest:
+            listed.remove(newest)
+        assert [at for _, at in likes.rows(account.likes)] == [at for at, *_ in listed]
+
+
+def test_the_oldest_likes_make_room_and_a_copy_leaves_one() -> None:
+    account = Account()
+    for n in range(2 * MAX_LIKES):
+        likes.hold(account, likes.row(plain.item("i"), n, counted=True))
+    kept = list(range(MAX_LIKES, 2 * MAX_LIKES))
+    assert [at for _, at in likes.rows(account.likes)] == kept
+    assert likes.newest(account) == account.likes
+    rest = likes.without(account.likes, [(plain.item("i"), kept[0]), (plain.item("other"), 120)])
+    assert [at for _, at in likes.rows(rest)] == kept[1:]
+    bounded = likes.bounded(account.likes, kept[0] + 1)
+    assert {at for _, at in likes.rows(bounded)} == {kept[0], kept[0] + 1}
 
 
 def collected(n: int, event: events.Action) -> Effects:
