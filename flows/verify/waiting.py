@@ -59,12 +59,12 @@ def compare(
 
 def _rows(stored: Stored, partition: int) -> dict[tuple[int, int], list[float]]:
     assert stored.waiting is not None
+    popularity, days = stored.waiting.popularity, stored.waiting.days[partition]
+    rows = {n: day.sums_of(popularity)[day.counted].tolist() for n, day in days.items()}
     return {
-        (number, item): sums
-        for number, day in stored.waiting.days[partition].items()
-        for item, sums in zip(
-            day.ids[day.counted].tolist(), day.sums[day.counted].tolist(), strict=True
-        )
+        (n, item): sums
+        for n, day in days.items()
+        for item, sums in zip(day.ids[day.counted].tolist(), rows[n], strict=True)
     }
 
 
@@ -80,7 +80,7 @@ def reference_of(held: Stored, partition: int, marks: Landmarks) -> WaitingRefer
     for number, day in waiting.days[partition].items():
         made.days[number] = mine = DayWaiting()
         mine.ids, mine.counts = set(day.ids.tolist()), list(day.counts)
-        rows = (day.sums[day.counted] * np.array(factors)).tolist()
+        rows = (day.sums_of(waiting.popularity)[day.counted] * np.array(factors)).tolist()
         mine.rows = dict(zip(day.ids[day.counted].tolist(), rows, strict=True))
         for pair in _pairs(day, hashes):
             mine.wait(pair, made.listed)
@@ -89,12 +89,12 @@ def reference_of(held: Stored, partition: int, marks: Landmarks) -> WaitingRefer
 
 def _pairs(day: WaitingDay, hashes: U64) -> Iterator[PairWaiting]:
     """Its pairs, by hash. `hashes`: by dense number."""
-    held = day.columns()
-    owner = np.repeat(np.arange(len(held["item"])), held["pairs"])
+    held = day.log.whole()
+    owner = np.repeat(np.arange(len(held.item)), held.pairs)
     # one list of hashes: those of the day, then those by dense number
     every = np.concatenate([day.ids, hashes])
     item, partner = (
         every[np.where(codes < LISTED, codes, codes - LISTED + len(day.ids))].tolist()
-        for codes in (held["item"][owner].astype(np.int64), held["partner"].astype(np.int64))
+        for codes in (held.item[owner].astype(np.int64), held.partner.astype(np.int64))
     )
-    return zip(item, partner, held["time"][owner].tolist(), held["lag"].tolist(), strict=True)
+    return zip(item, partner, held.time[owner].tolist(), held.lag.tolist(), strict=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
-from models.arrays import F64, I64
+from models.arrays import F64, I64, Mask
 from schemas.actions import WEIGHT
 from schemas.state.facts import BACK, Actions
 from schemas.state.tables import WINDOWS
@@ -39,9 +40,12 @@ class Popularity:
 
     def terms(self, facts: Actions) -> F64:
         """(n, windows) what each fact adds; one that takes back subtracts as much."""
-        time, gain = facts.time.astype(np.float64), GAIN[facts.action]
-        gain = np.where(facts.flags & BACK, -gain, gain)
-        return np.stack([mark.terms(gain, time) for mark in self.landmarks], axis=1)
+        return self.terms_of(facts.action, facts.time, facts.flags & BACK != 0)
+
+    def terms_of(self, action: NDArray[np.uint8], time: NDArray[np.uint32], back: Mask) -> F64:
+        """(n, windows) `terms` of actions, those of `back` taken back."""
+        at, gain = time.astype(np.float64), np.where(back, -GAIN[action], GAIN[action])
+        return np.stack([mark.terms(gain, at) for mark in self.landmarks], axis=1)
 
     def add(self, number: I64, terms: F64, numbers: int) -> None:
         """Adds terms to the rows of `number` (n,); `numbers`: how many rows exist now."""

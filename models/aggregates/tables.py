@@ -23,12 +23,12 @@ from schemas.state import facts, tables
 from schemas.state.facts import Delta
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Version of the stored form."""
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
-"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 2 has no
-upgrade: its facts had neither money, nor conversions without a slate, nor items that were not listed, which
-only folding the log gives."""
+"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 3 has no
+upgrade: folding the log again gives what waits in its new form, and its facts have what those of version 2
+lacked."""
 MAX_PENDING_ARM_FACTS: Final = 1 << 17
 """Facts of arms wait, to be added together: so an arm with many of them is updated once."""
 
@@ -46,7 +46,7 @@ class Tables:
         self.catalogue_positions = [(0, 0)] * partitions
         """By partition: the last entry read of the catalogue's stream of changes."""
         self.items, self.popularity, self.pairs = DenseNumbers(), Popularity(), Pairs()
-        self.waiting = WaitingFacts(self.items, partitions, limits)
+        self.waiting = WaitingFacts(self.items, self.popularity, partitions, limits)
         self._arms, self._moments = Arms(), Moments()
         self.money = Money()
         self._unsettled: tuple[list[facts.Arms], list[facts.Moments]] = ([], [])
@@ -105,7 +105,7 @@ class Tables:
             self._rescaled = True
             self.waiting.rescale(factors)
         terms = self.popularity.terms(actions)
-        for counted in self.waiting.take(partition, entry, terms):
+        for counted in self.waiting.take(partition, entry):
             self._count(counted, terms)
 
     def _count(self, counted: Counted, terms: F64) -> None:
@@ -190,7 +190,7 @@ class Tables:
             made.items = DenseNumbers(held["items"])
             made.popularity.sums = held["popularity"]
             made.pairs.keys, made.pairs.sums = held["pair_keys"], held["pair_sums"]
-            made.waiting = load_waiting(made.items, _section(held, "waiting_"))
+            made.waiting = load_waiting(made.items, made.popularity, _section(held, "waiting_"))
             marks = [*made.popularity.landmarks, made.pairs.landmark]
             for mark, at in zip(marks, held["landmarks"].tolist(), strict=True):
                 mark.at = at

@@ -14,7 +14,9 @@ import numpy as np
 
 from models.aggregates.listed_items import ListedItems
 from models.aggregates.numbers import DenseNumbers
+from models.aggregates.popularity import Popularity
 from models.aggregates.waiting_day import WaitingDay
+from models.aggregates.waiting_log import COUNTS
 from models.aggregates.waiting_pairs import LISTED, NO_PAIRS, PairFacts, joined
 from models.aggregates.waiting_steps import steps
 from models.arrays import F64, I64, U64, Mask
@@ -46,10 +48,16 @@ class Counted(NamedTuple):
 
 class WaitingFacts:
     """What waits, by partition and day. `items`: the dense numbers of items that a partition has listed;
-    `over_limit`: facts, and pairs, that came after the limits."""
+    `popularity`: the sums have its landmarks; `over_limit`: facts, and pairs, that came after the limits."""
 
-    def __init__(self, items: DenseNumbers, partitions: int, limits: Limits = LIMITS) -> None:
-        self.items, self.limits = items, limits
+    def __init__(
+        self,
+        items: DenseNumbers,
+        popularity: Popularity,
+        partitions: int,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self.items, self.popularity, self.limits = items, popularity, limits
         self.over_limit = [0, 0]
         self.newest = [0] * partitions
         """By partition: the newest UTC day."""
@@ -78,22 +86,20 @@ class WaitingFacts:
             for day in days.values():
                 day.sums *= factors
 
-    def take(self, partition: int, entry: Delta, terms: F64) -> Iterator[Counted]:
-        """Takes an entry whose facts have `terms` (n, windows) in popularity."""
+    def take(self, partition: int, entry: Delta) -> Iterator[Counted]:
+        """Takes an entry."""
         actions, at = entry.actions, 0
         starts = np.concatenate([[0], np.cumsum(actions.pairs, dtype=np.int64)])
         for end, day, ids in steps(self.items, self.listed, partition, entry):
             if end > at:
-                yield self._take(partition, actions, slice(at, end), starts, terms)
+                yield self._take(partition, actions, slice(at, end), starts)
                 at = end
             if day is not None:
                 self._advance(partition, day)
             if ids is not None:
                 yield self._list(partition, ids)
 
-    def _take(
-        self, partition: int, actions: Actions, of: slice, starts: I64, terms: F64
-    ) -> Counted:
+    def _take(self, partition: int, actions: Actions, of: slice, starts: I64) -> Counted:
         """Takes the facts `of` an entry, between two steps."""
         item, flags = actions.item[of], actions.flags[of]
         pairs = slice(int(starts[of.start]), int(starts[of.stop]))
@@ -108,15 +114,15 @@ class WaitingFacts:
         number = numbers[which]
         if not valid.all():
             if len(item) == 1 and flags[0] & BACK:
-                self._take_back(partition, item, terms[of])
+                time, action = int(actions.time[of][0]), int(actions.action[of][0])
+                self._take_back(partition, item, time, action)
             else:
-                self._wait(partition, actions, of, pairs, (owner, ids, which, number, valid), terms)
+                self._wait(partition, actions, of, pairs, (owner, ids, which, number, valid))
         rows, sums, released = self._release(partition, ids[fresh], numbers[fresh])
-        time = actions.time[of].astype(np.float64)
         counted = PairFacts(
             number[: len(item)][owner[both]],
             number[len(item) :][both],
-            time[owner[both]],
+            actions.time[of][owner[both]].astype(np.float64),
             actions.lag[pairs][both],
         )
         facts = np.flatnonzero(items)
@@ -129,7 +135,6 @@ class WaitingFacts:
         of: slice,
         pairs: slice,
         found: tuple[I64, U64, I64, I64, Mask],
-        terms: F64,
     ) -> None:
         """Keeps the facts and pairs whose items are not `valid`."""
         owner, ids, which, number, valid = found
@@ -146,25 +151,27 @@ class WaitingFacts:
         codes = np.where(valid, number | LISTED, -1)
         codes[missing] = day.admit(ids[which[missing]], imported[at[missing]], limits)
         waits = ~valid[:n] & (codes[:n] >= 0)
-        day.add(codes[:n][waits], terms[of][waits])
         self.over_limit[0] += int(np.sum(~valid[:n] & (codes[:n] < 0)))
         item, partner = codes[:n], codes[n:]
         kept = (~valid[n:] | ~valid[:n][owner]) & (partner >= 0) & (item[owner] >= 0)
-        self.over_limit[1] += day.add_pairs(
-            (np.maximum(item, 0).astype(np.uint32), actions.time[of], imported),
+        kind = np.where(waits, actions.action[of] | COUNTS, 0).astype(np.uint8)
+        self.over_limit[1] += day.add(
+            (np.maximum(item, 0).astype(np.uint32), actions.time[of], kind, imported),
             owner[kept],
             partner[kept].astype(np.uint32),
             actions.lag[pairs][kept],
             limits,
         )
+        day.settle(self.popularity)
 
-    def _take_back(self, partition: int, item: U64, terms: F64) -> None:
+    def _take_back(self, partition: int, item: U64, time: int, action: int) -> None:
         """Takes a fact back: out of the newest day that has a row of its item; where none has one, the fact
         is gone, and nothing changes."""
         for _, day in sorted(self.days[partition].items(), reverse=True):
-            place = day.find(item)
-            if place[0] >= 0 and day.counted[place[0]]:
-                day.add(place, terms)
+            place = int(day.find(item)[0])
+            if place >= 0 and day.counted[place]:
+                day.take_back(place, time, action)
+                day.settle(self.popularity)
                 return
 
     def _list(self, partition: int, ids: U64) -> Counted:
@@ -183,7 +190,7 @@ class WaitingFacts:
                 continue
             dense = self.items.find(day.ids)
             dense[~self.listed.of(partition, dense)] = -1
-            places, held, pairs = day.release(dense)
+            places, held, pairs = day.release(dense, self.popularity)
             rows.append(dense[places])
             sums.append(held)
             released.append(pairs)
@@ -193,7 +200,9 @@ class WaitingFacts:
 
     def _advance(self, partition: int, day: int) -> None:
         """The newest record time came into `day`: days that are too old go."""
-        self.newest[partition] = day
         days = self.days[partition]
+        if (before := days.get(self.newest[partition])) is not None:
+            before.log.pack()
+        self.newest[partition] = day
         for old in [each for each in days if day - each > self.limits.days]:
             del days[old]

@@ -1,23 +1,27 @@
 """What one partition keeps of items that it has not seen listed: of one UTC day of record time.
 
-A row an id has the sums of popularity; a row an action has its pairs that wait. An item of a pair is a
-code of 32 bits: the place of an id of this day, or `LISTED` with the item's dense number.
+The facts of ids are in a log, with their pairs; where many came of few ids, they become sums, 32 B an id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.aggregates.waiting_pairs import NO_PAIRS, Codes, PairFacts, dense_numbers
+from models.aggregates.popularity import Popularity
+from models.aggregates.waiting_log import ACTION, COUNTS, TAKEN_BACK, Logged, WaitingLog
+from models.aggregates.waiting_pairs import Codes, PairFacts, dense_numbers, joined
 from models.arrays import F64, I64, U64, Mask
 from schemas.state.tables import WINDOWS
 
 PAIRS_PER_ID: Final = 10
 """So many pairs of an action wait for each id that may: the most partners that an action has."""
+FACTS_PER_ID: Final = 4
+"""Of an id on average; more become sums, as then these are smaller."""
+MIN_FACTS: Final = 1000
+"""As few do not become sums."""
 
 
 class WaitingDay:
@@ -26,20 +30,24 @@ class WaitingDay:
 
     def __init__(self) -> None:
         self.ids: U64 = np.empty(0, np.uint64)
-        self.sums: F64 = np.empty((0, len(WINDOWS)))
         self.counted: Mask = np.empty(0, np.bool_)
         """The id has a row of popularity, not only pairs."""
+        self.sums: F64 = np.empty((0, len(WINDOWS)))
+        """(at most ids, windows) what the log of facts does not have any more."""
         self.counts = [0, 0, 0, 0]
+        self.log = WaitingLog()
         self._order: Codes = np.empty(0, np.uint32)
-        self._item: Codes = np.empty(0, np.uint32)
-        self._time = np.empty(0, np.uint32)
-        self._pairs = np.empty(0, np.uint8)
-        self._partner: Codes = np.empty(0, np.uint32)
-        self._lag = np.empty(0, np.uint8)
 
     @property
     def pairs(self) -> int:
-        return len(self._partner)
+        return self.log.pairs
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.log.size + sum(
+            column.nbytes for column in (self.ids, self.counted, self.sums, self._order)
+        )
 
     def find(self, ids: U64) -> I64:
         """(n,) the place of each id; -1 where it has none."""
@@ -98,83 +106,105 @@ class WaitingDay:
         at = np.searchsorted(self.ids, ids[order], sorter=self._order)
         self._order = np.insert(self._order, at, (n + order).astype(np.uint32))
         self.ids = np.concatenate([self.ids, ids])
-        self.sums = np.concatenate([self.sums, np.zeros((len(ids), len(WINDOWS)))])
         self.counted = np.concatenate([self.counted, np.zeros(len(ids), np.bool_)])
 
-    def add(self, place: I64, terms: F64) -> None:
-        """Adds the terms (n, windows) of facts to the rows at `place` (n,)."""
-        self.counted[place] = True
-        np.add.at(self.sums, place, terms)
-
-    def add_pairs(
+    def add(
         self,
-        facts: tuple[Codes, NDArray[np.uint32], Mask],
+        facts: tuple[Codes, NDArray[np.uint32], NDArray[np.uint8], Mask],
         owner: I64,
         partner: Codes,
         lag: NDArray[np.uint8],
         limits: tuple[int, int],
     ) -> int:
-        """Adds pairs in the order of the log: `facts` are item, time and whether imported, of each action,
-        `owner` (m,) the action of each pair. Returns how many came after the limits."""
-        item, time, imported = facts
+        """Adds actions and their pairs in the order of the log: `facts` are item, time, kind and whether
+        imported, of each action, `owner` (m,) the action of each pair. Returns how many pairs came after the
+        limits."""
+        item, time, kind, imported = facts
         keep = np.ones(len(owner), np.bool_)
-        for kind in (0, 1):
-            mine = np.flatnonzero(imported[owner] == kind)
-            room = max(0, PAIRS_PER_ID * limits[kind] - self.counts[2 + kind])
+        for of in (0, 1):
+            mine = np.flatnonzero(imported[owner] == of)
+            room = max(0, PAIRS_PER_ID * limits[of] - self.counts[2 + of])
             keep[mine[room:]] = False
-            self.counts[2 + kind] += min(room, len(mine))
-        pairs = np.bincount(owner[keep], minlength=len(item))
-        some = pairs > 0
-        self._item = np.concatenate([self._item, item[some]])
-        self._time = np.concatenate([self._time, time[some]])
-        self._pairs = np.concatenate([self._pairs, pairs[some].astype(np.uint8)])
-        self._partner = np.concatenate([self._partner, partner[keep]])
-        self._lag = np.concatenate([self._lag, lag[keep]])
+            self.counts[2 + of] += min(room, len(mine))
+        pairs = np.bincount(owner[keep], minlength=len(item)).astype(np.uint8)
+        counts = kind & COUNTS != 0
+        self.counted[item[counts]] = True
+        some = counts | (pairs > 0)
+        if some.any():
+            self.log.append(
+                Logged(item[some], time[some], kind[some], pairs[some], partner[keep], lag[keep])
+            )
         return len(owner) - int(keep.sum())
 
-    def release(self, numbers: I64) -> tuple[I64, F64, PairFacts]:
+    def take_back(self, place: int, time: int, action: int) -> None:
+        """Takes back a fact of the id at `place`."""
+        one = Logged(
+            np.array([place], np.uint32),
+            np.array([time], np.uint32),
+            np.array([action | COUNTS | TAKEN_BACK], np.uint8),
+            np.zeros(1, np.uint8),
+            np.empty(0, np.uint32),
+            np.empty(0, np.uint8),
+        )
+        self.log.append(one)
+
+    def sums_of(self, popularity: Popularity) -> F64:
+        """(ids, windows) the sums that wait, against the landmarks of `popularity`."""
+        sums = np.zeros((len(self.ids), len(WINDOWS)))
+        sums[: len(self.sums)] = self.sums
+        for log in self.log:
+            counts = log.counts
+            np.add.at(sums, log.item[counts], _terms(log, counts, popularity))
+        return sums
+
+    def settle(self, popularity: Popularity) -> None:
+        """Facts become sums where they are many."""
+        if self.log.facts > max(MIN_FACTS, FACTS_PER_ID * len(self.ids)):
+            self.sums = self.sums_of(popularity)
+            self.log.rewrite(lambda log: log.without(log.counts, np.zeros(len(log.lag), np.bool_)))
+
+    def release(self, numbers: I64, popularity: Popularity) -> tuple[I64, F64, PairFacts]:
         """Takes out what waits no longer: places and sums of rows, and the pairs whose items are both listed.
         `numbers` (ids,): the dense number of each id of this day, -1 while it is not listed."""
         rows = np.flatnonzero((numbers >= 0) & self.counted)
-        # what was taken back of another day's action may exceed what this day holds
-        sums = np.maximum(self.sums[rows], 0)
-        self.counted[rows], self.sums[rows] = False, 0
-        owner = np.repeat(np.arange(len(self._item)), self._pairs)
-        item, partner = (
-            dense_numbers(self._item, numbers)[owner],
-            dense_numbers(self._partner, numbers),
-        )
-        due = (item >= 0) & (partner >= 0)
-        if not due.any():
-            return rows, sums, NO_PAIRS
-        time = self._time[owner[due]].astype(np.float64)
-        released = PairFacts(item[due], partner[due], time, self._lag[due])
-        pairs = np.bincount(owner[~due], minlength=len(self._item))
-        some = pairs > 0
-        self._item, self._time = self._item[some], self._time[some]
-        self._pairs = pairs[some].astype(np.uint8)
-        self._partner, self._lag = self._partner[~due], self._lag[~due]
-        return rows, sums, released
+        row = np.full(len(self.ids), -1, np.int32)
+        row[rows] = np.arange(len(rows))
+        sums, released = np.zeros((len(rows), len(WINDOWS))), []
+        settled = rows[: np.searchsorted(rows, len(self.sums))]
+        sums[: len(settled)] = self.sums[settled]
+        self.sums[settled], self.counted[rows] = 0, False
 
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """What is stored of it, as `of` takes it."""
-        return {
-            "ids": self.ids,
-            "sums": self.sums,
-            "counted": self.counted,
-            "item": self._item,
-            "time": self._time,
-            "pairs": self._pairs,
-            "partner": self._partner,
-            "lag": self._lag,
-        }
+        def take(log: Logged) -> Logged | None:
+            facts = log.counts
+            facts[facts] = row[log.item[facts]] >= 0
+            np.add.at(sums, row[log.item[facts]], _terms(log, facts, popularity))
+            owner = np.repeat(np.arange(len(log.item)), log.pairs)
+            item = dense_numbers(log.item, numbers)[owner]
+            partner = dense_numbers(log.partner, numbers)
+            due = (item >= 0) & (partner >= 0)
+            if not facts.any() and not due.any():
+                return None
+            time = log.time[owner[due]].astype(np.float64)
+            released.append(PairFacts(item[due], partner[due], time, log.lag[due]))
+            return log.without(facts, due)
+
+        self.log.rewrite(take)
+        # what was taken back of another day's action may exceed what this day holds
+        return rows, np.maximum(sums, 0), joined(*released)
 
     @classmethod
-    def of(cls, counts: list[int], held: Mapping[str, NDArray[Any]]) -> WaitingDay:
+    def of(
+        cls, counts: list[int], ids: U64, counted: Mask, sums: F64, log: WaitingLog
+    ) -> WaitingDay:
+        """As its attributes were."""
         day = cls()
-        day.counts = counts
-        day.ids, day.sums, day.counted = held["ids"], held["sums"], held["counted"]
-        day._order = np.argsort(day.ids).astype(np.uint32)
-        day._item, day._time, day._pairs = held["item"], held["time"], held["pairs"]
-        day._partner, day._lag = held["partner"], held["lag"]
+        day.counts, day.ids, day.counted, day.sums, day.log = counts, ids, counted, sums, log
+        day._order = np.argsort(ids).astype(np.uint32)
         return day
+
+
+def _terms(log: Logged, which: Mask, popularity: Popularity) -> F64:
+    kind = log.kind[which]
+    return popularity.terms_of(
+        (kind & ACTION).astype(np.uint8), log.time[which], kind & TAKEN_BACK != 0
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.aggregates import waiting_day, waiting_log
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
 from models.aggregates.waiting import Limits
@@ -24,6 +25,17 @@ from schemas.state.facts import BACK, IMPORTED, UNKNOWN, Delta
 PARTITIONS, START = 2, 1_760_000_000
 LIMITS = Limits(live=3, imported=4, days=2)
 ITEMS = tuple(range(11, 19))
+
+
+@pytest.fixture(params=["many", "few"], scope="module", autouse=True)
+def bounds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What waits is packed, and becomes sums, also where it is a few actions."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "few":
+            patch.setattr(waiting_log, "ACTIONS_PER_BLOCK", 2)
+            patch.setattr(waiting_day, "MIN_FACTS", 2)
+            patch.setattr(waiting_day, "FACTS_PER_ID", 1)
+        yield
 
 
 class Step(NamedTuple):
@@ -203,7 +215,10 @@ def test_any_cut_and_order_of_the_partitions_give_what_the_slow_definition_gives
             (n, item): row
             for n, day in made.waiting.days[p].items()
             for item, row, counted in zip(
-                day.ids.tolist(), day.sums.tolist(), day.counted.tolist(), strict=True
+                day.ids.tolist(),
+                day.sums_of(made.popularity).tolist(),
+                day.counted.tolist(),
+                strict=True,
             )
             if counted
         }
