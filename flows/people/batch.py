@@ -22,7 +22,7 @@ from schemas.state import facts
 from schemas.state.write import Write
 from schemas.times import DAY_MS
 
-MAX_CACHED_HASHES: Final = 8192
+MAX_CACHED_HASHES: Final = 16_384
 """Some 130 B each. Ids that no item has come once each, and hashing one anew takes half a microsecond."""
 Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""

@@ -11,10 +11,9 @@ from msgspec.structs import replace
 from models.features.plain import Event
 from models.features.registry import FEATURES
 from models.features.ring import BACK, MERGED
-from models.outcomes import impressions
+from models.outcomes import impressions, likes
 from models.outcomes.impressions import Row
 from models.outcomes.join import REACH
-from models.outcomes.likes import rows as like_rows
 from models.outcomes.open_slates import Account
 from models.outcomes.touched import Reach
 from models.reference.outcome_records import LIKE, concerns
@@ -214,7 +213,7 @@ class Person:
 
 def _without(merge: Merge, repeated: Sequence[MergedAction]) -> Merge:
     rest = [it for it in merge.recent if it not in repeated]
-    liked, latest = list(like_rows(merge.likes)), merge.received_at // 1000
+    liked, latest = list(likes.rows(merge.likes)), merge.received_at // 1000
     for it in repeated:
         same = [
             (bits, at)
