@@ -117,11 +117,17 @@ def name_of_key(key: str, index: int = 0) -> str:
 
 
 def fingerprint(entries: Sequence[EventIn | Rejected]) -> bytes:
-    """(16,) BLAKE2b of the entries of a request as they were read. Requests whose JSON differs in spaces
-    alone have the same one."""
-    # by its field and code alone, of an entry that could not be read
-    read = [str(entry) if isinstance(entry, Rejected) else entry for entry in entries]
-    return hashlib.blake2b(msgspec.json.encode(read), digest_size=16).digest()
+    """(16,) BLAKE2b of the entries of a request as they were read, without the fields that only the server
+    may set. Requests whose JSON differs in spaces and in the order of fields alone have the same one."""
+    read = [_read(entry) for entry in entries]
+    return hashlib.blake2b(msgspec.json.encode(read, order="sorted"), digest_size=16).digest()
+
+
+def _read(entry: EventIn | Rejected) -> EventIn | str:
+    if isinstance(entry, Rejected):
+        return str(entry)  # its field and code alone: it could not be read
+    # what is ignored was not parsed, so it has the client's spaces
+    return msgspec.structs.replace(entry, experiments=UNSET, variant=UNSET, propensity=UNSET)
 
 
 def _distinct(records: list[Record]) -> tuple[list[Record], int]:
