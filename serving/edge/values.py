@@ -18,6 +18,8 @@ _CURRENCY: Final = re.compile("[A-Z]{3}")
 
 JUDGED: Final = frozenset({"rate", "purchase"})
 """The actions whose numbers say more than how much."""
+VALUED: Final = JUDGED | {"cart"}
+"""The actions that take a value."""
 
 
 def set_values(action: Action, event: EventIn, scale: Scale) -> None:
@@ -27,13 +29,15 @@ def set_values(action: Action, event: EventIn, scale: Scale) -> None:
     currency and a quantity where they have no meaning. Errors: `Rejected`.
     """
     value = event.value
+    if event.action not in VALUED:
+        return
     if value is not None and not abs(value) <= MAX_VALUE:
         raise Rejected("value", "out_of_range")
     if event.action == "rate":
         _set_rating(action, value, event.scale or scale)
     elif event.action == "purchase":
         _set_purchase(action, event)
-    elif event.action == "cart":
+    else:
         action.value = value
 
 

@@ -149,7 +149,7 @@ def test_a_broken_line_is_rejected_alone() -> None:
         ({**VIEW, "rank": 10**30}, "rank", "out_of_range"),
         ({**VIEW, "rank": 1.5}, "rank", "wrong_type"),
         ({**VIEW, "dwell_ms": -1}, "dwell_ms", "out_of_range"),
-        ({**VIEW, "value": 1e300}, "value", "out_of_range"),
+        ({**VIEW, "action": "cart", "value": 1e300}, "value", "out_of_range"),
         ({**VIEW, "value": SECRET}, "value", "wrong_type"),
         ({**VIEW, "context": {"a": [SECRET]}}, "context[...]", "wrong_type"),
         ({**VIEW, "context": {"a": 2**60}}, "context", "out_of_range"),
