@@ -255,10 +255,14 @@ class Case:
         items, seen = self.world.items, self.person.seen
         latest = np.zeros(len(items.hash), np.uint32)
         slots, which = items.locate_variants(seen["item"].astype(np.uint64))
+        bits = seen["bits"][which]
         if items.groups:  # bought ones come last
-            order = np.argsort(which, kind="stable")
-            slots, which = slots[order], which[order]
-        bits, time = seen["bits"][which], seen["time"][which]
+            others, of = items.variants(slots[(bits & PURCHASE) != 0])
+            which = np.concatenate([which, which[(bits & PURCHASE) != 0][of]])
+            bits = np.concatenate([bits, np.full(len(others), PURCHASE, np.uint8)])
+            slots, order = np.concatenate([slots, others]), np.argsort(which, kind="stable")
+            slots, which, bits = slots[order], which[order], bits[order]
+        time = seen["time"][which]
         acted = (bits & ACTED) != 0
         # ordered by time: of equal slots the last one assigned stays
         latest[slots[acted]] = time[acted]

@@ -275,6 +275,16 @@ class ItemTable:
         every, order = np.concatenate(located), np.argsort(np.concatenate(indices), kind="stable")
         return every[order], np.concatenate(indices)[order]
 
+    def variants(self, slots: Slots) -> tuple[Slots, NDArray[np.intp]]:
+        """(m,) the slots of the groups that the items at `slots` are in now, each group once, and (m,) the
+        index of the last of `slots` in that group: of an item that came into its group later, too."""
+        groups = self.group[slots]
+        grouped = np.flatnonzero(groups)
+        last = dict(zip(groups[grouped].tolist(), grouped.tolist(), strict=True))
+        named = [self.groups.slots(group) for group in last]
+        of = np.repeat(np.array(list(last.values()), np.intp), [len(each) for each in named])
+        return np.concatenate([_NO_SLOTS, *named]), of
+
     def _join(self, slot: int, group: int) -> None:
         """Puts the item into `group`, out of the one it was in."""
         if self.in_catalogue[slot]:

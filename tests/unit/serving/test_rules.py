@@ -96,6 +96,7 @@ def test_each_rule_removes_its_items(who: Any, ask: Any, more: dict[str, set[str
         ({}, {"groups": ("nothing", "shirt")}, "variant"),
         ({}, {"served": group_hash("shirt").to_bytes(8, "little")[:4]}, "served"),
         ({"bought": ["\0group\0shirt", "never heard of"]}, {}, "blocked"),
+        ({"bought": ["hat of no group", "red"]}, {}, "blocked"),  # bought before it had its group
         ({"hidden": ["red", "blue"]}, {}, "blocked"),
     ],
 )
