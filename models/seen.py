@@ -30,6 +30,10 @@ MAX_ITEMS: Final = 20_000
 """Items that a compaction keeps, beside those bought, disliked or hidden."""
 MIN_LIMIT: Final = 64
 """Entries at which a string is compacted for the first time."""
+QUARTER_MS: Final = 250
+QUARTER_SHIFT: Final = 6
+"""The two high bits of an entry's `bits` are the quarter of its second: a like and a hide of one second keep
+their order."""
 ENTRY: Final = np.dtype([("item", "<u8"), ("time", "<u4"), ("bits", "u1")])
 """13 B: hash of an item or a group, Unix seconds, bits."""
 _BITS_OF: Final = {
@@ -48,13 +52,14 @@ NONE: Final[Entries] = np.empty(0, ENTRY)
 
 class SeenItems(NamedTuple):
     """By item, ascending: `bits` of `ACTED` and the time of the newest such action (0: there is none);
-    the one of `SHOWING` that is in force (0: none), and since when."""
+    the one of `SHOWING` that is in force (0: none), and since when, with the quarter of that second."""
 
     item: U64
     bits: NDArray[np.uint8]
     time: NDArray[np.uint32]
     showing: NDArray[np.uint8]
     since: NDArray[np.uint32]
+    quarter: NDArray[np.uint8]
 
     @property
     def hidden(self) -> NDArray[np.bool_]:
@@ -77,15 +82,26 @@ def entries(item: Any, seconds: Any, bits: Any) -> Entries:
 
 def of_list(listed: NDArray[np.void]) -> Entries:
     """The entries of actions as `ring.ENTRY` has them, in the same order."""
-    return entries(listed["item"], listed["time"], BITS[listed["action"]])
+    return entries(listed["item"], listed["time"], bits_of(listed["action"], listed["ms"]))
+
+
+def bits_of(action: Any, ms: Any) -> Any:
+    """(n,) u8 bits of actions by their codes, with the quarter of the second at `ms` in it."""
+    bits = BITS[action]
+    return bits | (bits > 0) * (ms // QUARTER_MS << QUARTER_SHIFT).astype(np.uint8)
+
+
+def at(found: Entries) -> I64:
+    """(n,) times of entries, in quarters of a second."""
+    return found["time"].astype(np.int64) << 2 | found["bits"] >> QUARTER_SHIFT
 
 
 def of_person(string: Entries, row: np.void) -> Entries:
     """All entries of the person of `row`: what the string has, then what the list has, ordered by
-    time; in one second the later of them stays the later."""
+    time; in one quarter of a second the later of them stays the later."""
     listed = of_list(ring.recent(row)[::-1])
     both = np.concatenate([string, listed]) if len(string) else listed
-    return both[np.argsort(both["time"], kind="stable")]
+    return both[np.argsort(at(both), kind="stable")]
 
 
 def entries_of_merge(merge: Merge) -> Entries:
@@ -97,10 +113,10 @@ def entries_of_merge(merge: Merge) -> Entries:
 
 
 def by_item(found: Entries) -> SeenItems:
-    """What the entries say of each item. In one second the later entry decides."""
-    found = found[np.argsort(found["time"], kind="stable")]
+    """What the entries say of each item. In one quarter of a second the later entry decides."""
+    found = found[np.argsort(at(found), kind="stable")]
     item, place = np.unique(found["item"], return_inverse=True)
-    bits, showing = np.zeros((2, len(item)), np.uint8)
+    bits, showing, quarter = np.zeros((3, len(item)), np.uint8)
     time, since = np.zeros((2, len(item)), np.uint32)
     np.bitwise_or.at(bits, place, found["bits"] & ACTED)
     acted, changes = (np.flatnonzero(found["bits"] & kinds) for kinds in (ACTED, SHOWING))
@@ -108,7 +124,8 @@ def by_item(found: Entries) -> SeenItems:
     time[place[acted]] = found["time"][acted]
     since[place[changes]] = found["time"][changes]
     showing[place[changes]] = found["bits"][changes] & SHOWING
-    return SeenItems(item, bits, time, showing, since)
+    quarter[place[changes]] = found["bits"][changes] >> QUARTER_SHIFT
+    return SeenItems(item, bits, time, showing, since, quarter)
 
 
 def compacted(found: Entries, max_items: int) -> Entries:
@@ -123,7 +140,11 @@ def compacted(found: Entries, max_items: int) -> Entries:
     made = np.concatenate(
         [
             entries(items.item[stays], items.time[stays], items.bits[stays]),
-            entries(items.item[stays], items.since[stays], items.showing[stays]),
+            entries(
+                items.item[stays],
+                items.since[stays],
+                items.showing[stays] | items.quarter[stays] << QUARTER_SHIFT,
+            ),
         ]
     )
     return made[np.lexsort((made["bits"], made["item"], made["time"]))]

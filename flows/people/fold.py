@@ -27,7 +27,7 @@ from models.outcomes.join import REACH
 from models.outcomes.purchases import REPEATED_ORDER
 from models.outcomes.touched import Reach
 from models.release.person import Encoder
-from models.seen import APPENDED, BITS, MAX_ITEMS, PURCHASE, entries, of_list
+from models.seen import APPENDED, MAX_ITEMS, PURCHASE, bits_of, entries, of_list
 from schemas import events
 from schemas.actions import CODE, NEGATIVE, REVERSIBLE
 from schemas.events import Action, Listed, Merge, Preferences
@@ -268,7 +268,9 @@ class PeopleFold:
             [
                 of_list(folded.evicted),
                 entries(
-                    columns.item[hides], columns.time[hides] // 1000, BITS[columns.action[hides]]
+                    columns.item[hides],
+                    columns.time[hides] // 1000,
+                    bits_of(columns.action[hides], columns.time[hides] % 1000),
                 ),
                 entries(hashes, columns.time[bought] // 1000, PURCHASE),
             ]

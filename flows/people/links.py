@@ -20,7 +20,7 @@ from models.features import merged, registry, ring
 from models.features.columns import Columns, Folded
 from models.features.ring import COUNTED
 from models.outcomes.purchases import REPEATED_ORDER
-from models.seen import BITS, PURCHASE, entries_of_merge, of_list
+from models.seen import PURCHASE, bits_of, entries_of_merge, of_list
 from schemas import events
 from schemas.actions import ACTIONS, CODE
 from schemas.alphabet import Pseudonym
@@ -149,8 +149,9 @@ class Linked:
         )
         action_of_guest = MergedAction(item, category, action.occurred_at, code, identity, flags)
         seconds, seen = action.occurred_at // 1000, []
-        if BITS[code] and not recent:
-            seen.append((item, seconds, int(BITS[code])))
+        bits = int(bits_of(code, np.int64(action.occurred_at % 1000)))
+        if bits and not recent:
+            seen.append((item, seconds, bits))
         if action.group and code == PURCHASED:
             seen.append((group_hash(action.group), seconds, PURCHASE))
         effects.send(

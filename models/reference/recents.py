@@ -254,11 +254,11 @@ def remember(string: SeenString, e: Event, found: ActionContext) -> None:
     if found.gone:
         string.append(entry_of(found.gone))
     elif not _RECENT[e.action]:
-        string.append((e.item, e.time // 1000, bits_of(e.action)))
+        string.append((e.item, e.time // 1000, bits_of(e.action, e.time % 1000)))
     if e.group and ACTIONS[e.action].name == "purchase":
         string.append((e.group, e.time // 1000, PURCHASE))
 
 
 def entry_of(key: Key) -> SeenEntry:
     """The entry of an action of the list."""
-    return key[1], key[0] // 1000, bits_of(key[3])
+    return key[1], key[0] // 1000, bits_of(key[3], key[0] % 1000)

@@ -19,33 +19,37 @@ _SHOWN_AGAIN = _SHOWING["unhide"]
 
 class SeenItem(NamedTuple):
     """`bits`: 1 viewed, 2 clicked, 4 bought; `time`: the newest of these. `showing`: 8 disliked, 16 hidden,
-    32 shown again, 0 none of them; `since`: when."""
+    32 shown again, 0 none of them; `since`: when, and in which `quarter` of that second."""
 
     bits: int = 0
     time: int = 0
     showing: int = 0
     since: int = 0
+    quarter: int = 0
 
     @property
     def hidden(self) -> bool:
         return self.showing not in (0, _SHOWN_AGAIN)
 
 
-def bits_of(action: int) -> int:
-    """The bits of an action's code; 0: it says nothing about what was seen."""
+def bits_of(action: int, ms: int) -> int:
+    """The bits of an action's code, and above them the quarter of its second; 0: it says nothing about what
+    was seen."""
     name = ACTIONS[action].name
-    return _ACTED.get(name, 0) | _SHOWING.get(name, 0)
+    bits = _ACTED.get(name, 0) | _SHOWING.get(name, 0)
+    return bits + 64 * (ms // 250) if bits else 0
 
 
 def by_item(found: Iterable[SeenEntry]) -> dict[int, SeenItem]:
-    """The reading of entries in their order; of those of one second the later one decides."""
+    """The reading of entries in their order; of those of one quarter of a second the later one decides."""
     items: dict[int, SeenItem] = {}
     for item, time, bits in found:
         held = items.get(item, SeenItem())
         if acted := bits & 7:
             held = held._replace(bits=held.bits | acted, time=max(held.time, time))
-        if (showing := bits & 56) and time >= held.since:
-            held = held._replace(showing=showing, since=time)
+        quarter = bits // 64
+        if (showing := bits & 56) and (time, quarter) >= (held.since, held.quarter):
+            held = held._replace(showing=showing, since=time, quarter=quarter)
         items[item] = held
     return items
 
@@ -60,7 +64,7 @@ def compacted(found: Iterable[SeenEntry], max_items: int) -> list[SeenEntry]:
     for item in protected.union(others[: max(0, max_items - len(protected))]):
         it = items[item]
         entries += [(item, it.time, it.bits)] if it.bits else []
-        entries += [(item, it.since, it.showing)] if it.showing else []
+        entries += [(item, it.since, it.showing + 64 * it.quarter)] if it.showing else []
     return sorted(entries, key=itemgetter(1, 0, 2))
 
 

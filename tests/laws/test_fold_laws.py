@@ -28,6 +28,7 @@ from models.reference.sample import Sample
 from models.seen import SeenItems, by_item, of_person, read
 from schemas import events
 from schemas.actions import ACTIONS
+from schemas.identity import item_hash
 from schemas.keys import PLAIN
 from tests.laws.world import DAY, T0, Memory, Record, action, fold_log, log_of, person, served
 
@@ -221,7 +222,7 @@ def check_seen(memory: Memory, who: int, history: Sequence[Event]) -> None:
     assert held.tolist() == string.entries
     assert (row["seen_n"], row["seen_limit"]) == (len(string.entries), string.limit)
     every = seen.by_item(
-        [(e.item, e.time // 1000, seen.bits_of(e.action)) for e in history]
+        [(e.item, e.time // 1000, seen.bits_of(e.action, e.time % 1000)) for e in history]
         + [
             (e.group, e.time // 1000, 4)
             for e in history
@@ -253,6 +254,29 @@ def since(memory: Memory, who: int) -> dict[int, int]:
 def seen_by(memory: Memory, who: int) -> SeenItems:
     row = read_row(memory.values.get(PLAIN.row(0, person(who))))
     return by_item(of_person(read(memory.values.get(PLAIN.seen(0, person(who)))), row))
+
+
+@pytest.mark.parametrize("later", [0, 60])
+@pytest.mark.parametrize(
+    ("first", "second", "hidden"),
+    [
+        ("like", "hide", True),
+        ("hide", "like", False),
+        ("dislike", "unhide", False),
+        ("unhide", "dislike", True),
+        ("like", "dislike", True),
+        ("dislike", "like", False),
+    ],
+)
+def test_of_opposites_in_one_second_the_later_wins(
+    first: str, second: str, hidden: bool, later: int
+) -> None:
+    """In whatever order they come, in the list or out of it."""
+    both = [action(1, what=first, at=T0 + 300), action(2, what=second, at=T0 + 800)]
+    others = [action(n, item=f"o{n}", what="view") for n in range(3, 3 + later)]
+    for opposites in (both, both[::-1]):
+        found = seen_by(fold_log(log_of([*opposites, *others]), [1]), 1)
+        assert found.hidden[found.item == item_hash("i1")].tolist() == [hidden]
 
 
 @given(st.lists(one_action, min_size=2, max_size=100), st.randoms(use_true_random=False))

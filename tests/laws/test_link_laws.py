@@ -294,7 +294,7 @@ class Expected:
         assert row["seen_n"] == len(string)
         found = seen.by_item(seen.of_person(string, row))
         every = reference.by_item(
-            (e.item, e.time // 1000, reference.bits_of(e.action)) for e in plain
+            (e.item, e.time // 1000, reference.bits_of(e.action, e.time % 1000)) for e in plain
         )
         some = {item: it for item, it in every.items() if it.bits or it.showing}
         assert found.item.tolist() == sorted(some)

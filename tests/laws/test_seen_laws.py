@@ -15,7 +15,7 @@ from models.reference import seen as reference
 from models.reference.seen import SeenEntry, SeenItem, SeenString
 from schemas.actions import ACTIONS, CODE, RECENT
 
-BITS = [1, 2, 4, 8, 16, 32, 34]
+BITS = [1, 2, 4, 8, 16, 32, 34, 8 + 64, 16 + 128, 34 + 192]
 entry = st.tuples(st.integers(1, 9), st.integers(1, 30), st.sampled_from(BITS))
 entries = st.lists(entry, max_size=200)
 MANY = 10**6
@@ -104,6 +104,8 @@ def test_twenty_thousand_items_and_what_is_never_evicted() -> None:
 def test_every_action_of_the_list_says_what_was_seen() -> None:
     assert seen.ENTRY.itemsize == 13
     for code, action in enumerate(ACTIONS):
-        assert seen.BITS[code] == reference.bits_of(code)
+        assert seen.BITS[code] == reference.bits_of(code, 0)
+        for ms in (0, 249, 250, 999):
+            assert seen.bits_of(code, np.int64(ms)) == reference.bits_of(code, ms)
         assert bool(seen.BITS[code]) or not RECENT[code], action.name
     assert set(np.flatnonzero(seen.APPENDED)) == {CODE["hide"], CODE["unhide"]}
