@@ -2,8 +2,8 @@
 
 They are rows of 38 B in one string, in the order in which they came: most of them are only ever added, so a
 new one is packed and appended, and none is read for it. A string that comes to twice `MAX_REVERSIBLES` rows
-keeps the newest of them by (at, identity, item). The few slots that they converted lie beside them, in
-`Account.conversions`.
+keeps the newest of them, of one second those that came last. The few slots that they converted lie beside
+them, in `Account.conversions`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def every(account: Account) -> Iterator[Reversible]:
 
 def newest(account: Account) -> tuple[Reversible, ...]:
     """The newest `MAX_REVERSIBLES`, oldest first."""
-    return tuple(sorted(every(account), key=_order)[-MAX_REVERSIBLES:])
+    return tuple(sorted(every(account), key=_at)[-MAX_REVERSIBLES:])
 
 
 def find(account: Account, identity: int, item: int) -> Reversible | None:
@@ -114,7 +114,7 @@ def take(account: Account, item: int) -> Reversible | None:
     there = [it for it in held if not it.taken_back]
     if not there:
         return None
-    taken = max(there, key=_order)
+    taken = sorted(there, key=_at)[-1]
     store(account, replace(taken, taken_back=True, conversion=None, pending=0))
     return taken
 
@@ -131,19 +131,19 @@ def pending(account: Account, items: Iterable[int] | None = None) -> list[Revers
     return [held for held in found if held.pending]
 
 
-def _order(held: Reversible) -> tuple[int, int, int]:
-    return held.at, held.identity, held.item
+def _at(held: Reversible) -> int:
+    return held.at
 
 
 def _ordered(rows: bytes) -> list[bytes]:
-    """The rows, oldest first."""
+    """The rows, oldest first, those of one second as they came."""
     each = [rows[at : at + SIZE] for at in range(0, len(rows), SIZE)]
-    return sorted(each, key=_row_order)
+    return sorted(each, key=_row_at)
 
 
-def _row_order(row: bytes) -> tuple[int, int, int]:
-    item, identity, at = _HEAD.unpack(row)
-    return at, identity, item
+def _row_at(row: bytes) -> int:
+    at: int = _HEAD.unpack(row)[2]
+    return at
 
 
 def _read(account: Account, at: int) -> Reversible:

@@ -25,8 +25,8 @@ _CLICKED = 2
 LIKE = 5
 
 
-def _order(held: Reversible) -> tuple[int, int, int]:
-    return held.at, held.identity, held.item
+def _at(held: Reversible) -> int:
+    return held.at
 
 
 class Conversions:
@@ -58,7 +58,7 @@ class Conversions:
     def hold(self, new: Reversible) -> None:
         self.reversibles.append(new)
         if len(self.reversibles) == 2 * MAX_REVERSIBLES:
-            self.reversibles = sorted(self.reversibles, key=_order)[-MAX_REVERSIBLES:]
+            self.reversibles = sorted(self.reversibles, key=_at)[-MAX_REVERSIBLES:]
 
     def pay(self, offset: int, held: Reversible, sign: int) -> None:
         if held.currency:
@@ -149,7 +149,7 @@ class Conversions:
         if not same:
             self.tallies["refund_without_purchase"] += 1
             return None
-        held = max(same, key=_order)
+        held = sorted(same, key=_at)[-1]
         self._gone(offset, held)
         return held
 

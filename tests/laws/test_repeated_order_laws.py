@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +137,45 @@ def test_an_order_under_two_ids_that_is_refunded_once_counts_no_more(
         for key in ring.keys(read_row(home.values[PLAIN.row(1, person(USER))]))
     )
     assert mismatches(home, 1, by_definition(log)) == []
+
+
+@law
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([GUEST, USER]), st.integers(0, 2), st.booleans()), max_size=16
+    ),
+    st.integers(0, 16),
+    st.lists(st.integers(1, 9), max_size=3),
+    st.randoms(use_true_random=False),
+)
+def test_facts_money_and_list_agree_on_orders_and_refunds_under_two_ids(
+    steps: list[tuple[int, int, bool]], linked: int, sizes: list[int], rnd: Any
+) -> None:
+    """Whichever id sends an order and its refund, before the link or after, it counts once or not at all."""
+    sends = [
+        msgspec.structs.replace(order(number, who, at), negative=back)
+        for at, (who, number, back) in enumerate(steps)
+    ]
+    before, after = sends[:linked], sends[linked:]
+    guest, own = person(GUEST), [it for it in sends if it.person == person(USER)]
+    theirs: list[events.Event] = [it for it in before if it.person == guest]
+    theirs += [LINK, *(it for it in after if it.person == guest)]
+    source = fold_log(log_of(theirs))
+    log = log_of(interleaved(own, [sent(source, 0)], rnd))
+    home = fold_log(log, sizes, partition=1, restart=len(sizes) % 2 == 0)
+    facts, paid = Counter[int](), Counter[int]()
+    for entry in (it for p, memory in enumerate((source, home)) for it in memory.entries(p)):
+        acts, money = entry.actions, entry.money
+        for item, code, flags in zip(acts.item, acts.action, acts.flags, strict=True):
+            facts[int(item)] += int(code == PURCHASE) * (-1 if flags & BACK else 1)
+        for item, sign in zip(money.item, money.purchases, strict=True):
+            paid[int(item)] += int(sign)
+    row = read_row(home.values.get(PLAIN.row(1, person(USER))))
+    listed = Counter(key[1] for key in ring.keys(row) if not key[5] & ring.BACK)
+    for item in map(item_hash, ("i0", "i1", "i2")):
+        assert facts[item] == paid[item] == listed[item] in (0, 1)
+    assert mismatches(home, 1, by_definition(log)) == []
+    assert wrong_sums([source, home], [log_of(theirs), log]) == []
 
 
 def merged(number: int, flags: int, n: int = 1) -> Merge:

@@ -227,6 +227,17 @@ def test_the_newest_purchase_that_was_not_taken_back_goes_first() -> None:
     assert [row[2] - T0 // 1000 for row in more.backs()] == [2, 1]
 
 
+def test_of_one_second_the_later_record_is_the_newest() -> None:
+    """Whatever order their identities have, which are hashes."""
+    for trial in range(8):
+        made = [
+            bought(n, at=T0 + n, event_id=f"{trial}-{n}", amount=100 * n, currency="EUR")
+            for n in range(1, 4)
+        ]
+        paid = [int(str(row[3])) for row in fold(*made, refund(5), refund(6)).money()]
+        assert paid == [100, 200, 300, -300, -200]
+
+
 def test_what_was_taken_back_expresses_no_interest() -> None:
     made = [
         action(0, 1, "i2", "view"),

@@ -55,7 +55,7 @@ def test_rows_say_what_a_list_of_purchases_says(steps: list[tuple[str, int, int,
         elif what == "take":
             counts = [it for it in listed if it.item == item and not it.taken_back]
             taken = reversibles.take(account, item)
-            newest = max(counts, key=lambda it: (it.at, it.identity), default=None)
+            newest = max(reversed(counts), key=lambda it: it.at, default=None)  # the last of equals
             assert taken == newest
             if newest:
                 newest.taken_back, newest.conversion, newest.pending = True, None, 0
