@@ -298,10 +298,12 @@ class MergedReversible(msgspec.Struct, array_like=True, gc=False):
 
 
 class MergedReversal(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A refund or an `unlike`: it takes back the newest `action` (its code) on the item."""
+    """A refund or an `unlike`: it takes back the newest `action` (its code) on the item. `known`: the edge
+    had the item in its catalogue, so it is listed in the person's partition, too."""
 
     item: int
     action: int
+    known: bool = False
 
 
 class MergedImpression(msgspec.Struct, array_like=True, gc=False):

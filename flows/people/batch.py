@@ -100,18 +100,25 @@ def days_of(batch: Decoded, times: NDArray[np.int64], newest: int) -> facts.Days
     return facts.Days(np.array(delta, np.uint32), days[at + 1].astype(np.uint16))
 
 
-def listings_of(batch: Decoded) -> facts.Listings:
-    """The items that the roll-up's marks list."""
+def listings_of(batch: Decoded, new_merges: set[int]) -> facts.Listings:
+    """The items that the roll-up's marks list, and those whose actions an id that was linked took back: its
+    own partition has the facts of them."""
     listed = [
         (offset - batch.first, item)
         for offset, _, event in batch.records
-        if isinstance(event, Listed)
-        for item in event.items
+        for item in _listed_by(event, offset in new_merges)
     ]
     if not listed:
         return facts.NO_LISTINGS
     delta, item = zip(*listed, strict=True)
     return facts.Listings(np.array(delta, np.uint32), np.array(item, np.uint64))
+
+
+def _listed_by(event: Any, new: bool) -> tuple[int, ...]:
+    if isinstance(event, Listed):
+        return event.items
+    reversal = event.reversal if isinstance(event, Merge) and new else None
+    return (reversal.item,) if reversal is not None and reversal.known else ()
 
 
 class Effects:

@@ -151,7 +151,9 @@ class PeopleFold:
             write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
         write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
         write.entries += self._linked.outbox(effects)
-        listings = listings_of(batch) if Listed in kinds else facts.NO_LISTINGS
+        listings = facts.NO_LISTINGS
+        if Listed in kinds or effects.new_merges:
+            listings = listings_of(batch, effects.new_merges)
         found = facts.Delta(
             batch.first,
             batch.next,

@@ -81,7 +81,8 @@ class Actions:
         in this partition, as its fact does."""
         code, effect = code_of(event.action, event.negative), Effect()
         if code in TAKES_BACK:
-            merge.reversal = MergedReversal(self._items[event.item_id], TAKES_BACK[code])
+            item = self._items[event.item_id]
+            merge.reversal = MergedReversal(item, TAKES_BACK[code], event.known)
             return effect
         if code == LIKE:
             merge.likes = self.like(event, counted)

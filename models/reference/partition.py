@@ -147,6 +147,9 @@ class Partition:
         if number > self.received.get(merge.source, (-1, 0)):
             self.received[merge.source] = number
             person = self._person(merge.person)
+            reversal = merge.reversal
+            if self.sums is not None and reversal is not None and reversal.known:
+                self.waiting.include(reversal.item, self.sums)
             repeated = person.repeated(merge)
             self._take_back(repeated)
             if outcomes := person.merge(offset, merge, repeated):

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.aggregates.tables import Tables
 from models.dedupe import IDENTITY_BITS, action_identity
 from models.features import counts, ring
 from models.features.registry import read_row
@@ -137,6 +139,24 @@ def test_an_order_under_two_ids_that_is_refunded_once_counts_no_more(
         for key in ring.keys(read_row(home.values[PLAIN.row(1, person(USER))]))
     )
     assert mismatches(home, 1, by_definition(log)) == []
+
+
+@pytest.mark.parametrize("sizes", [[], [1]])
+def test_a_refund_by_a_linked_guest_leaves_nothing_of_the_order_in_the_tables(
+    sizes: list[int],
+) -> None:
+    """The user's partition takes the fact back, and has no other record of the item."""
+    theirs = log_of([order(1, GUEST, 3), LINK, refunded(GUEST, 4)])
+    source = fold_log(theirs, sizes)
+    own = log_of(sent(source, 0))
+    home = fold_log(own, sizes, partition=1)
+    tables = Tables(2)
+    for p, memory in enumerate((source, home)):
+        for entry in memory.entries(p):
+            tables.apply(p, entry)
+    (place,) = tables.items.find(np.array([item_hash("i1")], np.uint64)).tolist()
+    assert tables.popularity.sums[place].tolist() == pytest.approx([0.0] * 4, abs=1e-9)
+    assert wrong_sums([source, home], [theirs, own]) == []
 
 
 @law
