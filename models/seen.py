@@ -28,7 +28,7 @@ ACTED: Final = VIEW | CLICK | PURCHASE
 SHOWING: Final = DISLIKE | HIDE | SHOW
 MAX_ITEMS: Final = 20_000
 """Items that a compaction keeps, beside those bought, disliked or hidden."""
-MIN_LIMIT: Final = 64
+MIN_LIMIT: int = 256
 """Entries at which a string is compacted for the first time."""
 QUARTER_MS: Final = 250
 QUARTER_SHIFT: Final = 6

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+from models import seen
 from schemas.actions import ACTIONS
 from schemas.events import Merge
 
@@ -87,8 +88,8 @@ class SeenString:
     def append(self, entry: SeenEntry) -> None:
         if not entry[2]:
             return
-        self.limit = self.limit or 64
+        self.limit = self.limit or seen.MIN_LIMIT
         self.entries.append(entry)
         if len(self.entries) == self.limit:
             self.entries = compacted(self.entries, self._max_items)
-            self.limit = 2 * len(self.entries) + 64
+            self.limit = 2 * len(self.entries) + seen.MIN_LIMIT
