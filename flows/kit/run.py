@@ -22,6 +22,7 @@ from bytewax.testing import run_main
 from flows.kit.commit import WritesLost
 from flows.kit.failure import Failure
 from infra.backoff import Pauses
+from infra.garbage import rare_collection
 from infra.heartbeat import watched_loop
 from infra.settings import Settings
 from infra.store import redis_client
@@ -46,7 +47,7 @@ def run_flow(flow: Dataflow) -> None:
     """Runs the flow once, in this thread. Errors: those of its steps; the engine prints nothing."""
     failure = Failure(flow)
     try:
-        with watched_loop():
+        with watched_loop(), rare_collection():
             run_main(flow, epoch_interval=ENGINE_EPOCH)  # type: ignore[no-untyped-call]
         cause = failure.error
     except BaseException as error:

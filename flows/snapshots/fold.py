@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from multiprocessing.connection import wait
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from flows.offline.fold import MAX_BATCH_RECORDS, Offline
 from flows.people.fold import VERSION
 from flows.snapshots.files import Row, SnapshotError, write_rows
 from flows.snapshots.read import load
+from infra.garbage import rare_collection
 from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import open_store
 from infra.log_reader import LogReader
@@ -98,17 +98,6 @@ def _start(task: FoldTask) -> Offline:
     return Offline(task.settings, task.partition, *load(task.settings, task.base, task.partition))
 
 
-@contextmanager
-def rare_garbage_collection() -> Iterator[None]:
-    """Collects garbage rarely: batches make many objects and no cycles, and the default costs a tenth."""
-    before = gc.get_threshold()
-    gc.set_threshold(200_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
 def fold_all(tasks: Sequence[FoldTask], processes: int) -> Iterator[BatchFolded | Folded]:
     """The results of `fold` of each task, as they come, in `processes` processes. Errors: those of `fold`."""
     if processes <= 1:
@@ -144,7 +133,7 @@ def _shares(tasks: Sequence[FoldTask], processes: int) -> list[list[FoldTask]]:
 
 def _run(tasks: Sequence[FoldTask], parent: Any) -> None:
     try:
-        with rare_garbage_collection():
+        with rare_collection():
             for result in (it for task in tasks for it in fold(task)):
                 if isinstance(result, BatchFolded):
                     parent.send((result.partition, result.records, facts.encode(result.entry)))

@@ -17,10 +17,10 @@ from flows.snapshots.fold import (
     Folded,
     FoldTask,
     fold_all,
-    rare_garbage_collection,
 )
 from flows.snapshots.read import check, outbox, tables, topic_of
 from flows.snapshots.versions import current_versions
+from infra.garbage import rare_collection
 from infra.kafka.kafka_client import TopicInfo
 from infra.lake.store import Store, open_store
 from infra.log_reader import LogReader
@@ -93,7 +93,7 @@ def _fold(
 ) -> list[Folded]:
     """Folds all partitions, and returns them in order. Adds their facts to `sums`."""
     folded: dict[int, Folded] = {}
-    with rare_garbage_collection():
+    with rare_collection():
         for result in fold_all(tasks, processes):
             if isinstance(result, Folded):
                 folded[result.partition] = result

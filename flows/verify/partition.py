@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flows.people.steps import reach
@@ -13,6 +11,7 @@ from flows.verify.people import PeopleCheck
 from flows.verify.report import Findings
 from flows.verify.waiting import PartitionWaits
 from flows.verify.walk import Walk
+from infra.garbage import rare_collection
 from infra.log_reader import LogReader
 from infra.settings import Settings
 from infra.store import redis_client
@@ -67,7 +66,7 @@ def check_partition(task: CheckTask) -> Done:
     Errors: `Shortened`, `OffTheLog`, `SnapshotError`, those of Redis, the log and the lake.
     """
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
-    with redis_client.connect(task.settings) as client, _rare_garbage_collection():
+    with redis_client.connect(task.settings) as client, rare_collection():
         walk, findings = walk_of(task, both if task.cuts else None), Findings()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.refresh_end()]
         waits = [] if beyond else _add_up(walk, task.cuts, own)
@@ -105,14 +104,3 @@ def _add_up(walk: Walk, cuts: Sequence[int], own: Sequence[Sums]) -> list[Partit
         further = order[place + 1 :]
         walk.reference.sums = own[further[0]] if further else None
     return [waits[n] for n in range(len(cuts))]
-
-
-@contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Collects garbage rarely: the objects live until the end, and Python's default costs a tenth."""
-    before = gc.get_threshold()
-    gc.set_threshold(200_000, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
