@@ -133,7 +133,8 @@ class PeopleFold:
         if Merge in kinds:
             records = self._linked.fresh(records, effects)
         concerned = outcome_records(batch)
-        self._fetch.want(self._slates.missing(concerned))
+        missing = self._slates.missing(concerned)
+        self._fetch.want(missing)
         for layer in layers(records):
             if isinstance(layer[0][1], Action):
                 self._act(layer, effects)
@@ -141,7 +142,7 @@ class PeopleFold:
                 self._linked.fold(layer, effects)
         if Preferences in kinds:
             self._prefer(records, effects)
-        arms, moments, money = self._slates.join(concerned, batch, effects)
+        arms, moments, money = self._slates.join(concerned, missing, batch, effects)
         taken_back.mark(batch.records, effects, self._rows, self._items)
         self._count_dropped(batch.dropped, effects)
         self._store(effects)

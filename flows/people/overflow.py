@@ -67,8 +67,8 @@ class Overflows:
         """Adds what the batch changed to the write."""
         for person, held in self._changed.items():
             key = self._prefix + person.encode()
-            self._entries += held.unstored
-            whole, data = held.changes()
+            whole, data, added = held.changes()
+            self._entries += added
             if not whole:
                 write.append(key, data)
             elif data:

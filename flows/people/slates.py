@@ -3,8 +3,7 @@ of their ids (`models.outcomes.links`), and takes back what they take back (`mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -64,6 +63,8 @@ class Slates:
         self._prefix = keyspace.open_slates(partition, "")
         self._rows_prefix = keyspace.reversibles(partition, "")
         self._likes_prefix = keyspace.likes(partition, "")
+        self._prefixes = self._prefix, self._rows_prefix, self._likes_prefix
+        self._missing: tuple[list[str], list[str]] = [], []
         self._limit = min(limit, MAX_CACHED_PEOPLE)
         self._items, self._names, self._reach = items, names, reach
         self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
@@ -79,12 +80,15 @@ class Slates:
             self._stored.clear()
             self._shown.clear()
 
-    def join(self, records: OutcomeRecords, batch: Decoded, effects: Effects) -> OutcomeFacts:
-        """Folds the batch's `records`, adds changes to the write and the outgoing merges, and returns the
-        facts."""
+    def join(
+        self, records: OutcomeRecords, missing: list[bytes], batch: Decoded, effects: Effects
+    ) -> OutcomeFacts:
+        """Folds the batch's `records`, whose `missing` keys are read now, adds changes to the write and the
+        outgoing merges, and returns the facts."""
         if not records:
             return OutcomeFacts()
-        self._load(records)
+        if missing:
+            self._load(missing)
         repeated = {offset for offset, _, _ in batch.repeated}
         batch_facts = BatchFacts(effects.write)
         # of what came since, de-duplication has dropped what came twice
@@ -97,11 +101,14 @@ class Slates:
             account = self._accounts[person]
             if type(event) is Action and event.action == "like" and not _is_linked(account):
                 if offset not in effects.copies:
-                    before = account.likes
-                    likes.hold(account, self._actions.like(event, offset in effects.counted))
+                    row = self._actions.like(event, offset in effects.counted)
+                    appended = likes.hold(account, row)
                     if person not in changed:
-                        key = self._likes_prefix + person.encode()
-                        _store_rows(key, account.likes, before, effects.write)
+                        key, write = self._likes_prefix + person.encode(), effects.write
+                        if appended:
+                            write.append_to(key, account.likes, row)
+                        else:
+                            write.set_whole(key, account.likes)
                 continue
             if (
                 type(event) is Action
@@ -166,12 +173,7 @@ class Slates:
         return True
 
     def missing(self, records: OutcomeRecords) -> list[bytes]:
-        """The keys that `join` will read, since they are not cached."""
-        new, unseen = self._not_cached(records)
-        return self._keys(new, unseen)
-
-    def _not_cached(self, records: OutcomeRecords) -> tuple[list[str], list[str]]:
-        """The people whose accounts, and those whose impressions are to be read."""
+        """The keys that `join` of the batch's records reads, since they are not cached."""
         new = {event.person: None for _, event in records if event.person not in self._accounts}
         unseen = {
             event.person: None
@@ -180,24 +182,15 @@ class Slates:
             and event.person not in self._shown
             and (changes_impressions(event) or isinstance(event, Link))
         }
-        return list(new), list(unseen)
+        self._missing = list(new), list(unseen)
+        names = [person.encode() for person in new]
+        keys = [prefix + name for prefix in self._prefixes for name in names]
+        return keys + [self._keyspace.impressions(self._partition, person) for person in unseen]
 
-    def _keys(self, new: Sequence[str], unseen: Sequence[str]) -> list[bytes]:
-        impressions_of = partial(self._keyspace.impressions, self._partition)
-        return (
-            [self._prefix + person.encode() for person in new]
-            + [self._rows_prefix + person.encode() for person in new]
-            + [self._likes_prefix + person.encode() for person in new]
-            + [impressions_of(person) for person in unseen]
-        )
-
-    def _load(self, records: OutcomeRecords) -> None:
-        """Reads the accounts and impressions that are not cached, in one call."""
-        new, unseen = self._not_cached(records)
-        if not new and not unseen:
-            return
-        held = self._fetch(self._keys(new, unseen))
-        n = len(new)
+    def _load(self, keys: list[bytes]) -> None:
+        """Reads the accounts and impressions that are `missing`."""
+        new, unseen = self._missing
+        held, n = self._fetch(keys), len(new)
         accounts, shown = held[:n], held[3 * n :]
         self._accounts.update(zip(new, map(open_slates.decode, accounts), strict=True))
         for person, rows, liked in zip(new, held[n : 2 * n], held[2 * n : 3 * n], strict=True):
@@ -313,9 +306,9 @@ def _store_rows(key: bytes, rows: bytes, before: bytes, write: Write) -> None:
     if rows.startswith(before):
         write.append_to(key, rows, rows[len(before) :])
         return
-    write.appends.pop(key, None)
     if rows:
-        write.values[key] = rows
+        write.set_whole(key, rows)
     else:
+        write.appends.pop(key, None)
         write.values.pop(key, None)
         write.deleted.append(key)

@@ -70,14 +70,11 @@ class Overflow:
             self.counts = {it: n for it, n in self.counts.items() if it & 1 != place}
             self.sizes[place], self.changed, self._whole = 0, True, True
 
-    @property
-    def unstored(self) -> int:
-        """How many more there are than are stored."""
-        return len(self._held) - self._stored
-
-    def changes(self) -> tuple[bool, bytes]:
-        """What to store, once: whether it replaces the stored bytes, else it is appended."""
+    def changes(self) -> tuple[bool, bytes, int]:
+        """What to store, once: whether it replaces the stored bytes, else it is appended; the bytes; and how
+        many numbers were added."""
         whole = self._whole or len(self._held) <= MAX_WHOLE
         data = self._held[0 if whole else self._stored :].tobytes()
+        added = len(self._held) - self._stored
         self._stored, self.changed, self._whole = len(self._held), False, False
-        return whole, data
+        return whole, data, added

@@ -16,6 +16,7 @@ _ROW: Final = Struct("<II")
 """Item and whether it counted, at."""
 SIZE: Final = _ROW.size
 _ITEM_BITS: Final = 0xFFFF_FFFE
+_FULL: Final = 2 * MAX_LIKES * SIZE
 Row = tuple[int, int]
 """(bits, at)."""
 
@@ -31,11 +32,13 @@ def rows(stored: bytes) -> list[Row]:
     return list(_ROW.iter_unpack(stored))
 
 
-def hold(account: Account, new: bytes) -> None:
-    """Adds one as its `row`; the oldest may make room. In place."""
+def hold(account: Account, new: bytes) -> bool:
+    """Adds one as its `row`. Whether it was appended: else the oldest made room. In place."""
     account.likes += new
-    if len(account.likes) >= 2 * MAX_LIKES * SIZE:
-        account.likes = newest(account)
+    if len(account.likes) < _FULL:
+        return True
+    account.likes = newest(account)
+    return False
 
 
 def newest(account: Account) -> bytes:

@@ -46,6 +46,11 @@ class Write:
     def append(self, key: bytes, data: bytes) -> None:
         self.appends[key] = self.appends.get(key, b"") + data
 
+    def set_whole(self, key: bytes, whole: bytes) -> None:
+        """Sets what the batch may have appended to."""
+        self.appends.pop(key, None)
+        self.values[key] = whole
+
     def append_to(self, key: bytes, whole: bytes, data: bytes) -> None:
         """Appends `data`, the end of what the string is then: `whole`."""
         if len(whole) <= MAX_WHOLE_BYTES:

@@ -49,7 +49,7 @@ def folded(
     for columns in batches:
         folds.append(fold(rows, columns, overflow))
         for person, held in overflow.items():
-            stored.setdefault(person, []).append(held.changes())
+            stored.setdefault(person, []).append(held.changes()[:2])
     return rows, folds, stored
 
 
