@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 4
     """Partitions of each topic that this installation creates. For life: another count is a new topic and a
     rebuild."""
-    batch: int = 1000
+    batch: int = 2000
     """Most records of one partition in one transaction."""
     dedupe_hours: float = 24.0
     """How long it is kept what names an event (person, event_id, item, action): again within that time it
