@@ -15,6 +15,8 @@ NOT_PEOPLE: Final = frozenset({"null", "undefined", "[object object]", "nan", "n
 """What programs write for nothing, without case: no id of a person."""
 NOT_ITEMS: Final = frozenset({"undefined", "[object Object]"})
 """The same for items, whose ids may be words such as ``None``."""
+_BLANKS: Final = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
+"""All white space, and what has no width: a zero-width space, a word joiner, a byte order mark."""
 
 
 def check_text(value: str, field: str) -> str:
@@ -38,7 +40,7 @@ def check_id(value: str, field: str, blank: str = "empty") -> str:
 
     Errors: `Rejected` as `check_text`'s, with the code `blank` where nothing but blanks is there.
 
-    >>> check_id(" cafe\u0301 ", "item_id") == check_id("caf\u00e9", "item_id")
+    >>> check_id(" cafe\u0301 ", "item_id") == check_id("\ufeffcaf\u00e9\u200b", "item_id")
     True
     """
     # NFC changes no ASCII, whose one blank is the space
@@ -47,7 +49,7 @@ def check_id(value: str, field: str, blank: str = "empty") -> str:
         if 0 < len(text) <= MAX_ID_BYTES:
             return text
         raise Rejected(field, "too_long" if text else blank)
-    text = unicodedata.normalize("NFC", check_text(value, field)).strip()
+    text = unicodedata.normalize("NFC", check_text(value, field)).strip(_BLANKS)
     if not text:
         raise Rejected(field, blank)
     return check_text(text, field)

@@ -27,7 +27,16 @@ from tests.unit.serving.test_ingest import KEY, NOW, VIEW, action, lookup, rejec
 CAFE = "caf\u00e9"
 SPELLED = (CAFE, "cafe\u0301", f" {CAFE}", "cafe\u0301\u00a0 ", f"\u2003{CAFE}\u3000")
 NOTHING = ("null", "undefined", "[object Object]", "NaN", "None", "", " ", "\u00a0\u2003")
-WORDS = [*NOTHING, *map(str.upper, NOTHING), "nONE", " null ", "Undefined"]
+WORDS = [
+    *NOTHING,
+    *map(str.upper, NOTHING),
+    "nONE",
+    " null ",
+    "Undefined",
+    "\u200b",
+    "\ufeff \u2060",
+    "null\u200b",
+]
 PEOPLE = People(KEY, 4)
 
 
