@@ -99,29 +99,12 @@ class Slates:
         for offset, event in records:
             person = event.person
             account = self._accounts[person]
-            if type(event) is Action and event.action == "like" and not _is_linked(account):
-                if offset not in effects.copies:
-                    row = self._actions.like(event, offset in effects.counted)
-                    appended = likes.hold(account, row)
-                    if person not in changed:
-                        key, write = self._likes_prefix + person.encode(), effects.write
-                        if appended:
-                            write.append_to(key, account.likes, row)
-                        else:
-                            write.set_whole(key, account.likes)
-                continue
-            if (
-                type(event) is Action
-                and event.action == "purchase"
-                and not event.slate_id
-                and (row := self._actions.hold(account, offset, event, effects, unique_since))
-            ):
-                if person not in changed:
-                    key = self._rows_prefix + person.encode()
-                    effects.write.append_to(key, account.reversibles, row)
-                if event.currency:
-                    batch_facts.pay(offset, self._actions.payments(event))
-                continue
+            if type(event) is Action:
+                write = None if person in changed else effects.write
+                if self._append(account, offset, event, effects, unique_since, write):
+                    if event.currency and event.action == "purchase":
+                        batch_facts.pay(offset, self._actions.payments(event))
+                    continue
             if isinstance(event, Unlink):
                 if not self._unlink(account, event, effects):
                     continue
@@ -137,6 +120,36 @@ class Slates:
                     take_back(offset, person, effect, effects)
         self._store(changed, viewers, effects.write)
         return batch_facts.facts()
+
+    def _append(
+        self,
+        account: Account,
+        offset: int,
+        event: Action,
+        effects: Effects,
+        unique_since: int,
+        write: Write | None,
+    ) -> bool:
+        """The short way of likes, and of most purchases: appends one to the person's string. False: `_fold`
+        has to do it. `write`: None where the string is written after the batch."""
+        if event.action == "purchase" and not event.slate_id:
+            row = self._actions.hold(account, offset, event, effects, unique_since)
+            if row and write is not None:
+                key = self._rows_prefix + event.person.encode()
+                write.append_to(key, account.reversibles, row)
+            return bool(row)
+        if event.action != "like" or _is_linked(account):
+            return False
+        if offset not in effects.copies:
+            row = self._actions.like(event, offset in effects.counted)
+            appended = likes.hold(account, row)
+            if write is not None:
+                key = self._likes_prefix + event.person.encode()
+                if appended:
+                    write.append_to(key, account.likes, row)
+                else:
+                    write.set_whole(key, account.likes)
+        return True
 
     def _fold(
         self, offset: int, event: Record, account: Account, effects: Effects, repeated: bool

@@ -154,7 +154,7 @@ def test_config_is_the_running_system_s(history: System, monkeypatch: pytest.Mon
     settings = {it["name"]: it for it in report["settings"]}
     assert settings["kafka_bootstrap"]["value"] == history.kafka_bootstrap
     assert settings["kafka_bootstrap"]["source"] == "running system"
-    assert (settings["batch"]["value"], settings["batch"]["source"]) == (1000, "default")
+    assert (settings["batch"]["value"], settings["batch"]["source"]) == (2000, "default")
     said = freshet("config", "--data-dir", history.directory).stdout
     assert said.startswith(f"The system in {history.directory}")
     assert history.redis_url in said
