@@ -55,7 +55,9 @@ def make(
     topic = topic or topic_of(settings)
     _check_until(until, base, topic)
     made_at = time.time_ns() // 1_000_000
-    id_ = f"{datetime.fromtimestamp(made_at / 1000, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    # ids sort by time: two may be made within one second
+    when = f"{datetime.fromtimestamp(made_at // 1000, UTC):%Y%m%dT%H%M%S}{made_at % 1000:03}"
+    id_ = f"{when}-{secrets.token_hex(3)}"
     tasks = [FoldTask(settings, log, id_, p, end, base, topic) for p, end in enumerate(until)]
     sums = Tables(topic.partitions, limits(settings)) if base is None else tables(settings, base)
     folded = _fold(tasks, sums, processes or _processes(until, base), progress)

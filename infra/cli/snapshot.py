@@ -30,7 +30,7 @@ def snapshot_command() -> None:
     freshet snapshot make --from beginning
     freshet snapshot make --until 2026-11-24T00:00:00Z   as it was then
     freshet snapshot list
-    freshet snapshot show 20261124T101500-3fa2c1
+    freshet snapshot show 20261124T101500042-3fa2c1
     freshet snapshot prune --keep 3
     """
 
