@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from infra.apps.demo import crowd, panel, story, words
+from infra.apps.demo import crowd, panel, recipes, story, words
 from infra.apps.demo import report as reports
 from infra.apps.demo.measure import measure
 from infra.apps.demo.report import Report
@@ -51,6 +51,7 @@ def run(
         report = measure(system, dataset, planned, rate, reporter)
         reports.write(path, report)  # kept where a later step fails
         _print_figures(report, dataset, planned, reporter)
+        asyncio.run(recipes.put(system.url, system.settings.token))
         _story(system, dataset, planned, reporter)
         if population:
             _crowd(system, dataset, population, seconds, report, reporter)
