@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from infra.apps.demo.wait import everywhere
 from infra.client.client import Client
-from schemas.control import NEVER, Exploration, Recipe, Repeat
+from schemas.control import NEVER, Recipe, Repeat
+from serving.world.placements import BUILT_IN_RECIPES
 
 _WATCHED: Final = Repeat(view=NEVER, click=NEVER)
 RECIPES: Final[Mapping[str, Recipe]] = {
-    "home": Recipe(exploration=Exploration(epsilon=0.1), repeat=_WATCHED),
-    "popular": Recipe(weights={"popular": 1.0}, ranker=False, repeat=_WATCHED),
+    placement: replace(BUILT_IN_RECIPES[placement], repeat=_WATCHED)
+    for placement in ("home", "popular")
 }
 """By placement: the built-in ones, but for `repeat`."""
 BUILT_IN_RULES: Final = "r0"
