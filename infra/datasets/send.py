@@ -14,16 +14,12 @@ import msgspec
 from infra.client import history
 from infra.client.history import Line, Progress, Summary
 from infra.datasets.movielens import Dataset
-from schemas.errors import FreshetError
+from infra.datasets.rows import NotReadable
 
 ITEMS_AWAITED: Final = 32
 """So many of the last items must be indexed before events follow: some of every partition."""
 Bar = Callable[[str, int | None], Any]
 """Makes the progress function of work with a name and a total (None: unknown)."""
-
-
-class NotReadable(FreshetError):
-    """A file of items or events cannot be read; the text says where, never what it holds."""
 
 
 class Endpoint:

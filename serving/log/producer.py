@@ -23,22 +23,16 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from kafka import KafkaProducer
-from kafka.errors import (
-    InvalidRecordError,
-    InvalidTimestampError,
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.record import Record
 from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
-from serving.log.errors import NotDurable, Refused, TimeRefused
+from serving.log.errors import NotDurable
 from serving.log.partitions import PartitionCount
+from serving.log.pending import RECORD_ERRORS, PendingRecords, Waiter, by_partition
 from serving.log.reachable import is_reachable
 
 log = logging.getLogger("freshet.serving")
@@ -51,51 +45,6 @@ WATCH_SECONDS: Final = 0.25
 MAX_SILENCE_SECONDS: Final = 0.3
 """After this long without an answer, while records wait for one, the broker is probed."""
 RECONNECT_TIMEOUT_SECONDS: Final = 10.0
-RECORD_ERRORS: Final[dict[type[BaseException], type[NotDurable]]] = {
-    InvalidRecordError: Refused,
-    InvalidTimestampError: TimeRefused,
-    MessageSizeTooLargeError: Refused,
-    RecordListTooLargeError: Refused,
-}
-"""Errors of a record, not of the broker -> what an append raises."""
-
-
-class Waiter:
-    """The pending result of one `append`. Used on the event loop only, except for the two callbacks."""
-
-    __slots__ = ("broken", "done", "offsets", "owner", "refused", "remaining", "since")
-
-    def __init__(self, owner: LogProducer, remaining: int) -> None:
-        self.owner = owner
-        self.remaining = remaining
-        self.since = time.monotonic()
-        self.done: asyncio.Future[bool] = owner.loop.create_future()
-        """True: the broker has all records."""
-        self.refused: type[NotDurable] | None = None
-        self.broken = False
-        self.offsets: dict[int, int] = {}
-
-    def on_success(self, metadata: Any) -> None:
-        self.owner.report(self, metadata)
-
-    def on_error(self, error: BaseException) -> None:
-        self.owner.report(self, error)
-
-    def add_result(self, result: Any) -> None:
-        """Takes the result of one record. Where it is `broken`, the owner ends all waiters in order."""
-        self.remaining -= 1
-        if type(result) in RECORD_ERRORS:
-            self.refused = RECORD_ERRORS[type(result)]
-        elif isinstance(result, BaseException):
-            self.broken = True
-        elif result.offset > self.offsets.get(result.partition, -1):
-            self.offsets[result.partition] = result.offset
-        if not self.remaining and not self.broken:
-            self.finish(self.refused is None)
-
-    def finish(self, result: bool) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
 
 
 class LogProducer:
@@ -109,7 +58,7 @@ class LogProducer:
         self._settings = settings
         self._brokers = settings.kafka_bootstrap.split(",")
         self._producer = producer
-        self._reports: deque[tuple[Waiter, Any]] = deque()
+        self._reports: deque[tuple[PendingRecords, Any]] = deque()
         self._woken = False
         self._in_flight: dict[Waiter, None] = {}
         self._last_heard = self._away_since = time.monotonic()
@@ -146,7 +95,7 @@ class LogProducer:
         producer = self._producer
         if producer is None or self.pending + len(records) > MAX_PENDING_RECORDS:
             raise NotDurable
-        waiter = Waiter(self, len(records))
+        waiter = Waiter(self.loop)
         self.pending += len(records)
         self._in_flight[waiter] = None
         try:
@@ -166,9 +115,9 @@ class LogProducer:
             with contextlib.suppress(KafkaTimeoutError):
                 await asyncio.to_thread(self._producer.close, DELIVERY_TIMEOUT_MS / 1000)
 
-    def report(self, waiter: Waiter, result: Any) -> None:
-        """Queues the result of one record. Called in any thread."""
-        self._reports.append((waiter, result))
+    def report(self, records: PendingRecords, result: Any) -> None:
+        """Queues the metadata of the last of `records`, or the error of one. Called in any thread."""
+        self._reports.append((records, result))
         if not self._woken:
             self._woken = True
             self.loop.call_soon_threadsafe(self._take_reports)
@@ -178,8 +127,12 @@ class LogProducer:
         self._woken = False
         reports, broken, refused = self._reports, False, False
         while reports:
-            waiter, result = reports.popleft()
-            self.pending -= 1
+            records, result = reports.popleft()
+            waiter = records.waiter
+            if not records.count:
+                continue  # an error of the same partition came before
+            self.pending -= records.count
+            records.count = 0
             waiter.add_result(result)
             if not isinstance(result, BaseException):
                 self._last_heard = time.monotonic()
@@ -192,29 +145,42 @@ class LogProducer:
             self._mark_away("the broker is away" if broken else "the broker refused a record")
 
     async def _send(
-        self, producer: KafkaProducer, topic: str, records: Sequence[Record], waiter: Waiter
+        self,
+        producer: KafkaProducer,
+        topic: str,
+        records: Sequence[Record],
+        waiter: Waiter,
     ) -> None:
         name = broker_name(self._settings, topic)
+        parts = by_partition(records, waiter, self.report)
         for index, (key, partition, value, headers) in enumerate(records):
             if index and not index % RECORDS_PER_YIELD:
                 await asyncio.sleep(0)
                 if producer is not self._producer:
-                    self._fail_rest(producer, waiter, len(records) - index, NotDurable())
+                    self._fail_rest(producer, waiter, parts, NotDurable())
                     return
+            part = parts[partition]
             try:
                 future = producer.send(name, value, key, list(headers), partition)
             except Exception as error:  # KafkaError, or an assertion where it is closed
-                self._fail_rest(producer, waiter, len(records) - index, error)
+                self._fail_rest(producer, waiter, parts, error)
                 return
-            future.add_callback(waiter.on_success)
-            future.add_errback(waiter.on_error)
+            if index == part.last:
+                # a callback costs as much as a fifth of the send, and the last one says it for all
+                future.add_callback(part.on_success)
+            future.add_errback(part.on_error)
 
     def _fail_rest(
-        self, producer: KafkaProducer, waiter: Waiter, rest: int, error: Exception
+        self,
+        producer: KafkaProducer,
+        waiter: Waiter,
+        parts: dict[int, PendingRecords],
+        error: Exception,
     ) -> None:
-        """The producer refused a record: it and the `rest` behind it were not sent."""
-        self.pending -= rest
-        waiter.remaining -= rest
+        """The producer refused a record: it and those behind it were not sent, and `waiter` gets no more."""
+        for part in parts.values():
+            self.pending -= part.count
+            part.count = 0
         waiter.refused = RECORD_ERRORS.get(type(error))
         waiter.finish(False)
         # a time-out means that the producer's buffer is full, as beyond MAX_PENDING_RECORDS
