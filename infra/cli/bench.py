@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def bench_command(
     only: tuple[str, ...], seconds: float, repeats: int, data_dir: Path, as_json: bool
 ) -> None:
-    """Measure the loop on this machine, from the log to reads. About 8 minutes.
+    """Measure the loop on this machine, from the log to reads. About 12 minutes.
 
     The bench starts a broker and a Redis of its own in a temporary folder and removes them at the end; it
     ignores KAFKA_BOOTSTRAP and REDIS_URL. A figure is the median over --repeats, printed with its least and
@@ -59,6 +59,8 @@ def bench_command(
     reads      recommendations on MovieLens with everything on (a trained release, every source and
                rule, exploration, an experiment, logged slates): at 300/s, while releases are swapped,
                and the best rate with p95 below 50 ms
+    import     a million events through `freshet import` with the whole system up, and the same file
+               again, each beside a bare consumer; the memory of an import of MovieLens
 
     \b
     freshet bench

@@ -41,6 +41,9 @@ FIGURES: Final = (
     Figure("reads, everything on, best rate with p95 < 50 ms", 600, 1_500, False, "requests/s"),
     Figure("Redis per person, median", 2 * KIB, 1.2 * KIB, True, "B"),
     Figure("failed or mixed answers while releases swap", 0, 0, True, ""),
+    Figure("import, of a bare consumer's rate", 20, 40, False, "%"),
+    Figure("import of the same file again, of a bare consumer's rate", 60, 100, False, "%"),
+    Figure("memory of an import in the layout of MovieLens 25M", 300, 150, True, "MB"),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from infra.apps.bench import report_rounds
 from infra.apps.bench.figures import FIGURES, VERIFY, Row, row
+from infra.apps.bench.imports import Imports
 from infra.apps.bench.live import Fresh, Reads
 from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.verify import Verified
@@ -33,11 +34,12 @@ class Results(NamedTuple):
     verified: Sequence[Verified] | None = None
     fresh: Mapping[str, Sequence[Fresh]] | None = None
     reads: Reads | None = None
+    imports: Imports | None = None
 
 
 def report(results: Results) -> dict[str, Any]:
     """The whole report except machine and versions."""
-    rounds, verified, fresh, reads = results
+    rounds, verified, fresh, reads, imports = results
     made: dict[str, Any] = dict.fromkeys(REQUIRED_KEYS)
     cpu: dict[str, float] = {}
     if rounds:
@@ -71,13 +73,15 @@ def report(results: Results) -> dict[str, Any]:
         made["swap"] = reads.swap._asdict()
         made["read_cpu_us_per_request"] = reads.cpu_us
         made["noise"] = {"reads_at_300": reads.steady, "best": _plain(reads.best)}
+    if imports:
+        made["import"] = _imports(imports)
     made["cpu_us_per_event"] = cpu or None
     return made
 
 
 def rows(results: Results) -> list[Row]:
     """The figures of the benchmarks that ran, in the order of `FIGURES`."""
-    rounds, verified, fresh, reads = results
+    rounds, verified, fresh, reads, imports = results
     lines = list(report_rounds.rows(rounds)) if rounds else []
     if verified:
         lines.append(row(VERIFY, [run.events_per_s for run in verified]))
@@ -88,6 +92,9 @@ def rows(results: Results) -> list[Row]:
         [step.reached for step in reads.best] if reads else (),
         [reads.bytes_per_user] if reads else (),
         [reads.swap.errors + reads.swap.mixed] if reads else (),
+        [100 * it.first / it.bare for it in imports.runs] if imports else (),
+        [100 * it.again / it.bare for it in imports.runs] if imports else (),
+        [imports.memory_bytes / 1e6] if imports else (),
     ]
     figures = FIGURES[FIGURES.index(VERIFY) + 1 :]
     return lines + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
@@ -101,6 +108,12 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     if report["cpu_us_per_event"]:
         listed = ", ".join(f"{name} {us:g}" for name, us in report["cpu_us_per_event"].items())
         said.append(f"CPU per event, µs: {listed}.")
+    if imported := report.get("import"):
+        said.append(
+            f"An import of {imported['lines']:,} events does {imported['events_per_s']:,.0f} events/s with"
+            f" the whole system up, the same file again {imported['again_lines_per_s']:,.0f} lines/s; a bare"
+            f" consumer of the same minutes {imported['bare_consumer_events_per_s']:,.0f} records/s."
+        )
     if report["reads"]:
         said.append(
             f"A bare route of the same workers holds"
@@ -136,6 +149,17 @@ def _fresh(runs: Sequence[Fresh], cpu: Mapping[str, float]) -> dict[str, Any]:
         "runs": [{"p50": it.p50, "p99": it.p99, "probes": it.probes} for it in runs],
         "post_p99_ms": _median(runs, lambda it: it.post_p99),
         "cpu_us_per_event": dict(cpu),
+    }
+
+
+def _imports(imports: Imports) -> dict[str, Any]:
+    return {
+        "events_per_s": _median(imports.runs, lambda it: it.first),
+        "again_lines_per_s": _median(imports.runs, lambda it: it.again),
+        "bare_consumer_events_per_s": _median(imports.runs, lambda it: it.bare),
+        "movielens_memory_bytes": imports.memory_bytes,
+        "lines": imports.lines,
+        "runs": _plain(imports.runs),
     }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from infra.apps.bench.load import Generator
     from infra.apps.bench.report import Results
 
-BENCHMARKS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads")
+BENCHMARKS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads", "import")
 REPORT: Final = "loop.json"
 Announce = Callable[[str], None]
 
@@ -49,11 +49,11 @@ def _measure(
     repeats: int,
     announce: Announce,
 ) -> Results:
-    from infra.apps.bench import live, rounds, verify
+    from infra.apps.bench import imports, live, rounds, verify
     from infra.apps.bench.report import Results
     from infra.apps.train.needs import check_installed
 
-    shared_log = verified = fresh = reads = None
+    shared_log = verified = fresh = reads = imported = None
     if "reads" in chosen:  # a missing package is reported before anything is measured
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
@@ -65,7 +65,9 @@ def _measure(
         fresh = live.freshness(scratch / "freshness", generator, seconds, repeats, announce)
     if generator and "reads" in chosen:
         reads = live.reads(scratch / "reads", generator, seconds, repeats, announce)
-    return Results(shared_log, verified, fresh, reads)
+    if "import" in chosen:
+        imported = imports.measure(scratch / "import", repeats, announce)
+    return Results(shared_log, verified, fresh, reads, imported)
 
 
 def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:

@@ -11,6 +11,7 @@ import pytest
 from infra.apps.bench import cpu, report
 from infra.apps.bench.audience import WrittenLog
 from infra.apps.bench.figures import FIGURES, REBUILD, Figure, grade
+from infra.apps.bench.imports import Imported, Imports
 from infra.apps.bench.lake import Beside
 from infra.apps.bench.live import Fresh, Reads
 from infra.apps.bench.rate import RateStep
@@ -62,7 +63,8 @@ READS = Reads(
 )
 
 
-WHOLE = Results(ROUNDS, VERIFIED, FRESH, READS)
+IMPORTS = Imports([Imported(40_000.0, 120_000.0, 180_000.0)] * 3, 140_000_000, 1_000_000)
+WHOLE = Results(ROUNDS, VERIFIED, FRESH, READS, IMPORTS)
 
 
 def test_the_report_has_exactly_the_promised_shape() -> None:
@@ -171,6 +173,9 @@ def test_the_table_shows_median_noise_and_mark() -> None:
         ("1,000", "floor"),
         ("1,600", "floor"),
         ("0.0", "aim"),
+        ("22.2", "floor"),
+        ("66.7", "floor"),
+        ("140", "aim"),
     ]
     assert [row.noise for row in rows[:2]] == ["70,000 to 90,000", "2.9 to 10.0"]
     assert (rows[0].floor, rows[6].floor) == ("≥ 30,000", "≤ 20.0")

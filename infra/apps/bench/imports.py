@@ -1,0 +1,139 @@
+"""Import: the rate of `freshet import` into a whole system, as a share of a bare consumer's, and its memory.
+
+A bare consumer reads what was imported right after, so whatever else the machine does is in both figures.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from infra.apps.bench.live import settle
+from infra.apps.bench.load import NotMeasured
+from infra.apps.bench.replay import bare_consumer
+from infra.apps.bench.services import Announce
+from infra.kafka.offsets import offsets
+from infra.local import system as supervise
+from infra.local.plan import FRESHET
+from infra.local.system import System
+from schemas.times import iso
+from schemas.topics import EVENTS
+
+EVENTS_COUNT: Final = 1_000_000
+PEOPLE: Final = 20_000
+ITEMS: Final = 5_000
+FIRST_MS: Final = 1_700_000_000_000
+"""2023-11-14, in milliseconds: when the first event occurred."""
+MEAN_GAP_MS: Final = 30_000
+_ACTIONS: Final = ("view", "click", "purchase", "like")
+_ACTION_WEIGHTS: Final = (60, 30, 5, 5)
+
+
+class Imported(NamedTuple):
+    """One import of a file, then the same again. Lines/s, and records/s of the bare consumer."""
+
+    first: float
+    again: float
+    bare: float
+
+
+class Imports(NamedTuple):
+    runs: list[Imported]
+    memory_bytes: int
+    """Of a process that imports as many ratings in the layout of MovieLens 25M, at its most."""
+    lines: int
+
+
+def measure(
+    folder: Path, repeats: int, announce: Announce = lambda line: None, count: int = EVENTS_COUNT
+) -> Imports:
+    """Imports `count` events, and again, `repeats` times; then MovieLens. Errors: `NotMeasured`."""
+    runs = []
+    with supervise.running(folder / "system") as system:
+        items = folder / "items.ndjson"
+        items.write_bytes(b"\n".join(_items()))
+        _import(system, "--items", str(items))
+        for number in range(repeats):
+            announce(f"import: writing {count:,} lines")
+            file = folder / "events.ndjson"
+            with file.open("wb") as out:
+                out.writelines(_events(count, seed=number))
+            runs.append(_twice(system, file, count))
+            last = runs[-1]
+            announce(
+                f"import {number + 1} of {repeats}: {last.first:,.0f} events/s, again {last.again:,.0f}"
+                f" lines/s (a bare consumer: {last.bare:,.0f})"
+            )
+        memory = _movielens(system, folder / "movielens", count)
+        announce(f"import of MovieLens: {memory / 1e6:.0f} MB")
+    return Imports(runs, memory, count)
+
+
+def _twice(system: System, file: Path, count: int) -> Imported:
+    first, _ = _import(system, "--events", str(file))
+    settle(system)
+    again, _ = _import(system, "--events", str(file))
+    if (first["accepted"], again["already_sent"]) != (count, count):
+        raise NotMeasured("the import did not send each line once")
+    end_offsets = {
+        p: end for p, (_, end) in offsets(system.settings, [EVENTS.name])[EVENTS.name].items()
+    }
+    bare = bare_consumer(system.settings, end_offsets)
+    return Imported(count / first["seconds"], count / again["seconds"], bare)
+
+
+def _movielens(system: System, folder: Path, count: int) -> int:
+    """The most memory, in bytes, of an import of `count` ratings in the layout of MovieLens 25M."""
+    folder.mkdir()
+    with (folder / "movies.csv").open("w") as out:
+        out.write("movieId,title,genres\n")
+        out.writelines(f"{n},Film {n} (1999),Drama|Comedy\n" for n in range(1, ITEMS + 1))
+    chance = random.Random(0)
+    with (folder / "ratings.csv").open("w") as out:
+        out.write("userId,movieId,rating,timestamp\n")
+        for n in range(count):
+            at = FIRST_MS // 1000 - chance.randrange(10**8)
+            film, stars = chance.randint(1, ITEMS), chance.randint(1, 10) / 2
+            out.write(f"{1 + n * PEOPLE // count},{film},{stars},{at}\n")
+    _, memory = _import(system, "--movielens", str(folder))
+    return memory
+
+
+def _import(system: System, *arguments: str) -> tuple[dict[str, Any], int]:
+    """Runs `freshet import`: the last summary that it prints, and the most memory that it took, in bytes."""
+    command = [*FRESHET, "import", "--data-dir", str(system.settings.data_dir), "--json"]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        printed = running.stdout.read()
+        _, status, usage = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise NotMeasured(f"freshet import ended with {running.returncode}")
+    *_, summary = msgspec.json.decode(printed, type=dict[str, dict[str, Any]]).values()
+    return summary, usage.ru_maxrss * 1024
+
+
+def _items() -> Iterator[bytes]:
+    for n in range(ITEMS):
+        yield msgspec.json.encode(
+            {"item_id": f"i{n}", "title": f"Item {n}", "category": f"c{n % 20}"}
+        )
+
+
+def _events(count: int, seed: int) -> Iterator[bytes]:
+    """`count` lines in order of time, few items in most of them."""
+    chance, at = random.Random(seed), FIRST_MS
+    for _ in range(count):
+        at += chance.randrange(2 * MEAN_GAP_MS)
+        item = int(chance.paretovariate(0.6)) % ITEMS
+        action = chance.choices(_ACTIONS, _ACTION_WEIGHTS)[0]
+        yield (
+            f'{{"user_id":"u{chance.randrange(PEOPLE)}","item_id":"i{item}","action":"{action}",'
+            f'"occurred_at":"{iso(at)}"}}\n'
+        ).encode()
