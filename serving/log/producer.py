@@ -28,6 +28,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
+from schemas.headers import Headers
 from schemas.record import Record
 from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
 from serving.log.errors import NotDurable
@@ -85,8 +86,11 @@ class LogProducer:
             settings, await asyncio.to_thread(open_producer, settings, kafka_client.CONNECT_SECONDS)
         )
 
-    async def append(self, topic: str, records: Sequence[Record]) -> dict[int, int]:
-        """Returns once the broker has every record: partition -> highest offset written there.
+    async def append(
+        self, topic: str, records: Sequence[Record], headers: Headers = ()
+    ) -> dict[int, int]:
+        """Returns once the broker has every record: partition -> highest offset written there. `headers`: of
+        the records that have none.
 
         Errors: `NotDurable`, `Refused`.
         """
@@ -99,7 +103,7 @@ class LogProducer:
         self.pending += len(records)
         self._in_flight[waiter] = None
         try:
-            await self._send(producer, topic, records, waiter)
+            await self._send(producer, topic, records, list(headers), waiter)
             whole = await waiter.done
         finally:
             self._in_flight.pop(waiter, None)
@@ -149,6 +153,7 @@ class LogProducer:
         producer: KafkaProducer,
         topic: str,
         records: Sequence[Record],
+        common: list[tuple[str, bytes]],
         waiter: Waiter,
     ) -> None:
         name = broker_name(self._settings, topic)
@@ -161,7 +166,9 @@ class LogProducer:
                     return
             part = parts[partition]
             try:
-                future = producer.send(name, value, key, list(headers), partition)
+                future = producer.send(
+                    name, value, key, list(headers) if headers else common, partition
+                )
             except Exception as error:  # KafkaError, or an assertion where it is closed
                 self._fail_rest(producer, waiter, parts, error)
                 return

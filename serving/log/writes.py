@@ -29,6 +29,7 @@ from typing import Final
 
 from infra.settings import Settings
 from schemas.alphabet import Millis
+from schemas.headers import Headers
 from schemas.identity import partition_of
 from schemas.record import Record
 from serving.log import refused
@@ -88,9 +89,11 @@ class Writes:
         """Records in the spools of this worker, those that it took over included."""
         return self._own_records + sum(orphan.records for orphan in self._orphans)
 
-    async def append(self, topic: str, records: Sequence[Record]) -> dict[int, int] | None:
+    async def append(
+        self, topic: str, records: Sequence[Record], headers: Headers = ()
+    ) -> dict[int, int] | None:
         """Returns once every record is durable: partition -> highest offset written there, or None where
-        the spool has the records. All of them are acknowledged, or none.
+        the spool has the records. All of them are acknowledged, or none. `headers`: of those without any.
 
         Errors: `Refused`, `TimeRefused`; `NotDurable` where neither broker nor spool takes them all.
         """
@@ -100,12 +103,15 @@ class Writes:
             raise TimeRefused
         if not self._queued:
             try:
-                return await self._producer.append(topic, records)
+                return await self._producer.append(topic, records, headers)
             except (Refused, TimeRefused):
                 raise
             except NotDurable:
                 pass  # those that the log has already will be in it twice
-        await self._spool_records(topic, records)
+        with_headers = [
+            each if each.headers else each._replace(headers=headers) for each in records
+        ]
+        await self._spool_records(topic, with_headers)
         return None
 
     async def start(self) -> None:

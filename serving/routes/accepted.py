@@ -73,9 +73,7 @@ async def append(request: Request, topic: Topic, records: Sequence[Record]) -> R
     log = serving.producer if topic is CONTROL else serving.writes
     headers = traced(topic.headers, traceparent(request))
     try:
-        offsets = await log.append(
-            topic.name, [Record(each.key, each.partition, each.value, headers) for each in records]
-        )
+        offsets = await log.append(topic.name, records, headers)
     except NotDurable as error:
         raise not_durable(serving, error) from None
     return Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
