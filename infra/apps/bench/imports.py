@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from infra.apps.bench.live import settle
+from infra.apps.bench import cpu as bench_cpu
+from infra.apps.bench.live import cpu_by_component, settle
 from infra.apps.bench.load import NotMeasured
 from infra.apps.bench.replay import bare_consumer
 from infra.apps.bench.services import Announce
@@ -41,6 +42,8 @@ class Imported(NamedTuple):
     first: float
     again: float
     bare: float
+    cpu_us: dict[str, float]
+    """Per event of the first import, by component; `import` is the program itself."""
 
 
 class Imports(NamedTuple):
@@ -76,16 +79,20 @@ def measure(
 
 
 def _twice(system: System, file: Path, count: int) -> Imported:
-    first, _ = _import(system, "--events", str(file))
+    before = cpu_by_component(system)
+    first = _import(system, "--events", str(file))
     settle(system)
-    again, _ = _import(system, "--events", str(file))
-    if (first["accepted"], again["already_sent"]) != (count, count):
+    cpu_us = bench_cpu.per_event(before, cpu_by_component(system), count)
+    cpu_us["import"] = round(first.cpu_seconds * 1e6 / count, 2)
+    again = _import(system, "--events", str(file))
+    if (first.summary["accepted"], again.summary["already_sent"]) != (count, count):
         raise NotMeasured("the import did not send each line once")
     end_offsets = {
         p: end for p, (_, end) in offsets(system.settings, [EVENTS.name])[EVENTS.name].items()
     }
     bare = bare_consumer(system.settings, end_offsets)
-    return Imported(count / first["seconds"], count / again["seconds"], bare)
+    first_seconds, again_seconds = first.summary["seconds"], again.summary["seconds"]
+    return Imported(count / first_seconds, count / again_seconds, bare, cpu_us)
 
 
 def _movielens(system: System, folder: Path, count: int) -> int:
@@ -101,12 +108,18 @@ def _movielens(system: System, folder: Path, count: int) -> int:
             at = FIRST_MS // 1000 - chance.randrange(10**8)
             film, stars = chance.randint(1, ITEMS), chance.randint(1, 10) / 2
             out.write(f"{1 + n * PEOPLE // count},{film},{stars},{at}\n")
-    _, memory = _import(system, "--movielens", str(folder))
-    return memory
+    return _import(system, "--movielens", str(folder)).memory_bytes
 
 
-def _import(system: System, *arguments: str) -> tuple[dict[str, Any], int]:
-    """Runs `freshet import`: the last summary that it prints, and the most memory that it took, in bytes."""
+class _Run(NamedTuple):
+    """A run of `freshet import`: the last summary that it printed, and what it took."""
+
+    summary: dict[str, Any]
+    memory_bytes: int
+    cpu_seconds: float
+
+
+def _import(system: System, *arguments: str) -> _Run:
     command = [*FRESHET, "import", "--data-dir", str(system.settings.data_dir), "--json"]
     with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE) as running:
         assert running.stdout
@@ -116,7 +129,7 @@ def _import(system: System, *arguments: str) -> tuple[dict[str, Any], int]:
     if running.returncode:
         raise NotMeasured(f"freshet import ended with {running.returncode}")
     *_, summary = msgspec.json.decode(printed, type=dict[str, dict[str, Any]]).values()
-    return summary, usage.ru_maxrss * 1024
+    return _Run(summary, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
 
 
 def _items() -> Iterator[bytes]:

@@ -134,9 +134,9 @@ def _fresh(
     random.Random(0).shuffle(item_ids)  # so that popular items are not the first ones
     begin = int(time.time() * 1000) + 500
     lines = list(audience.bodies(posts, shape.batch, item_ids, begin, shape.posts, seed))
-    before = _cpu(system)
+    before = cpu_by_component(system)
     report = generator.events(lines, shape.posts, seconds, Probing(shape.posts // PROBES_PER_S))
-    cpu = bench_cpu.per_event(before, _cpu(system), posts * shape.batch)
+    cpu = bench_cpu.per_event(before, cpu_by_component(system), posts * shape.batch)
     _refuse_errors(report)
     held = report["freshness_ms"]
     if not held["n"]:
@@ -161,11 +161,11 @@ def reads(
         everything.switch_on(system, announce)
         steady, cpu = [], []
         for number in range(repeats):
-            before = _cpu(system)
+            before = cpu_by_component(system)
             report = aimed.reads(paths, STEADY_PER_S, seconds)
             cpu.append(
                 bench_cpu.per_event(
-                    before, _cpu(system), int(STEADY_PER_S * (aimed.warmup + seconds))
+                    before, cpu_by_component(system), int(STEADY_PER_S * (aimed.warmup + seconds))
                 )
             )
             _refuse_errors(report)
@@ -277,16 +277,16 @@ def settle(system: System) -> None:
 
 def _calm(system: System) -> None:
     """Waits until edge and broker are nearly idle, for at most `_CALM_SECONDS`."""
-    until, last = time.monotonic() + _CALM_SECONDS, _cpu(system)
+    until, last = time.monotonic() + _CALM_SECONDS, cpu_by_component(system)
     while time.monotonic() < until:
         time.sleep(0.25)
-        now = _cpu(system)
+        now = cpu_by_component(system)
         if all(now[name] - last[name] < _CALM_SHARE * 0.25 for name in ("edge", "broker")):
             return
         last = now
 
 
-def _cpu(system: System) -> dict[str, float]:
+def cpu_by_component(system: System) -> dict[str, float]:
     """CPU seconds so far by component, summed over workers. `edge` is serving."""
     pids: dict[str, list[int]] = {}
     for it in system.state().processes:

@@ -106,13 +106,13 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     if report["replay_events_per_s"]:
         said += report_rounds.remarks(report)
     if report["cpu_us_per_event"]:
-        listed = ", ".join(f"{name} {us:g}" for name, us in report["cpu_us_per_event"].items())
-        said.append(f"CPU per event, µs: {listed}.")
+        said.append(f"CPU per event, µs: {_listed(report['cpu_us_per_event'])}.")
     if imported := report.get("import"):
         said.append(
             f"An import of {imported['lines']:,} events does {imported['events_per_s']:,.0f} events/s with"
             f" the whole system up, the same file again {imported['again_lines_per_s']:,.0f} lines/s; a bare"
-            f" consumer of the same minutes {imported['bare_consumer_events_per_s']:,.0f} records/s."
+            f" consumer of the same minutes {imported['bare_consumer_events_per_s']:,.0f} records/s. CPU per"
+            f" imported event, µs: {_listed(imported['cpu_us_per_event'])}."
         )
     if report["reads"]:
         said.append(
@@ -132,6 +132,10 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             f"Other programs used {others:.1f} cores meanwhile: on a quiet machine figures are better."
         )
     return said
+
+
+def _listed(cpu_us: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {us:g}" for name, us in cpu_us.items())
 
 
 def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
@@ -159,6 +163,7 @@ def _imports(imports: Imports) -> dict[str, Any]:
         "bare_consumer_events_per_s": _median(imports.runs, lambda it: it.bare),
         "movielens_memory_bytes": imports.memory_bytes,
         "lines": imports.lines,
+        "cpu_us_per_event": _medians([it.cpu_us for it in imports.runs]),
         "runs": _plain(imports.runs),
     }
 

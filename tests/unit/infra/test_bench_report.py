@@ -63,7 +63,11 @@ READS = Reads(
 )
 
 
-IMPORTS = Imports([Imported(40_000.0, 120_000.0, 180_000.0)] * 3, 140_000_000, 1_000_000)
+IMPORTS = Imports(
+    [Imported(40_000.0, 120_000.0, 180_000.0, {"edge": 20.0, "import": 4.0})] * 3,
+    140_000_000,
+    1_000_000,
+)
 WHOLE = Results(ROUNDS, VERIFIED, FRESH, READS, IMPORTS)
 
 
