@@ -1,0 +1,132 @@
+"""Text of any encoding as UTF-8, and the lines that are none."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from infra.datasets.files import peek
+from infra.datasets.lines import Stretch
+from infra.datasets.rows import Notes, NotReadable
+
+_HEAD_BYTES: Final = 16
+"""So many decide whether text without a mark is UTF-16: names of columns and keys are ASCII."""
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # its first half is the mark of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_BAD: Final = "freshet-bad-text"
+_REMEDY: Final = "name one as utf-8, utf-16, latin-1 or cp1252"
+
+
+def _one_surrogate(error: UnicodeError) -> tuple[str, int]:
+    """For what cannot be decoded: a character that UTF-8 refuses, so that the line is refused later."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udc80", error.end
+
+
+codecs.register_error(_BAD, _one_surrogate)
+
+
+def utf8(found: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
+    """The blocks of a file in UTF-8 without a byte order mark. `encoding`: as it was said; None: recognised.
+
+    What is no text in that encoding is no UTF-8 afterwards, either. Errors: `NotReadable`, as
+    `files.blocks`; also for UTF-32 that is not said, and for an encoding that does not exist.
+    """
+    head, blocks = peek(found, _HEAD_BYTES)
+    name = _recognised(head) if encoding is None else _existing(encoding)
+    return _without_mark(blocks if name == "utf-8" else _decoded(blocks, name))
+
+
+def checked(stretch: Stretch) -> Stretch:
+    """Without the lines that are no UTF-8, which are faults."""
+    joined = b"\n".join(stretch.lines)
+    if joined.isascii():
+        return stretch
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return stretch.without(_no_utf8, "not_utf8")
+    return stretch
+
+
+class Decoder:
+    """Decodes lines of delimited text whose encoding is not said: UTF-8 or latin-1, as the first line is that
+    is not ASCII. After a line of UTF-8 a line that is none is a fault."""
+
+    def __init__(self, notes: Notes, *, is_utf8: bool) -> None:
+        self.notes = notes
+        self.encoding = "utf-8" if is_utf8 else ""
+
+    def decode(self, stretch: Stretch) -> tuple[list[str], Stretch]:
+        """The lines as text, and the stretch without those that are none."""
+        joined = b"\n".join(stretch.lines)
+        if joined.isascii():
+            return joined.decode().split("\n") if stretch.lines else [], stretch
+        if not self.encoding:
+            first = next(line for line in stretch.lines if not line.isascii())
+            self.encoding = "latin-1" if _no_utf8(first) else "utf-8"
+        if self.encoding == "latin-1":
+            self._note(sum(not line.isascii() for line in stretch.lines))
+        else:
+            stretch = checked(stretch)
+            joined = b"\n".join(stretch.lines)
+        return joined.decode(self.encoding).split("\n") if stretch.lines else [], stretch
+
+    def _note(self, count: int) -> None:
+        text = "lines that are not ASCII were read as latin-1, since the first of them is no UTF-8"
+        self.notes.add("latin-1", text, count)
+
+
+def _no_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _recognised(head: bytes) -> str:
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            if name == "utf-32":
+                raise NotReadable("is UTF-32", remedy="convert it to UTF-8, or say so: utf-32")
+            return name
+    even, odd = head[::2], head[1::2]
+    if len(odd) > 1 and not any(odd) and all(even[: len(odd)]):
+        return "utf-16-le"
+    if len(odd) > 1 and not any(even) and all(odd):
+        return "utf-16-be"
+    return "utf-8"
+
+
+def _existing(encoding: str) -> str:
+    try:
+        found = codecs.lookup(encoding)
+    except (LookupError, ValueError):
+        raise NotReadable("cannot be read: no such encoding", remedy=_REMEDY) from None
+    if not found._is_text_encoding or found.incrementaldecoder is None:
+        raise NotReadable("cannot be read: that is no encoding of text", remedy=_REMEDY)
+    return "utf-8" if found.name in ("utf-8", "utf-8-sig", "ascii") else found.name
+
+
+def _decoded(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(name)(_BAD)
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode("utf-8", "surrogatepass")
+        yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
+    except UnicodeError:
+        raise NotReadable("holds text that its encoding does not have", remedy=_REMEDY) from None
+
+
+def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    head, blocks = peek(blocks, len(codecs.BOM_UTF8))
+    skipped = len(head) if head == codecs.BOM_UTF8 else 0
+    for block in blocks:  # the mark may lie in several
+        yield block[skipped:]
+        skipped -= min(skipped, len(block))
