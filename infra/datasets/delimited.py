@@ -14,14 +14,14 @@ from infra.datasets.text import Decoder
 DELIMITERS: Final = (",", "\t", ";", "|", "::")
 MAX_RECORD_CHARACTERS: Final = MAX_LINE_BYTES
 """A quoted cell may hold line ends, but no more than this."""
-FREE_CHARACTERS: Final = 64 << 20
+FREE_CHARACTERS: Final = 16 << 20
 """So many may be read again, beyond the size of the file, after quotes that do not end."""
 _PENDING: Final = 0
 _ENDLESS: Final = -1
 csv.field_size_limit(MAX_RECORD_CHARACTERS)
 
 
-class Rows(NamedTuple):
+class CellRows(NamedTuple):
     """`lines[i]`: where `cells[i]` begins."""
 
     cells: list[Sequence[Any]]
@@ -57,7 +57,7 @@ class Reader:
         """Lines that may lie within a record, and are none of its."""
         self.seen = self.again = 0
 
-    def rows(self, found: Iterator[Stretch]) -> Iterator[Rows]:
+    def rows(self, found: Iterator[Stretch]) -> Iterator[CellRows]:
         """Every row. Errors: `NotReadable` after too many quotes that do not end, and those of `found`."""
         try:
             for stretch in found:
@@ -67,7 +67,7 @@ class Reader:
             raise error
         yield self._parse(at_end=True)
 
-    def _take(self, stretch: Stretch) -> Rows:
+    def _take(self, stretch: Stretch) -> CellRows:
         lines, stretch = self.decoder.decode(stretch)
         self.refused = {it.line for it in stretch.faults} | (self.refused if self.lines else set())
         self.lines += lines
@@ -77,8 +77,8 @@ class Reader:
         rows.faults[:0] = stretch.faults
         return rows
 
-    def _parse(self, *, at_end: bool) -> Rows:
-        rows = Rows([], [], [])
+    def _parse(self, *, at_end: bool) -> CellRows:
+        rows = CellRows([], [], [])
         lines, numbers, at = self.lines, self.numbers, 0
         while at < len(lines):
             end = self._end(at)
@@ -94,7 +94,7 @@ class Reader:
         del lines[:at], numbers[:at]
         return rows
 
-    def _add(self, rows: Rows, text: str | None, number: int) -> str:
+    def _add(self, rows: CellRows, text: str | None, number: int) -> str:
         """The code of the fault; "" where there is none."""
         if text is None:
             return "open_quote"
@@ -145,9 +145,10 @@ class Reader:
 
 
 def _patterns(by: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """A record whose quotes end, and the rest of one from within a quoted cell on."""
+    """A record whose quotes end, and the rest of one from within a quoted cell on: a quote of an earlier line
+    ends only where its cell does, so that two stray ones do not take in what lies between."""
     other = f"[^{re.escape(by)}]*+"
-    quoted = '[^"]*+(?:""[^"]*+)*+"' + other
-    cell = f'(?:"{quoted}|(?!"){other})'
+    quoted = '[^"]*+(?:""[^"]*+)*+"'
+    cell = f'(?:"{quoted}{other}|(?!"){other})'
     rest = f"(?:{re.escape(by)}{cell})*+"
     return re.compile(cell + rest), re.compile(quoted + rest)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from infra.datasets import tabular
 from infra.datasets.columns import Columns, shown
-from infra.datasets.delimited import Rows
+from infra.datasets.delimited import CellRows
 from infra.datasets.fields import Schema
 from infra.datasets.files import Progress
 from infra.datasets.options import ReadOptions
@@ -67,15 +67,16 @@ def _check_types(schema: pa.Schema, columns: Columns) -> None:
 
 def _rows(
     file: Any, names: list[str], notes: Notes, progress: Progress, size: int
-) -> Iterator[Rows]:
+) -> Iterator[CellRows]:
     """The columns `names` of every row, in that order."""
-    number, total = 1, max(1, file.metadata.num_rows)
+    number, total, done = 1, max(1, file.metadata.num_rows), 0
     for batch in file.iter_batches(BATCH_ROWS, columns=names):
         places = [batch.schema.get_field_index(name) for name in names]
         cells = zip(*(_values(batch.column(at), notes) for at in places), strict=True)
-        yield Rows([*cells], [*range(number, number + batch.num_rows)], [])
+        yield CellRows([*cells], [*range(number, number + batch.num_rows)], [])
         number += batch.num_rows
-        progress(size * batch.num_rows // total)
+        progress(size * (number - 1) // total - done)
+        done = size * (number - 1) // total
 
 
 def _values(column: pa.Array, notes: Notes) -> list[Any]:

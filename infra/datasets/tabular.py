@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from infra.datasets.columns import Columns
-from infra.datasets.delimited import Rows
+from infra.datasets.delimited import CellRows
 from infra.datasets.fields import Schema
 from infra.datasets.options import ReadOptions
 from infra.datasets.rows import Chunk, Fault, Notes, NotReadable
@@ -17,14 +17,14 @@ SAMPLE_ROWS: Final = 1000
 
 
 def with_header(
-    found: Iterator[Rows], schema: Schema, options: ReadOptions, notes: Notes
+    found: Iterator[CellRows], schema: Schema, options: ReadOptions, notes: Notes
 ) -> Iterator[Chunk]:
     """The rows after the header. Errors: `NotReadable`, see `Columns`, and those of `found`."""
     names, rest = header(found)
     return chunks(rest, Columns(names, schema, options, notes))
 
 
-def header(found: Iterator[Rows]) -> tuple[list[str], Iterator[Rows]]:
+def header(found: Iterator[CellRows]) -> tuple[list[str], Iterator[CellRows]]:
     """The names in the first row, without the blanks around them, and the rows after it.
 
     Errors: `NotReadable` where the first row is refused, and those of `found`.
@@ -38,12 +38,12 @@ def header(found: Iterator[Rows]) -> tuple[list[str], Iterator[Rows]]:
             )
         if cells:
             return [str(it).strip() for it in cells[0]], _after_first(
-                Rows(cells[1:], lines[1:], faults), found
+                CellRows(cells[1:], lines[1:], faults), found
             )
     raise NotReadable("is empty", remedy="check that it was written")
 
 
-def chunks(found: Iterator[Rows], columns: Columns) -> Iterator[Chunk]:
+def chunks(found: Iterator[CellRows], columns: Columns) -> Iterator[Chunk]:
     """Every row; one that has a value that its field does not take is a fault of that field."""
     sampled, rest = _sampled(found)
     columns.recognise_fractions([row for part in sampled for row in part.cells][:SAMPLE_ROWS])
@@ -53,9 +53,9 @@ def chunks(found: Iterator[Rows], columns: Columns) -> Iterator[Chunk]:
         yield _chunk(part, columns)
 
 
-def _sampled(found: Iterator[Rows]) -> tuple[list[Rows], Iterator[Rows]]:
+def _sampled(found: Iterator[CellRows]) -> tuple[list[CellRows], Iterator[CellRows]]:
     """As many as hold `SAMPLE_ROWS`, and the others."""
-    held: list[Rows] = []
+    held: list[CellRows] = []
     failure = None
     try:
         for rows in found:
@@ -67,18 +67,18 @@ def _sampled(found: Iterator[Rows]) -> tuple[list[Rows], Iterator[Rows]]:
     return held, _failing(found, failure)
 
 
-def _failing(found: Iterator[Rows], failure: NotReadable | None) -> Iterator[Rows]:
+def _failing(found: Iterator[CellRows], failure: NotReadable | None) -> Iterator[CellRows]:
     if failure:
         raise failure
     yield from found
 
 
-def _after_first(first: Rows, found: Iterator[Rows]) -> Iterator[Rows]:
+def _after_first(first: CellRows, found: Iterator[CellRows]) -> Iterator[CellRows]:
     yield first
     yield from found
 
 
-def _chunk(rows: Rows, columns: Columns) -> Chunk:
+def _chunk(rows: CellRows, columns: Columns) -> Chunk:
     chunk = Chunk([], [], [*rows.faults])
     numbers = []
     for line, cells in zip(rows.lines, rows.cells, strict=True):

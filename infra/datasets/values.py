@@ -38,15 +38,9 @@ def repair_item(body: bytes, notes: Notes) -> bytes:
 def _repair(body: bytes, schema: Schema, notes: Notes) -> bytes:
     record = _decoded(body)
     for field, value in record.items():
-        if isinstance(
-            value, dict
-        ):  # a scale, whose numbers may be texts; attributes stay as they are
-            for inner, one in value.items():
-                converter = schema.converters.get(f"{field}.{inner}")
-                if converter and one is not None:
-                    value[inner] = converter(one, f"{field}.{inner}", notes)
-            continue
         converter = schema.converters.get(field)
+        if converter is None and isinstance(value, dict):  # a scale
+            _repair_inner(value, field, schema, notes)
         if converter is None or value is None:
             continue
         if value.__class__ is str and converter in _TEXTS:  # it is what the API takes
@@ -57,6 +51,13 @@ def _repair(body: bytes, schema: Schema, notes: Notes) -> bytes:
             notes.add(f"repaired_{field}", text)
             record[field] = found
     return _ENCODER.encode(record)
+
+
+def _repair_inner(values: dict[str, Any], field: str, schema: Schema, notes: Notes) -> None:
+    for inner, value in values.items():
+        converter = schema.converters.get(f"{field}.{inner}")
+        if converter and value is not None:
+            values[inner] = converter(value, f"{field}.{inner}", notes)
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

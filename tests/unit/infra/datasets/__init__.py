@@ -1,0 +1,1 @@
+"""Reading files: layouts, encodings, values, MovieLens."""
