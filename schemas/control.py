@@ -109,7 +109,8 @@ class Recipe(_Body, frozen=True):
     ranker: bool = True
     """Rank the best by the release's model, where it has one."""
     category_cap: float = 0.3
-    """Largest share of one primary category among the first 10 (and of `count` below 10)."""
+    """Largest share of one primary category among the first 10 (and of `count` below 10); an item's other
+    categories do not count."""
     owner_cap: float = 0.3
     """Largest share of one `owner_id`, likewise."""
     fresh_days: float = 0.0

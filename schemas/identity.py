@@ -34,6 +34,18 @@ def check_text(value: str, field: str) -> str:
     return value
 
 
+def trimmed(value: str) -> str:
+    """`value` in Unicode's form NFC (UAX #15), without blanks at its ends.
+
+    >>> trimmed(" sale\u00a0"), trimmed("\u200b ")
+    ('sale', '')
+    """
+    # NFC changes no ASCII, whose one printable blank is the space
+    if value.isascii() and value.isprintable():
+        return value.strip(" ")
+    return unicodedata.normalize("NFC", value).strip(_BLANKS)
+
+
 def check_id(value: str, field: str, blank: str = "empty") -> str:
     """The id that `value` spells: in Unicode's form NFC (UAX #15), without blanks at its ends, so that ids
     which look the same are the same. Every id that is compared passes here.

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from schemas import times
 from schemas.alphabet import GivenId, Millis
 from schemas.events import Scalar
 from schemas.headers import Schema
+from schemas.identity import trimmed
 
-SCHEMA: Final = Schema("item", 1)
+SCHEMA: Final = Schema("item", 2)
+"""2: a patch may say that it creates nothing."""
+NULL_CLEARS: Final = ("published_at", "expires_at", "embedding")
+"""The fields that a patch clears by null; null in any other one is not said."""
 
 
 class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """An item as a client PUTs it (times RFC 3339); `item_id` may come from the path."""
+    """An item as a client PUTs it; `item_id` may come from the path. A field that is null is not said.
+
+    Times are RFC 3339 of any year from 1 to 9999, or a date alone, which is its midnight in UTC; an item that
+    expires after 2100 never does. `category`, the primary one, is always among `categories`: where it is not,
+    it is put in front of them, and without it the first of them is the primary one. An attribute that is a
+    list, an object, null or a number beyond 2^53 is left out, and the answer says so.
+    """
 
     item_id: GivenId | None = None
-    group_id: str = ""
-    type: str = ""
-    category: str = ""
-    categories: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    title: str = ""
-    text: str = ""
-    attributes: dict[str, Scalar] = {}
+    group_id: str | None = ""
+    type: str | None = ""
+    category: str | None = ""
+    categories: tuple[str | None, ...] | None = ()
+    tags: tuple[str | None, ...] | None = ()
+    title: str | None = ""
+    text: str | None = ""
+    attributes: dict[str, Scalar] | None = {}
     embedding: tuple[float, ...] | None = None
-    owner_id: str = ""
-    available: bool = True
+    owner_id: str | None = ""
+    available: bool | None = True
     published_at: str | None = None
     expires_at: str | None = None
 
 
 class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An item, whole. `category` is the primary one; it is `categories[0]` where only those came."""
+    """An item, whole. `category` is the primary one, and among `categories` (`with_primary`)."""
 
     item_id: str
     group_id: str = ""
@@ -60,11 +71,13 @@ class PutItem(msgspec.Struct, tag_field="kind", tag="put", kw_only=True, omit_de
 
 
 class PatchItem(msgspec.Struct, tag_field="kind", tag="patch", kw_only=True, omit_defaults=True):
-    """These fields of the item changed; a patch of an unknown item creates it."""
+    """These fields of the item changed."""
 
     item_id: str
     fields: dict[str, msgspec.Raw]
     received_at: Millis
+    creates: bool = True
+    """It makes the item where there is none. The records of before do not say, and do."""
 
 
 class DeleteItem(msgspec.Struct, tag_field="kind", tag="delete", kw_only=True):
@@ -83,20 +96,59 @@ def decode(value: bytes) -> ItemChange:
     return change
 
 
-def apply(change: ItemChange, before: Item | None) -> Item | None:
-    """The item after `change`, or None where it is gone.
+def decode_item(value: bytes) -> Item:
+    """The item that a store holds, `with_primary`: what was stored before may lack that. Errors:
+    `msgspec.DecodeError`."""
+    return with_primary(ITEM_DECODER.decode(value))
 
+
+def apply(change: ItemChange, before: Item | None) -> Item | None:
+    """The item after `change`, or None where it is gone, or a patch that creates nothing finds none.
+
+    A patch of categories alone derives the primary one again; one of that alone puts it among them.
     Errors: `msgspec.ValidationError` where a patched field has the wrong type.
     """
     if isinstance(change, PutItem):
-        return change.item
-    if isinstance(change, DeleteItem):
+        return with_primary(change.item)
+    if isinstance(change, DeleteItem) or (before is None and not change.creates):
         return None
     now: dict[str, object] = (
         msgspec.to_builtins(before) if before is not None else {"item_id": change.item_id}
     )
-    now.update({name: msgspec.json.decode(raw) for name, raw in change.fields.items()})
-    after = msgspec.convert(now, Item)
-    if after.categories and not after.category:
-        after.category = after.categories[0]
-    return after
+    patched = {name: msgspec.json.decode(raw) for name, raw in change.fields.items()}
+    if "categories" in patched:
+        now.pop("category", None)
+    now.update(patched)
+    return with_primary(msgspec.convert(now, Item))
+
+
+def with_primary(item: Item) -> Item:
+    """`item`, whose tags and categories have no blanks at their ends, none that is empty and each once, and
+    whose primary category is among them.
+
+    >>> made = with_primary(Item(item_id="boot", category="sale", categories=("shoes", " sale ", "shoes")))
+    >>> made.category, made.categories, with_primary(Item(item_id="i", categories=("a", "b"))).category
+    ('sale', ('shoes', 'sale'), 'a')
+    """
+    item.category, item.tags = trimmed(item.category), distinct(item.tags)
+    found = distinct(item.categories)
+    if item.category and item.category not in found:
+        found = (item.category, *found)
+    elif found and not item.category:
+        item.category = found[0]
+    item.categories = found
+    return item
+
+
+def distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts `trimmed`, each once, without those that are empty then."""
+    return tuple(dict.fromkeys(filter(None, map(trimmed, texts))))
+
+
+def document(item: Item) -> dict[str, Any]:
+    """The item as clients read it: times in RFC 3339, UTC, milliseconds."""
+    fields: dict[str, Any] = msgspec.to_builtins(item)
+    for name in ("published_at", "expires_at"):
+        if fields.get(name) is not None:
+            fields[name] = times.render(fields[name])
+    return fields

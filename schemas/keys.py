@@ -240,6 +240,9 @@ class Keyspace:
     def items(self, partition: int) -> bytes:
         return b"i:{%b}" % self._shared[partition]
 
+    def item_tallies(self, partition: int) -> bytes:
+        return b"ni:{%b}" % self._shared[partition]
+
     def item_changes(self, partition: int) -> bytes:
         return b"il:{%b}" % self._shared[partition]
 
@@ -530,6 +533,14 @@ KEYS: Final = (
         ("serving", "rollup"),
         "items",
         "items as they change, id = next offset",
+    ),
+    Key(
+        "ni:{*}",
+        "hash",
+        "catalogue",
+        ("catalogue", "serving", "status"),
+        "items",
+        "reason -> how many changes of items were accepted and dropped",
     ),
     Key("f:{*}:control", "string", "control", ("status",), "control", "fence, msgpack"),
     Key("c:{*}", "hash", "control", ("serving",), "control", "subject:id -> body in force, JSON"),

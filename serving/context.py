@@ -24,6 +24,7 @@ from serving.log.producer import LogProducer
 from serving.log.slates import Slates
 from serving.log.writes import Writes
 from serving.metrics import Metrics
+from serving.state.absent_items import AbsentItems
 from serving.state.background import Component, running
 from serving.state.clock import ClockCheck
 from serving.state.compatibility import Compatibility
@@ -68,6 +69,7 @@ class Serving:
     generation: Generation = field(init=False)
     clock_check: ClockCheck = field(init=False)
     tallies: Tallies = field(init=False)
+    absent_items: AbsentItems = field(init=False)
     lag: Lag = field(init=False)
     compatibility: Compatibility = field(init=False)
     reader: PersonReader = field(init=False)
@@ -84,6 +86,7 @@ class Serving:
         self.generation = Generation(self.redis, self.settings.keyspace)
         self.clock_check = ClockCheck(self.redis, lambda: self.clock(), self.metrics)
         self.tallies = Tallies(self.redis, self.generation, self.settings.partitions)
+        self.absent_items = AbsentItems(self.settings, self.redis)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(
@@ -109,6 +112,7 @@ class Serving:
             producer = await LogProducer.open(settings)
             stack.push_async_callback(producer.close)
             serving = cls(settings, client, producer, people)
+            stack.push_async_callback(serving.absent_items.close)
             catalogue = CatalogueFollower(
                 client, settings.keyspace, serving.index, settings.partitions
             )

@@ -83,6 +83,8 @@ def _show(report: dict[str, Any]) -> None:
     )
     for currency, it in (report["serving"] or {}).get("money", {}).items():
         out.print(f"{currency}: {it['amount']:,} minor units of {it['purchases']:,} purchases")
+    for reason, n in ((report["serving"] or {}).get("not_counted") or {}).items():
+        out.print(f"not counted: {n:,} records ({reason})")
     for kind in ("fails", "degraded"):
         for it in (report["serving"] or {}).get(kind, ()):
             out.print(f"{kind.upper()}: {it['part']} ({it['code']}): {it['detail']}")

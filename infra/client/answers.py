@@ -90,7 +90,7 @@ class Rejection(msgspec.Struct):
 class Accepted(msgspec.Struct, kw_only=True):
     """The answer to several events or items. `positions`: [] where they wait in a spool for the broker.
     `duplicates`: events that equal an earlier one of the request; `unknown_items`: accepted events on items
-    that the catalogue does not have."""
+    that the catalogue does not have; `dropped`: attributes of items that are not kept."""
 
     accepted: int
     rejected: list[Rejection]
@@ -98,6 +98,7 @@ class Accepted(msgspec.Struct, kw_only=True):
     durable: Literal["broker", "spool"] = "broker"
     duplicates: int = 0
     unknown_items: int = 0
+    dropped: list[Rejection] = []
 
 
 class Written(msgspec.Struct, kw_only=True):

@@ -27,6 +27,9 @@ VERSION: Final = "content1"
 
 Vector = NDArray[np.float32]
 
+MAX_TITLE_BYTES: Final = 1024
+"""Of UTF-8: what is behind them in a title is not read. The edge takes no longer one, a log may have some."""
+
 # weight of a word of each kind
 _WEIGHTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.5), ("decade", 1.0))
 _WORD: Final = re.compile(r"\w+")
@@ -42,11 +45,12 @@ def vector(item: Item) -> Vector:
     >>> vector(Item(item_id="i")).any(), vector(Item(item_id="i", title="Alien")).any()
     (np.False_, np.True_)
     """
+    title = head(item.title)
     words = {
         "category": categories(item),
         "tag": item.tags,
-        "word": title_words(item.title),
-        "decade": _YEAR.findall(item.title),
+        "word": title_words(title),
+        "decade": _YEAR.findall(title),
     }
     total = np.zeros(DIM)
     for kind, weight in _WEIGHTS:
@@ -82,6 +86,13 @@ def within_grid(values: NDArray[np.float64]) -> Vector:
 def categories(item: Item) -> tuple[str, ...]:
     """Every category of an item, once, the primary one first."""
     return tuple(dict.fromkeys(c for c in (item.category, *item.categories) if c))
+
+
+def head(title: str) -> str:
+    """The first `MAX_TITLE_BYTES` of a title, cut between letters."""
+    if len(title) * 4 <= MAX_TITLE_BYTES:
+        return title
+    return title[:MAX_TITLE_BYTES].encode()[:MAX_TITLE_BYTES].decode(errors="ignore")
 
 
 def title_words(title: str) -> list[str]:

@@ -23,6 +23,7 @@ from serving.http.forms import Form, Rejection
 FORM: Final = Form(EventIn, "events")
 MAX_EVENT_BYTES: Final = 32 * 1024
 """Of the record of one event."""
+_NULL: Final = msgspec.Raw(b"null")
 _ACTION: Final = msgspec.json.Decoder(Action)
 
 
@@ -91,7 +92,8 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
         if not action.known:
             unknown += 1
         if not (event.experiments is event.variant is event.propensity is UNSET):
-            ignored += 1
+            given = (event.experiments, event.variant, event.propensity)
+            ignored += any(it is not UNSET and it != _NULL for it in given)
         assigned_ids[index] = assigned_id
 
     rejected = parsed.for_each(ingest_one)

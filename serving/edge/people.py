@@ -9,11 +9,11 @@ import msgspec
 from schemas import events
 from schemas.alphabet import GivenId, Millis, Pseudonym
 from schemas.events import Link, Linking, Preferences, Unlink
-from schemas.identity import check_id, check_item_id, check_text
+from schemas.identity import check_id, check_item_id
 from schemas.record import Record
 from schemas.state.links import Links
 from serving.edge.identity import Identity, People
-from serving.edge.items import check_each
+from serving.edge.items import check_each, check_words
 from serving.http.body import decode
 
 MAX_PREFERENCES_LISTED: Final = 1000
@@ -21,13 +21,13 @@ Why = Literal["already", "linked_elsewhere", "is_a_user", "not_linked", "unlinke
 
 
 class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """All preferences of a person: one that is missing here is reset."""
+    """All preferences of a person: one that is missing here, or null, is reset."""
 
-    personalized: bool = True
-    liked_categories: tuple[str, ...] = ()
-    hidden_categories: tuple[str, ...] = ()
-    hidden_items: tuple[str, ...] = ()
-    hidden_owners: tuple[str, ...] = ()
+    personalized: bool | None = True
+    liked_categories: tuple[str | None, ...] | None = ()
+    hidden_categories: tuple[str | None, ...] | None = ()
+    hidden_items: tuple[str, ...] | None = ()
+    hidden_owners: tuple[str, ...] | None = ()
 
 
 class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -36,12 +36,8 @@ class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     anonymous_id: GivenId
 
 
-_LISTS: Final = {
-    "liked_categories": check_text,
-    "hidden_categories": check_text,
-    "hidden_items": check_item_id,
-    "hidden_owners": check_id,
-}
+_CATEGORIES: Final = ("liked_categories", "hidden_categories")
+_IDS: Final = {"hidden_items": check_item_id, "hidden_owners": check_id}
 _PREFERENCES: Final = msgspec.json.Decoder(PreferencesIn)
 _LINK: Final = msgspec.json.Decoder(LinkIn)
 
@@ -50,15 +46,18 @@ def preferences(body: bytes, user_id: str, event_id: str, now: Millis, people: P
     """The record of a person's preferences. Errors: `Problem`, `Rejected`."""
     parsed = decode(body, _PREFERENCES)
     lists = {
-        field: check_each(getattr(parsed, field), field, MAX_PREFERENCES_LISTED, check)
-        for field, check in _LISTS.items()
+        field: check_words(getattr(parsed, field) or (), field, MAX_PREFERENCES_LISTED)
+        for field in _CATEGORIES
+    } | {
+        field: check_each(getattr(parsed, field) or (), field, MAX_PREFERENCES_LISTED, check)
+        for field, check in _IDS.items()
     }
     person = people.user(user_id)
     preferred = Preferences(
         event_id=event_id,
         person=person.pseudonym,
         received_at=now,
-        personalized=parsed.personalized,
+        personalized=parsed.personalized is not False,
         **lists,
     )
     return _record(person, preferred)

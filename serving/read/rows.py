@@ -31,18 +31,18 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
 
     user_id: str | UnsetType | None = UNSET
     anonymous_id: str | UnsetType | None = UNSET
-    count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] | UnsetType = UNSET
-    placement: str | UnsetType = UNSET
+    count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] | UnsetType | None = UNSET
+    placement: str | UnsetType | None = UNSET
     session_id: str | UnsetType | None = UNSET
     item_id: str | UnsetType | None = UNSET
     category: str | UnsetType | None = UNSET
-    exclude: list[str] | UnsetType = UNSET
+    exclude: list[str] | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
     cursor: str | UnsetType | None = UNSET
     after: str | UnsetType | None = UNSET
-    max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | UnsetType = UNSET
-    explain: Literal["none", "reason", "full"] | UnsetType = UNSET
-    personalized: bool | UnsetType = UNSET
+    max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | UnsetType | None = UNSET
+    explain: Literal["none", "reason", "full"] | UnsetType | None = UNSET
+    personalized: bool | UnsetType | None = UNSET
     now: str | UnsetType | None = UNSET
 
 
@@ -50,8 +50,8 @@ class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One row, or with `requests` several: the fields beside `requests` are the defaults of each row.
     `distinct`: an item that a row shows, or a variant of it, is in no row after it."""
 
-    requests: list[RowIn] | UnsetType = UNSET
-    distinct: bool | UnsetType = UNSET
+    requests: list[RowIn] | UnsetType | None = UNSET
+    distinct: bool | UnsetType | None = UNSET
 
 
 class Rows(NamedTuple):
@@ -92,8 +92,8 @@ def parse(raw: bytes) -> Rows:
     field; `Problem` 400 where the body is no JSON."""
     page = body.decode(raw, _PAGE)
     shared = _checked_fields(page, "")
-    if page.requests is UNSET:
-        if page.distinct is not UNSET:
+    if page.requests is UNSET or page.requests is None:
+        if page.distinct is not UNSET and page.distinct is not None:
             raise Rejected("requests", "required")
         return Rows((_query(shared, ""),), True, False, (frozenset(),))
     if not 1 <= len(page.requests) <= MAX_ROWS:

@@ -20,7 +20,7 @@ from schemas.topics import CONTROL, EVENTS, Topic
 from serving.context import Serving, state
 from serving.edge.events import name_of_key
 from serving.http.body import check_query, idempotency_key, path_id, read_body
-from serving.http.errors import Problem, json_response
+from serving.http.errors import FieldError, Problem, json_response
 from serving.http.forms import Rejection
 from serving.http.guard import caller
 from serving.http.trace import traceparent
@@ -31,11 +31,13 @@ Durable = Literal["broker", "spool"]
 
 class Written(msgspec.Struct, kw_only=True):
     """`position` is that of the record, opaque, null where the spool has it; `positions` is the same as a
-    list, as for events."""
+    list, as for events. `dropped`, only where there are some: the attributes of an item that are not kept, by
+    `wrong_type` (a list or an object), `null`, or `out_of_range` (a number beyond 2^53)."""
 
     position: str | None
     positions: list[str]
     durable: Durable = "broker"
+    dropped: list[FieldError] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Accepted(msgspec.Struct, kw_only=True):
@@ -48,6 +50,8 @@ class Accepted(msgspec.Struct, kw_only=True):
 
     `event_ids`, only where the server made the id of an event: one per event of the request, null where the
     client sent an id or the event was rejected.
+
+    `dropped`, only where there are some: attributes of accepted items that are not kept (`Written`).
     """
 
     accepted: int
@@ -57,6 +61,7 @@ class Accepted(msgspec.Struct, kw_only=True):
     duplicates: int | msgspec.UnsetType = msgspec.UNSET
     unknown_items: int | msgspec.UnsetType = msgspec.UNSET
     event_ids: list[str | None] | msgspec.UnsetType = msgspec.UNSET
+    dropped: list[Rejection] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Receipt(NamedTuple):
@@ -166,12 +171,12 @@ def count_rejected(serving: Serving, rejected: list[Rejection]) -> None:
         serving.metrics.add("freshet_events_rejected_total", code=each.code)
 
 
-async def path_and_body(request: Request, name: str) -> tuple[str, bytes, Serving]:
-    """The id that the path has as `name`, the body, and the context of a write.
-
-    Errors: `Problem` 400, 413, `Rejected`.
-    """
-    return path_id(request, name), await payload(request), state(request)
+async def path_and_body(
+    request: Request, name: str, *parameters: str
+) -> tuple[str, bytes, Serving]:
+    """The id that the path has as `name`, the body, and the context of a write. The query string may have
+    only `parameters`. Errors: `Problem` 400, 413, `Rejected`."""
+    return path_id(request, name), await payload(request, *parameters), state(request)
 
 
 async def payload(request: Request, *parameters: str) -> bytes:

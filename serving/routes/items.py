@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import msgspec
+from msgspec import UNSET
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from schemas import items, times
+from schemas import items
 from schemas.identity import partition_of
 from schemas.items import ItemIn
+from schemas.reject import Rejected
 from schemas.topics import ITEMS
-from serving.context import state
+from serving.context import Serving, state
 from serving.edge import items as ingest_items
-from serving.edge.items import ItemPatch
+from serving.edge.items import IngestedItem, ItemPatch
 from serving.http.body import check_query, is_ndjson, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
-from serving.http.openapi import answers, body
+from serving.http.openapi import answers, body, merged, parameters
 from serving.read import query
 from serving.routes.accepted import (
     Accepted,
@@ -29,10 +30,17 @@ from serving.routes.accepted import (
     append_valid,
     path_and_body,
     payload,
+    write_each,
 )
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
+_CREATE: Final = (
+    "create",
+    "query",
+    {"type": "boolean", "default": False},
+    "true: where there is no such item, the fields given make one.",
+)
 
 
 @router.post(
@@ -40,7 +48,7 @@ router: Final = guarded_router()
     status_code=202,
     summary="Put items",
     responses=answers(202, Accepted, 400, 401, 413, 422, 503),
-    openapi_extra=body(ItemIn, ingest_items.FORM.batch, ndjson=True, description="Up to 1,000."),
+    openapi_extra=body(ItemIn, ingest_items.BATCH, ndjson=True, description="Up to 1,000."),
 )
 @needs("items")
 async def post_items(request: Request) -> Response:
@@ -50,9 +58,9 @@ async def post_items(request: Request) -> Response:
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )
     name = None if ingested.single else "items"
-    return json_response(
-        await append_valid(request, ITEMS, ingested.records, ingested.rejected, name), 202
-    )
+    answer = await append_valid(request, ITEMS, ingested.records, ingested.rejected, name)
+    answer.dropped = ingested.dropped or UNSET
+    return json_response(answer, 202)
 
 
 @router.put(
@@ -65,22 +73,56 @@ async def post_items(request: Request) -> Response:
 @needs("items")
 async def put_item(request: Request) -> Response:
     item_id, content, serving = await path_and_body(request, "item_id")
-    record = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
-    return await append_each(request, ITEMS, record)
+    made = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
+    return await _append(request, made)
 
 
 @router.patch(
     "/v1/items/{item_id:id}",
     status_code=202,
     summary="Change some fields of an item",
-    responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=body(ItemPatch),
+    description=(
+        "It makes no item: 404 where there is certainly none; else 202, and without an item the change is"
+        " dropped and counted (`patch_of_unknown_item` in `not_counted` of /v1/status). `categories` without"
+        " `category` derive the primary one again."
+    ),
+    responses=answers(202, Written, 400, 401, 404, 413, 422, 503),
+    openapi_extra=merged(body(ItemPatch), parameters(_CREATE)),
 )
 @needs("items")
 async def patch_item(request: Request) -> Response:
-    item_id, content, serving = await path_and_body(request, "item_id")
-    record = ingest_items.patch(content, item_id, serving.clock(), serving.settings.partitions)
-    return await append_each(request, ITEMS, record)
+    item_id, content, serving = await path_and_body(request, "item_id", "create")
+    creates = _creates(request)
+    made = ingest_items.patch(
+        content, item_id, serving.clock(), serving.settings.partitions, creates=creates
+    )
+    if not creates and await _is_absent(serving, item_id):
+        detail = "There is no such item; PUT makes it, and PATCH with create=true does."
+        raise Problem(404, "unknown_item", detail)
+    return await _append(request, made)
+
+
+def _creates(request: Request) -> bool:
+    """The parameter `create`. Errors: `Rejected`."""
+    values = request.query_params.getlist("create")
+    if len(values) > 1:
+        raise Rejected("create", "repeated")
+    if values and values[0] not in ("true", "false", ""):
+        raise Rejected("create", "wrong_type")
+    return values == ["true"]
+
+
+async def _is_absent(serving: Serving, item_id: str) -> bool:
+    """Whether it is certain that there is no such item. A put of it may wait in this process's spool."""
+    if serving.catalogue.find(item_id) or serving.writes.waiting:
+        return False
+    return await serving.absent_items.is_absent(item_id)
+
+
+async def _append(request: Request, made: IngestedItem) -> Response:
+    written = await write_each(request, ITEMS, made.record)
+    written.dropped = made.dropped or UNSET
+    return json_response(written, 202)
 
 
 @router.delete(
@@ -118,8 +160,5 @@ async def item(request: Request) -> Response:
         ) from None
     if value is None:
         raise Problem(404, "unknown_item", "There is no such item.")
-    document = msgspec.to_builtins(items.ITEM_DECODER.decode(value))
-    for name in ("published_at", "expires_at"):
-        if document.get(name) is not None:
-            document[name] = times.render(document[name])
+    document = items.document(items.decode_item(value))
     return json_response({**document, "indexed": bool(serving.catalogue.find(item_id))})

@@ -57,8 +57,9 @@ class Status(msgspec.Struct, kw_only=True):
     version does not read. `items`: how many items the catalogue has. `ready`, `fails` and `degraded` are
     those of `/health/ready`, which is a 503 where something `fails`. `clock_skew_s`: by how much the clock of
     this process is ahead of Redis's, null while Redis does not answer. `not_counted`: by reason, how many
-    records were accepted and are not counted (`duplicate`: an action that came before), as of the last
-    seconds; null where the store has not answered yet. `money`: by currency (ISO 4217), as
+    records were accepted and are not counted (`duplicate`: an action that came before;
+    `patch_of_unknown_item`: a patch that found no item and creates none), as of the last seconds; null where
+    the store has not answered yet. `money`: by currency (ISO 4217), as
     of the tables."""
 
     release: str

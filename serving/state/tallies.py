@@ -38,6 +38,7 @@ class Tallies:
         async with self._redis.pipeline(transaction=False) as pipe:
             for p in range(self._partitions):
                 pipe.hgetall(self._generation.keyspace.tallies(p))
+                pipe.hgetall(self._generation.keyspace.item_tallies(p))
             for held in await pipe.execute():
                 fields = redis_client.fields(held)
                 totals.update({reason.decode(): int(total) for reason, total in fields.items()})

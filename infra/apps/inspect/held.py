@@ -105,12 +105,11 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
 
     Errors: `NotHeld` where neither catalogue nor tables have the item.
     """
-    import msgspec
     import numpy as np
 
     from infra.store import generation, redis_client
     from models.aggregates.popularity import HALF_LIVES
-    from schemas import identity
+    from schemas import identity, items
     from schemas.state import tables
 
     item_id = identity.check_id(item_id, "item_id")
@@ -137,7 +136,7 @@ def item_held(settings: Settings, item_id: str, now: int) -> dict[str, Any]:
             age = (now / 1000 - landmarks[at]) / half_life
             decayed[window] = float(tables.popularity(sums)[at] * np.exp2(-age))
     return {
-        "item": msgspec.json.decode(record) if record else None,
+        "item": items.document(items.decode_item(record)) if record else None,
         "popularity": decayed,
         "arms": arms,
         "neighbours": [
@@ -181,7 +180,7 @@ def _names(
     """Looks up items and categories by hash: a scan of the catalogue until all are found."""
     from models.release import content
     from schemas import identity
-    from schemas.items import ITEM_DECODER
+    from schemas.items import decode_item
 
     named = Named({}, {}, {})
     items, categories = set(items), set(categories or ()) - {0}
@@ -193,7 +192,7 @@ def _names(
             number = identity.item_hash(item_id)
             if number not in items and not categories:
                 continue
-            item = ITEM_DECODER.decode(record)
+            item = decode_item(record)
             names = content.categories(item)
             if number in items:
                 items.discard(number)

@@ -63,6 +63,7 @@ def test_what_the_client_sends_is_in_the_log(edge: Server) -> None:
         "item_id": "a/b ü",
         "title": "A film",
         "category": "drama",
+        "categories": ["drama"],
     }
     assert (logged("control", placed)["body"], logged("control", placed)["reason"]) == (
         {"category_cap": 0.5},

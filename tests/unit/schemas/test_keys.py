@@ -23,7 +23,15 @@ PATTERNS = {"installation_pattern", "rows_pattern", "partition_pattern"}
 KEYSPACES = (Keyspace(), Keyspace("", 2), Keyspace("shop"), Keyspace("shop", 2))
 OTHERS = (Keyspace(), Keyspace("shop"), Keyspace("sho"), Keyspace("shop-2"), Keyspace("3"))
 WITHOUT_GENERATIONS = {
-    *("accepted", "cold_asked", "items", "item_changes", "control_state", "control_changes"),
+    *(
+        "accepted",
+        "cold_asked",
+        "items",
+        "item_changes",
+        "item_tallies",
+        "control_state",
+        "control_changes",
+    ),
     *("live", "generations", "rebuilding", "followed", "idempotency"),
 }
 

@@ -64,7 +64,7 @@ def test_an_id_is_the_same_however_it_is_spelled(spelled: str) -> None:
     item = items.decode(ingest_items.put_many(body, NOW, 4, ndjson=False).records[0].value)
     assert isinstance(item, PutItem)
     assert (item.item.item_id, item.item.group_id, item.item.owner_id) == (CAFE, CAFE, CAFE)
-    assert items.decode(ingest_items.put(body, CAFE, NOW, 4).value) == item
+    assert items.decode(ingest_items.put(body, CAFE, NOW, 4).record.value) == item
     said = {"hidden_items": [spelled], "hidden_owners": [spelled]}
     assert preferences(said, spelled) == preferences({name: [CAFE] for name in said}, CAFE)
     page = json.dumps({"user_id": spelled, "item_id": spelled, "exclude": [spelled]}).encode()
