@@ -44,7 +44,8 @@ class Candidates:
     fresh: Mask | None = None
     """The candidates of which one has to be in the slate; None: there is no such rule."""
     served: NDArray[np.float64] | None = None
-    """How often each was served, where the last slot is drawn; None: it is not drawn."""
+    """How often each was served, where the last slot is drawn: the least served is; inf: never drawn. None:
+    the slot is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,15 @@ class _Slate:
         return len(fitting) > 0
 
     def draw(self) -> exploration.Draw | None:
-        """Draws the next slot; fills it greedily, and gives None, where no candidate fits."""
+        """Draws the next slot; fills it greedily, and gives None, where no candidate that fits is drawn."""
         served, order = self.candidates.served, self.candidates.order
         fitting = self._fits(len(self.places))
-        if served is None or not fitting.any():
-            remaining = order[~np.isin(order, self.places)][:1]
-            self.places += remaining.tolist()
+        least = served[fitting].min(initial=np.inf) if served is not None else np.inf
+        if not np.isfinite(least):
+            rest = fitting if fitting.any() else ~np.isin(np.arange(len(order)), self.places)
+            self.places += order[rest[order]][:1].tolist()
             return None
-        least_served = np.flatnonzero(fitting & (served == served[fitting].min()))
+        least_served = np.flatnonzero(fitting & (served == least))
         greedy = int(order[fitting[order].argmax()])
         drawn = exploration.draw(self.limits.seed, self.limits.epsilon, greedy, least_served)
         self.places.append(drawn.choice)

@@ -151,10 +151,11 @@ def _scaled(share: Floats) -> Floats:
 
 
 def fresh(case: Case, pool: Pool, kept: Kept) -> Floats | None:
-    """2^(-age / `FRESH_HALF_LIFE_DAYS`) since it was published; 0 where no date is given."""
-    published = case.world.items.published[kept.slots]
+    """2^(-age / `FRESH_HALF_LIFE_DAYS`) since it was published; 0 without a date or a title."""
+    items = case.world.items
+    published, titled = items.published[kept.slots], items.titled[kept.slots]
     age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_HALF_LIFE_DAYS * DAY_MS)
-    return np.where(published != UNDATED, np.exp2(-age), 0.0)
+    return np.where((published != UNDATED) & titled, np.exp2(-age), 0.0)
 
 
 def shown(case: Case, pool: Pool, kept: Kept) -> Floats | None:

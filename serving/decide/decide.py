@@ -132,10 +132,11 @@ def _line(case: Case, pool: Pool, scored: Scored, ranked: Ranked) -> Candidates:
         order=ranked.order,
         category=items.category[slots],
         owner=items.owner[slots],
-        fresh=items.published[slots] > case.days_ago(recipe.fresh_days)
+        fresh=items.titled[slots] & (items.published[slots] > case.days_ago(recipe.fresh_days))
         if recipe.fresh_days > 0
         else None,
-        served=case.served(slots) if case.explores else None,
+        # what is drawn is the least served: an item without a title never is
+        served=np.where(items.titled[slots], case.served(slots), np.inf) if case.explores else None,
     )
 
 

@@ -74,8 +74,10 @@ def variant(case: Case, slots: Slots) -> Mask | None:
 
 
 def category(case: Case, slots: Slots) -> Mask | None:
-    """In another primary category than the one asked for."""
-    return None if case.category is None else case.world.items.category[slots] != case.category
+    """In none of its categories the one asked for."""
+    if case.category is None:
+        return None
+    return ~case.world.items.memberships.has(slots, case.category)
 
 
 def hidden_item(case: Case, slots: Slots) -> Mask | None:
@@ -93,9 +95,8 @@ def hidden_category(case: Case, slots: Slots) -> Mask | None:
     if preferences is None or not preferences.hidden_categories:
         return None
     items = case.world.items
-    hidden = {items.categories.find(name) for name in preferences.hidden_categories}
-    every = items.every_category
-    return np.array([not hidden.isdisjoint(every[slot]) for slot in slots.tolist()], np.bool_)
+    hidden = items.categories.found(preferences.hidden_categories)
+    return items.memberships.has_any(slots, hidden)
 
 
 def hidden_owner(case: Case, slots: Slots) -> Mask | None:

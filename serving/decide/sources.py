@@ -32,6 +32,8 @@ class Source(NamedTuple):
 
 CANDIDATES_PER_SEARCH: Final = 100
 """At most so many come from a vector search or from exploration: more cost time and rarely reach a slate."""
+LARGE_CATEGORY: Final = 8
+"""A category that holds more than the catalogue's share of one in so many is found along the order of all."""
 MAX_SCORED: Final = 1000
 """At most so many candidates are scored."""
 NO_CANDIDATES: Final = Retrieved(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
@@ -74,23 +76,46 @@ def content(case: Case, depth: int) -> Retrieved:
 
 def popular(case: Case, depth: int) -> Retrieved:
     """The most popular items (of the category or filter asked for), then the newest."""
-    items, ask = case.world.items, case.ask
-    slots = case.world.tables.popular(case.window)
     if case.category is not None:
-        slots = slots[items.category[slots] == case.category]
-    if ask.filter is not None:
-        slots = slots[case.world.filters.mask(ask.filter)[slots]]
+        return unscored(_popular_in(case, case.category, depth))
+    slots, wanted = case.world.tables.popular(case.window), case.ask.filter
+    if wanted is not None:
+        slots = slots[case.world.filters.mask(wanted)[slots]]
     return unscored(slots[:depth])
 
 
+def _popular_in(case: Case, category: int, depth: int) -> Slots:
+    """The most popular items of a category and the filter. Of a small category all its items are ranked; for
+    a large one the whole order is read from its start until there are enough."""
+    tables, wanted = case.world.tables, case.ask.filter
+    memberships, mask = case.world.items.memberships, None
+    if wanted is not None:
+        mask = case.world.filters.mask(wanted)
+    order = tables.popular(case.window)
+    if memberships.size(category) * LARGE_CATEGORY < len(order):
+        slots = memberships.slots(category)
+        return tables.most_popular(
+            slots if mask is None else slots[mask[slots]], case.window, depth
+        )
+    found, n, start, size = [order[:0]], 0, 0, depth * LARGE_CATEGORY
+    while n < depth and start < len(order):
+        chunk = order[start : start + size]
+        passes = memberships.has(chunk, category)
+        if mask is not None:
+            passes &= mask[chunk]
+        found.append(chunk[passes])
+        n, start, size = n + len(found[-1]), start + size, size * 2
+    return np.concatenate(found)[:depth]
+
+
 def fresh(case: Case, depth: int) -> Retrieved:
-    """The items published last, within the recipe's `fresh_days` where it has them."""
+    """The items with a title published last, within the recipe's `fresh_days` where it has them."""
     after = case.days_ago(case.world.recipe.fresh_days or UNLIMITED_DAYS)
     return unscored(case.world.items.published_between(after, case.ask.now)[:depth])
 
 
 def explore(case: Case, depth: int) -> Retrieved:
-    """The items that this placement served least, of those that it can show this minute.
+    """The items that this placement served least, of those with a title that it can show this minute.
 
     A hash that each version of the tables mixes anew breaks ties, so in time each item comes first. It does
     not depend on the request's seed: the seed must not change the set that is drawn from.
@@ -106,7 +131,7 @@ def explore(case: Case, depth: int) -> Retrieved:
 
 def _least_served(case: Case, now: int) -> Slots:
     items = case.world.items
-    offered = items.in_catalogue & (items.until > now) & (items.published <= now)
+    offered = items.in_catalogue & items.titled & (items.until > now) & (items.published <= now)
     slots = np.flatnonzero(offered).astype(np.int32)
     if items.groups:  # one variant of each
         chosen = most_wanted(case, slots, np.ones(len(slots), np.bool_))

@@ -104,7 +104,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "placement": check_id,
     "session_id": check_id,
     "item_id": check_item_id,
-    "category": check_text,
+    "category": check_id,
     "exclude": check_item_id,
     "filter": check_text,
     "cursor": _cursor,

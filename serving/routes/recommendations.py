@@ -31,7 +31,10 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
         _TEXT,
         "The item in view: similar ones rank higher; neither it nor a variant is shown.",
     ),
-    "category": (_TEXT, "Only items of this primary category; lifts the category cap."),
+    "category": (
+        _TEXT,
+        "Only items of this category, primary or not; lifts the category cap, which counts the primary one.",
+    ),
     "exclude": ({"type": "array", "items": _TEXT}, "Item ids not to show; repeatable."),
     "filter": (_TEXT, "A named filter of the placement."),
     "cursor": ({"type": "string"}, "`next_cursor` of the page before; opaque."),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from models.release import content
 from schemas import items
 from schemas.identity import partition_of
+from schemas.items import Item
 from schemas.keys import Keyspace
 from schemas.state import tables
 from serving.state.follow import Follower, Gap, StreamEntry, last_id
@@ -21,6 +25,12 @@ from serving.world.tables import Located, Tables
 CATALOGUE_POLL_SECONDS: Final = 0.02
 ITEMS_PER_YIELD: Final = 200
 """Items put before the event loop runs other tasks."""
+BYTES_PER_YIELD: Final = 1 << 20
+"""Of stored items that are decoded together."""
+INDEXED_PER_YIELD: Final = 50
+"""Items whose places in the index change before the event loop runs other tasks."""
+Prepared = tuple[Item, content.Vector] | None
+"""An item and its content vector; None where it is gone."""
 
 
 # HGETALL by its name: redis-py's transaction on a cluster passes the method's own arguments to its parser
@@ -56,10 +66,8 @@ class CatalogueFollower(Follower):
         self.index.refresh()
 
     async def _replace(self, stored: dict[bytes, bytes], partition: int) -> None:
-        for n, value in enumerate(stored.values()):
-            self.table.put(items.ITEM_DECODER.decode(value))
-            if n % ITEMS_PER_YIELD == 0:
-                await asyncio.sleep(0)
+        async for group in prepared(stored.items()):
+            self._take(group)
         partitions = len(self._streams)
         for name in self.table.item_ids():
             key = name.encode()
@@ -67,13 +75,18 @@ class CatalogueFollower(Follower):
                 self.table.drop(name)
 
     async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
-        for _, fields in entries:
-            if fields[b"v"]:
-                self.table.put(items.ITEM_DECODER.decode(fields[b"v"]))
-            else:
-                self.table.drop(fields[b"i"].decode())
+        async for group in prepared((fields[b"i"], fields[b"v"]) for _, fields in entries):
+            self._take(group)
         self.table.positions[self._streams[stream]] = entries[-1][0][0]
-        self.index.refresh()
+        while not self.index.refresh(INDEXED_PER_YIELD):
+            await asyncio.sleep(0)
+
+    def _take(self, group: dict[bytes, Prepared]) -> None:
+        for name, item in group.items():
+            if item is None:
+                self.table.drop(name.decode())
+            else:
+                self.table.put(*item)
 
 
 class TablesFollower(Follower):
@@ -177,6 +190,36 @@ class ControlFollower(Follower):
         for line in self.control.problems:
             log.warning("%s", line)
         self.control.problems.clear()
+
+
+async def prepared(stored: Iterable[tuple[bytes, bytes]]) -> AsyncIterator[dict[bytes, Prepared]]:
+    """The items of (id, value as stored), in their order and in groups of `ITEMS_PER_YIELD` and of
+    `BYTES_PER_YIELD`; in a group each once, as it is last. Other tasks run between two groups. Errors:
+    `msgspec.DecodeError`.
+
+    A thread decodes them and makes their vectors: of an item with a long title and many tags that takes
+    milliseconds.
+    """
+    group, size = dict[bytes, bytes](), 0
+    for name, value in stored:
+        group[name] = value
+        size += len(value)
+        if len(group) == ITEMS_PER_YIELD or size >= BYTES_PER_YIELD:
+            yield await asyncio.to_thread(_prepare, group)
+            group, size = {}, 0
+    if group:
+        yield await asyncio.to_thread(_prepare, group)
+
+
+def _prepare(group: dict[bytes, bytes]) -> dict[bytes, Prepared]:
+    found: dict[bytes, Prepared] = {}
+    for name, value in group.items():
+        item = items.decode_item(value) if value else None
+        found[name] = None if item is None else (item, content.vector(item))
+        time.sleep(
+            0
+        )  # the event loop may have the interpreter between two items, not only every 5 ms
+    return found
 
 
 def _by_hash(fields: dict[bytes, Any]) -> dict[int, bytes]:

@@ -7,15 +7,17 @@ them. Slot 0 is "no item". An item gets a slot when it is put, and keeps it when
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.release import content
-from schemas.identity import category_hash, group_hash, item_hash
+from schemas import times
+from schemas.identity import category_hash, group_hash, item_hash, trimmed
 from schemas.items import Item
+from serving.world.memberships import Memberships
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
@@ -27,7 +29,6 @@ UNDATED: Final = np.iinfo(np.int64).min
 _NO_SLOTS: Final[Slots] = np.empty(0, np.int32)
 _COLUMNS: Final = (
     ("hash", np.uint64, ()),
-    ("category", np.int32, ()),
     ("owner", np.int32, ()),
     ("type", np.int32, ()),
     ("group", np.int32, ()),
@@ -36,6 +37,7 @@ _COLUMNS: Final = (
     ("until", np.int64, ()),
     ("in_catalogue", np.bool_, ()),
     ("leads", np.bool_, ()),
+    ("titled", np.bool_, ()),
     ("vectors", np.float32, (content.DIM,)),
 )
 
@@ -58,6 +60,10 @@ class Vocabulary:
     def find(self, text: str) -> int | None:
         """The number of `text`; None where it has none."""
         return self._numbers.get(text)
+
+    def found(self, texts: Iterable[str]) -> set[int]:
+        """The numbers of those texts, `trimmed`, that have one; "" has none."""
+        return {number for text in texts if (number := self._numbers.get(trimmed(text)))}
 
 
 class Groups(Vocabulary):
@@ -123,14 +129,14 @@ class ItemTable:
     """Columns of length `capacity`; those of a slot that is not `in_catalogue` are undefined.
 
     `until`: Unix ms from which the item is not to be shown, 0 while it is not available. `published`: Unix ms
-    before which it is not to be shown, `UNDATED` where none is given. `leads`: in the catalogue, and without
+    before which it is not to be shown, `UNDATED` where none is given. `titled`: it has a title; one without
+    is neither fresh nor explored. `leads`: in the catalogue, and without
     a group or the first of its group by hash; `next_variant`: the next of its group by hash, 0 where there is
     none. `revision` counts changes;
     `positions[p]` is the offset of the topic `items` that the table takes next.
     """
 
     hash: Hashes
-    category: Slots
     owner: Slots
     type: Slots
     group: Slots
@@ -139,6 +145,7 @@ class ItemTable:
     until: NDArray[np.int64]
     in_catalogue: NDArray[np.bool_]
     leads: NDArray[np.bool_]
+    titled: NDArray[np.bool_]
     vectors: content.Vector
 
     def __init__(self, capacity: int = 1024) -> None:
@@ -148,7 +155,6 @@ class ItemTable:
         self.positions: dict[int, int] = {}
         self.ids = [""]
         self.titles = [""]
-        self.every_category: list[tuple[int, ...]] = [()]
         self.every_tag: list[tuple[int, ...]] = [()]
         self.categories, self.owners, self.types, self.tags = (
             Vocabulary(),
@@ -157,6 +163,7 @@ class ItemTable:
             Vocabulary(),
         )
         self.groups = Groups()
+        self.memberships = Memberships(capacity)
         self.category_numbers = {0: 0}
         """Category hash -> number of the category."""
         self._journal: list[int] = []
@@ -169,6 +176,11 @@ class ItemTable:
         for name, dtype, shape in _COLUMNS:
             setattr(self, name, np.zeros((capacity, *shape), dtype))
         self._rehash()
+
+    @property
+    def category(self) -> Slots:
+        """By slot, the number of the primary category. `memberships` has all of them."""
+        return self.memberships.primary
 
     @property
     def version(self) -> str:
@@ -185,33 +197,32 @@ class ItemTable:
 
     def published_between(self, after: int, until: int) -> Slots:
         """Slots of items published after `after` and no later than `until` (Unix ms), the latest first, then
-        by hash; items without a date are left out."""
+        by hash; items without a date or a title are left out."""
         if self._sorted != self.revision:
-            slots = np.flatnonzero(self.in_catalogue & (self.published != UNDATED))
+            dated = self.in_catalogue & self.titled & (self.published != UNDATED)
+            slots = np.flatnonzero(dated)
             order = np.lexsort((self.hash[slots], -self.published[slots]))
             self._newest, self._sorted = slots[order].astype(np.int32), self.revision
             self._ages = -self.published[self._newest]
         first, end = np.searchsorted(self._ages, (-until, -after))
         return self._newest[first:end]
 
-    def put(self, item: Item) -> int:
-        """Adds or replaces the item. Gives its slot."""
+    def put(self, item: Item, vector: content.Vector | None = None) -> int:
+        """Adds or replaces the item. Gives its slot. `vector`: its content vector, if it is made already."""
         slot = self.slot(item_hash(item.item_id))
         categories = content.categories(item)
-        primary = categories[0] if categories else ""
         self._join(slot, self.groups.number(item.group_id))
         self.count += not self.in_catalogue[slot]
         self.in_catalogue[slot] = True
-        self.ids[slot], self.titles[slot] = item.item_id, item.title
-        self.every_category[slot] = tuple(self._category(name) for name in categories)
+        self.ids[slot], self.titles[slot] = item.item_id, content.head(item.title)
+        self.titled[slot] = bool(item.title) and not item.title.isspace()
+        self.memberships.put(slot, tuple([self._category(name) for name in categories]))
         self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
-        self.category[slot] = self._category(primary)
         self.owner[slot] = self.owners.number(item.owner_id)
         self.type[slot] = self.types.number(item.type)
         self.published[slot] = UNDATED if item.published_at is None else item.published_at
-        expires = NO_EXPIRY if item.expires_at is None else item.expires_at
-        self.until[slot] = expires if item.available else 0
-        self.vectors[slot] = content.vector(item)
+        self.until[slot] = _until(item)
+        self.vectors[slot] = content.vector(item) if vector is None else vector
         self._record_change(slot)
         return slot
 
@@ -223,6 +234,7 @@ class ItemTable:
         self._leave(slot)
         self.in_catalogue[slot], self.until[slot] = False, 0
         self.vectors[slot] = 0
+        self.memberships.put(slot, ())
         self.count -= 1
         self._record_change(slot)
 
@@ -340,7 +352,6 @@ class ItemTable:
         self._slots[item] = slot
         self.ids.append("")
         self.titles.append("")
-        self.every_category.append(())
         self.every_tag.append(())
         place = item & int(self._mask)
         if not self._direct[place]:
@@ -353,6 +364,7 @@ class ItemTable:
         for name, _, _ in _COLUMNS:
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+        self.memberships.grow(len(self.hash))
         self._rehash()
 
     def _rehash(self) -> None:
@@ -362,3 +374,11 @@ class ItemTable:
         self._direct = np.zeros(places, np.int32)
         held = self.hash[1 : self.size]
         self._direct[(held & self._mask).astype(np.intp)] = np.arange(1, self.size, dtype=np.int32)
+
+
+def _until(item: Item) -> int:
+    """Unix ms from which the item is not to be shown. Who writes a year beyond 2100 means never."""
+    if not item.available:
+        return 0
+    at = item.expires_at
+    return NO_EXPIRY if at is None or at > times.LATEST else at

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from schemas.control import Filter
+from schemas.identity import trimmed
 from serving.world.catalogue import ItemTable, Mask, Slots
 
 MAX_CACHED_FILTERS: Final = 64
@@ -75,14 +76,13 @@ class FilterMask:
             (items.owner, items.owners, wanted.owners),
         ):
             if texts:
-                passes &= np.isin(column[slots], [names.find(text) or -1 for text in texts])
-        for lists, names, texts in (
-            (items.every_category, items.categories, wanted.categories),
-            (items.every_tag, items.tags, wanted.tags),
-        ):
-            if texts:
-                numbers = {names.find(text) for text in texts}
-                passes &= np.array(
-                    [not numbers.isdisjoint(lists[slot]) for slot in slots.tolist()], np.bool_
-                )
+                passes &= np.isin(column[slots], [names.find(trimmed(it)) or -1 for it in texts])
+        if wanted.categories:
+            numbers = items.categories.found(wanted.categories)
+            passes &= items.memberships.has_any(slots, numbers)
+        if wanted.tags:
+            numbers, tags = items.tags.found(wanted.tags), items.every_tag
+            passes &= np.array(
+                [not numbers.isdisjoint(tags[slot]) for slot in slots.tolist()], np.bool_
+            )
         return passes

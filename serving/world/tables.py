@@ -59,6 +59,7 @@ class Tables:
         self._arms: dict[int, Arms] = {}
         self._maxima = np.ones(len(WINDOWS))
         self._orders: dict[int, Slots] = {}
+        self._ranks: dict[int, NDArray[np.int32]] = {}
         self._ordered: tuple[int, int] = (-1, -1)
 
     @property
@@ -142,10 +143,22 @@ class Tables:
         version = (self.meta.version, self.items.revision)
         if version != self._ordered:
             self._orders.clear()
+            self._ranks.clear()
             self._ordered = version
         if window not in self._orders:
             self._orders[window] = self._order(window)
         return self._orders[window]
+
+    def most_popular(self, slots: Slots, window: int, n: int) -> Slots:
+        """The first `n` of `slots`, which are distinct and in the catalogue, in the order of `popular`."""
+        order = self.popular(window)
+        if window not in self._ranks:
+            self._ranks[window] = np.zeros(len(self.items.hash), np.int32)
+            self._ranks[window][order] = np.arange(len(order), dtype=np.int32)
+        ranks = self._ranks[window][slots]
+        if len(ranks) > n:
+            ranks = np.partition(ranks, n - 1)[:n]
+        return order[np.sort(ranks)]
 
     def share(self, slots: Slots, window: int) -> NDArray[np.float64]:
         """(n,) popularity relative to the most popular item of all, in [0, 1].

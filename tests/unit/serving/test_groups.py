@@ -199,8 +199,8 @@ def test_what_is_drawn_is_drawn_from_one_variant_of_each_group(seed: int) -> Non
 
 
 def test_the_variants_of_a_group_take_one_place_of_the_least_served() -> None:
-    items = [Item(item_id=f"s{n}", group_id="shirt") for n in range(300)]
-    items += [Item(item_id=f"i{n}") for n in range(300)]
+    items = [Item(item_id=f"s{n}", group_id="shirt", title="the") for n in range(300)]
+    items += [Item(item_id=f"i{n}", title="the") for n in range(300)]
     recipe = Recipe(weights={"popular": 1.0}, exploration=Exploration(1.0), depth=3)
     w = world(items, {}, {item_hash("s0"): row(9)}, recipe)
     arms(w, "home", {f"i{n}": 1 + (n != 7) for n in range(300)})

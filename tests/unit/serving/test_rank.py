@@ -38,7 +38,7 @@ FILMS = [
     Item(item_id="a", title="red river", category="x"),
     Item(item_id="b", title="red night", category="y"),
     Item(item_id="c", title="red river", category="y", published_at=NOW - 60 * DAY_MS),
-    Item(item_id="d", category="x", published_at=NOW),
+    Item(item_id="d", title="the", category="x", published_at=NOW),
     Item(item_id="e"),
 ]
 EVERY = tuple(column.name for column in COLUMNS)

@@ -552,7 +552,7 @@ def test_a_list_is_not_exhausted_because_no_more_are_scored() -> None:
 
 
 def test_a_fresh_item_is_looked_for_below_those_already_seen() -> None:
-    items = [Item(item_id=f"i{n}", published_at=NOW - n) for n in range(60)]
+    items = [Item(item_id=f"i{n}", title="the", published_at=NOW - n) for n in range(60)]
     items += [Item(item_id=f"old{n}") for n in range(60)]
     often = {item_hash(f"old{n}"): np.full(len(WINDOWS), 9.0).tobytes() for n in range(60)}
     w = world(items, popular=often, recipe=Recipe(depth=20, fresh_days=1.0))
@@ -667,7 +667,7 @@ def test_the_logged_probability_is_the_frequency_of_the_item() -> None:
 
 
 def test_the_source_brings_the_least_served_items_whatever_their_number() -> None:
-    items = [Item(item_id=f"i{n}") for n in range(400)]
+    items = [Item(item_id=f"i{n}", title="the") for n in range(400)]
     w = world(items, recipe=Recipe(exploration=Exploration(1.0)))
     for few in (40, 250):
         # `few` were served once, the others more often, the more the later
@@ -696,7 +696,7 @@ def test_an_item_that_cannot_be_shown_takes_no_place() -> None:
     """There are more sold-out items without a served slot than the source brings."""
     items = [Item(item_id=f"gone{n}", available=False) for n in range(300)]
     items += [Item(item_id=f"late{n}", expires_at=NOW - 1) for n in range(300)]
-    items += [Item(item_id=f"here{n}") for n in range(500)]
+    items += [Item(item_id=f"here{n}", title="the") for n in range(500)]
     recipe = Recipe(exploration=Exploration(1.0), depth=5)
     w = world(items, recipe=recipe)
     arms(w, "home", {f"here{n}": 1 for n in range(499)})

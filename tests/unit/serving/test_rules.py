@@ -22,7 +22,14 @@ SHOP = [
     Item(item_id="lasting", category="a", expires_at=NOW + 1),
     Item(item_id="to come", category="a", published_at=NOW + 1),
     Item(item_id="both", category="b", categories=("b", "c"), owner_id="o"),
-    Item(item_id="film", category="d", type="film", tags=("t", "u"), published_at=NOW - DAY_MS),
+    Item(
+        item_id="film",
+        title="the",
+        category="d",
+        type="film",
+        tags=("t", "u"),
+        published_at=NOW - DAY_MS,
+    ),
 ]
 
 
@@ -145,7 +152,7 @@ def test_a_filter_follows_the_catalogue() -> None:
 def test_the_latest_come_first() -> None:
     items = world(SHOP).items
     for n in range(5):
-        items.put(Item(item_id=f"n{n}", published_at=NOW - n // 2 * DAY_MS))
+        items.put(Item(item_id=f"n{n}", title="the", published_at=NOW - n // 2 * DAY_MS))
     found = items.published_between(NOW - 2 * DAY_MS, NOW)
     names = [items.ids[slot] for slot in found.tolist()]
     assert [set(names[:2]), set(names[2:])] == [{"n0", "n1"}, {"n2", "n3", "film"}]
