@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -12,7 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
-from serving.http.errors import Problem
+from serving.http import media
+from serving.http.codings import coding_of, inflate
+from serving.http.errors import Problem, malformed, too_large
+from serving.http.media import check_media_type
 from serving.http.openapi import ID
 
 T = TypeVar("T")
@@ -20,6 +24,14 @@ MAX_BODY_BYTES: Final = 1 << 20
 """Bytes: 1 MiB."""
 MAX_LENGTH_DIGITS: Final = 19
 """Of Content-Length: the digits of the largest length that an HTTP parser takes."""
+UTF8_ONLY: Final = "A body must be in UTF-8."
+_TYPE: Final = b"content-type"
+_CODING: Final = b"content-encoding"
+_LENGTH: Final = b"content-length"
+_READ: Final = frozenset({_TYPE, _CODING, _LENGTH})
+_WIDE_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_WIDE: Final = re.compile(rb"\0[^\0]\0[^\0]|[^\0]\0[^\0]\0|\0\0\0[^\0]|[^\0]\0\0\0")
+"""The first four bytes of JSON in UTF-16 or UTF-32, in either order."""
 
 
 class IdConvertor(StringConvertor):
@@ -31,40 +43,70 @@ class IdConvertor(StringConvertor):
 register_url_convertor("id", IdConvertor())
 
 
-async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body. Errors: `Problem` 413 as soon as more than `limit` bytes are announced or received, 400
-    where the body or its length is malformed."""
-    if _content_length(request) > limit:
-        raise too_large()
+class Body(NamedTuple):
+    """`content`: without its coding and without a byte order mark. `received`: bytes on the wire."""
+
+    content: bytes
+    received: int
+
+
+async def read_body(request: Request, *, lines: bool = False, limit: int = MAX_BODY_BYTES) -> Body:
+    """The whole body. `lines`: the route takes NDJSON too.
+
+    Errors: `Problem` 415 for another media type, charset or coding; 413 as soon as more than `limit` bytes
+    are announced, received or inflated; 400 where the body or its length is malformed, or its start is no
+    UTF-8.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in request.scope["headers"]:
+        if name in _READ:
+            found[name] = b"%b, %b" % (found[name], value) if name in found else value
+    check_media_type(found.get(_TYPE, b""), request.method, lines=lines)
+    coding = found.get(_CODING)
+    if coding is not None:
+        coding_of(coding)  # before anything is read
+    if _LENGTH in found and _content_length(found[_LENGTH]) > limit:
+        raise too_large(limit)
+    content = await _received(request, limit)
+    received = len(content)
+    if coding is not None:
+        content = inflate(content, coding, limit)
+    start = content[:4]
+    if not start.isascii() or b"\0" in start:
+        content = _without_mark(content)
+    return Body(content, received)
+
+
+async def _received(request: Request, limit: int) -> bytes:
     chunks, size = [], 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit:
-                raise too_large()
+                raise too_large(limit)
             chunks.append(chunk)
     except ClientDisconnect:
         raise malformed("cut_short") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _content_length(request: Request) -> int:
-    """Bytes of Content-Length, 0 without the header. Errors: `Problem` 400 for no number, or one of more than
-    `MAX_LENGTH_DIGITS` digits, leading zeros included: int() takes no text of any length."""
-    length = request.headers.get("content-length", "0")
-    if len(length) > MAX_LENGTH_DIGITS or not (length.isascii() and length.isdigit()):
+def _content_length(value: bytes) -> int:
+    """Bytes of Content-Length. Errors: `Problem` 400 for no number, or one of more than `MAX_LENGTH_DIGITS`
+    digits, leading zeros included: int() takes no text of any length."""
+    if len(value) > MAX_LENGTH_DIGITS or not value.isdigit():
         detail = f"Content-Length must be a number of at most {MAX_LENGTH_DIGITS} digits."
         raise Problem(400, "malformed", detail, [("Content-Length", "malformed")])
-    return int(length)
+    return int(value)
 
 
-def check_query(request: Request, *allowed: str) -> None:
-    """Errors: `Rejected` with the first parameter that is not `allowed`."""
-    if not request.scope["query_string"]:
-        return
-    for name in request.query_params:
-        if name not in allowed:
-            raise Rejected(re.sub(r"[^\w.\-]", "?", name[:64]) or "query", "unknown_field")
+def _without_mark(content: bytes) -> bytes:
+    """The content without the byte order mark of UTF-8. Errors: `Problem` 400 where its start is that of
+    UTF-16 or UTF-32, or has their zeros (RFC 4627, 3: JSON begins with two characters of ASCII)."""
+    if content.startswith(codecs.BOM_UTF8):
+        return content[len(codecs.BOM_UTF8) :]
+    if content.startswith(_WIDE_MARKS) or (len(content) % 2 == 0 and _WIDE.match(content)):
+        raise malformed("not_utf8", UTF8_ONLY)
+    return content
 
 
 def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
@@ -75,7 +117,7 @@ def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
     except msgspec.ValidationError as error:
         raise from_validation(error) from None
     except UnicodeDecodeError:
-        raise malformed("not_utf8") from None
+        raise malformed("not_utf8", UTF8_ONLY) from None
     except RecursionError:
         raise malformed("too_deep") from None
     except msgspec.DecodeError:
@@ -93,14 +135,6 @@ def path_id(request: Request, name: str, field: str | None = None) -> str:
     return check_id(value, field or name)
 
 
-def too_large() -> Problem:
-    return Problem(413, "too_large", f"At most {MAX_BODY_BYTES} bytes.", [("body", "too_large")])
-
-
-def malformed(code: str) -> Problem:
-    return Problem(400, "malformed", "The body can't be read.", [("body", code)])
-
-
 IDEMPOTENCY_KEY: Final = (
     "Idempotency-Key",
     "header",
@@ -113,7 +147,8 @@ IDEMPOTENCY_KEY: Final = (
 
 
 def is_ndjson(request: Request) -> bool:
-    return request.headers.get("content-type", "").startswith("application/x-ndjson")
+    """Whether the body, which `read_body` took, is one of lines."""
+    return media.is_ndjson(request.headers.get("content-type", "").encode("latin-1"))
 
 
 def idempotency_key(request: Request) -> str | None:

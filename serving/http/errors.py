@@ -57,6 +57,16 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
+def malformed(code: str, detail: str = "The body can't be read.") -> Problem:
+    """A 400 for a body that can't be read. `code`: of the error of ``body``."""
+    return Problem(400, "malformed", detail, [("body", code)])
+
+
+def too_large(limit: int) -> Problem:
+    """A 413 for a body of more than `limit` bytes, before or after its coding."""
+    return Problem(413, "too_large", f"At most {limit} bytes.", [("body", "too_large")])
+
+
 def json_response(
     content: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
@@ -65,6 +75,12 @@ def json_response(
 
 def problem_response(problem: Problem, request: Request) -> Response:
     """The response: the problem, the request's id and the problem's headers."""
+    body = problem_body(problem, request_id(request))
+    return Response(body, problem.status, problem.headers, "application/problem+json")
+
+
+def problem_body(problem: Problem, identifier: str) -> bytes:
+    """The JSON of a problem. `identifier`: the id of its request."""
     body = ProblemBody(
         type=f"urn:freshet:problem:{problem.code}",
         title=HTTPStatus(problem.status).phrase,
@@ -72,9 +88,9 @@ def problem_response(problem: Problem, request: Request) -> Response:
         code=problem.code,
         detail=problem.detail,
         errors=problem.errors,
-        request_id=request_id(request),
+        request_id=identifier,
     )
-    return Response(ENCODE(body), problem.status, problem.headers, "application/problem+json")
+    return ENCODE(body)
 
 
 def as_problem(error: Exception) -> Problem:

@@ -1,19 +1,22 @@
-"""The three forms of a request body: one object, ``{"events": [...]}``, or NDJSON."""
+"""The forms of a request body: one object, a batch (``{"events": [...]}`` or an array), or NDJSON."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from schemas.reject import Rejected
-from serving.http.body import decode, malformed
-from serving.http.errors import Problem
+from serving.http.body import UTF8_ONLY, decode
+from serving.http.errors import Problem, malformed
 
 T = TypeVar("T", bound=msgspec.Struct)
 MAX_ENTRIES_PER_REQUEST: Final = 1000
+_ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
 
 
 class Rejection(msgspec.Struct):
@@ -45,6 +48,16 @@ class Parsed(NamedTuple, Generic[T]):
         return rejected
 
 
+class _Decoders(NamedTuple):
+    """How the entries of a batch are read: all at once, or where one of them is invalid each on its own, once
+    they are counted. `get`: the entries in what a decoder gives."""
+
+    whole: msgspec.json.Decoder[Any]
+    loose: msgspec.json.Decoder[Any]
+    skipped: msgspec.json.Decoder[Any]
+    get: Callable[[Any], list[Any]]
+
+
 class Form(Generic[T]):
     """Reads entries of type `kind`; `name` is the field of a batch that holds them."""
 
@@ -52,50 +65,67 @@ class Form(Generic[T]):
         self.name = name
         raws = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_ENTRIES_PER_REQUEST)]
         self.batch = _envelope(f"{kind.__name__}Batch", name, list[kind])  # type: ignore[valid-type]
+        self.array = Annotated[list[kind], msgspec.Meta(max_length=MAX_ENTRIES_PER_REQUEST)]  # type: ignore[valid-type]
         head = msgspec.defstruct("Head", [(name, msgspec.Raw, msgspec.Raw())])
         self._head: msgspec.json.Decoder[Any] = msgspec.json.Decoder(head)
         self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
-        self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.batch)
-        self._loose: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-            _envelope("Loose", name, raws)
-        )
         skipped = msgspec.defstruct("Skipped", [(name, list[_Skipped])])
-        self._skipped: msgspec.json.Decoder[Any] = msgspec.json.Decoder(skipped)
+        self._in_object = _Decoders(
+            msgspec.json.Decoder(self.batch),
+            msgspec.json.Decoder(_envelope("Loose", name, raws)),
+            msgspec.json.Decoder(skipped),
+            attrgetter(name),
+        )
+        self._in_array = _Decoders(
+            msgspec.json.Decoder(list[kind]),  # type: ignore[valid-type]
+            msgspec.json.Decoder(raws),
+            msgspec.json.Decoder(list[_Skipped]),
+            list,
+        )
 
     def read(self, body: bytes, *, ndjson: bool) -> Parsed[T]:
         """The entries of `body`. Errors: `Problem` 400 or 413, or `Rejected`, where the whole body can't be
         taken."""
-        _check_utf8(body)
-        return self._lines(body) if ndjson else self._json(body)
+        if ndjson:
+            return self._lines(body)
+        if not _is_utf8(body):
+            raise malformed("not_utf8", UTF8_ONLY)
+        return self._json(body)
 
     def _json(self, body: bytes) -> Parsed[T]:
+        if _ARRAY.match(body):
+            return self._entries(body, self._in_array)
         if not getattr(decode(body, self._head), self.name):
             return Parsed([decode(body, self._one)], single=True)
-        try:
-            batch = self._batch.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._one_by_one(body)
-        entries = getattr(batch, self.name)
-        self._check_count(len(entries))
-        return Parsed(entries, sent_at=batch.sent_at)
+        return self._entries(body, self._in_object)
 
-    def _one_by_one(self, body: bytes) -> Parsed[T]:
+    def _entries(self, body: bytes, decoders: _Decoders) -> Parsed[T]:
+        try:
+            batch = decoders.whole.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._one_by_one(body, decoders)
+        entries = decoders.get(batch)
+        self._check_count(len(entries))
+        return Parsed(entries, sent_at=getattr(batch, "sent_at", None))
+
+    def _one_by_one(self, body: bytes, decoders: _Decoders) -> Parsed[T]:
         """The entries of a batch of which at least one is invalid."""
         # counting the entries of a megabyte takes half the time of slicing them
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if (
-                count := len(getattr(self._skipped.decode(body), self.name))
+                count := len(decoders.get(decoders.skipped.decode(body)))
             ) > MAX_ENTRIES_PER_REQUEST:
                 self._check_count(count)
         try:
-            loose = decode(body, self._loose)
+            loose = decode(body, decoders.loose)
         except Rejected as rejected:
-            if (rejected.field, rejected.code) == (self.name, "out_of_range"):
+            if rejected.code == "out_of_range" and rejected.field in (self.name, "body"):
                 self._check_count(MAX_ENTRIES_PER_REQUEST + 1)
             raise
-        raws = getattr(loose, self.name)
+        raws = decoders.get(loose)
         self._check_count(len(raws))
-        return Parsed([self._read_one(raw) for raw in raws], sent_at=loose.sent_at)
+        sent_at = getattr(loose, "sent_at", None)
+        return Parsed([self._read_one(raw) for raw in raws], sent_at=sent_at)
 
     def _lines(self, body: bytes) -> Parsed[T]:
         if body.count(b"\n") > 2 * MAX_ENTRIES_PER_REQUEST:
@@ -104,7 +134,12 @@ class Form(Generic[T]):
         if not lines:
             raise malformed("empty")
         self._check_count(len(lines))
-        return Parsed([self._read_one(line) for line in lines])
+        read = self._read_one if _is_utf8(body) else self._read_line
+        return Parsed([read(line) for line in lines])
+
+    def _read_line(self, line: bytes) -> T | Rejected:
+        """A line that may be no UTF-8: that costs this line alone."""
+        return self._read_one(line) if _is_utf8(line) else Rejected("body", "not_utf8")
 
     def _read_one(self, raw: bytes | msgspec.Raw) -> T | Rejected:
         try:
@@ -131,9 +166,10 @@ def _envelope(title: str, name: str, content: Any) -> type[msgspec.Struct]:
     return msgspec.defstruct(title, fields, forbid_unknown_fields=True, kw_only=True)
 
 
-def _check_utf8(body: bytes) -> None:
+def _is_utf8(text: bytes) -> bool:
     # the parser does not check the strings that it skips
     try:
-        body.decode()
+        text.decode()
     except UnicodeDecodeError:
-        raise malformed("not_utf8") from None
+        return False
+    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -14,13 +13,17 @@ from schemas.identity import check_id, check_item_id, check_text
 from schemas.reject import Rejected
 from schemas.state.tables import WINDOWS
 from serving.decide.results import Explain
+from serving.http.parameters import pairs
 from serving.read import cursor
 
 MAX_COUNT: Final = 100
 MAX_WAIT_MS: Final = 5000
 MAX_EXCLUDED_IDS: Final = 500
-MAX_QUERY_BYTES: Final = 32 * 1024
 EXPLAIN: Final = ("none", "reason", "full")
+INSTEAD: Final = "Send what is longer as the body of POST /v1/recommendations."
+"""What the problem of a query or a request line that is too long says."""
+_IDS: Final = frozenset({"user_id", "anonymous_id"})
+"""`check_identity` judges an empty one."""
 
 
 class Query(msgspec.Struct, kw_only=True):
@@ -47,6 +50,8 @@ class Query(msgspec.Struct, kw_only=True):
     filter: str | None = None
     traceparent: bytes = b""
     """The request's trace context, for the records that the answer logs."""
+    shown: bool = True
+    """False for a HEAD: nobody sees its answer, so its slate is not logged."""
 
 
 def _person(text: str, field: str) -> str:
@@ -162,38 +167,16 @@ def check_identity(query: Query, path: str = "") -> None:
 
 
 def _parse(raw: bytes, readers: Mapping[str, Reader]) -> Query:
-    if len(raw) > MAX_QUERY_BYTES:
-        raise Rejected("query", "too_large")
     values: dict[str, Any] = {}
     excluded: list[str] = []
-    for pair in raw.split(b"&") if raw else ():
-        name, _, value = pair.partition(b"=")
-        field = _field(name, readers)
-        parsed = readers[field](_decoded(value, field), field)
-        if field == "exclude":
+    for name, text in pairs(raw, readers, ("exclude",), INSTEAD):
+        if not text and name not in _IDS:
+            continue  # an empty one is not said
+        parsed = readers[name](text, name)
+        if name == "exclude":
             excluded.append(parsed)
-        elif field in values:
-            raise Rejected(field, "repeated")
         else:
-            values[field] = parsed
+            values[name] = parsed
     if len(excluded) > MAX_EXCLUDED_IDS:
         raise Rejected("exclude", "too_many")
     return Query(**values, exclude=tuple(excluded))
-
-
-def _field(name: bytes, readers: Mapping[str, Reader]) -> str:
-    text = _decoded(name, "query")
-    if text not in readers:
-        # the name may hold anything, so the error shows it only where it looks like a name
-        plain = text.replace("_", "").isalnum() and text.isascii() and len(text) <= 64
-        raise Rejected(text if plain else "query", "unknown_field")
-    return text
-
-
-def _decoded(value: bytes, field: str) -> str:
-    if b"+" in value:
-        value = value.replace(b"+", b" ")
-    try:
-        return (unquote_to_bytes(value) if b"%" in value else value).decode()
-    except UnicodeDecodeError:
-        raise Rejected(field, "not_utf8") from None

@@ -96,5 +96,7 @@ def make_answer(
 
 
 def log_slate(context: Serving, reply: Reply, query: Query) -> None:
-    """Hands the slate to the log; once this returns, the slate survives the process."""
-    context.slates.add(reply.slate, reply.served, query.traceparent)
+    """Hands the slate to the log; once this returns, the slate survives the process. One that nobody was
+    shown is not logged."""
+    if query.shown:
+        context.slates.add(reply.slate, reply.served, query.traceparent)

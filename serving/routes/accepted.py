@@ -19,10 +19,11 @@ from schemas.record import Record
 from schemas.topics import CONTROL, EVENTS, Topic
 from serving.context import Serving, state
 from serving.edge.events import name_of_key
-from serving.http.body import check_query, idempotency_key, path_id, read_body
+from serving.http.body import idempotency_key, path_id, read_body
 from serving.http.errors import FieldError, Problem, json_response
 from serving.http.forms import Rejection
 from serving.http.guard import caller
+from serving.http.parameters import check_query
 from serving.http.trace import traceparent
 from serving.log.errors import NotDurable, Refused, TimeRefused
 
@@ -175,16 +176,19 @@ async def path_and_body(
     request: Request, name: str, *parameters: str
 ) -> tuple[str, bytes, Serving]:
     """The id that the path has as `name`, the body, and the context of a write. The query string may have
-    only `parameters`. Errors: `Problem` 400, 413, `Rejected`."""
+    only `parameters`. Errors: `Problem` 400, 413, 414, 415, `Rejected`."""
     return path_id(request, name), await payload(request, *parameters), state(request)
 
 
-async def payload(request: Request, *parameters: str) -> bytes:
-    """The body; the query string may have only `parameters`. Errors: `Problem` 400, 413, `Rejected`."""
+async def payload(request: Request, *parameters: str, lines: bool = False) -> bytes:
+    """The body; the query string may have only `parameters`. `lines`: the route takes NDJSON too.
+
+    Errors: `Problem` 400, 413, 414, 415, `Rejected`.
+    """
     check_query(request, *parameters)
-    content = await read_body(request)
-    state(request).metrics.add("freshet_request_bytes_total", len(content))
-    return content
+    body = await read_body(request, lines=lines)
+    state(request).metrics.add("freshet_request_bytes_total", body.received)
+    return body.content
 
 
 def event_id(request: Request, serving: Serving) -> str:

@@ -22,6 +22,7 @@ from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
 from serving.http.guard import caller, check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
+from serving.http.parameters import check_query
 from serving.routes.accepted import Accepted, append_valid, count_rejected, payload
 
 router: Final = guarded_router()
@@ -67,7 +68,7 @@ _MODE: Final = (
 async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
-    content = await payload(request, "mode")
+    content = await payload(request, "mode", lines=True)
     context = _context(request, serving)
     ingested = events.ingest(content, context, serving.people, serving.catalogue.lookup)
     count_rejected(serving, ingested.rejected)
@@ -94,7 +95,7 @@ async def post_events(request: Request) -> Response:
 
 
 def _context(request: Request, serving: Serving) -> RequestContext:
-    mode = request.query_params.get("mode", "live")
+    mode = check_query(request, "mode").get("mode", "live")
     if mode == "import":
         check_scope(request, "import")
     elif mode != "live":

@@ -27,10 +27,11 @@ from schemas.topics import CONTROL
 from serving.context import Serving, state
 from serving.edge import control
 from serving.edge.control import ExperimentIn
-from serving.http.body import check_query, path_id
+from serving.http.body import path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, parameters
+from serving.http.parameters import check_query
 from serving.routes.accepted import Written, append_each, path_and_body
 from serving.routes.controlled import with_defaults
 from serving.state.people import STORE_TIMEOUT_SECONDS
@@ -72,13 +73,13 @@ class ExperimentMetrics(msgspec.Struct, kw_only=True):
 @needs("ops")
 async def metrics(request: Request) -> Response:
     serving, identifier = state(request), path_id(request, "experiment_id")
-    check_query(request, "version", "metric")
-    metric = _once(request, "metric")
+    asked = check_query(request, "version", "metric")
+    metric = asked.get("metric")
     if metric is not None and metric not in BY_NAME:
         raise Rejected("metric", "unknown_value")
     held, experiment = _find(serving, identifier)
     version = _version(
-        _once(request, "version"), held, experiment, counted_versions(serving, identifier)
+        asked.get("version"), held, experiment, counted_versions(serving, identifier)
     )
     found = _metrics(serving, identifier, version, held, experiment)
     found.lag_ms = await _lag(serving)
@@ -160,13 +161,6 @@ async def _lag(serving: Serving) -> Millis | None:
         offset > included for offset, included in zip(offsets, meta.positions, strict=True)
     )
     return longest if behind else 0
-
-
-def _once(request: Request, name: str) -> str | None:
-    values = request.query_params.getlist(name)
-    if len(values) > 1:
-        raise Rejected(name, "repeated")
-    return values[0] if values else None
 
 
 class ExperimentOut(msgspec.Struct, kw_only=True):

@@ -18,10 +18,11 @@ from schemas.topics import ITEMS
 from serving.context import Serving, state
 from serving.edge import items as ingest_items
 from serving.edge.items import IngestedItem, ItemPatch
-from serving.http.body import check_query, is_ndjson, path_id
+from serving.http.body import is_ndjson, path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
+from serving.http.parameters import check_query
 from serving.read import query
 from serving.routes.accepted import (
     Accepted,
@@ -53,7 +54,7 @@ _CREATE: Final = (
 @needs("items")
 async def post_items(request: Request) -> Response:
     serving = state(request)
-    content = await payload(request)
+    content = await payload(request, lines=True)
     ingested = ingest_items.put_many(
         content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
     )

@@ -22,10 +22,11 @@ from schemas.topics import CONTROL
 from serving.context import state
 from serving.edge import control as ingest_control
 from serving.edge.control import PlacementIn
-from serving.http.body import check_query, path_id
+from serving.http.body import path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers, body
+from serving.http.parameters import check_query
 from serving.routes.accepted import Written, append_each, path_and_body
 from serving.routes.controlled import with_defaults
 from serving.world.placements import Control

@@ -85,7 +85,7 @@ async def recommendations(request: Request) -> Response:
 @needs("read")
 async def recommend_rows(request: Request) -> Response:
     query.no_parameters(request.scope["query_string"])
-    page_request = rows.parse(await read_body(request))
+    page_request = rows.parse((await read_body(request)).content)
     trace = traceparent(request)
     for row in page_request.rows:
         _check_scopes(request, row)
@@ -130,6 +130,7 @@ def _parsed(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Se
     parsed = parse(request.scope["query_string"])
     _check_scopes(request, parsed)
     parsed.traceparent = traceparent(request)
+    parsed.shown = request.method != "HEAD"
     return state(request), parsed
 
 

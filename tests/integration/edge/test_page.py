@@ -49,6 +49,7 @@ def same(answer: Any) -> Any:
         {"item_id": "i7", "exclude": ["i8", "i9"], "max_wait_ms": 0},
         {"personalized": False, "now": "2023-11-15T00:00:00Z", "explain": "none"},
         {"session_id": None, "category": None, "cursor": None},
+        dict.fromkeys(("count", "exclude", "max_wait_ms", "explain", "personalized", "requests")),
     ],
 )
 def test_a_body_gives_the_answer_of_its_query_string(shop: Shop, given: dict[str, Any]) -> None:
@@ -156,7 +157,6 @@ BAD: list[tuple[Any, int, str, str]] = [
     ({"user_id": "u", "count": 1.5}, 422, "count", "wrong_type"),
     ({"user_id": "u", "count": True}, 422, "count", "wrong_type"),
     ({"user_id": "u", "count": "5"}, 422, "count", "wrong_type"),
-    ({"user_id": "u", "count": None}, 422, "count", "wrong_type"),
     ({"user_id": "u", "exclude": "x"}, 422, "exclude", "wrong_type"),
     ({"user_id": "u", "exclude": ["x", ""]}, 422, "exclude[1]", "not_an_id"),
     ({"user_id": "u", "exclude": ["x"] * 501}, 422, "exclude", "too_many"),
@@ -174,7 +174,6 @@ BAD: list[tuple[Any, int, str, str]] = [
     ({"user_id": "u", "context": {}}, 422, "context", "unknown_field"),
     ({"user_id": "u", "seed": 1}, 422, "seed", "unknown_field"),
     ({"user_id": "u", "distinct": True}, 422, "requests", "required"),
-    ({"user_id": "u", "requests": None}, 422, "requests", "wrong_type"),
     ({"user_id": "u", "requests": []}, 422, "requests", "empty"),
     ({"user_id": "u", "requests": [{}] * 21}, 422, "requests", "too_many"),
     ({"requests": [{"user_id": "u"}, {}]}, 422, "user_id", "required"),

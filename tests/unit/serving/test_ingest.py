@@ -107,15 +107,44 @@ def test_every_form_of_a_body_gives_the_same_records() -> None:
     several = [{**VIEW, "event_id": f"e{n}", "user_id": f"u{n}"} for n in range(3)]
     batch = send({"events": several})
     lines = send(b"\n\n".join(json.dumps(e).encode() for e in several) + b"\r\n", ndjson=True)
+    array = send(several)
     single = [send(event).records[0] for event in several]
-    assert batch.records == lines.records == single
+    assert batch.records == array.records == lines.records == single
     assert not batch.single
+    assert not array.single
+    assert not send([VIEW]).single
 
 
 def test_bad_events_of_a_batch_are_rejected_alone() -> None:
     done = send({"events": [VIEW, {**VIEW, "action": "stare"}, {**VIEW, "item_id": 5}, VIEW]})
     assert len(done.records) == 2
     assert rejections(done) == [(1, "action", "unknown_action"), (2, "item_id", "wrong_type")]
+
+
+def test_bad_events_of_an_array_are_rejected_as_those_of_a_batch() -> None:
+    several = [VIEW, 5, {**VIEW, "action": "stare"}, {**VIEW, "item_id": 5}, [VIEW], VIEW]
+    array, batch = send(several), send({"events": several})
+    assert array == batch
+    assert len(array.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b'{"user_id": "\xff", "item_id": "i1", "action": "view"}', "not_utf8"),
+        (b'{"user_id": "u", "item_id": "i1", "action": "view", "variant": "\xff"}', "not_utf8"),
+        (b"\xff\xfe", "not_utf8"),
+        (json.dumps(VIEW).encode() + b"\r" + json.dumps(VIEW).encode(), "malformed_json"),
+        (b"\0", "malformed_json"),
+        (b"\0\0\0\0", "malformed_json"),
+        (b"[" * 10_000, "wrong_type"),
+        (b"\x1c", "malformed_json"),
+    ],
+)
+def test_a_bad_line_costs_that_line(line: bytes, code: str) -> None:
+    good = json.dumps(VIEW).encode()
+    done = send(b"\n".join([good, b"", b" \r", line, good + b"\r", b""]), ndjson=True)
+    assert (len(done.records), rejections(done)) == (2, [(1, "body", code)])
 
 
 def test_a_broken_line_is_rejected_alone() -> None:
@@ -174,7 +203,13 @@ def test_a_field_is_refused_by_name_and_without_its_value(
         (b'{"user_id": "\\ud800"}', 400, "body", "malformed_json"),
         (b'{"events": [{"user_id": "\xff"}]}', 400, "body", "not_utf8"),
         (b'{"item_id": "i", "action": "view", "variant": "\xff"}', 400, "body", "not_utf8"),
-        (b"[" * 100_000, 422, "body", "wrong_type"),
+        (b"[" * 100_000, 400, "body", "too_deep"),
+        (b"[]", 422, "events", "empty"),
+        (b'[{"user_id": 1}', 400, "body", "malformed_json"),
+        (b'[{"user_id": "\xff"}]', 400, "body", "not_utf8"),
+        (b'[], "sent_at": "2026-01-01T00:00:00Z"', 400, "body", "malformed_json"),
+        (b"[" + b"{}," * 1000 + b"{}]", 413, "events", "too_many"),
+        (b"[" + b"{}," * 300_000 + b"{}]", 413, "events", "too_many"),
         (b'{"a":' * 100_000, 400, "body", "too_deep"),
         (b'{"events":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "body", "too_deep"),
         (b"null", 422, "body", "wrong_type"),
@@ -189,13 +224,12 @@ def test_a_body_is_refused_whole(body: bytes, status: int, field: str, code: str
     assert refusal(body) == (status, field, code)
 
 
-def test_lines_are_counted_and_bad_bytes_refused() -> None:
+def test_lines_are_counted() -> None:
     line = json.dumps(VIEW).encode() + b"\n"
     assert len(send(line * 1000, ndjson=True).records) == 1000
     assert refusal(line * 1001, ndjson=True) == (413, "events", "too_many")
     assert refusal(b"\n" * 900_000, ndjson=True) == (413, "events", "too_many")
     assert refusal(b" \n\n", ndjson=True) == (400, "body", "empty")
-    assert refusal(line + b'{"user_id": "\xff"}', ndjson=True) == (400, "body", "not_utf8")
 
 
 def test_an_event_is_of_bounded_size() -> None:
