@@ -23,6 +23,8 @@ from infra.terminal.errors import in_one_line
 from schemas.errors import FreshetError
 from serving.app import create
 from serving.health import is_loading
+from serving.http.protocol import BoundedProtocol
+from serving.read.query import INSTEAD
 
 SHUTDOWN_SECONDS = 5
 """How long a stopping process waits for requests in progress."""
@@ -51,7 +53,7 @@ def run(settings: Settings) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -82,6 +84,10 @@ def listen(host: str, port: int) -> socket.socket:
         why = os.strerror(error.errno or 0)
         raise CannotListen(f"cannot serve on {host} port {port}: {why}") from None
     return listener
+
+
+class _Protocol(BoundedProtocol):
+    instead = INSTEAD
 
 
 class _Server(uvicorn.Server):

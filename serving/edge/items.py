@@ -33,6 +33,7 @@ from schemas.reject import Rejected
 from serving.http.body import decode
 from serving.http.errors import FieldError
 from serving.http.forms import Form, Rejection
+from serving.http.paths import check_addressable
 
 MAX_ITEM_BYTES: Final = 512 * 1024
 """Of the record of one item; Kafka takes a little less than 1 MiB."""
@@ -99,7 +100,7 @@ class IngestedItems(NamedTuple):
 def put(body: bytes, item_id: str, now: Millis, partitions: int) -> IngestedItem:
     """The record of a whole item; an id in the body must equal that of the path. Errors: `Problem`,
     `Rejected`."""
-    check_item_id(item_id, "item_id")
+    check_addressable(check_item_id(item_id, "item_id"), "item_id")
     return _put(decode(body, _ONE), item_id, now, partitions)
 
 
@@ -113,7 +114,7 @@ def put_many(body: bytes, now: Millis, partitions: int, *, ndjson: bool) -> Inge
     def put_one(index: int, given: Any) -> None:
         if given.item_id is None:
             raise Rejected("item_id", "required")
-        item_id = check_item_id(given.item_id, "item_id")
+        item_id = check_addressable(check_item_id(given.item_id, "item_id"), "item_id")
         record, without = _put(given, item_id, now, partitions)
         records.append(record)
         dropped.extend([Rejection(index, each.field, each.code) for each in without])
@@ -127,6 +128,8 @@ def patch(
     """The record of a change of those fields that the body has. `creates`: where there is no such item, it
     makes one. Errors: `Problem`, `Rejected`."""
     check_item_id(item_id, "item_id")
+    if creates:
+        check_addressable(item_id, "item_id")
     given = msgspec.structs.asdict(decode(body, _PATCH))
     given = {
         name: value

@@ -12,12 +12,16 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from serving.http.errors import Problem, as_problem, problem_response, request_id
+from serving.http.paths import given, routed_path
 
+_NO_MATCH: Final[tuple[Match, Scope]] = (Match.NONE, {})
 Handler = Callable[[Request], Awaitable[Response]]
 
 OPEN: Final = "open"
@@ -60,7 +64,32 @@ class Guarded(APIRoute):
         # FastAPI would take `-> Response` for a model that validates answers
         super().__init__(path, endpoint, **{**options, "response_model": None})
         self.app = self.answer
+        self.taken = frozenset(self.methods or ())
         self._handler = endpoint
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether the path as it was sent is one of this route. A HEAD is a GET whose body is not sent."""
+        path: str | None = scope.get("freshet.path")
+        if path is None:
+            path = scope["freshet.path"] = routed_path(scope)
+        found = self.path_regex.match(path)
+        if found is None:
+            return _NO_MATCH
+        parameters = {name: given(value) for name, value in found.groupdict().items()}
+        taken = _method(scope) in self.taken
+        matched = {"endpoint": self.endpoint, "route": self, "path_params": parameters}
+        return Match.FULL if taken else Match.PARTIAL, matched
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, or says which methods the path has. Errors: HTTPException 405."""
+        if _method(scope) in self.taken:
+            return await self.answer(scope, receive, send)
+        allow = {"Allow": ", ".join(_allowed(scope))}
+        if scope["method"] != "OPTIONS":
+            raise HTTPException(405, headers=allow)
+        request = Request(scope, receive, send)
+        headers = {**allow, "X-Request-Id": request_id(request)}
+        return await Response(None, 204, headers)(scope, receive, send)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -73,6 +102,22 @@ class Guarded(APIRoute):
         count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
         await response(scope, receive, send)
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return "GET" if method == "HEAD" else method
+
+
+def _allowed(scope: Scope) -> list[str]:
+    """Every method of every route that the path matches."""
+    routes: list[Guarded] = [
+        route
+        for route in scope["app"].routes
+        if isinstance(route, Guarded) and route.path_regex.match(scope["freshet.path"])
+    ]
+    methods = {method for route in routes for method in route.taken}
+    return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def count_problem(request: Request, status: int) -> None:
