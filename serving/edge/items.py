@@ -74,8 +74,8 @@ def _read_as(name: str, missing: Any) -> type[msgspec.Struct]:
 
 
 FORM: Final[Form[Any]] = Form(_read_as("ItemIn", None), "items")
-BATCH: Final = Form(ItemIn, "items").batch
-"""The batch that `FORM` reads, as documents show it."""
+DOCUMENTED: Final = Form(ItemIn, "items")
+"""What `FORM` reads, as documents show it."""
 _ONE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_read_as("ItemIn", None))
 _PATCH: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_read_as("ItemPatch", UNSET))
 _ENCODE: Final = msgspec.json.Encoder().encode

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from serving.http.errors import ProblemBody
 from serving.http.guard import OPEN, SCOPES, Guarded
+from serving.http.media import JSON, NDJSON
 
 _REF: Final = "#/components/schemas/{name}"
 _MEANING: Final = {
@@ -19,6 +20,8 @@ _MEANING: Final = {
     403: "Not allowed",
     404: "There is no such thing",
     413: "Too large",
+    414: "The request line is too long; a body takes more",
+    415: "Another media type, charset or coding; `Accept` or `Accept-Encoding` names those that are taken",
     422: "A field can't be taken; `errors` names it",
     503: "Nothing durable took it; retry with the same ids after `Retry-After`",
 }
@@ -28,9 +31,9 @@ _types: dict[str, Any] = {}
 
 def body(*types: Any, description: str = "", ndjson: bool = False) -> dict[str, Any]:
     """`openapi_extra` of a route that reads a JSON body of one of `types`."""
-    content = {"application/json": {"schema": _schema(types)}}
+    content = {JSON: {"schema": _schema(types)}}
     if ndjson:
-        content["application/x-ndjson"] = {"schema": _schema(types[:1])}
+        content |= {name: {"schema": _schema(types[:1])} for name in NDJSON}
     return {"requestBody": {"required": True, "description": description, "content": content}}
 
 
@@ -61,10 +64,7 @@ def answers(ok: int, kind: Any, *problems: int, description: str = "Done") -> di
         }
     }
     for status in problems:
-        responses[status] = {
-            "description": _MEANING[status],
-            "content": {"application/problem+json": {"schema": _schema((ProblemBody,))}},
-        }
+        responses[status] = _problem(status)
     return responses
 
 
@@ -90,9 +90,23 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
             _add_path_parameters(route, operation)
+            operation["responses"] |= _refusals("requestBody" in operation)
             operation["x-scope"] = route.scope
             operation["security"] = [] if route.scope == OPEN else [{"bearer": [route.scope]}]
     return document
+
+
+def _refusals(reads_body: bool) -> dict[str, Any]:
+    """The problems of every route, and of every one that reads a body."""
+    statuses = (414, 415) if reads_body else (414,)
+    return {str(status): _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": _MEANING[status],
+        "content": {"application/problem+json": {"schema": _schema((ProblemBody,))}},
+    }
 
 
 def _add_path_parameters(route: Guarded, operation: dict[str, Any]) -> None:

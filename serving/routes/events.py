@@ -60,7 +60,13 @@ _MODE: Final = (
         description="The broker or an fsynced spool has them",
     ),
     openapi_extra=merged(
-        body(EventIn, events.FORM.batch, ndjson=True, description="Up to 1,000 and 1 MiB."),
+        body(
+            EventIn,
+            events.FORM.batch,
+            events.FORM.array,
+            ndjson=True,
+            description="Up to 1,000 and 1 MiB.",
+        ),
         parameters(_MODE, IDEMPOTENCY_KEY),
     ),
 )

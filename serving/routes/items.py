@@ -49,7 +49,13 @@ _CREATE: Final = (
     status_code=202,
     summary="Put items",
     responses=answers(202, Accepted, 400, 401, 413, 422, 503),
-    openapi_extra=body(ItemIn, ingest_items.BATCH, ndjson=True, description="Up to 1,000."),
+    openapi_extra=body(
+        ItemIn,
+        ingest_items.DOCUMENTED.batch,
+        ingest_items.DOCUMENTED.array,
+        ndjson=True,
+        description="Up to 1,000.",
+    ),
 )
 @needs("items")
 async def post_items(request: Request) -> Response:
