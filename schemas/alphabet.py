@@ -24,6 +24,9 @@ GivenId = Annotated[str, msgspec.Meta(max_length=256)]
 """An id of a person or an item as a client sends it, which may be blank or a program's word for nothing:
 `schemas.identity` refuses those by name."""
 
+TimeText = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time as a client writes it, RFC 3339 with an offset; `schemas.times` reads it."""
+
 
 class Position(NamedTuple):
     """A place in the `events` log: what `POST /v1/events` answers and `after=` takes.

@@ -13,13 +13,15 @@ class Rejected(FreshetError):
     """One field of one input is unacceptable.
 
     `field` is a path in the caller's own terms (``events[3].action``); `code` is a stable
-    snake_case word that clients may switch on. The offending value is never kept.
+    snake_case word that clients may switch on. `takes`: what is taken instead, in a sentence. The offending
+    value is never kept.
     """
 
-    def __init__(self, field: str, code: str) -> None:
+    def __init__(self, field: str, code: str, takes: str = "") -> None:
         super().__init__(f"{field}: {code}")
         self.field = field
         self.code = code
+        self.takes = takes
 
 
 _CODES = (

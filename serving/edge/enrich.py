@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from schemas import times
 from schemas.actions import CLIENT_ACTIONS
 from schemas.alphabet import Millis
-from schemas.events import Action, EventIn, Scalar, Scale, Source
+from schemas.events import MAX_DWELL_MS, MAX_RANK, Action, EventIn, Scalar, Scale, Source
 from schemas.identity import check_id, check_item_id
 from schemas.reject import Rejected
 from serving.edge.identity import Identity, People
@@ -115,9 +115,9 @@ def _timestamps(text: str | None, arrival: Arrival) -> tuple[Millis, Millis, boo
 
 
 def _check_fields(event: EventIn) -> None:
-    if event.rank is not None and not 0 <= event.rank <= 1_000_000:
+    if event.rank is not None and not 0 <= event.rank <= MAX_RANK:
         raise Rejected("rank", "out_of_range")
-    if event.dwell_ms is not None and not 0 <= event.dwell_ms <= 2**40:
+    if event.dwell_ms is not None and not 0 <= event.dwell_ms <= MAX_DWELL_MS:
         raise Rejected("dwell_ms", "out_of_range")
     if event.context:
         check_scalars(event.context, "context")

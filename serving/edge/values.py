@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from schemas.events import Action, EventIn, Scale
+from schemas.events import MAX_QUANTITY, MAX_VALUE, Action, EventIn, Scale
 from schemas.reject import Rejected
 from serving.edge.currencies import MINOR_UNITS, minor_units
 
-MAX_VALUE: Final = 1e12
-"""Of the field `value` and of the ends of a scale: sums of many stay finite and exact to the unit."""
-MAX_QUANTITY: Final = 1_000_000
 DEFAULT_SCALE: Final = Scale(1.0, 5.0)
 _CURRENCY: Final = re.compile("[A-Z]{3}")
 

@@ -17,7 +17,7 @@ from serving.http import media
 from serving.http.codings import coding_of, inflate
 from serving.http.errors import Problem, malformed, too_large
 from serving.http.media import check_media_type
-from serving.http.openapi import ID
+from serving.http.registry import ID
 
 T = TypeVar("T")
 MAX_BODY_BYTES: Final = 1 << 20

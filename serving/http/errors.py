@@ -98,7 +98,7 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, Rejected):
-        return Problem(422, "invalid", errors=[(error.field, error.code)])
+        return Problem(422, "invalid", error.takes, [(error.field, error.code)])
     if isinstance(error, HTTPException):
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         return Problem(error.status_code, code, headers=error.headers)

@@ -10,12 +10,17 @@ from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from schemas.alphabet import TimeText
 from schemas.reject import Rejected
 from serving.http.body import UTF8_ONLY, decode
 from serving.http.errors import Problem, malformed
 
 T = TypeVar("T", bound=msgspec.Struct)
 MAX_ENTRIES_PER_REQUEST: Final = 1000
+_COUNTED: Final = msgspec.Meta(
+    extra_json_schema={"minItems": 1, "maxItems": MAX_ENTRIES_PER_REQUEST}
+)
+"""For the schema alone: `Form` counts, since a decoder does not say that there are too many."""
 _ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
 
 
@@ -65,7 +70,7 @@ class Form(Generic[T]):
         self.name = name
         raws = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_ENTRIES_PER_REQUEST)]
         self.batch = _envelope(f"{kind.__name__}Batch", name, list[kind])  # type: ignore[valid-type]
-        self.array = Annotated[list[kind], msgspec.Meta(max_length=MAX_ENTRIES_PER_REQUEST)]  # type: ignore[valid-type]
+        self.array = Annotated[list[kind], _COUNTED]  # type: ignore[valid-type]
         head = msgspec.defstruct("Head", [(name, msgspec.Raw, msgspec.Raw())])
         self._head: msgspec.json.Decoder[Any] = msgspec.json.Decoder(head)
         self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
@@ -162,7 +167,8 @@ class _Skipped(msgspec.Struct, gc=False):
 
 
 def _envelope(title: str, name: str, content: Any) -> type[msgspec.Struct]:
-    fields: list[Any] = [(name, content), ("sent_at", str | None, None)]
+    counted = Annotated[content, _COUNTED]
+    fields: list[Any] = [(name, counted), ("sent_at", TimeText | None, None)]
     return msgspec.defstruct(title, fields, forbid_unknown_fields=True, kw_only=True)
 
 

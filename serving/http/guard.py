@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from serving.http.details import detail
 from serving.http.errors import Problem, as_problem, problem_response, request_id
 from serving.http.paths import given, routed_path
 
@@ -97,7 +98,11 @@ class Guarded(APIRoute):
             check_access(request, self.scope)
             response = await self._handler(request)
         except Exception as error:  # a route never ends without an answer
-            response = problem_response(as_problem(error), request)
+            problem = as_problem(error)
+            if problem.code == "invalid" and not getattr(error, "takes", ""):
+                said = detail(self.openapi_extra or {}, problem.errors, self.param_convertors)
+                problem.detail = f"{problem.detail} {said}".strip()
+            response = problem_response(problem, request)
             count_problem(request, response.status_code)
         count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)

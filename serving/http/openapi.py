@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.http.errors import ProblemBody
 from serving.http.guard import OPEN, SCOPES, Guarded
 from serving.http.media import JSON, NDJSON
+from serving.http.registry import ID, definitions, schema_of
 
-_REF: Final = "#/components/schemas/{name}"
 _MEANING: Final = {
     400: "The body can't be read",
     401: "No valid token",
@@ -25,15 +24,13 @@ _MEANING: Final = {
     422: "A field can't be taken; `errors` names it",
     503: "Nothing durable took it; retry with the same ids after `Retry-After`",
 }
-ID: Final = {"type": "string", "minLength": 1, "maxLength": 256}
-_types: dict[str, Any] = {}
 
 
 def body(*types: Any, description: str = "", ndjson: bool = False) -> dict[str, Any]:
     """`openapi_extra` of a route that reads a JSON body of one of `types`."""
-    content = {JSON: {"schema": _schema(types)}}
+    content = {JSON: {"schema": schema_of(*types)}}
     if ndjson:
-        content |= {name: {"schema": _schema(types[:1])} for name in NDJSON}
+        content |= {name: {"schema": schema_of(*types[:1])} for name in NDJSON}
     return {"requestBody": {"required": True, "description": description, "content": content}}
 
 
@@ -60,7 +57,7 @@ def answers(ok: int, kind: Any, *problems: int, description: str = "Done") -> di
     responses: dict[int | str, Any] = {
         ok: {
             "description": description,
-            "content": {"application/json": {"schema": _schema(kinds)}},
+            "content": {"application/json": {"schema": schema_of(*kinds)}},
         }
     }
     for status in problems:
@@ -77,9 +74,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    _, schemas = msgspec.json.schema_components(list(_types.values()), ref_template=_REF)
     components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).update(schemas)
+    components.setdefault("schemas", {}).update(definitions())
     scopes = "; ".join(f"{scope}: {what}" for scope, what in SCOPES.items())
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": f"Scopes. {scopes}."}
@@ -105,7 +101,7 @@ def _refusals(reads_body: bool) -> dict[str, Any]:
 def _problem(status: int) -> dict[str, Any]:
     return {
         "description": _MEANING[status],
-        "content": {"application/problem+json": {"schema": _schema((ProblemBody,))}},
+        "content": {"application/problem+json": {"schema": schema_of(ProblemBody)}},
     }
 
 
@@ -117,10 +113,3 @@ def _add_path_parameters(route: Guarded, operation: dict[str, Any]) -> None:
         for name in route.param_convertors
         if name not in named
     ]
-
-
-def _schema(types: tuple[Any, ...]) -> dict[str, Any]:
-    for kind in types:
-        _types[str(kind)] = kind
-    schemas, _ = msgspec.json.schema_components(types, ref_template=_REF)
-    return schemas[0] if len(schemas) == 1 else {"oneOf": list(schemas)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -21,7 +21,7 @@ def check_query(request: Request, *allowed: str) -> dict[str, str]:
 
 
 def pairs(
-    raw: bytes, allowed: Container[str], lists: Container[str] = (), instead: str = ""
+    raw: bytes, allowed: Collection[str], lists: Container[str] = (), instead: str = ""
 ) -> Iterator[tuple[str, str]]:
     """Each parameter of a query string and its text, "" too. `lists`: those that may come again. `instead`:
     what to do where the query is too long.
@@ -40,7 +40,7 @@ def pairs(
         if name not in allowed:
             # the name may hold anything, so the error shows it only where it looks like a name
             plain = name.replace("_", "").isalnum() and name.isascii() and len(name) <= 64
-            raise Rejected(name if plain else "query", "unknown_field")
+            raise Rejected(name if plain else "query", "unknown_field", _taken(allowed))
         if name in seen and name not in lists:
             raise Rejected(name, "repeated")
         seen.add(name)
@@ -50,6 +50,10 @@ def pairs(
 def too_long(what: str, instead: str) -> Problem:
     """A 414. `what`: the bound, in a sentence; `instead`: what to do, in another one."""
     return Problem(414, "uri_too_long", f"{what} {instead}".strip(), [("query", "too_large")])
+
+
+def _taken(allowed: Collection[str]) -> str:
+    return f"The query takes {', '.join(allowed) or 'no parameters'}."
 
 
 def _decoded(value: bytes, field: str) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from schemas.errors import FreshetError
 from serving.http.errors import Problem, problem_body
 from serving.http.parameters import too_long
 
@@ -24,7 +25,7 @@ MAX_DISCARDED_BYTES: Final = 16 << 20
 DISCARD_SECONDS: Final = 5.0
 
 
-class _TooLarge(Exception):
+class _TooLarge(FreshetError):
     """Ends the parsing of a request; the parser reports it as an error of its callback."""
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from schemas.alphabet import TimeText
 from schemas.identity import check_item_id
 from schemas.reject import Rejected
 from serving.http import body
@@ -26,31 +27,37 @@ MAX_ROWS: Final = 20
 """Rows of one page."""
 
 
+# for the schema alone: `READERS` check these
+_Text = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 256})]
+_ROWS: Final = Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_ROWS})
+_EXCLUDED: Final = Meta(extra_json_schema={"maxItems": MAX_EXCLUDED_IDS})
+
+
 class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One row, with the parameters of the query string; null is the default."""
 
-    user_id: str | UnsetType | None = UNSET
-    anonymous_id: str | UnsetType | None = UNSET
+    user_id: _Text | UnsetType | None = UNSET
+    anonymous_id: _Text | UnsetType | None = UNSET
     count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] | UnsetType | None = UNSET
-    placement: str | UnsetType | None = UNSET
-    session_id: str | UnsetType | None = UNSET
-    item_id: str | UnsetType | None = UNSET
-    category: str | UnsetType | None = UNSET
-    exclude: list[str] | UnsetType | None = UNSET
-    filter: str | UnsetType | None = UNSET
+    placement: _Text | UnsetType | None = UNSET
+    session_id: _Text | UnsetType | None = UNSET
+    item_id: _Text | UnsetType | None = UNSET
+    category: _Text | UnsetType | None = UNSET
+    exclude: Annotated[list[_Text], _EXCLUDED] | UnsetType | None = UNSET
+    filter: _Text | UnsetType | None = UNSET
     cursor: str | UnsetType | None = UNSET
     after: str | UnsetType | None = UNSET
     max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | UnsetType | None = UNSET
     explain: Literal["none", "reason", "full"] | UnsetType | None = UNSET
     personalized: bool | UnsetType | None = UNSET
-    now: str | UnsetType | None = UNSET
+    now: TimeText | UnsetType | None = UNSET
 
 
 class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One row, or with `requests` several: the fields beside `requests` are the defaults of each row.
     `distinct`: an item that a row shows, or a variant of it, is in no row after it."""
 
-    requests: list[RowIn] | UnsetType | None = UNSET
+    requests: Annotated[list[RowIn], _ROWS] | UnsetType | None = UNSET
     distinct: bool | UnsetType | None = UNSET
 
 

@@ -182,3 +182,26 @@ def test_parameters_are_said_once_and_not_by_an_empty_text(edge: Server) -> None
     metrics = "/v1/experiments/none/metrics"
     assert edge.ask("GET", f"{metrics}?version=&metric=").status == 404
     assert edge.ask("GET", "/v1/status?x=").errors == [("x", "unknown_field")]
+
+
+def test_a_refusal_says_what_is_taken_and_not_what_was_sent(edge: Server) -> None:
+    secret = "sw0rdfish"
+    for body, detail in (
+        ({**VIEW, secret[:4] + "ish": 1}, "The body has the fields item_id, action, user_id,"),
+        ([{**VIEW, "action": secret}, {}], "events[0].action takes one of view, click,"),
+        ({**VIEW, "occurred_at": secret}, "occurred_at takes a time of RFC 3339"),
+        ({"item_id": "i", "action": "view"}, "user_id is required and takes a text"),
+    ):
+        answer = send(edge, body)
+        assert answer.status == 422
+        assert answer.json["detail"].startswith(f"Nothing was accepted. {detail}") or answer.json[
+            "detail"
+        ].startswith(detail)
+        assert secret not in answer.body.decode()
+    for path, detail in (
+        ("/v1/recommendations?user_id=u&colour=1", "The query takes user_id, anonymous_id, count,"),
+        ("/v1/popular?count=0", "count takes a whole number from 1 to 100."),
+        ("/v1/status?colour=1", "The query takes no parameters."),
+        (f"/v1/items/{'x' * 300}", "item_id takes a text of 1 to 256 bytes of UTF-8."),
+    ):
+        assert edge.ask("GET", path).json["detail"].startswith(detail)

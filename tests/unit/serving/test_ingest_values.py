@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.actions import CLIENT_ACTIONS
-from schemas.events import Action, Scale
+from schemas.events import MAX_VALUE, Action, Scale
 from serving.edge.currencies import MINOR_UNITS, minor_units
-from serving.edge.values import MAX_VALUE
 from tests.unit.serving.test_ingest import VIEW, action, rejections, send
 
 RATE = {**VIEW, "action": "rate"}

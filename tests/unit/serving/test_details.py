@@ -1,0 +1,134 @@
+"""The details of a 422: the fields there are and what they take, as the types say, never what was sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from infra.settings import Settings
+from schemas.actions import CLIENT_ACTIONS
+from schemas.events import EventIn
+from schemas.reject import Rejected
+from serving.app import create
+from serving.http.details import detail
+from serving.http.errors import FieldError
+from serving.http.guard import Guarded
+from serving.http.parameters import pairs
+from serving.http.registry import definitions
+from serving.read import query
+from serving.read.rows import PageIn, RowIn
+from tests.unit.serving.test_ingest import VIEW, rejections, send
+
+ROUTES: Final = [route for route in create(Settings()).routes if isinstance(route, Guarded)]
+BY_NAME: Final = {route.endpoint.__name__: route for route in ROUTES}
+
+
+def said(name: str, field: str, code: str) -> str:
+    return said_by(BY_NAME[name], field, code)
+
+
+def said_by(route: Guarded, field: str, code: str) -> str:
+    return detail(route.openapi_extra or {}, [FieldError(field, code)], route.param_convertors)
+
+
+TIME: Final = "a time of RFC 3339 with its offset, such as 2024-01-31T12:00:00Z"
+CASES: Final = [
+    ("post_events", "scale.mid", "unknown_field", "scale has the fields min, max, middle."),
+    ("post_events", "events[3].rank", "out_of_range", "a whole number from 0 to 1000000."),
+    ("post_events", "action", "unknown_action", f"one of {', '.join(CLIENT_ACTIONS)}."),
+    (
+        "post_events",
+        "item_id",
+        "required",
+        "is required and takes a text of at most 256 characters.",
+    ),
+    ("post_events", "user_id", "too_long", "user_id takes a text of at most 256 bytes of UTF-8."),
+    ("post_events", "occurred_at", "not_a_time", f"occurred_at takes {TIME}."),
+    ("post_events", "occurred_at", "out_of_range", f"{TIME}, from 1990-01-01 to 2100-01-01."),
+    ("post_events", "events", "empty", "events takes a list of 1 to 1000 entries."),
+    ("post_events", "mode", "unknown_value", "mode takes one of live, import."),
+    ("post_events", "mode", "repeated", "mode may be given once."),
+    ("post_events", "Idempotency-Key", "too_long", "a text of 1 to 256 bytes of UTF-8."),
+    ("put_item", "tags[3]", "wrong_type", "tags[3] takes a text."),
+    ("put_item", "available", "wrong_type", "available takes true or false."),
+    ("put_item", "item_id", "not_addressable", "item_id takes no text that a path cannot hold."),
+    ("item", "item_id", "too_long", "item_id takes a text of 1 to 256 bytes of UTF-8."),
+    ("recommend_rows", "requests[0].count", "out_of_range", "a whole number from 1 to 100."),
+    ("recommend_rows", "requests", "empty", "requests takes a list of 1 to 20 entries."),
+    ("recommend_rows", "explain", "unknown_value", "explain takes one of full, none, reason."),
+    ("recommendations", "count", "wrong_type", "count takes a whole number from 1 to 100."),
+    ("popular", "window", "unknown_value", "window takes one of 1h, 24h, 7d."),
+    (
+        "put_placement",
+        "recipe.filters.x.y",
+        "unknown_field",
+        "recipe.filters.x has the fields categories,",
+    ),
+    ("put_placement", "expected_version", "required", "a whole number from 0 to 9007199254740992."),
+    ("post_events", "user_id", "conflicts", ""),
+    ("post_events", "colour", "wrong_type", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "code", "text"), CASES)
+def test_a_detail_says_what_is_taken(name: str, field: str, code: str, text: str) -> None:
+    found = said(name, field, code)
+    assert text in found
+    assert bool(text) == bool(found)
+
+
+def test_every_field_of_every_body_is_described() -> None:
+    described = 0
+    for route in ROUTES:
+        content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {})
+        for body in list(content.values())[:1]:
+            name = body["schema"].get("$ref", "").rpartition("/")[2]
+            fields = definitions()[name]["properties"] if name else {}
+            unknown = said_by(route, "colour", "unknown_field")
+            assert unknown.startswith("The body has the fields ")
+            assert all(field in unknown for field in fields)
+            for field in fields:
+                assert said_by(route, field, "wrong_type").startswith(f"{field} takes ")
+                described += 1
+        for parameter in (route.openapi_extra or {}).get("parameters", ()):
+            name = parameter["name"]
+            assert said_by(route, name, "wrong_type").startswith(f"{name} takes ")
+    assert described > 50
+
+
+def test_unknown_fields_list_those_of_the_types() -> None:
+    for kind, name, field in (
+        (EventIn, "post_events", "events[0].colour"),
+        (RowIn, "recommend_rows", "requests[7].colour"),
+        (PageIn, "recommend_rows", "a.name.with.dots"),
+    ):
+        fields = ", ".join(it.encode_name for it in msgspec.structs.fields(kind))
+        assert said(name, field, "unknown_field").endswith(f"has the fields {fields}.")
+
+
+def test_an_unknown_parameter_lists_those_of_the_query() -> None:
+    with pytest.raises(Rejected) as why:
+        query.recommendations(b"user_id=u&sw0rdfish=1")
+    assert why.value.takes == f"The query takes {', '.join(query.READERS)}."
+    with pytest.raises(Rejected) as why:
+        list(pairs(b"a=1", ()))
+    assert why.value.takes == "The query takes no parameters."
+
+
+@pytest.mark.parametrize("field", ["rank", "dwell_ms", "value", "quantity"])
+def test_the_bounds_of_the_schema_are_those_of_the_edge(field: str) -> None:
+    schema = definitions()["EventIn"]["properties"][field]["anyOf"][0]
+    least, most = schema["minimum"], schema["maximum"]
+    purchase: dict[str, Any] = {**VIEW, "action": "purchase"}
+    for number, taken in ((least, True), (most, True), (least - 1, False), (most + 1, False)):
+        refused = [] if taken else [(0, field, "out_of_range")]
+        assert rejections(send([{**purchase, field: number}, VIEW])) == refused
+
+
+def test_the_actions_of_the_schema_are_those_of_the_edge() -> None:
+    schema = definitions()["EventIn"]["properties"]["action"]
+    events = [{**VIEW, "action": name, "value": 1} for name in schema["enum"]]
+    assert rejections(send(json.dumps(events).encode())) == []
