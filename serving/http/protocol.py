@@ -59,14 +59,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.url) > MAX_TARGET_BYTES:
             what = f"A request line takes a target of at most {MAX_TARGET_BYTES} bytes."
             self._refusal = too_long(what, self.instead)
-            raise _TooLarge
+            raise _TooLarge(self._refusal.detail)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         # the chunk that ends the head may have much of the body
         if self._head_bytes > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES:
             self._refusal = _headers_too_large()
-            raise _TooLarge
+            raise _TooLarge(self._refusal.detail)
         super().on_headers_complete()
 
     def _size(self) -> int:

@@ -111,12 +111,10 @@ async def patch_item(request: Request) -> Response:
 
 def _creates(request: Request) -> bool:
     """The parameter `create`. Errors: `Rejected`."""
-    values = request.query_params.getlist("create")
-    if len(values) > 1:
-        raise Rejected("create", "repeated")
-    if values and values[0] not in ("true", "false", ""):
+    said = check_query(request, "create").get("create", "false")
+    if said not in ("true", "false"):
         raise Rejected("create", "wrong_type")
-    return values == ["true"]
+    return said == "true"
 
 
 async def _is_absent(serving: Serving, item_id: str) -> bool:
