@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from infra.settings import Settings, signing_key
 from infra.store import redis_client
+from infra.version import RELEASE
 from schemas.alphabet import Millis
 from schemas.events import Scale
 from serving.decide import columns
@@ -97,6 +98,13 @@ class Serving:
         )
         self.slates = Slates(self.producer, self.settings, self.metrics)
         self.writes = Writes(self.producer, self.settings, self.metrics)
+
+    @property
+    def ranking_release(self) -> str:
+        """The id of the release that ranks for people in no experiment; the version of this code where there
+        is none."""
+        loaded = self.releases.current
+        return loaded.release.id if loaded else RELEASE
 
     @classmethod
     @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from infra.version import RELEASE
 from serving.context import Serving
 from serving.health import health
 
@@ -23,13 +22,6 @@ def refresh(serving: Serving) -> None:
     serving.clock_check.set_gauges()
     metrics.set("freshet_items", serving.catalogue.count)
     metrics.set("freshet_tables_version", serving.tables.meta.version)
-    metrics.process_metrics.only("freshet_release_info", ranking_release(serving))
+    metrics.process_metrics.only("freshet_release_info", serving.ranking_release)
     for name, is_ready in health(serving).components.items():
         metrics.set("freshet_ready", is_ready, part=name)
-
-
-def ranking_release(serving: Serving) -> str:
-    """The id of the release that ranks for people in no experiment; the version of this code where there is
-    none."""
-    loaded = serving.releases.current
-    return loaded.release.id if loaded else RELEASE

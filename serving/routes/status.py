@@ -14,7 +14,6 @@ from schemas import times
 from schemas.flows import FOLDS
 from schemas.state import fences
 from serving.context import Serving, state
-from serving.gauges import ranking_release
 from serving.health import health
 from serving.http.errors import json_response
 from serving.http.guard import guarded_router, needs
@@ -86,7 +85,7 @@ async def gather(serving: Serving) -> Status:
     """The status of this process and of the flows. Errors: none."""
     found = health(serving)
     return Status(
-        release=ranking_release(serving),
+        release=serving.ranking_release,
         index=serving.index.version,
         tables=serving.tables.version,
         tables_version=serving.tables.meta.version,

@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.memberships import Memberships
 from models.release import content
 from schemas import times
 from schemas.identity import category_hash, group_hash, item_hash, trimmed
 from schemas.items import Item
-from serving.world.memberships import Memberships
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from infra.apps.bench import cpu as bench_cpu
+from infra.apps.bench import cpu
 from infra.apps.bench.live import cpu_by_component, settle
 from infra.apps.bench.load import NotMeasured
 from infra.apps.bench.replay import bare_consumer
@@ -82,7 +82,7 @@ def _twice(system: System, file: Path, count: int) -> Imported:
     before = cpu_by_component(system)
     first = _import(system, "--events", str(file))
     settle(system)
-    cpu_us = bench_cpu.per_event(before, cpu_by_component(system), count)
+    cpu_us = cpu.per_event(before, cpu_by_component(system), count)
     cpu_us["import"] = round(first.cpu_seconds * 1e6 / count, 2)
     again = _import(system, "--events", str(file))
     if (first.summary["accepted"], again.summary["already_sent"]) != (count, count):
