@@ -53,9 +53,9 @@ class Columns:
     def recognise_fractions(self, sample: Sequence[Sequence[Any]]) -> None:
         """Ids of a column are read without their fraction where all in the sample are written like 1.0."""
         for at, it in enumerate(self.taken):
-            values = [row[it.place] for row in sample if row[it.place] not in ("", None)]
-            whole = values and all(map(convert.is_whole_with_fraction, values))
-            if it.convert is convert.identifier and whole:
+            if it.convert is convert.identifier and convert.are_whole_with_fraction(
+                row[it.place] for row in sample
+            ):
                 self.taken[at] = it._replace(convert=convert.whole_identifier)
 
     def body(self, row: Sequence[Any]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -64,6 +64,12 @@ def is_whole_with_fraction(value: object) -> bool:
     return isinstance(value, str) and _WHOLE_WITH_FRACTION.fullmatch(value.strip()) is not None
 
 
+def are_whole_with_fraction(values: Iterable[object]) -> bool:
+    """Whether there is a value, and each that is not blank is written like ``1.0``."""
+    given = [it for it in values if it is not None and it != ""]
+    return bool(given) and all(map(is_whole_with_fraction, given))
+
+
 def text(value: Any, field: str, notes: Notes) -> str:
     if isinstance(value, str):
         return value
@@ -112,6 +118,8 @@ def number(value: Any, field: str, notes: Notes) -> float | int:
         if isinstance(value, bool):
             raise ValueError
         if isinstance(value, str):
+            if "_" in value:  # as Python writes a number, and nobody else
+                raise ValueError
             value = int(value) if value.strip().lstrip("-").isdecimal() else float(value)
         if isinstance(value, float):
             return int(value) if value.is_integer() and abs(value) < 2**53 else _finite(value)

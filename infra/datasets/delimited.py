@@ -46,10 +46,14 @@ def split(line: str, by: str) -> list[str]:
 
 
 class Reader:
-    """Reads the rows of one file. Each has `width` cells; None: as many as the first."""
+    """Reads the rows of one file. Each has `width` cells; None: as many as the first has. `quoted`: a cell
+    may stand between quotes."""
 
-    def __init__(self, by: str, decoder: Decoder, width: int | None = None) -> None:
+    def __init__(
+        self, by: str, decoder: Decoder, width: int | None = None, *, quoted: bool = True
+    ) -> None:
         self.by, self.decoder, self.width = by, decoder, width
+        self.quoted = quoted and len(by) == 1
         self.closed, self.closing = _patterns(by)
         self.lines: list[str] = []
         self.numbers: list[int] = []
@@ -78,6 +82,8 @@ class Reader:
         return rows
 
     def _parse(self, *, at_end: bool) -> CellRows:
+        if (plain := self._plain()) is not None:
+            return plain
         rows = CellRows([], [], [])
         lines, numbers, at = self.lines, self.numbers, 0
         while at < len(lines):
@@ -94,12 +100,25 @@ class Reader:
         del lines[:at], numbers[:at]
         return rows
 
+    def _plain(self) -> CellRows | None:
+        """What `_parse` gives where no cell is quoted and no row has another width; None: one is or has."""
+        if self.quoted and any('"' in it for it in self.lines):
+            return None
+        cells: list[Sequence[Any]] = [it.split(self.by) for it in self.lines]
+        width = self.width or (len(cells[0]) if cells else 0)
+        if any(len(it) != width for it in cells):
+            return None
+        self.width = width or None
+        rows = CellRows(cells, self.numbers, [])
+        self.lines, self.numbers = [], []
+        return rows
+
     def _add(self, rows: CellRows, text: str | None, number: int) -> str:
         """The code of the fault; "" where there is none."""
         if text is None:
             return "open_quote"
         try:
-            cells = split(text, self.by)
+            cells = split(text, self.by) if self.quoted else text.split(self.by)
         except csv.Error:
             return "malformed"
         if self.width is None:
@@ -114,7 +133,7 @@ class Reader:
         """The place after the record that begins at `at`; `_PENDING`: a quote of it does not end so far;
         `_ENDLESS`: nor within the bound."""
         lines, end = self.lines, at + 1
-        if '"' not in lines[at] or len(self.by) > 1 or self.closed.fullmatch(lines[at]):
+        if not self.quoted or '"' not in lines[at] or self.closed.fullmatch(lines[at]):
             return end
         size = len(lines[at])
         while end < len(lines):

@@ -1,21 +1,23 @@
 """MovieLens as items and events.
 
-https://grouplens.org/datasets/movielens/ (Harper and Konstan 2015). A layout is recognised by its
-file names: a folder with ``ratings.csv`` and ``movies.csv``.
+https://grouplens.org/datasets/movielens/ (Harper and Konstan 2015). A layout is recognised by its file names
+(`movielens_files.LAYOUTS`).
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from infra.datasets.rows import Chunk, Notes, Source
-from schemas.errors import FreshetError
+from infra.datasets import movielens_files
+from infra.datasets.movielens_files import Files, NotMovieLens
+from infra.datasets.ratings import RatingColumns
+from infra.datasets.rows import Chunk, Fault, Notes, NotReadable, Source
 from schemas.times import iso
 
 FILES: Final = ("ratings.csv", "movies.csv")
@@ -24,12 +26,10 @@ MIN_LIKE_RATING: Final = 4.0
 """Stars from which a rating is a like."""
 SCALE: Final = {"min": 0.5, "max": 5.0}
 """Of the stars. A rating below the middle of it speaks against the film."""
-_NO_GENRE: Final = "(no genres listed)"
+RATINGS_AT_ONCE: Final = 10_000
+"""So many are given at once."""
 _MAX_DEPTH: Final = 3
-
-
-class NotMovieLens(FreshetError):
-    """The folder has another layout; the text says which file or column is missing."""
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class Film(NamedTuple):
@@ -91,74 +91,125 @@ class Dataset(NamedTuple):
     source: str
 
 
+Row = TypeVar("Row", Film, Rating)
+
+
+class MovieLensRows(NamedTuple, Generic[Row]):
+    """Some films or ratings of a file; `lines` and `faults` as those of a `Chunk`."""
+
+    found: list[Row]
+    lines: Sequence[int]
+    faults: list[Fault]
+
+
+class _File(Generic[Row]):
+    """One of the two files of a folder, as a source of rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.notes = path, Notes()
+        self.size, self.read = path.stat().st_size, 0
+
+    def parts(self) -> Iterator[MovieLensRows[Row]]:
+        raise NotImplementedError
+
+    def chunks(self) -> Iterator[Chunk]:
+        """As `parts`, as the API takes them."""
+        for found, lines, faults in self.parts():
+            yield Chunk([_ENCODER.encode(it.body) for it in found], lines, faults)
+
+    def _progress(self, count: int) -> None:
+        self.read += count
+
+
+class FilmSource(_File[Film]):
+    """The films of a folder, in the order of their file."""
+
+    def __init__(self, files: Files) -> None:
+        super().__init__(files.films)
+        self.files = files
+
+    def parts(self) -> Iterator[MovieLensRows[Film]]:
+        """Every film. Errors: `NotReadable`, after the films before it were given."""
+        with _named(self.path):
+            for cells, lines, faults in movielens_files.films(
+                self.files, self.notes, self._progress
+            ):
+                yield MovieLensRows(
+                    [Film(id, title, tuple(of)) for id, title, of in cells], lines, faults
+                )
+
+
+class RatingSource(_File[Rating]):
+    """The ratings of a folder, in order of (time, user, film); all are read before the first is given."""
+
+    def __init__(self, files: Files) -> None:
+        super().__init__(files.ratings)
+        self.files = files
+
+    def parts(self) -> Iterator[MovieLensRows[Rating]]:
+        """Every rating. Errors: `NotReadable`, after the ratings before it were given."""
+        columns = RatingColumns((SCALE["min"], SCALE["max"]), self.notes)
+        with _named(self.path):
+            failure = None
+            try:
+                for faults in self._read_into(columns):
+                    yield MovieLensRows([], [], faults)
+            except NotReadable as error:
+                failure = error
+            for found, lines in columns.ordered(RATINGS_AT_ONCE):
+                yield MovieLensRows([Rating(*it) for it in found], lines, [])
+            if failure:
+                raise failure
+
+    def _read_into(self, columns: RatingColumns) -> Iterator[list[Fault]]:
+        """The faults of each stretch."""
+        found = movielens_files.ratings(self.files, self.notes, self._progress)
+        for (rows, lines, faults), user, film in found:
+            yield faults + columns.add(lines, rows, user, film)
+
+
+def sources(folder: Path) -> tuple[Source, Source]:
+    """The films and the ratings of a folder, as items and events. Errors: `NotMovieLens`."""
+    files = movielens_files.located(folder)
+    return FilmSource(files), RatingSource(files)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error within names the file."""
+    try:
+        yield
+    except NotReadable as error:
+        raise type(error)(f"{path} {error.sentence}", remedy=error.remedy) from None
+
+
 def find(environment: Mapping[str, str] = os.environ, here: Path | None = None) -> Path | None:
-    """The first folder with both files among $DATA, ./data, ./shared/data and ../shared/data, and the folders
-    at most three levels below each (in order of name); None where there is none."""
+    """The first folder with both files of a layout among $DATA, ./data, ./shared/data and ../shared/data, and
+    the folders at most three levels below each (in order of name); None where there is none."""
     here = here or Path.cwd()
     given = [Path(environment["DATA"])] if environment.get("DATA") else []
     for place in [*given, *(here / name for name in SEARCHED_FOLDERS)]:
         for folder in _folders(place, _MAX_DEPTH):
-            if all((folder / name).is_file() for name in FILES):
+            if movielens_files.in_folder(folder):
                 return folder.resolve()
     return None
 
 
 def load(folder: Path) -> Dataset:
-    """The dataset in a folder. Errors: `NotMovieLens`, naming file and line, never their content."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise NotMovieLens(f"{folder} is not MovieLens: it has no {' and no '.join(missing)}")
-    items = tuple(_items(folder / "movies.csv"))
-    ratings = tuple(sorted(_ratings(folder / "ratings.csv"), key=_in_order))
-    return Dataset(items, ratings, f"MovieLens, from {folder}")
+    """The dataset in a folder, held whole. Errors: `NotReadable`, naming file and line, never
+    their content."""
+    files = movielens_files.located(folder)
+    films = _faultless(FilmSource(files))
+    ratings = sorted(_faultless(RatingSource(files)), key=_in_order)
+    return Dataset(tuple(films), tuple(ratings), f"MovieLens, from {folder}")
 
 
-def sources(folder: Path) -> tuple[Source, Source]:
-    """The films and the ratings of a folder, as items and events, each in order. Errors: `NotMovieLens`."""
-    dataset = load(folder)
-    films = [msgspec.json.encode(it.body) for it in dataset.items]
-    ratings = [msgspec.json.encode(it.body) for it in dataset.ratings]
-    return Loaded(folder / "movies.csv", films), Loaded(folder / "ratings.csv", ratings)
-
-
-class Loaded:
-    """Rows that are in memory."""
-
-    def __init__(self, path: Path, bodies: list[bytes]) -> None:
-        self.path, self.bodies, self.notes = path, bodies, Notes()
-        self.size, self.read = path.stat().st_size, 0
-
-    def chunks(self) -> Iterator[Chunk]:
-        yield Chunk(self.bodies, range(2, 2 + len(self.bodies)), [])
-        self.read = self.size
-
-
-def _items(path: Path) -> Iterator[Film]:
-    for row in _rows(path, ("movieId", "title", "genres")):
-        listed = row["genres"].split("|")
-        genres = tuple(genre for genre in listed if genre and genre != _NO_GENRE)
-        yield Film(row["movieId"], row["title"], genres)
-
-
-def _ratings(path: Path) -> Iterator[Rating]:
-    for line, row in enumerate(_rows(path, ("userId", "movieId", "rating", "timestamp")), 2):
-        try:
-            rating, at = float(row["rating"]), int(float(row["timestamp"]) * 1000)
-        except ValueError:
-            raise NotMovieLens(f"{path}, line {line}: rating and timestamp are numbers") from None
-        yield Rating(row["userId"], row["movieId"], rating, at)
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise NotMovieLens(f"{path} has no column {' and no column '.join(missing)}")
-        for row in reader:
-            if any(row[name] is None for name in columns):
-                raise NotMovieLens(f"{path}, line {reader.line_num}: too few columns")
-            yield row
+def _faultless(file: _File[Row]) -> Iterator[Row]:
+    for found, _, faults in file.parts():
+        if faults:
+            line, field, code = min(faults)
+            raise NotMovieLens(f"{file.path}, line {line:,}: {field} {code}")
+        yield from found
 
 
 def _in_order(rating: Rating) -> tuple[int, str, str]:

@@ -45,16 +45,14 @@ def header(found: Iterator[CellRows]) -> tuple[list[str], Iterator[CellRows]]:
 
 def chunks(found: Iterator[CellRows], columns: Columns) -> Iterator[Chunk]:
     """Every row; one that has a value that its field does not take is a fault of that field."""
-    sampled, rest = _sampled(found)
-    columns.recognise_fractions([row for part in sampled for row in part.cells][:SAMPLE_ROWS])
-    while sampled:
-        yield _chunk(sampled.pop(0), columns)
-    for part in rest:
+    sample, rest = sampled(found)
+    columns.recognise_fractions([row for part in sample for row in part.cells][:SAMPLE_ROWS])
+    for part in chained(sample, rest):
         yield _chunk(part, columns)
 
 
-def _sampled(found: Iterator[CellRows]) -> tuple[list[CellRows], Iterator[CellRows]]:
-    """As many as hold `SAMPLE_ROWS`, and the others."""
+def sampled(found: Iterator[CellRows]) -> tuple[list[CellRows], Iterator[CellRows]]:
+    """What holds `SAMPLE_ROWS`, and all that follows; an error of it comes with that."""
     held: list[CellRows] = []
     failure = None
     try:
@@ -65,6 +63,13 @@ def _sampled(found: Iterator[CellRows]) -> tuple[list[CellRows], Iterator[CellRo
     except NotReadable as error:
         failure = error
     return held, _failing(found, failure)
+
+
+def chained(sample: list[CellRows], rest: Iterator[CellRows]) -> Iterator[CellRows]:
+    """Both in their order; the sample is not held longer than it must be."""
+    while sample:
+        yield sample.pop(0)
+    yield from rest
 
 
 def _failing(found: Iterator[CellRows], failure: NotReadable | None) -> Iterator[CellRows]:

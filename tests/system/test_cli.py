@@ -21,6 +21,7 @@ from infra.cli.tail import line
 from infra.client.answers import Answer
 from infra.client.client import Client
 from infra.datasets import generated, movielens
+from infra.datasets.movielens_files import NotMovieLens
 from infra.local.plan import ROOT
 from infra.local.system import System
 from infra.terminal.text import table
@@ -388,7 +389,7 @@ def test_movielens_is_found_by_its_file_names(tmp_path: Path) -> None:
     for name in movielens.FILES:
         (given / name).touch()
     assert movielens.find({"DATA": str(given)}, tmp_path) == given
-    with pytest.raises(movielens.NotMovieLens, match=r"has no ratings\.csv and no movies\.csv"):
+    with pytest.raises(NotMovieLens, match=r"has no ratings\.csv and no movies\.csv"):
         movielens.load(tmp_path)
 
 

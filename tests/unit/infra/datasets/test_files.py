@@ -140,13 +140,15 @@ def test_no_block_is_large(tmp_path: Path) -> None:
 BOUNDED = """
 import resource, sys
 from pathlib import Path
-from infra.datasets import sources
+import numpy
+from infra.datasets import movielens, sources
 from infra.datasets.rows import NotReadable
+path = Path(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 error = ""
 rows, faults = 0, 0
 try:
-    for chunk in sources.items(Path(sys.argv[1])).chunks():
+    for chunk in {source}.chunks():
         rows, faults = rows + len(chunk.bodies), faults + len(chunk.faults)
 except NotReadable as failure:
     error = str(failure)
@@ -155,14 +157,19 @@ print(error)
 """
 
 
-def bounded(path: Path) -> tuple[int, int, int, str]:
-    """Records, faults, MiB and the error of reading a file in a process of its own."""
+def bounded_source(source: str, path: Path) -> tuple[int, int, int, str]:
+    """Rows, faults, MiB and the error of reading an expression of `path` in a process of its own."""
+    program = BOUNDED.replace("{source}", source)
     done = subprocess.run(
-        [sys.executable, "-c", BOUNDED, path], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
     )
     counts, error = done.stdout.split("\n")[:2]
     rows, faults, mib = map(int, counts.split())
     return rows, faults, mib, error
+
+
+def bounded(path: Path) -> tuple[int, int, int, str]:
+    return bounded_source("sources.items(path)", path)
 
 
 def test_a_long_line_costs_itself_and_is_not_held(tmp_path: Path) -> None:
