@@ -33,7 +33,10 @@ def delimiter(head: str, taken: Callable[[str], bool]) -> str:
     """Of the header in the first line: the one that gives most columns that are taken, then most columns."""
     quality = {}
     for it in DELIMITERS:
-        cells = split(head, it)
+        try:
+            cells = split(head, it)
+        except csv.Error:
+            cells = head.split(it)
         quality[it] = sum(map(taken, cells)), len(cells)
     return max(DELIMITERS, key=quality.__getitem__)
 

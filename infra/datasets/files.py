@@ -133,7 +133,11 @@ def _zstd(raw: Iterator[bytes]) -> Iterator[bytes]:
                         inflater = zstandard.ZstdDecompressor().decompressobj()
                     yield inflater.decompress(data)
                     data = inflater.unused_data if inflater.eof else b""
-    except zstandard.ZstdError:
+    except zstandard.ZstdError as error:
+        if "too much memory" in str(error):
+            raise NotReadable(
+                "needs more than 128 MiB to be unpacked", remedy="pack it without --long"
+            ) from None
         raise _damaged("zstd") from None
     if not inflater.eof:
         raise _cut("zstd")

@@ -130,11 +130,11 @@ def _rows(
     path: Path, by: str, columns: tuple[str, ...], notes: Notes, progress: files.Progress
 ) -> Iterator[CellRows]:
     """With a header the cells of `columns`, in that order; without one all cells."""
-    found = text.utf8(files.blocks(path, progress), None)
+    found, is_utf8 = text.utf8(files.blocks(path, progress), None)
     head, found = files.peek(found, lines.MAX_LINE_BYTES)
     if not head.strip():
         raise NotReadable("is empty", remedy="check that it was written")
-    stretches, decoder = lines.stretches(found), text.Decoder(notes, is_utf8=False)
+    stretches, decoder = lines.stretches(found), text.Decoder(notes, is_utf8=is_utf8)
     if by:
         width = len(columns) if by != "|" else _FLAGS_FROM + len(_FLAGS)
         yield from delimited.Reader(by, decoder, width, quoted=False).rows(stretches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -11,41 +11,54 @@ from infra.datasets import columns
 from infra.datasets.fields import Schema
 from infra.datasets.lines import Stretch
 from infra.datasets.options import ReadOptions
-from infra.datasets.rows import Chunk
+from infra.datasets.rows import Chunk, Notes
 from infra.datasets.text import checked
 
 _RECORD: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER: Final = msgspec.json.Encoder()
-Rewriter = Callable[[bytes], bytes]
 
 
-def chunks(found: Iterator[Stretch], schema: Schema, options: ReadOptions) -> Iterator[Chunk]:
+def chunks(
+    found: Iterator[Stretch], schema: Schema, options: ReadOptions, notes: Notes
+) -> Iterator[Chunk]:
     """Each line as it is, or with its keys renamed and the constants put in: a line that is no object stays.
 
     Errors: `NotReadable` where the options contradict each other, and those of `found`.
     """
-    rewrite = rewriter(schema, options)
+    rewriter = Rewriter(schema, options)
     for stretch in found:
         lines, numbers, faults = checked(stretch)
-        yield Chunk([rewrite(it) for it in lines] if rewrite else lines, numbers, faults)
+        if len(faults) > len(stretch.faults):
+            text = "lines that are no UTF-8 were refused: name another encoding with --encoding"
+            notes.add("not_utf8", text, len(faults) - len(stretch.faults))
+        if rewriter.changes:
+            lines = [rewriter.rewrite(it) for it in lines]
+        yield Chunk(lines, numbers, faults)
+    for column in rewriter.missing:
+        notes.add("keys_not_found", f"no line has the key {columns.shown([column])}")
 
 
-def rewriter(schema: Schema, options: ReadOptions) -> Rewriter | None:
-    """None: the options change nothing. Errors: those of `columns.check` and `columns.constants`."""
-    columns.check(options, schema)
-    constants = columns.constants(options, schema)
-    if not options.columns and not constants:
-        return None
-    renamed = [(column, *_path(field)) for field, column in options.columns.items()]
+class Rewriter:
+    """Renames the keys of objects and puts constants in."""
 
-    def rewrite(line: bytes) -> bytes:
+    def __init__(self, schema: Schema, options: ReadOptions) -> None:
+        """Errors: those of `columns.check` and `columns.constants`."""
+        columns.check(options, schema)
+        self.constants = columns.constants(options, schema)
+        self.renamed = [(column, *_path(field)) for field, column in options.columns.items()]
+        self.missing = dict.fromkeys(options.columns.values())
+        """Keys that no object had so far."""
+
+    @property
+    def changes(self) -> bool:
+        return bool(self.renamed or self.constants)
+
+    def rewrite(self, line: bytes) -> bytes:
+        """The object of a line, rewritten; the line itself where it holds none."""
         try:
             record = _RECORD.decode(line)
-            values = [(outer, inner, record.pop(column, None)) for column, outer, inner in renamed]
-            for outer, inner, raw in values:
-                if raw is not None:
-                    _put(record, outer, inner, raw)
-            for field, value in constants.items():
+            self._rename(record)
+            for field, value in self.constants.items():
                 if isinstance(value, dict):
                     for inner, one in value.items():
                         _put(record, field, inner, _raw(one))
@@ -55,7 +68,12 @@ def rewriter(schema: Schema, options: ReadOptions) -> Rewriter | None:
             return line
         return _ENCODER.encode(record)
 
-    return rewrite
+    def _rename(self, record: dict[str, msgspec.Raw]) -> None:
+        values = [(column, record.pop(column, None)) for column, _, _ in self.renamed]
+        for (column, value), (_, outer, inner) in zip(values, self.renamed, strict=True):
+            if value is not None:
+                _put(record, outer, inner, value)
+                self.missing.pop(column, None)
 
 
 def _path(field: str) -> tuple[str, str]:

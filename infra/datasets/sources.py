@@ -47,13 +47,13 @@ class FileSource:
         check(self.options, self.schema)
         head, blocks = files.peek(files.blocks(self.path, self._progress), len(parquet.MAGIC))
         if head != parquet.MAGIC:
-            return self._of_text(text.utf8(blocks, self.options.encoding))
+            return self._of_text(*text.utf8(blocks, self.options.encoding))
         if not self.path.is_file() or not _begins_with(self.path, parquet.MAGIC):
             raise NotReadable("is Parquet in other compression", remedy="unpack it into a file")
         self.read = 0
         return parquet.chunks(self.path, self.schema, self.options, self.notes, self._progress)
 
-    def _of_text(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    def _of_text(self, blocks: Iterator[bytes], is_utf8: bool) -> Iterator[Chunk]:
         head, blocks = files.peek(blocks, lines.MAX_LINE_BYTES)
         if not head.strip():
             raise NotReadable("is empty", remedy="check that it was written")
@@ -62,8 +62,8 @@ class FileSource:
             blocks = (block.replace(b"\r", b"\n") for block in blocks)
         found, first = lines.stretches(blocks), _first_lines(head)
         if _is_ndjson(first):
-            return ndjson.chunks(found, self.schema, self.options)
-        decoder = text.Decoder(self.notes, is_utf8=self.options.encoding is not None)
+            return ndjson.chunks(found, self.schema, self.options, self.notes)
+        decoder = text.Decoder(self.notes, is_utf8=is_utf8)
         named = {*self.options.columns.values()}
         by = delimited.delimiter(
             first[0].decode(errors="replace"),

@@ -31,15 +31,18 @@ def _one_surrogate(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_BAD, _one_surrogate)
 
 
-def utf8(found: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
-    """The blocks of a file in UTF-8 without a byte order mark. `encoding`: as it was said; None: recognised.
+def utf8(found: Iterable[bytes], encoding: str | None) -> tuple[Iterator[bytes], bool]:
+    """The blocks of a file in UTF-8 without a byte order mark, and whether that is certain: where nothing
+    says or marks the encoding, a line may show that it is another. `encoding`: as it was said; None:
+    recognised.
 
     What is no text in that encoding is no UTF-8 afterwards, either. Errors: `NotReadable`, as
     `files.blocks`; also for UTF-32 that is not said, and for an encoding that does not exist.
     """
     head, blocks = peek(found, _HEAD_BYTES)
     name = _recognised(head) if encoding is None else _existing(encoding)
-    return _without_mark(blocks if name == "utf-8" else _decoded(blocks, name))
+    sure = encoding is not None or name != "utf-8" or head.startswith(codecs.BOM_UTF8)
+    return _without_mark(blocks if name == "utf-8" else _decoded(blocks, name)), sure
 
 
 def checked(stretch: Stretch) -> Stretch:

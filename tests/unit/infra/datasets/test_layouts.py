@@ -67,6 +67,9 @@ def test_columns_are_mapped_and_constants_put_in(tmp_path: Path) -> None:
     found = events(tmp_path, lines, options)
     assert found.rows[0] == {**wanted, "context": {"a": 1, "page": "home", "shop": 1}}
     assert found.rows[1] == b'{"who":1', "the decoder of the import refuses it"
+    assert found.notes.counts == {}
+    found = items(tmp_path, '{"item_id":"a"}\n', ReadOptions({"title": "nme"}))
+    assert found.notes.texts == {"keys_not_found": "no line has the key nme"}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,11 @@ def test_a_header_is_bounded(tmp_path: Path) -> None:
     assert "has 20,001 columns, and 10,000 are the most" in items(tmp_path, wide).error
     million = ",".join(f"c{n}" for n in range(1_000_000)) + ",item_id\n"
     assert "has no header that can be read (line 1: too_long)" in items(tmp_path, million).error
+
+
+def test_a_header_that_is_damaged_is_told(tmp_path: Path) -> None:
+    for head in ('item_id,"a\rb"c\rd\n', 'item_id,"title\n', "item_id\0,title\n", 'a"\rb\n'):
+        assert "file has no " in items(tmp_path, head + "1,b\n").error
 
 
 def test_names_in_a_sentence_are_few_and_printable(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_a_byte_that_is_no_utf_8_costs_its_line(tmp_path: Path) -> None:
     found = items(tmp_path, content)
     assert [it["item_id"] for it in found.rows] == ["a", "c"]
     assert (found.lines, found.faults) == ([1, 3], [Fault(2, "line", "not_utf8")])
+    assert found.notes.counts == {"not_utf8": 1}
 
 
 def test_latin_1_is_read_when_it_is_said(tmp_path: Path) -> None:
@@ -63,6 +64,8 @@ def test_the_first_line_that_is_not_ascii_decides(tmp_path: Path) -> None:
     found = items(tmp_path, TABLE.encode() + "tin,é\n".encode("latin-1") + b"zoo,Zoo\n")
     assert [it["item_id"] for it in found.rows] == ["cup", "pan", "box", "zoo"]
     assert found.faults == [Fault(5, "line", "not_utf8")]
+    marked = codecs.BOM_UTF8 + TABLE.encode("latin-1")
+    assert len(items(tmp_path, marked).faults) == 2
     said = ReadOptions(encoding="utf-8")
     assert len(items(tmp_path, TABLE.encode("latin-1"), said).faults) == 2
 
@@ -72,6 +75,8 @@ def test_a_lone_surrogate_in_utf_16_costs_its_line(tmp_path: Path) -> None:
     data = (good + '{"item_id":"\ud83c"}\n' + good).encode("utf-16", "surrogatepass")
     found = items(tmp_path, data)
     assert (found.lines, found.faults) == ([1, 3], [Fault(2, "line", "not_utf8")])
+    table = "item_id\na\n\ud83c\n".encode("utf-16", "surrogatepass")
+    assert items(tmp_path, table).faults == [Fault(3, "line", "not_utf8")]
     cut = items(tmp_path, good.encode("utf-16") + b"{")
     assert (cut.lines, cut.faults) == ([1], [Fault(2, "line", "not_utf8")])
 
@@ -116,4 +121,4 @@ def test_any_cut_into_blocks_gives_the_same_lines(data: bytes, cuts: list[int]) 
 def test_text_of_any_encoding_is_the_same_text(text: str, encoding: str, size: int) -> None:
     data = text.encode(encoding)
     parts = [data[at : at + size] for at in range(0, len(data), size)]
-    assert b"".join(utf8(parts, encoding)) == text.encode().removeprefix(codecs.BOM_UTF8)
+    assert b"".join(utf8(parts, encoding)[0]) == text.encode().removeprefix(codecs.BOM_UTF8)
