@@ -10,16 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra.client.history import (
-    BATCH_BYTES,
-    EVENTS,
-    Line,
-    NotSent,
-    Summary,
-    check_answers,
-    send,
-)
+from infra.client.history import EVENTS, Line, Summary, check_answers, send
 from infra.client.over_limit import count_of, count_so_far
+from infra.client.senders import BATCH_BYTES, NotSent
 
 Answer = tuple[int, dict[str, object]]
 

@@ -13,7 +13,8 @@ from infra.client import history
 from infra.client.answers import Status
 from infra.client.client import Client
 from infra.client.errors import ApiError
-from infra.client.history import Line, NotSent, Summary
+from infra.client.history import Line, Summary
+from infra.client.senders import NotSent
 from infra.datasets.movielens import Dataset, Rating
 from infra.kafka.offsets import offsets
 from schemas.topics import EVENTS
