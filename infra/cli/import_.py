@@ -1,37 +1,64 @@
-"""`freshet import`: history, sent to the API as any other event."""
+"""`freshet import`: catalogues and history from files, sent to the API as any other item and event."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from infra.cli.options import json_option, print_json, system_option
-from infra.client import history, over_limit
-from infra.client.history import Progress, Summary
-from infra.datasets.send import Bar, Endpoint, read, send_catalogue, send_items
-from infra.local.find import find
+from infra.datasets.options import ReadOptions
 from infra.terminal.text import console
+from schemas.errors import FreshetError
 
-OVER_LIMIT_PENDING: Final = (
-    "  how many of those came after the limit of a partition and day, so that they never count, is not known"
-    " yet: unknown_over_limit in `freshet status`"
-)
+if TYPE_CHECKING:
+    from infra.apps.bulk_import.outcome import Outcome
+    from infra.apps.bulk_import.program import Bar, Progress
+
 FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+DEFAULT_SOURCE: Final = "default"
+_SOURCE: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 
 
 @click.command("import")
+@click.option("--items", type=FILE, multiple=True, help="File of items; repeatable.")
+@click.option("--events", type=FILE, multiple=True, help="File of events; repeatable.")
 @click.option(
     "--movielens",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of MovieLens files.",
 )
-@click.option("--items", type=FILE, help="Items as NDJSON, plain or .gz.")
-@click.option("--events", type=FILE, help="Events as NDJSON, plain or .gz.")
+@click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    metavar="FIELD=COLUMN,...",
+    help="Column that holds a field of the API; repeatable.",
+)
+@click.option(
+    "--set",
+    "constants",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Value of a field in every row; repeatable.",
+)
+@click.option("--encoding", help="Encoding of the text.  [default: by content]")
+@click.option(
+    "--source",
+    default=DEFAULT_SOURCE,
+    show_default=True,
+    metavar="NAME",
+    callback=lambda context, option, value: _source(value),
+    help="Under this name the import remembers what it sent.",
+)
+@click.option("--again", is_flag=True, help="Send also what an earlier import sent.")
+@click.option("--strict", is_flag=True, help="Stop at the first line that is refused.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen; send and write nothing.")
 @click.option(
     "--connections",
     type=click.IntRange(1, 32),
@@ -52,9 +79,16 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=T
 @system_option
 @json_option
 def import_command(
+    items: tuple[Path, ...],
+    events: tuple[Path, ...],
     movielens: Path | None,
-    items: Path | None,
-    events: Path | None,
+    columns: tuple[str, ...],
+    constants: tuple[str, ...],
+    encoding: str | None,
+    source: str,
+    again: bool,
+    strict: bool,
+    dry_run: bool,
     connections: int,
     batch: int,
     url: str | None,
@@ -63,108 +97,127 @@ def import_command(
 ) -> None:
     """Load history: items first, then events, which count at the time they occurred.
 
-    Each line is a JSON object as the API takes it (`/docs` of the running system). Events should be in
-    order of time. An event without event_id gets one from its line, so a file that is sent twice within the
-    de-duplication window counts once. Events on items that nobody put yet wait for them, up to a limit.
+    Files are NDJSON, CSV, TSV or Parquet, plain, gzip or zstd. A line that is refused costs that line: it is
+    named, the rest goes on, and the exit status is 1.
+
+    Only what is new is sent: the data folder remembers each event that was accepted, so tonight's full dump
+    adds what came since yesterday's. Events should be in order of time. Events on items that nobody put yet
+    wait for them, up to a limit.
 
     \b
     freshet import --movielens ml-latest-small
     freshet import --items items.ndjson --events events.ndjson.gz
+    freshet import --events orders.csv --map user_id=customer,item_id=sku --set action=purchase
+    freshet import --events events.ndjson --dry-run
     """
+    from infra.apps.bulk_import.asked import Asked
+
     if not (movielens or items or events):
         raise click.UsageError("name what to load with --movielens, --items or --events")
     if url and not url.startswith(("http://", "https://")):
         raise click.UsageError("--url takes an address like http://host:8080")
-    running = find(data_dir)
-    target = Endpoint(url or running.url, running.settings.token, connections, batch)
-    history.check_answers(target.url)
-    before = over_limit.count_so_far(target.url, target.token)
-    summaries: dict[str, Summary] = {}
+    asked = Asked(
+        items,
+        events,
+        movielens,
+        ReadOptions(_pairs("--map", columns, ","), _pairs("--set", constants), encoding),
+        source,
+        again=again,
+        strict=strict,
+        connections=connections,
+        batch=batch,
+        url=url,
+        data_dir=data_dir,
+    )
+    outcomes: dict[str, Outcome] = {}
+    failure: FreshetError | None = None
     with _bars(as_json) as bar:
-        if movielens:
-            from infra.datasets.movielens import load
+        try:
+            _program(dry_run)(asked, outcomes, bar, _show, os.environ)
+        except FreshetError as error:
+            if not outcomes:
+                raise
+            failure = error
+    _print(outcomes, as_json)
+    if failure:
+        raise failure
+    if any(outcome.findings.any_refused for outcome in outcomes.values()):
+        raise click.exceptions.Exit(1)
 
-            summaries |= send_catalogue(target, load(movielens), bar)
-        if items:
-            summaries["items"] = send_items(target, read(items, "item_id"), None, bar)
-        if events:
-            lines = read(events, "user_id", "anonymous_id", numbered=True)
-            summaries["events"] = target.send(history.EVENTS, lines, bar("events", None))
-    for sent in summaries.values():
-        sent.unknown_over_limit = over_limit.count_of(sent, before, target.url, target.token)
-    _print_summaries(summaries, as_json)
+
+def _program(dry_run: bool) -> Callable[..., None]:
+    if dry_run:  # which imports the edge
+        from infra.apps.bulk_import.dry_run import rehearse
+
+        return rehearse
+    from infra.apps.bulk_import.run import run
+
+    return run
+
+
+def _source(value: str) -> str:
+    if not _SOURCE.fullmatch(value):
+        raise click.BadParameter(
+            "it takes up to 64 letters, digits, '.', '_' and '-', and begins with a letter or a digit:"
+            " give it another name",
+            param_hint="'--source'",
+        )
+    return value
+
+
+def _pairs(option: str, texts: Sequence[str], separator: str | None = None) -> dict[str, str]:
+    """FIELD=VALUE texts as a dictionary. Errors: `click.UsageError`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        for pair in text.split(separator) if separator else [text]:
+            name, equals, value = pair.partition("=")
+            name = name.strip()
+            if not (name and equals and value.strip()):
+                raise click.UsageError(
+                    f"{option} takes FIELD=VALUE pairs, like {option} {_EXAMPLES[option]}"
+                )
+            if name in found:
+                raise click.UsageError(f"{option} names the field {name} twice: give it once")
+            found[name] = value.strip()
+    return found
+
+
+_EXAMPLES: Final = {"--map": "item_id=sku", "--set": "action=view"}
+
+
+def _show(sentence: str) -> None:
+    click.echo(sentence, err=True)
 
 
 @contextmanager
 def _bars(quiet: bool) -> Iterator[Bar]:
-    """A maker of progress bars with rates, on stderr; of none, for machines and pipes."""
+    """A maker of progress bars over the bytes of a file, on stderr; of none, for machines and pipes."""
     on = console(stderr=True)
     if quiet or not on.is_terminal:
         yield lambda name, total: lambda count: None
         return
     from rich import progress
 
-    class _Rate(progress.ProgressColumn):
-        def render(self, task: progress.Task) -> str:
-            speed = task.finished_speed or task.speed
-            return f"{speed:,.0f}/s" if speed else ""
-
     columns = (
-        progress.TextColumn("{task.description:7}"),
+        progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        progress.TextColumn("{task.completed:,.0f}"),
-        _Rate(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=on) as shown:
 
-        def bar(name: str, total: int | None) -> Progress:
+        def bar(name: str, total: int) -> Progress:
             task = shown.add_task(name, total=total)
             return lambda count: shown.advance(task, count)
 
         yield bar
 
 
-def _print_summaries(summaries: dict[str, Summary], as_json: bool) -> None:
+def _print(outcomes: dict[str, Outcome], as_json: bool) -> None:
     if as_json:
-        print_json({name: _plain(summary) for name, summary in summaries.items()})
-    else:
-        for name, it in summaries.items():
-            again = f", {it.retries} batches sent again" if it.retries else ""
-            click.echo(
-                f"{name}: {it.accepted:,} of {it.sent:,} accepted in {it.seconds:.1f} s"
-                f" ({it.per_second:,.0f}/s{again})"
-            )
-            if it.duplicates:
-                click.echo(f"  {it.duplicates:,} left out: each equals an earlier line")
-            if it.unknown_items:
-                click.echo(f"  {it.unknown_items:,} on items that the catalogue does not have")
-            if it.unknown_over_limit is None:
-                click.echo(OVER_LIMIT_PENDING)
-            elif it.unknown_over_limit:
-                click.echo(
-                    f"  {it.unknown_over_limit:,} of those never count: they came after the limit of a"
-                    " partition and day"
-                )
-            for (where, code), count in it.rejected.most_common(10):
-                click.echo(f"  {count:,} rejected: {where} {code}")
-    if any(summary.rejected for summary in summaries.values()):
-        raise click.exceptions.Exit(1)
-
-
-def _plain(summary: Summary) -> dict[str, Any]:
-    return {
-        "sent": summary.sent,
-        "accepted": summary.accepted,
-        "duplicates": summary.duplicates,
-        "unknown_items": summary.unknown_items,
-        "unknown_over_limit": summary.unknown_over_limit,
-        "retries": summary.retries,
-        "seconds": round(summary.seconds, 3),
-        "per_second": round(summary.per_second, 1),
-        "rejected": [
-            {"field": where, "code": code, "count": count}
-            for (where, code), count in Counter(summary.rejected).most_common()
-        ],
-        "positions": [f"{at}:{offset}" for at, offset in sorted(summary.positions.items())],
-    }
+        print_json({name: outcome.plain() for name, outcome in outcomes.items()})
+        return
+    for name, outcome in outcomes.items():
+        for line in outcome.text(name):
+            click.echo(line)

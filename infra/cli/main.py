@@ -26,7 +26,7 @@ COMMANDS: Final = (
     Command("up", "infra.cli.up", "Run everything on this machine"),
     Command("demo", "infra.cli.demo", "Watch a click change the next recommendation, on real data"),
     Command(
-        "import", "infra.cli.import_", "Load history: MovieLens, or items and events as NDJSON"
+        "import", "infra.cli.import_", "Load catalogues and history from files, only what is new"
     ),
     Command("train", "infra.cli.train", "Train a release on the log, evaluate it and serve it"),
     Command("release", "infra.cli.release", "List, show, activate and roll back releases"),

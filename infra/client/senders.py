@@ -125,8 +125,8 @@ def _rejected(problem: ApiError) -> list[Rejection]:
 
 class Senders:
     """Threads with a connection each, which post the lines that `put` takes. At the end of the `with` all are
-    acknowledged; after an error, or `stop`, those that wait are dropped. Errors of it: `NotSent`, and what
-    `taken` raises."""
+    acknowledged; after an error, and once it is stopped, those that wait are dropped. Its errors: `NotSent`,
+    and what `taken` raises."""
 
     def __init__(
         self,
@@ -137,8 +137,10 @@ class Senders:
         token: str = "",
         connections: int = 4,
         batch: int = 500,
+        stop: threading.Event | None = None,
     ) -> None:
-        self._stop, lock = threading.Event(), threading.Lock()
+        """`stop`: set where a connection fails, and by others who want the sending to end."""
+        self._stop, lock = stop or threading.Event(), threading.Lock()
         self._batch = batch
         self._lines: list[list[bytes]] = [[] for _ in range(connections)]
         self._origins: list[list[Any]] = [[] for _ in range(connections)]
@@ -158,7 +160,7 @@ class Senders:
         at: TracebackType | None,
     ) -> None:
         if error is not None:
-            self.stop()
+            self._stop.set()
         for index, sender in enumerate(self._senders):
             self._pass_on(index)
             sender.finish()
@@ -182,10 +184,6 @@ class Senders:
         self._bytes[index] += size
         if len(lines) >= self._batch:
             self._pass_on(index)
-
-    def stop(self) -> None:
-        """Drops every line that is not on its way."""
-        self._stop.set()
 
     def _pass_on(self, index: int) -> None:
         batch = LineBatch(self._lines[index], self._origins[index])

@@ -30,6 +30,7 @@ from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.headers import Headers
 from schemas.record import Record
+from schemas.topics import EVENTS
 from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
 from serving.log.errors import NotDurable
 from serving.log.partitions import PartitionCount
@@ -56,6 +57,8 @@ class LogProducer:
         self.pending = 0
         self.available = asyncio.Event()
         """Set unless the broker is away."""
+        self.events_topic = ""
+        """Id of the topic `events`; "" while the broker has not answered since the start."""
         self._settings = settings
         self._brokers = settings.kafka_bootstrap.split(",")
         self._producer = producer
@@ -80,11 +83,13 @@ class LogProducer:
         if not await is_reachable(settings.kafka_bootstrap.split(",")) and partition_count.check():
             log.warning("the broker does not answer: it is away as this process starts")
             return cls(settings, None)
-        await asyncio.to_thread(kafka_client.ensure_topics, settings)
+        topics = await asyncio.to_thread(kafka_client.ensure_topics, settings)
         partition_count.store()
-        return cls(
+        opened = cls(
             settings, await asyncio.to_thread(open_producer, settings, kafka_client.CONNECT_SECONDS)
         )
+        opened.events_topic = topics[EVENTS.name].id
+        return opened
 
     async def append(
         self, topic: str, records: Sequence[Record], headers: Headers = ()
@@ -251,7 +256,7 @@ class LogProducer:
         if not await is_reachable(self._brokers):
             return
         try:
-            await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
+            topics = await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
             producer = await asyncio.to_thread(
                 open_producer, self._settings, RECONNECT_TIMEOUT_SECONDS
             )
@@ -261,6 +266,7 @@ class LogProducer:
             self._warn_once(f"the broker answers, but can't be used ({type(error).__name__})")
         else:
             self._producer, self._last_heard, self._last_warning = producer, time.monotonic(), ""
+            self.events_topic = topics[EVENTS.name].id
             self.available.set()
             log.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
             PartitionCount(self._settings).store()

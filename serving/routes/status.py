@@ -58,13 +58,14 @@ class Status(msgspec.Struct, kw_only=True):
     this process is ahead of Redis's, null while Redis does not answer. `not_counted`: by reason, how many
     records were accepted and are not counted (`duplicate`: an action that came before;
     `patch_of_unknown_item`: a patch that found no item and creates none), as of the last seconds; null where
-    the store has not answered yet. `money`: by currency (ISO 4217), as
-    of the tables."""
+    the store has not answered yet. `money`: by currency (ISO 4217), as of the tables. `events_topic`: the id
+    of the topic `events` in Kafka, "" while that is not known: another id is another log."""
 
     release: str
     index: str
     tables: str
     tables_version: int
+    events_topic: str
     items: int
     items_position: str
     neighbours: int
@@ -89,6 +90,7 @@ async def gather(serving: Serving) -> Status:
         index=serving.index.version,
         tables=serving.tables.version,
         tables_version=serving.tables.meta.version,
+        events_topic=serving.producer.events_topic,
         items=serving.catalogue.count,
         items_position=serving.catalogue.version,
         neighbours=len(serving.tables.neighbours),

@@ -170,8 +170,8 @@ def test_importing_again_sends_the_same_ids(history: System, tmp_path: Path) -> 
         "occurred_at": "2026-11-01T10:00:00Z",
     }
     events.write_text(json.dumps(line) + "\n")
-    for _ in range(2):
-        read_json(history, "import", "--events", events)
+    for options in ((), ("--again",)):
+        assert read_json(history, "import", "--events", events, *options)["events"]["sent"] == 1
     await_folded(history)
     until(lambda: read_json(history, "inspect", "user", "again")["known"])
     assert read_json(history, "inspect", "user", "again")["counts"] == {"view": 1}
@@ -193,7 +193,7 @@ def test_what_the_edge_rejects_is_reported_and_exits_with_1(
     assert "1 rejected: action unknown_action" in done.stdout
     events.write_text("[1]\n")
     done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
-    assert "line 1: not a JSON object" in done.stderr
+    assert f"{events}" in done.stderr
     events.write_text(json.dumps(good | {"action": "swim"}))  # alone, so all of a batch is refused
     done = freshet("import", "--events", events, "--data-dir", history.directory, code=1)
     assert "0 of 1 accepted" in done.stdout
@@ -217,7 +217,7 @@ def test_an_import_says_what_will_not_count(history: System, tmp_path: Path) -> 
     assert "1 left out: each equals an earlier line" in done.stdout
     assert "1 on items that the catalogue does not have" in done.stdout
     events.write_text("\n".join(map(json.dumps, lines[:3])))
-    report = read_json(history, "import", "--events", events)["events"]
+    report = read_json(history, "import", "--again", "--events", events)["events"]
     assert (report["duplicates"], report["unknown_items"]) == (1, 1)
     assert report["unknown_over_limit"] == 0
 

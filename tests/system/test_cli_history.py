@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from infra.client.history import EVENTS, Line, Summary, check_answers, send
 from infra.client.over_limit import count_of, count_so_far
 from infra.client.senders import BATCH_BYTES, NotSent
-
-Answer = tuple[int, dict[str, object]]
-
-
-class Edge(ThreadingHTTPServer):
-    """A server that takes NDJSON as the API does: it gives `answers` first, then accepts every line."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.answers: list[Answer | None] = []
-        self.statuses: list[Answer] = []
-        self.bodies: list[list[dict[str, str]]] = []
-        self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Edge
-
-    def do_GET(self) -> None:
-        with self.server.lock:
-            self._send(*self.server.statuses.pop(0))
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert len(body) <= 1 << 20
-        lines = [json.loads(line) for line in body.splitlines()]
-        with self.server.lock:
-            self.server.bodies.append(lines)
-            answer = self.server.answers.pop(0) if self.server.answers else _all(len(lines))
-        if answer is None:  # closes the connection without an answer
-            self.close_connection = True
-            return
-        self._send(*answer)
-
-    def _send(self, status: int, content: dict[str, object]) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-def _all(count: int) -> Answer:
-    return 202, {"accepted": count, "rejected": [], "positions": [f"1:{count}", "0:7"]}
+from tests.support.api import Answer, Api, accepted, serving
 
 
 @pytest.fixture
-def edge() -> Iterator[Edge]:
-    with Edge() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+def edge() -> Iterator[Api]:
+    with serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def lines(count: int, people: int = 5) -> list[Line]:
@@ -86,7 +27,7 @@ def lines(count: int, people: int = 5) -> list[Line]:
     ]
 
 
-def test_everything_arrives_and_each_persons_in_order(edge: Edge) -> None:
+def test_everything_arrives_and_each_persons_in_order(edge: Api) -> None:
     done: list[int] = []
     summary = send(edge.url, EVENTS, lines(1000), connections=3, batch=70, progress=done.append)
     assert (summary.sent, summary.accepted, sum(done)) == (1000, 1000, 1000)
@@ -99,25 +40,25 @@ def test_everything_arrives_and_each_persons_in_order(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("trouble", [(503, {"code": "not_durable"}), (429, {}), None])
-def test_a_temporary_refusal_is_sent_again_as_it_was(edge: Edge, trouble: Answer | None) -> None:
+def test_a_temporary_refusal_is_sent_again_as_it_was(edge: Api, trouble: Answer | None) -> None:
     edge.answers = [trouble, trouble]
     summary = send(edge.url, EVENTS, lines(20), connections=1)
     assert (summary.accepted, summary.retries) == (20, 2)
     assert edge.bodies[0] == edge.bodies[1] == edge.bodies[2]
 
 
-def test_rejections_are_counted_also_where_all_are_rejected(edge: Edge) -> None:
+def test_rejections_are_counted_also_where_all_are_rejected(edge: Api) -> None:
     errors = [
         {"field": "events[0].action", "code": "unknown_action"},
         {"field": "events[1]", "code": "not_an_object"},
     ]
-    edge.answers = [(422, {"code": "invalid", "errors": errors}), _all(1)]
+    edge.answers = [(422, {"code": "invalid", "errors": errors}), accepted(1)]
     summary = send(edge.url, EVENTS, lines(3), connections=1, batch=2)
     assert (summary.sent, summary.accepted) == (3, 1)
     assert summary.rejected == {("action", "unknown_action"): 1, ("", "not_an_object"): 1}
 
 
-def test_what_will_not_count_is_added_up(edge: Edge) -> None:
+def test_what_will_not_count_is_added_up(edge: Api) -> None:
     taken = {"accepted": 9, "rejected": [], "positions": [], "duplicates": 1, "unknown_items": 4}
     edge.answers = [(202, taken), (202, taken)]
     summary = send(edge.url, EVENTS, lines(30), connections=1, batch=10)
@@ -130,7 +71,7 @@ def tables(at: str, over_limit: int) -> Answer:
 
 
 def test_an_import_knows_its_events_over_the_limit_once_the_tables_have_read_them(
-    edge: Edge,
+    edge: Api,
 ) -> None:
     summary = Summary(unknown_items=8, positions={0: 7, 1: 100})
     edge.statuses = [tables("0", 5), tables("8.100", 6), tables("8.101", 9)]
@@ -141,7 +82,7 @@ def test_an_import_knows_its_events_over_the_limit_once_the_tables_have_read_the
     assert count_of(Summary(), None, edge.url) == 0, "none can be, and nothing is asked"
 
 
-def test_what_an_import_cannot_know_of_its_events_over_the_limit_is_not_zero(edge: Edge) -> None:
+def test_what_an_import_cannot_know_of_its_events_over_the_limit_is_not_zero(edge: Api) -> None:
     summary = Summary(unknown_items=8, positions={0: 7})
     assert count_of(summary, None, edge.url) is None
     assert count_of(replace(summary, spooled=True), 5, edge.url) is None
@@ -153,7 +94,7 @@ def test_what_an_import_cannot_know_of_its_events_over_the_limit_is_not_zero(edg
     assert count_so_far(edge.url) is None
 
 
-def test_a_final_refusal_stops_the_import_with_a_sentence(edge: Edge) -> None:
+def test_a_final_refusal_stops_the_import_with_a_sentence(edge: Api) -> None:
     edge.answers = [(401, {"code": "unauthorized"})] * 10
     with pytest.raises(NotSent, match="POST /v1/events\\?mode=import answered 401 unauthorized"):
         send(edge.url, EVENTS, lines(50_000), connections=2, batch=10)
@@ -165,13 +106,29 @@ def test_an_api_that_does_not_listen_is_a_sentence_without_the_password() -> Non
         check_answers("http://me:secret@127.0.0.1:1")
 
 
-def test_a_batch_stays_below_what_the_api_takes(edge: Edge) -> None:
+def test_a_batch_stays_below_what_the_api_takes(edge: Api) -> None:
     text = "x" * (BATCH_BYTES // 3)
     big = [Line("u", json.dumps({"user": "u", "n": text}).encode()) for _ in range(7)]
     assert send(edge.url, EVENTS, big, connections=1).accepted == 7
     assert [len(body) for body in edge.bodies] == [2, 2, 2, 1]
 
 
-def test_nothing_to_send_is_nothing_sent(edge: Edge) -> None:
+def test_nothing_to_send_is_nothing_sent(edge: Api) -> None:
     assert send(edge.url, EVENTS, []).sent == 0
+    assert edge.bodies == []
+
+
+def test_a_body_that_is_refused_whole_costs_the_line_that_is_the_cause(edge: Api) -> None:
+    bad: Answer = (400, {"code": "malformed", "errors": [{"field": "body", "code": "not_utf8"}]})
+    edge.refuse = lambda body: bad if b'"00013"' in body else None
+    summary = send(edge.url, EVENTS, lines(100), connections=1, batch=50)
+    assert (summary.sent, summary.accepted) == (100, 99)
+    assert summary.rejected == {("body", "not_utf8"): 1}
+    assert [it["n"] for it in edge.lines] == [f"{n:05}" for n in range(100) if n != 13]
+
+
+def test_an_address_that_takes_no_line_at_all_stops_the_import(edge: Api) -> None:
+    edge.refuse = lambda body: (415, {"code": "unsupported_media_type"})
+    with pytest.raises(NotSent, match="answered 415 unsupported_media_type for every line"):
+        send(edge.url, EVENTS, lines(10_000), connections=1)
     assert edge.bodies == []

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from infra.apps.bulk_import.catalogue import send_catalogue
+from infra.apps.bulk_import.system import Endpoint
 from infra.datasets import generated
 from infra.datasets.movielens import Dataset
-from infra.datasets.send import Endpoint, send_catalogue
 from infra.local.services import wait_until
 from infra.local.system import System
 from tests.system.test_cli import freshet, read_json
@@ -22,7 +23,7 @@ def fill(system: System, ratings: int) -> Dataset:
     whole = generated.generated()
     some = Dataset(whole.items, whole.ratings[:ratings], whole.source)
     target = Endpoint(system.url, system.settings.token)
-    send_catalogue(target, some, lambda name, total: lambda count: None)
+    send_catalogue(target, some)
     return some
 
 

@@ -17,7 +17,9 @@ from infra.apps.bench import swap as bench_swap
 from infra.apps.bench.load import Generator, NotMeasured, Probing, step
 from infra.apps.bench.rate import RateStep, best
 from infra.apps.bench.swap import Swap
-from infra.datasets import movielens, send
+from infra.apps.bulk_import.catalogue import send_catalogue
+from infra.apps.bulk_import.system import Endpoint
+from infra.datasets import movielens
 from infra.datasets.generated import generated
 from infra.datasets.movielens import Dataset
 from infra.local import system as supervise
@@ -231,8 +233,7 @@ def _system(
         announce(
             f"importing {len(source.items):,} items, {len(source.ratings):,} events: {source.source}"
         )
-        target = send.Endpoint(system.url, system.settings.token)
-        send.send_catalogue(target, source, lambda name, total: lambda count: None)
+        send_catalogue(Endpoint(system.url, system.settings.token), source)
         settle(system)
         yield system, generator._replace(url=system.url)
         restarted = [it.name for it in system.state().processes if it.restarts]

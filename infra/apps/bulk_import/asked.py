@@ -1,0 +1,72 @@
+"""What the caller of an import asks for, and the files and the system that this names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.apps.bulk_import.program import Job
+from infra.apps.bulk_import.system import Endpoint
+from infra.datasets import movielens, sources
+from infra.datasets.options import ReadOptions
+from infra.local.find import NothingRuns, find, folder
+from infra.settings import Settings, from_environment
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of an import. `source`: the name of its memory; `url`, `data_dir`: None where the running
+    system's are meant."""
+
+    items: tuple[Path, ...]
+    events: tuple[Path, ...]
+    movielens: Path | None
+    reading: ReadOptions
+    source: str
+    again: bool
+    strict: bool
+    connections: int
+    batch: int
+    url: str | None
+    data_dir: Path | None
+
+    def job(self) -> Job:
+        """The files. Errors: `NotMovieLens`."""
+        films, ratings = movielens.sources(self.movielens) if self.movielens else (None, None)
+        items = [sources.items(path, self.reading) for path in self.items]
+        events = [sources.events(path, self.reading) for path in self.events]
+        return Job(
+            [films, *items] if films else items,
+            [ratings, *events] if ratings else events,
+            strict=self.strict,
+            again=self.again,
+        )
+
+
+class Found(NamedTuple):
+    """The system of an import, and the data folder of who imports. `target.url` is "" where none runs."""
+
+    target: Endpoint
+    settings: Settings
+    folder: Path
+
+
+def find_system(asked: Asked, environment: Mapping[str, str], *, needed: bool) -> Found:
+    """The running system, or the one at `asked.url`, for which nothing need run here: its token is in the
+    environment. `needed`: it is an error where there is none. Errors: as `find`'s."""
+    try:
+        running = find(asked.data_dir, environment)
+    except NothingRuns:
+        if needed and not asked.url:
+            raise
+        settings = from_environment(environment)
+        return _found(asked, asked.url or "", settings, folder(asked.data_dir, environment))
+    place = Path(running.up.data_dir) if running.up else folder(asked.data_dir, environment)
+    return _found(asked, asked.url or running.url, running.settings, place)
+
+
+def _found(asked: Asked, url: str, settings: Settings, place: Path) -> Found:
+    target = Endpoint(url, settings.token, asked.connections, asked.batch)
+    return Found(target, settings, place)
