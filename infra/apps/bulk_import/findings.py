@@ -62,7 +62,7 @@ class Refusals:
             self._stop()
 
     def most_common(self) -> list[tuple[tuple[Path, str, str], RefusedKind]]:
-        return sorted(self.kinds.items(), key=lambda it: -it[1].count)
+        return sorted(self.kinds.items(), key=lambda it: (-it[1].count, it[0][0], it[1].line))
 
     def plain(self) -> list[dict[str, Any]]:
         """For JSON, the most frequent first."""
