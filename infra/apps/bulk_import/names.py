@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import compress
 from typing import Any, Final, NamedTuple
+from unicodedata import normalize
 
 import msgspec
 import numpy as np
@@ -106,10 +107,11 @@ def with_id(body: bytes, content: int, number: int) -> bytes:
 
 
 def person(event: Any) -> str:
-    """Whom an event is of, as the edge decides it; one text for a user and a visitor only by chance."""
-    if event.anonymous_id is not None and not (event.user_id and event.user_id.strip()):
-        return event.anonymous_id  # type: ignore[no-any-return]
-    return event.user_id or ""
+    """Whom an event is of, as the edge reads ids (`schemas.identity.check_id`): one text for one person."""
+    text: str = event.user_id or ""
+    if event.anonymous_id is not None and not text.strip():
+        text = event.anonymous_id
+    return text.strip() if text.isascii() else normalize("NFC", text).strip()
 
 
 def _decoded(bodies: Sequence[bytes]) -> list[Any] | None:
