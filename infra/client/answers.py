@@ -153,10 +153,10 @@ class FlowPosition(msgspec.Struct, kw_only=True):
 class Status(msgspec.Struct, kw_only=True):
     """The status of one process. `stands`: positions of the flows, null while the store does not answer.
     `unknown_over_limit`: events on items that nobody had put which came after the limit, as of `tables`.
-    `events_topic`: the id of the log; "" where it is not known."""
+    `events_topic`: the id of the log; "" while it is not known, "-" of an older system."""
 
     release: str
     tables: str
     unknown_over_limit: int
     stands: list[FlowPosition] | None
-    events_topic: str = ""
+    events_topic: str = "-"

@@ -126,7 +126,7 @@ def test_another_log_gets_everything(importer: Importer, api: Api) -> None:
     assert report["sent"] == 2
     assert [(it["code"], it["count"]) for it in report["warnings"]] == [("other_log", 2)]
     assert importer.events(MONDAY)["warnings"] == []
-    api.topic = ""
+    api.topic = "-"
     assert importer.events(MONDAY)["sent"] == 2
     assert importer.events(MONDAY)["sent"] == 0, "the address names a log without an id"
 
@@ -139,7 +139,7 @@ def test_a_bad_line_costs_that_line(importer: Importer, api: Api) -> None:
     assert f"{first}, line 3: line malformed_json" in done.stderr
     assert f"{first}, line 4:" not in done.stderr, "one line for each kind"
     assert f"{other}, line 1: line not_utf8" in done.stderr
-    assert f"2 not readable: line malformed_json (first: {first}, line 3)" in done.stdout
+    assert f"2 faulty: line malformed_json (first: {first}, line 3)" in done.stdout
     assert "6 of 6 accepted" in done.stdout
     assert "oops" not in done.output
     assert "secretive" not in done.output
@@ -222,6 +222,16 @@ def test_items_have_no_memory(importer: Importer, api: Api) -> None:
         assert f"{items}, line 3: item_id required" in done.stderr
     assert [it["item_id"] for it in api.lines] == ["mug", "7"] * 2
     assert importer.memory() == []
+
+
+def test_an_import_that_fails_says_what_it_did(importer: Importer, api: Api) -> None:
+    api.refuse = lambda body: (401, {"code": "unauthorized"}) if b'"i60"' in body else None
+    options = ("--batch", 50, "--connections", 1, "--json")
+    done = importer.run("--events", importer.file(views(100)), *options, code=1)
+    assert "answered 401 unauthorized" in done.stderr
+    assert json.loads(done.stdout)["events"]["accepted"] == 50
+    api.refuse = lambda body: None
+    assert importer.events(views(100))["already_sent"] == 50
 
 
 def test_one_import_of_a_source_runs_at_a_time(importer: Importer, api: Api) -> None:

@@ -32,7 +32,7 @@ def rehearse(
     """
     job = asked.job()
     found = find_system(asked, environment, needed=False)
-    log = system.log_name(found.target) if _answers(found) else None
+    log = _log(found)
     edge = Edge(found.settings, time.time_ns() // 1_000_000)
     with _memory(asked, found, log) as remembered:
         BulkImport(
@@ -59,14 +59,15 @@ def _memory(asked: Asked, found: Found, log: str | None) -> AbstractContextManag
     return memory.opened(found.folder, asked.source, log, read_only=True)
 
 
-def _answers(found: Found) -> bool:
+def _log(found: Found) -> str | None:
+    """The name of the system's log; None where no system answers."""
     if not found.target.url:
-        return False
+        return None
     try:
         history.check_answers(found.target.url)
+        return system.log_name(found.target)
     except NotSent:
-        return False
-    return True
+        return None
 
 
 def _ask_about_items(outcome: Outcome, edge: Edge, found: Found, answers: bool) -> None:

@@ -9,7 +9,8 @@ its occurrence among equals, or of its own id with person, item and action (`inf
 - A file is appended to after each answer that accepted events, never before. An import that is killed between
   the two sends those events again, with the same ids, so they count once within the de-duplication window.
 - An entry that was cut by a kill or a full disk is cut off: a file is as long as its whole entries.
-- Nothing is synced: a machine that loses its power may send the last seconds again.
+- Nothing is synced: after a loss of power the last seconds may be sent again.
+- Nothing is forgotten: delete a folder, or import with ``--again``, to send what it remembers.
 
 In memory are the days that were met last (`MAX_HELD_BYTES`); a day is read when it is met.
 """

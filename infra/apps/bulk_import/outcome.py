@@ -59,7 +59,7 @@ class Outcome:
             yield f"  {self.already_sent:,} already sent by an earlier import"
         yield from self._counts()
         yield from _refused(self.findings.rejected, "rejected")
-        yield from _refused(self.findings.faults, "not readable")
+        yield from _refused(self.findings.faults, "faulty")
         for _, text in self.findings.unreadable:
             yield f"  {text}"
         for caution in self.findings.warnings:

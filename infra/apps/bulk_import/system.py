@@ -6,22 +6,25 @@ import asyncio
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from infra.client.client import Client
 from infra.client.errors import ApiError
 from infra.client.http import address
-from infra.client.senders import Senders, Taken
+from infra.client.senders import NotSent, Senders, Taken
 
 MAX_ASKED: Final = 1000
 """Ids of items that a dry run asks the system about."""
 ASKED_AT_ONCE: Final = 16
 _SAFE: Final = re.compile(r"\w[\w-]{0,63}", re.ASCII)
+BROKER_SECONDS: Final = 30.0
+"""How long a system is waited for that has not heard of its broker since its start."""
 _NO_TOPIC_IDS: Final = frozenset(
-    {"", "None", "AAAAAAAAAAAAAAAAAAAAAA", "00000000-0000-0000-0000-000000000000"}
+    {"-", "None", "AAAAAAAAAAAAAAAAAAAAAA", "00000000-0000-0000-0000-000000000000"}
 )
-"""What a broker without ids of topics answers."""
+"""What an older system, and a broker without ids of topics, answers."""
 
 
 class Endpoint(NamedTuple):
@@ -47,7 +50,10 @@ class Endpoint(NamedTuple):
 
 def log_name(target: Endpoint) -> str:
     """A name for the log that the events of `target` go to, fit for a folder: the id of the topic, or a hash
-    of the address where the id is not to be had (a token of another scope, an older system)."""
+    of the address where the id is not to be had (a token of another scope, an older system).
+
+    Errors: `NotSent` where the system does not know it: another name would let everything count again.
+    """
     topic = asyncio.run(_events_topic(target))
     if topic in _NO_TOPIC_IDS:
         return f"address-{_hashed(address(target.url).authority.lower())}"
@@ -60,11 +66,21 @@ def held_items(target: Endpoint, item_ids: Sequence[str]) -> set[str] | None:
 
 
 async def _events_topic(target: Endpoint) -> str:
+    until = time.monotonic() + BROKER_SECONDS
     async with Client(target.url, target.token, connections=1) as api:
-        try:
-            return (await api.status()).events_topic
-        except ApiError:
-            return ""
+        while True:
+            try:
+                if topic := (await api.status()).events_topic:
+                    return topic
+            except ApiError as error:
+                if error.status in (401, 403, 404):
+                    return "-"
+            if time.monotonic() > until:
+                raise NotSent(
+                    "the system does not say which log its events go to",
+                    remedy="import again once its broker is back (`freshet status`)",
+                )
+            await asyncio.sleep(0.1)
 
 
 async def _held_items(target: Endpoint, item_ids: Sequence[str]) -> set[str] | None:
