@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, repeat
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ import numpy as np
 
 from infra.apps.bulk_import import names
 from infra.apps.bulk_import.findings import Findings, Origin, Show
+from infra.apps.bulk_import.gather import gathered
 from infra.apps.bulk_import.memory import Memory, NotRemembered
 from infra.apps.bulk_import.names import NamedEvents
 from infra.apps.bulk_import.outcome import Outcome
@@ -27,8 +28,6 @@ from infra.datasets.rows import Chunk, Notes, NotReadable, Source
 from schemas.items import ItemIn
 from schemas.reject import Rejected
 
-MAX_CHUNK_ROWS: Final = 10_000
-"""Rows that are decoded and named at once: some MB."""
 ITEMS_AWAITED: Final = 32
 """So many of the last items must be indexed before events follow: some of every partition."""
 _ITEM: Final = msgspec.json.Decoder(ItemIn)
@@ -174,12 +173,11 @@ class BulkImport:
         outcome.findings.notes.append((source.path, source.notes))
         progress, before = self._bar(source.path.name, source.size), 0
         try:
-            for whole in source.chunks():
-                for chunk in _pieces(whole):
-                    outcome.read += len(chunk.bodies) + len(chunk.faults)
-                    yield chunk
-                    if self._stop.is_set():
-                        return
+            for chunk in gathered(source.chunks()):
+                outcome.read += len(chunk.bodies) + len(chunk.faults)
+                yield chunk
+                if self._stop.is_set():
+                    return
                 progress(source.read - before)
                 before = source.read
         except NotReadable as error:
@@ -254,15 +252,3 @@ def _item(body: bytes, notes: Notes) -> tuple[bytes, str]:
     if item_id is None:
         raise Rejected("item_id", "required")
     return body, item_id
-
-
-def _pieces(whole: Chunk) -> Iterable[Chunk]:
-    """The chunk in pieces of at most `MAX_CHUNK_ROWS`; the first one has the faults."""
-    if len(whole.bodies) <= MAX_CHUNK_ROWS:
-        yield whole
-        return
-    faults = whole.faults
-    for begin in range(0, len(whole.bodies), MAX_CHUNK_ROWS):
-        rows = slice(begin, begin + MAX_CHUNK_ROWS)
-        yield Chunk(whole.bodies[rows], whole.lines[rows], faults)
-        faults = []
