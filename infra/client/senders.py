@@ -12,8 +12,7 @@ import queue
 import re
 import threading
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -174,27 +173,59 @@ class Senders:
 
     def put(self, key: str, line: bytes, origin: Any = None) -> None:
         """Takes a line; waits while the system is slower than the file. Errors: what ended a connection."""
-        index = zlib.crc32(key.encode()) % len(self._senders)
-        lines, size = self._lines[index], len(line) + 1
-        if lines and self._bytes[index] + size > BATCH_BYTES:
-            self._pass_on(index)
-            lines = self._lines[index]
-        lines.append(line)
-        self._origins[index].append(origin)
-        self._bytes[index] += size
-        if len(lines) >= self._batch:
-            self._pass_on(index)
+        self.put_all((key,), (line,), (origin,))
 
-    def _pass_on(self, index: int) -> None:
-        batch = LineBatch(self._lines[index], self._origins[index])
-        self._lines[index], self._origins[index], self._bytes[index] = [], [], 0
-        if batch.lines and not self._senders[index].put(batch):
-            self._raise_failure()
+    def put_all(self, keys: Sequence[str], lines: Sequence[bytes], origins: Sequence[Any]) -> None:
+        """Takes (n,) lines, as `put` does one."""
+        connections = len(self._senders)
+        rows: list[list[int]] = [[] for _ in range(connections)]
+        for row, key in enumerate(keys):
+            rows[hash(key) % connections].append(row)
+        for index, its in enumerate(rows):
+            if its:
+                self._lines[index] += [lines[row] for row in its]
+                self._origins[index] += [origins[row] for row in its]
+                self._bytes[index] += sum([len(lines[row]) for row in its])
+                if len(self._lines[index]) >= self._batch or self._bytes[index] > BATCH_BYTES:
+                    self._pass_on(index, self._batch)
+
+    def _pass_on(self, index: int, least: int = 1) -> None:
+        """Queues what waits for a connection, but for fewer than `least` small lines."""
+        lines, origins = self._lines[index], self._origins[index]
+        end = 0
+        for size in _sizes(lines, self._batch, least):
+            batch = LineBatch(lines[end : end + size], origins[end : end + size])
+            end += size
+            if not self._senders[index].put(batch):
+                self._raise_failure()
+        self._lines[index], self._origins[index] = lines[end:], origins[end:]
+        self._bytes[index] = sum(map(len, lines[end:]))
 
     def _raise_failure(self) -> None:
         for sender in self._senders:
             if sender.error:
                 raise sender.error
+
+
+def _sizes(lines: Sequence[bytes], most: int, least: int) -> Iterator[int]:
+    """How many lines each request has, in order: at most `most`, and `BATCH_BYTES`; of the last one, which
+    more lines may join, at least `least`.
+
+    >>> list(_sizes([b"x"] * 7, 3, 2)), list(_sizes([b"x" * 400_000] * 5, 3, 3))
+    ([3, 3], [2, 2])
+    """
+    begin = 0
+    while begin < len(lines):
+        size = min(most, len(lines) - begin)
+        total = size + sum(map(len, lines[begin : begin + size]))
+        is_last = begin + size == len(lines) and total <= BATCH_BYTES
+        while size > 1 and total > BATCH_BYTES:
+            size -= 1
+            total -= 1 + len(lines[begin + size])
+        if is_last and size < least:
+            return
+        yield size
+        begin += size
 
 
 class _Sender:

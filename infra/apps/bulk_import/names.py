@@ -7,6 +7,7 @@ time change no name, nor does the line where the event is.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import compress
@@ -67,6 +68,20 @@ class NamedEvents(NamedTuple):
         """(n,): the day of each event, in days since 1970."""
         return self.times // DAY_MS
 
+    def chosen(self, rows: NDArray[np.bool_]) -> NamedEvents:
+        """The events of the (n,) `rows` alone, without the faults."""
+        if rows.all():
+            return self._replace(faults=[])
+        return NamedEvents(
+            list(compress(self.events, rows)),
+            list(compress(self.bodies, rows)),
+            self.lines[rows],
+            self.hashes[rows],
+            self.unnamed[rows],
+            self.times[rows],
+            [],
+        )
+
 
 def read(chunk: Chunk, notes: Notes) -> NamedEvents:
     """The events of a chunk; what can't be read is repaired, or is a fault."""
@@ -95,19 +110,32 @@ def keys(hashes: Hashes, numbers: NDArray[np.int64]) -> Hashes:
     return hashes ^ ((numbers - 1).astype(np.uint64) * OCCURRENCE_STEP)
 
 
-def with_id(body: bytes, content: int, number: int) -> bytes:
-    """An event without an id, with the name of the `number`-th event of that content.
+def with_ids(read: NamedEvents, numbers: NDArray[np.int64]) -> list[bytes]:
+    """(n,): what to send: each event that has no id of its own gets its name, as the `numbers`-th of its
+    content."""
+    digits = hexlify(read.hashes.astype(">u8").tobytes())
+    names = [digits[at : at + 16] for at in range(0, len(digits), 16)]
+    for row in np.flatnonzero(numbers > 1).tolist():
+        names[row] += b"-%d" % numbers[row]
+    named = [
+        b'{"event_id":"import-' + name + b'",' + body[1:]
+        for name, body in zip(names, read.bodies, strict=True)
+    ]
+    for row in np.flatnonzero(~read.unnamed).tolist():
+        named[row] = read.bodies[row]
+    return named
 
-    >>> with_id(b'{"item_id":"cup"}', 255, 2)
-    b'{"event_id":"import-00000000000000ff-2","item_id":"cup"}'
-    """
-    if number == 1:
-        return b'{"event_id":"import-%016x",%b' % (content, body[1:])
-    return b'{"event_id":"import-%016x-%d",%b' % (content, number, body[1:])
+
+def people(events: Sequence[Any]) -> list[str]:
+    """(n,): whom each event is of, as the edge reads ids: one text for one person."""
+    ids = [it.user_id for it in events]
+    if None not in ids and (joined := "".join(ids)).isascii() and " " not in joined and all(ids):
+        return ids
+    return [_person(it) for it in events]
 
 
-def person(event: Any) -> str:
-    """Whom an event is of, as the edge reads ids (`schemas.identity.check_id`): one text for one person."""
+def _person(event: Any) -> str:
+    """As `schemas.identity.check_id` spells it."""
     text: str = event.user_id or ""
     if event.anonymous_id is not None and not text.strip():
         text = event.anonymous_id

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, repeat
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
@@ -53,6 +53,10 @@ class Destination(Protocol):
     def retries(self) -> int: ...
 
     def put(self, key: str, line: bytes, origin: Any) -> None: ...
+
+    def put_all(
+        self, keys: Sequence[str], lines: Sequence[bytes], origins: Sequence[Any]
+    ) -> None: ...
 
 
 Opening = Callable[[str, Taken, threading.Event], Destination]
@@ -148,24 +152,19 @@ class BulkImport:
             chosen = np.ones(len(read.events), bool) if self._job.again else ~found.remembered
             if self._stop.is_set():
                 return
-            keys, bodies = found.keys[chosen].tolist(), compress(read.bodies, chosen)
-            rows = zip(
-                compress(read.events, chosen),
-                bodies,
-                read.hashes[chosen].tolist(),
-                found.numbers[chosen].tolist(),
-                zip(
-                    repeat(source.path),
-                    read.lines[chosen].tolist(),
-                    read.days[chosen].tolist(),
-                    keys,
-                ),
+            new = read.chosen(chosen)
+            origins = zip(
+                repeat(source.path),
+                new.lines.tolist(),
+                new.days.tolist(),
+                found.keys[chosen].tolist(),
                 strict=False,
             )
-            for event, body, content, number, origin in rows:
-                if event.event_id is None:
-                    body = names.with_id(body, content, number)
-                destination.put(names.person(event), body, origin)
+            destination.put_all(
+                names.people(new.events),
+                names.with_ids(new, found.numbers[chosen]),
+                list(origins),
+            )
         order.report(source.path, outcome.findings)
 
     def _chunks(self, source: Source, outcome: Outcome) -> Iterator[Chunk]:
@@ -209,12 +208,14 @@ class _Taken:
                 self._outcome.findings.rejected.add(Origin(path, line), it.field or "body", it.code)
         if not answer.accepted:
             return
-        accepted = [it for index, it in enumerate(batch.origins) if index not in refused]
+        accepted = batch.origins
+        if refused:
+            accepted = [it for index, it in enumerate(batch.origins) if index not in refused]
         if self._memory is None:
             self._last.extend(item_id for _, _, item_id in accepted[-ITEMS_AWAITED:])
             return
-        days = np.array([day for _, _, day, _ in accepted], np.int64)
-        self._memory.append(days, np.array([key for _, _, _, key in accepted], np.uint64))
+        _, _, days, keys = zip(*accepted, strict=True)
+        self._memory.append(np.array(days, np.int64), np.array(keys, np.uint64))
 
 
 class _Order:

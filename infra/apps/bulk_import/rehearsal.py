@@ -112,6 +112,11 @@ class Rehearsal:
         self._origins.append(origin)
         self._bytes += len(line) + 1
 
+    def put_all(self, keys: Sequence[str], lines: Sequence[bytes], origins: Sequence[Any]) -> None:
+        """Takes (n,) lines."""
+        for key, line, origin in zip(keys, lines, origins, strict=True):
+            self.put(key, line, origin)
+
     def _pass_on(self) -> None:
         batch = LineBatch(self._lines, self._origins)
         self._lines, self._origins, self._bytes = [], [], 0

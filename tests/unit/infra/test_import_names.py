@@ -78,7 +78,7 @@ def test_an_id_of_a_client_names_person_item_action_and_sign() -> None:
 
 def test_what_is_sent_is_the_event_with_its_name() -> None:
     found = read(VIEW)
-    body = names.with_id(found.bodies[0], int(found.hashes[0]), 3)
+    (body,) = names.with_ids(found, np.array([3]))
     sent: dict[str, Any] = msgspec.json.decode(body)
     assert sent.pop("event_id") == f"import-{int(found.hashes[0]):016x}-3"
     assert sent == {
