@@ -118,8 +118,10 @@ def _creates(request: Request) -> bool:
 
 
 async def _is_absent(serving: Serving, item_id: str) -> bool:
-    """Whether it is certain that there is no such item. A put of it may wait in this process's spool."""
-    if serving.catalogue.find(item_id) or serving.writes.waiting:
+    """Whether it is certain that there is no such item. A put of it may wait in this process's spool, and a
+    broker that is away does not say where its log ends."""
+    away = not serving.producer.available.is_set()
+    if away or serving.writes.waiting or serving.catalogue.find(item_id):
         return False
     return await serving.absent_items.is_absent(item_id)
 

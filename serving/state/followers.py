@@ -25,7 +25,7 @@ from serving.world.tables import Located, Tables
 CATALOGUE_POLL_SECONDS: Final = 0.02
 ITEMS_PER_YIELD: Final = 200
 """Items put before the event loop runs other tasks."""
-BYTES_PER_YIELD: Final = 1 << 20
+BYTES_PER_YIELD: Final = 256 << 10
 """Of stored items that are decoded together."""
 INDEXED_PER_YIELD: Final = 50
 """Items whose places in the index change before the event loop runs other tasks."""
@@ -202,6 +202,7 @@ async def prepared(stored: Iterable[tuple[bytes, bytes]]) -> AsyncIterator[dict[
     """
     group, size = dict[bytes, bytes](), 0
     for name, value in stored:
+        group.pop(name, None)  # the order is that of the last change of each
         group[name] = value
         size += len(value)
         if len(group) == ITEMS_PER_YIELD or size >= BYTES_PER_YIELD:

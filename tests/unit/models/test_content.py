@@ -56,3 +56,13 @@ def test_an_item_without_content_has_the_zero_vector() -> None:
 def test_the_primary_category_comes_first_and_once() -> None:
     item = Item(item_id="i", category="b", categories=("a", "b"))
     assert content.categories(item) == ("b", "a")
+
+
+def test_of_a_longer_title_than_the_edge_takes_the_start_counts() -> None:
+    start = "é" * 500 + " alien"
+    for more in ("", " é" * 9, " romance" * 50_000):
+        title = start + more
+        assert content.head(title) == title.encode()[:1024].decode(errors="ignore")
+    whole = content.vector(Item(item_id="i", title=content.head(start + " romance" * 50_000)))
+    assert (content.vector(Item(item_id="i", title=start + " romance" * 50_000)) == whole).all()
+    assert content.head("x" * 1024) == "x" * 1024
