@@ -147,7 +147,7 @@ def distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def document(item: Item) -> dict[str, Any]:
     """The item as clients read it: times in RFC 3339, UTC, milliseconds."""
-    fields: dict[str, Any] = msgspec.to_builtins(item)
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(item))
     for name in ("published_at", "expires_at"):
         if fields.get(name) is not None:
             fields[name] = times.render(fields[name])

@@ -46,7 +46,7 @@ _EXPERIMENT: Final = msgspec.json.Decoder(ExperimentIn)
 
 def placement(body: bytes, identifier: str, now: Millis) -> Record:
     """The record of a placement. Errors: `Problem`, `Rejected`."""
-    parsed = decode(body, _PLACEMENT)
+    parsed = decode(_without_nulls(body), _PLACEMENT)
     # here and not in `check_recipe`: `schemas` does not import the registries
     if not SCORED.issuperset(parsed.recipe.weights or ()):
         raise Rejected("recipe.weights", "unknown_source")
@@ -57,10 +57,27 @@ def placement(body: bytes, identifier: str, now: Millis) -> Record:
 def experiment(body: bytes, identifier: str, in_force: Definitions, now: Millis) -> Record:
     """The record of an experiment. `in_force`: the definitions that hold now. Errors: `Problem`,
     `Rejected`."""
-    parsed = decode(body, _EXPERIMENT)
+    parsed = decode(_without_nulls(body), _EXPERIMENT)
     check_experiment(identifier, parsed.experiment, "experiment")
     check_fits(identifier, parsed.experiment, in_force, "experiment")
     return _record("experiment", identifier, parsed, parsed.experiment, now)
+
+
+def _without_nulls(body: bytes) -> bytes:
+    """The body without the fields that are null, at any depth: null is not said. A body that is no JSON stays
+    as it is."""
+    if b"null" not in body:
+        return body
+    try:
+        return _ENCODE(_given(msgspec.json.decode(body)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _given(each) for name, each in value.items() if each is not None}
+    return [_given(each) for each in value] if isinstance(value, list) else value
 
 
 def _record(subject: Subject, identifier: str, parsed: _In, body: Any, now: Millis) -> Record:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from infra.apps.inspect.held import item_held
 from infra.local import services
 from infra.local.system import System
 from infra.store import redis_client
@@ -195,6 +196,8 @@ def test_null_blanks_lists_and_dates_as_shops_have_them(system: System) -> None:
         "expires_at": "9999-12-31T00:00:00.000Z",
         "indexed": True,
     }
+    inspected = item_held(system.settings, "oz", 0)["item"]
+    assert inspected == {name: value for name, value in held.items() if name != "indexed"}
     for category in ("film", "sale", "%20sale"):
         shown = of(system, "GET", f"/v1/popular?category={category}").json["items"]
         assert "oz" in {item["item_id"] for item in shown}, category

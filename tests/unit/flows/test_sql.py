@@ -15,9 +15,10 @@ from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.write import write
 from infra.settings import Settings
-from schemas import events
+from schemas import events, times
 from schemas.lake import BY_TOPIC, TABLES
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, ITEMS
+from serving.edge import items as ingest_items
 from tests.support import lakes
 from tests.support.lakes import DAY, HOUR, POISON, action, person, put
 
@@ -64,6 +65,24 @@ def test_a_query_reads_typed_columns(folder: Path) -> None:
     assert sql(folder, query) == [{"action": "click", "n": 23, "last": "2023-11-15T00:00:00.019Z"}]
     (row,) = sql(folder, "SELECT value, headers FROM events WHERE kind IS NULL")
     assert row == {"value": POISON.decode(), "headers": None}
+
+
+def test_items_of_any_year_are_read(folder: Path) -> None:
+    """Also of 1939, which is before the epoch, and of the first year and the last."""
+    texts = ["1939-08-15", "0001-01-01", "9999-12-31", "1969-12-31T23:59:59.999Z"]
+    values = [
+        ingest_items.put(json.dumps({"published_at": text}).encode(), f"i{n}", DAY, 4).record.value
+        for n, text in enumerate(texts)
+    ]
+    put(Lake(Store(str(folder / "lake"))), [lakes.batch(0, values, [DAY] * 4)], ITEMS.name)
+    rows = sql(folder, "SELECT published_at AS at FROM items ORDER BY item_id")
+    assert [row["at"] for row in rows] == [
+        times.render(times.parse_any_year(text, "at")) for text in texts
+    ]
+    (row,) = sql(folder, "SELECT count(*) AS n FROM items WHERE published_at < '1970-01-01'")
+    assert row == {"n": 3}
+    done = freshet("sql", "SELECT published_at FROM items", "--data-dir", folder)
+    assert "1939-08-15" in done.stdout
 
 
 def test_distinct_events_are_those_that_the_fold_takes(folder: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import times
-from schemas.events import Action, decode_stored
+from schemas.events import Action, EventIn, decode_stored
 from schemas.identity import partition_of, pseudonym
 from schemas.reject import Rejected
 from serving.edge.events import Ingested, RequestContext, ingest
@@ -235,6 +235,14 @@ def test_lines_are_counted() -> None:
 def test_an_event_is_of_bounded_size() -> None:
     texts = {f"{n:02d}" + "😀" * 250: "😀" * 250 for n in range(32)}
     assert rejections(send({**VIEW, "context": texts})) == [(0, "body", "too_large")]
+
+
+def test_null_in_an_event_is_not_said() -> None:
+    optional = set(EventIn.__struct_fields__) - {"item_id", "action", "user_id"}
+    done = send({**VIEW, **dict.fromkeys(optional)})
+    assert done.rejected == []
+    assert (action(done), done.ignored) == (action(send(VIEW)), 0)
+    assert send({**VIEW, "variant": None, "propensity": 0.5}).ignored == 1
 
 
 def test_fields_of_the_server_are_ignored_and_counted() -> None:

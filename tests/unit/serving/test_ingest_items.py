@@ -318,6 +318,18 @@ def test_preferences_are_an_event_of_the_person() -> None:
     )
 
 
+def test_null_and_blanks_in_preferences_are_not_said() -> None:
+    fields = ("liked_categories", "hidden_categories", "hidden_items", "hidden_owners")
+    body = {
+        **dict.fromkeys(("personalized", *fields)),
+        "hidden_categories": [None, " ", " war ", "war"],
+    }
+    record = ingest_people.preferences(encode(body), "u1", "e1", NOW, People(KEY, 4))
+    assert events.decode_stored(record.value) == Preferences(
+        event_id="e1", person=pseudonym(*KEY, "u1"), received_at=NOW, hidden_categories=("war",)
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "field", "code"),
     [
@@ -381,6 +393,27 @@ def test_a_placement_names_the_version_it_replaces() -> None:
     assert (record.key, record.partition) == (b"placement:home", 0)
     assert (change.subject, change.id, change.expected_version) == ("placement", "home", 3)
     assert json.loads(bytes(change.body)) == {"weights": {"covisit": 1.0}}
+
+
+def test_null_in_a_recipe_or_an_experiment_is_not_said() -> None:
+    recipe = {
+        "weights": None,
+        "category_cap": None,
+        "fatigue": {"factor": None, "half_life_hours": 2},
+        "filters": {"films": {"types": ["film"], "tags": None}, "none": None},
+        "exploration": None,
+    }
+    body = {"expected_version": 0, "recipe": recipe, "actor": None, "reason": None}
+    change = control.decode(ingest_control.placement(encode(body), "home", NOW).value)
+    assert json.loads(bytes(change.body)) == {
+        "fatigue": {"half_life_hours": 2.0},
+        "filters": {"films": {"types": ["film"]}},
+    }
+    same = experiment({"salt": None, "running": None, "placement": "popular"}, actor=None)
+    assert json.loads(bytes(same.body)) == {**EXPERIMENT, "placement": "popular"}
+    with pytest.raises(Rejected) as caught:
+        ingest_control.placement(encode({"recipe": recipe, "expected_version": None}), "home", NOW)
+    assert (caught.value.field, caught.value.code) == ("expected_version", "required")
 
 
 @pytest.mark.parametrize(

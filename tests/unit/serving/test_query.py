@@ -180,6 +180,12 @@ def test_one_row_is_asked_for_without_a_page() -> None:
     assert asked.path(0, "after") == "after"
 
 
+def test_null_is_not_said() -> None:
+    names = {*rows.PageIn.__struct_fields__} - {"user_id"}
+    body = json.dumps({"user_id": "u", **dict.fromkeys(names)}).encode()
+    assert rows.parse(body) == rows.parse(b'{"user_id": "u"}')
+
+
 FIELDS = st.sampled_from([*query.READERS, "requests", "distinct", "context", "x"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
