@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.memberships import MIN_ROOM, MIN_STALE, Memberships
 from schemas.control import Exploration, Filter, Recipe
 from schemas.items import Item
 from schemas.state.tables import WINDOWS
@@ -19,7 +20,6 @@ from serving.decide.person import EMPTY_PERSON
 from serving.decide.rules import eligible
 from serving.decide.sources import LARGE_CATEGORY, popular
 from serving.read.lists import POPULAR
-from serving.world.memberships import MIN_ROOM, MIN_STALE, Memberships
 from tests.support.worlds import NOW, popularity, world
 
 NUMBERS = st.lists(st.integers(1, 6), unique=True, max_size=5).map(tuple)
