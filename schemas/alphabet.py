@@ -24,8 +24,13 @@ GivenId = Annotated[str, msgspec.Meta(max_length=256)]
 """An id of a person or an item as a client sends it, which may be blank or a program's word for nothing:
 `schemas.identity` refuses those by name."""
 
-TimeText = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-"""A time as a client writes it, RFC 3339 with an offset; `schemas.times` reads it."""
+
+def between(least: float, most: float, *, above: bool = False) -> msgspec.Meta:
+    """The bounds of a number, `above` without `least` itself, for its schema alone: a check that names the
+    field holds it to them."""
+    return msgspec.Meta(
+        extra_json_schema={"exclusiveMinimum" if above else "minimum": least, "maximum": most}
+    )
 
 
 class Position(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from schemas.alphabet import Millis
+from schemas.alphabet import Millis, between
 from schemas.headers import Schema
 from schemas.times import DAY_MS, HOUR_MS
 
@@ -24,6 +24,7 @@ BUILT_IN: Final = ("home", "popular", "replay")
 RELEASE_ID: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.(0|[1-9]\d{0,8})", re.ASCII)
 """``YYYY-MM-DD.N``: a day, and a number of that day."""
 NEVER: Final = "never"
+MAX_DEPTH: Final = 10_000
 DURATION: Final = re.compile(r"(0|[1-9]\d{0,8})([smhd])", re.ASCII)
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
 
@@ -60,15 +61,15 @@ class _Body(
 class Exploration(_Body, frozen=True):
     """With probability `epsilon` the last slot is drawn from the least served items (0: never)."""
 
-    epsilon: float = 0.0
+    epsilon: Annotated[float, between(0, 1)] = 0.0
 
 
 class Fatigue(_Body, frozen=True):
     """Discount of an item that was shown before: score x `factor` ** (n x 2 ** (-age / half-life)), where
     n counts the showings and `age` is that of the last one. `factor` 1: no discount."""
 
-    factor: float = 0.8
-    half_life_hours: float = 24.0
+    factor: Annotated[float, between(0, 1, above=True)] = 0.8
+    half_life_hours: Annotated[float, between(1e-3, 1e6)] = 24.0
 
 
 class Repeat(_Body, frozen=True):
@@ -95,7 +96,7 @@ class Filter(_Body, frozen=True):
     types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
-    published_within_days: float | None = None
+    published_within_days: Annotated[float, between(0, 36_500, above=True)] | None = None
 
 
 class Recipe(_Body, frozen=True):
@@ -108,12 +109,12 @@ class Recipe(_Body, frozen=True):
     """None: the weights of the release, or the built-in ones where it has none."""
     ranker: bool = True
     """Rank the best by the release's model, where it has one."""
-    category_cap: float = 0.3
+    category_cap: Annotated[float, between(0, 1, above=True)] = 0.3
     """Largest share of one primary category among the first 10 (and of `count` below 10); an item's other
     categories do not count."""
-    owner_cap: float = 0.3
+    owner_cap: Annotated[float, between(0, 1, above=True)] = 0.3
     """Largest share of one `owner_id`, likewise."""
-    fresh_days: float = 0.0
+    fresh_days: Annotated[float, between(0, 3650)] = 0.0
     """At least one item published within so many days, where one is eligible; 0: no such rule."""
     fatigue: Fatigue = Fatigue()
     exploration: Exploration = Exploration()
@@ -126,7 +127,7 @@ class Recipe(_Body, frozen=True):
         ),
     ] = Repeat()
     filters: dict[str, Filter] = {}
-    depth: int = 200
+    depth: Annotated[int, between(1, MAX_DEPTH)] = 200
     """Candidates asked of each source."""
 
 

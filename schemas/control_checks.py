@@ -17,6 +17,7 @@ from schemas.control import (
     BUILT_IN,
     CURRENT,
     DURATION,
+    MAX_DEPTH,
     NEVER,
     RELEASE_ID,
     Body,
@@ -36,7 +37,6 @@ from schemas.times import DAY_MS
 
 MAX_WEIGHT: Final = 1e6
 """Bound of a weight's absolute value."""
-MAX_DEPTH: Final = 10_000
 MAX_LIST_ENTRIES: Final = 100
 MAX_FILTERS: Final = 32
 MAX_REPEAT_MS: Final = 3650 * DAY_MS

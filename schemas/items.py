@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -10,12 +10,32 @@ from schemas import times
 from schemas.alphabet import GivenId, Millis
 from schemas.events import Scalar
 from schemas.headers import Schema
-from schemas.identity import trimmed
+from schemas.identity import MAX_ID_BYTES, trimmed
 
 SCHEMA: Final = Schema("item", 2)
 """2: a patch may say that it creates nothing."""
 NULL_CLEARS: Final = ("published_at", "expires_at", "embedding")
 """The fields that a patch clears by null; null in any other one is not said."""
+
+
+MAX_TITLE_BYTES: Final = 1024
+"""Of UTF-8, as the bounds of the other texts. The edge takes no longer one, a log may have some."""
+MAX_TEXT_BYTES: Final = 64 * 1024
+MAX_LIST_LENGTH: Final = 100
+MAX_ATTRIBUTES: Final = 256
+MAX_EMBEDDING_DIMENSIONS: Final = 4096
+
+
+def _at_most(what: str, most: int) -> msgspec.Meta:
+    # for the schema alone: the edge counts, and bytes instead of characters
+    return msgspec.Meta(extra_json_schema={f"max{what}": most})
+
+
+_Word = Annotated[str, _at_most("Length", MAX_ID_BYTES)]
+_COMPONENTS: Final = msgspec.Meta(
+    extra_json_schema={"minItems": 1, "maxItems": MAX_EMBEDDING_DIMENSIONS}
+)
+_Words = Annotated[tuple[_Word | None, ...], _at_most("Items", MAX_LIST_LENGTH)]
 
 
 class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -28,19 +48,19 @@ class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     """
 
     item_id: GivenId | None = None
-    group_id: str | None = ""
-    type: str | None = ""
-    category: str | None = ""
-    categories: tuple[str | None, ...] | None = ()
-    tags: tuple[str | None, ...] | None = ()
-    title: str | None = ""
-    text: str | None = ""
-    attributes: dict[str, Scalar] | None = {}
-    embedding: tuple[float, ...] | None = None
-    owner_id: str | None = ""
+    group_id: _Word | None = ""
+    type: _Word | None = ""
+    category: _Word | None = ""
+    categories: _Words | None = ()
+    tags: _Words | None = ()
+    title: Annotated[str, _at_most("Length", MAX_TITLE_BYTES)] | None = ""
+    text: Annotated[str, _at_most("Length", MAX_TEXT_BYTES)] | None = ""
+    attributes: Annotated[dict[str, Scalar], _at_most("Properties", MAX_ATTRIBUTES)] | None = {}
+    embedding: Annotated[tuple[float, ...], _COMPONENTS] | None = None
+    owner_id: _Word | None = ""
     available: bool | None = True
-    published_at: str | None = None
-    expires_at: str | None = None
+    published_at: times.DayText | None = None
+    expires_at: times.DayText | None = None
 
 
 class Item(msgspec.Struct, kw_only=True, omit_defaults=True):

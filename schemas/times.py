@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -92,3 +92,25 @@ def iso(millis: int | None) -> str:
     '2023-11-14T22:13:20.123Z'
     """
     return render(millis) if millis else ""
+
+
+def _schema(**more: str) -> msgspec.Meta:
+    return msgspec.Meta(extra_json_schema={"type": "string", "format": "date-time", **more})
+
+
+MomentText = Annotated[str, _schema()]
+"""What `moment` reads."""
+TimeText = Annotated[str, _schema(formatMinimum=iso(EARLIEST), formatMaximum=iso(LATEST))]
+"""What `parse` reads."""
+DayText = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"type": "string", "format": "date"},
+                {"type": "string", "format": "date-time"},
+            ]
+        }
+    ),
+]
+"""What `parse_any_year` reads."""

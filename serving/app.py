@@ -53,7 +53,11 @@ def create(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Freshet",
         version=VERSION,
-        description="A streaming-first recommendation engine: every click changes the next answer.",
+        description=(
+            "A streaming-first recommendation engine: every click changes the next answer. What GET answers,"
+            " HEAD answers without the body; OPTIONS says which methods a path has. In a path, an encoded"
+            " slash or colon belongs to an id."
+        ),
         lifespan=lifespan,
         # FastAPI's own route declares no scope; ours is in `routes.operations`
         openapi_url=None,

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.items import Item
+from schemas.items import MAX_TITLE_BYTES, Item
 
 DIM: Final = 64
 COORDINATES_PER_WORD: Final = 4
@@ -26,9 +26,6 @@ GRID: Final = 2048
 VERSION: Final = "content1"
 
 Vector = NDArray[np.float32]
-
-MAX_TITLE_BYTES: Final = 1024
-"""Of UTF-8: what is behind them in a title is not read. The edge takes no longer one, a log may have some."""
 
 # weight of a word of each kind
 _WEIGHTS: Final = (("category", 1.0), ("tag", 0.7), ("word", 0.5), ("decade", 1.0))

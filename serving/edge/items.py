@@ -13,12 +13,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from models.release.content import MAX_TITLE_BYTES
 from schemas import times
 from schemas.alphabet import Millis
 from schemas.events import Scalar
 from schemas.identity import check_id, check_item_id, check_text, partition_of, trimmed
 from schemas.items import (
+    MAX_ATTRIBUTES,
+    MAX_EMBEDDING_DIMENSIONS,
+    MAX_LIST_LENGTH,
+    MAX_TEXT_BYTES,
+    MAX_TITLE_BYTES,
     NULL_CLEARS,
     DeleteItem,
     Item,
@@ -37,15 +41,10 @@ from serving.http.paths import check_addressable
 
 MAX_ITEM_BYTES: Final = 512 * 1024
 """Of the record of one item; Kafka takes a little less than 1 MiB."""
-MAX_TEXT_BYTES: Final = 64 * 1024
-"""Of UTF-8, as the bounds of the other texts."""
 MAX_ATTRIBUTE_BYTES: Final = 1024
 """Of an attribute's text, and of its name."""
-MAX_LIST_LENGTH: Final = 100
-MAX_ATTRIBUTES: Final = 256
 MAX_EXACT: Final = 2**53
 """Beyond it a reader that has only floats would change a whole number."""
-MAX_EMBEDDING_DIMENSIONS: Final = 4096
 MAX_EMBEDDING_VALUE: Final = 1e6
 """Of a component of an embedding: sums of squares stay finite in single precision."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")

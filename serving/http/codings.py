@@ -112,7 +112,7 @@ _DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
     "x-gzip": _gzip,
     "zstd": _zstd,
 }
-TAKEN: Final = "gzip, zstd"
+CODINGS: Final = "gzip, zstd"
 """The value of Accept-Encoding: what a body may come in, beside as it is."""
 
 
@@ -147,8 +147,8 @@ def coding_of(value: bytes) -> str:
         raise Problem(
             415,
             "unsupported_media_type",
-            f"A body may have one of these as its Content-Encoding: {TAKEN}.",
+            f"A body may have one of these as its Content-Encoding: {CODINGS}.",
             [("Content-Encoding", "unsupported")],
-            {"Accept-Encoding": TAKEN},
+            {"Accept-Encoding": CODINGS},
         )
     return name

@@ -9,7 +9,6 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from schemas import times
 from serving.http.errors import FieldError
 from serving.http.registry import ID, definitions
 
@@ -131,11 +130,14 @@ def _phrase(schema: _Schema, code: str) -> str:
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     match schema.get("type"):
+        case "string" if schema.get("format") == "date":
+            return "a date such as 2024-01-31"
         case "string" if schema.get("format") == "date-time":
-            until = f", from {times.iso(times.EARLIEST)[:10]} to {times.iso(times.LATEST)[:10]}"
-            return _TIME + (until if code == "out_of_range" else "")
-        case "string" if code == "not_a_time":
-            return _TIME
+            least, most = schema.get("formatMinimum"), schema.get("formatMaximum")
+            within = f", from {least[:10]} to {most[:10]}" if least and most else ""
+            return _TIME + (within if code == "out_of_range" else "")
+        case "string" if code == "not_a_duration":
+            return "a whole number of s, m, h or d such as 12h, or never"
         case "string":
             # what is too long has few characters perhaps, but too many bytes
             unit = " bytes of UTF-8" if code == "too_long" else " characters"
@@ -150,13 +152,16 @@ def _phrase(schema: _Schema, code: str) -> str:
             return "a list" + _bounds(schema, "Items", " entries")
         case "object":
             names = ", ".join(schema.get("properties", ()))
-            return f"an object with the fields {names}" if names else "an object"
+            fields = f" with the fields {names}" if names else ""
+            return f"an object{fields or _bounds(schema, 'Properties', ' fields')}"
     return ""
 
 
 def _bounds(schema: _Schema, what: str, unit: str) -> str:
     """The bounds ``min{what}`` and ``max{what}`` of a schema, in words."""
     least, most = (_plain(schema.get(f"{end}{what}")) for end in ("min", "max"))
+    if "exclusiveMinimum" in schema:
+        return f" above {_plain(schema['exclusiveMinimum'])} and at most {most}"
     if least is not None and most is not None:
         return f" {'of' if unit else 'from'} {least} to {most}{unit}"
     if most is not None:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from schemas.alphabet import TimeText
 from schemas.reject import Rejected
+from schemas.times import MomentText
 from serving.http.body import UTF8_ONLY, decode
 from serving.http.errors import Problem, malformed
 
@@ -168,7 +168,7 @@ class _Skipped(msgspec.Struct, gc=False):
 
 def _envelope(title: str, name: str, content: Any) -> type[msgspec.Struct]:
     counted = Annotated[content, _COUNTED]
-    fields: list[Any] = [(name, counted), ("sent_at", TimeText | None, None)]
+    fields: list[Any] = [(name, counted), ("sent_at", MomentText | None, None)]
     return msgspec.defstruct(title, fields, forbid_unknown_fields=True, kw_only=True)
 
 

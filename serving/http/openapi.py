@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from serving.http.codings import CODINGS
 from serving.http.errors import ProblemBody
 from serving.http.guard import OPEN, SCOPES, Guarded
 from serving.http.media import JSON, NDJSON
@@ -24,6 +25,9 @@ _MEANING: Final = {
     422: "A field can't be taken; `errors` names it",
     503: "Nothing durable took it; retry with the same ids after `Retry-After`",
 }
+_IN_UTF8: Final = (
+    f"UTF-8, as it is or with the Content-Encoding {CODINGS}; at most 1 MiB, inflated too."
+)
 
 
 def body(*types: Any, description: str = "", ndjson: bool = False) -> dict[str, Any]:
@@ -31,7 +35,8 @@ def body(*types: Any, description: str = "", ndjson: bool = False) -> dict[str, 
     content = {JSON: {"schema": schema_of(*types)}}
     if ndjson:
         content |= {name: {"schema": schema_of(*types[:1])} for name in NDJSON}
-    return {"requestBody": {"required": True, "description": description, "content": content}}
+    about = f"{description} {_IN_UTF8}".strip()
+    return {"requestBody": {"required": True, "description": about, "content": content}}
 
 
 def parameters(*declared: tuple[str, str, dict[str, Any], str]) -> dict[str, Any]:

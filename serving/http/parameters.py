@@ -12,6 +12,7 @@ from schemas.reject import Rejected
 from serving.http.errors import Problem
 
 MAX_QUERY_BYTES: Final = 32 * 1024
+IN_A_BODY: Final = "Send what is longer in a body."
 
 
 def check_query(request: Request, *allowed: str) -> dict[str, str]:
@@ -21,7 +22,7 @@ def check_query(request: Request, *allowed: str) -> dict[str, str]:
 
 
 def pairs(
-    raw: bytes, allowed: Collection[str], lists: Container[str] = (), instead: str = ""
+    raw: bytes, allowed: Collection[str], lists: Container[str] = (), instead: str = IN_A_BODY
 ) -> Iterator[tuple[str, str]]:
     """Each parameter of a query string and its text, "" too. `lists`: those that may come again. `instead`:
     what to do where the query is too long.
@@ -49,7 +50,7 @@ def pairs(
 
 def too_long(what: str, instead: str) -> Problem:
     """A 414. `what`: the bound, in a sentence; `instead`: what to do, in another one."""
-    return Problem(414, "uri_too_long", f"{what} {instead}".strip(), [("query", "too_large")])
+    return Problem(414, "uri_too_long", f"{what} {instead}", [("query", "too_large")])
 
 
 def _taken(allowed: Collection[str]) -> str:

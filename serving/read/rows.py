@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.alphabet import TimeText
 from schemas.identity import check_item_id
 from schemas.reject import Rejected
+from schemas.times import TimeText
 from serving.http import body
 from serving.read.query import (
     MAX_COUNT,

@@ -10,6 +10,8 @@ import pytest
 
 from infra.settings import Settings
 from schemas.actions import CLIENT_ACTIONS
+from schemas.control import Recipe
+from schemas.control_checks import check_recipe
 from schemas.events import EventIn
 from schemas.reject import Rejected
 from serving.app import create
@@ -52,7 +54,15 @@ CASES: Final = [
     ("post_events", "mode", "unknown_value", "mode takes one of live, import."),
     ("post_events", "mode", "repeated", "mode may be given once."),
     ("post_events", "Idempotency-Key", "too_long", "a text of 1 to 256 bytes of UTF-8."),
-    ("put_item", "tags[3]", "wrong_type", "tags[3] takes a text."),
+    ("put_item", "tags[3]", "wrong_type", "tags[3] takes a text of at most"),
+    ("put_item", "tags", "too_many", "tags takes a list of at most 100 entries."),
+    ("put_item", "title", "too_long", "title takes a text of at most 1024 bytes of UTF-8."),
+    ("put_item", "embedding", "out_of_range", "embedding takes a list of 1 to 4096 entries."),
+    ("put_item", "attributes", "too_many", "attributes takes an object of at most 256 fields."),
+    ("put_item", "expires_at", "not_a_time", f"takes a date such as 2024-01-31 or {TIME}."),
+    ("put_placement", "recipe.exploration.epsilon", "out_of_range", "takes a number from 0 to 1."),
+    ("put_placement", "recipe.owner_cap", "out_of_range", "a number above 0 and at most 1."),
+    ("put_placement", "recipe.repeat.view", "not_a_duration", "such as 12h, or never."),
     ("put_item", "available", "wrong_type", "available takes true or false."),
     ("put_item", "item_id", "not_addressable", "item_id takes no text that a path cannot hold."),
     ("item", "item_id", "too_long", "item_id takes a text of 1 to 256 bytes of UTF-8."),
@@ -126,6 +136,36 @@ def test_the_bounds_of_the_schema_are_those_of_the_edge(field: str) -> None:
     for number, taken in ((least, True), (most, True), (least - 1, False), (most + 1, False)):
         refused = [] if taken else [(0, field, "out_of_range")]
         assert rejections(send([{**purchase, field: number}, VIEW])) == refused
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        *((("Recipe",), name) for name in ("category_cap", "owner_cap", "fresh_days", "depth")),
+        (("Recipe", "exploration"), "epsilon"),
+        (("Recipe", "fatigue"), "factor"),
+        (("Recipe", "fatigue"), "half_life_hours"),
+        (("Recipe", "filters", "f"), "published_within_days"),
+    ],
+)
+def test_the_bounds_of_a_recipe_are_those_of_its_check(path: tuple[str, ...], field: str) -> None:
+    kind = {"exploration": "Exploration", "fatigue": "Fatigue", "f": "Filter"}.get(
+        path[-1], "Recipe"
+    )
+    schema = definitions()[kind]["properties"][field]
+    schema = schema.get("anyOf", [schema])[0]
+    least, most = schema.get("minimum", schema.get("exclusiveMinimum")), schema["maximum"]
+    cases = [(most, True), (most * 2, False), (least, "minimum" in schema), (least - 1, False)]
+    for number, taken in cases:
+        body: dict[str, Any] = {field: number}
+        for step in reversed(path[1:]):
+            body = {step: body}
+        recipe = msgspec.convert(body, Recipe)
+        if taken:
+            check_recipe(recipe)
+        else:
+            with pytest.raises(Rejected, match=f"{field}: out_of_range"):
+                check_recipe(recipe)
 
 
 def test_the_actions_of_the_schema_are_those_of_the_edge() -> None:
