@@ -35,8 +35,8 @@ class _ZstdFrame:
 
     unconsumed_tail = b""
 
-    def __init__(self) -> None:
-        self._frame = _zstd_decoder().decompressobj()
+    def __init__(self, decoder: zstandard.ZstdDecompressor) -> None:
+        self._frame = decoder.decompressobj()
 
     @property
     def eof(self) -> bool:
@@ -56,22 +56,13 @@ def _gzip(body: bytes, limit: int) -> bytes:
 
 def _zstd(body: bytes, limit: int) -> bytes:
     """Twice through the frames: the reader has a bound, but takes one that is cut short for a whole one."""
-    if sum(_sizes(body, limit)) > limit:
-        raise too_large(limit)
-    return _join(body, _ZstdFrame, "zstd", limit)
-
-
-def _sizes(body: bytes, limit: int) -> Iterator[int]:
-    """The bytes of each chunk of what the frames hold, the last one just beyond `limit`."""
-    reader = _zstd_decoder().stream_reader(body, read_across_frames=True)
-    size = 0
-    while size <= limit and (chunk := reader.read(_CHUNK_BYTES)):
+    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    reader, size = decoder.stream_reader(body, read_across_frames=True), 0
+    while chunk := reader.read(_CHUNK_BYTES):
         size += len(chunk)
-        yield len(chunk)
-
-
-def _zstd_decoder() -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        if size > limit:
+            raise too_large(limit)
+    return _join(body, lambda: _ZstdFrame(decoder), "zstd", limit)
 
 
 def _join(body: bytes, start: Callable[[], Any], name: str, limit: int) -> bytes:

@@ -16,7 +16,6 @@ _STEP: Final = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _DESCRIBED: Final = frozenset(
     {
         "empty",
-        "malformed",
         "not_a_duration",
         "not_a_time",
         "out_of_range",
@@ -33,7 +32,7 @@ _DESCRIBED: Final = frozenset(
 _MEANINGS: Final = {
     "control_character": "takes no control characters",
     "mismatch": "must be the one of the path",
-    "not_addressable": "takes no text that a path cannot hold",
+    "not_addressable": "takes neither . nor .., which no path can hold",
     "not_an_id": "takes an id, no blanks alone and no word for nothing such as undefined",
     "not_utf8": "must be in UTF-8",
     "repeated": "may be given once",
@@ -69,7 +68,7 @@ def _found(operation: Mapping[str, Any], path: list[str], ids: Container[str]) -
     if len(path) == 1 and path[0] in ids:
         yield ID
         return
-    yield from _below(_bodies(operation), path if path != ["body"] else [])
+    yield from _below(_bodies(operation), path[:-1] if path[-1:] == ["body"] else path)
 
 
 def _bodies(operation: Mapping[str, Any]) -> list[_Schema]:
