@@ -49,7 +49,8 @@ def placement(body: bytes, identifier: str, now: Millis) -> Record:
     parsed = decode(_without_nulls(body), _PLACEMENT)
     # here and not in `check_recipe`: `schemas` does not import the registries
     if not SCORED.issuperset(parsed.recipe.weights or ()):
-        raise Rejected("recipe.weights", "unknown_source")
+        taken = f"recipe.weights takes the names {', '.join(sorted(SCORED))}."
+        raise Rejected("recipe.weights", "unknown_source", taken)
     check_recipe(parsed.recipe, "recipe")
     return _record("placement", identifier, parsed, parsed.recipe, now)
 

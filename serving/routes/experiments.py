@@ -109,8 +109,10 @@ def _version(text: str | None, held: Held, experiment: Experiment, counted: froz
         return version_shown(held.version, experiment.running, counted)
     if not (text.isascii() and text.isdigit()):
         raise Rejected("version", "wrong_type")
-    if len(text) > 9 or int(text) not in counted | {held.version}:
-        raise Rejected("version", "unknown_value")
+    there = counted | {held.version}
+    if len(text) > 9 or int(text) not in there:
+        taken = f"version takes one of {', '.join(map(str, sorted(there)))}."
+        raise Rejected("version", "unknown_value", taken)
     return int(text)
 
 

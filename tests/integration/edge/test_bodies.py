@@ -198,6 +198,10 @@ def test_a_refusal_says_what_is_taken_and_not_what_was_sent(edge: Server) -> Non
             "detail"
         ].startswith(detail)
         assert secret not in answer.body.decode()
+    recipe = {"expected_version": 0, "recipe": {"weights": {secret: 1}}}
+    answer = edge.ask("PUT", "/v1/placements/home", recipe)
+    assert answer.errors == [("recipe.weights", "unknown_source")]
+    assert "popular" in answer.json["detail"]
     for path, detail in (
         ("/v1/recommendations?user_id=u&colour=1", "The query takes user_id, anonymous_id, count,"),
         ("/v1/popular?count=0", "count takes a whole number from 1 to 100."),

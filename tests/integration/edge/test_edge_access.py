@@ -107,6 +107,15 @@ def test_a_token_guards_every_route_but_health(
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_a_head_needs_the_scope_of_its_get_and_options_need_none(guarded: Server) -> None:
+    token = {"Authorization": "Bearer s3cret"}
+    for path in ("/v1/placements", "/metrics", "/docs"):
+        assert guarded.ask("HEAD", path).status == 401
+        assert guarded.ask("HEAD", path, headers=token).status == 200
+        assert guarded.ask("OPTIONS", path).headers["allow"] == "GET, HEAD, OPTIONS"
+    assert guarded.ask("HEAD", "/health/live").status == 200
+
+
 def test_a_request_with_the_token_is_answered(guarded: Server) -> None:
     event = {"user_id": "u1", "item_id": "i1", "action": "view"}
     for scheme in ("Bearer", "bearer"):

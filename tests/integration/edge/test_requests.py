@@ -153,7 +153,8 @@ def test_the_description_says_what_every_route_refuses(edge: Server) -> None:
             reads = "requestBody" in operation
             assert ("415" in operation["responses"]) == reads
             assert ("400" in operation["responses"]) == reads
-    content = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
-    assert {"application/json", "application/x-ndjson", "application/jsonl"} <= set(content)
-    kinds = content["application/json"]["schema"]["oneOf"]
-    assert [kind.get("type", "object") for kind in kinds] == ["object", "object", "array"]
+    for path in ("/v1/events", "/v1/items"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        assert {"application/json", "application/x-ndjson", "application/jsonl"} <= set(content)
+        kinds = content["application/json"]["schema"]["oneOf"]
+        assert [kind.get("type", "object") for kind in kinds] == ["object", "object", "array"]
