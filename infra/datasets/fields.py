@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -55,7 +56,7 @@ def _converters(name: str, kind: inspect.Type) -> dict[str, Converter]:
         return {name: _LISTS[name]}
     if name in _MAPPINGS:
         return {name: convert.mapping}
-    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    kinds = [*_plain(kind)]
     for it in kinds:
         if isinstance(it, inspect.StructType):
             inner = [_converters(f"{name}.{field.name}", field.type) for field in it.fields]
@@ -64,6 +65,17 @@ def _converters(name: str, kind: inspect.Type) -> dict[str, Converter]:
         if any(isinstance(it, wanted) for it in kinds):
             return {name: converter}
     return {}
+
+
+def _plain(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """The types of a union, each without what is noted on it."""
+    if isinstance(kind, inspect.Metadata):
+        yield from _plain(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for it in kind.types:
+            yield from _plain(it)
+    else:
+        yield kind
 
 
 EVENTS: Final = _schema(EventIn, ("item_id",), ("action",), ("user_id", "anonymous_id"))
