@@ -10,7 +10,7 @@ import msgspec
 
 from infra.datasets import convert
 from infra.datasets.convert import Converter
-from infra.datasets.fields import Schema
+from infra.datasets.fields import EVENTS, ITEMS, Schema
 from infra.datasets.options import ReadOptions
 from infra.datasets.rows import Notes, NotReadable
 from schemas.reject import Rejected
@@ -36,11 +36,10 @@ class Columns:
     def __init__(
         self, header: Sequence[str], schema: Schema, options: ReadOptions, notes: Notes
     ) -> None:
-        """`header`: names in the order of the file. Errors: `NotReadable`, see `check` and `constants`; also
-        where no column holds what every row needs."""
+        """`header`: names in the order of the file; `options`: of `of_schema`. Errors: `NotReadable`, see
+        `constants`; also where no column holds what every row needs."""
         if len(header) > MAX_COLUMNS:
             raise NotReadable(f"has {len(header):,} columns, and {MAX_COLUMNS:,} are the most")
-        check(options, schema)
         self.notes, self.constants = notes, constants(options, schema)
         self.taken = [*_taken(header, schema, options)]
         self._require(header, schema)
@@ -84,13 +83,25 @@ class Columns:
                 )
 
 
-def check(options: ReadOptions, schema: Schema) -> None:
-    """Errors: `NotReadable` where the options name no field, a field twice, or a column twice."""
-    named = [*options.columns, *options.constants]
-    for field in named:
-        if schema.converter(field) is None:
+def of_schema(options: ReadOptions, schema: Schema) -> ReadOptions:
+    """What the options say about rows of this schema: those of an import are for items and for events.
+
+    Errors: `NotReadable` where they name a field that neither has, and as `_check`.
+    """
+    for field in [*options.columns, *options.constants]:
+        if all(it.converter(field) is None for it in (EVENTS, ITEMS)):
             fields = ", ".join(schema.converters)
             raise NotReadable(f"has no field {shown([field])}", remedy=f"the fields are {fields}")
+    found = options._replace(
+        columns={key: it for key, it in options.columns.items() if schema.converter(key)},
+        constants={key: it for key, it in options.constants.items() if schema.converter(key)},
+    )
+    _check(found)
+    return found
+
+
+def _check(options: ReadOptions) -> None:
+    """Errors: `NotReadable` where the options name a field twice, or a column twice."""
     for field in options.columns.keys() & options.constants.keys():
         raise NotReadable(f"cannot have {field} of a column and of a constant", remedy="name one")
     for column, count in Counter(options.columns.values()).items():

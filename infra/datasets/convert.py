@@ -53,7 +53,7 @@ def whole_identifier(value: Any, field: str, notes: Notes) -> str:
     found = identifier(value, field, notes)
     if found == value and not is_whole_with_fraction(found):
         return found
-    notes.add("ids_with_fraction", f"numbers like 1.0 in {field} were read as 1")
+    notes.add("ids_with_fraction", "ids that are all written like 1.0 were read as 1")
     return found.partition(".")[0] if is_whole_with_fraction(found) else found
 
 

@@ -23,7 +23,7 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Each line as it is, or with its keys renamed and the constants put in: a line that is no object stays.
 
-    Errors: `NotReadable` where the options contradict each other, and those of `found`.
+    Errors: those of `Rewriter` and of `found`.
     """
     rewriter = Rewriter(schema, options)
     for stretch in found:
@@ -42,8 +42,7 @@ class Rewriter:
     """Renames the keys of objects and puts constants in."""
 
     def __init__(self, schema: Schema, options: ReadOptions) -> None:
-        """Errors: those of `columns.check` and `columns.constants`."""
-        columns.check(options, schema)
+        """`options`: of `columns.of_schema`. Errors: those of `columns.constants`."""
         self.constants = columns.constants(options, schema)
         self.renamed = [(column, *_path(field)) for field, column in options.columns.items()]
         self.missing = dict.fromkeys(options.columns.values())

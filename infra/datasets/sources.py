@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.datasets import delimited, files, lines, ndjson, parquet, tabular, text
-from infra.datasets.columns import check
+from infra.datasets.columns import of_schema
 from infra.datasets.fields import EVENTS, ITEMS, Schema
 from infra.datasets.options import AS_IT_IS, ReadOptions
 from infra.datasets.rows import Chunk, Notes, NotReadable, Source
@@ -44,7 +44,7 @@ class FileSource:
             raise NotReadable(sentence, remedy=error.remedy) from None
 
     def _chunks(self) -> Iterator[Chunk]:
-        check(self.options, self.schema)
+        self.options = of_schema(self.options, self.schema)
         head, blocks = files.peek(files.blocks(self.path, self._progress), len(parquet.MAGIC))
         if head != parquet.MAGIC:
             return self._of_text(*text.utf8(blocks, self.options.encoding))

@@ -70,6 +70,15 @@ def test_a_cut_file_gives_what_comes_before_the_cut(
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd])
+def test_every_cut_is_told(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    data = compress(CUPS)
+    for size in range(1, len(data)):
+        found = items(tmp_path, data[:size])
+        assert found.error != ""
+        assert found.rows == [{"item_id": "cup"}, {"item_id": "pan"}][: len(found.rows)]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd])
 def test_a_damaged_file_says_so(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     data = bytearray(compress(noise(1000)))
     data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)

@@ -95,6 +95,15 @@ def test_a_mapping_that_cannot_be_is_told(
     assert found.rows == []
 
 
+def test_options_of_an_import_are_for_items_and_for_events(tmp_path: Path) -> None:
+    options = ReadOptions({"item_id": "sku", "user_id": "sku", "title": "name"}, {"action": "view"})
+    for content in ("sku,name\n7,Cup\n", '{"sku":"7","name":"Cup"}\n'):
+        assert items(tmp_path, content, options).rows == [{"item_id": "7", "title": "Cup"}]
+    options = ReadOptions({"item_id": "sku", "user_id": "who", "title": "sku"}, {"action": "view"})
+    found = events(tmp_path, "sku,who\ncup,kim\n", options)
+    assert found.rows == [{"user_id": "kim", "item_id": "cup", "action": "view"}]
+
+
 def test_a_column_that_is_there_twice_is_told_where_it_is_taken(tmp_path: Path) -> None:
     assert "has 2 columns item_id" in items(tmp_path, "item_id,item_id\n1,2\n").error
     assert items(tmp_path, "item_id,x,x\n1,2,3\n").error == ""
