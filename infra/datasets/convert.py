@@ -174,10 +174,24 @@ def scalar(value: Any, field: str, notes: Notes) -> str | int | float | bool:
 
 
 def mapping(value: Any, field: str, notes: Notes) -> dict[str, Any]:
-    """Of attributes or of the context, as an object or its JSON."""
+    """Of the context, as an object or its JSON."""
     found = _json(value, field) if isinstance(value, str) else value
     if not isinstance(found, dict):
         raise Rejected(field, "wrong_type")
+    return found
+
+
+def attributes(value: Any, field: str, notes: Notes) -> dict[str, Any]:
+    """As `mapping`; one that is a list or an object costs itself, as in the API.
+
+    >>> attributes({"colour": "red", "sizes": [1, 2]}, "attributes", Notes())
+    {'colour': 'red'}
+    """
+    given = mapping(value, field, notes)
+    found = {name: it for name, it in given.items() if not isinstance(it, list | dict)}
+    if len(found) < len(given):
+        text = "attributes that are lists or objects were left out"
+        notes.add("attributes_left_out", text, len(given) - len(found))
     return found
 
 

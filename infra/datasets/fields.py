@@ -14,7 +14,7 @@ from schemas.events import EventIn
 from schemas.items import ItemIn
 
 _LISTS: Final = {"categories": convert.texts, "tags": convert.texts, "embedding": convert.numbers}
-_MAPPINGS: Final = ("attributes", "context")
+_MAPPINGS: Final = {"attributes": convert.attributes, "context": convert.mapping}
 _TYPES: Final[tuple[tuple[type[Any], Converter], ...]] = (
     (inspect.BoolType, convert.boolean),
     (inspect.IntType, convert.integer),
@@ -55,7 +55,7 @@ def _converters(name: str, kind: inspect.Type) -> dict[str, Converter]:
     if name in _LISTS:
         return {name: _LISTS[name]}
     if name in _MAPPINGS:
-        return {name: convert.mapping}
+        return {name: _MAPPINGS[name]}
     kinds = [*_plain(kind)]
     for it in kinds:
         if isinstance(it, inspect.StructType):

@@ -201,6 +201,14 @@ def test_an_item_is_repaired() -> None:
     assert found.published_at == "1939-08-15T00:00:00.000Z"
 
 
+def test_an_attribute_that_is_a_list_costs_itself() -> None:
+    body = b'{"item_id":"a","attributes":{"colour":"red","sizes":[1],"of":{},"none":null}}'
+    notes = Notes()
+    found = msgspec.json.decode(repair_item(body, notes), type=ItemIn)
+    assert found.attributes == {"colour": "red", "none": None}
+    assert notes.counts["attributes_left_out"] == 2
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda it: st.lists(it, max_size=3) | st.dictionaries(st.text(max_size=3), it, max_size=3),
