@@ -206,11 +206,11 @@ def test_null_blanks_lists_and_dates_as_shops_have_them(system: System) -> None:
     held = await_item(system, "oz", lambda item: item["categories"] == ["film"])
     assert held["category"] == "film"
 
-    def has_left() -> bool:
+    def is_gone() -> bool:
         shown = of(system, "GET", "/v1/popular?category=sale").json["items"]
         return "oz" not in {item["item_id"] for item in shown}
 
-    services.wait_until(has_left, 30, "it is still in the category that it left")
+    services.wait_until(is_gone, 30, "it is still in the category that it left")
     row = json.dumps({"user_id": "u", "category": "film"}).encode()
     shown = of(system, "POST", "/v1/recommendations", row).json["items"]
     assert "oz" in {item["item_id"] for item in shown}

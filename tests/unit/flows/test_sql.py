@@ -18,7 +18,7 @@ from infra.settings import Settings
 from schemas import events, times
 from schemas.lake import BY_TOPIC, TABLES
 from schemas.topics import EVENTS, ITEMS
-from serving.edge import items as ingest_items
+from serving.edge import items
 from tests.support import lakes
 from tests.support.lakes import DAY, HOUR, POISON, action, person, put
 
@@ -71,7 +71,7 @@ def test_items_of_any_year_are_read(folder: Path) -> None:
     """Also of 1939, which is before the epoch, and of the first year and the last."""
     texts = ["1939-08-15", "0001-01-01", "9999-12-31", "1969-12-31T23:59:59.999Z"]
     values = [
-        ingest_items.put(json.dumps({"published_at": text}).encode(), f"i{n}", DAY, 4).record.value
+        items.put(json.dumps({"published_at": text}).encode(), f"i{n}", DAY, 4).record.value
         for n, text in enumerate(texts)
     ]
     put(Lake(Store(str(folder / "lake"))), [lakes.batch(0, values, [DAY] * 4)], ITEMS.name)
