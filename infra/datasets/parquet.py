@@ -44,7 +44,7 @@ def chunks(
             columns.taken = [it._replace(place=at) for at, it in enumerate(columns.taken)]
             size = path.stat().st_size
             yield from tabular.chunks(_rows(file, wanted, notes, progress, size), columns)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are no UTF-8, too
         raise NotReadable("is damaged or cut Parquet", remedy="fetch the file again") from None
 
 

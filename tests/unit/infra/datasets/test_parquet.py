@@ -102,6 +102,12 @@ def test_cut_parquet_is_told(tmp_path: Path, cut: int) -> None:
     assert "is damaged or cut Parquet" in whole(sources.items(path)).error
 
 
+def test_names_that_are_no_utf_8_are_damage(tmp_path: Path) -> None:
+    items(tmp_path, {"item_id": ["a"]})
+    data = (tmp_path / "file").read_bytes().replace(b"item_id", b"item_\xff\xff")
+    assert "is damaged or cut Parquet" in whole(sources.items(written(tmp_path, data))).error
+
+
 def test_parquet_within_gzip_is_told(tmp_path: Path) -> None:
     items(tmp_path, {"item_id": ["a"]})
     path = written(tmp_path, gzip.compress((tmp_path / "file").read_bytes()))
