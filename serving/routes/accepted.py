@@ -52,7 +52,8 @@ class Accepted(msgspec.Struct, kw_only=True):
     `event_ids`, only where the server made the id of an event: one per event of the request, null where the
     client sent an id or the event was rejected.
 
-    `dropped`, only where there are some: attributes of accepted items that are not kept (`Written`).
+    `dropped`, only where there are some: the first 1,000 attributes of accepted items that are not kept
+    (`Written`).
     """
 
     accepted: int

@@ -36,6 +36,8 @@ from serving.routes.accepted import (
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
+MAX_DROPPED_LISTED: Final = 1000
+"""Attributes that an answer lists: a body of a megabyte may have a hundred thousand that go."""
 _CREATE: Final = (
     "create",
     "query",
@@ -66,7 +68,7 @@ async def post_items(request: Request) -> Response:
     )
     name = None if ingested.single else "items"
     answer = await append_valid(request, ITEMS, ingested.records, ingested.rejected, name)
-    answer.dropped = ingested.dropped or UNSET
+    answer.dropped = ingested.dropped[:MAX_DROPPED_LISTED] or UNSET
     return json_response(answer, 202)
 
 

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from infra.apps.inspect.held import item_held
+from infra.cli.main import cli
 from infra.local import services
 from infra.local.system import System
 from infra.store import redis_client
@@ -158,6 +160,8 @@ def test_what_was_taken_and_found_no_item_is_counted(system: System, second: Ser
         return bool((status["not_counted"] or {}).get(PATCHED) == tallied(system))
 
     services.wait_until(said, 30, "the status does not say what was dropped")
+    shown = CliRunner().invoke(cli, ["status", "--data-dir", str(system.settings.data_dir)])
+    assert f"not counted: {tallied(system)} records ({PATCHED})" in shown.output, shown.output
 
 
 def test_null_blanks_lists_and_dates_as_shops_have_them(system: System) -> None:
