@@ -43,8 +43,9 @@ class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
 
     Times are RFC 3339 of any year from 1 to 9999, or a date alone, which is its midnight in UTC; an item that
     expires after 2100 never does. `category`, the primary one, is always among `categories`: where it is not,
-    it is put in front of them, and without it the first of them is the primary one. An attribute that is a
-    list, an object, null or a number beyond 2^53 is left out, and the answer says so.
+    it is put in front of them, and without it the first of them is the primary one. A title and the text of
+    an attribute take 1 kB, a text 64 kB of UTF-8. An attribute that is a list, an object, null or a number
+    beyond 2^53 is left out, and the answer says so.
     """
 
     item_id: GivenId | None = None

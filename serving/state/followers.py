@@ -63,7 +63,7 @@ class CatalogueFollower(Follower):
                 await self._replace(values, p)
             self.last_ids[stream] = last_id(last_entry)
             self.table.positions[p] = self.last_ids[stream][0]
-        self.index.refresh()
+        await self._refresh_index()
 
     async def _replace(self, stored: dict[bytes, bytes], partition: int) -> None:
         async for group in prepared(stored.items()):
@@ -78,6 +78,9 @@ class CatalogueFollower(Follower):
         async for group in prepared((fields[b"i"], fields[b"v"]) for _, fields in entries):
             self._take(group)
         self.table.positions[self._streams[stream]] = entries[-1][0][0]
+        await self._refresh_index()
+
+    async def _refresh_index(self) -> None:
         while not self.index.refresh(INDEXED_PER_YIELD):
             await asyncio.sleep(0)
 

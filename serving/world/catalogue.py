@@ -215,7 +215,7 @@ class ItemTable:
         self.count += not self.in_catalogue[slot]
         self.in_catalogue[slot] = True
         self.ids[slot], self.titles[slot] = item.item_id, content.head(item.title)
-        self.titled[slot] = bool(item.title) and not item.title.isspace()
+        self.titled[slot] = bool(trimmed(self.titles[slot]))
         self.memberships.put(slot, tuple([self._category(name) for name in categories]))
         self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
         self.owner[slot] = self.owners.number(item.owner_id)

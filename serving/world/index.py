@@ -82,6 +82,8 @@ class VectorIndex:
     def _changed(self) -> Slots:
         changed = self.items.changed(self._revision)
         self._revision = self.items.revision
+        if not len(changed):
+            return self._pending
         return np.union1d(self._pending, changed) if len(self._pending) else changed
 
     def search(self, query: content.Vector, k: int) -> SearchResult:
