@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -66,21 +67,23 @@ class Memberships:
 
     def has(self, slots: Slots, number: int) -> Mask:
         """(n,) which of `slots` are in the category."""
-        found: Mask = self.primary[slots] == number
+        return self._matches(slots, lambda found: found == number)
+
+    def has_any(self, slots: Slots, numbers: set[int]) -> Mask:
+        """(n,) which of `slots` are in one of the categories."""
+        wanted = np.array(list(numbers), np.int32)
+        return self._matches(slots, lambda found: np.isin(found, wanted))
+
+    def _matches(self, slots: Slots, wanted: Callable[[Slots], Mask]) -> Mask:
+        """(n,) which of `slots` have a category that is `wanted`."""
+        matches = wanted(self.primary[slots])
         lengths = self._lengths[slots]
         rows = np.flatnonzero(lengths)
         if len(rows):
             lengths = lengths[rows]
             others = self._pool[_places(self._starts[slots[rows]], lengths)]
-            found[np.repeat(rows, lengths)[others == number]] = True
-        return found
-
-    def has_any(self, slots: Slots, numbers: set[int]) -> Mask:
-        """(n,) which of `slots` are in one of the categories."""
-        found = np.zeros(len(slots), np.bool_)
-        for number in numbers:
-            found |= self.has(slots, number)
-        return found
+            matches[np.repeat(rows, lengths)[wanted(others)]] = True
+        return matches
 
     def size(self, number: int) -> int:
         """How many items are in the category."""
