@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.items import DeleteItem, Item, ItemChange, PatchItem, PutItem, apply
+from schemas.items import (
+    DeleteItem,
+    Item,
+    ItemChange,
+    PatchItem,
+    PutItem,
+    apply,
+    decode_item,
+    with_primary,
+)
 from schemas.record import Record
 from schemas.topics import ITEMS
 from serving.log.orphan_writes import OrphanSpool
@@ -106,26 +115,62 @@ def test_a_batch_is_bounded_by_number_and_by_bytes() -> None:
     assert [len(it.entries) for it in batches([(large, 1), (large, 2)])] == [1, 1]
 
 
-ITEM = st.builds(Item, item_id=st.just("i"), title=st.sampled_from(["a", "b"]))
-CHANGES = st.lists(
-    st.one_of(
-        st.builds(PutItem, item=ITEM, received_at=st.just(1)),
-        st.builds(DeleteItem, item_id=st.just("i"), received_at=st.just(1)),
-        st.builds(
-            PatchItem,
-            item_id=st.just("i"),
-            fields=st.dictionaries(
-                st.sampled_from(["title", "text"]),
-                st.sampled_from([b'"x"', b'"y"']).map(msgspec.Raw),
-            ),
-            received_at=st.just(1),
-        ),
-    ),
-    max_size=6,
+WORDS = st.sampled_from(["", "a", "b", " c "])
+ITEM = st.builds(
+    Item,
+    item_id=st.just("i"),
+    title=st.sampled_from(["a", "b"]),
+    category=WORDS,
+    categories=st.lists(WORDS, max_size=3).map(tuple),
 )
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": WORDS,
+        "text": WORDS,
+        "category": WORDS,
+        "categories": st.lists(WORDS, max_size=3),
+    },
+).map(lambda fields: {k: msgspec.Raw(msgspec.json.encode(v)) for k, v in fields.items()})
 
 
-@given(st.none() | ITEM, CHANGES, st.data())
+def changes(creates: bool) -> st.SearchStrategy[list[ItemChange]]:
+    """Changes of an item. All of its patches create, or none does: a patch that creates may follow one that
+    was dropped, which a repetition would not drop."""
+    return st.lists(
+        st.one_of(
+            st.builds(PutItem, item=ITEM, received_at=st.just(1)),
+            st.builds(DeleteItem, item_id=st.just("i"), received_at=st.just(1)),
+            st.builds(
+                PatchItem,
+                item_id=st.just("i"),
+                fields=FIELDS,
+                received_at=st.just(1),
+                creates=st.just(creates),
+            ),
+        ),
+        max_size=6,
+    )
+
+
+CHANGES = changes(True) | changes(False)
+
+
+@given(st.none() | ITEM, CHANGES)
+def test_the_primary_category_is_one_of_the_categories(
+    before: Item | None, changes: list[ItemChange]
+) -> None:
+    item = None if before is None else with_primary(before)
+    for change in changes:
+        item = apply(change, item)
+        if item is not None:
+            assert (item.category in item.categories) == bool(item.category or item.categories)
+            assert len(set(item.categories)) == len(item.categories)
+            assert set(item.categories) <= {"a", "b", "c"}
+            assert decode_item(msgspec.json.encode(item)) == item
+
+
+@given(st.none() | ITEM.map(with_primary), CHANGES, st.data())
 def test_changes_of_an_item_repeated_from_a_place_on_end_in_the_same_item(
     before: Item | None, changes: list[ItemChange], draw: st.DataObject
 ) -> None:
