@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-MERGE_RATIO = 3
+MERGE_RATIO: Final = 3
 """A run that is not this many times as long as the next one is merged with it: some log3(n) runs."""
 
 

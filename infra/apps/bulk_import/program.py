@@ -158,6 +158,7 @@ class BulkImport:
                 new.lines.tolist(),
                 new.days.tolist(),
                 found.keys[chosen].tolist(),
+                found.remembered[chosen].tolist(),
                 strict=False,
             )
             destination.put_all(
@@ -214,8 +215,9 @@ class _Taken:
         if self._memory is None:
             self._last.extend(item_id for _, _, item_id in accepted[-ITEMS_AWAITED:])
             return
-        _, _, days, keys = zip(*accepted, strict=True)
-        self._memory.append(np.array(days, np.int64), np.array(keys, np.uint64))
+        _, _, days, keys, remembered = zip(*accepted, strict=True)
+        new = ~np.array(remembered)
+        self._memory.append(np.array(days, np.int64)[new], np.array(keys, np.uint64)[new])
 
 
 class _Order:

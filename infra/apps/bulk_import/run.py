@@ -4,6 +4,7 @@ only afterwards."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from infra.apps.bulk_import import memory, system
 from infra.apps.bulk_import.asked import Asked, find_system
@@ -13,7 +14,7 @@ from infra.apps.bulk_import.program import Bar, BulkImport
 from infra.client import history, over_limit
 from infra.local import home
 
-MAX_UNKNOWN_SHARE = 0.01
+MAX_UNKNOWN_SHARE: Final = 0.01
 """Of the accepted events: beyond it the items are wrong or missing, and a warning says so."""
 
 

@@ -106,6 +106,32 @@ def test_a_line_that_cannot_be_read_costs_that_line() -> None:
     assert found.faults[2] == Fault(4, "colour", "unknown_field")
 
 
+TIMES = ("09:00:00Z", "09:00:00.000Z", "11:30:00.1239+02:30", "09:00:00+00:00")
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda time, item, tail: (
+                VIEW.replace("09:00:00Z", time).replace("cup", item)[:-1] + tail
+            ),
+            st.sampled_from(TIMES),
+            st.sampled_from(["cup", "caf\u00e9", " cup "]),
+            st.sampled_from(["}", ',"event_id":"e"}', ',"rank":2,"value":1}', ',"variant": 1 }']),
+        )
+    )
+)
+def test_a_chunk_is_read_as_line_by_line(lines: list[str]) -> None:
+    """A bad line sends its whole chunk the slow way, which is the definition."""
+    fast, slow = read(*lines), read(*lines, "{")
+    assert fast.hashes.tolist() == slow.hashes.tolist()
+    assert fast.times.tolist() == slow.times.tolist()
+    assert fast.bodies == slow.bodies
+    assert fast.lines.tolist() == slow.lines.tolist()
+    one_by_one = [value for line in lines for value in read(line).hashes.tolist()]
+    assert one_by_one == fast.hashes.tolist()
+
+
 @given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=8))
 def test_occurrences_are_counted_as_by_hand(chunks: list[list[int]]) -> None:
     bag, count = HashBag(), Counter[int]()
