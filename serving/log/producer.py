@@ -31,7 +31,7 @@ from infra.settings import Settings
 from schemas.headers import Headers
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
+from serving.log.connect import DELIVERY_TIMEOUT_MS, Appender, discard, open_producer
 from serving.log.errors import NotDurable
 from serving.log.partitions import PartitionCount
 from serving.log.pending import RECORD_ERRORS, PendingRecords, Waiter, by_partition
@@ -161,26 +161,17 @@ class LogProducer:
         common: list[tuple[str, bytes]],
         waiter: Waiter,
     ) -> None:
-        name = broker_name(self._settings, topic)
         parts = by_partition(records, waiter, self.report)
-        for index, (key, partition, value, headers) in enumerate(records):
-            if index and not index % RECORDS_PER_YIELD:
-                await asyncio.sleep(0)
-                if producer is not self._producer:
-                    self._fail_rest(producer, waiter, parts, NotDurable())
-                    return
-            part = parts[partition]
-            try:
-                future = producer.send(
-                    name, value, key, list(headers) if headers else common, partition
-                )
-            except Exception as error:  # KafkaError, or an assertion where it is closed
-                self._fail_rest(producer, waiter, parts, error)
-                return
-            if index == part.last:
-                # a callback costs as much as a fifth of the send, and the last one says it for all
-                future.add_callback(part.on_success)
-            future.add_errback(part.on_error)
+        try:
+            appender = Appender(producer, broker_name(self._settings, topic))
+            for begin in range(0, len(records), RECORDS_PER_YIELD):
+                if begin:
+                    await asyncio.sleep(0)
+                    if producer is not self._producer:
+                        raise NotDurable
+                _pass(appender, records, begin, common, parts)
+        except Exception as error:  # KafkaError, or an assertion where it is closed
+            self._fail_rest(producer, waiter, parts, error)
 
     def _fail_rest(
         self,
@@ -275,3 +266,24 @@ class LogProducer:
         if text != self._last_warning:
             self._last_warning = text
             log.warning("%s", text)
+
+
+def _pass(
+    appender: Appender,
+    records: Sequence[Record],
+    begin: int,
+    common: list[tuple[str, bytes]],
+    parts: dict[int, PendingRecords],
+) -> None:
+    """Passes up to `RECORDS_PER_YIELD` records from `begin` on; those without headers get `common`."""
+    try:
+        for index in range(begin, min(begin + RECORDS_PER_YIELD, len(records))):
+            key, partition, value, headers = records[index]
+            future = appender.append(partition, key, value, list(headers) if headers else common)
+            part = parts[partition]
+            if index == part.last:
+                # a callback costs as much as a fifth of the append, and the last one says it for all
+                future.add_callback(part.on_success)
+            future.add_errback(part.on_error)
+    finally:
+        appender.wake()
