@@ -167,6 +167,8 @@ def _source(value: str) -> str:
 
 def _pairs(option: str, texts: Sequence[str], separator: str | None = None) -> dict[str, str]:
     """FIELD=VALUE texts as a dictionary. Errors: `click.UsageError`."""
+    from infra.datasets.fields import EVENTS, ITEMS
+
     found: dict[str, str] = {}
     for text in texts:
         for pair in text.split(separator) if separator else [text]:
@@ -176,6 +178,9 @@ def _pairs(option: str, texts: Sequence[str], separator: str | None = None) -> d
                 raise click.UsageError(
                     f"{option} takes FIELD=VALUE pairs, like {option} {_EXAMPLES[option]}"
                 )
+            if not (EVENTS.converter(name) or ITEMS.converter(name)):
+                fields = ", ".join(dict.fromkeys([*EVENTS.converters, *ITEMS.converters]))
+                raise click.UsageError(f"{option} names no field {name}: the fields are {fields}")
             if name in found:
                 raise click.UsageError(f"{option} names the field {name} twice: give it once")
             found[name] = value.strip()

@@ -248,6 +248,8 @@ def test_options_that_are_wrong_are_named(importer: Importer) -> None:
     for options, words in (
         (("--map", "sku"), "--map takes FIELD=VALUE pairs, like --map item_id=sku"),
         (("--set", "action="), "--set takes FIELD=VALUE pairs"),
+        (("--map", "colour=a"), "--map names no field colour: the fields are item_id, "),
+        (("--set", "context=a", "--set", "hue=b"), "--set names no field hue"),
         (("--map", "item_id=a,item_id=b"), "--map names the field item_id twice"),
     ):
         assert words in importer.run("--events", path, *options, code=2).stderr

@@ -90,7 +90,7 @@ def test_a_dry_run_says_what_an_import_then_does(
     assert (after["accepted"], after["already_sent"]) == (0, 3)
     said = freshet("import", *options, "--dry-run", "--data-dir", system.directory, code=1).stdout
     assert "events: 0 of 8 would be sent" in said
-    assert "3 already sent" in said
+    assert "3 of 8 lines already sent" in said
     assert "1 rejected: action unknown_action" in said
 
 

@@ -56,7 +56,7 @@ class Outcome:
         """Lines for people; `name`: of what was sent."""
         yield self._first_line(name)
         if self.already_sent:
-            yield f"  {self.already_sent:,} already sent by an earlier import"
+            yield f"  {self.already_sent:,} of {self.read:,} lines already sent by an earlier import"
         yield from self._counts()
         yield from _refused(self.findings.rejected, "rejected")
         yield from _refused(self.findings.faults, "faulty")
