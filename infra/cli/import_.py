@@ -130,11 +130,11 @@ def import_command(
         data_dir=data_dir,
     )
     outcomes: dict[str, Outcome] = {}
-    failure: FreshetError | None = None
+    failure: FreshetError | KeyboardInterrupt | None = None
     with _bars(as_json) as bar:
         try:
             _program(dry_run)(asked, outcomes, bar, _show, os.environ)
-        except FreshetError as error:
+        except (FreshetError, KeyboardInterrupt) as error:
             if not outcomes:
                 raise
             failure = error

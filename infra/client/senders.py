@@ -160,11 +160,21 @@ class Senders:
     ) -> None:
         if error is not None:
             self._stop.set()
-        for index, sender in enumerate(self._senders):
-            self._pass_on(index)
-            sender.finish()
+        try:
+            self._finish()
+        except BaseException:  # an interrupt, or what ended a connection
+            self._stop.set()
+            self._finish()
+            raise
         if error is None:
             self._raise_failure()
+
+    def _finish(self) -> None:
+        for index in range(len(self._senders)):
+            if not self._stop.is_set():
+                self._pass_on(index)
+        for sender in self._senders:
+            sender.finish()
 
     @property
     def retries(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -132,3 +133,13 @@ def test_an_address_that_takes_no_line_at_all_stops_the_import(edge: Api) -> Non
     with pytest.raises(NotSent, match="answered 415 unsupported_media_type for every line"):
         send(edge.url, EVENTS, lines(10_000), connections=1)
     assert edge.bodies == []
+
+
+def test_no_thread_goes_on_after_a_failure(edge: Api) -> None:
+    before = set(threading.enumerate())
+    edge.refuse = lambda body: (401, {"code": "unauthorized"}) if b'"00031"' in body else None
+    for count in (40, 10_000):  # it fails at the end, and while lines are put
+        with pytest.raises(NotSent, match="401 unauthorized"):
+            send(edge.url, EVENTS, lines(count, people=40), connections=4, batch=10)
+        ours = [it for it in set(threading.enumerate()) - before if "_run" in it.name]
+        assert ours == []

@@ -310,6 +310,24 @@ def test_a_kill_between_answer_and_memory_sends_the_same_ids(importer: Importer,
     assert not {*first} & {*ids(api)}
 
 
+def test_an_interrupted_import_remembers_what_was_accepted(importer: Importer, api: Api) -> None:
+    path = importer.file(views(3000))
+    importing = started(importer, path, "--batch", "10", "--connections", "1", "--json")
+
+    def interrupt(body: bytes) -> None:
+        if len(api.bodies) == 1:
+            os.kill(importing.pid, signal.SIGINT)
+
+    api.refuse = interrupt
+    with importing:
+        out, err = importing.communicate(timeout=60)
+    assert importing.returncode == 1
+    assert "Traceback" not in err
+    report = json.loads(out)["events"]
+    assert 20 <= report["accepted"] < 3000
+    assert sum(it.stat().st_size for it in importer.memory()) == 8 * report["accepted"]
+
+
 def ids_of(body: list[dict[str, Any]]) -> list[str]:
     return [line["event_id"] for line in body]
 
