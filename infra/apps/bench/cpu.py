@@ -1,4 +1,4 @@
-"""CPU time of processes, and a description of this machine."""
+"""CPU time and memory of processes, and a description of this machine."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ def cpu_seconds(pid: int, proc: Path = Path("/proc")) -> float:
     # a process may be called ") ": fields count from the last bracket (proc(5): utime is the 14th)
     fields = text.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def peak_memory(pid: int, proc: Path = Path("/proc")) -> int:
+    """Bytes of memory that a process had resident at its most; 0 where it has ended.
+
+    Its `ru_maxrss` will not do: that begins with what its parent had.
+    """
+    try:
+        lines = (proc / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def cpu_of(pids: Mapping[str, Iterable[int]]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +34,8 @@ ITEMS: Final = 5_000
 FIRST_MS: Final = 1_700_000_000_000
 """2023-11-14, in milliseconds: when the first event occurred."""
 MEAN_GAP_MS: Final = 30_000
+POLL_SECONDS: Final = 0.02
+"""Between two looks at the memory of an import."""
 _ACTIONS: Final = ("view", "click", "purchase", "like")
 _ACTION_WEIGHTS: Final = (60, 30, 5, 5)
 
@@ -121,15 +125,22 @@ class _Run(NamedTuple):
 
 def _import(system: System, *arguments: str) -> _Run:
     command = [*FRESHET, "import", "--data-dir", str(system.settings.data_dir), "--json"]
-    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE) as running:
-        assert running.stdout
-        printed = running.stdout.read()
-        _, status, usage = os.wait4(running.pid, 0)
-        running.returncode = os.waitstatus_to_exitcode(status)
+    before, memory = os.times(), 0
+    with (
+        tempfile.TemporaryFile() as printed,
+        subprocess.Popen([*command, *arguments], stdout=printed) as running,
+    ):
+        while running.poll() is None:
+            memory = max(memory, cpu.peak_memory(running.pid))
+            time.sleep(POLL_SECONDS)
+        printed.seek(0)
+        text = printed.read()
     if running.returncode:
         raise NotMeasured(f"freshet import ended with {running.returncode}")
-    *_, summary = msgspec.json.decode(printed, type=dict[str, dict[str, Any]]).values()
-    return _Run(summary, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
+    after = os.times()
+    seconds = sum(after[2:4]) - sum(before[2:4])  # of children that ended
+    *_, summary = msgspec.json.decode(text, type=dict[str, dict[str, Any]]).values()
+    return _Run(summary, memory, seconds)
 
 
 def _items() -> Iterator[bytes]:

@@ -97,6 +97,12 @@ def test_the_report_has_exactly_the_promised_shape() -> None:
     assert (made["replay"]["records"], made["replay"]["distinct_events"]) == (101, 100)
 
 
+def test_the_most_memory_of_a_process(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text("Name:\tpython\nVmHWM:\t   2048 kB\nVmRSS:\t 1024 kB\n")
+    assert (cpu.peak_memory(7, tmp_path), cpu.peak_memory(8, tmp_path)) == (2048 * 1024, 0)
+
+
 def test_every_number_is_finite() -> None:
     def walk(value: object) -> list[float]:
         if isinstance(value, dict):
