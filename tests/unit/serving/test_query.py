@@ -77,7 +77,7 @@ REFUSED = [
     ("user_id=u&filter=f&filter=g", "filter", "repeated"),
     ("user_id=u&colour=red", "colour", "unknown_field"),
     ("user_id=u&c%3Co=red", "query", "unknown_field"),
-    ("user_id=u&&", "query", "unknown_field"),
+    ("user_id=u&=", "query", "unknown_field"),
     ("user_id=u" + "&exclude=x" * 501, "exclude", "too_many"),
 ]
 
@@ -93,6 +93,8 @@ def test_an_empty_parameter_is_not_said() -> None:
     names = [name for name in query.READERS if name not in ("user_id", "anonymous_id")]
     asked = query.recommendations(b"user_id=u&" + "&".join(f"{name}=" for name in names).encode())
     assert asked == query.Query(user_id="u")
+    assert query.recommendations(b"&user_id=u&&count=3&") == query.Query(user_id="u", count=3)
+    query.no_parameters(b"&")
     assert query.recommendations(b"user_id=&anonymous_id=a") == query.Query(anonymous_id="a")
     for name in names:
         if name != "exclude":  # empty or not, it comes once
