@@ -14,6 +14,7 @@ from schemas.reject import Rejected
 from serving.decide.columns import COLUMNS
 from serving.decide.sources import SOURCES
 from serving.http.body import decode
+from serving.http.paths import check_addressable
 
 SCORED: Final = frozenset([source.name for source in SOURCES] + [column.name for column in COLUMNS])
 """The names that a recipe may weight: each source, and each column of the score."""
@@ -46,6 +47,7 @@ _EXPERIMENT: Final = msgspec.json.Decoder(ExperimentIn)
 
 def placement(body: bytes, identifier: str, now: Millis) -> Record:
     """The record of a placement. Errors: `Problem`, `Rejected`."""
+    check_addressable(identifier, "placement")
     parsed = decode(_without_nulls(body), _PLACEMENT)
     # here and not in `check_recipe`: `schemas` does not import the registries
     if not SCORED.issuperset(parsed.recipe.weights or ()):
@@ -58,6 +60,7 @@ def placement(body: bytes, identifier: str, now: Millis) -> Record:
 def experiment(body: bytes, identifier: str, in_force: Definitions, now: Millis) -> Record:
     """The record of an experiment. `in_force`: the definitions that hold now. Errors: `Problem`,
     `Rejected`."""
+    check_addressable(identifier, "experiment_id")
     parsed = decode(_without_nulls(body), _EXPERIMENT)
     check_experiment(identifier, parsed.experiment, "experiment")
     check_fits(identifier, parsed.experiment, in_force, "experiment")

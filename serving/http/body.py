@@ -40,7 +40,14 @@ class IdConvertor(StringConvertor):
     regex = "(?s:.*)"
 
 
+class PlainIdConvertor(IdConvertor):
+    """An id that does not end as the route of similar items does: encoded, it is an id, plain, the route."""
+
+    regex = r"(?s:(?!.*/similar\Z).*)"
+
+
 register_url_convertor("id", IdConvertor())
+register_url_convertor("item", PlainIdConvertor())
 
 
 class Body(NamedTuple):

@@ -73,7 +73,7 @@ async def post_items(request: Request) -> Response:
 
 
 @router.put(
-    "/v1/items/{item_id:id}",
+    "/v1/items/{item_id:item}",
     status_code=202,
     summary="Put an item, whole",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
@@ -87,7 +87,7 @@ async def put_item(request: Request) -> Response:
 
 
 @router.patch(
-    "/v1/items/{item_id:id}",
+    "/v1/items/{item_id:item}",
     status_code=202,
     summary="Change some fields of an item",
     description=(
@@ -135,7 +135,7 @@ async def _append(request: Request, made: IngestedItem) -> Response:
 
 
 @router.delete(
-    "/v1/items/{item_id:id}",
+    "/v1/items/{item_id:item}",
     status_code=202,
     summary="Delete an item",
     responses=answers(202, Written, 401, 422, 503),
@@ -149,7 +149,7 @@ async def delete_item(request: Request) -> Response:
 
 
 @router.get(
-    "/v1/items/{item_id:id}",
+    "/v1/items/{item_id:item}",
     summary="An item, and whether this process has indexed it",
     responses=answers(200, items.Item, 401, 404, 422, 503),
 )

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from starlette.routing import Match
 
 from infra.settings import Settings
+from schemas.control_checks import definitions
 from schemas.identity import check_id, check_item_id
 from schemas.reject import Rejected
 from serving.app import create
+from serving.edge import control
 from serving.edge.items import put, put_many
 from serving.http.paths import NOT_ADDRESSABLE, check_addressable
 
@@ -82,7 +84,10 @@ def test_an_encoded_id_gets_to_its_route(spell: Callable[[str], str], identifier
 def test_a_plain_slash_or_colon_belongs_to_the_route_where_there_is_one() -> None:
     assert routed("GET", "/v1/items/a/similar") == ("similar", {"item_id": "a"})
     assert routed("GET", "/v1/items/a/b:c/d") == ("item", {"item_id": "a/b:c/d"})
-    assert routed("PUT", "/v1/items/a/similar") == ("put_item", {"item_id": "a/similar"})
+    for method in ("PUT", "PATCH", "DELETE"):  # a GET of this path would never find what they wrote
+        assert routed(method, "/v1/items/a/similar") == ("", {})
+    assert routed("PUT", "/v1/items/a/similar/b") == ("put_item", {"item_id": "a/similar/b"})
+    assert routed("PUT", "/v1/items/similar") == ("put_item", {"item_id": "similar"})
     assert routed("POST", "/v1/users/a:link:link") == ("post_link", {"user_id": "a:link"})
     assert routed("GET", "/v1/%69tems/a") == ("item", {"item_id": "a"})
     assert routed("GET", "/v1%2Fitems/a") == ("", {})
@@ -108,3 +113,7 @@ def test_an_id_that_no_path_can_hold_is_refused(identifier: str) -> None:
     )
     assert [(it.index, it.code) for it in done.rejected] == [(0, "not_addressable")]
     assert len(done.records) == 1
+    with pytest.raises(Rejected, match="placement: not_addressable"):
+        control.placement(b"{}", identifier, 0)
+    with pytest.raises(Rejected, match="experiment_id: not_addressable"):
+        control.experiment(b"{}", identifier, definitions({}), 0)
