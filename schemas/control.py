@@ -14,6 +14,7 @@ import msgspec
 
 from schemas.alphabet import Millis, between
 from schemas.headers import Schema
+from schemas.identity import MAX_ID_BYTES
 from schemas.times import DAY_MS, HOUR_MS
 
 SCHEMA: Final = Schema("change", 1)
@@ -25,6 +26,14 @@ RELEASE_ID: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.(0|[1-9]\d{0,8})", re.ASCI
 """``YYYY-MM-DD.N``: a day, and a number of that day."""
 NEVER: Final = "never"
 MAX_DEPTH: Final = 10_000
+MAX_WEIGHT: Final = 1e6
+"""Bound of a weight's absolute value."""
+MAX_LIST_ENTRIES: Final = 100
+MAX_FILTERS: Final = 32
+MIN_VARIANTS: Final = 2
+MAX_VARIANTS: Final = 10
+MIN_SHARE: Final = 1e-4
+"""One bucket (`models.experiments.assignment`)."""
 DURATION: Final = re.compile(r"(0|[1-9]\d{0,8})([smhd])", re.ASCII)
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
 
@@ -56,6 +65,23 @@ class _Body(
     msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, frozen=True
 ):
     """The body of a change: its JSON holds only the fields that differ from the defaults."""
+
+
+def _counted(what: str, most: int, least: int = 0) -> msgspec.Meta:
+    # for the schema alone, as `between`
+    return msgspec.Meta(
+        extra_json_schema={f"max{what}": most} | ({f"min{what}": least} if least else {})
+    )
+
+
+_Text = Annotated[str, _counted("Length", MAX_ID_BYTES)]
+TOKEN: Final = "1 to 64 letters, digits, ., _ and -"
+"""What the id of an experiment and the name of a variant are: both travel in a header."""
+_Token = Annotated[str, msgspec.Meta(description=TOKEN)]
+_ReleaseId = Annotated[
+    str, msgspec.Meta(description="the id of a release, such as 2024-01-31.1, or nothing")
+]
+_Texts = Annotated[tuple[_Text, ...], _counted("Items", MAX_LIST_ENTRIES)]
 
 
 class Exploration(_Body, frozen=True):
@@ -92,10 +118,10 @@ class Repeat(_Body, frozen=True):
 class Filter(_Body, frozen=True):
     """A named filter: an item passes if it has an entry of each list given, and is young enough."""
 
-    categories: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    owners: tuple[str, ...] = ()
+    categories: _Texts = ()
+    types: _Texts = ()
+    tags: _Texts = ()
+    owners: _Texts = ()
     published_within_days: Annotated[float, between(0, 36_500, above=True)] | None = None
 
 
@@ -105,7 +131,13 @@ class Recipe(_Body, frozen=True):
     Weights are per source and column, in units of the coarse score; a source without one is not asked.
     """
 
-    weights: dict[str, float] | None = None
+    weights: (
+        Annotated[
+            dict[str, Annotated[float, between(-MAX_WEIGHT, MAX_WEIGHT)]],
+            _counted("Properties", MAX_LIST_ENTRIES, 1),
+        ]
+        | None
+    ) = None
     """None: the weights of the release, or the built-in ones where it has none."""
     ranker: bool = True
     """Rank the best by the release's model, where it has one."""
@@ -126,7 +158,11 @@ class Recipe(_Body, frozen=True):
             ' once, what was seen longest ago first, and the answer says `rules_relaxed: ["seen"]`.'
         ),
     ] = Repeat()
-    filters: dict[str, Filter] = {}
+    filters: Annotated[
+        dict[str, Filter],
+        _counted("Properties", MAX_FILTERS),
+        msgspec.Meta(description="filters by names of 1 to 64 of a-z, 0-9, _ and -"),
+    ] = {}
     depth: Annotated[int, between(1, MAX_DEPTH)] = 200
     """Candidates asked of each source."""
 
@@ -134,11 +170,11 @@ class Recipe(_Body, frozen=True):
 class Variant(_Body, frozen=True):
     """One arm of an experiment: the placement whose recipe it uses, and its release; "": as without it."""
 
-    name: str
-    share: float
+    name: _Token
+    share: Annotated[float, between(MIN_SHARE, 1 / MIN_VARIANTS)]
     """Share of all people, at most 1 / number of variants."""
-    placement: str = ""
-    release: str = ""
+    placement: _Text = ""
+    release: _ReleaseId = ""
 
 
 class Experiment(_Body, frozen=True):
@@ -148,10 +184,10 @@ class Experiment(_Body, frozen=True):
     who was in it. At most one experiment runs on a placement.
     """
 
-    placement: str
-    variants: tuple[Variant, ...]
+    placement: _Text
+    variants: Annotated[tuple[Variant, ...], _counted("Items", MAX_VARIANTS, MIN_VARIANTS)]
     running: bool = True
-    salt: str = ""
+    salt: _Text = ""
     """"" is the experiment's id: another salt shuffles people anew."""
 
 

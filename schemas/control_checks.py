@@ -18,6 +18,12 @@ from schemas.control import (
     CURRENT,
     DURATION,
     MAX_DEPTH,
+    MAX_FILTERS,
+    MAX_LIST_ENTRIES,
+    MAX_VARIANTS,
+    MAX_WEIGHT,
+    MIN_SHARE,
+    MIN_VARIANTS,
     NEVER,
     RELEASE_ID,
     Body,
@@ -35,15 +41,7 @@ from schemas.identity import check_text
 from schemas.reject import Rejected, from_validation
 from schemas.times import DAY_MS
 
-MAX_WEIGHT: Final = 1e6
-"""Bound of a weight's absolute value."""
-MAX_LIST_ENTRIES: Final = 100
-MAX_FILTERS: Final = 32
 MAX_REPEAT_MS: Final = 3650 * DAY_MS
-MIN_VARIANTS: Final = 2
-MAX_VARIANTS: Final = 10
-MIN_SHARE: Final = 1e-4
-"""One bucket (`models.experiments.assignment`)."""
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 # travels in a header, between ";", "=" and ","
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -76,7 +74,9 @@ def _check_repeat(repeat: Repeat) -> None:
         text: str = getattr(repeat, field)
         valid = text == NEVER or DURATION.fullmatch(text) is not None
         _check(valid, f"repeat.{field}", "not_a_duration")
-        _check((duration_ms(text) or 0) <= MAX_REPEAT_MS, f"repeat.{field}")
+        if (duration_ms(text) or 0) > MAX_REPEAT_MS:
+            days = MAX_REPEAT_MS // DAY_MS
+            raise Rejected(f"repeat.{field}", "out_of_range", f"{field} takes {days}d at most.")
 
 
 def _check_weights(weights: Mapping[str, float] | None) -> None:
@@ -252,4 +252,4 @@ def _prefixed(prefix: str) -> Iterator[None]:
     except Rejected as error:
         if not prefix:
             raise
-        raise Rejected(f"{prefix}.{error.field}", error.code) from None
+        raise Rejected(f"{prefix}.{error.field}", error.code, error.takes) from None

@@ -30,13 +30,21 @@ Person = Annotated[Pseudonym, msgspec.Meta(min_length=32, max_length=32)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]
 
 
+# for the schema alone: `serving.edge` checks these
+_END: Final = between(-MAX_VALUE, MAX_VALUE)
+_CURRENCY: Final = msgspec.Meta(description="a code of ISO 4217 in capitals, such as EUR")
+_CONTEXT: Final = msgspec.Meta(
+    extra_json_schema={"maxProperties": 32, "propertyNames": {"maxLength": 256}}
+)
+
+
 class Scale(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True, gc=False):
     """The scale of a rating. A value below `middle` speaks against the item; without one it is the mean of
     `min` and `max`."""
 
-    min: float
-    max: float
-    middle: float | None = None
+    min: Annotated[float, _END]
+    max: Annotated[float, _END]
+    middle: Annotated[float, _END] | None = None
 
 
 class EventIn(
@@ -63,10 +71,10 @@ class EventIn(
     rank: Annotated[int, between(0, MAX_RANK)] | None = None
     value: Annotated[float, between(-MAX_VALUE, MAX_VALUE)] | None = None
     scale: Scale | None = None
-    currency: str | None = None
+    currency: Annotated[str, _CURRENCY] | None = None
     quantity: Annotated[int, between(1, MAX_QUANTITY)] | None = None
     dwell_ms: Annotated[float, between(0, MAX_DWELL_MS)] | None = None
-    context: dict[str, Scalar] | None = None
+    context: Annotated[dict[str, Scalar], _CONTEXT] | None = None
     # accepted and ignored, since the server's own log counts (API.md, Experiments)
     experiments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     variant: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

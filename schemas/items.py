@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from schemas import times
-from schemas.alphabet import GivenId, Millis
+from schemas.alphabet import GivenId, Millis, between
 from schemas.events import Scalar
 from schemas.headers import Schema
 from schemas.identity import MAX_ID_BYTES, trimmed
@@ -23,7 +23,11 @@ MAX_TITLE_BYTES: Final = 1024
 MAX_TEXT_BYTES: Final = 64 * 1024
 MAX_LIST_LENGTH: Final = 100
 MAX_ATTRIBUTES: Final = 256
+MAX_ATTRIBUTE_BYTES: Final = 1024
+"""Of an attribute's text, and of its name."""
 MAX_EMBEDDING_DIMENSIONS: Final = 4096
+MAX_EMBEDDING_VALUE: Final = 1e6
+"""Of a component of an embedding: sums of squares stay finite in single precision."""
 
 
 def _at_most(what: str, most: int) -> msgspec.Meta:
@@ -34,6 +38,14 @@ def _at_most(what: str, most: int) -> msgspec.Meta:
 _Word = Annotated[str, _at_most("Length", MAX_ID_BYTES)]
 _COMPONENTS: Final = msgspec.Meta(
     extra_json_schema={"minItems": 1, "maxItems": MAX_EMBEDDING_DIMENSIONS}
+)
+_Component = Annotated[float, between(-MAX_EMBEDDING_VALUE, MAX_EMBEDDING_VALUE)]
+_Value = Annotated[str, _at_most("Length", MAX_ATTRIBUTE_BYTES)] | int | float | bool | None
+_ATTRIBUTES: Final = msgspec.Meta(
+    extra_json_schema={
+        "maxProperties": MAX_ATTRIBUTES,
+        "propertyNames": {"maxLength": MAX_ATTRIBUTE_BYTES},
+    }
 )
 _Words = Annotated[tuple[_Word | None, ...], _at_most("Items", MAX_LIST_LENGTH)]
 
@@ -56,8 +68,8 @@ class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     tags: _Words | None = ()
     title: Annotated[str, _at_most("Length", MAX_TITLE_BYTES)] | None = ""
     text: Annotated[str, _at_most("Length", MAX_TEXT_BYTES)] | None = ""
-    attributes: Annotated[dict[str, Scalar], _at_most("Properties", MAX_ATTRIBUTES)] | None = {}
-    embedding: Annotated[tuple[float, ...], _COMPONENTS] | None = None
+    attributes: Annotated[dict[str, _Value], _ATTRIBUTES] | None = {}
+    embedding: Annotated[tuple[_Component, ...], _COMPONENTS] | None = None
     owner_id: _Word | None = ""
     available: bool | None = True
     published_at: times.DayText | None = None

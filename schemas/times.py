@@ -108,7 +108,12 @@ DayText = Annotated[
         extra_json_schema={
             "anyOf": [
                 {"type": "string", "format": "date"},
-                {"type": "string", "format": "date-time"},
+                {
+                    "type": "string",
+                    "format": "date-time",
+                    "formatMinimum": render(YEAR_1),
+                    "formatMaximum": render(YEAR_9999),
+                },
             ]
         }
     ),

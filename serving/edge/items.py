@@ -18,8 +18,10 @@ from schemas.alphabet import Millis
 from schemas.events import Scalar
 from schemas.identity import check_id, check_item_id, check_text, partition_of, trimmed
 from schemas.items import (
+    MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
     MAX_EMBEDDING_DIMENSIONS,
+    MAX_EMBEDDING_VALUE,
     MAX_LIST_LENGTH,
     MAX_TEXT_BYTES,
     MAX_TITLE_BYTES,
@@ -41,12 +43,8 @@ from serving.http.paths import check_addressable
 
 MAX_ITEM_BYTES: Final = 512 * 1024
 """Of the record of one item; Kafka takes a little less than 1 MiB."""
-MAX_ATTRIBUTE_BYTES: Final = 1024
-"""Of an attribute's text, and of its name."""
 MAX_EXACT: Final = 2**53
 """Beyond it a reader that has only floats would change a whole number."""
-MAX_EMBEDDING_VALUE: Final = 1e6
-"""Of a component of an embedding: sums of squares stay finite in single precision."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _NAME: Final = re.compile(r"\w[\w.\-]{0,63}", re.ASCII)
 """What a client calls an attribute, where an answer may repeat it."""
@@ -259,4 +257,5 @@ def _check_embedding(embedding: tuple[float, ...]) -> None:
         raise Rejected("embedding", "out_of_range")
     # a NaN fails this comparison
     if not all(abs(x) <= MAX_EMBEDDING_VALUE for x in embedding):
-        raise Rejected("embedding", "out_of_range")
+        place = next(n for n, x in enumerate(embedding) if not abs(x) <= MAX_EMBEDDING_VALUE)
+        raise Rejected(f"embedding[{place}]", "out_of_range")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
 from schemas import events
 from schemas.alphabet import GivenId, Millis, Pseudonym
 from schemas.events import Link, Linking, Preferences, Unlink
-from schemas.identity import check_id, check_item_id
+from schemas.identity import MAX_ID_BYTES, check_id, check_item_id
 from schemas.record import Record
 from schemas.state.links import Links
 from serving.edge.identity import Identity, People
@@ -20,14 +20,21 @@ MAX_PREFERENCES_LISTED: Final = 1000
 Why = Literal["already", "linked_elsewhere", "is_a_user", "not_linked", "unlinked"]
 
 
+# for the schema alone: `preferences` counts
+_Text = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_ID_BYTES})]
+_LISTED: Final = msgspec.Meta(extra_json_schema={"maxItems": MAX_PREFERENCES_LISTED})
+_Words = Annotated[tuple[_Text | None, ...], _LISTED]
+_Ids = Annotated[tuple[_Text, ...], _LISTED]
+
+
 class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """All preferences of a person: one that is missing here, or null, is reset."""
 
     personalized: bool | None = True
-    liked_categories: tuple[str | None, ...] | None = ()
-    hidden_categories: tuple[str | None, ...] | None = ()
-    hidden_items: tuple[str, ...] | None = ()
-    hidden_owners: tuple[str, ...] | None = ()
+    liked_categories: _Words | None = ()
+    hidden_categories: _Words | None = ()
+    hidden_items: _Ids | None = ()
+    hidden_owners: _Ids | None = ()
 
 
 class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

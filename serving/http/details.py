@@ -16,6 +16,7 @@ _STEP: Final = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _DESCRIBED: Final = frozenset(
     {
         "empty",
+        "malformed",
         "not_a_duration",
         "not_a_time",
         "out_of_range",
@@ -24,19 +25,30 @@ _DESCRIBED: Final = frozenset(
         "too_long",
         "too_many",
         "unknown_action",
+        "unknown_currency",
         "unknown_value",
         "wrong_type",
     }
 )
 """Codes whose detail is what the field takes."""
 _MEANINGS: Final = {
+    "conflicts_with_user_id": "is not taken beside user_id",
     "control_character": "takes no control characters",
+    "in_the_future": "takes no time ahead of the server's clock",
     "mismatch": "must be the one of the path",
+    "missing_release": "takes a release that there is",
     "not_addressable": "takes neither . nor .., which no path can hold",
     "not_an_id": "takes an id, no blanks alone and no word for nothing such as undefined",
     "not_utf8": "must be in UTF-8",
+    "out_of_scale": "must lie on its scale",
+    "overlapping_experiment": "has a running experiment, which must be paused first",
     "repeated": "may be given once",
+    "too_large": "makes too large a record, with its texts and numbers",
+    "unknown_placement": "takes a placement that there is, as GET /v1/placements lists them",
+    "wrong_partition": "takes a position that a write of the same person answered",
 }
+_BY_DESCRIPTION: Final = frozenset({"malformed", "unknown_currency"})
+"""Codes whose detail is the description of the field's schema: what it takes has a form of its own."""
 _TIME: Final = "a time of RFC 3339 with its offset, such as 2024-01-31T12:00:00Z"
 _Schema = Mapping[str, Any]
 
@@ -126,6 +138,8 @@ def _takes(schemas: Iterable[_Schema], code: str) -> str:
 
 def _phrase(schema: _Schema, code: str) -> str:
     """What one schema takes, "" for null: that is as good as nothing."""
+    if code in _BY_DESCRIPTION:
+        return str(schema.get("description", ""))
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     match schema.get("type"):
@@ -147,13 +161,24 @@ def _phrase(schema: _Schema, code: str) -> str:
             return "a number" + _bounds(schema, "imum", "")
         case "boolean":
             return "true or false"
+        case "array" if code == "too_long":  # in a query every entry has the name of the list
+            return _takes(_alternatives(schema.get("items", {})), code)
         case "array":
             return "a list" + _bounds(schema, "Items", " entries")
         case "object":
-            names = ", ".join(schema.get("properties", ()))
-            fields = f" with the fields {names}" if names else ""
-            return f"an object{fields or _bounds(schema, 'Properties', ' fields')}"
+            return "an object" + _fields_of(schema, code)
     return ""
+
+
+def _fields_of(schema: _Schema, code: str) -> str:
+    """What the fields of an object are, and its values where `code` is about them."""
+    if schema.get("properties"):
+        return f" with the fields {', '.join(schema['properties'])}"
+    bounds = _bounds(schema, "Properties", " fields")
+    if code == "too_long" and "propertyNames" in schema:
+        longest = schema["propertyNames"]["maxLength"]
+        return f"{bounds}, whose names and texts have a length of at most {longest}"
+    return bounds + (", whose numbers are at most 2^53" if code == "out_of_range" else "")
 
 
 def _bounds(schema: _Schema, what: str, unit: str) -> str:

@@ -19,6 +19,8 @@ from serving.read import cursor
 MAX_COUNT: Final = 100
 MAX_WAIT_MS: Final = 5000
 MAX_EXCLUDED_IDS: Final = 500
+CURSOR: Final = "the next_cursor of the page before, unchanged"
+POSITION: Final = "a position that a write answered, such as 3:1042"
 EXPLAIN: Final = ("none", "reason", "full")
 INSTEAD: Final = "Send what is longer as the body of POST /v1/recommendations."
 """What the problem of a query or a request line that is too long says."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
 from schemas.alphabet import Pseudonym
-from schemas.control import Filter, Recipe
+from schemas.control import BUILT_IN, Filter, Recipe
 from schemas.events import Assigned
 from schemas.reject import Rejected
 from serving.context import Serving
@@ -20,6 +20,8 @@ from serving.read.watch import Stopwatch
 from serving.world.placements import PlacedRecipe
 
 T = TypeVar("T")
+MAX_NAMED: Final = 50
+"""Of the placements or filters that a refusal names."""
 _IN_SPACE: Final = frozenset({"vector", "vector_last"})
 """Source and column that need the space of a release."""
 
@@ -99,7 +101,7 @@ def _identify(context: Serving, query: Query) -> Identity:
     if query.after is not None and query.after.partition != identity.partition:
         raise Rejected("after", "wrong_partition")
     if context.control.placed(query.placement) is None:
-        raise Rejected("placement", "unknown_placement")
+        raise _unknown("placement", {*BUILT_IN, *context.control.placements})
     return identity
 
 
@@ -135,12 +137,12 @@ def _assign(
     first = person_read.person.links.first or identity.pseudonym
     assignment = context.control.assigned(query.placement, Pseudonym(first))
     if assignment is None:
-        raise Rejected("placement", "unknown_placement")
+        raise _unknown("placement", {*BUILT_IN, *context.control.placements})
     named_filter = None
     if query.filter is not None:
         named_filter = assignment.placed.recipe.filters.get(query.filter)
         if named_filter is None:
-            raise Rejected("filter", "unknown_filter")
+            raise _unknown("filter", assignment.placed.recipe.filters)
     assigned = world(context, assignment.placed, assignment.release)
     missing = bool(assignment.release) and assigned.release is None
     return Resolved(
@@ -154,6 +156,15 @@ def _assign(
     )
 
 
+def _unknown(what: str, there: Iterable[str]) -> Rejected:
+    """The refusal of a `what` that there is not, which names those there are."""
+    names = sorted(there)
+    more = ", ..." if len(names) > MAX_NAMED else ""
+    taken = ", ".join(names[:MAX_NAMED]) + more
+    takes = f"{what} takes one of {taken}." if names else f"The placement has no {what}."
+    return Rejected(what, f"unknown_{what}", takes)
+
+
 def _uses_release(recipe: Recipe) -> bool:
     """Whether the recipe takes its weights, its ranker or its space from a release."""
     weights = recipe.weights
@@ -165,4 +176,4 @@ def _for_row(rows: Rows, row: int, step: Callable[..., T], *arguments: object) -
     try:
         return step(*arguments)
     except Rejected as error:
-        raise Rejected(rows.path(row, error.field), error.code) from None
+        raise Rejected(rows.path(row, error.field), error.code, error.takes) from None

@@ -13,9 +13,11 @@ from schemas.reject import Rejected
 from schemas.times import TimeText
 from serving.http import body
 from serving.read.query import (
+    CURSOR,
     MAX_COUNT,
     MAX_EXCLUDED_IDS,
     MAX_WAIT_MS,
+    POSITION,
     READERS,
     Query,
     Reader,
@@ -45,8 +47,8 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     category: _Text | UnsetType | None = UNSET
     exclude: Annotated[list[_Text], _EXCLUDED] | UnsetType | None = UNSET
     filter: _Text | UnsetType | None = UNSET
-    cursor: str | UnsetType | None = UNSET
-    after: str | UnsetType | None = UNSET
+    cursor: Annotated[str, Meta(description=CURSOR)] | UnsetType | None = UNSET
+    after: Annotated[str, Meta(description=POSITION)] | UnsetType | None = UNSET
     max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | UnsetType | None = UNSET
     explain: Literal["none", "reason", "full"] | UnsetType | None = UNSET
     personalized: bool | UnsetType | None = UNSET

@@ -17,7 +17,7 @@ from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown
 from schemas import times
 from schemas.alphabet import Millis
-from schemas.control import Experiment, Held
+from schemas.control import TOKEN, Experiment, Held
 from schemas.identity import category_hash
 from schemas.readouts import Comparison, VariantOut
 from schemas.reject import Rejected
@@ -30,8 +30,9 @@ from serving.edge.control import ExperimentIn
 from serving.http.body import path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
-from serving.http.openapi import answers, body, parameters
+from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
+from serving.http.registry import ID
 from serving.routes.accepted import Written, append_each, path_and_body
 from serving.routes.controlled import with_defaults
 from serving.state.people import STORE_TIMEOUT_SECONDS
@@ -185,7 +186,10 @@ class ExperimentsOut(msgspec.Struct):
     status_code=202,
     summary="Start, change or stop an experiment",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=body(ExperimentIn),
+    openapi_extra=merged(
+        body(ExperimentIn),
+        parameters(("experiment_id", "path", {**ID, "description": TOKEN}, "Its id.")),
+    ),
 )
 @needs("admin")
 async def put_experiment(request: Request) -> Response:

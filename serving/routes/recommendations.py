@@ -8,11 +8,13 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.times import TimeText
 from serving.context import Serving, state
 from serving.http.body import path_id, read_body
 from serving.http.errors import ENCODE
 from serving.http.guard import check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
+from serving.http.registry import schema_of
 from serving.http.trace import traceparent
 from serving.read import lists, query, recommend, rows
 from serving.read.answer import Answer, AssignedOut, PageOut
@@ -35,10 +37,19 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
         _TEXT,
         "Only items of this category, primary or not; lifts the category cap, which counts the primary one.",
     ),
-    "exclude": ({"type": "array", "items": _TEXT}, "Item ids not to show; repeatable."),
+    "exclude": (
+        {"type": "array", "items": _TEXT, "maxItems": query.MAX_EXCLUDED_IDS},
+        "Item ids not to show; repeatable.",
+    ),
     "filter": (_TEXT, "A named filter of the placement."),
-    "cursor": ({"type": "string"}, "`next_cursor` of the page before; opaque."),
-    "after": ({"type": "string"}, "A position that a write answered: wait until it is included."),
+    "cursor": (
+        {"type": "string", "description": query.CURSOR},
+        "`next_cursor` of the page before; opaque.",
+    ),
+    "after": (
+        {"type": "string", "description": query.POSITION},
+        "A position that a write answered: wait until it is included.",
+    ),
     "max_wait_ms": (
         {"type": "integer", "minimum": 0, "maximum": query.MAX_WAIT_MS, "default": 150},
         "How long `after` waits at most.",
@@ -48,7 +59,7 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
         {"type": "boolean", "default": True},
         "false: the history of the person does not rank; items that they saw or hid are not shown.",
     ),
-    "now": ({"type": "string", "format": "date-time"}, "The time to decide for; scope import."),
+    "now": (schema_of(TimeText), "The time to decide for; scope import."),
     "window": ({"enum": ["1h", "24h", "7d"], "default": "24h"}, "A half-life."),
 }
 

@@ -184,6 +184,20 @@ def test_parameters_are_said_once_and_not_by_an_empty_text(edge: Server) -> None
     assert edge.ask("GET", "/v1/status?x=").errors == [("x", "unknown_field")]
 
 
+def test_a_refusal_of_a_name_says_which_there_are(edge: Server) -> None:
+    read, secret = "/v1/recommendations", "sw0rdfish"
+    named = "placement takes one of home, popular, replay"
+    for answer, start in (
+        (edge.ask("GET", f"{read}?user_id=u&placement={secret}"), named),
+        (edge.ask("GET", f"{read}?user_id=u&filter={secret}"), "The placement has no filter."),
+        (send(edge, {"user_id": "u", "requests": [{"placement": secret}]}, read), named),
+        (send(edge, {"user_id": "u", "filter": secret}, read), "The placement has no filter."),
+    ):
+        assert answer.status == 422
+        assert answer.json["detail"].startswith(start)
+        assert secret not in answer.body.decode()
+
+
 def test_a_refusal_says_what_is_taken_and_not_what_was_sent(edge: Server) -> None:
     secret = "sw0rdfish"
     for body, detail in (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +19,8 @@ from schemas.control_checks import check_recipe
 from schemas.events import EventIn
 from schemas.reject import Rejected
 from serving.app import create
-from serving.http.details import detail
+from serving.edge.enrich import MAX_CONTEXT_FIELDS, MAX_CONTEXT_TEXT_LENGTH
+from serving.http.details import _DESCRIBED, _MEANINGS, detail
 from serving.http.errors import FieldError
 from serving.http.guard import Guarded
 from serving.http.parameters import pairs
@@ -26,6 +31,9 @@ from tests.unit.serving.test_ingest import VIEW, rejections, send
 
 ROUTES: Final = [route for route in create(Settings()).routes if isinstance(route, Guarded)]
 BY_NAME: Final = {route.endpoint.__name__: route for route in ROUTES}
+
+ROOT: Final = Path(__file__).parents[3]
+SOURCES: Final = [*ROOT.glob("serving/**/*.py"), *ROOT.glob("schemas/*.py")]
 
 
 def said(name: str, field: str, code: str) -> str:
@@ -84,6 +92,39 @@ CASES: Final = [
         "recipe.filters.x has the fields categories,",
     ),
     ("put_placement", "expected_version", "required", "a whole number from 0 to 9007199254740992."),
+    ("put_item", "embedding[3]", "out_of_range", "takes a number from -1000000 to 1000000."),
+    ("put_item", "attributes.size", "too_long", "takes a text of at most 1024 bytes of UTF-8 or"),
+    ("put_item", "attributes", "too_long", "whose names and texts have a length of at most 1024."),
+    ("put_item", "published_at", "out_of_range", f"{TIME}, from 0001-01-01 to 9999-12-31."),
+    ("put_item", "body", "too_large", "body makes too large a record"),
+    ("post_events", "context", "too_many", "context takes an object of at most 32 fields."),
+    ("post_events", "context", "too_long", "whose names and texts have a length of at most 256."),
+    ("post_events", "context", "out_of_range", "whose numbers are at most 2^53."),
+    ("post_events", "currency", "malformed", "currency takes a code of ISO 4217 in capitals"),
+    ("post_events", "currency", "unknown_currency", "currency takes a code of ISO 4217"),
+    ("post_events", "value", "out_of_scale", "value must lie on its scale."),
+    ("post_events", "scale.max", "out_of_range", "from -1000000000000 to 1000000000000."),
+    ("post_events", "occurred_at", "in_the_future", "no time ahead of the server's clock."),
+    ("put_preferences", "hidden_items", "too_many", "takes a list of at most 1000 entries."),
+    ("put_preferences", "hidden_items[2]", "too_long", "a text of at most 256 bytes of UTF-8."),
+    ("recommendations", "after", "malformed", "after takes a position that a write answered"),
+    ("recommendations", "cursor", "malformed", "cursor takes the next_cursor of the page before"),
+    ("recommendations", "exclude", "too_long", "a text of 1 to 256 bytes of UTF-8."),
+    ("recommendations", "exclude", "too_many", "exclude takes a list of at most 500 entries."),
+    ("recommendations", "now", "out_of_range", f"{TIME}, from 1990-01-01 to 2100-01-01."),
+    ("recommendations", "anonymous_id", "conflicts_with_user_id", "is not taken beside user_id."),
+    ("recommend_rows", "requests[1].after", "wrong_partition", "of the same person answered."),
+    ("recommend_rows", "requests[1].cursor", "malformed", "takes the next_cursor of the page"),
+    ("put_experiment", "experiment_id", "malformed", "takes 1 to 64 letters, digits, ., _ and -."),
+    ("put_experiment", "experiment.variants[0].name", "malformed", "name takes 1 to 64 letters,"),
+    ("put_experiment", "experiment.variants[0].release", "malformed", "such as 2024-01-31.1, or"),
+    ("put_experiment", "experiment.variants[1].share", "out_of_range", "from 0.0001 to 0.5."),
+    ("put_experiment", "experiment.variants", "too_few", "takes a list of 2 to 10 entries."),
+    ("put_experiment", "experiment.placement", "unknown_placement", "GET /v1/placements lists"),
+    ("put_experiment", "experiment.placement", "overlapping_experiment", "a running experiment"),
+    ("put_placement", "recipe.weights.popular", "out_of_range", "from -1000000 to 1000000."),
+    ("put_placement", "recipe.filters", "malformed", "takes filters by names of 1 to 64 of a-z,"),
+    ("put_placement", "recipe.filters.f.tags", "too_many", "a list of at most 100 entries."),
     ("post_events", "user_id", "conflicts", ""),
     ("post_events", "colour", "wrong_type", ""),
 ]
@@ -172,6 +213,36 @@ def test_the_bounds_of_a_recipe_are_those_of_its_check(path: tuple[str, ...], fi
         else:
             with pytest.raises(Rejected, match=f"{field}: out_of_range"):
                 check_recipe(recipe)
+
+
+def test_the_bounds_of_a_context_are_those_of_the_edge() -> None:
+    schema = definitions()["EventIn"]["properties"]["context"]["anyOf"][0]
+    assert schema["maxProperties"] == MAX_CONTEXT_FIELDS
+    assert schema["propertyNames"] == {"maxLength": MAX_CONTEXT_TEXT_LENGTH}
+
+
+def codes_of(file: Path) -> Iterator[str]:
+    """The codes that a file refuses with, as far as they are written there."""
+    places = {"Rejected": 1, "_check": 2}  # of the code among the arguments
+    for call in ast.walk(ast.parse(file.read_text())):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            place = places.get(call.func.id, 9)
+            for each in (node for argument in call.args[place:] for node in ast.walk(argument)):
+                if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                    yield each.value
+
+
+def test_every_code_of_the_edge_has_a_detail() -> None:
+    codes = {
+        code
+        for file in SOURCES
+        for code in codes_of(file)
+        if re.fullmatch("[a-z0-9_]*[a-z0-9]", code)
+    }
+    spoken = _DESCRIBED | set(_MEANINGS) | {"unknown_field"}
+    assert len(codes) > 25
+    # the first says it itself; the others come from the log alone
+    assert codes - spoken == {"unknown_source", "not_json", "too_deep", "older_release"}
 
 
 def test_the_actions_of_the_schema_are_those_of_the_edge() -> None:

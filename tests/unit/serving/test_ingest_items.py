@@ -272,7 +272,7 @@ def test_an_item_is_deleted() -> None:
         ({"expires_at": "0001-01-01T00:00:00+01:00"}, "expires_at", "out_of_range"),
         ({"expires_at": "9999-12-31T23:59:59-01:00"}, "expires_at", "out_of_range"),
         ({"embedding": []}, "embedding", "out_of_range"),
-        ({"embedding": [1e7]}, "embedding", "out_of_range"),
+        ({"embedding": [1, 1e7]}, "embedding[1]", "out_of_range"),
         ({"embedding": ["x"]}, "embedding[0]", "wrong_type"),
         ({"attributes": {str(n): n for n in range(257)}}, "attributes", "too_many"),
         ({"attributes": HUGE}, "body", "too_large"),
