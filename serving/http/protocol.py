@@ -1,7 +1,8 @@
 """HTTP/1.1 on a connection: uvicorn's protocol, with a bound on what precedes a body.
 
 Its parser takes a head of any size, and answers what it cannot take with a line of text. Here a request line
-or a head that is too large is a problem like any other, and whoever sends it can read the answer.
+or a head that is too large, and what is no request, is a problem like any other, and whoever sends it can read
+the answer.
 """
 
 from __future__ import annotations
@@ -73,13 +74,16 @@ class BoundedProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def send_400_response(self, msg: str) -> None:
-        if self._refusal is None:
-            return super().send_400_response(msg)
+        headed = self.parser.get_method() == b"HEAD"
         before: RequestResponseCycle | None = self.cycle
+        if self._refusal is None:
+            if before is None or before.response_complete or not before.response_started:
+                self.transport.write(_answer(_malformed(), headed))
+            return self.transport.close()
         if before is not None and not before.response_complete:
             # pipelined: the answer would be taken for that of the request before
             return self.transport.close()
-        self.transport.write(_answer(self._refusal))
+        self.transport.write(_answer(self._refusal, headed))
         self.transport.write_eof()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(DISCARD_SECONDS, self.transport.close)
@@ -91,8 +95,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def _answer(problem: Problem) -> bytes:
-    """The whole response, the last one of its connection."""
+def _answer(problem: Problem, headed: bool) -> bytes:
+    """The whole response, the last one of its connection; without its body for a HEAD."""
     identifier = secrets.token_hex(8)
     body = problem_body(problem, identifier)
     head = (
@@ -100,7 +104,11 @@ def _answer(problem: Problem) -> bytes:
         "content-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\nx-request-id: {identifier}\r\nconnection: close\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode() + (b"" if headed else body)
+
+
+def _malformed() -> Problem:
+    return Problem(400, "malformed", "This is no request of HTTP/1.1.", [("request", "malformed")])
 
 
 def _headers_too_large() -> Problem:

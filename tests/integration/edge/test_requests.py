@@ -43,6 +43,26 @@ def test_a_request_line_that_is_too_long_is_a_problem(edge: Server, size: int) -
         assert answer.startswith(b"HTTP/1.1 414 ")
         assert b"content-type: application/problem+json\r\n" in answer
         assert b"POST /v1/recommendations" in answer
+    head, _, body = answer_to(edge, b"HEAD" + target[3:]).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 414 ")
+    assert not body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /v1/items/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET v1/items/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"FETCH /v1/items/a HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n",
+    ],
+)
+def test_what_is_no_request_is_a_problem(edge: Server, sent: bytes) -> None:
+    answer = answer_to(edge, sent)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"content-type: application/problem+json\r\n" in answer
 
 
 def test_a_query_that_is_too_long_is_a_problem_on_every_route(edge: Server) -> None:
