@@ -1,8 +1,8 @@
 """HTTP/1.1 on a connection: uvicorn's protocol, with a bound on what precedes a body.
 
 Its parser takes a head of any size, and answers what it cannot take with a line of text. Here a request line
-or a head that is too large, and what is no request, is a problem like any other, and whoever sends it can read
-the answer.
+or a head that is too large, or what is no request, is a problem like any other, and whoever sends it can
+read the answer.
 """
 
 from __future__ import annotations
