@@ -11,13 +11,18 @@ from serving.decide.case import Case
 from serving.decide.columns import COLUMNS
 from serving.decide.pool import Pool
 from serving.decide.results import Contribution, Ranked, Reason, Scored
+from serving.world.catalogue import UNDATED
 
 NEW: Final = Reason("new", "New here")
+LISTED: Final = Reason("catalogue", "From the catalogue")
+"""Of an item that nothing else speaks for, and that is not new."""
 TASTE: Final = Reason("your_taste", "Close to what you watch")
 EXPLORED: Final = Reason("explore", "Something new for you")
 SEEN_BEFORE: Final = Reason("seen_before", "You have seen this before")
 """Of an item that fills a slate before its `repeat` is over: nothing else brought it back."""
 REASONS: Final = {column.name: column.reason for column in COLUMNS}
+MAX_NEW_DAYS: Final = 365
+"""Since its publication: an older item is not called new, and neither is one without a title."""
 MIN_SIMILAR_COSINE: Final = 0.4
 """Cosine from which two items are called similar: below it hashed words may just collide."""
 
@@ -59,8 +64,15 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
         elif kind == "popular":
             found.append(_popular(case))
         else:
-            found.append(NEW)
+            found.append(NEW if _is_new(case, slot) else LISTED)
     return found
+
+
+def _is_new(case: Case, slot: int) -> bool:
+    items = case.world.items
+    published = items.published[slot]
+    dated = published != UNDATED
+    return bool(items.titled[slot] and not (dated and published <= case.days_ago(MAX_NEW_DAYS)))
 
 
 def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:

@@ -178,6 +178,18 @@ def test_an_item_without_a_title_is_neither_fresh_nor_explored_but_popular() -> 
     assert {item.probability for item in decision.items} == {1.0}
 
 
+def test_neither_an_item_without_a_title_nor_an_old_one_is_called_new() -> None:
+    items = [
+        Item(item_id="bare", published_at=NOW),
+        Item(item_id="of 1939", title="t", published_at=-958_521_600_000),
+        Item(item_id="young", title="t", published_at=NOW - 1),
+        Item(item_id="undated", title="t"),
+    ]
+    decision = decide(EMPTY_PERSON, world(items), Ask(now=NOW, count=4))
+    codes = {item.item_id: item.reason.code for item in decision.items if item.reason}
+    assert codes == {"bare": "catalogue", "of 1939": "catalogue", "young": "new", "undated": "new"}
+
+
 def test_who_expires_after_2100_never_does() -> None:
     last, far, past = 4_102_444_800_000, 253_402_214_400_000, -978_307_200_000
     items = [
