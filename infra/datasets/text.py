@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from infra.datasets.files import peek
@@ -19,6 +19,9 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _BAD: Final = "freshet-bad-text"
+_OPEN: Final = "freshet-open-byte"
+_LATIN_1: Final = "cp1252"
+"""What a file in latin-1 is read as (WHATWG Encoding): they differ in bytes that no text in latin-1 has."""
 _REMEDY: Final = "name one as utf-8, utf-16, latin-1 or cp1252"
 
 
@@ -28,7 +31,15 @@ def _one_surrogate(error: UnicodeError) -> tuple[str, int]:
     return "\udc80", error.end
 
 
+def _as_controls(error: UnicodeError) -> tuple[str, int]:
+    """For the five bytes that Windows-1252 leaves open: the control characters of ISO 8859-1, as browsers
+    read them."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
 codecs.register_error(_BAD, _one_surrogate)
+codecs.register_error(_OPEN, _as_controls)
 
 
 def utf8(found: Iterable[bytes], encoding: str | None) -> tuple[Iterator[bytes], bool]:
@@ -58,8 +69,8 @@ def checked(stretch: Stretch) -> Stretch:
 
 
 class Decoder:
-    """Decodes lines of delimited text whose encoding is not said: UTF-8 or latin-1, as the first line is that
-    is not ASCII. After a line of UTF-8 a line that is none is a fault."""
+    """Decodes lines of delimited text whose encoding is not said: UTF-8 or latin-1, as most lines are of the
+    first stretch that is not ASCII. In UTF-8 a line that is none is a fault."""
 
     def __init__(self, notes: Notes, *, is_utf8: bool) -> None:
         self.notes = notes
@@ -71,18 +82,25 @@ class Decoder:
         if joined.isascii():
             return joined.decode().split("\n") if stretch.lines else [], stretch
         if not self.encoding:
-            first = next(line for line in stretch.lines if not line.isascii())
-            self.encoding = "latin-1" if _no_utf8(first) else "utf-8"
-        if self.encoding == "latin-1":
+            self.encoding = _of_most(stretch.lines)
+        if self.encoding == _LATIN_1:
             self._note(sum(not line.isascii() for line in stretch.lines))
         else:
             stretch = checked(stretch)
             joined = b"\n".join(stretch.lines)
-        return joined.decode(self.encoding).split("\n") if stretch.lines else [], stretch
+        return joined.decode(self.encoding, _OPEN).split("\n") if stretch.lines else [], stretch
 
     def _note(self, count: int) -> None:
-        text = "lines that are not ASCII were read as latin-1, since the first of them is no UTF-8"
+        text = (
+            "lines that are not ASCII were read as latin-1 (Windows-1252), since most are no UTF-8"
+        )
         self.notes.add("latin-1", text, count)
+
+
+def _of_most(lines: Sequence[bytes]) -> str:
+    """The encoding of some lines: latin-1 is hardly ever UTF-8 by chance."""
+    others = [line for line in lines if not line.isascii()]
+    return _LATIN_1 if 2 * sum(map(_no_utf8, others)) > len(others) else "utf-8"
 
 
 def _no_utf8(line: bytes) -> bool:
@@ -114,11 +132,13 @@ def _existing(encoding: str) -> str:
         raise NotReadable("cannot be read: no such encoding", remedy=_REMEDY) from None
     if not found._is_text_encoding or found.incrementaldecoder is None:
         raise NotReadable("cannot be read: that is no encoding of text", remedy=_REMEDY)
-    return "utf-8" if found.name in ("utf-8", "utf-8-sig", "ascii") else found.name
+    if found.name in ("utf-8", "utf-8-sig", "ascii"):
+        return "utf-8"
+    return _LATIN_1 if found.name == "iso8859-1" else found.name
 
 
 def _decoded(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(name)(_BAD)
+    decoder = codecs.getincrementaldecoder(name)(_OPEN if name == _LATIN_1 else _BAD)
     try:
         for block in blocks:
             yield decoder.decode(block).encode("utf-8", "surrogatepass")

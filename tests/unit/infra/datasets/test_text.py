@@ -60,7 +60,22 @@ def test_a_table_that_is_no_utf_8_is_latin_1_and_that_is_noted(tmp_path: Path) -
     assert found.notes.counts["latin-1"] == 2
 
 
-def test_the_first_line_that_is_not_ascii_decides(tmp_path: Path) -> None:
+def test_a_table_of_windows_is_read_as_such(tmp_path: Path) -> None:
+    table = "item_id,title\ncup,€ 5 “Tasse”\npan,Noël\n"
+    for options in (ReadOptions(), ReadOptions(encoding="latin-1"), ReadOptions(encoding="cp1252")):
+        found = items(tmp_path, table.encode("cp1252") + b"box,\x81\n", options)
+        assert [it["title"] for it in found.rows] == ["€ 5 “Tasse”", "Noël", "\x81"]
+
+
+def test_most_lines_that_are_not_ascii_decide(tmp_path: Path) -> None:
+    bad = "bad,é\n".encode("latin-1")
+    head, rest = TABLE.encode().split(b"\n", 1)
+    found = items(tmp_path, head + b"\n" + bad + rest)
+    assert [it["title"] for it in found.rows] == ["Misérables", "Noël", "Box"]
+    assert found.faults == [Fault(2, "line", "not_utf8")]
+
+
+def test_a_line_that_is_no_utf_8_costs_itself_in_a_table(tmp_path: Path) -> None:
     found = items(tmp_path, TABLE.encode() + "tin,é\n".encode("latin-1") + b"zoo,Zoo\n")
     assert [it["item_id"] for it in found.rows] == ["cup", "pan", "box", "zoo"]
     assert found.faults == [Fault(5, "line", "not_utf8")]
