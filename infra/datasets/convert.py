@@ -29,7 +29,7 @@ _UNITS: Final = ((1e11, 1000, 1), (1e14, 1, 1), (1e17, 1, 1000), (1e20, 1, 1_000
 milliseconds, microseconds, nanoseconds."""
 _WHOLE_WITH_FRACTION: Final = re.compile(r"-?[0-9]+\.0+")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|(19|20)[0-9]{6}")
-_ZONES: Final = "CTZ"
+_ZONES: Final = "CTZz"
 _REAL: Final = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 """As JSON writes one that a double holds whole: with a leading zero it is a code, not a number."""
@@ -213,7 +213,7 @@ def _json(value: str, field: str) -> Any:
 
 def _of_text(value: str, notes: Notes) -> datetime:
     if value[-1:] in _ZONES:
-        for zone in (" UTC", " GMT", "UTC", " Z"):
+        for zone in (" UTC", " GMT", "UTC", " Z", "z"):
             value = value.removesuffix(zone) + "Z" if value.endswith(zone) else value
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:

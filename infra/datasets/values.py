@@ -7,8 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from infra.datasets import convert
+from infra.datasets.convert import Converter
 from infra.datasets.fields import EVENTS, ITEMS, Schema
 from infra.datasets.rows import Notes
+from schemas import times
 from schemas.reject import Rejected
 
 _TEXTS: Final = (convert.identifier, convert.text)
@@ -43,7 +45,7 @@ def _repair(body: bytes, schema: Schema, notes: Notes) -> bytes:
             _repair_inner(value, field, schema, notes)
         if converter is None or value is None:
             continue
-        if value.__class__ is str and converter in _TEXTS:  # it is what the API takes
+        if value.__class__ is str and _is_taken(value, field, converter, schema):
             continue
         found = converter(value, field, notes)
         if found != value or found.__class__ is not value.__class__:
@@ -51,6 +53,17 @@ def _repair(body: bytes, schema: Schema, notes: Notes) -> bytes:
             notes.add(f"repaired_{field}", text)
             record[field] = found
     return _ENCODER.encode(record)
+
+
+def _is_taken(value: str, field: str, converter: Converter, schema: Schema) -> bool:
+    """Whether the API takes this text as it is, or refuses it with a better reason."""
+    if converter is not convert.time:
+        return converter in _TEXTS
+    try:
+        (times.parse_any_year if schema is ITEMS else times.moment)(value, field)
+    except Rejected:
+        return False
+    return True
 
 
 def _repair_inner(values: dict[str, Any], field: str, schema: Schema, notes: Notes) -> None:

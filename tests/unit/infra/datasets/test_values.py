@@ -198,7 +198,17 @@ def test_an_item_is_repaired() -> None:
     found = msgspec.json.decode(repair_item(body, Notes()), type=ItemIn)
     assert (found.item_id, found.title, found.available) == ("1", "1984", False)
     assert found.categories == ("1", "a")
-    assert found.published_at == "1939-08-15T00:00:00.000Z"
+    assert found.published_at == "1939-08-15"
+
+
+def test_a_time_that_the_api_takes_is_not_repaired() -> None:
+    for at in ("2026-11-20T09:00:00Z", "2026-11-20t09:00:00.5z", "2026-11-20 09:00:00+02:00"):
+        found, notes = repaired(item_id=1, action="view", occurred_at=at)
+        assert (found["occurred_at"], notes) == (at, {"repaired_item_id"})
+    noted = Notes()
+    body = b'{"item_id":"a","tags":"x","published_at":"1939-08-15"}'
+    assert b'"1939-08-15"' in repair_item(body, noted)
+    assert {*noted.counts} == {"repaired_tags"}
 
 
 def test_an_attribute_that_is_a_list_costs_itself() -> None:
